@@ -1,0 +1,1 @@
+//! Circuit breaker, rate limiter, retry, timeout and bulkhead for any async call; stands alone.

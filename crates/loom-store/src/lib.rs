@@ -1,0 +1,1 @@
+//! Durable bytes: the journal port and its backends. Knows no workflow words.

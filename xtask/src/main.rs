@@ -32,7 +32,7 @@ fn ci() -> Result<()> {
 /// Formatting, lints and documentation.
 fn lint() -> Result<()> {
     cargo(&["fmt", "--all", "--check"], &[])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--all-features"], &[("RUSTFLAGS", "-Dwarnings")])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"], &[])?;
     cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings")])
 }
 

@@ -1,1 +1,43 @@
 //! The expressions of the Workflow Definition Language: text to syntax tree to value. Pure and synchronous.
+//!
+//! A [`Template`] is compiled once from a JSON value of a definition and evaluated many times against a
+//! [`Context`], which brings everything from outside: parameters, variables, results of actions, the time,
+//! random numbers. This crate has no clock and no I/O, so the same inputs always give the same value.
+//!
+//! ```
+//! use loom_expression::{NoNames, Options, RecordedContext, Template, Value};
+//!
+//! let template = Template::compile_str("Hello, @{parameters('who')}!", &NoNames, &Options::default())
+//!     .expect("the template is well formed");
+//! let context = RecordedContext::from_json(&Value::from_json_str(r#"{"parameters": {"who": "world"}}"#)?)?;
+//! assert_eq!(template.evaluate(&context)?.as_str(), Some("Hello, world!"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod compile;
+mod condition;
+pub mod context;
+pub mod envelope;
+mod error;
+mod evaluate;
+mod functions;
+mod limits;
+mod recorded;
+mod reference;
+mod suggest;
+pub mod syntax;
+mod template;
+mod time;
+mod value;
+
+pub use self::{
+    condition::Condition,
+    context::{Context, Lookup, LookupError, Name, NameKind, Names, NoNames, Timestamp},
+    error::{Code, Error, TemplateError, caret},
+    functions::{Arity, Category, Example, FunctionInfo, function, functions},
+    limits::{Limits, Options},
+    recorded::{RecordedContext, RecordedContextError},
+    reference::{Reference, ReferenceKind},
+    template::Template,
+    value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Object, Value, ValueRef},
+};

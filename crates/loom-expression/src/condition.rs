@@ -1,0 +1,316 @@
+//! `Condition`: what If, Until and Query decide by: an expression, or an object of operators.
+
+use std::sync::Arc;
+
+use crate::{
+    Code, Context, Error, Limits, Names, Options, Reference, Template, TemplateError, Value, ValueRef,
+    compile::Compiler,
+    error::Failure,
+    evaluate::not_boolean,
+    functions::{self, Arguments, Body, Function, Secrecy},
+    suggest,
+    template::{push_pointer, within},
+};
+
+/// A compiled condition.
+///
+/// Either a template (`"@greater(variables('n'), 3)"`), or an object with one operator: `and` and `or` with a list
+/// of conditions, `not` with one, or any function of two or more arguments with a list of operands, as in
+/// `{"equals": ["@variables('n')", 3]}`. Operators ignore case.
+#[derive(Clone, Debug)]
+pub struct Condition(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    node: Node,
+    references: Vec<Reference>,
+    calls: Vec<Template>,
+    source: Value,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+enum Node {
+    Template(Template),
+    /// With the pointer of the member, for messages.
+    And(Vec<(Node, String)>),
+    Or(Vec<(Node, String)>),
+    Not(Box<Node>),
+    Operator {
+        function: &'static Function,
+        operands: Vec<Template>,
+        pointer: String,
+    },
+}
+
+impl Condition {
+    /// Compiles a condition.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn compile(value: &Value, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
+        let mut compiler = Compiler::new(names, options);
+        let mut templates = Vec::new();
+        let node = compile_node(&mut compiler, value, &mut templates);
+        match node {
+            Some(node) if compiler.errors.is_empty() => Ok(Self(Arc::new(Compiled {
+                node,
+                references: compiler.references,
+                calls: templates,
+                source: value.clone(),
+                limits: options.limits,
+            }))),
+            _ => Err(compiler.errors),
+        }
+    }
+
+    /// Evaluates the condition. `and` and `or` stop as soon as the result is known.
+    ///
+    /// # Errors
+    /// The failure of an operand, or [`Code::NotBoolean`] when a condition gives something else than a boolean.
+    pub fn evaluate(&self, context: &dyn Context) -> Result<bool, Error> {
+        self.evaluate_value(context).map(|value| value.as_bool() == Some(true))
+    }
+
+    /// Evaluates the condition to a boolean value, which keeps the label of what it was decided by.
+    ///
+    /// # Errors
+    /// As [`Condition::evaluate`].
+    pub fn evaluate_value(&self, context: &dyn Context) -> Result<Value, Error> {
+        evaluate_node(&self.0.node, context, &self.0.limits).map_err(|failure| *failure)
+    }
+
+    /// What the condition mentions by name, in the order of the text.
+    pub fn references(&self) -> Vec<Reference> {
+        self.0.references.clone()
+    }
+
+    /// Whether the condition calls the function of this name within its templates, ignoring case.
+    pub fn calls(&self, function: &str) -> bool {
+        self.0.calls.iter().any(|template| template.calls(function))
+    }
+
+    /// The text that was compiled: the string itself, or the JSON text of anything else.
+    pub fn source(&self) -> String {
+        match self.0.source.as_str() {
+            Some(text) => text.to_owned(),
+            None => self.0.source.to_json_text(),
+        }
+    }
+}
+
+fn complain(compiler: &mut Compiler<'_>, message: String, hint: Option<String>) {
+    let pointer = compiler.pointer.clone();
+    compiler.errors.push(TemplateError { code: Code::BadCondition, message, hint, pointer, span: 0..0 });
+}
+
+fn compile_node(compiler: &mut Compiler<'_>, value: &Value, templates: &mut Vec<Template>) -> Option<Node> {
+    match value.as_ref() {
+        ValueRef::Bool(_) => Some(Node::Template(Template::constant(value.clone()))),
+        ValueRef::String(text) if compiler.options.loom_spelling && text.eq_ignore_ascii_case("true") => {
+            Some(Node::Template(Template::constant(Value::from(true))))
+        }
+        ValueRef::String(text) if compiler.options.loom_spelling && text.eq_ignore_ascii_case("false") => {
+            Some(Node::Template(Template::constant(Value::from(false))))
+        }
+        ValueRef::String(_) => {
+            let template = compile_template(compiler, value, templates)?;
+            if let Some(constant) = template.as_constant()
+                && constant.as_bool().is_none()
+            {
+                let message =
+                    format!("The condition is always of type '{}'; it must be a boolean.", constant.kind());
+                let hint = "an expression starts with '@', as in \"@equals(1, 1)\"".to_owned();
+                complain(compiler, message, Some(hint));
+                return None;
+            }
+            Some(Node::Template(template))
+        }
+        ValueRef::Object(object) if object.len() == 1 => {
+            let (operator, operands) = object.iter().next()?;
+            within(compiler, operator, |compiler| compile_operator(compiler, operator, operands, templates))
+        }
+        ValueRef::Object(object) => {
+            let message =
+                format!("A condition object has one operator, this one has {} members.", object.len());
+            complain(compiler, message, Some("join conditions with \"and\" or \"or\"".to_owned()));
+            None
+        }
+        _ => {
+            let message =
+                format!("A condition is an expression or an object, not a value of type '{}'.", value.kind());
+            complain(compiler, message, None);
+            None
+        }
+    }
+}
+
+fn compile_template(
+    compiler: &mut Compiler<'_>,
+    value: &Value,
+    templates: &mut Vec<Template>,
+) -> Option<Template> {
+    let moved = |pointer: &str| format!("{}{pointer}", compiler.pointer);
+    match Template::compile(value, compiler.names, compiler.options) {
+        Ok(template) => {
+            let references = template.references().into_iter();
+            let references: Vec<Reference> = references
+                .map(|reference| Reference { pointer: moved(&reference.pointer), ..reference })
+                .collect();
+            compiler.references.extend(references);
+            templates.push(template.clone());
+            Some(template)
+        }
+        Err(errors) => {
+            let errors: Vec<TemplateError> = errors
+                .into_iter()
+                .map(|error| TemplateError { pointer: moved(&error.pointer), ..error })
+                .collect();
+            compiler.errors.extend(errors);
+            None
+        }
+    }
+}
+
+fn compile_operator(
+    compiler: &mut Compiler<'_>,
+    operator: &str,
+    operands: &Value,
+    templates: &mut Vec<Template>,
+) -> Option<Node> {
+    let lower = operator.to_ascii_lowercase();
+    match lower.as_str() {
+        "and" | "or" => {
+            let Some(members) = operands.as_array() else {
+                let message = format!("'{operator}' takes a list of conditions.");
+                complain(compiler, message, None);
+                return None;
+            };
+            if members.is_empty() {
+                complain(compiler, format!("'{operator}' needs at least one condition."), None);
+                return None;
+            }
+            // All members are compiled, also behind a mistake, so that all mistakes are told.
+            let nodes: Vec<Option<(Node, String)>> = members
+                .iter()
+                .enumerate()
+                .map(|(at, member)| {
+                    within(compiler, &at.to_string(), |compiler| {
+                        let pointer = compiler.pointer.clone();
+                        compile_node(compiler, member, templates).map(|node| (node, pointer))
+                    })
+                })
+                .collect();
+            let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
+            Some(if lower == "and" { Node::And(nodes) } else { Node::Or(nodes) })
+        }
+        "not" => {
+            // `{"not": [condition]}` is also seen; a list of one is that one.
+            let inner = match operands.as_array() {
+                Some(list) if list.len() == 1 => {
+                    within(compiler, "0", |compiler| compile_node(compiler, &list[0], templates))
+                }
+                _ => compile_node(compiler, operands, templates),
+            };
+            inner.map(|node| Node::Not(Box::new(node)))
+        }
+        _ => compile_function(compiler, operator, operands, templates),
+    }
+}
+
+fn compile_function(
+    compiler: &mut Compiler<'_>,
+    operator: &str,
+    operands: &Value,
+    templates: &mut Vec<Template>,
+) -> Option<Node> {
+    let usable = |function: &Function| {
+        matches!(function.body, Body::Plain(_)) && function.info.arity.max.is_none_or(|max| max >= 2)
+    };
+    let Some(function) = functions::find(operator).filter(|function| usable(function)) else {
+        let names = functions::all().filter(|function| usable(function)).map(|function| function.info.name);
+        let hint = suggest::nearest(operator, names.chain(["and", "or", "not"]))
+            .map(|name| format!("did you mean '{name}'?"));
+        complain(compiler, format!("'{operator}' is not an operator of conditions."), hint);
+        return None;
+    };
+    let Some(list) = operands.as_array() else {
+        complain(compiler, format!("'{operator}' takes a list of operands."), None);
+        return None;
+    };
+    if !function.info.arity.allows(list.len()) {
+        let message = format!("'{operator}' expects {}, but has {}.", function.info.arity, list.len());
+        complain(compiler, message, Some(format!("its signature is {}", function.info.signature)));
+        return None;
+    }
+    let pointer = compiler.pointer.clone();
+    let operands: Vec<Option<Template>> = list
+        .iter()
+        .enumerate()
+        .map(|(at, operand)| {
+            within(compiler, &at.to_string(), |compiler| compile_template(compiler, operand, templates))
+        })
+        .collect();
+    let operands = operands.into_iter().collect::<Option<Vec<_>>>()?;
+    Some(Node::Operator { function, operands, pointer })
+}
+
+fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
+    match node {
+        Node::Template(template) => boolean(template.evaluate_with(context, limits).map_err(Box::new)?),
+        Node::Not(inner) => {
+            let value = evaluate_node(inner, context, limits)?;
+            Ok(Value::from(value.as_bool() != Some(true)).secret_if(value.is_secret()))
+        }
+        Node::And(members) => decide(members, false, context, limits),
+        Node::Or(members) => decide(members, true, context, limits),
+        Node::Operator { function, operands, pointer } => {
+            let mut values = Vec::with_capacity(operands.len());
+            for (at, operand) in operands.iter().enumerate() {
+                values.push(operand.evaluate_with(context, limits).map_err(|error| {
+                    let mut inner = pointer.clone();
+                    push_pointer(&mut inner, &at.to_string());
+                    inner.push_str(error.pointer.as_deref().unwrap_or_default());
+                    Box::new(Error { pointer: Some(inner), ..error })
+                })?);
+            }
+            let secret = function.secrecy == Secrecy::Mix && values.iter().any(Value::contains_secret);
+            let Body::Plain(body) = function.body else {
+                unreachable!("only plain functions become operators");
+            };
+            let mut arguments = Arguments { values: &mut values, context, limits, function, slot: None };
+            body(&mut arguments).and_then(boolean).map(|value| value.secret_if(secret)).map_err(
+                |mut failure| {
+                    failure.pointer.get_or_insert_with(|| pointer.clone());
+                    failure
+                },
+            )
+        }
+    }
+}
+
+fn decide(
+    members: &[(Node, String)],
+    stop: bool,
+    context: &dyn Context,
+    limits: &Limits,
+) -> Result<Value, Failure> {
+    let mut secret = false;
+    for (member, pointer) in members {
+        let value = evaluate_node(member, context, limits).map_err(|mut failure| {
+            if failure.pointer.as_ref().is_none_or(String::is_empty) {
+                failure.pointer = Some(pointer.clone());
+            }
+            failure
+        })?;
+        secret |= value.is_secret();
+        if value.as_bool() == Some(stop) {
+            return Ok(Value::from(stop).secret_if(secret));
+        }
+    }
+    Ok(Value::from(!stop).secret_if(secret))
+}
+
+fn boolean(value: Value) -> Result<Value, Failure> {
+    if value.as_bool().is_some() { Ok(value) } else { Err(not_boolean(value.kind())) }
+}

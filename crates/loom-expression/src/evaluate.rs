@@ -1,0 +1,333 @@
+//! Evaluates compiled expressions against a context.
+
+use std::ops::Range;
+
+use crate::{
+    Code, Context, Error, Kind, Limits, LookupError, Name, Value, ValueRef,
+    compile::{AccessExpr, CallExpr, Expr, Part, Step},
+    envelope,
+    error::Failure,
+    functions::{Arguments, Body, Function, Lazy, Outcome, Secrecy, arguments},
+    suggest,
+};
+
+/// Calls with up to this many arguments keep them on the stack.
+const STACK_ARGUMENTS: usize = 4;
+
+/// One evaluation of one string.
+#[derive(Clone, Copy)]
+pub(crate) struct Evaluation<'a> {
+    pub(crate) context: &'a dyn Context,
+    pub(crate) limits: &'a Limits,
+    /// The string, for messages that quote it.
+    pub(crate) source: &'a str,
+}
+
+impl Evaluation<'_> {
+    /// Evaluates an expression.
+    pub(crate) fn expr(&self, expr: &Expr) -> Outcome {
+        match expr {
+            Expr::Constant(value) => Ok(value.clone()),
+            Expr::Call(call) => self.call(call),
+            Expr::Access(access) => self.access(access),
+        }
+    }
+
+    /// Evaluates an interpolated string.
+    pub(crate) fn interpolation(&self, parts: &[Part]) -> Outcome {
+        let mut text = String::new();
+        let mut secret = false;
+        for part in parts {
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Expression(expr) => {
+                    let value = self.expr(expr)?;
+                    secret |= value.contains_secret();
+                    envelope::push_text(&value, &mut text);
+                }
+            }
+            if text.len() > self.limits.text_bytes_max {
+                let message = format!("The text would have more than {} bytes.", self.limits.text_bytes_max);
+                return Err(Error::new(Code::LimitExceeded, message));
+            }
+        }
+        Ok(Value::from(text).secret_if(secret))
+    }
+
+    fn call(&self, call: &CallExpr) -> Outcome {
+        let outcome = match call.function.body {
+            Body::Plain(body) => match call.arguments.len() {
+                0..=STACK_ARGUMENTS => {
+                    let mut values = [const { Value::NULL }; STACK_ARGUMENTS];
+                    for (value, argument) in values.iter_mut().zip(&call.arguments) {
+                        *value = self.expr(argument)?;
+                    }
+                    self.plain(call, body, &mut values[..call.arguments.len()])
+                }
+                _ => {
+                    let mut values = call
+                        .arguments
+                        .iter()
+                        .map(|argument| self.expr(argument))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    self.plain(call, body, &mut values)
+                }
+            },
+            Body::Ask(ask) => ask(self.context).map_err(|error| lookup_failed(call.function, None, error)),
+            Body::AskByName(ask) => self.ask_by_name(call, ask),
+            Body::Lazy(lazy) => self.lazy(call, lazy),
+        };
+        outcome.map_err(|failure| placed(failure, &call.span))
+    }
+
+    fn plain(
+        &self,
+        call: &CallExpr,
+        body: fn(&mut Arguments<'_>) -> Outcome,
+        values: &mut [Value],
+    ) -> Outcome {
+        let function = call.function;
+        let secret = function.secrecy == Secrecy::Mix && values.iter().any(Value::contains_secret);
+        let mut arguments =
+            Arguments { values, context: self.context, limits: self.limits, function, slot: call.slot };
+        let value = body(&mut arguments)?;
+        if value.depth() > self.limits.depth_max {
+            return Err(too_deep(function.info.name, self.limits.depth_max));
+        }
+        Ok(value.secret_if(secret))
+    }
+
+    fn ask_by_name(&self, call: &CallExpr, ask: fn(&dyn Context, Name<'_>) -> crate::Lookup) -> Outcome {
+        let computed;
+        let name = match &call.arguments[0] {
+            Expr::Constant(name) => name,
+            argument => {
+                computed = self.expr(argument)?;
+                &computed
+            }
+        };
+        let text =
+            name.as_str().ok_or_else(|| arguments::wrong_type(call.function, 0, "a string", name.kind()))?;
+        ask(self.context, Name { text, slot: call.slot })
+            .map_err(|error| lookup_failed(call.function, Some(name), error))
+    }
+
+    fn lazy(&self, call: &CallExpr, lazy: Lazy) -> Outcome {
+        let boolean = |at: usize, value: &Value| {
+            value.as_bool().ok_or_else(|| arguments::wrong_type(call.function, at, "a boolean", value.kind()))
+        };
+        // What was looked at decides the result, so its labels go to the result.
+        let mut secret = false;
+        match lazy {
+            Lazy::If => {
+                let condition = self.expr(&call.arguments[0])?;
+                let branch = if boolean(0, &condition)? { 1 } else { 2 };
+                Ok(self.expr(&call.arguments[branch])?.secret_if(condition.contains_secret()))
+            }
+            Lazy::And | Lazy::Or => {
+                let stop = matches!(lazy, Lazy::Or);
+                for (at, argument) in call.arguments.iter().enumerate() {
+                    let value = self.expr(argument)?;
+                    secret |= value.contains_secret();
+                    if boolean(at, &value)? == stop {
+                        return Ok(Value::from(stop).secret_if(secret));
+                    }
+                }
+                Ok(Value::from(!stop).secret_if(secret))
+            }
+            Lazy::Coalesce => {
+                for argument in &call.arguments {
+                    let value = self.expr(argument)?;
+                    if !value.is_null() {
+                        return Ok(value.secret_if(secret));
+                    }
+                    secret |= value.is_secret();
+                }
+                Ok(Value::NULL.secret_if(secret))
+            }
+        }
+    }
+
+    /// Walks down by reference and clones only what it arrives at.
+    fn access(&self, access: &AccessExpr) -> Outcome {
+        let owned;
+        let mut at = match &access.target {
+            Expr::Constant(value) => value,
+            target => {
+                owned = self.expr(target)?;
+                &owned
+            }
+        };
+        let mut secret = false;
+        for step in &access.steps {
+            let computed;
+            let key = match &step.key {
+                Expr::Constant(key) => key,
+                key => {
+                    computed = self.expr(key)?;
+                    &computed
+                }
+            };
+            secret |= at.is_secret() || key.contains_secret();
+            match self.step(at, key, step, access.start) {
+                Ok(Some(member)) => at = member,
+                Ok(None) => at = const { &Value::NULL },
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(at.clone().secret_if(secret))
+    }
+
+    fn step<'v>(
+        &self,
+        target: &'v Value,
+        key: &Value,
+        step: &Step,
+        start: u32,
+    ) -> Result<Option<&'v Value>, Failure> {
+        let found = match (target.as_ref(), key.as_ref()) {
+            (ValueRef::Object(object), ValueRef::String(name)) => object.get_ignore_case(name),
+            (ValueRef::Array(items), ValueRef::Int(index)) => {
+                usize::try_from(index).ok().and_then(|index| items.get(index))
+            }
+            (ValueRef::Null, _) => None,
+            _ => return Err(self.access_failed(target, key, step, start)),
+        };
+        match found {
+            None if !step.optional => Err(self.access_failed(target, key, step, start)),
+            found => Ok(found),
+        }
+    }
+
+    #[cold]
+    fn access_failed(&self, target: &Value, key: &Value, step: &Step, start: u32) -> Failure {
+        let quoted = self.source.get(start as usize..step.span.end as usize).unwrap_or_default();
+        let shown = if key.contains_secret() { "<secret>".into() } else { key.text() };
+        let because = match (target.as_ref(), key.as_ref()) {
+            (ValueRef::Object(object), ValueRef::String(_)) => {
+                let available = quoted_list(object.keys().map(|key| &**key));
+                (
+                    Code::NoProperty,
+                    format!("property '{shown}' doesn't exist, available properties are '{available}'"),
+                )
+            }
+            (ValueRef::Array(items), ValueRef::Int(_)) => {
+                let range = match items.len() {
+                    0 => "the array is empty".to_owned(),
+                    length => format!("the array's indexes go from 0 to {}", length - 1),
+                };
+                (Code::OutOfRange, format!("array index '{shown}' is outside bounds, {range}"))
+            }
+            (ValueRef::Null, _) => (
+                Code::NullTarget,
+                format!("property '{shown}' cannot be selected: the value it is read from is null"),
+            ),
+            (ValueRef::Array(_), _) => (
+                Code::NoAccess,
+                format!(
+                    "property '{shown}' cannot be selected. Array elements can only be selected using an integer index, not a key of type '{}'",
+                    key.kind()
+                ),
+            ),
+            (ValueRef::Object(_), _) => (
+                Code::NoAccess,
+                format!(
+                    "'{shown}' cannot be selected. Object properties can only be selected by a name, not by a key of type '{}'",
+                    key.kind()
+                ),
+            ),
+            _ => (
+                Code::NoAccess,
+                format!(
+                    "property '{shown}' cannot be selected. Property selection is not supported on values of type '{}'",
+                    target.kind()
+                ),
+            ),
+        };
+        let (code, because) = because;
+        let message =
+            format!("The template language expression '{quoted}' cannot be evaluated because {because}.");
+        placed(Error::new(code, message), &(start..step.span.end))
+    }
+}
+
+/// Gives a failure its place, unless one further inside is known.
+fn placed(mut failure: Failure, span: &Range<u32>) -> Failure {
+    failure.span.get_or_insert(span.start as usize..span.end as usize);
+    failure
+}
+
+fn too_deep(function: &str, limit: usize) -> Failure {
+    Error::new(
+        Code::LimitExceeded,
+        format!(
+            "The template language function '{function}' cannot be evaluated: its result would nest deeper than {limit} levels."
+        ),
+    )
+}
+
+/// The names for a message; a long list is cut.
+fn quoted_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN_NAMES: usize = 30;
+    let mut shown = String::new();
+    for (at, name) in names.enumerate() {
+        if at == SHOWN_NAMES {
+            shown.push_str(", …");
+            break;
+        }
+        if at > 0 {
+            shown.push_str(", ");
+        }
+        shown.push_str(name);
+    }
+    shown
+}
+
+/// Puts a context's refusal into words.
+#[cold]
+pub(crate) fn lookup_failed(function: &Function, name: Option<&Value>, error: LookupError) -> Failure {
+    let what = function.info.name;
+    let name = name.map(|name| if name.contains_secret() { "<secret>".into() } else { name.text() });
+    let call = match &name {
+        Some(name) => format!("{what}('{name}')"),
+        None => format!("{what}()"),
+    };
+    let name = name.unwrap_or_default();
+    let (code, because) = match error {
+        LookupError::Unknown { available } => {
+            let mut because = if available.is_empty() {
+                format!("'{name}' doesn't exist")
+            } else {
+                let names = quoted_list(available.iter().map(|name| &**name));
+                format!("'{name}' doesn't exist, available names are '{names}'")
+            };
+            if let Some(near) = suggest::nearest(&name, available.iter().map(|name| &**name)) {
+                because.push_str("; did you mean '");
+                because.push_str(near);
+                because.push_str("'?");
+            }
+            (Code::UnknownName, because)
+        }
+        LookupError::NotRun => {
+            (Code::NotRun, format!("the action '{name}' has not run, or has no result yet"))
+        }
+        LookupError::NotAvailable { why } => (Code::NotAvailable, why),
+        LookupError::Ambiguous { why } => (Code::Ambiguous, why),
+        LookupError::Failed { message } => (Code::Outside, message),
+    };
+    let end = if because.ends_with(['.', '?']) { "" } else { "." };
+    Error::new(
+        code,
+        format!("The template language expression '{call}' cannot be evaluated because {because}{end}"),
+    )
+}
+
+/// Complains about a condition that is not a boolean.
+pub(crate) fn not_boolean(kind: Kind) -> Failure {
+    Error::new(
+        Code::NotBoolean,
+        format!(
+            "The result of the evaluation of the condition is of type '{kind}'. The result must be a valid boolean."
+        ),
+    )
+}

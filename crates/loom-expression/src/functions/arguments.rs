@@ -1,0 +1,150 @@
+//! What a function's body gets: its arguments, and the words to complain about them with.
+
+use crate::{Code, Context, Error, Kind, Limits, Name, Value, ValueRef, error::Failure, functions::Function};
+
+/// The evaluated arguments of one call.
+pub(crate) struct Arguments<'a> {
+    pub(crate) values: &'a mut [Value],
+    pub(crate) context: &'a dyn Context,
+    pub(crate) limits: &'a Limits,
+    pub(crate) function: &'static Function,
+    /// What the first argument resolved to, if it is a literal name.
+    pub(crate) slot: Option<u32>,
+}
+
+impl Arguments<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The argument, which exists by the function's arity.
+    pub(crate) fn get(&self, at: usize) -> &Value {
+        &self.values[at]
+    }
+
+    /// The argument, or `None` beyond the last one.
+    pub(crate) fn opt(&self, at: usize) -> Option<&Value> {
+        self.values.get(at)
+    }
+
+    /// Takes the argument; null stays behind.
+    pub(crate) fn take(&mut self, at: usize) -> Value {
+        std::mem::take(&mut self.values[at])
+    }
+
+    /// The argument as text.
+    pub(crate) fn str(&self, at: usize) -> Result<&str, Failure> {
+        self.get(at).as_str().ok_or_else(|| self.wrong_type(at, "a string"))
+    }
+
+    /// A string that may be left out.
+    pub(crate) fn opt_str(&self, at: usize) -> Result<Option<&str>, Failure> {
+        if at < self.len() { self.str(at).map(Some) } else { Ok(None) }
+    }
+
+    pub(crate) fn int(&self, at: usize) -> Result<i64, Failure> {
+        self.get(at).as_i64().ok_or_else(|| self.wrong_type(at, "an integer"))
+    }
+
+    pub(crate) fn bool(&self, at: usize) -> Result<bool, Failure> {
+        self.get(at).as_bool().ok_or_else(|| self.wrong_type(at, "a boolean"))
+    }
+
+    /// The first argument as a name to ask the context for.
+    pub(crate) fn name(&self) -> Result<Name<'_>, Failure> {
+        Ok(Name { text: self.str(0)?, slot: self.slot })
+    }
+
+    /// Complains about an argument's kind.
+    pub(crate) fn wrong_type(&self, at: usize, wanted: &str) -> Failure {
+        wrong_type(self.function, at, wanted, self.get(at).kind())
+    }
+
+    /// Complains about an argument's value.
+    pub(crate) fn bad(&self, at: usize, why: &str) -> Failure {
+        Error::new(
+            Code::BadArgument,
+            format!(
+                "The template language function '{}' was invoked with a parameter that is not valid. \
+                 Parameter {} is {}: {why}",
+                self.function.info.name,
+                at + 1,
+                self.shown(at),
+            ),
+        )
+    }
+
+    /// Complains about a text that cannot be converted.
+    pub(crate) fn not_convertible(&self, at: usize, why: &str) -> Failure {
+        Error::new(
+            Code::Conversion,
+            format!(
+                "The template language function '{}' was invoked with a parameter that is not valid. \
+                 The value cannot be converted to the target type. Parameter {} is {}: {why}",
+                self.function.info.name,
+                at + 1,
+                self.shown(at),
+            ),
+        )
+    }
+
+    /// A result that would be too large.
+    pub(crate) fn too_large(&self, what: &str, limit: usize) -> Failure {
+        Error::new(
+            Code::LimitExceeded,
+            format!(
+                "The template language function '{}' cannot be evaluated: its result would have more than \
+                 {limit} {what}.",
+                self.function.info.name
+            ),
+        )
+    }
+
+    /// Refuses text of more bytes than the limits allow, before it is built.
+    pub(crate) fn check_text_bytes(&self, bytes: usize) -> Result<(), Failure> {
+        let limit = self.limits.text_bytes_max;
+        if bytes > limit { Err(self.too_large("bytes of text", limit)) } else { Ok(()) }
+    }
+
+    /// Refuses more items than the limits allow, before they are built.
+    pub(crate) fn check_items(&self, items: usize) -> Result<(), Failure> {
+        let limit = self.limits.items_max;
+        if items > limit { Err(self.too_large("items", limit)) } else { Ok(()) }
+    }
+
+    /// The argument for a message: short, and never a secret.
+    pub(crate) fn shown(&self, at: usize) -> String {
+        shown(self.get(at))
+    }
+}
+
+/// Complains about an argument's kind.
+pub(crate) fn wrong_type(function: &Function, at: usize, wanted: &str, kind: Kind) -> Failure {
+    Error::new(
+        Code::WrongType,
+        format!(
+            "The template language function '{}' expects its parameter {} to be {wanted}. The provided value \
+             is of type '{kind}'.",
+            function.info.name,
+            at + 1,
+        ),
+    )
+}
+
+/// A value for a message: its kind, and its text where that is short and not secret.
+pub(crate) fn shown(value: &Value) -> String {
+    const SHOWN_CHARS: usize = 60;
+    if value.contains_secret() {
+        return format!("a secret of type '{}'", value.kind());
+    }
+    match value.as_ref() {
+        ValueRef::Array(_) | ValueRef::Object(_) => format!("of type '{}'", value.kind()),
+        ValueRef::Null => "null".to_owned(),
+        ValueRef::String(text) => {
+            let cut: String = text.chars().take(SHOWN_CHARS).collect();
+            let more = if cut.len() < text.len() { "…" } else { "" };
+            format!("'{cut}{more}'")
+        }
+        _ => value.text().into_owned(),
+    }
+}

@@ -1,0 +1,116 @@
+//! Comparison and choice.
+
+use std::cmp::Ordering;
+
+use super::{ANY, Arguments, Body, Category, Function, Lazy, Outcome, ex};
+use crate::{
+    Value, ValueRef,
+    error::Failure,
+    value::{compare_numbers, fold_char},
+};
+
+const fn logical(name: &'static str, arity: (usize, usize), body: Body) -> Function {
+    Function::new(Category::Logical, name, arity, body)
+}
+
+pub(super) static FUNCTIONS: &[Function] = &[
+    logical("if", (3, 3), Body::Lazy(Lazy::If)).carries().docs(
+        "if(condition: boolean, then: any, else: any) → any",
+        "One of two values. Only the chosen one is evaluated. The condition must be a boolean; nothing else counts as true or false.",
+    ).examples(&[ex("@if(equals(1, 1), 'yes', 'no')", "\"yes\""), ex("@if('true', 1, 2)", "error")]),
+    logical("and", (1, ANY), Body::Lazy(Lazy::And)).docs(
+        "and(condition: boolean, …) → boolean",
+        "Whether all are true. Stops at the first that is false.",
+    ).examples(&[ex("@and(true, equals(1, 1))", "true"), ex("@and(false, div(1, 0))", "false")]),
+    logical("or", (1, ANY), Body::Lazy(Lazy::Or)).docs(
+        "or(condition: boolean, …) → boolean",
+        "Whether any is true. Stops at the first that is.",
+    ).examples(&[ex("@or(false, true)", "true"), ex("@or(true, div(1, 0))", "true")]),
+    logical("not", (1, 1), Body::Plain(not)).docs("not(condition: boolean) → boolean", "The opposite.")
+        .examples(&[ex("@not(false)", "true"), ex("@not(1)", "error")]),
+    logical("equals", (2, ANY), Body::Plain(equals)).docs(
+        "equals(a: any, b: any, …) → boolean",
+        "Whether all values equal the first. Strict about types; text by its code units, case included; integers and floats by value; members of objects in any order. A boolean beside a number counts as 1 or 0.",
+    ).examples(&[ex("@equals(1, 1.0)", "true"), ex("@equals('a', 'A')", "false"), ex("@equals(true, 1)", "true"), ex("@equals('1', 1)", "false")]),
+    logical("greater", (2, 2), Body::Plain(greater)).docs(
+        "greater(a: number | string, b: number | string) → boolean",
+        "Whether a is greater than b. Two numbers, or two texts; texts are compared ignoring case.",
+    ).examples(&[ex("@greater(10, 5)", "true"), ex("@greater('b', 'A')", "true"), ex("@greater('1', 1)", "error")]),
+    logical("greaterOrEquals", (2, 2), Body::Plain(greater_or_equals)).docs(
+        "greaterOrEquals(a: number | string, b: number | string) → boolean",
+        "Whether a is greater than b or the same. Two numbers, or two texts; texts are compared ignoring case.",
+    ).examples(&[ex("@greaterOrEquals(5, 5)", "true"), ex("@greaterOrEquals('a', 'A')", "true")]),
+    logical("less", (2, 2), Body::Plain(less)).docs(
+        "less(a: number | string, b: number | string) → boolean",
+        "Whether a is less than b. Two numbers, or two texts; texts are compared ignoring case.",
+    ).examples(&[ex("@less(5, 10)", "true"), ex("@less('10', '9')", "true"), ex("@less(null, 1)", "error")]),
+    logical("lessOrEquals", (2, 2), Body::Plain(less_or_equals)).docs(
+        "lessOrEquals(a: number | string, b: number | string) → boolean",
+        "Whether a is less than b or the same. Two numbers, or two texts; texts are compared ignoring case.",
+    ).examples(&[ex("@lessOrEquals(5, 5.0)", "true"), ex("@lessOrEquals('b', 'A')", "false")]),
+];
+
+fn not(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(!arguments.bool(0)?))
+}
+
+fn equals(arguments: &mut Arguments<'_>) -> Outcome {
+    let first = arguments.get(0);
+    Ok(Value::from(arguments.values[1..].iter().all(|other| equal(first, other))))
+}
+
+/// `equals` at its top level, where a boolean beside a number counts as 1 or 0.
+fn equal(left: &Value, right: &Value) -> bool {
+    match (left.as_ref(), right.as_ref()) {
+        (ValueRef::Bool(flag), _) if right.is_number() => equal(&Value::from(i64::from(flag)), right),
+        (_, ValueRef::Bool(flag)) if left.is_number() => equal(left, &Value::from(i64::from(flag))),
+        _ => left.wdl_equals(right),
+    }
+}
+
+/// Orders two texts by their UTF-16 code units, ignoring case.
+pub(super) fn compare_text(left: &str, right: &str) -> Ordering {
+    // Code units and code points order differently only beyond the basic plane, where surrogates are low.
+    let key = |c: char| {
+        let mut units = [0; 2];
+        let length = fold_char(c).encode_utf16(&mut units).len();
+        (units, length)
+    };
+    let units = |text: &str| -> Vec<u16> {
+        text.chars().map(key).flat_map(|(units, length)| units.into_iter().take(length)).collect()
+    };
+    if left.is_ascii() && right.is_ascii() {
+        return left
+            .bytes()
+            .map(|byte| byte.to_ascii_uppercase())
+            .cmp(right.bytes().map(|byte| byte.to_ascii_uppercase()));
+    }
+    units(left).cmp(&units(right))
+}
+
+fn compare(arguments: &Arguments<'_>) -> Result<Option<Ordering>, Failure> {
+    let (left, right) = (arguments.get(0), arguments.get(1));
+    match (left.as_ref(), right.as_ref()) {
+        (ValueRef::String(left), ValueRef::String(right)) => Ok(Some(compare_text(left, right))),
+        _ if left.is_number() && right.is_number() => Ok(compare_numbers(left, right)),
+        (ValueRef::String(_), _) => Err(arguments.wrong_type(1, "a string like the first")),
+        _ if left.is_number() => Err(arguments.wrong_type(1, "a number like the first")),
+        _ => Err(arguments.wrong_type(0, "a number or a string")),
+    }
+}
+
+fn greater(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(compare(arguments)? == Some(Ordering::Greater)))
+}
+
+fn greater_or_equals(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(compare(arguments)?.is_some_and(Ordering::is_ge)))
+}
+
+fn less(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(compare(arguments)? == Some(Ordering::Less)))
+}
+
+fn less_or_equals(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(compare(arguments)?.is_some_and(Ordering::is_le)))
+}

@@ -1,0 +1,201 @@
+//! Arithmetic: integers stay integers and never wrap, a float makes the result a float, decimals are exact.
+
+use std::cmp::Ordering;
+
+use rust_decimal::{Decimal, prelude::ToPrimitive};
+
+use super::{ANY, Arguments, Body, Category, Function, Outcome, ex};
+use crate::{Code, Error, Value, ValueRef, error::Failure, value::compare_numbers};
+
+const fn math(name: &'static str, arity: (usize, usize), body: Body) -> Function {
+    Function::new(Category::Math, name, arity, body)
+}
+
+pub(super) static FUNCTIONS: &[Function] = &[
+    math("add", (2, 2), Body::Plain(add))
+        .docs(
+            "add(a: number, b: number) → number",
+            "The sum. Integers give an integer; a sum beyond 64 bits is an error.",
+        )
+        .examples(&[
+            ex("@add(1, 1.5)", "2.5"),
+            ex("@add(2, 3)", "5"),
+            ex("@add(9223372036854775807, 1)", "error"),
+        ]),
+    math("sub", (2, 2), Body::Plain(sub))
+        .docs("sub(a: number, b: number) → number", "The difference: a minus b.")
+        .examples(&[ex("@sub(10.3, 0.3)", "10.0"), ex("@sub(1, 3)", "-2")]),
+    math("mul", (2, 2), Body::Plain(mul))
+        .docs("mul(a: number, b: number) → number", "The product.")
+        .examples(&[ex("@mul(2, 3)", "6"), ex("@mul(1.5, 2)", "3.0")]),
+    math("div", (2, 2), Body::Plain(div))
+        .docs(
+            "div(a: number, b: number) → number",
+            "The quotient. Two integers give an integer, cut towards zero. Division by zero is an error.",
+        )
+        .examples(&[
+            ex("@div(11, 5)", "2"),
+            ex("@div(-7, 2)", "-3"),
+            ex("@div(11.0, 5)", "2.2"),
+            ex("@div(1, 0)", "error"),
+        ]),
+    math("mod", (2, 2), Body::Plain(modulo))
+        .docs("mod(a: number, b: number) → number", "The remainder of the division, with the sign of a.")
+        .examples(&[ex("@mod(3, 2)", "1"), ex("@mod(-5, 3)", "-2"), ex("@mod(1, 0)", "error")]),
+    math("max", (1, ANY), Body::Plain(max))
+        .docs(
+            "max(number, …) → number, max(array of numbers) → number",
+            "The greatest number; it keeps its type.",
+        )
+        .examples(&[ex("@max(1, 2, 3)", "3")]),
+    math("min", (1, ANY), Body::Plain(min))
+        .docs(
+            "min(number, …) → number, min(array of numbers) → number",
+            "The smallest number; it keeps its type.",
+        )
+        .examples(&[ex("@min(1, 2, 3)", "1")]),
+    math("rand", (2, 2), Body::Plain(rand))
+        .impure()
+        .docs(
+            "rand(min: integer, max: integer) → integer",
+            "A random integer from min up to, but not including, max.",
+        )
+        .examples(&[ex("@rand(1, 2)", "1"), ex("@rand(2, 2)", "error")]),
+];
+
+/// Two operands brought to the same kind.
+enum Pair {
+    Int(i64, i64),
+    Float(f64, f64),
+    Decimal(Decimal, Decimal),
+}
+
+fn pair(arguments: &Arguments<'_>) -> Result<Pair, Failure> {
+    for at in 0..2 {
+        if !arguments.get(at).is_number() {
+            return Err(arguments.wrong_type(at, "a number"));
+        }
+    }
+    let float = |at: usize| arguments.get(at).as_f64().unwrap_or(f64::NAN);
+    Ok(match (arguments.get(0).as_ref(), arguments.get(1).as_ref()) {
+        (ValueRef::Int(left), ValueRef::Int(right)) => Pair::Int(left, right),
+        (ValueRef::Decimal(left), ValueRef::Decimal(right)) => Pair::Decimal(*left, *right),
+        (ValueRef::Decimal(left), ValueRef::Int(right)) => Pair::Decimal(*left, Decimal::from(right)),
+        (ValueRef::Int(left), ValueRef::Decimal(right)) => Pair::Decimal(Decimal::from(left), *right),
+        _ => Pair::Float(float(0), float(1)),
+    })
+}
+
+fn calculate(
+    arguments: &Arguments<'_>,
+    int: fn(i64, i64) -> Option<i64>,
+    float: fn(f64, f64) -> f64,
+    decimal: fn(Decimal, Decimal) -> Option<Decimal>,
+) -> Outcome {
+    let value = match pair(arguments)? {
+        Pair::Int(left, right) => int(left, right).map(Value::from),
+        // JSON has no infinity, so what leaves the range of doubles is an error like any overflow.
+        Pair::Float(left, right) => {
+            Some(float(left, right)).filter(|value| value.is_finite()).map(Value::from)
+        }
+        Pair::Decimal(left, right) => decimal(left, right).map(Value::from),
+    };
+    value.ok_or_else(|| {
+        let message = format!(
+            "The template language function '{}' cannot be evaluated: the result is out of the range of type '{}'.",
+            arguments.function.info.name,
+            arguments.get(0).kind()
+        );
+        Error::new(Code::Overflow, message)
+    })
+}
+
+fn add(arguments: &mut Arguments<'_>) -> Outcome {
+    calculate(arguments, i64::checked_add, |left, right| left + right, Decimal::checked_add)
+}
+
+fn sub(arguments: &mut Arguments<'_>) -> Outcome {
+    calculate(arguments, i64::checked_sub, |left, right| left - right, Decimal::checked_sub)
+}
+
+fn mul(arguments: &mut Arguments<'_>) -> Outcome {
+    calculate(arguments, i64::checked_mul, |left, right| left * right, Decimal::checked_mul)
+}
+
+fn check_divisor(arguments: &Arguments<'_>) -> Result<(), Failure> {
+    let zero = match arguments.get(1).as_ref() {
+        ValueRef::Int(value) => value == 0,
+        ValueRef::Float(value) => value == 0.0,
+        ValueRef::Decimal(value) => value.is_zero(),
+        _ => false,
+    };
+    if zero && arguments.get(0).is_number() {
+        let message = format!(
+            "The template language function '{}' cannot be evaluated: attempt to divide by zero.",
+            arguments.function.info.name
+        );
+        return Err(Error::new(Code::DivisionByZero, message));
+    }
+    Ok(())
+}
+
+fn div(arguments: &mut Arguments<'_>) -> Outcome {
+    check_divisor(arguments)?;
+    calculate(arguments, i64::checked_div, |left, right| left / right, Decimal::checked_div)
+}
+
+fn modulo(arguments: &mut Arguments<'_>) -> Outcome {
+    check_divisor(arguments)?;
+    // The smallest integer by -1 leaves no remainder, though its quotient overflows.
+    let int = |left: i64, right: i64| Some(left.wrapping_rem(right));
+    calculate(arguments, int, |left, right| left % right, Decimal::checked_rem)
+}
+
+fn extreme(arguments: &mut Arguments<'_>, wanted: Ordering) -> Outcome {
+    let list = match arguments.get(0).as_array() {
+        Some(items) if arguments.len() == 1 => Some(items.clone()),
+        _ => None,
+    };
+    let numbers: &[Value] = match &list {
+        Some(items) => items,
+        None => arguments.values,
+    };
+    let Some(mut best) = numbers.first() else {
+        return Err(arguments.bad(0, "the array is empty"));
+    };
+    for (at, number) in numbers.iter().enumerate() {
+        if !number.is_number() {
+            return Err(match &list {
+                None => arguments.wrong_type(at, "a number"),
+                Some(_) => {
+                    arguments.bad(0, &format!("item {at} is of type '{}', not a number", number.kind()))
+                }
+            });
+        }
+        if compare_numbers(number, best) == Some(wanted) {
+            best = number;
+        }
+    }
+    Ok(best.clone())
+}
+
+fn max(arguments: &mut Arguments<'_>) -> Outcome {
+    extreme(arguments, Ordering::Greater)
+}
+
+fn min(arguments: &mut Arguments<'_>) -> Outcome {
+    extreme(arguments, Ordering::Less)
+}
+
+fn rand(arguments: &mut Arguments<'_>) -> Outcome {
+    let (low, high) = (arguments.int(0)?, arguments.int(1)?);
+    if low >= high {
+        return Err(arguments.bad(0, "the first number must be less than the second"));
+    }
+    // The high half of a 64 by 64 bit product spreads the bits evenly over the range (Lemire, 2019); the bias is
+    // below 2^-64 of the range's width in every value.
+    let width = (i128::from(high) - i128::from(low)) as u128;
+    let offset = (u128::from(arguments.context.random_u64()) * width) >> 64;
+    let value = (i128::from(low) + offset as i128).to_i64().unwrap_or(low);
+    Ok(Value::from(value))
+}

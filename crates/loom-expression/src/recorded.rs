@@ -1,0 +1,177 @@
+//! `RecordedContext`: a context made of plain data, for tests, for `eval`, and for whoever has records at hand.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{Context, Lookup, LookupError, Name, Object, Timestamp, Value, time::parse_utc};
+
+/// A context that answers from a JSON object.
+///
+/// Its members, all optional: `parameters` and `variables` (name to value), `trigger` (what `trigger()` gives),
+/// `actions` (name to record), `item`, `loops` (name to `{"item": …}` or `{"index": n}`), `workflow`, `results`
+/// (block name to what `result()` gives), `now` (a timestamp), `action` (what `action()` gives), `callbackUrl`,
+/// `appSettings`, `agentParameters`, `secrets` (name to value).
+///
+/// Random numbers come from a seed (member `seed`, else 0), so the same context gives the same values unless
+/// [`RecordedContext::with_seed`] brings another.
+#[derive(Debug, Default)]
+pub struct RecordedContext {
+    data: Object,
+    now: Option<Timestamp>,
+    random: AtomicU64,
+}
+
+/// Why an object is not a context.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the context's member '{member}' must be {wanted}")]
+pub struct RecordedContextError {
+    /// The member, or nothing for the context itself.
+    pub member: String,
+    /// What it should be.
+    pub wanted: &'static str,
+}
+
+/// The members that map names to values.
+const MAPS: [&str; 8] =
+    ["parameters", "variables", "actions", "loops", "results", "appSettings", "agentParameters", "secrets"];
+
+impl RecordedContext {
+    /// Reads a context; `null` is an empty one.
+    ///
+    /// # Errors
+    /// When the value is no object, a map is no object, or `now` is no timestamp.
+    pub fn from_json(value: &Value) -> Result<Self, RecordedContextError> {
+        let wrong = |member: &str, wanted| RecordedContextError { member: member.to_owned(), wanted };
+        if value.is_null() {
+            return Ok(Self::default());
+        }
+        let data = value.as_object().ok_or_else(|| wrong("", "an object"))?.clone();
+        for member in MAPS {
+            if data.get(member).is_some_and(|map| map.as_object().is_none()) {
+                return Err(wrong(member, "an object"));
+            }
+        }
+        let now = match data.get("now") {
+            None => None,
+            Some(now) => {
+                let parsed = now.as_str().and_then(parse_utc);
+                Some(parsed.ok_or_else(|| wrong("now", "a timestamp"))?)
+            }
+        };
+        let seed = data.get("seed").and_then(Value::as_i64).unwrap_or(0) as u64;
+        Ok(Self { data, now, random: AtomicU64::new(seed) })
+    }
+
+    /// The same context at another time; `now` of the data is overruled.
+    #[must_use]
+    pub fn with_now(mut self, now: Timestamp) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// Whether the data brought a time.
+    pub fn has_now(&self) -> bool {
+        self.now.is_some()
+    }
+
+    /// The same context with other random numbers.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        self.random.store(seed, Ordering::Relaxed);
+        self
+    }
+
+    fn whole(&self, member: &str) -> Lookup {
+        self.data.get(member).cloned().ok_or_else(LookupError::not_available)
+    }
+
+    fn named(&self, member: &str, name: &str) -> Lookup {
+        let map = self.data.get(member).and_then(Value::as_object);
+        match map.and_then(|map| map.get_ignore_case(name)) {
+            Some(value) => Ok(value.clone()),
+            None => Err(LookupError::Unknown {
+                available: map.map(|map| map.keys().cloned().collect::<Vec<Arc<str>>>()).unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn in_loop(&self, name: &str, member: &str) -> Lookup {
+        let record = self.named("loops", name)?;
+        record
+            .get_labelled(member)
+            .ok_or_else(|| LookupError::NotAvailable { why: format!("the loop '{name}' has no {member}") })
+    }
+}
+
+impl Context for RecordedContext {
+    fn parameter(&self, name: Name<'_>) -> Lookup {
+        self.named("parameters", name.text)
+    }
+
+    fn variable(&self, name: Name<'_>) -> Lookup {
+        self.named("variables", name.text)
+    }
+
+    fn action(&self, name: Name<'_>) -> Lookup {
+        self.named("actions", name.text)
+    }
+
+    fn trigger(&self) -> Lookup {
+        self.whole("trigger")
+    }
+
+    fn current_action(&self) -> Lookup {
+        self.whole("action")
+    }
+
+    fn item(&self) -> Lookup {
+        self.whole("item")
+    }
+
+    fn items(&self, name: Name<'_>) -> Lookup {
+        self.in_loop(name.text, "item")
+    }
+
+    fn iteration_index(&self, name: Name<'_>) -> Lookup {
+        self.in_loop(name.text, "index")
+    }
+
+    fn result(&self, name: Name<'_>) -> Lookup {
+        self.named("results", name.text)
+    }
+
+    fn workflow(&self) -> Lookup {
+        self.whole("workflow")
+    }
+
+    fn callback_url(&self) -> Lookup {
+        self.whole("callbackUrl")
+    }
+
+    fn app_setting(&self, name: &str) -> Lookup {
+        self.named("appSettings", name)
+    }
+
+    fn agent_parameter(&self, name: &str) -> Lookup {
+        self.named("agentParameters", name)
+    }
+
+    fn secret(&self, name: &str) -> Lookup {
+        self.named("secrets", name).map(Value::into_secret)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// The generator is SplitMix64 (Steele, Lea and Flood, 2014).
+    fn random_u64(&self) -> u64 {
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        let state = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}

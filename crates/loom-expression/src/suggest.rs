@@ -1,0 +1,39 @@
+//! Did-you-mean: the known name that is nearest to the one that was written.
+
+/// The nearest of the candidates, if it is near enough to be a likely slip. Case does not count.
+pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Distances grow with the product of the lengths; nobody mistypes a name of this size.
+    if written.len() > 100 {
+        return None;
+    }
+    let written: Vec<char> = written.to_lowercase().chars().collect();
+    let allowed = (written.len() / 3).clamp(1, 3);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= 200)
+        .map(|candidate| (distance(&written, candidate), candidate))
+        .filter(|&(distance, _)| distance <= allowed)
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits between the two texts, where a swap of neighbours counts once (optimal string alignment).
+fn distance(left: &[char], right: &str) -> usize {
+    let right: Vec<char> = right.to_lowercase().chars().collect();
+    let width = right.len() + 1;
+    let mut rows = vec![vec![0; width], (0..width).collect::<Vec<usize>>()];
+    for (row, &l) in left.iter().enumerate() {
+        let mut next = vec![row + 1; width];
+        for (col, &r) in right.iter().enumerate() {
+            let last = &rows[1];
+            let mut best = (last[col] + usize::from(l != r)).min(last[col + 1] + 1).min(next[col] + 1);
+            if row > 0 && col > 0 && l == right[col - 1] && left[row - 1] == r {
+                best = best.min(rows[0][col - 1] + 1);
+            }
+            next[col + 1] = best;
+        }
+        rows.remove(0);
+        rows.push(next);
+    }
+    rows[1][width - 1]
+}

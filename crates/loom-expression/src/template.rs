@@ -1,0 +1,272 @@
+//! `Template`: a JSON value of a definition with every string in it compiled.
+
+use std::sync::Arc;
+
+use crate::{
+    Code, Context, Error, Limits, Names, Object, Options, Reference, TemplateError, Value, ValueRef,
+    compile::{Compiler, Expr, Part, Text},
+    context::same_name,
+    error::Failure,
+    evaluate::Evaluation,
+    functions::Function,
+};
+
+/// A compiled JSON value: compiled once, evaluated many times, by many threads.
+///
+/// Every string in the value is a template of its own; names of properties are not. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Template(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    node: Node,
+    source: Value,
+    references: Vec<Reference>,
+    calls: Vec<&'static Function>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+enum Node {
+    /// A subtree without expressions; evaluating it shares it.
+    Constant(Value),
+    Expression {
+        expr: Expr,
+        source: Arc<str>,
+    },
+    Interpolation {
+        parts: Box<[Part]>,
+        source: Arc<str>,
+    },
+    Array(Vec<Node>),
+    Object(Vec<(Arc<str>, Node)>),
+}
+
+impl Template {
+    /// Compiles a JSON value.
+    ///
+    /// # Errors
+    /// All mistakes of all strings at once.
+    pub fn compile(value: &Value, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
+        let mut compiler = Compiler::new(names, options);
+        let node = compile_node(&mut compiler, value);
+        if !compiler.errors.is_empty() {
+            return Err(compiler.errors);
+        }
+        compiler.calls.sort_by_key(|function| function.info.name);
+        compiler.calls.dedup_by_key(|function| function.info.name);
+        Ok(Self(Arc::new(Compiled {
+            node,
+            source: value.clone(),
+            references: compiler.references,
+            calls: compiler.calls,
+            limits: options.limits,
+        })))
+    }
+
+    /// Compiles one string.
+    ///
+    /// # Errors
+    /// All its mistakes at once.
+    pub fn compile_str(text: &str, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
+        Self::compile(&Value::from(text), names, options)
+    }
+
+    /// A template that gives this very value; the strings in it are not looked at.
+    pub fn constant(value: Value) -> Self {
+        Self(Arc::new(Compiled {
+            node: Node::Constant(value.clone()),
+            source: value,
+            references: Vec::new(),
+            calls: Vec::new(),
+            limits: Limits::default(),
+        }))
+    }
+
+    /// The value, if it is the same in every context.
+    pub fn as_constant(&self) -> Option<&Value> {
+        match &self.0.node {
+            Node::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Evaluates with the limits given at compilation.
+    ///
+    /// # Errors
+    /// The first failure, in the order of the text.
+    pub fn evaluate(&self, context: &dyn Context) -> Result<Value, Error> {
+        self.evaluate_with(context, &self.0.limits)
+    }
+
+    /// Evaluates with other limits.
+    ///
+    /// # Errors
+    /// The first failure, in the order of the text.
+    pub fn evaluate_with(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Error> {
+        match evaluate_node(&self.0.node, context, limits) {
+            Ok(value) if value.depth() > limits.depth_max => Err(Error {
+                code: Code::LimitExceeded,
+                message: format!("The result nests deeper than {} levels.", limits.depth_max),
+                span: None,
+                pointer: None,
+            }),
+            Ok(value) => Ok(value),
+            Err(mut failure) => {
+                failure.pointer.get_or_insert_default();
+                Err(*failure)
+            }
+        }
+    }
+
+    /// What the template mentions by name, in the order of the text.
+    pub fn references(&self) -> Vec<Reference> {
+        self.0.references.clone()
+    }
+
+    /// Whether the template calls the function of this name, ignoring case.
+    pub fn calls(&self, function: &str) -> bool {
+        self.0.calls.iter().any(|called| {
+            same_name(called.info.name, function)
+                || called.info.aliases.iter().any(|alias| same_name(alias, function))
+        })
+    }
+
+    /// The JSON value that was compiled.
+    pub fn source_value(&self) -> &Value {
+        &self.0.source
+    }
+
+    /// The text that was compiled: the string itself, or the JSON text of anything else.
+    pub fn source(&self) -> String {
+        match self.0.source.as_str() {
+            Some(text) => text.to_owned(),
+            None => self.0.source.to_json_text(),
+        }
+    }
+}
+
+fn compile_node(compiler: &mut Compiler<'_>, value: &Value) -> Node {
+    match value.as_ref() {
+        ValueRef::String(_) => {
+            let source = || Arc::clone(value.as_arc_str().expect("it is a string"));
+            match compiler.text(value) {
+                Text::Constant(constant) => Node::Constant(constant),
+                Text::Expression(expr) => Node::Expression { expr, source: source() },
+                Text::Interpolation(parts) => Node::Interpolation { parts, source: source() },
+            }
+        }
+        ValueRef::Array(items) => {
+            let nodes: Vec<Node> = items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| within(compiler, &at.to_string(), |compiler| compile_node(compiler, item)))
+                .collect();
+            if let Some(unchanged) = unchanged(value, nodes.iter().zip(items.iter())) {
+                return unchanged;
+            }
+            if nodes.iter().all(is_constant) {
+                return Node::Constant(nodes.into_iter().filter_map(into_constant).collect());
+            }
+            Node::Array(nodes)
+        }
+        ValueRef::Object(object) => {
+            let nodes: Vec<(Arc<str>, Node)> = object
+                .iter()
+                .map(|(key, member)| {
+                    let node = within(compiler, key, |compiler| compile_node(compiler, member));
+                    (Arc::clone(key), node)
+                })
+                .collect();
+            if let Some(unchanged) = unchanged(value, nodes.iter().map(|(_, node)| node).zip(object.values()))
+            {
+                return unchanged;
+            }
+            if nodes.iter().all(|(_, node)| is_constant(node)) {
+                let members = nodes.into_iter().filter_map(|(key, node)| Some((key, into_constant(node)?)));
+                return Node::Constant(Value::from(members.collect::<Object>()));
+            }
+            Node::Object(nodes)
+        }
+        _ => Node::Constant(value.clone()),
+    }
+}
+
+fn is_constant(node: &Node) -> bool {
+    matches!(node, Node::Constant(_))
+}
+
+fn into_constant(node: Node) -> Option<Value> {
+    match node {
+        Node::Constant(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// The container itself, when all that is in it came out as it was.
+fn unchanged<'a>(whole: &Value, parts: impl Iterator<Item = (&'a Node, &'a Value)>) -> Option<Node> {
+    let mut parts = parts;
+    parts
+        .all(|(node, value)| matches!(node, Node::Constant(constant) if constant == value))
+        .then(|| Node::Constant(whole.clone()))
+}
+
+/// Does something with the pointer one step further in.
+pub(crate) fn within<T>(
+    compiler: &mut Compiler<'_>,
+    step: &str,
+    work: impl FnOnce(&mut Compiler<'_>) -> T,
+) -> T {
+    let before = compiler.pointer.len();
+    push_pointer(&mut compiler.pointer, step);
+    let done = work(compiler);
+    compiler.pointer.truncate(before);
+    done
+}
+
+/// Appends a step to a JSON pointer (RFC 6901).
+pub(crate) fn push_pointer(pointer: &mut String, step: &str) {
+    pointer.push('/');
+    for c in step.chars() {
+        match c {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            c => pointer.push(c),
+        }
+    }
+}
+
+fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
+    match node {
+        Node::Constant(value) => Ok(value.clone()),
+        Node::Expression { expr, source } => Evaluation { context, limits, source }.expr(expr),
+        Node::Interpolation { parts, source } => Evaluation { context, limits, source }.interpolation(parts),
+        Node::Array(nodes) => {
+            let mut items = Vec::with_capacity(nodes.len());
+            for (at, node) in nodes.iter().enumerate() {
+                let item = evaluate_node(node, context, limits);
+                items.push(item.map_err(|failure| outside(failure, &at.to_string()))?);
+            }
+            Ok(Value::from(items))
+        }
+        Node::Object(nodes) => {
+            let mut object = Object::with_capacity(nodes.len());
+            for (key, node) in nodes {
+                let member = evaluate_node(node, context, limits);
+                object.insert(Arc::clone(key), member.map_err(|failure| outside(failure, key))?);
+            }
+            Ok(Value::from(object))
+        }
+    }
+}
+
+/// Notes on the way out where in the value a failure happened.
+#[cold]
+fn outside(mut failure: Failure, step: &str) -> Failure {
+    let inner = failure.pointer.take().unwrap_or_default();
+    let mut pointer = String::new();
+    push_pointer(&mut pointer, step);
+    pointer.push_str(&inner);
+    failure.pointer = Some(pointer);
+    failure
+}

@@ -1,0 +1,443 @@
+//! `Value`: the JSON-like values that expressions compute with. Immutable, shared, cheap to clone.
+//!
+//! Everything of Loom that carries data carries it as a `Value`: outputs, items, variables, bodies. This file
+//! knows nothing of expressions. Text, arrays and objects sit behind an `Arc`, so a clone is a reference count.
+//! Every value carries a secrecy label; values computed from secret ones are secret too.
+
+mod array;
+mod equality;
+mod json;
+mod object;
+mod serde_impl;
+mod write;
+
+use std::{fmt, sync::Arc};
+
+pub use rust_decimal::Decimal;
+
+pub(crate) use self::equality::{compare_numbers, fold_char, fold_eq};
+pub use self::{
+    array::Array,
+    json::{JSON_DEPTH_MAX, JsonError},
+    object::Object,
+};
+
+/// One value: null, a boolean, a 64-bit integer, a float, a decimal, a string, an array or an object.
+///
+/// Cloning never copies text, items or members. [`PartialEq`] compares structure (`1` differs from `1.0`);
+/// [`Value::wdl_equals`] compares as the language's `equals` does. `Debug` hides what is secret.
+#[derive(Clone)]
+pub struct Value(Repr);
+
+/// The label sits inside each variant because only there it costs no space: a `Value` stays at 24 bytes.
+#[derive(Clone)]
+enum Repr {
+    Null { secret: bool },
+    Bool { secret: bool, value: bool },
+    Int { secret: bool, value: i64 },
+    Float { secret: bool, value: f64 },
+    Decimal { secret: bool, value: Arc<Decimal> },
+    String { secret: bool, value: Arc<str> },
+    Array { secret: bool, value: Array },
+    Object { secret: bool, value: Object },
+}
+
+/// A borrowed look at a [`Value`], to match on.
+#[derive(Clone, Copy)]
+pub enum ValueRef<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number without fraction and exponent, in the range of 64 bits.
+    Int(i64),
+    /// A double; always finite when it came from JSON.
+    Float(f64),
+    /// An exact decimal of up to 28 digits.
+    Decimal(&'a Decimal),
+    /// Text.
+    String(&'a str),
+    /// Values in order.
+    Array(&'a Array),
+    /// Named values, in order of insertion.
+    Object(&'a Object),
+}
+
+/// What sort of value it is, under the names that messages use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Boolean,
+    /// A 64-bit integer.
+    Integer,
+    /// A double.
+    Float,
+    /// An exact decimal.
+    Decimal,
+    /// Text.
+    String,
+    /// Values in order.
+    Array,
+    /// Named values.
+    Object,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "Null",
+            Self::Boolean => "Boolean",
+            Self::Integer => "Integer",
+            Self::Float => "Float",
+            Self::Decimal => "Decimal",
+            Self::String => "String",
+            Self::Array => "Array",
+            Self::Object => "Object",
+        })
+    }
+}
+
+impl Value {
+    /// The null value, not secret.
+    pub const NULL: Self = Self(Repr::Null { secret: false });
+
+    /// Borrows the value for matching.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a view by value, not a reference to one type")]
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match &self.0 {
+            Repr::Null { .. } => ValueRef::Null,
+            Repr::Bool { value, .. } => ValueRef::Bool(*value),
+            Repr::Int { value, .. } => ValueRef::Int(*value),
+            Repr::Float { value, .. } => ValueRef::Float(*value),
+            Repr::Decimal { value, .. } => ValueRef::Decimal(value),
+            Repr::String { value, .. } => ValueRef::String(value),
+            Repr::Array { value, .. } => ValueRef::Array(value),
+            Repr::Object { value, .. } => ValueRef::Object(value),
+        }
+    }
+
+    /// The kind of the value.
+    pub fn kind(&self) -> Kind {
+        match &self.0 {
+            Repr::Null { .. } => Kind::Null,
+            Repr::Bool { .. } => Kind::Boolean,
+            Repr::Int { .. } => Kind::Integer,
+            Repr::Float { .. } => Kind::Float,
+            Repr::Decimal { .. } => Kind::Decimal,
+            Repr::String { .. } => Kind::String,
+            Repr::Array { .. } => Kind::Array,
+            Repr::Object { .. } => Kind::Object,
+        }
+    }
+
+    /// Whether this is `null`.
+    #[inline]
+    pub fn is_null(&self) -> bool {
+        matches!(self.0, Repr::Null { .. })
+    }
+
+    /// The boolean, if it is one.
+    #[inline]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.0 {
+            Repr::Bool { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The integer, if it is one. Floats do not convert, even whole ones.
+    #[inline]
+    pub fn as_i64(&self) -> Option<i64> {
+        match self.0 {
+            Repr::Int { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The number as a double, if it is an integer, a float or a decimal. May round.
+    pub fn as_f64(&self) -> Option<f64> {
+        match &self.0 {
+            Repr::Int { value, .. } => Some(*value as f64),
+            Repr::Float { value, .. } => Some(*value),
+            Repr::Decimal { value, .. } => write::decimal_to_f64(value),
+            _ => None,
+        }
+    }
+
+    /// The decimal, if it is one.
+    pub fn as_decimal(&self) -> Option<&Decimal> {
+        match &self.0 {
+            Repr::Decimal { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is a string.
+    #[inline]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::String { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The shared text, if it is a string.
+    pub fn as_arc_str(&self) -> Option<&Arc<str>> {
+        match &self.0 {
+            Repr::String { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The array, if it is one.
+    #[inline]
+    pub fn as_array(&self) -> Option<&Array> {
+        match &self.0 {
+            Repr::Array { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The object, if it is one.
+    #[inline]
+    pub fn as_object(&self) -> Option<&Object> {
+        match &self.0 {
+            Repr::Object { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The array, taken out without touching a reference count; `None` drops the value.
+    pub fn into_array(self) -> Option<Array> {
+        match self.0 {
+            Repr::Array { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The object, taken out without touching a reference count; `None` drops the value.
+    pub fn into_object(self) -> Option<Object> {
+        match self.0 {
+            Repr::Object { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The member of an object by name: the exact name first, then ignoring case. `None` for other kinds.
+    ///
+    /// The member of a secret object must be treated as secret; [`Value::get_labelled`] does that for you.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.as_object()?.get_ignore_case(name)
+    }
+
+    /// The item of an array, from 0. `None` beyond the end and for other kinds.
+    #[inline]
+    pub fn index(&self, index: usize) -> Option<&Value> {
+        self.as_array()?.get(index)
+    }
+
+    /// Like [`Value::get`], but the member of a secret object comes out secret.
+    pub fn get_labelled(&self, name: &str) -> Option<Value> {
+        self.get(name).map(|member| member.clone().secret_if(self.is_secret()))
+    }
+
+    /// Whether this very value is labelled secret. Members and items have labels of their own.
+    #[inline]
+    pub fn is_secret(&self) -> bool {
+        match self.0 {
+            Repr::Null { secret }
+            | Repr::Bool { secret, .. }
+            | Repr::Int { secret, .. }
+            | Repr::Float { secret, .. }
+            | Repr::Decimal { secret, .. }
+            | Repr::String { secret, .. }
+            | Repr::Array { secret, .. }
+            | Repr::Object { secret, .. } => secret,
+        }
+    }
+
+    /// Whether the value or anything inside it is secret. Costs nothing: containers remember it.
+    #[inline]
+    pub fn contains_secret(&self) -> bool {
+        match &self.0 {
+            Repr::Array { secret, value } => *secret || value.contains_secret(),
+            Repr::Object { secret, value } => *secret || value.contains_secret(),
+            _ => self.is_secret(),
+        }
+    }
+
+    /// The same value, labelled secret.
+    #[must_use]
+    pub fn into_secret(mut self) -> Self {
+        match &mut self.0 {
+            Repr::Null { secret }
+            | Repr::Bool { secret, .. }
+            | Repr::Int { secret, .. }
+            | Repr::Float { secret, .. }
+            | Repr::Decimal { secret, .. }
+            | Repr::String { secret, .. }
+            | Repr::Array { secret, .. }
+            | Repr::Object { secret, .. } => *secret = true,
+        }
+        self
+    }
+
+    /// Labels the value secret when `secret` is true; never takes a label away.
+    #[inline]
+    #[must_use]
+    pub fn secret_if(self, secret: bool) -> Self {
+        if secret { self.into_secret() } else { self }
+    }
+
+    /// How deeply arrays and objects nest: 0 for plain values, 1 for `[]`. Costs nothing: containers remember it.
+    #[inline]
+    pub fn depth(&self) -> usize {
+        match &self.0 {
+            Repr::Array { value, .. } => value.depth(),
+            Repr::Object { value, .. } => value.depth(),
+            _ => 0,
+        }
+    }
+
+    /// Whether two values are equal as the language's `equals` sees it: strict about kinds, numbers by value,
+    /// members of objects in any order. (`equals(true, 1)` is settled by the function, not here.)
+    pub fn wdl_equals(&self, other: &Self) -> bool {
+        equality::wdl_equals(self, other)
+    }
+}
+
+impl Default for Value {
+    fn default() -> Self {
+        Self::NULL
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_secret() {
+            return f.write_str("<secret>");
+        }
+        match self.as_ref() {
+            ValueRef::Null => f.write_str("null"),
+            ValueRef::Bool(value) => value.fmt(f),
+            ValueRef::Int(value) => value.fmt(f),
+            ValueRef::Float(value) => value.fmt(f),
+            ValueRef::Decimal(value) => write!(f, "{value}m"),
+            ValueRef::String(value) => value.fmt(f),
+            ValueRef::Array(value) => f.debug_list().entries(value.iter()).finish(),
+            ValueRef::Object(value) => f.debug_map().entries(value.iter()).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for ValueRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("Null"),
+            Self::Bool(value) => f.debug_tuple("Bool").field(value).finish(),
+            Self::Int(value) => f.debug_tuple("Int").field(value).finish(),
+            Self::Float(value) => f.debug_tuple("Float").field(value).finish(),
+            Self::Decimal(value) => f.debug_tuple("Decimal").field(value).finish(),
+            Self::String(value) => f.debug_tuple("String").field(value).finish(),
+            Self::Array(value) => f.debug_tuple("Array").field(&value.len()).finish(),
+            Self::Object(value) => f.debug_tuple("Object").field(&value.len()).finish(),
+        }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        equality::same_structure(self, other)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self(Repr::Bool { secret: false, value })
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self(Repr::Int { secret: false, value })
+    }
+}
+
+impl From<i32> for Value {
+    fn from(value: i32) -> Self {
+        Self::from(i64::from(value))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::from(i64::from(value))
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self(Repr::Float { secret: false, value })
+    }
+}
+
+impl From<Decimal> for Value {
+    fn from(value: Decimal) -> Self {
+        Self(Repr::Decimal { secret: false, value: Arc::new(value) })
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::from(Arc::<str>::from(value))
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::from(Arc::<str>::from(value))
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(value: Arc<str>) -> Self {
+        Self(Repr::String { secret: false, value })
+    }
+}
+
+impl From<Array> for Value {
+    fn from(value: Array) -> Self {
+        Self(Repr::Array { secret: false, value })
+    }
+}
+
+impl From<Object> for Value {
+    fn from(value: Object) -> Self {
+        Self(Repr::Object { secret: false, value })
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(value: Vec<Value>) -> Self {
+        Self::from(Array::from(value))
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::NULL, Into::into)
+    }
+}
+
+impl<T: Into<Value>> FromIterator<T> for Value {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self::from(items.into_iter().map(Into::into).collect::<Vec<Value>>())
+    }
+}
+
+#[cfg(test)]
+mod tests;

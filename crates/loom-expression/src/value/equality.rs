@@ -1,0 +1,129 @@
+//! Equality of values: by structure, and as the language's `equals` means it. Also how case is ignored.
+
+use std::cmp::Ordering;
+
+use rust_decimal::{Decimal, prelude::FromPrimitive};
+
+use super::{Kind, Value, ValueRef};
+
+/// Same kinds, same numbers, same text, members in the same order. Labels do not count.
+pub(super) fn same_structure(left: &Value, right: &Value) -> bool {
+    match (left.as_ref(), right.as_ref()) {
+        (ValueRef::Null, ValueRef::Null) => true,
+        (ValueRef::Bool(left), ValueRef::Bool(right)) => left == right,
+        (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
+        // By bits, so that a NaN equals itself and 0.0 differs from -0.0: structure, not arithmetic.
+        (ValueRef::Float(left), ValueRef::Float(right)) => left.to_bits() == right.to_bits(),
+        (ValueRef::Decimal(left), ValueRef::Decimal(right)) => left == right,
+        (ValueRef::String(left), ValueRef::String(right)) => left == right,
+        (ValueRef::Array(left), ValueRef::Array(right)) => left.ptr_eq(right) || left == right,
+        (ValueRef::Object(left), ValueRef::Object(right)) => left == right,
+        _ => false,
+    }
+}
+
+/// The language's `equals` on two values of any depth.
+pub(super) fn wdl_equals(left: &Value, right: &Value) -> bool {
+    match (left.as_ref(), right.as_ref()) {
+        (ValueRef::Null, ValueRef::Null) => true,
+        (ValueRef::Bool(left), ValueRef::Bool(right)) => left == right,
+        (ValueRef::String(left), ValueRef::String(right)) => left == right,
+        (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
+        (ValueRef::Array(left), ValueRef::Array(right)) => {
+            left.ptr_eq(right)
+                || (left.len() == right.len()
+                    && left.iter().zip(right.iter()).all(|(left, right)| wdl_equals(left, right)))
+        }
+        (ValueRef::Object(left), ValueRef::Object(right)) => {
+            left.ptr_eq(right)
+                || (left.len() == right.len()
+                    && left
+                        .iter()
+                        .all(|(key, value)| right.get(key).is_some_and(|other| wdl_equals(value, other))))
+        }
+        _ => numbers_equal(left, right),
+    }
+}
+
+/// Whether both are numbers of the same value, whatever their kinds.
+fn numbers_equal(left: &Value, right: &Value) -> bool {
+    compare_numbers(left, right) == Some(Ordering::Equal)
+}
+
+/// Orders two numbers by value, mixed kinds included; `None` when one is not a number (or is NaN).
+pub(crate) fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left.as_ref(), right.as_ref()) {
+        (ValueRef::Int(left), ValueRef::Int(right)) => Some(left.cmp(&right)),
+        (ValueRef::Float(left), ValueRef::Float(right)) => left.partial_cmp(&right),
+        (ValueRef::Int(left), ValueRef::Float(right)) => compare_int_float(left, right),
+        (ValueRef::Float(left), ValueRef::Int(right)) => {
+            compare_int_float(right, left).map(Ordering::reverse)
+        }
+        (ValueRef::Decimal(left), ValueRef::Decimal(right)) => Some(left.cmp(right)),
+        (ValueRef::Decimal(left), ValueRef::Int(right)) => Some(left.cmp(&Decimal::from(right))),
+        (ValueRef::Int(left), ValueRef::Decimal(right)) => Some(Decimal::from(left).cmp(right)),
+        (ValueRef::Decimal(left), ValueRef::Float(right)) => compare_decimal_float(left, right),
+        (ValueRef::Float(left), ValueRef::Decimal(right)) => {
+            compare_decimal_float(right, left).map(Ordering::reverse)
+        }
+        _ => None,
+    }
+}
+
+/// Exact: a 64-bit integer is never rounded to a double before it is compared.
+fn compare_int_float(int: i64, float: f64) -> Option<Ordering> {
+    if float.is_nan() {
+        return None;
+    }
+    // 2^63 is exact as a double; every double below it in size has an integral part that fits.
+    if float >= 9_223_372_036_854_775_808.0 {
+        return Some(Ordering::Less);
+    }
+    if float < -9_223_372_036_854_775_808.0 {
+        return Some(Ordering::Greater);
+    }
+    let whole = float.trunc();
+    Some(int.cmp(&(whole as i64)).then_with(|| 0.0_f64.total_cmp(&(float - whole + 0.0))))
+}
+
+fn compare_decimal_float(decimal: &Decimal, float: f64) -> Option<Ordering> {
+    match Decimal::from_f64(float) {
+        Some(float) => Some(decimal.cmp(&float)),
+        // Out of the range of decimals (or NaN): the sign of the float decides.
+        None => 0.0_f64.partial_cmp(&float),
+    }
+}
+
+/// One character with its case taken away, the way ordinal comparison that ignores case does it: the simple
+/// upper-case mapping, and the character itself where the mapping is not one to one.
+#[inline]
+pub(crate) fn fold_char(c: char) -> char {
+    if c.is_ascii() {
+        return c.to_ascii_uppercase();
+    }
+    let mut upper = c.to_uppercase();
+    match (upper.next(), upper.next()) {
+        (Some(upper), None) => upper,
+        _ => c,
+    }
+}
+
+/// Whether two texts are the same but for case.
+pub(crate) fn fold_eq(left: &str, right: &str) -> bool {
+    if left.is_ascii() && right.is_ascii() {
+        return left.eq_ignore_ascii_case(right);
+    }
+    left.chars().map(fold_char).eq(right.chars().map(fold_char))
+}
+
+/// The text with its case taken away.
+pub(crate) fn fold_text(text: &str) -> String {
+    text.chars().map(fold_char).collect()
+}
+
+impl Value {
+    /// Whether the kind is one of the three number kinds.
+    pub fn is_number(&self) -> bool {
+        matches!(self.kind(), Kind::Integer | Kind::Float | Kind::Decimal)
+    }
+}

@@ -1,0 +1,315 @@
+//! JSON text to values: exact about integers, order and big numbers, and precise about where an error is.
+
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+
+use super::{Array, Object, Value};
+
+/// Arrays and objects may nest this deeply in JSON text; deeper text is refused.
+pub const JSON_DEPTH_MAX: usize = 256;
+
+/// Why a text is not JSON, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} at line {line}, column {column}")]
+pub struct JsonError {
+    /// What is wrong.
+    pub message: String,
+    /// Where, in bytes from the start.
+    pub offset: usize,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+impl Value {
+    /// Parses JSON text (UTF-8, a leading byte order mark is skipped).
+    ///
+    /// Numbers without fraction and exponent become integers when they fit 64 bits, else decimals when they
+    /// fit 28 digits, else floats; all others become floats. Of members with the same name the last wins.
+    ///
+    /// # Errors
+    /// [`JsonError`] for anything that is not JSON, nests deeper than [`JSON_DEPTH_MAX`], or has more text behind it.
+    pub fn parse_json(bytes: &[u8]) -> Result<Self, JsonError> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::from_json_str(text),
+            Err(error) => Err(error_at(bytes, error.valid_up_to(), "the text is not UTF-8")),
+        }
+    }
+
+    /// Parses JSON text; see [`Value::parse_json`].
+    ///
+    /// # Errors
+    /// As [`Value::parse_json`].
+    pub fn from_json_str(text: &str) -> Result<Self, JsonError> {
+        let mut parser = Parser { text, bytes: text.as_bytes(), at: 0 };
+        if text.starts_with('\u{feff}') {
+            parser.at = '\u{feff}'.len_utf8();
+        }
+        parser.skip_space();
+        let value = parser.value(0)?;
+        parser.skip_space();
+        if parser.at < parser.bytes.len() {
+            return Err(parser.error("unexpected text after the value"));
+        }
+        Ok(value)
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+fn error_at(bytes: &[u8], offset: usize, message: &str) -> JsonError {
+    let before = &bytes[..offset.min(bytes.len())];
+    let line_start = before.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+    JsonError {
+        message: message.to_owned(),
+        offset,
+        line: 1 + before.iter().filter(|&&b| b == b'\n').count(),
+        // Continuation bytes of UTF-8 do not start a character.
+        column: 1 + before[line_start..].iter().filter(|&&b| b & 0xC0 != 0x80).count(),
+    }
+}
+
+impl Parser<'_> {
+    fn error(&self, message: &str) -> JsonError {
+        error_at(self.bytes, self.at, message)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        match self.peek() {
+            None => Err(self.error("the text ends where a value is expected")),
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => self.string().map(Value::from),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true", Value::from(true)),
+            Some(b'f') => self.word("false", Value::from(false)),
+            Some(b'n') => self.word("null", Value::NULL),
+            Some(_) => Err(self.error("a value is expected here")),
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
+        if self.bytes[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(value)
+        } else {
+            Err(self.error("a value is expected here"))
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.descend(depth)?;
+        let mut items = Vec::new();
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Value::from(Array::from(items)));
+        }
+        loop {
+            self.skip_space();
+            items.push(self.value(depth + 1)?);
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Value::from(Array::from(items)));
+                }
+                _ => return Err(self.error("`,` or `]` is expected here")),
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.descend(depth)?;
+        let mut object = Object::new();
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Value::from(object));
+        }
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b'"') {
+                return Err(self.error("a name in double quotes is expected here"));
+            }
+            let key = self.string()?;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Err(self.error("`:` is expected here"));
+            }
+            self.at += 1;
+            self.skip_space();
+            let value = self.value(depth + 1)?;
+            object.insert(key, value);
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Value::from(object));
+                }
+                _ => return Err(self.error("`,` or `}` is expected here")),
+            }
+        }
+    }
+
+    fn descend(&mut self, depth: usize) -> Result<(), JsonError> {
+        if depth >= JSON_DEPTH_MAX {
+            return Err(self.error("arrays and objects nest too deeply"));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<Arc<str>, JsonError> {
+        self.at += 1;
+        let start = self.at;
+        // Most strings have no escape: they are taken as they stand.
+        loop {
+            match self.peek() {
+                None => return Err(self.error("the string is not closed")),
+                Some(b'"') => {
+                    let text = Arc::from(&self.text[start..self.at]);
+                    self.at += 1;
+                    return Ok(text);
+                }
+                Some(b'\\') => break,
+                Some(0..=0x1F) => return Err(self.error("control characters must be escaped")),
+                Some(_) => self.at += 1,
+            }
+        }
+        let mut text = String::from(&self.text[start..self.at]);
+        loop {
+            let run = self.at;
+            while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1F)) {
+                self.at += 1;
+            }
+            text.push_str(&self.text[run..self.at]);
+            match self.peek() {
+                None => return Err(self.error("the string is not closed")),
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Arc::from(text));
+                }
+                Some(b'\\') => text.push(self.escape()?),
+                Some(_) => return Err(self.error("control characters must be escaped")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, JsonError> {
+        let escaped = match self.bytes.get(self.at + 1) {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            _ => return Err(self.error("this escape does not exist")),
+        };
+        self.at += 2;
+        Ok(escaped)
+    }
+
+    /// Half a surrogate pair on its own has no place in UTF-8 text and becomes U+FFFD.
+    fn unicode_escape(&mut self) -> Result<char, JsonError> {
+        let first = self.hex4(self.at + 2)?;
+        self.at += 6;
+        if !(0xD800..0xDC00).contains(&first) {
+            return Ok(char::from_u32(first).unwrap_or('\u{fffd}'));
+        }
+        if self.bytes[self.at..].starts_with(b"\\u") {
+            let second = self.hex4(self.at + 2)?;
+            if (0xDC00..0xE000).contains(&second) {
+                self.at += 6;
+                let code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+                return Ok(char::from_u32(code).unwrap_or('\u{fffd}'));
+            }
+        }
+        Ok('\u{fffd}')
+    }
+
+    fn hex4(&self, at: usize) -> Result<u32, JsonError> {
+        self.bytes
+            .get(at..at + 4)
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| self.error("`\\u` needs four hexadecimal digits"))
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.error("a digit is expected here")) } else { Ok(()) }
+    }
+
+    fn number(&mut self) -> Result<Value, JsonError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let first = self.at;
+        self.digits()?;
+        if self.bytes[first] == b'0' && self.at > first + 1 {
+            self.at = first + 1;
+            return Err(self.error("a number must not start with a zero before other digits"));
+        }
+        let mut integral = true;
+        if self.peek() == Some(b'.') {
+            integral = false;
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            integral = false;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let text = &self.text[start..self.at];
+        if integral {
+            if text != "-0"
+                && let Ok(value) = text.parse::<i64>()
+            {
+                return Ok(Value::from(value));
+            }
+            if text != "-0"
+                && let Ok(value) = Decimal::from_str_exact(text)
+            {
+                return Ok(Value::from(value));
+            }
+        }
+        match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Value::from(value)),
+            _ => {
+                self.at = start;
+                Err(self.error("the number is too large"))
+            }
+        }
+    }
+}

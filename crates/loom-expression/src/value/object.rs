@@ -1,0 +1,251 @@
+//! `Object`: shared, named values in order of insertion. Small ones are scanned, large ones carry an index.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    Value,
+    equality::{fold_eq, fold_text},
+};
+
+/// Up to this many members a scan over the names beats hashing the name.
+const SCAN_MAX: usize = 12;
+
+/// Named values in order of insertion. Cloning shares the members; a change copies only when shared.
+#[derive(Clone)]
+pub struct Object(Arc<Members>);
+
+struct Members {
+    entries: Vec<(Arc<str>, Value)>,
+    /// 1 + the depth of the deepest member.
+    depth: u32,
+    /// Whether any member is secret or holds a secret.
+    secret_inside: bool,
+    /// Where each name sits; built on the first look into a large object, dropped when a member is removed.
+    exact: OnceLock<HashMap<Arc<str>, u32>>,
+    /// Where the first of the names sits that are the same but for case; built on the first miss of `exact`.
+    folded: OnceLock<HashMap<Box<str>, u32>>,
+}
+
+impl Clone for Members {
+    fn clone(&self) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            depth: self.depth,
+            secret_inside: self.secret_inside,
+            exact: OnceLock::new(),
+            folded: OnceLock::new(),
+        }
+    }
+}
+
+impl Members {
+    fn position(&self, name: &str) -> Option<usize> {
+        if self.entries.len() <= SCAN_MAX {
+            return self.entries.iter().position(|(key, _)| &**key == name);
+        }
+        let index = self.exact.get_or_init(|| {
+            self.entries.iter().zip(0..).map(|((key, _), at)| (Arc::clone(key), at)).collect()
+        });
+        index.get(name).map(|&at| at as usize)
+    }
+
+    fn position_ignore_case(&self, name: &str) -> Option<usize> {
+        if let Some(at) = self.position(name) {
+            return Some(at);
+        }
+        if self.entries.len() <= SCAN_MAX {
+            return self.entries.iter().position(|(key, _)| fold_eq(key, name));
+        }
+        let index = self.folded.get_or_init(|| {
+            let mut index = HashMap::with_capacity(self.entries.len());
+            for ((key, _), at) in self.entries.iter().zip(0..) {
+                index.entry(fold_text(key).into_boxed_str()).or_insert(at);
+            }
+            index
+        });
+        index.get(fold_text(name).as_str()).map(|&at| at as usize)
+    }
+
+    fn insert(&mut self, key: Arc<str>, value: Value) -> Option<Value> {
+        self.depth = self.depth.max(1 + value.depth() as u32);
+        self.secret_inside |= value.contains_secret();
+        if let Some(at) = self.position(&key) {
+            return Some(std::mem::replace(&mut self.entries[at].1, value));
+        }
+        let at = self.entries.len() as u32;
+        if let Some(index) = self.exact.get_mut() {
+            index.insert(Arc::clone(&key), at);
+        }
+        if let Some(index) = self.folded.get_mut() {
+            index.entry(fold_text(&key).into_boxed_str()).or_insert(at);
+        }
+        self.entries.push((key, value));
+        None
+    }
+}
+
+impl Object {
+    /// An empty object.
+    pub fn new() -> Self {
+        Self::with_capacity(0)
+    }
+
+    /// An empty object with room for `capacity` members.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Arc::new(Members {
+            entries: Vec::with_capacity(capacity),
+            depth: 1,
+            secret_inside: false,
+            exact: OnceLock::new(),
+            folded: OnceLock::new(),
+        }))
+    }
+
+    /// How many members there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.entries.len()
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The member of exactly this name.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.position(name).map(|at| &self.0.entries[at].1)
+    }
+
+    /// The member of this name: the exact one first, else the first that differs only in case.
+    #[inline]
+    pub fn get_ignore_case(&self, name: &str) -> Option<&Value> {
+        self.0.position_ignore_case(name).map(|at| &self.0.entries[at].1)
+    }
+
+    /// The name under which [`Object::get_ignore_case`] finds a member, as it is written in the object.
+    pub fn name_ignore_case(&self, name: &str) -> Option<&Arc<str>> {
+        self.0.position_ignore_case(name).map(|at| &self.0.entries[at].0)
+    }
+
+    /// Whether there is a member of exactly this name.
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.0.position(name).is_some()
+    }
+
+    /// Sets a member: in place when the exact name exists, else at the end. Returns what was there.
+    pub fn insert(&mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Option<Value> {
+        Arc::make_mut(&mut self.0).insert(name.into(), value.into())
+    }
+
+    /// Removes the member of exactly this name; the order of the others stays. O(n).
+    pub fn remove(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.position(name)?;
+        let members = Arc::make_mut(&mut self.0);
+        members.exact.take();
+        members.folded.take();
+        let (_, value) = members.entries.remove(at);
+        members.depth = 1 + members.entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0) as u32;
+        members.secret_inside = members.entries.iter().any(|(_, value)| value.contains_secret());
+        Some(value)
+    }
+
+    /// The members in order.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(self.0.entries.iter())
+    }
+
+    /// The names in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.entries.iter().map(|(key, _)| key)
+    }
+
+    /// The values in order.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.0.entries.iter().map(|(_, value)| value)
+    }
+
+    /// Whether both are the very same object in memory, which makes them equal without a look inside.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether any member is secret or holds a secret.
+    #[inline]
+    pub fn contains_secret(&self) -> bool {
+        self.0.secret_inside
+    }
+
+    /// How deeply arrays and objects nest, this one included.
+    #[inline]
+    pub fn depth(&self) -> usize {
+        self.0.depth as usize
+    }
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Equal members in the same order.
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.ptr_eq(other) || self.0.entries == other.0.entries
+    }
+}
+
+impl<K: Into<Arc<str>>, V: Into<Value>> FromIterator<(K, V)> for Object {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        let members = members.into_iter();
+        let mut object = Self::with_capacity(members.size_hint().0);
+        object.extend(members);
+        object
+    }
+}
+
+impl<K: Into<Arc<str>>, V: Into<Value>> Extend<(K, V)> for Object {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, members: I) {
+        let inner = Arc::make_mut(&mut self.0);
+        for (key, value) in members {
+            inner.insert(key.into(), value.into());
+        }
+    }
+}
+
+/// The members of an [`Object`], in order.
+#[derive(Clone, Debug)]
+pub struct Iter<'a>(std::slice::Iter<'a, (Arc<str>, Value)>);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a Arc<str>, &'a Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(key, value)| (key, value))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+impl<'a> IntoIterator for &'a Object {
+    type Item = (&'a Arc<str>, &'a Value);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}

@@ -1,0 +1,188 @@
+//! Values to text: JSON, compact and pretty, and the text rule of the language.
+
+use std::{borrow::Cow, fmt};
+
+use rust_decimal::{Decimal, prelude::ToPrimitive};
+
+use super::{Value, ValueRef};
+
+impl Value {
+    /// Compact JSON. Secrets are written like any other value; whoever shows the text asks
+    /// [`Value::contains_secret`] first.
+    pub fn to_json_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = self.write_json(&mut text);
+        text
+    }
+
+    /// JSON on many lines, two spaces for each level.
+    pub fn to_json_text_pretty(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = write_pretty(self, &mut text, 0);
+        text
+    }
+
+    /// Writes compact JSON.
+    ///
+    /// # Errors
+    /// Only those of the writer.
+    pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        write_json(self, out)
+    }
+
+    /// The value as text, by the text rule of the language: `True`, `False`, nothing for null, plain text for
+    /// strings, decimal digits, compact JSON for arrays and objects. (Content envelopes are decoded by
+    /// [`crate::envelope::text`], which functions use; this method shows their JSON.)
+    pub fn text(&self) -> Cow<'_, str> {
+        match self.as_ref() {
+            ValueRef::Null => Cow::Borrowed(""),
+            ValueRef::Bool(true) => Cow::Borrowed("True"),
+            ValueRef::Bool(false) => Cow::Borrowed("False"),
+            ValueRef::String(text) => Cow::Borrowed(text),
+            ValueRef::Int(value) => Cow::Owned(value.to_string()),
+            ValueRef::Float(value) => Cow::Owned(float_text(value)),
+            ValueRef::Decimal(value) => Cow::Owned(value.to_string()),
+            ValueRef::Array(_) | ValueRef::Object(_) => Cow::Owned(self.to_json_text()),
+        }
+    }
+}
+
+/// The shortest text that reads back as the same double: plain digits for decimal exponents from -4 to 14,
+/// else one digit, a point, digits, `E`, a sign and at least two digits.
+pub(crate) fn float_text(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    if value == 0.0 {
+        return if value.is_sign_negative() { "-0" } else { "0" }.to_owned();
+    }
+    // `{:e}` gives the shortest digits that round-trip, as `d.ddde-7`.
+    let scientific = format!("{value:e}");
+    let (mantissa, exponent) = scientific.split_once('e').expect("`{:e}` writes an exponent");
+    let exponent: i32 = exponent.parse().expect("`{:e}` writes an integer exponent");
+    if (-4..15).contains(&exponent) {
+        return format!("{value}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}E{sign}{:02}", exponent.unsigned_abs())
+}
+
+pub(super) fn decimal_to_f64(value: &Decimal) -> Option<f64> {
+    value.to_f64()
+}
+
+fn write_json(value: &Value, out: &mut impl fmt::Write) -> fmt::Result {
+    match value.as_ref() {
+        ValueRef::Null => out.write_str("null"),
+        ValueRef::Bool(value) => out.write_str(if value { "true" } else { "false" }),
+        ValueRef::Int(value) => write!(out, "{value}"),
+        ValueRef::Float(value) => write_float(value, out),
+        ValueRef::Decimal(value) => write!(out, "{value}"),
+        ValueRef::String(text) => write_string(text, out),
+        ValueRef::Array(items) => {
+            out.write_char('[')?;
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.write_char(',')?;
+                }
+                write_json(item, out)?;
+            }
+            out.write_char(']')
+        }
+        ValueRef::Object(object) => {
+            out.write_char('{')?;
+            for (at, (key, member)) in object.iter().enumerate() {
+                if at > 0 {
+                    out.write_char(',')?;
+                }
+                write_string(key, out)?;
+                out.write_char(':')?;
+                write_json(member, out)?;
+            }
+            out.write_char('}')
+        }
+    }
+}
+
+fn write_pretty(value: &Value, out: &mut impl fmt::Write, level: usize) -> fmt::Result {
+    let indent = |out: &mut _, level: usize| write_spaces(out, 2 * level);
+    match value.as_ref() {
+        ValueRef::Array(items) if !items.is_empty() => {
+            out.write_str("[\n")?;
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.write_str(",\n")?;
+                }
+                indent(out, level + 1)?;
+                write_pretty(item, out, level + 1)?;
+            }
+            out.write_char('\n')?;
+            indent(out, level)?;
+            out.write_char(']')
+        }
+        ValueRef::Object(object) if !object.is_empty() => {
+            out.write_str("{\n")?;
+            for (at, (key, member)) in object.iter().enumerate() {
+                if at > 0 {
+                    out.write_str(",\n")?;
+                }
+                indent(out, level + 1)?;
+                write_string(key, out)?;
+                out.write_str(": ")?;
+                write_pretty(member, out, level + 1)?;
+            }
+            out.write_char('\n')?;
+            indent(out, level)?;
+            out.write_char('}')
+        }
+        _ => write_json(value, out),
+    }
+}
+
+fn write_spaces(out: &mut impl fmt::Write, count: usize) -> fmt::Result {
+    write!(out, "{:count$}", "")
+}
+
+/// A float stays a float when the JSON is read again, so a whole one is written with `.0`.
+/// JSON has no word for what is not finite; null is what other writers put there.
+fn write_float(value: f64, out: &mut impl fmt::Write) -> fmt::Result {
+    if !value.is_finite() {
+        return out.write_str("null");
+    }
+    let text = float_text(value);
+    out.write_str(&text)?;
+    if text.contains(['.', 'E']) { Ok(()) } else { out.write_str(".0") }
+}
+
+fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
+    out.write_char('"')?;
+    let mut rest = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        // Every byte that needs an escape is ASCII, so `at` is on a character boundary.
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x8 => "\\b",
+            0xC => "\\f",
+            0..=0x1F => "",
+            _ => continue,
+        };
+        out.write_str(&text[rest..at])?;
+        if escape.is_empty() {
+            write!(out, "\\u{byte:04x}")?;
+        } else {
+            out.write_str(escape)?;
+        }
+        rest = at + 1;
+    }
+    out.write_str(&text[rest..])?;
+    out.write_char('"')
+}

@@ -1,1 +1,79 @@
-//! Circuit breaker, rate limiter, retry, timeout and bulkhead for any async call; stands alone.
+//! Circuit breaker, rate limiter, retry, timeout, bulkhead and retry budget for any async call; stands alone.
+//!
+//! The parts can be used one by one, or composed by a [`Policy`] in one fixed order into a [`Service`]:
+//!
+//! ```
+//! # use loom_resilience::{AllTransient, Limit, Policy, Service};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::standard().limit(Limit::per_second(50).burst(10));
+//! let billing = Service::standalone("billing", policy)?;
+//!
+//! let answer = billing
+//!     .call()
+//!     .classify(AllTransient)
+//!     .run(|attempt| async move { Ok::<_, std::io::Error>(format!("attempt {}", attempt.number)) })
+//!     .await?;
+//! assert_eq!(answer, "attempt 1");
+//! # Ok(()) }
+//! ```
+//!
+//! Three ideas run through all of it:
+//! - An admission is a guard. How a call ended is reported through it, once; dropping it means the call was cancelled,
+//!   and gives back everything that was taken.
+//! - One classification ([`Verdict`]) serves every part. Refusals by our own parts ([`Refusal`]) are another type and
+//!   are never taken for failures of the service.
+//! - Time is an argument. Decisions take `now`, waits go through an injected [`Clock`], and retries are planned by a
+//!   pure, seeded function, so that all of it can be tested and replayed without sleeping.
+
+mod breaker;
+#[cfg(not(loom))]
+mod budget;
+#[cfg(not(loom))]
+mod bulkhead;
+mod clock;
+mod config;
+mod limiter;
+mod observer;
+#[cfg(not(loom))]
+mod pipeline;
+#[cfg(not(loom))]
+mod policy;
+mod random;
+mod refusal;
+#[cfg(not(loom))]
+mod registry;
+mod retry;
+mod slots;
+mod snapshot;
+mod sync;
+#[cfg(not(loom))]
+mod timeout;
+mod verdict;
+
+pub use breaker::{
+    BreakerAdmission, BreakerConfig, BreakerStatus, CircuitBreaker, Mode, OpenFor, RateRule, SlowRule, Window,
+};
+#[cfg(not(loom))]
+pub use budget::{Budget, BudgetConfig};
+#[cfg(not(loom))]
+pub use bulkhead::{Bulkhead, BulkheadConfig, Place};
+pub use clock::{Clock, ManualClock, Moment};
+pub use config::{ConfigError, Problem};
+pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill};
+pub use observer::{CircuitState, Event, Observer, WaitFor};
+#[cfg(not(loom))]
+pub use pipeline::{
+    Admission, Attempt, AttemptError, AttemptInfo, Call, Pipeline, Service, ServiceStatus, Stop, Which,
+};
+#[cfg(not(loom))]
+pub use policy::Policy;
+pub use refusal::{Opened, Refusal, Refused, Rule, TripCause};
+#[cfg(not(loom))]
+pub use registry::{RegistryBuilder, ResilienceRegistry, UnknownService};
+pub use retry::{Backoff, Ending, GiveUp, Jitter, Next, RetryConfig, RetryPlanner};
+pub use snapshot::{
+    BreakerSnapshot, BudgetSnapshot, LimitSnapshot, LimiterSnapshot, RegistrySnapshot, ServiceSnapshot,
+};
+#[cfg(not(loom))]
+pub use timeout::{TimedOut, Timeout};
+pub use verdict::{AllTransient, ByError, Classify, Idempotency, Judge, Verdict};

@@ -1,0 +1,321 @@
+//! What makes a circuit open, stay open and close again.
+
+use std::{fmt, time::Duration};
+
+use crate::config::{Checker, ConfigError, Plain};
+
+/// Rules of a [`CircuitBreaker`](crate::CircuitBreaker). Any of the trip rules that is set can open the circuit.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct BreakerConfig {
+    /// Opens after so many failures in a row, at least 1.
+    pub consecutive: Option<u32>,
+    /// Opens when too large a part of the calls fails.
+    pub failure_rate: Option<RateRule>,
+    /// Opens when too large a part of the calls is slow.
+    pub slow_calls: Option<SlowRule>,
+    /// How long the circuit stays open.
+    pub open_for: OpenFor,
+    /// Probes that may be out at once while half-open, at least 1.
+    pub probes: u32,
+    /// Successful probes that close the circuit, at least 1.
+    pub successes: u32,
+    /// A probe that has not reported after this time gives its place back.
+    pub probe_lease: Duration,
+    /// Whether the rules are enforced.
+    pub mode: Mode,
+}
+
+/// A part of the calls over a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct RateRule {
+    /// Opens at this part and above: more than 0, up to 1.
+    pub rate: f64,
+    /// Decides nothing before so many calls are in the window, at least 1.
+    pub minimum_calls: u32,
+    /// Which calls count.
+    pub window: Window,
+}
+
+/// A part of slow calls over a window. Dropping a call after `slower_than` counts as a slow call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct SlowRule {
+    /// A call that takes this long or longer is slow.
+    pub slower_than: Duration,
+    /// Which part of the calls may be slow.
+    pub calls: RateRule,
+}
+
+/// Which calls a rate looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Window {
+    /// The last so many calls, 1 to 65,536.
+    Calls(u32),
+    /// The calls of the last so long, at least 10 ms. It is kept in ten slots, so what is looked at is between nine
+    /// and ten tenths of it; the cost does not grow with traffic.
+    Time(Duration),
+}
+
+/// How long a circuit stays open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct OpenFor {
+    /// The first time.
+    pub initial: Duration,
+    /// Each time it opens again it stays open so many times longer: 1 or more.
+    pub growth: f64,
+    /// Never longer than this, jitter included.
+    pub max: Duration,
+    /// Varies by this part up and down, so that many clients do not return together: 0 to 1.
+    pub jitter: f64,
+    /// A circuit that stayed closed this long opens for `initial` again.
+    pub forget_after: Duration,
+}
+
+/// Whether a part enforces its rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Mode {
+    /// Refuses what the rules refuse.
+    #[default]
+    Enforce,
+    /// Counts and reports what it would refuse, and lets everything pass.
+    Observe,
+    /// Does nothing.
+    Off,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self::standard()
+    }
+}
+
+impl Default for OpenFor {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(30),
+            growth: 2.0,
+            max: Duration::from_mins(5),
+            jitter: 0.1,
+            forget_after: Duration::from_mins(10),
+        }
+    }
+}
+
+impl OpenFor {
+    /// Always exactly this long.
+    pub const fn fixed(time: Duration) -> Self {
+        Self { initial: time, growth: 1.0, max: time, jitter: 0.0, forget_after: Duration::ZERO }
+    }
+}
+
+impl BreakerConfig {
+    /// No trip rule yet; one must be added. Opens for 30 s, growing twofold to 5 minutes, with a tenth of jitter; one
+    /// probe, one success closes.
+    pub fn new() -> Self {
+        Self {
+            consecutive: None,
+            failure_rate: None,
+            slow_calls: None,
+            open_for: OpenFor::default(),
+            probes: 1,
+            successes: 1,
+            probe_lease: Duration::from_secs(30),
+            mode: Mode::Enforce,
+        }
+    }
+
+    /// Opens on 5 failures in a row, or when half of at least 20 calls within 30 s failed.
+    pub fn standard() -> Self {
+        Self::new().consecutive(5).failure_rate(0.5, 20, Window::Time(Duration::from_secs(30)))
+    }
+
+    /// Opens after so many failures in a row.
+    #[must_use]
+    pub const fn consecutive(mut self, failures: u32) -> Self {
+        self.consecutive = Some(failures);
+        self
+    }
+
+    /// Opens when at least `rate` (0 to 1) of at least `minimum_calls` in the window failed.
+    #[must_use]
+    pub const fn failure_rate(mut self, rate: f64, minimum_calls: u32, window: Window) -> Self {
+        self.failure_rate = Some(RateRule { rate, minimum_calls, window });
+        self
+    }
+
+    /// Opens when at least `rate` (0 to 1) of at least `minimum_calls` in the window took `slower_than` or longer.
+    #[must_use]
+    pub const fn slow_calls(
+        mut self,
+        slower_than: Duration,
+        rate: f64,
+        minimum_calls: u32,
+        window: Window,
+    ) -> Self {
+        self.slow_calls = Some(SlowRule { slower_than, calls: RateRule { rate, minimum_calls, window } });
+        self
+    }
+
+    /// How long the circuit stays open.
+    #[must_use]
+    pub const fn open_for(mut self, open_for: OpenFor) -> Self {
+        self.open_for = open_for;
+        self
+    }
+
+    /// At most `probes` at once while half-open, and `successes` of them close the circuit.
+    #[must_use]
+    pub const fn half_open(mut self, probes: u32, successes: u32) -> Self {
+        self.probes = probes;
+        self.successes = successes;
+        self
+    }
+
+    /// How long a probe may keep its place without a report.
+    #[must_use]
+    pub const fn probe_lease(mut self, lease: Duration) -> Self {
+        self.probe_lease = lease;
+        self
+    }
+
+    /// Whether the rules are enforced.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Probes that one half-open period may use up: enough that `successes` can be reached.
+    pub(crate) fn probe_total(&self) -> u32 {
+        self.probes.max(self.successes)
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// All contradictions at once.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut check = Checker::default();
+        let any = self.consecutive.is_some() || self.failure_rate.is_some() || self.slow_calls.is_some();
+        check.require(
+            any || self.mode == Mode::Off,
+            "breaker",
+            "has no rule that could ever open it; set consecutive, failure_rate or slow_calls",
+        );
+        check.require(self.consecutive != Some(0), "breaker.consecutive", "must be at least 1");
+        check.require(
+            self.consecutive.is_none_or(|n| n < 1 << 24),
+            "breaker.consecutive",
+            "must be below 16,777,216",
+        );
+        if let Some(rule) = self.failure_rate {
+            rule.validate(&mut check, "breaker.failure_rate");
+        }
+        if let Some(slow) = self.slow_calls {
+            check.require(
+                !slow.slower_than.is_zero(),
+                "breaker.slow_calls.slower_than",
+                "must be above zero",
+            );
+            slow.calls.validate(&mut check, "breaker.slow_calls");
+        }
+        let open = &self.open_for;
+        check.require(!open.initial.is_zero(), "breaker.open_for.initial", "must be above zero");
+        check.require(open.max >= open.initial, "breaker.open_for.max", "must not be below `initial`");
+        check.require(
+            open.growth.is_finite() && open.growth >= 1.0,
+            "breaker.open_for.growth",
+            "must be 1 or more",
+        );
+        check.require((0.0..=1.0).contains(&open.jitter), "breaker.open_for.jitter", "must lie in 0 to 1");
+        check.require((1..=1024).contains(&self.probes), "breaker.probes", "must lie in 1 to 1,024");
+        check.require(self.successes >= 1, "breaker.successes", "must be at least 1");
+        check.require(!self.probe_lease.is_zero(), "breaker.probe_lease", "must be above zero");
+        check.finish()
+    }
+}
+
+impl RateRule {
+    fn validate(&self, check: &mut Checker, field: &'static str) {
+        check.require(self.rate > 0.0 && self.rate <= 1.0, field, "the rate must be above 0 and at most 1");
+        check.require(self.minimum_calls >= 1, field, "minimum_calls must be at least 1");
+        match self.window {
+            Window::Calls(calls) => {
+                check.require((1..=65_536).contains(&calls), field, "the window must hold 1 to 65,536 calls");
+                check.require(
+                    self.minimum_calls <= calls,
+                    field,
+                    format!(
+                        "minimum_calls ({}) can never be reached in a window of {calls} calls",
+                        self.minimum_calls
+                    ),
+                );
+            }
+            Window::Time(time) => {
+                check.require(time >= Duration::from_millis(10), field, "the window must be at least 10 ms");
+                check.require(
+                    time <= Duration::from_hours(24 * 365),
+                    field,
+                    "the window must be at most a year",
+                );
+                check.require(self.minimum_calls < 1 << 24, field, "minimum_calls must be below 16,777,216");
+            }
+        }
+    }
+}
+
+impl fmt::Display for RateRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.rate * 100.0;
+        match self.window {
+            Window::Calls(calls) => write!(f, "{percent} % of the last {calls} calls")?,
+            Window::Time(time) => write!(f, "{percent} % of the calls of the last {}", Plain(time))?,
+        }
+        write!(f, " (at least {})", self.minimum_calls)
+    }
+}
+
+impl fmt::Display for BreakerConfig {
+    /// The effective rules as a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Mode::Off => return f.write_str("off"),
+            Mode::Observe => f.write_str("observing only: ")?,
+            Mode::Enforce => {}
+        }
+        f.write_str("opens on ")?;
+        let mut rules = Vec::new();
+        if let Some(failures) = self.consecutive {
+            rules.push(format!("{failures} failures in a row"));
+        }
+        if let Some(rule) = self.failure_rate {
+            rules.push(format!("when {rule} fail"));
+        }
+        if let Some(slow) = self.slow_calls {
+            rules.push(format!("when {} take {} or longer", slow.calls, Plain(slow.slower_than)));
+        }
+        f.write_str(&rules.join(", or "))?;
+        let open = &self.open_for;
+        write!(f, "; stays open for {}", Plain(open.initial))?;
+        if open.growth > 1.0 {
+            write!(f, ", each time {} times longer, up to {}", open.growth, Plain(open.max))?;
+        }
+        if open.jitter > 0.0 {
+            write!(f, ", varied by {} %", open.jitter * 100.0)?;
+        }
+        write!(
+            f,
+            "; then up to {} at once may probe, and {} must succeed to close it",
+            self.probes, self.successes
+        )
+    }
+}

@@ -1,0 +1,212 @@
+//! Looking at a circuit and moving it by hand; saving its state and changing its rules.
+
+use std::time::Duration;
+
+use super::{
+    Change, CircuitBreaker, HalfOpen,
+    config::{BreakerConfig, Mode},
+    word::{Phase, Word},
+};
+use crate::{
+    clock::Moment,
+    config::ConfigError,
+    observer::CircuitState,
+    refusal::TripCause,
+    snapshot::BreakerSnapshot,
+    sync::{Ordering, lock},
+};
+
+/// A circuit as it stands at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct BreakerStatus {
+    /// The state. An open circuit whose time is over is still `Open` until a call comes to probe.
+    pub state: CircuitState,
+    /// Whether the rules are enforced.
+    pub mode: Mode,
+    /// Whether an operator isolated the service.
+    pub isolated: bool,
+    /// Failures since the last success.
+    pub consecutive_failures: u32,
+    /// Calls in the window of the failure rate; 0 without that rule.
+    pub window_calls: u32,
+    /// Failures among them.
+    pub window_failures: u32,
+    /// Slow calls in the window of the slow-call rate; 0 without that rule.
+    pub window_slow: u32,
+    /// Why it is open, when it is.
+    pub cause: Option<TripCause>,
+    /// When it opened, when it is open.
+    pub opened_since: Option<Moment>,
+    /// How long until it lets a probe through, when it is open.
+    pub retry_after: Option<Duration>,
+    /// Probes out, when it is half-open.
+    pub probes_out: u32,
+}
+
+impl CircuitBreaker {
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.voice.name
+    }
+
+    /// The state now, without a probe's effect on it.
+    pub fn state(&self) -> CircuitState {
+        Word(self.word.load(Ordering::Acquire)).phase().state()
+    }
+
+    /// Everything about the circuit at `now`.
+    pub fn status(&self, now: Moment) -> BreakerStatus {
+        let rare = lock(&self.rare);
+        let word = Word(self.word.load(Ordering::Acquire));
+        let open = word.phase() == Phase::Open;
+        let (window_failures, window_calls) = self.failures.counts(word.generation(), now);
+        let (window_slow, _) = self.slow.counts(word.generation(), now);
+        let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+        BreakerStatus {
+            state: word.phase().state(),
+            mode: word.mode(),
+            isolated: word.is_isolated(),
+            consecutive_failures: word.streak(),
+            window_calls,
+            window_failures,
+            window_slow,
+            cause: open.then(|| TripCause::unpack(self.cause.load(Ordering::Relaxed))),
+            opened_since: open.then(|| Moment::from_nanos(self.opened_at.load(Ordering::Relaxed))),
+            retry_after: open.then(|| until.since(now)),
+            probes_out: if word.phase() == Phase::HalfOpen { rare.half_open.out(now) } else { 0 },
+        }
+    }
+
+    /// The rules in force.
+    pub fn config(&self) -> BreakerConfig {
+        lock(&self.rare).config.clone()
+    }
+
+    /// Refuses every call until [`close`](Self::close) or [`reset`](Self::reset), in every mode.
+    pub fn isolate(&self) {
+        let _rare = lock(&self.rare);
+        self.update(|word| word.with_isolated(true));
+    }
+
+    /// Opens the circuit by hand for `time`, after which probes decide as usual.
+    pub fn trip_for(&self, time: Duration, now: Moment) {
+        let change = self.open(&mut lock(&self.rare), TripCause::Manual, now, Some(time));
+        self.tell(&change, now);
+    }
+
+    /// Ends an isolation and closes the circuit. What was counted before is forgotten; growth of the open time is not.
+    pub fn close(&self, now: Moment) {
+        let change = self.close_now(now, false);
+        self.tell(&change, now);
+    }
+
+    /// As new: closed, not isolated, nothing counted, no growth, the configured mode.
+    pub fn reset(&self, now: Moment) {
+        let change = self.close_now(now, true);
+        self.tell(&change, now);
+    }
+
+    /// Changes the mode. The state behind it stays.
+    pub fn set_mode(&self, mode: Mode) {
+        let mut rare = lock(&self.rare);
+        rare.config.mode = mode;
+        self.update(|word| word.with_mode(mode));
+    }
+
+    fn close_now(&self, now: Moment, forget: bool) -> Change {
+        let mut rare = lock(&self.rare);
+        if forget {
+            rare.openings = 0;
+        }
+        rare.half_open = HalfOpen::default();
+        rare.closed_at = now;
+        let from = Word(self.word.load(Ordering::Acquire)).phase().state();
+        self.move_to(Phase::Closed);
+        self.update(|word| word.with_isolated(false));
+        Change { from, to: CircuitState::Closed, cause: None, open_for: None }
+    }
+
+    /// Changes bits of the word beside streaks that may grow meanwhile. Only called under the lock.
+    fn update(&self, change: impl Fn(Word) -> Word) {
+        let mut word = Word(self.word.load(Ordering::Acquire));
+        loop {
+            let next = change(word);
+            match self.word.compare_exchange_weak(word.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(seen) => word = Word(seen),
+            }
+        }
+    }
+
+    /// Changes the rules of a living circuit. State, streak and the time it stays open are kept; a window keeps its
+    /// counts when its shape stays the same.
+    ///
+    /// # Errors
+    /// Contradictions in the configuration; the old rules then stay.
+    pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        config.validate()?;
+        self.put_config(config);
+        Ok(())
+    }
+
+    pub(crate) fn put_config(&self, config: BreakerConfig) {
+        let mut rare = lock(&self.rare);
+        self.apply_rules(&config);
+        self.update(|word| word.with_mode(config.mode));
+        rare.config = config;
+    }
+
+    /// The state to keep across a restart, relative to `now`.
+    pub fn snapshot(&self, now: Moment) -> BreakerSnapshot {
+        let rare = lock(&self.rare);
+        let word = Word(self.word.load(Ordering::Acquire));
+        let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+        let opened = Moment::from_nanos(self.opened_at.load(Ordering::Relaxed));
+        BreakerSnapshot {
+            state: word.phase().state(),
+            isolated: word.is_isolated(),
+            consecutive_failures: word.streak(),
+            openings: rare.openings,
+            open_for: until.since(now),
+            opened_ago: now.since(opened),
+            closed_ago: now.since(rare.closed_at),
+            cause: (word.phase() != Phase::Closed)
+                .then(|| TripCause::unpack(self.cause.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// Takes up a saved state that is `age` old. Probes of a half-open circuit are gone with the process that sent
+    /// them, so it comes back as an open one whose time is over.
+    pub fn restore(&self, saved: &BreakerSnapshot, age: Duration, now: Moment) {
+        let mut rare = lock(&self.rare);
+        rare.openings = saved.openings;
+        rare.half_open = HalfOpen::default();
+        rare.closed_at = back(now, saved.closed_ago.saturating_add(age));
+        match saved.state {
+            CircuitState::Closed => {
+                self.move_to(Phase::Closed);
+                let limit = self.consecutive.load(Ordering::Relaxed);
+                // One more failure must decide, not the restoring itself.
+                let streak = saved.consecutive_failures.min(limit.saturating_sub(1));
+                self.update(|word| word.with_streak(streak));
+            }
+            CircuitState::Open | CircuitState::HalfOpen => {
+                let left = match saved.state {
+                    CircuitState::HalfOpen => Duration::ZERO,
+                    _ => saved.open_for.min(rare.config.open_for.max).saturating_sub(age),
+                };
+                self.opened_at
+                    .store(back(now, saved.opened_ago.saturating_add(age)).as_nanos(), Ordering::Relaxed);
+                self.open_until.store((now + left).as_nanos(), Ordering::Relaxed);
+                self.cause.store(saved.cause.unwrap_or(TripCause::Manual).pack(), Ordering::Relaxed);
+                self.move_to(Phase::Open);
+            }
+        }
+        self.update(|word| word.with_isolated(saved.isolated));
+    }
+}
+
+fn back(now: Moment, by: Duration) -> Moment {
+    Moment::from_nanos(now.as_nanos().saturating_sub(crate::random::nanos(by)))
+}

@@ -1,0 +1,162 @@
+//! Counts of calls and of bad calls over a sliding window.
+//!
+//! A time window is two sets of slots without a lock; a count window is a ring under a short lock. Both know the
+//! generation of the circuit, so a result from an earlier one can never be counted in a later one.
+
+use super::config::{RateRule, Window};
+use crate::{
+    clock::Moment,
+    random::nanos,
+    slots::{SLOTS, Slots, Stamp},
+    sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
+};
+
+/// `slot_nanos` of a window that is off.
+const OFF: u64 = 0;
+/// `slot_nanos` of a window over a number of calls.
+const RING: u64 = u64::MAX;
+
+/// Calls and bad calls under one rate rule.
+#[derive(Debug)]
+pub(super) struct Tally {
+    slot_nanos: AtomicU64,
+    minimum: AtomicU32,
+    /// The rate that trips, in millionths.
+    rate_millionths: AtomicU32,
+    calls: Slots,
+    bad: Slots,
+    /// Stamp of the newest slot with a bad call: while it is far back, a good call needs no sum.
+    last_bad: AtomicU64,
+    ring: Mutex<Ring>,
+}
+
+impl Tally {
+    pub(super) fn new(rule: Option<RateRule>) -> Self {
+        let tally = Self {
+            slot_nanos: AtomicU64::new(OFF),
+            minimum: AtomicU32::new(1),
+            rate_millionths: AtomicU32::new(1),
+            calls: Slots::default(),
+            bad: Slots::default(),
+            last_bad: AtomicU64::new(0),
+            ring: Mutex::new(Ring::default()),
+        };
+        tally.configure(rule);
+        tally
+    }
+
+    /// Takes a new rule. What was counted stays when the window keeps its shape.
+    pub(super) fn configure(&self, rule: Option<RateRule>) {
+        let Some(rule) = rule else {
+            self.slot_nanos.store(OFF, Ordering::Release);
+            return;
+        };
+        self.minimum.store(rule.minimum_calls, Ordering::Relaxed);
+        // Rounded up, so that a rate is never tripped below its configured value.
+        self.rate_millionths.store((rule.rate * 1e6).ceil() as u32, Ordering::Relaxed);
+        match rule.window {
+            Window::Calls(calls) => {
+                lock(&self.ring).resize(calls as usize);
+                self.slot_nanos.store(RING, Ordering::Release);
+            }
+            Window::Time(time) => {
+                self.slot_nanos.store(nanos(time / SLOTS).max(1), Ordering::Release);
+            }
+        }
+    }
+
+    /// Counts one call. Answers `(bad, calls)` of the window when the rule now trips.
+    #[inline]
+    pub(super) fn record(&self, generation: u32, now: Moment, bad: bool) -> Option<(u32, u32)> {
+        match self.slot_nanos.load(Ordering::Acquire) {
+            OFF => None,
+            RING => {
+                let (bad, calls) = lock(&self.ring).push(generation, bad)?;
+                self.trips(bad, calls).then_some((bad, calls))
+            }
+            slot_nanos => self.record_in_slot(generation, now.as_nanos() / slot_nanos, bad),
+        }
+    }
+
+    #[inline]
+    fn record_in_slot(&self, generation: u32, time: u64, bad: bool) -> Option<(u32, u32)> {
+        let stamp = Stamp::new(generation, time);
+        self.calls.add(stamp);
+        if bad {
+            self.bad.add(stamp);
+            self.last_bad.store(stamp.word(), Ordering::Release);
+        } else {
+            // A good call can trip the rule too: it may be the one that reaches the minimum.
+            let last = self.last_bad.load(Ordering::Acquire);
+            if !stamp.window_holds(last) {
+                return None;
+            }
+        }
+        let (bad, calls) = self.sum(stamp);
+        self.trips(bad, calls).then_some((bad, calls))
+    }
+
+    /// `(bad, calls)` in the window now.
+    pub(super) fn counts(&self, generation: u32, now: Moment) -> (u32, u32) {
+        match self.slot_nanos.load(Ordering::Acquire) {
+            OFF => (0, 0),
+            RING => lock(&self.ring).counts(generation),
+            slot_nanos => self.sum(Stamp::new(generation, now.as_nanos() / slot_nanos)),
+        }
+    }
+
+    fn sum(&self, now: Stamp) -> (u32, u32) {
+        (self.bad.sum(now), self.calls.sum(now))
+    }
+
+    fn trips(&self, bad: u32, calls: u32) -> bool {
+        calls >= self.minimum.load(Ordering::Relaxed)
+            && u64::from(bad) * 1_000_000
+                >= u64::from(calls) * u64::from(self.rate_millionths.load(Ordering::Relaxed))
+    }
+}
+
+/// The last calls, one bit each.
+#[derive(Debug, Default)]
+struct Ring {
+    generation: u32,
+    outcomes: Vec<bool>,
+    capacity: usize,
+    next: usize,
+    bad: u32,
+}
+
+impl Ring {
+    fn resize(&mut self, capacity: usize) {
+        if capacity != self.capacity {
+            *self = Self { generation: self.generation, capacity, ..Self::default() };
+            self.outcomes.reserve_exact(capacity);
+        }
+    }
+
+    /// Answers `(bad, calls)`, or `None` for a result of an earlier generation.
+    fn push(&mut self, generation: u32, bad: bool) -> Option<(u32, u32)> {
+        if self.generation != generation {
+            if (self.generation.wrapping_sub(generation) as i32) > 0 {
+                return None;
+            }
+            self.generation = generation;
+            self.outcomes.clear();
+            self.next = 0;
+            self.bad = 0;
+        }
+        if self.outcomes.len() < self.capacity {
+            self.outcomes.push(bad);
+        } else {
+            let replaced = std::mem::replace(&mut self.outcomes[self.next], bad);
+            self.bad -= u32::from(replaced);
+            self.next = (self.next + 1) % self.capacity;
+        }
+        self.bad += u32::from(bad);
+        Some((self.bad, self.outcomes.len() as u32))
+    }
+
+    fn counts(&self, generation: u32) -> (u32, u32) {
+        if self.generation == generation { (self.bad, self.outcomes.len() as u32) } else { (0, 0) }
+    }
+}

@@ -1,0 +1,263 @@
+//! Time as this crate sees it: moments on a monotonic clock that can be injected.
+//!
+//! Every decision takes `now` as an argument; a [`Clock`] is only asked at the edges. All parts that work together
+//! must share one clock (clones are the same clock).
+
+mod manual;
+
+use std::{fmt, time::Duration};
+
+pub use manual::ManualClock;
+
+use crate::random::nanos;
+
+/// A point on a [`Clock`], in nanoseconds since that clock's own beginning. Never wall time.
+///
+/// Arithmetic saturates: no moment is before the beginning, and the last one is 584 years later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The beginning of the clock.
+    pub const ZERO: Self = Self(0);
+
+    /// A moment `nanos` nanoseconds after the clock's beginning.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the clock's beginning.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time passed since `earlier`; zero when `earlier` lies in the future.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(wait)))
+    }
+}
+
+/// Where moments come from. Cheap to clone; clones read the same clock.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    #[cfg(not(loom))]
+    System,
+    #[cfg(not(loom))]
+    Tokio,
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The machine's monotonic clock, read through the time stamp counter where that is sound (about 10 ns a read
+    /// instead of 25). The first use in a process calibrates it, which takes under a millisecond; its rate then
+    /// agrees with the operating system's within some 20 parts in a million.
+    #[cfg(not(loom))]
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// The clock of the tokio runtime, which follows `tokio::time::pause` and `advance`. Meant for tests.
+    #[cfg(not(loom))]
+    pub const fn tokio() -> Self {
+        Self(Source::Tokio)
+    }
+
+    /// A clock that moves only when told to; timers on it fire as it is advanced.
+    pub fn manual(clock: &ManualClock) -> Self {
+        Self(Source::Manual(clock.clone()))
+    }
+
+    /// The present moment. Never goes back.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            #[cfg(not(loom))]
+            Source::System => Moment(real::system_nanos()),
+            #[cfg(not(loom))]
+            Source::Tokio => Moment(real::tokio_nanos()),
+            Source::Manual(clock) => clock.now(),
+        }
+    }
+
+    /// Wall time since 1970-01-01 UTC. Used only to age saved state across a restart, never to measure.
+    pub fn unix_time(&self) -> Duration {
+        match &self.0 {
+            #[cfg(not(loom))]
+            Source::System | Source::Tokio => real::unix_time(),
+            Source::Manual(clock) => clock.unix_time(),
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            #[cfg(not(loom))]
+            Source::System => "Clock::System",
+            #[cfg(not(loom))]
+            Source::Tokio => "Clock::Tokio",
+            Source::Manual(_) => "Clock::Manual",
+        })
+    }
+}
+
+#[cfg(not(loom))]
+mod real {
+    //! Reading real clocks.
+
+    use std::{
+        sync::OnceLock,
+        time::{Duration, SystemTime},
+    };
+
+    use crate::random::nanos;
+
+    /// The counter and its reading at first use; one pair for the process, so that all moments compare.
+    static COUNTER: OnceLock<(quanta::Clock, u64)> = OnceLock::new();
+
+    #[inline]
+    pub(super) fn system_nanos() -> u64 {
+        let (counter, origin) = COUNTER.get_or_init(|| {
+            let counter = quanta::Clock::new();
+            let origin = counter.raw();
+            (counter, origin)
+        });
+        // `delta_as_nanos` saturates, so a core whose counter lags by a few ticks answers a moment that is not later.
+        counter.delta_as_nanos(*origin, counter.raw())
+    }
+
+    pub(super) fn tokio_nanos() -> u64 {
+        static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
+        let now = tokio::time::Instant::now().into_std();
+        // A day of slack: several runtimes, each paused at its own time, may share this origin.
+        let origin = ORIGIN.get_or_init(|| now.checked_sub(Duration::from_hours(24)).unwrap_or(now));
+        nanos(now.saturating_duration_since(*origin))
+    }
+
+    pub(super) fn unix_time() -> Duration {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock; wall time only ages saved state")]
+        let now = SystemTime::now();
+        now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+#[cfg(not(loom))]
+pub(crate) use timers::Timer;
+
+#[cfg(not(loom))]
+mod timers {
+    //! Waiting on a clock.
+
+    use std::{
+        future::{Future, poll_fn},
+        pin::{Pin, pin},
+        task::{Context, Poll},
+        time::Duration,
+    };
+
+    use super::{Clock, Moment, Source, manual::ManualSleep};
+
+    /// A boxed timer that can be polled in the name of another task.
+    pub(crate) enum Timer {
+        Tokio(Pin<Box<tokio::time::Sleep>>),
+        Manual(ManualSleep),
+    }
+
+    impl Timer {
+        pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+            match self {
+                Self::Tokio(sleep) => sleep.as_mut().poll(cx),
+                Self::Manual(sleep) => sleep.poll(cx),
+            }
+        }
+    }
+
+    impl Clock {
+        /// A timer that fires `wait` from now.
+        pub(crate) fn timer(&self, wait: Duration) -> Timer {
+            match &self.0 {
+                Source::System | Source::Tokio => Timer::Tokio(Box::pin(tokio::time::sleep(wait))),
+                Source::Manual(clock) => Timer::Manual(clock.sleep(wait)),
+            }
+        }
+
+        /// Waits until the clock shows `until`, and never returns before it.
+        pub(crate) async fn sleep_until(&self, until: Moment) {
+            loop {
+                let now = self.now();
+                if now >= until {
+                    return;
+                }
+                // The timer and the clock may differ by some parts in a million: hence the loop.
+                match &self.0 {
+                    Source::System | Source::Tokio => tokio::time::sleep(until.since(now)).await,
+                    Source::Manual(clock) => {
+                        let mut sleep = clock.sleep(until.since(now));
+                        poll_fn(|cx| sleep.poll(cx)).await;
+                    }
+                }
+            }
+        }
+
+        /// Runs `work` until it is done or, once it has been pending, until `wait` has passed.
+        ///
+        /// The timer is made only when `work` is first pending, so work that is ready at once pays for none.
+        /// `None` means that time ran out; `work` is dropped before this returns. The flag tells whether `work` was
+        /// ever pending.
+        pub(crate) async fn limit<F: Future>(
+            &self,
+            wait: Option<Duration>,
+            work: F,
+        ) -> (Option<F::Output>, bool) {
+            let mut work = pin!(work);
+            let first = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+            if let Poll::Ready(output) = first {
+                return (Some(output), false);
+            }
+            let Some(wait) = wait else { return (Some(work.await), true) };
+            let output = match &self.0 {
+                Source::System | Source::Tokio => {
+                    let mut sleep = pin!(tokio::time::sleep(wait));
+                    poll_fn(|cx| race(work.as_mut(), cx, |cx| sleep.as_mut().poll(cx))).await
+                }
+                Source::Manual(clock) => {
+                    let mut sleep = clock.sleep(wait);
+                    poll_fn(|cx| race(work.as_mut(), cx, |cx| sleep.poll(cx))).await
+                }
+            };
+            (output, true)
+        }
+    }
+
+    /// Work first, timer second: a result that is there is never thrown away for a timer that fired meanwhile.
+    fn race<F: Future>(
+        work: Pin<&mut F>,
+        cx: &mut Context<'_>,
+        timer: impl FnOnce(&mut Context<'_>) -> Poll<()>,
+    ) -> Poll<Option<F::Output>> {
+        match work.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => timer(cx).map(|()| None),
+        }
+    }
+}

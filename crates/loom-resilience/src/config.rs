@@ -1,0 +1,83 @@
+//! Contradictions in a configuration, found when a part is built.
+
+use std::fmt;
+
+/// Everything that is wrong with a configuration, all at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The problems, in the order of the fields. Never empty.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The field, as `part.field`.
+    pub field: &'static str,
+    /// What is wrong with it and what would be right, as a sentence.
+    pub text: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", problem.field, problem.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects problems while a configuration is checked.
+#[derive(Default)]
+pub(crate) struct Checker {
+    problems: Vec<Problem>,
+}
+
+impl Checker {
+    /// Notes a problem unless `holds`.
+    pub(crate) fn require(&mut self, holds: bool, field: &'static str, text: impl Into<String>) {
+        if !holds {
+            self.problems.push(Problem { field, text: text.into() });
+        }
+    }
+
+    pub(crate) fn include(&mut self, result: Result<(), ConfigError>) {
+        if let Err(error) = result {
+            self.problems.extend(error.problems);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<(), ConfigError> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
+    }
+}
+
+/// Prints a duration for people: `250 ms`, `2.5 s`, `90 s`, `10 min`, `3 h`.
+pub(crate) struct Plain(pub(crate) std::time::Duration);
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        let (unit, name) = match nanos {
+            0 => return f.write_str("0 s"),
+            n if n % 3_600_000_000_000 == 0 => (3_600_000_000_000, "h"),
+            n if n % 60_000_000_000 == 0 && n >= 120_000_000_000 => (60_000_000_000, "min"),
+            n if n >= 1_000_000_000 => (1_000_000_000, "s"),
+            n if n >= 1_000_000 => (1_000_000, "ms"),
+            n if n >= 1_000 => (1_000, "µs"),
+            _ => (1, "ns"),
+        };
+        let (whole, rest) = (nanos / unit, nanos % unit);
+        if rest == 0 {
+            return write!(f, "{whole} {name}");
+        }
+        let thousandths = format!("{:03}", rest * 1000 / unit);
+        match thousandths.trim_end_matches('0') {
+            "" => write!(f, "{whole} {name}"),
+            digits => write!(f, "{whole}.{digits} {name}"),
+        }
+    }
+}

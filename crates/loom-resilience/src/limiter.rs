@@ -1,0 +1,312 @@
+//! Rate limiter: evenly refilled buckets and strict windows, several at once, with waiters in order.
+//!
+//! With one bucket and nobody waiting, taking a permit is one compare-and-swap on one word. Everything else (several
+//! limits, strict windows, waiters, a freeze) goes through one short lock. Waiters stand in a queue and only its head
+//! has a timer, so N permits cost N wake-ups; a waiter that is dropped simply leaves the queue, since nothing was
+//! reserved for it.
+
+mod bucket;
+mod control;
+mod limit;
+mod wait;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use bucket::{Bucket, Granted};
+pub use control::{Learned, LimiterStatus};
+pub use limit::{Limit, LimiterConfig, Refill};
+
+use crate::{
+    breaker::Mode,
+    clock::{Clock, Moment},
+    config::ConfigError,
+    observer::{Event, Observer, Voice},
+    random::nanos,
+    refusal::{Refused, Rule},
+    sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
+};
+
+/// `full` while a reconfiguration replaces it: whoever sees it takes the lock instead.
+const MOVING: u64 = u64::MAX;
+
+/// `gate` of a limiter whose single bucket may be used without the lock.
+const GATE_OPEN: u32 = 0;
+/// `gate` of a limiter that lets everything pass.
+const GATE_OFF: u32 = 1;
+/// `gate` of a limiter that must be asked under its lock.
+const GATE_LOCKED: u32 = 2;
+
+/// A rate limiter for one service.
+#[derive(Debug)]
+pub struct RateLimiter {
+    gate: AtomicU32,
+    /// The tick at which the single bucket is full.
+    full: AtomicU64,
+    factor: AtomicU64,
+    cost: AtomicU64,
+    depth: AtomicU64,
+    back: AtomicU64,
+    back_shift: AtomicU32,
+    state: Mutex<State>,
+    clock: Clock,
+    voice: Voice,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+struct State {
+    config: LimiterConfig,
+    meters: Vec<Meter>,
+    frozen_until: Moment,
+    #[cfg_attr(loom, expect(dead_code, reason = "waiting needs timers, which the model checker has not"))]
+    queue: wait::Queue,
+}
+
+/// One limit and what is used of it.
+#[derive(Debug)]
+enum Meter {
+    /// The only limit, an even one: its state is in the limiter's atomics.
+    Single(Bucket),
+    Even {
+        bucket: Bucket,
+        full: u64,
+    },
+    Strict {
+        limit: Limit,
+        granted: Granted,
+    },
+}
+
+impl RateLimiter {
+    /// A limiter for the service `name`, with all its permits there.
+    ///
+    /// # Errors
+    /// Contradictions in the configuration.
+    pub fn new(
+        name: &str,
+        config: LimiterConfig,
+        clock: Clock,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self::with_voice(config, clock, Voice::new(name, observer)))
+    }
+
+    pub(crate) fn with_voice(config: LimiterConfig, clock: Clock, voice: Voice) -> Self {
+        let limiter = Self {
+            gate: AtomicU32::new(GATE_LOCKED),
+            full: AtomicU64::new(0),
+            factor: AtomicU64::new(0),
+            cost: AtomicU64::new(1),
+            depth: AtomicU64::new(0),
+            back: AtomicU64::new(0),
+            back_shift: AtomicU32::new(0),
+            state: Mutex::new(State {
+                meters: meters(&config),
+                config,
+                frozen_until: Moment::ZERO,
+                queue: wait::Queue::default(),
+            }),
+            clock,
+            voice,
+        };
+        {
+            let state = lock(&limiter.state);
+            limiter.publish(&state);
+            limiter.set_gate(&state);
+        }
+        limiter
+    }
+
+    /// Takes `permits` at once, or none.
+    ///
+    /// # Errors
+    /// [`Refused`] with the time to wait, when a limit, a freeze or those who wait already stand before.
+    pub fn try_take(&self, permits: u32, now: Moment) -> Result<(), Refused> {
+        let result = self.grab(permits, now);
+        match result {
+            Ok(()) => Ok(()),
+            Err((refused, mode)) => self.refuse(refused, mode),
+        }
+    }
+
+    /// Tells a refusal, and lets it stand unless the limiter only observes.
+    fn refuse(&self, refused: Refused, mode: Mode) -> Result<(), Refused> {
+        let enforced = mode == Mode::Enforce;
+        self.voice.say(|service| Event::Refused { service, refused: &refused, enforced });
+        if enforced { Err(refused) } else { Ok(()) }
+    }
+
+    /// Takes permits without telling anybody.
+    #[inline]
+    fn grab(&self, permits: u32, now: Moment) -> Result<(), (Refused, Mode)> {
+        match self.gate.load(Ordering::Acquire) {
+            GATE_OFF => return Ok(()),
+            GATE_OPEN => {
+                if let Some(result) = self.grab_unlocked(permits, now) {
+                    return result.map_err(|refused| (refused, Mode::Enforce));
+                }
+            }
+            _ => {}
+        }
+        self.grab_locked(permits, now)
+    }
+
+    /// The path of a single bucket without waiters. `None` when the lock must decide.
+    ///
+    /// `full` is read first and swapped last, and a reconfiguration changes it before anything else: so the numbers
+    /// read in between are the ones that belong to it, or the swap fails.
+    #[inline]
+    fn grab_unlocked(&self, permits: u32, now: Moment) -> Option<Result<(), Refused>> {
+        let mut full = self.full.load(Ordering::Acquire);
+        loop {
+            if full == MOVING {
+                return None;
+            }
+            let factor = self.factor.load(Ordering::Acquire);
+            let cost = self.cost.load(Ordering::Acquire);
+            let depth = self.depth.load(Ordering::Acquire);
+            let tick = bucket::tick(factor, now);
+            match bucket::take(cost, depth, full, permits, tick) {
+                Ok(next) => {
+                    match self.full.compare_exchange_weak(full, next, Ordering::AcqRel, Ordering::Acquire) {
+                        Ok(_) => return Some(Ok(())),
+                        Err(seen) => full = seen,
+                    }
+                }
+                Err(_) if u64::from(permits).saturating_mul(cost) > depth => {
+                    return Some(Err(Refused::new(Rule::TooManyPermits, None)));
+                }
+                Err(missing) => {
+                    let back = self.back.load(Ordering::Acquire);
+                    let back_shift = self.back_shift.load(Ordering::Acquire);
+                    let wait = bucket::wait(back, back_shift, missing);
+                    return Some(Err(Refused::new(Rule::RateLimit, Some(Duration::from_nanos(wait)))));
+                }
+            }
+        }
+    }
+
+    fn grab_locked(&self, permits: u32, now: Moment) -> Result<(), (Refused, Mode)> {
+        let mut state = lock(&self.state);
+        let mode = state.config.mode;
+        if mode == Mode::Off {
+            return Ok(());
+        }
+        self.thaw_if_due(&mut state, now);
+        let largest = state.config.limits.iter().map(Limit::largest).min().unwrap_or(u32::MAX);
+        if permits > largest {
+            return Err((Refused::new(Rule::TooManyPermits, None), mode));
+        }
+        let ahead = state.queue.permits();
+        let wait = self.wait(&mut state, ahead + u64::from(permits), now);
+        if wait > 0 || !state.queue.is_empty() {
+            let rule = if now < state.frozen_until { Rule::Frozen } else { Rule::RateLimit };
+            return Err((Refused::new(rule, Some(Duration::from_nanos(wait))), mode));
+        }
+        if self.commit(&mut state, permits, now) {
+            Ok(())
+        } else {
+            // Only the single bucket can change under the lock: a call beside us took the last permit.
+            let wait = self.wait(&mut state, u64::from(permits), now).max(1);
+            Err((Refused::new(Rule::RateLimit, Some(Duration::from_nanos(wait))), mode))
+        }
+    }
+
+    /// Nanoseconds until `permits` can be taken from every limit; 0 for now. Counts a freeze.
+    fn wait(&self, state: &mut State, permits: u64, now: Moment) -> u64 {
+        let frozen = nanos(state.frozen_until.since(now));
+        let meters = &mut state.meters;
+        meters.iter_mut().map(|meter| self.wait_for(meter, permits, now)).fold(frozen, u64::max)
+    }
+
+    fn wait_for(&self, meter: &mut Meter, permits: u64, now: Moment) -> u64 {
+        let missing = |bucket: &Bucket, full: u64| {
+            let tick = bucket.tick(now);
+            let next = full.max(tick).saturating_add(permits.saturating_mul(bucket.cost));
+            match next.saturating_sub(tick.saturating_add(bucket.depth)) {
+                0 => 0,
+                ticks => bucket.wait(ticks),
+            }
+        };
+        match meter {
+            Meter::Single(bucket) => missing(bucket, self.full.load(Ordering::Acquire)),
+            Meter::Even { bucket, full } => missing(bucket, *full),
+            Meter::Strict { limit, granted } => {
+                granted.expire(limit.period, now);
+                granted.wait(limit, permits, now)
+            }
+        }
+    }
+
+    /// Takes permits from every limit; it was seen before that they are there. `false` when a call on the path without
+    /// the lock was faster; then nothing was taken.
+    fn commit(&self, state: &mut State, permits: u32, now: Moment) -> bool {
+        for meter in &mut state.meters {
+            match meter {
+                Meter::Single(bucket) => {
+                    let tick = bucket.tick(now);
+                    let mut seen = self.full.load(Ordering::Acquire);
+                    loop {
+                        let Ok(next) = bucket.take(seen, permits, tick) else { return false };
+                        match self.full.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire)
+                        {
+                            Ok(_) => break,
+                            Err(now_there) => seen = now_there,
+                        }
+                    }
+                }
+                Meter::Even { bucket, full } => {
+                    let tick = bucket.tick(now);
+                    *full = (*full).max(tick).saturating_add(u64::from(permits) * bucket.cost);
+                }
+                Meter::Strict { granted, .. } => granted.add(permits, now),
+            }
+        }
+        true
+    }
+
+    /// Puts the numbers of a single bucket where the path without the lock reads them.
+    fn publish(&self, state: &State) {
+        if let [Meter::Single(bucket)] = state.meters.as_slice() {
+            self.factor.store(bucket.factor, Ordering::Release);
+            self.cost.store(bucket.cost, Ordering::Release);
+            self.depth.store(bucket.depth, Ordering::Release);
+            self.back.store(bucket.back, Ordering::Release);
+            self.back_shift.store(bucket.back_shift, Ordering::Release);
+        }
+    }
+
+    /// Says which path calls may take. Called under the lock after every change of what it depends on.
+    fn set_gate(&self, state: &State) {
+        let single = matches!(state.meters.as_slice(), [Meter::Single(_)]);
+        let gate = match state.config.mode {
+            Mode::Off => GATE_OFF,
+            Mode::Enforce if single && state.queue.is_empty() && state.frozen_until == Moment::ZERO => {
+                GATE_OPEN
+            }
+            Mode::Enforce | Mode::Observe => GATE_LOCKED,
+        };
+        self.gate.store(gate, Ordering::Release);
+    }
+
+    fn thaw_if_due(&self, state: &mut State, now: Moment) {
+        if state.frozen_until != Moment::ZERO && now >= state.frozen_until {
+            state.frozen_until = Moment::ZERO;
+            self.set_gate(state);
+        }
+    }
+}
+
+fn meters(config: &LimiterConfig) -> Vec<Meter> {
+    let single = config.limits.len() == 1;
+    let meter = |limit: &Limit| match Bucket::new(limit) {
+        Some(bucket) if single => Meter::Single(bucket),
+        Some(bucket) => Meter::Even { bucket, full: 0 },
+        None => Meter::Strict { limit: *limit, granted: Granted::default() },
+    };
+    config.limits.iter().map(meter).collect()
+}

@@ -1,0 +1,339 @@
+//! Looking at a limiter, steering it from outside, changing its limits, saving its state.
+
+use std::time::Duration;
+
+use super::{Bucket, Granted, Limit, LimiterConfig, MOVING, Meter, RateLimiter, State, meters};
+use crate::{
+    breaker::Mode,
+    clock::Moment,
+    config::ConfigError,
+    random::nanos,
+    snapshot::{LimitSnapshot, LimiterSnapshot},
+    sync::{Ordering, lock},
+};
+
+/// Groups of a strict window that a snapshot keeps.
+const SNAPSHOT_GROUPS: usize = 32;
+
+/// A limiter as it stands at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LimiterStatus {
+    /// Whether the limits are enforced.
+    pub mode: Mode,
+    /// Permits that could be taken now, over all limits; never below zero. `None` without a limit.
+    pub available: Option<u32>,
+    /// Calls that wait.
+    pub waiting: u32,
+    /// How long the limiter is still frozen.
+    pub frozen_for: Duration,
+}
+
+/// What a response told about the provider's own limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// The limit the provider names (`X-RateLimit-Limit`): permits in the period of our longest limit. Lowers ours,
+    /// never raises it.
+    pub limit: Option<u32>,
+    /// Permits left (`X-RateLimit-Remaining`): ours are lowered to so many.
+    pub remaining: Option<u32>,
+    /// Time until the provider's count starts again (`X-RateLimit-Reset`, `Retry-After`). With nothing remaining,
+    /// the limiter is frozen for so long.
+    pub reset_after: Option<Duration>,
+}
+
+impl RateLimiter {
+    /// Permits that could be taken at `now`, without taking any; never below zero. `None` when nothing is limited.
+    pub fn available(&self, now: Moment) -> Option<u32> {
+        let mut state = lock(&self.state);
+        if state.config.mode == Mode::Off || state.config.limits.is_empty() {
+            return None;
+        }
+        if now < state.frozen_until {
+            return Some(0);
+        }
+        let waiting = state.queue.permits();
+        let free = state.meters.iter_mut().map(|meter| self.available_in(meter, now)).min()?;
+        Some(u64::from(free).saturating_sub(waiting) as u32)
+    }
+
+    fn available_in(&self, meter: &mut Meter, now: Moment) -> u32 {
+        match meter {
+            Meter::Single(bucket) => bucket.available(self.full.load(Ordering::Acquire), bucket.tick(now)),
+            Meter::Even { bucket, full } => bucket.available(*full, bucket.tick(now)),
+            Meter::Strict { limit, granted } => {
+                granted.expire(limit.period, now);
+                limit.permits.saturating_sub(granted.used())
+            }
+        }
+    }
+
+    /// Everything about the limiter at `now`.
+    pub fn status(&self, now: Moment) -> LimiterStatus {
+        let available = self.available(now);
+        let state = lock(&self.state);
+        LimiterStatus {
+            mode: state.config.mode,
+            available,
+            waiting: state.queue.len() as u32,
+            frozen_for: state.frozen_until.since(now),
+        }
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> LimiterConfig {
+        lock(&self.state).config.clone()
+    }
+
+    /// Grants nothing before `until`. A later freeze prolongs an earlier one and never shortens it.
+    pub fn freeze(&self, until: Moment) {
+        self.change(|_, state| state.frozen_until = state.frozen_until.max(until));
+    }
+
+    /// Ends a freeze.
+    pub fn thaw(&self) {
+        self.change(|_, state| state.frozen_until = Moment::ZERO);
+    }
+
+    /// Takes over what a response told about the provider's own count, for all callers.
+    ///
+    /// It only ever makes the limiter stricter than its configuration, so a wrong header cannot raise the rate.
+    pub fn learn(&self, learned: Learned, now: Moment) {
+        self.change(|limiter, state| {
+            if let Some(limit) = learned.limit {
+                limiter.lower_longest(state, limit.max(1), now);
+            }
+            if let Some(remaining) = learned.remaining {
+                for meter in &mut state.meters {
+                    limiter.lower(meter, remaining, now);
+                }
+                if remaining == 0
+                    && let Some(after) = learned.reset_after
+                {
+                    state.frozen_until = state.frozen_until.max(now + after);
+                }
+            }
+        });
+    }
+
+    /// Gives back permits of a call that was never made.
+    pub fn give_back(&self, permits: u32) {
+        let mut state = lock(&self.state);
+        for meter in &mut state.meters {
+            match meter {
+                Meter::Single(bucket) => {
+                    let cost = u64::from(permits) * bucket.cost;
+                    let mut seen = self.full.load(Ordering::Acquire);
+                    while let Err(now_there) = self.full.compare_exchange_weak(
+                        seen,
+                        seen.saturating_sub(cost),
+                        Ordering::AcqRel,
+                        Ordering::Acquire,
+                    ) {
+                        seen = now_there;
+                    }
+                }
+                Meter::Even { bucket, full } => *full = full.saturating_sub(u64::from(permits) * bucket.cost),
+                Meter::Strict { granted, .. } => granted.remove(permits),
+            }
+        }
+        let woken = state.queue.head_waker();
+        drop(state);
+        if let Some(waker) = woken {
+            waker.wake();
+        }
+    }
+
+    /// As new: every permit there, no freeze. Those who wait stay in their order.
+    pub fn reset(&self) {
+        self.change(|limiter, state| {
+            state.frozen_until = Moment::ZERO;
+            limiter.replace_meters(state, |state, _| (meters(&state.config), 0));
+        });
+    }
+
+    /// Changes the limits of a living limiter. What was consumed stays consumed: a limit with the same period keeps
+    /// the permits out, up to its new size. Those who wait stay in their order.
+    ///
+    /// # Errors
+    /// Contradictions in the configuration; the old limits then stay.
+    pub fn reconfigure(&self, config: LimiterConfig, now: Moment) -> Result<(), ConfigError> {
+        config.validate()?;
+        self.put_config(config, now);
+        Ok(())
+    }
+
+    pub(crate) fn put_config(&self, config: LimiterConfig, now: Moment) {
+        self.change(|limiter, state| limiter.take_config(state, config, now));
+    }
+
+    fn take_config(&self, state: &mut State, config: LimiterConfig, now: Moment) {
+        self.replace_meters(state, |state, single_full| {
+            let used: Vec<u32> = state.meters.iter_mut().map(|meter| used(meter, single_full, now)).collect();
+            let old = std::mem::replace(&mut state.config, config);
+            let mut fresh = meters(&state.config);
+            let mut fresh_full = 0;
+            for (index, (meter, limit)) in fresh.iter_mut().zip(&state.config.limits).enumerate() {
+                // The old limit of the same period, else the one at the same place.
+                let same = old.limits.iter().position(|other| other.period == limit.period);
+                let used = same.or_else(|| old.limits.get(index).map(|_| index)).map_or(0, |at| used[at]);
+                match meter {
+                    Meter::Single(bucket) => fresh_full = used_up(bucket, used, now),
+                    Meter::Even { bucket, full } => *full = used_up(bucket, used, now),
+                    Meter::Strict { limit, granted } if used > 0 => granted.add(used.min(limit.permits), now),
+                    Meter::Strict { .. } => {}
+                }
+            }
+            (fresh, fresh_full)
+        });
+    }
+
+    /// Replaces the meters, in the order that the path without the lock relies on: first the word that it swaps
+    /// becomes unusable, then the numbers change, then the word gets a new value.
+    fn replace_meters(&self, state: &mut State, make: impl FnOnce(&mut State, u64) -> (Vec<Meter>, u64)) {
+        let before = self.full.swap(MOVING, Ordering::AcqRel);
+        let (meters, full) = make(state, before);
+        state.meters = meters;
+        self.publish(state);
+        // The value must differ from the one before, so that a swap prepared with the old numbers fails.
+        self.full.store(if full == before { full + 1 } else { full }, Ordering::Release);
+    }
+
+    /// Lowers what is in one limit to `remaining` permits.
+    fn lower(&self, meter: &mut Meter, remaining: u32, now: Moment) {
+        match meter {
+            Meter::Single(bucket) => {
+                self.full.fetch_max(bucket.holding(remaining, bucket.tick(now)), Ordering::AcqRel);
+            }
+            Meter::Even { bucket, full } => *full = (*full).max(bucket.holding(remaining, bucket.tick(now))),
+            Meter::Strict { limit, granted } => {
+                granted.expire(limit.period, now);
+                let free = limit.permits.saturating_sub(granted.used());
+                granted.add(free.saturating_sub(remaining), now);
+            }
+        }
+    }
+
+    /// Lowers the limit of the longest period to `permits`, if it allows more.
+    fn lower_longest(&self, state: &mut State, permits: u32, now: Moment) {
+        let mut config = state.config.clone();
+        let Some(longest) = config.limits.iter_mut().max_by_key(|limit| limit.period) else { return };
+        if longest.permits <= permits {
+            return;
+        }
+        longest.permits = permits;
+        if let super::Refill::Even { burst } = &mut longest.refill {
+            *burst = (*burst).min(permits);
+        }
+        self.take_config(state, config, now);
+    }
+
+    /// Changes the state under the lock, sets the gate again and wakes those who wait, whose time may have changed.
+    fn change(&self, change: impl FnOnce(&Self, &mut State)) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            change(self, &mut state);
+            self.set_gate(&state);
+            state.queue.wakers()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// What to keep across a restart, relative to `now`.
+    pub fn snapshot(&self, now: Moment) -> LimiterSnapshot {
+        let mut state = lock(&self.state);
+        let frozen_for = state.frozen_until.since(now);
+        let bucket_snapshot = |bucket: &Bucket, full: u64| {
+            let ticks = full.saturating_sub(bucket.tick(now));
+            let nanos = if ticks == 0 { 0 } else { bucket.wait(ticks) };
+            LimitSnapshot::Bucket { full_after: Duration::from_nanos(nanos) }
+        };
+        let each = |meter: &mut Meter| match meter {
+            Meter::Single(bucket) => bucket_snapshot(bucket, self.full.load(Ordering::Acquire)),
+            Meter::Even { bucket, full } => bucket_snapshot(bucket, *full),
+            Meter::Strict { limit, granted } => {
+                granted.expire(limit.period, now);
+                LimitSnapshot::Window { granted: grouped(granted, now) }
+            }
+        };
+        LimiterSnapshot { limits: state.meters.iter_mut().map(each).collect(), frozen_for }
+    }
+
+    /// Takes up a saved state that is `age` old. Limits that are configured differently now start fresh.
+    pub fn restore(&self, saved: &LimiterSnapshot, age: Duration, now: Moment) {
+        self.change(|limiter, state| {
+            let frozen = saved.frozen_for.saturating_sub(age);
+            state.frozen_until = if frozen.is_zero() { Moment::ZERO } else { now + frozen };
+            for (meter, saved) in state.meters.iter_mut().zip(&saved.limits) {
+                match (meter, saved) {
+                    (Meter::Single(bucket), LimitSnapshot::Bucket { full_after }) => {
+                        let full = full_at(bucket, full_after.saturating_sub(age), now);
+                        limiter.full.store(full, Ordering::Release);
+                    }
+                    (Meter::Even { bucket, full }, LimitSnapshot::Bucket { full_after }) => {
+                        *full = full_at(bucket, full_after.saturating_sub(age), now);
+                    }
+                    (Meter::Strict { limit, granted }, LimitSnapshot::Window { granted: saved }) => {
+                        *granted = ungrouped(saved, limit, age, now);
+                    }
+                    _ => {}
+                }
+            }
+        });
+    }
+}
+
+/// Permits out of one limit, rounded up. The state of a single bucket is handed in.
+fn used(meter: &mut Meter, single_full: u64, now: Moment) -> u32 {
+    let (bucket, full) = match meter {
+        Meter::Single(bucket) => (bucket, single_full),
+        Meter::Even { bucket, full } => (bucket, *full),
+        Meter::Strict { limit, granted } => {
+            granted.expire(limit.period, now);
+            return granted.used();
+        }
+    };
+    full.saturating_sub(bucket.tick(now)).div_ceil(bucket.cost).min(u64::from(u32::MAX)) as u32
+}
+
+/// The state of a bucket of which `used` permits are out, but never more than it holds.
+fn used_up(bucket: &Bucket, used: u32, now: Moment) -> u64 {
+    let ticks = u64::from(used).saturating_mul(bucket.cost).min(bucket.depth);
+    if ticks == 0 { 0 } else { bucket.tick(now).saturating_add(ticks) }
+}
+
+/// The state of a bucket that is full after `wait`, but no emptier than empty.
+fn full_at(bucket: &Bucket, wait: Duration, now: Moment) -> u64 {
+    let tick = bucket.tick(now);
+    bucket.tick(now + wait).min(tick.saturating_add(bucket.depth))
+}
+
+/// The grants of a window in a few groups, oldest first, each with the age of its youngest.
+fn grouped(granted: &Granted, now: Moment) -> Vec<(Duration, u64)> {
+    let entries: Vec<_> = granted.entries().collect();
+    let size = entries.len().div_ceil(SNAPSHOT_GROUPS).max(1);
+    entries
+        .chunks(size)
+        .filter_map(|chunk| {
+            let (youngest, _) = chunk.last()?;
+            Some((now.since(*youngest), chunk.iter().map(|(_, permits)| u64::from(*permits)).sum()))
+        })
+        .collect()
+}
+
+/// The window again, as far as it is still within the period and the limit.
+fn ungrouped(saved: &[(Duration, u64)], limit: &Limit, age: Duration, now: Moment) -> Granted {
+    let mut granted = Granted::default();
+    let mut left = limit.permits;
+    for (group_age, permits) in saved {
+        let group_age = group_age.saturating_add(age);
+        let permits = u32::try_from(*permits).unwrap_or(u32::MAX).min(left);
+        if group_age < limit.period && permits > 0 {
+            left -= permits;
+            granted.add(permits, Moment::from_nanos(now.as_nanos().saturating_sub(nanos(group_age))));
+        }
+    }
+    granted
+}

@@ -1,0 +1,204 @@
+//! What a limiter allows.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    breaker::Mode,
+    config::{Checker, ConfigError, Plain},
+};
+
+/// So many permits in a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Limit {
+    /// Permits in a period, at least 1 and at most 1 for each nanosecond.
+    pub permits: u32,
+    /// The period, 1 ns to 366 days.
+    pub period: Duration,
+    /// How the permits come back.
+    pub refill: Refill,
+}
+
+/// How permits come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Refill {
+    /// One by one, evenly over the period. At most `burst` can be saved up, so a period sees up to
+    /// `permits + burst` in the worst case.
+    Even {
+        /// Permits that can be saved up, at least 1.
+        burst: u32,
+    },
+    /// Each a whole period after it was granted, so that no period, wherever it starts, sees more than `permits`.
+    /// Costs memory for each permit out, and a lock for each call.
+    Strict,
+}
+
+impl Limit {
+    /// `permits` in every `period`, refilled evenly; a tenth of them (at least one) can be saved up.
+    pub const fn new(permits: u32, period: Duration) -> Self {
+        let tenth = permits / 10;
+        Self { permits, period, refill: Refill::Even { burst: if tenth == 0 { 1 } else { tenth } } }
+    }
+
+    /// `permits` a second; see [`new`](Self::new).
+    pub const fn per_second(permits: u32) -> Self {
+        Self::new(permits, Duration::from_secs(1))
+    }
+
+    /// `permits` a minute; see [`new`](Self::new).
+    pub const fn per_minute(permits: u32) -> Self {
+        Self::new(permits, Duration::from_mins(1))
+    }
+
+    /// `permits` an hour; see [`new`](Self::new).
+    pub const fn per_hour(permits: u32) -> Self {
+        Self::new(permits, Duration::from_hours(1))
+    }
+
+    /// At most `permits` in any `period`, wherever it starts: for providers that count strictly.
+    pub const fn window(permits: u32, period: Duration) -> Self {
+        Self { permits, period, refill: Refill::Strict }
+    }
+
+    /// How many permits can be saved up. Makes the refill even.
+    #[must_use]
+    pub const fn burst(mut self, burst: u32) -> Self {
+        self.refill = Refill::Even { burst };
+        self
+    }
+
+    /// The most permits that one call can take.
+    pub const fn largest(&self) -> u32 {
+        match self.refill {
+            Refill::Even { burst } => burst,
+            Refill::Strict => self.permits,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.refill {
+            Refill::Even { burst } => {
+                write!(f, "{} every {}, at most {burst} at once", self.permits, Plain(self.period))
+            }
+            Refill::Strict => write!(f, "at most {} in any {}", self.permits, Plain(self.period)),
+        }
+    }
+}
+
+/// Rules of a [`RateLimiter`](crate::RateLimiter).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct LimiterConfig {
+    /// All of them hold at once; a call takes from all or from none.
+    pub limits: Vec<Limit>,
+    /// How long a call may wait; `None` leaves it to the deadline of the call.
+    pub max_wait: Option<Duration>,
+    /// How many calls may wait.
+    pub queue: u32,
+    /// Whether the limits are enforced.
+    pub mode: Mode,
+}
+
+impl Default for LimiterConfig {
+    fn default() -> Self {
+        Self { limits: Vec::new(), max_wait: None, queue: 1_000, mode: Mode::Enforce }
+    }
+}
+
+impl LimiterConfig {
+    /// One limit, a queue of 1,000.
+    pub fn new(limit: Limit) -> Self {
+        Self { limits: vec![limit], ..Self::default() }
+    }
+
+    /// Adds a limit that holds as well.
+    #[must_use]
+    pub fn and(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// How long a call may wait.
+    #[must_use]
+    pub const fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = Some(wait);
+        self
+    }
+
+    /// How many calls may wait.
+    #[must_use]
+    pub const fn queue(mut self, calls: u32) -> Self {
+        self.queue = calls;
+        self
+    }
+
+    /// Whether the limits are enforced.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// All contradictions at once.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let mut check = Checker::default();
+        check.require(
+            !self.limits.is_empty() || self.mode == Mode::Off,
+            "limiter.limits",
+            "holds no limit, so it would limit nothing",
+        );
+        for limit in &self.limits {
+            let field = "limiter.limits";
+            check.require(limit.permits >= 1, field, "permits must be at least 1");
+            check.require(!limit.period.is_zero(), field, "the period must be above zero");
+            check.require(
+                limit.period <= Duration::from_hours(24 * 366),
+                field,
+                "the period must be at most 366 days",
+            );
+            check.require(
+                u128::from(limit.permits) <= limit.period.as_nanos().max(1),
+                field,
+                "more than one permit for each nanosecond is no limit",
+            );
+            if let Refill::Even { burst } = limit.refill {
+                check.require(burst >= 1, field, "the burst must be at least 1");
+                let fill = limit.period.as_nanos().saturating_mul(u128::from(burst))
+                    / u128::from(limit.permits.max(1));
+                check.require(
+                    fill <= Duration::from_hours(24 * 366 * 10).as_nanos(),
+                    field,
+                    format!("a burst of {burst} would take more than ten years to save up"),
+                );
+            }
+        }
+        check.finish()
+    }
+}
+
+impl fmt::Display for LimiterConfig {
+    /// The effective rules as a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Mode::Off => return f.write_str("off"),
+            Mode::Observe => f.write_str("observing only: ")?,
+            Mode::Enforce => {}
+        }
+        for (index, limit) in self.limits.iter().enumerate() {
+            write!(f, "{}{limit}", if index == 0 { "" } else { ", and " })?;
+        }
+        match self.max_wait {
+            Some(wait) if wait.is_zero() => f.write_str("; calls do not wait"),
+            Some(wait) => write!(f, "; up to {} calls wait, each up to {}", self.queue, Plain(wait)),
+            None => write!(f, "; up to {} calls wait, each up to its deadline", self.queue),
+        }
+    }
+}

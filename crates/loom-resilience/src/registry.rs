@@ -1,0 +1,372 @@
+//! The registry: one pipeline for each named service, made on first use and shared by everyone.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    config::ConfigError,
+    observer::Observer,
+    pipeline::{Pipeline, Service, ServiceStatus},
+    policy::Policy,
+    snapshot::{RegistrySnapshot, ServiceSnapshot},
+};
+
+/// Named services. Put it into an `Arc` to share it.
+///
+/// Looking a service up costs a map search; hold on to the [`Service`] where that matters. Memory is bounded: at
+/// capacity, services go that nobody holds and that are as good as new, then the least recently used. A service that
+/// went while somebody held it goes on working for them, with a state of its own.
+pub struct ResilienceRegistry {
+    defaults: RwLock<Policy>,
+    policies: RwLock<BTreeMap<Arc<str>, Policy>>,
+    services: RwLock<BTreeMap<Arc<str>, Entry>>,
+    /// Saved states of services that were not asked for yet, with the wall time they were taken at.
+    saved: Mutex<BTreeMap<String, (ServiceSnapshot, Duration)>>,
+    capacity: usize,
+    uses: AtomicU64,
+    clock: Clock,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+struct Entry {
+    service: Service,
+    last_use: AtomicU64,
+}
+
+/// There is no service of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no service named `{name}`")]
+pub struct UnknownService {
+    /// The name.
+    pub name: String,
+}
+
+/// Builds a [`ResilienceRegistry`].
+#[must_use]
+pub struct RegistryBuilder {
+    defaults: Policy,
+    services: Vec<(String, PolicyChange)>,
+    capacity: usize,
+    clock: Clock,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+type PolicyChange = Box<dyn FnOnce(Policy) -> Policy>;
+
+impl RegistryBuilder {
+    /// The policy of services that have none of their own; [`Policy::standard`] unless said otherwise.
+    pub fn defaults(mut self, policy: Policy) -> Self {
+        self.defaults = policy;
+        self
+    }
+
+    /// The policy of one service, made from the defaults.
+    pub fn service(mut self, name: &str, change: impl FnOnce(Policy) -> Policy + 'static) -> Self {
+        self.services.push((name.to_owned(), Box::new(change)));
+        self
+    }
+
+    /// How many services are kept at most; 4,096 unless said otherwise, at least 1.
+    pub const fn capacity(mut self, services: usize) -> Self {
+        self.capacity = services;
+        self
+    }
+
+    /// Where time comes from; the system unless said otherwise.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Who hears of everything.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Checks everything and makes the registry.
+    ///
+    /// # Errors
+    /// All contradictions in the first policy that has any.
+    pub fn build(self) -> Result<ResilienceRegistry, ConfigError> {
+        self.defaults.validate()?;
+        let mut policies = BTreeMap::new();
+        for (name, change) in self.services {
+            let policy = change(self.defaults.clone());
+            policy.validate()?;
+            policies.insert(Arc::from(name), policy);
+        }
+        Ok(ResilienceRegistry {
+            defaults: RwLock::new(self.defaults),
+            policies: RwLock::new(policies),
+            services: RwLock::new(BTreeMap::new()),
+            saved: Mutex::new(BTreeMap::new()),
+            capacity: self.capacity.max(1),
+            uses: AtomicU64::new(0),
+            clock: self.clock,
+            observer: self.observer,
+        })
+    }
+}
+
+impl Default for ResilienceRegistry {
+    fn default() -> Self {
+        Self::builder().build().expect("the standard policy holds no contradiction")
+    }
+}
+
+impl ResilienceRegistry {
+    /// Starts from the standard policy, 4,096 services, the system's clock and nobody listening.
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder {
+            defaults: Policy::standard(),
+            services: Vec::new(),
+            capacity: 4_096,
+            clock: Clock::system(),
+            observer: None,
+        }
+    }
+
+    /// The clock that all services share.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The service `name`, made on first use with its own policy or with the defaults.
+    pub fn service(&self, name: &str) -> Service {
+        if let Some(service) = self.get(name) {
+            return service;
+        }
+        let policy = read(&self.policies).get(name).cloned();
+        let policy = policy.unwrap_or_else(|| read(&self.defaults).clone());
+        self.make(name, policy)
+    }
+
+    /// The service `name`, made on first use with `policy`. One that is there already keeps the policy it has.
+    ///
+    /// # Errors
+    /// All contradictions in `policy`.
+    pub fn service_with(&self, name: &str, policy: &Policy) -> Result<Service, ConfigError> {
+        if let Some(service) = self.get(name) {
+            return Ok(service);
+        }
+        policy.validate()?;
+        Ok(self.make(name, policy.clone()))
+    }
+
+    /// The service `name`, if it is there.
+    pub fn get(&self, name: &str) -> Option<Service> {
+        let services = read(&self.services);
+        let entry = services.get(name)?;
+        entry.last_use.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(entry.service.clone())
+    }
+
+    fn make(&self, name: &str, policy: Policy) -> Service {
+        let mut services = write(&self.services);
+        if let Some(entry) = services.get(name) {
+            return entry.service.clone();
+        }
+        if services.len() >= self.capacity {
+            evict(&mut services, self.capacity);
+        }
+        let pipeline = Pipeline::new(name, policy, self.clock.clone(), self.observer.clone())
+            .expect("policies are checked before they come here");
+        let service = Service::from(pipeline);
+        if let Some((saved, taken_at)) = lock(&self.saved).remove(name) {
+            service.restore(&saved, self.clock.unix_time().saturating_sub(taken_at));
+        }
+        let last_use = AtomicU64::new(self.uses.fetch_add(1, Ordering::Relaxed));
+        services.insert(Arc::clone(service.name()), Entry { service: service.clone(), last_use });
+        service
+    }
+
+    /// How many services there are.
+    pub fn len(&self) -> usize {
+        read(&self.services).len()
+    }
+
+    /// Whether there is no service yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every service as it stands, by name.
+    pub fn list(&self) -> Vec<ServiceStatus> {
+        self.all().iter().map(|service| service.status()).collect()
+    }
+
+    fn all(&self) -> Vec<Service> {
+        read(&self.services).values().map(|entry| entry.service.clone()).collect()
+    }
+
+    fn known(&self, name: &str) -> Result<Service, UnknownService> {
+        self.get(name).ok_or_else(|| UnknownService { name: name.to_owned() })
+    }
+
+    /// The effective policy of a service in plain words; of one that is not there yet, what it would get.
+    pub fn describe(&self, name: &str) -> String {
+        if let Some(service) = self.get(name) {
+            return service.describe();
+        }
+        let policy = read(&self.policies).get(name).cloned();
+        format!("service {name}\n{}", policy.unwrap_or_else(|| read(&self.defaults).clone()))
+    }
+
+    /// Makes a service as new: circuit closed, permits there, budget unspent.
+    ///
+    /// # Errors
+    /// [`UnknownService`]; so for the next two.
+    pub fn reset(&self, name: &str) -> Result<(), UnknownService> {
+        self.known(name).map(|service| service.reset())
+    }
+
+    /// Refuses every call to a service until it is closed or reset.
+    ///
+    /// # Errors
+    /// [`UnknownService`].
+    pub fn isolate(&self, name: &str) -> Result<(), UnknownService> {
+        self.known(name).map(|service| service.breaker().isolate())
+    }
+
+    /// Ends an isolation and closes the circuit.
+    ///
+    /// # Errors
+    /// [`UnknownService`].
+    pub fn close(&self, name: &str) -> Result<(), UnknownService> {
+        self.known(name).map(|service| service.breaker().close(self.clock.now()))
+    }
+
+    /// Sets the policy of a service, now and for when it is made again. A living one keeps its state and what it has
+    /// consumed.
+    ///
+    /// # Errors
+    /// All contradictions in the policy; then nothing changes.
+    pub fn reconfigure(&self, name: &str, policy: Policy) -> Result<(), ConfigError> {
+        policy.validate()?;
+        if let Some(service) = self.get(name) {
+            service.reconfigure(policy.clone())?;
+        }
+        write(&self.policies).insert(Arc::from(name), policy);
+        Ok(())
+    }
+
+    /// Sets the defaults. Living services that inherited them change with them.
+    ///
+    /// # Errors
+    /// All contradictions in the policy; then nothing changes.
+    pub fn reconfigure_defaults(&self, policy: Policy) -> Result<(), ConfigError> {
+        policy.validate()?;
+        let before = std::mem::replace(&mut *write(&self.defaults), policy.clone());
+        for service in self.all() {
+            let inherits = !read(&self.policies).contains_key(service.name()) && service.policy() == before;
+            if inherits {
+                service.reconfigure(policy.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state of every service that differs from a fresh one, to keep across a restart.
+    pub fn snapshot(&self) -> RegistrySnapshot {
+        let taken_at = self.clock.unix_time();
+        let mut services: Vec<_> = self
+            .all()
+            .iter()
+            .map(|service| service.snapshot())
+            .filter(|snapshot| !snapshot.is_fresh())
+            .collect();
+        // States that were restored and whose service nobody has asked for yet are still true, only older.
+        let saved = lock(&self.saved);
+        services.extend(saved.values().map(|(snapshot, at)| aged(snapshot, taken_at.saturating_sub(*at))));
+        RegistrySnapshot { taken_at_unix_ms: taken_at.as_millis() as u64, services }
+    }
+
+    /// Takes up saved states: at once for services that are there, and on first use for the others.
+    pub fn restore(&self, snapshot: &RegistrySnapshot) {
+        let taken_at = Duration::from_millis(snapshot.taken_at_unix_ms);
+        let age = self.clock.unix_time().saturating_sub(taken_at);
+        for saved in &snapshot.services {
+            if let Some(service) = self.get(&saved.name) {
+                service.restore(saved, age);
+                continue;
+            }
+            let mut waiting = lock(&self.saved);
+            if waiting.len() < self.capacity {
+                waiting.insert(saved.name.clone(), (saved.clone(), taken_at));
+            }
+        }
+    }
+}
+
+/// The same state, told at a later time.
+fn aged(snapshot: &ServiceSnapshot, by: Duration) -> ServiceSnapshot {
+    let mut aged = snapshot.clone();
+    aged.breaker.open_for = aged.breaker.open_for.saturating_sub(by);
+    aged.breaker.opened_ago = aged.breaker.opened_ago.saturating_add(by);
+    aged.breaker.closed_ago = aged.breaker.closed_ago.saturating_add(by);
+    aged.limiter.frozen_for = aged.limiter.frozen_for.saturating_sub(by);
+    for limit in &mut aged.limiter.limits {
+        match limit {
+            crate::LimitSnapshot::Bucket { full_after } => *full_after = full_after.saturating_sub(by),
+            crate::LimitSnapshot::Window { granted } => {
+                granted.iter_mut().for_each(|(age, _)| *age = age.saturating_add(by));
+            }
+        }
+    }
+    aged
+}
+
+/// Makes room: one sixteenth of the capacity at a time, so that a full registry does not sort for each newcomer.
+fn evict(services: &mut BTreeMap<Arc<str>, Entry>, capacity: usize) {
+    let mut ranked: Vec<_> = services
+        .iter()
+        .map(|(name, entry)| {
+            let held = entry.service.is_held();
+            let snapshot = entry.service.snapshot();
+            let rank = match (held, snapshot.is_fresh(), snapshot.breaker.is_fresh()) {
+                (false, true, _) => 0,
+                (false, false, true) => 1,
+                (false, false, false) => 2,
+                (true, ..) => 3,
+            };
+            (rank, entry.last_use.load(Ordering::Relaxed), Arc::clone(name))
+        })
+        .collect();
+    ranked.sort_unstable();
+    let wanted = (capacity / 16).max(1);
+    let first_rank = ranked.first().map_or(0, |(rank, ..)| *rank);
+    // Only as many at once as are of the most dispensable kind; one goes in any case.
+    for (index, (rank, _, name)) in ranked.into_iter().take(wanted).enumerate() {
+        if index == 0 || rank == first_rank && rank < 2 {
+            services.remove(&name);
+        }
+    }
+}
+
+impl fmt::Debug for ResilienceRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResilienceRegistry").field("services", &self.len()).finish_non_exhaustive()
+    }
+}
+
+// A panic elsewhere leaves these maps whole: every change of them is a single call.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -2,6 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use loom_expression::{Value, ValueRef};
+
+#[cfg(test)]
+mod tests;
+
 /// A length of time with calendar months kept apart, because their length depends on when they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Span {
@@ -25,6 +30,28 @@ impl Span {
     /// The span as a plain duration, a month counted as 30 days.
     pub fn approximate(self) -> Duration {
         self.exact.saturating_add(Duration::from_secs(u64::from(self.months) * 30 * 86_400))
+    }
+
+    /// Reads a duration from a value: ISO 8601 text, or a number of milliseconds (whole or not, never negative).
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn from_value(value: &Value) -> Result<Span, String> {
+        let milliseconds = match value.as_ref() {
+            ValueRef::String(text) => {
+                return Span::parse_iso8601(text.trim()).map_err(|invalid| invalid.to_string());
+            }
+            ValueRef::Int(whole) => {
+                let whole = u64::try_from(whole).map_err(|_| format!("{whole} ms is negative"))?;
+                return Ok(Span::exact(Duration::from_millis(whole)));
+            }
+            ValueRef::Float(float) => float,
+            ValueRef::Decimal(_) => value.to_json_text().parse().unwrap_or(f64::NAN),
+            _ => return Err(format!("a duration is ISO 8601 text or milliseconds, not {}", value.kind())),
+        };
+        Duration::try_from_secs_f64(milliseconds / 1_000.0)
+            .map(Span::exact)
+            .map_err(|_| format!("{milliseconds} ms is negative or too long"))
     }
 
     /// Reads `P1DT2H30M0.5S`, `PT20S`, `P2W`, ignoring case. Only seconds may have a fraction.

@@ -9,6 +9,13 @@ use loom_expression::Template;
 
 use crate::duration::Span;
 
+mod read;
+
+pub use read::{PolicyProblem, Spelling};
+
+#[cfg(test)]
+mod tests;
+
 /// Everything an action asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Resilience {

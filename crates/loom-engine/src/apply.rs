@@ -1,0 +1,468 @@
+//! Folding one event into the state. Reads no clock and decides nothing: whatever follows from a fact alone is here,
+//! and whatever needs a choice, a time or an expression is in `decide`.
+
+use std::sync::Arc;
+
+use loom_definition::{BlockIdx, RunStatus, Status, model::ActionKind};
+use loom_expression::{Timestamp, Value};
+
+use crate::{
+    event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, Purpose, TimerId},
+    record,
+    state::{
+        Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
+        Work,
+    },
+};
+
+impl RunState {
+    /// Folds `event` into the state.
+    pub(crate) fn apply(&mut self, event: &Event) {
+        self.seq += 1;
+        match event {
+            Event::RunStarted { start, at } => {
+                self.start = Some(Arc::clone(start));
+                self.started = *at;
+                self.status = RunStatus::Running;
+            }
+            Event::FrameOpened { frame, block, parent, index, at } => {
+                self.open_frame(*frame, *block, *parent, *index, *at);
+            }
+            Event::ActionStarted { place, at, inputs } => self.start_action(*place, *at, inputs.as_ref()),
+            Event::LoopStarted { place, count, deadline, delay } => {
+                let looping = LoopState {
+                    rounds: 0,
+                    count: *count,
+                    deadline: *deadline,
+                    delay: *delay,
+                    results: Vec::new(),
+                    attempts: Vec::new(),
+                };
+                self.activity_mut(*place).looping = Some(looping);
+            }
+            Event::AttemptStarted { place, attempt, effect, phase, resume, at } => {
+                self.start_attempt(*place, *attempt, *effect, *phase, resume.as_ref(), *at);
+            }
+            Event::AttemptNoted { .. } | Event::Tracked { .. } => {}
+            Event::AttemptEnded { place, effect, outcome, next, at } => {
+                self.end_attempt(*place, *effect, outcome, next, *at);
+            }
+            Event::TimerSet { timer, due, place, purpose } => {
+                self.set_timer(*timer, *due, *place, *purpose);
+            }
+            Event::TimerEnded { timer } => self.drop_timer(*timer),
+            Event::VariableSet { variable, value } => {
+                self.variables[variable.0 as usize] = Some(value.clone());
+            }
+            Event::VariableAppended { variable, item } => {
+                let slot = &mut self.variables[variable.0 as usize];
+                // Taking the array out leaves it with one owner, so that appending need not copy it.
+                let mut items = slot.take().and_then(Value::into_array).unwrap_or_default();
+                items.push(item.clone());
+                *slot = Some(Value::from(items));
+            }
+            Event::Responded { response, .. } => self.response = Some(response.clone()),
+            Event::ActionEnded { place, started, at, inputs, outcome } => {
+                self.end_action(*place, *started, *at, inputs.as_ref(), outcome);
+            }
+            Event::Suspended { .. } => self.status = RunStatus::Suspended,
+            Event::Resumed { .. } => self.status = RunStatus::Running,
+            Event::RunEnded { status, error, outputs, at } => {
+                self.status = *status;
+                self.error.clone_from(error);
+                self.outputs.clone_from(outputs);
+                self.ended = Some(*at);
+                self.effects.retain(|_, call| call.phase == Phase::Unsubscribe);
+                self.timers.clear();
+                self.due.clear();
+                self.ready.clear();
+            }
+        }
+    }
+
+    fn open_frame(
+        &mut self,
+        frame: FrameId,
+        block: BlockIdx,
+        parent: Option<Place>,
+        index: u32,
+        at: Timestamp,
+    ) {
+        if self.free.last() == Some(&frame) {
+            self.free.pop();
+        } else if let Some(position) = self.free.iter().position(|free| *free == frame) {
+            self.free.remove(position);
+        }
+        let workflow = Arc::clone(&self.workflow);
+        let actions = &workflow.block(block).actions;
+        while self.frames.len() <= frame.0 as usize {
+            self.frames.push(Frame::free());
+        }
+        let opened = &mut self.frames[frame.0 as usize];
+        opened.block = block;
+        opened.parent = parent;
+        opened.index = index;
+        opened.opened = at;
+        opened.remaining = actions.len() as u32;
+        opened.phase = FramePhase::Open;
+        opened.slots.clear();
+        opened.slots.extend(actions.iter().map(|action| Slot::new(workflow.action(*action))));
+        for action in &workflow.block(block).roots {
+            self.ready.push_back(Work::Action(Place { frame, action: *action }));
+        }
+        if let Some(parent) = parent {
+            self.attach_frame(parent, frame, index);
+        }
+        if actions.is_empty() {
+            self.frame_completed(frame);
+        }
+    }
+
+    /// Registers an opened block with the action that opened it.
+    fn attach_frame(&mut self, parent: Place, frame: FrameId, index: u32) {
+        let activity = self.activity_mut(parent);
+        activity.open += 1;
+        let mut stale = Vec::new();
+        if let Some(each) = &mut activity.each {
+            each.next = index + 1;
+            each.active += 1;
+            activity.frames.push(frame);
+        } else if let Some(looping) = &mut activity.looping {
+            looping.rounds = index + 1;
+            activity.failed = false;
+            stale = std::mem::replace(&mut activity.frames, vec![frame]);
+        } else {
+            activity.frames.push(frame);
+        }
+        for frame in stale {
+            self.free_frame(frame);
+        }
+    }
+
+    fn start_action(&mut self, place: Place, at: Timestamp, inputs: Option<&Value>) {
+        let workflow = Arc::clone(&self.workflow);
+        let action = workflow.action(place.action);
+        let slot = self.slot_mut(place);
+        slot.phase = SlotPhase::Running;
+        slot.started = at;
+        slot.inputs = inputs.cloned();
+        let activity = slot.activity.get_or_insert_default();
+        if let ActionKind::Foreach { body, .. } = &action.kind {
+            let items = inputs.and_then(|items| items.as_array().cloned()).unwrap_or_default();
+            let results = action.result_wanted.then(|| vec![Vec::new(); workflow.block(*body).actions.len()]);
+            activity.each = Some(EachState { items, next: 0, active: 0, results });
+            self.ready.push_back(Work::Spawn(place));
+        }
+    }
+
+    fn start_attempt(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        effect: EffectId,
+        phase: Phase,
+        resume: Option<&Value>,
+        at: Timestamp,
+    ) {
+        self.next_effect = self.next_effect.max(effect.0 + 1);
+        self.effects.insert(effect, Call { place, phase, attempt, resume: resume.cloned() });
+        if phase == Phase::Unsubscribe {
+            return;
+        }
+        let slot = self.slot_mut(place);
+        if slot.phase != SlotPhase::Running {
+            slot.phase = SlotPhase::Running;
+            slot.started = at;
+        }
+        let call = slot.activity.get_or_insert_default().call.get_or_insert_with(|| CallState {
+            attempt: 0,
+            effect: None,
+            resume: None,
+            subscribed: None,
+            admitted: None,
+            history: Vec::new(),
+            attempt_started: at,
+        });
+        if call.attempt != attempt {
+            call.attempt_started = at;
+        }
+        call.attempt = attempt;
+        call.effect = Some(effect);
+        call.resume = resume.cloned();
+    }
+
+    fn end_attempt(&mut self, place: Place, effect: EffectId, outcome: &Outcome, next: &Next, at: Timestamp) {
+        self.effects.remove(&effect);
+        let FramePhase::Open = self.frame(place.frame).phase else { return };
+        let Some(call) = self.activity_mut(place).call.as_mut() else { return };
+        if call.effect == Some(effect) {
+            call.effect = None;
+        }
+        match next {
+            Next::Retry { .. } => {
+                let entry = record::retry_entry(call.attempt_started, at, outcome);
+                call.history.push(entry);
+                if call.admitted.take().is_some() {
+                    self.forget_attempt(place);
+                }
+            }
+            Next::Poll { resume, .. } => call.resume = Some(resume.clone()),
+            Next::Callback => call.subscribed = Some(effect),
+            Next::Execute => {
+                call.admitted = Some(effect);
+                self.ready.push_back(Work::Execute(place));
+            }
+            Next::End => {}
+        }
+    }
+
+    /// Clears away what a failed attempt of an action that holds others has left, so that the next begins afresh.
+    fn forget_attempt(&mut self, place: Place) {
+        let activity = self.activity_mut(place);
+        activity.open = 0;
+        activity.failed = false;
+        activity.each = None;
+        activity.looping = None;
+        let stale = std::mem::take(&mut activity.frames);
+        for frame in stale {
+            self.free_frame(frame);
+        }
+    }
+
+    fn set_timer(&mut self, timer: TimerId, due: Timestamp, place: Place, purpose: Purpose) {
+        self.next_timer = self.next_timer.max(timer.0 + 1);
+        self.timers.insert(timer, Timer { due, place, purpose });
+        self.due.insert((due, timer));
+        let slot = self.slot_mut(place);
+        let activity = slot.activity.get_or_insert_default();
+        match purpose {
+            Purpose::Limit => activity.limit = Some(timer),
+            Purpose::Retry | Purpose::Poll | Purpose::Wait | Purpose::Round => activity.pause = Some(timer),
+        }
+    }
+
+    fn drop_timer(&mut self, timer: TimerId) {
+        if let Some(ended) = self.timers.remove(&timer) {
+            self.due.remove(&(ended.due, timer));
+            if let Some(activity) = self.slot_mut(ended.place).activity.as_deref_mut() {
+                if activity.pause == Some(timer) {
+                    activity.pause = None;
+                }
+                if activity.limit == Some(timer) {
+                    activity.limit = None;
+                }
+            }
+        }
+    }
+
+    fn end_action(
+        &mut self,
+        place: Place,
+        started: Timestamp,
+        at: Timestamp,
+        inputs: Option<&Value>,
+        outcome: &Outcome,
+    ) {
+        let workflow = Arc::clone(&self.workflow);
+        let action = workflow.action(place.action);
+        let bad = outcome.status.is_bad()
+            || (outcome.status == Status::Skipped
+                && action.run_after.iter().any(|dependency| {
+                    self.slot(Place { frame: place.frame, action: dependency.action }).bad
+                }));
+        let slot = self.slot_mut(place);
+        slot.phase = SlotPhase::Ended;
+        slot.status = outcome.status;
+        slot.bad = bad;
+        slot.started = started;
+        slot.ended = at;
+        slot.code.clone_from(&outcome.code);
+        if inputs.is_some() {
+            slot.inputs = inputs.cloned();
+        }
+        slot.outputs.clone_from(&outcome.outputs);
+        slot.error.clone_from(&outcome.error);
+        if let Some(activity) = slot.activity.as_deref() {
+            let timers = [activity.limit, activity.pause];
+            let effect = activity.call.as_ref().and_then(|call| call.effect);
+            for timer in timers.into_iter().flatten() {
+                self.drop_timer(timer);
+            }
+            if let Some(effect) = effect {
+                self.effects.remove(&effect);
+            }
+        }
+        for successor in &action.successors {
+            let next = Place { frame: place.frame, action: *successor };
+            let slot = self.slot_mut(next);
+            slot.pending = slot.pending.saturating_sub(1);
+            if slot.pending == 0 && slot.phase == SlotPhase::Waiting {
+                slot.phase = SlotPhase::Ready;
+                self.ready.push_back(Work::Action(next));
+            }
+        }
+        let frame = &mut self.frames[place.frame.0 as usize];
+        frame.remaining = frame.remaining.saturating_sub(1);
+        if frame.remaining == 0 && frame.phase == FramePhase::Open {
+            self.frame_completed(place.frame);
+        }
+    }
+
+    /// All actions of a block have ended: tell whoever opened it.
+    fn frame_completed(&mut self, frame: FrameId) {
+        let failed = self.frame_failed(frame);
+        self.frames[frame.0 as usize].phase = FramePhase::Closed;
+        let Some(parent) = self.frame(frame).parent else {
+            self.ready.push_back(Work::FrameDone(frame));
+            return;
+        };
+        let index = self.frame(frame).index;
+        let result = self.round_result(parent, frame, failed);
+        let records = self.wants_round_records(parent).then(|| record::frame_records(self, frame));
+        let activity = self.activity_mut(parent);
+        activity.open = activity.open.saturating_sub(1);
+        if let Some(each) = &mut activity.each {
+            each.active = each.active.saturating_sub(1);
+            activity.failed |= failed;
+            if let (Some(results), Some(records)) = (&mut each.results, records) {
+                for (child, record) in results.iter_mut().zip(records) {
+                    if child.len() <= index as usize {
+                        child.resize(index as usize + 1, Value::NULL);
+                    }
+                    child[index as usize] = record;
+                }
+            }
+            activity.frames.retain(|open| *open != frame);
+            self.free_frame(frame);
+            self.ready.push_back(Work::Spawn(parent));
+            return;
+        }
+        if let Some(looping) = &mut activity.looping {
+            activity.failed = failed;
+            match result {
+                RoundResult::None => {}
+                RoundResult::Output(value) => looping.results.push(value),
+                RoundResult::Attempt(entry) => looping.attempts.push(entry),
+            }
+        } else {
+            activity.failed |= failed;
+        }
+        self.ready.push_back(Work::FrameDone(frame));
+    }
+
+    fn wants_round_records(&self, parent: Place) -> bool {
+        self.activity(parent)
+            .and_then(|activity| activity.each.as_ref())
+            .is_some_and(|each| each.results.is_some())
+    }
+
+    /// What a loop in the Loom spelling keeps of a round.
+    fn round_result(&self, parent: Place, round: FrameId, failed: bool) -> RoundResult {
+        match &self.workflow.action(parent.action).kind {
+            ActionKind::Loop(looping) if looping.loom_spelling => {
+                let last = self.last_of_round(round);
+                let outputs = last.and_then(|place| self.slot(place).outputs.clone());
+                RoundResult::Output(outputs.unwrap_or(Value::NULL))
+            }
+            ActionKind::Retry { .. } if failed => {
+                let Some(last) = self.last_of_round(round) else { return RoundResult::None };
+                let ended = self.slot(last).ended;
+                let entry = record::retry_entry(self.frame(round).opened, ended, &self.outcome_of(last));
+                RoundResult::Attempt(entry)
+            }
+            _ => RoundResult::None,
+        }
+    }
+
+    /// The leaf rule: a block fails when one of its branch ends is bad.
+    fn frame_failed(&self, frame: FrameId) -> bool {
+        let block = self.workflow.block(self.frame(frame).block);
+        block.leaves.iter().any(|leaf| self.slot(Place { frame, action: *leaf }).bad)
+    }
+
+    /// Gives back an opening and all that was opened inside it.
+    fn free_frame(&mut self, frame: FrameId) {
+        let opened = &mut self.frames[frame.0 as usize];
+        if opened.phase == FramePhase::Free {
+            return;
+        }
+        opened.phase = FramePhase::Free;
+        let inner: Vec<FrameId> = opened
+            .slots
+            .iter()
+            .filter_map(|slot| slot.activity.as_deref())
+            .flat_map(|activity| activity.frames.iter().copied())
+            .collect();
+        // The slots keep their memory for the next opening.
+        opened.slots.clear();
+        for frame in inner {
+            self.free_frame(frame);
+        }
+        self.free.push(frame);
+    }
+
+    pub(crate) fn activity_mut(&mut self, place: Place) -> &mut Activity {
+        self.slot_mut(place).activity.get_or_insert_default()
+    }
+
+    /// Drops work that a replayed history has already done.
+    pub(crate) fn forget_stale_work(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        self.ready = ready.into_iter().filter(|work| self.is_current(*work)).collect();
+    }
+
+    /// Whether work that was once queued is still to be done.
+    pub(crate) fn is_current(&self, work: Work) -> bool {
+        let running = |place: Place| {
+            self.frame_is(place.frame, FramePhase::Open) && self.slot(place).phase == SlotPhase::Running
+        };
+        match work {
+            Work::Action(place) => {
+                self.frame_is(place.frame, FramePhase::Open) && self.slot(place).phase == SlotPhase::Ready
+            }
+            Work::FrameDone(frame) => {
+                self.frame_is(frame, FramePhase::Closed)
+                    && match self.frame(frame).parent {
+                        None => !self.status.is_final(),
+                        Some(parent) => {
+                            running(parent)
+                                && self.activity(parent).is_some_and(|activity| {
+                                    activity.open == 0
+                                        && activity.pause.is_none()
+                                        && activity.frames.contains(&frame)
+                                })
+                        }
+                    }
+            }
+            Work::Spawn(place) => running(place),
+            Work::Execute(place) => {
+                running(place) && self.activity(place).is_some_and(|activity| activity.frames.is_empty())
+            }
+        }
+    }
+
+    fn frame_is(&self, frame: FrameId, phase: FramePhase) -> bool {
+        self.frames.get(frame.0 as usize).is_some_and(|opened| opened.phase == phase)
+    }
+}
+
+impl Frame {
+    fn free() -> Frame {
+        Frame {
+            block: BlockIdx(0),
+            parent: None,
+            index: 0,
+            remaining: 0,
+            phase: FramePhase::Free,
+            slots: Vec::new(),
+            opened: Timestamp::MIN,
+        }
+    }
+}
+
+/// What a round leaves to its loop.
+enum RoundResult {
+    None,
+    Output(Value),
+    Attempt(Value),
+}

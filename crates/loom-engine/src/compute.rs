@@ -1,0 +1,58 @@
+//! `Expression` actions: the date and time helpers of the designer, by `kind`.
+
+use std::sync::LazyLock;
+
+use loom_expression::{Context, Lookup, Object, Template, Timestamp, Value};
+
+use crate::{
+    event::{ErrorInfo, Outcome},
+    time::compile,
+};
+
+/// Carries out the helper named `kind`; its output is `{"body": "<timestamp>"}`.
+pub(crate) fn run(kind: &str, inputs: &Value, now: Timestamp) -> Outcome {
+    let Some((_, template)) = HELPERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)) else {
+        let names: Vec<&str> = HELPERS.iter().map(|(name, _)| *name).collect();
+        let message =
+            format!("There is no expression action of kind '{kind}'; there are {}.", names.join(", "));
+        return Outcome::failed("BadRequest", ErrorInfo::new("InvalidTemplate", message));
+    };
+    match template.evaluate(&Inputs { inputs, now }) {
+        Ok(body) => {
+            let outputs: Object = [("body", body)].into_iter().collect();
+            Outcome::ok(Some(outputs.into()))
+        }
+        Err(error) => Outcome::failed("BadRequest", ErrorInfo::new("InvalidTemplate", error.to_string())),
+    }
+}
+
+static HELPERS: LazyLock<Vec<(&str, Template)>> = LazyLock::new(|| {
+    let helpers = [
+        ("CurrentTime", "@utcNow()"),
+        ("AddToTime", "@addToTime(item().baseTime, item().interval, item().timeUnit)"),
+        ("SubtractFromTime", "@subtractFromTime(item().baseTime, item().interval, item().timeUnit)"),
+        ("GetFutureTime", "@getFutureTime(item().interval, item().timeUnit)"),
+        ("GetPastTime", "@getPastTime(item().interval, item().timeUnit)"),
+        (
+            "ConvertTimeZone",
+            "@convertTimeZone(item().baseTime, item().sourceTimeZone, item().destinationTimeZone, \
+             coalesce(item()?.formatString, 'o'))",
+        ),
+    ];
+    helpers.into_iter().map(|(name, text)| (name, compile(text))).collect()
+});
+
+struct Inputs<'a> {
+    inputs: &'a Value,
+    now: Timestamp,
+}
+
+impl Context for Inputs<'_> {
+    fn item(&self) -> Lookup {
+        Ok(self.inputs.clone())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+}

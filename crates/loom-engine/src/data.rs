@@ -1,0 +1,239 @@
+//! The data operations: ParseJson, Query, Select, Join and Table.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use loom_definition::model::{Column, TableFormat};
+use loom_expression::{Array, Condition, Error, Object, Template, Value, ValueRef};
+
+use crate::{event::Code, schema, scope::Scope};
+
+/// Why a data operation failed.
+pub(crate) enum Failure {
+    /// Its inputs could not be evaluated.
+    Template(Error),
+    /// Its inputs make no sense.
+    Refused { code: Code, message: String, outputs: Option<Value> },
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Template(error)
+    }
+}
+
+fn refused(code: &'static str, message: impl Into<String>) -> Failure {
+    Failure::Refused { code: Cow::Borrowed(code), message: message.into(), outputs: None }
+}
+
+pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) -> Result<Value, Failure> {
+    let content = content.evaluate(scope)?;
+    let value = match content.as_ref() {
+        ValueRef::Null => {
+            return Err(refused("InvalidTemplate", "The content to parse is null."));
+        }
+        ValueRef::String("") => {
+            return Err(refused("InvalidTemplate", "The content to parse is empty."));
+        }
+        ValueRef::String(text) => parse_text(text)?,
+        ValueRef::Object(object) if object.get("$content").is_some() => parse_text(&content.text())?,
+        _ => content.clone(),
+    };
+    let value = if content.is_secret() { value.into_secret() } else { value };
+    let errors = schema::validate(schema, &value).map_err(|problem| {
+        let (code, message) = match problem {
+            schema::Problem::Invalid(why) => ("ActionSchemaInvalid", why),
+            schema::Problem::Unsupported(why) => ("ActionSchemaNotSupported", why),
+        };
+        refused(code, message)
+    })?;
+    if errors.is_empty() {
+        return Ok(value);
+    }
+    let errors: Vec<Value> = errors.iter().map(schema::Mismatch::to_value).collect();
+    let outputs: Object = [("errors", Value::from(errors))].into_iter().collect();
+    Err(Failure::Refused {
+        code: Cow::Borrowed("ValidationFailed"),
+        message: "Schema validation failed.".to_owned(),
+        outputs: Some(outputs.into()),
+    })
+}
+
+fn parse_text(text: &str) -> Result<Value, Failure> {
+    Value::from_json_str(text)
+        .map_err(|error| refused("InvalidJSON", format!("The content is not valid JSON: {error}")))
+}
+
+/// The array an operation works on.
+fn source(from: &Template, scope: &Scope<'_>) -> Result<Array, Failure> {
+    let value = from.evaluate(scope)?;
+    value.as_array().cloned().ok_or_else(|| {
+        refused(
+            "InvalidTemplate",
+            format!("The 'from' property must be an array, but it is of type '{}'.", value.kind()),
+        )
+    })
+}
+
+pub(crate) fn query(from: &Template, filter: &Condition, scope: &Scope<'_>) -> Result<Value, Failure> {
+    let items = source(from, scope)?;
+    let mut kept = Vec::new();
+    for item in &items {
+        if filter.evaluate(&scope.with_item(item))? {
+            kept.push(item.clone());
+        }
+    }
+    Ok(Value::from(kept))
+}
+
+pub(crate) fn select(from: &Template, select: &Template, scope: &Scope<'_>) -> Result<Value, Failure> {
+    let items = source(from, scope)?;
+    let mut mapped = Vec::with_capacity(items.len());
+    for item in &items {
+        mapped.push(select.evaluate(&scope.with_item(item))?);
+    }
+    Ok(Value::from(mapped))
+}
+
+pub(crate) fn join(from: &Template, with: &Template, scope: &Scope<'_>) -> Result<Value, Failure> {
+    let items = source(from, scope)?;
+    let with = with.evaluate(scope)?;
+    let Some(separator) = with.as_str() else {
+        let message =
+            format!("The 'joinWith' property must be a string, but it is of type '{}'.", with.kind());
+        return Err(refused("InvalidTemplate", message));
+    };
+    let mut text = String::new();
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            text.push_str(separator);
+        }
+        text.push_str(&item.text());
+    }
+    let secret = items.iter().any(Value::contains_secret) || with.is_secret();
+    Ok(if secret { Value::from(text).into_secret() } else { Value::from(text) })
+}
+
+pub(crate) fn table(
+    format: TableFormat,
+    from: &Template,
+    columns: Option<&[Column]>,
+    scope: &Scope<'_>,
+) -> Result<Value, Failure> {
+    let items = source(from, scope)?;
+    let secret = items.iter().any(Value::contains_secret);
+    let (headers, rows) = match columns {
+        Some(columns) => explicit_rows(&items, columns, scope)?,
+        None => item_rows(&items)?,
+    };
+    let text = match format {
+        TableFormat::Csv => csv(&headers, &rows),
+        TableFormat::Html => html(&headers, &rows),
+    };
+    Ok(if secret { Value::from(text).into_secret() } else { Value::from(text) })
+}
+
+type Rows = (Vec<String>, Vec<Vec<String>>);
+
+fn explicit_rows(items: &Array, columns: &[Column], scope: &Scope<'_>) -> Result<Rows, Failure> {
+    let mut headers = Vec::with_capacity(columns.len());
+    for column in columns {
+        headers.push(column.header.evaluate(scope)?.text().into_owned());
+    }
+    let mut rows = Vec::with_capacity(items.len());
+    for item in items {
+        let scope = scope.with_item(item);
+        let mut row = Vec::with_capacity(columns.len());
+        for column in columns {
+            row.push(column.value.evaluate(&scope)?.text().into_owned());
+        }
+        rows.push(row);
+    }
+    Ok((headers, rows))
+}
+
+fn item_rows(items: &Array) -> Result<Rows, Failure> {
+    let mut headers: Vec<String> = Vec::new();
+    let mut known = std::collections::HashSet::new();
+    for item in items {
+        let Some(object) = item.as_object() else {
+            let message = format!(
+                "Without 'columns' every item of a table must be an object, but one is of type '{}'.",
+                item.kind()
+            );
+            return Err(refused("InvalidTemplate", message));
+        };
+        for (key, _) in object {
+            if known.insert(key.to_string()) {
+                headers.push(key.to_string());
+            }
+        }
+    }
+    let cell = |item: &Value, header: &String| {
+        let object = item.as_object();
+        object
+            .and_then(|object| object.get(header))
+            .map(|value| value.text().into_owned())
+            .unwrap_or_default()
+    };
+    let rows = items.iter().map(|item| headers.iter().map(|header| cell(item, header)).collect()).collect();
+    Ok((headers, rows))
+}
+
+fn csv(headers: &[String], rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    if headers.is_empty() {
+        return text;
+    }
+    let lines = std::iter::once(headers).chain(rows.iter().map(Vec::as_slice));
+    for line in lines {
+        for (index, cell) in line.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            if cell.contains([',', '"', '\r', '\n']) {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\"{}\"", cell.replace('"', "\"\""));
+            } else {
+                text.push_str(cell);
+            }
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
+fn html(headers: &[String], rows: &[Vec<String>]) -> String {
+    let mut text = String::from("<table>");
+    if !headers.is_empty() {
+        text.push_str("<thead><tr>");
+        for header in headers {
+            html_cell(&mut text, "th", header);
+        }
+        text.push_str("</tr></thead>");
+    }
+    text.push_str("<tbody>");
+    for row in rows {
+        text.push_str("<tr>");
+        for cell in row {
+            html_cell(&mut text, "td", cell);
+        }
+        text.push_str("</tr>");
+    }
+    text.push_str("</tbody></table>");
+    text
+}
+
+fn html_cell(text: &mut String, tag: &str, content: &str) {
+    let _ = write!(text, "<{tag}>");
+    for character in content.chars() {
+        match character {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            '"' => text.push_str("&quot;"),
+            '\'' => text.push_str("&#39;"),
+            other => text.push(other),
+        }
+    }
+    let _ = write!(text, "</{tag}>");
+}

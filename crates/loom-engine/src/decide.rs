@@ -1,0 +1,435 @@
+//! What follows from a command or from work that can be done now: `(state, command, now) -> events`.
+//!
+//! Pure: nothing here changes the state, reads a clock or reaches outside. Decisions about single kinds of actions are
+//! in the modules beside this one.
+
+pub(crate) mod calls;
+mod control;
+mod loops;
+mod plain;
+
+use std::{borrow::Cow, sync::Arc};
+
+use loom_definition::{
+    BlockIdx, RunStatus, Status,
+    duration::Span,
+    model::{Action, ActionKind, Setting},
+};
+use loom_expression::{Condition, Object, Template, Timestamp, Value};
+
+use crate::{
+    event::{
+        Command, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
+    },
+    machine::Environment,
+    record,
+    scope::Scope,
+    state::{FramePhase, RunState, SlotPhase, Work},
+    time,
+};
+
+/// One decision in the making. Events go to `out`; the state is not touched.
+pub(crate) struct Decider<'a> {
+    pub(crate) state: &'a RunState,
+    pub(crate) environment: &'a Environment,
+    pub(crate) now: Timestamp,
+    pub(crate) out: &'a mut Vec<Event>,
+    pub(crate) planned: Planned,
+}
+
+/// Ids this decision has given out; the state does not know them yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Planned {
+    frames: usize,
+    effects: u32,
+    timers: u32,
+}
+
+impl<'a> Decider<'a> {
+    /// What a command brings about.
+    pub(crate) fn command(&mut self, command: Command) {
+        let status = self.state.status;
+        match command {
+            Command::Start(start) if status == RunStatus::Waiting => self.start_run(start),
+            Command::EffectEnded { effect, result } => self.effect_ended(effect, result),
+            Command::EffectNoted { effect, note } if self.state.effects.contains_key(&effect) => {
+                self.out.push(Event::AttemptNoted { effect, note, at: self.now });
+            }
+            Command::TimerFired(timer) => self.timer_fired(timer),
+            Command::Callback { effect, payload } => self.callback(effect, payload),
+            Command::Cancel if !status.is_final() => self.stop(RunStatus::Cancelled, None, "ActionCancelled"),
+            Command::TimeOut if !status.is_final() => {
+                let error = ErrorInfo::new("WorkflowRunTimedOut", "The run took longer than a run may.");
+                self.stop(RunStatus::TimedOut, Some(Arc::new(error)), "WorkflowRunTimedOut");
+            }
+            Command::Suspend if status == RunStatus::Running => {
+                self.out.push(Event::Suspended { at: self.now });
+            }
+            Command::Resume if status == RunStatus::Suspended => {
+                self.out.push(Event::Resumed { at: self.now });
+            }
+            Command::Start(_)
+            | Command::EffectNoted { .. }
+            | Command::Cancel
+            | Command::TimeOut
+            | Command::Suspend
+            | Command::Resume => {}
+        }
+    }
+
+    /// What can be done now.
+    pub(crate) fn work(&mut self, work: Work) {
+        match work {
+            Work::Action(place) => self.begin(place),
+            Work::FrameDone(FrameId::ROOT) if self.state.frame(FrameId::ROOT).parent.is_none() => {
+                self.finish_run();
+            }
+            Work::FrameDone(frame) => self.frame_done(frame),
+            Work::Spawn(place) => self.spawn_rounds(place),
+            Work::Execute(place) => self.execute(place),
+        }
+    }
+
+    fn start_run(&mut self, start: Arc<RunStart>) {
+        self.out.push(Event::RunStarted { start, at: self.now });
+        self.out.push(Event::FrameOpened {
+            frame: FrameId::ROOT,
+            block: loom_definition::Workflow::ROOT,
+            parent: None,
+            index: 0,
+            at: self.now,
+        });
+    }
+
+    /// An action whose predecessors have ended: skip it or begin it.
+    fn begin(&mut self, place: Place) {
+        let action = self.action(place);
+        for dependency in &action.run_after {
+            let before = self.state.slot(Place { frame: place.frame, action: dependency.action });
+            if !dependency.statuses.contains(before.status) {
+                let message = format!(
+                    "The execution of template action '{}' is skipped: the 'runAfter' condition for action '{}' is not \
+                     satisfied. Expected status values '{}' and actual value '{}'.",
+                    action.name,
+                    self.state.workflow.action(dependency.action).name,
+                    dependency.statuses,
+                    before.status,
+                );
+                return self.end(place, skipped(ErrorInfo::new("ActionConditionFailed", message)));
+            }
+        }
+        if let Some(index) = action.static_result {
+            return self.end_with_static_result(place, index as usize);
+        }
+        if calls::needs_admission(action) {
+            self.set_limit(place);
+            return self.admit(place, 1);
+        }
+        self.execute(place);
+    }
+
+    /// Carries an action out, or starts what carries it out.
+    fn execute(&mut self, place: Place) {
+        let state = self.state;
+        let action = state.workflow.action(place.action);
+        match &action.kind {
+            ActionKind::Compose { inputs } => match self.evaluate(place, inputs) {
+                Ok(value) => self.end(place, Outcome::ok(Some(value))),
+                Err(error) => self.fail_inputs(place, &error),
+            },
+            ActionKind::ParseJson { .. }
+            | ActionKind::Query { .. }
+            | ActionKind::Select { .. }
+            | ActionKind::Join { .. }
+            | ActionKind::Table { .. } => self.shape_data(place, &action.kind),
+            ActionKind::InitializeVariable { variables } => self.initialize_variables(place, variables),
+            ActionKind::ChangeVariable { variable, change, value } => {
+                self.change_variable(place, *variable, *change, value.as_ref());
+            }
+            ActionKind::If { condition, then, otherwise } => self.branch(place, condition, *then, *otherwise),
+            ActionKind::Switch { on, cases, default } => self.switch(place, on, cases, *default),
+            ActionKind::Scope { body } => self.open_scope(place, &[*body]),
+            ActionKind::Parallel { branches } => self.open_scope(place, branches),
+            ActionKind::Foreach { items, .. } => self.start_foreach(place, items),
+            ActionKind::Loop(looping) => self.start_loop(place, looping),
+            ActionKind::Retry { body, policy } => self.start_retry(place, *body, policy),
+            ActionKind::Terminate { status, error } => self.terminate(place, status, error.as_ref()),
+            ActionKind::Response { inputs } => self.respond(place, inputs),
+            ActionKind::Wait { inputs } => self.wait(place, inputs),
+            ActionKind::Effect { effect, inputs } => self.start_effect(place, effect, inputs),
+            ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
+        }
+    }
+
+    /// All that one command can end early: cancel, terminate, time out.
+    fn stop(&mut self, status: RunStatus, error: Option<Arc<ErrorInfo>>, code: &'static str) {
+        if !self.state.frames.is_empty() {
+            self.cancel_frame(FrameId::ROOT, code, None);
+        }
+        self.out.push(Event::RunEnded { status, error, outputs: None, at: self.now });
+    }
+
+    /// Ends everything in an opened block: what runs is cancelled, what has not started is skipped. `except` has
+    /// already been ended by the caller.
+    fn cancel_frame(&mut self, frame: FrameId, code: &'static str, except: Option<Place>) {
+        let state = self.state;
+        let opened = state.frame(frame);
+        if opened.phase != FramePhase::Open {
+            return;
+        }
+        for (slot, action) in opened.slots.iter().zip(&state.workflow.block(opened.block).actions) {
+            let place = Place { frame, action: *action };
+            if except == Some(place) {
+                continue;
+            }
+            match slot.phase {
+                SlotPhase::Ended => {}
+                SlotPhase::Running => {
+                    self.cancel_inside(place, code, except);
+                    let outcome = Outcome {
+                        status: Status::Cancelled,
+                        code: Cow::Borrowed(if code == "Terminated" {
+                            "Terminated"
+                        } else {
+                            "ActionCancelled"
+                        }),
+                        outputs: None,
+                        error: None,
+                    };
+                    self.end_started(place, outcome);
+                }
+                SlotPhase::Waiting | SlotPhase::Ready => {
+                    let outcome = Outcome {
+                        status: Status::Skipped,
+                        code: Cow::Borrowed(if code == "Terminated" {
+                            "Terminated"
+                        } else {
+                            "ActionSkipped"
+                        }),
+                        outputs: None,
+                        error: None,
+                    };
+                    self.push_end(place, self.now, None, outcome);
+                }
+            }
+        }
+    }
+
+    /// Ends everything inside a running action, the action itself not.
+    fn cancel_inside(&mut self, place: Place, code: &'static str, except: Option<Place>) {
+        let state = self.state;
+        let Some(activity) = state.activity(place) else { return };
+        for frame in &activity.frames {
+            self.cancel_frame(*frame, code, except);
+        }
+        self.unsubscribe(place);
+    }
+
+    fn finish_run(&mut self) {
+        let root = self.state.workflow.block(loom_definition::Workflow::ROOT);
+        let failed =
+            root.leaves.iter().any(|leaf| self.state.slot(Place { frame: FrameId::ROOT, action: *leaf }).bad);
+        if failed {
+            let error = ErrorInfo::new("ActionFailed", "An action failed. No dependent actions succeeded.");
+            self.out.push(Event::RunEnded {
+                status: RunStatus::Failed,
+                error: Some(Arc::new(error)),
+                outputs: None,
+                at: self.now,
+            });
+            return;
+        }
+        match self.workflow_outputs() {
+            Ok(outputs) => self.out.push(Event::RunEnded {
+                status: RunStatus::Succeeded,
+                error: None,
+                outputs,
+                at: self.now,
+            }),
+            Err(error) => self.out.push(Event::RunEnded {
+                status: RunStatus::Failed,
+                error: Some(Arc::new(error)),
+                outputs: None,
+                at: self.now,
+            }),
+        }
+    }
+
+    fn workflow_outputs(&self) -> Result<Option<Value>, ErrorInfo> {
+        let workflow = &self.state.workflow;
+        if workflow.outputs.is_empty() {
+            return Ok(None);
+        }
+        let scope = Scope::new(self.state, self.environment, FrameId::ROOT, self.now);
+        let mut outputs = loom_expression::Object::default();
+        for output in &workflow.outputs {
+            let value = output.value.evaluate(&scope).map_err(|error| {
+                ErrorInfo::new(
+                    "OutputParameterEvaluationFailed",
+                    format!("The workflow output '{}' cannot be evaluated: {error}", output.name),
+                )
+            })?;
+            if let Err(found) = crate::types::check(output.kind, &value) {
+                return Err(ErrorInfo::new(
+                    "OutputParameterEvaluationFailed",
+                    format!(
+                        "The workflow output '{}' is declared as {}, but its value is of type {found}.",
+                        output.name,
+                        crate::types::name(output.kind)
+                    ),
+                ));
+            }
+            let value = if output.secure { value.into_secret() } else { value };
+            outputs.insert(Arc::clone(&output.name), value);
+        }
+        Ok(Some(Value::from(outputs)))
+    }
+
+    fn timer_fired(&mut self, timer: TimerId) {
+        let Some(due) = self.state.timers.get(&timer).copied() else { return };
+        if self.state.status != RunStatus::Running {
+            return;
+        }
+        self.out.push(Event::TimerEnded { timer });
+        match due.purpose {
+            Purpose::Wait => self.end_started(due.place, Outcome::ok(None)),
+            Purpose::Round => self.next_round(due.place),
+            Purpose::Retry => self.next_attempt(due.place),
+            Purpose::Poll => self.poll_again(due.place),
+            Purpose::Limit => {
+                let place = due.place;
+                let action = self.action(place);
+                let took = time::between(self.state.slot(place).started, self.now);
+                let message = format!("Action '{}' timed out after {}ms", action.name, took.as_millis());
+                self.cancel_inside(place, "ActionTimedOut", None);
+                let outcome = Outcome {
+                    status: Status::TimedOut,
+                    code: Cow::Borrowed("ActionTimedOut"),
+                    outputs: None,
+                    error: Some(Arc::new(ErrorInfo::new("ActionTimedOut", message))),
+                };
+                self.end_started(place, outcome);
+            }
+        }
+    }
+
+    fn action(&self, place: Place) -> &'a Action {
+        self.state.workflow.action(place.action)
+    }
+
+    fn scope(&self, frame: FrameId) -> Scope<'a> {
+        Scope::new(self.state, self.environment, frame, self.now)
+    }
+
+    fn evaluate(&self, place: Place, template: &Template) -> Result<Value, loom_expression::Error> {
+        template.evaluate(&self.scope(place.frame))
+    }
+
+    fn evaluate_condition(
+        &self,
+        place: Place,
+        condition: &Condition,
+    ) -> Result<bool, loom_expression::Error> {
+        condition.evaluate(&self.scope(place.frame))
+    }
+
+    /// Ends an action that has not been told as started.
+    fn end(&mut self, place: Place, outcome: Outcome) {
+        if self.state.slot(place).phase == SlotPhase::Running {
+            return self.end_started(place, outcome);
+        }
+        self.push_end(place, self.now, None, outcome);
+    }
+
+    /// Ends an action that was told as started. An action that the engine itself executes under a retry policy may be
+    /// tried again instead.
+    fn end_started(&mut self, place: Place, outcome: Outcome) {
+        if outcome.status == Status::Failed && self.retry_local(place, &outcome) {
+            return;
+        }
+        let started = self.state.slot(place).started;
+        self.push_end(place, started, None, outcome);
+    }
+
+    fn push_end(&mut self, place: Place, started: Timestamp, inputs: Option<Value>, outcome: Outcome) {
+        if outcome.status != Status::Skipped {
+            self.track(place, started, &outcome);
+        }
+        self.out.push(Event::ActionEnded { place, started, at: self.now, inputs, outcome });
+    }
+
+    /// Ends an action whose inputs could not be evaluated.
+    fn fail_inputs(&mut self, place: Place, error: &loom_expression::Error) {
+        let message = format!(
+            "Unable to process template language expressions in action '{}' inputs at line '0' and column '0': '{error}'.",
+            self.action(place).name
+        );
+        self.end(place, Outcome::failed("BadRequest", ErrorInfo::new("InvalidTemplate", message)));
+    }
+
+    /// Ends an action whose condition, items or limits could not be used.
+    fn fail_expression(&mut self, place: Place, what: &str, why: &str) {
+        let message = format!(
+            "The execution of template action '{}' failed: the result of the evaluation of '{what}' {why}",
+            self.action(place).name
+        );
+        self.end(place, Outcome::failed("BadRequest", ErrorInfo::new("ExpressionEvaluationFailed", message)));
+    }
+
+    fn set_timer(&mut self, place: Place, due: Timestamp, purpose: Purpose) {
+        let timer = TimerId(self.state.next_timer + self.planned.timers);
+        self.planned.timers += 1;
+        self.out.push(Event::TimerSet { timer, due, place, purpose });
+    }
+
+    fn open_frame(&mut self, block: BlockIdx, parent: Place, index: u32) {
+        let frame = self.state.next_frame(self.planned.frames);
+        self.planned.frames += 1;
+        self.out.push(Event::FrameOpened { frame, block, parent: Some(parent), index, at: self.now });
+    }
+
+    fn next_effect(&mut self) -> EffectId {
+        let effect = EffectId(self.state.next_effect + self.planned.effects);
+        self.planned.effects += 1;
+        effect
+    }
+
+    /// Sets the timer of an action's time limit, if it has one.
+    fn set_limit(&mut self, place: Place) {
+        let Some(limit) = &self.action(place).timeout else { return };
+        let limit = match limit {
+            Setting::Fixed(limit) => Ok(*limit),
+            Setting::Computed(template) => self
+                .evaluate(place, template)
+                .map_err(|error| error.to_string())
+                .and_then(|value| Span::from_value(&value)),
+        };
+        // A limit that makes no sense limits nothing; the definition's own checks refuse every fixed one.
+        if let Ok(limit) = limit {
+            self.set_timer(place, time::add(self.now, limit), Purpose::Limit);
+        }
+    }
+
+    /// `trackedProperties`, told just before the end they belong to.
+    fn track(&mut self, place: Place, started: Timestamp, outcome: &Outcome) {
+        let Some(template) = &self.action(place).tracked_properties else { return };
+        let mut scope = self.scope(place.frame);
+        scope.current = Some(place);
+        scope.current_record = Some(record::of_outcome(self.state, place, started, self.now, outcome));
+        let properties = match template.evaluate(&scope) {
+            Ok(properties) => properties,
+            Err(error) => [("error", Value::from(error.to_string()))].into_iter().collect::<Object>().into(),
+        };
+        self.out.push(Event::Tracked { place, properties });
+    }
+}
+
+/// The outcome of an action that its `runAfter` holds back.
+fn skipped(error: ErrorInfo) -> Outcome {
+    Outcome {
+        status: Status::Skipped,
+        code: Cow::Borrowed("ActionSkipped"),
+        outputs: None,
+        error: Some(Arc::new(error)),
+    }
+}

@@ -1,0 +1,297 @@
+//! Calls to the outside: effects with their attempts, retries, polls and callbacks, and admission to services for
+//! actions that the engine executes itself.
+
+use std::sync::Arc;
+
+use loom_definition::{
+    RunStatus, Status,
+    model::{Action, ActionKind, EffectKind},
+    policy::{RetryPolicy, RetrySetting, Spelling},
+};
+use loom_expression::{Template, Timestamp, Value};
+
+use super::Decider;
+use crate::{
+    compute,
+    event::{EffectId, EffectResult, ErrorInfo, Event, Next, Outcome, Phase, Place, Purpose, RetryHint},
+    random, retry,
+    state::SlotPhase,
+    time,
+};
+
+impl Decider<'_> {
+    pub(super) fn admit(&mut self, place: Place, attempt: u32) {
+        let effect = self.next_effect();
+        self.push_attempt(place, attempt, effect, Phase::Admit, None);
+    }
+
+    fn push_attempt(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        effect: EffectId,
+        phase: Phase,
+        resume: Option<Value>,
+    ) {
+        self.out.push(Event::AttemptStarted { place, attempt, effect, phase, resume, at: self.now });
+    }
+
+    pub(super) fn start_effect(&mut self, place: Place, effect: &EffectKind, inputs: &Template) {
+        match effect {
+            EffectKind::Compute(kind) => match self.evaluate(place, inputs) {
+                Ok(inputs) => {
+                    let outcome = compute::run(kind, &inputs, self.now);
+                    self.end(place, outcome);
+                }
+                Err(error) => self.fail_inputs(place, &error),
+            },
+            EffectKind::HttpWebhook | EffectKind::ApiConnectionWebhook => {
+                self.start_call(place, inputs, Phase::Subscribe);
+            }
+            EffectKind::Http
+            | EffectKind::ApiConnection
+            | EffectKind::Function
+            | EffectKind::Workflow
+            | EffectKind::Script(_)
+            | EffectKind::Actor
+            | EffectKind::Activity
+            | EffectKind::Ai
+            | EffectKind::GroupChat
+            | EffectKind::Memory
+            | EffectKind::Custom(_) => self.start_call(place, inputs, Phase::Call),
+        }
+    }
+
+    /// Evaluates the inputs once, tells the start, and makes the first attempt.
+    pub(super) fn start_call(&mut self, place: Place, inputs: &Template, phase: Phase) {
+        let effect = self.next_effect();
+        let callback = self.callback_url(effect);
+        let mut scope = self.scope(place.frame);
+        scope.callback = callback.as_deref();
+        let inputs = match inputs.evaluate(&scope) {
+            Ok(inputs) => inputs,
+            Err(error) => return self.fail_inputs(place, &error),
+        };
+        self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(inputs) });
+        self.set_limit(place);
+        self.push_attempt(place, 1, effect, phase, None);
+    }
+
+    fn callback_url(&self, effect: EffectId) -> Option<String> {
+        let base = self.environment.callback_base.as_deref()?;
+        let start = self.state.start.as_ref()?;
+        Some(format!("{base}/{}", callback_token(start.run, start.seed, effect)))
+    }
+
+    pub(super) fn effect_ended(&mut self, effect: EffectId, result: EffectResult) {
+        let Some(call) = self.state.effects.get(&effect) else { return };
+        let (place, at) = (call.place, self.now);
+        let ended = |next, outcome| Event::AttemptEnded { place, effect, outcome, next, at };
+        match result {
+            EffectResult::Done { outcome, .. } | EffectResult::Pending { outcome, .. }
+                if call.phase == Phase::Unsubscribe =>
+            {
+                self.out.push(ended(Next::End, outcome));
+            }
+            EffectResult::Admitted => self.out.push(ended(Next::Execute, Outcome::ok(None))),
+            EffectResult::Pending { outcome, after, resume } => {
+                let due = time::after(at, after);
+                self.out.push(ended(Next::Poll { due, resume }, outcome));
+                self.set_timer(place, due, Purpose::Poll);
+            }
+            EffectResult::Done { outcome, hint } => {
+                if outcome.status == Status::Succeeded {
+                    if call.phase == Phase::Subscribe {
+                        return self.out.push(ended(Next::Callback, outcome));
+                    }
+                    return self.end_call(place, outcome);
+                }
+                if let Some(due) = self.retry_at(place, call.attempt, &outcome, hint) {
+                    self.out.push(ended(Next::Retry { due }, outcome));
+                    return self.set_timer(place, due, Purpose::Retry);
+                }
+                self.end_call(place, outcome);
+            }
+        }
+    }
+
+    fn end_call(&mut self, place: Place, outcome: Outcome) {
+        let started = self.state.slot(place).started;
+        self.push_end(place, started, None, outcome);
+    }
+
+    /// When to try again, if at all.
+    fn retry_at(&self, place: Place, attempt: u32, outcome: &Outcome, hint: RetryHint) -> Option<Timestamp> {
+        let policy = self.retry_policy(place)?;
+        let seed = random::seed_of(self.state, place) ^ u64::from(attempt);
+        let wait = retry::wait_before_next(&policy, attempt, outcome, hint, seed)?;
+        Some(time::after(self.now, wait))
+    }
+
+    /// The policy in force: the action's own, or its kind's default.
+    fn retry_policy(&self, place: Place) -> Option<Arc<RetryPolicy>> {
+        let action = self.action(place);
+        let setting = action.resilience.as_deref().map(|resilience| &resilience.retry);
+        match setting {
+            Some(RetrySetting::Fixed(policy)) => Some(Arc::clone(policy)),
+            Some(RetrySetting::Computed(template)) => {
+                let value = self.evaluate(place, template).ok()?;
+                RetryPolicy::from_value(&value, Spelling::Loom).ok().map(Arc::new)
+            }
+            Some(RetrySetting::Default) | None => {
+                is_request(&action.kind).then(|| Arc::clone(&self.environment.default_retry))
+            }
+        }
+    }
+
+    /// Tries an action again that the engine executes itself, when its policy says so.
+    pub(super) fn retry_local(&mut self, place: Place, outcome: &Outcome) -> bool {
+        let action = self.action(place);
+        if is_call(&action.kind) || action.resilience.is_none() {
+            return false;
+        }
+        let Some(call) = self.state.activity(place).and_then(|activity| activity.call.as_ref()) else {
+            return false;
+        };
+        let hint = RetryHint { transient: true, after: None, refused: false };
+        let Some(effect) = call.admitted else { return false };
+        let Some(due) = self.retry_at(place, call.attempt, outcome, hint) else { return false };
+        let (outcome, next) = (outcome.clone(), Next::Retry { due });
+        self.out.push(Event::AttemptEnded { place, effect, outcome, next, at: self.now });
+        self.set_timer(place, due, Purpose::Retry);
+        true
+    }
+
+    pub(super) fn next_attempt(&mut self, place: Place) {
+        let state = self.state;
+        let Some(call) = state.activity(place).and_then(|activity| activity.call.as_ref()) else { return };
+        let kind = &state.workflow.action(place.action).kind;
+        let phase = match (is_call(kind), is_webhook(kind)) {
+            (false, _) => Phase::Admit,
+            (true, true) => Phase::Subscribe,
+            (true, false) => Phase::Call,
+        };
+        let effect = self.next_effect();
+        self.push_attempt(place, call.attempt + 1, effect, phase, None);
+    }
+
+    pub(super) fn poll_again(&mut self, place: Place) {
+        let state = self.state;
+        let Some(call) = state.activity(place).and_then(|activity| activity.call.as_ref()) else { return };
+        let effect = self.next_effect();
+        self.push_attempt(place, call.attempt, effect, Phase::Call, call.resume.clone());
+    }
+
+    /// A callback ends the webhook that waits for it; one that arrives before its subscription has been confirmed
+    /// counts too, because services are free to call at once.
+    pub(super) fn callback(&mut self, effect: EffectId, payload: Value) {
+        if self.state.status != RunStatus::Running {
+            return;
+        }
+        let Some(place) = self.state.waiting_for_callback(effect) else { return };
+        if self.state.slot(place).phase != SlotPhase::Running {
+            return;
+        }
+        self.unsubscribe(place);
+        self.end_call(place, Outcome::ok(Some(payload)));
+    }
+
+    /// Ends the subscription of a webhook that has one.
+    pub(super) fn unsubscribe(&mut self, place: Place) {
+        let state = self.state;
+        let Some(call) = state.activity(place).and_then(|activity| activity.call.as_ref()) else { return };
+        let Some(subscribed) = call.subscribed else { return };
+        let ActionKind::Effect { inputs, .. } = &state.workflow.action(place.action).kind else { return };
+        let callback = self.callback_url(subscribed);
+        let mut scope = self.scope(place.frame);
+        scope.current = Some(place);
+        scope.callback = callback.as_deref();
+        // Evaluated again, because what it says may refer to the subscription's own answer.
+        let Ok(request) = inputs.evaluate(&scope) else { return };
+        let Some(request) = request.get("unsubscribe").cloned() else { return };
+        let effect = self.next_effect();
+        self.push_attempt(place, 1, effect, Phase::Unsubscribe, Some(request));
+    }
+
+    pub(super) fn wait(&mut self, place: Place, inputs: &Template) {
+        let inputs = match self.evaluate(place, inputs) {
+            Ok(inputs) => inputs,
+            Err(error) => return self.fail_inputs(place, &error),
+        };
+        let due = match wait_until(self.now, &inputs) {
+            Ok(due) => due,
+            Err(why) => {
+                let error = ErrorInfo::new("InvalidTemplate", why);
+                return self.end(place, Outcome::failed("BadRequest", error));
+            }
+        };
+        if due <= self.now {
+            return self.end(place, Outcome::ok(None));
+        }
+        self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(inputs) });
+        self.set_limit(place);
+        self.set_timer(place, due, Purpose::Wait);
+    }
+}
+
+/// What names a subscription in its callback address: run, call, and a signature only this run can make.
+pub fn callback_token(run: crate::event::RunId, seed: u64, effect: EffectId) -> String {
+    let signature = random::mix(random::mix(seed ^ 0x63_616c_6c62_6163) ^ u64::from(effect.0));
+    format!("{run}-{:x}-{signature:016x}", effect.0)
+}
+
+/// When a `Wait` is over.
+fn wait_until(now: Timestamp, inputs: &Value) -> Result<Timestamp, String> {
+    if let Some(interval) = inputs.get("interval") {
+        let count = interval.get("count").cloned().unwrap_or(Value::NULL);
+        let unit = interval.get("unit").cloned().unwrap_or(Value::NULL);
+        return time::shift(&Value::from(now.to_string()), &count, &unit)
+            .and_then(|due| time::parse(&due))
+            .map_err(|error| format!("The interval of the wait cannot be used: {error}"));
+    }
+    let until = inputs.get("until");
+    let until = until.and_then(|until| until.get("timestamp")).or(until);
+    match until {
+        Some(until) => {
+            time::parse(until).map_err(|error| format!("The time to wait for cannot be used: {error}"))
+        }
+        None => Err("A wait needs 'interval' or 'until'.".to_owned()),
+    }
+}
+
+/// Whether an action that the engine executes itself asks for retries, a breaker or a limit.
+pub(super) fn needs_admission(action: &Action) -> bool {
+    action.resilience.is_some() && !is_call(&action.kind) && !matches!(action.kind, ActionKind::Retry { .. })
+}
+
+/// Whether the shell executes it.
+pub(crate) fn is_call(kind: &ActionKind) -> bool {
+    match kind {
+        ActionKind::Effect { effect, .. } => !matches!(effect, EffectKind::Compute(_)),
+        ActionKind::Agent { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether the language retries it without being asked.
+fn is_request(kind: &ActionKind) -> bool {
+    matches!(
+        kind,
+        ActionKind::Effect {
+            effect: EffectKind::Http
+                | EffectKind::ApiConnection
+                | EffectKind::Function
+                | EffectKind::HttpWebhook
+                | EffectKind::ApiConnectionWebhook
+                | EffectKind::Workflow,
+            ..
+        }
+    )
+}
+
+fn is_webhook(kind: &ActionKind) -> bool {
+    matches!(
+        kind,
+        ActionKind::Effect { effect: EffectKind::HttpWebhook | EffectKind::ApiConnectionWebhook, .. }
+    )
+}

@@ -1,0 +1,236 @@
+//! Control: branches, scopes, Terminate, Response, canned results, and what happens when a block has ended.
+
+use std::{borrow::Cow, sync::Arc};
+
+use loom_definition::{
+    BlockIdx, RunStatus, Status,
+    model::{ActionKind, Case, Setting},
+};
+use loom_expression::{Condition, Object, Template, Value, ValueRef};
+
+use super::Decider;
+use crate::event::{ErrorInfo, Event, FrameId, Outcome, Place};
+
+impl Decider<'_> {
+    pub(super) fn branch(
+        &mut self,
+        place: Place,
+        condition: &Condition,
+        then: BlockIdx,
+        otherwise: BlockIdx,
+    ) {
+        let taken = match self.evaluate_condition(place, condition) {
+            Ok(taken) => taken,
+            Err(error) => return self.fail_expression(place, "expression", &format!("failed: {error}")),
+        };
+        let result = [("expressionResult", Value::from(taken))].into_iter().collect::<Object>();
+        self.start_block(place, Some(result.into()));
+        self.open_frame(if taken { then } else { otherwise }, place, 0);
+    }
+
+    pub(super) fn switch(&mut self, place: Place, on: &Template, cases: &[Case], default: Option<BlockIdx>) {
+        let value = match self.evaluate(place, on) {
+            Ok(value) => value,
+            Err(error) => return self.fail_expression(place, "expression", &format!("failed: {error}")),
+        };
+        if !matches!(value.as_ref(), ValueRef::String(_) | ValueRef::Int(_)) {
+            let why = format!("is of type '{}'. The result must be a string or an integer.", value.kind());
+            return self.fail_expression(place, "expression", &why);
+        }
+        if let Some(case) = cases.iter().find(|case| case.value.kind() != value.kind()) {
+            let why = format!(
+                "is of type '{}', but the value of case '{}' is of type '{}'.",
+                value.kind(),
+                case.name,
+                case.value.kind()
+            );
+            return self.fail_expression(place, "expression", &why);
+        }
+        let taken = cases.iter().find(|case| case.value == value).map(|case| case.block).or(default);
+        self.start_block(place, Some(value));
+        match taken {
+            Some(block) => self.open_frame(block, place, 0),
+            None => self.push_end(place, self.now, None, Outcome::ok(None)),
+        }
+    }
+
+    pub(super) fn open_scope(&mut self, place: Place, blocks: &[BlockIdx]) {
+        self.start_block(place, None);
+        for block in blocks {
+            self.open_frame(*block, place, 0);
+        }
+        if blocks.is_empty() {
+            self.push_end(place, self.now, None, Outcome::ok(None));
+        }
+    }
+
+    /// Tells the start of an action that holds others, and arms its time limit.
+    pub(super) fn start_block(&mut self, place: Place, inputs: Option<Value>) {
+        self.out.push(Event::ActionStarted { place, at: self.now, inputs });
+        self.set_limit(place);
+    }
+
+    /// A block that belongs to an action has ended.
+    pub(super) fn frame_done(&mut self, frame: FrameId) {
+        let state = self.state;
+        let Some(place) = state.frame(frame).parent else { return };
+        let failed = state.activity(place).is_some_and(|activity| activity.failed);
+        match &state.workflow.action(place.action).kind {
+            ActionKind::Loop(looping) => self.loop_round_done(place, frame, looping),
+            ActionKind::Retry { policy, .. } => self.retry_round_done(place, frame, policy),
+            ActionKind::If { .. } => {
+                let result = state.slot(place).inputs.clone();
+                self.end_started(place, block_outcome(failed, result));
+            }
+            _ => self.end_started(place, block_outcome(failed, None)),
+        }
+    }
+
+    pub(super) fn terminate(&mut self, place: Place, status: &Setting<RunStatus>, error: Option<&Template>) {
+        let status = match status {
+            Setting::Fixed(status) => *status,
+            Setting::Computed(template) => {
+                let value = match self.evaluate(place, template) {
+                    Ok(value) => value,
+                    Err(error) => return self.fail_inputs(place, &error),
+                };
+                let parsed = value.as_str().and_then(RunStatus::parse);
+                let allowed = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled];
+                let Some(status) = parsed.filter(|status| allowed.contains(status)) else {
+                    let message = format!(
+                        "Terminate '{}' cannot end the run as {}; there are Succeeded, Failed, Cancelled.",
+                        self.action(place).name,
+                        value.to_json_text()
+                    );
+                    let error = ErrorInfo::new("InvalidTemplate", message);
+                    return self.end(place, Outcome::failed("BadRequest", error));
+                };
+                status
+            }
+        };
+        let mut run_error = None;
+        if let Some(template) = error {
+            let value = match self.evaluate(place, template) {
+                Ok(value) => value,
+                Err(error) => return self.fail_inputs(place, &error),
+            };
+            let text = |name: &str| value.get(name).map(|part| part.text().into_owned());
+            run_error = Some(ErrorInfo {
+                code: Cow::Owned(text("code").unwrap_or_default()),
+                message: text("message").unwrap_or_default(),
+                details: None,
+            });
+        }
+        let run_error = match status {
+            RunStatus::Failed => Some(Arc::new(run_error.unwrap_or_else(|| {
+                ErrorInfo::new("Terminated", "The run was ended by a Terminate action.")
+            }))),
+            _ => None,
+        };
+        self.push_end(place, self.now, None, Outcome::ok(None));
+        self.cancel_frame(FrameId::ROOT, "Terminated", Some(place));
+        self.out.push(Event::RunEnded { status, error: run_error, outputs: None, at: self.now });
+    }
+
+    pub(super) fn respond(&mut self, place: Place, inputs: &Template) {
+        let inputs = match self.evaluate(place, inputs) {
+            Ok(inputs) => inputs,
+            Err(error) => return self.fail_inputs(place, &error),
+        };
+        let action = self.action(place);
+        if self.state.response.is_some() {
+            let message = format!(
+                "The execution of template action '{}' is skipped: the caller was answered already.",
+                action.name
+            );
+            let outcome = Outcome {
+                status: Status::Skipped,
+                code: Cow::Borrowed("ActionResponseSkipped"),
+                outputs: None,
+                error: Some(Arc::new(ErrorInfo::new("ActionResponseSkipped", message))),
+            };
+            return self.push_end(place, self.now, Some(inputs), outcome);
+        }
+        let response = match shape_response(&inputs) {
+            Ok(response) => response,
+            Err(why) => {
+                let message = format!("The response of action '{}' cannot be sent: {why}", action.name);
+                let error = ErrorInfo::new("InvalidTemplate", message);
+                return self.push_end(place, self.now, Some(inputs), Outcome::failed("BadRequest", error));
+            }
+        };
+        self.out.push(Event::Responded { place, response: response.clone() });
+        self.push_end(place, self.now, Some(inputs), Outcome::ok(Some(response)));
+    }
+
+    pub(super) fn end_with_static_result(&mut self, place: Place, index: usize) {
+        let state = self.state;
+        let action = state.workflow.action(place.action);
+        // The inputs count: an action whose inputs cannot be evaluated fails, canned result or not.
+        let inputs = match &action.kind {
+            ActionKind::Effect { inputs, .. }
+            | ActionKind::Compose { inputs }
+            | ActionKind::Response { inputs }
+            | ActionKind::Agent { inputs, .. } => match self.evaluate(place, inputs) {
+                Ok(inputs) => Some(inputs),
+                Err(error) => return self.fail_inputs(place, &error),
+            },
+            _ => None,
+        };
+        let canned = match self.evaluate(place, &state.workflow.static_results[index].content) {
+            Ok(canned) => canned,
+            Err(error) => return self.fail_inputs(place, &error),
+        };
+        let text = |name: &str| canned.get(name).map(|part| part.text().into_owned());
+        let status = text("status").and_then(|status| Status::parse(&status)).unwrap_or(Status::Succeeded);
+        let outputs = canned.get("outputs").cloned();
+        let error = canned.get("error").map(|error| {
+            let part = |name: &str| error.get(name).map(|part| part.text().into_owned()).unwrap_or_default();
+            Arc::new(ErrorInfo { code: Cow::Owned(part("code")), message: part("message"), details: None })
+        });
+        let code = text("code").map_or_else(
+            || match status {
+                Status::Succeeded => Cow::Borrowed("OK"),
+                _ => error.as_ref().map_or(Cow::Borrowed("ActionFailed"), |error| error.code.clone()),
+            },
+            Cow::Owned,
+        );
+        self.push_end(place, self.now, inputs, Outcome { status, code, outputs, error });
+    }
+}
+
+/// How an action that holds others ends.
+pub(super) fn block_outcome(failed: bool, outputs: Option<Value>) -> Outcome {
+    if !failed {
+        return Outcome {
+            status: Status::Succeeded,
+            code: Cow::Borrowed("NotSpecified"),
+            outputs,
+            error: None,
+        };
+    }
+    let error = ErrorInfo::new("ActionFailed", "An action failed. No dependent actions succeeded.");
+    Outcome { outputs, ..Outcome::failed("ActionFailed", error) }
+}
+
+/// `{statusCode, headers?, body?}` with the status as a number.
+fn shape_response(inputs: &Value) -> Result<Value, String> {
+    let status = match inputs.get("statusCode").map(Value::as_ref) {
+        None | Some(ValueRef::Null) => Some(200),
+        Some(ValueRef::Int(status)) => Some(status),
+        Some(ValueRef::String(text)) => text.trim().parse().ok(),
+        Some(_) => None,
+    };
+    let Some(status) = status.filter(|status| matches!(status, 200..=299 | 400..=599)) else {
+        let given = inputs.get("statusCode").map_or_else(String::new, Value::to_json_text);
+        return Err(format!("its status code is {given}; allowed are 200 to 299 and 400 to 599"));
+    };
+    let mut members = vec![("statusCode", Value::from(status))];
+    if let Some(headers) = inputs.get("headers") {
+        members.push(("headers", headers.clone()));
+    }
+    if let Some(body) = inputs.get("body") {
+        members.push(("body", body.clone()));
+    }
+    Ok(members.into_iter().collect::<Object>().into())
+}

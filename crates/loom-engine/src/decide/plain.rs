@@ -1,0 +1,187 @@
+//! Actions that only compute: variables and data operations.
+
+use std::borrow::Cow;
+
+use loom_definition::{
+    Status, VariableIdx,
+    model::{ActionKind, ValueType, VariableChange, VariableInit},
+};
+use loom_expression::{Object, Template, Value, ValueRef};
+
+use super::Decider;
+use crate::{
+    data,
+    event::{ErrorInfo, Event, Outcome, Place},
+    types,
+};
+
+impl Decider<'_> {
+    pub(super) fn initialize_variables(&mut self, place: Place, variables: &[VariableInit]) {
+        let mut values = Vec::with_capacity(variables.len());
+        for init in variables {
+            let value = match &init.value {
+                None => Value::NULL,
+                Some(template) => match self.evaluate(place, template) {
+                    Ok(value) => value,
+                    Err(error) => return self.fail_inputs(place, &error),
+                },
+            };
+            let declared = &self.state.workflow.variables[init.variable.0 as usize];
+            let value = match (declared.kind, value.as_ref(), &init.value) {
+                // Documented: null becomes the empty string.
+                (ValueType::String, ValueRef::Null, Some(_)) => Value::from(""),
+                _ => value,
+            };
+            // Without a value the variable reads as null until it is set.
+            if init.value.is_some()
+                && let Err(found) = types::check(declared.kind, &value)
+            {
+                let message = format!(
+                    "The variable '{}' of type '{}' cannot be initialized with a value of type '{found}'.",
+                    declared.name,
+                    types::name(declared.kind)
+                );
+                return self.end(
+                    place,
+                    Outcome::failed("BadRequest", ErrorInfo::new("InvalidVariableInitialization", message)),
+                );
+            }
+            values.push((init.variable, value));
+        }
+        for (variable, value) in values {
+            self.out.push(Event::VariableSet { variable, value });
+        }
+        self.end(place, Outcome { code: Cow::Borrowed("NotSpecified"), ..Outcome::ok(None) });
+    }
+
+    pub(super) fn change_variable(
+        &mut self,
+        place: Place,
+        variable: VariableIdx,
+        change: VariableChange,
+        value: Option<&Template>,
+    ) {
+        let operand = match value {
+            Some(template) => match self.evaluate(place, template) {
+                Ok(value) => value,
+                Err(error) => return self.fail_inputs(place, &error),
+            },
+            None => Value::from(1i64),
+        };
+        match self.changed(variable, change, operand) {
+            Ok((event, outputs)) => {
+                self.out.push(event);
+                self.end(place, Outcome { code: Cow::Borrowed("NotSpecified"), ..Outcome::ok(outputs) });
+            }
+            Err(message) => {
+                let error = ErrorInfo::new("InvalidVariableOperation", message);
+                self.end(place, Outcome::failed("BadRequest", error));
+            }
+        }
+    }
+
+    /// What a change makes of a variable: the event, and the action's outputs.
+    fn changed(
+        &self,
+        variable: VariableIdx,
+        change: VariableChange,
+        operand: Value,
+    ) -> Result<(Event, Option<Value>), String> {
+        let declared = &self.state.workflow.variables[variable.0 as usize];
+        let (name, kind) = (&declared.name, types::name(declared.kind));
+        let Some(current) = &self.state.variables[variable.0 as usize] else {
+            return Err(format!("The variable '{name}' must be initialized before it is used."));
+        };
+        let refuse = |what: &str| {
+            let found = operand.kind();
+            format!("The variable '{name}' of type '{kind}' cannot {what} a value of type '{found}'.")
+        };
+        match change {
+            VariableChange::Set => {
+                let value = match (declared.kind, operand.as_ref()) {
+                    (ValueType::String, ValueRef::Null) => Value::from(""),
+                    _ => operand.clone(),
+                };
+                types::check(declared.kind, &value).map_err(|_| refuse("be set to"))?;
+                Ok((Event::VariableSet { variable, value }, None))
+            }
+            VariableChange::Increment | VariableChange::Decrement => {
+                let value = counted(current, &operand, change).ok_or_else(|| {
+                    refuse(if change == VariableChange::Increment {
+                        "be incremented by"
+                    } else {
+                        "be decremented by"
+                    })
+                })?;
+                let value =
+                    if operand.is_secret() || current.is_secret() { value.into_secret() } else { value };
+                types::check(declared.kind, &value).map_err(|_| refuse("be counted by"))?;
+                let outputs = [("name", Value::from(std::sync::Arc::clone(name))), ("value", value.clone())]
+                    .into_iter()
+                    .collect::<Object>();
+                let outputs: Object = [("body", Value::from(outputs))].into_iter().collect();
+                Ok((Event::VariableSet { variable, value }, Some(outputs.into())))
+            }
+            VariableChange::AppendText => {
+                if declared.kind != ValueType::String {
+                    return Err(refuse("be appended with"));
+                }
+                let mut text = current.text().into_owned();
+                text.push_str(&operand.text());
+                let value = Value::from(text);
+                let secret = operand.contains_secret() || current.is_secret();
+                let value = if secret { value.into_secret() } else { value };
+                Ok((Event::VariableSet { variable, value }, None))
+            }
+            VariableChange::AppendItem => {
+                if declared.kind != ValueType::Array {
+                    return Err(refuse("be appended with"));
+                }
+                Ok((Event::VariableAppended { variable, item: operand }, None))
+            }
+        }
+    }
+
+    pub(super) fn shape_data(&mut self, place: Place, kind: &ActionKind) {
+        let scope = self.scope(place.frame);
+        let result = match kind {
+            ActionKind::ParseJson { content, schema } => data::parse_json(content, schema, &scope),
+            ActionKind::Query { from, filter } => data::query(from, filter, &scope),
+            ActionKind::Select { from, select } => data::select(from, select, &scope),
+            ActionKind::Join { from, with } => data::join(from, with, &scope),
+            ActionKind::Table { format, from, columns } => {
+                data::table(*format, from, columns.as_deref(), &scope)
+            }
+            _ => return,
+        };
+        match result {
+            Ok(body) => {
+                let outputs: Object = [("body", body)].into_iter().collect();
+                self.end(place, Outcome::ok(Some(outputs.into())));
+            }
+            Err(data::Failure::Template(error)) => self.fail_inputs(place, &error),
+            Err(data::Failure::Refused { code, message, outputs }) => {
+                let error = ErrorInfo::new(code, message);
+                let outcome =
+                    Outcome { outputs, status: Status::Failed, ..Outcome::failed("BadRequest", error) };
+                self.end(place, outcome);
+            }
+        }
+    }
+}
+
+/// A counter after counting; none when the kinds of the two do not allow it.
+fn counted(current: &Value, by: &Value, change: VariableChange) -> Option<Value> {
+    let up = change == VariableChange::Increment;
+    match (current.as_ref(), by.as_ref()) {
+        (ValueRef::Int(current), ValueRef::Int(by)) => {
+            let counted = if up { current.checked_add(by) } else { current.checked_sub(by) };
+            counted.map(Value::from)
+        }
+        (ValueRef::Float(current), _) => {
+            let by = by.as_f64()?;
+            Some(Value::from(if up { current + by } else { current - by }))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,320 @@
+//! One run's task: feeds the machine, carries out what its events ask for, and tells whoever watches.
+
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::{
+    StreamExt,
+    future::{AbortHandle, Abortable},
+    stream::FuturesUnordered,
+};
+use loom_definition::{
+    Status,
+    model::{ActionKind, EffectKind},
+};
+use loom_expression::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    children,
+    engine::{Inner, RunReport, Watcher, now},
+    event::{
+        Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
+    },
+    guard::Admission,
+    machine::Run,
+    ports::Call,
+    state::RunState,
+    time,
+};
+
+/// Events carried out before other runs get their turn.
+const FAIR_SHARE: usize = 2_048;
+
+/// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
+
+/// How something that was under way ended.
+enum Finished {
+    /// A call.
+    Call(EffectId, EffectResult, Vec<Note>),
+    /// An admission, to be held while the engine executes the action.
+    Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>),
+    /// Nothing that the run needs to know.
+    Nothing,
+}
+
+pub(crate) struct Driver {
+    inner: Arc<Inner>,
+    run: Run,
+    inbox: mpsc::Receiver<Command>,
+    calls: FuturesUnordered<CallInProgress>,
+    aborts: HashMap<EffectId, AbortHandle>,
+    admissions: HashMap<Place, Admission>,
+    watcher: Option<Arc<dyn Watcher>>,
+    respond: Option<oneshot::Sender<Value>>,
+    report: watch::Sender<Option<Arc<RunReport>>>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        run: Run,
+        inbox: mpsc::Receiver<Command>,
+        watcher: Option<Arc<dyn Watcher>>,
+        respond: oneshot::Sender<Value>,
+        report: watch::Sender<Option<Arc<RunReport>>>,
+    ) -> Driver {
+        Driver {
+            inner,
+            run,
+            inbox,
+            calls: FuturesUnordered::new(),
+            aborts: HashMap::new(),
+            admissions: HashMap::new(),
+            watcher,
+            respond: Some(respond),
+            report,
+        }
+    }
+
+    /// Drives the run to its end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the calls in progress; a durable run is continued by the next process.
+    pub(crate) async fn drive(mut self, first: Option<Command>) {
+        if let Some(command) = first {
+            self.handle(command).await;
+        }
+        while !self.is_over() {
+            if let Some(command) = self.next_command().await {
+                self.handle(command).await;
+            }
+        }
+        self.tell_end();
+        // What ends a subscription may still be on its way.
+        while !self.calls.is_empty() {
+            self.calls.next().await;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.run.state().status().is_final()
+    }
+
+    /// Waits for whatever comes first: a command, the end of a call, a timer.
+    async fn next_command(&mut self) -> Option<Command> {
+        let timer = self.run.state().next_timer();
+        let wait = timer.map(|(due, _)| time::between(now(&self.inner), due));
+        tokio::select! {
+            biased;
+            finished = self.calls.next(), if !self.calls.is_empty() => match finished {
+                Some(Ok(finished)) => self.finished(finished),
+                // Aborted calls were asked to end; nothing is left to tell.
+                Some(Err(_)) | None => None,
+            },
+            command = self.inbox.recv(), if !self.inbox.is_closed() => command,
+            () = tokio::time::sleep(wait.unwrap_or(SLEEP_MAX).min(SLEEP_MAX)), if wait.is_some() => {
+                let (due, timer) = timer?;
+                (now(&self.inner) >= due).then_some(Command::TimerFired(timer))
+            }
+        }
+    }
+
+    /// Turns the end of a call into a command, and its notes into history.
+    fn finished(&mut self, finished: Finished) -> Option<Command> {
+        let (effect, result, notes) = match finished {
+            Finished::Call(effect, result, notes) => (effect, result, notes),
+            Finished::Admitted(effect, place, told, notes) => {
+                self.admissions.insert(place, Admission::Waited(told));
+                (effect, EffectResult::Admitted, notes)
+            }
+            Finished::Nothing => return None,
+        };
+        self.aborts.remove(&effect);
+        let at = now(&self.inner);
+        for note in notes {
+            self.run.handle(Command::EffectNoted { effect, note }, at);
+        }
+        Some(Command::EffectEnded { effect, result })
+    }
+
+    /// Hands the machine a command and carries out all that follows at once.
+    async fn handle(&mut self, command: Command) {
+        let at = now(&self.inner);
+        let mut more = self.run.handle_some(command, at, FAIR_SHARE);
+        loop {
+            let immediate = self.carry_out();
+            let at = now(&self.inner);
+            if !immediate.is_empty() {
+                for command in immediate {
+                    more |= self.run.handle_some(command, at, FAIR_SHARE);
+                }
+                continue;
+            }
+            if !more {
+                return;
+            }
+            tokio::task::yield_now().await;
+            more = self.run.advance(at, FAIR_SHARE);
+        }
+    }
+
+    /// Carries out what new events ask for. Gives the commands that follow at once.
+    fn carry_out(&mut self) -> Vec<Command> {
+        let events = self.run.take_events();
+        if events.is_empty() {
+            return Vec::new();
+        }
+        if let Some(watcher) = &self.watcher {
+            watcher.events(self.run.state(), &events);
+        }
+        let mut ended_something = false;
+        let mut started = Vec::new();
+        for event in &events {
+            match event {
+                Event::AttemptStarted { effect, .. } => started.push(*effect),
+                Event::ActionEnded { place, outcome, .. } => {
+                    ended_something = true;
+                    self.settle(*place, outcome);
+                }
+                Event::AttemptEnded { place, outcome, next: Next::Retry { .. }, .. } => {
+                    self.settle(*place, outcome);
+                }
+                Event::Responded { response, .. } => {
+                    if let Some(respond) = self.respond.take() {
+                        // Nobody may be waiting.
+                        respond.send(response.clone()).ok();
+                    }
+                }
+                _ => {}
+            }
+        }
+        if ended_something && !self.aborts.is_empty() {
+            let state = self.run.state();
+            self.aborts.retain(|effect, abort| {
+                let wanted = state.wants(*effect);
+                if !wanted {
+                    abort.abort();
+                }
+                wanted
+            });
+        }
+        let calls = started.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>();
+        calls.into_iter().filter_map(|call| self.begin(call)).collect()
+    }
+
+    /// Tells the service of an admitted action how it went.
+    fn settle(&mut self, place: Place, outcome: &Outcome) {
+        if self.admissions.is_empty() {
+            return;
+        }
+        if let Some(admission) = self.admissions.remove(&place) {
+            let now = self.inner.services.registry().clock().now();
+            admission.settle(outcome.status, now);
+        }
+    }
+
+    /// Begins a call. An admission that needs no waiting is given at once.
+    fn begin(&mut self, call: Call) -> Option<Command> {
+        let effect = call.effect;
+        let place = self.run.state().asked_by(effect)?.place;
+        let left = call.due.map(|due| time::between(now(&self.inner), due));
+        if call.phase != Phase::Admit {
+            let inner = Arc::clone(&self.inner);
+            self.push(effect, async move {
+                let mut notes = Vec::new();
+                let result = make_call(&inner, &call, left, &mut notes).await;
+                Finished::Call(effect, result, notes)
+            });
+            return None;
+        }
+        let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
+        let Some(service) = self.inner.services.of_action(&call, None) else { return Some(admitted) };
+        if let Some(admission) = service.try_admit() {
+            self.admissions.insert(place, admission);
+            return Some(admitted);
+        }
+        let (tell, told) = oneshot::channel();
+        // Two futures: one waits and then holds the admission for as long as the action takes; it is not aborted with
+        // the call, because it ends by itself when the action has ended. The other tells that the wait is over.
+        self.calls.push(Abortable::new(
+            Box::pin(async move {
+                let mut notes = Vec::new();
+                match service.hold(left, &mut notes, tell).await {
+                    Some(refusal) => Finished::Call(effect, refusal, notes),
+                    None => Finished::Nothing,
+                }
+            }),
+            AbortHandle::new_pair().1,
+        ));
+        self.push(effect, async move {
+            match told.await {
+                Ok((told, notes)) => Finished::Admitted(effect, place, told, notes),
+                Err(_) => Finished::Nothing,
+            }
+        });
+        None
+    }
+
+    fn push(&mut self, effect: EffectId, future: impl Future<Output = Finished> + Send + 'static) {
+        let (abort, registration) = AbortHandle::new_pair();
+        self.aborts.insert(effect, abort);
+        self.calls.push(Abortable::new(Box::pin(future), registration));
+    }
+
+    fn tell_end(&mut self) {
+        let state: &RunState = self.run.state();
+        let Some(id) = state.start().map(|start| start.run) else { return };
+        let report = RunReport {
+            id,
+            status: state.status(),
+            error: state.error().cloned(),
+            outputs: state.outputs().cloned(),
+            response: state.response().cloned(),
+        };
+        self.respond = None;
+        self.report.send_replace(Some(Arc::new(report)));
+    }
+}
+
+/// Makes one attempt, under the policies of the service it addresses.
+async fn make_call(
+    inner: &Arc<Inner>,
+    call: &Call,
+    left: Option<Duration>,
+    notes: &mut Vec<Note>,
+) -> EffectResult {
+    let effect = match &call.definition().kind {
+        ActionKind::Effect { effect, .. } => effect.clone(),
+        _ => EffectKind::Custom(Arc::clone(&call.definition().type_name)),
+    };
+    let handler = inner.handlers.find(&effect);
+    let origin = handler.and_then(|handler| handler.service(&call.inputs));
+    let work = || async {
+        match handler {
+            Some(handler) => handler.call(call).await,
+            None if effect == EffectKind::Workflow => children::call(inner, call).await,
+            None => unsupported(call),
+        }
+    };
+    // Ending a subscription is not held back: nothing waits for it.
+    let guarded =
+        (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
+    match guarded {
+        None => work().await,
+        Some(service) => service.attempt(left, call.attempt, notes, work).await,
+    }
+}
+
+/// Nobody can execute this type of action.
+fn unsupported(call: &Call) -> EffectResult {
+    let action = call.definition();
+    let message = format!(
+        "The action '{}' is of type '{}', which this host cannot execute: no handler is registered for it.",
+        action.name, action.type_name
+    );
+    let error = ErrorInfo::new("ActionTypeNotSupported", message);
+    EffectResult::Done { outcome: Outcome::failed("NotImplemented", error), hint: RetryHint::default() }
+}

@@ -1,0 +1,442 @@
+//! The engine: runs workflows on tokio. Owns the tasks of all runs, the handlers, and the registry of services.
+//!
+//! Each run is one task that feeds its pure machine with what happens and carries out what the machine's events ask
+//! for; see `driver`. An engine that is dropped or shut down ends its tasks; nothing is detached.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use loom_definition::{RunStatus, Workflow, model::EffectKind, trigger::Trigger};
+use loom_expression::{Object, Timestamp, Value};
+use loom_resilience::ResilienceRegistry;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    driver::Driver,
+    event::{Command, ErrorInfo, Event, RunId, RunStart},
+    fire::{self, Fired, Firing},
+    guard::Services,
+    machine::{Environment, Run},
+    ports::{ActionHandler, Clock},
+    random,
+    state::RunState,
+};
+
+/// Commands that may wait for one run. When it is full, whoever sends waits.
+const INBOX_CAPACITY: usize = 64;
+
+/// Sees what happens to runs, as it happens. Called from the run's own task: be quick, and never block.
+pub trait Watcher: Send + Sync {
+    /// New events of a run, already folded into `state`.
+    fn events(&self, state: &RunState, events: &[Event]);
+}
+
+/// Runs workflows. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) handlers: Handlers,
+    pub(crate) services: Services,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    last_id: AtomicU64,
+    runs: Mutex<HashMap<RunId, mpsc::Sender<Command>>>,
+}
+
+/// A workflow that others may call, with the parameter values its runs get.
+type Deployed = (Arc<Workflow>, Vec<Value>);
+
+/// Handlers by the kind of effect.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    known: Vec<(EffectKind, Arc<dyn ActionHandler>)>,
+    custom: HashMap<String, Arc<dyn ActionHandler>>,
+}
+
+impl Handlers {
+    pub(crate) fn find(&self, effect: &EffectKind) -> Option<&Arc<dyn ActionHandler>> {
+        if let EffectKind::Custom(name) | EffectKind::Script(name) = effect
+            && let Some(handler) = self.custom.get(&name.to_lowercase())
+        {
+            return Some(handler);
+        }
+        self.known.iter().find(|(kind, _)| kind == effect).map(|(_, handler)| handler)
+    }
+}
+
+/// Puts an engine together.
+pub struct EngineBuilder {
+    environment: Environment,
+    handlers: Handlers,
+    registry: Option<Arc<ResilienceRegistry>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder").field("environment", &self.environment).finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    /// What runs see of the host: settings, secrets, limits.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// Who makes the calls of one kind of action. The last one named for a kind counts.
+    #[must_use]
+    pub fn handler(mut self, effect: EffectKind, handler: Arc<dyn ActionHandler>) -> Self {
+        match effect {
+            EffectKind::Custom(name) => {
+                self.handlers.custom.insert(name.to_lowercase(), handler);
+            }
+            effect => {
+                self.handlers.known.retain(|(kind, _)| *kind != effect);
+                self.handlers.known.push((effect, handler));
+            }
+        }
+        self
+    }
+
+    /// Who makes the calls of actions of type `name`, which the language does not know.
+    #[must_use]
+    pub fn custom(self, name: &str, handler: Arc<dyn ActionHandler>) -> Self {
+        self.handler(EffectKind::Custom(Arc::from(name)), handler)
+    }
+
+    /// Shares breakers and limiters with others.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<ResilienceRegistry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Another wall clock than the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The engine.
+    pub fn build(self) -> Engine {
+        let services = Services::new(self.registry);
+        Engine {
+            inner: Arc::new(Inner {
+                environment: Arc::new(self.environment),
+                handlers: self.handlers,
+                services,
+                clock: self.clock,
+                workflows: Mutex::new(HashMap::new()),
+                tasks: TaskTracker::new(),
+                stopping: CancellationToken::new(),
+                last_id: AtomicU64::new(0),
+                runs: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+}
+
+/// What starts a run.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// The trigger that fires; the only one, or the first, when absent.
+    pub trigger: Option<Arc<str>>,
+    /// The trigger's outputs, `{headers?, queries?, body?, …}`.
+    pub outputs: Value,
+    /// Values by the order of `Workflow::parameters`.
+    pub parameters: Vec<Value>,
+    /// The caller's tracking id.
+    pub tracking_id: Option<Arc<str>>,
+    /// Whether somebody waits for a Response.
+    pub wants_response: bool,
+}
+
+impl RunRequest {
+    /// A run started by hand, with `body` as the trigger's body if there is one.
+    pub fn manual(workflow: Arc<Workflow>, parameters: Vec<Value>, body: Option<Value>) -> RunRequest {
+        let mut outputs = Object::new();
+        if let Some(body) = body {
+            outputs.insert("body", body);
+        }
+        RunRequest {
+            workflow,
+            trigger: None,
+            outputs: outputs.into(),
+            parameters,
+            tracking_id: None,
+            wants_response: false,
+        }
+    }
+}
+
+/// Why no run starts.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine is stopping.
+    #[error("the engine is stopping and starts no more runs")]
+    Stopping,
+    /// There is no such trigger.
+    #[error("the workflow '{workflow}' has no trigger named '{trigger}'")]
+    UnknownTrigger {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// The name asked for.
+        trigger: Arc<str>,
+    },
+    /// The trigger's own expressions failed.
+    #[error("the trigger failed: {}", .0.message)]
+    Trigger(ErrorInfo),
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub enum Started {
+    /// These runs.
+    Runs(Vec<RunHandle>),
+    /// None: the trigger's condition of this place did not hold.
+    Held {
+        /// Which condition, from 0.
+        condition: usize,
+    },
+}
+
+/// A run in progress, or one that has ended.
+#[derive(Debug)]
+pub struct RunHandle {
+    /// Its id.
+    pub id: RunId,
+    commands: mpsc::Sender<Command>,
+    response: Option<oneshot::Receiver<Value>>,
+    ended: watch::Receiver<Option<Arc<RunReport>>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// Its id.
+    pub id: RunId,
+    /// How.
+    pub status: RunStatus,
+    /// What went wrong.
+    pub error: Option<Arc<ErrorInfo>>,
+    /// The workflow's outputs.
+    pub outputs: Option<Value>,
+    /// What the caller was answered.
+    pub response: Option<Value>,
+}
+
+impl RunHandle {
+    /// Waits for the Response. None when the run ends without one, and when it was asked for before.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a response that arrives while the future is dropped is lost here, not in the run's report.
+    pub async fn response(&mut self) -> Option<Value> {
+        match self.response.take() {
+            Some(response) => response.await.ok(),
+            None => None,
+        }
+    }
+
+    /// Waits for the end. None when the engine was shut down before it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn ended(&mut self) -> Option<Arc<RunReport>> {
+        let ended = self.ended.wait_for(Option::is_some).await.ok()?;
+        ended.clone()
+    }
+
+    /// Asks the run to stop; it ends as Cancelled. Does nothing to one that has ended.
+    pub async fn cancel(&self) {
+        // A closed inbox means that the run has ended.
+        self.commands.send(Command::Cancel).await.ok();
+    }
+
+    /// Hands the run a command.
+    pub async fn command(&self, command: Command) {
+        self.commands.send(command).await.ok();
+    }
+}
+
+impl Engine {
+    pub(crate) fn from_inner(inner: &Arc<Inner>) -> Engine {
+        Engine { inner: Arc::clone(inner) }
+    }
+
+    /// Starts to put an engine together. Its clock is the system's.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder {
+            environment: Environment::default(),
+            handlers: Handlers::default(),
+            registry: None,
+            clock: Arc::new(crate::clock::SystemClock),
+        }
+    }
+
+    /// The breakers, limiters and budgets of all services.
+    pub fn registry(&self) -> &Arc<ResilienceRegistry> {
+        self.inner.services.registry()
+    }
+
+    /// Makes a workflow known under its name, with the parameter values its runs get, for actions that call it.
+    pub fn deploy(&self, workflow: Arc<Workflow>, parameters: Vec<Value>) {
+        let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
+    }
+
+    /// Fires a trigger: decides about its conditions and `splitOn`, and starts the runs that follow.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started then.
+    pub fn start(
+        &self,
+        request: RunRequest,
+        watcher: Option<&Arc<dyn Watcher>>,
+    ) -> Result<Started, StartError> {
+        if self.inner.stopping.is_cancelled() {
+            return Err(StartError::Stopping);
+        }
+        let trigger = find_trigger(&request.workflow, request.trigger.as_ref())?;
+        let firing = Firing {
+            workflow: &request.workflow,
+            trigger,
+            outputs: request.outputs,
+            parameters: request.parameters,
+            tracking_id: request.tracking_id,
+            wants_response: request.wants_response,
+            now: self.inner.clock.now(),
+        };
+        let fired = fire::fire(&firing, &self.inner.environment, || self.inner.next_run())
+            .map_err(StartError::Trigger)?;
+        match fired {
+            Fired::Held { condition } => Ok(Started::Held { condition }),
+            Fired::Runs(starts) => {
+                let spawn = |start| self.spawn(&request.workflow, start, watcher.cloned());
+                Ok(Started::Runs(starts.into_iter().map(spawn).collect()))
+            }
+        }
+    }
+
+    /// Starts one run and waits for its end.
+    ///
+    /// # Errors
+    /// [`StartError`]. A firing that a condition holds back, or that starts several runs, gives no report.
+    pub async fn run(&self, request: RunRequest) -> Result<Option<Arc<RunReport>>, StartError> {
+        match self.start(request, None)? {
+            Started::Runs(mut runs) if runs.len() == 1 => Ok(runs[0].ended().await),
+            Started::Runs(_) | Started::Held { .. } => Ok(None),
+        }
+    }
+
+    fn spawn(
+        &self,
+        workflow: &Arc<Workflow>,
+        start: Arc<RunStart>,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> RunHandle {
+        let id = start.run;
+        let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
+        let (respond, response) = oneshot::channel();
+        let (report, ended) = watch::channel(None);
+        let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
+        let driver = Driver::new(Arc::clone(&self.inner), run, inbox, watcher, respond, report);
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, commands.clone());
+        let inner = Arc::clone(&self.inner);
+        let stopping = self.inner.stopping.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = driver.drive(Some(Command::Start(start))) => {}
+                () = stopping.cancelled() => {}
+            }
+            inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+        RunHandle { id, commands, response: Some(response), ended }
+    }
+
+    /// Hands a command to a run in progress. False when there is no such run.
+    pub async fn command(&self, run: RunId, command: Command) -> bool {
+        let sender = {
+            let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            runs.get(&run).cloned()
+        };
+        match sender {
+            Some(sender) => sender.send(command).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Runs in progress.
+    pub fn runs_in_progress(&self) -> usize {
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Starts no more runs, lets go of those in progress, and waits until their tasks have ended.
+    pub async fn shut_down(&self) {
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("runs_in_progress", &self.runs_in_progress()).finish_non_exhaustive()
+    }
+}
+
+fn find_trigger<'w>(
+    workflow: &'w Workflow,
+    name: Option<&Arc<str>>,
+) -> Result<Option<&'w Trigger>, StartError> {
+    match name {
+        None => Ok(workflow.triggers.first()),
+        Some(name) => workflow.find_trigger(name).map(Some).ok_or_else(|| StartError::UnknownTrigger {
+            workflow: Arc::clone(&workflow.name),
+            trigger: Arc::clone(name),
+        }),
+    }
+}
+
+impl Inner {
+    /// A new id, later than all before, and a seed that nobody can guess from it.
+    pub(crate) fn next_run(&self) -> (RunId, u64) {
+        let wanted = (self.clock.now().unix_millis().max(0) as u64) << 16;
+        let mut last = self.last_id.load(Ordering::Relaxed);
+        loop {
+            let next = wanted.max(last + 1);
+            match self.last_id.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return (RunId(next), fresh_seed() ^ random::mix(next)),
+                Err(newer) => last = newer,
+            }
+        }
+    }
+}
+
+/// Randomness of the operating system, by way of the standard library's hash keys.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+pub(crate) fn now(inner: &Inner) -> Timestamp {
+    inner.clock.now()
+}

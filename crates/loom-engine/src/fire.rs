@@ -1,0 +1,266 @@
+//! From a trigger's outputs to the runs that start: conditions, `splitOn`, tracking ids.
+
+use std::sync::Arc;
+
+use loom_definition::{
+    Workflow,
+    model::{WorkflowKind, same_name},
+    trigger::{Trigger, TriggerKind},
+};
+use loom_expression::{Context, Lookup, LookupError, Name, Object, Timestamp, Value};
+
+use crate::{
+    event::{ErrorInfo, RunId, RunStart},
+    machine::Environment,
+    random, record,
+};
+
+/// The most items `splitOn` takes, and the most it takes when the trigger limits its runs.
+const SPLIT_MAX: usize = 100_000;
+const SPLIT_MAX_WITH_CONCURRENCY: usize = 100;
+
+/// One firing of one trigger.
+#[derive(Debug)]
+pub struct Firing<'a> {
+    /// The workflow.
+    pub workflow: &'a Arc<Workflow>,
+    /// The trigger; none for a definition that has none.
+    pub trigger: Option<&'a Trigger>,
+    /// Its outputs: `{headers?, queries?, relativePathParameters?, body?}` for a request.
+    pub outputs: Value,
+    /// Values by the order of `Workflow::parameters`.
+    pub parameters: Vec<Value>,
+    /// The caller's tracking id, if it sent one.
+    pub tracking_id: Option<Arc<str>>,
+    /// Whether somebody waits for a Response.
+    pub wants_response: bool,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What a firing leads to.
+#[derive(Debug)]
+pub enum Fired {
+    /// These runs start, in this order. More than one only with `splitOn`; none when its array is empty.
+    Runs(Vec<Arc<RunStart>>),
+    /// A condition held the trigger back.
+    Held {
+        /// Which, from 0.
+        condition: usize,
+    },
+}
+
+/// Decides what a firing leads to. `ids` gives each run its id and seed.
+///
+/// # Errors
+/// A condition, `splitOn` or a tracking id that cannot be evaluated, or is of the wrong type.
+pub fn fire(
+    firing: &Firing<'_>,
+    environment: &Environment,
+    mut ids: impl FnMut() -> (RunId, u64),
+) -> Result<Fired, ErrorInfo> {
+    let name = firing.trigger.map_or_else(|| Arc::from("manual"), |trigger| Arc::clone(&trigger.name));
+    let (first_run, seed) = ids();
+    let outputs = shown_outputs(firing);
+    let tracking = |run: RunId| firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()));
+    let record = trigger_record(firing, &name, outputs.clone(), seed, &tracking(first_run));
+    let scope = TriggerScope { firing, environment, record };
+    let Some(trigger) = firing.trigger else {
+        let start = run_start(firing, first_run, seed, scope.record.clone(), tracking(first_run));
+        return Ok(Fired::Runs(vec![start]));
+    };
+    for (index, condition) in trigger.conditions.iter().enumerate() {
+        let holds = condition.evaluate(&scope).map_err(|error| {
+            let message = format!("Condition {index} of trigger '{name}' cannot be evaluated: {error}");
+            ErrorInfo::new("InvalidTemplate", message)
+        })?;
+        if !holds {
+            return Ok(Fired::Held { condition: index });
+        }
+    }
+    let tracking_of = |template: Option<&loom_expression::Template>,
+                       scope: &TriggerScope<'_>|
+     -> Result<Option<Arc<str>>, ErrorInfo> {
+        let Some(template) = template else { return Ok(None) };
+        let value = template.evaluate(scope).map_err(|error| {
+            let message = format!("The tracking id of trigger '{name}' cannot be evaluated: {error}");
+            ErrorInfo::new("InvalidTemplate", message)
+        })?;
+        Ok((!value.is_null()).then(|| Arc::from(value.text())))
+    };
+    let Some(split_on) = &trigger.split_on else {
+        let tracking_id =
+            tracking_of(trigger.tracking_id.as_ref(), &scope)?.unwrap_or_else(|| tracking(first_run));
+        let record = trigger_record(firing, &name, outputs, seed, &tracking_id);
+        return Ok(Fired::Runs(vec![run_start(firing, first_run, seed, record, tracking_id)]));
+    };
+    let items = split_on.evaluate(&scope).map_err(|error| {
+        let message = format!("'splitOn' of trigger '{name}' cannot be evaluated: {error}");
+        ErrorInfo::new("InvalidTemplate", message)
+    })?;
+    let Some(items) = items.as_array() else {
+        let message = format!(
+            "'splitOn' of trigger '{name}' must give an array, but it gave a value of type '{}'.",
+            items.kind()
+        );
+        return Err(ErrorInfo::new("InvalidTemplate", message));
+    };
+    let most = if trigger.concurrency.is_some() { SPLIT_MAX_WITH_CONCURRENCY } else { SPLIT_MAX };
+    if items.len() > most {
+        let message = format!(
+            "'splitOn' of trigger '{name}' gave {} items; at most {most} are allowed here.",
+            items.len()
+        );
+        return Err(ErrorInfo::new("InvalidTemplate", message));
+    }
+    let mut starts = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let (run, seed) = if index == 0 { (first_run, seed) } else { ids() };
+        let outputs: Object = [("body", item.clone())].into_iter().collect();
+        let record = trigger_record(firing, &name, Value::from(outputs.clone()), seed, &tracking(run));
+        let scope = TriggerScope { firing, environment, record };
+        let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
+        let tracking_id = tracking_of(own, &scope)?.unwrap_or_else(|| tracking(run));
+        let record = trigger_record(firing, &name, outputs.into(), seed, &tracking_id);
+        starts.push(run_start(firing, run, seed, record, tracking_id));
+    }
+    Ok(Fired::Runs(starts))
+}
+
+/// The outputs as expressions may see them: without the caller's credentials, unless the trigger says otherwise.
+fn shown_outputs(firing: &Firing<'_>) -> Value {
+    let keep = firing.trigger.is_none_or(|trigger| trigger.options.include_authorization);
+    let Some(mut outputs) = firing.outputs.as_object().cloned() else { return firing.outputs.clone() };
+    if keep {
+        return firing.outputs.clone();
+    }
+    if let Some(mut headers) = outputs.get("headers").and_then(Value::as_object).cloned() {
+        let hidden: Vec<Arc<str>> =
+            headers.keys().filter(|name| name.eq_ignore_ascii_case("authorization")).cloned().collect();
+        if hidden.is_empty() {
+            return firing.outputs.clone();
+        }
+        for name in hidden {
+            headers.remove(&name);
+        }
+        outputs.insert("headers", headers);
+    }
+    outputs.into()
+}
+
+fn trigger_record(
+    firing: &Firing<'_>,
+    name: &Arc<str>,
+    outputs: Value,
+    seed: u64,
+    tracking_id: &Arc<str>,
+) -> Value {
+    let now = record::timestamp(firing.now);
+    let mut members = vec![("name", Value::from(Arc::clone(name)))];
+    if let Some(TriggerKind::Request { schema, method, relative_path, .. }) =
+        firing.trigger.map(|trigger| &trigger.kind)
+    {
+        let mut inputs = Object::new();
+        if schema.as_object().is_some() {
+            inputs.insert("schema", schema.clone());
+        }
+        if let Some(method) = method {
+            inputs.insert("method", Value::from(Arc::clone(method)));
+        }
+        if let Some(path) = relative_path {
+            inputs.insert("relativePath", Value::from(Arc::clone(path)));
+        }
+        if !inputs.is_empty() {
+            members.push(("inputs", inputs.into()));
+        }
+    }
+    let trigger_tracking = random::format_uuid(random::uuid(random::mix(seed), random::mix(seed ^ 1)));
+    members.extend([
+        ("outputs", outputs),
+        ("startTime", now.clone()),
+        ("endTime", now),
+        ("trackingId", Value::from(trigger_tracking)),
+        ("clientTrackingId", Value::from(Arc::clone(tracking_id))),
+        ("originHistoryName", Value::from(Arc::clone(tracking_id))),
+        ("status", Value::from("Succeeded")),
+    ]);
+    members.into_iter().collect::<Object>().into()
+}
+
+fn run_start(
+    firing: &Firing<'_>,
+    run: RunId,
+    seed: u64,
+    trigger: Value,
+    tracking_id: Arc<str>,
+) -> Arc<RunStart> {
+    Arc::new(RunStart {
+        run,
+        seed,
+        parameters: firing.parameters.clone(),
+        trigger,
+        workflow: workflow_record(firing.workflow, run),
+        tracking_id,
+        wants_response: firing.wants_response,
+    })
+}
+
+/// What `workflow()` gives.
+fn workflow_record(workflow: &Workflow, run: RunId) -> Value {
+    let id = format!("/workflows/{}", workflow.name);
+    let run_members = [
+        ("name", Value::from(run.to_string())),
+        ("type", Value::from("Microsoft.Logic/workflows/runs")),
+        ("id", Value::from(format!("{id}/runs/{run}"))),
+    ];
+    let kind = match workflow.kind {
+        WorkflowKind::Stateful => "Stateful",
+        WorkflowKind::Stateless => "Stateless",
+        WorkflowKind::Agentic => "Agentic",
+    };
+    let members = [
+        ("name", Value::from(Arc::clone(&workflow.name))),
+        ("type", Value::from("Microsoft.Logic/workflows")),
+        ("id", Value::from(id)),
+        ("location", Value::from("local")),
+        ("kind", Value::from(kind)),
+        ("tags", Value::from(Object::new())),
+        ("run", run_members.into_iter().collect::<Object>().into()),
+    ];
+    members.into_iter().collect::<Object>().into()
+}
+
+/// What the expressions of a trigger see.
+struct TriggerScope<'a> {
+    firing: &'a Firing<'a>,
+    environment: &'a Environment,
+    record: Value,
+}
+
+impl Context for TriggerScope<'_> {
+    fn parameter(&self, name: Name<'_>) -> Lookup {
+        let parameters = &self.firing.workflow.parameters;
+        let index = parameters.iter().position(|parameter| same_name(&parameter.name, name.text));
+        index.and_then(|index| self.firing.parameters.get(index).cloned()).ok_or_else(|| {
+            LookupError::Unknown {
+                available: parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect(),
+            }
+        })
+    }
+
+    fn trigger(&self) -> Lookup {
+        Ok(self.record.clone())
+    }
+
+    fn app_setting(&self, name: &str) -> Lookup {
+        self.environment.app_setting(name)
+    }
+
+    fn secret(&self, name: &str) -> Lookup {
+        self.environment.secret(name)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.firing.now
+    }
+}

@@ -1,0 +1,405 @@
+//! The services behind actions: one guarded attempt at a time, in the one order of `loom-resilience`.
+//!
+//! Retries and total limits are the machine's, because their waits may outlive the process. What is here lives in
+//! memory: breaker, limiter, bulkhead, kept in the registry under the name of the service.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use loom_definition::{ActionIdx, Status};
+use loom_resilience::{
+    AttemptError, CircuitState, Moment, Policy, Refusal, ResilienceRegistry, Rule, Service, Verdict,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    event::{EffectResult, ErrorInfo, Note, Outcome, RetryHint},
+    ports::Call,
+    resilience,
+};
+
+/// Handles kept for actions; beyond that they are looked up again.
+const CACHE_MAX: usize = 4_096;
+
+/// Waits shorter than this are not worth telling.
+const WAIT_TOLD: Duration = Duration::from_millis(1);
+
+/// All services, and which of them each action uses.
+pub(crate) struct Services {
+    registry: Arc<ResilienceRegistry>,
+    cache: RwLock<HashMap<CacheKey, Arc<Guarded>>>,
+}
+
+type CacheKey = (u64, ActionIdx, Option<Arc<str>>);
+
+/// The services that guard an action: one, unless the definition gives its parts different names.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    /// From the outside in.
+    services: Vec<Service>,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("registry", &self.registry.len()).finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    pub(crate) fn new(registry: Option<Arc<ResilienceRegistry>>) -> Services {
+        let registry = registry.unwrap_or_else(|| {
+            let registry = ResilienceRegistry::builder().defaults(Policy::none()).build();
+            Arc::new(registry.expect("a policy without parts holds no contradiction"))
+        });
+        Services { registry, cache: RwLock::new(HashMap::new()) }
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<ResilienceRegistry> {
+        &self.registry
+    }
+
+    /// What guards the calls of an action; none when its definition asks for nothing. `origin` names the service
+    /// where the definition does not.
+    pub(crate) fn of_action(&self, call: &Call, origin: Option<Arc<str>>) -> Option<Arc<Guarded>> {
+        let action = call.definition();
+        let wanted = action.resilience.as_deref()?;
+        if wanted.breaker.is_none() && wanted.rate_limit.is_none() && wanted.bulkhead.is_none() {
+            return None;
+        }
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&call.workflow.hash[..8]);
+        let key = (u64::from_le_bytes(prefix), call.action, origin);
+        if let Some(known) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Some(Arc::clone(known));
+        }
+        let fallback = key
+            .2
+            .as_deref()
+            .map_or_else(|| format!("{}/{}", call.workflow.name, action.name), ToOwned::to_owned);
+        // From the outside in: limiter, bulkhead, breaker; parts of one name share a service.
+        let mut named: Vec<(String, Policy)> = Vec::new();
+        let mut add = |name: Option<&Arc<str>>, change: &dyn Fn(&mut Policy)| {
+            let name = name.map_or_else(|| fallback.clone(), ToString::to_string);
+            let index = named.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+                named.push((name, Policy::none()));
+                named.len() - 1
+            });
+            change(&mut named[index].1);
+        };
+        if let Some(spec) = &wanted.rate_limit {
+            add(spec.name.as_ref(), &|policy| policy.limiter = Some(resilience::limiter(spec)));
+        }
+        if let Some(spec) = &wanted.bulkhead {
+            add(spec.name.as_ref(), &|policy| policy.bulkhead = Some(resilience::bulkhead(spec)));
+        }
+        if let Some(spec) = &wanted.breaker {
+            add(spec.name.as_ref(), &|policy| policy.breaker = Some(resilience::breaker(spec)));
+        }
+        let services = named.iter().map(|(name, policy)| self.service(name, policy)).collect();
+        let guarded = Arc::new(Guarded { services });
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_MAX {
+            cache.clear();
+        }
+        cache.insert(key, Arc::clone(&guarded));
+        Some(guarded)
+    }
+
+    /// The service `name` with at least the parts of `policy`. A part that it has already stays as it is, because
+    /// whoever named the service first has configured it; what differs is told.
+    fn service(&self, name: &str, policy: &Policy) -> Service {
+        let service = match self.registry.service_with(name, policy) {
+            Ok(service) => service,
+            Err(problem) => {
+                tracing::warn!(service = name, %problem, "a policy that makes no sense is left out");
+                return self.registry.service(name);
+            }
+        };
+        let mut merged = service.policy();
+        let mut added = false;
+        macro_rules! take_part {
+            ($part:ident) => {
+                match (&merged.$part, &policy.$part) {
+                    (None, Some(part)) => {
+                        merged.$part = Some(part.clone());
+                        added = true;
+                    }
+                    (Some(known), Some(part)) if known != part => {
+                        tracing::warn!(
+                            service = name,
+                            part = stringify!($part),
+                            "keeps the settings it had first"
+                        );
+                    }
+                    _ => {}
+                }
+            };
+        }
+        take_part!(limiter);
+        take_part!(bulkhead);
+        take_part!(breaker);
+        if added && let Err(problem) = service.reconfigure(merged) {
+            tracing::warn!(service = name, %problem, "a policy that makes no sense is left out");
+        }
+        service
+    }
+}
+
+/// An action that the engine executes itself holds this while it does.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// Given at once.
+    Held(Vec<loom_resilience::Admission<Service>>),
+    /// Given after a wait; whoever waited is told how the action ended.
+    Waited(oneshot::Sender<Status>),
+}
+
+impl Admission {
+    /// Tells the services how the action ended.
+    pub(crate) fn settle(self, status: Status, now: Moment) {
+        match self {
+            Admission::Held(admissions) => {
+                for admission in admissions {
+                    if let Some(verdict) = verdict_of(status) {
+                        admission.settle(verdict, now);
+                    }
+                }
+            }
+            // The one who waited may have been dropped with the run.
+            Admission::Waited(told) => drop(told.send(status)),
+        }
+    }
+}
+
+/// What the end of an action says about the service it stands for; none when it was stopped from our side.
+fn verdict_of(status: Status) -> Option<Verdict> {
+    match status {
+        Status::Succeeded => Some(Verdict::Ok),
+        Status::Failed | Status::TimedOut | Status::Aborted => Some(Verdict::Transient),
+        Status::Cancelled | Status::Skipped => None,
+    }
+}
+
+impl Guarded {
+    /// Admits ready work without waiting; none when it must wait or is refused.
+    pub(crate) fn try_admit(&self) -> Option<Admission> {
+        let mut held = Vec::with_capacity(self.services.len());
+        for service in &self.services {
+            held.push(service.try_admit(service.clock().now()).ok()?);
+        }
+        Some(Admission::Held(held))
+    }
+
+    /// Waits for admission, tells it through `admitted`, and holds it until the action has ended. Gives a refusal as
+    /// the result of the call, and nothing when the action was let through.
+    pub(crate) async fn hold(
+        &self,
+        deadline: Option<Duration>,
+        notes: &mut Vec<Note>,
+        admitted: oneshot::Sender<(oneshot::Sender<Status>, Vec<Note>)>,
+    ) -> Option<EffectResult> {
+        let (told, ended) = oneshot::channel();
+        let result = self
+            .guarded(deadline, 1, notes, move |notes| async move {
+                // Nobody listens when the action was cancelled meanwhile; then the wait below ends at once.
+                admitted.send((told, notes)).ok();
+                let status = ended.await.unwrap_or(Status::Cancelled);
+                let hint = RetryHint { transient: status != Status::Succeeded, ..RetryHint::default() };
+                let outcome = Outcome { status, ..Outcome::ok(None) };
+                EffectResult::Done { outcome, hint }
+            })
+            .await;
+        match result {
+            EffectResult::Done { ref outcome, .. } if outcome.error.is_some() => Some(result),
+            _ => None,
+        }
+    }
+
+    /// Makes one attempt under the policies.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives back what was taken.
+    pub(crate) async fn attempt<F, Fut>(
+        &self,
+        deadline: Option<Duration>,
+        number: u32,
+        notes: &mut Vec<Note>,
+        work: F,
+    ) -> EffectResult
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = EffectResult> + Send,
+    {
+        self.guarded(deadline, number, notes, |_| work()).await
+    }
+
+    async fn guarded<F, Fut>(
+        &self,
+        deadline: Option<Duration>,
+        number: u32,
+        notes: &mut Vec<Note>,
+        work: F,
+    ) -> EffectResult
+    where
+        F: FnOnce(Vec<Note>) -> Fut + Send,
+        Fut: Future<Output = EffectResult> + Send,
+    {
+        let Some(outer) = self.services.first() else { return work(Vec::new()).await };
+        let clock = outer.clock();
+        let began = clock.now();
+        let deadline = deadline.map(|left| began + left);
+        let before: Vec<CircuitState> =
+            self.services.iter().map(|service| service.breaker().state()).collect();
+        // The circuit is asked before anything is spent on a call it would not let through.
+        if let [.., inner] = &self.services[..]
+            && let Err(refused) = inner.breaker().peek(began)
+        {
+            return refusal_result(&refused.by(inner.name()));
+        }
+        let mut waited = Duration::ZERO;
+        let result = {
+            let waited = &mut waited;
+            let work = |clock_now: Moment| {
+                *waited = clock_now.since(began);
+                let held = (*waited >= WAIT_TOLD).then(|| Note::Held {
+                    service: Arc::clone(outer.name()),
+                    by: if outer.policy().limiter.is_some() {
+                        "rate limit".into()
+                    } else {
+                        "bulkhead".into()
+                    },
+                    wait: *waited,
+                });
+                work(held.into_iter().collect())
+            };
+            run_nested(&self.services, deadline, number, work).await
+        };
+        if waited >= WAIT_TOLD {
+            let by = if outer.policy().limiter.is_some() { "rate limit" } else { "bulkhead" };
+            notes.push(Note::Held { service: Arc::clone(outer.name()), by: by.into(), wait: waited });
+        }
+        for (service, before) in self.services.iter().zip(before) {
+            let status = service.breaker().status(clock.now());
+            if status.state != before {
+                notes.push(Note::Breaker {
+                    service: Arc::clone(service.name()),
+                    from: state_name(before).into(),
+                    to: state_name(status.state).into(),
+                    why: status.cause.map(|cause| cause.to_string()).unwrap_or_default(),
+                });
+            }
+        }
+        result
+    }
+}
+
+/// At most three services guard one action: limiter, bulkhead, breaker.
+async fn run_nested<F, Fut>(
+    services: &[Service],
+    deadline: Option<Moment>,
+    number: u32,
+    work: F,
+) -> EffectResult
+where
+    F: FnOnce(Moment) -> Fut + Send,
+    Fut: Future<Output = EffectResult> + Send,
+{
+    match services {
+        [] => EffectResult::Admitted,
+        [only] => run_one(only, deadline, number, || work(only.clock().now())).await,
+        [outer, inner] => {
+            run_one(outer, deadline, number, || {
+                run_one(inner, deadline, number, || work(inner.clock().now()))
+            })
+            .await
+        }
+        [outer, middle, inner, ..] => {
+            run_one(outer, deadline, number, || {
+                run_one(middle, deadline, number, || {
+                    run_one(inner, deadline, number, || work(inner.clock().now()))
+                })
+            })
+            .await
+        }
+    }
+}
+
+async fn run_one<F, Fut>(service: &Service, deadline: Option<Moment>, number: u32, work: F) -> EffectResult
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = EffectResult> + Send,
+{
+    let mut attempt =
+        service.attempt().number(number).classify(|result: &Result<EffectResult, Infallible>| match result {
+            Ok(result) => judge(result),
+            Err(never) => match *never {},
+        });
+    if let Some(deadline) = deadline {
+        attempt = attempt.deadline(deadline);
+    }
+    let done = attempt
+        .run(|| async {
+            let result: Result<EffectResult, Infallible> = Ok(work().await);
+            result
+        })
+        .await;
+    match done {
+        Ok(result) => result,
+        Err(AttemptError::Refused(refusal)) => refusal_result(&refusal),
+        Err(AttemptError::TimedOut(timed_out)) => EffectResult::Done {
+            outcome: Outcome::failed(
+                "RequestTimeout",
+                ErrorInfo::new("ServerTimeout", timed_out.to_string()),
+            ),
+            hint: RetryHint { transient: true, after: None, refused: false },
+        },
+        Err(AttemptError::Failed(never)) => match never {},
+    }
+}
+
+/// What a call's result says about the service it went to. Our own refusals, by a service further in, say nothing.
+fn judge(result: &EffectResult) -> Verdict {
+    match result {
+        EffectResult::Pending { .. } | EffectResult::Admitted => Verdict::Ok,
+        EffectResult::Done { hint, .. } if hint.refused => Verdict::Cancelled,
+        EffectResult::Done { outcome, hint } => match outcome.status {
+            Status::Succeeded => Verdict::Ok,
+            Status::Cancelled | Status::Skipped => Verdict::Cancelled,
+            Status::TimedOut => Verdict::Transient,
+            Status::Failed | Status::Aborted if hint.transient && hint.after.is_some() => {
+                Verdict::Throttled { after: hint.after }
+            }
+            Status::Failed | Status::Aborted if hint.transient => Verdict::Transient,
+            Status::Failed | Status::Aborted => Verdict::Answered,
+        },
+    }
+}
+
+fn refusal_result(refusal: &Refusal) -> EffectResult {
+    let (code, passes) = match refusal.rule() {
+        Rule::CircuitOpen | Rule::CircuitHalfOpen => ("CircuitBreakerOpen", true),
+        Rule::Isolated => ("ServiceIsolated", false),
+        Rule::RateLimit | Rule::Frozen => ("RateLimitExceeded", true),
+        Rule::TooManyPermits => ("RateLimitExceeded", false),
+        Rule::QueueFull | Rule::BulkheadFull => ("BulkheadFull", true),
+        Rule::Deadline => ("DeadlineExceeded", false),
+        _ => ("Refused", true),
+    };
+    EffectResult::Done {
+        outcome: Outcome::failed(code, ErrorInfo::new(code, refusal.to_string())),
+        hint: RetryHint { transient: passes, after: refusal.retry_after(), refused: passes },
+    }
+}
+
+fn state_name(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "Closed",
+        CircuitState::Open => "Open",
+        CircuitState::HalfOpen => "HalfOpen",
+    }
+}

@@ -1,0 +1,286 @@
+//! A run's history for people: every occurrence of every action, with its attempts and notes, folded from the events.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use loom_definition::{ActionIdx, RunStatus, Status, Workflow, model::ActionKind};
+use loom_expression::{Timestamp, Value};
+
+use crate::event::{Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart};
+
+/// Everything that happened to each action.
+#[derive(Clone, Debug)]
+pub struct History {
+    workflow: Arc<Workflow>,
+    /// Occurrences by action, in the order in which they began.
+    actions: Vec<Vec<Occurrence>>,
+    frames: HashMap<FrameId, Opened>,
+    current: HashMap<Place, (ActionIdx, usize)>,
+    effects: HashMap<EffectId, Place>,
+    /// What the run started from.
+    pub start: Option<Arc<RunStart>>,
+    /// How the run stands.
+    pub status: RunStatus,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// What went wrong.
+    pub error: Option<Arc<ErrorInfo>>,
+    /// The workflow's outputs.
+    pub outputs: Option<Value>,
+    /// What the caller was answered.
+    pub response: Option<Value>,
+}
+
+#[derive(Clone, Debug)]
+struct Opened {
+    path: Vec<Round>,
+}
+
+/// One round of one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round {
+    /// The loop.
+    pub action: ActionIdx,
+    /// The round, from 0.
+    pub index: u32,
+}
+
+/// One time an action ran, or was skipped.
+#[derive(Clone, Debug)]
+pub struct Occurrence {
+    /// Rounds of the loops around it, outermost first.
+    pub path: Vec<Round>,
+    /// Its final status; none while it runs.
+    pub status: Option<Status>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Its code.
+    pub code: Code,
+    /// What went wrong.
+    pub error: Option<Arc<ErrorInfo>>,
+    /// Its inputs, when it has any.
+    pub inputs: Option<Value>,
+    /// Its outputs, when it has any.
+    pub outputs: Option<Value>,
+    /// Calls made for it, in order.
+    pub attempts: Vec<Attempt>,
+    /// Its tracked properties.
+    pub tracked: Option<Value>,
+}
+
+/// One call made for an action.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// From 1; polls of one attempt share its number.
+    pub number: u32,
+    /// Which part of the action.
+    pub phase: Phase,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How it ended, unless that is how the action ended.
+    pub outcome: Option<Outcome>,
+    /// When the next one begins, if one does.
+    pub next_due: Option<Timestamp>,
+    /// What happened during it.
+    pub notes: Vec<Note>,
+}
+
+impl History {
+    /// The history of a run that has not begun.
+    pub fn new(workflow: Arc<Workflow>) -> History {
+        let actions = vec![Vec::new(); workflow.actions.len()];
+        History {
+            workflow,
+            actions,
+            frames: HashMap::new(),
+            current: HashMap::new(),
+            effects: HashMap::new(),
+            start: None,
+            status: RunStatus::Waiting,
+            started: Timestamp::MIN,
+            ended: None,
+            error: None,
+            outputs: None,
+            response: None,
+        }
+    }
+
+    /// The workflow.
+    pub fn workflow(&self) -> &Arc<Workflow> {
+        &self.workflow
+    }
+
+    /// Every occurrence of an action, in the order in which they began. Empty for an action inside a block that was
+    /// never opened; see [`History::status_of`].
+    pub fn occurrences(&self, action: ActionIdx) -> &[Occurrence] {
+        &self.actions[action.0 as usize]
+    }
+
+    /// The status of an action as a whole: that of its last occurrence, or Skipped when the block it belongs to has
+    /// ended, or will never be opened, without it. None while it may still run.
+    pub fn status_of(&self, action: ActionIdx) -> Option<Status> {
+        if let Some(last) = self.occurrences(action).last() {
+            return last.status;
+        }
+        let owner = self.workflow.block(self.workflow.action(action).block).owner;
+        match owner {
+            None => self.status.is_final().then_some(Status::Skipped),
+            Some(owner) => self.status_of(owner).map(|_| Status::Skipped),
+        }
+    }
+
+    /// Folds events in.
+    pub fn extend<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+        for event in events {
+            self.push(event);
+        }
+    }
+
+    fn push(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted { start, at } => {
+                self.start = Some(Arc::clone(start));
+                self.started = *at;
+                self.status = RunStatus::Running;
+            }
+            Event::FrameOpened { frame, parent, index, .. } => self.open(*frame, *parent, *index),
+            Event::ActionStarted { place, at, inputs } => {
+                let occurrence = self.occurrence(*place, *at);
+                if inputs.is_some() {
+                    occurrence.inputs.clone_from(inputs);
+                }
+            }
+            Event::LoopStarted { .. }
+            | Event::TimerSet { .. }
+            | Event::TimerEnded { .. }
+            | Event::VariableSet { .. }
+            | Event::VariableAppended { .. } => {}
+            Event::AttemptStarted { place, attempt, effect, phase, at, .. } => {
+                self.effects.insert(*effect, *place);
+                let attempt = Attempt {
+                    number: *attempt,
+                    phase: *phase,
+                    started: *at,
+                    ended: None,
+                    outcome: None,
+                    next_due: None,
+                    notes: Vec::new(),
+                };
+                self.occurrence(*place, *at).attempts.push(attempt);
+            }
+            Event::AttemptNoted { effect, note, at } => {
+                if let Some(place) = self.effects.get(effect).copied()
+                    && let Some(attempt) = self.occurrence(place, *at).attempts.last_mut()
+                {
+                    attempt.notes.push(note.clone());
+                }
+            }
+            Event::AttemptEnded { place, effect, outcome, next, at } => {
+                self.effects.remove(effect);
+                if let Some(attempt) = self.occurrence(*place, *at).attempts.last_mut() {
+                    attempt.ended = Some(*at);
+                    attempt.outcome = Some(outcome.clone());
+                    attempt.next_due = match next {
+                        Next::Retry { due } | Next::Poll { due, .. } => Some(*due),
+                        Next::Callback | Next::Execute | Next::End => None,
+                    };
+                }
+            }
+            Event::Responded { response, .. } => self.response = Some(response.clone()),
+            Event::ActionEnded { place, started, at, inputs, outcome } => {
+                self.end(*place, *started, *at, inputs.as_ref(), outcome);
+            }
+            Event::Tracked { place, properties } => {
+                self.occurrence(*place, Timestamp::MIN).tracked = Some(properties.clone());
+            }
+            Event::Suspended { .. } => self.status = RunStatus::Suspended,
+            Event::Resumed { .. } => self.status = RunStatus::Running,
+            Event::RunEnded { status, error, outputs, at } => {
+                self.status = *status;
+                self.error.clone_from(error);
+                self.outputs.clone_from(outputs);
+                self.ended = Some(*at);
+            }
+        }
+    }
+
+    fn open(&mut self, frame: FrameId, parent: Option<Place>, index: u32) {
+        // The id may have belonged to another opening before.
+        let workflow = Arc::clone(&self.workflow);
+        let mut path = Vec::new();
+        if let Some(parent) = parent {
+            path = self.frames.get(&parent.frame).map(|outer| outer.path.clone()).unwrap_or_default();
+            if crate::state::is_loop(workflow.action(parent.action)) {
+                path.push(Round { action: parent.action, index });
+            }
+        }
+        self.current.retain(|place, _| place.frame != frame);
+        self.frames.insert(frame, Opened { path });
+    }
+
+    fn occurrence(&mut self, place: Place, at: Timestamp) -> &mut Occurrence {
+        let list = &mut self.actions[place.action.0 as usize];
+        let index = self.current.entry(place).or_insert_with(|| {
+            list.push(Occurrence {
+                path: self.frames.get(&place.frame).map(|frame| frame.path.clone()).unwrap_or_default(),
+                status: None,
+                started: at,
+                ended: None,
+                code: Code::Borrowed(""),
+                error: None,
+                inputs: None,
+                outputs: None,
+                attempts: Vec::new(),
+                tracked: None,
+            });
+            (place.action, list.len() - 1)
+        });
+        &mut list[index.1]
+    }
+
+    fn end(
+        &mut self,
+        place: Place,
+        started: Timestamp,
+        at: Timestamp,
+        inputs: Option<&Value>,
+        outcome: &Outcome,
+    ) {
+        let workflow = Arc::clone(&self.workflow);
+        let computes = matches!(workflow.action(place.action).kind, ActionKind::Compose { .. });
+        let occurrence = self.occurrence(place, started);
+        occurrence.status = Some(outcome.status);
+        occurrence.started = started;
+        occurrence.ended = Some(at);
+        occurrence.code.clone_from(&outcome.code);
+        occurrence.error.clone_from(&outcome.error);
+        occurrence.outputs.clone_from(&outcome.outputs);
+        if let Some(inputs) = inputs {
+            occurrence.inputs = Some(inputs.clone());
+        } else if computes {
+            occurrence.inputs.clone_from(&outcome.outputs);
+        }
+        if let Some(attempt) = occurrence.attempts.last_mut()
+            && attempt.ended.is_none()
+        {
+            attempt.ended = Some(at);
+        }
+    }
+}
+
+impl Occurrence {
+    /// How long it took, while it is running or since it has ended.
+    pub fn took(&self, now: Timestamp) -> Duration {
+        crate::time::between(self.started, self.ended.unwrap_or(now))
+    }
+
+    /// Its outputs, or a mark when its definition says that they are secret.
+    pub fn shown_outputs(&self, secure: bool) -> Option<Value> {
+        if secure { self.outputs.as_ref().map(|_| Value::from("*sanitized*")) } else { self.outputs.clone() }
+    }
+}

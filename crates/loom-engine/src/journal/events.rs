@@ -1,0 +1,407 @@
+//! Events as bytes: one tag for each kind, then its fields in order. A new field goes to a new kind.
+
+use std::sync::Arc;
+
+use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
+
+use super::{
+    Unreadable,
+    primitive::{Reader, Writer},
+};
+use crate::event::{
+    EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, Purpose, RunId, RunStart, TimerId,
+};
+
+type Read<T> = Result<T, Unreadable>;
+
+mod tag {
+    pub(super) const RUN_STARTED: u8 = 1;
+    pub(super) const FRAME_OPENED: u8 = 2;
+    pub(super) const ACTION_STARTED: u8 = 3;
+    pub(super) const LOOP_STARTED: u8 = 4;
+    pub(super) const ATTEMPT_STARTED: u8 = 5;
+    pub(super) const ATTEMPT_NOTED: u8 = 6;
+    pub(super) const ATTEMPT_ENDED: u8 = 7;
+    pub(super) const TIMER_SET: u8 = 8;
+    pub(super) const TIMER_ENDED: u8 = 9;
+    pub(super) const VARIABLE_SET: u8 = 10;
+    pub(super) const VARIABLE_APPENDED: u8 = 11;
+    pub(super) const RESPONDED: u8 = 12;
+    pub(super) const ACTION_ENDED: u8 = 13;
+    pub(super) const TRACKED: u8 = 14;
+    pub(super) const SUSPENDED: u8 = 15;
+    pub(super) const RESUMED: u8 = 16;
+    pub(super) const RUN_ENDED: u8 = 17;
+}
+
+pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
+    match event {
+        Event::RunStarted { start, at } => {
+            w.byte(tag::RUN_STARTED);
+            write_start(w, start);
+            w.time(*at);
+        }
+        Event::FrameOpened { frame, block, parent, index, at } => {
+            w.byte(tag::FRAME_OPENED);
+            w.uint(u64::from(frame.0));
+            w.uint(u64::from(block.0));
+            w.option(*parent, write_place);
+            w.uint(u64::from(*index));
+            w.time(*at);
+        }
+        Event::ActionStarted { place, at, inputs } => {
+            w.byte(tag::ACTION_STARTED);
+            write_place(w, *place);
+            w.time(*at);
+            w.option(inputs.as_ref(), Writer::value);
+        }
+        Event::LoopStarted { place, count, deadline, delay } => {
+            w.byte(tag::LOOP_STARTED);
+            write_place(w, *place);
+            w.uint(u64::from(*count));
+            w.time(*deadline);
+            w.duration(*delay);
+        }
+        Event::AttemptStarted { place, attempt, effect, phase, resume, at } => {
+            w.byte(tag::ATTEMPT_STARTED);
+            write_place(w, *place);
+            w.uint(u64::from(*attempt));
+            w.uint(u64::from(effect.0));
+            w.byte(phase_tag(*phase));
+            w.option(resume.as_ref(), Writer::value);
+            w.time(*at);
+        }
+        Event::AttemptNoted { effect, note, at } => {
+            w.byte(tag::ATTEMPT_NOTED);
+            w.uint(u64::from(effect.0));
+            write_note(w, note);
+            w.time(*at);
+        }
+        Event::AttemptEnded { place, effect, outcome, next, at } => {
+            w.byte(tag::ATTEMPT_ENDED);
+            write_place(w, *place);
+            w.uint(u64::from(effect.0));
+            write_outcome(w, outcome);
+            write_next(w, next);
+            w.time(*at);
+        }
+        Event::TimerSet { timer, due, place, purpose } => {
+            w.byte(tag::TIMER_SET);
+            w.uint(u64::from(timer.0));
+            w.time(*due);
+            write_place(w, *place);
+            w.byte(purpose_tag(*purpose));
+        }
+        Event::TimerEnded { timer } => {
+            w.byte(tag::TIMER_ENDED);
+            w.uint(u64::from(timer.0));
+        }
+        Event::VariableSet { variable, value } => {
+            w.byte(tag::VARIABLE_SET);
+            w.uint(u64::from(variable.0));
+            w.value(value);
+        }
+        Event::VariableAppended { variable, item } => {
+            w.byte(tag::VARIABLE_APPENDED);
+            w.uint(u64::from(variable.0));
+            w.value(item);
+        }
+        Event::Responded { place, response } => {
+            w.byte(tag::RESPONDED);
+            write_place(w, *place);
+            w.value(response);
+        }
+        Event::ActionEnded { place, started, at, inputs, outcome } => {
+            w.byte(tag::ACTION_ENDED);
+            write_place(w, *place);
+            w.time(*started);
+            w.time(*at);
+            w.option(inputs.as_ref(), Writer::value);
+            write_outcome(w, outcome);
+        }
+        Event::Tracked { place, properties } => {
+            w.byte(tag::TRACKED);
+            write_place(w, *place);
+            w.value(properties);
+        }
+        Event::Suspended { at } => {
+            w.byte(tag::SUSPENDED);
+            w.time(*at);
+        }
+        Event::Resumed { at } => {
+            w.byte(tag::RESUMED);
+            w.time(*at);
+        }
+        Event::RunEnded { status, error, outputs, at } => {
+            w.byte(tag::RUN_ENDED);
+            w.byte(run_status_tag(*status));
+            w.option(error.as_deref(), write_error);
+            w.option(outputs.as_ref(), Writer::value);
+            w.time(*at);
+        }
+    }
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
+    Ok(match r.byte()? {
+        tag::RUN_STARTED => Event::RunStarted { start: Arc::new(read_start(r)?), at: r.time()? },
+        tag::FRAME_OPENED => Event::FrameOpened {
+            frame: FrameId(r.u32()?),
+            block: BlockIdx(r.u32()?),
+            parent: r.option(read_place)?,
+            index: r.u32()?,
+            at: r.time()?,
+        },
+        tag::ACTION_STARTED => {
+            Event::ActionStarted { place: read_place(r)?, at: r.time()?, inputs: r.option(Reader::value)? }
+        }
+        tag::LOOP_STARTED => Event::LoopStarted {
+            place: read_place(r)?,
+            count: r.u32()?,
+            deadline: r.time()?,
+            delay: r.duration()?,
+        },
+        tag::ATTEMPT_STARTED => Event::AttemptStarted {
+            place: read_place(r)?,
+            attempt: r.u32()?,
+            effect: EffectId(r.u32()?),
+            phase: read_phase(r)?,
+            resume: r.option(Reader::value)?,
+            at: r.time()?,
+        },
+        tag::ATTEMPT_NOTED => {
+            Event::AttemptNoted { effect: EffectId(r.u32()?), note: read_note(r)?, at: r.time()? }
+        }
+        tag::ATTEMPT_ENDED => Event::AttemptEnded {
+            place: read_place(r)?,
+            effect: EffectId(r.u32()?),
+            outcome: read_outcome(r)?,
+            next: read_next(r)?,
+            at: r.time()?,
+        },
+        tag::TIMER_SET => Event::TimerSet {
+            timer: TimerId(r.u32()?),
+            due: r.time()?,
+            place: read_place(r)?,
+            purpose: read_purpose(r)?,
+        },
+        tag::TIMER_ENDED => Event::TimerEnded { timer: TimerId(r.u32()?) },
+        tag::VARIABLE_SET => Event::VariableSet { variable: VariableIdx(r.u32()?), value: r.value()? },
+        tag::VARIABLE_APPENDED => {
+            Event::VariableAppended { variable: VariableIdx(r.u32()?), item: r.value()? }
+        }
+        tag::RESPONDED => Event::Responded { place: read_place(r)?, response: r.value()? },
+        tag::ACTION_ENDED => Event::ActionEnded {
+            place: read_place(r)?,
+            started: r.time()?,
+            at: r.time()?,
+            inputs: r.option(Reader::value)?,
+            outcome: read_outcome(r)?,
+        },
+        tag::TRACKED => Event::Tracked { place: read_place(r)?, properties: r.value()? },
+        tag::SUSPENDED => Event::Suspended { at: r.time()? },
+        tag::RESUMED => Event::Resumed { at: r.time()? },
+        tag::RUN_ENDED => Event::RunEnded {
+            status: read_run_status(r)?,
+            error: r.option(read_error)?.map(Arc::new),
+            outputs: r.option(Reader::value)?,
+            at: r.time()?,
+        },
+        _ => return r.unreadable("an event has an unknown tag"),
+    })
+}
+
+pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
+    w.uint(start.run.0);
+    w.uint(start.seed);
+    w.uint(start.parameters.len() as u64);
+    for value in &start.parameters {
+        w.value(value);
+    }
+    w.value(&start.trigger);
+    w.value(&start.workflow);
+    w.text(&start.tracking_id);
+    w.byte(u8::from(start.wants_response));
+}
+
+fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
+    let run = RunId(r.uint()?);
+    let seed = r.uint()?;
+    let count = r.uint()?;
+    let mut parameters = Vec::new();
+    for _ in 0..count {
+        parameters.push(r.value()?);
+    }
+    Ok(RunStart {
+        run,
+        seed,
+        parameters,
+        trigger: r.value()?,
+        workflow: r.value()?,
+        tracking_id: r.arc_text()?,
+        wants_response: r.byte()? != 0,
+    })
+}
+
+fn write_place(w: &mut Writer<'_>, place: Place) {
+    w.uint(u64::from(place.frame.0));
+    w.uint(u64::from(place.action.0));
+}
+
+fn read_place(r: &mut Reader<'_>) -> Read<Place> {
+    Ok(Place { frame: FrameId(r.u32()?), action: ActionIdx(r.u32()?) })
+}
+
+fn write_error(w: &mut Writer<'_>, error: &ErrorInfo) {
+    w.text(&error.code);
+    w.text(&error.message);
+    w.option(error.details.as_ref(), Writer::value);
+}
+
+fn read_error(r: &mut Reader<'_>) -> Read<ErrorInfo> {
+    Ok(ErrorInfo { code: r.code()?, message: r.text()?.to_owned(), details: r.option(Reader::value)? })
+}
+
+fn write_outcome(w: &mut Writer<'_>, outcome: &Outcome) {
+    w.byte(outcome.status as u8);
+    w.text(&outcome.code);
+    w.option(outcome.outputs.as_ref(), Writer::value);
+    w.option(outcome.error.as_deref(), write_error);
+}
+
+fn read_outcome(r: &mut Reader<'_>) -> Read<Outcome> {
+    Ok(Outcome {
+        status: read_status(r)?,
+        code: r.code()?,
+        outputs: r.option(Reader::value)?,
+        error: r.option(read_error)?.map(Arc::new),
+    })
+}
+
+fn read_status(r: &mut Reader<'_>) -> Read<Status> {
+    let byte = r.byte()?;
+    match Status::ALL.into_iter().find(|status| *status as u8 == byte) {
+        Some(status) => Ok(status),
+        None => r.unreadable("a status is unknown"),
+    }
+}
+
+fn write_note(w: &mut Writer<'_>, note: &Note) {
+    match note {
+        Note::Held { service, by, wait } => {
+            w.byte(0);
+            w.text(service);
+            w.text(by);
+            w.duration(*wait);
+        }
+        Note::Breaker { service, from, to, why } => {
+            w.byte(1);
+            w.text(service);
+            w.text(from);
+            w.text(to);
+            w.text(why);
+        }
+    }
+}
+
+fn read_note(r: &mut Reader<'_>) -> Read<Note> {
+    Ok(match r.byte()? {
+        0 => Note::Held { service: r.arc_text()?, by: r.code()?, wait: r.duration()? },
+        1 => Note::Breaker {
+            service: r.arc_text()?,
+            from: r.code()?,
+            to: r.code()?,
+            why: r.text()?.to_owned(),
+        },
+        _ => return r.unreadable("a note is of an unknown kind"),
+    })
+}
+
+fn write_next(w: &mut Writer<'_>, next: &Next) {
+    match next {
+        Next::Retry { due } => {
+            w.byte(0);
+            w.time(*due);
+        }
+        Next::Poll { due, resume } => {
+            w.byte(1);
+            w.time(*due);
+            w.value(resume);
+        }
+        Next::Callback => w.byte(2),
+        Next::Execute => w.byte(3),
+        Next::End => w.byte(4),
+    }
+}
+
+fn read_next(r: &mut Reader<'_>) -> Read<Next> {
+    Ok(match r.byte()? {
+        0 => Next::Retry { due: r.time()? },
+        1 => Next::Poll { due: r.time()?, resume: r.value()? },
+        2 => Next::Callback,
+        3 => Next::Execute,
+        4 => Next::End,
+        _ => return r.unreadable("what follows an attempt is of an unknown kind"),
+    })
+}
+
+const fn phase_tag(phase: Phase) -> u8 {
+    match phase {
+        Phase::Call => 0,
+        Phase::Admit => 1,
+        Phase::Subscribe => 2,
+        Phase::Unsubscribe => 3,
+    }
+}
+
+fn read_phase(r: &mut Reader<'_>) -> Read<Phase> {
+    Ok(match r.byte()? {
+        0 => Phase::Call,
+        1 => Phase::Admit,
+        2 => Phase::Subscribe,
+        3 => Phase::Unsubscribe,
+        _ => return r.unreadable("a phase is unknown"),
+    })
+}
+
+const fn purpose_tag(purpose: Purpose) -> u8 {
+    match purpose {
+        Purpose::Retry => 0,
+        Purpose::Poll => 1,
+        Purpose::Wait => 2,
+        Purpose::Round => 3,
+        Purpose::Limit => 4,
+    }
+}
+
+fn read_purpose(r: &mut Reader<'_>) -> Read<Purpose> {
+    Ok(match r.byte()? {
+        0 => Purpose::Retry,
+        1 => Purpose::Poll,
+        2 => Purpose::Wait,
+        3 => Purpose::Round,
+        4 => Purpose::Limit,
+        _ => return r.unreadable("a purpose is unknown"),
+    })
+}
+
+const fn run_status_tag(status: RunStatus) -> u8 {
+    match status {
+        RunStatus::Waiting => 0,
+        RunStatus::Running => 1,
+        RunStatus::Suspended => 2,
+        RunStatus::Succeeded => 3,
+        RunStatus::Failed => 4,
+        RunStatus::Cancelled => 5,
+        RunStatus::TimedOut => 6,
+        RunStatus::Aborted => 7,
+    }
+}
+
+fn read_run_status(r: &mut Reader<'_>) -> Read<RunStatus> {
+    let byte = r.byte()?;
+    match RunStatus::ALL.into_iter().find(|status| run_status_tag(*status) == byte) {
+        Some(status) => Ok(status),
+        None => r.unreadable("a run status is unknown"),
+    }
+}

@@ -1,0 +1,271 @@
+//! Numbers, text, times and values as bytes.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use loom_expression::{Array, Object, Timestamp, Value, ValueRef};
+
+use super::Unreadable;
+
+/// The deepest nesting of a value that is read back, so that damage cannot exhaust the stack.
+const DEPTH_MAX: u32 = 512;
+
+pub(super) struct Writer<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+impl Writer<'_> {
+    pub(super) fn byte(&mut self, byte: u8) {
+        self.out.push(byte);
+    }
+
+    pub(super) fn uint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.out.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.out.push(number as u8);
+    }
+
+    pub(super) fn int(&mut self, number: i64) {
+        self.uint((number << 1 ^ number >> 63) as u64);
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.uint(text.len() as u64);
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    pub(super) fn time(&mut self, at: Timestamp) {
+        self.int(at.ticks() - Timestamp::UNIX_EPOCH.ticks());
+    }
+
+    pub(super) fn duration(&mut self, duration: Duration) {
+        self.uint(duration.as_secs());
+        self.uint(u64::from(duration.subsec_nanos()));
+    }
+
+    pub(super) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        match value {
+            None => self.byte(0),
+            Some(value) => {
+                self.byte(1);
+                write(self, value);
+            }
+        }
+    }
+
+    pub(super) fn value(&mut self, value: &Value) {
+        let secret = if value.is_secret() { tag::SECRET } else { 0 };
+        match value.as_ref() {
+            ValueRef::Null => self.byte(tag::NULL | secret),
+            ValueRef::Bool(false) => self.byte(tag::FALSE | secret),
+            ValueRef::Bool(true) => self.byte(tag::TRUE | secret),
+            ValueRef::Int(number) => {
+                self.byte(tag::INT | secret);
+                self.int(number);
+            }
+            ValueRef::Float(number) => {
+                self.byte(tag::FLOAT | secret);
+                self.out.extend_from_slice(&number.to_le_bytes());
+            }
+            ValueRef::Decimal(number) => {
+                self.byte(tag::DECIMAL | secret);
+                self.text(&number.to_string());
+            }
+            ValueRef::String(text) => {
+                self.byte(tag::TEXT | secret);
+                self.text(text);
+            }
+            ValueRef::Array(items) => {
+                self.byte(tag::ARRAY | secret);
+                self.uint(items.len() as u64);
+                for item in items {
+                    self.value(item);
+                }
+            }
+            ValueRef::Object(members) => {
+                self.byte(tag::OBJECT | secret);
+                self.uint(members.len() as u64);
+                for (name, member) in members {
+                    self.text(name);
+                    self.value(member);
+                }
+            }
+        }
+    }
+}
+
+/// Tags of values. The highest bit marks a secret.
+mod tag {
+    pub(super) const NULL: u8 = 0;
+    pub(super) const FALSE: u8 = 1;
+    pub(super) const TRUE: u8 = 2;
+    pub(super) const INT: u8 = 3;
+    pub(super) const FLOAT: u8 = 4;
+    pub(super) const DECIMAL: u8 = 5;
+    pub(super) const TEXT: u8 = 6;
+    pub(super) const ARRAY: u8 = 7;
+    pub(super) const OBJECT: u8 = 8;
+    pub(super) const SECRET: u8 = 0x80;
+}
+
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+type Read<T> = Result<T, Unreadable>;
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    pub(super) fn unreadable<T>(&self, reason: &'static str) -> Read<T> {
+        Err(Unreadable { reason, offset: self.at })
+    }
+
+    pub(super) fn byte(&mut self) -> Read<u8> {
+        match self.bytes.get(self.at) {
+            Some(byte) => {
+                self.at += 1;
+                Ok(*byte)
+            }
+            None => self.unreadable("it ends too early"),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Read<&'a [u8]> {
+        let taken = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
+        match taken {
+            Some(taken) => {
+                self.at += length;
+                Ok(taken)
+            }
+            None => self.unreadable("it ends too early"),
+        }
+    }
+
+    pub(super) fn uint(&mut self) -> Read<u64> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        self.unreadable("a number is too long")
+    }
+
+    pub(super) fn u32(&mut self) -> Read<u32> {
+        match u32::try_from(self.uint()?) {
+            Ok(number) => Ok(number),
+            Err(_) => self.unreadable("a number is too large"),
+        }
+    }
+
+    pub(super) fn int(&mut self) -> Read<i64> {
+        let number = self.uint()?;
+        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
+    }
+
+    pub(super) fn text(&mut self) -> Read<&'a str> {
+        let length = self.uint()?;
+        let Ok(length) = usize::try_from(length) else { return self.unreadable("a text is too long") };
+        let start = self.at;
+        let bytes = self.take(length)?;
+        std::str::from_utf8(bytes).map_err(|_| Unreadable { reason: "a text is not UTF-8", offset: start })
+    }
+
+    pub(super) fn arc_text(&mut self) -> Read<Arc<str>> {
+        self.text().map(Arc::from)
+    }
+
+    pub(super) fn code(&mut self) -> Read<Cow<'static, str>> {
+        let text = self.text()?;
+        // The usual ones need no memory of their own.
+        let known = ["OK", "NotSpecified", "ActionSkipped", "ActionFailed", "BadRequest", ""];
+        let known = known.into_iter().find(|known| *known == text);
+        Ok(known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed))
+    }
+
+    pub(super) fn time(&mut self) -> Read<Timestamp> {
+        let ticks = self.int()?.checked_add(Timestamp::UNIX_EPOCH.ticks());
+        match ticks.and_then(Timestamp::from_ticks) {
+            Some(time) => Ok(time),
+            None => self.unreadable("a time is out of range"),
+        }
+    }
+
+    pub(super) fn duration(&mut self) -> Read<Duration> {
+        let seconds = self.uint()?;
+        match self.u32()? {
+            nanos @ 0..1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+            _ => self.unreadable("a duration is out of range"),
+        }
+    }
+
+    pub(super) fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            _ => self.unreadable("a mark is neither there nor absent"),
+        }
+    }
+
+    pub(super) fn value(&mut self) -> Read<Value> {
+        self.nested_value(0)
+    }
+
+    fn nested_value(&mut self, depth: u32) -> Read<Value> {
+        if depth > DEPTH_MAX {
+            return self.unreadable("a value is nested too deeply");
+        }
+        let mark = self.byte()?;
+        let value = match mark & !tag::SECRET {
+            tag::NULL => Value::NULL,
+            tag::FALSE => Value::from(false),
+            tag::TRUE => Value::from(true),
+            tag::INT => Value::from(self.int()?),
+            tag::FLOAT => {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(self.take(8)?);
+                Value::from(f64::from_le_bytes(bytes))
+            }
+            tag::DECIMAL => match self.text()?.parse::<loom_expression::Decimal>() {
+                Ok(number) => Value::from(number),
+                Err(_) => return self.unreadable("a decimal is no number"),
+            },
+            tag::TEXT => Value::from(self.arc_text()?),
+            tag::ARRAY => {
+                let length = self.uint()?;
+                // Never trust a length with memory: each item takes at least a byte.
+                let mut items = Vec::with_capacity(self.at_most_left(length));
+                for _ in 0..length {
+                    items.push(self.nested_value(depth + 1)?);
+                }
+                Value::from(Array::from(items))
+            }
+            tag::OBJECT => {
+                let length = self.uint()?;
+                let mut members = Object::with_capacity(self.at_most_left(length));
+                for _ in 0..length {
+                    let name = self.arc_text()?;
+                    members.insert(name, self.nested_value(depth + 1)?);
+                }
+                Value::from(members)
+            }
+            _ => return self.unreadable("a value has an unknown tag"),
+        };
+        Ok(if mark & tag::SECRET != 0 { value.into_secret() } else { value })
+    }
+
+    fn at_most_left(&self, length: u64) -> usize {
+        usize::try_from(length).unwrap_or(usize::MAX).min(self.bytes.len() - self.at)
+    }
+}

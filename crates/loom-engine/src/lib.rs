@@ -1,0 +1,38 @@
+//! What a run does next: events, state, scheduler, timers, recovery.
+//!
+//! The core is a pure state machine, [`Run`]: commands go in, events come out, and the state is the fold of the events.
+//! Around it stand a shell that makes the calls the events ask for, and a simulation that plays whole runs in no time.
+//! Every effect is behind a port; nothing here knows HTTP, files or terminals.
+
+mod apply;
+mod children;
+pub mod clock;
+mod compute;
+mod data;
+mod decide;
+mod driver;
+mod engine;
+pub mod event;
+pub mod fire;
+mod guard;
+pub mod history;
+pub mod journal;
+mod machine;
+pub mod ports;
+mod random;
+mod record;
+mod resilience;
+mod retry;
+pub mod schema;
+mod scope;
+pub mod simulate;
+mod state;
+mod time;
+mod types;
+
+pub use decide::calls::callback_token;
+pub use engine::{Engine, EngineBuilder, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
+pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
+pub use machine::{Environment, Run, SecretSource};
+pub use random::format_uuid;
+pub use state::{RunState, Timer};

@@ -1,0 +1,228 @@
+//! The pure machine: a state, the events that made it, and the loop that carries out what can be done now.
+//!
+//! No clock, no I/O, no task. The shell (`engine`) and the simulation feed it commands and carry out what its events
+//! ask for; the same code serves live runs, recovery and tests.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use loom_definition::{RunStatus, Workflow, policy::RetryPolicy};
+use loom_expression::{Lookup, LookupError, Timestamp, Value};
+
+use crate::{
+    decide::{Decider, Planned},
+    event::{Command, EffectId, Event, Phase},
+    ports::Call,
+    random,
+    state::RunState,
+};
+
+/// Reads secrets for `secret()`. Values come out marked secret, whatever the source says.
+pub trait SecretSource: Send + Sync {
+    /// The value of `name`, or why there is none.
+    ///
+    /// # Errors
+    /// Says in words why the secret cannot be had: unknown, expired, disabled.
+    fn secret(&self, name: &str) -> Result<Value, String>;
+}
+
+/// What a host gives to all runs, beside the clock. Immutable while runs use it.
+pub struct Environment {
+    /// `appsetting()` by name.
+    pub app_settings: Vec<(Arc<str>, Value)>,
+    /// Where `secret()` looks.
+    pub secrets: Option<Arc<dyn SecretSource>>,
+    /// The retry policy of requests that name none.
+    pub default_retry: Arc<RetryPolicy>,
+    /// The longest a run may take.
+    pub run_duration_max: Duration,
+    /// Where callbacks arrive; the run and the call are appended. None when nothing listens.
+    pub callback_base: Option<Arc<str>>,
+    pub(crate) sees_running: bool,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Environment {
+            app_settings: Vec::new(),
+            secrets: None,
+            default_retry: Arc::new(RetryPolicy::wdl_default()),
+            run_duration_max: Duration::from_hours(2160),
+            callback_base: None,
+            sees_running: false,
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Settings may hold credentials.
+        f.debug_struct("Environment").field("default_retry", &self.default_retry).finish_non_exhaustive()
+    }
+}
+
+impl Environment {
+    pub(crate) fn app_setting(&self, name: &str) -> Lookup {
+        let found = self.app_settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone()).ok_or_else(|| LookupError::Unknown {
+            available: self.app_settings.iter().map(|(known, _)| Arc::clone(known)).collect(),
+        })
+    }
+
+    pub(crate) fn secret(&self, name: &str) -> Lookup {
+        let Some(source) = &self.secrets else {
+            return Err(LookupError::NotAvailable {
+                why: format!("Cannot access secret '{name}': No secrets client configured"),
+            });
+        };
+        source.secret(name).map(Value::into_secret).map_err(|why| LookupError::NotAvailable { why })
+    }
+
+    #[expect(clippy::unused_self, reason = "the shared memory's handle lives here once it exists")]
+    pub(crate) fn memory(&self, operation: &str, _arguments: &[Value]) -> Lookup {
+        Err(LookupError::NotAvailable {
+            why: format!("{operation}() needs a shared memory; none is configured"),
+        })
+    }
+}
+
+/// A run and the events it has not handed out yet.
+#[derive(Debug)]
+pub struct Run {
+    state: RunState,
+    environment: Arc<Environment>,
+    events: Vec<Event>,
+    handed_out: usize,
+}
+
+impl Run {
+    /// A run of `workflow` that has not started.
+    pub fn new(workflow: Arc<Workflow>, environment: Arc<Environment>) -> Run {
+        Run { state: RunState::new(workflow), environment, events: Vec::new(), handed_out: 0 }
+    }
+
+    /// A run rebuilt from its history. Calls that had no end are in [`RunState::calls`].
+    pub fn recover<'a>(
+        workflow: Arc<Workflow>,
+        environment: Arc<Environment>,
+        history: impl IntoIterator<Item = &'a Event>,
+    ) -> Run {
+        let mut run = Run::new(workflow, environment);
+        run.state.replay(history);
+        run
+    }
+
+    /// Its state.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The host's settings it runs with.
+    pub fn environment(&self) -> &Arc<Environment> {
+        &self.environment
+    }
+
+    /// The call that an outstanding effect asks for; none when nothing waits for it.
+    pub fn call(&self, effect: EffectId) -> Option<Call> {
+        let state = &self.state;
+        let asked = state.effects.get(&effect)?;
+        let start = state.start.as_ref()?;
+        let slot = state.slot(asked.place);
+        let action = state.workflow.action(asked.place.action);
+        let (inputs, resume) = match (asked.phase, &asked.resume) {
+            (Phase::Unsubscribe, Some(request)) => (request.clone(), None),
+            (Phase::Call | Phase::Admit | Phase::Subscribe | Phase::Unsubscribe, resume) => {
+                (slot.inputs.clone().unwrap_or_default(), resume.clone())
+            }
+        };
+        let mut key = format!("{}/{}", start.run, action.name);
+        for (_, index) in state.path(asked.place.frame) {
+            key.push('/');
+            key.push_str(&index.to_string());
+        }
+        let limit = state.activity(asked.place).and_then(|activity| activity.limit);
+        let due = limit.and_then(|limit| state.timers.get(&limit)).map(|timer| timer.due);
+        Some(Call {
+            run: start.run,
+            workflow: Arc::clone(&state.workflow),
+            action: asked.place.action,
+            effect,
+            phase: asked.phase,
+            attempt: asked.attempt,
+            inputs,
+            resume,
+            idempotency_key: Arc::from(key),
+            tracking_id: Arc::clone(&start.tracking_id),
+            action_tracking_id: random::tracking_id(state, asked.place),
+            due,
+        })
+    }
+
+    /// Carries out a command and everything that follows from it at once. A command that no longer applies (a call
+    /// that was cancelled, a timer that was dropped) does nothing.
+    pub fn handle(&mut self, command: Command, now: Timestamp) {
+        let first = self.events.len();
+        self.decider(now).command(command);
+        self.apply_from(first);
+        while self.advance(now, usize::MAX) {}
+    }
+
+    /// As [`Run::handle`], but stops after about `budget` events and says whether more can be done. The rest is done
+    /// by [`Run::advance`]; whoever drives many runs uses this to be fair.
+    pub fn handle_some(&mut self, command: Command, now: Timestamp, budget: usize) -> bool {
+        let first = self.events.len();
+        self.decider(now).command(command);
+        self.apply_from(first);
+        self.advance(now, budget)
+    }
+
+    /// Does what can be done now, up to about `budget` events. True when there is more.
+    pub fn advance(&mut self, now: Timestamp, budget: usize) -> bool {
+        let limit = self.events.len().saturating_add(budget);
+        while self.events.len() < limit {
+            if self.state.status != RunStatus::Running {
+                return false;
+            }
+            let Some(work) = self.state.ready.pop_front() else { return false };
+            if !self.state.is_current(work) {
+                continue;
+            }
+            let first = self.events.len();
+            self.decider(now).work(work);
+            self.apply_from(first);
+        }
+        true
+    }
+
+    fn decider(&mut self, now: Timestamp) -> Decider<'_> {
+        Decider {
+            state: &self.state,
+            environment: &self.environment,
+            now,
+            out: &mut self.events,
+            planned: Planned::default(),
+        }
+    }
+
+    fn apply_from(&mut self, first: usize) {
+        for event in &self.events[first..] {
+            self.state.apply(event);
+        }
+    }
+
+    /// Events that were not handed out before, oldest first.
+    pub fn new_events(&mut self) -> &[Event] {
+        let first = std::mem::replace(&mut self.handed_out, self.events.len());
+        &self.events[first..]
+    }
+
+    /// As [`Run::new_events`], giving them away; they are no longer kept here.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.handed_out = 0;
+        std::mem::take(&mut self.events)
+    }
+
+    /// All events kept here.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+}

@@ -1,0 +1,161 @@
+//! What expressions and people see of an action: its record, as `actions()` and `result()` give it.
+
+use std::sync::Arc;
+
+use loom_definition::{
+    ActionIdx, Status,
+    model::{Action, ActionKind},
+};
+use loom_expression::{Object, Timestamp, Value};
+
+use crate::{
+    event::{ErrorInfo, FrameId, Outcome, Place},
+    random,
+    state::{RunState, Slot, SlotPhase},
+};
+
+/// The record of an action that has begun, or null for one that has not.
+pub(crate) fn record(state: &RunState, place: Place) -> Value {
+    let action = state.workflow.action(place.action);
+    let slot = state.slot(place);
+    match slot.phase {
+        SlotPhase::Waiting | SlotPhase::Ready => Value::NULL,
+        SlotPhase::Running | SlotPhase::Ended => from_slot(state, place, action, slot),
+    }
+}
+
+fn from_slot(state: &RunState, place: Place, action: &Action, slot: &Slot) -> Value {
+    let ended = slot.phase == SlotPhase::Ended;
+    let skipped = ended && slot.status == Status::Skipped;
+    let mut record = Vec::with_capacity(10);
+    record.push(("name", Value::from(Arc::clone(&action.name))));
+    if !is_block(action) && !skipped {
+        let inputs = match (&slot.inputs, &action.kind) {
+            (None, ActionKind::Compose { .. }) => slot.outputs.clone(),
+            (inputs, _) => inputs.clone(),
+        };
+        if let Some(inputs) = inputs {
+            record.push(("inputs", inputs));
+        }
+        if let Some(outputs) = &slot.outputs {
+            record.push(("outputs", outputs.clone()));
+        }
+    }
+    record.push(("startTime", timestamp(slot.started)));
+    if ended {
+        record.push(("endTime", timestamp(slot.ended)));
+    }
+    record.push(("trackingId", random::tracking_id(state, place).into()));
+    if let Some(start) = &state.start {
+        record.push(("clientTrackingId", Value::from(Arc::clone(&start.tracking_id))));
+    }
+    if !slot.code.is_empty() && slot.code != "NotSpecified" {
+        record.push(("code", Value::from(slot.code.as_ref())));
+    }
+    let status = if ended { slot.status.as_str() } else { "Running" };
+    record.push(("status", Value::from(status)));
+    if let Some(error) = &slot.error {
+        record.push(("error", error.to_value()));
+    }
+    record.into_iter().collect::<Object>().into()
+}
+
+/// The record an action will have once it has ended with `outcome`.
+pub(crate) fn of_outcome(
+    state: &RunState,
+    place: Place,
+    started: Timestamp,
+    ended: Timestamp,
+    outcome: &Outcome,
+) -> Value {
+    let action = state.workflow.action(place.action);
+    let mut slot = Slot::new(action);
+    slot.phase = SlotPhase::Ended;
+    slot.status = outcome.status;
+    slot.started = started;
+    slot.ended = ended;
+    slot.code.clone_from(&outcome.code);
+    slot.inputs.clone_from(&state.slot(place).inputs);
+    slot.outputs.clone_from(&outcome.outputs);
+    slot.error.clone_from(&outcome.error);
+    from_slot(state, place, action, &slot)
+}
+
+/// The record of an action inside a block that was never opened: a branch not taken, a skipped or failed block.
+pub(crate) fn never_opened(state: &RunState, action: ActionIdx) -> Value {
+    let action = state.workflow.action(action);
+    let error = skip_error_of_unopened(state, action);
+    let now = timestamp(state.started);
+    let members = [
+        ("name", Value::from(Arc::clone(&action.name))),
+        ("startTime", now.clone()),
+        ("endTime", now),
+        ("code", Value::from("ActionSkipped")),
+        ("status", Value::from(Status::Skipped.as_str())),
+        ("error", error.to_value()),
+    ];
+    members.into_iter().collect::<Object>().into()
+}
+
+/// Why an action of a block that was never opened is skipped.
+pub(crate) fn skip_error_of_unopened(state: &RunState, action: &Action) -> ErrorInfo {
+    let block = state.workflow.block(action.block);
+    let owner = block.owner.map(|owner| state.workflow.action(owner));
+    let branching = owner.is_some_and(|owner| {
+        matches!(owner.kind, ActionKind::If { .. } | ActionKind::Switch { .. }) && action.run_after.is_empty()
+    });
+    let owner = owner.map_or("the workflow", |owner| owner.name.as_ref());
+    if branching {
+        ErrorInfo::new(
+            "ActionBranchingConditionNotSatisfied",
+            format!(
+                "The execution of template action '{}' skipped: the branching condition for this action is not satisfied.",
+                action.name
+            ),
+        )
+    } else {
+        ErrorInfo::new(
+            "ActionDependencyFailed",
+            format!(
+                "The execution of template action '{}' is skipped because '{owner}', which it belongs to, did not run it.",
+                action.name
+            ),
+        )
+    }
+}
+
+/// The records of an opening's own actions, in file order.
+pub(crate) fn frame_records(state: &RunState, frame: FrameId) -> Vec<Value> {
+    let block = state.workflow.block(state.frame(frame).block);
+    block.actions.iter().map(|action| record(state, Place { frame, action: *action })).collect()
+}
+
+/// One entry of `retryHistory`.
+pub(crate) fn retry_entry(started: Timestamp, ended: Timestamp, outcome: &Outcome) -> Value {
+    let mut entry = vec![
+        ("startTime", timestamp(started)),
+        ("endTime", timestamp(ended)),
+        ("code", Value::from(outcome.code.as_ref())),
+    ];
+    if let Some(error) = &outcome.error {
+        entry.push(("error", error.to_value()));
+    }
+    entry.into_iter().collect::<Object>().into()
+}
+
+/// Whether the language gives an action no inputs and outputs of its own because it holds others.
+pub(crate) fn is_block(action: &Action) -> bool {
+    match &action.kind {
+        ActionKind::If { .. }
+        | ActionKind::Switch { .. }
+        | ActionKind::Scope { .. }
+        | ActionKind::Foreach { .. } => true,
+        ActionKind::Loop(looping) => !looping.loom_spelling,
+        _ => false,
+    }
+}
+
+/// A time as the language writes it.
+pub(crate) fn timestamp(at: Timestamp) -> Value {
+    Value::from(at.to_string())
+}

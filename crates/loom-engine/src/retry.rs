@@ -1,0 +1,54 @@
+//! When to try again: a definition's policy, asked through the planner of `loom-resilience`.
+
+use std::time::Duration;
+
+use loom_definition::policy::{ErrorPattern, RetryPolicy};
+use loom_expression::ValueRef;
+
+use crate::event::{Outcome, RetryHint};
+
+/// The wait before the next attempt; none when there is to be none.
+///
+/// `attempt` is the one that just failed, from 1. The same arguments always give the same wait.
+pub(crate) fn wait_before_next(
+    policy: &RetryPolicy,
+    attempt: u32,
+    outcome: &Outcome,
+    hint: RetryHint,
+    seed: u64,
+) -> Option<Duration> {
+    let retryable = match &policy.retryable {
+        // An open circuit, a full bulkhead or a refused permit is always worth a later try: the service was not asked.
+        _ if hint.refused => true,
+        None => hint.transient,
+        Some(patterns) => patterns.iter().any(|pattern| matches(pattern, outcome)),
+    };
+    if !retryable || attempt >= policy.max_attempts {
+        return None;
+    }
+    let wait = crate::resilience::scheduled_wait(&policy.schedule, attempt, seed);
+    Some(wait.max(hint.after.unwrap_or_default().min(RETRY_AFTER_MAX)))
+}
+
+/// A service may ask for a long pause, but not for ever.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+
+fn matches(pattern: &ErrorPattern, outcome: &Outcome) -> bool {
+    let status = outcome.outputs.as_ref().and_then(|outputs| match outputs.get("statusCode")?.as_ref() {
+        ValueRef::Int(status) => u16::try_from(status).ok(),
+        _ => None,
+    });
+    match pattern {
+        ErrorPattern::Status(wanted) => status == Some(*wanted),
+        ErrorPattern::StatusClass(hundreds) => {
+            status.is_some_and(|status| status / 100 == u16::from(*hundreds))
+        }
+        ErrorPattern::Text(text) => {
+            let wanted = text.to_lowercase();
+            outcome.code.eq_ignore_ascii_case(text)
+                || outcome.error.as_ref().is_some_and(|error| {
+                    error.code.eq_ignore_ascii_case(text) || error.message.to_lowercase().contains(&wanted)
+                })
+        }
+    }
+}

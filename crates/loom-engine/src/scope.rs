@@ -1,0 +1,403 @@
+//! What an expression sees: the state of its run, from where its action stands.
+
+use std::{cell::Cell, sync::Arc};
+
+use loom_definition::{ActionIdx, model::ActionKind};
+use loom_expression::{Context, Lookup, LookupError, Name, Timestamp, Value};
+
+use crate::{
+    event::{FrameId, Place},
+    machine::Environment,
+    random, record,
+    state::{RunState, SlotPhase, is_loop},
+};
+
+/// The view from one opening of a block.
+pub(crate) struct Scope<'a> {
+    pub(crate) state: &'a RunState,
+    pub(crate) environment: &'a Environment,
+    pub(crate) frame: FrameId,
+    pub(crate) now: Timestamp,
+    /// Bound by Query, Select and Table to the item at hand.
+    pub(crate) item: Option<&'a Value>,
+    /// What `action()` gives.
+    pub(crate) current: Option<Place>,
+    /// The record `action()` gives, when it is not yet in the state.
+    pub(crate) current_record: Option<Value>,
+    /// Where `listCallbackUrl()` points.
+    pub(crate) callback: Option<&'a str>,
+    pub(crate) draws: Cell<u64>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(
+        state: &'a RunState,
+        environment: &'a Environment,
+        frame: FrameId,
+        now: Timestamp,
+    ) -> Self {
+        Scope {
+            state,
+            environment,
+            frame,
+            now,
+            item: None,
+            current: None,
+            current_record: None,
+            callback: None,
+            draws: Cell::new(0),
+        }
+    }
+
+    /// The same view with `item()` bound.
+    pub(crate) fn with_item<'b>(&self, item: &'b Value) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        // Draws go on where they are, so that no two items draw the same number.
+        let draws = self.draws.replace(self.draws.get() + (1 << 20));
+        Scope {
+            state: self.state,
+            environment: self.environment,
+            frame: self.frame,
+            now: self.now,
+            item: Some(item),
+            current: self.current,
+            current_record: None,
+            callback: self.callback,
+            draws: Cell::new(draws),
+        }
+    }
+
+    fn draw(&self) -> u64 {
+        let draw = self.draws.get();
+        self.draws.set(draw + 1);
+        let seed = self.state.start.as_ref().map_or(0, |start| start.seed);
+        random::mix(random::mix(seed ^ self.state.seq.wrapping_mul(0x2545_f491_4f6c_dd1d)) ^ draw)
+    }
+
+    fn action_index(&self, name: Name<'_>) -> Result<ActionIdx, LookupError> {
+        let known = name.slot.map(ActionIdx).or_else(|| self.state.workflow.find_action(name.text));
+        known.ok_or_else(|| LookupError::Unknown {
+            available: self.state.workflow.actions.iter().map(|action| Arc::clone(&action.name)).collect(),
+        })
+    }
+
+    /// Where an action's record is, or the record of one that can never have any other.
+    fn find(&self, name: Name<'_>) -> Result<Found, LookupError> {
+        let action = self.action_index(name)?;
+        match self.state.locate(self.frame, action) {
+            Ok(Some(place)) => match self.state.slot(place).phase {
+                SlotPhase::Ended => Ok(Found::Place(place)),
+                SlotPhase::Running if self.current == Some(place) => Ok(Found::Place(place)),
+                SlotPhase::Running
+                    if record::is_block(self.state.workflow.action(action))
+                        || self.environment.sees_running =>
+                {
+                    Ok(Found::Place(place))
+                }
+                SlotPhase::Running | SlotPhase::Waiting | SlotPhase::Ready => Err(LookupError::NotRun),
+            },
+            Ok(None) if self.was_passed_by(action) => Ok(Found::NeverOpened(action)),
+            Ok(None) => Err(LookupError::NotRun),
+            Err(owner) => Err(LookupError::Ambiguous {
+                why: format!(
+                    "it runs once for each item of '{}'; use result('{0}') to read all of its records",
+                    self.state.workflow.action(owner).name
+                ),
+            }),
+        }
+    }
+
+    /// Whether the block an action belongs to can no longer be opened.
+    fn was_passed_by(&self, action: ActionIdx) -> bool {
+        let workflow = &self.state.workflow;
+        let Some(owner) = workflow.block(workflow.action(action).block).owner else { return false };
+        match self.state.locate(self.frame, owner) {
+            Ok(Some(place)) => match self.state.slot(place).phase {
+                SlotPhase::Ended => true,
+                SlotPhase::Running => {
+                    matches!(workflow.action(owner).kind, ActionKind::If { .. } | ActionKind::Switch { .. })
+                }
+                SlotPhase::Waiting | SlotPhase::Ready => false,
+            },
+            Ok(None) => self.was_passed_by(owner),
+            Err(_) => false,
+        }
+    }
+
+    /// Loom's own loop names: `loopIndex` and its kin, of the innermost loop in the Loom spelling.
+    fn loop_variable(&self, name: &str) -> Option<Value> {
+        let (kind, ()) = LOOP_VARIABLES
+            .iter()
+            .find_map(|(text, kind)| text.eq_ignore_ascii_case(name).then_some((*kind, ())))?;
+        let workflow = Arc::clone(&self.state.workflow);
+        let condition_of = self.current.filter(|place| is_loop(workflow.action(place.action)));
+        let (index, opened, place) = if let Some(place) = condition_of {
+            // The condition of a loop sees the round to come.
+            let looping = self.state.activity(place)?.looping.as_ref()?;
+            (looping.rounds, self.state.slot(place).started, place)
+        } else {
+            let (frame, place) = self.state.enclosing(self.frame, is_loop)?;
+            (self.state.frame(frame).index, self.state.slot(place).started, place)
+        };
+        Some(match kind {
+            LoopVariable::Index => Value::from(i64::from(index)),
+            LoopVariable::Count => Value::from(i64::from(index) + 1),
+            LoopVariable::StartTime => record::timestamp(opened),
+            LoopVariable::Result => {
+                let looping = self.state.activity(place).and_then(|activity| activity.looping.as_ref());
+                looping.and_then(|looping| looping.results.last().cloned()).unwrap_or(Value::NULL)
+            }
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum LoopVariable {
+    Index,
+    Count,
+    Result,
+    StartTime,
+}
+
+const LOOP_VARIABLES: [(&str, LoopVariable); 4] = [
+    ("loopIndex", LoopVariable::Index),
+    ("loopCount", LoopVariable::Count),
+    ("loopResult", LoopVariable::Result),
+    ("loopStartTime", LoopVariable::StartTime),
+];
+
+enum Found {
+    Place(Place),
+    NeverOpened(ActionIdx),
+}
+
+impl Context for Scope<'_> {
+    fn parameter(&self, name: Name<'_>) -> Lookup {
+        let workflow = &self.state.workflow;
+        let found = match name.slot {
+            Some(slot) => Some(slot as usize),
+            None => workflow
+                .parameters
+                .iter()
+                .position(|parameter| loom_definition::model::same_name(&parameter.name, name.text)),
+        };
+        let start = self.state.start.as_ref();
+        found.and_then(|index| start?.parameters.get(index).cloned()).ok_or_else(|| LookupError::Unknown {
+            available: workflow.parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect(),
+        })
+    }
+
+    fn variable(&self, name: Name<'_>) -> Lookup {
+        let workflow = &self.state.workflow;
+        let found = name
+            .slot
+            .map(|slot| slot as usize)
+            .or_else(|| Some(workflow.find_variable(name.text)?.0 as usize));
+        match found {
+            Some(index) => self.state.variables[index].clone().ok_or_else(|| LookupError::NotAvailable {
+                why: format!(
+                    "the variable '{}' has not been initialized yet",
+                    workflow.variables[index].name
+                ),
+            }),
+            None => self.loop_variable(name.text).ok_or_else(|| LookupError::Unknown {
+                available: workflow.variables.iter().map(|variable| Arc::clone(&variable.name)).collect(),
+            }),
+        }
+    }
+
+    fn action(&self, name: Name<'_>) -> Lookup {
+        match self.find(name)? {
+            Found::Place(place) => Ok(record::record(self.state, place)),
+            Found::NeverOpened(action) => Ok(record::never_opened(self.state, action)),
+        }
+    }
+
+    fn action_outputs(&self, name: Name<'_>) -> Lookup {
+        match self.find(name)? {
+            Found::Place(place) => Ok(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
+            Found::NeverOpened(_) => Ok(Value::NULL),
+        }
+    }
+
+    fn trigger(&self) -> Lookup {
+        self.state.start.as_ref().map(|start| start.trigger.clone()).ok_or(LookupError::NotRun)
+    }
+
+    fn trigger_outputs(&self) -> Lookup {
+        let trigger = self.trigger()?;
+        Ok(trigger.get("outputs").cloned().unwrap_or(Value::NULL))
+    }
+
+    fn current_action(&self) -> Lookup {
+        match (&self.current_record, self.current) {
+            (Some(record), _) => Ok(record.clone()),
+            (None, Some(place)) => Ok(record::record(self.state, place)),
+            (None, None) => Err(LookupError::NotAvailable {
+                why: "action() has a meaning only in trackedProperties, in the unsubscribe of a webhook and in the \
+                      condition of a loop"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    fn item(&self) -> Lookup {
+        if let Some(item) = self.item {
+            return Ok(item.clone());
+        }
+        let foreach =
+            self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Foreach { .. }));
+        foreach
+            .and_then(|(frame, owner)| self.state.item_of(frame, owner))
+            .ok_or_else(|| LookupError::NotAvailable { why: "there is no loop over items here".to_owned() })
+    }
+
+    fn items(&self, name: Name<'_>) -> Lookup {
+        let wanted = self.action_index(name)?;
+        let found = self.state.enclosing(self.frame, |action| action.index == wanted);
+        found.and_then(|(frame, owner)| self.state.item_of(frame, owner)).ok_or_else(|| {
+            LookupError::NotAvailable { why: format!("'{}' is not a Foreach around this action", name.text) }
+        })
+    }
+
+    fn iteration_index(&self, name: Name<'_>) -> Lookup {
+        let wanted = self.action_index(name)?;
+        if let Some(place) = self.current.filter(|place| place.action == wanted) {
+            let looping = self.state.activity(place).and_then(|activity| activity.looping.as_ref());
+            if let Some(looping) = looping {
+                return Ok(Value::from(i64::from(looping.rounds.saturating_sub(1))));
+            }
+        }
+        match self.state.enclosing(self.frame, |action| action.index == wanted && is_loop(action)) {
+            Some((frame, _)) => Ok(Value::from(i64::from(self.state.frame(frame).index))),
+            None => Err(LookupError::NotAvailable {
+                why: format!("'{}' is not a loop around this action", name.text),
+            }),
+        }
+    }
+
+    fn result(&self, name: Name<'_>) -> Lookup {
+        let wanted = self.action_index(name)?;
+        let place = match self.find(name)? {
+            Found::Place(place) => place,
+            Found::NeverOpened(_) => return Ok(children_never_opened(self.state, wanted)),
+        };
+        let slot = self.state.slot(place);
+        if slot.phase != SlotPhase::Ended {
+            return Err(LookupError::NotRun);
+        }
+        record_result(self.state, place).ok_or_else(|| LookupError::NotAvailable {
+            why: format!("'{}' holds no other actions", name.text),
+        })
+    }
+
+    fn workflow(&self) -> Lookup {
+        self.state.start.as_ref().map(|start| start.workflow.clone()).ok_or(LookupError::NotRun)
+    }
+
+    fn callback_url(&self) -> Lookup {
+        self.callback.map(Value::from).ok_or_else(|| LookupError::NotAvailable {
+            why: "listCallbackUrl() has a meaning only in webhook triggers and actions".to_owned(),
+        })
+    }
+
+    fn app_setting(&self, name: &str) -> Lookup {
+        self.environment.app_setting(name)
+    }
+
+    fn agent_parameter(&self, name: &str) -> Lookup {
+        let tool = self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Agent { .. }));
+        let arguments = tool.and_then(|(_, place)| self.state.slot(place).inputs.clone());
+        arguments
+            .as_ref()
+            .and_then(|arguments| arguments.get(name).cloned())
+            .ok_or_else(|| LookupError::NotAvailable { why: format!("no tool call has given '{name}'") })
+    }
+
+    fn secret(&self, name: &str) -> Lookup {
+        self.environment.secret(name)
+    }
+
+    fn memory(&self, operation: &str, arguments: &[Value]) -> Lookup {
+        self.environment.memory(operation, arguments)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.draw()
+    }
+
+    fn guid(&self) -> u128 {
+        random::uuid(self.draw(), self.draw())
+    }
+}
+
+/// What `result()` gives for a block that has ended; none for an action that is no block.
+fn record_result(state: &RunState, place: Place) -> Option<Value> {
+    let workflow = &state.workflow;
+    let action = workflow.action(place.action);
+    let children = |block: loom_definition::BlockIdx| {
+        let activity = state.activity(place);
+        let opened = activity.and_then(|activity| {
+            activity.frames.iter().copied().rev().find(|frame| state.frame(*frame).block == block)
+        });
+        match opened {
+            Some(frame) => record::frame_records(state, frame),
+            None => workflow
+                .block(block)
+                .actions
+                .iter()
+                .map(|child| record::never_opened(state, *child))
+                .collect(),
+        }
+    };
+    let records: Vec<Value> = match &action.kind {
+        ActionKind::Scope { body } | ActionKind::Retry { body, .. } => children(*body),
+        ActionKind::If { then, otherwise, .. } => {
+            children(*then).into_iter().chain(children(*otherwise)).collect()
+        }
+        ActionKind::Switch { cases, default, .. } => {
+            cases.iter().map(|case| case.block).chain(*default).flat_map(children).collect()
+        }
+        ActionKind::Parallel { branches } => branches.iter().copied().flat_map(children).collect(),
+        ActionKind::Loop(looping) => children(looping.body),
+        ActionKind::Foreach { body, .. } => {
+            let results = state.activity(place)?.each.as_ref()?.results.as_ref()?;
+            let names = &workflow.block(*body).actions;
+            names
+                .iter()
+                .zip(results)
+                .map(|(child, rounds)| {
+                    let status = if rounds.iter().any(is_bad_record) { "Failed" } else { "Succeeded" };
+                    let members = [
+                        ("name", Value::from(Arc::clone(&workflow.action(*child).name))),
+                        ("outputs", Value::from(rounds.clone())),
+                        ("status", Value::from(status)),
+                    ];
+                    members.into_iter().collect::<loom_expression::Object>().into()
+                })
+                .collect()
+        }
+        _ => return None,
+    };
+    Some(Value::from(records))
+}
+
+fn is_bad_record(record: &Value) -> bool {
+    let status = record.get("status").and_then(Value::as_str);
+    status.and_then(loom_definition::Status::parse).is_some_and(loom_definition::Status::is_bad)
+}
+
+fn children_never_opened(state: &RunState, action: ActionIdx) -> Value {
+    let workflow = &state.workflow;
+    let owned = workflow.blocks.iter().filter(|block| block.owner == Some(action));
+    let records: Vec<Value> = owned
+        .flat_map(|block| block.actions.iter().map(|child| record::never_opened(state, *child)))
+        .collect();
+    Value::from(records)
+}

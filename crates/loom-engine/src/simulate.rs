@@ -1,0 +1,120 @@
+//! Whole runs in no time: the pure machine, a clock that jumps from timer to timer, and calls answered by a closure.
+//!
+//! What `loom test` and the property tests stand on. Deterministic: the same workflow, start and answers give the
+//! same events, times included.
+
+use std::sync::Arc;
+
+use loom_definition::{RunStatus, Workflow};
+use loom_expression::Timestamp;
+
+use crate::{
+    event::{Command, EffectId, EffectResult, Event, Phase, RunStart, TimerId},
+    machine::{Environment, Run},
+    ports::Call,
+};
+
+/// What happens next in a simulated run, when more than one thing could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The call with this id ends.
+    Call(EffectId),
+    /// The timer with this id fires.
+    Timer(TimerId),
+}
+
+/// A run under simulation.
+#[derive(Debug)]
+pub struct Simulation {
+    run: Run,
+    now: Timestamp,
+}
+
+impl Simulation {
+    /// A run that has not started, at `now`.
+    pub fn new(workflow: Arc<Workflow>, environment: Arc<Environment>, now: Timestamp) -> Simulation {
+        Simulation { run: Run::new(workflow, environment), now }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The simulated time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Starts the run and plays it to its end. `answer` makes each call; `steps_max` bounds calls and timers together.
+    ///
+    /// Gives the final status, or `None` when the run still waits for something after `steps_max` steps or waits for a
+    /// callback that nobody sends.
+    pub fn play(
+        &mut self,
+        start: Arc<RunStart>,
+        steps_max: usize,
+        mut answer: impl FnMut(&Call) -> EffectResult,
+    ) -> Option<RunStatus> {
+        self.command(Command::Start(start));
+        for _ in 0..steps_max {
+            if self.run.state().status().is_final() {
+                break;
+            }
+            let call = self.run.state().calls().next().map(|(effect, _)| effect);
+            match (call, self.run.state().next_timer()) {
+                (Some(effect), _) => self.end_call(effect, &mut answer),
+                (None, Some((due, timer))) => self.fire(due, timer),
+                (None, None) => break,
+            }
+        }
+        let status = self.run.state().status();
+        status.is_final().then_some(status)
+    }
+
+    /// Everything that could happen next.
+    pub fn choices(&self) -> Vec<Choice> {
+        let state = self.run.state();
+        let calls = state.calls().map(|(effect, _)| Choice::Call(effect));
+        calls.chain(state.next_timer().map(|(_, timer)| Choice::Timer(timer))).collect()
+    }
+
+    /// Makes one of the choices happen.
+    pub fn choose(&mut self, choice: Choice, mut answer: impl FnMut(&Call) -> EffectResult) {
+        match choice {
+            Choice::Call(effect) => self.end_call(effect, &mut answer),
+            Choice::Timer(timer) => {
+                let due = self.run.state().timers().find(|(id, _)| *id == timer);
+                if let Some((_, due)) = due {
+                    self.fire(due.due, timer);
+                }
+            }
+        }
+    }
+
+    /// Hands the run a command at the simulated time.
+    pub fn command(&mut self, command: Command) {
+        self.run.handle(command, self.now);
+    }
+
+    /// Lets time pass.
+    pub fn advance_to(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// All that has happened.
+    pub fn events(&self) -> &[Event] {
+        self.run.events()
+    }
+
+    fn end_call(&mut self, effect: EffectId, answer: &mut impl FnMut(&Call) -> EffectResult) {
+        let Some(call) = self.run.call(effect) else { return };
+        let result = if call.phase == Phase::Admit { EffectResult::Admitted } else { answer(&call) };
+        self.command(Command::EffectEnded { effect, result });
+    }
+
+    fn fire(&mut self, due: Timestamp, timer: TimerId) {
+        self.advance_to(due);
+        self.command(Command::TimerFired(timer));
+    }
+}

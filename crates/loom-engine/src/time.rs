@@ -1,0 +1,56 @@
+//! Arithmetic on run times: durations of the definition added to timestamps, and what a `Wait` waits for.
+
+use std::{sync::LazyLock, time::Duration};
+
+use loom_definition::duration::Span;
+use loom_expression::{Context, Lookup, NoNames, Options, Template, Timestamp, Value};
+
+/// `from` plus `span`; months are calendar months.
+pub(crate) fn add(from: Timestamp, span: Span) -> Timestamp {
+    let from = if span.months == 0 { from } else { add_months(from, span.months) };
+    after(from, span.exact)
+}
+
+/// `from` plus a plain duration; the last timestamp there is, if that would be later.
+pub(crate) fn after(from: Timestamp, wait: Duration) -> Timestamp {
+    let ticks = i64::try_from(wait.as_nanos().div_ceil(100)).unwrap_or(i64::MAX);
+    Timestamp::from_ticks(from.ticks().saturating_add(ticks)).unwrap_or(Timestamp::MAX)
+}
+
+fn add_months(from: Timestamp, months: u32) -> Timestamp {
+    let moved = shift(&Value::from(from.to_string()), &Value::from(i64::from(months)), &Value::from("Month"));
+    moved.ok().and_then(|text| parse(&text).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// `addToTime(base, count, unit)`.
+pub(crate) fn shift(base: &Value, count: &Value, unit: &Value) -> Result<Value, loom_expression::Error> {
+    static SHIFT: LazyLock<Template> =
+        LazyLock::new(|| compile("@addToTime(item()[0], item()[1], item()[2])"));
+    SHIFT.evaluate(&Arguments(Value::from(vec![base.clone(), count.clone(), unit.clone()])))
+}
+
+/// Reads a timestamp in any of the language's forms; without a zone it is UTC.
+pub(crate) fn parse(text: &Value) -> Result<Timestamp, loom_expression::Error> {
+    static TICKS: LazyLock<Template> = LazyLock::new(|| compile("@ticks(item()[0])"));
+    let ticks = TICKS.evaluate(&Arguments(Value::from(vec![text.clone()])))?;
+    Ok(ticks.as_i64().and_then(Timestamp::from_ticks).unwrap_or(Timestamp::MAX))
+}
+
+/// How long `later` comes after `earlier`; nothing if it does not.
+pub(crate) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
+    let ticks = u64::try_from(later.ticks() - earlier.ticks()).unwrap_or(0);
+    Duration::from_nanos(ticks.saturating_mul(100))
+}
+
+pub(crate) fn compile(text: &str) -> Template {
+    Template::compile_str(text, &NoNames, &Options::default()).expect("a constant expression is well formed")
+}
+
+/// A context that knows one array, as `item()`.
+pub(crate) struct Arguments(pub(crate) Value);
+
+impl Context for Arguments {
+    fn item(&self) -> Lookup {
+        Ok(self.0.clone())
+    }
+}

@@ -1,0 +1,44 @@
+//! The declared types of parameters, variables and outputs.
+
+use loom_definition::model::ValueType;
+use loom_expression::{Value, ValueRef};
+
+/// The language's name of a type, as definitions write it.
+pub(crate) const fn name(kind: ValueType) -> &'static str {
+    match kind {
+        ValueType::String => "String",
+        ValueType::Integer => "Integer",
+        ValueType::Float => "Float",
+        ValueType::Boolean => "Boolean",
+        ValueType::Array => "Array",
+        ValueType::Object => "Object",
+        ValueType::Any => "Any",
+    }
+}
+
+/// Whether a value may be kept under a declared type. An integer may stand where a float is declared; nothing else
+/// converts.
+///
+/// # Errors
+/// The name of the type the value has instead.
+pub(crate) fn check(kind: ValueType, value: &Value) -> Result<(), String> {
+    let fits = match (kind, value.as_ref()) {
+        (ValueType::Any, _)
+        | (ValueType::String, ValueRef::String(_))
+        | (ValueType::Integer, ValueRef::Int(_))
+        | (ValueType::Float, ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
+        | (ValueType::Boolean, ValueRef::Bool(_))
+        | (ValueType::Array, ValueRef::Array(_))
+        | (ValueType::Object, ValueRef::Object(_)) => true,
+        (
+            ValueType::String
+            | ValueType::Integer
+            | ValueType::Float
+            | ValueType::Boolean
+            | ValueType::Array
+            | ValueType::Object,
+            _,
+        ) => false,
+    };
+    if fits { Ok(()) } else { Err(value.kind().to_string()) }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom_definition::{
     RunStatus, Status,
     model::{Action, ActionKind, EffectKind},
-    policy::{RetryPolicy, RetrySetting, Spelling},
+    policy::{RetryPolicy, RetrySetting},
 };
 use loom_expression::{Template, Timestamp, Value};
 
@@ -136,7 +136,7 @@ impl Decider<'_> {
             Some(RetrySetting::Fixed(policy)) => Some(Arc::clone(policy)),
             Some(RetrySetting::Computed(template)) => {
                 let value = self.evaluate(place, template).ok()?;
-                RetryPolicy::from_value(&value, Spelling::Loom).ok().map(Arc::new)
+                RetryPolicy::from_value(&value).ok().map(Arc::new)
             }
             Some(RetrySetting::Default) | None => {
                 is_request(&action.kind).then(|| Arc::clone(&self.environment.default_retry))

@@ -6,7 +6,7 @@ use loom_definition::{
     BlockIdx, Status,
     duration::Span,
     model::{ActionKind, Loop, LoopStyle, Setting},
-    policy::{RetryPolicy, RetrySetting, Spelling},
+    policy::{RetryPolicy, RetrySetting},
 };
 use loom_expression::{Object, Template, Value};
 
@@ -199,7 +199,7 @@ impl<'a> Decider<'a> {
             RetrySetting::Fixed(policy) => Arc::clone(policy),
             RetrySetting::Computed(template) => {
                 let value = self.evaluate(place, template).ok();
-                let policy = value.and_then(|value| RetryPolicy::from_value(&value, Spelling::Loom).ok());
+                let policy = value.and_then(|value| RetryPolicy::from_value(&value).ok());
                 Arc::new(policy.unwrap_or_else(RetryPolicy::retry_action_default))
             }
             RetrySetting::Default => Arc::new(RetryPolicy::retry_action_default()),

@@ -1,16 +1,22 @@
 //! Chores of the repository. `cargo xtask ci` is the one door that continuous integration uses too.
 
-use std::process::{Command, ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
+
+mod tidy;
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
     let outcome = match task.as_str() {
         "ci" => ci(),
         "lint" => lint(),
+        "tidy" => tidy::check(&root()),
         other => {
-            eprintln!("unknown chore `{other}`; there are: ci, lint");
+            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy");
             return ExitCode::from(2);
         }
     };
@@ -25,15 +31,28 @@ fn main() -> ExitCode {
 
 /// Everything a change must pass.
 fn ci() -> Result<()> {
-    cargo(&["test", "--workspace"], &[])?;
-    lint()
+    tidy::check(&root())?;
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    cargo(&["test", "--locked", "--workspace"], &[])?;
+    clippy_and_docs()
 }
 
-/// Formatting, lints and documentation.
+/// Everything that needs no test run.
 fn lint() -> Result<()> {
+    tidy::check(&root())?;
     cargo(&["fmt", "--all", "--check"], &[])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"], &[])?;
-    cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings")])
+    clippy_and_docs()
+}
+
+fn clippy_and_docs() -> Result<()> {
+    cargo(
+        &["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        &[],
+    )?;
+    cargo(
+        &["doc", "--locked", "--workspace", "--all-features", "--no-deps"],
+        &[("RUSTDOCFLAGS", "-Dwarnings")],
+    )
 }
 
 fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
@@ -42,10 +61,17 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let status = Command::new("cargo")
         .args(arguments)
         .envs(environment.iter().copied())
+        .current_dir(root())
         .status()
         .with_context(|| format!("could not start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed with {status}");
     }
     Ok(())
+}
+
+/// The repository's root: this package lies directly below it.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
 }

@@ -1,0 +1,547 @@
+//! The promises, one a function.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame, FrameQuery,
+    InboxQuery, Journal, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal, RunId,
+    RunQuery, RunRow, Seq, Snapshot, Store, Timer, TimerKey, TimerQuery, UnixMillis, Urgency, Written,
+};
+
+use super::{Case, NAMESPACE, Seeded};
+
+const WORKS: &str = "a store that works answers";
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        /// All promises.
+        pub const CASES: &[Case] = &[
+            $(Case { name: stringify!($name), check: |store| Box::pin($name(store)) }),*
+        ];
+    };
+}
+
+cases![
+    frames_are_read_as_written_in_pages,
+    frames_go_on_where_the_journal_ends_or_not_at_all,
+    a_refused_commit_leaves_no_trace,
+    a_row_is_found_by_everything_it_says,
+    lists_page_without_gaps_or_repeats,
+    an_idempotency_key_accepts_one_run,
+    the_identity_of_a_run_is_fixed,
+    a_snapshot_shortens_the_load,
+    unfinished_runs_are_those_without_an_end,
+    timers_come_in_the_order_they_are_due,
+    messages_are_taken_in_once,
+    named_values_change_only_as_expected,
+    versions_are_never_given_twice,
+    definitions_and_blobs_are_kept_by_their_hash,
+    lazy_commits_keep_their_order,
+    commits_of_one_moment_take_effect_in_order,
+    a_closed_store_says_so,
+];
+
+const T0: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn run(number: i64) -> RunId {
+    RunId::first_at(T0.plus(number))
+}
+
+fn frame(text: &str) -> Frame {
+    Frame { at: T0, payload: Bytes::copy_from_slice(text.as_bytes()) }
+}
+
+fn row(number: i64, workflow: &str) -> RunRow {
+    RunRow::new(run(number), workflow, ContentHash::of(b"definition"), 0)
+}
+
+fn with_row(row: RunRow) -> Commit {
+    Commit { row: Some(row), ..Commit::new() }
+}
+
+async fn write(store: &dyn Store, commit: Commit) -> Written {
+    match store.commit(commit).await.expect(WORKS) {
+        Committed::Written(written) => written,
+        Committed::Duplicate(earlier) => panic!("taken for a repetition of {earlier}"),
+    }
+}
+
+async fn conflict(store: &dyn Store, commit: Commit) -> Conflict {
+    match store.commit(commit).await {
+        Err(Error::Conflict(conflict)) => conflict,
+        other => panic!("should have been refused: {other:?}"),
+    }
+}
+
+async fn frames_are_read_as_written_in_pages(store: Arc<dyn Store>) {
+    let mut random = Seeded::new(1);
+    let payloads: Vec<Bytes> =
+        (0..50).map(|n| random.payload(if n % 9 == 0 { 20_000 } else { 64 })).collect();
+    let mut next = Seq::FIRST;
+    for payloads in payloads.chunks(3) {
+        let frames: Vec<_> =
+            payloads.iter().map(|payload| Frame { at: T0.plus(-1), payload: payload.clone() }).collect();
+        let count = frames.len() as u64;
+        write(&*store, Commit::to_run(run(1), next, frames)).await;
+        next = next.plus(count);
+    }
+    write(&*store, Commit::to_run(run(2), Seq::FIRST, vec![frame("another run's")])).await;
+
+    let all = store.frames(FrameQuery::of(run(1))).await.expect(WORKS);
+    assert_eq!(all.next, None);
+    assert!(all.frames.iter().map(|frame| &frame.payload).eq(&payloads));
+    assert!(all.frames.iter().all(|frame| frame.at == T0.plus(-1)));
+    assert!(all.frames.iter().zip(1..).all(|(frame, seq)| frame.seq == Seq(seq)));
+    let few = FrameQuery { from: Seq(11), frames_max: 4, ..FrameQuery::of(run(1)) };
+    let few = store.frames(few).await.expect(WORKS);
+    assert_eq!((&few.frames[..], few.next), (&all.frames[10..14], Some(Seq(15))));
+    let small = FrameQuery { bytes_max: 1, ..FrameQuery::of(run(1)) };
+    let small = store.frames(small).await.expect(WORKS);
+    assert!(!small.frames.is_empty() && small.next.is_some(), "one frame is always answered");
+    let past = FrameQuery { from: Seq(51), ..FrameQuery::of(run(1)) };
+    assert_eq!(store.frames(past).await.expect(WORKS).frames, []);
+    assert_eq!(store.frames(FrameQuery::of(run(3))).await.expect(WORKS).frames, []);
+}
+
+async fn frames_go_on_where_the_journal_ends_or_not_at_all(store: Arc<dyn Store>) {
+    let append = |first, frames| Commit::to_run(run(1), Seq(first), frames);
+    let seq = |expected, actual| Conflict::Seq { run: run(1), expected: Seq(expected), actual: Seq(actual) };
+    assert_eq!(conflict(&*store, append(2, vec![frame("b")])).await, seq(2, 1));
+    assert_eq!(conflict(&*store, append(0, vec![frame("b")])).await, seq(0, 1));
+    write(&*store, append(1, vec![frame("a"), frame("b")])).await;
+    assert_eq!(conflict(&*store, append(2, vec![frame("c")])).await, seq(2, 3));
+    assert_eq!(conflict(&*store, append(4, vec![frame("c")])).await, seq(4, 3));
+    // No frames: only states where the journal ends.
+    write(&*store, append(3, vec![])).await;
+    assert_eq!(conflict(&*store, append(2, vec![])).await, seq(2, 3));
+    assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 2);
+    let huge = Commit::to_run(run(1), Seq(u64::MAX), vec![]);
+    assert_eq!(conflict(&*store, huge).await, Conflict::OutOfRange { number: u64::MAX });
+}
+
+async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
+    write(&*store, Commit::to_run(run(1), Seq::FIRST, vec![frame("a")])).await;
+    let mut commit = Commit::to_run(run(1), Seq::FIRST, vec![frame("again")]);
+    commit.row = Some(row(1, "w"));
+    commit.snapshot = Some(Snapshot { run: run(1), upto: Seq(1), state: Bytes::from_static(b"state") });
+    commit.timers_set = vec![Timer { key: TimerKey { run: run(1), number: 1 }, due: T0, kind: 0 }];
+    commit.definitions = vec![Definition::new(Bytes::from_static(b"definition"))];
+    commit.blobs = vec![store.put_blob(Bytes::from_static(b"blob")).await.expect(WORKS)];
+    commit.inbox_posted =
+        vec![Post { run: None, kind: 0, at: T0, idempotency_key: None, payload: Bytes::new() }];
+    commit.keys = vec![put("key", KeyExpectation::Any, "value")];
+    conflict(&*store, commit.clone()).await;
+    // The last thing that is checked fails as well as the first.
+    let mut last = commit;
+    last.journal = Some(Journal { run: run(1), first: Seq(2), frames: vec![frame("b")] });
+    last.keys.push(put("absent", KeyExpectation::Version(7), "value"));
+    conflict(&*store, last).await;
+
+    assert_eq!(store.run(run(1)).await.expect(WORKS), None);
+    assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 1);
+    assert_eq!(store.timers(all_timers()).await.expect(WORKS), []);
+    assert_eq!(store.inbox(all_messages()).await.expect(WORKS), []);
+    assert_eq!(store.definition(ContentHash::of(b"definition")).await.expect(WORKS), None);
+    assert_eq!(store.blob(ContentHash::of(b"blob"), 0, 9).await.expect(WORKS), None);
+    assert_eq!(store.key(NAMESPACE, "key").await.expect(WORKS), None);
+
+    let strangers = Commit { row: Some(row(2, "w")), ..Commit::to_run(run(1), Seq(2), vec![frame("b")]) };
+    assert_eq!(conflict(&*store, strangers).await, Conflict::MixedRuns);
+    let blob = store.put_blob(Bytes::from_static(b"blob")).await.expect(WORKS);
+    let ownerless = Commit { blobs: vec![blob], ..Commit::new() };
+    assert_eq!(conflict(&*store, ownerless).await, Conflict::BlobsWithoutRun);
+}
+
+async fn a_row_is_found_by_everything_it_says(store: Arc<dyn Store>) {
+    let mut full = row(1, "orders");
+    full.status = 7;
+    full.started = Some(T0);
+    full.origin = Some(run(-5));
+    full.attempt = 3;
+    full.parent = Some(run(-6));
+    full.parent_path = Some("actions/Call".into());
+    full.idempotency_key = Some("key".into());
+    full.wake_at = Some(T0.plus(1));
+    full.error = Some("Timeout".into());
+    full.details = Bytes::from_static(b"\0\xff");
+    write(&*store, with_row(full.clone())).await;
+    for number in 2..6 {
+        write(&*store, with_row(row(number, "orders"))).await;
+        write(&*store, with_row(row(number + 10, "other"))).await;
+    }
+    assert_eq!(store.run(run(1)).await.expect(WORKS), Some(full.clone()));
+    assert_eq!(store.run(run(9)).await.expect(WORKS), None);
+    assert_eq!(store.run_by_key("orders", "key").await.expect(WORKS), Some(full.clone()));
+    assert_eq!(store.run_by_key("other", "key").await.expect(WORKS), None);
+    assert_eq!(store.newest_run().await.expect(WORKS), Some(run(15)));
+    // Every choice of filters, each with the value of the full row, finds it; with another value, does not.
+    for choice in 0..64_u32 {
+        let with = |bit: u32| choice & (1 << bit) != 0;
+        let query = RunQuery {
+            workflow: with(0).then(|| "orders".into()),
+            status: with(1).then_some(7),
+            error: with(2).then(|| "Timeout".into()),
+            parent: with(3).then_some(run(-6)),
+            accepted_from: with(4).then_some(T0.plus(1)),
+            accepted_before: with(5).then_some(T0.plus(2)),
+            ..RunQuery::default()
+        };
+        let found = store.runs(query.clone()).await.expect(WORKS).rows;
+        assert!(found.contains(&full), "{query:?}");
+        for other in [
+            RunQuery { workflow: Some("other".into()), ..query.clone() },
+            RunQuery { status: Some(8), ..query.clone() },
+            RunQuery { error: Some("Timeouts".into()), ..query.clone() },
+            RunQuery { parent: Some(run(-7)), ..query.clone() },
+            RunQuery { accepted_from: Some(T0.plus(2)), ..query.clone() },
+            RunQuery { accepted_before: Some(T0.plus(1)), ..query.clone() },
+        ] {
+            assert!(!store.runs(other.clone()).await.expect(WORKS).rows.contains(&full), "{other:?}");
+        }
+    }
+    // What is not fixed can change, and is found by what it became.
+    full.status = 9;
+    full.error = None;
+    full.ended = Some(T0.plus(9));
+    full.details = Bytes::new();
+    write(&*store, with_row(full.clone())).await;
+    let by_status = |status| RunQuery { status: Some(status), ..RunQuery::default() };
+    assert_eq!(store.runs(by_status(9)).await.expect(WORKS).rows, [full]);
+    assert_eq!(store.runs(by_status(7)).await.expect(WORKS).rows, []);
+}
+
+async fn lists_page_without_gaps_or_repeats(store: Arc<dyn Store>) {
+    for number in 0..23 {
+        write(&*store, with_row(row(number, if number % 3 == 0 { "a" } else { "b" }))).await;
+    }
+    for (order, limit) in [(Order::NewestFirst, 4), (Order::OldestFirst, 5), (Order::NewestFirst, 23)] {
+        for workflow in [None, Some("a"), Some("b"), Some("c")] {
+            let mut query =
+                RunQuery { workflow: workflow.map(Into::into), order, limit, ..RunQuery::default() };
+            let mut seen = Vec::new();
+            loop {
+                let page = store.runs(query.clone()).await.expect(WORKS);
+                assert!(page.rows.len() <= limit);
+                seen.extend(page.rows.iter().map(|row| row.id));
+                query.after = page.next;
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            let mut wanted: Vec<RunId> = (0..23)
+                .filter(|n| match workflow {
+                    None => true,
+                    Some("a") => n % 3 == 0,
+                    Some("b") => n % 3 != 0,
+                    Some(_) => false,
+                })
+                .map(run)
+                .collect();
+            if order == Order::NewestFirst {
+                wanted.reverse();
+            }
+            assert_eq!(seen, wanted, "{order:?} {limit} {workflow:?}");
+        }
+    }
+    let ends = [
+        RunQuery { after: Some(RunId::MIN), ..RunQuery::default() },
+        RunQuery { after: Some(RunId::MAX), order: Order::OldestFirst, ..RunQuery::default() },
+        RunQuery { accepted_before: Some(UnixMillis(i64::MIN)), ..RunQuery::default() },
+        RunQuery { accepted_from: Some(UnixMillis(i64::MAX)), ..RunQuery::default() },
+    ];
+    for query in ends {
+        assert_eq!(store.runs(query).await.expect(WORKS).rows, []);
+    }
+}
+
+async fn an_idempotency_key_accepts_one_run(store: Arc<dyn Store>) {
+    let accept = |number, workflow: &str| {
+        let mut row = row(number, workflow);
+        row.idempotency_key = Some("key".into());
+        Commit { row: Some(row), ..Commit::to_run(run(number), Seq::FIRST, vec![frame("accepted")]) }
+    };
+    // Sent together, so that they meet in one group.
+    let sent: Vec<_> =
+        (1..6).map(|number| store.append(accept(number, "w")).expect("there is room")).collect();
+    let mut answers = Vec::new();
+    for ack in sent {
+        answers.push(ack.await.expect(WORKS));
+    }
+    assert_eq!(answers[0], Committed::Written(Written::default()));
+    assert!(answers[1..].iter().all(|answer| *answer == Committed::Duplicate(run(1))));
+    assert_eq!(store.run(run(2)).await.expect(WORKS), None);
+    assert_eq!(store.frames(FrameQuery::of(run(2))).await.expect(WORKS).frames, []);
+    write(&*store, accept(9, "another workflow")).await;
+    // A later commit of the accepted run repeats its key without being a repetition.
+    let mut later = accept(1, "w");
+    later.journal = Some(Journal { run: run(1), first: Seq(2), frames: vec![frame("more")] });
+    write(&*store, later).await;
+}
+
+async fn the_identity_of_a_run_is_fixed(store: Arc<dyn Store>) {
+    write(&*store, with_row(row(1, "w"))).await;
+    let mut keyed = row(1, "w");
+    keyed.idempotency_key = Some("key".into());
+    let mut adopted = row(1, "w");
+    adopted.parent = Some(run(0));
+    for changed in [row(1, "v"), keyed, adopted] {
+        assert_eq!(conflict(&*store, with_row(changed)).await, Conflict::Identity { run: run(1) });
+    }
+}
+
+async fn a_snapshot_shortens_the_load(store: Arc<dyn Store>) {
+    assert_eq!(store.load(run(1)).await.expect(WORKS), None);
+    let frames = |texts: &[&str]| texts.iter().map(|text| frame(text)).collect::<Vec<_>>();
+    let mut commit = Commit::to_run(run(1), Seq::FIRST, frames(&["a", "b", "c"]));
+    commit.row = Some(row(1, "w"));
+    write(&*store, commit).await;
+    let loaded = store.load(run(1)).await.expect(WORKS).expect("it was written");
+    assert_eq!((loaded.snapshot, loaded.frames.len(), loaded.next), (None, 3, Seq(4)));
+    for (upto, left) in [(2, 2), (4, 0)] {
+        let mut commit =
+            Commit::to_run(run(1), Seq(2 + upto), if upto == 2 { frames(&["d"]) } else { vec![] });
+        commit.journal.as_mut().expect("it has one").first = Seq(if upto == 2 { 4 } else { 5 });
+        let state = Bytes::from(vec![upto as u8; 4_000]);
+        commit.snapshot = Some(Snapshot { run: run(1), upto: Seq(upto), state: state.clone() });
+        write(&*store, commit).await;
+        let loaded = store.load(run(1)).await.expect(WORKS).expect("it was written");
+        assert_eq!(loaded.snapshot.map(|snapshot| (snapshot.upto, snapshot.state)), Some((Seq(upto), state)));
+        assert_eq!((loaded.frames.len(), loaded.next), (left, Seq(5)));
+    }
+    assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 4, "history stays");
+}
+
+async fn unfinished_runs_are_those_without_an_end(store: Arc<dyn Store>) {
+    for number in 0..10 {
+        write(&*store, with_row(row(number, "w"))).await;
+    }
+    for number in [0, 3, 9] {
+        write(&*store, with_row(RunRow { ended: Some(T0), ..row(number, "w") })).await;
+    }
+    let ids = |rows: Vec<RunRow>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    let first = ids(store.unfinished(None, 4).await.expect(WORKS));
+    assert_eq!(first, [1, 2, 4, 5].map(run));
+    assert_eq!(ids(store.unfinished(first.last().copied(), 9).await.expect(WORKS)), [6, 7, 8].map(run));
+    // A run can begin again.
+    write(&*store, with_row(row(0, "w"))).await;
+    assert_eq!(ids(store.unfinished(None, 1).await.expect(WORKS)), [run(0)]);
+}
+
+fn all_timers() -> TimerQuery {
+    TimerQuery { until: UnixMillis(i64::MAX), after: None, limit: 100 }
+}
+
+async fn timers_come_in_the_order_they_are_due(store: Arc<dyn Store>) {
+    let timer = |number, run_number, due| Timer {
+        key: TimerKey { run: run(run_number), number },
+        due: UnixMillis(due),
+        kind: number as u16,
+    };
+    let timers = [timer(0, 1, -50), timer(0, 2, 10), timer(1, 2, 10), timer(5, 1, 20), timer(1, 1, 30)];
+    let set = |timers: &[Timer]| Commit { timers_set: timers.to_vec(), ..Commit::new() };
+    let mut mixed = timers;
+    mixed.reverse();
+    write(&*store, set(&mixed)).await;
+    assert_eq!(store.timers(all_timers()).await.expect(WORKS), timers);
+    let due = TimerQuery { until: UnixMillis(20), ..all_timers() };
+    assert_eq!(store.timers(due).await.expect(WORKS), timers[..4]);
+    let page = TimerQuery { after: Some(timers[1]), limit: 2, ..all_timers() };
+    assert_eq!(store.timers(page).await.expect(WORKS), timers[2..4]);
+    // Armed again: moved. Cleared: gone, and clearing twice is no error.
+    write(&*store, set(&[timer(0, 1, 99)])).await;
+    let cleared = Commit { timers_cleared: vec![timers[1].key, timers[1].key], ..Commit::new() };
+    write(&*store, cleared).await;
+    let left = [timers[2], timers[3], timers[4], timer(0, 1, 99)];
+    assert_eq!(store.timers(all_timers()).await.expect(WORKS), left);
+    // Cleared and set in one commit: set.
+    let both = Commit { timers_cleared: vec![left[0].key], timers_set: vec![left[0]], ..Commit::new() };
+    write(&*store, both).await;
+    assert_eq!(store.timers(all_timers()).await.expect(WORKS), left);
+}
+
+fn all_messages() -> InboxQuery {
+    InboxQuery { recipient: Recipient::Anyone, after: None, limit: 100 }
+}
+
+async fn messages_are_taken_in_once(store: Arc<dyn Store>) {
+    let post = |to: Option<i64>, key: Option<&str>, text: &str| Post {
+        run: to.map(run),
+        kind: 4,
+        at: T0,
+        idempotency_key: key.map(Into::into),
+        payload: Bytes::copy_from_slice(text.as_bytes()),
+    };
+    let posts = vec![
+        post(Some(1), Some("k"), "one"),
+        post(Some(2), Some("k"), "the key of another run"),
+        post(None, Some("k"), "for nobody"),
+        post(Some(1), None, "two"),
+        post(Some(1), None, "two"),
+        post(Some(1), Some("k"), "one, repeated"),
+        post(None, Some("k"), "for nobody, repeated"),
+    ];
+    let ids = write(&*store, Commit { inbox_posted: posts.clone(), ..Commit::new() }).await.inbox;
+    assert!(ids[..5].is_sorted_by(|one, two| one < two));
+    assert_eq!(ids[5..], [ids[0], ids[2]]);
+    let read = async |recipient, after, limit| {
+        let found = store.inbox(InboxQuery { recipient, after, limit }).await.expect(WORKS);
+        found.into_iter().map(|message| message.id).collect::<Vec<_>>()
+    };
+    assert_eq!(read(Recipient::Anyone, None, 9).await, ids[..5]);
+    assert_eq!(read(Recipient::Run(run(1)), None, 9).await, [ids[0], ids[3], ids[4]]);
+    assert_eq!(read(Recipient::Run(run(1)), Some(ids[0]), 1).await, [ids[3]]);
+    assert_eq!(read(Recipient::Nobody, None, 9).await, [ids[2]]);
+    let messages = store.inbox(all_messages()).await.expect(WORKS);
+    assert!(messages.iter().map(|message| &message.post).eq(&posts[..5]));
+
+    let mut consume = Commit::to_run(run(1), Seq::FIRST, vec![frame("took them in")]);
+    consume.inbox_consumed = vec![ids[0], ids[2]];
+    write(&*store, consume).await;
+    assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
+    // A key is remembered when its message is gone.
+    let again = Commit { inbox_posted: vec![posts[0].clone(), posts[2].clone()], ..Commit::new() };
+    assert_eq!(write(&*store, again).await.inbox, [ids[0], ids[2]]);
+    assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
+}
+
+fn put(key: &str, expect: KeyExpectation, value: &str) -> KeyWrite {
+    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+    KeyWrite { namespace: NAMESPACE.into(), key: key.into(), expect, value }
+}
+
+fn keys(writes: &[KeyWrite]) -> Commit {
+    Commit { keys: writes.to_vec(), ..Commit::new() }
+}
+
+async fn named_values_change_only_as_expected(store: Arc<dyn Store>) {
+    use KeyExpectation::{Absent, Any, Version};
+    let refusal = |actual| Conflict::Key { namespace: NAMESPACE.into(), key: "k".into(), actual };
+    assert_eq!(conflict(&*store, keys(&[put("k", Version(1), "x")])).await, refusal(None));
+    let versions = write(&*store, keys(&[put("k", Absent, "one")])).await.versions;
+    let first = versions[0].expect("a value has a version");
+    assert_eq!(conflict(&*store, keys(&[put("k", Absent, "x")])).await, refusal(Some(first)));
+    let second =
+        write(&*store, keys(&[put("k", Version(first), "two")])).await.versions[0].expect("as before");
+    assert!(second > first);
+    assert_eq!(conflict(&*store, keys(&[put("k", Version(first), "x")])).await, refusal(Some(second)));
+    let value = store.key(NAMESPACE, "k").await.expect(WORKS).expect("it was written");
+    assert_eq!((value.version, &value.value[..]), (second, &b"two"[..]));
+    assert_eq!(store.key("another", "k").await.expect(WORKS), None);
+    // Later writes of a commit see the earlier ones.
+    let delete = KeyWrite { value: None, ..put("k", Version(second), "") };
+    let versions =
+        write(&*store, keys(&[delete, put("k", Absent, "three"), put("l", Any, "")])).await.versions;
+    assert!(versions[0].is_none() && versions[1] > Some(second) && versions[2] > versions[1]);
+    // Lists: by prefix, in the order of the bytes, in pages.
+    let names = ["k", "ka", "kb", "k\u{10ffff}", "l"];
+    let writes: Vec<_> = names.iter().map(|name| put(name, Any, name)).collect();
+    write(&*store, keys(&writes)).await;
+    let list = async |prefix: &str, after: Option<&str>, limit| {
+        let query = KeyQuery {
+            namespace: NAMESPACE.into(),
+            prefix: prefix.into(),
+            after: after.map(Into::into),
+            limit,
+        };
+        let page = store.keys(query).await.expect(WORKS);
+        let names: Vec<String> = page.values.iter().map(|value| value.key.to_string()).collect();
+        (names, page.next.map(|next| next.to_string()))
+    };
+    assert_eq!(list("", None, 9).await, (names.map(String::from).to_vec(), None));
+    assert_eq!(list("k", None, 4).await, (names[..4].iter().map(ToString::to_string).collect(), None));
+    assert_eq!(list("k", None, 2).await, (vec!["k".into(), "ka".into()], Some("ka".into())));
+    assert_eq!(list("k", Some("ka"), 1).await, (vec!["kb".into()], Some("kb".into())));
+    assert_eq!(list("k", Some("a"), 1).await, (vec!["k".into()], Some("k".into())));
+    assert_eq!(list("m", None, 9).await, (vec![], None));
+}
+
+async fn versions_are_never_given_twice(store: Arc<dyn Store>) {
+    let mut given = Vec::new();
+    for _ in 0..3 {
+        given.extend(write(&*store, keys(&[put("k", KeyExpectation::Any, "")])).await.versions);
+        let delete = KeyWrite { value: None, ..put("k", KeyExpectation::Any, "") };
+        assert_eq!(write(&*store, keys(&[delete])).await.versions, [None]);
+    }
+    assert!(given.is_sorted_by(|one, two| one < two));
+}
+
+async fn definitions_and_blobs_are_kept_by_their_hash(store: Arc<dyn Store>) {
+    let definition = Definition::new(vec![b' '; 3_000].into());
+    for _ in 0..2 {
+        write(&*store, Commit { definitions: vec![definition.clone()], ..Commit::new() }).await;
+    }
+    let read = store.definition(definition.hash()).await.expect(WORKS);
+    assert_eq!(read.as_ref(), Some(definition.body()));
+    assert_eq!(store.definition(ContentHash::of(b"")).await.expect(WORKS), None);
+
+    let unknown =
+        Commit { blobs: vec![Blob::known(ContentHash::of(b"?"))], row: Some(row(1, "w")), ..Commit::new() };
+    assert_eq!(conflict(&*store, unknown).await, Conflict::MissingBlob(ContentHash::of(b"?")));
+    let mut random = Seeded::new(2);
+    for size in [0, 1, 1_024, 70_000, BLOB_ROW_MAX, BLOB_ROW_MAX + 1, 3 * BLOB_ROW_MAX] {
+        let mut content = random.payload(16).to_vec();
+        content.resize(size, size as u8);
+        let content = Bytes::from(content);
+        let hash = ContentHash::of(&content);
+        assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS), None, "nobody committed it yet");
+        let blob = store.put_blob(content.clone()).await.expect(WORKS);
+        assert_eq!(blob.hash(), hash);
+        write(&*store, Commit { blobs: vec![blob], row: Some(row(1, "w")), ..Commit::new() }).await;
+        assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS).as_ref(), Some(&content));
+        let middle = store.blob(hash, size as u64 / 2, 5).await.expect(WORKS).expect("it is there");
+        assert_eq!(middle, content.slice(size / 2..(size / 2 + 5).min(size)));
+        assert_eq!(store.blob(hash, u64::MAX, 5).await.expect(WORKS), Some(Bytes::new()));
+        // Another run can refer to it, by name or by bringing it again.
+        let again = store.put_blob(content.clone()).await.expect(WORKS);
+        write(&*store, Commit { blobs: vec![again], row: Some(row(2, "w")), ..Commit::new() }).await;
+        let known = Commit { blobs: vec![Blob::known(hash)], row: Some(row(3, "w")), ..Commit::new() };
+        write(&*store, known).await;
+    }
+}
+
+async fn lazy_commits_keep_their_order(store: Arc<dyn Store>) {
+    let lazy =
+        |first| Commit { urgency: Urgency::Lazy, ..Commit::to_run(run(1), Seq(first), vec![frame("lazy")]) };
+    for first in 1..20 {
+        drop(store.append(lazy(first)).expect("there is room"));
+    }
+    let urgent = Commit::to_run(run(1), Seq(20), vec![frame("urgent")]);
+    write(&*store, urgent).await;
+    assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 20);
+    drop(store.append(lazy(21)).expect("there is room"));
+    store.flush().await.expect(WORKS);
+    assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 21);
+}
+
+async fn commits_of_one_moment_take_effect_in_order(store: Arc<dyn Store>) {
+    let append = |run_number, first| {
+        store.append(Commit::to_run(run(run_number), Seq(first), vec![frame("x")])).expect("there is room")
+    };
+    let acks: Vec<_> = (1..40)
+        .flat_map(|first| (0..5).map(move |run| (run, first)))
+        .map(|(run, first)| append(run, first))
+        .collect();
+    // One out of place is refused alone, and does not disturb its neighbours.
+    let astray = append(2, 7);
+    let after = append(2, 40);
+    for ack in acks {
+        assert!(matches!(ack.await, Ok(Committed::Written(_))));
+    }
+    assert!(matches!(astray.await, Err(Error::Conflict(Conflict::Seq { .. }))));
+    assert!(after.await.is_ok());
+}
+
+async fn a_closed_store_says_so(store: Arc<dyn Store>) {
+    let ack = store.append(Commit::to_run(run(1), Seq::FIRST, vec![frame("a")])).expect("there is room");
+    store.close().await.expect(WORKS);
+    assert!(ack.await.is_ok(), "what was taken in is written");
+    store.close().await.expect("closing twice is no error");
+    let refused = store.append(Commit::new()).expect_err("it is closed");
+    assert!(matches!(refused.reason, Refusal::Unavailable(Error::Closed)));
+    assert!(matches!(store.commit(Commit::new()).await, Err(Error::Closed)));
+    assert!(matches!(store.run(run(1)).await, Err(Error::Closed)));
+    assert!(matches!(store.resume().await, Err(Error::Closed)));
+    assert!(matches!(store.health().condition, crate::Condition::Closed));
+}

@@ -1,0 +1,175 @@
+//! Commits made from a seed, over a handful of runs, so that they often meet.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    Commit, Conflict, Definition, Frame, InboxId, KeyExpectation, KeyWrite, Post, RunId, RunRow, Seq,
+    Snapshot, Timer, TimerKey, UnixMillis, Urgency,
+};
+
+use super::NAMESPACE;
+
+/// A generator of numbers, the same for the same seed: SplitMix64, after Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014.
+#[derive(Clone, Debug)]
+pub struct Seeded(u64);
+
+impl Seeded {
+    /// Begins at `seed`.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub const fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, which is not zero.
+    pub const fn below(&mut self, end: u64) -> u64 {
+        self.next_u64() % end
+    }
+
+    /// Whether something that happens once in `times` happens.
+    pub const fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    /// A payload of up to `length_max` bytes: some compress well, some not at all.
+    pub fn payload(&mut self, length_max: u64) -> Bytes {
+        let length = self.below(length_max + 1) as usize;
+        if self.one_in(2) {
+            return vec![self.next_u64() as u8; length].into();
+        }
+        (0..length).map(|_| self.next_u64() as u8).collect::<Vec<u8>>().into()
+    }
+}
+
+/// The runs a workload writes to.
+const RUNS: usize = 12;
+
+/// An endless list of commits. About one in ten contradicts what came before it: a frame out of place, a stale
+/// version, an idempotency key used before.
+#[derive(Debug)]
+pub struct Workload {
+    random: Seeded,
+    definitions: [Definition; 2],
+    runs: Vec<RunId>,
+    /// What the workload believes each run's next place to be: right as long as its commits are taken.
+    next: [Seq; RUNS],
+    messages: u64,
+    clock: UnixMillis,
+}
+
+impl Workload {
+    /// Begins at `seed`.
+    pub fn new(seed: u64) -> Self {
+        let clock = UnixMillis(1_700_000_000_000);
+        Self {
+            random: Seeded::new(seed),
+            definitions: [Bytes::from_static(b"{}"), vec![7_u8; 5_000].into()].map(Definition::new),
+            runs: (0..RUNS).map(|run| RunId::first_at(clock.plus(run as i64))).collect(),
+            next: [Seq::FIRST; RUNS],
+            messages: 0,
+            clock,
+        }
+    }
+
+    /// Corrects the belief after a refusal that tells where the run goes on.
+    pub fn refused(&mut self, conflict: &Conflict) {
+        if let Conflict::Seq { run, actual, .. } = conflict
+            && let Some(place) = self.runs.iter().position(|known| known == run)
+        {
+            self.next[place] = *actual;
+        }
+    }
+
+    /// The next commit.
+    pub fn next_commit(&mut self) -> Commit {
+        let Self { random, definitions, runs, next, messages, clock } = self;
+        *clock = clock.plus(random.below(50) as i64);
+        let clock = *clock;
+        let place = random.below(RUNS as u64) as usize;
+        let run = runs[place];
+        let wrong = random.one_in(15);
+        let frames: Vec<Frame> = (0..random.below(4))
+            .map(|_| {
+                let length_max = if random.one_in(8) { 6_000 } else { 300 };
+                Frame { at: clock, payload: random.payload(length_max) }
+            })
+            .collect();
+        let first = if wrong { next[place].plus(1) } else { next[place] };
+        let count = frames.len() as u64;
+        let mut commit = Commit::to_run(run, first, frames);
+        commit.urgency = if random.one_in(3) { Urgency::Lazy } else { Urgency::Now };
+        commit.row = Some(row(random, run, place, &definitions[place % 2], clock));
+        commit.definitions = vec![definitions[place % 2].clone()];
+        if random.one_in(6) && first.0 + count > 1 {
+            let state = random.payload(3_000);
+            commit.snapshot = Some(Snapshot { run, upto: Seq(first.0 + count - 1), state });
+        }
+        let timer = |number| TimerKey { run, number };
+        if random.one_in(3) {
+            let due = clock.plus(random.below(10_000) as i64 - 5_000);
+            commit.timers_set.push(Timer { key: timer(random.below(3)), due, kind: random.below(4) as u16 });
+        }
+        if random.one_in(4) {
+            commit.timers_cleared.push(timer(random.below(3)));
+        }
+        if random.one_in(4) {
+            commit.inbox_posted.push(Post {
+                run: if random.one_in(3) { None } else { Some(runs[random.below(RUNS as u64) as usize]) },
+                kind: random.below(3) as u16,
+                at: clock,
+                idempotency_key: if random.one_in(2) {
+                    Some(random.below(6).to_string().into())
+                } else {
+                    None
+                },
+                payload: random.payload(100),
+            });
+            *messages += 1;
+        }
+        if *messages > 0 && random.one_in(5) {
+            commit.inbox_consumed.push(InboxId(1 + random.below(*messages)));
+        }
+        if random.one_in(3) {
+            let expect = match random.below(6) {
+                0 => KeyExpectation::Absent,
+                1 => KeyExpectation::Version(random.below(40)),
+                _ => KeyExpectation::Any,
+            };
+            let value = if random.one_in(4) { None } else { Some(random.payload(60)) };
+            let key = Arc::from(format!("key-{}", random.below(9)));
+            commit.keys.push(KeyWrite { namespace: NAMESPACE.into(), key, expect, value });
+        }
+        if !wrong {
+            next[place] = next[place].plus(count);
+        }
+        commit
+    }
+}
+
+fn row(random: &mut Seeded, run: RunId, place: usize, definition: &Definition, clock: UnixMillis) -> RunRow {
+    let mut row =
+        RunRow::new(run, format!("workflow-{}", place % 3), definition.hash(), random.below(5) as u16);
+    // Runs 0 and 3 are of one workflow and share a key, so that one of them is never accepted.
+    row.idempotency_key =
+        (place % 4 != 1).then(|| Arc::from(format!("key-{}", if place == 3 { 0 } else { place })));
+    row.started = Some(clock);
+    row.ended = random.one_in(10).then_some(clock);
+    row.error = random.one_in(6).then(|| Arc::from("Timeout"));
+    row.parent = (place > 8).then(|| RunId::first_at(UnixMillis(1_700_000_000_000)));
+    row.parent_path = row.parent.map(|_| Arc::from("actions/Call"));
+    row.wake_at = random.one_in(5).then(|| clock.plus(60_000));
+    row.details = random.payload(40);
+    row.origin = random.one_in(9).then(|| RunId::first_at(UnixMillis(5)));
+    row.attempt = 1 + random.below(3) as u32;
+    row
+}

@@ -1,0 +1,223 @@
+//! The names of things: runs, sequence numbers, moments, content hashes.
+//!
+//! Every backend shares them. None of them knows what a run does.
+
+use std::{fmt, str::FromStr};
+
+/// Milliseconds since the Unix epoch. The store never reads a clock: callers bring the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub i64);
+
+impl UnixMillis {
+    /// This moment plus `millis`, held at the ends of the range.
+    #[must_use]
+    pub const fn plus(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+/// A place in one run's journal. The first frame of a run is [`Seq::FIRST`], and there are no gaps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// Before every frame; "a snapshot up to zero" holds nothing.
+    pub const ZERO: Self = Self(0);
+    /// The first frame of a run.
+    pub const FIRST: Self = Self(1);
+
+    /// The place `frames` further on.
+    #[must_use]
+    pub const fn plus(self, frames: u64) -> Self {
+        Self(self.0 + frames)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one run, and sorts by the time the run was accepted.
+///
+/// 63 bits: 42 of Unix milliseconds (until the year 2109), 10 of the shard that made the id, 11 of a counter. The
+/// top bit stays clear, so that every backend can keep the id as a signed integer. It is shown as 13 characters of
+/// Crockford's base 32, whose text order is the order of the ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(u64);
+
+const COUNTER_BITS: u32 = 11;
+const SHARD_BITS: u32 = 10;
+const MILLIS_BITS: u32 = 42;
+const TEXT_LENGTH: usize = 13;
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl RunId {
+    /// The smallest id.
+    pub const MIN: Self = Self(0);
+    /// The largest id.
+    pub const MAX: Self = Self(u64::MAX >> 1);
+    /// How many shards an id can name.
+    pub const SHARDS: u16 = 1 << SHARD_BITS;
+
+    /// The id with this number, or `None` when the top bit is set.
+    pub const fn from_u64(number: u64) -> Option<Self> {
+        if number > Self::MAX.0 { None } else { Some(Self(number)) }
+    }
+
+    /// The number of this id.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The smallest id of a run accepted at `at` or later; times outside the range are held at its ends.
+    pub fn first_at(at: UnixMillis) -> Self {
+        let millis = (at.0.max(0) as u64).min((1 << MILLIS_BITS) - 1);
+        Self(millis << (SHARD_BITS + COUNTER_BITS))
+    }
+
+    /// When the run was accepted, to the millisecond.
+    pub const fn time(self) -> UnixMillis {
+        UnixMillis((self.0 >> (SHARD_BITS + COUNTER_BITS)) as i64)
+    }
+
+    /// The shard that made the id, below [`RunId::SHARDS`].
+    pub const fn shard(self) -> u16 {
+        ((self.0 >> COUNTER_BITS) as u16) & (Self::SHARDS - 1)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0_u8; TEXT_LENGTH];
+        for (place, byte) in text.iter_mut().rev().enumerate() {
+            *byte = ALPHABET[((self.0 >> (5 * place)) & 31) as usize];
+        }
+        f.pad(std::str::from_utf8(&text).expect("the alphabet is ASCII"))
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunId({self})")
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if text.len() != TEXT_LENGTH {
+            return Err(InvalidId { kind: "run id", text: text.into() });
+        }
+        let mut number = 0_u64;
+        for byte in text.bytes().map(|byte| byte.to_ascii_lowercase()) {
+            let digit = ALPHABET.iter().position(|letter| *letter == byte);
+            // 13 letters hold 65 bits; the first may only carry three of the 63.
+            let (Some(digit), true) = (digit, number >> 58 == 0) else {
+                return Err(InvalidId { kind: "run id", text: text.into() });
+            };
+            number = (number << 5) | digit as u64;
+        }
+        Ok(Self(number))
+    }
+}
+
+/// Makes run ids that only ever grow, even when the clock is set back.
+#[derive(Debug)]
+pub struct RunIdSource {
+    shard: u16,
+    last: u64,
+}
+
+impl RunIdSource {
+    /// A source for `shard` (taken modulo [`RunId::SHARDS`]) that goes on after `last`, the newest id in the store.
+    pub fn new(shard: u16, last: Option<RunId>) -> Self {
+        Self { shard: shard % RunId::SHARDS, last: last.map_or(0, RunId::as_u64) }
+    }
+
+    /// A new id, larger than any before it. When more than 2,048 are asked for in one millisecond, or the clock runs
+    /// behind, the id borrows the milliseconds that follow.
+    pub fn next(&mut self, now: UnixMillis) -> RunId {
+        let shard = u64::from(self.shard) << COUNTER_BITS;
+        let fresh = RunId::first_at(now).0 | shard;
+        let last = RunId(self.last);
+        self.last = if fresh > self.last {
+            fresh
+        } else if last.shard() == self.shard
+            && self.last & ((1 << COUNTER_BITS) - 1) != (1 << COUNTER_BITS) - 1
+        {
+            self.last + 1
+        } else {
+            RunId::first_at(last.time().plus(1)).0 | shard
+        };
+        RunId(self.last)
+    }
+}
+
+/// A BLAKE3 hash that names content: a blob or a definition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    /// The hash of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+
+    /// The hash with these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentHash({self})")
+    }
+}
+
+impl FromStr for ContentHash {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = || InvalidId { kind: "content hash", text: text.into() };
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(invalid());
+        }
+        let mut bytes = [0_u8; 32];
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).map_err(|_| invalid())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A message waiting for a run; see [`InboxMessage`](crate::InboxMessage). Grows in the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxId(pub u64);
+
+/// A text that names nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {kind}")]
+pub struct InvalidId {
+    /// What the text should have been.
+    pub kind: &'static str,
+    /// What it was.
+    pub text: String,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! The laws of ids: order, text and growth.
+
+use super::*;
+
+#[test]
+fn text_order_is_id_order_and_parses_back() {
+    let mut source = RunIdSource::new(3, None);
+    let mut ids: Vec<RunId> =
+        (0..5_000).map(|n| source.next(UnixMillis(1_700_000_000_000 + n / 7))).collect();
+    ids.extend([RunId::MIN, RunId::MAX]);
+    ids.sort_unstable();
+    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    assert!(texts.is_sorted());
+    for (id, text) in ids.iter().zip(&texts) {
+        assert_eq!(text.parse::<RunId>().as_ref(), Ok(id));
+        assert_eq!(text.to_uppercase().parse::<RunId>().as_ref(), Ok(id));
+    }
+}
+
+#[test]
+fn text_that_names_no_run_is_refused() {
+    for text in ["", "0", "00000000000000", "000000000000u", "g000000000000", "8000000000000", "00000000000é"]
+    {
+        assert!(text.parse::<RunId>().is_err(), "{text}");
+    }
+    assert_eq!("7zzzzzzzzzzzz".parse::<RunId>(), Ok(RunId::MAX));
+}
+
+#[test]
+fn ids_grow_when_the_clock_is_set_back_and_past_the_counter() {
+    let mut source = RunIdSource::new(9, None);
+    let mut last = source.next(UnixMillis(2_000));
+    for n in 0..10_000 {
+        let id = source.next(UnixMillis(1_000 + n % 3));
+        assert!(id > last);
+        assert_eq!(id.shard(), 9);
+        last = id;
+    }
+    assert_eq!(last.time(), UnixMillis(2_004));
+    let mut resumed = RunIdSource::new(2, Some(last));
+    assert!(resumed.next(UnixMillis(0)) > last);
+}
+
+#[test]
+fn a_time_finds_the_ids_made_since() {
+    let mut source = RunIdSource::new(1_023, None);
+    let id = source.next(UnixMillis(1_700_000_000_123));
+    assert_eq!(id.time(), UnixMillis(1_700_000_000_123));
+    assert!(RunId::first_at(id.time()) <= id);
+    assert!(RunId::first_at(id.time().plus(1)) > id);
+    assert_eq!(RunId::first_at(UnixMillis(-5)), RunId::MIN);
+}
+
+#[test]
+fn hashes_print_and_parse() {
+    let hash = ContentHash::of(b"loom");
+    assert_eq!(hash.to_string().parse::<ContentHash>(), Ok(hash));
+    assert!("zz".parse::<ContentHash>().is_err());
+    assert!("+1".repeat(32).parse::<ContentHash>().is_err());
+}

@@ -1,0 +1,392 @@
+//! A store that forgets: for tests, and for running without a disk.
+//!
+//! Every commit is applied at once under one lock, so its [`Ack`] is ready when it is handed out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Durability, Error, FramePage,
+    FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
+    Metrics, Order, Post, Recipient, Refusal, Refused, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot,
+    Store, StoredFrame, Timer, TimerKey, TimerQuery, UnixMillis, Written,
+    blob::Body,
+    commit::check_keys,
+    pack::{Codec, unpack},
+};
+
+/// A store in memory. Clones share the content.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    closed: bool,
+    runs: BTreeMap<RunId, Run>,
+    by_key: BTreeMap<(Arc<str>, Arc<str>), RunId>,
+    unfinished: BTreeSet<RunId>,
+    timers: BTreeMap<TimerKey, Timer>,
+    due: BTreeSet<(UnixMillis, TimerKey)>,
+    inbox: BTreeMap<InboxId, Post>,
+    inbox_keys: BTreeMap<(Option<RunId>, Arc<str>), InboxId>,
+    last_inbox: u64,
+    definitions: BTreeMap<ContentHash, Bytes>,
+    blobs: BTreeMap<ContentHash, Bytes>,
+    keys: BTreeMap<(Arc<str>, Arc<str>), KeyValue>,
+    last_version: u64,
+    metrics: Metrics,
+}
+
+/// What is kept of one run. A run may have frames before it has a row.
+#[derive(Debug, Default)]
+struct Run {
+    row: Option<RunRow>,
+    frames: Vec<StoredFrame>,
+    snapshot: Option<Snapshot>,
+}
+
+impl Run {
+    fn next(&self) -> Seq {
+        Seq::FIRST.plus(self.frames.len() as u64)
+    }
+
+    fn frames_from(&self, from: Seq) -> &[StoredFrame] {
+        let skip = usize::try_from(from.0.saturating_sub(Seq::FIRST.0)).unwrap_or(usize::MAX);
+        self.frames.get(skip..).unwrap_or_default()
+    }
+}
+
+impl MemoryStore {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T: Send + 'static>(&self, answer: impl FnOnce(&Content) -> T) -> Answer<T> {
+        let content = self.lock();
+        let answer = if content.closed { Err(Error::Closed) } else { Ok(answer(&content)) };
+        Box::pin(ready(answer))
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&self, commit: Commit) -> Result<Ack, Refused> {
+        let mut content = self.lock();
+        if content.closed {
+            return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(Error::Closed) });
+        }
+        Ok(Ack::ready(content.apply(commit)))
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<Committed> {
+        match self.append(commit) {
+            Ok(ack) => Box::pin(ack),
+            Err(_) => Box::pin(ready(Err(Error::Closed))),
+        }
+    }
+
+    fn flush(&self) -> Answer<()> {
+        self.read(|_| ())
+    }
+
+    fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
+        self.read(|content| content.runs.get(&run)?.row.clone())
+    }
+
+    fn run_by_key(&self, workflow: &str, idempotency_key: &str) -> Answer<Option<RunRow>> {
+        self.read(|content| {
+            let run = content.by_key.get(&(workflow.into(), idempotency_key.into()))?;
+            content.runs.get(run)?.row.clone()
+        })
+    }
+
+    fn runs(&self, query: RunQuery) -> Answer<RunPage> {
+        self.read(|content| content.list(&query))
+    }
+
+    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|content| {
+            let later = content.unfinished.iter().filter(|run| after.is_none_or(|after| **run > after));
+            later.take(limit).filter_map(|run| content.runs.get(run)?.row.clone()).collect()
+        })
+    }
+
+    fn newest_run(&self) -> Answer<Option<RunId>> {
+        self.read(|content| content.runs.keys().next_back().copied())
+    }
+
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.read(|content| {
+            let kept = content.runs.get(&run)?;
+            let from = kept.snapshot.as_ref().map_or(Seq::FIRST, |snapshot| snapshot.upto.plus(1));
+            Some(LoadedRun {
+                row: kept.row.clone()?,
+                snapshot: kept.snapshot.clone(),
+                frames: kept.frames_from(from).to_vec(),
+                next: kept.next(),
+            })
+        })
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.read(|content| {
+            let frames = content.runs.get(&query.run).map_or(&[][..], |run| run.frames_from(query.from));
+            let mut bytes = 0;
+            let page = frames.iter().take(query.frames_max.max(1)).take_while(|frame| {
+                let room = bytes == 0 || bytes < query.bytes_max;
+                bytes += frame.payload.len();
+                room
+            });
+            let page: Vec<_> = page.cloned().collect();
+            let next = frames.get(page.len()).map(|frame| frame.seq);
+            FramePage { frames: page, next }
+        })
+    }
+
+    fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
+        self.read(|content| {
+            let due = content.due.iter().take_while(|(due, _)| *due <= query.until);
+            let later = due.filter(|timer| query.start().is_none_or(|start| **timer > start));
+            later.take(query.limit.max(1)).filter_map(|(_, key)| content.timers.get(key).copied()).collect()
+        })
+    }
+
+    fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
+        self.read(|content| {
+            let later = content.inbox.iter().filter(|(id, post)| {
+                query.after.is_none_or(|after| **id > after)
+                    && match query.recipient {
+                        Recipient::Anyone => true,
+                        Recipient::Run(run) => post.run == Some(run),
+                        Recipient::Nobody => post.run.is_none(),
+                    }
+            });
+            let messages = later.map(|(id, post)| InboxMessage { id: *id, post: post.clone() });
+            messages.take(query.limit.max(1)).collect()
+        })
+    }
+
+    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
+        self.read(|content| content.definitions.get(&hash).cloned())
+    }
+
+    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
+        let hash = ContentHash::of(&content);
+        let blob = Blob { hash, size: content.len() as u64, body: Body::Row(Codec::Raw, content) };
+        self.read(|_| blob)
+    }
+
+    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
+        self.read(|content| {
+            let blob = content.blobs.get(&hash)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(blob.len());
+            Some(blob.slice(start..start.saturating_add(length).min(blob.len())))
+        })
+    }
+
+    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
+        self.read(|content| content.keys.get(&(namespace.into(), key.into())).cloned())
+    }
+
+    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
+        self.read(|content| {
+            let start = query.after.clone().unwrap_or_else(|| query.prefix.as_str().into());
+            let from = content.keys.range((Arc::clone(&query.namespace), start)..);
+            let family = from.take_while(|((namespace, key), _)| {
+                *namespace == query.namespace && key.as_bytes() < prefix_end(&query.prefix).as_slice()
+            });
+            let mut later = family.filter(|((_, key), _)| {
+                key.starts_with(&query.prefix) && query.after.as_ref().is_none_or(|after| key > after)
+            });
+            let values: Vec<_> =
+                later.by_ref().take(query.limit.max(1)).map(|(_, value)| value.clone()).collect();
+            let next = later.next().and_then(|_| values.last().map(|value| Arc::clone(&value.key)));
+            KeyPage { values, next }
+        })
+    }
+
+    fn health(&self) -> Health {
+        let condition = if self.lock().closed { Condition::Closed } else { Condition::Running };
+        Health { durability: Durability::Memory, condition, queued_bytes: 0, queue_bytes_max: 0 }
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.lock().metrics.clone()
+    }
+
+    fn resume(&self) -> Answer<()> {
+        self.read(|_| ())
+    }
+
+    fn close(&self) -> Answer<()> {
+        self.lock().closed = true;
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// The first text after all that begin with `prefix`, in byte order. A byte that no UTF-8 text holds serves.
+fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    end.push(0xff);
+    end
+}
+
+impl Content {
+    fn list(&self, query: &RunQuery) -> RunPage {
+        let Some((low, high)) = query.range() else { return RunPage::default() };
+        let wanted = |row: &&RunRow| {
+            query.workflow.as_ref().is_none_or(|workflow| row.workflow == *workflow)
+                && query.status.is_none_or(|status| row.status == status)
+                && query.error.as_ref().is_none_or(|error| row.error.as_ref() == Some(error))
+                && query.parent.is_none_or(|parent| row.parent == Some(parent))
+        };
+        let range = self.runs.range(low..=high);
+        let limit = query.limit.max(1);
+        let rows = range.filter_map(|(_, run)| run.row.as_ref()).filter(wanted);
+        let mut rows: Vec<RunRow> = match query.order {
+            Order::NewestFirst => rows.rev().take(limit + 1).cloned().collect(),
+            Order::OldestFirst => rows.take(limit + 1).cloned().collect(),
+        };
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        RunPage { next: rows.last().filter(|_| more).map(|row| row.id), rows }
+    }
+
+    /// Checks the whole commit, then writes it; so a refusal leaves no trace.
+    fn apply(&mut self, commit: Commit) -> Result<Committed, Error> {
+        match self.check(&commit) {
+            Ok(None) => Ok(Committed::Written(self.write(commit))),
+            Ok(Some(earlier)) => {
+                self.metrics.refused += 1;
+                Ok(Committed::Duplicate(earlier))
+            }
+            Err(conflict) => {
+                self.metrics.refused += 1;
+                Err(conflict.into())
+            }
+        }
+    }
+
+    fn check(&self, commit: &Commit) -> Result<Option<RunId>, Conflict> {
+        commit.validate()?;
+        if let Some(row) = &commit.row {
+            if let Some(known) = self.runs.get(&row.id).and_then(|run| run.row.as_ref()) {
+                if !row.same_identity(known) {
+                    return Err(Conflict::Identity { run: row.id });
+                }
+            } else if let Some(key) = &row.idempotency_key
+                && let Some(earlier) = self.by_key.get(&(Arc::clone(&row.workflow), Arc::clone(key)))
+            {
+                return Ok(Some(*earlier));
+            }
+        }
+        if let Some(journal) = &commit.journal {
+            let actual = self.runs.get(&journal.run).map_or(Seq::FIRST, Run::next);
+            if actual != journal.first {
+                return Err(Conflict::Seq { run: journal.run, expected: journal.first, actual });
+            }
+        }
+        for blob in &commit.blobs {
+            if matches!(blob.body, Body::Known) && !self.blobs.contains_key(&blob.hash) {
+                return Err(Conflict::MissingBlob(blob.hash));
+            }
+        }
+        check_keys(&commit.keys, |namespace, key| {
+            Ok(self.keys.get(&(Arc::clone(namespace), Arc::clone(key))).map(|value| value.version))
+        })
+        .map(|()| None)
+    }
+
+    fn write(&mut self, commit: Commit) -> Written {
+        self.metrics.commits += 1;
+        self.metrics.groups += 1;
+        self.metrics.bytes += commit.payload_bytes() as u64;
+        let mut written = Written::default();
+        for definition in commit.definitions {
+            self.definitions.entry(definition.hash()).or_insert_with(|| definition.body().clone());
+        }
+        for blob in commit.blobs {
+            if let Body::Row(codec, stored) = blob.body {
+                let content = match codec {
+                    Codec::Raw => stored,
+                    Codec::Lz4 => unpack(codec, &stored).expect("a Blob is packed by us").into_owned().into(),
+                };
+                self.blobs.entry(blob.hash).or_insert(content);
+            }
+        }
+        if let Some(row) = commit.row {
+            if let Some(key) = &row.idempotency_key {
+                self.by_key.insert((Arc::clone(&row.workflow), Arc::clone(key)), row.id);
+            }
+            if row.ended.is_some() {
+                self.unfinished.remove(&row.id);
+            } else {
+                self.unfinished.insert(row.id);
+            }
+            let run = self.runs.entry(row.id).or_default();
+            run.row = Some(row);
+        }
+        if let Some(journal) = commit.journal {
+            self.metrics.frames += journal.frames.len() as u64;
+            let run = self.runs.entry(journal.run).or_default();
+            for frame in journal.frames {
+                run.frames.push(StoredFrame { seq: run.next(), at: frame.at, payload: frame.payload });
+            }
+        }
+        if let Some(snapshot) = commit.snapshot {
+            let run = self.runs.entry(snapshot.run).or_default();
+            run.snapshot = Some(snapshot);
+        }
+        for key in commit.timers_cleared {
+            if let Some(old) = self.timers.remove(&key) {
+                self.due.remove(&(old.due, key));
+            }
+        }
+        for timer in commit.timers_set {
+            if let Some(old) = self.timers.insert(timer.key, timer) {
+                self.due.remove(&(old.due, timer.key));
+            }
+            self.due.insert((timer.due, timer.key));
+        }
+        for id in commit.inbox_consumed {
+            self.inbox.remove(&id);
+        }
+        for post in commit.inbox_posted {
+            written.inbox.push(self.post(post));
+        }
+        for key in commit.keys {
+            written.versions.push(self.write_key(key));
+        }
+        written
+    }
+
+    fn post(&mut self, post: Post) -> InboxId {
+        if let Some(key) = &post.idempotency_key
+            && let Some(earlier) = self.inbox_keys.get(&(post.run, Arc::clone(key)))
+        {
+            return *earlier;
+        }
+        self.last_inbox += 1;
+        let id = InboxId(self.last_inbox);
+        if let Some(key) = &post.idempotency_key {
+            self.inbox_keys.insert((post.run, Arc::clone(key)), id);
+        }
+        self.inbox.insert(id, post);
+        id
+    }
+
+    fn write_key(&mut self, write: KeyWrite) -> Option<u64> {
+        let name = (write.namespace, Arc::clone(&write.key));
+        let Some(value) = write.value else {
+            self.keys.remove(&name);
+            return None;
+        };
+        self.last_version += 1;
+        self.keys.insert(name, KeyValue { key: write.key, version: self.last_version, value });
+        Some(self.last_version)
+    }
+}

@@ -1,0 +1,413 @@
+//! Writes one commit inside the writer's transaction.
+//!
+//! Everything that can be refused is checked before the first row is written, so a refused commit leaves no trace in
+//! the transaction it shares with others, and no savepoint is needed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{
+    Commit, Committed, Conflict, ContentHash, Definition, InboxId, KeyWrite, Post, RunId, RunRow, Seq,
+    Snapshot, Written,
+    blob::{Blob, Body},
+    commit::{Frame, check_keys},
+    pack::{Codec, pack},
+};
+
+use super::rows;
+
+/// The codec number of a blob whose content is a file.
+pub(super) const IN_FILE: i64 = 2;
+/// How many runs' next places the writer remembers, and how many hashes; past it, it begins anew.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// A commit in the form in which it is written: packed by the caller's thread, not by the writer's.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) commit: Commit,
+    frames: Vec<(Codec, Frame)>,
+    snapshot: Option<(Codec, Bytes)>,
+}
+
+impl Packed {
+    pub(super) fn new(commit: Commit) -> Self {
+        let frames = commit.journal.iter().flat_map(|journal| &journal.frames).map(|frame| {
+            let (codec, payload) = pack(&frame.payload);
+            (codec, Frame { at: frame.at, payload })
+        });
+        let frames = frames.collect();
+        let snapshot = commit.snapshot.as_ref().map(|snapshot| pack(&snapshot.state));
+        Self { commit, frames, snapshot }
+    }
+
+    /// How many frames it appends.
+    pub(super) fn frames(&self) -> usize {
+        self.frames.len()
+    }
+}
+
+/// Why a commit was not applied.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// This commit alone is refused; the transaction is unharmed.
+    Refused(Conflict),
+    /// The database failed, and the whole group with it.
+    Database(rusqlite::Error),
+}
+
+impl From<Conflict> for Failure {
+    fn from(conflict: Conflict) -> Self {
+        Self::Refused(conflict)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Database(source)
+    }
+}
+
+/// What the writer knows about the database without asking it. Thrown away whenever a transaction fails.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The place of the next frame of runs written lately.
+    next: HashMap<RunId, Seq>,
+    definitions: HashSet<ContentHash>,
+    /// The newest version of a named value, deleted ones included.
+    last_version: u64,
+}
+
+impl Memory {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let last_version = connection.query_row(
+            "SELECT max(ifnull((SELECT max(version) FROM named), 0), number) FROM meta WHERE name = 'deleted_version'",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(Self { last_version, ..Self::default() })
+    }
+
+    fn next(&mut self, connection: &Connection, run: RunId) -> rusqlite::Result<Seq> {
+        if let Some(next) = self.next.get(&run) {
+            return Ok(*next);
+        }
+        let last: Option<u64> = connection
+            .prepare_cached("SELECT max(seq) FROM frame WHERE run = ?1")?
+            .query_row([rows::id(run)], |row| row.get(0))?;
+        let next = Seq(last.unwrap_or(0)).plus(1);
+        self.remember(run, next);
+        Ok(next)
+    }
+
+    fn remember(&mut self, run: RunId, next: Seq) {
+        if self.next.len() >= REMEMBERED_MAX {
+            self.next.clear();
+        }
+        self.next.insert(run, next);
+    }
+}
+
+/// Checks a commit and writes it.
+pub(super) fn apply(
+    connection: &Connection,
+    memory: &mut Memory,
+    Packed { commit, frames, snapshot }: &Packed,
+) -> Result<Committed, Failure> {
+    let mut is_new_row = false;
+    if let Some(row) = &commit.row {
+        match check_row(connection, row)? {
+            RowCheck::New => is_new_row = true,
+            RowCheck::Known => {}
+            RowCheck::Duplicate(earlier) => return Ok(Committed::Duplicate(earlier)),
+        }
+    }
+    if let Some(journal) = &commit.journal {
+        let actual = memory.next(connection, journal.run)?;
+        if actual != journal.first {
+            return Err(Conflict::Seq { run: journal.run, expected: journal.first, actual }.into());
+        }
+    }
+    check_blobs(connection, &commit.blobs)?;
+    check_keys(&commit.keys, |namespace, key| {
+        key_version(connection, namespace, key).map_err(Failure::from)
+    })?;
+
+    for definition in &commit.definitions {
+        write_definition(connection, memory, definition)?;
+    }
+    if let Some(run) = commit.run() {
+        for blob in &commit.blobs {
+            write_blob(connection, run, blob)?;
+        }
+    }
+    if let Some(row) = &commit.row {
+        write_row(connection, row, is_new_row)?;
+    }
+    if let Some(journal) = &commit.journal {
+        write_frames(connection, journal.run, journal.first, frames)?;
+        memory.remember(journal.run, journal.first.plus(frames.len() as u64));
+    }
+    if let (Some(taken), Some((codec, state))) = (&commit.snapshot, snapshot) {
+        write_snapshot(connection, taken, *codec, state)?;
+    }
+    for timer in &commit.timers_cleared {
+        connection
+            .prepare_cached("DELETE FROM timer WHERE run = ?1 AND number = ?2")?
+            .execute(params![rows::id(timer.run), timer.number.cast_signed()])?;
+    }
+    for timer in &commit.timers_set {
+        connection
+            .prepare_cached(
+                "INSERT INTO timer (run, number, due, kind) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET due = excluded.due, kind = excluded.kind",
+            )?
+            .execute(params![
+                rows::id(timer.key.run),
+                timer.key.number.cast_signed(),
+                timer.due.0,
+                timer.kind
+            ])?;
+    }
+    let run = commit.run().map(rows::id);
+    for message in &commit.inbox_consumed {
+        // A message to nobody now belongs to the run that took it in, and goes when the run goes.
+        connection
+            .prepare_cached("UPDATE inbox SET taken_by = ifnull(?2, -1) WHERE id = ?1 AND taken_by IS NULL")?
+            .execute(params![message.0.cast_signed(), run])?;
+    }
+    let mut written = Written::default();
+    for post in &commit.inbox_posted {
+        written.inbox.push(write_post(connection, post)?);
+    }
+    for key in &commit.keys {
+        written.versions.push(write_key(connection, memory, key)?);
+    }
+    Ok(Committed::Written(written))
+}
+
+enum RowCheck {
+    New,
+    Known,
+    Duplicate(RunId),
+}
+
+fn check_row(connection: &Connection, row: &RunRow) -> Result<RowCheck, Failure> {
+    let same = connection
+        .prepare_cached(
+            "SELECT workflow = ?2 AND idempotency_key IS ?3 AND parent IS ?4 FROM run WHERE id = ?1",
+        )?
+        .query_row(
+            params![rows::id(row.id), row.workflow, row.idempotency_key, row.parent.map(rows::id)],
+            |row| row.get::<_, bool>(0),
+        )
+        .optional()?;
+    match same {
+        Some(true) => return Ok(RowCheck::Known),
+        Some(false) => return Err(Conflict::Identity { run: row.id }.into()),
+        None => {}
+    }
+    let Some(key) = &row.idempotency_key else { return Ok(RowCheck::New) };
+    let earlier = connection
+        .prepare_cached("SELECT id FROM run WHERE workflow = ?1 AND idempotency_key = ?2")?
+        .query_row(params![row.workflow, key], |row| row.get::<_, u64>(0))
+        .optional()?;
+    Ok(earlier.and_then(RunId::from_u64).map_or(RowCheck::New, RowCheck::Duplicate))
+}
+
+fn check_blobs(connection: &Connection, blobs: &[Blob]) -> Result<(), Failure> {
+    for blob in blobs.iter().filter(|blob| matches!(blob.body, Body::Known)) {
+        if blob_id(connection, blob.hash)?.is_none() {
+            return Err(Conflict::MissingBlob(blob.hash).into());
+        }
+    }
+    Ok(())
+}
+
+fn blob_id(connection: &Connection, hash: ContentHash) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM blob WHERE hash = ?1")?
+        .query_row([hash.as_bytes()], |row| row.get(0))
+        .optional()
+}
+
+fn key_version(connection: &Connection, namespace: &str, key: &str) -> rusqlite::Result<Option<u64>> {
+    connection
+        .prepare_cached("SELECT version FROM named WHERE namespace = ?1 AND key = ?2")?
+        .query_row([namespace, key], |row| row.get(0))
+        .optional()
+}
+
+fn write_definition(
+    connection: &Connection,
+    memory: &mut Memory,
+    definition: &Definition,
+) -> rusqlite::Result<()> {
+    let hash = definition.hash();
+    if memory.definitions.contains(&hash) {
+        return Ok(());
+    }
+    let (codec, body) = pack(definition.body());
+    connection
+        .prepare_cached(
+            "INSERT INTO definition (hash, codec, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![hash.as_bytes(), codec as i64, &*body])?;
+    if memory.definitions.len() >= REMEMBERED_MAX {
+        memory.definitions.clear();
+    }
+    memory.definitions.insert(hash);
+    Ok(())
+}
+
+/// Keeps the content if it is new, and charges it to the run, once.
+fn write_blob(connection: &Connection, run: RunId, blob: &Blob) -> rusqlite::Result<()> {
+    let id = match blob_id(connection, blob.hash)? {
+        Some(id) => id,
+        None => {
+            let (codec, body) = match &blob.body {
+                Body::Row(codec, bytes) => (*codec as i64, Some(&**bytes)),
+                Body::File(_) | Body::Known => (IN_FILE, None),
+            };
+            connection
+                .prepare_cached(
+                    "INSERT INTO blob (hash, size, refs, codec, body) VALUES (?1, ?2, 0, ?3, ?4)",
+                )?
+                .execute(params![blob.hash.as_bytes(), blob.size.cast_signed(), codec, body])?;
+            connection.last_insert_rowid()
+        }
+    };
+    let charged = connection
+        .prepare_cached("INSERT INTO blob_ref (run, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![rows::id(run), id])?;
+    if charged > 0 {
+        connection.prepare_cached("UPDATE blob SET refs = refs + 1 WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(())
+}
+
+fn write_row(connection: &Connection, row: &RunRow, is_new: bool) -> rusqlite::Result<()> {
+    let sql = if is_new {
+        "INSERT INTO run (id, workflow, definition, status, started, ended, origin, attempt, parent, parent_path,
+                          idempotency_key, wake_at, error, details, crc)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+    } else {
+        // The fixed columns take part, so that both statements have the same parameters; they match by the check.
+        "UPDATE run SET definition = ?3, status = ?4, started = ?5, ended = ?6, origin = ?7, attempt = ?8,
+                        parent_path = ?10, wake_at = ?12, error = ?13, details = ?14, crc = ?15
+         WHERE id = ?1 AND workflow = ?2 AND parent IS ?9 AND idempotency_key IS ?11"
+    };
+    connection.prepare_cached(sql)?.execute(params![
+        rows::id(row.id),
+        row.workflow,
+        row.definition.as_bytes(),
+        row.status,
+        row.started.map(|at| at.0),
+        row.ended.map(|at| at.0),
+        row.origin.map(rows::id),
+        row.attempt,
+        row.parent.map(rows::id),
+        row.parent_path,
+        row.idempotency_key,
+        row.wake_at.map(|at| at.0),
+        row.error,
+        &*row.details,
+        rows::run_checksum(row),
+    ])?;
+    Ok(())
+}
+
+fn write_frames(
+    connection: &Connection,
+    run: RunId,
+    first: Seq,
+    frames: &[(Codec, Frame)],
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO frame (run, seq, at, codec, payload, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (place, (codec, frame)) in frames.iter().enumerate() {
+        let seq = first.plus(place as u64);
+        let codec = *codec as i64;
+        let crc = rows::frame_checksum(run, seq, frame.at, codec, &frame.payload);
+        insert.execute(params![rows::id(run), seq.0, frame.at.0, codec, &*frame.payload, crc])?;
+    }
+    Ok(())
+}
+
+fn write_snapshot(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    codec: Codec,
+    state: &[u8],
+) -> rusqlite::Result<()> {
+    let codec = codec as i64;
+    let crc = rows::snapshot_checksum(snapshot.run, snapshot.upto, codec, state);
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO snapshot (run, upto, codec, state, crc) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![rows::id(snapshot.run), snapshot.upto.0, codec, state, crc])?;
+    Ok(())
+}
+
+fn write_post(connection: &Connection, post: &Post) -> rusqlite::Result<InboxId> {
+    let run = post.run.map(rows::id);
+    if let Some(key) = &post.idempotency_key {
+        let earlier = connection
+            .prepare_cached(
+                "SELECT id FROM inbox WHERE ifnull(run, -1) = ifnull(?1, -1) AND idempotency_key = ?2",
+            )?
+            .query_row(params![run, key], |row| row.get(0))
+            .optional()?;
+        if let Some(earlier) = earlier {
+            return Ok(InboxId(earlier));
+        }
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO inbox (run, kind, at, idempotency_key, payload, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            run,
+            post.kind,
+            post.at.0,
+            post.idempotency_key,
+            &*post.payload,
+            rows::inbox_checksum(post)
+        ])?;
+    Ok(InboxId(connection.last_insert_rowid().cast_unsigned()))
+}
+
+fn write_key(
+    connection: &Connection,
+    memory: &mut Memory,
+    write: &KeyWrite,
+) -> rusqlite::Result<Option<u64>> {
+    let (namespace, key): (&Arc<str>, &Arc<str>) = (&write.namespace, &write.key);
+    let Some(value) = &write.value else {
+        let deleted = connection
+            .prepare_cached("DELETE FROM named WHERE namespace = ?1 AND key = ?2")?
+            .execute(params![namespace, key])?;
+        if deleted > 0 {
+            // The newest version may just have gone with its row, and must not be given again after a restart.
+            connection
+                .prepare_cached("UPDATE meta SET number = ?1 WHERE name = 'deleted_version'")?
+                .execute([memory.last_version])?;
+        }
+        return Ok(None);
+    };
+    memory.last_version += 1;
+    let version = memory.last_version;
+    connection
+        .prepare_cached(
+            "INSERT INTO named (namespace, key, version, value, crc) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value, crc = excluded.crc",
+        )?
+        .execute(params![namespace, key, version, &**value, rows::key_checksum(namespace, key, version, value)])?;
+    Ok(Some(version))
+}

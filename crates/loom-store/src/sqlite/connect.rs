@@ -1,0 +1,57 @@
+//! Opens connections to the database file, each with the settings its promises rest on.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::Durability;
+
+/// How long a connection waits for another one's lock. Only the checkpointer and the writer ever meet, and only for
+/// as long as the log is being reset.
+const BUSY: Duration = Duration::from_secs(10);
+/// Statements kept ready by each connection; the store has fewer.
+const STATEMENTS: usize = 64;
+
+/// A connection that writes. Creates the file.
+pub(super) fn writer(
+    path: &Path,
+    durability: Durability,
+    cache_bytes: usize,
+) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // Takes effect only for a new file: room that retention frees can be given back to the file system in steps.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match durability {
+        Durability::Durable => "FULL",
+        Durability::Relaxed | Durability::Memory => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // The background connection copies the log; the writer must not stop for it at every thousandth page.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    settle(&connection, cache_bytes)?;
+    Ok(connection)
+}
+
+/// A connection that reads.
+pub(super) fn reader(path: &Path, cache_bytes: usize) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "query_only", true)?;
+    settle(&connection, cache_bytes)?;
+    Ok(connection)
+}
+
+fn settle(connection: &Connection, cache_bytes: usize) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A negative size is in KiB.
+    connection.pragma_update(None, "cache_size", -((cache_bytes / 1024).max(64) as i64))?;
+    // A damaged page is noticed when it is read, not when it is written back.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}

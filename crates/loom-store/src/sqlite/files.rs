@@ -1,0 +1,157 @@
+//! Large blobs: one file each under `blobs/ab/cd…`, named by the content hash.
+//!
+//! A file is written under a temporary name, synced, renamed and its folder synced before anybody can commit a
+//! reference to it; so a file that is referred to is always whole.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+use crate::{
+    ContentHash, Error,
+    blob::{Pin, Pins},
+};
+
+use super::{FaultPoint, writer::Setting};
+
+const TEMPORARY: &str = "tmp";
+
+/// The folder of blob files.
+#[derive(Debug)]
+pub(super) struct Files {
+    folder: PathBuf,
+    pins: Arc<Pins>,
+    /// Tells temporary files of this process apart.
+    temporary: AtomicU64,
+}
+
+impl Files {
+    pub(super) fn new(data: &Path) -> Self {
+        Self { folder: data.join("blobs"), pins: Arc::default(), temporary: AtomicU64::new(0) }
+    }
+
+    fn path(&self, hash: ContentHash) -> PathBuf {
+        let name = hash.to_string();
+        self.folder.join(&name[..2]).join(&name[2..])
+    }
+
+    /// Writes content that is not there yet, and pins it.
+    pub(super) fn write(
+        &self,
+        setting: &Setting,
+        hash: ContentHash,
+        content: &[u8],
+    ) -> Result<Arc<Pin>, Error> {
+        let pin = self.pins.pin(hash);
+        let path = self.path(hash);
+        // A file under its final name is whole, because the name is given after the sync.
+        if path.metadata().is_ok_and(|found| found.len() == content.len() as u64) {
+            return Ok(pin);
+        }
+        let failed = |source| Error::Read { operation: "write a blob", source: Arc::new(source) };
+        setting.strike(FaultPoint::BlobWrite)?;
+        let folder = path.parent().expect("the path was joined from folder and name");
+        fs::create_dir_all(folder).map_err(failed)?;
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(format!("{hash}-{number}.{TEMPORARY}"));
+        let written = write_synced(&temporary, content)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| sync_folder(folder))
+            .and_then(|()| sync_folder(&self.folder));
+        if let Err(source) = written {
+            // What is left under the temporary name is swept at the next start in any case.
+            fs::remove_file(&temporary).unwrap_or_default();
+            return Err(failed(source));
+        }
+        setting.strike(FaultPoint::BlobSync)?;
+        Ok(pin)
+    }
+
+    /// At most `length` bytes from `offset` on of a file of `size` bytes; all of it is checked against its hash.
+    pub(super) fn read(
+        &self,
+        hash: ContentHash,
+        size: u64,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes, Error> {
+        let damaged = |what: &str| Error::damaged(format_args!("the file of blob {hash} {what}"));
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => damaged("is missing"),
+            io::ErrorKind::UnexpectedEof => damaged("is too short"),
+            _ => Error::read("read a blob", source),
+        };
+        let mut file = File::open(self.path(hash)).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() != size {
+            return Err(damaged("has another size than was written"));
+        }
+        let start = offset.min(size);
+        let length = (size - start).min(length as u64) as usize;
+        let mut content = vec![0; length];
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        file.read_exact(&mut content).map_err(failed)?;
+        if length as u64 == size && ContentHash::of(&content) != hash {
+            return Err(damaged("does not have its hash"));
+        }
+        Ok(content.into())
+    }
+
+    /// Removes a file that no run refers to, unless somebody is about to.
+    pub(super) fn remove(&self, hash: ContentHash) {
+        self.pins.unless_pinned(hash, || {
+            if let Err(error) = fs::remove_file(self.path(hash)) {
+                // It is found again by the sweep at the next start.
+                tracing::warn!(%hash, %error, "a blob file could not be removed");
+            }
+        });
+    }
+
+    /// Removes what a crash left behind: temporary files, and files that no row names. For the start, when nobody
+    /// writes yet.
+    pub(super) fn sweep(&self, known: impl Fn(ContentHash) -> Result<bool, Error>) -> Result<u64, Error> {
+        let failed = |source| Error::read("sweep the blob files", source);
+        let mut removed = 0;
+        let Ok(folders) = fs::read_dir(&self.folder) else { return Ok(0) };
+        for folder in folders {
+            let folder = folder.map_err(failed)?.path();
+            if folder.extension().is_some_and(|extension| extension == TEMPORARY) {
+                fs::remove_file(&folder).map_err(failed)?;
+                removed += 1;
+                continue;
+            }
+            if !folder.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(&folder).map_err(failed)? {
+                let file = file.map_err(failed)?.path();
+                let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                // A name that is no hash was not made here, and is left alone.
+                let Ok(hash) = (name(&folder) + &name(&file)).parse() else { continue };
+                if !known(hash)? {
+                    fs::remove_file(&file).map_err(failed)?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Makes new names in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,283 @@
+//! Everything that is asked of the database. Each question is one statement, or a few in one read transaction, and is
+//! answered from an index; a test holds the query plans to that.
+
+use bytes::Bytes;
+use rusqlite::{Connection, Params, Row, ToSql, params, types::Value};
+
+use crate::{
+    ContentHash, Error, FramePage, FrameQuery, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue,
+    LoadedRun, Order, Recipient, RunId, RunPage, RunQuery, RunRow, Seq, Timer, TimerKey, TimerQuery,
+    UnixMillis,
+};
+
+use super::{
+    apply::IN_FILE,
+    rows::{self, RUN_COLUMNS, read_error},
+};
+
+/// All rows of a statement, each read by `read`.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut statement = connection.prepare_cached(sql).map_err(read_error)?;
+    let mut found = statement.query(params).map_err(read_error)?;
+    let mut answers = Vec::new();
+    while let Some(row) = found.next().map_err(read_error)? {
+        answers.push(read(row)?);
+    }
+    Ok(answers)
+}
+
+/// The only row of a statement, if there is one.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let mut statement = connection.prepare_cached(sql).map_err(read_error)?;
+    let mut found = statement.query(params).map_err(read_error)?;
+    found.next().map_err(read_error)?.map(read).transpose()
+}
+
+/// A limit as SQLite takes it.
+fn limit(rows: usize) -> i64 {
+    i64::try_from(rows.max(1)).unwrap_or(i64::MAX)
+}
+
+pub(super) fn run(connection: &Connection, run: RunId) -> Result<Option<RunRow>, Error> {
+    let sql = format!("SELECT {RUN_COLUMNS} FROM run WHERE id = ?1");
+    one(connection, &sql, [rows::id(run)], rows::run_row)
+}
+
+pub(super) fn run_by_key(
+    connection: &Connection,
+    workflow: &str,
+    key: &str,
+) -> Result<Option<RunRow>, Error> {
+    let sql = format!("SELECT {RUN_COLUMNS} FROM run WHERE workflow = ?1 AND idempotency_key = ?2");
+    one(connection, &sql, [workflow, key], rows::run_row)
+}
+
+pub(super) fn newest_run(connection: &Connection) -> Result<Option<RunId>, Error> {
+    one(connection, "SELECT id FROM run ORDER BY id DESC LIMIT 1", [], |row| {
+        rows::run_id(row.get(0).map_err(read_error)?)
+    })
+}
+
+/// The statement that lists runs and its parameters; `None` when the query's times leave no run possible.
+pub(super) fn list_statement(query: &RunQuery) -> Option<(String, Vec<Value>)> {
+    let (low, high) = query.range()?;
+    let mut conditions = vec!["id BETWEEN ?1 AND ?2".to_owned()];
+    let mut values = vec![Value::Integer(rows::id(low)), Value::Integer(rows::id(high))];
+    let mut narrow = |column: &str, value: Value| {
+        values.push(value);
+        conditions.push(format!("{column} = ?{}", values.len()));
+    };
+    if let Some(parent) = query.parent {
+        narrow("parent", Value::Integer(rows::id(parent)));
+    }
+    if let Some(error) = &query.error {
+        narrow("error", Value::Text(error.to_string()));
+    }
+    if let Some(workflow) = &query.workflow {
+        narrow("workflow", Value::Text(workflow.to_string()));
+    }
+    if let Some(status) = query.status {
+        narrow("status", Value::Integer(status.into()));
+    }
+    // The planner has no statistics here, so the narrowest index is named: few runs have a parent or an error.
+    let index = match query {
+        RunQuery { parent: Some(_), .. } => "INDEXED BY run_parent",
+        RunQuery { error: Some(_), .. } => "INDEXED BY run_error",
+        RunQuery { workflow: Some(_), status: Some(_), .. } => "INDEXED BY run_workflow_status",
+        RunQuery { workflow: Some(_), status: None, .. } => "INDEXED BY run_workflow",
+        RunQuery { workflow: None, status: Some(_), .. } => "INDEXED BY run_status",
+        RunQuery { workflow: None, status: None, .. } => "NOT INDEXED",
+    };
+    let order = match query.order {
+        Order::NewestFirst => "DESC",
+        Order::OldestFirst => "ASC",
+    };
+    // One more than asked for tells whether there is another page.
+    values.push(Value::Integer(limit(query.limit).saturating_add(1)));
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM run {index} WHERE {} ORDER BY id {order} LIMIT ?{}",
+        conditions.join(" AND "),
+        values.len()
+    );
+    Some((sql, values))
+}
+
+pub(super) fn runs(connection: &Connection, query: &RunQuery) -> Result<RunPage, Error> {
+    let Some((sql, values)) = list_statement(query) else { return Ok(RunPage::default()) };
+    let params: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+    let mut found = all(connection, &sql, &*params, rows::run_row)?;
+    let more = found.len() > query.limit.max(1);
+    found.truncate(query.limit.max(1));
+    Ok(RunPage { next: found.last().filter(|_| more).map(|row| row.id), rows: found })
+}
+
+pub(super) fn unfinished(
+    connection: &Connection,
+    after: Option<RunId>,
+    rows_max: usize,
+) -> Result<Vec<RunRow>, Error> {
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM run INDEXED BY run_unfinished WHERE ended IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+    );
+    all(connection, &sql, params![after.map_or(-1, rows::id), limit(rows_max)], rows::run_row)
+}
+
+pub(super) fn load(connection: &Connection, id: RunId) -> Result<Option<LoadedRun>, Error> {
+    let moment = connection.unchecked_transaction().map_err(read_error)?;
+    let Some(row) = run(&moment, id)? else { return Ok(None) };
+    let snapshot =
+        one(&moment, "SELECT upto, codec, state, crc FROM snapshot WHERE run = ?1", [rows::id(id)], |row| {
+            rows::snapshot(id, row)
+        })?;
+    let from = snapshot.as_ref().map_or(Seq::FIRST, |snapshot| snapshot.upto.plus(1));
+    let query = FrameQuery { run: id, from, frames_max: usize::MAX, bytes_max: usize::MAX };
+    let frames = frame_page(&moment, query)?.frames;
+    let next = frames.last().map_or(from, |frame| frame.seq.plus(1));
+    Ok(Some(LoadedRun { row, snapshot, frames, next }))
+}
+
+pub(super) fn frames(connection: &Connection, query: FrameQuery) -> Result<FramePage, Error> {
+    let moment = connection.unchecked_transaction().map_err(read_error)?;
+    frame_page(&moment, query)
+}
+
+/// Reads a page; a gap in the numbers is damage.
+fn frame_page(connection: &Connection, query: FrameQuery) -> Result<FramePage, Error> {
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT seq, at, codec, payload, crc FROM frame INDEXED BY frame_run
+             WHERE run = ?1 AND seq >= ?2 ORDER BY seq",
+        )
+        .map_err(read_error)?;
+    let from = query.from.max(Seq::FIRST);
+    let first = i64::try_from(from.0).unwrap_or(i64::MAX);
+    let mut found = statement.query(params![rows::id(query.run), first]).map_err(read_error)?;
+    let mut page = FramePage::default();
+    let mut bytes = 0;
+    while let Some(row) = found.next().map_err(read_error)? {
+        let frame = rows::frame(query.run, row)?;
+        let expected = from.plus(page.frames.len() as u64);
+        if frame.seq != expected {
+            return Err(Error::damaged(format_args!("run {} lacks frame {expected}", query.run)));
+        }
+        if page.frames.len() >= query.frames_max.max(1) || (bytes > 0 && bytes >= query.bytes_max) {
+            page.next = Some(frame.seq);
+            break;
+        }
+        bytes += frame.payload.len();
+        page.frames.push(frame);
+    }
+    Ok(page)
+}
+
+pub(super) fn timers(connection: &Connection, query: TimerQuery) -> Result<Vec<Timer>, Error> {
+    let (due, key) = query.start().unwrap_or((UnixMillis(i64::MIN), TimerKey { run: RunId::MIN, number: 0 }));
+    // Without a place to go on after, nothing sorts before the start; with one, the start itself is passed over.
+    let number = if query.after.is_some() { key.number.cast_signed() } else { -1 };
+    all(
+        connection,
+        "SELECT run, number, due, kind FROM timer INDEXED BY timer_due
+         WHERE (due, run, number) > (?1, ?2, ?3) AND due <= ?4 ORDER BY due, run, number LIMIT ?5",
+        params![due.0, rows::id(key.run), number, query.until.0, limit(query.limit)],
+        |row| {
+            let number: i64 = row.get(1).map_err(read_error)?;
+            Ok(Timer {
+                key: TimerKey {
+                    run: rows::run_id(row.get(0).map_err(read_error)?)?,
+                    number: number.cast_unsigned(),
+                },
+                due: UnixMillis(row.get(2).map_err(read_error)?),
+                kind: row.get(3).map_err(read_error)?,
+            })
+        },
+    )
+}
+
+pub(super) fn inbox(connection: &Connection, query: InboxQuery) -> Result<Vec<InboxMessage>, Error> {
+    const COLUMNS: &str = "id, run, kind, at, idempotency_key, payload, crc";
+    let after = query.after.map_or(0, |after| after.0.cast_signed());
+    let rows_max = limit(query.limit);
+    match query.recipient {
+        Recipient::Anyone => {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM inbox INDEXED BY inbox_arrival WHERE taken_by IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+            );
+            all(connection, &sql, params![after, rows_max], rows::inbox_message)
+        }
+        Recipient::Run(run) => {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+            );
+            all(connection, &sql, params![rows::id(run), after, rows_max], rows::inbox_message)
+        }
+        Recipient::Nobody => {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
+            );
+            all(connection, &sql, params![after, rows_max], rows::inbox_message)
+        }
+    }
+}
+
+pub(super) fn definition(connection: &Connection, hash: ContentHash) -> Result<Option<Bytes>, Error> {
+    one(connection, "SELECT codec, body FROM definition WHERE hash = ?1", [hash.as_bytes()], |row| {
+        rows::content(hash, row)
+    })
+}
+
+/// Where a blob's content is.
+pub(super) enum Found {
+    Nothing,
+    Content(Bytes),
+    /// In a file of so many bytes.
+    InFile(u64),
+}
+
+pub(super) fn blob(connection: &Connection, hash: ContentHash) -> Result<Found, Error> {
+    let found =
+        one(connection, "SELECT codec, body, size FROM blob WHERE hash = ?1", [hash.as_bytes()], |row| {
+            if row.get::<_, i64>(0).map_err(read_error)? == IN_FILE {
+                let size: i64 = row.get(2).map_err(read_error)?;
+                return Ok(Found::InFile(size.cast_unsigned()));
+            }
+            rows::content(hash, row).map(Found::Content)
+        })?;
+    Ok(found.unwrap_or(Found::Nothing))
+}
+
+pub(super) fn key(connection: &Connection, namespace: &str, key: &str) -> Result<Option<KeyValue>, Error> {
+    one(
+        connection,
+        "SELECT key, version, value, crc FROM named WHERE namespace = ?1 AND key = ?2",
+        [namespace, key],
+        |row| rows::key_value(namespace, row),
+    )
+}
+
+pub(super) fn keys(connection: &Connection, query: &KeyQuery) -> Result<KeyPage, Error> {
+    let after = query.after.as_deref();
+    let start = after.map_or(query.prefix.as_str(), |after| after.max(query.prefix.as_str()));
+    let rows_max = limit(query.limit);
+    let mut values = all(
+        connection,
+        "SELECT key, version, value, crc FROM named
+         WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key > ?3) ORDER BY key LIMIT ?4",
+        params![query.namespace, start, after, rows_max.saturating_add(1)],
+        |row| rows::key_value(&query.namespace, row),
+    )?;
+    // Names with the prefix stand together, and the list begins at the first of them.
+    values.truncate(values.partition_point(|value| value.key.starts_with(&query.prefix)));
+    let more = values.len() > query.limit.max(1);
+    values.truncate(query.limit.max(1));
+    Ok(KeyPage { next: values.last().filter(|_| more).map(|value| value.key.clone()), values })
+}

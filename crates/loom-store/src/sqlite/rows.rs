@@ -1,0 +1,218 @@
+//! How records become rows and rows records, with the checksum that each row carries.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use rusqlite::{Row, types::ValueRef};
+
+use crate::{
+    ContentHash, Error, InboxId, InboxMessage, KeyValue, Post, RunId, RunRow, Seq, Snapshot, StoredFrame,
+    UnixMillis,
+    checksum::Checksum,
+    pack::{Codec, unpack},
+};
+
+/// Keeps a run id as SQLite does.
+pub(super) fn id(run: RunId) -> i64 {
+    run.as_u64().cast_signed()
+}
+
+pub(super) fn run_id(number: i64) -> Result<RunId, Error> {
+    u64::try_from(number)
+        .ok()
+        .and_then(RunId::from_u64)
+        .ok_or_else(|| Error::damaged(format_args!("{number} is no run id")))
+}
+
+pub(super) fn hash(bytes: &[u8]) -> Result<ContentHash, Error> {
+    let bytes = bytes.try_into().map_err(|_| Error::damaged("a content hash does not have 32 bytes"))?;
+    Ok(ContentHash::from_bytes(bytes))
+}
+
+/// Says what a failure of SQLite while reading means.
+pub(super) fn read_error(source: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match source.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => Error::damaged(source),
+        _ if matches!(
+            source,
+            rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::Utf8Error(..)
+        ) =>
+        {
+            Error::damaged(source)
+        }
+        _ => Error::read("read", source),
+    }
+}
+
+fn verify(row: &Row<'_>, computed: u32, what: impl FnOnce() -> String) -> Result<(), Error> {
+    let stored: i64 = row.get("crc").map_err(read_error)?;
+    if stored == i64::from(computed) {
+        return Ok(());
+    }
+    Err(Error::damaged(format_args!("{} does not have the checksum it was written with", what())))
+}
+
+fn blob<'r>(row: &'r Row<'_>, column: &str) -> Result<&'r [u8], Error> {
+    row.get_ref(column).map_err(read_error)?.as_blob().map_err(|source| Error::damaged(source.to_string()))
+}
+
+fn text(row: &Row<'_>, column: &str) -> Result<Option<Arc<str>>, Error> {
+    match row.get_ref(column).map_err(read_error)? {
+        ValueRef::Null => Ok(None),
+        value => {
+            value.as_str().map(|text| Some(text.into())).map_err(|source| Error::damaged(source.to_string()))
+        }
+    }
+}
+
+fn millis(row: &Row<'_>, column: &str) -> Result<Option<UnixMillis>, Error> {
+    Ok(row.get::<_, Option<i64>>(column).map_err(read_error)?.map(UnixMillis))
+}
+
+fn maybe_run(row: &Row<'_>, column: &str) -> Result<Option<RunId>, Error> {
+    row.get::<_, Option<i64>>(column).map_err(read_error)?.map(run_id).transpose()
+}
+
+fn unpacked<'a>(codec: i64, stored: &'a [u8], what: impl FnOnce() -> String) -> Result<Cow<'a, [u8]>, Error> {
+    Codec::from_number(codec)
+        .and_then(|codec| unpack(codec, stored))
+        .ok_or_else(|| Error::damaged(format_args!("{} cannot be unpacked", what())))
+}
+
+pub(super) const RUN_COLUMNS: &str = "id, workflow, definition, status, started, ended, origin, attempt, parent, \
+     parent_path, idempotency_key, wake_at, error, details, crc";
+
+pub(super) fn run_checksum(row: &RunRow) -> u32 {
+    Checksum::of("run")
+        .number(row.id.as_u64())
+        .bytes(row.workflow.as_bytes())
+        .bytes(row.definition.as_bytes())
+        .number(row.status.into())
+        .maybe_number(row.started.map(|at| at.0))
+        .maybe_number(row.ended.map(|at| at.0))
+        .maybe_number(row.origin.map(id))
+        .number(row.attempt.into())
+        .maybe_number(row.parent.map(id))
+        .maybe_text(row.parent_path.as_deref())
+        .maybe_text(row.idempotency_key.as_deref())
+        .maybe_number(row.wake_at.map(|at| at.0))
+        .maybe_text(row.error.as_deref())
+        .bytes(&row.details)
+        .finish()
+}
+
+pub(super) fn run_row(row: &Row<'_>) -> Result<RunRow, Error> {
+    let run = RunRow {
+        id: run_id(row.get("id").map_err(read_error)?)?,
+        workflow: text(row, "workflow")?.unwrap_or_default(),
+        definition: hash(blob(row, "definition")?)?,
+        status: row.get("status").map_err(read_error)?,
+        started: millis(row, "started")?,
+        ended: millis(row, "ended")?,
+        origin: maybe_run(row, "origin")?,
+        attempt: row.get("attempt").map_err(read_error)?,
+        parent: maybe_run(row, "parent")?,
+        parent_path: text(row, "parent_path")?,
+        idempotency_key: text(row, "idempotency_key")?,
+        wake_at: millis(row, "wake_at")?,
+        error: text(row, "error")?,
+        details: Bytes::copy_from_slice(blob(row, "details")?),
+    };
+    verify(row, run_checksum(&run), || format!("the row of run {}", run.id))?;
+    Ok(run)
+}
+
+pub(super) fn frame_checksum(run: RunId, seq: Seq, at: UnixMillis, codec: i64, stored: &[u8]) -> u32 {
+    let head = Checksum::of("frame").number(run.as_u64()).number(seq.0).signed(at.0);
+    head.signed(codec).bytes(stored).finish()
+}
+
+/// Reads columns `seq, at, codec, payload, crc`.
+pub(super) fn frame(run: RunId, row: &Row<'_>) -> Result<StoredFrame, Error> {
+    let seq = Seq(row.get("seq").map_err(read_error)?);
+    let at = UnixMillis(row.get("at").map_err(read_error)?);
+    let codec: i64 = row.get("codec").map_err(read_error)?;
+    let stored = blob(row, "payload")?;
+    let what = || format!("frame {seq} of run {run}");
+    verify(row, frame_checksum(run, seq, at, codec, stored), what)?;
+    Ok(StoredFrame { seq, at, payload: unpacked(codec, stored, what)?.into_owned().into() })
+}
+
+pub(super) fn snapshot_checksum(run: RunId, upto: Seq, codec: i64, stored: &[u8]) -> u32 {
+    Checksum::of("snapshot").number(run.as_u64()).number(upto.0).signed(codec).bytes(stored).finish()
+}
+
+/// Reads columns `upto, codec, state, crc`.
+pub(super) fn snapshot(run: RunId, row: &Row<'_>) -> Result<Snapshot, Error> {
+    let upto = Seq(row.get("upto").map_err(read_error)?);
+    let codec: i64 = row.get("codec").map_err(read_error)?;
+    let stored = blob(row, "state")?;
+    let what = || format!("the snapshot of run {run}");
+    verify(row, snapshot_checksum(run, upto, codec, stored), what)?;
+    Ok(Snapshot { run, upto, state: unpacked(codec, stored, what)?.into_owned().into() })
+}
+
+pub(super) fn inbox_checksum(post: &Post) -> u32 {
+    Checksum::of("inbox")
+        .maybe_number(post.run.map(id))
+        .number(post.kind.into())
+        .signed(post.at.0)
+        .maybe_text(post.idempotency_key.as_deref())
+        .bytes(&post.payload)
+        .finish()
+}
+
+/// Reads columns `id, run, kind, at, idempotency_key, payload, crc`.
+pub(super) fn inbox_message(row: &Row<'_>) -> Result<InboxMessage, Error> {
+    let id: u64 = row.get("id").map_err(read_error)?;
+    let post = Post {
+        run: maybe_run(row, "run")?,
+        kind: row.get("kind").map_err(read_error)?,
+        at: UnixMillis(row.get("at").map_err(read_error)?),
+        idempotency_key: text(row, "idempotency_key")?,
+        payload: Bytes::copy_from_slice(blob(row, "payload")?),
+    };
+    verify(row, inbox_checksum(&post), || format!("message {id} of the inbox"))?;
+    Ok(InboxMessage { id: InboxId(id), post })
+}
+
+pub(super) fn key_checksum(namespace: &str, key: &str, version: u64, value: &[u8]) -> u32 {
+    Checksum::of("named")
+        .bytes(namespace.as_bytes())
+        .bytes(key.as_bytes())
+        .number(version)
+        .bytes(value)
+        .finish()
+}
+
+/// Reads columns `key, version, value, crc`.
+pub(super) fn key_value(namespace: &str, row: &Row<'_>) -> Result<KeyValue, Error> {
+    let key = text(row, "key")?.unwrap_or_default();
+    let version: u64 = row.get("version").map_err(read_error)?;
+    let value = blob(row, "value")?;
+    verify(row, key_checksum(namespace, &key, version, value), || format!("the value `{namespace}/{key}`"))?;
+    Ok(KeyValue { version, value: Bytes::copy_from_slice(value), key })
+}
+
+/// Reads columns `codec, body`: content that its hash vouches for.
+pub(super) fn content(hash: ContentHash, row: &Row<'_>) -> Result<Bytes, Error> {
+    let codec: i64 = row.get("codec").map_err(read_error)?;
+    let what = || format!("content {hash}");
+    // A damaged LZ4 block may claim any length, so the claim is bounded before it is believed.
+    let stored = blob(row, "body")?;
+    if codec == Codec::Lz4 as i64 {
+        let claimed = stored.first_chunk().map_or(u32::MAX, |length| u32::from_le_bytes(*length));
+        if u64::from(claimed) > stored.len() as u64 * 256 {
+            return Err(Error::damaged(format_args!("{} cannot be unpacked", what())));
+        }
+    }
+    let content = unpacked(codec, stored, what)?.into_owned();
+    if ContentHash::of(&content) != hash {
+        return Err(Error::damaged(format_args!("{} does not have its hash", what())));
+    }
+    Ok(content.into())
+}

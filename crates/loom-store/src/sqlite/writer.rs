@@ -1,0 +1,258 @@
+//! The one thread that writes: it takes what is queued into one transaction, syncs once, and answers everybody.
+//!
+//! A commit that contradicts the store is refused alone. When the disk fails, the whole group and everything queued is
+//! answered with the error, the connection is given up, and the store pauses until somebody resumes it.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::{Committed, Durability, Error, metrics::Meter};
+
+use super::{
+    FaultPoint, Faults,
+    apply::{self, Failure, Memory},
+    clock, connect,
+    queue::{Entry, Job, Queue},
+};
+
+/// What the writer is given for its life.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) path: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) cache_bytes: usize,
+    pub(super) group_commits_max: usize,
+    pub(super) group_bytes_max: usize,
+    pub(super) faults: Option<Arc<dyn Faults>>,
+}
+
+impl Setting {
+    pub(super) fn strike(&self, point: FaultPoint) -> Result<(), Error> {
+        let Some(faults) = &self.faults else { return Ok(()) };
+        faults
+            .strike(point)
+            .map_err(|source| Error::Paused { operation: operation(point), source: Arc::new(source) })
+    }
+
+    /// Opens the writing connection. What can be seen in the log is synced before anything builds on it: after a
+    /// failed sync the system may show bytes that never reached the disk, and a checkpoint writes them again.
+    pub(super) fn connect(&self) -> Result<(Connection, Memory), Error> {
+        self.strike(FaultPoint::Open)?;
+        let open = || {
+            let connection = connect::writer(&self.path, self.durability, self.cache_bytes)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(connection)
+        };
+        let mut connection = open().map_err(|source| super::open_error(&self.path, source))?;
+        super::schema::migrate(&mut connection, &self.path)?;
+        let memory = Memory::read(&connection).map_err(|source| super::open_error(&self.path, source))?;
+        Ok((connection, memory))
+    }
+}
+
+const fn operation(point: FaultPoint) -> &'static str {
+    match point {
+        FaultPoint::Open => "open the database",
+        FaultPoint::Begin => "begin a transaction",
+        FaultPoint::Write => "write a commit",
+        FaultPoint::Commit | FaultPoint::Committed => "commit a transaction",
+        FaultPoint::BlobWrite => "write a blob",
+        FaultPoint::BlobSync => "sync a blob",
+        FaultPoint::Checkpoint => "copy the log into the database",
+    }
+}
+
+/// The state of the thread.
+pub(super) struct Writer {
+    setting: Arc<Setting>,
+    queue: Arc<Queue>,
+    meter: Arc<Meter>,
+    /// Called after each group with the bytes it wrote.
+    wrote: Box<dyn Fn(usize) + Send>,
+    /// `None` while the store is paused.
+    open: Option<(Connection, Memory)>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        setting: Arc<Setting>,
+        queue: Arc<Queue>,
+        meter: Arc<Meter>,
+        wrote: Box<dyn Fn(usize) + Send>,
+        open: (Connection, Memory),
+    ) -> Self {
+        Self { setting, queue, meter, wrote, open: Some(open) }
+    }
+
+    /// Works until the store is closed, and answers how that went.
+    pub(super) fn run(mut self) -> Result<(), Error> {
+        loop {
+            let work = self.queue.take(self.setting.group_commits_max, self.setting.group_bytes_max);
+            if !work.group.is_empty() {
+                self.write_group(work.group);
+            }
+            for job in work.jobs {
+                match job {
+                    Job::Resume(reply) => {
+                        // Whoever asked may be gone; the store is resumed all the same.
+                        reply.send(self.resume()).unwrap_or_default();
+                    }
+                    Job::RestartLog => self.restart_log(),
+                    Job::Close => return self.close(),
+                }
+            }
+        }
+    }
+
+    fn write_group(&mut self, group: Vec<Entry>) {
+        let began = clock::now();
+        let Some((connection, memory)) = &mut self.open else {
+            // Taken from the queue in the moment of a pause; `stop` answered the rest.
+            let reason = self.queue.stopped().unwrap_or(Error::Closed);
+            return answer_all(group, &reason);
+        };
+        match write_transaction(&self.setting, connection, memory, &group) {
+            Ok((answers, sync)) => self.answer(group, answers, began, sync),
+            Err(reason) => {
+                self.pause(&reason);
+                answer_all(group, &reason);
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        group: Vec<Entry>,
+        answers: Vec<Result<Committed, Error>>,
+        began: Instant,
+        sync: Duration,
+    ) {
+        let ended = clock::now();
+        let bytes = group.iter().map(|entry| entry.bytes).sum();
+        self.meter.update(|metrics| {
+            metrics.groups += 1;
+            metrics.group_commits_max = metrics.group_commits_max.max(group.len() as u64);
+            metrics.group_seconds.record(ended.duration_since(began));
+            metrics.sync_seconds.record(sync);
+            metrics.bytes += bytes as u64;
+            for (entry, answer) in group.iter().zip(&answers) {
+                metrics.wait_seconds.record(ended.duration_since(entry.taken_in));
+                if matches!(answer, Ok(Committed::Written(_))) {
+                    metrics.commits += 1;
+                    metrics.frames += entry.packed.frames() as u64;
+                } else {
+                    metrics.refused += 1;
+                }
+            }
+        });
+        for (entry, answer) in group.into_iter().zip(answers) {
+            drop(entry.charge);
+            // A caller that went away gave up its answer, not its commit.
+            entry.reply.send(answer).unwrap_or_default();
+        }
+        (self.wrote)(bytes);
+    }
+
+    /// Gives up the connection, which rolls back whatever was not committed, and answers everybody who waits.
+    fn pause(&mut self, reason: &Error) {
+        tracing::error!(error = %reason, "the store pauses");
+        self.open = None;
+        self.meter.update(|metrics| metrics.pauses += 1);
+        answer_all(self.queue.stop(reason.clone()), reason);
+    }
+
+    fn resume(&mut self) -> Result<(), Error> {
+        if self.open.is_none() {
+            self.open = Some(self.setting.connect()?);
+            self.queue.restart();
+            tracing::info!("the store goes on");
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        let mut rest = self.queue.stop(Error::Closed);
+        while !rest.is_empty() {
+            let count = rest.len().min(self.setting.group_commits_max);
+            self.write_group(rest.drain(..count).collect());
+        }
+        // A store that closes after a pause closes all the same: everybody was told.
+        let Some((connection, _)) = self.open.take() else { return Ok(()) };
+        connection.close().map_err(|(_, source)| Error::Paused {
+            operation: "close the database",
+            source: Arc::new(source),
+        })
+    }
+
+    /// Copies what the background left and lets the log begin anew. Waits for readers, but not for long.
+    fn restart_log(&mut self) {
+        let Some((connection, _)) = &self.open else { return };
+        let restarted = self.setting.strike(FaultPoint::Checkpoint).and_then(|()| {
+            connection
+                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+                .map_err(|source| paused("copy the log into the database", source))
+        });
+        match restarted {
+            Ok(()) => self.meter.update(|metrics| metrics.checkpoints_waited_for += 1),
+            Err(reason) => self.pause(&reason),
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// However the thread ends, nobody waits for it in vain: what is queued is dropped, which answers "closed".
+    fn drop(&mut self) {
+        drop(self.queue.stop(Error::Closed));
+    }
+}
+
+fn answer_all(entries: impl IntoIterator<Item = Entry>, reason: &Error) {
+    for entry in entries {
+        drop(entry.charge);
+        entry.reply.send(Err(reason.clone())).unwrap_or_default();
+    }
+}
+
+fn paused(operation: &'static str, source: rusqlite::Error) -> Error {
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            Error::damaged(source)
+        }
+        _ => Error::Paused { operation, source: Arc::new(source) },
+    }
+}
+
+type Answers = Vec<Result<Committed, Error>>;
+
+/// Writes a group in one transaction; answers with what became of each commit and how long the sync took.
+fn write_transaction(
+    setting: &Setting,
+    connection: &mut Connection,
+    memory: &mut Memory,
+    group: &[Entry],
+) -> Result<(Answers, Duration), Error> {
+    setting.strike(FaultPoint::Begin)?;
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|source| paused("begin a transaction", source))?;
+    let mut answers = Vec::with_capacity(group.len());
+    for entry in group {
+        setting.strike(FaultPoint::Write)?;
+        answers.push(match apply::apply(&transaction, memory, &entry.packed) {
+            Ok(committed) => Ok(committed),
+            Err(Failure::Refused(conflict)) => Err(conflict.into()),
+            Err(Failure::Database(source)) => return Err(paused("write a commit", source)),
+        });
+    }
+    setting.strike(FaultPoint::Commit)?;
+    let sync_began = clock::now();
+    transaction.commit().map_err(|source| paused("commit a transaction", source))?;
+    let sync = clock::now().duration_since(sync_began);
+    setting.strike(FaultPoint::Committed)?;
+    Ok((answers, sync))
+}

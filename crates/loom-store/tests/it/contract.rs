@@ -1,0 +1,71 @@
+//! The contract, on every backend; and the backends against each other.
+
+use std::sync::Arc;
+
+use loom_store::{
+    Committed, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
+    contract::{CASES, Workload, dump},
+};
+
+#[tokio::test]
+async fn the_memory_store_keeps_the_contract() {
+    for case in CASES {
+        println!("{}", case.name);
+        (case.check)(Arc::new(MemoryStore::default())).await;
+    }
+}
+
+#[tokio::test]
+async fn the_sqlite_store_keeps_the_contract_and_remembers_it() {
+    for case in CASES {
+        println!("{}", case.name);
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
+        (case.check)(Arc::clone(&store)).await;
+        if store.run(loom_store::RunId::MIN).await.is_err() {
+            continue; // The case closed it.
+        }
+        let before = dump(&*store).await;
+        store.close().await.unwrap();
+        let again = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        assert_eq!(dump(&again).await, before, "{}", case.name);
+    }
+}
+
+#[tokio::test]
+async fn both_backends_answer_alike() {
+    for seed in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let options = || SqliteOptions { linger: std::time::Duration::ZERO, ..SqliteOptions::default() };
+        let open = || SqliteStore::open(folder.path(), options()).unwrap();
+        let (memory, mut sqlite) = (MemoryStore::default(), open());
+        let mut workload = Workload::new(seed);
+        let mut refused = 0;
+        for round in 0..6 {
+            for _ in 0..40 {
+                let commit = workload.next_commit();
+                let expected = memory.commit(commit.clone()).await;
+                let actual = sqlite.commit(commit.clone()).await;
+                match (&expected, &actual) {
+                    (Ok(expected), Ok(actual)) => {
+                        assert_eq!(expected, actual, "seed {seed}: {commit:?}");
+                        refused += usize::from(matches!(actual, Committed::Duplicate(_)));
+                    }
+                    (Err(Error::Conflict(expected)), Err(Error::Conflict(actual))) => {
+                        assert_eq!(expected, actual, "seed {seed}: {commit:?}");
+                        workload.refused(expected);
+                        refused += 1;
+                    }
+                    other => panic!("seed {seed}: {other:?} for {commit:?}"),
+                }
+            }
+            if round % 2 == 1 {
+                sqlite.close().await.unwrap();
+                sqlite = open();
+            }
+            assert_eq!(dump(&memory).await, dump(&sqlite).await, "seed {seed}");
+        }
+        assert!((10..200).contains(&refused), "seed {seed} refused {refused} of 240");
+    }
+}

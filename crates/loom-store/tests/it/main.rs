@@ -1,0 +1,4 @@
+//! The store's tests: the contract on every backend, and what the embedded one does when things break.
+
+mod contract;
+mod sqlite;

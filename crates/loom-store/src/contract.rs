@@ -23,8 +23,11 @@ pub struct Case {
     /// Says what is promised.
     pub name: &'static str,
     /// Checks it.
-    pub check: fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()>>>,
+    pub check: fn(Arc<dyn Store>) -> Checked,
 }
+
+/// A check under way.
+pub type Checked = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The family of names that cases and workloads write to.
 pub const NAMESPACE: &str = "contract";

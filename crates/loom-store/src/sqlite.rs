@@ -100,7 +100,7 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A store in a folder; see the [module's](self) drawing. Dropping it writes what was taken in, and closes it.
+/// A store in a folder: one writer thread, group commits, a write-ahead log. Dropping it writes what was taken in, and closes it.
 #[derive(Debug)]
 pub struct SqliteStore(Arc<Parts>);
 

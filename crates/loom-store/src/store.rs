@@ -1,7 +1,7 @@
 //! The port: what every backend can do.
 //!
 //! Answers are boxed futures, so that `dyn Store` works and no async runtime is prescribed. Each method says what it
-//! promises; [`contract`](crate::contract) holds the tests of those promises.
+//! promises; the `contract` feature brings the tests of those promises.
 
 use std::{fmt, pin::Pin};
 

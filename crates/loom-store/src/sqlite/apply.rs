@@ -266,20 +266,17 @@ fn write_definition(
 
 /// Keeps the content if it is new, and charges it to the run, once.
 fn write_blob(connection: &Connection, run: RunId, blob: &Blob) -> rusqlite::Result<()> {
-    let id = match blob_id(connection, blob.hash)? {
-        Some(id) => id,
-        None => {
-            let (codec, body) = match &blob.body {
-                Body::Row(codec, bytes) => (*codec as i64, Some(&**bytes)),
-                Body::File(_) | Body::Known => (IN_FILE, None),
-            };
-            connection
-                .prepare_cached(
-                    "INSERT INTO blob (hash, size, refs, codec, body) VALUES (?1, ?2, 0, ?3, ?4)",
-                )?
-                .execute(params![blob.hash.as_bytes(), blob.size.cast_signed(), codec, body])?;
-            connection.last_insert_rowid()
-        }
+    let id = if let Some(id) = blob_id(connection, blob.hash)? {
+        id
+    } else {
+        let (codec, body) = match &blob.body {
+            Body::Row(codec, bytes) => (*codec as i64, Some(&**bytes)),
+            Body::File(_) | Body::Known => (IN_FILE, None),
+        };
+        connection
+            .prepare_cached("INSERT INTO blob (hash, size, refs, codec, body) VALUES (?1, ?2, 0, ?3, ?4)")?
+            .execute(params![blob.hash.as_bytes(), blob.size.cast_signed(), codec, body])?;
+        connection.last_insert_rowid()
     };
     let charged = connection
         .prepare_cached("INSERT INTO blob_ref (run, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?

@@ -104,6 +104,7 @@ impl Files {
         Ok(content.into())
     }
 
+    #[expect(dead_code, reason = "for retention")]
     /// Removes a file that no run refers to, unless somebody is about to.
     pub(super) fn remove(&self, hash: ContentHash) {
         self.pins.unless_pinned(hash, || {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{Committed, Conflict, Error, Urgency};
 
@@ -97,10 +97,7 @@ impl Queue {
 
     /// Room for a charge, or `None` when the queue is full.
     pub(super) fn try_reserve(&self, charge: u32) -> Option<OwnedSemaphorePermit> {
-        match Arc::clone(&self.room).try_acquire_many_owned(charge) {
-            Ok(permit) => Some(permit),
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => None,
-        }
+        Arc::clone(&self.room).try_acquire_many_owned(charge).ok()
     }
 
     /// Waits in line for room.

@@ -1,6 +1,8 @@
 //! Everything that is asked of the database. Each question is one statement, or a few in one read transaction, and is
 //! answered from an index; a test holds the query plans to that.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rusqlite::{Connection, Params, Row, ToSql, params, types::Value};
 
@@ -279,5 +281,5 @@ pub(super) fn keys(connection: &Connection, query: &KeyQuery) -> Result<KeyPage,
     values.truncate(values.partition_point(|value| value.key.starts_with(&query.prefix)));
     let more = values.len() > query.limit.max(1);
     values.truncate(query.limit.max(1));
-    Ok(KeyPage { next: values.last().filter(|_| more).map(|value| value.key.clone()), values })
+    Ok(KeyPage { next: values.last().filter(|_| more).map(|value| Arc::clone(&value.key)), values })
 }

@@ -77,7 +77,7 @@ fn maybe_run(row: &Row<'_>, column: &str) -> Result<Option<RunId>, Error> {
     row.get::<_, Option<i64>>(column).map_err(read_error)?.map(run_id).transpose()
 }
 
-fn unpacked<'a>(codec: i64, stored: &'a [u8], what: impl FnOnce() -> String) -> Result<Cow<'a, [u8]>, Error> {
+fn unpacked(codec: i64, stored: &[u8], what: impl FnOnce() -> String) -> Result<Cow<'_, [u8]>, Error> {
     Codec::from_number(codec)
         .and_then(|codec| unpack(codec, stored))
         .ok_or_else(|| Error::damaged(format_args!("{} cannot be unpacked", what())))

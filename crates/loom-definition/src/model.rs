@@ -3,7 +3,7 @@
 //! Everything a run needs is here by index: actions, blocks and variables live in flat tables, `runAfter` is an
 //! adjacency list, and every expression is compiled. The engine reads it and never meets the file's text again.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Condition, Template, Value};
 
@@ -124,6 +124,10 @@ pub struct Parameter {
     pub default: Option<Template>,
     /// The value must equal one of these, when there are any.
     pub allowed: Option<Vec<Value>>,
+    /// JSON pointer to its declaration in the file.
+    pub pointer: Arc<str>,
+    /// The bytes of its declaration in the file.
+    pub span: Range<usize>,
 }
 
 /// The types that parameters, variables and outputs declare.
@@ -425,6 +429,13 @@ pub enum ActionKind {
         effect: EffectKind,
         /// Its inputs without `retryPolicy`, which is in [`Action::resilience`].
         inputs: Template,
+    },
+    /// Fails when it starts: the definition loads, but this action can only go wrong.
+    Invalid {
+        /// The error's code, such as `InvalidVariableOperation`.
+        code: Arc<str>,
+        /// The error's message.
+        message: Arc<str>,
     },
     /// `Agent`: a model that may call tools, each a block of actions.
     Agent {

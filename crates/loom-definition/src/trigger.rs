@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use loom_expression::{Condition, Template, Value};
 
-use crate::{duration::Span, model::Secure, policy::RetrySetting};
+use crate::{
+    duration::Span,
+    model::{Secure, Setting},
+    policy::RetrySetting,
+};
+
+mod recurrence;
 
 /// One trigger.
 #[derive(Debug)]
@@ -24,7 +30,7 @@ pub struct Trigger {
     /// `correlation.clientTrackingId`.
     pub tracking_id: Option<Template>,
     /// When it fires, or how often it polls.
-    pub recurrence: Option<Recurrence>,
+    pub recurrence: Option<Setting<Recurrence>>,
     /// Runs at once, and runs that may wait.
     pub concurrency: Option<TriggerConcurrency>,
     /// Retries of its polls and subscriptions.

@@ -1,0 +1,258 @@
+//! Deployment templates: the expressions in `[…]`, resolved as far as the file and the caller know.
+//!
+//! Only pure functions are here. What a deployment would ask the cloud for (`reference`, `listKeys` …) is refused by
+//! name, and the caller leaves the expression as text. `uniqueString` is a stand-in: deterministic, thirteen
+//! characters of `a`–`z` and `2`–`7`, but not the string a deployment would give.
+
+mod functions;
+mod syntax;
+
+use std::{cell::Cell, sync::Arc};
+
+use loom_expression::{Object, Value};
+
+use crate::{load::LoadOptions, text::Node};
+use syntax::Expression;
+
+#[cfg(test)]
+mod tests;
+
+/// What a deployment knows beside the template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// `resourceGroup().name`.
+    pub resource_group: Arc<str>,
+    /// `resourceGroup().location`, `deployment().location`.
+    pub location: Arc<str>,
+    /// `subscription().subscriptionId`.
+    pub subscription_id: Arc<str>,
+    /// `subscription().tenantId`.
+    pub tenant_id: Arc<str>,
+}
+
+impl Default for Deployment {
+    /// Placeholders that are plainly none of anybody's.
+    fn default() -> Deployment {
+        Deployment {
+            resource_group: Arc::from("local"),
+            location: Arc::from("local"),
+            subscription_id: Arc::from("00000000-0000-0000-0000-000000000000"),
+            tenant_id: Arc::from("00000000-0000-0000-0000-000000000000"),
+        }
+    }
+}
+
+/// How deep parameters and variables may mention each other.
+const DEPTH_MAX: u32 = 32;
+/// The most values one expression may compute; templates that double text over and over end here.
+const STEPS_MAX: u32 = 100_000;
+
+/// A template whose expressions can be evaluated.
+pub(crate) struct Template<'a> {
+    root: &'a Node,
+    supplied: &'a Object,
+    deployment: &'a Deployment,
+    depth: Cell<u32>,
+    steps: Cell<u32>,
+}
+
+type Evaluated = Result<Value, String>;
+
+impl<'a> Template<'a> {
+    pub(crate) fn new(root: &'a Node, options: &'a LoadOptions) -> Template<'a> {
+        Template {
+            root,
+            supplied: &options.arm_parameters,
+            deployment: &options.deployment,
+            depth: Cell::new(0),
+            steps: Cell::new(0),
+        }
+    }
+
+    /// The value of a string of the template; `None` when it is plain text.
+    pub(crate) fn evaluate(&self, text: &str) -> Option<Evaluated> {
+        if !(text.starts_with('[') && text.ends_with(']')) {
+            // Only a leading `[[` escapes, with or without an end.
+            return text.strip_prefix("[[").map(|rest| Ok(Value::from(format!("[{rest}"))));
+        }
+        if let Some(rest) = text.strip_prefix("[[") {
+            return Some(Ok(Value::from(format!("[{rest}"))));
+        }
+        self.steps.set(0);
+        Some(self.expression(&text[1..text.len() - 1]))
+    }
+
+    fn expression(&self, text: &str) -> Evaluated {
+        let expression = syntax::parse(text)?;
+        self.value_of(&expression)
+    }
+
+    /// A value that may hold expressions, such as a default.
+    fn literal(&self, node: &Node) -> Evaluated {
+        self.spend()?;
+        if let Some(text) = node.text() {
+            if text.starts_with('[') && text.ends_with(']') && !text.starts_with("[[") {
+                return self.expression(&text[1..text.len() - 1]);
+            }
+            return Ok(Value::from(match text.strip_prefix("[[") {
+                Some(rest) => format!("[{rest}"),
+                None => text.to_owned(),
+            }));
+        }
+        if let Some(items) = node.items() {
+            let items: Result<Vec<Value>, String> = items.iter().map(|item| self.literal(item)).collect();
+            return items.map(Value::from);
+        }
+        if let Some(members) = node.members() {
+            let mut object = Object::new();
+            for member in members {
+                object.insert(Arc::clone(&member.name), self.literal(&member.value)?);
+            }
+            return Ok(Value::from(object));
+        }
+        Ok(node.to_value())
+    }
+
+    fn spend(&self) -> Result<(), String> {
+        self.steps.set(self.steps.get() + 1);
+        if self.steps.get() > STEPS_MAX { Err("the expression is too large".to_owned()) } else { Ok(()) }
+    }
+
+    /// Goes one mention deeper while `inner` runs.
+    fn deeper(&self, what: &str, inner: impl FnOnce() -> Evaluated) -> Evaluated {
+        if self.depth.get() >= DEPTH_MAX {
+            return Err(format!("{what} mentions itself, or the mentions are too deep"));
+        }
+        self.depth.set(self.depth.get() + 1);
+        let value = inner();
+        self.depth.set(self.depth.get() - 1);
+        value
+    }
+
+    fn value_of(&self, expression: &Expression) -> Evaluated {
+        self.spend()?;
+        match expression {
+            Expression::Literal(value) => Ok(value.clone()),
+            Expression::Member(target, name) => {
+                let target = self.value_of(target)?;
+                target.get(name).cloned().ok_or_else(|| format!("there is no property `{name}`"))
+            }
+            Expression::Index(target, index) => {
+                let (target, index) = (self.value_of(target)?, self.value_of(index)?);
+                match (index.as_str(), index.as_i64().and_then(|index| usize::try_from(index).ok())) {
+                    (Some(name), _) => {
+                        target.get(name).cloned().ok_or_else(|| format!("there is no property `{name}`"))
+                    }
+                    (None, Some(place)) => {
+                        target.index(place).cloned().ok_or_else(|| format!("there is no item {place}"))
+                    }
+                    (None, None) => Err("an index is a name or a whole number".to_owned()),
+                }
+            }
+            Expression::Call(function, arguments) => self.call(function, arguments),
+        }
+    }
+
+    fn call(&self, function: &str, arguments: &[Expression]) -> Evaluated {
+        let lower = function.to_ascii_lowercase();
+        // `if` decides which of its branches is looked at.
+        if lower == "if" {
+            let [condition, then, otherwise] = arguments else {
+                return Err("`if` takes three arguments".to_owned());
+            };
+            return match self.value_of(condition)?.as_bool() {
+                Some(true) => self.value_of(then),
+                Some(false) => self.value_of(otherwise),
+                None => Err("the condition of `if` is no boolean".to_owned()),
+            };
+        }
+        let values: Result<Vec<Value>, String> = arguments.iter().map(|argument| self.value_of(argument)).collect();
+        let values = values?;
+        let one_name = || match values.as_slice() {
+            [name] => name.as_str().ok_or_else(|| format!("`{function}` takes a name")),
+            _ => Err(format!("`{function}` takes one argument")),
+        };
+        match lower.as_str() {
+            "parameters" => self.parameter(one_name()?),
+            "variables" => self.variable(one_name()?),
+            "resourcegroup" => Ok(object([
+                ("id", self.group_id()),
+                ("name", self.deployment.resource_group.to_string()),
+                ("location", self.deployment.location.to_string()),
+            ])),
+            "subscription" => Ok(object([
+                ("id", format!("/subscriptions/{}", self.deployment.subscription_id)),
+                ("subscriptionId", self.deployment.subscription_id.to_string()),
+                ("tenantId", self.deployment.tenant_id.to_string()),
+                ("displayName", "local".to_owned()),
+            ])),
+            "tenant" => Ok(object([("tenantId", self.deployment.tenant_id.to_string())])),
+            "deployment" => Ok(object([
+                ("name", "local".to_owned()),
+                ("location", self.deployment.location.to_string()),
+            ])),
+            "resourceid" => self.resource_id(&values),
+            "subscriptionresourceid" => {
+                let base = format!("/subscriptions/{}", self.deployment.subscription_id);
+                functions::provider_path(&base, &values)
+            }
+            "tenantresourceid" => functions::provider_path("", &values),
+            "extensionresourceid" => match values.split_first() {
+                Some((base, rest)) => functions::provider_path(&base.text(), rest),
+                None => Err("`extensionResourceId` needs a resource".to_owned()),
+            },
+            other => functions::call(other, function, &values),
+        }
+    }
+
+    fn group_id(&self) -> String {
+        format!(
+            "/subscriptions/{}/resourceGroups/{}",
+            self.deployment.subscription_id, self.deployment.resource_group
+        )
+    }
+
+    fn parameter(&self, name: &str) -> Evaluated {
+        if let Some(value) = self.supplied.get_ignore_case(name) {
+            return Ok(value.clone());
+        }
+        let declared = self.root.get("parameters").and_then(|parameters| parameters.get(name));
+        let Some(declared) = declared else {
+            return Err(format!("the template declares no parameter `{name}`"));
+        };
+        match declared.member("defaultValue") {
+            Some(default) => self.deeper(name, || self.literal(&default.value)),
+            None => Err(format!("the template's parameter `{name}` has no value")),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Evaluated {
+        match self.root.get("variables").and_then(|variables| variables.member(name)) {
+            Some(variable) => self.deeper(name, || self.literal(&variable.value)),
+            None => Err(format!("the template has no variable `{name}`")),
+        }
+    }
+
+    /// `resourceId([subscription], [group], type, name…)`: what precedes the type is told by the type's slash.
+    fn resource_id(&self, values: &[Value]) -> Evaluated {
+        let typed = values.iter().position(|value| value.as_str().is_some_and(|text| text.contains('/')));
+        let before = typed.ok_or_else(|| "`resourceId` needs a type such as `Microsoft.Web/sites`".to_owned())?;
+        let text = |index: usize| values[index].text().into_owned();
+        let subscription = self.deployment.subscription_id.to_string();
+        let base = match before {
+            0 => self.group_id(),
+            1 => format!("/subscriptions/{subscription}/resourceGroups/{}", text(0)),
+            2 => format!("/subscriptions/{}/resourceGroups/{}", text(0), text(1)),
+            _ => return Err("`resourceId` has too much before the type".to_owned()),
+        };
+        functions::provider_path(&base, &values[before..])
+    }
+}
+
+fn object<const N: usize>(members: [(&str, String); N]) -> Value {
+    let mut object = Object::new();
+    for (name, value) in members {
+        object.insert(name, value);
+    }
+    Value::from(object)
+}

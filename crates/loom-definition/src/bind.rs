@@ -1,0 +1,174 @@
+//! Parameter values: supplied ones checked against their declarations, the rest from defaults.
+
+use std::cell::RefCell;
+
+use loom_expression::{Context, Lookup, LookupError, Name, Object, Template, Value};
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, Severity, code, did_you_mean},
+    lower::parameter_template,
+    model::{Parameter, Workflow, same_name},
+};
+
+#[cfg(test)]
+mod tests;
+
+impl Workflow {
+    /// The value of each declared parameter, in order: the supplied one, else the default. Values may mention
+    /// `@appsetting('x')` and `@parameters('x')`. Values of secure parameters come out marked secret.
+    ///
+    /// # Errors
+    /// All at once: values of the wrong type or outside `allowedValues`, values for parameters that are not declared,
+    /// parameters without any value, mentions of settings that `app_setting` does not know. No text of a secure value
+    /// stands in a message.
+    pub fn bind_parameters(
+        &self,
+        supplied: &Object,
+        app_setting: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Vec<Value>, Diagnostics> {
+        let binding = Binding { workflow: self, supplied, app_setting, done: RefCell::new(vec![Slot::Open; self.parameters.len()]) };
+        let mut problems = Vec::new();
+        let mut values = Vec::with_capacity(self.parameters.len());
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            match binding.value(index) {
+                Ok(value) => {
+                    if let Err(problem) = check(parameter, &value) {
+                        problems.push(problem);
+                    }
+                    values.push(if parameter.secure { value.into_secret() } else { value });
+                }
+                Err(problem) => problems.push(*problem),
+            }
+        }
+        for (name, _) in supplied {
+            if !self.parameters.iter().any(|parameter| same_name(&parameter.name, name)) {
+                problems.push(Diagnostic {
+                    code: code::PARAMETER_UNDECLARED,
+                    severity: Severity::Error,
+                    message: format!("there is a value for `{name}`, which the definition does not declare"),
+                    pointer: "/parameters".to_owned(),
+                    span: 0..0,
+                    label: String::new(),
+                    hint: did_you_mean(name, self.parameters.iter().map(|parameter| &*parameter.name)),
+                    related: Vec::new(),
+                });
+            }
+        }
+        if problems.is_empty() { Ok(values) } else { Err(Diagnostics(problems)) }
+    }
+}
+
+#[derive(Clone)]
+enum Slot {
+    Open,
+    /// Being computed: to meet it again is a circle.
+    Busy,
+    Done(Value),
+}
+
+struct Binding<'a> {
+    workflow: &'a Workflow,
+    supplied: &'a Object,
+    app_setting: &'a dyn Fn(&str) -> Option<String>,
+    done: RefCell<Vec<Slot>>,
+}
+
+impl Binding<'_> {
+    fn value(&self, index: usize) -> Result<Value, Box<Diagnostic>> {
+        let parameter = &self.workflow.parameters[index];
+        let before = std::mem::replace(&mut self.done.borrow_mut()[index], Slot::Busy);
+        match before {
+            Slot::Done(value) => {
+                self.done.borrow_mut()[index] = Slot::Done(value.clone());
+                return Ok(value);
+            }
+            Slot::Busy => {
+                let message = format!("the value of `{}` depends on itself", parameter.name);
+                return Err(Box::new(about(parameter, code::PARAMETER_EXPRESSION, message)));
+            }
+            Slot::Open => {}
+        }
+        let supplied = self
+            .supplied
+            .get_ignore_case(&parameter.name)
+            .or_else(|| self.supplied.iter().find(|(name, _)| same_name(name, &parameter.name)).map(|(_, value)| value));
+        let template: Template = match (supplied, &parameter.default) {
+            (Some(value), _) => parameter_template(value),
+            (None, Some(default)) => default.clone(),
+            (None, None) => {
+                let message = format!("parameter `{}` has no value and no default", parameter.name);
+                let mut problem = about(parameter, code::PARAMETER_MISSING, message);
+                problem.hint = Some(format!("supply one, such as `--param {}=…`", parameter.name));
+                return Err(Box::new(problem));
+            }
+        };
+        let value = match template.as_constant() {
+            Some(value) => value.clone(),
+            None => template.evaluate(self).map_err(|error| {
+                let message = format!("the value of `{}` cannot be computed: {error}", parameter.name);
+                Box::new(about(parameter, code::PARAMETER_EXPRESSION, message))
+            })?,
+        };
+        self.done.borrow_mut()[index] = Slot::Done(value.clone());
+        Ok(value)
+    }
+}
+
+impl Context for Binding<'_> {
+    fn parameter(&self, name: Name<'_>) -> Lookup {
+        let parameters = &self.workflow.parameters;
+        let Some(index) = parameters.iter().position(|parameter| same_name(&parameter.name, name.text)) else {
+            let available = parameters.iter().map(|parameter| parameter.name.clone()).collect();
+            return Err(LookupError::Unknown { available });
+        };
+        let secure = parameters[index].secure;
+        match self.value(index) {
+            Ok(value) if secure => Ok(value.into_secret()),
+            Ok(value) => Ok(value),
+            Err(problem) => Err(LookupError::Failed { message: problem.message }),
+        }
+    }
+
+    fn app_setting(&self, name: &str) -> Lookup {
+        (self.app_setting)(name).map(Value::from).ok_or(LookupError::Unknown { available: Vec::new() })
+    }
+}
+
+fn check(parameter: &Parameter, value: &Value) -> Result<(), Diagnostic> {
+    if !parameter.kind.accepts(value) {
+        let message = format!(
+            "parameter `{}` is of type {}, and its value is of type {}",
+            parameter.name,
+            parameter.kind.as_str(),
+            value.kind()
+        );
+        let mut problem = about(parameter, code::PARAMETER_TYPE, message);
+        problem.hint = Some("nothing is converted, except that an integer is a float".to_owned());
+        return Err(problem);
+    }
+    if let Some(allowed) = &parameter.allowed
+        && !allowed.iter().any(|allowed| allowed.wdl_equals(value))
+    {
+        let message = format!("the value of `{}` is none of its `allowedValues`", parameter.name);
+        let mut problem = about(parameter, code::PARAMETER_NOT_ALLOWED, message);
+        if !parameter.secure {
+            let shown: Vec<String> = allowed.iter().take(10).map(Value::to_json_text).collect();
+            problem.hint = Some(format!("allowed are {}", shown.join(", ")));
+        }
+        return Err(problem);
+    }
+    Ok(())
+}
+
+fn about(parameter: &Parameter, code: &'static str, message: String) -> Diagnostic {
+    Diagnostic {
+        code,
+        severity: Severity::Error,
+        message,
+        pointer: parameter.pointer.to_string(),
+        span: parameter.span.clone(),
+        label: String::new(),
+        hint: None,
+        related: Vec::new(),
+    }
+}

@@ -1,0 +1,309 @@
+//! Lowering: from the tree of a definition to the validated [`Workflow`], or to everything that is wrong with it.
+//!
+//! Two passes. The outline numbers actions, blocks, variables and parameters in file order, so that every name is
+//! known. Then each action is read, with its expressions compiled against those names. Nothing stops at the first
+//! mistake.
+
+mod control;
+mod data;
+mod declarations;
+mod effects;
+mod findings;
+mod graph;
+mod outline;
+mod resilience;
+mod templates;
+mod triggers;
+
+use std::sync::Arc;
+
+use loom_expression::Value;
+
+pub(crate) use declarations::{parameter_template, value_type};
+pub(crate) use findings::Findings;
+pub(crate) use outline::workflow_kind;
+use outline::{Outline, Type};
+
+use crate::{
+    diagnostic::{Severity, code},
+    model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
+    text::Node,
+};
+
+/// What is lowered, and what is known about it from outside.
+pub(crate) struct Subject<'a> {
+    /// The workflow's name.
+    pub(crate) name: Arc<str>,
+    /// How it keeps its state.
+    pub(crate) kind: WorkflowKind,
+    /// The definition.
+    pub(crate) definition: &'a Node,
+    /// Parameters declared beside the definition, as Standard's `parameters.json` holds them.
+    pub(crate) parameters_file: Option<&'a Value>,
+}
+
+/// Lowers a definition. The workflow is only right when no error was found.
+pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow {
+    let definition = subject.definition;
+    let outline = Outline::of(definition, subject.parameters_file, found);
+    let mut lowerer = Lowerer { kind: subject.kind, loom: outline.loom, outline, found, any_result: false };
+    lowerer.whole(subject)
+}
+
+/// The state of the second pass.
+struct Lowerer<'a, 'f, 's> {
+    kind: WorkflowKind,
+    /// Whether the definition uses Loom's own constructs, so that its expressions tolerate Loom's spelling.
+    loom: bool,
+    outline: Outline<'a>,
+    found: &'f mut Findings<'s>,
+    /// Whether some `result()` computes its name, so that any block may be meant.
+    any_result: bool,
+}
+
+impl<'a> Lowerer<'a, '_, '_> {
+    fn whole(&mut self, subject: &Subject<'a>) -> Workflow {
+        let definition = subject.definition;
+        let parameters = self.parameters(definition, subject.parameters_file);
+        let static_results = self.static_results(definition);
+        let triggers = self.triggers(definition);
+        self.response_rule(&triggers);
+        let mut actions = Vec::with_capacity(self.outline.actions.len());
+        for index in 0..self.outline.actions.len() {
+            actions.push(self.action(index, &static_results));
+        }
+        let outputs = self.outputs(definition);
+        let mut blocks = std::mem::take(&mut self.outline.blocks);
+        graph::link(&self.outline, &mut actions, &mut blocks, self.found);
+        for action in &mut actions {
+            action.result_wanted |= self.any_result || self.outline.results_wanted.contains(&action.index.0);
+        }
+        self.limits(&actions, &blocks, triggers.len(), outputs.len(), definition);
+        let text = |name: &str| definition.get(name).and_then(Node::text);
+        let content_version = text("contentVersion").unwrap_or("1.0.0.0");
+        if content_version.split('.').count() != 4
+            || !content_version.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            if let Some(node) = definition.get("contentVersion") {
+                let message = format!("`contentVersion` is `{content_version}`, not four numbers with dots between");
+                self.found.report(Severity::Warning, code::BAD_CONTENT_VERSION, node.place, message);
+            }
+        }
+        Workflow {
+            name: Arc::clone(&subject.name),
+            kind: subject.kind,
+            description: text("description").map(Arc::from),
+            content_version: Arc::from(content_version),
+            parameters,
+            triggers,
+            actions,
+            blocks,
+            variables: std::mem::take(&mut self.outline.variables),
+            outputs,
+            static_results,
+            hash: hash(subject),
+        }
+    }
+
+    /// One action, all but its place in the graph.
+    fn action(&mut self, index: usize, static_results: &[crate::model::StaticResult]) -> Action {
+        let outlined = &self.outline.actions[index];
+        let (node, name) = (outlined.node, Arc::clone(&outlined.name));
+        let (block, position, type_name) = (outlined.block, outlined.position, Arc::clone(&outlined.type_name));
+        let this = crate::model::ActionIdx(index as u32);
+        let kind = self.action_kind(index);
+        let runtime_node = node.get("runtimeConfiguration");
+        let options = self.options(node);
+        let secure = self.secure(node, index);
+        let static_result = self.static_result(runtime_node, static_results);
+        let timeout = self.action_timeout(node, &kind);
+        let resilience = self.resilience(node, &kind);
+        let tracked_properties = node.get("trackedProperties").map(|tracked| self.template(tracked, index));
+        self.known_members(node, index);
+        Action {
+            name,
+            type_name,
+            index: this,
+            block,
+            position,
+            kind,
+            run_after: Vec::new(),
+            successors: Vec::new(),
+            timeout,
+            resilience,
+            secure,
+            static_result,
+            tracked_properties,
+            options,
+            result_wanted: false,
+            pointer: Arc::from(self.found.pointer(node.place)),
+            runtime: runtime_node.map_or(Value::NULL, rest_of_runtime),
+        }
+    }
+
+    fn options(&mut self, node: &Node) -> Options {
+        let mut options = Options::default();
+        let Some(list) = node.get("operationOptions") else { return options };
+        let Some(text) = self.found.want_text(list, "operationOptions") else { return options };
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.to_ascii_lowercase().as_str() {
+                "disableasyncpattern" => options.disable_async_pattern = true,
+                "suppressworkflowheaders" => options.suppress_workflow_headers = true,
+                "disableautomaticdecompression" => options.disable_decompression = true,
+                "failwhenlimitsreached" => options.fail_when_limits_reached = true,
+                "asynchronous" => options.asynchronous = true,
+                // Read where they matter, or without effect here.
+                "sequential" | "singleinstance" | "enableschemavalidation" | "none" | "synchronous" => {}
+                "includeauthorizationheadersinoutputs" | "suppressworkflowheadersonresponse" => {}
+                "suppressnotificationheaders" | "requestschemavalidation" => {}
+                _ => {
+                    let known = ["DisableAsyncPattern", "SuppressWorkflowHeaders", "DisableAutomaticDecompression",
+                        "FailWhenLimitsReached", "Asynchronous", "Sequential"];
+                    let hint = crate::diagnostic::did_you_mean(word, known);
+                    let message = format!("`{word}` is not an operation option that does anything here");
+                    self.found.report(Severity::Warning, code::UNKNOWN_OPTION, list.place, message).hint = hint;
+                }
+            }
+        }
+        options
+    }
+
+    fn secure(&mut self, node: &Node, index: usize) -> Secure {
+        let mut secure = self.found.secure_data(node);
+        let kind = self.outline.actions[index].kind;
+        // These know only `inputs`, and hiding those hides what they give as well.
+        if matches!(kind, Type::Compose | Type::ParseJson | Type::Response) && secure.inputs {
+            secure.outputs = true;
+        }
+        if (secure.inputs || secure.outputs) && let Some(tracked) = node.get("trackedProperties") {
+            let message = "`trackedProperties` cannot be combined with `secureData`; they would show what is hidden";
+            self.found.report(Severity::Warning, code::BAD_SECURE_DATA, tracked.place, message);
+        }
+        secure
+    }
+
+    fn static_result(&mut self, runtime: Option<&Node>, results: &[crate::model::StaticResult]) -> Option<u32> {
+        let chosen = runtime?.get("staticResult")?;
+        let enabled = chosen
+            .get("staticResultOptions")
+            .and_then(Node::text)
+            .is_some_and(|option| option.eq_ignore_ascii_case("Enabled"));
+        let name = chosen.get("name")?;
+        let text = self.found.want_text(name, "staticResult.name")?;
+        let position = results.iter().position(|result| crate::model::same_name(&result.name, text));
+        if position.is_none() {
+            let severity = if enabled { Severity::Error } else { Severity::Warning };
+            let hint = crate::diagnostic::did_you_mean(text, results.iter().map(|result| &*result.name));
+            let message = format!("`{text}` names nothing in `staticResults`");
+            self.found.report(severity, code::UNKNOWN_STATIC_RESULT, name.place, message).hint = hint;
+        }
+        position.filter(|_| enabled).map(|found| found as u32)
+    }
+
+    /// Members that look like a slip of the pen.
+    fn known_members(&mut self, node: &Node, index: usize) {
+        const KNOWN: [&str; 30] = [
+            "type", "kind", "inputs", "runAfter", "actions", "expression", "foreach", "else", "cases", "default",
+            "tools", "limit", "operationOptions", "runtimeConfiguration", "trackedProperties", "correlation",
+            "metadata", "description", "transitions", "channels", "timeout", "retryPolicy", "circuitBreaker",
+            "rateLimit", "bulkhead", "onUncertain", "conditions", "name", "id", "displayName",
+        ];
+        for member in node.members().unwrap_or_default() {
+            if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(&member.name)) || member.name.len() < 4 {
+                continue;
+            }
+            if let Some(meant) = crate::diagnostic::nearest(&member.name, KNOWN) {
+                let message = format!(
+                    "`{}` of action `{}` is not known and does nothing",
+                    member.name, self.outline.actions[index].name
+                );
+                self.found.report(Severity::Warning, code::UNKNOWN_MEMBER, member.name_place, message).hint =
+                    Some(format!("did you mean `{meant}`?"));
+            }
+        }
+    }
+
+    fn response_rule(&mut self, triggers: &[crate::trigger::Trigger]) {
+        use crate::trigger::TriggerKind;
+        let answers = triggers.iter().any(|trigger| {
+            matches!(trigger.kind, TriggerKind::Request { .. } | TriggerKind::Manual | TriggerKind::Other { .. })
+        });
+        if answers {
+            return;
+        }
+        let severity = if triggers.is_empty() { Severity::Warning } else { Severity::Error };
+        for outlined in &self.outline.actions {
+            if outlined.kind == Type::Response {
+                let message = format!(
+                    "`{}` is a Response, and this workflow has no Request trigger whose caller it could answer",
+                    outlined.name
+                );
+                let place = outlined.name_place;
+                self.found.report(severity, code::RESPONSE_WITHOUT_REQUEST, place, message).hint =
+                    Some("start the workflow with a Request trigger, or remove the action".to_owned());
+            }
+        }
+    }
+
+    /// Limits of the hosted service that Loom does not share: worth a word, since files travel.
+    fn limits(
+        &mut self,
+        actions: &[Action],
+        blocks: &[crate::model::Block],
+        triggers: usize,
+        outputs: usize,
+        definition: &Node,
+    ) {
+        let depth = blocks.iter().map(|block| block.depth).max().unwrap_or(0) as usize;
+        for (what, count, most) in [
+            ("actions", actions.len(), 500),
+            ("levels of nesting", depth, 8),
+            ("triggers", triggers, 10),
+            ("outputs", outputs, 10),
+            ("variables", self.outline.variables.len(), 250),
+            ("parameters", self.outline.parameters.len(), 500),
+        ] {
+            if count > most {
+                let message = format!("the definition has {count} {what}; the hosted service takes {most}");
+                let place = crate::text::Place::new(
+                    definition.place.start as usize,
+                    definition.place.start as usize + usize::from(!definition.computed),
+                );
+                self.found.report(Severity::Warning, code::TOO_MANY, place, message);
+            }
+        }
+        // Reading a name of the file is the last thing that needs the actions' kinds.
+        debug_assert!(actions.iter().all(|action| !matches!(action.kind, ActionKind::Scope { body } if body.0 == 0)));
+    }
+}
+
+/// `runtimeConfiguration` without the parts that the model holds elsewhere.
+fn rest_of_runtime(node: &Node) -> Value {
+    let Some(mut object) = node.to_value().into_object() else { return Value::NULL };
+    for read in ["secureData", "staticResult", "concurrency"] {
+        let found = object.name_ignore_case(read).cloned();
+        if let Some(name) = found {
+            object.remove(&name);
+        }
+    }
+    if object.is_empty() { Value::NULL } else { Value::from(object) }
+}
+
+/// blake3 over the compact text of everything that decides what the workflow does.
+///
+/// Members keep their order, because actions are numbered in it and journals hold those numbers.
+fn hash(subject: &Subject<'_>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"loom-definition/1\n");
+    hasher.update(match subject.kind {
+        WorkflowKind::Stateful => b"stateful\n".as_slice(),
+        WorkflowKind::Stateless => b"stateless\n",
+        WorkflowKind::Agentic => b"agentic\n",
+    });
+    hasher.update(subject.definition.to_value().to_json_text().as_bytes());
+    if let Some(parameters) = subject.parameters_file {
+        hasher.update(b"\n");
+        hasher.update(parameters.to_json_text().as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}

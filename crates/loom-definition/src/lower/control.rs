@@ -1,0 +1,433 @@
+//! Actions that decide what runs: conditions, switches, loops, groups, agents, and the ends of a run.
+
+use std::sync::Arc;
+
+use loom_expression::{Template, Value};
+
+use super::{
+    Lowerer,
+    declarations::missing,
+    findings::head,
+    outline::Type,
+    resilience::holds_expression,
+};
+use crate::{
+    diagnostic::{code, did_you_mean},
+    duration::Span,
+    model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Case, Loop, LoopStyle, Setting, Tool},
+    status::RunStatus,
+    text::{Node, Number, Shape},
+};
+
+impl<'a> Lowerer<'a, '_, '_> {
+    /// What the action does.
+    pub(super) fn action_kind(&mut self, index: usize) -> ActionKind {
+        let kind = self.outline.actions[index].kind;
+        match kind {
+            Type::If => self.if_action(index),
+            Type::Switch => self.switch(index),
+            Type::Scope => ActionKind::Scope { body: self.child(index, BlockRole::Body) },
+            Type::Parallel => {
+                let branches: Vec<BlockIdx> =
+                    self.outline.actions[index].children.iter().map(|(_, block)| *block).collect();
+                if branches.is_empty() {
+                    self.lack(index, "inputs.branches");
+                }
+                ActionKind::Parallel { branches }
+            }
+            Type::Foreach => self.foreach(index),
+            Type::Until | Type::While | Type::DoUntil => self.conditional_loop(index, kind),
+            Type::Retry => {
+                let node = self.outline.actions[index].node;
+                let policy = self.retry_action_policy(node);
+                let body = self.child(index, BlockRole::Body);
+                if self.outline.blocks[body.0 as usize].actions.is_empty() {
+                    self.lack(index, "inputs.action");
+                }
+                ActionKind::Retry { body, policy }
+            }
+            Type::Terminate => self.terminate(index),
+            Type::Response => self.response(index),
+            Type::Wait => self.wait(index),
+            Type::Agent => self.agent(index),
+            Type::Effect => self.effect(index),
+            _ => self.data_action(index, kind),
+        }
+    }
+
+    /// The block of `action` in `role`.
+    fn child(&self, action: usize, role: BlockRole) -> BlockIdx {
+        self.outline.actions[action]
+            .children
+            .iter()
+            .find(|(found, _)| *found == role)
+            .map(|(_, block)| *block)
+            .expect("the outline gave every block action its blocks")
+    }
+
+    pub(super) fn lack(&mut self, action: usize, what: &str) {
+        let outlined = &self.outline.actions[action];
+        let (node, name) = (outlined.node, Arc::clone(&outlined.name));
+        missing(self.found, node, what, &name);
+    }
+
+    /// A part of a control action: its member, or the first of `inner` that stands in its inputs.
+    fn control_part(&self, action: usize, outer: &str, inner: &[&str]) -> Option<&'a Node> {
+        let node = self.outline.actions[action].node;
+        node.get(outer).or_else(|| {
+            let inputs = node.get("inputs")?;
+            inner.iter().find_map(|name| inputs.get(name))
+        })
+    }
+
+    fn if_action(&mut self, index: usize) -> ActionKind {
+        let condition = match self.control_part(index, "expression", &["condition", "expression"]) {
+            Some(node) => self.condition(node, Some(index)),
+            None => {
+                self.lack(index, "expression");
+                self.no_condition()
+            }
+        };
+        ActionKind::If {
+            condition,
+            then: self.child(index, BlockRole::Body),
+            otherwise: self.child(index, BlockRole::Else),
+        }
+    }
+
+    fn switch(&mut self, index: usize) -> ActionKind {
+        let on = match self.control_part(index, "expression", &["expression", "on"]) {
+            Some(node) => self.template(node, index),
+            None => {
+                self.lack(index, "expression");
+                Template::constant(Value::NULL)
+            }
+        };
+        let case_map = self.control_part(index, "cases", &["cases"]);
+        if let Some(map) = case_map {
+            self.found.want_object(map, "cases");
+        }
+        let members = case_map.and_then(Node::members).unwrap_or_default();
+        if members.len() > 25 {
+            let message = format!("a Switch has at most 25 cases, and this one has {}", members.len());
+            let place = members[25].name_place;
+            self.found.error(code::BAD_SWITCH, place, message).label = "this is the 26th".to_owned();
+        }
+        let mut cases: Vec<Case> = Vec::new();
+        for (place, member) in members.iter().enumerate() {
+            let block = self.child(index, BlockRole::Case(place as u32));
+            let Some(node) = member.value.get("case") else {
+                let message = format!("case `{}` has no `case`, the value it stands for", member.name);
+                self.found.error(code::BAD_SWITCH, member.name_place, message);
+                continue;
+            };
+            let template = self.template(node, index);
+            let literal = template.as_constant().filter(|value| value.as_str().is_some() || value.as_i64().is_some());
+            let Some(value) = literal.cloned() else {
+                let message = format!("the value of case `{}` is a literal string or whole number", member.name);
+                self.found.error(code::BAD_SWITCH, node.place, message);
+                continue;
+            };
+            if let Some(same) = cases.iter().find(|case| case.value == value) {
+                let message = format!("cases `{}` and `{}` stand for the same value", same.name, member.name);
+                self.found.error(code::BAD_SWITCH, node.place, message);
+            }
+            cases.push(Case { name: Arc::clone(&member.name), value, block });
+        }
+        let default = self.outline.actions[index]
+            .children
+            .iter()
+            .find(|(role, _)| *role == BlockRole::Default)
+            .map(|(_, block)| *block);
+        ActionKind::Switch { on, cases, default }
+    }
+
+    fn foreach(&mut self, index: usize) -> ActionKind {
+        let items = match self.control_part(index, "foreach", &["items", "foreach"]) {
+            Some(node) => self.template(node, index),
+            None => {
+                self.lack(index, "foreach");
+                Template::constant(Value::NULL)
+            }
+        };
+        let node = self.outline.actions[index].node;
+        let nested = self
+            .outline
+            .around(ActionIdx(index as u32))
+            .any(|action| self.outline.outlined(action).kind == Type::Foreach);
+        let asked = self.repetitions(node);
+        ActionKind::Foreach {
+            items,
+            body: self.child(index, BlockRole::Body),
+            concurrency: if nested { 1 } else { asked },
+        }
+    }
+
+    /// Iterations in flight, as `Sequential` or `concurrency.repetitions` say; 20 when nothing does.
+    fn repetitions(&mut self, node: &Node) -> u32 {
+        let sequential = has_option(node, "Sequential");
+        let inputs = node.get("inputs");
+        let concurrency = node
+            .get("runtimeConfiguration")
+            .and_then(|runtime| runtime.get("concurrency"))
+            .or_else(|| inputs.and_then(|inputs| inputs.get("concurrency")));
+        let Some(concurrency) = concurrency else { return if sequential { 1 } else { 20 } };
+        if sequential {
+            let message = "`Sequential` and `concurrency` both say how many iterations run at once; keep one of them";
+            self.found.error(code::BAD_CONCURRENCY, concurrency.place, message);
+        }
+        let repetitions =
+            if concurrency.members().is_some() { concurrency.get("repetitions") } else { Some(concurrency) };
+        let Some(repetitions) = repetitions else { return 20 };
+        match repetitions.integer() {
+            Some(count @ 1..=50) => count as u32,
+            Some(count) => {
+                let message = format!("`repetitions` is {count}; it is from 1 to 50");
+                self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
+                1
+            }
+            None => {
+                let message = format!("`repetitions` is a whole number from 1 to 50, not {}", repetitions.kind());
+                self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
+                1
+            }
+        }
+    }
+
+    fn conditional_loop(&mut self, index: usize, kind: Type) -> ActionKind {
+        let outlined = &self.outline.actions[index];
+        let (node, loom_spelling) = (outlined.node, outlined.loom_spelling);
+        let condition = match self.control_part(index, "expression", &["condition", "expression"]) {
+            Some(node) => self.condition(node, Some(index)),
+            None => {
+                self.lack(index, if loom_spelling { "inputs.condition" } else { "expression" });
+                self.no_condition()
+            }
+        };
+        let (count, timeout) = self.loop_limits(node, kind, loom_spelling);
+        let inputs = node.get("inputs");
+        let delay = inputs.and_then(|inputs| inputs.get("delay")).or_else(|| node.get("delay"));
+        let delay = delay.and_then(|delay| self.loop_delay(delay));
+        ActionKind::Loop(Box::new(Loop {
+            style: match kind {
+                Type::While => LoopStyle::While,
+                Type::DoUntil => LoopStyle::DoUntil,
+                _ => LoopStyle::Until,
+            },
+            condition,
+            body: self.child(index, BlockRole::Body),
+            count,
+            timeout,
+            delay,
+            loom_spelling,
+        }))
+    }
+
+    /// `{interval: {count, unit}}`, a duration, or milliseconds.
+    fn loop_delay(&mut self, node: &Node) -> Option<Setting<Span>> {
+        let Some(interval) = node.get("interval").or_else(|| node.members().map(|_| node)) else {
+            return self.span_setting(node, "delay", true, None);
+        };
+        if interval.members().is_none() {
+            return self.span_setting(interval, "delay.interval", true, None);
+        }
+        let count = interval.get("count").and_then(Node::integer);
+        let unit = interval.get("unit").and_then(Node::text).unwrap_or("second");
+        let seconds = match unit.to_ascii_lowercase().trim_end_matches('s') {
+            "second" => 1,
+            "minute" => 60,
+            "hour" => 3_600,
+            "day" => 86_400,
+            _ => {
+                let place = interval.get("unit").map_or(interval.place, |unit| unit.place);
+                let message = format!("`{unit}` is not a unit of a delay");
+                let hint = did_you_mean(unit, ["second", "minute", "hour", "day"]);
+                self.found.error(code::BAD_CHOICE, place, message).hint = hint;
+                return None;
+            }
+        };
+        match count.and_then(|count| u64::try_from(count).ok()).and_then(|count| count.checked_mul(seconds)) {
+            Some(seconds) => Some(Setting::Fixed(Span::exact(std::time::Duration::from_secs(seconds)))),
+            None => {
+                let place = interval.get("count").map_or(interval.place, |count| count.place);
+                self.found.error(code::OUT_OF_RANGE, place, "`delay.interval.count` is a whole number from 0");
+                None
+            }
+        }
+    }
+
+    /// The loop that forbids `action`, if one is around it.
+    fn refuse_in_loops(&mut self, index: usize) {
+        let this = ActionIdx(index as u32);
+        let around = self.outline.around(this).find(|action| self.outline.outlined(*action).kind.is_loop());
+        let Some(around) = around else { return };
+        let (outlined, around) = (self.outline.outlined(this), self.outline.outlined(around));
+        let message = format!(
+            "`{}` is a {}, which may not stand inside a loop, and `{}` is one",
+            outlined.name, outlined.type_name, around.name
+        );
+        let related = (around.name_place.range(), "the loop".to_owned());
+        let place = outlined.name_place;
+        let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
+        diagnostic.related.push(related);
+        diagnostic.hint = Some("set a variable in the loop and act on it afterwards".to_owned());
+    }
+
+    fn terminate(&mut self, index: usize) -> ActionKind {
+        self.refuse_in_loops(index);
+        let node = self.outline.actions[index].node;
+        let inputs = node.get("inputs");
+        let status = match inputs.and_then(|inputs| inputs.get("runStatus")) {
+            None => {
+                self.lack(index, "inputs.runStatus");
+                Setting::Fixed(RunStatus::Failed)
+            }
+            Some(node) if holds_expression(node) => Setting::Computed(self.template(node, index)),
+            Some(node) => {
+                let text = node.text().unwrap_or_default();
+                match RunStatus::parse(text) {
+                    Some(found @ (RunStatus::Succeeded | RunStatus::Failed | RunStatus::Cancelled)) => {
+                        Setting::Fixed(found)
+                    }
+                    _ => {
+                        let message = format!("`runStatus` is `Succeeded`, `Failed` or `Cancelled`, not `{text}`");
+                        let hint = did_you_mean(text, ["Succeeded", "Failed", "Cancelled"]);
+                        self.found.error(code::BAD_TERMINATE, node.place, message).hint = hint;
+                        Setting::Fixed(RunStatus::Failed)
+                    }
+                }
+            }
+        };
+        let error = inputs.and_then(|inputs| inputs.get("runError"));
+        if let (Some(error), Setting::Fixed(RunStatus::Succeeded | RunStatus::Cancelled)) = (error, &status) {
+            let message = "`runError` belongs to the status `Failed`; it is ignored here";
+            self.found.warning(code::BAD_TERMINATE, error.place, message);
+        }
+        ActionKind::Terminate { status, error: error.map(|node| self.template(node, index)) }
+    }
+
+    fn response(&mut self, index: usize) -> ActionKind {
+        self.refuse_in_loops(index);
+        let node = self.outline.actions[index].node;
+        let Some(inputs) = node.get("inputs") else {
+            return ActionKind::Response { inputs: Template::constant(Value::from(loom_expression::Object::new())) };
+        };
+        if let Some(status) = inputs.get("statusCode")
+            && let Some(code) = status.integer().or_else(|| status.text().and_then(|text| text.parse().ok()))
+            && !matches!(code, 200..=299 | 400..=599)
+        {
+            let message = format!("a Response cannot have the status {code}; it is 2xx, 4xx or 5xx");
+            self.found.warning(code::OUT_OF_RANGE, status.place, message);
+        }
+        // The schema only describes; strings in it are no expressions.
+        let mut value = inputs.to_value();
+        if let Some(mut object) = value.as_object().cloned()
+            && let Some(name) = object.name_ignore_case("schema").cloned()
+        {
+            object.remove(&name);
+            value = Value::from(object);
+        }
+        ActionKind::Response { inputs: self.template_of(inputs, &value, Some(index)) }
+    }
+
+    fn wait(&mut self, index: usize) -> ActionKind {
+        let node = self.outline.actions[index].node;
+        let Some(inputs) = node.get("inputs") else {
+            self.lack(index, "inputs");
+            return ActionKind::Wait { inputs: Template::constant(Value::NULL) };
+        };
+        let (interval, until) = (inputs.get("interval"), inputs.get("until"));
+        match (interval, until) {
+            (Some(_), Some(until)) => {
+                let message = "a Wait has `interval` or `until`, not both";
+                self.found.error(code::BAD_WAIT, until.place, message);
+            }
+            (None, None) if inputs.members().is_some() => {
+                let message = "a Wait needs `interval` with `count` and `unit`, or `until` with `timestamp`";
+                self.found.error(code::BAD_WAIT, head(inputs), message);
+            }
+            (Some(interval), None) if interval.members().is_some() => {
+                for part in ["count", "unit"] {
+                    if interval.get(part).is_none() {
+                        let message = format!("the `interval` of a Wait needs `{part}`");
+                        self.found.error(code::BAD_WAIT, head(interval), message);
+                    }
+                }
+                if let Some(unit) = interval.get("unit").filter(|unit| !holds_expression(unit)) {
+                    let text = unit.text().unwrap_or_default();
+                    let units = ["Second", "Minute", "Hour", "Day", "Week", "Month"];
+                    if !units.iter().any(|known| known.eq_ignore_ascii_case(text.trim_end_matches(['s', 'S']))) {
+                        let message = format!("`{text}` is not a unit of a Wait");
+                        self.found.error(code::BAD_WAIT, unit.place, message).hint = did_you_mean(text, units);
+                    }
+                }
+                if let Some(count) = interval.get("count").filter(|count| {
+                    matches!(count.shape, Shape::Number(Number::Integer(value)) if value < 0)
+                }) {
+                    self.found.error(code::BAD_WAIT, count.place, "a Wait cannot be negative");
+                }
+            }
+            (None, Some(until)) if until.members().is_some() && until.get("timestamp").is_none() => {
+                self.found.error(code::BAD_WAIT, head(until), "the `until` of a Wait needs `timestamp`");
+            }
+            _ => {}
+        }
+        ActionKind::Wait { inputs: self.template(inputs, index) }
+    }
+
+    fn agent(&mut self, index: usize) -> ActionKind {
+        let node = self.outline.actions[index].node;
+        let tool_map = self.control_part(index, "tools", &["tools"]);
+        if let Some(map) = tool_map {
+            self.found.want_object(map, "tools");
+        }
+        let mut tools = Vec::new();
+        for (place, member) in tool_map.and_then(Node::members).unwrap_or_default().iter().enumerate() {
+            let tool = &member.value;
+            let mut raw = tool.to_value().into_object().unwrap_or_default();
+            for apart in ["actions", "description", "agentParameterSchema"] {
+                if let Some(name) = raw.name_ignore_case(apart).cloned() {
+                    raw.remove(&name);
+                }
+            }
+            let parameters = tool.get("agentParameterSchema").map_or_else(
+                || Value::from(loom_expression::Object::new()),
+                Node::to_value,
+            );
+            tools.push(Tool {
+                name: Arc::clone(&member.name),
+                description: Arc::from(tool.get("description").and_then(Node::text).unwrap_or_default()),
+                parameters,
+                block: self.child(index, BlockRole::Tool(place as u32)),
+                raw: Value::from(raw),
+            });
+        }
+        let count = node
+            .get("limit")
+            .and_then(|limit| limit.get("count"))
+            .and_then(|count| self.count_setting(count, "limit.count", 5_000))
+            .unwrap_or(Setting::Fixed(100));
+        let inputs = match node.get("inputs") {
+            Some(inputs) => {
+                let mut value = inputs.to_value();
+                if let Some(mut object) = value.as_object().cloned() {
+                    object.remove("tools");
+                    value = Value::from(object);
+                }
+                self.template_of(inputs, &value, Some(index))
+            }
+            None => {
+                self.lack(index, "inputs");
+                Template::constant(Value::NULL)
+            }
+        };
+        ActionKind::Agent { inputs, tools, count }
+    }
+}
+
+/// Whether `operationOptions` has `option`.
+pub(super) fn has_option(node: &Node, option: &str) -> bool {
+    node.get("operationOptions")
+        .and_then(Node::text)
+        .is_some_and(|list| list.split(',').any(|word| word.trim().eq_ignore_ascii_case(option)))
+}

@@ -1,0 +1,237 @@
+//! Parameters, outputs and static results: what a definition declares besides triggers and actions.
+
+use std::sync::Arc;
+
+use loom_expression::{NoNames, Options, Template, Value, ValueRef};
+
+use super::{Findings, Lowerer, findings::head};
+use crate::{
+    diagnostic::{code, did_you_mean},
+    model::{Output, Parameter, StaticResult, ValueType, same_name},
+    text::Node,
+};
+
+/// Reads the type of a variable, parameter or output, ignoring case.
+pub(crate) fn value_type(text: &str) -> Option<ValueType> {
+    Some(match text.trim().to_ascii_lowercase().as_str() {
+        "string" | "securestring" => ValueType::String,
+        "int" | "integer" => ValueType::Integer,
+        "float" | "number" => ValueType::Float,
+        "bool" | "boolean" => ValueType::Boolean,
+        "array" => ValueType::Array,
+        "object" | "secureobject" => ValueType::Object,
+        "any" => ValueType::Any,
+        _ => return None,
+    })
+}
+
+fn is_secure(text: &str) -> bool {
+    let text = text.trim();
+    text.eq_ignore_ascii_case("securestring") || text.eq_ignore_ascii_case("secureobject")
+}
+
+impl ValueType {
+    /// Whether `value` is of this type. An integer is a float; nothing else converts.
+    pub fn accepts(self, value: &Value) -> bool {
+        match (self, value.as_ref()) {
+            (ValueType::Any, _)
+            | (ValueType::String, ValueRef::String(_))
+            | (ValueType::Integer, ValueRef::Int(_))
+            | (ValueType::Float, ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
+            | (ValueType::Boolean, ValueRef::Bool(_))
+            | (ValueType::Array, ValueRef::Array(_))
+            | (ValueType::Object, ValueRef::Object(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// The type's name, as variables spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ValueType::String => "string",
+            ValueType::Integer => "integer",
+            ValueType::Float => "float",
+            ValueType::Boolean => "boolean",
+            ValueType::Array => "array",
+            ValueType::Object => "object",
+            ValueType::Any => "any",
+        }
+    }
+}
+
+const PARAMETER_TYPES: [&str; 8] =
+    ["int", "float", "string", "bool", "array", "object", "securestring", "secureobject"];
+
+impl Lowerer<'_, '_, '_> {
+    /// Declared parameters, then those of the file beside the definition that it does not declare itself.
+    pub(super) fn parameters(&mut self, definition: &Node, beside: Option<&Value>) -> Vec<Parameter> {
+        let mut list: Vec<Parameter> = Vec::new();
+        if let Some(map) = definition.get("parameters") {
+            self.found.want_object(map, "parameters");
+            for member in map.members().unwrap_or_default() {
+                if list.iter().any(|parameter| same_name(&parameter.name, &member.name)) {
+                    let message = format!("parameter `{}` is declared twice; names ignore case", member.name);
+                    self.found.error(code::DUPLICATE_NAME, member.name_place, message);
+                    continue;
+                }
+                let node = &member.value;
+                let (kind, secure) = self.parameter_type(node, &member.name);
+                let allowed = node.get("allowedValues").and_then(|allowed| {
+                    if allowed.items().is_none() {
+                        let message = format!("`allowedValues` is an array, not {}", allowed.kind());
+                        self.found.error(code::WRONG_KIND, allowed.place, message);
+                    }
+                    Some(allowed.items()?.iter().map(Node::to_value).collect::<Vec<_>>())
+                });
+                let default_node = node.member("defaultValue").map(|member| &member.value);
+                if let Some(default) = default_node {
+                    self.check_default(default, kind, allowed.as_deref(), &member.name);
+                }
+                list.push(Parameter {
+                    name: Arc::clone(&member.name),
+                    kind,
+                    secure,
+                    default: default_node.map(|node| parameter_template(&node.to_value())),
+                    allowed,
+                    pointer: Arc::from(self.found.pointer(node.place)),
+                    span: member.name_place.range(),
+                });
+            }
+        }
+        let beside = beside.and_then(Value::as_object).into_iter().flat_map(|object| object.iter());
+        for (name, entry) in beside {
+            if list.iter().any(|parameter| same_name(&parameter.name, name)) {
+                continue;
+            }
+            let type_name = entry.get("type").and_then(Value::as_str).unwrap_or("any");
+            list.push(Parameter {
+                name: Arc::from(&**name),
+                kind: value_type(type_name).unwrap_or(ValueType::Any),
+                secure: is_secure(type_name),
+                default: entry.get("value").or_else(|| entry.get("defaultValue")).map(parameter_template),
+                allowed: None,
+                pointer: Arc::from(""),
+                span: 0..0,
+            });
+        }
+        list
+    }
+
+    fn parameter_type(&mut self, node: &Node, name: &str) -> (ValueType, bool) {
+        if self.found.want_object(node, &format!("parameter {name}")).is_none() {
+            return (ValueType::Any, false);
+        }
+        let Some(type_node) = node.get("type") else {
+            let message = format!("parameter `{name}` has no `type`");
+            self.found.error(code::NO_TYPE, head(node), message);
+            return (ValueType::Any, false);
+        };
+        let Some(text) = self.found.want_text(type_node, "type") else { return (ValueType::Any, false) };
+        match value_type(text) {
+            Some(kind) => (kind, is_secure(text)),
+            None => {
+                let hint = did_you_mean(text, PARAMETER_TYPES);
+                let message = format!("parameter `{name}` has the unknown type `{text}`");
+                self.found.error(code::BAD_VALUE_TYPE, type_node.place, message).hint = hint;
+                (ValueType::Any, false)
+            }
+        }
+    }
+
+    /// A default that does not fit is only wrong when no value is supplied, so it is a warning here.
+    fn check_default(&mut self, node: &Node, kind: ValueType, allowed: Option<&[Value]>, name: &str) {
+        let value = node.to_value();
+        if value.is_null() || parameter_template(&value).as_constant().is_none() {
+            return;
+        }
+        if !kind.accepts(&value) {
+            let message =
+                format!("the default of `{name}` is {}, and its type is {}", node.kind(), kind.as_str());
+            self.found.warning(code::WRONG_VALUE_TYPE, node.place, message).hint =
+                Some("a run that supplies no value will be refused".to_owned());
+        } else if allowed.is_some_and(|allowed| !allowed.iter().any(|allowed| allowed.wdl_equals(&value))) {
+            let message = format!("the default of `{name}` is none of its `allowedValues`");
+            self.found.warning(code::PARAMETER_NOT_ALLOWED, node.place, message);
+        }
+    }
+
+    /// Workflow outputs.
+    pub(super) fn outputs(&mut self, definition: &Node) -> Vec<Output> {
+        let Some(map) = definition.get("outputs") else { return Vec::new() };
+        self.found.want_object(map, "outputs");
+        let mut list = Vec::new();
+        for member in map.members().unwrap_or_default() {
+            let node = &member.value;
+            if self.found.want_object(node, &format!("output {}", member.name)).is_none() {
+                continue;
+            }
+            let type_text = node.get("type").and_then(Node::text);
+            let kind = match type_text.map(value_type) {
+                None => ValueType::Any,
+                Some(Some(kind)) => kind,
+                Some(None) => {
+                    let text = type_text.unwrap_or_default();
+                    let place = node.get("type").map_or(node.place, |node| node.place);
+                    let hint = did_you_mean(text, PARAMETER_TYPES);
+                    let message = format!("output `{}` has the unknown type `{text}`", member.name);
+                    self.found.warning(code::BAD_VALUE_TYPE, place, message).hint = hint;
+                    ValueType::Any
+                }
+            };
+            let Some(value) = node.member("value") else {
+                let message = format!("output `{}` has no `value`", member.name);
+                self.found.error(code::MISSING_MEMBER, head(node), message);
+                continue;
+            };
+            let value = self.template_of(&value.value, &value.value.to_value(), None);
+            list.push(Output {
+                name: Arc::clone(&member.name),
+                kind,
+                secure: type_text.is_some_and(is_secure),
+                value,
+            });
+        }
+        list
+    }
+
+    /// Canned results.
+    pub(super) fn static_results(&mut self, definition: &Node) -> Vec<StaticResult> {
+        let Some(map) = definition.get("staticResults") else { return Vec::new() };
+        self.found.want_object(map, "staticResults");
+        let mut list = Vec::new();
+        for member in map.members().unwrap_or_default() {
+            let node = &member.value;
+            if self.found.want_object(node, &format!("static result {}", member.name)).is_none() {
+                continue;
+            }
+            if let Some(status) = node.get("status")
+                && crate::status::Status::parse(status.text().unwrap_or_default()).is_none()
+            {
+                let message = format!("the status of static result `{}` is no final status", member.name);
+                self.found.error(code::BAD_CHOICE, status.place, message);
+            }
+            let content = self.template_of(node, &node.to_value(), None);
+            list.push(StaticResult { name: Arc::clone(&member.name), content });
+        }
+        list
+    }
+}
+
+/// A parameter's value: plain, except where it mentions app settings or other parameters, as parameter files may.
+pub(crate) fn parameter_template(value: &Value) -> Template {
+    match Template::compile(value, &NoNames, &Options::default()) {
+        Ok(template)
+            if template.as_constant().is_none()
+                && (template.calls("appsetting") || template.calls("parameters")) =>
+        {
+            template
+        }
+        _ => Template::constant(value.clone()),
+    }
+}
+
+/// Used by readers that only have the findings.
+pub(super) fn missing(found: &mut Findings<'_>, node: &Node, what: &str, owner: &str) {
+    let message = format!("`{owner}` has no `{what}`");
+    found.error(code::MISSING_MEMBER, head(node), message);
+}

@@ -1,0 +1,157 @@
+//! Actions that a handler executes: which handler, and with what inputs.
+
+use std::sync::Arc;
+
+use loom_expression::{Object, Template, Value};
+
+use super::{Lowerer, findings::head, outline::Type, resilience::without_retry};
+use crate::{
+    diagnostic::{code, nearest},
+    model::{ActionKind, EffectKind},
+    text::Node,
+};
+
+/// Types that only a handler of the host program can execute, known by name from the language's documentation.
+const RECOGNISED: [&str; 44] = [
+    "Xslt", "XmlValidation", "XmlCompose", "XmlParse", "FlatFileEncoding", "FlatFileDecoding", "Liquid",
+    "IntegrationAccountArtifactLookup", "SendToBatch", "Batch", "AS2Encode", "AS2Decode", "X12Encode", "X12Decode",
+    "X12BatchEncode", "EdifactEncode", "EdifactDecode", "EdifactBatchEncode", "RosettaNetEncode",
+    "RosettaNetDecode", "RosettaNetWaitForResponse", "SwiftEncode", "SwiftDecode", "SwiftMTEncode", "SwiftMTDecode",
+    "Hl7Encode", "Hl7Decode", "RuleExecute", "ParseDocument", "ChunkText", "AppService", "McpClientTool",
+    "NestedAgent", "AgentHandoff", "InvokeFunction", "ServiceProvider", "OpenApiConnectionNotification",
+    "ApiConnectionNotification", "Recommendation", "DataMapper", "XmlTransform", "CodeFile", "Picker", "Changeset",
+];
+
+/// Which handler executes actions of this type, and whether the type is known at all.
+fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
+    let found = match type_name.to_ascii_lowercase().as_str() {
+        "http" => EffectKind::Http,
+        "apiconnection" | "openapiconnection" | "apimanagement" => EffectKind::ApiConnection,
+        "function" => EffectKind::Function,
+        "httpwebhook" => EffectKind::HttpWebhook,
+        "apiconnectionwebhook" | "openapiconnectionwebhook" => EffectKind::ApiConnectionWebhook,
+        "workflow" => EffectKind::Workflow,
+        "expression" => EffectKind::Compute(Arc::from(kind.unwrap_or_default())),
+        "javascriptcode" => EffectKind::Script(Arc::from("JavaScriptCode")),
+        "powershellcode" => EffectKind::Script(Arc::from("PowerShellCode")),
+        "csharpscriptcode" => EffectKind::Script(Arc::from("CSharpScriptCode")),
+        "actor" => EffectKind::Actor,
+        "activity" => EffectKind::Activity,
+        "ai" => EffectKind::Ai,
+        "groupchat" => EffectKind::GroupChat,
+        "memory" => EffectKind::Memory,
+        _ => {
+            let known = RECOGNISED.iter().find(|name| name.eq_ignore_ascii_case(type_name));
+            let name = known.map_or_else(|| Arc::from(type_name), |name| Arc::from(*name));
+            return (EffectKind::Custom(name), known.is_some());
+        }
+    };
+    (found, true)
+}
+
+fn known_types() -> impl Iterator<Item = &'static str> {
+    const EFFECTS: [&str; 17] = [
+        "Http", "ApiConnection", "OpenApiConnection", "ApiManagement", "Function", "HttpWebhook",
+        "ApiConnectionWebhook", "OpenApiConnectionWebhook", "Workflow", "Expression", "JavaScriptCode",
+        "PowerShellCode", "CSharpScriptCode", "Actor", "Activity", "GroupChat", "Memory",
+    ];
+    Type::names().chain(EFFECTS).chain(RECOGNISED)
+}
+
+impl Lowerer<'_, '_, '_> {
+    pub(super) fn effect(&mut self, index: usize) -> ActionKind {
+        let outlined = &self.outline.actions[index];
+        let (node, name, type_name) = (outlined.node, Arc::clone(&outlined.name), Arc::clone(&outlined.type_name));
+        let (effect, known) = effect_kind(&type_name, node.get("kind").and_then(Node::text));
+        if !known && !type_name.is_empty() {
+            let place = node.get("type").map_or(node.place, |node| node.place);
+            let message = format!("action `{name}` has the unknown type `{type_name}`");
+            let meant = nearest(&type_name, known_types());
+            let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
+            diagnostic.label = "it fails when it runs, unless a handler has this name".to_owned();
+            diagnostic.hint = meant.map(|meant| format!("did you mean `{meant}`?"));
+        }
+        let inputs = match node.get("inputs") {
+            None => Template::constant(Value::from(Object::new())),
+            Some(inputs) => {
+                self.required_inputs(index, &effect, inputs);
+                let value = self.loom_address(&effect, inputs, without_retry(inputs.to_value()));
+                self.template_of(inputs, &value, Some(index))
+            }
+        };
+        if node.get("inputs").is_none() && matches!(effect, EffectKind::Http | EffectKind::HttpWebhook) {
+            self.lack(index, "inputs");
+        }
+        ActionKind::Effect { effect, inputs }
+    }
+
+    /// What a request cannot do without; handlers of other kinds check their own inputs.
+    fn required_inputs(&mut self, index: usize, effect: &EffectKind, inputs: &Node) {
+        if inputs.members().is_none() {
+            return;
+        }
+        match effect {
+            EffectKind::Http => {
+                if inputs.get("uri").is_none() && inputs.get("url").is_none() {
+                    self.lack(index, "inputs.uri");
+                }
+                if let Some(method) = inputs.get("method")
+                    && let Some(text) = method.text()
+                    && !text.contains('@')
+                    && !text.starts_with('[')
+                    && !is_method(text)
+                {
+                    let message = format!("`{text}` is not an HTTP method");
+                    let hint = nearest(text, METHODS).map(|meant| format!("did you mean `{meant}`?"));
+                    self.found.error(code::BAD_CHOICE, method.place, message).hint = hint;
+                }
+            }
+            EffectKind::HttpWebhook => {
+                if inputs.get("subscribe").is_none() {
+                    self.found.error(code::MISSING_MEMBER, head(inputs), "a webhook needs `inputs.subscribe`");
+                }
+            }
+            EffectKind::Activity => {
+                if inputs.get("activityName").is_none() {
+                    self.lack(index, "inputs.activityName");
+                }
+            }
+            EffectKind::Actor => {
+                for part in ["actorType", "method"] {
+                    if inputs.get(part).is_none() {
+                        self.lack(index, &format!("inputs.{part}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `url`, Loom's name for an HTTP address, becomes `uri`.
+    fn loom_address(&mut self, effect: &EffectKind, inputs: &Node, value: Value) -> Value {
+        if !matches!(effect, EffectKind::Http) {
+            return value;
+        }
+        let Some(url) = inputs.member("url") else { return value };
+        if inputs.get("uri").is_some() {
+            let message = "`url` and `uri` both give the address; keep one of them";
+            self.found.error(code::CONTRADICTION, url.name_place, message);
+            return value;
+        }
+        let Some(object) = value.as_object() else { return value };
+        let renamed: Object = object
+            .iter()
+            .map(|(name, value)| {
+                let name = if name.eq_ignore_ascii_case("url") { Arc::from("uri") } else { Arc::from(&**name) };
+                (name, value.clone())
+            })
+            .collect::<Object>();
+        Value::from(renamed)
+    }
+}
+
+const METHODS: [&str; 8] = ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"];
+
+fn is_method(text: &str) -> bool {
+    METHODS.iter().any(|method| method.eq_ignore_ascii_case(text.trim()))
+}

@@ -1,0 +1,127 @@
+//! The diagnostics of one file while they are gathered, with the lookups that every report needs.
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, Severity, code},
+    model::Secure,
+    text::{Node, Place},
+};
+
+/// Gathers diagnostics and knows the file they are about.
+pub(crate) struct Findings<'s> {
+    source: &'s str,
+    root: &'s Node,
+    list: Vec<Diagnostic>,
+}
+
+impl<'s> Findings<'s> {
+    /// Nothing found yet, in the file whose text and tree these are.
+    pub(crate) fn new(source: &'s str, root: &'s Node) -> Findings<'s> {
+        Findings { source, root, list: Vec::new() }
+    }
+
+    /// The file's text.
+    pub(crate) fn source(&self) -> &'s str {
+        self.source
+    }
+
+    /// Everything found, in file order.
+    pub(crate) fn finish(self) -> Diagnostics {
+        let mut all = Diagnostics(self.list);
+        all.sort();
+        all
+    }
+
+    /// JSON pointer to the value at `place`.
+    pub(crate) fn pointer(&self, place: Place) -> String {
+        self.root.pointer_to(place)
+    }
+
+    /// Adds a finding about `place`; the caller adds label, hint and related places.
+    pub(crate) fn report(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let pointer = self.pointer(place);
+        self.list.push(Diagnostic {
+            code,
+            severity,
+            message: message.into(),
+            pointer,
+            span: place.range(),
+            label: String::new(),
+            hint: None,
+            related: Vec::new(),
+        });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// Adds an error about `place`.
+    pub(crate) fn error(&mut self, code: &'static str, place: Place, message: impl Into<String>) -> &mut Diagnostic {
+        self.report(Severity::Error, code, place, message)
+    }
+
+    /// Adds a warning about `place`.
+    pub(crate) fn warning(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.report(Severity::Warning, code, place, message)
+    }
+
+    /// The text of `node`, or an error that names what it is.
+    pub(crate) fn want_text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        if node.text().is_none() {
+            self.error(code::WRONG_KIND, node.place, format!("`{what}` is text, not {}", node.kind()));
+        }
+        node.text()
+    }
+
+    /// Checks that `node` is an object, with an error where it is not.
+    pub(crate) fn want_object<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Node> {
+        if node.members().is_none() {
+            self.error(code::WRONG_KIND, node.place, format!("`{what}` is an object, not {}", node.kind()));
+            return None;
+        }
+        Some(node)
+    }
+
+    /// `runtimeConfiguration.secureData.properties`, or `.secureData` itself as a list.
+    pub(crate) fn secure_data(&mut self, owner: &Node) -> Secure {
+        let mut secure = Secure::default();
+        let Some(data) = owner.get("runtimeConfiguration").and_then(|runtime| runtime.get("secureData")) else {
+            return secure;
+        };
+        let Some(list) = data.get("properties").or(Some(data)).filter(|list| list.items().is_some()) else {
+            self.error(code::BAD_SECURE_DATA, data.place, "`secureData.properties` lists `inputs` and `outputs`");
+            return secure;
+        };
+        for item in list.items().unwrap_or_default() {
+            match item.text() {
+                Some(text) if text.eq_ignore_ascii_case("inputs") => secure.inputs = true,
+                Some(text) if text.eq_ignore_ascii_case("outputs") => secure.outputs = true,
+                _ => {
+                    let message = "an entry of `secureData.properties` is `inputs` or `outputs`";
+                    self.error(code::BAD_SECURE_DATA, item.place, message);
+                }
+            }
+        }
+        secure
+    }
+}
+
+/// The place of the bracket or the first byte of `node`, for findings about a whole object.
+pub(crate) fn head(node: &Node) -> Place {
+    if node.computed {
+        return node.place;
+    }
+    match node.members() {
+        Some(_) => Place { start: node.place.start, end: node.place.start + 1 },
+        None => node.place,
+    }
+}

@@ -1,0 +1,171 @@
+//! `runAfter`: names to adjacency lists, with everything refused that could never run.
+
+use super::{Findings, findings::head, outline::Outline};
+use crate::{
+    diagnostic::{code, did_you_mean},
+    model::{Action, ActionIdx, Block, Dependency},
+    status::{Status, StatusSet},
+    text::Node,
+};
+
+/// Reads every `runAfter`, links successors, roots and leaves, and reports circles.
+pub(super) fn link(outline: &Outline<'_>, actions: &mut [Action], blocks: &mut [Block], found: &mut Findings<'_>) {
+    for index in 0..actions.len() {
+        let this = ActionIdx(index as u32);
+        let dependencies = dependencies(outline, this, found);
+        for dependency in &dependencies {
+            actions[dependency.action.0 as usize].successors.push(this);
+        }
+        actions[index].run_after = dependencies;
+    }
+    for block in blocks.iter_mut() {
+        for action in &block.actions {
+            let action = &actions[action.0 as usize];
+            if action.run_after.is_empty() {
+                block.roots.push(action.index);
+            }
+            if action.successors.is_empty() {
+                block.leaves.push(action.index);
+            }
+        }
+        circles(outline, actions, block, found);
+    }
+}
+
+fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>) -> Vec<Dependency> {
+    let outlined = outline.outlined(this);
+    let Some(run_after) = outlined.node.get("runAfter") else { return Vec::new() };
+    let Some(map) = found.want_object(run_after, "runAfter") else { return Vec::new() };
+    let mut list: Vec<Dependency> = Vec::new();
+    for member in map.members().unwrap_or_default() {
+        let statuses = statuses(&member.name, &member.value, found);
+        let siblings = || {
+            let block = outlined.block;
+            outline
+                .actions
+                .iter()
+                .filter(move |action| action.block == block && !std::ptr::eq(*action, outlined))
+                .map(|action| &*action.name)
+        };
+        let Some(action) = outline.action(&member.name) else {
+            let diagnostic = found.error(
+                code::UNKNOWN_DEPENDENCY,
+                member.name_place,
+                format!("Unknown dependency: {} (in `runAfter` of `{}`)", member.name, outlined.name),
+            );
+            diagnostic.label = "no action has this name".to_owned();
+            diagnostic.hint = did_you_mean(&member.name, siblings());
+            continue;
+        };
+        let target = outline.outlined(action);
+        if target.block != outlined.block {
+            let diagnostic = found.error(
+                code::NOT_A_SIBLING,
+                member.name_place,
+                format!("`{}` cannot wait for `{}`, which is in another block", outlined.name, target.name),
+            );
+            diagnostic.related.push((target.name_place.range(), "it stands here".to_owned()));
+            let around = outline.around(action).find(|around| outline.outlined(*around).block == outlined.block);
+            diagnostic.hint = Some(match around {
+                Some(around) if around != this => {
+                    format!("wait for `{}`, which holds it", outline.outlined(around).name)
+                }
+                _ => "`runAfter` names siblings only: actions of the same block".to_owned(),
+            });
+            continue;
+        }
+        match list.iter_mut().find(|dependency| dependency.action == action) {
+            Some(same) => statuses.iter().for_each(|status| same.statuses.insert(status)),
+            None => list.push(Dependency { action, statuses }),
+        }
+    }
+    list
+}
+
+fn statuses(name: &str, node: &Node, found: &mut Findings<'_>) -> StatusSet {
+    let mut set = StatusSet::default();
+    let Some(items) = node.items() else {
+        let message = format!("`runAfter.{name}` is a list of statuses, not {}", node.kind());
+        found.error(code::BAD_RUN_AFTER_STATUS, node.place, message).hint =
+            Some("such as [\"Succeeded\"]".to_owned());
+        return set;
+    };
+    if items.is_empty() {
+        let message = format!("`runAfter.{name}` lists no status, so the action could never run");
+        found.error(code::BAD_RUN_AFTER_STATUS, node.place, message).hint =
+            Some("such as [\"Succeeded\"]".to_owned());
+    }
+    for item in items {
+        let text = item.text().unwrap_or_default();
+        match Status::parse(text.trim()) {
+            Some(status) => set.insert(status),
+            None => {
+                let shown = item.text().map_or_else(|| item.kind().to_owned(), |text| format!("`{text}`"));
+                let message = format!("{shown} is not a final status");
+                let hint = did_you_mean(text, Status::ALL.iter().map(|status| status.as_str()));
+                found.error(code::BAD_RUN_AFTER_STATUS, item.place, message).hint = hint;
+            }
+        }
+    }
+    set
+}
+
+/// Reports one circle for each knot of actions that wait for each other.
+fn circles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut Findings<'_>) {
+    // What is left when actions whose dependencies are all done are taken away again and again waits in a circle,
+    // or for one.
+    let mut waiting: std::collections::BTreeMap<ActionIdx, usize> =
+        block.actions.iter().map(|action| (*action, actions[action.0 as usize].run_after.len())).collect();
+    let mut ready: Vec<ActionIdx> = block.roots.clone();
+    while let Some(action) = ready.pop() {
+        waiting.remove(&action);
+        for successor in &actions[action.0 as usize].successors {
+            if let Some(open) = waiting.get_mut(successor) {
+                *open -= 1;
+                if *open == 0 {
+                    ready.push(*successor);
+                }
+            }
+        }
+    }
+    let mut reported: std::collections::BTreeSet<ActionIdx> = std::collections::BTreeSet::new();
+    for start in waiting.keys() {
+        let mut path: Vec<ActionIdx> = Vec::new();
+        let mut at = *start;
+        // Every stuck action waits for another stuck one, so going backwards ends in a circle.
+        while !reported.contains(&at) {
+            if let Some(first) = path.iter().position(|seen| *seen == at) {
+                report_circle(outline, &path[first..], found);
+                break;
+            }
+            path.push(at);
+            let next = actions[at.0 as usize]
+                .run_after
+                .iter()
+                .map(|dependency| dependency.action)
+                .find(|action| waiting.contains_key(action));
+            match next {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        reported.extend(path);
+    }
+}
+
+fn report_circle(outline: &Outline<'_>, circle: &[ActionIdx], found: &mut Findings<'_>) {
+    let names: Vec<&str> = circle.iter().chain(&circle[..1]).map(|action| &*outline.outlined(*action).name).collect();
+    let first = outline.outlined(circle[0]);
+    let place = first.node.get("runAfter").map_or_else(|| head(first.node), head);
+    let message = format!("Circular dependency: {} (each waits for the next)", names.join(" → "));
+    let related: Vec<_> = circle[1..]
+        .iter()
+        .map(|action| {
+            let outlined = outline.outlined(*action);
+            (outlined.name_place.range(), format!("`{}` is part of it", outlined.name))
+        })
+        .collect();
+    let diagnostic = found.error(code::CIRCULAR_DEPENDENCY, place, message);
+    diagnostic.related = related;
+    diagnostic.hint = Some("remove one of these `runAfter` entries".to_owned());
+}

@@ -1,0 +1,289 @@
+//! Time limits, retries, breakers, rate limits and bulkheads of actions, in both spellings.
+
+use std::sync::Arc;
+
+use loom_expression::Value;
+
+use super::{Lowerer, outline::Type};
+use crate::{
+    diagnostic::{Severity, code, did_you_mean},
+    duration::Span,
+    model::{ActionKind, EffectKind, Setting, WorkflowKind},
+    policy::{
+        BreakerSpec, BulkheadSpec, OnUncertain, PolicyProblem, RateLimitSpec, Resilience, RetryPolicy, RetrySetting,
+        Spelling,
+    },
+    text::Node,
+};
+
+impl Lowerer<'_, '_, '_> {
+    /// `limit.timeout`, or `timeout` in the Loom spelling. Loops keep theirs in the model's `Loop`.
+    pub(super) fn action_timeout(&mut self, node: &Node, kind: &ActionKind) -> Option<Setting<Span>> {
+        let limit = node.get("limit");
+        if let Some(limit) = limit {
+            self.found.want_object(limit, "limit");
+        }
+        let wdl = limit.and_then(|limit| limit.get("timeout"));
+        let loom = node.get("timeout");
+        if let (Some(_), Some(loom)) = (wdl, loom) {
+            let message = "`timeout` and `limit.timeout` both limit the action's time; keep one of them";
+            self.found.error(code::CONTRADICTION, loom.place, message);
+            return None;
+        }
+        if matches!(kind, ActionKind::Loop(_)) {
+            return None;
+        }
+        let owner = None;
+        match (wdl, loom) {
+            (Some(node), _) => self.span_setting(node, "limit.timeout", false, owner),
+            (None, Some(node)) => self.span_setting(node, "timeout", true, owner),
+            (None, None) => None,
+        }
+    }
+
+    /// A duration, or an expression that gives one. With `milliseconds`, numbers are taken too.
+    pub(super) fn span_setting(
+        &mut self,
+        node: &Node,
+        what: &str,
+        milliseconds: bool,
+        owner: Option<usize>,
+    ) -> Option<Setting<Span>> {
+        if holds_expression(node) {
+            return Some(Setting::Computed(self.template_of(node, &node.to_value(), owner)));
+        }
+        if node.text().is_none() && !milliseconds {
+            let message = format!("`{what}` is an ISO 8601 duration in quotes, not {}", node.kind());
+            self.found.error(code::BAD_DURATION, node.place, message).hint = Some("such as \"PT30S\"".to_owned());
+            return None;
+        }
+        match Span::from_value(&node.to_value()) {
+            Ok(span) if span == Span::default() && what.ends_with("timeout") => {
+                let message = format!("`{what}` is zero; nothing could ever finish in time");
+                self.found.error(code::BAD_DURATION, node.place, message);
+                None
+            }
+            Ok(span) => Some(Setting::Fixed(span)),
+            Err(reason) => {
+                let diagnostic = self.found.error(code::BAD_DURATION, node.place, format!("`{what}`: {reason}"));
+                diagnostic.hint = Some(if milliseconds {
+                    "such as \"PT30S\" or 30000 (milliseconds)".to_owned()
+                } else {
+                    "such as \"PT30S\"".to_owned()
+                });
+                None
+            }
+        }
+    }
+
+    /// A whole number in a range, or an expression that gives one.
+    pub(super) fn count_setting(&mut self, node: &Node, what: &str, most: u32) -> Option<Setting<u32>> {
+        if holds_expression(node) {
+            return Some(Setting::Computed(self.template_of(node, &node.to_value(), None)));
+        }
+        let found = node.integer().or_else(|| node.text().and_then(|text| text.trim().parse().ok()));
+        match found {
+            Some(found) if (1..=i64::from(most)).contains(&found) => Some(Setting::Fixed(found as u32)),
+            Some(found) => {
+                let message = format!("`{what}` is {found}; it is from 1 to {most}");
+                self.found.error(code::BAD_LOOP_LIMIT, node.place, message);
+                None
+            }
+            None => {
+                let message = format!("`{what}` is a whole number, not {}", node.kind());
+                self.found.error(code::BAD_LOOP_LIMIT, node.place, message);
+                None
+            }
+        }
+    }
+
+    /// Everything the action asks for; none when it asks for nothing and its type has no default.
+    pub(super) fn resilience(&mut self, node: &Node, kind: &ActionKind) -> Option<Box<Resilience>> {
+        let inputs = node.get("inputs");
+        let own = node.get("retryPolicy");
+        // The `Retry` action's `inputs.retryPolicy` is about its body; it is read with the action's kind.
+        let in_inputs = match kind {
+            ActionKind::Effect { .. } => inputs.and_then(retry_in_inputs),
+            _ => None,
+        };
+        let own = if matches!(kind, ActionKind::Retry { .. }) { None } else { own };
+        if let (Some(own), Some(_)) = (own, in_inputs) {
+            let message = "`retryPolicy` and `inputs.retryPolicy` both say how to retry; keep one of them";
+            self.found.error(code::CONTRADICTION, own.place, message);
+        }
+        let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };
+        let retry = match (own, in_inputs) {
+            (Some(own), _) => self.retry_setting(own, Spelling::Loom),
+            (None, Some(inner)) => self.retry_setting(inner, wdl),
+            (None, None) => RetrySetting::Default,
+        };
+        let breaker = node.get("circuitBreaker").and_then(|node| {
+            let read = BreakerSpec::from_value(&node.to_value());
+            self.policy(node, read, code::BAD_BREAKER)
+        });
+        let rate_limit = node.get("rateLimit").and_then(|node| {
+            let read = RateLimitSpec::from_value(&node.to_value());
+            self.policy(node, read, code::BAD_RATE_LIMIT)
+        });
+        let bulkhead = node.get("bulkhead").and_then(|node| {
+            let read = BulkheadSpec::from_value(&node.to_value());
+            self.policy(node, read, code::BAD_BULKHEAD)
+        });
+        let on_uncertain = node.get("onUncertain").map_or(OnUncertain::Retry, |node| self.on_uncertain(node));
+        let silent = matches!(retry, RetrySetting::Default)
+            && breaker.is_none()
+            && rate_limit.is_none()
+            && bulkhead.is_none()
+            && on_uncertain == OnUncertain::Retry;
+        if silent && !retries_by_default(kind) {
+            return None;
+        }
+        Some(Box::new(Resilience { retry, breaker, rate_limit, bulkhead, on_uncertain }))
+    }
+
+    /// A retry policy, fixed or computed.
+    pub(super) fn retry_setting(&mut self, node: &Node, spelling: Spelling) -> RetrySetting {
+        if holds_expression(node) {
+            return RetrySetting::Computed(self.template_of(node, &node.to_value(), None));
+        }
+        let read = RetryPolicy::read(&node.to_value(), spelling).map(Some);
+        match self.policy(node, read, code::BAD_RETRY) {
+            Some(policy) => RetrySetting::Fixed(Arc::new(policy)),
+            None => RetrySetting::Default,
+        }
+    }
+
+    fn policy<T>(&mut self, node: &Node, read: Result<Option<T>, PolicyProblem>, code: &'static str) -> Option<T> {
+        match read {
+            Ok(found) => {
+                self.policy_members(node, code);
+                found
+            }
+            Err(problem) => {
+                let place = node.get(problem.member).map_or(node.place, |member| member.place);
+                self.found.error(code, place, problem.message);
+                None
+            }
+        }
+    }
+
+    /// A misspelled member of a policy silently loses protection, so it is worth a warning each.
+    fn policy_members(&mut self, node: &Node, code: &'static str) {
+        let known: &[&str] = match code {
+            code::BAD_RETRY => &[
+                "type", "count", "interval", "minimumInterval", "maximumInterval", "maxInterval", "maxAttempts",
+                "initialDelay", "maxDelay", "backoffMultiplier", "jitter", "retryableErrors",
+            ],
+            code::BAD_BREAKER => &[
+                "enabled", "name", "failureThreshold", "successThreshold", "timeout", "halfOpenRequests",
+                "failureRate", "slowCalls", "window", "windowSize", "minimumCalls",
+            ],
+            code::BAD_RATE_LIMIT => &["enabled", "name", "requests", "per", "burst", "maxWait"],
+            _ => &["enabled", "name", "maxConcurrent", "maxQueued"],
+        };
+        for member in node.members().unwrap_or_default() {
+            if !known.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
+                let message = format!("`{}` is not known here and does nothing", member.name);
+                let hint = did_you_mean(&member.name, known.iter().copied());
+                self.found.report(Severity::Warning, code::UNKNOWN_MEMBER, member.name_place, message).hint = hint;
+            }
+        }
+    }
+
+    fn on_uncertain(&mut self, node: &Node) -> OnUncertain {
+        match node.text().and_then(OnUncertain::parse) {
+            Some(found) => found,
+            None => {
+                let message = "`onUncertain` is `retry`, `fail` or `ask`";
+                self.found.error(code::BAD_CHOICE, node.place, message);
+                OnUncertain::Retry
+            }
+        }
+    }
+
+    /// The policy of a `Retry` action: on the action, or in its inputs.
+    pub(super) fn retry_action_policy(&mut self, node: &Node) -> RetrySetting {
+        let inner = node.get("inputs").and_then(|inputs| inputs.get("retryPolicy"));
+        match node.get("retryPolicy").or(inner) {
+            Some(policy) => self.retry_setting(policy, Spelling::Loom),
+            None => RetrySetting::Fixed(Arc::new(RetryPolicy::retry_action_default())),
+        }
+    }
+
+    /// The loop's count and time, from `limit` or `inputs.limit`.
+    pub(super) fn loop_limits(&mut self, node: &Node, kind: Type, loom: bool) -> (Setting<u32>, Setting<Span>) {
+        let limit = node.get("limit").or_else(|| node.get("inputs").and_then(|inputs| inputs.get("limit")));
+        let stateless = self.kind == WorkflowKind::Stateless;
+        let most = match (loom, stateless) {
+            (true, _) => 1_000_000,
+            (false, true) => 100,
+            (false, false) => 5_000,
+        };
+        let default_span =
+            Span::exact(std::time::Duration::from_secs(if stateless && !loom { 300 } else { 3_600 }));
+        debug_assert!(kind.is_loop());
+        let count = limit
+            .and_then(|limit| limit.get("count"))
+            .and_then(|count| self.count_setting(count, "limit.count", most))
+            .unwrap_or(Setting::Fixed(60));
+        let time = limit.and_then(|limit| limit.get("timeout"));
+        let time = match (time, node.get("timeout")) {
+            (Some(time), _) => self.span_setting(time, "limit.timeout", loom, None),
+            (None, Some(time)) => self.span_setting(time, "timeout", true, None),
+            (None, None) => None,
+        };
+        (count, time.unwrap_or(Setting::Fixed(default_span)))
+    }
+}
+
+/// `retryPolicy` of the inputs, or of `subscribe` in them.
+fn retry_in_inputs(inputs: &Node) -> Option<&Node> {
+    inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy"))
+}
+
+/// The value without its retry policies, which the model holds apart.
+pub(super) fn without_retry(value: Value) -> Value {
+    let Some(mut object) = value.as_object().cloned() else { return value };
+    remove(&mut object, "retryPolicy");
+    if let Some(name) = object.name_ignore_case("subscribe").cloned()
+        && let Some(mut subscribe) = object.get(&name).and_then(Value::as_object).cloned()
+    {
+        remove(&mut subscribe, "retryPolicy");
+        object.insert(name, subscribe);
+    }
+    Value::from(object)
+}
+
+fn remove(object: &mut loom_expression::Object, name: &str) {
+    if let Some(name) = object.name_ignore_case(name).cloned() {
+        object.remove(&name);
+    }
+}
+
+/// Whether a request of this kind is tried again when nothing is said.
+fn retries_by_default(kind: &ActionKind) -> bool {
+    matches!(
+        kind,
+        ActionKind::Effect {
+            effect: EffectKind::Http
+                | EffectKind::ApiConnection
+                | EffectKind::Function
+                | EffectKind::HttpWebhook
+                | EffectKind::ApiConnectionWebhook
+                | EffectKind::Workflow,
+            ..
+        }
+    )
+}
+
+/// Whether some string in `node` is evaluated.
+pub(super) fn holds_expression(node: &Node) -> bool {
+    match &node.shape {
+        crate::text::Shape::String(text) => {
+            (text.len() > 1 && text.starts_with('@')) || text.contains("@{")
+        }
+        crate::text::Shape::Array(items) => items.iter().any(holds_expression),
+        crate::text::Shape::Object(members) => members.iter().any(|member| holds_expression(&member.value)),
+        _ => false,
+    }
+}

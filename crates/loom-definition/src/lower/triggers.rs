@@ -1,0 +1,254 @@
+//! Triggers: what starts a run, and on which conditions.
+
+use std::sync::Arc;
+
+use loom_expression::{Condition, Template, Value};
+
+use super::{
+    Lowerer,
+    control::has_option,
+    findings::head,
+    resilience::{holds_expression, without_retry},
+};
+use crate::{
+    diagnostic::{code, nearest},
+    model::{Setting, WorkflowKind},
+    policy::{RetrySetting, Spelling},
+    text::Node,
+    trigger::{Recurrence, Trigger, TriggerConcurrency, TriggerKind, TriggerOptions},
+};
+
+const KNOWN: [&str; 18] = [
+    "Request", "Recurrence", "SlidingWindow", "Http", "HttpWebhook", "ApiConnection", "ApiConnectionWebhook",
+    "ApiConnectionNotification", "OpenApiConnection", "OpenApiConnectionWebhook", "OpenApiConnectionNotification",
+    "Manual", "Schedule", "Event", "Batch", "ServiceProvider", "EventGrid", "Workflow",
+];
+
+impl Lowerer<'_, '_, '_> {
+    /// All triggers, with a warning when there are none.
+    pub(super) fn triggers(&mut self, definition: &Node) -> Vec<Trigger> {
+        let map = definition.get("triggers");
+        let mut list = Vec::new();
+        if let Some(map) = map {
+            self.found.want_object(map, "triggers");
+            for member in map.members().unwrap_or_default() {
+                if self.found.want_object(&member.value, &format!("trigger {}", member.name)).is_some() {
+                    list.push(self.trigger(&member.name, &member.value));
+                }
+            }
+        }
+        if map.is_none_or(|map| map.members().is_some_and(<[_]>::is_empty)) {
+            let place = map.map_or_else(|| head(definition), |map| map.place);
+            self.found
+                .warning(code::NO_TRIGGERS, place, "a workflow needs at least one trigger to be started from outside")
+                .hint = Some("add one to `triggers`, such as a Request".to_owned());
+        }
+        list
+    }
+
+    fn trigger(&mut self, name: &Arc<str>, node: &Node) -> Trigger {
+        let type_name = match node.get("type") {
+            None => {
+                self.found.error(code::NO_TYPE, head(node), format!("trigger `{name}` has no `type`"));
+                ""
+            }
+            Some(node) => self.found.want_text(node, "type").unwrap_or_default(),
+        };
+        let kind = self.trigger_kind(name, type_name, node);
+        let recurrence = self.recurrence(name, &kind, node);
+        let conditions = self.trigger_conditions(node);
+        let split_on = node.get("splitOn").and_then(|split| {
+            if !holds_expression(split) && split.items().is_none() {
+                let message = "`splitOn` is an expression that gives an array, such as `@triggerBody()`";
+                self.found.error(code::BAD_SPLIT_ON, split.place, message);
+                return None;
+            }
+            Some(self.template_of(split, &split.to_value(), None))
+        });
+        let mut tracking = |holder: &str| {
+            let correlation = match holder {
+                "correlation" => node.get("correlation"),
+                other => node.get(other).and_then(|part| part.get("correlation")),
+            };
+            let id = correlation?.get("clientTrackingId")?;
+            Some(self.template_of(id, &id.to_value(), None))
+        };
+        let (tracking_id, split_on_tracking_id) = (tracking("correlation"), tracking("splitOnConfiguration"));
+        let inputs = node.get("inputs");
+        let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };
+        let retry = inputs
+            .and_then(|inputs| inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy")));
+        let retry = match (node.get("retryPolicy"), retry) {
+            (Some(own), _) => self.retry_setting(own, Spelling::Loom),
+            (None, Some(inner)) => self.retry_setting(inner, wdl),
+            (None, None) => RetrySetting::Default,
+        };
+        Trigger {
+            name: Arc::clone(name),
+            type_name: Arc::from(type_name),
+            kind,
+            conditions,
+            split_on,
+            split_on_tracking_id,
+            tracking_id,
+            recurrence,
+            concurrency: self.trigger_concurrency(node),
+            retry,
+            secure: self.found.secure_data(node),
+            options: TriggerOptions {
+                validate_schema: has_option(node, "EnableSchemaValidation"),
+                include_authorization: has_option(node, "IncludeAuthorizationHeadersInOutputs"),
+                suppress_workflow_headers: has_option(node, "SuppressWorkflowHeaders"),
+                suppress_headers_on_response: has_option(node, "SuppressWorkflowHeadersOnResponse"),
+            },
+            pointer: Arc::from(self.found.pointer(node.place)),
+        }
+    }
+
+    fn trigger_kind(&mut self, name: &str, type_name: &str, node: &Node) -> TriggerKind {
+        let inputs = node.get("inputs");
+        let template = |lowerer: &mut Self| match inputs {
+            Some(inputs) => {
+                let value = without_retry(inputs.to_value());
+                lowerer.template_of(inputs, &value, None)
+            }
+            None => Template::constant(Value::from(loom_expression::Object::new())),
+        };
+        let text = |part: &str| inputs.and_then(|inputs| inputs.get(part)).and_then(Node::text);
+        match type_name.to_ascii_lowercase().as_str() {
+            "request" => TriggerKind::Request {
+                kind: node.get("kind").and_then(Node::text).map(Arc::from),
+                method: text("method").map(|method| Arc::from(method.trim().to_ascii_uppercase())),
+                relative_path: text("relativePath").map(Arc::from),
+                schema: inputs
+                    .and_then(|inputs| inputs.get("schema"))
+                    .map_or_else(|| Value::from(loom_expression::Object::new()), Node::to_value),
+            },
+            "recurrence" | "schedule" => TriggerKind::Recurrence,
+            "slidingwindow" => TriggerKind::SlidingWindow {
+                delay: inputs.and_then(|inputs| inputs.get("delay")).and_then(|delay| {
+                    match self.span_setting(delay, "inputs.delay", false, None) {
+                        Some(Setting::Fixed(span)) => Some(span),
+                        _ => None,
+                    }
+                }),
+            },
+            "http" => TriggerKind::HttpPoll { inputs: template(self) },
+            "httpwebhook" => TriggerKind::HttpWebhook { inputs: template(self) },
+            "apiconnection" | "openapiconnection" => TriggerKind::ApiConnection { inputs: template(self) },
+            "apiconnectionwebhook" | "openapiconnectionwebhook" => {
+                TriggerKind::ApiConnectionWebhook { inputs: template(self) }
+            }
+            "manual" => TriggerKind::Manual,
+            "event" => TriggerKind::Event { inputs: template(self) },
+            other => {
+                let known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(other));
+                if !known && !type_name.is_empty() {
+                    let place = node.get("type").map_or(node.place, |node| node.place);
+                    let message = format!("trigger `{name}` has the unknown type `{type_name}`");
+                    let diagnostic = self.found.warning(code::UNKNOWN_TRIGGER_TYPE, place, message);
+                    diagnostic.label = "the workflow can be started by hand".to_owned();
+                    diagnostic.hint = nearest(type_name, KNOWN).map(|meant| format!("did you mean `{meant}`?"));
+                }
+                TriggerKind::Other { inputs: inputs.map_or(Value::NULL, Node::to_value) }
+            }
+        }
+    }
+
+    fn recurrence(&mut self, name: &str, kind: &TriggerKind, node: &Node) -> Option<Setting<Recurrence>> {
+        let inputs = node.get("inputs");
+        let loom_inputs = inputs.filter(|inputs| inputs.get("frequency").is_some());
+        let found = node
+            .get("recurrence")
+            .or_else(|| inputs.and_then(|inputs| inputs.get("recurrence")))
+            .or(loom_inputs);
+        let needed = matches!(
+            kind,
+            TriggerKind::Recurrence | TriggerKind::SlidingWindow { .. } | TriggerKind::HttpPoll { .. }
+        );
+        let Some(found) = found else {
+            if needed {
+                let message = format!("trigger `{name}` needs a `recurrence`");
+                self.found.error(code::BAD_RECURRENCE, head(node), message).hint =
+                    Some("such as {\"frequency\": \"Hour\", \"interval\": 1}".to_owned());
+            }
+            return None;
+        };
+        if holds_expression(found) {
+            return Some(Setting::Computed(self.template_of(found, &found.to_value(), None)));
+        }
+        match Recurrence::from_value(&found.to_value()) {
+            Ok(recurrence) => Some(Setting::Fixed(recurrence)),
+            Err((member, message)) => {
+                let member = found.get(member).unwrap_or(found);
+                if holds_template_text(found) {
+                    // A deployment fills these in; until then the timetable is unknown, not wrong.
+                    let message = format!("{message}; the text looks like a template expression");
+                    self.found.warning(code::ARM_UNRESOLVED, member.place, message);
+                } else {
+                    self.found.error(code::BAD_RECURRENCE, member.place, message);
+                }
+                None
+            }
+        }
+    }
+
+    fn trigger_conditions(&mut self, node: &Node) -> Vec<Condition> {
+        let Some(list) = node.get("conditions") else { return Vec::new() };
+        let Some(items) = list.items() else {
+            let message = format!("`conditions` is an array, not {}", list.kind());
+            self.found.error(code::WRONG_KIND, list.place, message);
+            return Vec::new();
+        };
+        let mut conditions = Vec::new();
+        for item in items {
+            match item.get("expression") {
+                Some(expression) => conditions.push(self.condition(expression, None)),
+                None => {
+                    let message = "an entry of a trigger's `conditions` needs an `expression`";
+                    self.found.error(code::BAD_CONDITION, head(item), message);
+                }
+            }
+        }
+        conditions
+    }
+
+    fn trigger_concurrency(&mut self, node: &Node) -> Option<TriggerConcurrency> {
+        let single = has_option(node, "SingleInstance");
+        let concurrency = node.get("runtimeConfiguration").and_then(|runtime| runtime.get("concurrency"));
+        let runs = concurrency.and_then(|concurrency| concurrency.get("runs"));
+        if single {
+            if let Some(concurrency) = concurrency {
+                let message = "`SingleInstance` and `concurrency` both limit the runs; keep one of them";
+                self.found.error(code::BAD_TRIGGER_CONCURRENCY, concurrency.place, message);
+            }
+            return Some(TriggerConcurrency { runs: 1, maximum_waiting_runs: 11 });
+        }
+        let concurrency = concurrency?;
+        let mut whole = |node: Option<&Node>, what: &str, most: i64| {
+            let node = node?;
+            match node.integer() {
+                Some(found) if (1..=most).contains(&found) => Some(found as u32),
+                _ => {
+                    let message = format!("`{what}` is a whole number from 1 to {most}");
+                    self.found.error(code::BAD_TRIGGER_CONCURRENCY, node.place, message);
+                    None
+                }
+            }
+        };
+        let runs = whole(runs, "concurrency.runs", 100).unwrap_or(25);
+        let waiting = concurrency.get("maximumWaitingRuns");
+        let maximum_waiting_runs = whole(waiting, "concurrency.maximumWaitingRuns", 200).unwrap_or(10 + runs);
+        Some(TriggerConcurrency { runs, maximum_waiting_runs })
+    }
+}
+
+/// Whether a string in `node` has the form `[…]` of a deployment template's expression.
+fn holds_template_text(node: &Node) -> bool {
+    match &node.shape {
+        crate::text::Shape::String(text) => text.starts_with('[') && text.ends_with(']'),
+        crate::text::Shape::Array(items) => items.iter().any(holds_template_text),
+        crate::text::Shape::Object(members) => members.iter().any(|member| holds_template_text(&member.value)),
+        _ => false,
+    }
+}

@@ -1,0 +1,243 @@
+//! The shapes in which people keep definitions, and what stands beside the definition in each.
+
+use loom_expression::{Object, Value};
+
+use crate::{
+    arm,
+    diagnostic::{code, did_you_mean},
+    load::LoadOptions,
+    lower::Findings,
+    model::{Workflow, same_name},
+    text::{Member, Node, Shape},
+};
+
+pub(crate) use crate::lower::workflow_kind;
+
+/// The definition that was found, and its surroundings.
+pub(crate) struct Chosen<'n> {
+    /// The definition itself, template expressions resolved.
+    pub(crate) definition: Node,
+    /// `kind`, if written.
+    pub(crate) kind: Option<&'n Node>,
+    /// The workflow's name in the file, if it has one.
+    pub(crate) name: Option<String>,
+    /// Values of parameters: name → `{value}`.
+    values: Option<Node>,
+    /// `connectionReferences`.
+    references: Option<&'n Node>,
+}
+
+impl Chosen<'_> {
+    /// The values of parameters and the connections that came in the file.
+    pub(crate) fn values(&self, workflow: &Workflow, found: &mut Findings<'_>) -> (Object, Value) {
+        let mut values = Object::new();
+        let mut connections = self.references.map_or(Value::NULL, Node::to_value);
+        let Some(map) = &self.values else { return (values, connections) };
+        if found.want_object(map, "parameters").is_none() {
+            return (values, connections);
+        }
+        for member in map.members().unwrap_or_default() {
+            // A value stands in `value`; parameters held elsewhere, such as in a vault, have none here.
+            let Some(value) = member.value.member("value").map(|member| member.value.to_value()) else { continue };
+            let declared = workflow.parameters.iter().any(|parameter| same_name(&parameter.name, &member.name));
+            if &*member.name == "$connections" && connections.is_null() {
+                connections = value.clone();
+            }
+            if declared {
+                values.insert(&*member.name, value);
+            } else if !member.name.starts_with('$') {
+                let hint = did_you_mean(&member.name, workflow.parameters.iter().map(|parameter| &*parameter.name));
+                let message = format!("there is a value for `{}`, which is not declared", member.name);
+                found.error(code::PARAMETER_UNDECLARED, member.name_place, message).hint = hint;
+            }
+        }
+        (values, connections)
+    }
+}
+
+/// Finds the definition in a file, or reports why there is none to load.
+pub(crate) fn choose<'n>(root: &'n Node, options: &LoadOptions, found: &mut Findings<'_>) -> Option<Chosen<'n>> {
+    if root.members().is_none() {
+        let message = format!("a workflow definition is an object, not {}", root.kind());
+        found.error(code::NOT_A_DEFINITION, root.place, message);
+        return None;
+    }
+    if let Some(resources) = root.get("resources").filter(|resources| resources.items().is_some()) {
+        return from_template(root, resources, options, found);
+    }
+    if let Some(properties) = root.get("properties")
+        && let Some(definition) = properties.get("definition")
+    {
+        return wrapped(definition, properties, root, found);
+    }
+    if let Some(definition) = root.get("definition") {
+        return wrapped(definition, root, root, found);
+    }
+    let schema = root.get("$schema").and_then(Node::text).unwrap_or_default();
+    if root.get("actions").is_some() || root.get("triggers").is_some() || schema.contains("workflowdefinition") {
+        return Some(Chosen {
+            definition: root.clone(),
+            kind: None,
+            name: None,
+            values: None,
+            references: None,
+        });
+    }
+    let names: Vec<&str> = root.members().unwrap_or_default().iter().take(8).map(|member| &*member.name).collect();
+    let message = if names.is_empty() {
+        "the object is empty; a workflow definition has `triggers` and `actions`".to_owned()
+    } else {
+        format!("a workflow definition has `triggers` and `actions`; here there is `{}`", names.join("`, `"))
+    };
+    let place = crate::text::Place { start: root.place.start, end: root.place.start + 1 };
+    found.error(code::NOT_A_DEFINITION, place, message).hint = Some(
+        "known are: a bare definition, an object with `definition`, an ARM template, `properties.definition`".to_owned(),
+    );
+    None
+}
+
+fn wrapped<'n>(
+    definition: &'n Node,
+    holder: &'n Node,
+    root: &'n Node,
+    found: &mut Findings<'_>,
+) -> Option<Chosen<'n>> {
+    found.want_object(definition, "definition")?;
+    let name = [root.get("name"), holder.get("displayName")]
+        .into_iter()
+        .flatten()
+        .find_map(Node::text)
+        .filter(|name| !name.is_empty() && !name.starts_with('['))
+        .map(str::to_owned);
+    Some(Chosen {
+        definition: definition.clone(),
+        kind: holder.get("kind").or_else(|| root.get("kind")).filter(|kind| kind.text().is_some()),
+        name,
+        values: holder.get("parameters").filter(|values| values.members().is_some()).cloned(),
+        references: holder.get("connectionReferences").or_else(|| root.get("connectionReferences")),
+    })
+}
+
+/// One workflow resource of a template.
+struct Candidate<'n> {
+    resource: &'n Node,
+    definition: &'n Node,
+    name: String,
+}
+
+fn from_template<'n>(
+    root: &'n Node,
+    resources: &'n Node,
+    options: &LoadOptions,
+    found: &mut Findings<'_>,
+) -> Option<Chosen<'n>> {
+    let template = arm::Template::new(root, options);
+    let mut candidates = Vec::new();
+    collect(resources, &template, &mut candidates, 0);
+    let names = || candidates.iter().map(|candidate| candidate.name.as_str());
+    let candidate = match (&options.choose, candidates.as_slice()) {
+        (_, []) => {
+            let message = "the template holds no workflow with a definition";
+            found.error(code::NOT_A_DEFINITION, resources.place, message).hint =
+                Some("a workflow is a resource of type `Microsoft.Logic/workflows`".to_owned());
+            return None;
+        }
+        (None, [only]) => only,
+        (None, several) => {
+            let message = format!("the template holds {} workflows, and none was chosen", several.len());
+            let related = several
+                .iter()
+                .map(|candidate| (candidate.resource.place.start as usize, candidate.name.as_str()))
+                .map(|(start, name)| (start..start + 1, format!("`{name}`")))
+                .collect();
+            let place = crate::text::Place { start: resources.place.start, end: resources.place.start + 1 };
+            let diagnostic = found.error(code::SEVERAL_WORKFLOWS, place, message);
+            diagnostic.related = related;
+            diagnostic.hint = Some("name the one to load".to_owned());
+            return None;
+        }
+        (Some(wanted), several) => match several.iter().find(|candidate| same_name(&candidate.name, wanted)) {
+            Some(candidate) => candidate,
+            None => {
+                let message = format!("the template holds no workflow called `{wanted}`");
+                let hint = did_you_mean(wanted, names());
+                found.error(code::NO_SUCH_WORKFLOW, resources.place, message).hint = hint;
+                return None;
+            }
+        },
+    };
+    let definition = resolve(candidate.definition, &template, found);
+    found.want_object(&definition, "definition")?;
+    let properties = candidate.resource.get("properties");
+    let values = properties
+        .and_then(|properties| properties.get("parameters"))
+        .map(|values| resolve(values, &template, found))
+        .filter(|values| values.members().is_some());
+    Some(Chosen {
+        definition,
+        kind: candidate.resource.get("kind").filter(|kind| kind.text().and_then(workflow_kind).is_some()),
+        name: Some(candidate.name.clone()),
+        values,
+        references: properties.and_then(|properties| properties.get("connectionReferences")),
+    })
+}
+
+/// Workflows among `resources`, those of nested resources and nested templates included.
+fn collect<'n>(resources: &'n Node, template: &arm::Template<'_>, list: &mut Vec<Candidate<'n>>, depth: usize) {
+    if depth > 10 {
+        return;
+    }
+    for resource in resources.items().unwrap_or_default() {
+        let properties = resource.get("properties");
+        let definition = properties
+            .and_then(|properties| properties.get("definition"))
+            .filter(|definition| definition.members().is_some());
+        if let Some(definition) = definition {
+            let looks_right = ["actions", "triggers", "$schema"].iter().any(|part| definition.get(part).is_some());
+            let kind = resource.get("type").and_then(Node::text).unwrap_or_default();
+            if looks_right && (kind.to_ascii_lowercase().ends_with("workflows") || definition.get("actions").is_some())
+            {
+                let written = resource.get("name").and_then(Node::text).unwrap_or("workflow");
+                let name = match template.evaluate(written) {
+                    Some(Ok(value)) => value.text().into_owned(),
+                    _ => written.to_owned(),
+                };
+                list.push(Candidate { resource, definition, name });
+            }
+        }
+        let nested = properties.and_then(|properties| properties.get("template"));
+        let inner = nested.and_then(|nested| nested.get("resources"));
+        for inner in [resource.get("resources"), inner].into_iter().flatten() {
+            collect(inner, template, list, depth + 1);
+        }
+    }
+}
+
+/// The tree with template expressions replaced by their values; those that cannot be stay, with a warning.
+fn resolve(node: &Node, template: &arm::Template<'_>, found: &mut Findings<'_>) -> Node {
+    match &node.shape {
+        Shape::String(text) => match template.evaluate(text) {
+            None => node.clone(),
+            Some(Ok(value)) => Node::computed(&value, node.place),
+            Some(Err(reason)) => {
+                let message = format!("the template expression stays as text: {reason}");
+                found.warning(code::ARM_UNRESOLVED, node.place, message);
+                node.clone()
+            }
+        },
+        Shape::Array(items) => Node {
+            place: node.place,
+            shape: Shape::Array(items.iter().map(|item| resolve(item, template, found)).collect()),
+            computed: node.computed,
+        },
+        Shape::Object(members) => {
+            let members = members.iter().map(|member| Member {
+                name: std::sync::Arc::clone(&member.name),
+                name_place: member.name_place,
+                value: resolve(&member.value, template, found),
+            });
+            Node { place: node.place, shape: Shape::Object(members.collect()), computed: node.computed }
+        }
+        Shape::Null | Shape::Bool(_) | Shape::Number(_) => node.clone(),
+    }
+}

@@ -1,0 +1,304 @@
+//! The tree the reader gives: JSON values, each with its place.
+
+use std::{ops::Range, sync::Arc};
+
+use loom_expression::Value;
+
+/// A range of bytes of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Place {
+    /// The first byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Place {
+    /// A place from two offsets.
+    pub fn new(start: usize, end: usize) -> Place {
+        Place { start: start as u32, end: end as u32 }
+    }
+
+    /// As a range.
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Whether `inner` lies in it.
+    pub fn holds(self, inner: Place) -> bool {
+        self.start <= inner.start && inner.end <= self.end
+    }
+}
+
+/// A JSON value and where it stands.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The value's bytes, quotes and brackets included.
+    pub place: Place,
+    /// The value.
+    pub shape: Shape,
+    /// Whether the value was computed from the text at `place` and does not stand there as it is.
+    pub computed: bool,
+}
+
+/// A JSON value.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// `null`.
+    Null,
+    /// `true`, `false`.
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A string, decoded.
+    String(Arc<str>),
+    /// An array.
+    Array(Vec<Node>),
+    /// An object: every member in order, repeated ones too.
+    Object(Vec<Member>),
+}
+
+/// A number as written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Number {
+    /// A whole number of 64 bits.
+    Integer(i64),
+    /// Any other, as its text.
+    Other(Box<str>),
+}
+
+/// One member of an object.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name, decoded.
+    pub name: Arc<str>,
+    /// The name's bytes, quotes included.
+    pub name_place: Place,
+    /// Its value.
+    pub value: Node,
+}
+
+impl Node {
+    /// A value that stands nowhere by itself but was computed from the text at `place`.
+    pub fn computed(value: &Value, place: Place) -> Node {
+        use loom_expression::ValueRef;
+        let shape = match value.as_ref() {
+            ValueRef::Null => Shape::Null,
+            ValueRef::Bool(value) => Shape::Bool(value),
+            ValueRef::Int(value) => Shape::Number(Number::Integer(value)),
+            ValueRef::Float(_) | ValueRef::Decimal(_) => {
+                Shape::Number(Number::Other(value.to_json_text().into_boxed_str()))
+            }
+            ValueRef::String(value) => Shape::String(Arc::from(value)),
+            ValueRef::Array(items) => {
+                Shape::Array(items.iter().map(|item| Node::computed(item, place)).collect())
+            }
+            ValueRef::Object(members) => Shape::Object(
+                members
+                    .iter()
+                    .map(|(name, value)| Member {
+                        name: Arc::from(&**name),
+                        name_place: place,
+                        value: Node::computed(value, place),
+                    })
+                    .collect(),
+            ),
+        };
+        Node { place, shape, computed: true }
+    }
+
+    /// The members, when it is an object.
+    pub fn members(&self) -> Option<&[Member]> {
+        match &self.shape {
+            Shape::Object(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    /// The items, when it is an array.
+    pub fn items(&self) -> Option<&[Node]> {
+        match &self.shape {
+            Shape::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The text, when it is a string.
+    pub fn text(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The whole number, when it is one of 64 bits.
+    pub fn integer(&self) -> Option<i64> {
+        match &self.shape {
+            Shape::Number(Number::Integer(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The boolean, when it is one.
+    pub fn boolean(&self) -> Option<bool> {
+        match self.shape {
+            Shape::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self.shape, Shape::Null)
+    }
+
+    /// The member called `name`: spelled exactly so, else ignoring case; the last one of several.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        let members = self.members()?;
+        let last = |same: fn(&str, &str) -> bool| members.iter().rev().find(|member| same(&member.name, name));
+        last(|left, right| left == right).or_else(|| last(|left, right| left.eq_ignore_ascii_case(right)))
+    }
+
+    /// The value of the member called `name`, as [`Node::member`] finds it; a `null` counts as absent.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.member(name).map(|member| &member.value).filter(|value| !value.is_null())
+    }
+
+    /// What kind of JSON value it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match &self.shape {
+            Shape::Null => "null",
+            Shape::Bool(_) => "a boolean",
+            Shape::Number(_) => "a number",
+            Shape::String(_) => "a string",
+            Shape::Array(_) => "an array",
+            Shape::Object(_) => "an object",
+        }
+    }
+
+    /// The plain value. Of repeated members the last counts, at the first one's place.
+    pub fn to_value(&self) -> Value {
+        match &self.shape {
+            Shape::Null => Value::NULL,
+            Shape::Bool(value) => Value::from(*value),
+            Shape::Number(Number::Integer(value)) => Value::from(*value),
+            Shape::Number(Number::Other(text)) => Value::parse_json(text.as_bytes()).unwrap_or(Value::NULL),
+            Shape::String(text) => Value::from(Arc::clone(text)),
+            Shape::Array(items) => Value::from(items.iter().map(Node::to_value).collect::<Vec<_>>()),
+            Shape::Object(members) => Value::from(
+                members
+                    .iter()
+                    .map(|member| (Arc::clone(&member.name), member.value.to_value()))
+                    .collect::<loom_expression::Object>(),
+            ),
+        }
+    }
+
+    /// The JSON pointer (RFC 6901) of the innermost value that holds `place`.
+    pub fn pointer_to(&self, place: Place) -> String {
+        let mut pointer = String::new();
+        let mut node = self;
+        'down: while !node.computed && node.place != place {
+            match &node.shape {
+                Shape::Array(items) => {
+                    let found = items.partition_point(|item| item.place.end < place.end);
+                    if let Some(item) = items.get(found).filter(|item| item.place.holds(place)) {
+                        pointer.push('/');
+                        pointer.push_str(&found.to_string());
+                        node = item;
+                        continue 'down;
+                    }
+                }
+                Shape::Object(members) => {
+                    let found = members.partition_point(|member| member.value.place.end < place.end);
+                    if let Some(member) = members.get(found)
+                        && (member.value.place.holds(place) || member.name_place.holds(place))
+                    {
+                        push_token(&mut pointer, &member.name);
+                        if !member.value.place.holds(place) {
+                            break;
+                        }
+                        node = &member.value;
+                        continue 'down;
+                    }
+                }
+                _ => {}
+            }
+            break;
+        }
+        pointer
+    }
+
+    /// Follows a JSON pointer (RFC 6901); `None` where it leads nowhere.
+    pub fn follow(&self, pointer: &str) -> Option<&Node> {
+        let mut node = self;
+        for token in pointer.split('/').skip(1) {
+            let token = token.replace("~1", "/").replace("~0", "~");
+            node = match &node.shape {
+                Shape::Array(items) => items.get(token.parse::<usize>().ok()?)?,
+                Shape::Object(members) => {
+                    &members.iter().rev().find(|member| *member.name == *token)?.value
+                }
+                _ => return None,
+            };
+        }
+        Some(node)
+    }
+}
+
+/// Appends a name to a JSON pointer, with `~` and `/` escaped.
+pub(crate) fn push_token(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    for character in name.chars() {
+        match character {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
+}
+
+/// The byte of the file at which byte `decoded` of a string's content stands, through the escapes of the JSON text.
+///
+/// `place` is the string with its quotes. An offset past the content gives the closing quote.
+pub fn file_offset(source: &str, place: Place, decoded: usize) -> usize {
+    let range = place.range();
+    let Some(raw) = source.get(range.clone()) else { return range.start };
+    let bytes = raw.as_bytes();
+    if bytes.first() != Some(&b'"') {
+        return range.start;
+    }
+    let mut at = 1;
+    let mut produced = 0;
+    while at + 1 < bytes.len() {
+        let (consumed, made) = if bytes[at] == b'\\' {
+            escape_lengths(&raw[at..])
+        } else {
+            let width = raw[at..].chars().next().map_or(1, char::len_utf8);
+            (width, width)
+        };
+        if produced + made > decoded {
+            // Inside a character that stands as it is, every byte has its own place.
+            return range.start + if made == consumed { at + (decoded - produced) } else { at };
+        }
+        at += consumed;
+        produced += made;
+    }
+    range.start + at
+}
+
+/// How many bytes an escape takes, and how many its character takes in UTF-8.
+fn escape_lengths(rest: &str) -> (usize, usize) {
+    let unit = |text: &str| text.get(2..6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    if rest.as_bytes().get(1) != Some(&b'u') {
+        return (2, 1);
+    }
+    let Some(first) = unit(rest) else { return (2, 1) };
+    if (0xd800..0xdc00).contains(&first)
+        && rest.get(6..8) == Some("\\u")
+        && unit(&rest[6..]).is_some_and(|second| (0xdc00..0xe000).contains(&second))
+    {
+        return (12, 4);
+    }
+    (6, char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER).len_utf8())
+}

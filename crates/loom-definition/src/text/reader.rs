@@ -1,0 +1,578 @@
+//! The JSON reader: RFC 8259, with the liberties people take noted instead of refused.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::node::{Member, Node, Number, Place, Shape};
+
+/// What the reader refuses to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest text, in bytes; at most 4 GiB, because places are 32 bits wide.
+    pub bytes: usize,
+    /// The deepest nesting of arrays and objects.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    /// 16 MiB, which is sixteen times what the hosted service takes, and a depth of 200.
+    fn default() -> Limits {
+        Limits { bytes: 16 << 20, depth: 200 }
+    }
+}
+
+/// A text that was read.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The value.
+    pub root: Node,
+    /// What was tolerated, in file order; at most [`NOTES_MAX`] entries.
+    pub notes: Vec<Note>,
+}
+
+/// More notes than this tell a reader nothing new.
+pub const NOTES_MAX: usize = 100;
+
+/// Something that is not JSON, or not wise, and was read all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What.
+    pub kind: NoteKind,
+    /// Where.
+    pub place: Place,
+}
+
+/// Kinds of [`Note`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoteKind {
+    /// `//` or `/* */`.
+    Comment,
+    /// A comma before a closing bracket.
+    TrailingComma,
+    /// A key that the same object has already, there.
+    DuplicateKey {
+        /// The key.
+        name: Arc<str>,
+        /// Where it was first.
+        first: Place,
+    },
+    /// An escaped half of a surrogate pair, read as U+FFFD.
+    LoneSurrogate,
+}
+
+/// Why a text cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ReadError {
+    /// The kind of failure.
+    pub kind: ReadErrorKind,
+    /// What is wrong, in words.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Places that explain it, such as the bracket that was never closed.
+    pub related: Vec<(Place, String)>,
+}
+
+/// Kinds of [`ReadError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadErrorKind {
+    /// Longer than [`Limits::bytes`].
+    TooLarge,
+    /// Not JSON.
+    Syntax,
+    /// JSON that ends too early.
+    Truncated,
+    /// Deeper than [`Limits::depth`].
+    TooDeep,
+}
+
+/// Reads one JSON value that fills the whole text.
+///
+/// # Errors
+/// [`ReadError`] at the first thing that is neither JSON nor one of the tolerated liberties.
+pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
+    if source.len() > limits.bytes.min(u32::MAX as usize) {
+        return Err(Box::new(ReadError {
+            kind: ReadErrorKind::TooLarge,
+            message: format!(
+                "the text has {} bytes, and at most {} are read",
+                source.len(),
+                limits.bytes.min(u32::MAX as usize)
+            ),
+            place: Place::default(),
+            hint: Some("keep data out of the definition: pass it as a trigger body or a parameter".to_owned()),
+            related: Vec::new(),
+        }));
+    }
+    let mut reader = Reader {
+        source,
+        bytes: source.as_bytes(),
+        at: if source.starts_with('\u{feff}') { 3 } else { 0 },
+        notes: Vec::new(),
+        open: Vec::new(),
+        depth_max: limits.depth,
+        keys: HashMap::new(),
+    };
+    reader.space()?;
+    if reader.at == reader.bytes.len() {
+        let message = if source.trim_start_matches('\u{feff}').trim().is_empty() {
+            "the file is empty"
+        } else {
+            "the file holds comments only"
+        };
+        return Err(reader.fail(ReadErrorKind::Truncated, message, reader.at, reader.at));
+    }
+    let root = reader.value()?;
+    reader.space()?;
+    if reader.at < reader.bytes.len() {
+        let mut error = reader.unexpected("nothing more");
+        error.message = format!("the JSON value ended before this, yet there is {}", reader.describe());
+        error.hint = Some("a file holds one JSON value; look for a bracket that closes too early".to_owned());
+        return Err(error);
+    }
+    Ok(Read { root, notes: reader.notes })
+}
+
+struct Reader<'a> {
+    source: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    notes: Vec<Note>,
+    /// The brackets that are open, innermost last.
+    open: Vec<(usize, u8)>,
+    depth_max: usize,
+    /// Names read before, so that the many repeated ones of a definition share one allocation.
+    keys: HashMap<&'a str, Arc<str>>,
+}
+
+type Step<T> = Result<T, Box<ReadError>>;
+
+impl<'a> Reader<'a> {
+    fn fail(&self, kind: ReadErrorKind, message: impl Into<String>, start: usize, end: usize) -> Box<ReadError> {
+        let related = match self.open.last() {
+            Some((opened, bracket)) => {
+                let what = if *bracket == b'{' { "object" } else { "array" };
+                vec![(Place::new(*opened, *opened + 1), format!("this {what} is still open"))]
+            }
+            None => Vec::new(),
+        };
+        Box::new(ReadError { kind, message: message.into(), place: Place::new(start, end), hint: None, related })
+    }
+
+    /// What stands here, in words.
+    fn describe(&self) -> String {
+        match self.source[self.at..].chars().next() {
+            None => "the end of the file".to_owned(),
+            Some(character) if character.is_control() => format!("control character U+{:04X}", character as u32),
+            Some(character) => format!("`{character}`"),
+        }
+    }
+
+    /// An error here: `wanted` should have been.
+    fn unexpected(&self, wanted: &str) -> Box<ReadError> {
+        let Some(character) = self.source[self.at..].chars().next() else {
+            let mut error =
+                self.fail(ReadErrorKind::Truncated, format!("the file ends where {wanted} should be"), self.at, self.at);
+            if let Some((_, bracket)) = self.open.last() {
+                let close = if *bracket == b'{' { '}' } else { ']' };
+                error.hint = Some(format!(
+                    "the file looks cut off: {} bracket{} still open, the innermost wants `{close}`",
+                    self.open.len(),
+                    if self.open.len() == 1 { " is" } else { "s are" },
+                ));
+            }
+            return error;
+        };
+        let end = self.at + character.len_utf8();
+        let message = format!("{wanted} should be here, not {}", self.describe());
+        let mut error = self.fail(ReadErrorKind::Syntax, message, self.at, end);
+        error.hint = match character {
+            '\'' => Some("JSON strings stand in double quotes".to_owned()),
+            '}' | ']' => Some("look for a missing value, or for brackets that do not pair".to_owned()),
+            _ => None,
+        };
+        error
+    }
+
+    fn note(&mut self, kind: NoteKind, start: usize, end: usize) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(Note { kind, place: Place::new(start, end) });
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn space(&mut self) -> Step<()> {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                Some(b'/') => self.comment()?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn comment(&mut self) -> Step<()> {
+        let start = self.at;
+        let rest = &self.bytes[start..];
+        if rest.starts_with(b"//") {
+            let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            self.at += length;
+        } else if rest.starts_with(b"/*") {
+            let Some(length) = self.source[start + 2..].find("*/") else {
+                let mut error =
+                    self.fail(ReadErrorKind::Truncated, "this comment is never closed", start, start + 2);
+                error.hint = Some("close it with `*/`".to_owned());
+                return Err(error);
+            };
+            self.at += length + 4;
+        } else {
+            return Err(self.unexpected("a value, a comma or a bracket"));
+        }
+        self.note(NoteKind::Comment, start, self.at);
+        Ok(())
+    }
+
+    fn value(&mut self) -> Step<Node> {
+        let start = self.at;
+        let shape = match self.peek() {
+            Some(b'{') => return self.object(),
+            Some(b'[') => return self.array(),
+            Some(b'"') => Shape::String(Arc::from(self.string()?)),
+            Some(b'-' | b'0'..=b'9') => Shape::Number(self.number()?),
+            Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => self.word()?,
+            _ => return Err(self.unexpected("a value")),
+        };
+        Ok(Node { place: Place::new(start, self.at), shape, computed: false })
+    }
+
+    fn word(&mut self) -> Step<Shape> {
+        let start = self.at;
+        let rest = &self.bytes[start..];
+        let length = rest
+            .iter()
+            .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))
+            .unwrap_or(rest.len());
+        let word = &self.source[start..start + length];
+        let shape = match word {
+            "null" => Shape::Null,
+            "true" => Shape::Bool(true),
+            "false" => Shape::Bool(false),
+            _ => {
+                let mut error = self.fail(
+                    ReadErrorKind::Syntax,
+                    format!("`{word}` is not a JSON value"),
+                    start,
+                    start + length,
+                );
+                let lower = word.to_ascii_lowercase();
+                error.hint = Some(match lower.as_str() {
+                    "none" | "undefined" | "nil" => "write `null`".to_owned(),
+                    "true" | "false" | "null" => format!("write `{lower}`, in small letters"),
+                    "nan" | "infinity" => "JSON has no such number".to_owned(),
+                    _ => "a string stands in double quotes".to_owned(),
+                });
+                return Err(error);
+            }
+        };
+        self.at += length;
+        Ok(shape)
+    }
+
+    fn enter(&mut self, bracket: u8) -> Step<usize> {
+        let start = self.at;
+        if self.open.len() >= self.depth_max {
+            let message = format!("brackets are nested deeper than {}", self.depth_max);
+            return Err(self.fail(ReadErrorKind::TooDeep, message, start, start + 1));
+        }
+        self.open.push((start, bracket));
+        self.at += 1;
+        Ok(start)
+    }
+
+    fn leave(&mut self) {
+        self.at += 1;
+        self.open.pop();
+    }
+
+    fn array(&mut self) -> Step<Node> {
+        let start = self.enter(b'[')?;
+        let mut items = Vec::new();
+        self.space()?;
+        while self.peek() != Some(b']') {
+            items.push(self.value()?);
+            self.space()?;
+            match self.peek() {
+                Some(b']') => {}
+                Some(b',') => self.comma(b']')?,
+                _ => return Err(self.missing_comma("`,` or `]`")),
+            }
+        }
+        self.leave();
+        Ok(Node { place: Place::new(start, self.at), shape: Shape::Array(items), computed: false })
+    }
+
+    fn object(&mut self) -> Step<Node> {
+        let start = self.enter(b'{')?;
+        let mut members: Vec<Member> = Vec::new();
+        // Small objects are looked through; a large one gets an index, so that no input is quadratic.
+        let mut index: HashMap<Arc<str>, Place> = HashMap::new();
+        self.space()?;
+        while self.peek() != Some(b'}') {
+            let name_start = self.at;
+            if self.peek() != Some(b'"') {
+                return Err(self.bad_name());
+            }
+            let name = self.name()?;
+            let name_place = Place::new(name_start, self.at);
+            let first = if members.len() < 16 {
+                members.iter().find(|member| member.name == name).map(|member| member.name_place)
+            } else {
+                if index.is_empty() {
+                    index = members.iter().map(|member| (Arc::clone(&member.name), member.name_place)).collect();
+                }
+                index.insert(Arc::clone(&name), name_place)
+            };
+            if let Some(first) = first {
+                self.note(
+                    NoteKind::DuplicateKey { name: Arc::clone(&name), first },
+                    name_start,
+                    name_place.end as usize,
+                );
+            }
+            self.space()?;
+            if self.peek() != Some(b':') {
+                return Err(self.unexpected("`:`"));
+            }
+            self.at += 1;
+            self.space()?;
+            let value = self.value()?;
+            members.push(Member { name, name_place, value });
+            self.space()?;
+            match self.peek() {
+                Some(b'}') => {}
+                Some(b',') => self.comma(b'}')?,
+                _ => return Err(self.missing_comma("`,` or `}`")),
+            }
+        }
+        self.leave();
+        Ok(Node { place: Place::new(start, self.at), shape: Shape::Object(members), computed: false })
+    }
+
+    /// Past a comma; one before the closing bracket is noted.
+    fn comma(&mut self, close: u8) -> Step<()> {
+        let comma = self.at;
+        self.at += 1;
+        self.space()?;
+        if self.peek() == Some(close) {
+            self.note(NoteKind::TrailingComma, comma, comma + 1);
+        }
+        Ok(())
+    }
+
+    fn missing_comma(&self, wanted: &str) -> Box<ReadError> {
+        let mut error = self.unexpected(wanted);
+        if matches!(self.peek(), Some(b'"' | b'{' | b'[' | b'0'..=b'9' | b'-' | b'a'..=b'z')) {
+            error.hint = Some("a comma is missing before this".to_owned());
+        }
+        error
+    }
+
+    fn bad_name(&self) -> Box<ReadError> {
+        let mut error = self.unexpected("a name in double quotes");
+        if self.peek().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$') {
+            error.hint = Some("names of members stand in double quotes".to_owned());
+        }
+        error
+    }
+
+    fn name(&mut self) -> Step<Arc<str>> {
+        let start = self.at + 1;
+        // Nearly every name is plain; those are shared without being copied twice.
+        let rest = &self.bytes[start..];
+        if let Some(length) = rest.iter().take(64).position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
+            && rest[length] == b'"'
+        {
+            let name = &self.source[start..start + length];
+            self.at = start + length + 1;
+            return Ok(Arc::clone(self.keys.entry(name).or_insert_with(|| Arc::from(name))));
+        }
+        self.string().map(Arc::from)
+    }
+
+    fn string(&mut self) -> Step<std::borrow::Cow<'a, str>> {
+        let open = self.at;
+        self.at += 1;
+        let start = self.at;
+        let mut decoded: Option<String> = None;
+        let mut copied = start;
+        loop {
+            let rest = &self.bytes[self.at..];
+            let Some(length) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) else {
+                return Err(self.unclosed(open, self.bytes.len()));
+            };
+            self.at += length;
+            match self.bytes[self.at] {
+                b'"' => {
+                    let tail = &self.source[copied..self.at];
+                    self.at += 1;
+                    return Ok(match decoded {
+                        None => std::borrow::Cow::Borrowed(tail),
+                        Some(mut text) => {
+                            text.push_str(tail);
+                            std::borrow::Cow::Owned(text)
+                        }
+                    });
+                }
+                b'\\' => {
+                    let mut text = decoded.take().unwrap_or_default();
+                    text.push_str(&self.source[copied..self.at]);
+                    text.push(self.escape()?);
+                    decoded = Some(text);
+                    copied = self.at;
+                }
+                b'\n' | b'\r' => return Err(self.unclosed(open, self.at)),
+                control => {
+                    let mut error = self.fail(
+                        ReadErrorKind::Syntax,
+                        format!("control character U+{control:04X} stands in a string"),
+                        self.at,
+                        self.at + 1,
+                    );
+                    error.hint = Some(match control {
+                        b'\t' => "write it as \\t".to_owned(),
+                        _ => format!("write it as \\u{control:04x}"),
+                    });
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn unclosed(&self, open: usize, end: usize) -> Box<ReadError> {
+        let kind =
+            if end == self.bytes.len() { ReadErrorKind::Truncated } else { ReadErrorKind::Syntax };
+        let mut error = self.fail(kind, "this string is never closed", open, end.max(open + 1));
+        error.hint = Some(if end == self.bytes.len() {
+            "the file looks cut off inside this string".to_owned()
+        } else {
+            "a string ends on its line; write a line break in it as \\n".to_owned()
+        });
+        error
+    }
+
+    fn escape(&mut self) -> Step<char> {
+        let start = self.at;
+        let character = match self.bytes.get(start + 1) {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            None => return Err(self.unclosed(start, self.bytes.len())),
+            Some(_) => {
+                let width = self.source[start + 1..].chars().next().map_or(1, char::len_utf8);
+                let text = &self.source[start..start + 1 + width];
+                let mut error = self.fail(
+                    ReadErrorKind::Syntax,
+                    format!("`{text}` is not an escape of JSON"),
+                    start,
+                    start + 1 + width,
+                );
+                error.hint = Some("a backslash itself is written \\\\".to_owned());
+                return Err(error);
+            }
+        };
+        self.at += 2;
+        Ok(character)
+    }
+
+    fn unicode_escape(&mut self) -> Step<char> {
+        let start = self.at;
+        let unit = |at: usize| {
+            let digits = self.bytes.get(at + 2..at + 6)?;
+            if !digits.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            u32::from_str_radix(&self.source[at + 2..at + 6], 16).ok()
+        };
+        let Some(first) = unit(start) else {
+            let end = (start + 2..self.bytes.len().min(start + 6))
+                .find(|at| !self.bytes[*at].is_ascii_hexdigit())
+                .unwrap_or(self.bytes.len().min(start + 6));
+            let mut error =
+                self.fail(ReadErrorKind::Syntax, "four hexadecimal digits follow \\u", start, end);
+            error.hint = Some("such as \\u00e9".to_owned());
+            return Err(error);
+        };
+        if (0xd800..0xdc00).contains(&first)
+            && self.bytes.get(start + 6..start + 8) == Some(b"\\u")
+            && let Some(second) = unit(start + 6).filter(|second| (0xdc00..0xe000).contains(second))
+        {
+            self.at += 12;
+            let scalar = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+            return Ok(char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        self.at += 6;
+        Ok(char::from_u32(first).unwrap_or_else(|| {
+            self.note(NoteKind::LoneSurrogate, start, start + 6);
+            char::REPLACEMENT_CHARACTER
+        }))
+    }
+
+    fn number(&mut self) -> Step<Number> {
+        let start = self.at;
+        let digits = |reader: &mut Self| {
+            let from = reader.at;
+            while reader.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+                reader.at += 1;
+            }
+            reader.at - from
+        };
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let whole = self.at;
+        let count = digits(self);
+        if count == 0 {
+            return Err(self.unexpected("a digit"));
+        }
+        if count > 1 && self.bytes[whole] == b'0' {
+            let mut error =
+                self.fail(ReadErrorKind::Syntax, "a number does not start with 0", start, self.at);
+            error.hint = Some("drop the leading zeros, or write a string".to_owned());
+            return Err(error);
+        }
+        let mut integer = true;
+        if self.peek() == Some(b'.') {
+            integer = false;
+            self.at += 1;
+            if digits(self) == 0 {
+                return Err(self.unexpected("a digit"));
+            }
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            integer = false;
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            if digits(self) == 0 {
+                return Err(self.unexpected("a digit"));
+            }
+        }
+        let text = &self.source[start..self.at];
+        Ok(match text.parse::<i64>() {
+            Ok(value) if integer => Number::Integer(value),
+            _ => Number::Other(text.into()),
+        })
+    }
+}

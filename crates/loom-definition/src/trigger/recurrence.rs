@@ -1,0 +1,173 @@
+//! Reads recurrences from values, with the ranges of the language.
+
+use std::sync::Arc;
+
+use loom_expression::{Object, Value};
+
+use super::{Frequency, Recurrence, RecurrenceSchedule};
+
+const WEEK_DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+
+impl Frequency {
+    /// All of them, with the longest interval each may have.
+    const ALL: [(&'static str, Frequency, u32); 7] = [
+        ("Second", Frequency::Second, 9_999_999),
+        ("Minute", Frequency::Minute, 72_000),
+        ("Hour", Frequency::Hour, 12_000),
+        ("Day", Frequency::Day, 500),
+        ("Week", Frequency::Week, 71),
+        ("Month", Frequency::Month, 16),
+        ("Year", Frequency::Year, 1),
+    ];
+
+    /// Reads a unit, ignoring case.
+    pub fn parse(text: &str) -> Option<Frequency> {
+        Frequency::ALL.iter().find(|(name, ..)| name.eq_ignore_ascii_case(text.trim())).map(|(_, found, _)| *found)
+    }
+
+    fn interval_max(self) -> u32 {
+        Frequency::ALL.iter().find(|(_, found, _)| *found == self).map_or(1, |(.., max)| *max)
+    }
+}
+
+impl Recurrence {
+    /// Reads a `recurrence` object.
+    ///
+    /// # Errors
+    /// The member at fault, and what is wrong with it in words.
+    pub fn from_value(value: &Value) -> Result<Recurrence, (&'static str, String)> {
+        let Some(object) = value.as_object() else {
+            return Err(("", format!("`recurrence` is an object, not {}", value.kind())));
+        };
+        let Some(frequency) = text(object, "frequency")? else {
+            return Err(("", "a recurrence needs a `frequency`".to_owned()));
+        };
+        let Some(frequency) = Frequency::parse(frequency) else {
+            let message = format!(
+                "`frequency` is `{frequency}`; it is `Second`, `Minute`, `Hour`, `Day`, `Week`, `Month` or `Year`"
+            );
+            return Err(("frequency", message));
+        };
+        let interval = integer(object, "interval", 1, i64::from(frequency.interval_max()))?.unwrap_or(1) as u32;
+        let schedule = match present(object, "schedule") {
+            None => None,
+            Some(value) => schedule(value, frequency)?,
+        };
+        Ok(Recurrence {
+            frequency,
+            interval,
+            start_time: text(object, "startTime")?.map(Arc::from),
+            end_time: text(object, "endTime")?.map(Arc::from),
+            count: integer(object, "count", 1, i64::from(u32::MAX))?.map(|count| count as u32),
+            time_zone: text(object, "timeZone")?.map(Arc::from),
+            schedule,
+        })
+    }
+}
+
+type Reading<T> = Result<T, (&'static str, String)>;
+
+fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSchedule>> {
+    let Some(object) = value.as_object() else {
+        return Err(("schedule", format!("`schedule` is an object, not {}", value.kind())));
+    };
+    let daily = matches!(frequency, Frequency::Day | Frequency::Week);
+    for (name, fits, units) in [
+        ("hours", daily, "`Day` or `Week`"),
+        ("minutes", daily, "`Day` or `Week`"),
+        ("weekDays", frequency == Frequency::Week, "`Week`"),
+        ("monthDays", frequency == Frequency::Month, "`Month`"),
+        ("monthlyOccurrences", frequency == Frequency::Month, "`Month`"),
+    ] {
+        // A month's days may be given an hour and a minute too; the service takes that, so it is let through.
+        let fits = fits || (frequency == Frequency::Month && matches!(name, "hours" | "minutes"));
+        if present(object, name).is_some() && !fits {
+            return Err(("schedule", format!("`schedule.{name}` goes with the frequency {units} only")));
+        }
+    }
+    let mut found = RecurrenceSchedule {
+        hours: numbers(object, "hours", 0, 23)?.into_iter().map(|hour| hour as u8).collect(),
+        minutes: numbers(object, "minutes", 0, 59)?.into_iter().map(|minute| minute as u8).collect(),
+        ..RecurrenceSchedule::default()
+    };
+    for day in list(object, "weekDays") {
+        found.week_days.push(week_day(&day)?);
+    }
+    for day in numbers(object, "monthDays", -31, 31)? {
+        if day == 0 {
+            return Err(("schedule", "`schedule.monthDays` has 0; days are 1 to 31, or -1 to -31 from the end".to_owned()));
+        }
+        found.month_days.push(day as i8);
+    }
+    for occurrence in list(object, "monthlyOccurrences") {
+        let Some(object) = occurrence.as_object() else {
+            return Err(("schedule", "`schedule.monthlyOccurrences` lists objects".to_owned()));
+        };
+        let Some(day) = present(object, "dayOfWeek").or_else(|| present(object, "day")) else {
+            return Err(("schedule", "an entry of `schedule.monthlyOccurrences` needs `dayOfWeek`".to_owned()));
+        };
+        let day = week_day(day)?;
+        let which = integer(object, "occurrence", -5, 5)?.unwrap_or(1);
+        if which == 0 {
+            return Err(("schedule", "`occurrence` is 1 to 5, or -1 to -5 from the end".to_owned()));
+        }
+        found.monthly_occurrences.push((day, which as i8));
+    }
+    Ok((found != RecurrenceSchedule::default()).then_some(found))
+}
+
+fn week_day(value: &Value) -> Reading<u8> {
+    value
+        .as_str()
+        .and_then(|text| WEEK_DAYS.iter().position(|day| day.eq_ignore_ascii_case(text.trim())))
+        .map(|day| day as u8)
+        .ok_or_else(|| ("schedule", format!("`{}` is not a day of the week", value.text())))
+}
+
+fn present<'a>(object: &'a Object, name: &str) -> Option<&'a Value> {
+    object.get_ignore_case(name).filter(|value| !value.is_null())
+}
+
+fn text<'a>(object: &'a Object, name: &'static str) -> Reading<Option<&'a str>> {
+    match present(object, name) {
+        None => Ok(None),
+        Some(value) => match value.as_str() {
+            Some(text) => Ok(Some(text)),
+            None => Err((name, format!("`{name}` is text, not {}", value.kind()))),
+        },
+    }
+}
+
+fn integer(object: &Object, name: &'static str, low: i64, high: i64) -> Reading<Option<i64>> {
+    match present(object, name) {
+        None => Ok(None),
+        Some(value) => whole(name, value, low, high).map(Some),
+    }
+}
+
+/// A whole number, also as text of digits, which the designer writes in schedules.
+fn whole(name: &'static str, value: &Value, low: i64, high: i64) -> Reading<i64> {
+    match value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok())) {
+        Some(found) if (low..=high).contains(&found) => Ok(found),
+        Some(found) => Err((name, format!("`{name}` is {found}; it is from {low} to {high}"))),
+        None => Err((name, format!("`{name}` is a whole number, not {}", value.kind()))),
+    }
+}
+
+/// One value, or an array of them.
+fn list(object: &Object, name: &str) -> Vec<Value> {
+    match present(object, name) {
+        None => Vec::new(),
+        Some(value) => match value.as_array() {
+            Some(items) => items.to_vec(),
+            None => vec![value.clone()],
+        },
+    }
+}
+
+fn numbers(object: &Object, name: &'static str, low: i64, high: i64) -> Reading<Vec<i64>> {
+    list(object, name)
+        .iter()
+        .map(|value| whole(name, value, low, high).map_err(|(_, message)| ("schedule", message)))
+        .collect()
+}

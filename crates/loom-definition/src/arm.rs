@@ -166,7 +166,8 @@ impl<'a> Template<'a> {
                 None => Err("the condition of `if` is no boolean".to_owned()),
             };
         }
-        let values: Result<Vec<Value>, String> = arguments.iter().map(|argument| self.value_of(argument)).collect();
+        let values: Result<Vec<Value>, String> =
+            arguments.iter().map(|argument| self.value_of(argument)).collect();
         let values = values?;
         let one_name = || match values.as_slice() {
             [name] => name.as_str().ok_or_else(|| format!("`{function}` takes a name")),
@@ -187,10 +188,9 @@ impl<'a> Template<'a> {
                 ("displayName", "local".to_owned()),
             ])),
             "tenant" => Ok(object([("tenantId", self.deployment.tenant_id.to_string())])),
-            "deployment" => Ok(object([
-                ("name", "local".to_owned()),
-                ("location", self.deployment.location.to_string()),
-            ])),
+            "deployment" => {
+                Ok(object([("name", "local".to_owned()), ("location", self.deployment.location.to_string())]))
+            }
             "resourceid" => self.resource_id(&values),
             "subscriptionresourceid" => {
                 let base = format!("/subscriptions/{}", self.deployment.subscription_id);
@@ -236,7 +236,8 @@ impl<'a> Template<'a> {
     /// `resourceId([subscription], [group], type, name…)`: what precedes the type is told by the type's slash.
     fn resource_id(&self, values: &[Value]) -> Evaluated {
         let typed = values.iter().position(|value| value.as_str().is_some_and(|text| text.contains('/')));
-        let before = typed.ok_or_else(|| "`resourceId` needs a type such as `Microsoft.Web/sites`".to_owned())?;
+        let before =
+            typed.ok_or_else(|| "`resourceId` needs a type such as `Microsoft.Web/sites`".to_owned())?;
         let text = |index: usize| values[index].text().into_owned();
         let subscription = self.deployment.subscription_id.to_string();
         let base = match before {

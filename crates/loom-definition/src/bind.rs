@@ -26,7 +26,12 @@ impl Workflow {
         supplied: &Object,
         app_setting: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Vec<Value>, Diagnostics> {
-        let binding = Binding { workflow: self, supplied, app_setting, done: RefCell::new(vec![Slot::Open; self.parameters.len()]) };
+        let binding = Binding {
+            workflow: self,
+            supplied,
+            app_setting,
+            done: RefCell::new(vec![Slot::Open; self.parameters.len()]),
+        };
         let mut problems = Vec::new();
         let mut values = Vec::with_capacity(self.parameters.len());
         for (index, parameter) in self.parameters.iter().enumerate() {
@@ -88,10 +93,9 @@ impl Binding<'_> {
             }
             Slot::Open => {}
         }
-        let supplied = self
-            .supplied
-            .get_ignore_case(&parameter.name)
-            .or_else(|| self.supplied.iter().find(|(name, _)| same_name(name, &parameter.name)).map(|(_, value)| value));
+        let supplied = self.supplied.get_ignore_case(&parameter.name).or_else(|| {
+            self.supplied.iter().find(|(name, _)| same_name(name, &parameter.name)).map(|(_, value)| value)
+        });
         let template: Template = match (supplied, &parameter.default) {
             (Some(value), _) => parameter_template(value),
             (None, Some(default)) => default.clone(),
@@ -117,7 +121,8 @@ impl Binding<'_> {
 impl Context for Binding<'_> {
     fn parameter(&self, name: Name<'_>) -> Lookup {
         let parameters = &self.workflow.parameters;
-        let Some(index) = parameters.iter().position(|parameter| same_name(&parameter.name, name.text)) else {
+        let Some(index) = parameters.iter().position(|parameter| same_name(&parameter.name, name.text))
+        else {
             let available = parameters.iter().map(|parameter| parameter.name.clone()).collect();
             return Err(LookupError::Unknown { available });
         };

@@ -66,7 +66,13 @@ impl Definition {
         }
         let source = text::decode(bytes).map_err(|error| {
             let offset = error.offset;
-            alone(code::NOT_TEXT, offset..offset, error.to_string(), Some("save it as UTF-8".to_owned()), Vec::new())
+            alone(
+                code::NOT_TEXT,
+                offset..offset,
+                error.to_string(),
+                Some("save it as UTF-8".to_owned()),
+                Vec::new(),
+            )
         })?;
         Definition::parse_text(&source, options)
     }

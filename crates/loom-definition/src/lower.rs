@@ -82,10 +82,13 @@ impl<'a> Lowerer<'a, '_, '_> {
         let text = |name: &str| definition.get(name).and_then(Node::text);
         let content_version = text("contentVersion").unwrap_or("1.0.0.0");
         if content_version.split('.').count() != 4
-            || !content_version.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+            || !content_version
+                .split('.')
+                .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
         {
             if let Some(node) = definition.get("contentVersion") {
-                let message = format!("`contentVersion` is `{content_version}`, not four numbers with dots between");
+                let message =
+                    format!("`contentVersion` is `{content_version}`, not four numbers with dots between");
                 self.found.report(Severity::Warning, code::BAD_CONTENT_VERSION, node.place, message);
             }
         }
@@ -109,7 +112,8 @@ impl<'a> Lowerer<'a, '_, '_> {
     fn action(&mut self, index: usize, static_results: &[crate::model::StaticResult]) -> Action {
         let outlined = &self.outline.actions[index];
         let (node, name) = (outlined.node, Arc::clone(&outlined.name));
-        let (block, position, type_name) = (outlined.block, outlined.position, Arc::clone(&outlined.type_name));
+        let (block, position, type_name) =
+            (outlined.block, outlined.position, Arc::clone(&outlined.type_name));
         let this = crate::model::ActionIdx(index as u32);
         let kind = self.action_kind(index);
         let runtime_node = node.get("runtimeConfiguration");
@@ -157,11 +161,18 @@ impl<'a> Lowerer<'a, '_, '_> {
                 "includeauthorizationheadersinoutputs" | "suppressworkflowheadersonresponse" => {}
                 "suppressnotificationheaders" | "requestschemavalidation" => {}
                 _ => {
-                    let known = ["DisableAsyncPattern", "SuppressWorkflowHeaders", "DisableAutomaticDecompression",
-                        "FailWhenLimitsReached", "Asynchronous", "Sequential"];
+                    let known = [
+                        "DisableAsyncPattern",
+                        "SuppressWorkflowHeaders",
+                        "DisableAutomaticDecompression",
+                        "FailWhenLimitsReached",
+                        "Asynchronous",
+                        "Sequential",
+                    ];
                     let hint = crate::diagnostic::did_you_mean(word, known);
                     let message = format!("`{word}` is not an operation option that does anything here");
-                    self.found.report(Severity::Warning, code::UNKNOWN_OPTION, list.place, message).hint = hint;
+                    self.found.report(Severity::Warning, code::UNKNOWN_OPTION, list.place, message).hint =
+                        hint;
                 }
             }
         }
@@ -175,14 +186,21 @@ impl<'a> Lowerer<'a, '_, '_> {
         if matches!(kind, Type::Compose | Type::ParseJson | Type::Response) && secure.inputs {
             secure.outputs = true;
         }
-        if (secure.inputs || secure.outputs) && let Some(tracked) = node.get("trackedProperties") {
-            let message = "`trackedProperties` cannot be combined with `secureData`; they would show what is hidden";
+        if (secure.inputs || secure.outputs)
+            && let Some(tracked) = node.get("trackedProperties")
+        {
+            let message =
+                "`trackedProperties` cannot be combined with `secureData`; they would show what is hidden";
             self.found.report(Severity::Warning, code::BAD_SECURE_DATA, tracked.place, message);
         }
         secure
     }
 
-    fn static_result(&mut self, runtime: Option<&Node>, results: &[crate::model::StaticResult]) -> Option<u32> {
+    fn static_result(
+        &mut self,
+        runtime: Option<&Node>,
+        results: &[crate::model::StaticResult],
+    ) -> Option<u32> {
         let chosen = runtime?.get("staticResult")?;
         let enabled = chosen
             .get("staticResultOptions")
@@ -203,10 +221,36 @@ impl<'a> Lowerer<'a, '_, '_> {
     /// Members that look like a slip of the pen.
     fn known_members(&mut self, node: &Node, index: usize) {
         const KNOWN: [&str; 30] = [
-            "type", "kind", "inputs", "runAfter", "actions", "expression", "foreach", "else", "cases", "default",
-            "tools", "limit", "operationOptions", "runtimeConfiguration", "trackedProperties", "correlation",
-            "metadata", "description", "transitions", "channels", "timeout", "retryPolicy", "circuitBreaker",
-            "rateLimit", "bulkhead", "onUncertain", "conditions", "name", "id", "displayName",
+            "type",
+            "kind",
+            "inputs",
+            "runAfter",
+            "actions",
+            "expression",
+            "foreach",
+            "else",
+            "cases",
+            "default",
+            "tools",
+            "limit",
+            "operationOptions",
+            "runtimeConfiguration",
+            "trackedProperties",
+            "correlation",
+            "metadata",
+            "description",
+            "transitions",
+            "channels",
+            "timeout",
+            "retryPolicy",
+            "circuitBreaker",
+            "rateLimit",
+            "bulkhead",
+            "onUncertain",
+            "conditions",
+            "name",
+            "id",
+            "displayName",
         ];
         for member in node.members().unwrap_or_default() {
             if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(&member.name)) || member.name.len() < 4 {
@@ -226,7 +270,10 @@ impl<'a> Lowerer<'a, '_, '_> {
     fn response_rule(&mut self, triggers: &[crate::trigger::Trigger]) {
         use crate::trigger::TriggerKind;
         let answers = triggers.iter().any(|trigger| {
-            matches!(trigger.kind, TriggerKind::Request { .. } | TriggerKind::Manual | TriggerKind::Other { .. })
+            matches!(
+                trigger.kind,
+                TriggerKind::Request { .. } | TriggerKind::Manual | TriggerKind::Other { .. }
+            )
         });
         if answers {
             return;
@@ -273,7 +320,9 @@ impl<'a> Lowerer<'a, '_, '_> {
             }
         }
         // Reading a name of the file is the last thing that needs the actions' kinds.
-        debug_assert!(actions.iter().all(|action| !matches!(action.kind, ActionKind::Scope { body } if body.0 == 0)));
+        debug_assert!(
+            actions.iter().all(|action| !matches!(action.kind, ActionKind::Scope { body } if body.0 == 0))
+        );
     }
 }
 

@@ -38,15 +38,19 @@ impl Chosen<'_> {
         }
         for member in map.members().unwrap_or_default() {
             // A value stands in `value`; parameters held elsewhere, such as in a vault, have none here.
-            let Some(value) = member.value.member("value").map(|member| member.value.to_value()) else { continue };
-            let declared = workflow.parameters.iter().any(|parameter| same_name(&parameter.name, &member.name));
+            let Some(value) = member.value.member("value").map(|member| member.value.to_value()) else {
+                continue;
+            };
+            let declared =
+                workflow.parameters.iter().any(|parameter| same_name(&parameter.name, &member.name));
             if &*member.name == "$connections" && connections.is_null() {
                 connections = value.clone();
             }
             if declared {
                 values.insert(&*member.name, value);
             } else if !member.name.starts_with('$') {
-                let hint = did_you_mean(&member.name, workflow.parameters.iter().map(|parameter| &*parameter.name));
+                let hint =
+                    did_you_mean(&member.name, workflow.parameters.iter().map(|parameter| &*parameter.name));
                 let message = format!("there is a value for `{}`, which is not declared", member.name);
                 found.error(code::PARAMETER_UNDECLARED, member.name_place, message).hint = hint;
             }
@@ -56,7 +60,11 @@ impl Chosen<'_> {
 }
 
 /// Finds the definition in a file, or reports why there is none to load.
-pub(crate) fn choose<'n>(root: &'n Node, options: &LoadOptions, found: &mut Findings<'_>) -> Option<Chosen<'n>> {
+pub(crate) fn choose<'n>(
+    root: &'n Node,
+    options: &LoadOptions,
+    found: &mut Findings<'_>,
+) -> Option<Chosen<'n>> {
     if root.members().is_none() {
         let message = format!("a workflow definition is an object, not {}", root.kind());
         found.error(code::NOT_A_DEFINITION, root.place, message);
@@ -74,7 +82,10 @@ pub(crate) fn choose<'n>(root: &'n Node, options: &LoadOptions, found: &mut Find
         return wrapped(definition, root, root, found);
     }
     let schema = root.get("$schema").and_then(Node::text).unwrap_or_default();
-    if root.get("actions").is_some() || root.get("triggers").is_some() || schema.contains("workflowdefinition") {
+    if root.get("actions").is_some()
+        || root.get("triggers").is_some()
+        || schema.contains("workflowdefinition")
+    {
         return Some(Chosen {
             definition: root.clone(),
             kind: None,
@@ -83,7 +94,8 @@ pub(crate) fn choose<'n>(root: &'n Node, options: &LoadOptions, found: &mut Find
             references: None,
         });
     }
-    let names: Vec<&str> = root.members().unwrap_or_default().iter().take(8).map(|member| &*member.name).collect();
+    let names: Vec<&str> =
+        root.members().unwrap_or_default().iter().take(8).map(|member| &*member.name).collect();
     let message = if names.is_empty() {
         "the object is empty; a workflow definition has `triggers` and `actions`".to_owned()
     } else {
@@ -91,7 +103,8 @@ pub(crate) fn choose<'n>(root: &'n Node, options: &LoadOptions, found: &mut Find
     };
     let place = crate::text::Place { start: root.place.start, end: root.place.start + 1 };
     found.error(code::NOT_A_DEFINITION, place, message).hint = Some(
-        "known are: a bare definition, an object with `definition`, an ARM template, `properties.definition`".to_owned(),
+        "known are: a bare definition, an object with `definition`, an ARM template, `properties.definition`"
+            .to_owned(),
     );
     None
 }
@@ -156,15 +169,17 @@ fn from_template<'n>(
             diagnostic.hint = Some("name the one to load".to_owned());
             return None;
         }
-        (Some(wanted), several) => match several.iter().find(|candidate| same_name(&candidate.name, wanted)) {
-            Some(candidate) => candidate,
-            None => {
-                let message = format!("the template holds no workflow called `{wanted}`");
-                let hint = did_you_mean(wanted, names());
-                found.error(code::NO_SUCH_WORKFLOW, resources.place, message).hint = hint;
-                return None;
+        (Some(wanted), several) => {
+            match several.iter().find(|candidate| same_name(&candidate.name, wanted)) {
+                Some(candidate) => candidate,
+                None => {
+                    let message = format!("the template holds no workflow called `{wanted}`");
+                    let hint = did_you_mean(wanted, names());
+                    found.error(code::NO_SUCH_WORKFLOW, resources.place, message).hint = hint;
+                    return None;
+                }
             }
-        },
+        }
     };
     let definition = resolve(candidate.definition, &template, found);
     found.want_object(&definition, "definition")?;
@@ -183,7 +198,12 @@ fn from_template<'n>(
 }
 
 /// Workflows among `resources`, those of nested resources and nested templates included.
-fn collect<'n>(resources: &'n Node, template: &arm::Template<'_>, list: &mut Vec<Candidate<'n>>, depth: usize) {
+fn collect<'n>(
+    resources: &'n Node,
+    template: &arm::Template<'_>,
+    list: &mut Vec<Candidate<'n>>,
+    depth: usize,
+) {
     if depth > 10 {
         return;
     }
@@ -193,9 +213,11 @@ fn collect<'n>(resources: &'n Node, template: &arm::Template<'_>, list: &mut Vec
             .and_then(|properties| properties.get("definition"))
             .filter(|definition| definition.members().is_some());
         if let Some(definition) = definition {
-            let looks_right = ["actions", "triggers", "$schema"].iter().any(|part| definition.get(part).is_some());
+            let looks_right =
+                ["actions", "triggers", "$schema"].iter().any(|part| definition.get(part).is_some());
             let kind = resource.get("type").and_then(Node::text).unwrap_or_default();
-            if looks_right && (kind.to_ascii_lowercase().ends_with("workflows") || definition.get("actions").is_some())
+            if looks_right
+                && (kind.to_ascii_lowercase().ends_with("workflows") || definition.get("actions").is_some())
             {
                 let written = resource.get("name").and_then(Node::text).unwrap_or("workflow");
                 let name = match template.evaluate(written) {

@@ -158,6 +158,10 @@ impl<'a> Decider<'a> {
             ActionKind::Wait { inputs } => self.wait(place, inputs),
             ActionKind::Effect { effect, inputs } => self.start_effect(place, effect, inputs),
             ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
+            ActionKind::Invalid { code, message } => {
+                let error = ErrorInfo::new(code.to_string(), message.to_string());
+                self.end(place, Outcome::failed("BadRequest", error));
+            }
         }
     }
 

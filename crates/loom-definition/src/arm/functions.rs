@@ -43,12 +43,14 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         let value = values.get(index).ok_or_else(|| format!("`{shown}` needs argument {}", index + 1))?;
         value.as_bool().ok_or_else(|| format!("argument {} of `{shown}` is a boolean", index + 1))
     };
-    let any = |index: usize| values.get(index).ok_or_else(|| format!("`{shown}` needs argument {}", index + 1));
+    let any =
+        |index: usize| values.get(index).ok_or_else(|| format!("`{shown}` needs argument {}", index + 1));
     let overflow = || format!("`{shown}` goes past 64 bits");
     Ok(match name {
         "concat" => {
             if values.iter().all(|value| value.as_array().is_some()) && !values.is_empty() {
-                let joined = values.iter().filter_map(Value::as_array).flat_map(|items| items.iter().cloned());
+                let joined =
+                    values.iter().filter_map(Value::as_array).flat_map(|items| items.iter().cloned());
                 Value::from(joined.collect::<Vec<_>>())
             } else {
                 Value::from(values.iter().map(|value| value.text()).collect::<String>())
@@ -96,8 +98,12 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         "add" => Value::from(integer(0)?.checked_add(integer(1)?).ok_or_else(overflow)?),
         "sub" => Value::from(integer(0)?.checked_sub(integer(1)?).ok_or_else(overflow)?),
         "mul" => Value::from(integer(0)?.checked_mul(integer(1)?).ok_or_else(overflow)?),
-        "div" => Value::from(integer(0)?.checked_div(integer(1)?).ok_or_else(|| "a division by zero".to_owned())?),
-        "mod" => Value::from(integer(0)?.checked_rem(integer(1)?).ok_or_else(|| "a division by zero".to_owned())?),
+        "div" => {
+            Value::from(integer(0)?.checked_div(integer(1)?).ok_or_else(|| "a division by zero".to_owned())?)
+        }
+        "mod" => {
+            Value::from(integer(0)?.checked_rem(integer(1)?).ok_or_else(|| "a division by zero".to_owned())?)
+        }
         "coalesce" => values.iter().find(|value| !value.is_null()).cloned().unwrap_or(Value::NULL),
         "empty" => Value::from(match any(0)?.as_ref() {
             ValueRef::Null => true,
@@ -158,7 +164,9 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         "union" => {
             let mut object = Object::new();
             for value in values {
-                let Some(members) = value.as_object() else { return Err("`union` of arrays is not known".to_owned()) };
+                let Some(members) = value.as_object() else {
+                    return Err("`union` of arrays is not known".to_owned());
+                };
                 for (name, value) in members {
                     object.insert(&**name, value.clone());
                 }
@@ -176,7 +184,11 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         }
         "uri" => {
             let (base, relative) = (text(0)?, text(1)?);
-            let kept = if base.ends_with('/') { base.as_str() } else { base.rsplit_once('/').map_or("", |(left, _)| left) };
+            let kept = if base.ends_with('/') {
+                base.as_str()
+            } else {
+                base.rsplit_once('/').map_or("", |(left, _)| left)
+            };
             Value::from(format!("{}/{}", kept.trim_end_matches('/'), relative.trim_start_matches('/')))
         }
         "uricomponent" => Value::from(percent_encode(&text(0)?)),
@@ -186,7 +198,11 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             let digits = stand_in_hex(values);
             Value::from(format!(
                 "{}-{}-{}-{}-{}",
-                &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..32]
+                &digits[..8],
+                &digits[8..12],
+                &digits[12..16],
+                &digits[16..20],
+                &digits[20..32]
             ))
         }
         "reference" | "listkeys" | "list" | "listcallbackurl" | "listsecrets" | "newguid" | "utcnow" => {
@@ -211,7 +227,9 @@ fn part(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         _ => (whole(1)?, usize::MAX),
     };
     match values.first().map(Value::as_ref) {
-        Some(ValueRef::String(text)) => Ok(Value::from(text.chars().skip(skip).take(take).collect::<String>())),
+        Some(ValueRef::String(text)) => {
+            Ok(Value::from(text.chars().skip(skip).take(take).collect::<String>()))
+        }
         Some(ValueRef::Array(items)) if name != "substring" => {
             Ok(Value::from(items.iter().skip(skip).take(take).cloned().collect::<Vec<_>>()))
         }
@@ -236,7 +254,8 @@ fn format_text(pattern: &str, values: &[Value]) -> Result<String, String> {
             Some(found) if brace == "{" => found,
             _ => return Err("a brace of `format` has no partner".to_owned()),
         };
-        let place: usize = number.trim().parse().map_err(|_| format!("`{{{number}}}` is not a plain place"))?;
+        let place: usize =
+            number.trim().parse().map_err(|_| format!("`{{{number}}}` is not a plain place"))?;
         let value = values.get(place).ok_or_else(|| format!("`format` has no argument for `{{{place}}}`"))?;
         out.push_str(&value.text());
         rest = tail;
@@ -261,7 +280,10 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let joined = chunk.iter().enumerate().fold(0u32, |joined, (at, byte)| joined | u32::from(*byte) << (16 - 8 * at));
+        let joined = chunk
+            .iter()
+            .enumerate()
+            .fold(0u32, |joined, (at, byte)| joined | u32::from(*byte) << (16 - 8 * at));
         for at in 0..4 {
             let letter = LETTERS[(joined >> (18 - 6 * at) & 63) as usize];
             out.push(if at > chunk.len() { '=' } else { letter as char });
@@ -282,7 +304,12 @@ fn digest(values: &[Value]) -> blake3::Hash {
 
 fn stand_in(values: &[Value], length: usize) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    digest(values).as_bytes().iter().take(length).map(|byte| LETTERS[usize::from(byte & 31)] as char).collect()
+    digest(values)
+        .as_bytes()
+        .iter()
+        .take(length)
+        .map(|byte| LETTERS[usize::from(byte & 31)] as char)
+        .collect()
 }
 
 fn stand_in_hex(values: &[Value]) -> String {

@@ -91,7 +91,8 @@ impl Parser<'_> {
             return self.string().map(|text| Expression::Literal(Value::from(text)));
         }
         if self.rest.starts_with(|character: char| character.is_ascii_digit() || character == '-') {
-            let length = self.rest[1..].find(|c: char| !c.is_ascii_digit()).map_or(self.rest.len(), |at| at + 1);
+            let length =
+                self.rest[1..].find(|c: char| !c.is_ascii_digit()).map_or(self.rest.len(), |at| at + 1);
             let (number, rest) = self.rest.split_at(length);
             let value: i64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
             self.rest = rest;

@@ -82,10 +82,7 @@ fn excerpt(
     let end = span.end.clamp(start, (line_start + line.len()).max(start));
 
     let before = source[line_start..start].chars().count();
-    let marked = source
-        .get(start..end)
-        .map_or(1, |text| text.chars().count())
-        .max(1);
+    let marked = source.get(start..end).map_or(1, |text| text.chars().count()).max(1);
     let characters: Vec<char> = line.chars().collect();
     // A minified file is one long line: show the neighbourhood only.
     let from = if characters.len() <= WIDTH_MAX { 0 } else { before.saturating_sub(WIDTH_MAX / 3) };

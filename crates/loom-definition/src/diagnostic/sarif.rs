@@ -78,8 +78,11 @@ fn result(file: &SourceFile<'_>, diagnostic: &Diagnostic, used: &[&'static str])
         ("locations", Value::from(vec![place])),
     ];
     if !diagnostic.related.is_empty() {
-        let related =
-            diagnostic.related.iter().map(|(span, label)| location(file, span, Some(label))).collect::<Vec<_>>();
+        let related = diagnostic
+            .related
+            .iter()
+            .map(|(span, label)| location(file, span, Some(label)))
+            .collect::<Vec<_>>();
         members.push(("relatedLocations", Value::from(related)));
     }
     object(members)
@@ -96,10 +99,8 @@ fn location(file: &SourceFile<'_>, span: &std::ops::Range<usize>, label: Option<
         ("byteOffset", Value::from(span.start as i64)),
         ("byteLength", Value::from((span.end.saturating_sub(span.start)) as i64)),
     ]);
-    let physical = object([
-        ("artifactLocation", object_value("uri", Value::from(uri(file.name)))),
-        ("region", region),
-    ]);
+    let physical =
+        object([("artifactLocation", object_value("uri", Value::from(uri(file.name)))), ("region", region)]);
     let mut members = vec![("physicalLocation", physical)];
     if let Some(label) = label {
         members.push(("message", text(label)));

@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use loom_expression::{Template, Value};
 
-use super::{
-    Lowerer,
-    declarations::missing,
-    findings::head,
-    outline::Type,
-    resilience::holds_expression,
-};
+use super::{Lowerer, declarations::missing, findings::head, outline::Type, resilience::holds_expression};
 use crate::{
     diagnostic::{code, did_you_mean},
     duration::Span,
@@ -122,9 +116,11 @@ impl<'a> Lowerer<'a, '_, '_> {
                 continue;
             };
             let template = self.template(node, index);
-            let literal = template.as_constant().filter(|value| value.as_str().is_some() || value.as_i64().is_some());
+            let literal =
+                template.as_constant().filter(|value| value.as_str().is_some() || value.as_i64().is_some());
             let Some(value) = literal.cloned() else {
-                let message = format!("the value of case `{}` is a literal string or whole number", member.name);
+                let message =
+                    format!("the value of case `{}` is a literal string or whole number", member.name);
                 self.found.error(code::BAD_SWITCH, node.place, message);
                 continue;
             };
@@ -173,7 +169,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             .or_else(|| inputs.and_then(|inputs| inputs.get("concurrency")));
         let Some(concurrency) = concurrency else { return if sequential { 1 } else { 20 } };
         if sequential {
-            let message = "`Sequential` and `concurrency` both say how many iterations run at once; keep one of them";
+            let message =
+                "`Sequential` and `concurrency` both say how many iterations run at once; keep one of them";
             self.found.error(code::BAD_CONCURRENCY, concurrency.place, message);
         }
         let repetitions =
@@ -187,7 +184,8 @@ impl<'a> Lowerer<'a, '_, '_> {
                 1
             }
             None => {
-                let message = format!("`repetitions` is a whole number from 1 to 50, not {}", repetitions.kind());
+                let message =
+                    format!("`repetitions` is a whole number from 1 to 50, not {}", repetitions.kind());
                 self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
                 1
             }
@@ -250,7 +248,11 @@ impl<'a> Lowerer<'a, '_, '_> {
             Some(seconds) => Some(Setting::Fixed(Span::exact(std::time::Duration::from_secs(seconds)))),
             None => {
                 let place = interval.get("count").map_or(interval.place, |count| count.place);
-                self.found.error(code::OUT_OF_RANGE, place, "`delay.interval.count` is a whole number from 0");
+                self.found.error(
+                    code::OUT_OF_RANGE,
+                    place,
+                    "`delay.interval.count` is a whole number from 0",
+                );
                 None
             }
         }
@@ -290,7 +292,8 @@ impl<'a> Lowerer<'a, '_, '_> {
                         Setting::Fixed(found)
                     }
                     _ => {
-                        let message = format!("`runStatus` is `Succeeded`, `Failed` or `Cancelled`, not `{text}`");
+                        let message =
+                            format!("`runStatus` is `Succeeded`, `Failed` or `Cancelled`, not `{text}`");
                         let hint = did_you_mean(text, ["Succeeded", "Failed", "Cancelled"]);
                         self.found.error(code::BAD_TERMINATE, node.place, message).hint = hint;
                         Setting::Fixed(RunStatus::Failed)
@@ -310,7 +313,9 @@ impl<'a> Lowerer<'a, '_, '_> {
         self.refuse_in_loops(index);
         let node = self.outline.actions[index].node;
         let Some(inputs) = node.get("inputs") else {
-            return ActionKind::Response { inputs: Template::constant(Value::from(loom_expression::Object::new())) };
+            return ActionKind::Response {
+                inputs: Template::constant(Value::from(loom_expression::Object::new())),
+            };
         };
         if let Some(status) = inputs.get("statusCode")
             && let Some(code) = status.integer().or_else(|| status.text().and_then(|text| text.parse().ok()))
@@ -356,14 +361,19 @@ impl<'a> Lowerer<'a, '_, '_> {
                 if let Some(unit) = interval.get("unit").filter(|unit| !holds_expression(unit)) {
                     let text = unit.text().unwrap_or_default();
                     let units = ["Second", "Minute", "Hour", "Day", "Week", "Month"];
-                    if !units.iter().any(|known| known.eq_ignore_ascii_case(text.trim_end_matches(['s', 'S']))) {
+                    if !units
+                        .iter()
+                        .any(|known| known.eq_ignore_ascii_case(text.trim_end_matches(['s', 'S'])))
+                    {
                         let message = format!("`{text}` is not a unit of a Wait");
-                        self.found.error(code::BAD_WAIT, unit.place, message).hint = did_you_mean(text, units);
+                        self.found.error(code::BAD_WAIT, unit.place, message).hint =
+                            did_you_mean(text, units);
                     }
                 }
-                if let Some(count) = interval.get("count").filter(|count| {
-                    matches!(count.shape, Shape::Number(Number::Integer(value)) if value < 0)
-                }) {
+                if let Some(count) = interval
+                    .get("count")
+                    .filter(|count| matches!(count.shape, Shape::Number(Number::Integer(value)) if value < 0))
+                {
                     self.found.error(code::BAD_WAIT, count.place, "a Wait cannot be negative");
                 }
             }
@@ -390,10 +400,9 @@ impl<'a> Lowerer<'a, '_, '_> {
                     raw.remove(&name);
                 }
             }
-            let parameters = tool.get("agentParameterSchema").map_or_else(
-                || Value::from(loom_expression::Object::new()),
-                Node::to_value,
-            );
+            let parameters = tool
+                .get("agentParameterSchema")
+                .map_or_else(|| Value::from(loom_expression::Object::new()), Node::to_value);
             tools.push(Tool {
                 name: Arc::clone(&member.name),
                 description: Arc::from(tool.get("description").and_then(Node::text).unwrap_or_default()),

@@ -45,8 +45,12 @@ impl<'a> Lowerer<'a, '_, '_> {
                 };
                 ActionKind::Query { from, filter }
             }
-            Type::Select => ActionKind::Select { from: self.input(index, "from"), select: self.input(index, "select") },
-            Type::Join => ActionKind::Join { from: self.input(index, "from"), with: self.input(index, "joinWith") },
+            Type::Select => {
+                ActionKind::Select { from: self.input(index, "from"), select: self.input(index, "select") }
+            }
+            Type::Join => {
+                ActionKind::Join { from: self.input(index, "from"), with: self.input(index, "joinWith") }
+            }
             Type::Table => self.table(index),
             Type::InitializeVariable => self.initialize(index),
             Type::SetVariable => self.change(index, VariableChange::Set),
@@ -123,7 +127,8 @@ impl<'a> Lowerer<'a, '_, '_> {
                 "`{}` declares variables, which is only possible at the top level, not inside `{}`",
                 outlined.name, around.name
             );
-            let (place, related) = (outlined.name_place, (around.name_place.range(), "it is in here".to_owned()));
+            let (place, related) =
+                (outlined.name_place, (around.name_place.range(), "it is in here".to_owned()));
             let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
             diagnostic.related.push(related);
             diagnostic.hint = Some("declare it at the top level and use SetVariable here".to_owned());
@@ -201,14 +206,23 @@ impl<'a> Lowerer<'a, '_, '_> {
             code: Arc::from(code),
             message: Arc::from(message),
         };
+        let counting = matches!(change, VariableChange::Increment | VariableChange::Decrement);
         let Some(name_node) = inputs.and_then(|inputs| inputs.get("name")) else {
-            self.lack(index, "inputs.name");
-            return nothing("InvalidVariableName", "the action names no variable".to_owned());
+            // As for undeclared variables below: counting loads and fails, the rest is refused.
+            if counting {
+                let outlined = &self.outline.actions[index];
+                let message = format!("`{}` names no variable to count", outlined.name);
+                let place = outlined.name_place;
+                self.found.warning(code::MISSING_MEMBER, place, message).label =
+                    "the action will fail".to_owned();
+            } else {
+                self.lack(index, "inputs.name");
+            }
+            return nothing("InvalidVariableName", "The action names no variable.".to_owned());
         };
         let Some(name) = self.found.want_text(name_node, "name") else {
-            return nothing("InvalidVariableName", "the action names no variable".to_owned());
+            return nothing("InvalidVariableName", "The action names no variable.".to_owned());
         };
-        let counting = matches!(change, VariableChange::Increment | VariableChange::Decrement);
         let value_member = inputs.and_then(|inputs| inputs.member("value"));
         let value = value_member.map(|member| self.template(&member.value, index));
         if value.is_none() && !counting {
@@ -254,12 +268,14 @@ impl<'a> Lowerer<'a, '_, '_> {
             self.literal_fits(&member.value, template, kind, name);
             let reads_itself = template.references().iter().any(|reference| {
                 reference.kind == ReferenceKind::Variable
-                    && reference.name.as_deref().and_then(|name| self.outline.variable(name)) == Some(variable)
+                    && reference.name.as_deref().and_then(|name| self.outline.variable(name))
+                        == Some(variable)
             });
             if reads_itself {
                 let message = format!("`{name}` is set from its own value; self reference is not supported");
-                self.found.error(code::SELF_REFERENCE, member.value.place, message).hint =
-                    Some("compute the value in a Compose action and set the variable to its outputs".to_owned());
+                self.found.error(code::SELF_REFERENCE, member.value.place, message).hint = Some(
+                    "compute the value in a Compose action and set the variable to its outputs".to_owned(),
+                );
             }
         }
         ActionKind::ChangeVariable { variable, change, value }

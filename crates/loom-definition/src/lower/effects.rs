@@ -13,13 +13,50 @@ use crate::{
 
 /// Types that only a handler of the host program can execute, known by name from the language's documentation.
 const RECOGNISED: [&str; 44] = [
-    "Xslt", "XmlValidation", "XmlCompose", "XmlParse", "FlatFileEncoding", "FlatFileDecoding", "Liquid",
-    "IntegrationAccountArtifactLookup", "SendToBatch", "Batch", "AS2Encode", "AS2Decode", "X12Encode", "X12Decode",
-    "X12BatchEncode", "EdifactEncode", "EdifactDecode", "EdifactBatchEncode", "RosettaNetEncode",
-    "RosettaNetDecode", "RosettaNetWaitForResponse", "SwiftEncode", "SwiftDecode", "SwiftMTEncode", "SwiftMTDecode",
-    "Hl7Encode", "Hl7Decode", "RuleExecute", "ParseDocument", "ChunkText", "AppService", "McpClientTool",
-    "NestedAgent", "AgentHandoff", "InvokeFunction", "ServiceProvider", "OpenApiConnectionNotification",
-    "ApiConnectionNotification", "Recommendation", "DataMapper", "XmlTransform", "CodeFile", "Picker", "Changeset",
+    "Xslt",
+    "XmlValidation",
+    "XmlCompose",
+    "XmlParse",
+    "FlatFileEncoding",
+    "FlatFileDecoding",
+    "Liquid",
+    "IntegrationAccountArtifactLookup",
+    "SendToBatch",
+    "Batch",
+    "AS2Encode",
+    "AS2Decode",
+    "X12Encode",
+    "X12Decode",
+    "X12BatchEncode",
+    "EdifactEncode",
+    "EdifactDecode",
+    "EdifactBatchEncode",
+    "RosettaNetEncode",
+    "RosettaNetDecode",
+    "RosettaNetWaitForResponse",
+    "SwiftEncode",
+    "SwiftDecode",
+    "SwiftMTEncode",
+    "SwiftMTDecode",
+    "Hl7Encode",
+    "Hl7Decode",
+    "RuleExecute",
+    "ParseDocument",
+    "ChunkText",
+    "AppService",
+    "McpClientTool",
+    "NestedAgent",
+    "AgentHandoff",
+    "InvokeFunction",
+    "ServiceProvider",
+    "OpenApiConnectionNotification",
+    "ApiConnectionNotification",
+    "Recommendation",
+    "DataMapper",
+    "XmlTransform",
+    "CodeFile",
+    "Picker",
+    "Changeset",
 ];
 
 /// Which handler executes actions of this type, and whether the type is known at all.
@@ -51,9 +88,23 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
 
 fn known_types() -> impl Iterator<Item = &'static str> {
     const EFFECTS: [&str; 17] = [
-        "Http", "ApiConnection", "OpenApiConnection", "ApiManagement", "Function", "HttpWebhook",
-        "ApiConnectionWebhook", "OpenApiConnectionWebhook", "Workflow", "Expression", "JavaScriptCode",
-        "PowerShellCode", "CSharpScriptCode", "Actor", "Activity", "GroupChat", "Memory",
+        "Http",
+        "ApiConnection",
+        "OpenApiConnection",
+        "ApiManagement",
+        "Function",
+        "HttpWebhook",
+        "ApiConnectionWebhook",
+        "OpenApiConnectionWebhook",
+        "Workflow",
+        "Expression",
+        "JavaScriptCode",
+        "PowerShellCode",
+        "CSharpScriptCode",
+        "Actor",
+        "Activity",
+        "GroupChat",
+        "Memory",
     ];
     Type::names().chain(EFFECTS).chain(RECOGNISED)
 }
@@ -61,7 +112,8 @@ fn known_types() -> impl Iterator<Item = &'static str> {
 impl Lowerer<'_, '_, '_> {
     pub(super) fn effect(&mut self, index: usize) -> ActionKind {
         let outlined = &self.outline.actions[index];
-        let (node, name, type_name) = (outlined.node, Arc::clone(&outlined.name), Arc::clone(&outlined.type_name));
+        let (node, name, type_name) =
+            (outlined.node, Arc::clone(&outlined.name), Arc::clone(&outlined.type_name));
         let (effect, known) = effect_kind(&type_name, node.get("kind").and_then(Node::text));
         if !known && !type_name.is_empty() {
             let place = node.get("type").map_or(node.place, |node| node.place);
@@ -103,12 +155,16 @@ impl Lowerer<'_, '_, '_> {
                 {
                     let message = format!("`{text}` is not an HTTP method");
                     let hint = nearest(text, METHODS).map(|meant| format!("did you mean `{meant}`?"));
-                    self.found.error(code::BAD_CHOICE, method.place, message).hint = hint;
+                    self.found.warning(code::BAD_CHOICE, method.place, message).hint = hint;
                 }
             }
             EffectKind::HttpWebhook => {
                 if inputs.get("subscribe").is_none() {
-                    self.found.error(code::MISSING_MEMBER, head(inputs), "a webhook needs `inputs.subscribe`");
+                    self.found.error(
+                        code::MISSING_MEMBER,
+                        head(inputs),
+                        "a webhook needs `inputs.subscribe`",
+                    );
                 }
             }
             EffectKind::Activity => {
@@ -142,7 +198,8 @@ impl Lowerer<'_, '_, '_> {
         let renamed: Object = object
             .iter()
             .map(|(name, value)| {
-                let name = if name.eq_ignore_ascii_case("url") { Arc::from("uri") } else { Arc::from(&**name) };
+                let name =
+                    if name.eq_ignore_ascii_case("url") { Arc::from("uri") } else { Arc::from(&**name) };
                 (name, value.clone())
             })
             .collect::<Object>();

@@ -60,7 +60,12 @@ impl<'s> Findings<'s> {
     }
 
     /// Adds an error about `place`.
-    pub(crate) fn error(&mut self, code: &'static str, place: Place, message: impl Into<String>) -> &mut Diagnostic {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static str,
+        place: Place,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         self.report(Severity::Error, code, place, message)
     }
 
@@ -94,11 +99,16 @@ impl<'s> Findings<'s> {
     /// `runtimeConfiguration.secureData.properties`, or `.secureData` itself as a list.
     pub(crate) fn secure_data(&mut self, owner: &Node) -> Secure {
         let mut secure = Secure::default();
-        let Some(data) = owner.get("runtimeConfiguration").and_then(|runtime| runtime.get("secureData")) else {
+        let Some(data) = owner.get("runtimeConfiguration").and_then(|runtime| runtime.get("secureData"))
+        else {
             return secure;
         };
         let Some(list) = data.get("properties").or(Some(data)).filter(|list| list.items().is_some()) else {
-            self.error(code::BAD_SECURE_DATA, data.place, "`secureData.properties` lists `inputs` and `outputs`");
+            self.error(
+                code::BAD_SECURE_DATA,
+                data.place,
+                "`secureData.properties` lists `inputs` and `outputs`",
+            );
             return secure;
         };
         for item in list.items().unwrap_or_default() {

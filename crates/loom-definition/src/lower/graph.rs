@@ -9,7 +9,12 @@ use crate::{
 };
 
 /// Reads every `runAfter`, links successors, roots and leaves, and reports circles.
-pub(super) fn link(outline: &Outline<'_>, actions: &mut [Action], blocks: &mut [Block], found: &mut Findings<'_>) {
+pub(super) fn link(
+    outline: &Outline<'_>,
+    actions: &mut [Action],
+    blocks: &mut [Block],
+    found: &mut Findings<'_>,
+) {
     for index in 0..actions.len() {
         let this = ActionIdx(index as u32);
         let dependencies = dependencies(outline, this, found);
@@ -65,7 +70,8 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 format!("`{}` cannot wait for `{}`, which is in another block", outlined.name, target.name),
             );
             diagnostic.related.push((target.name_place.range(), "it stands here".to_owned()));
-            let around = outline.around(action).find(|around| outline.outlined(*around).block == outlined.block);
+            let around =
+                outline.around(action).find(|around| outline.outlined(*around).block == outlined.block);
             diagnostic.hint = Some(match around {
                 Some(around) if around != this => {
                     format!("wait for `{}`, which holds it", outline.outlined(around).name)
@@ -154,7 +160,8 @@ fn circles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut
 }
 
 fn report_circle(outline: &Outline<'_>, circle: &[ActionIdx], found: &mut Findings<'_>) {
-    let names: Vec<&str> = circle.iter().chain(&circle[..1]).map(|action| &*outline.outlined(*action).name).collect();
+    let names: Vec<&str> =
+        circle.iter().chain(&circle[..1]).map(|action| &*outline.outlined(*action).name).collect();
     let first = outline.outlined(circle[0]);
     let place = first.node.get("runAfter").map_or_else(|| head(first.node), head);
     let message = format!("Circular dependency: {} (each waits for the next)", names.join(" → "));

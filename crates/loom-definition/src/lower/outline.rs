@@ -172,8 +172,9 @@ impl<'a> Outline<'a> {
         }
         if empty {
             let place = definition.get("actions").map_or_else(|| head(definition), |node| node.place);
-            found.warning(code::NO_ACTIONS, place, "a workflow needs at least one action to do something").hint =
-                Some("add one to `actions`".to_owned());
+            found
+                .warning(code::NO_ACTIONS, place, "a workflow needs at least one action to do something")
+                .hint = Some("add one to `actions`".to_owned());
         }
         outline.clash_with_triggers(definition, found);
         outline
@@ -185,7 +186,8 @@ impl<'a> Outline<'a> {
         let beside = beside.and_then(Value::as_object).into_iter().flat_map(|object| object.keys().cloned());
         for name in names.chain(beside) {
             let slot = self.parameters.len() as u32;
-            if let std::collections::hash_map::Entry::Vacant(entry) = self.parameter_slots.entry(fold(&name)) {
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.parameter_slots.entry(fold(&name))
+            {
                 entry.insert(slot);
                 self.parameters.push(name);
             }
@@ -236,7 +238,8 @@ impl<'a> Outline<'a> {
             let related = (earlier.name_place.range(), "the other one".to_owned());
             let diagnostic = found.error(code::DUPLICATE_NAME, name_place, message);
             diagnostic.related.push(related);
-            diagnostic.hint = Some("names are unique in the whole definition, nested actions included".to_owned());
+            diagnostic.hint =
+                Some("names are unique in the whole definition, nested actions included".to_owned());
         }
         if name.chars().count() > 80 {
             let message = format!("`{name}` has more than 80 characters");
@@ -252,7 +255,8 @@ impl<'a> Outline<'a> {
         };
         let kind = Type::parse(&type_name);
         let inputs = node.get("inputs").filter(|inputs| inputs.members().is_some());
-        let loom_spelling = kind.is_loom() || inputs.is_some_and(|inputs| stands_in_inputs(kind, node, inputs));
+        let loom_spelling =
+            kind.is_loom() || inputs.is_some_and(|inputs| stands_in_inputs(kind, node, inputs));
         self.loom |= loom_spelling || is_loom_effect(&type_name);
         let position = self.blocks[block.0 as usize].actions.len() as u32;
         self.blocks[block.0 as usize].actions.push(index);
@@ -365,7 +369,9 @@ fn stands_in_inputs(kind: Type, node: &Node, inputs: &Node) -> bool {
     };
     match kind {
         Type::Scope => moved("actions", &["actions"]),
-        Type::If => moved("actions", &["actions", "then"]) || moved("expression", &["condition", "expression"]),
+        Type::If => {
+            moved("actions", &["actions", "then"]) || moved("expression", &["condition", "expression"])
+        }
         Type::Foreach => moved("foreach", &["items", "foreach"]) || moved("actions", &["actions"]),
         Type::Until => moved("expression", &["condition", "expression"]) || moved("actions", &["actions"]),
         Type::Switch => moved("cases", &["cases"]) || moved("expression", &["expression", "on"]),
@@ -446,7 +452,10 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
         Type::Switch => {
             let cases = part("cases").and_then(Node::members).unwrap_or_default();
             for (place, case) in cases.iter().enumerate() {
-                blocks.push((BlockRole::Case(place as u32), map(found, Some(&case.value), "actions of a case")));
+                blocks.push((
+                    BlockRole::Case(place as u32),
+                    map(found, Some(&case.value), "actions of a case"),
+                ));
             }
             if let Some(default) = part("default") {
                 blocks.push((BlockRole::Default, map(found, Some(default), "default")));
@@ -456,7 +465,9 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
             let branches = part("branches");
             let listed: Vec<&Node> = match branches.map(|branches| &branches.shape) {
                 Some(crate::text::Shape::Array(items)) => items.iter().collect(),
-                Some(crate::text::Shape::Object(members)) => members.iter().map(|member| &member.value).collect(),
+                Some(crate::text::Shape::Object(members)) => {
+                    members.iter().map(|member| &member.value).collect()
+                }
                 Some(_) => {
                     if let Some(branches) = branches {
                         let message = format!("`branches` is an array or an object, not {}", branches.kind());

@@ -10,8 +10,8 @@ use crate::{
     duration::Span,
     model::{ActionKind, EffectKind, Setting, WorkflowKind},
     policy::{
-        BreakerSpec, BulkheadSpec, OnUncertain, PolicyProblem, RateLimitSpec, Resilience, RetryPolicy, RetrySetting,
-        Spelling,
+        BreakerSpec, BulkheadSpec, OnUncertain, PolicyProblem, RateLimitSpec, Resilience, RetryPolicy,
+        RetrySetting, Spelling,
     },
     text::Node,
 };
@@ -54,7 +54,8 @@ impl Lowerer<'_, '_, '_> {
         }
         if node.text().is_none() && !milliseconds {
             let message = format!("`{what}` is an ISO 8601 duration in quotes, not {}", node.kind());
-            self.found.error(code::BAD_DURATION, node.place, message).hint = Some("such as \"PT30S\"".to_owned());
+            self.found.error(code::BAD_DURATION, node.place, message).hint =
+                Some("such as \"PT30S\"".to_owned());
             return None;
         }
         match Span::from_value(&node.to_value()) {
@@ -65,7 +66,8 @@ impl Lowerer<'_, '_, '_> {
             }
             Ok(span) => Some(Setting::Fixed(span)),
             Err(reason) => {
-                let diagnostic = self.found.error(code::BAD_DURATION, node.place, format!("`{what}`: {reason}"));
+                let diagnostic =
+                    self.found.error(code::BAD_DURATION, node.place, format!("`{what}`: {reason}"));
                 diagnostic.hint = Some(if milliseconds {
                     "such as \"PT30S\" or 30000 (milliseconds)".to_owned()
                 } else {
@@ -153,7 +155,12 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    fn policy<T>(&mut self, node: &Node, read: Result<Option<T>, PolicyProblem>, code: &'static str) -> Option<T> {
+    fn policy<T>(
+        &mut self,
+        node: &Node,
+        read: Result<Option<T>, PolicyProblem>,
+        code: &'static str,
+    ) -> Option<T> {
         match read {
             Ok(found) => {
                 self.policy_members(node, code);
@@ -171,12 +178,31 @@ impl Lowerer<'_, '_, '_> {
     fn policy_members(&mut self, node: &Node, code: &'static str) {
         let known: &[&str] = match code {
             code::BAD_RETRY => &[
-                "type", "count", "interval", "minimumInterval", "maximumInterval", "maxInterval", "maxAttempts",
-                "initialDelay", "maxDelay", "backoffMultiplier", "jitter", "retryableErrors",
+                "type",
+                "count",
+                "interval",
+                "minimumInterval",
+                "maximumInterval",
+                "maxInterval",
+                "maxAttempts",
+                "initialDelay",
+                "maxDelay",
+                "backoffMultiplier",
+                "jitter",
+                "retryableErrors",
             ],
             code::BAD_BREAKER => &[
-                "enabled", "name", "failureThreshold", "successThreshold", "timeout", "halfOpenRequests",
-                "failureRate", "slowCalls", "window", "windowSize", "minimumCalls",
+                "enabled",
+                "name",
+                "failureThreshold",
+                "successThreshold",
+                "timeout",
+                "halfOpenRequests",
+                "failureRate",
+                "slowCalls",
+                "window",
+                "windowSize",
+                "minimumCalls",
             ],
             code::BAD_RATE_LIMIT => &["enabled", "name", "requests", "per", "burst", "maxWait"],
             _ => &["enabled", "name", "maxConcurrent", "maxQueued"],
@@ -185,7 +211,8 @@ impl Lowerer<'_, '_, '_> {
             if !known.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
                 let message = format!("`{}` is not known here and does nothing", member.name);
                 let hint = did_you_mean(&member.name, known.iter().copied());
-                self.found.report(Severity::Warning, code::UNKNOWN_MEMBER, member.name_place, message).hint = hint;
+                self.found.report(Severity::Warning, code::UNKNOWN_MEMBER, member.name_place, message).hint =
+                    hint;
             }
         }
     }
@@ -211,7 +238,12 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// The loop's count and time, from `limit` or `inputs.limit`.
-    pub(super) fn loop_limits(&mut self, node: &Node, kind: Type, loom: bool) -> (Setting<u32>, Setting<Span>) {
+    pub(super) fn loop_limits(
+        &mut self,
+        node: &Node,
+        kind: Type,
+        loom: bool,
+    ) -> (Setting<u32>, Setting<Span>) {
         let limit = node.get("limit").or_else(|| node.get("inputs").and_then(|inputs| inputs.get("limit")));
         let stateless = self.kind == WorkflowKind::Stateless;
         let most = match (loom, stateless) {
@@ -279,9 +311,7 @@ fn retries_by_default(kind: &ActionKind) -> bool {
 /// Whether some string in `node` is evaluated.
 pub(super) fn holds_expression(node: &Node) -> bool {
     match &node.shape {
-        crate::text::Shape::String(text) => {
-            (text.len() > 1 && text.starts_with('@')) || text.contains("@{")
-        }
+        crate::text::Shape::String(text) => (text.len() > 1 && text.starts_with('@')) || text.contains("@{"),
         crate::text::Shape::Array(items) => items.iter().any(holds_expression),
         crate::text::Shape::Object(members) => members.iter().any(|member| holds_expression(&member.value)),
         _ => false,

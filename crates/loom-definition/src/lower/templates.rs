@@ -102,7 +102,8 @@ impl Lowerer<'_, '_, '_> {
             NameKind::Action => (
                 code::UNKNOWN_ACTION,
                 format!("there is no action `{name}`"),
-                crate::diagnostic::nearest(name, action_names()).map(|found| format!("did you mean `{found}`?")),
+                crate::diagnostic::nearest(name, action_names())
+                    .map(|found| format!("did you mean `{found}`?")),
             ),
             NameKind::Variable => (
                 code::UNKNOWN_VARIABLE,
@@ -138,7 +139,9 @@ impl Lowerer<'_, '_, '_> {
 
 /// Names that a loop in the Loom spelling binds for its body.
 fn is_loop_variable(name: &str) -> bool {
-    ["loopIndex", "loopCount", "loopResult", "loopStartTime"].iter().any(|known| known.eq_ignore_ascii_case(name))
+    ["loopIndex", "loopCount", "loopResult", "loopStartTime"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 fn never(outline: &Outline<'_>) -> Condition {

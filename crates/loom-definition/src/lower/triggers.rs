@@ -19,9 +19,24 @@ use crate::{
 };
 
 const KNOWN: [&str; 18] = [
-    "Request", "Recurrence", "SlidingWindow", "Http", "HttpWebhook", "ApiConnection", "ApiConnectionWebhook",
-    "ApiConnectionNotification", "OpenApiConnection", "OpenApiConnectionWebhook", "OpenApiConnectionNotification",
-    "Manual", "Schedule", "Event", "Batch", "ServiceProvider", "EventGrid", "Workflow",
+    "Request",
+    "Recurrence",
+    "SlidingWindow",
+    "Http",
+    "HttpWebhook",
+    "ApiConnection",
+    "ApiConnectionWebhook",
+    "ApiConnectionNotification",
+    "OpenApiConnection",
+    "OpenApiConnectionWebhook",
+    "OpenApiConnectionNotification",
+    "Manual",
+    "Schedule",
+    "Event",
+    "Batch",
+    "ServiceProvider",
+    "EventGrid",
+    "Workflow",
 ];
 
 impl Lowerer<'_, '_, '_> {
@@ -40,7 +55,11 @@ impl Lowerer<'_, '_, '_> {
         if map.is_none_or(|map| map.members().is_some_and(<[_]>::is_empty)) {
             let place = map.map_or_else(|| head(definition), |map| map.place);
             self.found
-                .warning(code::NO_TRIGGERS, place, "a workflow needs at least one trigger to be started from outside")
+                .warning(
+                    code::NO_TRIGGERS,
+                    place,
+                    "a workflow needs at least one trigger to be started from outside",
+                )
                 .hint = Some("add one to `triggers`, such as a Request".to_owned());
         }
         list
@@ -76,8 +95,9 @@ impl Lowerer<'_, '_, '_> {
         let (tracking_id, split_on_tracking_id) = (tracking("correlation"), tracking("splitOnConfiguration"));
         let inputs = node.get("inputs");
         let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };
-        let retry = inputs
-            .and_then(|inputs| inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy")));
+        let retry = inputs.and_then(|inputs| {
+            inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy"))
+        });
         let retry = match (node.get("retryPolicy"), retry) {
             (Some(own), _) => self.retry_setting(own, Spelling::Loom),
             (None, Some(inner)) => self.retry_setting(inner, wdl),
@@ -148,7 +168,8 @@ impl Lowerer<'_, '_, '_> {
                     let message = format!("trigger `{name}` has the unknown type `{type_name}`");
                     let diagnostic = self.found.warning(code::UNKNOWN_TRIGGER_TYPE, place, message);
                     diagnostic.label = "the workflow can be started by hand".to_owned();
-                    diagnostic.hint = nearest(type_name, KNOWN).map(|meant| format!("did you mean `{meant}`?"));
+                    diagnostic.hint =
+                        nearest(type_name, KNOWN).map(|meant| format!("did you mean `{meant}`?"));
                 }
                 TriggerKind::Other { inputs: inputs.map_or(Value::NULL, Node::to_value) }
             }
@@ -248,7 +269,9 @@ fn holds_template_text(node: &Node) -> bool {
     match &node.shape {
         crate::text::Shape::String(text) => text.starts_with('[') && text.ends_with(']'),
         crate::text::Shape::Array(items) => items.iter().any(holds_template_text),
-        crate::text::Shape::Object(members) => members.iter().any(|member| holds_template_text(&member.value)),
+        crate::text::Shape::Object(members) => {
+            members.iter().any(|member| holds_template_text(&member.value))
+        }
         _ => false,
     }
 }

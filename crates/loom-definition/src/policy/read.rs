@@ -8,8 +8,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use loom_expression::{Object, Value, ValueRef};
 
 use super::{
-    BreakerSpec, BulkheadSpec, ErrorPattern, Jitter, OnUncertain, RETRY_INTERVAL_MAX, RateLimitSpec, RateTrip,
-    RetryPolicy, Schedule, SlowTrip, Window,
+    BreakerSpec, BulkheadSpec, ErrorPattern, Jitter, OnUncertain, RETRY_INTERVAL_MAX, RateLimitSpec,
+    RateTrip, RetryPolicy, Schedule, SlowTrip, Window,
 };
 use crate::duration::Span;
 
@@ -132,7 +132,9 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
     if !exponential && !kind.eq_ignore_ascii_case("fixed") {
         return problem(
             "type",
-            format!("the retry policy's type is `{kind}`; there are `none`, `fixed`, `exponential` and `default`"),
+            format!(
+                "the retry policy's type is `{kind}`; there are `none`, `fixed`, `exponential` and `default`"
+            ),
         );
     }
     let day = RETRY_INTERVAL_MAX.exact;
@@ -171,7 +173,8 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         Some(found) => within("maximumInterval", Some(found))?,
         None => within("maxInterval", fields.duration("maxInterval")?)?,
     };
-    let default_interval = if spelling == Spelling::Loom { Duration::from_secs(1) } else { Duration::from_secs(7) };
+    let default_interval =
+        if spelling == Spelling::Loom { Duration::from_secs(1) } else { Duration::from_secs(7) };
     let interval = interval.unwrap_or(default_interval.clamp(shortest, longest));
     let minimum = minimum.unwrap_or(if spelling == Spelling::Loom { Duration::ZERO } else { shortest });
     let maximum = maximum.unwrap_or_else(|| longest.max(minimum));
@@ -211,7 +214,10 @@ fn loom_retry(fields: &Fields<'_>) -> Reading<RetryPolicy> {
     };
     let multiplier = fields.number("backoffMultiplier")?.unwrap_or(2.0);
     if !(1.0..=100.0).contains(&multiplier) {
-        return problem("backoffMultiplier", format!("`backoffMultiplier` is {multiplier}; it is from 1 to 100"));
+        return problem(
+            "backoffMultiplier",
+            format!("`backoffMultiplier` is {multiplier}; it is from 1 to 100"),
+        );
     }
     let jitter = match fields.value("jitter").map(Value::as_ref) {
         None | Some(ValueRef::Null | ValueRef::Bool(false)) => Jitter::None,
@@ -290,12 +296,15 @@ impl BreakerSpec {
                 );
             }
             (success, probes) => {
-                let success = success.unwrap_or_else(|| at_least_one(2).min(probes.unwrap_or(NonZeroU32::MAX)));
+                let success =
+                    success.unwrap_or_else(|| at_least_one(2).min(probes.unwrap_or(NonZeroU32::MAX)));
                 (success, probes.unwrap_or_else(|| at_least_one(3).max(success)))
             }
         };
         let timeout = match fields.duration("timeout")? {
-            Some(Duration::ZERO) => return problem("timeout", "the breaker's `timeout` is zero; it would never stay open"),
+            Some(Duration::ZERO) => {
+                return problem("timeout", "the breaker's `timeout` is zero; it would never stay open");
+            }
             found => found.unwrap_or(Duration::from_secs(60)),
         };
         let failure_rate = match fields.value("failureRate") {
@@ -328,7 +337,9 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
         own = Fields::of(value, "failureRate")?;
         match own.number("threshold")? {
             Some(threshold) => (threshold, &own),
-            None => return problem("failureRate", "`failureRate` needs a `threshold`, a share over 0 up to 1"),
+            None => {
+                return problem("failureRate", "`failureRate` needs a `threshold`, a share over 0 up to 1");
+            }
         }
     };
     share("failureRate", threshold)?;
@@ -354,7 +365,9 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
         (Some(minimum), Window::Count(size)) if minimum > size => {
             return problem(
                 "minimumCalls",
-                format!("`minimumCalls` {minimum} is more than the window of {size} calls holds; it could never trip"),
+                format!(
+                    "`minimumCalls` {minimum} is more than the window of {size} calls holds; it could never trip"
+                ),
             );
         }
         (Some(minimum), _) => minimum,
@@ -397,7 +410,10 @@ impl RateLimitSpec {
         let fields = Fields::of(value, "rateLimit")?;
         let enabled = fields.boolean("enabled")?.unwrap_or(true);
         let Some(requests) = fields.count("requests")? else {
-            return problem("requests", "a `rateLimit` needs `requests`, the calls it lets through in a period");
+            return problem(
+                "requests",
+                "a `rateLimit` needs `requests`, the calls it lets through in a period",
+            );
         };
         let per = match fields.value("per") {
             None => Duration::from_secs(1),
@@ -440,7 +456,10 @@ impl BulkheadSpec {
         let fields = Fields::of(value, "bulkhead")?;
         let enabled = fields.boolean("enabled")?.unwrap_or(true);
         let Some(max_concurrent) = fields.count("maxConcurrent")? else {
-            return problem("maxConcurrent", "a `bulkhead` needs `maxConcurrent`, the calls in flight at once");
+            return problem(
+                "maxConcurrent",
+                "a `bulkhead` needs `maxConcurrent`, the calls in flight at once",
+            );
         };
         let max_queued = fields.integer("maxQueued", 0, i64::from(u32::MAX))?.unwrap_or(0) as u32;
         let name = fields.name("name")?;

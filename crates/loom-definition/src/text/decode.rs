@@ -28,9 +28,7 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, DecodeError> {
         [0, first, _, ..] if *first != 0 => utf16(bytes, 0, u16::from_be_bytes).map(Cow::Owned),
         _ => match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Cow::Borrowed(text)),
-            Err(error) => {
-                Err(DecodeError { offset: error.valid_up_to(), reason: "the file is not UTF-8" })
-            }
+            Err(error) => Err(DecodeError { offset: error.valid_up_to(), reason: "the file is not UTF-8" }),
         },
     }
 }

@@ -155,7 +155,8 @@ impl Node {
     /// The member called `name`: spelled exactly so, else ignoring case; the last one of several.
     pub fn member(&self, name: &str) -> Option<&Member> {
         let members = self.members()?;
-        let last = |same: fn(&str, &str) -> bool| members.iter().rev().find(|member| same(&member.name, name));
+        let last =
+            |same: fn(&str, &str) -> bool| members.iter().rev().find(|member| same(&member.name, name));
         last(|left, right| left == right).or_else(|| last(|left, right| left.eq_ignore_ascii_case(right)))
     }
 
@@ -236,9 +237,7 @@ impl Node {
             let token = token.replace("~1", "/").replace("~0", "~");
             node = match &node.shape {
                 Shape::Array(items) => items.get(token.parse::<usize>().ok()?)?,
-                Shape::Object(members) => {
-                    &members.iter().rev().find(|member| *member.name == *token)?.value
-                }
+                Shape::Object(members) => &members.iter().rev().find(|member| *member.name == *token)?.value,
                 _ => return None,
             };
         }

@@ -102,7 +102,9 @@ pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
                 limits.bytes.min(u32::MAX as usize)
             ),
             place: Place::default(),
-            hint: Some("keep data out of the definition: pass it as a trigger body or a parameter".to_owned()),
+            hint: Some(
+                "keep data out of the definition: pass it as a trigger body or a parameter".to_owned(),
+            ),
             related: Vec::new(),
         }));
     }
@@ -150,7 +152,13 @@ struct Reader<'a> {
 type Step<T> = Result<T, Box<ReadError>>;
 
 impl<'a> Reader<'a> {
-    fn fail(&self, kind: ReadErrorKind, message: impl Into<String>, start: usize, end: usize) -> Box<ReadError> {
+    fn fail(
+        &self,
+        kind: ReadErrorKind,
+        message: impl Into<String>,
+        start: usize,
+        end: usize,
+    ) -> Box<ReadError> {
         let related = match self.open.last() {
             Some((opened, bracket)) => {
                 let what = if *bracket == b'{' { "object" } else { "array" };
@@ -158,14 +166,22 @@ impl<'a> Reader<'a> {
             }
             None => Vec::new(),
         };
-        Box::new(ReadError { kind, message: message.into(), place: Place::new(start, end), hint: None, related })
+        Box::new(ReadError {
+            kind,
+            message: message.into(),
+            place: Place::new(start, end),
+            hint: None,
+            related,
+        })
     }
 
     /// What stands here, in words.
     fn describe(&self) -> String {
         match self.source[self.at..].chars().next() {
             None => "the end of the file".to_owned(),
-            Some(character) if character.is_control() => format!("control character U+{:04X}", character as u32),
+            Some(character) if character.is_control() => {
+                format!("control character U+{:04X}", character as u32)
+            }
             Some(character) => format!("`{character}`"),
         }
     }
@@ -173,8 +189,12 @@ impl<'a> Reader<'a> {
     /// An error here: `wanted` should have been.
     fn unexpected(&self, wanted: &str) -> Box<ReadError> {
         let Some(character) = self.source[self.at..].chars().next() else {
-            let mut error =
-                self.fail(ReadErrorKind::Truncated, format!("the file ends where {wanted} should be"), self.at, self.at);
+            let mut error = self.fail(
+                ReadErrorKind::Truncated,
+                format!("the file ends where {wanted} should be"),
+                self.at,
+                self.at,
+            );
             if let Some((_, bracket)) = self.open.last() {
                 let close = if *bracket == b'{' { '}' } else { ']' };
                 error.hint = Some(format!(
@@ -333,7 +353,8 @@ impl<'a> Reader<'a> {
                 members.iter().find(|member| member.name == name).map(|member| member.name_place)
             } else {
                 if index.is_empty() {
-                    index = members.iter().map(|member| (Arc::clone(&member.name), member.name_place)).collect();
+                    index =
+                        members.iter().map(|member| (Arc::clone(&member.name), member.name_place)).collect();
                 }
                 index.insert(Arc::clone(&name), name_place)
             };
@@ -454,8 +475,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unclosed(&self, open: usize, end: usize) -> Box<ReadError> {
-        let kind =
-            if end == self.bytes.len() { ReadErrorKind::Truncated } else { ReadErrorKind::Syntax };
+        let kind = if end == self.bytes.len() { ReadErrorKind::Truncated } else { ReadErrorKind::Syntax };
         let mut error = self.fail(kind, "this string is never closed", open, end.max(open + 1));
         error.hint = Some(if end == self.bytes.len() {
             "the file looks cut off inside this string".to_owned()

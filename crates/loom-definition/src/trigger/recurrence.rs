@@ -22,7 +22,10 @@ impl Frequency {
 
     /// Reads a unit, ignoring case.
     pub fn parse(text: &str) -> Option<Frequency> {
-        Frequency::ALL.iter().find(|(name, ..)| name.eq_ignore_ascii_case(text.trim())).map(|(_, found, _)| *found)
+        Frequency::ALL
+            .iter()
+            .find(|(name, ..)| name.eq_ignore_ascii_case(text.trim()))
+            .map(|(_, found, _)| *found)
     }
 
     fn interval_max(self) -> u32 {
@@ -48,7 +51,8 @@ impl Recurrence {
             );
             return Err(("frequency", message));
         };
-        let interval = integer(object, "interval", 1, i64::from(frequency.interval_max()))?.unwrap_or(1) as u32;
+        let interval =
+            integer(object, "interval", 1, i64::from(frequency.interval_max()))?.unwrap_or(1) as u32;
         let schedule = match present(object, "schedule") {
             None => None,
             Some(value) => schedule(value, frequency)?,
@@ -95,7 +99,10 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
     }
     for day in numbers(object, "monthDays", -31, 31)? {
         if day == 0 {
-            return Err(("schedule", "`schedule.monthDays` has 0; days are 1 to 31, or -1 to -31 from the end".to_owned()));
+            return Err((
+                "schedule",
+                "`schedule.monthDays` has 0; days are 1 to 31, or -1 to -31 from the end".to_owned(),
+            ));
         }
         found.month_days.push(day as i8);
     }
@@ -104,7 +111,10 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
             return Err(("schedule", "`schedule.monthlyOccurrences` lists objects".to_owned()));
         };
         let Some(day) = present(object, "dayOfWeek").or_else(|| present(object, "day")) else {
-            return Err(("schedule", "an entry of `schedule.monthlyOccurrences` needs `dayOfWeek`".to_owned()));
+            return Err((
+                "schedule",
+                "an entry of `schedule.monthlyOccurrences` needs `dayOfWeek`".to_owned(),
+            ));
         };
         let day = week_day(day)?;
         let which = integer(object, "occurrence", -5, 5)?.unwrap_or(1);

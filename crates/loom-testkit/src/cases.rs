@@ -1,0 +1,56 @@
+//! Case files: what to run and what to expect, as data.
+//!
+//! A file holds a JSON array of cases, or an object with `cases`. A case is about a workflow (`definition` or
+//! `definitionFile`) or about an expression (`expression`). Workflow cases run on the real engine, with its retries,
+//! breakers and limiters, but with answers from the case instead of calls, and on a clock that jumps: a day's wait
+//! costs nothing.
+
+mod answers;
+mod compare;
+mod expect;
+mod expression;
+mod read;
+mod report;
+mod workflow;
+
+#[cfg(test)]
+mod tests;
+
+pub use compare::{Difference, compare_exact, compare_subset};
+pub use read::{Body, Case, CaseFile, ReadError};
+pub use report::{Counts, Report, Verdict};
+
+use loom_expression::Timestamp;
+
+/// Plays cases.
+#[derive(Clone, Copy, Debug)]
+pub struct Runner {
+    now: Timestamp,
+}
+
+impl Runner {
+    /// A runner for whose cases it is `now`, unless a case says otherwise.
+    pub fn new(now: Timestamp) -> Runner {
+        Runner { now }
+    }
+
+    /// Plays one case. Takes no longer than its computations do: waits are skipped.
+    ///
+    /// Must not be called on a tokio runtime; it builds one of its own, whose time is paused.
+    pub fn play(&self, file: &CaseFile, case: &Case) -> Verdict {
+        match &case.body {
+            Body::Expression(expression) => expression::play(expression, self.now),
+            Body::Workflow(workflow) => workflow::play(workflow, &file.folder, self.now),
+            Body::Unreadable(why) => Verdict::Failed(vec![Difference::of("case", why.clone())]),
+        }
+    }
+
+    /// Plays all cases of a file whose id contains `filter`.
+    pub fn play_all(&self, file: &CaseFile, filter: Option<&str>) -> Report {
+        let chosen = file.cases.iter().filter(|case| filter.is_none_or(|filter| case.id.contains(filter)));
+        Report {
+            file: file.name.clone(),
+            entries: chosen.map(|case| (case.clone(), self.play(file, case))).collect(),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Answers that a case gives instead of calls, by the action's name.
+//!
+//! An answer is an object in one of three forms:
+//! - like an action's record: `{"status": "Failed", "code": "NotFound", "outputs": …, "error": {"code", "message"}}`;
+//! - like an HTTP answer: `{"statusCode": 503, "headers": …, "body": …}`; success, code and retries follow from the status;
+//! - for webhooks: `{"callback": {"headers": …, "body": …}}`, delivered once the subscription stands.
+//!
+//! Each may have `delay` (milliseconds or an ISO 8601 duration: how long the call takes), `retryAfter` (likewise) and
+//! `transient` (whether the built-in rule would try again). Instead of one answer there may be a list: one for each
+//! attempt, the last one for all further attempts. `{"occurrences": [ … ]}` gives one of either for each time that the
+//! action runs, in the order in which it starts, as in a loop; the last one again counts for the rest.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use loom_definition::{Status, duration::Span};
+use loom_engine::event::{EffectResult, ErrorInfo, Outcome, RetryHint};
+use loom_expression::{Object, Value};
+
+/// The answers for one action.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    /// By occurrence, then by attempt; neither list is empty.
+    occurrences: Vec<Vec<Answer>>,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) outcome: Outcome,
+    pub(super) hint: RetryHint,
+    /// How long the call takes.
+    pub(super) delay: Duration,
+    /// What arrives later, for a webhook.
+    pub(super) callback: Option<Value>,
+}
+
+impl Answers {
+    /// Reads the answers for one action.
+    pub(super) fn read(value: &Value) -> Result<Answers, String> {
+        let occurrences = match value.get("occurrences").and_then(Value::as_array) {
+            Some(list) => list.iter().map(by_attempt).collect::<Result<Vec<_>, _>>()?,
+            None => vec![by_attempt(value)?],
+        };
+        if occurrences.is_empty() {
+            return Err("`occurrences` is an empty list".to_owned());
+        }
+        Ok(Answers { occurrences })
+    }
+
+    /// The answer for one attempt (from 1) of one occurrence (from 0).
+    pub(super) fn get(&self, occurrence: usize, attempt: u32) -> &Answer {
+        let attempts = &self.occurrences[occurrence.min(self.occurrences.len() - 1)];
+        &attempts[(attempt.max(1) as usize - 1).min(attempts.len() - 1)]
+    }
+}
+
+impl Answer {
+    /// What the engine is told.
+    pub(super) fn result(&self) -> EffectResult {
+        EffectResult::Done { outcome: self.outcome.clone(), hint: self.hint }
+    }
+
+    /// The answer in the form of a canned result, for actions that make no call.
+    pub(super) fn record(&self) -> Value {
+        let mut record = Object::new();
+        record.insert("status", self.outcome.status.as_str());
+        record.insert("code", self.outcome.code.as_ref());
+        if let Some(outputs) = &self.outcome.outputs {
+            record.insert("outputs", outputs.clone());
+        }
+        if let Some(error) = &self.outcome.error {
+            record.insert("error", error.to_value());
+        }
+        record.into()
+    }
+}
+
+fn by_attempt(value: &Value) -> Result<Vec<Answer>, String> {
+    match value.as_array() {
+        None => Ok(vec![read(value)?]),
+        Some(list) if list.is_empty() => Err("the list of answers is empty".to_owned()),
+        Some(list) => list.iter().map(read).collect(),
+    }
+}
+
+fn read(value: &Value) -> Result<Answer, String> {
+    let Some(object) = value.as_object() else {
+        return Err(format!("an answer is an object, not {}", value.to_json_text()));
+    };
+    const KNOWN: [&str; 11] = [
+        "status", "code", "outputs", "error", "statusCode", "headers", "body", "callback", "delay", "retryAfter",
+        "transient",
+    ];
+    if let Some(name) = object.keys().find(|name| !KNOWN.contains(&&***name)) {
+        return Err(format!("an answer has no member `{name}`; it may have {}", KNOWN.join(", ")));
+    }
+    let (mut outcome, by_rule) = match object.get("statusCode") {
+        Some(code) => http(object, code)?,
+        None => (plain(object)?, false),
+    };
+    if let Some(error) = object.get("error") {
+        let part = |name: &str| error.get(name).map(|part| part.text().into_owned());
+        let code = part("code").unwrap_or_else(|| outcome.code.to_string());
+        outcome.error = Some(Arc::new(ErrorInfo {
+            code: Cow::Owned(code),
+            message: part("message").unwrap_or_default(),
+            details: error.get("details").cloned(),
+        }));
+    }
+    let after = object.get("retryAfter").map(duration).transpose()?;
+    let transient = object.get("transient").map_or(Some(by_rule), Value::as_bool);
+    Ok(Answer {
+        outcome,
+        hint: RetryHint {
+            transient: transient.ok_or("`transient` is true or false")?,
+            after,
+            refused: false,
+        },
+        delay: object.get("delay").map(duration).transpose()?.unwrap_or_default(),
+        callback: object.get("callback").cloned(),
+    })
+}
+
+fn plain(object: &Object) -> Result<Outcome, String> {
+    let status = match object.get("status") {
+        None => Status::Succeeded,
+        Some(status) => {
+            let known = status.as_str().and_then(Status::parse);
+            known.ok_or_else(|| format!("there is no status {}", status.to_json_text()))?
+        }
+    };
+    let code = match object.get("code") {
+        Some(code) => Cow::Owned(code.text().into_owned()),
+        None => Cow::Borrowed(default_code(status)),
+    };
+    let mut outcome = Outcome { status, code, outputs: object.get("outputs").cloned(), error: None };
+    if status != Status::Succeeded && outcome.outputs.is_none() {
+        let message = "The action ended this way because the test case says so.";
+        outcome.error = Some(Arc::new(ErrorInfo::new(outcome.code.clone(), message)));
+    }
+    Ok(outcome)
+}
+
+fn default_code(status: Status) -> &'static str {
+    match status {
+        Status::Succeeded => "OK",
+        Status::Failed => "ActionFailed",
+        Status::Skipped => "ActionSkipped",
+        Status::TimedOut => "ActionTimedOut",
+        Status::Cancelled => "ActionCancelled",
+        Status::Aborted => "ActionAborted",
+    }
+}
+
+/// The rule of HTTP actions: 2xx succeeds, anything else fails with the same outputs; 408, 429 and 5xx may be tried
+/// again.
+fn http(object: &Object, code: &Value) -> Result<(Outcome, bool), String> {
+    let number = code.as_i64().filter(|code| (100..=599).contains(code));
+    let number = number.ok_or_else(|| format!("`statusCode` is 100 to 599, not {}", code.to_json_text()))?;
+    let mut outputs = Object::new();
+    outputs.insert("statusCode", number);
+    for member in ["headers", "body"] {
+        if let Some(value) = object.get(member) {
+            outputs.insert(member, value.clone());
+        }
+    }
+    let failed = !(200..=299).contains(&number);
+    let status = match object.get("status").and_then(Value::as_str) {
+        Some(status) => Status::parse(status).ok_or_else(|| format!("there is no status '{status}'"))?,
+        None if failed => Status::Failed,
+        None => Status::Succeeded,
+    };
+    let code = match object.get("code") {
+        Some(code) => Cow::Owned(code.text().into_owned()),
+        None => status_name(number).map_or_else(|| Cow::Owned(number.to_string()), Cow::Borrowed),
+    };
+    let transient = matches!(number, 408 | 429 | 500..=599);
+    Ok((Outcome { status, code, outputs: Some(outputs.into()), error: None }, transient))
+}
+
+fn status_name(number: i64) -> Option<&'static str> {
+    Some(match number {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "NoContent",
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        408 => "RequestTimeout",
+        409 => "Conflict",
+        410 => "Gone",
+        412 => "PreconditionFailed",
+        415 => "UnsupportedMediaType",
+        500 => "InternalServerError",
+        501 => "NotImplemented",
+        502 => "BadGateway",
+        503 => "ServiceUnavailable",
+        504 => "GatewayTimeout",
+        _ => return None,
+    })
+}
+
+fn duration(value: &Value) -> Result<Duration, String> {
+    Span::from_value(value).map(Span::approximate)
+}

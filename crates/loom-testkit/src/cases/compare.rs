@@ -1,0 +1,127 @@
+//! When a value is the one that was expected, and what to tell when it is not.
+//!
+//! Numbers compare by value, whatever their kind: integers exactly, others within a relative error of 1e-15. The order
+//! of an object's members does not count. Everything else must be the same.
+
+use std::fmt;
+
+use loom_expression::{Object, Value};
+
+/// The relative error that two numbers may differ by, unless both are integers.
+const TOLERANCE: f64 = 1e-15;
+
+/// The most characters of a value that a message shows.
+const SHOWN_MAX: usize = 400;
+
+/// One place where the result is not what was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where, such as `actions.Get_customer.outputs.body[0]`.
+    pub at: String,
+    /// What was expected there, as text; none when there is nothing to set against each other.
+    pub expected: Option<String>,
+    /// What was there.
+    pub actual: String,
+}
+
+impl Difference {
+    /// Something that went wrong at a place.
+    pub fn of(at: impl Into<String>, what: impl Into<String>) -> Difference {
+        Difference { at: at.into(), expected: None, actual: what.into() }
+    }
+
+    /// Something else than expected at a place.
+    pub fn between(at: impl Into<String>, expected: impl fmt::Display, actual: impl fmt::Display) -> Difference {
+        Difference {
+            at: at.into(),
+            expected: Some(shorten(expected.to_string())),
+            actual: shorten(actual.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.expected {
+            None => write!(f, "{}: {}", self.at, self.actual),
+            Some(expected) => {
+                write!(f, "{}\n    expected {expected}\n    but got  {}", self.at, self.actual)
+            }
+        }
+    }
+}
+
+/// Compares the whole of two values; an absent one counts as null.
+pub fn compare_exact(at: &str, expected: &Value, actual: Option<&Value>, found: &mut Vec<Difference>) {
+    compare(at, expected, actual.unwrap_or(&Value::NULL), false, found);
+}
+
+/// Compares what `expected` mentions: objects may have more members than it says, at every depth.
+pub fn compare_subset(at: &str, expected: &Value, actual: Option<&Value>, found: &mut Vec<Difference>) {
+    compare(at, expected, actual.unwrap_or(&Value::NULL), true, found);
+}
+
+fn compare(at: &str, expected: &Value, actual: &Value, subset: bool, found: &mut Vec<Difference>) {
+    if let (Some(wanted), Some(got)) = (expected.as_object(), actual.as_object()) {
+        for (name, wanted) in wanted {
+            match got.get(name) {
+                Some(got) => compare(&format!("{at}.{name}"), wanted, got, subset, found),
+                None if subset && wanted.is_null() => {}
+                None => found.push(Difference::between(format!("{at}.{name}"), text(wanted), "nothing")),
+            }
+        }
+        if !subset {
+            surplus(at, wanted, got, found);
+        }
+    } else if let (Some(wanted), Some(got)) = (expected.as_array(), actual.as_array()) {
+        if wanted.len() != got.len() {
+            let counted =
+                |value: &Value, count: usize| format!("{count} items: {}", shorten(text(value)));
+            found.push(Difference::between(at, counted(expected, wanted.len()), counted(actual, got.len())));
+            return;
+        }
+        for (index, (wanted, got)) in wanted.iter().zip(got.iter()).enumerate() {
+            compare(&format!("{at}[{index}]"), wanted, got, subset, found);
+        }
+    } else if !same_scalar(expected, actual) {
+        found.push(Difference::between(at, text(expected), text(actual)));
+    }
+}
+
+fn surplus(at: &str, wanted: &Object, got: &Object, found: &mut Vec<Difference>) {
+    for (name, value) in got {
+        if !wanted.contains_key(name) {
+            found.push(Difference::between(format!("{at}.{name}"), "nothing", text(value)));
+        }
+    }
+}
+
+fn same_scalar(expected: &Value, actual: &Value) -> bool {
+    if let (Some(expected), Some(actual)) = (expected.as_i64(), actual.as_i64()) {
+        return expected == actual;
+    }
+    if expected.is_number() && actual.is_number() {
+        return match (expected.as_f64(), actual.as_f64()) {
+            (Some(expected), Some(actual)) => same_number(expected, actual),
+            _ => expected == actual,
+        };
+    }
+    expected == actual
+}
+
+#[expect(clippy::float_cmp, reason = "infinities and zeros are the same only when they are equal")]
+fn same_number(expected: f64, actual: f64) -> bool {
+    expected == actual || (expected - actual).abs() <= TOLERANCE * expected.abs().max(actual.abs())
+}
+
+/// A value as a message shows it. Secrets are never spelled out.
+pub(super) fn text(value: &Value) -> String {
+    if value.contains_secret() { "a secret value".to_owned() } else { value.to_json_text() }
+}
+
+fn shorten(text: String) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        None => text,
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+    }
+}

@@ -1,0 +1,266 @@
+//! What a case expects of its runs, set against what happened.
+
+use std::sync::Arc;
+
+use loom_definition::Status;
+use loom_engine::{
+    RunReport,
+    event::ErrorInfo,
+    history::{History, Occurrence},
+};
+use loom_expression::{Object, Value};
+
+use super::{
+    Difference, Verdict,
+    compare::{compare_exact, compare_subset, text},
+};
+
+/// What a firing of the trigger led to.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    /// The runs, in order.
+    pub(super) runs: Vec<(History, Arc<RunReport>)>,
+    /// Whether a condition held the trigger back.
+    pub(super) held: bool,
+    /// Actions whose calls found no answer.
+    pub(super) unanswered: Vec<String>,
+}
+
+const KNOWN: [&str; 8] =
+    ["runStatus", "actions", "outputs", "error", "response", "rejected", "runs", "triggerFired"];
+
+/// The verdict on a definition, parameter values or a trigger that were refused.
+pub(super) fn refused(case: &Object, why: &str) -> Verdict {
+    let expected = case.get("expected").and_then(|expected| expected.get("rejected"));
+    if expected.and_then(Value::as_bool) == Some(true) {
+        return Verdict::Passed;
+    }
+    Verdict::Failed(vec![Difference::between("rejected", "a run", format!("it was refused: {why}"))])
+}
+
+/// The verdict on runs that were played.
+pub(super) fn check(case: &Object, played: &Played) -> Verdict {
+    let mut found = Vec::new();
+    for name in &played.unanswered {
+        let what = "it made a call, and the case has no answer under `mocks`";
+        found.push(Difference::of(format!("mocks.{name}"), what));
+    }
+    match case.get("expected").and_then(Value::as_object) {
+        None => found.push(Difference::of("expected", "the case expects nothing")),
+        Some(expected) => check_firing(expected, played, &mut found),
+    }
+    found.dedup();
+    if found.is_empty() { Verdict::Passed } else { Verdict::Failed(found) }
+}
+
+fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>) {
+    if let Some(name) = expected.keys().find(|name| !KNOWN.contains(&&***name)) {
+        let what = format!("nothing can be expected under this name; there are {}", KNOWN.join(", "));
+        found.push(Difference::of(format!("expected.{name}"), what));
+    }
+    let says = |name: &str| expected.get(name).and_then(Value::as_bool);
+    if says("rejected") == Some(true) {
+        found.push(Difference::between("rejected", "a refusal", "it was accepted"));
+        return;
+    }
+    let fired = !played.runs.is_empty();
+    if let Some(wanted) = says("triggerFired")
+        && wanted != fired
+    {
+        found.push(Difference::between("triggerFired", wanted, fired));
+    }
+    if let Some(runs) = expected.get("runs").and_then(Value::as_array) {
+        if runs.len() != played.runs.len() {
+            found.push(Difference::between("runs", runs.len(), played.runs.len()));
+        }
+        for (index, (wanted, run)) in runs.iter().zip(&played.runs).enumerate() {
+            match wanted.as_object() {
+                Some(wanted) => check_run(&format!("runs[{index}]."), wanted, run, found),
+                None => found.push(Difference::of(format!("runs[{index}]"), "must be an object")),
+            }
+        }
+        return;
+    }
+    let about_a_run = ["runStatus", "actions", "outputs", "error", "response"];
+    if !about_a_run.iter().any(|name| expected.contains_key(name)) {
+        return;
+    }
+    match &played.runs[..] {
+        [run] => check_run("", expected, run, found),
+        [] => {
+            let actual = if played.held { "a condition held the trigger back" } else { "no run" };
+            found.push(Difference::between("runs", "one run", actual));
+        }
+        runs => found.push(Difference::between("runs", "one run", format!("{} runs", runs.len()))),
+    }
+}
+
+fn check_run(
+    at: &str,
+    expected: &Object,
+    (history, report): &(History, Arc<RunReport>),
+    found: &mut Vec<Difference>,
+) {
+    if let Some(wanted) = expected.get("runStatus") {
+        let actual = report.status.as_str();
+        if !wanted.as_str().is_some_and(|wanted| wanted.eq_ignore_ascii_case(actual)) {
+            let why = report.error.as_ref().map(|error| format!(" ({})", error.message)).unwrap_or_default();
+            found.push(Difference::between(
+                format!("{at}runStatus"),
+                text(wanted),
+                format!("\"{actual}\"{why}"),
+            ));
+        }
+    }
+    if let Some(wanted) = expected.get("outputs") {
+        let empty = Value::from(Object::new());
+        let actual = report.outputs.as_ref().unwrap_or(&empty);
+        match wanted.as_object() {
+            // Outputs are named one by one; others may exist.
+            Some(wanted) => {
+                for (name, wanted) in wanted {
+                    compare_exact(&format!("{at}outputs.{name}"), wanted, actual.get(name), found);
+                }
+            }
+            None => compare_exact(&format!("{at}outputs"), wanted, Some(actual), found),
+        }
+    }
+    if let Some(wanted) = expected.get("error") {
+        let actual = report.error.as_ref().map(|error| error.to_value());
+        compare_subset(&format!("{at}error"), wanted, actual.as_ref(), found);
+    }
+    if let Some(wanted) = expected.get("response") {
+        check_response(&format!("{at}response"), wanted, report.response.as_ref(), found);
+    }
+    if let Some(actions) = expected.get("actions").and_then(Value::as_object) {
+        for (name, wanted) in actions {
+            check_action(&format!("{at}actions.{name}"), name, wanted, history, found);
+        }
+    }
+}
+
+/// `headers` is a subset whose names ignore case; everything else mentioned is exact.
+fn check_response(at: &str, wanted: &Value, actual: Option<&Value>, found: &mut Vec<Difference>) {
+    let (Some(members), Some(actual)) = (wanted.as_object(), actual) else {
+        compare_exact(at, wanted, actual, found);
+        return;
+    };
+    for (name, wanted) in members {
+        let got = actual.get(name);
+        let headers = wanted.as_object().filter(|_| name.eq_ignore_ascii_case("headers"));
+        let Some(headers) = headers else {
+            compare_exact(&format!("{at}.{name}"), wanted, got, found);
+            continue;
+        };
+        let got = got.and_then(Value::as_object);
+        for (header, wanted) in headers {
+            let got = got.and_then(|got| got.get_ignore_case(header));
+            compare_exact(&format!("{at}.headers.{header}"), wanted, got, found);
+        }
+    }
+}
+
+fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: &mut Vec<Difference>) {
+    let Some(index) = history.workflow().find_action(name) else {
+        found.push(Difference::of(at, "the definition has no action of this name"));
+        return;
+    };
+    let occurrences = history.occurrences(index);
+    let last = occurrences.last();
+    if let Some(status) = wanted.get("status") {
+        check_status(&format!("{at}.status"), status, history.status_of(index), error_of(last), found);
+    }
+    if let Some(repetitions) = wanted.get("repetitions") {
+        check_repetitions(&format!("{at}.repetitions"), repetitions, occurrences, found);
+    }
+    if let Some(code) = wanted.get("code") {
+        let actual = last.map(|last| Value::from(last.code.as_ref()));
+        compare_exact(&format!("{at}.code"), code, actual.as_ref(), found);
+    }
+    if let Some(error) = wanted.get("error") {
+        let actual = error_of(last).map(ErrorInfo::to_value);
+        compare_subset(&format!("{at}.error"), error, actual.as_ref(), found);
+    }
+    if let Some(outputs) = wanted.get("outputs") {
+        compare_exact(
+            &format!("{at}.outputs"),
+            outputs,
+            last.and_then(|last| last.outputs.as_ref()),
+            found,
+        );
+    }
+    if let Some(inputs) = wanted.get("inputs") {
+        let actual = last.and_then(|last| last.inputs.as_ref());
+        compare_subset(&format!("{at}.inputs"), inputs, actual, found);
+    }
+    if let Some(attempts) = wanted.get("attempts") {
+        let actual = last.map_or(0, attempts_made);
+        compare_exact(&format!("{at}.attempts"), attempts, Some(&Value::from(actual)), found);
+    }
+    const KNOWN: [&str; 7] = ["status", "repetitions", "code", "error", "outputs", "inputs", "attempts"];
+    for member in wanted.as_object().into_iter().flat_map(Object::keys) {
+        if !KNOWN.contains(&&**member) {
+            let what = format!("nothing can be expected under this name; there are {}", KNOWN.join(", "));
+            found.push(Difference::of(format!("{at}.{member}"), what));
+        }
+    }
+}
+
+fn attempts_made(occurrence: &Occurrence) -> u32 {
+    occurrence.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0)
+}
+
+fn error_of(occurrence: Option<&Occurrence>) -> Option<&ErrorInfo> {
+    occurrence.and_then(|occurrence| occurrence.error.as_deref())
+}
+
+fn check_status(
+    at: &str,
+    wanted: &Value,
+    actual: Option<Status>,
+    error: Option<&ErrorInfo>,
+    found: &mut Vec<Difference>,
+) {
+    let shown = actual.map_or("none", Status::as_str);
+    if !wanted.as_str().is_some_and(|wanted| wanted.eq_ignore_ascii_case(shown)) {
+        let why = error.map(|error| format!(" ({}: {})", error.code, error.message)).unwrap_or_default();
+        found.push(Difference::between(at, text(wanted), format!("\"{shown}\"{why}")));
+    }
+}
+
+/// One entry for each iteration of the loops around the action, in their order.
+fn check_repetitions(at: &str, wanted: &Value, occurrences: &[Occurrence], found: &mut Vec<Difference>) {
+    let Some(wanted) = wanted.as_array() else {
+        found.push(Difference::of(at, "must be a list"));
+        return;
+    };
+    let mut repeated: Vec<&Occurrence> =
+        occurrences.iter().filter(|occurrence| !occurrence.path.is_empty()).collect();
+    repeated.sort_by(|left, right| left.path.cmp(&right.path));
+    if wanted.len() != repeated.len() {
+        let statuses: Vec<&str> = repeated
+            .iter()
+            .map(|occurrence| occurrence.status.map_or("none", Status::as_str))
+            .collect();
+        let actual = format!("{} iterations: {}", repeated.len(), statuses.join(", "));
+        found.push(Difference::between(at, format!("{} iterations", wanted.len()), actual));
+        return;
+    }
+    for (index, (wanted, occurrence)) in wanted.iter().zip(repeated).enumerate() {
+        if let Some(status) = wanted.get("status") {
+            let at = format!("{at}[{index}].status");
+            check_status(&at, status, occurrence.status, occurrence.error.as_deref(), found);
+        }
+        if let Some(outputs) = wanted.get("outputs") {
+            compare_exact(&format!("{at}[{index}].outputs"), outputs, occurrence.outputs.as_ref(), found);
+        }
+        if let Some(code) = wanted.get("code") {
+            let actual = Value::from(occurrence.code.as_ref());
+            compare_exact(&format!("{at}[{index}].code"), code, Some(&actual), found);
+        }
+        if let Some(error) = wanted.get("error") {
+            let actual = occurrence.error.as_deref().map(ErrorInfo::to_value);
+            compare_subset(&format!("{at}[{index}].error"), error, actual.as_ref(), found);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What playing cases came to, for people and for machines.
+
+use std::fmt::{self, Write};
+
+use loom_expression::{Object, Value};
+
+use super::{Case, Difference};
+
+/// How one case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything was as expected.
+    Passed,
+    /// Something was not.
+    Failed(Vec<Difference>),
+    /// It needs something that is not there.
+    Skipped(String),
+}
+
+/// How the cases of one file ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The file.
+    pub file: String,
+    /// Its cases, in order.
+    pub entries: Vec<(Case, Verdict)>,
+}
+
+/// How many cases ended how. Cases whose expectation is inferred are counted among the others, and once more apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// As expected.
+    pub passed: usize,
+    /// Not as expected.
+    pub failed: usize,
+    /// Not played.
+    pub skipped: usize,
+    /// Among the passed: inferred ones.
+    pub inferred_passed: usize,
+    /// Among the failed: inferred ones.
+    pub inferred_failed: usize,
+}
+
+impl Report {
+    /// How many ended how.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (case, verdict) in &self.entries {
+            let inferred = usize::from(case.inferred);
+            match verdict {
+                Verdict::Passed => {
+                    counts.passed += 1;
+                    counts.inferred_passed += inferred;
+                }
+                Verdict::Failed(_) => {
+                    counts.failed += 1;
+                    counts.inferred_failed += inferred;
+                }
+                Verdict::Skipped(_) => counts.skipped += 1,
+            }
+        }
+        counts
+    }
+
+    /// The failed and skipped cases in words, each with what differs.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (case, verdict) in &self.entries {
+            match verdict {
+                Verdict::Passed => {}
+                Verdict::Skipped(why) => {
+                    let _ = writeln!(out, "skipped {} ({why})", case.id);
+                }
+                Verdict::Failed(differences) => {
+                    let inferred = if case.inferred { " (inferred)" } else { "" };
+                    let _ = writeln!(out, "failed  {}{inferred}", case.id);
+                    if let Some(note) = &case.note {
+                        let _ = writeln!(out, "  {note}");
+                    }
+                    for difference in differences {
+                        let _ = writeln!(out, "  {difference}");
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// One object a case: `file`, `id`, `result` (`passed`, `failed`, `skipped`), `inferred`, `differences`, `reason`.
+    pub fn json(&self) -> Vec<Value> {
+        self.entries.iter().map(|(case, verdict)| entry_json(&self.file, case, verdict)).collect()
+    }
+
+    /// A `testsuite` element of JUnit's XML.
+    pub fn junit(&self) -> String {
+        let counts = self.counts();
+        let mut out = format!(
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n",
+            xml(&self.file),
+            self.entries.len(),
+            counts.failed,
+            counts.skipped
+        );
+        for (case, verdict) in &self.entries {
+            let _ = write!(
+                out,
+                "    <testcase classname=\"{}\" name=\"{}\"",
+                xml(&self.file),
+                xml(&case.id)
+            );
+            let _ = match verdict {
+                Verdict::Passed => writeln!(out, "/>"),
+                Verdict::Skipped(why) => {
+                    writeln!(out, "><skipped message=\"{}\"/></testcase>", xml(why))
+                }
+                Verdict::Failed(differences) => {
+                    let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+                    let first = differences.first().map(|difference| difference.at.clone()).unwrap_or_default();
+                    writeln!(
+                        out,
+                        "><failure message=\"{}\">{}</failure></testcase>",
+                        xml(&first),
+                        xml(&lines.join("\n"))
+                    )
+                }
+            };
+        }
+        out.push_str("  </testsuite>\n");
+        out
+    }
+}
+
+fn entry_json(file: &str, case: &Case, verdict: &Verdict) -> Value {
+    let mut object = Object::new();
+    object.insert("file", file);
+    object.insert("id", case.id.as_str());
+    object.insert(
+        "result",
+        match verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed(_) => "failed",
+            Verdict::Skipped(_) => "skipped",
+        },
+    );
+    if case.inferred {
+        object.insert("inferred", true);
+    }
+    match verdict {
+        Verdict::Passed => {}
+        Verdict::Skipped(why) => {
+            object.insert("reason", why.as_str());
+        }
+        Verdict::Failed(differences) => {
+            let list = differences.iter().map(|difference| {
+                let mut entry = Object::new();
+                entry.insert("at", difference.at.as_str());
+                if let Some(expected) = &difference.expected {
+                    entry.insert("expected", expected.as_str());
+                }
+                entry.insert("actual", difference.actual.as_str());
+                Value::from(entry)
+            });
+            object.insert("differences", Value::from(list.collect::<Vec<_>>()));
+        }
+    }
+    object.into()
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.inferred_passed += other.inferred_passed;
+        self.inferred_failed += other.inferred_failed;
+    }
+}
+
+/// `N passed, N failed`, and `, N skipped` when there are any.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+/// Text for an XML attribute or element. Characters that XML cannot hold become a replacement character.
+fn xml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\t' | '\r' => out.push(character),
+            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            character => out.push(character),
+        }
+    }
+    out
+}

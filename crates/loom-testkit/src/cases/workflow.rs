@@ -1,0 +1,386 @@
+//! Workflow cases: a run on the real engine, in paused time, with answers from the case.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use loom_definition::{
+    Definition, LoadOptions, Workflow,
+    model::{ActionKind, EffectKind, StaticResult},
+    policy::{RetryPolicy, Spelling},
+};
+use loom_engine::{
+    Command, EffectId, Engine, Environment, Event, RunId, RunRequest, RunState, StartError, Started, Watcher,
+    clock::TokioClock,
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    history::History,
+    ports::{ActionHandler, Call, CallFuture},
+};
+use loom_expression::{Object, Template, Timestamp, Value};
+use loom_resilience::{Clock, Policy, ResilienceRegistry};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Difference, Verdict,
+    answers::{Answer, Answers},
+    expect::{self, Played},
+};
+
+/// A run that has not ended after this much virtual time waits for something that never comes.
+const PATIENCE: Duration = Duration::from_secs(400 * 86_400);
+
+/// Callbacks that may be on their way at once; a webhook that finds the queue full waits.
+const CALLBACKS_MAX: usize = 1_024;
+
+/// Plays one case.
+pub(super) fn play(case: &Object, folder: &Path, now: Timestamp) -> Verdict {
+    match set_up(case, folder, now) {
+        Err(Obstacle::Missing(what)) => Verdict::Skipped(what),
+        Err(Obstacle::Refused(why)) => expect::refused(case, &why),
+        Err(Obstacle::Wrong(difference)) => Verdict::Failed(vec![difference]),
+        Ok(stage) => stage.play(case),
+    }
+}
+
+/// Why a case cannot be played.
+enum Obstacle {
+    /// It names a file that is not there.
+    Missing(String),
+    /// The definition or its parameter values are refused, which may be what the case expects.
+    Refused(String),
+    /// The case itself is wrong.
+    Wrong(Difference),
+}
+
+fn wrong(at: &str, what: impl Into<String>) -> Obstacle {
+    Obstacle::Wrong(Difference::of(at, what))
+}
+
+/// Everything that a run needs.
+struct Stage {
+    workflow: Arc<Workflow>,
+    parameters: Vec<Value>,
+    children: Vec<(Arc<Workflow>, Vec<Value>)>,
+    answers: HashMap<String, Answers>,
+    environment: Environment,
+    now: Timestamp,
+}
+
+fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
+    let settings = object(case, "appSettings")?;
+    let (mut workflow, parameters) = load(case, folder, &settings, None)?;
+    let mut children = Vec::new();
+    for (name, child) in &object(case, "workflows")? {
+        let Some(child) = child.as_object() else {
+            return Err(wrong(&format!("workflows.{name}"), "must have `definition` or `definitionFile`"));
+        };
+        children.push(load(child, folder, &settings, Some(name))?);
+    }
+    let mut answers = HashMap::new();
+    for (name, value) in &object(case, "mocks")? {
+        let at = format!("mocks.{name}");
+        let read = Answers::read(value).map_err(|why| wrong(&at, why))?;
+        add_answers(&mut workflow, name, read, &mut answers).map_err(|why| wrong(&at, why))?;
+    }
+    let now = match case.get("now") {
+        None => now,
+        Some(text) => {
+            let context = [("now", text.clone())].into_iter().collect::<Object>();
+            let read = loom_expression::RecordedContext::from_json(&context.into());
+            let read = read.map_err(|error| wrong("now", error.to_string()))?;
+            loom_expression::Context::now(&read)
+        }
+    };
+    let mut environment = Environment {
+        app_settings: settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect(),
+        callback_base: Some(Arc::from("http://localhost/callbacks")),
+        ..Environment::default()
+    };
+    if let Some(policy) = case.get("defaultRetryPolicy") {
+        let policy = RetryPolicy::from_value(policy, Spelling::Wdl)
+            .map_err(|problem| wrong("defaultRetryPolicy", problem.to_string()))?;
+        environment.default_retry = Arc::new(policy);
+    }
+    Ok(Stage { workflow, parameters, children, answers, environment, now })
+}
+
+fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
+    match case.get(member) {
+        None => Ok(Object::new()),
+        Some(value) if value.is_null() => Ok(Object::new()),
+        Some(value) => value.as_object().cloned().ok_or_else(|| wrong(member, "must be an object")),
+    }
+}
+
+/// Loads the definition that a case, or one of its `workflows`, names.
+fn load(
+    case: &Object,
+    folder: &Path,
+    settings: &Object,
+    name: Option<&Arc<str>>,
+) -> Result<(Arc<Workflow>, Vec<Value>), Obstacle> {
+    let mut options = LoadOptions { name: name.cloned(), ..LoadOptions::default() };
+    let bytes = if let Some(definition) = case.get("definition") {
+        definition.to_json_text().into_bytes()
+    } else {
+        let Some(file) = case.get("definitionFile").and_then(Value::as_str) else {
+            return Err(wrong("definitionFile", "must be the name of a file"));
+        };
+        options.file_name = Some(Arc::from(file));
+        let path = folder.join(file);
+        match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Obstacle::Missing(format!("there is no {}", path.display())));
+            }
+            Err(error) => return Err(wrong("definitionFile", format!("{}: {error}", path.display()))),
+        }
+    };
+    let loaded = Definition::parse(&bytes, &options)
+        .map_err(|diagnostics| Obstacle::Refused(diagnostics.to_string()))?;
+    let mut values = loaded.parameter_values;
+    for (parameter, value) in &object(case, "parameters")? {
+        values.insert(Arc::clone(parameter), value.clone());
+    }
+    let setting =
+        |name: &str| settings.get_ignore_case(name).map(|value: &Value| value.text().into_owned());
+    let values = loaded
+        .workflow
+        .bind_parameters(&values, &setting)
+        .map_err(|diagnostics| Obstacle::Refused(diagnostics.to_string()))?;
+    Ok((loaded.workflow, values))
+}
+
+/// Puts the answers for one action where the run will find them: by its name, for an action that makes calls; in its
+/// definition, as a canned result, for one that only computes.
+fn add_answers(
+    workflow: &mut Arc<Workflow>,
+    name: &str,
+    read: Answers,
+    answers: &mut HashMap<String, Answers>,
+) -> Result<(), String> {
+    let Some(index) = workflow.find_action(name) else {
+        return Err("the definition has no action of this name".to_owned());
+    };
+    if matches!(workflow.action(index).kind, ActionKind::Effect { .. } | ActionKind::Agent { .. }) {
+        answers.insert(name.to_lowercase(), read);
+        return Ok(());
+    }
+    let canned = Template::constant(read.get(0, 1).record());
+    let workflow = Arc::get_mut(workflow).ok_or("the definition is shared")?;
+    let place = u32::try_from(workflow.static_results.len()).map_err(|_| "too many canned results")?;
+    workflow.static_results.push(StaticResult { name: Arc::from(name), content: canned });
+    workflow.actions[index.0 as usize].static_result = Some(place);
+    Ok(())
+}
+
+impl Stage {
+    fn play(self, case: &Object) -> Verdict {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        match runtime {
+            Err(error) => Verdict::Failed(vec![Difference::of("case", error.to_string())]),
+            Ok(runtime) => match runtime.block_on(self.run(case)) {
+                Ok(played) => expect::check(case, &played),
+                Err(verdict) => verdict,
+            },
+        }
+    }
+
+    async fn run(self, case: &Object) -> Result<Played, Verdict> {
+        let failed = |at: &str, what: String| Verdict::Failed(vec![Difference::of(at, what)]);
+        let registry = ResilienceRegistry::builder().defaults(Policy::none()).clock(Clock::tokio()).build();
+        let registry = registry.map_err(|error| failed("case", error.to_string()))?;
+        let (callbacks, mut arriving) = mpsc::channel(CALLBACKS_MAX);
+        let scripted = Arc::new(Scripted {
+            answers: self.answers,
+            occurrences: Mutex::default(),
+            unanswered: Mutex::default(),
+            callbacks,
+        });
+        let mut builder = Engine::builder()
+            .environment(self.environment)
+            .registry(Arc::new(registry))
+            .clock(Arc::new(TokioClock::starting_at(self.now)));
+        for effect in effects(&self.workflow, &self.children, &scripted.answers) {
+            builder = builder.handler(effect, Arc::clone(&scripted) as Arc<dyn ActionHandler>);
+        }
+        let engine = builder.build();
+        for (child, parameters) in self.children {
+            engine.deploy(child, parameters);
+        }
+        let recorder = Arc::new(Recorder::default());
+        let watcher = Arc::clone(&recorder) as Arc<dyn Watcher>;
+        let request = request(case, &self.workflow, self.parameters);
+        let started = match engine.start(request, Some(&watcher)) {
+            Ok(started) => started,
+            Err(StartError::Trigger(error)) => return Err(expect::refused(case, &error.message)),
+            Err(error) => return Err(failed("trigger", error.to_string())),
+        };
+        let mut played = Played::default();
+        let Started::Runs(runs) = started else {
+            played.held = true;
+            return Ok(played);
+        };
+        let deadline = Instant::now() + PATIENCE;
+        for mut run in runs {
+            loop {
+                tokio::select! {
+                    biased;
+                    report = run.ended() => {
+                        let Some(report) = report else { break };
+                        played.runs.push((recorder.history(run.id, &self.workflow), report));
+                        break;
+                    }
+                    Some(callback) = arriving.recv() => {
+                        let Callback { run, effect, payload, at } = callback;
+                        tokio::time::sleep_until(at).await;
+                        engine.command(run, Command::Callback { effect, payload }).await;
+                    }
+                    () = tokio::time::sleep_until(deadline) => {
+                        let what = "the run still waits for something that the case never sends";
+                        return Err(failed("run", what.to_owned()));
+                    }
+                }
+            }
+        }
+        engine.shut_down().await;
+        let unanswered = scripted.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        played.unanswered = unanswered.iter().map(|name| (**name).to_owned()).collect();
+        Ok(played)
+    }
+}
+
+fn request(case: &Object, workflow: &Arc<Workflow>, parameters: Vec<Value>) -> RunRequest {
+    let mut request = RunRequest::manual(Arc::clone(workflow), parameters, None);
+    let mut outputs = Object::new();
+    if let Some(trigger) = case.get("trigger").and_then(Value::as_object) {
+        for (name, value) in trigger {
+            if &**name == "name" {
+                request.trigger = value.as_str().map(Arc::from);
+            } else {
+                outputs.insert(Arc::clone(name), value.clone());
+            }
+        }
+    }
+    request.outputs = outputs.into();
+    request.wants_response = true;
+    request
+}
+
+/// The kinds of calls that the workflows make, so that none of them reaches outside. A call of a child workflow goes to
+/// the engine, unless the case answers it.
+fn effects(
+    workflow: &Arc<Workflow>,
+    children: &[(Arc<Workflow>, Vec<Value>)],
+    answers: &HashMap<String, Answers>,
+) -> Vec<EffectKind> {
+    let mut found = Vec::new();
+    for workflow in children.iter().map(|(child, _)| child).chain([workflow]) {
+        for action in &workflow.actions {
+            let effect = match &action.kind {
+                ActionKind::Effect { effect, .. } => effect.clone(),
+                ActionKind::Agent { .. } => EffectKind::Custom(Arc::clone(&action.type_name)),
+                _ => continue,
+            };
+            let answered = answers.contains_key(&action.name.to_lowercase());
+            let inside = matches!(effect, EffectKind::Compute(_)) || effect == EffectKind::Workflow;
+            if (answered || !inside) && !found.contains(&effect) {
+                found.push(effect);
+            }
+        }
+    }
+    found
+}
+
+/// Answers calls with what the case says.
+struct Scripted {
+    answers: HashMap<String, Answers>,
+    /// Which occurrence each idempotency key stands for, by action.
+    occurrences: Mutex<BTreeMap<String, Vec<Arc<str>>>>,
+    /// Actions that made a call for which there is no answer.
+    unanswered: Mutex<Vec<Arc<str>>>,
+    callbacks: mpsc::Sender<Callback>,
+}
+
+struct Callback {
+    run: RunId,
+    effect: EffectId,
+    payload: Value,
+    at: Instant,
+}
+
+impl Scripted {
+    fn answer(&self, call: &Call) -> Option<&Answer> {
+        let name = call.definition().name.to_lowercase();
+        let answers = self.answers.get(&name)?;
+        let mut occurrences = self.occurrences.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = occurrences.entry(name).or_default();
+        let occurrence = known.iter().position(|key| *key == call.idempotency_key).unwrap_or_else(|| {
+            known.push(Arc::clone(&call.idempotency_key));
+            known.len() - 1
+        });
+        Some(answers.get(occurrence, call.attempt))
+    }
+}
+
+impl ActionHandler for Scripted {
+    fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
+        Box::pin(async move {
+            if call.phase == Phase::Unsubscribe {
+                return EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() };
+            }
+            let Some(answer) = self.answer(call) else {
+                let name = &call.definition().name;
+                self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(name));
+                let message = format!("The test case has no answer for the call of '{name}'.");
+                let outcome = Outcome::failed("NoMock", ErrorInfo::new("NoMock", message));
+                return EffectResult::Done { outcome, hint: RetryHint::default() };
+            };
+            if let Some(payload) = &answer.callback {
+                let at = Instant::now() + answer.delay;
+                let (run, effect, payload) = (call.run, call.effect, payload.clone());
+                // The receiver lives until the run has ended.
+                self.callbacks.send(Callback { run, effect, payload, at }).await.ok();
+                return EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() };
+            }
+            if !answer.delay.is_zero() {
+                tokio::time::sleep(answer.delay).await;
+            }
+            answer.result()
+        })
+    }
+
+    fn service(&self, inputs: &Value) -> Option<Arc<str>> {
+        let uri = inputs.get("uri").or_else(|| inputs.get("url")).and_then(Value::as_str)?;
+        let after_scheme = uri.find("://")? + 3;
+        let end = uri[after_scheme..].find(['/', '?', '#']).map_or(uri.len(), |at| after_scheme + at);
+        Some(Arc::from(uri[..end].to_ascii_lowercase()))
+    }
+}
+
+/// Keeps the history of every run that is watched.
+#[derive(Default)]
+struct Recorder {
+    histories: Mutex<BTreeMap<RunId, History>>,
+}
+
+impl Recorder {
+    fn history(&self, run: RunId, workflow: &Arc<Workflow>) -> History {
+        let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+        histories.remove(&run).unwrap_or_else(|| History::new(Arc::clone(workflow)))
+    }
+}
+
+impl Watcher for Recorder {
+    fn events(&self, state: &RunState, events: &[Event]) {
+        let Some(start) = state.start() else { return };
+        let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+        let history =
+            histories.entry(start.run).or_insert_with(|| History::new(Arc::clone(state.workflow())));
+        history.extend(events);
+    }
+}

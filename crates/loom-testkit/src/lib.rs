@@ -1,0 +1,5 @@
+//! For tests of workflows: case files and the runner that plays them in virtual time.
+//!
+//! `loom test` is a thin face over [`cases`]: it reads files, plays their cases, and prints what [`cases::Report`] says.
+
+pub mod cases;

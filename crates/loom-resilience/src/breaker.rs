@@ -15,9 +15,6 @@ mod half_open;
 mod tally;
 mod word;
 
-#[cfg(all(test, not(loom)))]
-mod tests;
-
 use std::{sync::Arc, time::Duration};
 
 pub use admission::BreakerAdmission;

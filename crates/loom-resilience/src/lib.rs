@@ -25,6 +25,11 @@
 //! - Time is an argument. Decisions take `now`, waits go through an injected [`Clock`], and retries are planned by a
 //!   pure, seeded function, so that all of it can be tested and replayed without sleeping.
 
+#![cfg_attr(
+    loom,
+    allow(dead_code, unused_imports, reason = "the model checker builds only breaker and limiter")
+)]
+
 mod breaker;
 #[cfg(not(loom))]
 mod budget;
@@ -32,6 +37,10 @@ mod budget;
 mod bulkhead;
 mod clock;
 mod config;
+#[cfg(not(loom))]
+mod hedge;
+#[cfg(all(feature = "tower", not(loom)))]
+pub mod layer;
 mod limiter;
 mod observer;
 #[cfg(not(loom))]
@@ -48,6 +57,8 @@ mod snapshot;
 mod sync;
 #[cfg(not(loom))]
 mod timeout;
+#[cfg(feature = "tracing")]
+mod tracing_observer;
 mod verdict;
 
 pub use breaker::{
@@ -59,6 +70,8 @@ pub use budget::{Budget, BudgetConfig};
 pub use bulkhead::{Bulkhead, BulkheadConfig, Place};
 pub use clock::{Clock, ManualClock, Moment};
 pub use config::{ConfigError, Problem};
+#[cfg(not(loom))]
+pub use hedge::Hedge;
 pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill};
 pub use observer::{CircuitState, Event, Observer, WaitFor};
 #[cfg(not(loom))]
@@ -76,4 +89,6 @@ pub use snapshot::{
 };
 #[cfg(not(loom))]
 pub use timeout::{TimedOut, Timeout};
+#[cfg(feature = "tracing")]
+pub use tracing_observer::TracingObserver;
 pub use verdict::{AllTransient, ByError, Classify, Idempotency, Judge, Verdict};

@@ -10,9 +10,6 @@ mod control;
 mod limit;
 mod wait;
 
-#[cfg(all(test, not(loom)))]
-mod tests;
-
 use std::{sync::Arc, time::Duration};
 
 use bucket::{Bucket, Granted};
@@ -61,7 +58,6 @@ struct State {
     config: LimiterConfig,
     meters: Vec<Meter>,
     frozen_until: Moment,
-    #[cfg_attr(loom, expect(dead_code, reason = "waiting needs timers, which the model checker has not"))]
     queue: wait::Queue,
 }
 

@@ -193,15 +193,24 @@ impl Policy {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn line(f: &mut fmt::Formatter<'_>, part: &str, text: Option<String>) -> fmt::Result {
-            writeln!(f, "{part:<16} {}", text.as_deref().unwrap_or("none"))
+        fn line(f: &mut fmt::Formatter<'_>, part: &str, text: Option<&dyn fmt::Display>) -> fmt::Result {
+            match text {
+                Some(text) => writeln!(f, "{part:<16} {text}"),
+                None => writeln!(f, "{part:<16} none"),
+            }
         }
-        line(f, "total time limit", self.total_timeout.map(|limit| Plain(limit).to_string()))?;
-        line(f, "retry", self.retry.map(|retry| retry.to_string()))?;
-        line(f, "retry budget", self.budget.map(|budget| budget.to_string()))?;
-        line(f, "circuit breaker", self.breaker.as_ref().map(ToString::to_string))?;
-        line(f, "rate limit", self.limiter.as_ref().map(ToString::to_string))?;
-        line(f, "bulkhead", self.bulkhead.map(|bulkhead| bulkhead.to_string()))?;
-        line(f, "attempt limit", self.attempt_timeout.map(|limit| Plain(limit).to_string()))
+        let total = self.total_timeout.map(Plain);
+        let attempt = self.attempt_timeout.map(Plain);
+        line(f, "total time limit", as_text(total.as_ref()))?;
+        line(f, "retry", as_text(self.retry.as_ref()))?;
+        line(f, "retry budget", as_text(self.budget.as_ref()))?;
+        line(f, "circuit breaker", as_text(self.breaker.as_ref()))?;
+        line(f, "rate limit", as_text(self.limiter.as_ref()))?;
+        line(f, "bulkhead", as_text(self.bulkhead.as_ref()))?;
+        line(f, "attempt limit", as_text(attempt.as_ref()))
     }
+}
+
+fn as_text<T: fmt::Display>(part: Option<&T>) -> Option<&dyn fmt::Display> {
+    part.map(|part| part as &dyn fmt::Display)
 }

@@ -82,6 +82,7 @@ pub enum TripCause {
 impl TripCause {
     /// Packs the cause into one word, so that a refusal can read it without a lock. Counts stop at 2^28 - 1.
     pub(crate) const fn pack(self) -> u64 {
+        const LIMIT: u32 = (1 << 28) - 1;
         let (kind, first, second) = match self {
             Self::Manual => (0, 0, 0),
             Self::Consecutive { failures } => (1, failures, 0),
@@ -89,7 +90,6 @@ impl TripCause {
             Self::SlowRate { slow, calls } => (3, slow, calls),
             Self::ProbesFailed { failures } => (4, failures, 0),
         };
-        const LIMIT: u32 = (1 << 28) - 1;
         let first = if first > LIMIT { LIMIT } else { first };
         let second = if second > LIMIT { LIMIT } else { second };
         (kind << 56) | ((first as u64) << 28) | second as u64
@@ -207,7 +207,7 @@ impl fmt::Display for Refusal {
         match self.refused.rule {
             Rule::CircuitOpen => write!(f, "Circuit breaker [{name}] is OPEN")?,
             Rule::CircuitHalfOpen => {
-                write!(f, "Circuit breaker [{name}] is HALF_OPEN and its probes are out")?
+                write!(f, "Circuit breaker [{name}] is HALF_OPEN and its probes are out")?;
             }
             Rule::Isolated => write!(f, "Circuit breaker [{name}] is OPEN: isolated by hand")?,
             Rule::RateLimit => write!(f, "Rate limit [{name}] is reached")?,

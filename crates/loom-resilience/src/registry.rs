@@ -263,7 +263,7 @@ impl ResilienceRegistry {
     ///
     /// # Errors
     /// All contradictions in the policy; then nothing changes.
-    pub fn reconfigure_defaults(&self, policy: Policy) -> Result<(), ConfigError> {
+    pub fn reconfigure_defaults(&self, policy: &Policy) -> Result<(), ConfigError> {
         policy.validate()?;
         let before = std::mem::replace(&mut *write(&self.defaults), policy.clone());
         for service in self.all() {
@@ -318,7 +318,9 @@ fn aged(snapshot: &ServiceSnapshot, by: Duration) -> ServiceSnapshot {
         match limit {
             crate::LimitSnapshot::Bucket { full_after } => *full_after = full_after.saturating_sub(by),
             crate::LimitSnapshot::Window { granted } => {
-                granted.iter_mut().for_each(|(age, _)| *age = age.saturating_add(by));
+                for (age, _) in granted {
+                    *age = age.saturating_add(by);
+                }
             }
         }
     }

@@ -6,9 +6,6 @@
 
 mod backoff;
 
-#[cfg(all(test, not(loom)))]
-mod tests;
-
 use std::{fmt, time::Duration};
 
 pub use backoff::{Backoff, Jitter};

@@ -99,12 +99,11 @@ impl ManualSleep {
         if self.clock.0.now.load(Ordering::Acquire) >= self.deadline {
             return std::task::Poll::Ready(());
         }
-        match sleepers.iter_mut().find(|sleeper| sleeper.id == self.id) {
-            Some(sleeper) => sleeper.waker.clone_from(cx.waker()),
-            None => {
-                sleepers.push(Sleeper { id: self.id, deadline: self.deadline, waker: cx.waker().clone() });
-                self.registered = true;
-            }
+        if let Some(sleeper) = sleepers.iter_mut().find(|sleeper| sleeper.id == self.id) {
+            sleeper.waker.clone_from(cx.waker());
+        } else {
+            sleepers.push(Sleeper { id: self.id, deadline: self.deadline, waker: cx.waker().clone() });
+            self.registered = true;
         }
         std::task::Poll::Pending
     }

@@ -12,7 +12,7 @@ use crate::{clock::Moment, random::nanos};
 
 /// Fraction bits of the factor from nanoseconds to ticks.
 const SHIFT: u32 = 60;
-/// Up to so many ticks in a nanosecond, which leaves 73 years before ticks overflow.
+/// Up to so many ticks in a nanosecond, which leaves 18 years of uptime before they run out.
 const TICKS_PER_NANO: u128 = 8;
 /// The largest depth of a bucket in ticks.
 const DEPTH_MAX: u128 = 1 << 61;
@@ -90,8 +90,9 @@ impl Bucket {
 #[inline]
 pub(super) fn tick(factor: u64, now: Moment) -> u64 {
     let ticks = (u128::from(now.as_nanos()) * u128::from(factor)) >> SHIFT;
-    // Past 73 years of uptime time would stand still rather than run over.
-    if ticks >> 62 == 0 { ticks as u64 } else { 1 << 62 }
+    // Past 18 years of uptime time would stand still rather than run over. Ticks begin at 1, so that there are two
+    // words for a full bucket at any time.
+    if ticks >> 62 == 0 { ticks as u64 + 1 } else { 1 << 62 }
 }
 
 #[inline]

@@ -195,8 +195,14 @@ impl RateLimiter {
         let (meters, full) = make(state, before);
         state.meters = meters;
         self.publish(state);
-        // The value must differ from the one before, so that a swap prepared with the old numbers fails.
-        self.full.store(if full == before { full + 1 } else { full }, Ordering::Release);
+        // The value must differ from the one before, so that a swap prepared with the old numbers fails. A tick is an
+        // eighth of a nanosecond at most, and no tick is before 1, so neither choice changes what is available.
+        let full = match full {
+            0 if before == 0 => 1,
+            full if full == before => full - 1,
+            full => full,
+        };
+        self.full.store(full, Ordering::Release);
     }
 
     /// Lowers what is in one limit to `remaining` permits.

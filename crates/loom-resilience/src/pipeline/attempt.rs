@@ -163,18 +163,15 @@ impl Pipeline {
         // A call that was ready at once took no time worth a look at the clock, unless somebody measures it.
         let exact = was_pending || self.voice.is_heard() || self.breaker.measures_time();
         let end = if exact { self.clock.now() } else { started };
-        let (ended, verdict) = match output {
-            Some(result) => {
-                let verdict = judge.judge(&result);
-                (Ended::Done(result, verdict), verdict)
-            }
-            None => {
-                let after = limit.unwrap_or_default();
-                // Where the call as a whole ran out of time, its last attempt may have been given too little of it,
-                // which says nothing about the service; it still counts as slow if it was.
-                let verdict = if by_deadline { Verdict::Cancelled } else { Verdict::Transient };
-                (Ended::TimedOut { after, by_deadline }, verdict)
-            }
+        let (ended, verdict) = if let Some(result) = output {
+            let verdict = judge.judge(&result);
+            (Ended::Done(result, verdict), verdict)
+        } else {
+            let after = limit.unwrap_or_default();
+            // Where the call as a whole ran out of time, its last attempt may have been given too little of it,
+            // which says nothing about the service; it still counts as slow if it was.
+            let verdict = if by_deadline { Verdict::Cancelled } else { Verdict::Transient };
+            (Ended::TimedOut { after, by_deadline }, verdict)
         };
         admission.settle(verdict, end);
         self.voice.say(|service| Event::Attempt {

@@ -1,0 +1,72 @@
+//! Every event as a `tracing` record, with fixed field names: `service`, `rule`, `attempt`, `delay_ms` and so on.
+
+use crate::observer::{Event, Observer, WaitFor};
+
+/// Tells events to `tracing`, under the target `loom_resilience`.
+///
+/// Changes of a circuit and calls given up are warnings, refusals and retries are information, the rest is for
+/// debugging.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracingObserver;
+
+const TARGET: &str = "loom_resilience";
+
+impl Observer for TracingObserver {
+    fn on_event(&self, event: &Event<'_>) {
+        match *event {
+            Event::StateChanged { service, from, to, cause, open_for, .. } => tracing::warn!(
+                target: TARGET,
+                service,
+                %from,
+                %to,
+                cause = cause.map(tracing::field::display),
+                open_ms = open_for.map(millis),
+                "circuit changed"
+            ),
+            Event::Refused { service, refused, enforced } => tracing::info!(
+                target: TARGET,
+                service,
+                rule = refused.rule.as_str(),
+                retry_after_ms = refused.retry_after.map(millis),
+                enforced,
+                "call refused"
+            ),
+            Event::Waiting { service, on, expected } => tracing::debug!(
+                target: TARGET,
+                service,
+                on = name(on),
+                expected_ms = expected.map(millis),
+                "call waits"
+            ),
+            Event::Waited { service, on, waited } => {
+                tracing::debug!(target: TARGET, service, on = name(on), waited_ms = millis(waited), "call goes on");
+            }
+            Event::Attempt { service, number, verdict, took, timed_out } => tracing::debug!(
+                target: TARGET,
+                service,
+                attempt = number,
+                ?verdict,
+                took_ms = millis(took),
+                timed_out,
+                "attempt ended"
+            ),
+            Event::Retry { service, attempts, delay } => {
+                tracing::info!(target: TARGET, service, attempts, delay_ms = millis(delay), "call retried");
+            }
+            Event::GaveUp { service, attempts, why } => {
+                tracing::warn!(target: TARGET, service, attempts, %why, "call given up");
+            }
+        }
+    }
+}
+
+const fn name(on: WaitFor) -> &'static str {
+    match on {
+        WaitFor::Permit => "permit",
+        WaitFor::Place => "place",
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    duration.as_millis() as u64
+}

@@ -1,0 +1,525 @@
+//! One test for each trap that libraries of this kind fall into, named after it.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use loom_resilience::{
+    AllTransient, AttemptError, Backoff, BreakerConfig, Budget, BudgetConfig, BulkheadConfig, CircuitBreaker,
+    CircuitState, Clock, GiveUp, Idempotency, Jitter, Limit, LimiterConfig, ManualClock, Moment, Next,
+    OpenFor, Pipeline, Policy, RateLimiter, ResilienceRegistry, RetryConfig, RetryPlanner, Rule, Stop,
+    Verdict, Window,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn breaker(config: BreakerConfig) -> (CircuitBreaker, ManualClock) {
+    let clock = ManualClock::new();
+    clock.advance(SECOND * 100);
+    let config = config.open_for(OpenFor::fixed(SECOND));
+    (CircuitBreaker::new("trap", config, Clock::manual(&clock), None).unwrap(), clock)
+}
+
+fn limiter(config: LimiterConfig) -> (RateLimiter, ManualClock) {
+    let clock = ManualClock::new();
+    (RateLimiter::new("trap", config, Clock::manual(&clock), None).unwrap(), clock)
+}
+
+fn pipeline(policy: Policy) -> (Pipeline, ManualClock) {
+    let clock = ManualClock::new();
+    (Pipeline::new("trap", policy, Clock::manual(&clock), None).unwrap(), clock)
+}
+
+/// Polls once, as a caller would that then goes away.
+fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn trap_01_a_sliding_window_that_never_slides() {
+    for window in [Window::Calls(100), Window::Time(SECOND * 10)] {
+        let (breaker, clock) = breaker(BreakerConfig::new().failure_rate(0.5, 20, window));
+        for _ in 0..10_000 {
+            breaker.admit(clock.now()).unwrap().success(clock.now());
+        }
+        clock.advance(SECOND * 11);
+        let mut failures = 0;
+        while let Ok(admission) = breaker.admit(clock.now()) {
+            admission.failure(clock.now());
+            failures += 1;
+        }
+        let expected = if window == Window::Calls(100) { 50 } else { 20 };
+        assert_eq!(failures, expected, "{window:?}");
+    }
+}
+
+#[test]
+fn trap_02_a_stampede_when_half_open() {
+    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(1).half_open(3, 3));
+    breaker.admit(clock.now()).unwrap().failure(clock.now());
+    clock.advance(SECOND);
+    let admitted: Vec<_> = (0..20).filter_map(|_| breaker.admit(clock.now()).ok()).collect();
+    assert_eq!(admitted.len(), 3);
+}
+
+#[test]
+fn trap_03_a_stale_result_decides() {
+    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(1));
+    let stale: Vec<_> = (0..3).map(|_| breaker.admit(clock.now()).unwrap()).collect();
+    breaker.admit(clock.now()).unwrap().failure(clock.now());
+    clock.advance(SECOND);
+    let probe = breaker.admit(clock.now()).unwrap();
+    for (index, old) in stale.into_iter().enumerate() {
+        if index == 0 { old.failure(clock.now()) } else { old.success(clock.now()) }
+    }
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    assert!(breaker.admit(clock.now()).is_err(), "a stale result must not add a probe's place");
+    probe.success(clock.now());
+    assert_eq!(breaker.state(), CircuitState::Closed);
+}
+
+#[test]
+fn trap_04_a_call_dropped_from_outside_is_never_counted() {
+    let slow = BreakerConfig::new().slow_calls(SECOND, 0.5, 10, Window::Calls(20));
+    let (breaker, clock) = breaker(slow);
+    for _ in 0..10 {
+        let admission = breaker.admit(clock.now()).unwrap();
+        clock.advance(SECOND);
+        drop(admission);
+    }
+    assert_eq!(breaker.state(), CircuitState::Open);
+}
+
+#[test]
+fn trap_05_a_lost_probe_holds_the_circuit_half_open_for_ever() {
+    let rules = BreakerConfig::new().consecutive(1).probe_lease(SECOND * 5);
+    let (breaker, clock) = breaker(rules);
+    breaker.admit(clock.now()).unwrap().failure(clock.now());
+    clock.advance(SECOND);
+    // A probe that hangs: its guard lives on, but its lease runs out.
+    let hung = breaker.admit(clock.now()).unwrap();
+    assert_eq!(breaker.admit(clock.now()).unwrap_err().rule, Rule::CircuitHalfOpen);
+    clock.advance(SECOND * 5);
+    let second = breaker.admit(clock.now()).unwrap();
+    // The hung one has lost its say.
+    hung.failure(clock.now());
+    assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    // A probe that is dropped gives its place back at once.
+    drop(second);
+    breaker.admit(clock.now()).unwrap().success(clock.now());
+    assert_eq!(breaker.state(), CircuitState::Closed);
+}
+
+#[test]
+fn trap_06_cancellation_read_as_health() {
+    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(2));
+    breaker.admit(clock.now()).unwrap().failure(clock.now());
+    drop(breaker.admit(clock.now()).unwrap());
+    breaker.admit(clock.now()).unwrap().settle(Verdict::Cancelled, clock.now());
+    assert_eq!(breaker.status(clock.now()).consecutive_failures, 1, "neither a success nor a failure");
+    breaker.admit(clock.now()).unwrap().failure(clock.now());
+    clock.advance(SECOND);
+    drop(breaker.admit(clock.now()).unwrap());
+    assert_eq!(breaker.state(), CircuitState::HalfOpen, "a cancelled probe neither closes nor opens");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_07_waiters_wake_together_and_out_of_order() {
+    const WAITERS: u32 = 100;
+    let config = LimiterConfig::new(Limit::per_second(1_000).burst(1));
+    let limiter = Arc::new(RateLimiter::new("trap", config, Clock::tokio(), None).unwrap());
+    let polls = Arc::new(AtomicU32::new(0));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..WAITERS {
+        let (limiter, polls, order) = (Arc::clone(&limiter), Arc::clone(&polls), Arc::clone(&order));
+        tasks.spawn(async move {
+            {
+                let mut take = pin!(limiter.take(1, None));
+                std::future::poll_fn(|cx| {
+                    polls.fetch_add(1, Ordering::Relaxed);
+                    take.as_mut().poll(cx)
+                })
+                .await
+                .unwrap();
+            }
+            order.lock().unwrap().push(number);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), (0..WAITERS).collect::<Vec<_>>());
+    // One poll to join the queue and one wake-up with the permit there. Timers of a millisecond may fire a little
+    // before the bucket's exact time, which costs a further poll now and then.
+    let polls = polls.load(Ordering::Relaxed);
+    assert!(polls <= 2 * WAITERS + WAITERS / 10, "{polls} polls");
+}
+
+#[test]
+fn trap_08_a_hopeless_wait_is_waited_for() {
+    let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_hour(1)));
+    limiter.try_take(1, clock.now()).unwrap();
+    let Poll::Ready(Err(refused)) = poll_once(limiter.take(1, Some(millis(100)))) else {
+        panic!("must be refused at the first poll")
+    };
+    assert_eq!(refused.rule, Rule::RateLimit);
+    let after = refused.retry_after.unwrap();
+    assert!(after >= Duration::from_hours(1) && after < Duration::from_hours(1) + millis(1), "{after:?}");
+}
+
+#[test]
+fn trap_09_jitter_breaks_the_cap_or_the_cap_eats_the_jitter() {
+    for jitter in [Jitter::Full, Jitter::Equal, Jitter::Decorrelated] {
+        let config = RetryConfig::attempts(100)
+            .backoff(Backoff::Exponential { initial: millis(100), factor: 2.0 })
+            .jitter(jitter)
+            .max_delay(SECOND);
+        let planner = RetryPlanner::new(config).unwrap();
+        let mut delays: Vec<_> = (0..1_000).map(|seed| planner.delay(20, seed)).collect();
+        assert!(delays.iter().all(|delay| *delay <= SECOND), "{jitter:?}");
+        delays.sort();
+        delays.dedup();
+        assert!(delays.len() > 990, "{jitter:?}: only {} different delays at the cap", delays.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_10_the_place_of_a_cancelled_waiter_is_burnt() {
+    let config = LimiterConfig::new(Limit::per_second(10).burst(1));
+    let limiter = RateLimiter::new("trap", config, Clock::tokio(), None).unwrap();
+    limiter.take(1, None).await.unwrap();
+    let start = tokio::time::Instant::now();
+    {
+        let mut gone = Vec::new();
+        for _ in 0..5 {
+            gone.push(Box::pin(limiter.take(1, None)));
+        }
+        for future in &mut gone {
+            assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(limiter.status(Clock::tokio().now()).waiting, 5);
+    }
+    assert_eq!(limiter.status(Clock::tokio().now()).waiting, 0);
+    limiter.take(1, None).await.unwrap();
+    assert!(start.elapsed() <= millis(101), "{:?}", start.elapsed());
+}
+
+#[test]
+fn trap_11_the_wall_clock_decides() {
+    let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_second(1)));
+    limiter.try_take(1, clock.now()).unwrap();
+    // The wall clock steps forward and back; nothing but monotonic time refills.
+    clock.set_unix_start(Duration::from_hours(1_000_000));
+    assert!(limiter.try_take(1, clock.now()).is_err());
+    clock.set_unix_start(Duration::ZERO);
+    // A moment before the last one (another core, a caller that read the clock early) must not panic nor refill.
+    assert!(limiter.try_take(1, Moment::ZERO).is_err());
+    let (breaker, _) = breaker(BreakerConfig::new().consecutive(1));
+    breaker.admit(Moment::from_nanos(u64::MAX)).unwrap().failure(Moment::ZERO);
+    assert!(breaker.admit(Moment::ZERO).is_err());
+}
+
+#[test]
+fn trap_12_the_cost_grows_with_traffic() {
+    // A window of time is a fixed set of counts, so the size of its owner says it all.
+    let before = size_of::<CircuitBreaker>();
+    assert!(before < 1_024, "{before} bytes");
+    let (breaker, clock) = breaker(BreakerConfig::new().failure_rate(0.9, 10, Window::Time(SECOND * 100)));
+    for call in 0..200_000_u32 {
+        let admission = breaker.admit(clock.now()).unwrap();
+        if call % 2 == 0 { admission.success(clock.now()) } else { admission.failure(clock.now()) }
+    }
+    let status = breaker.status(clock.now());
+    assert_eq!((status.window_calls, status.window_failures), (200_000, 100_000));
+}
+
+#[test]
+fn trap_13_tokens_in_floating_point() {
+    // A rate that whole nanoseconds cannot express: a permit every 1428.57 ns.
+    let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_second(700_000).burst(1)));
+    let mut now = clock.now();
+    let mut granted = 0_u64;
+    let end = Moment::ZERO + SECOND;
+    while now < end {
+        match limiter.try_take(1, now) {
+            Ok(()) => granted += 1,
+            Err(refused) => now = now + refused.retry_after.unwrap(),
+        }
+    }
+    // Waiting in whole nanoseconds costs up to one of them each time, and none is gained.
+    assert!((699_000..=700_001).contains(&granted), "{granted}");
+    // Over half a billion permits, five years, the time of the last is exact to two nanoseconds.
+    let (limiter, _) = self::limiter(LimiterConfig::new(Limit::per_second(3).burst(500_000_000)));
+    limiter.try_take(500_000_000, Moment::ZERO).unwrap();
+    let full = Duration::from_nanos(166_666_666_666_666_666);
+    assert_eq!(limiter.available(Moment::ZERO + full.saturating_sub(SECOND / 3)), Some(499_999_998));
+    assert_eq!(limiter.available(Moment::ZERO + full + Duration::from_nanos(2)), Some(500_000_000));
+}
+
+#[test]
+fn trap_14_a_quota_refilled_only_by_success() {
+    let budget = Budget::new(BudgetConfig::default()).unwrap();
+    let mut now = Moment::ZERO + SECOND;
+    while budget.try_spend(now) {}
+    assert_eq!(budget.available(now), Some(0));
+    // Not one call succeeds, and yet the floor comes back.
+    now = now + Duration::from_mins(1);
+    assert_eq!(budget.available(now), Some(60));
+}
+
+#[test]
+fn trap_15_a_budget_that_does_not_bound() {
+    let config = BudgetConfig { ratio: 0.1, per_second: 0.0, window: SECOND * 10 };
+    let budget = Budget::new(config).unwrap();
+    let now = Moment::ZERO + SECOND;
+    for _ in 0..1_000 {
+        budget.deposit(now);
+    }
+    let spent = (0..1_000).filter(|_| budget.try_spend(now)).count();
+    assert_eq!(spent, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_15_waiting_retries_escape_the_budget() {
+    let policy = Policy::none()
+        .retry(RetryConfig::attempts(10).backoff(Backoff::Constant { delay: SECOND }).jitter(Jitter::None))
+        .budget(BudgetConfig { ratio: 0.0, per_second: 0.3, window: SECOND * 10 });
+    let pipeline = Arc::new(Pipeline::new("trap", policy, Clock::tokio(), None).unwrap());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let pipeline = Arc::clone(&pipeline);
+        tasks.spawn(async move {
+            pipeline.call().classify(AllTransient).run(|_| async { Err::<(), _>("down") }).await
+        });
+    }
+    let mut without_retry = 0;
+    while let Some(result) = tasks.join_next().await {
+        match result.unwrap().unwrap_err() {
+            Stop::Failed { why: GiveUp::Budget, attempts, .. } => without_retry += u32::from(attempts == 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Three of the ten may wait at the same time; they are charged before they wait.
+    assert_eq!(without_retry, 7);
+}
+
+#[test]
+fn trap_16_our_own_refusals_counted_as_failures() {
+    let policy = Policy::none()
+        .breaker(BreakerConfig::new().consecutive(1))
+        .limiter(LimiterConfig::new(Limit::per_hour(1)).max_wait(Duration::ZERO))
+        .bulkhead(BulkheadConfig::new(1));
+    let (pipeline, _) = pipeline(policy);
+    let work = || async { Ok::<_, &str>(()) };
+    let Poll::Ready(Ok(())) = poll_once(pipeline.attempt().classify(AllTransient).run(work)) else {
+        panic!()
+    };
+    let Poll::Ready(Err(AttemptError::Refused(refusal))) =
+        poll_once(pipeline.attempt().classify(AllTransient).run(work))
+    else {
+        panic!("the limiter must refuse")
+    };
+    assert_eq!(refusal.rule(), Rule::RateLimit);
+    assert_eq!(pipeline.breaker().state(), CircuitState::Closed);
+    assert_eq!(pipeline.breaker().status(pipeline.clock().now()).consecutive_failures, 0);
+}
+
+#[test]
+fn trap_17_errors_of_the_caller_open_the_circuit_or_keep_it_open() {
+    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(2));
+    for _ in 0..10 {
+        breaker.admit(clock.now()).unwrap().answered(clock.now());
+    }
+    assert_eq!(breaker.state(), CircuitState::Closed);
+    for _ in 0..2 {
+        breaker.admit(clock.now()).unwrap().failure(clock.now());
+    }
+    clock.advance(SECOND);
+    breaker.admit(clock.now()).unwrap().settle(Verdict::Answered, clock.now());
+    assert_eq!(breaker.state(), CircuitState::Closed, "a timely no proves the service alive");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_18_retries_at_two_levels_multiply() {
+    let retry = RetryConfig::attempts(3).jitter(Jitter::None);
+    let outer =
+        Pipeline::new("outer", Policy::none().retry(retry).total_timeout(SECOND * 30), Clock::tokio(), None)
+            .unwrap();
+    let inner = Pipeline::new("inner", Policy::none().retry(retry), Clock::tokio(), None).unwrap();
+    let calls = AtomicU32::new(0);
+    let (inner, calls) = (&inner, &calls);
+    let result = outer
+        .call()
+        .classify(AllTransient)
+        .run(|attempt| async move {
+            assert!(attempt.remaining().is_some_and(|left| left <= SECOND * 30));
+            let once = |_| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                async { Err::<(), _>("down") }
+            };
+            inner.call().within(&attempt).classify(AllTransient).run(once).await
+        })
+        .await;
+    assert_eq!(result.unwrap_err().attempts(), 3);
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_19_a_timeout_leaves_work_running() {
+    struct Working<'a>(&'a AtomicU32);
+    impl Drop for Working<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let policy = Policy::none().attempt_timeout(millis(10)).bulkhead(BulkheadConfig::new(1));
+    let pipeline = Pipeline::new("trap", policy, Clock::tokio(), None).unwrap();
+    let working = AtomicU32::new(0);
+    let working = &working;
+    let result = pipeline
+        .attempt()
+        .classify(AllTransient)
+        .run(|| async move {
+            working.fetch_add(1, Ordering::Relaxed);
+            let _working = Working(working);
+            std::future::pending::<Result<(), &str>>().await
+        })
+        .await;
+    assert!(matches!(result, Err(AttemptError::TimedOut(_))));
+    assert_eq!(working.load(Ordering::Relaxed), 0, "the work is gone before the caller hears of it");
+    assert_eq!(pipeline.bulkhead().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_20_a_panic_read_as_a_timeout() {
+    let policy = Policy::none()
+        .attempt_timeout(SECOND)
+        .breaker(BreakerConfig::new().consecutive(1))
+        .bulkhead(BulkheadConfig::new(1));
+    let pipeline = Arc::new(Pipeline::new("trap", policy, Clock::tokio(), None).unwrap());
+    let mut tasks = tokio::task::JoinSet::new();
+    let panicking = Arc::clone(&pipeline);
+    tasks.spawn(async move {
+        let work = || async { panic!("a bug in the caller's code") };
+        panicking.attempt().classify(AllTransient).run::<(), &str, _, _>(work).await
+    });
+    let error = tasks.join_next().await.unwrap().unwrap_err();
+    assert!(error.is_panic(), "the panic reaches the caller as a panic");
+    assert_eq!(pipeline.bulkhead().in_flight(), 0);
+    assert_eq!(pipeline.breaker().state(), CircuitState::Closed, "and says nothing of the service");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_21_a_lock_is_held_across_an_await() {
+    // While one call is in its work, another goes through every part: nothing is held meanwhile.
+    let policy = Policy::standard().limit(Limit::per_second(100).burst(100)).bulkhead(BulkheadConfig::new(9));
+    let pipeline = Pipeline::new("trap", policy, Clock::tokio(), None).unwrap();
+    let mut first =
+        pin!(pipeline.attempt().classify(AllTransient).run(std::future::pending::<Result<(), &str>>));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let second = pipeline.attempt().classify(AllTransient).run(|| async { Ok::<_, &str>(2) });
+    assert_eq!(poll_once(second), Poll::Ready(Ok(2)));
+}
+
+#[test]
+fn trap_22_garbage_waits_for_the_slowest_call() {
+    // A guard holds a plain stamp, nothing pinned: the breaker can even change its rules meanwhile.
+    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(1));
+    let slow = breaker.admit(clock.now()).unwrap();
+    breaker.reconfigure(BreakerConfig::new().consecutive(2).open_for(OpenFor::fixed(SECOND))).unwrap();
+    slow.failure(clock.now());
+    assert_eq!(breaker.state(), CircuitState::Closed);
+}
+
+#[test]
+fn trap_23_an_unbounded_retry_after() {
+    let planner = RetryPlanner::new(RetryConfig::default()).unwrap();
+    let day = Verdict::Throttled { after: Some(Duration::from_hours(24)) };
+    assert_eq!(planner.plan(1, day, Moment::ZERO, None, 1), Next::After(Duration::from_mins(5)));
+    // And never earlier than it asked for, as long as that is within reason.
+    let asked = Verdict::Throttled { after: Some(SECOND * 7) };
+    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 1), Next::After(SECOND * 7));
+    let deadline = Some(Moment::ZERO + SECOND * 7);
+    assert_eq!(planner.plan(1, asked, Moment::ZERO, deadline, 1), Next::GiveUp(GiveUp::Deadline));
+    // A response can stop everybody, not only the call that got it.
+    let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_second(100).burst(100)));
+    limiter.freeze(clock.now() + SECOND * 7);
+    let refused = limiter.try_take(1, clock.now()).unwrap_err();
+    assert_eq!((refused.rule, refused.retry_after), (Rule::Frozen, Some(SECOND * 7)));
+    clock.advance(SECOND * 7);
+    limiter.try_take(1, clock.now()).unwrap();
+}
+
+#[test]
+fn trap_24_the_registry_grows_without_bound() {
+    let clock = ManualClock::new();
+    let registry = ResilienceRegistry::builder().capacity(100).clock(Clock::manual(&clock)).build().unwrap();
+    let dear = registry.service("open");
+    dear.breaker().trip_for(SECOND * 1_000, clock.now());
+    drop(dear);
+    for number in 0..10_000 {
+        drop(registry.service(&format!("host-{number}")));
+    }
+    assert!(registry.len() <= 100, "{}", registry.len());
+    let kept = registry.get("open").expect("an open circuit stays while idle services can go");
+    assert_eq!(kept.breaker().state(), CircuitState::Open);
+}
+
+#[test]
+fn trap_25_a_bucket_is_not_a_window() {
+    let most_in_a_second = |limit: Limit| {
+        let (limiter, _) = limiter(LimiterConfig::new(limit));
+        let mut grants: Vec<u64> = Vec::new();
+        for ms in 0..3_000 {
+            while limiter.try_take(1, Moment::ZERO + SECOND + millis(ms)).is_ok() {
+                grants.push(ms);
+            }
+        }
+        let in_second = |start: u64| grants.iter().filter(|at| (start..start + 1_000).contains(at)).count();
+        (0..2_000).map(in_second).max().unwrap()
+    };
+    assert_eq!(most_in_a_second(Limit::window(10, SECOND)), 10);
+    assert!(most_in_a_second(Limit::per_second(10).burst(1)) <= 11);
+    assert!(most_in_a_second(Limit::per_second(10).burst(10)) > 11, "which is what a burst is for");
+}
+
+#[test]
+fn trap_26_a_configuration_that_means_less_than_it_says() {
+    let never = BreakerConfig::new().failure_rate(0.5, 100, Window::Calls(20));
+    let error = Policy::none().breaker(never).validate().unwrap_err();
+    assert_eq!(error.problems.len(), 1);
+    assert!(error.to_string().contains("can never be reached in a window of 20 calls"), "{error}");
+    let twisted = Policy::none()
+        .total_timeout(SECOND)
+        .attempt_timeout(SECOND * 2)
+        .retry(RetryConfig::attempts(0))
+        .breaker(BreakerConfig::new())
+        .limiter(LimiterConfig::default());
+    let error = twisted.validate().unwrap_err();
+    assert_eq!(error.problems.len(), 4, "{error}");
+    let text = Policy::standard().limit(Limit::per_minute(600).burst(20)).describe();
+    for words in ["3 attempts in all", "5 failures in a row", "600 every 60 s, at most 20 at once", "10 %"] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+}
+
+#[test]
+fn an_unsafe_call_is_repeated_only_when_it_was_not_done() {
+    let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotency(Idempotency::Unsafe);
+    let plan = |verdict| planner.plan(1, verdict, Moment::ZERO, None, 1);
+    assert_eq!(plan(Verdict::Transient), Next::GiveUp(GiveUp::NotIdempotent));
+    assert!(matches!(plan(Verdict::NotSent), Next::After(_)));
+    assert!(matches!(plan(Verdict::Throttled { after: None }), Next::After(_)));
+}

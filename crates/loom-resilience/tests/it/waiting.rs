@@ -1,0 +1,207 @@
+//! Waiting in line: for permits and for places.
+
+use std::{sync::Arc, time::Duration};
+
+use loom_resilience::{
+    AllTransient, AttemptError, Budget, BudgetConfig, Bulkhead, BulkheadConfig, Clock, Hedge, Learned, Limit,
+    LimiterConfig, Pipeline, Policy, RateLimiter, Rule,
+};
+use tokio::{task::JoinSet, time::Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn limiter(config: LimiterConfig) -> Arc<RateLimiter> {
+    Arc::new(RateLimiter::new("line", config, Clock::tokio(), None).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn weighted_permits_keep_the_order() {
+    let limiter = limiter(LimiterConfig::new(Limit::per_second(10).burst(10)));
+    limiter.try_take(10, Clock::tokio().now()).unwrap();
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    // The second is small enough to be served first, and must not be.
+    for permits in [5, 1, 4] {
+        let limiter = Arc::clone(&limiter);
+        tasks.spawn(async move {
+            limiter.take(permits, None).await.unwrap();
+            (permits, start.elapsed().as_millis() / 100)
+        });
+        tokio::task::yield_now().await;
+    }
+    let served = tasks.join_all().await;
+    assert_eq!(served, [(5, 5), (1, 6), (4, 10)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_cannot_be_snatched_from_those_who_wait() {
+    let limiter = limiter(LimiterConfig::new(Limit::per_second(10).burst(1)));
+    limiter.try_take(1, Clock::tokio().now()).unwrap();
+    let waiter = Arc::clone(&limiter);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { waiter.take(1, None).await });
+    tokio::task::yield_now().await;
+    // Time passes, but the waiter has not run yet: its permit is not there for others.
+    let later = Clock::tokio().now() + millis(150);
+    assert!(limiter.try_take(1, later).is_err());
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses() {
+    let limiter = limiter(LimiterConfig::new(Limit::per_second(1)).queue(1));
+    limiter.try_take(1, Clock::tokio().now()).unwrap();
+    let waiter = Arc::clone(&limiter);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { waiter.take(1, None).await });
+    tokio::task::yield_now().await;
+    let refused = limiter.take(1, None).await.unwrap_err();
+    assert_eq!(refused.rule, Rule::QueueFull);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_limit_serves_those_who_wait_sooner() {
+    let limiter = limiter(LimiterConfig::new(Limit::per_hour(1)));
+    limiter.try_take(1, Clock::tokio().now()).unwrap();
+    let waiter = Arc::clone(&limiter);
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { waiter.take(1, None).await });
+    tokio::time::sleep(SECOND).await;
+    let faster = LimiterConfig::new(Limit::per_second(10));
+    limiter.reconfigure(faster, Clock::tokio().now()).unwrap();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert!(start.elapsed() < SECOND * 2, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_makes_a_bounded_wait_hopeless() {
+    let limiter = limiter(LimiterConfig::new(Limit::per_second(1)));
+    limiter.try_take(1, Clock::tokio().now()).unwrap();
+    let waiter = Arc::clone(&limiter);
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { waiter.take(1, Some(SECOND * 2)).await });
+    tokio::task::yield_now().await;
+    limiter.freeze(Clock::tokio().now() + SECOND * 60);
+    let refused = tasks.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(refused.retry_after.unwrap() > SECOND * 50);
+    assert!(start.elapsed() < SECOND, "told at once, not after its two seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_response_tells_binds_all_callers() {
+    let limiter = limiter(LimiterConfig::new(Limit::per_minute(600).burst(100)));
+    let clock = Clock::tokio();
+    let left = Learned { remaining: Some(3), ..Learned::default() };
+    limiter.learn(left, clock.now());
+    assert_eq!(limiter.available(clock.now()), Some(3));
+    // More than there is changes nothing: a header cannot raise the rate.
+    limiter.learn(Learned { remaining: Some(90), ..Learned::default() }, clock.now());
+    assert_eq!(limiter.available(clock.now()), Some(3));
+    let none = Learned { remaining: Some(0), reset_after: Some(SECOND * 20), limit: None };
+    limiter.learn(none, clock.now());
+    assert_eq!(limiter.try_take(1, clock.now()).unwrap_err().rule, Rule::Frozen);
+    tokio::time::advance(SECOND * 20).await;
+    limiter.try_take(1, clock.now()).unwrap();
+    limiter.learn(Learned { limit: Some(60), ..Learned::default() }, clock.now());
+    assert_eq!(limiter.config().limits[0].permits, 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulkhead_serves_in_order_and_gives_places_back() {
+    let bulkhead =
+        Arc::new(Bulkhead::new("line", BulkheadConfig::new(1).queue(3), Clock::tokio(), None).unwrap());
+    let first = bulkhead.try_enter().unwrap();
+    let mut tasks = JoinSet::new();
+    for number in 0..3 {
+        let bulkhead = Arc::clone(&bulkhead);
+        tasks.spawn(async move {
+            let (place, _) = bulkhead.enter(None).await.unwrap();
+            tokio::time::sleep(millis(10)).await;
+            drop(place);
+            number
+        });
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (1, 3));
+    let refused = bulkhead.enter(None).await.unwrap_err();
+    assert_eq!(refused.rule, Rule::QueueFull);
+    drop(first);
+    assert_eq!(tasks.join_all().await, [0, 1, 2]);
+    assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_waiter_does_not_take_a_place_with_it() {
+    let bulkhead = Bulkhead::new("line", BulkheadConfig::new(1).queue(5), Clock::tokio(), None).unwrap();
+    let first = bulkhead.try_enter().unwrap();
+    let waited = bulkhead.enter(Some(millis(20))).await.unwrap_err();
+    assert_eq!(waited.rule, Rule::BulkheadFull);
+    assert_eq!(bulkhead.waiting(), 0);
+    drop(first);
+    drop(bulkhead.try_enter().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_total_limit_holds_over_waits_attempts_and_pauses() {
+    let policy = Policy::none()
+        .total_timeout(SECOND)
+        .retry(loom_resilience::RetryConfig::attempts(100))
+        .limiter(LimiterConfig::new(Limit::per_second(4)).queue(10));
+    let pipeline = Pipeline::new("line", policy, Clock::tokio(), None).unwrap();
+    let start = Instant::now();
+    let result = pipeline
+        .call()
+        .seed(7)
+        .classify(AllTransient)
+        .run(|_| async {
+            tokio::time::sleep(millis(300)).await;
+            Err::<(), _>("503")
+        })
+        .await;
+    assert!(result.is_err());
+    assert!(start.elapsed() <= millis(1_001), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_place_and_goes_away_gives_its_permit_back() {
+    let policy = Policy::none().limit(Limit::per_hour(2).burst(2)).bulkhead(BulkheadConfig::new(1).queue(1));
+    let pipeline = Pipeline::new("line", policy, Clock::tokio(), None).unwrap();
+    let held = pipeline.bulkhead().try_enter().unwrap();
+    let attempt = pipeline.attempt().classify(AllTransient).run(|| async { Ok::<_, &str>(()) });
+    let cut = tokio::time::timeout(millis(10), attempt).await;
+    assert!(cut.is_err());
+    assert_eq!(pipeline.limiter().available(pipeline.clock().now()), Some(2));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_past_its_deadline_is_not_made() {
+    let pipeline = Pipeline::new("line", Policy::none(), Clock::tokio(), None).unwrap();
+    let deadline = pipeline.clock().now();
+    let attempt = pipeline.attempt().deadline(deadline).classify(AllTransient);
+    let Err(AttemptError::Refused(refusal)) = attempt.run(|| async { Ok::<_, &str>(()) }).await else {
+        panic!("must be refused")
+    };
+    assert_eq!(refusal.rule(), Rule::Deadline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_takes_the_first_good_answer_within_its_budget() {
+    let hedge = Hedge::new(millis(50), Clock::tokio());
+    let budget = Budget::new(BudgetConfig { ratio: 0.0, per_second: 0.1, window: SECOND * 10 }).unwrap();
+    let work = |copy: u32| async move {
+        tokio::time::sleep(if copy == 1 { SECOND } else { millis(10) }).await;
+        Ok::<_, &str>(copy)
+    };
+    let start = Instant::now();
+    assert_eq!(hedge.run(&budget, work).await, Ok(2));
+    assert_eq!(start.elapsed(), millis(60));
+    // The budget holds one copy in ten seconds: the next slow call has to wait for itself.
+    assert_eq!(hedge.run(&budget, work).await, Ok(1));
+}

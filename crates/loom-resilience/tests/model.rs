@@ -1,0 +1,190 @@
+//! Every interleaving of a few threads, tried by a concurrency model checker.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p loom-resilience --release --test model`.
+#![cfg(loom)]
+
+use std::{sync::Arc as StdArc, time::Duration};
+
+use loom_checker::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+use loom_resilience::{
+    BreakerConfig, CircuitBreaker, CircuitState, Clock, Limit, LimiterConfig, ManualClock, Moment, OpenFor,
+    RateLimiter, Window,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn breaker(config: BreakerConfig) -> CircuitBreaker {
+    let clock = Clock::manual(&ManualClock::new());
+    CircuitBreaker::new("model", config.open_for(OpenFor::fixed(SECOND)), clock, None).unwrap()
+}
+
+fn limiter(config: LimiterConfig) -> RateLimiter {
+    RateLimiter::new("model", config, Clock::manual(&ManualClock::new()), None).unwrap()
+}
+
+fn at(time: Duration) -> Moment {
+    Moment::ZERO + time
+}
+
+/// Two failures at once, with two in a row as the rule: the circuit must open, and exactly once.
+#[test]
+fn failures_at_once_trip_once() {
+    loom_checker::model(|| {
+        let breaker = Arc::new(breaker(BreakerConfig::new().consecutive(2)));
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let breaker = Arc::clone(&breaker);
+                thread::spawn(move || {
+                    // The second may meet the circuit still closed or, never, open: only its own report can trip it.
+                    breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(breaker.state(), CircuitState::Open);
+        assert_eq!(breaker.snapshot(at(SECOND)).openings, 1);
+    });
+}
+
+/// A success beside a failure: whatever comes first, the streak is 0 or 1, and the circuit is closed.
+#[test]
+fn a_success_ends_a_streak_without_losing_a_later_failure() {
+    loom_checker::model(|| {
+        let breaker = Arc::new(breaker(BreakerConfig::new().consecutive(3)));
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let other = Arc::clone(&breaker);
+        let failing = thread::spawn(move || other.admit(at(SECOND)).unwrap().failure(at(SECOND)));
+        breaker.admit(at(SECOND)).unwrap().success(at(SECOND));
+        failing.join().unwrap();
+        let streak = breaker.status(at(SECOND)).consecutive_failures;
+        assert!(streak <= 1, "{streak}");
+        assert_eq!(breaker.state(), CircuitState::Closed);
+    });
+}
+
+/// Three threads meet an open circuit whose time is over: never more than one of them probes.
+#[test]
+fn probes_out_never_exceed_their_number() {
+    loom_checker::model(|| {
+        let breaker = Arc::new(breaker(BreakerConfig::new().consecutive(1).half_open(1, 1)));
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let now = at(SECOND * 2);
+        let (out, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let probe = move |breaker: &CircuitBreaker, out: &AtomicU32, most: &AtomicU32| {
+            if let Ok(admission) = breaker.admit(now)
+                && admission.is_probe()
+            {
+                most.fetch_max(out.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                out.fetch_sub(1, Ordering::SeqCst);
+                drop(admission);
+            }
+        };
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (breaker, out, most) = (Arc::clone(&breaker), Arc::clone(&out), Arc::clone(&most));
+                thread::spawn(move || probe(&breaker, &out, &most))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+        assert_eq!(breaker.state(), CircuitState::HalfOpen);
+        assert_eq!(breaker.status(now).probes_out, 0);
+    });
+}
+
+/// A result from before the trip arrives while a probe decides: only the probe counts.
+#[test]
+fn a_stale_result_decides_nothing() {
+    loom_checker::model(|| {
+        let breaker = StdArc::new(breaker(BreakerConfig::new().consecutive(1).half_open(2, 2)));
+        let stale = breaker.admit_owned(at(SECOND)).unwrap();
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let now = at(SECOND * 2);
+        let late = thread::spawn(move || stale.success(now));
+        breaker.admit(now).unwrap().success(now);
+        late.join().unwrap();
+        // One probe of two has succeeded. Had the stale success counted, it would be closed.
+        assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    });
+}
+
+/// Counts in a window that two threads begin anew at once: none is lost, none is counted twice.
+#[test]
+fn a_window_loses_no_count() {
+    loom_checker::model(|| {
+        let rule = BreakerConfig::new().failure_rate(1.0, 3, Window::Time(SECOND * 10));
+        let breaker = Arc::new(breaker(rule));
+        // A failure long ago leaves an old stamp in the slot that both threads will take over.
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let now = at(SECOND * 11);
+        let other = Arc::clone(&breaker);
+        let thread = thread::spawn(move || other.admit(now).unwrap().failure(now));
+        breaker.admit(now).unwrap().failure(now);
+        thread.join().unwrap();
+        let status = breaker.status(now);
+        assert_eq!((status.window_calls, status.window_failures), (2, 2));
+    });
+}
+
+/// Three takers, two permits: exactly two are granted.
+#[test]
+fn a_bucket_never_grants_more_than_it_holds() {
+    loom_checker::model(|| {
+        let limiter = Arc::new(limiter(LimiterConfig::new(Limit::per_hour(2).burst(2))));
+        let take = |limiter: &RateLimiter| u32::from(limiter.try_take(1, at(SECOND)).is_ok());
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let limiter = Arc::clone(&limiter);
+                thread::spawn(move || take(&limiter))
+            })
+            .collect();
+        let mut granted = take(&limiter);
+        for thread in threads {
+            granted += thread.join().unwrap();
+        }
+        assert_eq!(granted, 2);
+        assert_eq!(limiter.available(at(SECOND)), Some(0));
+    });
+}
+
+/// A live change of the limit beside takers: what was consumed stays consumed, whoever comes first.
+#[test]
+fn a_change_of_the_limit_keeps_what_was_consumed() {
+    loom_checker::model(|| {
+        let limiter = Arc::new(limiter(LimiterConfig::new(Limit::per_hour(2).burst(2))));
+        let other = Arc::clone(&limiter);
+        let taker = thread::spawn(move || u32::from(other.try_take(1, at(SECOND)).is_ok()));
+        let wider = LimiterConfig::new(Limit::per_hour(3).burst(3));
+        limiter.reconfigure(wider, at(SECOND)).unwrap();
+        let granted = taker.join().unwrap();
+        assert_eq!(granted, 1);
+        assert_eq!(limiter.available(at(SECOND)), Some(2));
+    });
+}
+
+/// Two limits at once, one of them nearly spent: nobody takes from the one and fails at the other.
+#[test]
+fn several_limits_are_taken_all_or_none() {
+    loom_checker::model(|| {
+        let config = LimiterConfig::new(Limit::per_second(5).burst(5)).and(Limit::per_hour(1).burst(1));
+        let limiter = Arc::new(limiter(config));
+        let other = Arc::clone(&limiter);
+        let thread = thread::spawn(move || u32::from(other.try_take(1, at(SECOND)).is_ok()));
+        let granted = u32::from(limiter.try_take(1, at(SECOND)).is_ok()) + thread.join().unwrap();
+        assert_eq!(granted, 1);
+        // Four of the five permits a second are left: the refused call took none.
+        let narrow = LimiterConfig::new(Limit::per_second(5).burst(5));
+        limiter.reconfigure(narrow, at(SECOND)).unwrap();
+        assert_eq!(limiter.available(at(SECOND)), Some(4));
+    });
+}

@@ -88,7 +88,16 @@ fn read(value: &Value) -> Result<Answer, String> {
         return Err(format!("an answer is an object, not {}", value.to_json_text()));
     };
     const KNOWN: [&str; 11] = [
-        "status", "code", "outputs", "error", "statusCode", "headers", "body", "callback", "delay", "retryAfter",
+        "status",
+        "code",
+        "outputs",
+        "error",
+        "statusCode",
+        "headers",
+        "body",
+        "callback",
+        "delay",
+        "retryAfter",
         "transient",
     ];
     if let Some(name) = object.keys().find(|name| !KNOWN.contains(&&***name)) {

@@ -31,7 +31,11 @@ impl Difference {
     }
 
     /// Something else than expected at a place.
-    pub fn between(at: impl Into<String>, expected: impl fmt::Display, actual: impl fmt::Display) -> Difference {
+    pub fn between(
+        at: impl Into<String>,
+        expected: impl fmt::Display,
+        actual: impl fmt::Display,
+    ) -> Difference {
         Difference {
             at: at.into(),
             expected: Some(shorten(expected.to_string())),
@@ -75,8 +79,7 @@ fn compare(at: &str, expected: &Value, actual: &Value, subset: bool, found: &mut
         }
     } else if let (Some(wanted), Some(got)) = (expected.as_array(), actual.as_array()) {
         if wanted.len() != got.len() {
-            let counted =
-                |value: &Value, count: usize| format!("{count} items: {}", shorten(text(value)));
+            let counted = |value: &Value, count: usize| format!("{count} items: {}", shorten(text(value)));
             found.push(Difference::between(at, counted(expected, wanted.len()), counted(actual, got.len())));
             return;
         }

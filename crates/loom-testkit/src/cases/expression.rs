@@ -50,9 +50,8 @@ fn check(case: &Object, now: Timestamp) -> Vec<Difference> {
 }
 
 fn evaluate(expression: &Value, context: &RecordedContext) -> Result<Value, String> {
-    let template = Template::compile(expression, &NoNames, &Options::default()).map_err(|errors| {
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    })?;
+    let template = Template::compile(expression, &NoNames, &Options::default())
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     template.evaluate(context).map_err(|error| error.to_string())
 }
 

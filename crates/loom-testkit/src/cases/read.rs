@@ -87,8 +87,8 @@ impl CaseFile {
     /// [`ReadError`].
     pub fn parse(bytes: &[u8], name: String, folder: PathBuf) -> Result<CaseFile, ReadError> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let value = Value::parse_json(bytes)
-            .map_err(|source| ReadError::NotJson { path: name.clone(), source })?;
+        let value =
+            Value::parse_json(bytes).map_err(|source| ReadError::NotJson { path: name.clone(), source })?;
         let list = value.as_array().or_else(|| value.get("cases").and_then(Value::as_array));
         let Some(list) = list else { return Err(ReadError::NoCases { path: name }) };
         let cases = list.iter().enumerate().map(|(index, case)| read_case(index, case)).collect();

@@ -102,12 +102,7 @@ impl Report {
             counts.skipped
         );
         for (case, verdict) in &self.entries {
-            let _ = write!(
-                out,
-                "    <testcase classname=\"{}\" name=\"{}\"",
-                xml(&self.file),
-                xml(&case.id)
-            );
+            let _ = write!(out, "    <testcase classname=\"{}\" name=\"{}\"", xml(&self.file), xml(&case.id));
             let _ = match verdict {
                 Verdict::Passed => writeln!(out, "/>"),
                 Verdict::Skipped(why) => {
@@ -115,7 +110,8 @@ impl Report {
                 }
                 Verdict::Failed(differences) => {
                     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-                    let first = differences.first().map(|difference| difference.at.clone()).unwrap_or_default();
+                    let first =
+                        differences.first().map(|difference| difference.at.clone()).unwrap_or_default();
                     writeln!(
                         out,
                         "><failure message=\"{}\">{}</failure></testcase>",

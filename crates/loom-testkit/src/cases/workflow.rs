@@ -95,14 +95,13 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
             loom_expression::Context::now(&read)
         }
     };
-    let mut environment = Environment {
-        app_settings: settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect(),
-        callback_base: Some(Arc::from("http://localhost/callbacks")),
-        ..Environment::default()
-    };
+    let mut environment = Environment::default();
+    environment.app_settings =
+        settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+    environment.callback_base = Some(Arc::from("http://localhost/callbacks"));
     if let Some(policy) = case.get("defaultRetryPolicy") {
-        let policy = RetryPolicy::from_value(policy, Spelling::Wdl)
-            .map_err(|problem| wrong("defaultRetryPolicy", problem.to_string()))?;
+        let policy = RetryPolicy::read(policy, Spelling::Wdl)
+            .map_err(|problem| wrong("defaultRetryPolicy", problem.message))?;
         environment.default_retry = Arc::new(policy);
     }
     Ok(Stage { workflow, parameters, children, answers, environment, now })
@@ -146,8 +145,7 @@ fn load(
     for (parameter, value) in &object(case, "parameters")? {
         values.insert(Arc::clone(parameter), value.clone());
     }
-    let setting =
-        |name: &str| settings.get_ignore_case(name).map(|value: &Value| value.text().into_owned());
+    let setting = |name: &str| settings.get_ignore_case(name).map(|value: &Value| value.text().into_owned());
     let values = loaded
         .workflow
         .bind_parameters(&values, &setting)
@@ -231,7 +229,9 @@ impl Stage {
                 tokio::select! {
                     biased;
                     report = run.ended() => {
-                        let Some(report) = report else { break };
+                        let Some(report) = report else {
+                            return Err(failed("run", "the run stopped without a result".to_owned()));
+                        };
                         played.runs.push((recorder.history(run.id, &self.workflow), report));
                         break;
                     }

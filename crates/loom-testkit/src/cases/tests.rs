@@ -1,0 +1,218 @@
+use std::path::PathBuf;
+
+use loom_expression::{Timestamp, Value};
+
+use super::{CaseFile, Runner, Verdict, compare_exact, compare_subset};
+
+fn value(text: &str) -> Value {
+    Value::from_json_str(text).expect("the test writes JSON")
+}
+
+/// Plays one case and gives the places where it differs, or nothing when it passes.
+fn play(case: &str) -> Vec<String> {
+    let file = CaseFile::parse(format!("[{case}]").as_bytes(), "test".to_owned(), PathBuf::new());
+    let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file.expect("the test writes a list"), None);
+    match &report.entries[0].1 {
+        Verdict::Passed => Vec::new(),
+        Verdict::Failed(found) => found.iter().map(|difference| difference.at.clone()).collect(),
+        Verdict::Skipped(why) => vec![format!("skipped: {why}")],
+    }
+}
+
+#[track_caller]
+fn check_equal(expected: &str, actual: &str, same: bool) {
+    let mut found = Vec::new();
+    compare_exact("value", &value(expected), Some(&value(actual)), &mut found);
+    assert_eq!(found.is_empty(), same, "{expected} and {actual}: {found:?}");
+}
+
+#[test]
+fn numbers_compare_by_value() {
+    check_equal("1", "1.0", true);
+    check_equal("0.3", "0.30000000000000004", true);
+    check_equal("0.3", "0.3000001", false);
+    check_equal("9007199254740993", "9007199254740992", false);
+    check_equal("9223372036854775807", "9223372036854775807", true);
+    check_equal("1", "\"1\"", false);
+    check_equal("0", "null", false);
+}
+
+#[test]
+fn the_order_of_members_does_not_count_and_everything_else_does() {
+    check_equal(r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#, true);
+    check_equal(r#"{"a":1}"#, r#"{"A":1}"#, false);
+    check_equal(r#"{"a":1}"#, r#"{"a":1,"b":null}"#, false);
+    check_equal("[1,2]", "[2,1]", false);
+    check_equal("[1]", "[1,1]", false);
+}
+
+#[test]
+fn a_subset_ignores_what_it_does_not_mention() {
+    let mut found = Vec::new();
+    let actual = value(r#"{"code":"X","message":"m","inner":{"a":1,"b":2}}"#);
+    compare_subset("error", &value(r#"{"code":"X","inner":{"a":1}}"#), Some(&actual), &mut found);
+    assert_eq!(found, Vec::new());
+    compare_subset("error", &value(r#"{"inner":{"c":1}}"#), Some(&actual), &mut found);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].at, "error.inner.c");
+}
+
+const CALL: &str = r#""definition": {
+    "triggers": {"manual": {"type": "Request", "kind": "Http", "inputs": {}}},
+    "actions": {
+        "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/a",
+            "retryPolicy": {"type": "fixed", "count": 2, "interval": "PT30S"}}},
+        "Keep": {"type": "Compose", "inputs": "@body('Ask')", "runAfter": {"Ask": ["Succeeded"]}}
+    }}"#;
+
+fn with_call(rest: &str) -> Vec<String> {
+    play(&format!("{{{CALL}, {rest}}}"))
+}
+
+#[test]
+fn answers_go_by_attempt_and_the_last_one_stays() {
+    let works = r#""mocks": {"Ask": [{"statusCode": 503}, {"statusCode": 503}, {"statusCode": 200, "body": 7}]},
+        "expected": {"runStatus": "Succeeded", "actions": {"Ask": {"status": "Succeeded", "attempts": 3, "code": "OK"},
+        "Keep": {"outputs": 7}}}"#;
+    assert_eq!(with_call(works), Vec::<String>::new());
+    let fails = r#""mocks": {"Ask": {"statusCode": 503}}, "expected": {"runStatus": "Failed", "actions": {
+        "Ask": {"status": "Failed", "attempts": 3, "code": "ServiceUnavailable"}, "Keep": {"status": "Skipped"}}}"#;
+    assert_eq!(with_call(fails), Vec::<String>::new());
+    let final_answer = r#""mocks": {"Ask": [{"statusCode": 404}, {"statusCode": 200}]},
+        "expected": {"actions": {"Ask": {"status": "Failed", "attempts": 1}}}"#;
+    assert_eq!(with_call(final_answer), Vec::<String>::new());
+}
+
+#[test]
+fn a_call_without_an_answer_fails_the_case_by_name() {
+    assert_eq!(with_call(r#""expected": {"runStatus": "Failed"}"#), ["mocks.Ask"]);
+}
+
+#[test]
+fn what_differs_is_named() {
+    let case = r#""mocks": {"Ask": {"statusCode": 200, "body": {"a": [1, 2]}}},
+        "expected": {"runStatus": "Failed", "actions": {"Keep": {"outputs": {"a": [1, 3]}}, "Other": {}}}"#;
+    assert_eq!(with_call(case), ["runStatus", "actions.Keep.outputs.a[1]", "actions.Other"]);
+}
+
+#[test]
+fn misspelt_expectations_are_not_passed_over() {
+    let mocks = r#""mocks": {"Ask": {"statusCode": 200}}"#;
+    let case = format!(r#"{mocks}, "expected": {{"runstatus": "Succeeded"}}"#);
+    assert_eq!(with_call(&case), ["expected.runstatus"]);
+    let case = format!(r#"{mocks}, "expected": {{"actions": {{"Ask": {{"stauts": "Failed"}}}}}}"#);
+    assert_eq!(with_call(&case), ["actions.Ask.stauts"]);
+    assert_eq!(with_call(r#""mocks": {"Ask": {"statsCode": 1}}, "expected": {}"#), ["mocks.Ask"]);
+    assert_eq!(with_call(r#""mocks": {"Asks": {}}, "expected": {}"#), ["mocks.Asks"]);
+    assert_eq!(with_call(mocks), ["expected"]);
+}
+
+#[test]
+fn an_action_that_only_computes_can_be_given_a_result() {
+    let case = r#"{"definition": {"triggers": {}, "actions": {
+        "Group": {"type": "Scope", "actions": {"Inner": {"type": "Compose", "inputs": 1}}},
+        "Catch": {"type": "Compose", "inputs": "caught", "runAfter": {"Group": ["Failed"]}}}},
+        "mocks": {"Group": {"status": "Failed", "code": "Broken"}},
+        "expected": {"runStatus": "Succeeded", "actions": {"Group": {"status": "Failed", "code": "Broken"},
+        "Inner": {"status": "Skipped"}, "Catch": {"outputs": "caught"}}}}"#;
+    assert_eq!(play(case), Vec::<String>::new());
+}
+
+#[test]
+fn a_breaker_and_a_long_pause_play_out_in_no_time() {
+    let case = r#"{"definition": {"triggers": {}, "actions": {
+        "Each": {"type": "Foreach", "foreach": "@triggerBody()", "operationOptions": "Sequential", "actions": {
+            "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/",
+                "retryPolicy": {"type": "none"}}, "circuitBreaker": {"failureThreshold": 2, "timeout": "PT10M"}}}},
+        "Pause": {"type": "Wait", "inputs": {"interval": {"count": 3, "unit": "Day"}},
+            "runAfter": {"Each": ["Failed"]}},
+        "Again": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/"},
+            "circuitBreaker": {"failureThreshold": 2, "timeout": "PT10M"}, "runAfter": {"Pause": ["Succeeded"]}}}},
+        "trigger": {"body": [1, 2, 3, 4]}, "mocks": {"Ask": {"statusCode": 500}, "Again": {"statusCode": 200}},
+        "expected": {"runStatus": "Succeeded", "actions": {
+            "Ask": {"repetitions": [{"code": "InternalServerError"}, {"code": "InternalServerError"},
+                {"code": "CircuitBreakerOpen"}, {"code": "CircuitBreakerOpen"}]},
+            "Again": {"status": "Succeeded"}}}}"#;
+    assert_eq!(play(case), Vec::<String>::new());
+}
+
+#[test]
+fn each_occurrence_in_a_loop_can_have_its_own_answers() {
+    let case = r#"{"definition": {"triggers": {}, "actions": {
+        "Each": {"type": "Foreach", "foreach": "@triggerBody()", "operationOptions": "Sequential", "actions": {
+            "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/"}}}}}},
+        "trigger": {"body": [1, 2, 3]}, "mocks": {"Ask": {"occurrences": [{"statusCode": 200, "body": 1}, [{"statusCode": 500}, {"statusCode": 200, "body": 2}],
+            {"statusCode": 404}]}},
+        "expected": {"runStatus": "Failed", "actions": {"Ask": {"repetitions": [
+            {"status": "Succeeded", "outputs": {"statusCode": 200, "body": 1}},
+            {"status": "Succeeded", "outputs": {"statusCode": 200, "body": 2}}, {"status": "Failed", "code": "NotFound"}]}}}}"#;
+    assert_eq!(play(case), Vec::<String>::new());
+}
+
+#[test]
+fn a_webhook_gets_its_callback() {
+    let case = r#"{"definition": {"triggers": {}, "actions": {
+        "Hook": {"type": "HttpWebhook", "inputs": {"subscribe": {"method": "POST", "uri": "https://example.com/",
+            "body": {"to": "@listCallbackUrl()"}}}},
+        "Keep": {"type": "Compose", "inputs": "@body('Hook')", "runAfter": {"Hook": ["Succeeded"]}}}},
+        "mocks": {"Hook": {"callback": {"headers": {}, "body": {"approved": true}}, "delay": "P2D"}},
+        "expected": {"runStatus": "Succeeded", "actions": {"Keep": {"outputs": {"approved": true}}}}}"#;
+    assert_eq!(play(case), Vec::<String>::new());
+}
+
+#[test]
+fn a_child_workflow_is_played_too() {
+    let case = r#"{"definition": {"triggers": {}, "actions": {
+        "Call": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "Double"}}, "body": {"n": 21}}},
+        "Keep": {"type": "Compose", "inputs": "@body('Call')", "runAfter": {"Call": ["Succeeded"]}}}},
+        "workflows": {"Double": {"definition": {
+            "triggers": {"manual": {"type": "Request", "kind": "Http", "inputs": {}}},
+            "actions": {"Answer": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200,
+                "body": "@mul(triggerBody()['n'], 2)"}}}}}},
+        "expected": {"runStatus": "Succeeded", "actions": {"Keep": {"outputs": 42}}}}"#;
+    assert_eq!(play(case), Vec::<String>::new());
+}
+
+#[test]
+fn a_missing_definition_file_skips_its_case() {
+    let found = play(r#"{"definitionFile": "no-such-file.json", "expected": {"runStatus": "Succeeded"}}"#);
+    assert_eq!(found, ["skipped: there is no no-such-file.json"]);
+}
+
+#[test]
+fn a_case_about_nothing_fails() {
+    assert_eq!(play(r#"{"id": "x"}"#), ["case"]);
+    assert_eq!(play("7"), ["case"]);
+}
+
+#[test]
+fn expression_cases_expect_exactly_one_thing() {
+    assert_eq!(play(r#"{"expression": "@add(1, 2)", "expected": 3}"#), Vec::<String>::new());
+    assert_eq!(play(r#"{"expression": "@add(1, 2)", "expected": 4}"#), ["value"]);
+    assert_eq!(play(r#"{"expression": "@add(1, 2)", "expected": 3, "error": true}"#), ["case"]);
+    assert_eq!(play(r#"{"expression": "@add(1, 2)", "range": [1, 3]}"#), Vec::<String>::new());
+    assert_eq!(play(r#"{"expression": "@add(1, 2)", "range": [1, 2]}"#), ["value"]);
+    assert_eq!(play(r#"{"expression": "@add(1, 'x')", "error": true}"#), Vec::<String>::new());
+    assert_eq!(play(r#"{"expression": "@add(1, 2)", "error": true}"#), ["expression"]);
+    assert_eq!(play(r#"{"expression": "@{add(1, 2)}", "matches": "^[0-9]$"}"#), Vec::<String>::new());
+    assert_eq!(play(r#"{"expression": "@{add(10, 2)}", "matches": "^[0-9]$"}"#), ["value"]);
+}
+
+#[test]
+fn counts_and_reports_tell_the_same_story() {
+    let text = br#"[{"id": "a", "expression": "@add(1,2)", "expected": 3},
+        {"id": "b", "expression": "@add(1,2)", "expected": "<&\"", "confidence": "inferred"},
+        {"id": "c", "definitionFile": "gone.json", "expected": {}}]"#;
+    let file = CaseFile::parse(text, "f.json".to_owned(), PathBuf::new()).expect("a list of cases");
+    let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
+    assert_eq!(report.counts().to_string(), "1 passed, 1 failed, 1 skipped");
+    assert_eq!(report.counts().inferred_failed, 1);
+    let results: Vec<Value> =
+        report.json().iter().map(|case| case.get("result").cloned().unwrap_or_default()).collect();
+    assert_eq!(results, [Value::from("passed"), Value::from("failed"), Value::from("skipped")]);
+    let junit = report.junit();
+    assert!(junit.contains("tests=\"3\" failures=\"1\" skipped=\"1\""), "{junit}");
+    assert!(junit.contains("&lt;&amp;\\&quot;"), "{junit}");
+    let only = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, Some("b"));
+    assert_eq!(only.entries.len(), 1);
+}

@@ -1,4 +1,5 @@
 //! The store's tests: the contract on every backend, and what the embedded one does when things break.
 
 mod contract;
+mod migration;
 mod sqlite;

@@ -1,0 +1,83 @@
+//! Stores that older versions wrote stay readable for ever.
+//!
+//! Each fixture was written by the version that had its format, with the commits of [`Workload`] for one seed. The
+//! memory store, given the same commits, says what must be found in it.
+
+use std::{fs, path::Path};
+
+use loom_store::{
+    Commit, Conflict, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
+    contract::{Dump, Workload, dump},
+};
+
+const SEED: u64 = 77;
+const COMMITS: usize = 60;
+
+async fn fill(store: &dyn Store) {
+    let mut workload = Workload::new(SEED);
+    for _ in 0..COMMITS {
+        if let Err(Error::Conflict(conflict)) = store.commit(workload.next_commit()).await {
+            workload.refused(&conflict);
+        }
+    }
+}
+
+async fn expected() -> Dump {
+    let memory = MemoryStore::default();
+    fill(&memory).await;
+    dump(&memory).await
+}
+
+fn fixture(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    fs::copy(from, folder.path().join("loom.db")).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_is_read_and_written_on() {
+    let folder = fixture("format-1.sqlite");
+    let open = || SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    let store = open();
+    assert_eq!(dump(&store).await, expected().await);
+    // What the older version knew still holds: the journal goes on where it ended.
+    let run = expected().await.runs[0].0.clone();
+    let stale = store.commit(Commit::to_run(run.row.id, run.next.plus(1), vec![])).await;
+    assert!(matches!(stale, Err(Error::Conflict(Conflict::Seq { actual, .. })) if actual == run.next));
+    let frame = loom_store::Frame { at: loom_store::UnixMillis(1), payload: vec![1; 2_000].into() };
+    store.commit(Commit::to_run(run.row.id, run.next, vec![frame])).await.unwrap();
+    store.close().await.unwrap();
+    let next = open().load(run.row.id).await.unwrap().unwrap().next;
+    assert_eq!(next, run.next.plus(1));
+}
+
+#[tokio::test]
+async fn a_store_of_a_format_to_come_is_refused() {
+    let folder = fixture("format-1.sqlite");
+    let path = folder.path().join("loom.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // The format stands big-endian at offset 60 of the header.
+    assert_eq!(bytes[60..64], 1_u32.to_be_bytes());
+    bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    fs::write(&path, bytes).unwrap();
+    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    assert!(matches!(refused, Error::NewerFormat { found: 99, .. }), "{refused}");
+}
+
+#[test]
+fn files_that_are_no_store_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loom.db");
+    fs::write(&path, vec![b'x'; 10_000]).unwrap();
+    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    assert!(matches!(refused, Error::NotAStore { .. }), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), vec![b'x'; 10_000], "it was left alone");
+
+    fs::remove_file(&path).unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE somebody_elses (x)").unwrap();
+    drop(other);
+    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    assert!(matches!(refused, Error::NotAStore { .. }), "{refused}");
+}

@@ -54,8 +54,11 @@ fn measure(name: &str, mode: Mode, durability: Durability, clients: usize, durin
     let folder = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a folder");
     let options = SqliteOptions { durability, ..SqliteOptions::default() };
     let store = Arc::new(SqliteStore::open(folder.path(), options).expect("a store"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let stop = Arc::new(AtomicBool::new(false));
     let numbers = Arc::new(AtomicU64::new(1));
     let began = now();
@@ -82,7 +85,10 @@ fn measure(name: &str, mode: Mode, durability: Durability, clients: usize, durin
         at(0.5),
         at(0.99),
         metrics.commits as f64 / metrics.groups as f64,
-        metrics.sync_seconds.quantile(0.5).map_or_else(|| "more".into(), |end| format!("≤ {}", end.as_micros())),
+        metrics
+            .sync_seconds
+            .quantile(0.5)
+            .map_or_else(|| "more".into(), |end| format!("≤ {}", end.as_micros())),
     );
 }
 

@@ -131,6 +131,12 @@ pub enum Conflict {
     /// Blobs live as long as their run, and the commit names none.
     #[error("blobs were committed without a run to keep them")]
     BlobsWithoutRun,
+    /// Retention has removed the run's journal, and nothing can follow what is gone.
+    #[error("run {run} was purged")]
+    Purged {
+        /// The run.
+        run: RunId,
+    },
     /// Numbers of frames and timers go up to 2^63 - 1.
     #[error("{number} is too large for the number of a frame or a timer")]
     OutOfRange {

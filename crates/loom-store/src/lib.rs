@@ -23,6 +23,7 @@ mod store;
 mod commit;
 mod ids;
 mod query;
+mod retention;
 
 mod memory;
 mod sqlite;
@@ -51,5 +52,6 @@ pub use query::{
     FramePage, FrameQuery, InboxQuery, KeyPage, KeyQuery, LoadedRun, Order, Recipient, RunPage, RunQuery,
     TimerQuery,
 };
+pub use retention::{Retention, Swept};
 pub use sqlite::{FaultPoint, Faults, SqliteOptions, SqliteStore};
 pub use store::{Answer, Condition, Durability, Health, Store};

@@ -3,7 +3,7 @@
 //! Every commit is applied at once under one lock, so its [`Ack`] is ready when it is handed out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -13,8 +13,8 @@ use bytes::Bytes;
 use crate::{
     Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Durability, Error, FramePage,
     FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
-    Metrics, Order, Post, Recipient, Refusal, Refused, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot,
-    Store, StoredFrame, Timer, TimerKey, TimerQuery, UnixMillis, Written,
+    Metrics, Order, Post, Recipient, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq,
+    Snapshot, Store, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Written,
     blob::Body,
     commit::check_keys,
     pack::{Codec, unpack},
@@ -24,19 +24,27 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Content>>);
 
+/// For whom a message is, and its idempotency key.
+type MessageKey = (Option<RunId>, Arc<str>);
+
 #[derive(Debug, Default)]
 struct Content {
     closed: bool,
     runs: BTreeMap<RunId, Run>,
     by_key: BTreeMap<(Arc<str>, Arc<str>), RunId>,
     unfinished: BTreeSet<RunId>,
+    /// Ended runs that have their data, and those that have lost it, by the time of their end.
+    ended: [BTreeSet<(UnixMillis, RunId)>; 2],
     timers: BTreeMap<TimerKey, Timer>,
     due: BTreeSet<(UnixMillis, TimerKey)>,
     inbox: BTreeMap<InboxId, Post>,
-    inbox_keys: BTreeMap<(Option<RunId>, Arc<str>), InboxId>,
+    inbox_keys: BTreeMap<MessageKey, InboxId>,
+    /// Messages taken in, with their sender's key, by the run that took them in.
+    taken: BTreeMap<RunId, Vec<MessageKey>>,
     last_inbox: u64,
     definitions: BTreeMap<ContentHash, Bytes>,
-    blobs: BTreeMap<ContentHash, Bytes>,
+    /// Each with the number of runs that refer to it.
+    blobs: BTreeMap<ContentHash, (Bytes, usize)>,
     keys: BTreeMap<(Arc<str>, Arc<str>), KeyValue>,
     last_version: u64,
     metrics: Metrics,
@@ -48,6 +56,8 @@ struct Run {
     row: Option<RunRow>,
     frames: Vec<StoredFrame>,
     snapshot: Option<Snapshot>,
+    blobs: BTreeSet<ContentHash>,
+    purged: bool,
 }
 
 impl Run {
@@ -182,7 +192,7 @@ impl Store for MemoryStore {
 
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
         self.read(|content| {
-            let blob = content.blobs.get(&hash)?;
+            let (blob, _) = content.blobs.get(&hash)?;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(blob.len());
             Some(blob.slice(start..start.saturating_add(length).min(blob.len())))
         })
@@ -207,6 +217,16 @@ impl Store for MemoryStore {
             let next = later.next().and_then(|_| values.last().map(|value| Arc::clone(&value.key)));
             KeyPage { values, next }
         })
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        let mut content = self.lock();
+        let swept = if content.closed { Err(Error::Closed) } else { Ok(content.sweep(&policy, now)) };
+        Box::pin(ready(swept))
+    }
+
+    fn verify(&self) -> Answer<u64> {
+        self.read(|content| content.runs.values().map(|run| run.frames.len() as u64).sum())
     }
 
     fn health(&self) -> Health {
@@ -285,7 +305,11 @@ impl Content {
             }
         }
         if let Some(journal) = &commit.journal {
-            let actual = self.runs.get(&journal.run).map_or(Seq::FIRST, Run::next);
+            let kept = self.runs.get(&journal.run);
+            if kept.is_some_and(|run| run.purged) {
+                return Err(Conflict::Purged { run: journal.run });
+            }
+            let actual = kept.map_or(Seq::FIRST, Run::next);
             if actual != journal.first {
                 return Err(Conflict::Seq { run: journal.run, expected: journal.first, actual });
             }
@@ -306,6 +330,7 @@ impl Content {
         self.metrics.groups += 1;
         self.metrics.bytes += commit.payload_bytes() as u64;
         let mut written = Written::default();
+        let owner = commit.run();
         for definition in commit.definitions {
             self.definitions.entry(definition.hash()).or_insert_with(|| definition.body().clone());
         }
@@ -315,7 +340,11 @@ impl Content {
                     Codec::Raw => stored,
                     Codec::Lz4 => unpack(codec, &stored).expect("a Blob is packed by us").into_owned().into(),
                 };
-                self.blobs.entry(blob.hash).or_insert(content);
+                self.blobs.entry(blob.hash).or_insert((content, 0));
+            }
+            let run = self.runs.entry(owner.expect("blobs have a run, by the check")).or_default();
+            if run.blobs.insert(blob.hash) {
+                self.blobs.get_mut(&blob.hash).expect("it is there, by the check").1 += 1;
             }
         }
         if let Some(row) = commit.row {
@@ -328,6 +357,11 @@ impl Content {
                 self.unfinished.insert(row.id);
             }
             let run = self.runs.entry(row.id).or_default();
+            let ended = &mut self.ended[usize::from(run.purged)];
+            if let Some(before) = run.row.as_ref().and_then(|row| row.ended) {
+                ended.remove(&(before, row.id));
+            }
+            ended.extend(row.ended.map(|at| (at, row.id)));
             run.row = Some(row);
         }
         if let Some(journal) = commit.journal {
@@ -353,7 +387,11 @@ impl Content {
             self.due.insert((timer.due, timer.key));
         }
         for id in commit.inbox_consumed {
-            self.inbox.remove(&id);
+            let Some(Post { run, idempotency_key: Some(key), .. }) = self.inbox.remove(&id) else { continue };
+            // Without an owner the key is remembered for ever, as a message that nobody took in is.
+            if let Some(owner) = owner {
+                self.taken.entry(owner).or_default().push((run, key));
+            }
         }
         for post in commit.inbox_posted {
             written.inbox.push(self.post(post));
@@ -362,6 +400,72 @@ impl Content {
             written.versions.push(self.write_key(key));
         }
         written
+    }
+
+    fn sweep(&mut self, policy: &Retention, now: UnixMillis) -> Swept {
+        let mut swept = Swept::default();
+        let before = policy.purge_before(now);
+        while let Some(&(ended, run)) = self.ended[0].first() {
+            let too_many = policy.runs_max.is_some_and(|most| self.ended[0].len() as u64 > most)
+                || policy.bytes_max.is_some_and(|most| self.bytes() > most);
+            if !too_many && before.is_none_or(|before| ended >= before) {
+                break;
+            }
+            self.purge(run, &mut swept);
+            self.ended[0].remove(&(ended, run));
+            self.ended[1].insert((ended, run));
+        }
+        let before = policy.delete_before(now);
+        while let Some(&(ended, run)) =
+            self.ended[1].first().filter(|(ended, _)| before.is_some_and(|at| *ended < at))
+        {
+            self.ended[1].remove(&(ended, run));
+            let row = self.runs.remove(&run).and_then(|run| run.row);
+            if let Some(RunRow { workflow, idempotency_key: Some(key), .. }) = row {
+                self.by_key.remove(&(workflow, key));
+            }
+            swept.rows += 1;
+        }
+        swept
+    }
+
+    /// Bytes of everything that retention can remove.
+    fn bytes(&self) -> u64 {
+        let frames = self.runs.values().flat_map(|run| &run.frames).map(|frame| frame.payload.len());
+        let snapshots =
+            self.runs.values().filter_map(|run| run.snapshot.as_ref()).map(|kept| kept.state.len());
+        let blobs = self.blobs.values().map(|(content, _)| content.len());
+        frames.chain(snapshots).chain(blobs).sum::<usize>() as u64
+    }
+
+    fn purge(&mut self, id: RunId, swept: &mut Swept) {
+        let run = self.runs.entry(id).or_default();
+        run.purged = true;
+        run.frames = Vec::new();
+        run.snapshot = None;
+        for hash in std::mem::take(&mut run.blobs) {
+            if let Entry::Occupied(mut blob) = self.blobs.entry(hash) {
+                blob.get_mut().1 -= 1;
+                if blob.get().1 == 0 {
+                    blob.remove();
+                    swept.blobs += 1;
+                }
+            }
+        }
+        self.timers.retain(|key, _| key.run != id);
+        self.due.retain(|(_, key)| key.run != id);
+        let keys = &mut self.inbox_keys;
+        self.inbox.retain(|_, post| {
+            let kept = post.run != Some(id);
+            if !kept && let Some(key) = &post.idempotency_key {
+                keys.remove(&(post.run, Arc::clone(key)));
+            }
+            kept
+        });
+        for key in self.taken.remove(&id).unwrap_or_default() {
+            keys.remove(&key);
+        }
+        swept.purged += 1;
     }
 
     fn post(&mut self, post: Post) -> InboxId {

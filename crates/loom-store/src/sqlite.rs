@@ -24,6 +24,8 @@ mod faults;
 mod files;
 mod lock;
 mod schema;
+mod sweep;
+mod verify;
 
 use std::{
     fs,
@@ -40,8 +42,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     Ack, Answer, BLOB_ROW_MAX, Blob, Cause, Commit, Committed, Condition, ContentHash, Durability, Error,
     FramePage, FrameQuery, Health, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics,
-    Refusal, Refused, RunId, RunPage, RunQuery, RunRow, Store, Timer, TimerQuery, Urgency, blob::Body,
-    metrics::Meter, pack::pack,
+    Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
+    UnixMillis, Urgency, blob::Body, metrics::Meter, pack::pack,
 };
 
 use self::{
@@ -52,6 +54,7 @@ use self::{
     queue::{Entry, Job, Queue},
     read::Found,
     readers::Readers,
+    sweep::Sweep,
     writer::{Setting, Writer},
 };
 
@@ -79,6 +82,9 @@ pub struct SqliteOptions {
     pub checkpoint_bytes: usize,
     /// Length of the log, in pages of 4 KiB, past which the writer waits for it to be copied. Default 16,384.
     pub log_pages_max: u32,
+    /// The most the database may grow to, in bytes; past it the store pauses, as when the disk is full. By default the
+    /// disk is the limit.
+    pub database_bytes_max: Option<u64>,
     /// Makes the disk fail, in tests.
     pub faults: Option<Arc<dyn Faults>>,
 }
@@ -95,6 +101,7 @@ impl Default for SqliteOptions {
             cache_bytes: 16 << 20,
             checkpoint_bytes: 4 << 20,
             log_pages_max: 16_384,
+            database_bytes_max: None,
             faults: None,
         }
     }
@@ -134,6 +141,7 @@ impl SqliteStore {
                 durability => durability,
             },
             cache_bytes: options.cache_bytes,
+            database_bytes_max: options.database_bytes_max,
             group_commits_max: options.group_commits_max.max(1),
             group_bytes_max: options.group_bytes_max,
             faults: options.faults,
@@ -176,6 +184,7 @@ impl SqliteStore {
             Arc::clone(&setting),
             Arc::clone(&queue),
             Arc::clone(&meter),
+            Arc::clone(&files),
             Box::new(move |bytes| progress.wrote(bytes, limits.every_bytes)),
             open,
         );
@@ -347,6 +356,30 @@ impl Store for SqliteStore {
 
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
         self.0.readers.ask(move |connection| read::keys(connection, &query))
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        let queue = Arc::clone(&self.0.queue);
+        let counted = self.0.readers.ask(move |connection| {
+            sweep::count(connection, &policy).map_err(|source| Error::read("count runs", source))
+        });
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let count = counted.await?;
+            queue.push_job(Job::Sweep(Box::new(Sweep {
+                policy,
+                now,
+                count,
+                swept: Swept::default(),
+                reply,
+            })));
+            answer.await.unwrap_or(Err(Error::Closed))
+        })
+    }
+
+    fn verify(&self) -> Answer<u64> {
+        let files = Arc::clone(&self.0.files);
+        self.0.readers.ask(move |connection| verify::verify(connection, &files))
     }
 
     fn health(&self) -> Health {

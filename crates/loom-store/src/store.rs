@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::{
     Ack, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, InboxMessage, InboxQuery,
-    KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, RunId, RunPage, RunQuery, RunRow, Timer,
-    TimerQuery,
+    KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow,
+    Swept, Timer, TimerQuery, UnixMillis,
 };
 
 /// An answer that is on its way.
@@ -85,6 +85,14 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Named values.
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
+
+    /// Forgets what the policy no longer keeps, as of `now`. Commits go on meanwhile. A sweep that is cut short is
+    /// finished by the next; dropping the answer does not stop it.
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept>;
+
+    /// Reads everything and checks it: structure, checksums, hashes, gaps. Answers how many records were read. Takes
+    /// as long as reading the whole store.
+    fn verify(&self) -> Answer<u64>;
 
     /// Whether the store works, and in which mode.
     fn health(&self) -> Health;

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame, FrameQuery,
-    InboxQuery, Journal, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal, RunId,
-    RunQuery, RunRow, Seq, Snapshot, Store, Timer, TimerKey, TimerQuery, UnixMillis, Urgency, Written,
+    InboxQuery, Journal, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal, Retention,
+    RunId, RunQuery, RunRow, Seq, Snapshot, Store, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Urgency,
+    Written,
 };
 
 use super::{Case, NAMESPACE, Seeded};
@@ -38,6 +39,8 @@ cases![
     named_values_change_only_as_expected,
     versions_are_never_given_twice,
     definitions_and_blobs_are_kept_by_their_hash,
+    retention_forgets_what_it_may_and_nothing_else,
+    retention_by_number_and_bytes_takes_those_that_ended_first,
     lazy_commits_keep_their_order,
     commits_of_one_moment_take_effect_in_order,
     a_closed_store_says_so,
@@ -499,6 +502,99 @@ async fn definitions_and_blobs_are_kept_by_their_hash(store: Arc<dyn Store>) {
         let known = Commit { blobs: vec![Blob::known(hash)], row: Some(row(3, "w")), ..Commit::new() };
         write(&*store, known).await;
     }
+}
+
+/// A run with a bit of everything, ended at `ended` if that is given.
+async fn furnish(store: &dyn Store, number: i64, ended: Option<i64>, shared: &Bytes) {
+    let mut commit = Commit::to_run(run(number), Seq::FIRST, vec![frame("a"), frame("b")]);
+    let mut row = row(number, "w");
+    row.ended = ended.map(|at| T0.plus(at));
+    row.idempotency_key = Some(number.to_string().into());
+    commit.row = Some(row);
+    commit.snapshot = Some(Snapshot { run: run(number), upto: Seq(1), state: Bytes::from_static(b"state") });
+    commit.timers_set = vec![Timer { key: TimerKey { run: run(number), number: 1 }, due: T0, kind: 0 }];
+    let own = Bytes::from(format!("blob of {number}"));
+    commit.blobs =
+        vec![store.put_blob(own).await.expect(WORKS), store.put_blob(shared.clone()).await.expect(WORKS)];
+    commit.inbox_posted = vec![Post {
+        run: Some(run(number)),
+        kind: 0,
+        at: T0,
+        idempotency_key: Some("k".into()),
+        payload: Bytes::new(),
+    }];
+    write(store, commit).await;
+}
+
+async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
+    let shared = Bytes::from(vec![9; BLOB_ROW_MAX + 7]);
+    for (number, ended) in [(1, Some(100)), (2, Some(200)), (3, Some(300)), (4, None)] {
+        furnish(&*store, number, ended, &shared).await;
+    }
+    let whole = super::dump(&*store).await;
+    assert_eq!(
+        store.sweep(Retention::default(), T0.plus(i64::MAX / 2)).await.expect(WORKS),
+        Swept::default()
+    );
+    let policy = Retention { age_max_ms: Some(1_000), ..Retention::default() };
+    // Not older than allowed, to the millisecond.
+    assert_eq!(store.sweep(policy, T0.plus(1_100)).await.expect(WORKS), Swept::default());
+    assert_eq!(super::dump(&*store).await, whole);
+
+    let swept = store.sweep(policy, T0.plus(1_250)).await.expect(WORKS);
+    assert_eq!(swept, Swept { purged: 2, rows: 0, blobs: 2 });
+    let left = super::dump(&*store).await;
+    assert_eq!(left.runs[2..], whole.runs[2..], "runs that may stay are whole");
+    assert_eq!((&left.timers[..], &left.inbox[..]), (&whole.timers[2..], &whole.inbox[2..]));
+    for (loaded, frames) in &left.runs[..2] {
+        assert_eq!((loaded.snapshot.as_ref(), &loaded.frames[..], &frames[..]), (None, &[][..], &[][..]));
+    }
+    assert_eq!(store.blob(ContentHash::of(b"blob of 2"), 0, 9).await.expect(WORKS), None);
+    assert!(store.blob(ContentHash::of(b"blob of 3"), 0, 9).await.expect(WORKS).is_some());
+    let shared_hash = ContentHash::of(&shared);
+    assert!(store.blob(shared_hash, 0, usize::MAX).await.expect(WORKS).is_some(), "others refer to it");
+    // The row remembers: its key is taken, and its journal does not begin again.
+    let late = Commit::to_run(run(1), Seq::FIRST, vec![frame("late")]);
+    assert_eq!(conflict(&*store, late).await, Conflict::Purged { run: run(1) });
+    assert!(store.run_by_key("w", "1").await.expect(WORKS).is_some());
+
+    let policy = Retention { row_age_max_ms: Some(1_000), ..Retention::default() };
+    let swept = store.sweep(policy, T0.plus(1_301)).await.expect(WORKS);
+    assert_eq!(swept, Swept { purged: 1, rows: 3, blobs: 1 });
+    assert_eq!(super::dump(&*store).await.runs, whole.runs[3..]);
+    assert_eq!(store.run_by_key("w", "1").await.expect(WORKS), None);
+    assert_eq!(store.sweep(policy, T0.plus(1_301)).await.expect(WORKS), Swept::default());
+    // The last run that refers to it takes the shared blob along.
+    write(&*store, with_row(RunRow { ended: Some(T0), idempotency_key: Some("4".into()), ..row(4, "w") }))
+        .await;
+    let swept = store.sweep(policy, T0.plus(5_000)).await.expect(WORKS);
+    assert_eq!(swept, Swept { purged: 1, rows: 1, blobs: 2 });
+    assert_eq!(store.blob(shared_hash, 0, 9).await.expect(WORKS), None);
+    store.verify().await.expect(WORKS);
+}
+
+async fn retention_by_number_and_bytes_takes_those_that_ended_first(store: Arc<dyn Store>) {
+    // Ended in the opposite order of their ids.
+    for number in 0..8 {
+        furnish(&*store, number, Some(1_000 - number), &Bytes::from_static(b"shared")).await;
+    }
+    let policy = Retention { runs_max: Some(5), ..Retention::default() };
+    assert_eq!(store.sweep(policy, T0).await.expect(WORKS).purged, 3);
+    assert_eq!(store.sweep(policy, T0).await.expect(WORKS), Swept::default());
+    let with_data = async || {
+        let dump = super::dump(&*store).await;
+        let with_data = dump.runs.into_iter().filter(|(_, frames)| !frames.is_empty());
+        with_data.map(|(loaded, _)| loaded.row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(with_data().await, [0, 1, 2, 3, 4].map(run));
+    // More than the store could ever shrink to: everything that ended goes, and the sweep ends.
+    furnish(&*store, 9, None, &Bytes::from_static(b"shared")).await;
+    let policy = Retention { bytes_max: Some(0), ..Retention::default() };
+    assert_eq!(store.sweep(policy, T0).await.expect(WORKS).purged, 5);
+    assert_eq!(with_data().await, [run(9)]);
+    let policy = Retention { bytes_max: Some(1 << 40), runs_max: Some(100), ..Retention::default() };
+    assert_eq!(store.sweep(policy, T0).await.expect(WORKS), Swept::default());
+    store.verify().await.expect(WORKS);
 }
 
 async fn lazy_commits_keep_their_order(store: Arc<dyn Store>) {

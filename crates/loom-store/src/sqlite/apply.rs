@@ -92,13 +92,24 @@ impl Memory {
         Ok(Self { last_version, ..Self::default() })
     }
 
-    fn next(&mut self, connection: &Connection, run: RunId) -> rusqlite::Result<Seq> {
+    /// Forgets a run whose journal is being removed.
+    pub(super) fn forget(&mut self, run: RunId) {
+        self.next.remove(&run);
+    }
+
+    fn next(&mut self, connection: &Connection, run: RunId) -> Result<Seq, Failure> {
         if let Some(next) = self.next.get(&run) {
             return Ok(*next);
         }
         let last: Option<u64> = connection
             .prepare_cached("SELECT max(seq) FROM frame WHERE run = ?1")?
             .query_row([rows::id(run)], |row| row.get(0))?;
+        let purged = connection
+            .prepare_cached("SELECT 1 FROM run WHERE id = ?1 AND purged > 0")?
+            .exists([rows::id(run)])?;
+        if purged {
+            return Err(Conflict::Purged { run }.into());
+        }
         let next = Seq(last.unwrap_or(0)).plus(1);
         self.remember(run, next);
         Ok(next)

@@ -28,6 +28,8 @@ pub enum FaultPoint {
     BlobWrite,
     /// Sync the file of a large blob, or its folder.
     BlobSync,
+    /// Do a slice of a sweep.
+    Sweep,
     /// Copy the write-ahead log into the database.
     Checkpoint,
 }

@@ -104,7 +104,26 @@ impl Files {
         Ok(content.into())
     }
 
-    #[expect(dead_code, reason = "for retention")]
+    /// Checks a whole file against its hash, a piece at a time.
+    pub(super) fn verify(&self, hash: ContentHash, size: u64) -> Result<(), Error> {
+        let mut hasher = blake3::Hasher::new();
+        let mut piece = vec![0; 1 << 20];
+        // The size is checked by reading nothing.
+        self.read(hash, size, size, 0)?;
+        let mut file = File::open(self.path(hash)).map_err(|source| Error::read("read a blob", source))?;
+        loop {
+            let length = file.read(&mut piece).map_err(|source| Error::read("read a blob", source))?;
+            if length == 0 {
+                break;
+            }
+            hasher.update(&piece[..length]);
+        }
+        if ContentHash::from_bytes(*hasher.finalize().as_bytes()) == hash {
+            return Ok(());
+        }
+        Err(Error::damaged(format_args!("the file of blob {hash} does not have its hash")))
+    }
+
     /// Removes a file that no run refers to, unless somebody is about to.
     pub(super) fn remove(&self, hash: ContentHash) {
         self.pins.unless_pinned(hash, || {

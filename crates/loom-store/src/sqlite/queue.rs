@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{Committed, Conflict, Error, Urgency};
 
-use super::apply::Packed;
+use super::{apply::Packed, sweep::Sweep};
 
 /// What a commit is charged beyond its payload, in bytes.
 const OVERHEAD: usize = 1024;
@@ -35,6 +35,8 @@ pub(super) struct Entry {
 pub(super) enum Job {
     Resume(oneshot::Sender<Result<(), Error>>),
     Close,
+    /// Do a slice of a sweep.
+    Sweep(Box<Sweep>),
     /// Reset the write-ahead log, which the background could not do because commits kept coming.
     RestartLog,
 }
@@ -133,6 +135,10 @@ impl Queue {
     /// Hands the writer a job.
     pub(super) fn push_job(&self, job: Job) {
         let mut inner = self.lock();
+        if matches!(inner.stopped, Some(Error::Closed)) {
+            // Nobody is there to do it; dropping it tells whoever waits.
+            return;
+        }
         inner.jobs.push_back(job);
         drop(inner);
         self.arrived.notify_one();
@@ -141,6 +147,9 @@ impl Queue {
     /// Stops taking commits in and gives out those that wait.
     pub(super) fn stop(&self, reason: Error) -> VecDeque<Entry> {
         let mut inner = self.lock();
+        if matches!(reason, Error::Closed) {
+            inner.jobs.clear();
+        }
         inner.stopped = Some(reason);
         inner.urgent = 0;
         mem::take(&mut inner.entries)

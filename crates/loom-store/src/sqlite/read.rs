@@ -33,6 +33,22 @@ fn all<T>(
     Ok(answers)
 }
 
+/// Hands every row of a statement to `check`; answers how many there were.
+pub(super) fn each(
+    connection: &Connection,
+    sql: &str,
+    mut check: impl FnMut(&Row<'_>) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let mut statement = connection.prepare_cached(sql).map_err(read_error)?;
+    let mut found = statement.query([]).map_err(read_error)?;
+    let mut count = 0;
+    while let Some(row) = found.next().map_err(read_error)? {
+        check(row)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// The only row of a statement, if there is one.
 fn one<T>(
     connection: &Connection,
@@ -154,7 +170,7 @@ pub(super) fn frames(connection: &Connection, query: FrameQuery) -> Result<Frame
 }
 
 /// Reads a page; a gap in the numbers is damage.
-fn frame_page(connection: &Connection, query: FrameQuery) -> Result<FramePage, Error> {
+pub(super) fn frame_page(connection: &Connection, query: FrameQuery) -> Result<FramePage, Error> {
     let mut statement = connection
         .prepare_cached(
             "SELECT seq, at, codec, payload, crc FROM frame INDEXED BY frame_run

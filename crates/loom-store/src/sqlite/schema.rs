@@ -12,7 +12,7 @@ use crate::Error;
 const APPLICATION_ID: i64 = 0x4c6f_6f6d;
 
 /// Each entry brings a store from the format of its place to the next. The first makes a new store.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
 CREATE TABLE definition (
@@ -120,6 +120,17 @@ CREATE TABLE meta (
     number INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('deleted_version', 0);
+";
+
+/// Retention marks the runs it has purged, and finds those it has not. The index of timers holds all of a timer, so that
+/// it answers alone, and comparing the two shows damage in either.
+const V2: &str = "
+ALTER TABLE run ADD COLUMN purged INTEGER NOT NULL DEFAULT 0;
+DROP INDEX run_ended;
+CREATE INDEX run_ended ON run (purged, ended, id) WHERE ended IS NOT NULL;
+DROP INDEX timer_due;
+CREATE INDEX timer_due ON timer (due, run, number, kind);
+CREATE INDEX blob_file ON blob (size) WHERE codec = 2;
 ";
 
 /// The format this program writes.

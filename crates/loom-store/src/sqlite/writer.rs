@@ -17,7 +17,9 @@ use super::{
     FaultPoint, Faults,
     apply::{self, Failure, Memory},
     clock, connect,
+    files::Files,
     queue::{Entry, Job, Queue},
+    sweep::{self, Sweep},
 };
 
 /// What the writer is given for its life.
@@ -26,6 +28,7 @@ pub(super) struct Setting {
     pub(super) path: PathBuf,
     pub(super) durability: Durability,
     pub(super) cache_bytes: usize,
+    pub(super) database_bytes_max: Option<u64>,
     pub(super) group_commits_max: usize,
     pub(super) group_bytes_max: usize,
     pub(super) faults: Option<Arc<dyn Faults>>,
@@ -46,6 +49,16 @@ impl Setting {
         let open = || {
             let connection = connect::writer(&self.path, self.durability, self.cache_bytes)?;
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            if let Some(bytes) = self.database_bytes_max {
+                let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+                let pages = (bytes / u64::from(page)).clamp(1, u64::from(u32::MAX - 1));
+                connection.pragma_update_and_check(
+                    None,
+                    "max_page_count",
+                    pages.cast_signed(),
+                    |_| Ok(()),
+                )?;
+            }
             Ok(connection)
         };
         let mut connection = open().map_err(|source| super::open_error(&self.path, source))?;
@@ -63,6 +76,7 @@ const fn operation(point: FaultPoint) -> &'static str {
         FaultPoint::Commit | FaultPoint::Committed => "commit a transaction",
         FaultPoint::BlobWrite => "write a blob",
         FaultPoint::BlobSync => "sync a blob",
+        FaultPoint::Sweep => "sweep",
         FaultPoint::Checkpoint => "copy the log into the database",
     }
 }
@@ -72,6 +86,7 @@ pub(super) struct Writer {
     setting: Arc<Setting>,
     queue: Arc<Queue>,
     meter: Arc<Meter>,
+    files: Arc<Files>,
     /// Called after each group with the bytes it wrote.
     wrote: Box<dyn Fn(usize) + Send>,
     /// `None` while the store is paused.
@@ -83,10 +98,11 @@ impl Writer {
         setting: Arc<Setting>,
         queue: Arc<Queue>,
         meter: Arc<Meter>,
+        files: Arc<Files>,
         wrote: Box<dyn Fn(usize) + Send>,
         open: (Connection, Memory),
     ) -> Self {
-        Self { setting, queue, meter, wrote, open: Some(open) }
+        Self { setting, queue, meter, files, wrote, open: Some(open) }
     }
 
     /// Works until the store is closed, and answers how that went.
@@ -103,6 +119,7 @@ impl Writer {
                         reply.send(self.resume()).unwrap_or_default();
                     }
                     Job::RestartLog => self.restart_log(),
+                    Job::Sweep(sweep) => self.sweep(sweep),
                     Job::Close => return self.close(),
                 }
             }
@@ -173,6 +190,40 @@ impl Writer {
             tracing::info!("the store goes on");
         }
         Ok(())
+    }
+
+    /// Does one slice, and puts the sweep back into the queue unless it is done, so that commits come between.
+    fn sweep(&mut self, mut sweep: Box<Sweep>) {
+        let Some((connection, memory)) = &mut self.open else {
+            let reason = self.queue.stopped().unwrap_or(Error::Closed);
+            return sweep.reply.send(Err(reason)).unwrap_or_default();
+        };
+        let slice = self.setting.strike(FaultPoint::Sweep).and_then(|()| {
+            let failed = |source| paused("sweep", source);
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+            let slice = sweep::slice(&transaction, memory, &mut sweep).map_err(failed)?;
+            transaction.commit().map_err(failed)?;
+            let more_pages = sweep::vacuum(connection).map_err(failed)?;
+            Ok((slice, more_pages))
+        });
+        match slice {
+            Ok((slice, more_pages)) => {
+                for hash in slice.files {
+                    self.files.remove(hash);
+                }
+                (self.wrote)(0);
+                if slice.done && !more_pages {
+                    sweep.reply.send(Ok(sweep.swept)).unwrap_or_default();
+                } else {
+                    self.queue.push_job(Job::Sweep(sweep));
+                }
+            }
+            Err(reason) => {
+                self.pause(&reason);
+                sweep.reply.send(Err(reason)).unwrap_or_default();
+            }
+        }
     }
 
     fn close(&mut self) -> Result<(), Error> {

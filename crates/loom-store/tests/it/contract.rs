@@ -26,6 +26,7 @@ async fn the_sqlite_store_keeps_the_contract_and_remembers_it() {
         if store.run(loom_store::RunId::MIN).await.is_err() {
             continue; // The case closed it.
         }
+        store.verify().await.unwrap();
         let before = dump(&*store).await;
         store.close().await.unwrap();
         let again = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();

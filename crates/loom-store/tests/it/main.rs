@@ -1,5 +1,7 @@
 //! The store's tests: the contract on every backend, and what the embedded one does when things break.
 
 mod contract;
+mod crash;
+mod faults;
 mod migration;
 mod sqlite;

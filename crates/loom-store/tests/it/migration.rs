@@ -29,9 +29,9 @@ async fn expected() -> Dump {
 }
 
 fn fixture(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a fixture can be copied");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    fs::copy(from, folder.path().join("loom.db")).unwrap();
+    fs::copy(from, folder.path().join("loom.db")).expect("a fixture can be copied");
     folder
 }
 

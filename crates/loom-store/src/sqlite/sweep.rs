@@ -1,0 +1,215 @@
+//! Retention, in slices small enough that no commit waits long.
+//!
+//! The writer thread does it, because SQLite has one writer at a time, between two groups: one slice is one
+//! transaction of at most [`RUNS_A_SLICE`] runs and [`ROWS_A_SLICE`] rows, and the queue is looked at after each. A
+//! sweep that is interrupted is picked up by the next: a run being purged is marked before its first frame goes, and
+//! its frames go from the last to the first, so that what can be read is always a beginning.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use crate::{ContentHash, Error, Retention, RunId, Swept, UnixMillis};
+
+use super::{
+    apply::{IN_FILE, Memory},
+    rows,
+};
+
+const RUNS_A_SLICE: usize = 500;
+const ROWS_A_SLICE: usize = 4_000;
+/// Pages given back to the file system by a slice.
+const PAGES_A_SLICE: u32 = 256;
+
+/// `run.purged`: it has all its data.
+const KEPT: i64 = 0;
+/// It is losing it.
+const LOSING: i64 = 1;
+/// It has none.
+const PURGED: i64 = 2;
+
+/// A sweep under way.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    pub(super) policy: Retention,
+    pub(super) now: UnixMillis,
+    /// How many runs with data there are beyond the number allowed, and the bytes of blob files: counted by a reader
+    /// before the sweep began, because counting takes long.
+    pub(super) count: Count,
+    pub(super) swept: Swept,
+    pub(super) reply: oneshot::Sender<Result<Swept, Error>>,
+}
+
+/// See [`Sweep::count`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    surplus: u64,
+    file_bytes: u64,
+}
+
+/// What a slice did beyond the database.
+#[derive(Debug, Default)]
+pub(super) struct Slice {
+    /// Nothing is left to do.
+    pub(super) done: bool,
+    /// Files to remove once the transaction is durable.
+    pub(super) files: Vec<ContentHash>,
+}
+
+/// Counts what the policy needs to know; for a reader.
+pub(super) fn count(connection: &Connection, policy: &Retention) -> rusqlite::Result<Count> {
+    let mut count = Count::default();
+    if let Some(runs_max) = policy.runs_max {
+        let kept: i64 = connection.query_row(
+            "SELECT count(*) FROM run INDEXED BY run_ended WHERE purged = ?1 AND ended IS NOT NULL",
+            [KEPT],
+            |row| row.get(0),
+        )?;
+        count.surplus = kept.cast_unsigned().saturating_sub(runs_max);
+    }
+    if policy.bytes_max.is_some() {
+        let bytes: i64 = connection.query_row(
+            "SELECT ifnull(sum(size), 0) FROM blob INDEXED BY blob_file WHERE codec = 2",
+            [],
+            |row| row.get(0),
+        )?;
+        count.file_bytes = bytes.cast_unsigned();
+    }
+    Ok(count)
+}
+
+/// Does one slice, inside the writer's transaction.
+pub(super) fn slice(
+    connection: &Connection,
+    memory: &mut Memory,
+    sweep: &mut Sweep,
+) -> rusqlite::Result<Slice> {
+    let mut slice = Slice::default();
+    let mut rows_left = ROWS_A_SLICE;
+    for _ in 0..RUNS_A_SLICE {
+        let Some((run, fresh)) = next_to_purge(connection, sweep)? else {
+            let deleted = delete_rows(connection, sweep, rows_left)?;
+            slice.done = deleted < rows_left;
+            break;
+        };
+        if fresh {
+            connection
+                .prepare_cached("UPDATE run SET purged = ?2 WHERE id = ?1")?
+                .execute([rows::id(run), LOSING])?;
+            sweep.count.surplus = sweep.count.surplus.saturating_sub(1);
+        }
+        memory.forget(run);
+        let deleted = connection
+            .prepare_cached(
+                "DELETE FROM frame WHERE lsn IN (SELECT lsn FROM frame WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)",
+            )?
+            .execute([rows::id(run), rows_left as i64])?;
+        rows_left -= deleted;
+        if rows_left == 0 {
+            break;
+        }
+        purge_rest(connection, run, sweep, &mut slice)?;
+        // A run costs a few rows beside its frames.
+        rows_left = rows_left.saturating_sub(8);
+        if rows_left == 0 {
+            break;
+        }
+    }
+    Ok(slice)
+}
+
+/// Gives free pages back to the file system; answers whether there may be more.
+pub(super) fn vacuum(connection: &Connection) -> rusqlite::Result<bool> {
+    let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    // A few free pages are kept: the next commits would only ask for them again.
+    if free <= i64::from(PAGES_A_SLICE) {
+        return Ok(false);
+    }
+    connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_A_SLICE})"))?;
+    Ok(true)
+}
+
+/// The run to purge next, and whether it still has all its data.
+fn next_to_purge(connection: &Connection, sweep: &Sweep) -> rusqlite::Result<Option<(RunId, bool)>> {
+    let first = |purged: i64, before: i64| {
+        connection
+            .prepare_cached(
+                "SELECT id FROM run INDEXED BY run_ended WHERE purged = ?1 AND ended < ?2 ORDER BY ended, id LIMIT 1",
+            )?
+            .query_row([purged, before], |row| row.get::<_, i64>(0))
+            .optional()
+    };
+    let run = |number: i64| RunId::from_u64(number.cast_unsigned()).unwrap_or(RunId::MAX);
+    if let Some(begun) = first(LOSING, i64::MAX)? {
+        return Ok(Some((run(begun), false)));
+    }
+    let too_many = sweep.count.surplus > 0 || is_too_large(connection, sweep)?;
+    let before =
+        if too_many { Some(i64::MAX) } else { sweep.policy.purge_before(sweep.now).map(|before| before.0) };
+    let Some(before) = before else { return Ok(None) };
+    Ok(first(KEPT, before)?.map(|number| (run(number), true)))
+}
+
+fn is_too_large(connection: &Connection, sweep: &Sweep) -> rusqlite::Result<bool> {
+    let Some(bytes_max) = sweep.policy.bytes_max else { return Ok(false) };
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let used = (number("page_count")? - number("freelist_count")?) * number("page_size")?;
+    Ok(used.cast_unsigned() + sweep.count.file_bytes > bytes_max)
+}
+
+fn purge_rest(
+    connection: &Connection,
+    run: RunId,
+    sweep: &mut Sweep,
+    slice: &mut Slice,
+) -> rusqlite::Result<()> {
+    let id = rows::id(run);
+    for sql in [
+        "DELETE FROM snapshot WHERE run = ?1",
+        "DELETE FROM timer WHERE run = ?1",
+        "DELETE FROM inbox WHERE taken_by = ?1",
+        "DELETE FROM inbox WHERE run = ?1 AND taken_by IS NULL",
+    ] {
+        connection.prepare_cached(sql)?.execute([id])?;
+    }
+    let mut orphans = Vec::new();
+    let mut referred = connection.prepare_cached("SELECT blob FROM blob_ref WHERE run = ?1")?;
+    let mut found = referred.query([id])?;
+    while let Some(row) = found.next()? {
+        orphans.push(row.get::<_, i64>(0)?);
+    }
+    for blob in orphans {
+        let left = connection
+            .prepare_cached(
+                "UPDATE blob SET refs = refs - 1 WHERE id = ?1 RETURNING refs, codec, size, hash",
+            )?
+            .query_row([blob], |row| {
+                let left: (i64, i64, i64, [u8; 32]) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+                Ok(left)
+            })
+            .optional()?;
+        if let Some((0, codec, size, hash)) = left {
+            connection.prepare_cached("DELETE FROM blob WHERE id = ?1")?.execute([blob])?;
+            sweep.swept.blobs += 1;
+            if codec == IN_FILE {
+                sweep.count.file_bytes = sweep.count.file_bytes.saturating_sub(size.cast_unsigned());
+                slice.files.push(ContentHash::from_bytes(hash));
+            }
+        }
+    }
+    connection.prepare_cached("DELETE FROM blob_ref WHERE run = ?1")?.execute([id])?;
+    connection.prepare_cached("UPDATE run SET purged = ?2 WHERE id = ?1")?.execute([id, PURGED])?;
+    sweep.swept.purged += 1;
+    Ok(())
+}
+
+fn delete_rows(connection: &Connection, sweep: &mut Sweep, rows_max: usize) -> rusqlite::Result<usize> {
+    let Some(before) = sweep.policy.delete_before(sweep.now) else { return Ok(0) };
+    let deleted = connection
+        .prepare_cached(
+            "DELETE FROM run WHERE id IN
+             (SELECT id FROM run INDEXED BY run_ended WHERE purged = ?1 AND ended < ?2 ORDER BY ended, id LIMIT ?3)",
+        )?
+        .execute(params![PURGED, before.0, rows_max as i64])?;
+    sweep.swept.rows += deleted as u64;
+    Ok(deleted)
+}

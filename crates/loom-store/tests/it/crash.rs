@@ -1,0 +1,303 @@
+//! The end of the process at any moment, and of the power: what was acknowledged is there, and nothing is there by half.
+//!
+//! A workload is a list of commits that is the same for the same seed. Commits take effect in order and each as a whole,
+//! so whatever happened, the store must hold exactly the first so many of them, and no fewer than were acknowledged. The
+//! memory store says what that looks like.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use loom_store::{
+    Commit, Durability, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
+    contract::{Dump, Seeded, Workload, dump},
+};
+
+/// A workload that learns from a memory store what became of its commits, so that it does not depend on the answers
+/// of the store under test.
+struct Told {
+    workload: Workload,
+    memory: MemoryStore,
+}
+
+impl Told {
+    fn new(seed: u64) -> Self {
+        Self { workload: Workload::new(seed), memory: MemoryStore::default() }
+    }
+
+    async fn next(&mut self) -> Commit {
+        let commit = self.workload.next_commit();
+        if let Err(Error::Conflict(conflict)) = self.memory.commit(commit.clone()).await {
+            self.workload.refused(&conflict);
+        }
+        commit
+    }
+
+    async fn skip(&mut self, commits: usize) {
+        for _ in 0..commits {
+            self.next().await;
+        }
+    }
+}
+
+/// How many commits of the workload `found` holds: at least `from`, at most `upto`.
+async fn position(seed: u64, found: &Dump, from: usize, upto: usize) -> usize {
+    let mut told = Told::new(seed);
+    told.skip(from).await;
+    // The last that fits: commits that changed nothing may follow.
+    let mut fits = None;
+    for commits in from..=upto {
+        if dump(&told.memory).await == *found {
+            fits = Some(commits);
+        }
+        told.next().await;
+    }
+    fits.unwrap_or_else(|| panic!("seed {seed}: the store holds no prefix of {from} to {upto} commits"))
+}
+
+fn options() -> SqliteOptions {
+    SqliteOptions {
+        linger: Duration::ZERO,
+        checkpoint_bytes: 60_000,
+        log_pages_max: 60,
+        ..SqliteOptions::default()
+    }
+}
+
+const FOLDER: &str = "LOOM_STORE_TEST_FOLDER";
+const SEED: &str = "LOOM_STORE_TEST_SEED";
+const SKIP: &str = "LOOM_STORE_TEST_SKIP";
+const PIPELINE: usize = 24;
+
+/// Not a test by itself: the process that is killed. It appends without end, and says each time a commit is durable.
+#[tokio::test]
+async fn victim() {
+    #[expect(clippy::disallowed_methods, reason = "a test process is told what to do by its parent")]
+    let (folder, seed, skip) = (std::env::var(FOLDER), std::env::var(SEED), std::env::var(SKIP));
+    let (Ok(folder), Ok(seed), Ok(skip)) = (folder, seed, skip) else { return };
+    let store = SqliteStore::open(Path::new(&folder), options()).unwrap();
+    let mut told = Told::new(seed.parse().unwrap());
+    told.skip(skip.parse().unwrap()).await;
+    let mut out = std::io::stdout().lock();
+    let mut waiting = VecDeque::new();
+    loop {
+        waiting.push_back(store.append(told.next().await).unwrap());
+        if waiting.len() >= PIPELINE {
+            // A refused commit is answered as durably as a written one.
+            drop(waiting.pop_front().unwrap().await);
+            writeln!(out, "durable").unwrap();
+            out.flush().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_loses_nothing_it_was_promised() {
+    for seed in 0..6 {
+        let mut random = Seeded::new(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let mut held = 0;
+        for round in 0..5 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["crash::victim", "--exact", "--nocapture"])
+                .env(FOLDER, folder.path())
+                .env(SEED, seed.to_string())
+                .env(SKIP, held.to_string())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+            let wanted = random.below(150) as usize;
+            let durable = lines.by_ref().filter(|line| line.ends_with("durable")).take(wanted).count();
+            assert_eq!(durable, wanted, "the victim lives until it is killed");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // What it said before it died counts as well.
+            let durable = durable + lines.filter(|line| line.ends_with("durable")).count();
+            let store = SqliteStore::open(folder.path(), options()).unwrap();
+            store.verify().await.unwrap();
+            let found = dump(&store).await;
+            held = position(seed, &found, held + durable, held + durable + PIPELINE + 1).await;
+            println!("seed {seed}, round {round}: {durable} durable, {held} held");
+        }
+    }
+}
+
+/// Files of a store as they lie on the disk.
+struct Disk {
+    database: Vec<u8>,
+    log: Vec<u8>,
+}
+
+impl Disk {
+    fn of(folder: &Path) -> Self {
+        Self {
+            database: fs::read(folder.join("loom.db")).expect("a test disk works"),
+            log: fs::read(folder.join("loom.db-wal")).expect("a test disk works"),
+        }
+    }
+
+    fn open(&self) -> (tempfile::TempDir, Result<SqliteStore, Error>) {
+        let folder = tempfile::tempdir().expect("a test disk works");
+        fs::write(folder.path().join("loom.db"), &self.database).expect("a test disk works");
+        fs::write(folder.path().join("loom.db-wal"), &self.log).expect("a test disk works");
+        let store = SqliteStore::open(folder.path(), SqliteOptions::default());
+        (folder, store)
+    }
+}
+
+/// The unit in which a disk may lose what was not synced.
+const SECTOR: usize = 512;
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
+    let seed = 11;
+    let folder = tempfile::tempdir().unwrap();
+    let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
+    let store = SqliteStore::open(folder.path(), quiet).unwrap();
+    let mut told = Told::new(seed);
+    let mut states = Vec::new();
+    for _ in 0..70 {
+        drop(store.commit(told.next().await).await);
+        let length = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len() as usize;
+        states.push((length, dump(&told.memory).await));
+    }
+    let disk = Disk::of(folder.path());
+    let mut random = Seeded::new(seed);
+    for _ in 0..150 {
+        // Synced up to here; of what comes after, the disk kept what it liked.
+        let synced = random.below(states.len() as u64 - 1) as usize;
+        let (start, end) = (states[synced].0, states[synced + 1].0);
+        let mut log = disk.log[..end].to_vec();
+        match random.below(4) {
+            0 => log.truncate(start + random.below((end - start + 1) as u64) as usize),
+            1 => log[start..].fill(0),
+            2 => {
+                log[start..]
+                    .chunks_mut(SECTOR)
+                    .filter(|_| random.one_in(2))
+                    .for_each(|sector| sector.fill(0));
+            }
+            _ => log[start..]
+                .chunks_mut(SECTOR)
+                .filter(|_| random.one_in(3))
+                .for_each(|sector| sector.fill_with(|| random_byte(start))),
+        }
+        let torn = Disk { database: disk.database.clone(), log };
+        let (_folder, store) = torn.open();
+        let store = store.unwrap();
+        store.verify().await.unwrap();
+        let found = dump(&store).await;
+        // The next commit may have made it, but only as a whole.
+        assert!(states[synced..=synced + 1].iter().any(|(_, state)| *state == found), "synced {synced}");
+    }
+}
+
+/// Any byte but a pattern: the same for the same place, so that a failure repeats.
+fn random_byte(place: usize) -> u8 {
+    (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
+}
+
+#[tokio::test]
+async fn a_checkpoint_torn_anywhere_is_done_again() {
+    let seed = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
+    let store = SqliteStore::open(folder.path(), quiet).unwrap();
+    let mut told = Told::new(seed);
+    for _ in 0..70 {
+        drop(store.commit(told.next().await).await);
+    }
+    let before = Disk::of(folder.path());
+    let other = rusqlite::Connection::open(folder.path().join("loom.db")).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    let after = Disk::of(folder.path());
+    assert_eq!(before.log, after.log);
+    assert_ne!(before.database, after.database);
+    let expected = dump(&told.memory).await;
+    let mut random = Seeded::new(seed);
+    for _ in 0..40 {
+        let mut database = after.database.clone();
+        let keep = random.below(5);
+        for (place, sector) in database.chunks_mut(SECTOR).enumerate() {
+            let start = place * SECTOR;
+            if random.below(5) >= keep {
+                // Not written: as before, or a hole where the file had not reached.
+                match before.database.get(start..start + sector.len()) {
+                    Some(old) => sector.copy_from_slice(old),
+                    None => sector.fill(0),
+                }
+            }
+        }
+        let torn = Disk { database, log: after.log.clone() };
+        let (_folder, store) = torn.open();
+        let store = store.unwrap();
+        store.verify().await.unwrap();
+        assert_eq!(dump(&store).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn damage_is_told_and_never_read_as_data() {
+    let seed = 13;
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path(), options()).unwrap();
+    let mut told = Told::new(seed);
+    for _ in 0..70 {
+        drop(store.commit(told.next().await).await);
+    }
+    store.close().await.unwrap();
+    let whole = fs::read(folder.path().join("loom.db")).unwrap();
+    let expected = dump(&told.memory).await;
+    let mut random = Seeded::new(seed);
+    let mut told_so = 0;
+    for _ in 0..400 {
+        let mut database = whole.clone();
+        let place = random.below(database.len() as u64) as usize;
+        let flip = 1 << random.below(8);
+        database[place] ^= flip;
+        let damaged = Disk { database, log: Vec::new() };
+        let (_folder, store) = damaged.open();
+        let store = match store {
+            Ok(store) => store,
+            Err(
+                Error::Damaged { .. }
+                | Error::NotAStore { .. }
+                | Error::NewerFormat { .. }
+                | Error::Open { .. },
+            ) => {
+                told_so += 1;
+                continue;
+            }
+            Err(other) => panic!("byte {place} ^ {flip}: {other}"),
+        };
+        match store.verify().await {
+            Ok(_) => assert_eq!(dump(&store).await, expected, "byte {place} ^ {flip}"),
+            Err(Error::Damaged { .. }) => told_so += 1,
+            Err(other) => panic!("byte {place} ^ {flip}: {other}"),
+        }
+    }
+    // The rest fell on free space, or on numbers that nothing rests on.
+    assert!(told_so > 50, "only {told_so} of 400");
+}
+
+#[tokio::test]
+async fn a_relaxed_store_survives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let relaxed = || SqliteOptions { durability: Durability::Relaxed, ..options() };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), relaxed()).unwrap());
+    assert_eq!(store.health().durability, Durability::Relaxed);
+    let mut told = Told::new(14);
+    for _ in 0..50 {
+        drop(store.commit(told.next().await).await);
+    }
+    // As a killed process leaves it: the files as they are, without a close.
+    let (_folder, again) = Disk::of(folder.path()).open();
+    assert_eq!(dump(&again.unwrap()).await, dump(&told.memory).await);
+}

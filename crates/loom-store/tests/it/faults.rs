@@ -1,0 +1,168 @@
+//! A disk that fails: at every call, once; and one that is full.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use loom_store::{
+    Commit, Condition, Error, FaultPoint, Faults, Frame, FrameQuery, MemoryStore, Refusal, RunId, Seq,
+    SqliteOptions, SqliteStore, Store, UnixMillis,
+    contract::{Workload, dump},
+};
+
+/// Fails the call with one number, and lets all others pass.
+#[derive(Debug)]
+struct Once {
+    calls: AtomicU64,
+    fails: u64,
+}
+
+impl Faults for Once {
+    fn strike(&self, point: FaultPoint) -> io::Result<()> {
+        // A checkpoint comes from another thread, whenever it likes, so it is not counted.
+        if point != FaultPoint::Checkpoint && self.calls.fetch_add(1, Ordering::SeqCst) == self.fails {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "no room, says the test"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_failure_at_any_call_pauses_the_store_and_halves_nothing() {
+    let mut paused_at = 0;
+    for fails in 1..150 {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Once { calls: AtomicU64::new(0), fails });
+        let options = SqliteOptions {
+            linger: Duration::ZERO,
+            faults: Some(Arc::clone(&faults) as Arc<dyn Faults>),
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(folder.path(), options).unwrap();
+        let memory = MemoryStore::default();
+        let mut workload = Workload::new(fails);
+        for _ in 0..40 {
+            let commit = workload.next_commit();
+            let before = dump(&memory).await;
+            let expected = memory.commit(commit.clone()).await;
+            if let Err(Error::Conflict(conflict)) = &expected {
+                workload.refused(conflict);
+            }
+            match store.commit(commit.clone()).await {
+                Ok(answer) => assert_eq!(answer, expected.unwrap()),
+                Err(Error::Conflict(_)) => assert!(expected.is_err()),
+                Err(error @ Error::Paused { .. }) => {
+                    paused_at += 1;
+                    assert!(error.is_retryable());
+                    assert!(matches!(store.health().condition, Condition::Paused(_)));
+                    let refused = store.append(Commit::new()).unwrap_err();
+                    assert!(matches!(refused.reason, Refusal::Unavailable(Error::Paused { .. })));
+                    assert!(matches!(store.flush().await, Err(Error::Paused { .. })));
+                    // Reads go on meanwhile, and see whole commits only.
+                    dump(&store).await;
+                    store.resume().await.unwrap();
+                    assert!(matches!(store.health().condition, Condition::Running));
+                    let now = dump(&store).await;
+                    let after = dump(&memory).await;
+                    assert!(now == before || now == after, "call {fails}: half a commit is there");
+                    if now != after {
+                        // Not written, so it can be written again.
+                        assert_eq!(store.commit(commit).await.unwrap(), expected.unwrap());
+                    }
+                }
+                Err(other) => panic!("call {fails}: {other}"),
+            }
+        }
+        store.verify().await.unwrap();
+        assert_eq!(dump(&store).await, dump(&memory).await, "call {fails}");
+    }
+    assert!(paused_at > 100, "the failures were noticed: {paused_at}");
+}
+
+#[tokio::test]
+async fn a_failed_resume_leaves_the_store_paused() {
+    #[derive(Debug)]
+    struct Broken(AtomicU64);
+    impl Faults for Broken {
+        fn strike(&self, point: FaultPoint) -> io::Result<()> {
+            let opened = point == FaultPoint::Open && self.0.fetch_add(1, Ordering::SeqCst) != 1;
+            if opened { Ok(()) } else { Err(io::Error::other("broken")) }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let faults = Some(Arc::new(Broken(AtomicU64::new(0))) as Arc<dyn Faults>);
+    let store =
+        SqliteStore::open(folder.path(), SqliteOptions { faults, ..SqliteOptions::default() }).unwrap();
+    assert!(matches!(store.flush().await, Err(Error::Paused { operation: "begin a transaction", .. })));
+    assert!(store.resume().await.is_err());
+    assert!(matches!(store.health().condition, Condition::Paused(_)));
+    store.resume().await.unwrap();
+    assert!(matches!(store.health().condition, Condition::Running));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_pauses_the_store_and_room_lets_it_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunId::first_at(UnixMillis(1));
+    let frame = |n: u64| Frame { at: UnixMillis(1), payload: incompressible(n).into() };
+    let small = SqliteOptions { database_bytes_max: Some(400_000), ..SqliteOptions::default() };
+    let store = SqliteStore::open(folder.path(), small).unwrap();
+    let mut written = 0;
+    let error = loop {
+        match store.commit(Commit::to_run(run, Seq(written + 1), vec![frame(written)])).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Paused { .. }), "{error}");
+    assert!(written > 10, "{written}");
+    // Still no room.
+    store.resume().await.unwrap();
+    let again = store.commit(Commit::to_run(run, Seq(written + 1), vec![frame(written)])).await;
+    assert!(matches!(again, Err(Error::Paused { .. })));
+    store.close().await.unwrap();
+
+    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    store.verify().await.unwrap();
+    let frames = store.frames(FrameQuery::of(run)).await.unwrap().frames;
+    assert_eq!(frames.len() as u64, written);
+    store.commit(Commit::to_run(run, Seq(written + 1), vec![frame(written)])).await.unwrap();
+}
+
+/// Nine kilobytes that do not shrink.
+fn incompressible(seed: u64) -> Vec<u8> {
+    let mut random = loom_store::contract::Seeded::new(seed);
+    (0..9_000).map(|_| random.next_u64() as u8).collect()
+}
+
+#[tokio::test]
+async fn a_full_queue_gives_the_commit_back_and_waiting_gets_it_in() {
+    let folder = tempfile::tempdir().unwrap();
+    // Room for two commits of a kilobyte; nothing urgent, so the writer lingers.
+    let options =
+        SqliteOptions { queue_bytes_max: 5_000, linger: Duration::from_hours(1), ..SqliteOptions::default() };
+    let store = SqliteStore::open(folder.path(), options).unwrap();
+    let commit = |first, urgency, size: usize| {
+        let frame = Frame { at: UnixMillis(1), payload: vec![0; size].into() };
+        Commit { urgency, ..Commit::to_run(RunId::first_at(UnixMillis(1)), Seq(first), vec![frame]) }
+    };
+    let first = store.append(commit(1, loom_store::Urgency::Lazy, 1_000)).unwrap();
+    let refused = store.append(commit(2, loom_store::Urgency::Lazy, 3_000)).unwrap_err();
+    assert!(matches!(refused.reason, Refusal::Full));
+    assert_eq!(refused.commit.payload_bytes(), 3_000, "it comes back whole");
+    assert!(store.health().queued_bytes > 2_000);
+    // Half full: the writer no longer waits for somebody urgent, and room returns.
+    let second = store.append(commit(2, loom_store::Urgency::Lazy, 1_000)).unwrap();
+    store.commit(commit(3, loom_store::Urgency::Now, 3_000)).await.unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(store.health().queued_bytes, 0);
+    let too_large = store.commit(commit(4, loom_store::Urgency::Now, 9_000)).await;
+    assert!(matches!(too_large, Err(Error::Conflict(loom_store::Conflict::TooLarge { .. }))));
+}

@@ -23,6 +23,7 @@ mod connect;
 mod faults;
 mod files;
 mod lock;
+mod log_scan;
 mod schema;
 mod sweep;
 mod verify;
@@ -146,7 +147,19 @@ impl SqliteStore {
             group_bytes_max: options.group_bytes_max,
             faults: options.faults,
         });
+        // A log that was written without syncs may be torn in many places; the mark says so to the next opening.
+        let unsynced_log = folder.join("loom.relaxed");
+        if setting.durability == Durability::Relaxed {
+            fs::File::create(&unsynced_log).map_err(failed)?;
+            files::sync_folder(folder).map_err(failed)?;
+        } else if !unsynced_log.exists() {
+            check_log(&setting.path)?;
+        }
         let open = setting.connect()?;
+        if setting.durability == Durability::Durable && unsynced_log.exists() {
+            // The log has been copied and emptied, and is synced from here on.
+            fs::remove_file(&unsynced_log).map_err(failed)?;
+        }
         // The files' names must survive with the first commit in them.
         files::sync_folder(folder).map_err(failed)?;
         let files = Arc::new(Files::new(folder));
@@ -234,6 +247,20 @@ impl Parts {
         self.readers.stop();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
+    }
+}
+
+/// Stops when the log is broken in a place that was synced.
+fn check_log(database: &Path) -> Result<(), Error> {
+    let log = database.with_extension("db-wal");
+    let verdict =
+        log_scan::scan(&log).map_err(|source| Error::Open { path: log.clone(), source: Arc::new(source) })?;
+    match verdict {
+        log_scan::Verdict::Sound => Ok(()),
+        log_scan::Verdict::Damaged { frame } => {
+            let what = "does not check, though it was synced; opening the store would lose what came after";
+            Err(Error::damaged(format_args!("frame {frame} of {} {what}", log.display())))
+        }
     }
 }
 

@@ -199,6 +199,48 @@ async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
     }
 }
 
+#[tokio::test]
+async fn damage_in_the_middle_of_the_log_stops_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
+    let store = SqliteStore::open(folder.path(), quiet).unwrap();
+    let mut told = Told::new(15);
+    let mut ends = Vec::new();
+    while ends.len() < 40 {
+        let before = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len();
+        drop(store.commit(told.next().await).await);
+        let after = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len();
+        if after > before {
+            ends.push((after, dump(&told.memory).await));
+        }
+    }
+    let disk = Disk::of(folder.path());
+    let mut random = Seeded::new(15);
+    let (mut stopped, mut cut) = (0, 0);
+    for _ in 0..200 {
+        let mut log = disk.log.clone();
+        let place = (ends[0].0 + random.below(log.len() as u64 - ends[0].0)) as usize;
+        log[place] ^= 1 << random.below(8);
+        let damaged = Disk { database: disk.database.clone(), log };
+        let (_folder, store) = damaged.open();
+        // Damage in the last commit cannot be told from one that was being written; any earlier can.
+        let in_last = place as u64 >= ends[ends.len() - 2].0;
+        match store {
+            Err(Error::Damaged { .. }) => {
+                stopped += 1;
+                assert!(!in_last, "byte {place}: a torn tail is no damage");
+            }
+            Err(other) => panic!("byte {place}: {other}"),
+            Ok(store) => {
+                cut += 1;
+                assert!(in_last, "byte {place}: commits were dropped without a word");
+                assert_eq!(dump(&store).await, ends[ends.len() - 2].1);
+            }
+        }
+    }
+    assert!(stopped > 0 && cut > 0, "both happened: {stopped} stopped, {cut} cut");
+}
+
 /// Any byte but a pattern: the same for the same place, so that a failure repeats.
 fn random_byte(place: usize) -> u8 {
     (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
@@ -298,6 +340,19 @@ async fn a_relaxed_store_survives_the_process() {
         drop(store.commit(told.next().await).await);
     }
     // As a killed process leaves it: the files as they are, without a close.
-    let (_folder, again) = Disk::of(folder.path()).open();
+    let disk = Disk::of(folder.path());
+    let (_folder, again) = disk.open();
     assert_eq!(dump(&again.unwrap()).await, dump(&told.memory).await);
+    // As a loss of power may leave it: broken in the middle, because nothing was synced. A tail is lost, and no more.
+    drop(store);
+    let mut log = disk.log.clone();
+    let middle = log.len() / 2;
+    log[middle] ^= 1;
+    fs::write(folder.path().join("loom.db"), &disk.database).unwrap();
+    fs::write(folder.path().join("loom.db-wal"), &log).unwrap();
+    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    store.verify().await.unwrap();
+    position(14, &dump(&store).await, 0, 50).await;
+    // From now on it is synced, and the same would be damage.
+    assert!(!folder.path().join("loom.relaxed").exists());
 }

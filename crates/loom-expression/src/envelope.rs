@@ -42,7 +42,16 @@ pub fn content_type(value: &Value) -> Option<&str> {
 pub fn decode(value: &Value) -> Option<(&str, Vec<u8>)> {
     let content_type = content_type(value)?;
     let content = value.as_object()?.get(CONTENT)?.as_str()?;
-    Some((content_type, LENIENT.decode(content).ok()?))
+    Some((content_type, decode_base64(content)?))
+}
+
+/// The bytes in base64, with and without padding; outer white space and line breaks are skipped.
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        let dense: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        return LENIENT.decode(dense).ok();
+    }
+    LENIENT.decode(text).ok()
 }
 
 /// The base64 text in an envelope.

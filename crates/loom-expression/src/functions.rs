@@ -3,9 +3,14 @@
 //! The examples run as tests, and the reference page `docs/functions.md` is printed from this catalogue.
 
 pub(crate) mod arguments;
+mod collection;
+mod conversion;
+mod datetime;
 mod logic;
+mod manipulation;
 mod math;
 mod string;
+mod uri;
 mod workflow;
 
 use std::{collections::HashMap, fmt, sync::LazyLock};
@@ -249,8 +254,17 @@ const fn ex_in(context: &'static str, expression: &'static str, result: &'static
 
 /// Every function, once.
 pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
-    static HOMES: &[&[Function]] =
-        &[string::FUNCTIONS, logic::FUNCTIONS, math::FUNCTIONS, workflow::FUNCTIONS];
+    static HOMES: &[&[Function]] = &[
+        string::FUNCTIONS,
+        collection::FUNCTIONS,
+        logic::FUNCTIONS,
+        conversion::FUNCTIONS,
+        math::FUNCTIONS,
+        datetime::FUNCTIONS,
+        workflow::FUNCTIONS,
+        uri::FUNCTIONS,
+        manipulation::FUNCTIONS,
+    ];
     HOMES.iter().copied().flatten()
 }
 

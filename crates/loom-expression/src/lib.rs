@@ -16,18 +16,23 @@
 
 mod compile;
 mod condition;
+pub mod conformance;
 pub mod context;
+mod culture;
 pub mod envelope;
 mod error;
 mod evaluate;
 mod functions;
 mod limits;
+mod number;
+mod percent;
 mod recorded;
 mod reference;
 mod suggest;
 pub mod syntax;
 mod template;
 mod time;
+mod utf16;
 mod value;
 
 pub use self::{
@@ -39,5 +44,6 @@ pub use self::{
     recorded::{RecordedContext, RecordedContextError},
     reference::{Reference, ReferenceKind},
     template::Template,
+    time::iana_time_zone,
     value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Object, Value, ValueRef},
 };

@@ -15,11 +15,14 @@ use std::{fmt, sync::Arc};
 
 pub use rust_decimal::Decimal;
 
-pub(crate) use self::equality::{compare_numbers, fold_char, fold_eq};
 pub use self::{
     array::Array,
     json::{JSON_DEPTH_MAX, JsonError},
     object::Object,
+};
+pub(crate) use self::{
+    equality::{compare_numbers, fold_char, fold_eq, fold_text},
+    write::float_text,
 };
 
 /// One value: null, a boolean, a 64-bit integer, a float, a decimal, a string, an array or an object.

@@ -1,18 +1,105 @@
 //! Text. Lengths and places count UTF-16 code units.
 
 use super::{ANY, Arguments, Body, Category, Function, Outcome, ex};
-use crate::{Value, envelope};
+use crate::{
+    Value, ValueRef, envelope,
+    error::Failure,
+    number::{Culture, format_number},
+    utf16,
+    value::fold_text,
+};
 
-const fn string(name: &'static str, arity: (usize, usize), body: Body) -> Function {
-    Function::new(Category::String, name, arity, body)
+const fn string(
+    name: &'static str,
+    arity: (usize, usize),
+    body: fn(&mut Arguments<'_>) -> Outcome,
+) -> Function {
+    Function::new(Category::String, name, arity, Body::Plain(body))
 }
 
-pub(super) static FUNCTIONS: &[Function] = &[string("concat", (1, ANY), Body::Plain(concat))
-    .docs("concat(value: any, …) → string", "The values as text, joined.")
-    .examples(&[
-        ex("@concat('Hello', 'World')", "\"HelloWorld\""),
-        ex("@concat('a', 1, true, null)", "\"a1True\""),
-    ])];
+#[rustfmt::skip]
+pub(super) static FUNCTIONS: &[Function] = &[
+    string("concat", (1, ANY), concat).docs(
+        "concat(value: any, …) → string",
+        "The values as text, joined.",
+    ).examples(&[ex("@concat('Hello', 'World')", r#""HelloWorld""#), ex("@concat('a', 1, true, null)", r#""a1True""#), ex("@concat(createArray('a'))", r#""[\"a\"]""#)]),
+    string("endsWith", (2, 2), ends_with).docs(
+        "endsWith(text: string, search: string) → boolean",
+        "Whether the text ends with the other, ignoring case. Every text ends with the empty one.",
+    ).examples(&[ex("@endsWith('hello world', 'WORLD')", "true"), ex("@endsWith('hello', 'hell')", "false")]),
+    string("startsWith", (2, 2), starts_with).docs(
+        "startsWith(text: string, search: string) → boolean",
+        "Whether the text starts with the other, ignoring case. Every text starts with the empty one.",
+    ).examples(&[ex("@startsWith('hello world', 'HELLO')", "true"), ex("@startsWith('hello', 'greet')", "false")]),
+    string("indexOf", (2, 2), index_of).docs(
+        "indexOf(text: string, search: string) → integer",
+        "Where the search text first occurs, ignoring case; -1 when it does not, 0 when it is empty.",
+    ).examples(&[ex("@indexOf('hello world', 'WORLD')", "6"), ex("@indexOf('hello', 'x')", "-1")]),
+    string("lastIndexOf", (2, 2), last_index_of).docs(
+        "lastIndexOf(text: string, search: string) → integer",
+        "Where the search text last occurs, ignoring case; -1 when it does not. An empty search text gives the last place of the text, 0 when both are empty.",
+    ).examples(&[ex("@lastIndexOf('hello world hello', 'hello')", "12"), ex("@lastIndexOf('abc', '')", "2"), ex("@lastIndexOf('', 'a')", "-1")]),
+    string("nthIndexOf", (3, 3), nth_index_of).docs(
+        "nthIndexOf(text: string, search: string, n: integer) → integer",
+        "Where the search text occurs for the n-th time, ignoring case; a negative n counts from the end. -1 when there are fewer.",
+    ).examples(&[ex("@nthIndexOf('123456789123465789', '1', 2)", "9"), ex("@nthIndexOf('a-b-c-d', '-', -3)", "1"), ex("@nthIndexOf('a', 'b', 1)", "-1")]),
+    string("length", (1, 1), length).docs(
+        "length(collection: string | array) → integer",
+        "How many UTF-16 code units a text or items an array has.",
+    ).examples(&[ex("@length('abcd')", "4"), ex("@length(createArray(0, 1))", "2"), ex("@length(json('{}'))", "error")]),
+    string("replace", (3, 3), replace).docs(
+        "replace(text: string, old: string, new: string) → string",
+        "The text with every occurrence of the old text replaced; case counts. The old text must not be empty.",
+    ).examples(&[ex("@replace('the old string', 'old', 'new')", r#""the new string""#), ex("@replace('aaaa', 'aa', 'a')", r#""aa""#)]),
+    string("split", (2, 2), split).docs(
+        "split(text: string, delimiter: string) → array of strings",
+        "The parts between the delimiters, empty ones included. Without a delimiter in the text, or with an empty one, there is one part.",
+    ).examples(&[ex("@split('a_b_c', '_')", r#"["a","b","c"]"#), ex("@split('a,,b', ',')", r#"["a","","b"]"#)]),
+    string("slice", (2, 3), slice).docs(
+        "slice(text: string, start: integer, end?: integer) → string",
+        "The text from the start up to, but not including, the end. Negative places count from the end; places outside the text are no error.",
+    ).examples(&[ex("@slice('Hello World', 2, 5)", r#""llo""#), ex("@slice('Hello World', -2)", r#""ld""#), ex("@slice('Hello', 30)", r#""""#)]),
+    string("substring", (2, 3), substring).docs(
+        "substring(text: string, start: integer, length?: integer) → string",
+        "So many code units of the text from the start. Both must lie within the text.",
+    ).examples(&[ex("@substring('hello world', 6, 5)", r#""world""#), ex("@substring('hello', 3)", r#""lo""#), ex("@substring('hello', 10)", "error")]),
+    string("toLower", (1, 1), to_lower).docs(
+        "toLower(text: string) → string",
+        "The text in lower case.",
+    ).examples(&[ex("@toLower('Hello World')", r#""hello world""#)]),
+    string("toUpper", (1, 1), to_upper).docs(
+        "toUpper(text: string) → string",
+        "The text in upper case. Characters without a single counterpart stay.",
+    ).examples(&[ex("@toUpper('Hello World')", r#""HELLO WORLD""#), ex("@toUpper('ß')", r#""ß""#)]),
+    string("trim", (1, 1), |arguments| Ok(Value::from(arguments.str(0)?.trim()))).docs(
+        "trim(text: string) → string",
+        "The text without white space at its ends.",
+    ).examples(&[ex("@trim(' Hello World  ')", r#""Hello World""#)]),
+    string("trimByteOrderMark", (1, 1), trim_byte_order_mark).docs(
+        "trimByteOrderMark(value: any) → string",
+        "The value as text without a byte order mark at its start.",
+    ).examples(&[ex("@trimByteOrderMark('abc')", r#""abc""#)]),
+    string("utf8Length", (1, 1), |arguments| Ok(count(arguments.str(0)?.len()))).docs(
+        "utf8Length(text: string) → integer",
+        "How many bytes the text has in UTF-8.",
+    ).examples(&[ex("@utf8Length('é')", "2")]),
+    string("utf16Length", (1, 1), |arguments| Ok(count(2 * utf16::length(arguments.str(0)?)))).docs(
+        "utf16Length(text: string) → integer",
+        "How many bytes the text has in UTF-16.",
+    ).examples(&[ex("@utf16Length('ab')", "4")]),
+    string("guid", (0, 1), guid).impure().docs(
+        "guid(format?: string) → string",
+        "A new random id. Formats: D (default) with hyphens, N digits only, B in braces, P in parentheses, X as hexadecimal groups.",
+    ).examples(&[ex("@length(guid())", "36"), ex("@length(guid('N'))", "32"), ex("@guid('Q')", "error")]),
+    string("formatNumber", (2, 3), format).docs(
+        "formatNumber(number: number, format: string, locale?: string) → string",
+        "The number in a standard format (such as C2, N0, X4) or a custom one (such as #,##0.00), by the rules of the locale, en-us when none is given.",
+    ).examples(&[ex("@formatNumber(1234567890, '#,##0.00', 'is-IS')", r#""1.234.567.890,00""#), ex("@formatNumber(17.35, 'C2')", r#""$17.35""#), ex("@formatNumber(5, 'D3')", r#""005""#)]),
+];
+
+fn count(count: usize) -> Value {
+    Value::from(i64::try_from(count).unwrap_or(i64::MAX))
+}
 
 fn concat(arguments: &mut Arguments<'_>) -> Outcome {
     let known = arguments.values.iter().map(|value| value.as_str().map_or(8, str::len)).sum();
@@ -23,4 +110,177 @@ fn concat(arguments: &mut Arguments<'_>) -> Outcome {
         arguments.check_text_bytes(text.len())?;
     }
     Ok(Value::from(text))
+}
+
+fn ends_with(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, search) = (arguments.str(0)?, arguments.str(1)?);
+    Ok(Value::from(fold_text(text).ends_with(&fold_text(search))))
+}
+
+fn starts_with(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, search) = (arguments.str(0)?, arguments.str(1)?);
+    if text.is_ascii() && search.is_ascii() {
+        let head = text.as_bytes().get(..search.len());
+        return Ok(Value::from(head.is_some_and(|head| head.eq_ignore_ascii_case(search.as_bytes()))));
+    }
+    Ok(Value::from(fold_text(text).starts_with(&fold_text(search))))
+}
+
+/// A place in folded text as a count of code units, which folding never changes.
+fn place(folded: &str, at: Option<usize>) -> Value {
+    at.map_or(Value::from(-1), |at| count(utf16::length(&folded[..at])))
+}
+
+fn index_of(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, search) = (fold_text(arguments.str(0)?), fold_text(arguments.str(1)?));
+    Ok(place(&text, text.find(&search)))
+}
+
+fn last_index_of(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, search) = (fold_text(arguments.str(0)?), fold_text(arguments.str(1)?));
+    Ok(match (text.is_empty(), search.is_empty()) {
+        (true, true) => Value::from(0),
+        (true, false) => Value::from(-1),
+        (false, true) => count(utf16::length(&text) - 1),
+        (false, false) => place(&text, text.rfind(&search)),
+    })
+}
+
+fn nth_index_of(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, search) = (fold_text(arguments.str(0)?), fold_text(arguments.str(1)?));
+    let n = arguments.int(2)?;
+    if n == 0 || search.is_empty() {
+        return Ok(Value::from(if search.is_empty() && n != 0 { 0 } else { -1 }));
+    }
+    let nth = usize::try_from(n.unsigned_abs() - 1).unwrap_or(usize::MAX);
+    let found =
+        if n > 0 { text.match_indices(&search).nth(nth) } else { text.rmatch_indices(&search).nth(nth) };
+    Ok(place(&text, found.map(|(at, _)| at)))
+}
+
+fn length(arguments: &mut Arguments<'_>) -> Outcome {
+    match arguments.get(0).as_ref() {
+        ValueRef::String(text) => Ok(count(utf16::length(text))),
+        ValueRef::Array(items) => Ok(count(items.len())),
+        _ => Err(arguments.wrong_type(0, "a string or an array")),
+    }
+}
+
+fn replace(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, old, new) = (arguments.str(0)?, arguments.str(1)?, arguments.str(2)?);
+    if old.is_empty() {
+        return Err(arguments.bad(1, "the text to be replaced must not be empty"));
+    }
+    if new.len() > old.len() {
+        let found = text.matches(old).count();
+        arguments.check_text_bytes(text.len().saturating_add(found.saturating_mul(new.len() - old.len())))?;
+    }
+    Ok(Value::from(text.replace(old, new)))
+}
+
+fn split(arguments: &mut Arguments<'_>) -> Outcome {
+    let (text, delimiter) = (arguments.str(0)?, arguments.str(1)?);
+    if delimiter.is_empty() {
+        return Ok(Value::from(vec![arguments.get(0).clone()]));
+    }
+    arguments.check_items(text.matches(delimiter).count())?;
+    Ok(text.split(delimiter).collect())
+}
+
+fn slice(arguments: &mut Arguments<'_>) -> Outcome {
+    let text = arguments.str(0)?;
+    let length = utf16::length(text);
+    // Negative places count from the end; whatever falls outside is drawn to the nearer end.
+    let place = |at: i64| {
+        let size = usize::try_from(at.unsigned_abs()).unwrap_or(usize::MAX);
+        if at < 0 { length.saturating_sub(size) } else { size.min(length) }
+    };
+    let start = place(arguments.int(1)?);
+    let end = if arguments.len() > 2 { place(arguments.int(2)?) } else { length };
+    Ok(Value::from(if end <= start { String::new() } else { utf16::slice(text, start, end) }))
+}
+
+fn substring(arguments: &mut Arguments<'_>) -> Outcome {
+    let text = arguments.str(0)?;
+    let length = utf16::length(text);
+    let start = usize::try_from(arguments.int(1)?).ok().filter(|&start| start < length).ok_or_else(|| {
+        arguments.bad(1, &format!("the start must be from 0 up to, but not including, the length {length}"))
+    })?;
+    let end = match arguments.opt(2) {
+        None => length,
+        Some(_) => usize::try_from(arguments.int(2)?)
+            .ok()
+            .and_then(|count| start.checked_add(count))
+            .filter(|&end| end <= length)
+            .ok_or_else(|| {
+                arguments
+                    .bad(2, &format!("start and length must be within the text, whose length is {length}"))
+            })?,
+    };
+    Ok(Value::from(utf16::slice(text, start, end)))
+}
+
+/// Character by character, as culture-free lower case is: no rule looks at the neighbours.
+fn to_lower(arguments: &mut Arguments<'_>) -> Outcome {
+    let lower = |c: char| {
+        let mut lower = c.to_lowercase();
+        match (lower.next(), lower.next()) {
+            (Some(lower), None) => lower,
+            _ => c,
+        }
+    };
+    Ok(Value::from(arguments.str(0)?.chars().map(lower).collect::<String>()))
+}
+
+fn to_upper(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(fold_text(arguments.str(0)?)))
+}
+
+fn trim_byte_order_mark(arguments: &mut Arguments<'_>) -> Outcome {
+    let text = envelope::text(arguments.get(0));
+    Ok(Value::from(text.strip_prefix('\u{feff}').unwrap_or(&text)))
+}
+
+fn guid(arguments: &mut Arguments<'_>) -> Outcome {
+    // Version 4, variant 1 (RFC 9562).
+    let id = (arguments.context.guid() & !(0xF << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let digits = format!("{id:032x}");
+    let hyphens = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-");
+    let text = match arguments.opt_str(0)?.unwrap_or("D") {
+        "" | "D" | "d" => hyphens,
+        "N" | "n" => digits,
+        "B" | "b" => format!("{{{hyphens}}}"),
+        "P" | "p" => format!("({hyphens})"),
+        "X" | "x" => {
+            let bytes: Vec<String> =
+                (16..32).step_by(2).map(|at| format!("0x{}", &digits[at..at + 2])).collect();
+            format!(
+                "{{0x{},0x{},0x{},{{{}}}}}",
+                &digits[..8],
+                &digits[8..12],
+                &digits[12..16],
+                bytes.join(",")
+            )
+        }
+        _ => return Err(arguments.bad(0, "the formats of an id are D, N, B, P and X")),
+    };
+    Ok(Value::from(text))
+}
+
+fn format(arguments: &mut Arguments<'_>) -> Outcome {
+    if !arguments.get(0).is_number() {
+        return Err(arguments.wrong_type(0, "a number"));
+    }
+    let culture = culture(arguments, 2)?;
+    let text = format_number(arguments.get(0), arguments.str(1)?, culture)
+        .ok_or_else(|| arguments.bad(1, "this format does not exist for such a number"))?;
+    Ok(Value::from(text))
+}
+
+/// The culture that an argument names; en-US where it is left out.
+pub(super) fn culture(arguments: &Arguments<'_>, at: usize) -> Result<&'static Culture, Failure> {
+    match arguments.opt_str(at)? {
+        None | Some("") => Ok(Culture::EN_US),
+        Some(name) => Culture::find(name).ok_or_else(|| arguments.bad(at, "this locale is not known")),
+    }
 }

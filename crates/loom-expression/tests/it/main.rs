@@ -1,3 +1,4 @@
 //! What the crate promises, tested from outside.
 
+mod conformance;
 mod examples;

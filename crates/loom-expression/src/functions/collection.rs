@@ -1,0 +1,416 @@
+//! Arrays, objects, and text as a collection.
+
+use std::{cmp::Ordering, collections::HashSet, sync::Arc};
+
+use super::{ANY, Arguments, Body, Category, Function, Outcome, ex, logic::compare_text};
+use crate::{Array, Kind, Object, Value, ValueRef, envelope, error::Failure, utf16, value::compare_numbers};
+
+/// These give out their arguments or parts of them, so labels stay where they are.
+const fn collection(
+    name: &'static str,
+    arity: (usize, usize),
+    body: fn(&mut Arguments<'_>) -> Outcome,
+) -> Function {
+    Function::new(Category::Collection, name, arity, Body::Plain(body))
+}
+
+#[rustfmt::skip]
+pub(super) static FUNCTIONS: &[Function] = &[
+    collection("contains", (2, 2), contains).docs(
+        "contains(collection: string | array | object, value: any) → boolean",
+        "Whether a text contains the other (case counts), an array an equal item, an object a property of that name (exact or ignoring case).",
+    ).examples(&[ex("@contains('hello world', 'world')", "true"), ex("@contains(createArray(1, 2), 2.0)", "true"), ex("@contains(json('{\"a\":null}'), 'a')", "true"), ex("@contains(null, 'a')", "error")]),
+    collection("empty", (1, 1), empty).docs(
+        "empty(collection: string | array | object | null) → boolean",
+        "Whether there is nothing in it. Null is empty.",
+    ).examples(&[ex("@empty('')", "true"), ex("@empty(createArray(null))", "false"), ex("@empty(null)", "true"), ex("@empty(0)", "error")]),
+    collection("first", (1, 1), first).carries().docs(
+        "first(collection: string | array) → any",
+        "The first item, or the first character; null when there is none.",
+    ).examples(&[ex("@first(createArray(0, 1, 2))", "0"), ex("@first('hello')", r#""h""#), ex("@first('')", "null")]),
+    collection("last", (1, 1), last).carries().docs(
+        "last(collection: string | array) → any",
+        "The last item, or the last character; null when there is none.",
+    ).examples(&[ex("@last(createArray(0, 1, 2))", "2"), ex("@last('abc')", r#""c""#)]),
+    collection("join", (2, 2), join).docs(
+        "join(items: array, delimiter: string) → string",
+        "The items as text, with the delimiter between them.",
+    ).examples(&[ex("@join(createArray('a', 'b', 'c'), '.')", r#""a.b.c""#), ex("@join(createArray(1, true, null), '|')", r#""1|True|""#)]),
+    collection("skip", (2, 2), skip).carries().docs(
+        "skip(collection: array | string, count: integer) → array | string",
+        "What is left without the first items or characters. The count must not be negative; more than there are is no error.",
+    ).examples(&[ex("@skip(createArray(0, 1, 2, 3), 1)", "[1,2,3]"), ex("@skip('abc', 5)", r#""""#)]),
+    collection("take", (2, 2), take).carries().docs(
+        "take(collection: array | string, count: integer) → array | string",
+        "The first items or characters. The count must not be negative; more than there are is no error.",
+    ).examples(&[ex("@take('abcde', 3)", r#""abc""#), ex("@take(createArray(0, 1, 2), 2)", "[0,1]")]),
+    collection("reverse", (1, 1), reverse).carries().docs(
+        "reverse(items: array) → array",
+        "The items in the opposite order.",
+    ).examples(&[ex("@reverse(createArray(0, 1, 2))", "[2,1,0]")]),
+    collection("sort", (1, 2), sort).carries().docs(
+        "sort(items: array, property?: string) → array",
+        "The items in ascending order: numbers by value, texts ignoring case, false before true. With a property, objects by that property. Equal items keep their order; items of different kinds are an error.",
+    ).examples(&[ex("@sort(createArray(2, 1, 0, 3))", "[0,1,2,3]"), ex("@sort(json('[{\"n\":2},{\"n\":1}]'), 'n')", r#"[{"n":1},{"n":2}]"#), ex("@sort(createArray(1, 'a'))", "error")]),
+    collection("union", (2, ANY), union).carries().docs(
+        "union(collection: array | object, …) → array | object",
+        "Of arrays: every item once, in order of first appearance. Of objects: all properties; the later value wins.",
+    ).examples(&[ex("@union(createArray(1, 2, 3), createArray(1, 2, 10))", "[1,2,3,10]"), ex("@union(json('{\"x\":1}'), json('{\"x\":2,\"y\":3}'))", r#"{"x":2,"y":3}"#)]),
+    collection("intersection", (2, ANY), intersection).carries().docs(
+        "intersection(collection: array | object, …) → array | object",
+        "Of arrays: the items of the first that occur in all others, each once. Of objects: the properties that all have with equal values.",
+    ).examples(&[ex("@intersection(createArray(1, 2, 3), createArray(101, 2, 1, 10), createArray(6, 8, 1, 2))", "[1,2]"), ex("@intersection(json('{\"a\":1,\"b\":2}'), json('{\"b\":2}'))", r#"{"b":2}"#)]),
+    collection("createArray", (1, ANY), create_array).carries().docs(
+        "createArray(value: any, …) → array",
+        "An array of the values; their types may differ.",
+    ).examples(&[ex("@createArray('h', 1, null)", r#"["h",1,null]"#)]),
+    collection("array", (1, 1), create_array).carries().docs(
+        "array(value: any) → array",
+        "An array with the value as its only item.",
+    ).examples(&[ex("@array('hello')", r#"["hello"]"#), ex("@array(createArray(1))", "[[1]]")]),
+    collection("chunk", (2, 2), chunk).carries().docs(
+        "chunk(collection: string | array, size: integer) → array",
+        "Pieces of the size, which is at least 1; the last may be shorter.",
+    ).examples(&[ex("@chunk(createArray(1, 2, 3), 2)", "[[1,2],[3]]"), ex("@chunk('abcde', 2)", r#"["ab","cd","e"]"#)]),
+    collection("range", (2, 2), range).docs(
+        "range(start: integer, count: integer) → array of integers",
+        "So many integers from the start. The count is from 1 to 100,000.",
+    ).examples(&[ex("@range(1, 4)", "[1,2,3,4]"), ex("@range(1, 0)", "error")]),
+];
+
+fn contains(arguments: &mut Arguments<'_>) -> Outcome {
+    let found = match arguments.get(0).as_ref() {
+        ValueRef::String(text) => text.contains(arguments.str(1)?),
+        ValueRef::Array(items) => items.iter().any(|item| item.wdl_equals(arguments.get(1))),
+        ValueRef::Object(object) => object.get_ignore_case(arguments.str(1)?).is_some(),
+        _ => return Err(arguments.wrong_type(0, "a string, an array or an object")),
+    };
+    Ok(Value::from(found))
+}
+
+fn empty(arguments: &mut Arguments<'_>) -> Outcome {
+    let empty = match arguments.get(0).as_ref() {
+        ValueRef::Null => true,
+        ValueRef::String(text) => text.is_empty(),
+        ValueRef::Array(items) => items.is_empty(),
+        ValueRef::Object(object) => object.is_empty(),
+        _ => return Err(arguments.wrong_type(0, "a string, an array or an object")),
+    };
+    Ok(Value::from(empty))
+}
+
+fn text_or_array(arguments: &Arguments<'_>) -> Failure {
+    arguments.wrong_type(0, "a string or an array")
+}
+
+fn first(arguments: &mut Arguments<'_>) -> Outcome {
+    let whole = arguments.get(0);
+    let value = match whole.as_ref() {
+        ValueRef::String("") => Value::NULL,
+        ValueRef::String(text) => Value::from(utf16::slice(text, 0, 1)),
+        ValueRef::Array(items) => items.first().cloned().unwrap_or_default(),
+        _ => return Err(text_or_array(arguments)),
+    };
+    Ok(value.secret_if(whole.is_secret()))
+}
+
+fn last(arguments: &mut Arguments<'_>) -> Outcome {
+    let whole = arguments.get(0);
+    let value = match whole.as_ref() {
+        ValueRef::String("") => Value::NULL,
+        ValueRef::String(text) => {
+            let length = utf16::length(text);
+            Value::from(utf16::slice(text, length - 1, length))
+        }
+        ValueRef::Array(items) => items.last().cloned().unwrap_or_default(),
+        _ => return Err(text_or_array(arguments)),
+    };
+    Ok(value.secret_if(whole.is_secret()))
+}
+
+fn array<'a>(arguments: &'a Arguments<'_>, at: usize) -> Result<&'a Array, Failure> {
+    arguments.get(at).as_array().ok_or_else(|| arguments.wrong_type(at, "an array"))
+}
+
+fn join(arguments: &mut Arguments<'_>) -> Outcome {
+    let (items, delimiter) = (array(arguments, 0)?, arguments.str(1)?);
+    let mut text = String::new();
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            text.push_str(delimiter);
+        }
+        envelope::push_text(item, &mut text);
+        arguments.check_text_bytes(text.len())?;
+    }
+    Ok(Value::from(text))
+}
+
+fn size(arguments: &Arguments<'_>) -> Result<usize, Failure> {
+    usize::try_from(arguments.int(1)?).map_err(|_| arguments.bad(1, "it must not be negative"))
+}
+
+fn skip(arguments: &mut Arguments<'_>) -> Outcome {
+    let whole = arguments.get(0);
+    let rest = match whole.as_ref() {
+        ValueRef::String(text) => {
+            let length = utf16::length(text);
+            Value::from(utf16::slice(text, size(arguments)?.min(length), length))
+        }
+        ValueRef::Array(items) => items.iter().skip(size(arguments)?).cloned().collect(),
+        _ => return Err(text_or_array(arguments)),
+    };
+    Ok(rest.secret_if(whole.is_secret()))
+}
+
+fn take(arguments: &mut Arguments<'_>) -> Outcome {
+    let whole = arguments.get(0);
+    let head = match whole.as_ref() {
+        ValueRef::String(text) => {
+            Value::from(utf16::slice(text, 0, size(arguments)?.min(utf16::length(text))))
+        }
+        ValueRef::Array(items) => items.iter().take(size(arguments)?).cloned().collect(),
+        _ => return Err(text_or_array(arguments)),
+    };
+    Ok(head.secret_if(whole.is_secret()))
+}
+
+fn reverse(arguments: &mut Arguments<'_>) -> Outcome {
+    let reversed: Value = array(arguments, 0)?.iter().rev().cloned().collect();
+    Ok(reversed.secret_if(arguments.get(0).is_secret()))
+}
+
+fn sort(arguments: &mut Arguments<'_>) -> Outcome {
+    let items = array(arguments, 0)?;
+    let key = arguments.opt_str(1)?;
+    let mut keyed = Vec::with_capacity(items.len());
+    for item in items {
+        let by = match key {
+            None => item,
+            Some(name) => item.get(name).ok_or_else(|| {
+                arguments.bad(0, &format!("an item has no property '{name}' to be sorted by"))
+            })?,
+        };
+        keyed.push((by, item));
+    }
+    // All items must compare with the first, and then they all compare with each other.
+    let class = |value: &Value| match value.kind() {
+        Kind::Integer | Kind::Float | Kind::Decimal => Some(Kind::Float),
+        Kind::String => Some(Kind::String),
+        Kind::Boolean => Some(Kind::Boolean),
+        Kind::Null | Kind::Array | Kind::Object => None,
+    };
+    for (by, _) in &keyed {
+        if class(by).is_none() || class(by) != class(keyed[0].0) {
+            let why =
+                format!("items of type '{}' and '{}' cannot be put in order", keyed[0].0.kind(), by.kind());
+            return Err(arguments.bad(0, &why));
+        }
+    }
+    keyed.sort_by(|(left, _), (right, _)| match (left.as_ref(), right.as_ref()) {
+        (ValueRef::String(left), ValueRef::String(right)) => compare_text(left, right),
+        (ValueRef::Bool(left), ValueRef::Bool(right)) => left.cmp(&right),
+        _ => compare_numbers(left, right).unwrap_or(Ordering::Equal),
+    });
+    let sorted: Value = keyed.into_iter().map(|(_, item)| item.clone()).collect();
+    // The order tells something about the items even where it is another argument that is secret.
+    Ok(sorted.secret_if(arguments.values.iter().any(Value::is_secret)))
+}
+
+/// Values seen so far, by keys that are equal when the values are.
+#[derive(Default)]
+struct Seen(HashSet<SeenKey>);
+
+#[derive(PartialEq, Eq, Hash)]
+enum SeenKey {
+    Null,
+    Bool(bool),
+    Int(i64),
+    String(Arc<str>),
+    /// The JSON text of a number that is no 64-bit integer, or of a container in its canonical form.
+    Json(String),
+}
+
+impl SeenKey {
+    fn of(value: &Value) -> Self {
+        match value.as_ref() {
+            ValueRef::Null => Self::Null,
+            ValueRef::Bool(value) => Self::Bool(value),
+            ValueRef::String(_) => value.as_arc_str().cloned().map_or(Self::Null, Self::String),
+            _ => match canonical(value) {
+                whole if whole.as_i64().is_some() => Self::Int(whole.as_i64().unwrap_or_default()),
+                other => Self::Json(other.to_json_text()),
+            },
+        }
+    }
+}
+
+/// The value with numbers in their simplest kind and members in order of name, so that equal values get equal text.
+fn canonical(value: &Value) -> Value {
+    // 2^63; whole doubles below it are 64-bit integers, exactly.
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    match value.as_ref() {
+        ValueRef::Float(float) if float.fract() == 0.0 && (-LIMIT..LIMIT).contains(&float) => {
+            Value::from(float as i64)
+        }
+        ValueRef::Decimal(decimal) => {
+            let simple = decimal.normalize();
+            let whole = if simple.is_integer() { i64::try_from(simple).ok() } else { None };
+            whole.map_or_else(|| Value::from(simple), Value::from)
+        }
+        ValueRef::Array(items) => items.iter().map(canonical).collect(),
+        ValueRef::Object(object) => {
+            let mut members: Vec<(&Arc<str>, &Value)> = object.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            let members = members.into_iter().map(|(key, value)| (Arc::clone(key), canonical(value)));
+            Value::from(members.collect::<Object>())
+        }
+        _ => value.clone(),
+    }
+}
+
+impl Seen {
+    fn of(values: &Array) -> Self {
+        Self(values.iter().map(SeenKey::of).collect())
+    }
+
+    /// Notes the value; false when an equal one was there.
+    fn insert(&mut self, value: &Value) -> bool {
+        self.0.insert(SeenKey::of(value))
+    }
+
+    fn contains(&self, value: &Value) -> bool {
+        self.0.contains(&SeenKey::of(value))
+    }
+}
+
+/// Whether all arguments are arrays (true) or objects (false).
+fn all_arrays(arguments: &Arguments<'_>) -> Result<bool, Failure> {
+    let arrays = arguments.get(0).as_array().is_some();
+    for at in 0..arguments.len() {
+        let value = arguments.get(at);
+        if !(if arrays { value.as_array().is_some() } else { value.as_object().is_some() }) {
+            let wanted = if arrays {
+                "an array like the first"
+            } else if at == 0 {
+                "an array or an object"
+            } else {
+                "an object like the first"
+            };
+            return Err(arguments.wrong_type(at, wanted));
+        }
+    }
+    Ok(arrays)
+}
+
+fn union(arguments: &mut Arguments<'_>) -> Outcome {
+    let secret = arguments.values.iter().any(Value::is_secret);
+    if all_arrays(arguments)? {
+        let mut seen = Seen::default();
+        let mut items = Vec::new();
+        for item in arguments.values.iter().filter_map(Value::as_array).flatten() {
+            if seen.insert(item) {
+                items.push(item.clone());
+                arguments.check_items(items.len())?;
+            }
+        }
+        return Ok(Value::from(items).secret_if(secret));
+    }
+    let mut merged = arguments.take(0).into_object().unwrap_or_default();
+    for object in arguments.values[1..].iter().filter_map(Value::as_object) {
+        merged.extend(object.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
+    }
+    Ok(Value::from(merged).secret_if(secret))
+}
+
+fn intersection(arguments: &mut Arguments<'_>) -> Outcome {
+    let secret = arguments.values.iter().any(Value::contains_secret);
+    let value = if all_arrays(arguments)? {
+        let others: Vec<Seen> =
+            arguments.values[1..].iter().filter_map(Value::as_array).map(Seen::of).collect();
+        let mut taken = Seen::default();
+        let items = arguments.get(0).as_array().into_iter().flatten();
+        items
+            .filter(|item| others.iter().all(|seen| seen.contains(item)) && taken.insert(item))
+            .cloned()
+            .collect()
+    } else {
+        let members = arguments.get(0).as_object().into_iter().flatten();
+        let common = members.filter(|(key, value)| {
+            let others = arguments.values[1..].iter().filter_map(Value::as_object);
+            others.into_iter().all(|object| object.get(key).is_some_and(|other| other.wdl_equals(value)))
+        });
+        Value::from(common.map(|(key, value)| (Arc::clone(key), value.clone())).collect::<Object>())
+    };
+    // Which items survive depends on all arguments.
+    Ok(value.secret_if(secret))
+}
+
+fn create_array(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok((0..arguments.len()).map(|at| std::mem::take(&mut arguments.values[at])).collect())
+}
+
+fn chunk(arguments: &mut Arguments<'_>) -> Outcome {
+    let whole = arguments.get(0);
+    let size = usize::try_from(arguments.int(1)?)
+        .ok()
+        .filter(|&size| size > 0)
+        .ok_or_else(|| arguments.bad(1, "the size must be at least 1"))?;
+    let pieces: Value = match whole.as_ref() {
+        ValueRef::Array(items) => {
+            items.chunks(size).map(|piece| piece.iter().cloned().collect::<Value>()).collect()
+        }
+        ValueRef::String(text) => {
+            let length = utf16::length(text);
+            arguments.check_items(length.div_ceil(size))?;
+            chunk_text(text, size).collect()
+        }
+        _ => return Err(text_or_array(arguments)),
+    };
+    Ok(pieces.secret_if(whole.is_secret()))
+}
+
+/// Pieces of so many code units; one walk over the text.
+fn chunk_text(text: &str, size: usize) -> std::vec::IntoIter<String> {
+    let mut pieces = Vec::new();
+    let mut piece = String::new();
+    let mut filled = 0;
+    for c in text.chars() {
+        let units = c.len_utf16();
+        if filled + units > size {
+            // Only half of a surrogate pair fits, or nothing.
+            if filled < size {
+                piece.push('\u{fffd}');
+            }
+            let rest = filled + units - size;
+            pieces.push(std::mem::take(&mut piece));
+            if filled < size {
+                piece.push('\u{fffd}');
+                filled = rest;
+            } else {
+                piece.push(c);
+                filled = units;
+            }
+        } else {
+            piece.push(c);
+            filled += units;
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces.into_iter()
+}
+
+fn range(arguments: &mut Arguments<'_>) -> Outcome {
+    let (start, count) = (arguments.int(0)?, arguments.int(1)?);
+    if !(1..=100_000).contains(&count) {
+        return Err(arguments.bad(1, "the count must be from 1 to 100000"));
+    }
+    let end = start.checked_add(count).filter(|&end| end <= 2_147_483_647);
+    let end = end.ok_or_else(|| arguments.bad(0, "the integers must not go beyond 2147483647"))?;
+    if start < -2_147_483_648 {
+        return Err(arguments.bad(0, "the integers must not go below -2147483648"));
+    }
+    arguments.check_items(count as usize)?;
+    Ok((start..end).collect())
+}

@@ -1,0 +1,241 @@
+//! From one kind to another.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rust_decimal::{Decimal, prelude::FromPrimitive};
+
+use super::{Arguments, Body, Category, Function, Outcome, ex, string::culture};
+use crate::{
+    Value, ValueRef, envelope,
+    error::Failure,
+    number::{Culture, parse_decimal, parse_float, parse_int},
+    percent,
+};
+
+const fn conversion(
+    name: &'static str,
+    arity: (usize, usize),
+    body: fn(&mut Arguments<'_>) -> Outcome,
+) -> Function {
+    Function::new(Category::Conversion, name, arity, Body::Plain(body))
+}
+
+#[rustfmt::skip]
+pub(super) static FUNCTIONS: &[Function] = &[
+    conversion("int", (1, 1), int).docs(
+        "int(value: integer | string | boolean) → integer",
+        "The integer in a text: an optional sign and digits, nothing else but outer white space. True and false give 1 and 0. Floats do not convert.",
+    ).examples(&[ex("@int('10')", "10"), ex("@int(' -25 ')", "-25"), ex("@int('1.5')", "error"), ex("@int(true)", "1")]),
+    conversion("float", (1, 2), float).docs(
+        "float(value: number | string, locale?: string) → float",
+        "The number in a text, by the rules of the locale. Group separators are skipped wherever they are; the sign may stand behind.",
+    ).examples(&[ex("@float('10,000.333')", "10000.333"), ex("@float('10.000,333', 'de-DE')", "10000.333"), ex("@float('5-')", "-5.0"), ex("@float('abc')", "error")]),
+    conversion("decimal", (1, 1), decimal).docs(
+        "decimal(value: number | string) → decimal",
+        "The exact decimal number in a text, with up to 28 digits. Arithmetic with decimals and integers stays exact.",
+    ).examples(&[ex("@decimal('1.2345678912312131')", "1.2345678912312131"), ex("@add(decimal('0.1'), decimal('0.2'))", "0.3")]),
+    conversion("bool", (1, 1), bool).docs(
+        "bool(value: boolean | number | string) → boolean",
+        "True for numbers other than 0 and for the text 'true', false for 0 and for the text 'false'; case does not count. Other texts are an error.",
+    ).examples(&[ex("@bool(1)", "true"), ex("@bool('FALSE')", "false"), ex("@bool('yes')", "error")]),
+    conversion("string", (1, 1), |arguments| Ok(Value::from(envelope::text(arguments.get(0)).as_ref()))).docs(
+        "string(value: any) → string",
+        "The value as text: True and False, nothing for null, compact JSON for arrays and objects, the decoded content of an envelope.",
+    ).examples(&[ex("@string(10)", r#""10""#), ex("@string(json('{\"a\": true}'))", r#""{\"a\":true}""#), ex("@string(null)", r#""""#)]),
+    conversion("isInt", (1, 1), |arguments| Ok(Value::from(parse_int(arguments.str(0)?).is_some()))).docs(
+        "isInt(text: string) → boolean",
+        "Whether int() would accept the text.",
+    ).examples(&[ex("@isInt('10')", "true"), ex("@isInt('10.5')", "false")]),
+    conversion("isFloat", (1, 2), |arguments| Ok(Value::from(parse_float(arguments.str(0)?, culture(arguments, 1)?).is_some()))).docs(
+        "isFloat(text: string, locale?: string) → boolean",
+        "Whether float() would accept the text.",
+    ).examples(&[ex("@isFloat('10,000.00')", "true"), ex("@isFloat('1.2.3')", "false")]),
+    conversion("base64", (1, 1), base64).docs(
+        "base64(value: any) → string",
+        "The value as text, in base64. Of an envelope: its bytes.",
+    ).examples(&[ex("@base64('hello')", r#""aGVsbG8=""#)]),
+    conversion("base64ToString", (1, 1), base64_to_string).aliases(&["decodeBase64"]).docs(
+        "base64ToString(text: string) → string",
+        "The text in base64, decoded as UTF-8.",
+    ).examples(&[ex("@base64ToString('aGVsbG8=')", r#""hello""#), ex("@base64ToString('***')", "error")]),
+    conversion("base64ToBinary", (1, 1), base64_to_binary).docs(
+        "base64ToBinary(text: string) → object",
+        "An envelope around the bytes in base64.",
+    ).examples(&[ex("@base64ToBinary('aGVsbG8=')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
+    conversion("binary", (1, 1), binary).docs(
+        "binary(value: any) → object",
+        "An envelope around the bytes of the value as text.",
+    ).examples(&[ex("@binary('hello')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
+    conversion("dataUri", (1, 1), data_uri).docs(
+        "dataUri(value: any) → string",
+        "A data URI with the value as text; of an envelope with its bytes and type.",
+    ).examples(&[ex("@dataUri('hello')", r#""data:text/plain;charset=utf-8;base64,aGVsbG8=""#)]),
+    conversion("dataUriToString", (1, 1), data_uri_to_string).docs(
+        "dataUriToString(uri: string) → string",
+        "The content of a data URI as text.",
+    ).examples(&[ex("@dataUriToString('data:text/plain;charset=utf-8;base64,aGVsbG8=')", r#""hello""#)]),
+    conversion("dataUriToBinary", (1, 1), data_uri_to_binary).aliases(&["decodeDataUri"]).docs(
+        "dataUriToBinary(uri: string) → object",
+        "An envelope with the type and content of a data URI.",
+    ).examples(&[ex("@dataUriToBinary('data:image/png;base64,iVBORw0KGgo=')", r#"{"$content-type":"image/png","$content":"iVBORw0KGgo="}"#), ex("@decodeDataUri('hello')", "error")]),
+    conversion("uriComponent", (1, 1), uri_component).aliases(&["encodeUriComponent"]).docs(
+        "uriComponent(text: string) → string",
+        "The text with everything percent-encoded but letters, digits and - _ . ~",
+    ).examples(&[ex("@uriComponent('https://contoso.com')", r#""https%3A%2F%2Fcontoso.com""#), ex("@encodeURIComponent('a b')", r#""a%20b""#)]),
+    conversion("uriComponentToString", (1, 1), uri_component_to_string).aliases(&["decodeUriComponent"]).docs(
+        "uriComponentToString(text: string) → string",
+        "The text with its percent-encoding taken away; a plus becomes a space.",
+    ).examples(&[ex("@uriComponentToString('a%2Fb+c')", r#""a/b c""#)]),
+    conversion("uriComponentToBinary", (1, 1), uri_component_to_binary).docs(
+        "uriComponentToBinary(text: string) → object",
+        "An envelope around the text with its percent-encoding taken away.",
+    ).examples(&[ex("@uriComponentToBinary('a%20b')", r#"{"$content-type":"application/octet-stream","$content":"YSBi"}"#)]),
+];
+
+const OCTETS: &str = "application/octet-stream";
+
+fn int(arguments: &mut Arguments<'_>) -> Outcome {
+    let value = arguments.get(0);
+    match value.as_ref() {
+        ValueRef::Int(_) => Ok(value.clone()),
+        ValueRef::Bool(flag) => Ok(Value::from(i64::from(flag))),
+        ValueRef::String(text) => parse_int(text)
+            .map(Value::from)
+            .ok_or_else(|| arguments.not_convertible(0, "it is not an integer of 64 bits")),
+        _ => Err(arguments.wrong_type(0, "an integer, a string or a boolean")),
+    }
+}
+
+fn float(arguments: &mut Arguments<'_>) -> Outcome {
+    let culture = match arguments.opt(1) {
+        None => Culture::INVARIANT,
+        Some(_) => culture(arguments, 1)?,
+    };
+    match arguments.get(0).as_ref() {
+        ValueRef::String(text) => parse_float(text, culture)
+            .map(Value::from)
+            .ok_or_else(|| arguments.not_convertible(0, "it is not a number")),
+        _ => arguments
+            .get(0)
+            .as_f64()
+            .map(Value::from)
+            .ok_or_else(|| arguments.wrong_type(0, "a number or a string")),
+    }
+}
+
+fn decimal(arguments: &mut Arguments<'_>) -> Outcome {
+    let converted = match arguments.get(0).as_ref() {
+        ValueRef::Decimal(value) => Some(*value),
+        ValueRef::Int(value) => Some(Decimal::from(value)),
+        ValueRef::Float(value) => Decimal::from_f64(value),
+        ValueRef::String(text) => parse_decimal(text),
+        _ => return Err(arguments.wrong_type(0, "a number or a string")),
+    };
+    converted
+        .map(Value::from)
+        .ok_or_else(|| arguments.not_convertible(0, "it is not a decimal number of up to 28 digits"))
+}
+
+fn bool(arguments: &mut Arguments<'_>) -> Outcome {
+    let flag = match arguments.get(0).as_ref() {
+        ValueRef::Bool(flag) => flag,
+        ValueRef::Int(value) => value != 0,
+        ValueRef::Float(value) => value != 0.0,
+        ValueRef::Decimal(value) => !value.is_zero(),
+        ValueRef::String(text) if text.trim().eq_ignore_ascii_case("true") => true,
+        ValueRef::String(text) if text.trim().eq_ignore_ascii_case("false") => false,
+        ValueRef::String(_) => return Err(arguments.not_convertible(0, "it is neither 'true' nor 'false'")),
+        _ => return Err(arguments.wrong_type(0, "a boolean, a number or a string")),
+    };
+    Ok(Value::from(flag))
+}
+
+fn check_base64_size(arguments: &Arguments<'_>, bytes: usize) -> Result<(), Failure> {
+    arguments.check_text_bytes(bytes.div_ceil(3).saturating_mul(4))
+}
+
+/// The value's bytes in base64: those of an envelope as they stand.
+fn base64_of(arguments: &Arguments<'_>) -> Result<String, Failure> {
+    let value = arguments.get(0);
+    if let Some(content) = envelope::content(value) {
+        return Ok(content.to_owned());
+    }
+    let text = envelope::text(value);
+    check_base64_size(arguments, text.len())?;
+    Ok(STANDARD.encode(text.as_bytes()))
+}
+
+fn base64(arguments: &mut Arguments<'_>) -> Outcome {
+    base64_of(arguments).map(Value::from)
+}
+
+fn decoded(arguments: &Arguments<'_>) -> Result<Vec<u8>, Failure> {
+    envelope::decode_base64(arguments.str(0)?)
+        .ok_or_else(|| arguments.not_convertible(0, "it is not valid base64"))
+}
+
+fn base64_to_string(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(Value::from(String::from_utf8_lossy(&decoded(arguments)?).as_ref()))
+}
+
+fn base64_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
+    decoded(arguments)?;
+    Ok(envelope::around(OCTETS, arguments.str(0)?.to_owned()))
+}
+
+fn binary(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(envelope::around(OCTETS, base64_of(arguments)?))
+}
+
+fn data_uri(arguments: &mut Arguments<'_>) -> Outcome {
+    let content = base64_of(arguments)?;
+    let content_type = envelope::content_type(arguments.get(0)).unwrap_or("text/plain;charset=utf-8");
+    Ok(Value::from(format!("data:{content_type};base64,{content}")))
+}
+
+/// Type and bytes of a data URI (RFC 2397).
+fn parse_data_uri(arguments: &Arguments<'_>) -> Result<(String, Vec<u8>), Failure> {
+    let text = arguments.str(0)?.trim();
+    let bad = || arguments.not_convertible(0, "it is not a data URI");
+    let scheme = text.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).ok_or_else(bad)?;
+    let (kind, content) = text[scheme.len()..].split_once(',').ok_or_else(bad)?;
+    let (kind, bytes) =
+        match kind.len().checked_sub(7).and_then(|at| Some((kind.get(..at)?, kind.get(at..)?))) {
+            Some((kind, encoding)) if encoding.eq_ignore_ascii_case(";base64") => {
+                let content = percent::decode(content, false);
+                let content = std::str::from_utf8(&content).map_err(|_| bad())?;
+                (kind, envelope::decode_base64(content).ok_or_else(bad)?)
+            }
+            _ => (kind, percent::decode(content, false)),
+        };
+    let kind = match kind {
+        "" => "text/plain;charset=US-ASCII".to_owned(),
+        parameters if parameters.starts_with(';') => format!("text/plain{parameters}"),
+        kind => kind.to_owned(),
+    };
+    Ok((kind, bytes))
+}
+
+fn data_uri_to_string(arguments: &mut Arguments<'_>) -> Outcome {
+    let (_, bytes) = parse_data_uri(arguments)?;
+    Ok(Value::from(String::from_utf8_lossy(&bytes).as_ref()))
+}
+
+fn data_uri_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
+    let (kind, bytes) = parse_data_uri(arguments)?;
+    Ok(envelope::encode(&kind, &bytes))
+}
+
+fn uri_component(arguments: &mut Arguments<'_>) -> Outcome {
+    let text = arguments.str(0)?;
+    arguments.check_text_bytes(text.len())?;
+    Ok(Value::from(percent::encode(text)))
+}
+
+fn uri_component_to_string(arguments: &mut Arguments<'_>) -> Outcome {
+    let bytes = percent::decode(arguments.str(0)?, true);
+    Ok(Value::from(String::from_utf8_lossy(&bytes).as_ref()))
+}
+
+fn uri_component_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
+    Ok(envelope::encode(OCTETS, &percent::decode(arguments.str(0)?, true)))
+}

@@ -1,0 +1,81 @@
+//! Objects made from objects.
+
+use std::sync::Arc;
+
+use super::{ANY, Arguments, Body, Category, Function, Lazy, Outcome, ex};
+use crate::{Object, Value, error::Failure};
+
+const fn manipulation(name: &'static str, arity: (usize, usize), body: Body) -> Function {
+    Function::new(Category::Manipulation, name, arity, body)
+}
+
+#[rustfmt::skip]
+pub(super) static FUNCTIONS: &[Function] = &[
+    manipulation("addProperty", (3, 3), Body::Plain(add)).carries().docs(
+        "addProperty(object: object, name: string, value: any) → object",
+        "The object with one more property at its end. A property of that name must not exist.",
+    ).examples(&[ex("@addProperty(json('{\"a\":1}'), 'b', 2)", r#"{"a":1,"b":2}"#), ex("@addProperty(json('{\"a\":1}'), 'a', 2)", "error")]),
+    manipulation("setProperty", (3, 3), Body::Plain(set)).carries().docs(
+        "setProperty(object: object, name: string, value: any) → object",
+        "The object with the property set: in place where it exists, else at the end.",
+    ).examples(&[ex("@setProperty(json('{\"a\":1,\"b\":2}'), 'a', 3)", r#"{"a":3,"b":2}"#)]),
+    manipulation("removeProperty", (2, 2), Body::Plain(remove)).carries().docs(
+        "removeProperty(object: object, name: string) → object",
+        "The object without the property; unchanged when there is none.",
+    ).examples(&[ex("@removeProperty(json('{\"a\":1,\"b\":2}'), 'a')", r#"{"b":2}"#)]),
+    manipulation("mergeObjects", (2, ANY), Body::Plain(merge)).carries().docs(
+        "mergeObjects(object: object, …) → object",
+        "The properties of all objects; the later value wins.",
+    ).examples(&[ex("@mergeObjects(json('{\"a\":1}'), json('{\"a\":2,\"b\":3}'))", r#"{"a":2,"b":3}"#)]),
+    manipulation("coalesce", (1, ANY), Body::Lazy(Lazy::Coalesce)).carries().docs(
+        "coalesce(value: any, …) → any",
+        "The first value that is not null, else null. Later values are not evaluated. Empty texts, arrays and objects are not null.",
+    ).examples(&[ex("@coalesce(null, 'hello', 'world')", r#""hello""#), ex("@coalesce(null, null)", "null"), ex("@coalesce('', 'x')", r#""""#)]),
+];
+
+/// The object, its label, and the name under which the property exists or would be set.
+fn target(arguments: &mut Arguments<'_>) -> Result<(Object, bool, Arc<str>), Failure> {
+    if arguments.get(0).as_object().is_none() {
+        return Err(arguments.wrong_type(0, "an object"));
+    }
+    let name = Arc::<str>::from(arguments.str(1)?);
+    let secret = arguments.get(0).is_secret() || arguments.get(1).is_secret();
+    let object = arguments.take(0).into_object().unwrap_or_default();
+    let name = object.name_ignore_case(&name).cloned().unwrap_or(name);
+    Ok((object, secret, name))
+}
+
+fn add(arguments: &mut Arguments<'_>) -> Outcome {
+    let (mut object, secret, name) = target(arguments)?;
+    if object.contains_key(&name) {
+        return Err(arguments.bad(1, "the object has a property of this name already"));
+    }
+    object.insert(name, arguments.take(2));
+    Ok(Value::from(object).secret_if(secret))
+}
+
+fn set(arguments: &mut Arguments<'_>) -> Outcome {
+    let (mut object, secret, name) = target(arguments)?;
+    object.insert(name, arguments.take(2));
+    Ok(Value::from(object).secret_if(secret))
+}
+
+fn remove(arguments: &mut Arguments<'_>) -> Outcome {
+    let (mut object, secret, name) = target(arguments)?;
+    object.remove(&name);
+    Ok(Value::from(object).secret_if(secret))
+}
+
+fn merge(arguments: &mut Arguments<'_>) -> Outcome {
+    for at in 0..arguments.len() {
+        if arguments.get(at).as_object().is_none() {
+            return Err(arguments.wrong_type(at, "an object"));
+        }
+    }
+    let secret = arguments.values.iter().any(Value::is_secret);
+    let mut merged = arguments.take(0).into_object().unwrap_or_default();
+    for object in arguments.values[1..].iter().filter_map(Value::as_object) {
+        merged.extend(object.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
+    }
+    Ok(Value::from(merged).secret_if(secret))
+}

@@ -1,0 +1,177 @@
+//! Numbers to text in standard and custom formats, and text to numbers, by the rules of a culture.
+
+mod custom;
+mod digits;
+mod parse;
+
+use self::digits::Digits;
+pub(crate) use self::parse::{parse_decimal, parse_float, parse_int};
+pub(crate) use crate::culture::Culture;
+use crate::{Value, ValueRef, value::float_text};
+
+/// The largest precision a standard format may ask for; more could only fill memory with zeros.
+const PRECISION_MAX: usize = 1_000;
+
+/// A number in a standard or custom format; `None` when the format does not exist for it.
+pub(crate) fn format_number(value: &Value, format: &str, culture: &Culture) -> Option<String> {
+    if let ValueRef::Float(float) = value.as_ref()
+        && !float.is_finite()
+    {
+        return Some(float_text(float));
+    }
+    let mut chars = format.chars();
+    match (chars.next(), chars.as_str()) {
+        (None, _) => standard(value, 'G', None, culture),
+        (Some(letter), precision)
+            if letter.is_ascii_alphabetic() && precision.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            let precision = match precision {
+                "" => None,
+                digits => Some(digits.parse().ok().filter(|&precision| precision <= PRECISION_MAX)?),
+            };
+            standard(value, letter, precision, culture)
+        }
+        _ => custom::format(Digits::of(value)?, format, culture),
+    }
+}
+
+fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Culture) -> Option<String> {
+    let number = Digits::of(value)?;
+    let integer = value.as_i64();
+    match letter.to_ascii_uppercase() {
+        'C' => {
+            let number = number.rounded(precision.unwrap_or(culture.currency_digits));
+            let digits = grouped(&number, precision.unwrap_or(culture.currency_digits), culture);
+            let pattern = if number.negative { culture.currency_negative } else { culture.currency_positive };
+            Some(filled(pattern, &digits, culture.currency))
+        }
+        'D' => {
+            let digits = integer?.unsigned_abs().to_string();
+            let sign = if integer? < 0 { culture.minus } else { "" };
+            Some(format!("{sign}{digits:0>width$}", width = precision.unwrap_or(0)))
+        }
+        'E' => Some(scientific(&number, letter, precision.unwrap_or(6), 3, culture)),
+        'F' => {
+            let precision = precision.unwrap_or(2);
+            let number = number.rounded(precision);
+            Some(format!("{}{}", sign(&number, culture), plain(&number, precision, culture)))
+        }
+        'G' => Some(general(value, number, letter, precision, culture)),
+        'N' => {
+            let precision = precision.unwrap_or(2);
+            let number = number.rounded(precision);
+            Some(format!("{}{}", sign(&number, culture), grouped(&number, precision, culture)))
+        }
+        'P' => {
+            let precision = precision.unwrap_or(2);
+            let number = number.shifted(2).rounded(precision);
+            let digits = grouped(&number, precision, culture);
+            Some(format!("{}{}", sign(&number, culture), filled(culture.percent, &digits, "%")))
+        }
+        'R' => Some(general(value, number, 'G', None, culture)),
+        'X' => {
+            let bits = integer?;
+            let width = precision.unwrap_or(0);
+            Some(if letter == 'X' { format!("{bits:0>width$X}") } else { format!("{bits:0>width$x}") })
+        }
+        'B' => Some(format!("{:0>width$b}", integer?, width = precision.unwrap_or(0))),
+        _ => None,
+    }
+}
+
+fn sign<'c>(number: &Digits, culture: &'c Culture) -> &'c str {
+    if number.negative { culture.minus } else { "" }
+}
+
+fn filled(pattern: &str, number: &str, symbol: &str) -> String {
+    pattern.replace('n', "\u{0}").replace('$', symbol).replace('\u{0}', number)
+}
+
+/// Digits with a decimal point and `precision` digits behind it.
+fn plain(number: &Digits, precision: usize, culture: &Culture) -> String {
+    let mut text: String = number.integer_digits().collect();
+    if precision > 0 {
+        text.push_str(culture.decimal);
+        text.extend(number.fraction_digits(precision));
+    }
+    text
+}
+
+fn grouped(number: &Digits, precision: usize, culture: &Culture) -> String {
+    let digits: Vec<char> = number.integer_digits().collect();
+    let breaks = group_breaks(culture, digits.len());
+    let mut text = String::new();
+    for (at, digit) in digits.iter().enumerate() {
+        let left = digits.len() - at;
+        if at > 0 && breaks.contains(&left) {
+            text.push_str(culture.group);
+        }
+        text.push(*digit);
+    }
+    if precision > 0 {
+        text.push_str(culture.decimal);
+        text.extend(number.fraction_digits(precision));
+    }
+    text
+}
+
+/// Before how many remaining digits a group separator stands.
+fn group_breaks(culture: &Culture, digits: usize) -> Vec<usize> {
+    let mut breaks = Vec::new();
+    let mut total = culture.groups[0];
+    let mut at = 0;
+    while total < digits {
+        breaks.push(total);
+        at = (at + 1).min(culture.groups.len() - 1);
+        total += culture.groups[at];
+    }
+    breaks
+}
+
+fn exponent(exponent: i64, letter: char, width: usize, culture: &Culture) -> String {
+    let sign = if exponent < 0 { culture.minus } else { "+" };
+    format!("{letter}{sign}{:0>width$}", exponent.unsigned_abs())
+}
+
+fn scientific(number: &Digits, letter: char, precision: usize, width: usize, culture: &Culture) -> String {
+    let number = number.clone().to_significant(precision + 1);
+    let power = if number.is_zero() { 0 } else { number.scale - 1 };
+    let mut text = format!("{}{}", sign(&number, culture), number.digit(0));
+    if precision > 0 {
+        text.push_str(culture.decimal);
+        text.extend((1..=precision).map(|at| number.digit(at)));
+    }
+    text + &exponent(power, letter, width, culture)
+}
+
+fn general(
+    value: &Value,
+    number: Digits,
+    letter: char,
+    precision: Option<usize>,
+    culture: &Culture,
+) -> String {
+    let precision = precision.filter(|&precision| precision > 0);
+    let limit = match (precision, value.as_ref()) {
+        (Some(precision), _) => precision as i64,
+        (None, ValueRef::Float(_)) => 15,
+        // Integers and decimals are always written out.
+        (None, _) => i64::MAX,
+    };
+    let number = match precision {
+        Some(precision) => number.to_significant(precision),
+        None => number,
+    };
+    let power = number.scale - 1;
+    if !number.is_zero() && (power >= limit || power < -4) {
+        let digits = number.digits.len();
+        let letter = if letter.is_ascii_lowercase() { 'e' } else { 'E' };
+        return scientific(&number, letter, digits - 1, 2, culture);
+    }
+    let fraction = usize::try_from(number.digits.len() as i64 - number.scale).unwrap_or(0);
+    let fraction = if number.is_zero() { 0 } else { fraction };
+    format!("{}{}", sign(&number, culture), plain(&number, fraction, culture))
+}
+
+#[cfg(test)]
+mod tests;

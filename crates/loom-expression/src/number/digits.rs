@@ -1,0 +1,113 @@
+//! A number taken apart into decimal digits.
+
+use crate::{Value, ValueRef};
+
+/// The number 0.d₁d₂d₃… × 10^scale. No digits mean zero; the first and the last digit are never `0`.
+#[derive(Clone, Debug)]
+pub(super) struct Digits {
+    pub(super) negative: bool,
+    pub(super) digits: Vec<u8>,
+    pub(super) scale: i64,
+}
+
+impl Digits {
+    /// The digits of a number; of a float the fewest that read back as the same.
+    pub(super) fn of(value: &Value) -> Option<Self> {
+        let text = match value.as_ref() {
+            ValueRef::Int(value) => value.to_string(),
+            ValueRef::Float(value) if value.is_finite() => format!("{value:e}"),
+            ValueRef::Decimal(value) => value.to_string(),
+            _ => return None,
+        };
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.as_str()),
+        };
+        let (mantissa, power) = match text.split_once('e') {
+            Some((mantissa, power)) => (mantissa, power.parse::<i64>().ok()?),
+            None => (text, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = whole.bytes().chain(fraction.bytes()).map(|byte| byte - b'0').collect();
+        Some(Self { negative, digits, scale: whole.len() as i64 + power }.normalized())
+    }
+
+    fn normalized(mut self) -> Self {
+        while self.digits.last() == Some(&0) {
+            self.digits.pop();
+        }
+        let leading = self.digits.iter().take_while(|&&digit| digit == 0).count();
+        self.digits.drain(..leading);
+        self.scale -= leading as i64;
+        if self.digits.is_empty() {
+            self.scale = 0;
+        }
+        self
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.digits.is_empty()
+    }
+
+    /// The digit at a place, `0` behind the last.
+    pub(super) fn digit(&self, at: usize) -> char {
+        char::from(b'0' + self.digits.get(at).copied().unwrap_or(0))
+    }
+
+    /// Times a power of ten.
+    pub(super) fn shifted(mut self, by: i64) -> Self {
+        if !self.is_zero() {
+            self.scale += by;
+        }
+        self
+    }
+
+    /// Rounded to so many digits behind the point, halves away from zero.
+    pub(super) fn rounded(self, decimals: usize) -> Self {
+        let keep = self.scale + decimals as i64;
+        self.keep(keep)
+    }
+
+    /// Rounded to so many digits in all.
+    pub(super) fn to_significant(self, count: usize) -> Self {
+        self.keep(count as i64)
+    }
+
+    /// Keeps the first digits and rounds by the rest.
+    pub(super) fn keep(mut self, count: i64) -> Self {
+        if count >= self.digits.len() as i64 {
+            return self;
+        }
+        let Ok(count) = usize::try_from(count) else {
+            self.digits.clear();
+            return self.normalized();
+        };
+        let up = self.digits[count] >= 5;
+        self.digits.truncate(count);
+        if up {
+            match self.digits.iter().rposition(|&digit| digit < 9) {
+                Some(at) => {
+                    self.digits.truncate(at + 1);
+                    self.digits[at] += 1;
+                }
+                None => {
+                    self.digits = vec![1];
+                    self.scale += 1;
+                }
+            }
+        }
+        self.normalized()
+    }
+
+    /// The digits before the point, at least one.
+    pub(super) fn integer_digits(&self) -> impl Iterator<Item = char> + '_ {
+        let count = usize::try_from(self.scale).unwrap_or(0);
+        let zero = (count == 0).then_some('0');
+        zero.into_iter().chain((0..count).map(|at| self.digit(at)))
+    }
+
+    /// So many digits behind the point.
+    pub(super) fn fraction_digits(&self, count: usize) -> impl Iterator<Item = char> + '_ {
+        (0..count as i64).map(|at| usize::try_from(self.scale + at).map_or('0', |at| self.digit(at)))
+    }
+}

@@ -1,0 +1,205 @@
+//! Text to timestamps by an exact custom format.
+
+use super::{DateTime, Parts, TICKS_PER_SECOND, Zone, parse::fraction};
+use crate::culture::Culture;
+
+/// Parses a text that must look exactly like the format says; a standard format stands for its pattern.
+pub(crate) fn parse_exact(text: &str, format: &str, culture: &Culture) -> Option<DateTime> {
+    let joined = |left: &str, right: &str| format!("{left} {right}");
+    let pattern = match format {
+        "d" => culture.short_date.to_owned(),
+        "D" => culture.long_date.to_owned(),
+        "f" => joined(culture.long_date, culture.short_time),
+        "F" | "U" => joined(culture.long_date, culture.long_time),
+        "g" => joined(culture.short_date, culture.short_time),
+        "G" => joined(culture.short_date, culture.long_time),
+        "M" | "m" => culture.month_day.to_owned(),
+        "O" | "o" => "yyyy-MM-ddTHH:mm:ss.fffffffK".to_owned(),
+        "R" | "r" => "ddd, dd MMM yyyy HH:mm:ss 'GMT'".to_owned(),
+        "s" => "yyyy-MM-ddTHH:mm:ss".to_owned(),
+        "t" => culture.short_time.to_owned(),
+        "T" => culture.long_time.to_owned(),
+        "u" => "yyyy-MM-dd HH:mm:ss'Z'".to_owned(),
+        "Y" | "y" => culture.year_month.to_owned(),
+        custom if custom.chars().count() > 1 => custom.to_owned(),
+        _ => return None,
+    };
+    let mut found = Found::default();
+    found.read(text, &pattern, culture)?;
+    let utc = matches!(format, "R" | "r" | "u" | "U");
+    found.finish(if utc { Some(Zone::Utc) } else { None })
+}
+
+#[derive(Default)]
+struct Found {
+    year: Option<i64>,
+    month: Option<i64>,
+    day: Option<i64>,
+    weekday: Option<usize>,
+    hour: i64,
+    half: Option<i64>,
+    minute: i64,
+    second: i64,
+    fraction: i64,
+    zone: Option<Zone>,
+    offset_minutes: i64,
+}
+
+/// Takes from `min` to `max` digits off the text.
+fn digits(rest: &mut &str, min: usize, max: usize) -> Option<i64> {
+    let count = rest.bytes().take(max).take_while(u8::is_ascii_digit).count();
+    if count < min {
+        return None;
+    }
+    let (number, after) = rest.split_at(count);
+    *rest = after;
+    number.parse().ok()
+}
+
+/// Takes the longest of the names off the text, ignoring case.
+fn name(rest: &mut &str, names: &[&str]) -> Option<usize> {
+    let starts = |name: &&str| {
+        let mut left = rest.chars();
+        name.chars().all(|c| {
+            left.next().is_some_and(|other| crate::value::fold_char(other) == crate::value::fold_char(c))
+        })
+    };
+    let (at, name) = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !name.is_empty() && starts(name))
+        .max_by_key(|(_, name)| name.len())?;
+    let length: usize = rest.chars().take(name.chars().count()).map(char::len_utf8).sum();
+    *rest = &rest[length..];
+    Some(at)
+}
+
+fn literal(rest: &mut &str, text: &str) -> Option<()> {
+    *rest = rest.strip_prefix(text)?;
+    Some(())
+}
+
+impl Found {
+    fn read(&mut self, text: &str, pattern: &str, culture: &Culture) -> Option<()> {
+        let mut rest = text;
+        let mut chars = pattern.chars().peekable();
+        while let Some(c) = chars.next() {
+            let mut run = || 1 + std::iter::from_fn(|| chars.next_if_eq(&c)).count();
+            match c {
+                'y' => {
+                    let count = run();
+                    let value = if count <= 2 {
+                        digits(&mut rest, count, 2)?
+                    } else {
+                        digits(&mut rest, count, count.max(4))?
+                    };
+                    let century = if value < 50 { 2000 } else { 1900 };
+                    self.year = Some(if count <= 2 { century + value } else { value });
+                }
+                'M' => {
+                    self.month = Some(match run() {
+                        count @ (1 | 2) => digits(&mut rest, count, 2)?,
+                        3 => name(&mut rest, &culture.months_short)? as i64 + 1,
+                        _ => name(&mut rest, &culture.months)? as i64 + 1,
+                    });
+                }
+                'd' => match run() {
+                    count @ (1 | 2) => self.day = Some(digits(&mut rest, count, 2)?),
+                    3 => self.weekday = Some(name(&mut rest, &culture.days_short)?),
+                    _ => self.weekday = Some(name(&mut rest, &culture.days)?),
+                },
+                'H' => self.hour = digits(&mut rest, run().min(2), 2)?,
+                'h' => {
+                    self.hour = digits(&mut rest, run().min(2), 2).filter(|hour| (0..=12).contains(hour))?
+                }
+                'm' => self.minute = digits(&mut rest, run().min(2), 2)?,
+                's' => self.second = digits(&mut rest, run().min(2), 2)?,
+                'f' | 'F' => {
+                    let count = run();
+                    let length = rest.bytes().take(count).take_while(u8::is_ascii_digit).count();
+                    if count > 7 || (c == 'f' && length < count) {
+                        return None;
+                    }
+                    if length > 0 {
+                        self.fraction = fraction(&rest[..length])?;
+                        rest = &rest[length..];
+                    }
+                }
+                't' => {
+                    let short = run() == 1;
+                    let cut = |designator: &'static str| {
+                        let end = designator.char_indices().nth(1).map_or(designator.len(), |(at, _)| at);
+                        if short { &designator[..end] } else { designator }
+                    };
+                    self.half = Some(12 * name(&mut rest, &[cut(culture.am), cut(culture.pm)])? as i64);
+                }
+                'z' => {
+                    let count = run();
+                    self.read_offset(&mut rest, count)?;
+                }
+                'K' => {
+                    run();
+                    if let Some(after) = rest.strip_prefix('Z') {
+                        rest = after;
+                        self.zone = Some(Zone::Utc);
+                    } else if rest.starts_with(['+', '-']) {
+                        self.read_offset(&mut rest, 3)?;
+                    }
+                }
+                ':' => literal(&mut rest, culture.time_separator)?,
+                '/' => literal(&mut rest, culture.date_separator)?,
+                '\'' | '"' => loop {
+                    match chars.next()? {
+                        end if end == c => break,
+                        quoted => literal(&mut rest, quoted.encode_utf8(&mut [0; 4]))?,
+                    }
+                },
+                '\\' => literal(&mut rest, chars.next()?.encode_utf8(&mut [0; 4]))?,
+                '%' => {}
+                other => literal(&mut rest, other.encode_utf8(&mut [0; 4]))?,
+            }
+        }
+        rest.is_empty().then_some(())
+    }
+
+    fn read_offset(&mut self, rest: &mut &str, count: usize) -> Option<()> {
+        let sign = if rest.starts_with('-') { -1 } else { 1 };
+        *rest = rest.strip_prefix(['+', '-'])?;
+        let hours = digits(rest, count.min(2), 2)?;
+        let minutes = if count >= 3 {
+            *rest = rest.strip_prefix(':').unwrap_or(rest);
+            digits(rest, 2, 2)?
+        } else {
+            0
+        };
+        if hours > 14 || minutes > 59 {
+            return None;
+        }
+        self.zone = Some(Zone::Offset);
+        self.offset_minutes = sign * (hours * 60 + minutes);
+        Some(())
+    }
+
+    fn finish(self, zone: Option<Zone>) -> Option<DateTime> {
+        let hour = match self.half {
+            Some(half) if self.hour <= 12 => self.hour % 12 + half,
+            _ => self.hour,
+        };
+        let parts = Parts {
+            // Without a year it would be this year's date, and nothing here asks for the time.
+            year: self.year?,
+            month: u32::try_from(self.month.unwrap_or(1)).ok()?,
+            day: u32::try_from(self.day.unwrap_or(1)).ok()?,
+            hour,
+            minute: self.minute,
+            second: self.second,
+            fraction: self.fraction,
+        };
+        let zone = zone.or(self.zone).unwrap_or(Zone::Unspecified);
+        let local = DateTime::from_parts(parts, zone)?;
+        if self.weekday.is_some_and(|weekday| weekday != local.day_of_week()) {
+            return None;
+        }
+        DateTime::at(local.ticks - self.offset_minutes * 60 * TICKS_PER_SECOND, zone)
+    }
+}

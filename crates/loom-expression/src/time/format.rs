@@ -1,0 +1,136 @@
+//! Timestamps to text, in .NET's standard and custom formats.
+
+use std::fmt::Write as _;
+
+use super::{DateTime, Zone};
+use crate::culture::Culture;
+
+/// The timestamp in a format; `None` when the format does not exist.
+pub(crate) fn format(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
+    const ROUND_TRIP: &str = "yyyy'-'MM'-'dd'T'HH':'mm':'ss.fffffffK";
+    let mut letters = format.chars();
+    let (Some(letter), None) = (letters.next(), letters.next()) else {
+        return if format.is_empty() {
+            custom(at, ROUND_TRIP, Culture::INVARIANT)
+        } else {
+            custom(at, format, culture)
+        };
+    };
+    let join = |left: &str, right: &str| custom(at, &format!("{left} {right}"), culture);
+    match letter {
+        'd' => custom(at, culture.short_date, culture),
+        'D' => custom(at, culture.long_date, culture),
+        'f' => join(culture.long_date, culture.short_time),
+        // A timestamp without a zone counts as UTC already, so universal time is the same.
+        'F' | 'U' => join(culture.long_date, culture.long_time),
+        'g' => join(culture.short_date, culture.short_time),
+        'G' => join(culture.short_date, culture.long_time),
+        'M' | 'm' => custom(at, culture.month_day, culture),
+        'O' | 'o' => custom(at, ROUND_TRIP, Culture::INVARIANT),
+        'R' | 'r' => custom(at, "ddd, dd MMM yyyy HH':'mm':'ss 'GMT'", Culture::INVARIANT),
+        's' => custom(at, "yyyy'-'MM'-'dd'T'HH':'mm':'ss", Culture::INVARIANT),
+        't' => custom(at, culture.short_time, culture),
+        'T' => custom(at, culture.long_time, culture),
+        'u' => custom(at, "yyyy'-'MM'-'dd HH':'mm':'ss'Z'", Culture::INVARIANT),
+        'Y' | 'y' => custom(at, culture.year_month, culture),
+        _ => None,
+    }
+}
+
+fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
+    let parts = at.parts();
+    let mut text = String::with_capacity(format.len() + 8);
+    let mut chars = format.chars().peekable();
+    while let Some(c) = chars.next() {
+        // Letters count by how often they stand in a row.
+        let run = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
+            1 + std::iter::from_fn(|| chars.next_if_eq(&c)).count()
+        };
+        // Writing to a `String` cannot fail, so the results of `write!` are left aside below.
+        match c {
+            'd' => {
+                let name = at.day_of_week();
+                match run(&mut chars) {
+                    count @ (1 | 2) => number(&mut text, i64::from(parts.day), count),
+                    3 => text.push_str(culture.days_short[name]),
+                    _ => text.push_str(culture.days[name]),
+                }
+            }
+            'M' => {
+                let name = parts.month as usize - 1;
+                match run(&mut chars) {
+                    count @ (1 | 2) => number(&mut text, i64::from(parts.month), count),
+                    3 => text.push_str(culture.months_short[name]),
+                    _ => text.push_str(culture.months[name]),
+                }
+            }
+            'y' => match run(&mut chars) {
+                count @ (1 | 2) => number(&mut text, parts.year % 100, count),
+                count => number(&mut text, parts.year, count),
+            },
+            'h' => number(&mut text, (parts.hour + 11) % 12 + 1, run(&mut chars).min(2)),
+            'H' => number(&mut text, parts.hour, run(&mut chars).min(2)),
+            'm' => number(&mut text, parts.minute, run(&mut chars).min(2)),
+            's' => number(&mut text, parts.second, run(&mut chars).min(2)),
+            'f' | 'F' => {
+                let count = run(&mut chars);
+                if count > 7 {
+                    return None;
+                }
+                let digits = format!("{:07}", parts.fraction);
+                let digits = &digits[..count];
+                if c == 'f' {
+                    text.push_str(digits);
+                } else {
+                    let digits = digits.trim_end_matches('0');
+                    // Where no digit is left, the point before it goes as well.
+                    if digits.is_empty() && text.ends_with('.') {
+                        text.pop();
+                    }
+                    text.push_str(digits);
+                }
+            }
+            't' => {
+                let designator = if parts.hour < 12 { culture.am } else { culture.pm };
+                match run(&mut chars) {
+                    1 => text.extend(designator.chars().next()),
+                    _ => text.push_str(designator),
+                }
+            }
+            'z' => text.push_str(match run(&mut chars) {
+                1 => "+0",
+                2 => "+00",
+                _ => "+00:00",
+            }),
+            'K' => match at.zone {
+                Zone::Utc => text.push('Z'),
+                Zone::Offset => text.push_str("+00:00"),
+                Zone::Unspecified => {}
+            },
+            'g' => {
+                run(&mut chars);
+                text.push_str("A.D.");
+            }
+            ':' => text.push_str(culture.time_separator),
+            '/' => text.push_str(culture.date_separator),
+            '\'' | '"' => loop {
+                match chars.next()? {
+                    end if end == c => break,
+                    '\\' => text.push(chars.next()?),
+                    literal => text.push(literal),
+                }
+            },
+            '\\' => text.push(chars.next()?),
+            '%' => match chars.peek() {
+                None | Some('%') => return None,
+                Some(_) => {}
+            },
+            literal => text.push(literal),
+        }
+    }
+    Some(text)
+}
+
+fn number(text: &mut String, value: i64, width: usize) {
+    let _ = write!(text, "{value:0width$}");
+}

@@ -1,0 +1,353 @@
+//! Text to timestamps, in the many forms people and machines write them.
+//!
+//! The text is read as tokens, and each token is given its meaning by what it looks like: ISO 8601, dates in
+//! numbers by the order of the culture, names of months, times with AM and PM, `Z`, `GMT` and offsets. A text that
+//! lacks the year or the month is refused: nothing here asks for today's date.
+
+use super::{DateTime, Parts, TICKS_PER_SECOND, Zone};
+use crate::culture::{Culture, DateOrder};
+
+/// Longer texts are no timestamps, whatever they hold.
+const LENGTH_MAX: usize = 200;
+
+/// Parses a timestamp in the invariant culture.
+pub(crate) fn parse(text: &str) -> Option<DateTime> {
+    let text = text.trim();
+    iso(text).or_else(|| parse_with(text, Culture::INVARIANT))
+}
+
+/// Parses a timestamp in a culture.
+pub(crate) fn parse_with(text: &str, culture: &Culture) -> Option<DateTime> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > LENGTH_MAX {
+        return None;
+    }
+    iso(text).or_else(|| Reader::new(text, culture).read())
+}
+
+/// The usual form of machines, `yyyy-MM-ddTHH:mm:ss.fffffffZ` without or with its tail, read at once.
+fn iso(text: &str) -> Option<DateTime> {
+    let bytes = text.as_bytes();
+    let two = |at: usize| -> Option<i64> {
+        let digit =
+            |at: usize| bytes.get(at).filter(|byte| byte.is_ascii_digit()).map(|byte| i64::from(byte - b'0'));
+        Some(digit(at)? * 10 + digit(at + 1)?)
+    };
+    let is = |at: usize, byte: u8| bytes.get(at) == Some(&byte);
+    let mut parts = Parts {
+        year: two(0)? * 100 + two(2)?,
+        month: two(5)? as u32,
+        day: two(8)? as u32,
+        hour: 0,
+        minute: 0,
+        second: 0,
+        fraction: 0,
+    };
+    if !is(4, b'-') || !is(7, b'-') {
+        return None;
+    }
+    if bytes.len() == 10 {
+        return DateTime::from_parts(parts, Zone::Unspecified);
+    }
+    if !is(10, b'T') || !is(13, b':') || !is(16, b':') {
+        return None;
+    }
+    (parts.hour, parts.minute, parts.second) = (two(11)?, two(14)?, two(17)?);
+    let mut at = 19;
+    if is(at, b'.') {
+        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 || digits > 7 {
+            return None;
+        }
+        parts.fraction = fraction(&text[at + 1..at + 1 + digits])?;
+        at += 1 + digits;
+    }
+    match &bytes[at..] {
+        [] => DateTime::from_parts(parts, Zone::Unspecified),
+        [b'Z'] => DateTime::from_parts(parts, Zone::Utc),
+        _ => None,
+    }
+}
+
+/// Ticks of the digits behind the point of a second; more than seven digits are rounded.
+pub(super) fn fraction(digits: &str) -> Option<i64> {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let seven: i64 = format!("{:0<7}", &digits[..digits.len().min(7)]).parse().ok()?;
+    let up = digits.as_bytes().get(7).is_some_and(|&digit| digit >= b'5');
+    // Rounding up must not reach into the next second.
+    Some((seven + i64::from(up)).min(TICKS_PER_SECOND - 1))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Token<'a> {
+    /// Digits as written.
+    Number(&'a str),
+    Word(&'a str),
+    Mark(char),
+    Space,
+}
+
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let class = |c: char| {
+            if c.is_ascii_digit() {
+                0
+            } else if c.is_alphabetic() {
+                1
+            } else if c.is_whitespace() {
+                2
+            } else {
+                3
+            }
+        };
+        let length = match class(first) {
+            3 => first.len_utf8(),
+            kind => rest.find(|c| class(c) != kind).unwrap_or(rest.len()),
+        };
+        let (token, after) = rest.split_at(length);
+        tokens.push(match class(first) {
+            0 => Token::Number(token),
+            1 => Token::Word(token),
+            2 => Token::Space,
+            _ => Token::Mark(first),
+        });
+        rest = after;
+    }
+    tokens
+}
+
+/// What has been understood so far.
+struct Reader<'a> {
+    tokens: Vec<Token<'a>>,
+    at: usize,
+    culture: &'a Culture,
+    numbers: Vec<&'a str>,
+    month: Option<u32>,
+    weekday: Option<usize>,
+    time: Option<(i64, i64, i64, i64)>,
+    /// 0 for AM, 12 for PM.
+    half: Option<i64>,
+    /// Minutes east of UTC.
+    offset: Option<i64>,
+    utc: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: &'a str, culture: &'a Culture) -> Self {
+        Self {
+            tokens: tokens(text),
+            at: 0,
+            culture,
+            numbers: Vec::new(),
+            month: None,
+            weekday: None,
+            time: None,
+            half: None,
+            offset: None,
+            utc: false,
+        }
+    }
+
+    fn peek(&self, ahead: usize) -> Option<Token<'a>> {
+        self.tokens.get(self.at + ahead).copied()
+    }
+
+    fn read(mut self) -> Option<DateTime> {
+        while let Some(token) = self.peek(0) {
+            match token {
+                Token::Number(_) if self.peek(1) == Some(Token::Mark(':')) && self.time.is_none() => {
+                    self.read_time()?;
+                }
+                Token::Number(digits) => {
+                    if digits.len() > 4 || self.numbers.len() == 3 {
+                        return None;
+                    }
+                    // "2 PM" is a time without minutes.
+                    let word = match (self.peek(1), self.peek(2)) {
+                        (Some(Token::Space), Some(Token::Word(word))) | (Some(Token::Word(word)), _) => {
+                            Some(word)
+                        }
+                        _ => None,
+                    };
+                    if self.time.is_none() && word.is_some_and(|word| self.half_of_day(word).is_some()) {
+                        self.time = Some((digits.parse().ok()?, 0, 0, 0));
+                    } else {
+                        self.numbers.push(digits);
+                    }
+                    self.at += 1;
+                }
+                Token::Mark('+' | '-')
+                    if self.time.is_some() && matches!(self.peek(1), Some(Token::Number(_))) =>
+                {
+                    self.read_offset()?;
+                }
+                Token::Word(word) => {
+                    self.at += 1;
+                    self.read_word(word)?;
+                }
+                Token::Space | Token::Mark('/' | '-' | '.' | ',') => self.at += 1,
+                Token::Mark(_) => return None,
+            }
+        }
+        self.finish()
+    }
+
+    fn read_time(&mut self) -> Option<()> {
+        let mut values = [0; 3];
+        let mut count = 0;
+        while let Some(Token::Number(digits)) = self.peek(0) {
+            if digits.len() > 2 || count == 3 {
+                return None;
+            }
+            values[count] = digits.parse().ok()?;
+            count += 1;
+            self.at += 1;
+            if self.peek(0) != Some(Token::Mark(':')) {
+                break;
+            }
+            self.at += 1;
+            if !matches!(self.peek(0), Some(Token::Number(_))) {
+                return None;
+            }
+        }
+        let mut ticks = 0;
+        if count == 3
+            && let (Some(Token::Mark('.' | ',')), Some(Token::Number(digits))) = (self.peek(0), self.peek(1))
+        {
+            ticks = fraction(digits)?;
+            self.at += 2;
+        }
+        self.time = Some((values[0], values[1], values[2], ticks));
+        Some(())
+    }
+
+    fn read_offset(&mut self) -> Option<()> {
+        let sign = if self.peek(0) == Some(Token::Mark('-')) { -1 } else { 1 };
+        let Some(Token::Number(hours)) = self.peek(1) else {
+            return None;
+        };
+        self.at += 2;
+        let (hours, minutes): (i64, i64) = match (hours.len(), self.peek(0), self.peek(1)) {
+            (1 | 2, Some(Token::Mark(':')), Some(Token::Number(minutes))) if minutes.len() == 2 => {
+                self.at += 2;
+                (hours.parse().ok()?, minutes.parse().ok()?)
+            }
+            (1 | 2, ..) => (hours.parse().ok()?, 0),
+            (4, ..) => (hours[..2].parse().ok()?, hours[2..].parse().ok()?),
+            _ => return None,
+        };
+        if hours > 14 || minutes > 59 || self.offset.is_some() || self.utc {
+            return None;
+        }
+        self.offset = Some(sign * (hours * 60 + minutes));
+        Some(())
+    }
+
+    fn half_of_day(&self, word: &str) -> Option<i64> {
+        let same = |designator: &str| {
+            let letters: String = designator.chars().filter(|c| c.is_alphabetic()).collect();
+            !letters.is_empty() && crate::context::same_name(&letters, word)
+        };
+        if same(self.culture.am) || word.eq_ignore_ascii_case("am") {
+            Some(0)
+        } else if same(self.culture.pm) || word.eq_ignore_ascii_case("pm") {
+            Some(12)
+        } else {
+            None
+        }
+    }
+
+    fn read_word(&mut self, word: &str) -> Option<()> {
+        let named = |names: &[&str]| {
+            names.iter().position(|name| crate::context::same_name(name.trim_end_matches('.'), word))
+        };
+        if word.eq_ignore_ascii_case("t") && !self.numbers.is_empty() && self.time.is_none() {
+            return matches!(self.peek(0), Some(Token::Number(_))).then_some(());
+        }
+        if (word.eq_ignore_ascii_case("z") && self.time.is_some())
+            || word.eq_ignore_ascii_case("gmt")
+            || word.eq_ignore_ascii_case("utc")
+        {
+            let first = !self.utc && self.offset.is_none();
+            self.utc = true;
+            return first.then_some(());
+        }
+        if self.time.is_some()
+            && self.half.is_none()
+            && let Some(half) = self.half_of_day(word)
+        {
+            self.half = Some(half);
+            return Some(());
+        }
+        let culture = self.culture;
+        if let Some(month) = named(&culture.months).or_else(|| named(&culture.months_short)) {
+            return self.month.replace(month as u32 + 1).is_none().then_some(());
+        }
+        if let Some(day) = named(&culture.days).or_else(|| named(&culture.days_short)) {
+            return self.weekday.replace(day).is_none().then_some(());
+        }
+        // Small words that dates are written with in some languages.
+        ["de", "den", "del", "le"].contains(&word.to_lowercase().as_str()).then_some(())
+    }
+
+    fn finish(self) -> Option<DateTime> {
+        let (year, month, day) = self.date()?;
+        let (mut hour, minute, second, fraction) = self.time.unwrap_or_default();
+        if let Some(half) = self.half {
+            if !(1..=12).contains(&hour) && !(half == 0 && hour == 0) {
+                return None;
+            }
+            hour = hour % 12 + half;
+        }
+        let zone = match (self.utc, self.offset) {
+            (true, _) => Zone::Utc,
+            (false, Some(_)) => Zone::Offset,
+            (false, None) => Zone::Unspecified,
+        };
+        let parts = Parts { year, month, day, hour, minute, second, fraction };
+        let local = DateTime::from_parts(parts, zone)?;
+        if self.weekday.is_some_and(|weekday| weekday != local.day_of_week()) {
+            return None;
+        }
+        DateTime::at(local.ticks - self.offset.unwrap_or(0) * 60 * TICKS_PER_SECOND, zone)
+    }
+
+    /// Year, month and day from the numbers and names that were read.
+    fn date(&self) -> Option<(i64, u32, u32)> {
+        let year = |digits: &str| -> Option<i64> {
+            let value: i64 = digits.parse().ok()?;
+            Some(match digits.len() {
+                // Two digits mean the years from 1950 to 2049.
+                1 | 2 if value < 50 => 2000 + value,
+                1 | 2 => 1900 + value,
+                _ => value,
+            })
+        };
+        let small =
+            |digits: &str| -> Option<u32> { if digits.len() > 2 { None } else { digits.parse().ok() } };
+        let long = |digits: &&str| digits.len() > 2;
+        match (self.month, self.numbers.as_slice()) {
+            (Some(month), [only]) if long(only) => Some((year(only)?, month, 1)),
+            (Some(month), [first, second]) if long(first) => Some((year(first)?, month, small(second)?)),
+            (Some(month), [first, second]) => Some((year(second)?, month, small(first)?)),
+            (Some(_), _) => None,
+            (None, [first, second]) if long(first) => Some((year(first)?, small(second)?, 1)),
+            (None, [first, second]) if long(second) => Some((year(second)?, small(first)?, 1)),
+            (None, [first, second, third]) if long(first) => {
+                Some((year(first)?, small(second)?, small(third)?))
+            }
+            (None, [first, second, third]) => match self.culture.order {
+                DateOrder::MonthDayYear => Some((year(third)?, small(first)?, small(second)?)),
+                DateOrder::DayMonthYear => Some((year(third)?, small(second)?, small(first)?)),
+                // Also cultures that start with the year write it last when it has four digits.
+                DateOrder::YearMonthDay if long(third) => Some((year(third)?, small(first)?, small(second)?)),
+                DateOrder::YearMonthDay => Some((year(first)?, small(second)?, small(third)?)),
+            },
+            (None, _) => None,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Runs the recorded cases of the language, `conformance/expressions.json`.
+
+use loom_expression::{NoNames, Options, RecordedContext, Template, Timestamp, Value, conformance};
+
+/// A time for the cases that name none; they only look at its form, or that it is past 2020.
+const SOME_TIME_UNIX_MILLIS: i64 = 1_767_225_600_000;
+
+fn run(case: &Value) -> Result<(), String> {
+    let expression = case.get("expression").and_then(Value::as_str).ok_or("a case needs an expression")?;
+    let context = case.get("context").cloned().unwrap_or_default();
+    let mut context = RecordedContext::from_json(&context).map_err(|error| error.to_string())?;
+    if !context.has_now() {
+        context = context.with_now(Timestamp::from_unix_millis(SOME_TIME_UNIX_MILLIS));
+    }
+    let outcome = Template::compile_str(expression, &NoNames, &Options::default())
+        .map_err(|errors| errors[0].to_string())
+        .and_then(|template| template.evaluate(&context).map_err(|error| error.to_string()));
+    if case.get("error").is_some() {
+        let wanted = case.get("errorContains").and_then(Value::as_str).unwrap_or_default();
+        return match outcome {
+            Err(message) if message.contains(wanted) => Ok(()),
+            Err(message) => Err(format!("the message '{message}' does not contain '{wanted}'")),
+            Ok(value) => Err(format!("should fail, gave {}", value.to_json_text())),
+        };
+    }
+    let value = outcome?;
+    let right = if let Some(pattern) = case.get("matches").and_then(Value::as_str) {
+        let pattern = regex_lite::Regex::new(pattern).map_err(|error| error.to_string())?;
+        value.as_str().is_some_and(|text| pattern.is_match(text))
+    } else if let Some(range) = case.get("range") {
+        let end = |at| range.index(at).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        value.as_f64().is_some_and(|number| end(0) <= number && number <= end(1))
+    } else {
+        let expected = case.get("expected").ok_or("a case needs an expectation")?;
+        conformance::matches(expected, &value)
+    };
+    if right { Ok(()) } else { Err(format!("gave {}", value.to_json_text())) }
+}
+
+#[test]
+fn every_recorded_case_passes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/expressions.json");
+    let cases = Value::parse_json(&std::fs::read(path).unwrap()).unwrap();
+    let cases = cases.as_array().unwrap();
+    let mut wrong = Vec::new();
+    for case in cases {
+        if let Err(why) = run(case) {
+            let text = |name| case.get(name).unwrap().to_json_text();
+            wrong.push(format!("{} {}: {why}", text("id"), text("expression")));
+        }
+    }
+    println!("{} passed, {} failed", cases.len() - wrong.len(), wrong.len());
+    assert!(wrong.is_empty(), "{} failed:\n{}", wrong.len(), wrong.join("\n"));
+}

@@ -6,10 +6,12 @@ pub(crate) mod arguments;
 mod collection;
 mod conversion;
 mod datetime;
+mod forms;
 mod logic;
 mod manipulation;
 mod math;
 mod string;
+mod structured;
 mod uri;
 mod workflow;
 
@@ -262,8 +264,10 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
         math::FUNCTIONS,
         datetime::FUNCTIONS,
         workflow::FUNCTIONS,
+        forms::FUNCTIONS,
         uri::FUNCTIONS,
         manipulation::FUNCTIONS,
+        structured::FUNCTIONS,
     ];
     HOMES.iter().copied().flatten()
 }

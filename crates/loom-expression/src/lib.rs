@@ -22,6 +22,7 @@ mod culture;
 pub mod envelope;
 mod error;
 mod evaluate;
+pub mod form;
 mod functions;
 mod limits;
 mod number;
@@ -34,6 +35,7 @@ mod template;
 mod time;
 mod utf16;
 mod value;
+mod xml;
 
 pub use self::{
     condition::Condition,

@@ -78,7 +78,13 @@ pub(crate) fn format_span(ticks: i64, format: &str, culture: &Culture) -> Option
             return Some(format!("{sign}{days}{}{point}{digits}", clock(1)));
         }
         "G" => {
-            return Some(format!("{sign}{}:{}{}{:07}", parts.days, clock(2), culture.decimal, parts.fraction));
+            return Some(format!(
+                "{sign}{}:{}{}{:07}",
+                parts.days,
+                clock(2),
+                culture.decimal,
+                parts.fraction
+            ));
         }
         single if single.chars().count() == 1 => return None,
         _ => {}

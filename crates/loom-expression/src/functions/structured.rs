@@ -1,0 +1,156 @@
+//! JSON and XML: text to values, values to XML, XPath.
+
+use super::{Arguments, Body, Category, Function, Outcome, ex};
+use crate::{
+    Code, Error, Value, ValueRef, envelope,
+    error::Failure,
+    value::float_text,
+    xml::{self, Evaluated, XPathError},
+};
+
+#[rustfmt::skip]
+pub(super) static FUNCTIONS: &[Function] = &[
+    Function::new(Category::Conversion, "json", (1, 1), Body::Plain(json)).docs(
+        "json(value: any) → any",
+        "The value in a JSON text, or in an envelope with JSON; of XML an object with its elements. Values that are no text stay as they are.",
+    ).examples(&[ex("@json('[1, 2, 3]')", "[1,2,3]"), ex("@json(xml('<a><b>1</b><b>2</b></a>'))", r#"{"a":{"b":["1","2"]}}"#), ex("@json('{')", "error")]),
+    Function::new(Category::Conversion, "xml", (1, 1), Body::Plain(to_xml)).docs(
+        "xml(value: string | object) → object",
+        "An XML envelope of an XML text, or of an object with one root property: @name for attributes, #text for text, arrays for repeated elements.",
+    ).examples(&[ex("@string(xml(json('{\"name\": \"Sophia Owen\"}')))", r#""<name>Sophia Owen</name>""#), ex("@xml('<a><b></a>')", "error")]),
+    Function::new(Category::Manipulation, "xpath", (2, 2), Body::Plain(xpath)).docs(
+        "xpath(xml: object | string, path: string) → any",
+        "What an XPath 1.0 expression gives in an XML document: a number, a text, a boolean, or an array of nodes, in which elements are XML envelopes and texts and attributes are texts.",
+    ).examples(&[ex("@xpath(xml('<r><n>1.5</n><n>2</n></r>'), 'sum(/r/n)')", "3.5"), ex("@xpath(xml('<r><n>a</n></r>'), '/r/n/text()')", r#"["a"]"#), ex("@xpath(xml('<a/>'), '///')", "error")]),
+    Function::new(Category::Conversion, "encodeXmlValue", (1, 1), Body::Plain(|arguments| Ok(Value::from(xml::escaped(arguments.str(0)?, true))))).docs(
+        "encodeXmlValue(text: string) → string",
+        "The text with the characters that XML reserves written as entities.",
+    ).examples(&[ex("@encodeXmlValue('a < b')", r#""a &lt; b""#)]),
+    Function::new(Category::Conversion, "decodeXmlValue", (1, 1), Body::Plain(decode_xml_value)).docs(
+        "decodeXmlValue(text: string) → string",
+        "The text with entities and character references put back.",
+    ).examples(&[ex("@decodeXmlValue('a &lt; b')", r#""a < b""#)]),
+    Function::new(Category::Conversion, "encodeXmlName", (1, 1), Body::Plain(|arguments| Ok(Value::from(xml::encoded_name(arguments.str(0)?))))).docs(
+        "encodeXmlName(text: string) → string",
+        "The text as an XML name: what a name cannot have is written as _xHHHH_.",
+    ).examples(&[ex("@encodeXmlName('first name')", r#""first_x0020_name""#)]),
+    Function::new(Category::Conversion, "decodeXmlName", (1, 1), Body::Plain(|arguments| Ok(Value::from(xml::decoded_name(arguments.str(0)?))))).docs(
+        "decodeXmlName(text: string) → string",
+        "The text with each _xHHHH_ put back.",
+    ).examples(&[ex("@decodeXmlName('first_x0020_name')", r#""first name""#)]),
+];
+
+fn json(arguments: &mut Arguments<'_>) -> Outcome {
+    let value = arguments.get(0);
+    if let Some(content_type) = envelope::content_type(value) {
+        let text = content(arguments)?;
+        if is_xml(content_type) {
+            return from_xml(arguments, &text);
+        }
+        return from_json(arguments, &text);
+    }
+    match value.as_str() {
+        Some(text) => from_json(arguments, text),
+        None => Ok(arguments.take(0)),
+    }
+}
+
+fn from_json(arguments: &Arguments<'_>, text: &str) -> Outcome {
+    Value::from_json_str(text)
+        .map_err(|error| arguments.not_convertible(0, &format!("it is not JSON: {error}")))
+}
+
+fn from_xml(arguments: &Arguments<'_>, text: &str) -> Outcome {
+    let document = xml::parse(text).map_err(|why| not_xml(arguments, &why))?;
+    Ok(xml::to_object(&document))
+}
+
+fn not_xml(arguments: &Arguments<'_>, why: &str) -> Failure {
+    arguments.not_convertible(0, &format!("it is not well-formed XML: {why}"))
+}
+
+/// `application/xml`, `text/xml`, `image/svg+xml` and their like.
+fn is_xml(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.ends_with("/xml") || essence.ends_with("+xml")
+}
+
+/// The text in the envelope that the first argument is, without a byte order mark.
+fn content(arguments: &Arguments<'_>) -> Result<String, Failure> {
+    let (_, bytes) = envelope::decode(arguments.get(0))
+        .ok_or_else(|| arguments.not_convertible(0, "the content of the envelope is not valid base64"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// The XML text that the first argument holds, as a string or in an envelope.
+fn xml_text(arguments: &Arguments<'_>) -> Result<String, Failure> {
+    match arguments.get(0).as_str() {
+        Some(text) => Ok(text.trim_start_matches('\u{feff}').to_owned()),
+        None => content(arguments),
+    }
+}
+
+fn to_xml(arguments: &mut Arguments<'_>) -> Outcome {
+    let value = arguments.get(0);
+    let text = match value.as_ref() {
+        ValueRef::Object(object) if envelope::content_type(value).is_none() => {
+            let text = xml::from_object(object)
+                .map_err(|why| arguments.not_convertible(0, &format!("it has no XML form: {why}")))?;
+            arguments.check_text_bytes(text.len())?;
+            text
+        }
+        ValueRef::Object(_) | ValueRef::String(_) => xml_text(arguments)?.trim_start().to_owned(),
+        _ => return Err(arguments.wrong_type(0, "a string or an object")),
+    };
+    xml::parse(&text).map_err(|why| not_xml(arguments, &why))?;
+    Ok(envelope::encode(xml::CONTENT_TYPE, text.as_bytes()))
+}
+
+fn xpath(arguments: &mut Arguments<'_>) -> Outcome {
+    if arguments.get(0).as_str().is_none() && envelope::content_type(arguments.get(0)).is_none() {
+        return Err(arguments.wrong_type(0, "XML, as xml() gives it"));
+    }
+    let text = xml_text(arguments)?;
+    let document = xml::parse(text.trim_start()).map_err(|why| not_xml(arguments, &why))?;
+    let found = xml::evaluate(&document, arguments.str(1)?, arguments.limits.xpath_steps_max);
+    let found = found.map_err(|error| match error {
+        XPathError::Invalid(why) => arguments.bad(1, &format!("it is not a valid XPath expression: {why}")),
+        XPathError::TooCostly => Error::new(
+            Code::LimitExceeded,
+            "The template language function 'xpath' cannot be evaluated: the path visits too many nodes.",
+        ),
+    })?;
+    Ok(match found {
+        Evaluated::Number(number) => number_value(number),
+        Evaluated::Text(text) => Value::from(text),
+        Evaluated::Boolean(flag) => Value::from(flag),
+        Evaluated::Nodes(nodes) => {
+            arguments.check_items(nodes.len())?;
+            let nodes = nodes.into_iter().map(|node| match node {
+                xml::Found::Text(text) => Value::from(text),
+                xml::Found::Xml(text) => envelope::encode(xml::CONTENT_TYPE, text.as_bytes()),
+            });
+            nodes.collect()
+        }
+    })
+}
+
+/// Whole numbers become integers; what JSON cannot hold becomes its name.
+fn number_value(number: f64) -> Value {
+    // 2^63; whole doubles below it are 64-bit integers, exactly.
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if !number.is_finite() {
+        Value::from(float_text(number))
+    } else if number.fract() == 0.0 && (-LIMIT..LIMIT).contains(&number) {
+        Value::from(number as i64)
+    } else {
+        Value::from(number)
+    }
+}
+
+fn decode_xml_value(arguments: &mut Arguments<'_>) -> Outcome {
+    xml::unescaped(arguments.str(0)?)
+        .map(Value::from)
+        .ok_or_else(|| arguments.not_convertible(0, "it has an entity that XML does not know"))
+}

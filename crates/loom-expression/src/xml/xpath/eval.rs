@@ -1,0 +1,310 @@
+//! Evaluates XPath syntax trees.
+
+use std::{cell::Cell, collections::HashSet};
+
+use roxmltree::NodeType;
+
+use super::{
+    XPathError, functions,
+    nodes::{Axis, XNode},
+    parser::{Expr, Operator, Path, Start, Step, Test},
+};
+
+/// The four kinds of values.
+pub(super) enum Result<'d> {
+    Number(f64),
+    Text(String),
+    Boolean(bool),
+    /// In document order, without doubles.
+    Nodes(Vec<XNode<'d>>),
+}
+
+/// What an expression is evaluated at.
+#[derive(Clone, Copy)]
+pub(super) struct Focus<'d> {
+    pub(super) node: XNode<'d>,
+    pub(super) position: usize,
+    pub(super) size: usize,
+}
+
+/// Evaluates, and counts the steps it takes.
+pub(super) struct Evaluator {
+    left: Cell<u64>,
+}
+
+type Evaluated<T> = std::result::Result<T, XPathError>;
+
+impl Evaluator {
+    pub(super) fn new(steps_max: u64) -> Self {
+        Self { left: Cell::new(steps_max) }
+    }
+
+    /// Pays for work; refuses when nothing is left to pay with.
+    pub(super) fn pay(&self, steps: usize) -> Evaluated<()> {
+        match self.left.get().checked_sub(steps as u64) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => Err(XPathError::TooCostly),
+        }
+    }
+
+    pub(super) fn evaluate<'d>(&self, expr: &Expr, focus: &Focus<'d>) -> Evaluated<Result<'d>> {
+        self.pay(1)?;
+        match expr {
+            Expr::Number(number) => Ok(Result::Number(*number)),
+            Expr::Literal(text) => Ok(Result::Text(text.clone())),
+            Expr::Call(function, arguments) => functions::call(self, *function, arguments, focus),
+            Expr::Negate(inner) => Ok(Result::Number(-self.number(&self.evaluate(inner, focus)?)?)),
+            Expr::Binary(operator, left, right) => self.binary(*operator, left, right, focus),
+            Expr::Path(path) => self.path(path, focus).map(Result::Nodes),
+        }
+    }
+
+    fn binary<'d>(
+        &self,
+        operator: Operator,
+        left: &Expr,
+        right: &Expr,
+        focus: &Focus<'d>,
+    ) -> Evaluated<Result<'d>> {
+        let left = self.evaluate(left, focus)?;
+        // These two do not look at the right side when the left one decides.
+        match (operator, boolean(&left)) {
+            (Operator::Or, true) => return Ok(Result::Boolean(true)),
+            (Operator::And, false) => return Ok(Result::Boolean(false)),
+            _ => {}
+        }
+        let right = self.evaluate(right, focus)?;
+        let numbers = || Ok((self.number(&left)?, self.number(&right)?));
+        Ok(match operator {
+            Operator::Or | Operator::And => Result::Boolean(boolean(&right)),
+            Operator::Equal
+            | Operator::NotEqual
+            | Operator::Less
+            | Operator::LessOrEqual
+            | Operator::Greater
+            | Operator::GreaterOrEqual => Result::Boolean(self.compare(operator, &left, &right)?),
+            Operator::Add => numbers().map(|(left, right)| Result::Number(left + right))?,
+            Operator::Subtract => numbers().map(|(left, right)| Result::Number(left - right))?,
+            Operator::Multiply => numbers().map(|(left, right)| Result::Number(left * right))?,
+            Operator::Divide => numbers().map(|(left, right)| Result::Number(left / right))?,
+            Operator::Modulo => numbers().map(|(left, right)| Result::Number(left % right))?,
+            Operator::Union => match (left, right) {
+                (Result::Nodes(mut left), Result::Nodes(right)) => {
+                    self.pay(left.len() + right.len())?;
+                    left.extend(right);
+                    Result::Nodes(in_order(left))
+                }
+                _ => return Err(XPathError::Invalid("'|' joins sets of nodes only".to_owned())),
+            },
+        })
+    }
+
+    /// Section 3.4: a set of nodes compares by whether any of its nodes does.
+    fn compare(&self, operator: Operator, left: &Result<'_>, right: &Result<'_>) -> Evaluated<bool> {
+        let equality = matches!(operator, Operator::Equal | Operator::NotEqual);
+        match (left, right) {
+            (Result::Boolean(_), _) | (_, Result::Boolean(_)) if equality => {
+                Ok((boolean(left) == boolean(right)) == (operator == Operator::Equal))
+            }
+            (Result::Boolean(flag), Result::Nodes(_)) => {
+                Ok(ordered(operator, f64::from(*flag), f64::from(boolean(right))))
+            }
+            (Result::Nodes(_), Result::Boolean(flag)) => {
+                Ok(ordered(operator, f64::from(boolean(left)), f64::from(*flag)))
+            }
+            (Result::Nodes(nodes), Result::Nodes(others)) => {
+                let others = self.texts(others)?;
+                for text in self.texts(nodes)? {
+                    self.pay(others.len())?;
+                    for other in &others {
+                        let holds = match operator {
+                            Operator::Equal => text == *other,
+                            Operator::NotEqual => text != *other,
+                            _ => ordered(operator, functions::to_number(&text), functions::to_number(other)),
+                        };
+                        if holds {
+                            return Ok(true);
+                        }
+                    }
+                }
+                Ok(false)
+            }
+            (Result::Nodes(nodes), other) => self.any(operator, nodes, other, false),
+            (other, Result::Nodes(nodes)) => self.any(operator, nodes, other, true),
+            (Result::Text(left), Result::Text(right)) if equality => {
+                Ok((left == right) == (operator == Operator::Equal))
+            }
+            _ => Ok(ordered(operator, self.number(left)?, self.number(right)?)),
+        }
+    }
+
+    fn any(
+        &self,
+        operator: Operator,
+        nodes: &[XNode<'_>],
+        other: &Result<'_>,
+        swapped: bool,
+    ) -> Evaluated<bool> {
+        for text in self.texts(nodes)? {
+            let holds = match (operator, other) {
+                (Operator::Equal, Result::Text(other)) => text == *other,
+                (Operator::NotEqual, Result::Text(other)) => text != *other,
+                _ => {
+                    let (own, other) = (functions::to_number(&text), self.number(other)?);
+                    if swapped { ordered(operator, other, own) } else { ordered(operator, own, other) }
+                }
+            };
+            if holds {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn texts(&self, nodes: &[XNode<'_>]) -> Evaluated<Vec<String>> {
+        nodes.iter().map(|node| self.node_text(node)).collect()
+    }
+
+    /// The string-value of a node, paid for by its length.
+    pub(super) fn node_text(&self, node: &XNode<'_>) -> Evaluated<String> {
+        let text = node.text();
+        self.pay(1 + text.len() / 16)?;
+        Ok(text)
+    }
+
+    pub(super) fn number(&self, value: &Result<'_>) -> Evaluated<f64> {
+        Ok(match value {
+            Result::Number(number) => *number,
+            Result::Boolean(flag) => f64::from(*flag),
+            Result::Text(text) => functions::to_number(text),
+            Result::Nodes(_) => functions::to_number(&self.text(value)?),
+        })
+    }
+
+    pub(super) fn text(&self, value: &Result<'_>) -> Evaluated<String> {
+        Ok(match value {
+            Result::Text(text) => text.clone(),
+            Result::Boolean(flag) => flag.to_string(),
+            Result::Number(number) => functions::number_text(*number),
+            Result::Nodes(nodes) => match nodes.first() {
+                Some(node) => self.node_text(node)?,
+                None => String::new(),
+            },
+        })
+    }
+
+    fn path<'d>(&self, path: &Path, focus: &Focus<'d>) -> Evaluated<Vec<XNode<'d>>> {
+        let mut nodes = match &path.start {
+            Start::Context => vec![focus.node],
+            Start::Root => {
+                let top = std::iter::successors(Some(focus.node), XNode::parent).last();
+                top.into_iter().collect()
+            }
+            Start::Expr(expr) => match self.evaluate(expr, focus)? {
+                Result::Nodes(nodes) => nodes,
+                _ if path.steps.is_empty() && path.predicates.is_empty() => {
+                    return Err(XPathError::Invalid("a set of nodes is expected".to_owned()));
+                }
+                _ => {
+                    return Err(XPathError::Invalid(
+                        "only a set of nodes can be filtered or searched".to_owned(),
+                    ));
+                }
+            },
+        };
+        for predicate in &path.predicates {
+            nodes = self.filter(nodes, predicate)?;
+        }
+        for step in &path.steps {
+            let several = nodes.len() > 1;
+            let mut found = Vec::new();
+            for node in nodes {
+                found.extend(self.step(node, step)?);
+            }
+            // One context node gives each node once; of a backward axis in the wrong order, though.
+            nodes = if several || step.axis.is_reverse() { in_order(found) } else { found };
+        }
+        Ok(nodes)
+    }
+
+    fn step<'d>(&self, node: XNode<'d>, step: &Step) -> Evaluated<Vec<XNode<'d>>> {
+        let mut found = Vec::new();
+        for candidate in node.axis(step.axis) {
+            self.pay(1)?;
+            if passes(&step.test, step.axis, candidate) {
+                found.push(candidate);
+            }
+        }
+        for predicate in &step.predicates {
+            found = self.filter(found, predicate)?;
+        }
+        Ok(found)
+    }
+
+    /// Keeps the nodes for which the predicate holds; a number is a position.
+    fn filter<'d>(&self, nodes: Vec<XNode<'d>>, predicate: &Expr) -> Evaluated<Vec<XNode<'d>>> {
+        let size = nodes.len();
+        let mut kept = Vec::new();
+        for (at, node) in nodes.into_iter().enumerate() {
+            let focus = Focus { node, position: at + 1, size };
+            let holds = match self.evaluate(predicate, &focus)? {
+                Result::Number(number) => number == focus.position as f64,
+                other => boolean(&other),
+            };
+            if holds {
+                kept.push(node);
+            }
+        }
+        Ok(kept)
+    }
+}
+
+fn ordered(operator: Operator, left: f64, right: f64) -> bool {
+    match operator {
+        Operator::Equal => left == right,
+        Operator::NotEqual => left != right,
+        Operator::Less => left < right,
+        Operator::LessOrEqual => left <= right,
+        Operator::Greater => left > right,
+        _ => left >= right,
+    }
+}
+
+pub(super) fn boolean(value: &Result<'_>) -> bool {
+    match value {
+        Result::Boolean(flag) => *flag,
+        Result::Number(number) => *number != 0.0 && !number.is_nan(),
+        Result::Text(text) => !text.is_empty(),
+        Result::Nodes(nodes) => !nodes.is_empty(),
+    }
+}
+
+fn passes(test: &Test, axis: Axis, node: XNode<'_>) -> bool {
+    let kind = match node {
+        XNode::Node(node) => Some(node.node_type()),
+        XNode::Attribute(..) => None,
+    };
+    // The kind of node that names mean: attributes on their axis, elements elsewhere.
+    let principal = if axis == Axis::Attribute { kind.is_none() } else { kind == Some(NodeType::Element) };
+    match test {
+        Test::Any => true,
+        Test::AnyName => principal,
+        Test::Name(name) => principal && node.local_name() == name && node.namespace().is_empty(),
+        Test::Text => kind == Some(NodeType::Text),
+        Test::Comment => kind == Some(NodeType::Comment),
+        Test::Instruction(target) => {
+            kind == Some(NodeType::PI) && target.as_ref().is_none_or(|target| node.local_name() == target)
+        }
+    }
+}
+
+/// In document order, each node once.
+fn in_order(mut nodes: Vec<XNode<'_>>) -> Vec<XNode<'_>> {
+    let mut seen = HashSet::with_capacity(nodes.len());
+    nodes.retain(|node| seen.insert(node.order()));
+    nodes.sort_by_key(XNode::order);
+    nodes
+}

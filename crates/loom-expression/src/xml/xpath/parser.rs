@@ -1,0 +1,340 @@
+//! XPath tokens to a syntax tree.
+
+use super::{
+    XPathError,
+    functions::{self, Function},
+    lexer::{Token, tokens},
+    nodes::Axis,
+};
+
+/// An expression.
+#[derive(Debug)]
+pub(super) enum Expr {
+    Number(f64),
+    Literal(String),
+    Call(Function, Vec<Expr>),
+    Negate(Box<Expr>),
+    Binary(Operator, Box<Expr>, Box<Expr>),
+    Path(Box<Path>),
+}
+
+/// Operators of two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    Or,
+    And,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Union,
+}
+
+/// A location path, or a filtered expression with steps behind it.
+#[derive(Debug)]
+pub(super) struct Path {
+    pub(super) start: Start,
+    pub(super) predicates: Vec<Expr>,
+    pub(super) steps: Vec<Step>,
+}
+
+/// Where a path starts.
+#[derive(Debug)]
+pub(super) enum Start {
+    Root,
+    Context,
+    Expr(Expr),
+}
+
+/// `axis::test[predicate]…`.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) axis: Axis,
+    pub(super) test: Test,
+    pub(super) predicates: Vec<Expr>,
+}
+
+/// What a node must be.
+#[derive(Debug)]
+pub(super) enum Test {
+    Any,
+    AnyName,
+    Name(String),
+    Text,
+    Comment,
+    Instruction(Option<String>),
+}
+
+/// Parentheses and predicates may nest this deeply.
+const NESTING_MAX: usize = 60;
+
+pub(super) fn parse(text: &str) -> Result<Expr, XPathError> {
+    let tokens = tokens(text)?;
+    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let expression = parser.binary(0)?;
+    match parser.peek() {
+        None => Ok(expression),
+        Some(token) => Err(invalid(&format!("there is more than one expression, at {token:?}"))),
+    }
+}
+
+fn invalid(why: &str) -> XPathError {
+    XPathError::Invalid(why.to_owned())
+}
+
+struct Parser<'a> {
+    tokens: Vec<Token<'a>>,
+    at: usize,
+    depth: usize,
+}
+
+type Parsed<T> = Result<T, XPathError>;
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<&Token<'a>> {
+        self.tokens.get(self.at)
+    }
+
+    fn peek_second(&self) -> Option<&Token<'a>> {
+        self.tokens.get(self.at + 1)
+    }
+
+    fn is(&self, symbol: &str) -> bool {
+        matches!(self.peek(), Some(Token::Symbol(found)) if *found == symbol)
+    }
+
+    fn take(&mut self, symbol: &str) -> bool {
+        let found = self.is(symbol);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, symbol: &str) -> Parsed<()> {
+        if self.take(symbol) { Ok(()) } else { Err(invalid(&format!("'{symbol}' is expected"))) }
+    }
+
+    fn operator(&self) -> Option<(Operator, usize)> {
+        let name = match self.peek()? {
+            Token::Operator(name) | Token::Symbol(name) => *name,
+            _ => return None,
+        };
+        Some(match name {
+            "or" => (Operator::Or, 1),
+            "and" => (Operator::And, 2),
+            "=" => (Operator::Equal, 3),
+            "!=" => (Operator::NotEqual, 3),
+            "<" => (Operator::Less, 4),
+            "<=" => (Operator::LessOrEqual, 4),
+            ">" => (Operator::Greater, 4),
+            ">=" => (Operator::GreaterOrEqual, 4),
+            "+" => (Operator::Add, 5),
+            "-" => (Operator::Subtract, 5),
+            "*" => (Operator::Multiply, 6),
+            "div" => (Operator::Divide, 6),
+            "mod" => (Operator::Modulo, 6),
+            "|" => (Operator::Union, 8),
+            _ => return None,
+        })
+    }
+
+    /// Operators that bind tighter than `above`, all of them left to right.
+    fn binary(&mut self, above: usize) -> Parsed<Expr> {
+        self.depth += 1;
+        if self.depth > NESTING_MAX {
+            return Err(invalid("it nests too deeply"));
+        }
+        let mut left = if self.take("-") {
+            // A sign binds tighter than any operator but the union.
+            Expr::Negate(Box::new(self.binary(7)?))
+        } else {
+            self.path()?
+        };
+        while let Some((operator, strength)) = self.operator() {
+            if strength <= above {
+                break;
+            }
+            self.at += 1;
+            let right = self.binary(strength)?;
+            left = Expr::Binary(operator, Box::new(left), Box::new(right));
+        }
+        self.depth -= 1;
+        Ok(left)
+    }
+
+    fn path(&mut self) -> Parsed<Expr> {
+        let mut steps = Vec::new();
+        let start;
+        let mut predicates = Vec::new();
+        if self.take("//") {
+            start = Start::Root;
+            steps.push(anywhere());
+            steps.push(self.step()?);
+        } else if self.take("/") {
+            start = Start::Root;
+            if !self.starts_step() {
+                return Ok(path_expr(start, predicates, steps));
+            }
+            steps.push(self.step()?);
+        } else if self.starts_primary() {
+            let primary = self.primary()?;
+            predicates = self.predicates()?;
+            if predicates.is_empty() && !self.is("/") && !self.is("//") {
+                return Ok(primary);
+            }
+            start = Start::Expr(primary);
+        } else if self.starts_step() {
+            start = Start::Context;
+            steps.push(self.step()?);
+        } else {
+            return Err(invalid("a value or a path is expected"));
+        }
+        loop {
+            if self.take("//") {
+                steps.push(anywhere());
+            } else if !self.take("/") {
+                return Ok(path_expr(start, predicates, steps));
+            }
+            steps.push(self.step()?);
+        }
+    }
+
+    fn starts_step(&self) -> bool {
+        match self.peek() {
+            Some(Token::Name(_) | Token::Star(_)) => true,
+            Some(Token::Symbol(symbol)) => matches!(*symbol, "." | ".." | "@"),
+            _ => false,
+        }
+    }
+
+    fn starts_primary(&self) -> bool {
+        match self.peek() {
+            Some(Token::Number(_) | Token::Literal(_) | Token::Variable(_) | Token::Symbol("(")) => true,
+            Some(Token::Name(name)) => {
+                self.peek_second() == Some(&Token::Symbol("("))
+                    && !matches!(*name, "node" | "text" | "comment" | "processing-instruction")
+            }
+            _ => false,
+        }
+    }
+
+    fn primary(&mut self) -> Parsed<Expr> {
+        let token = self.peek().cloned();
+        self.at += 1;
+        match token {
+            Some(Token::Number(number)) => Ok(Expr::Number(number)),
+            Some(Token::Literal(text)) => Ok(Expr::Literal(text.to_owned())),
+            Some(Token::Variable(name)) => Err(invalid(&format!("there is no variable '${name}'"))),
+            Some(Token::Symbol("(")) => {
+                let inner = self.binary(0)?;
+                self.expect(")")?;
+                Ok(inner)
+            }
+            Some(Token::Name(name)) => self.call(name),
+            _ => Err(invalid("a value is expected")),
+        }
+    }
+
+    fn call(&mut self, name: &str) -> Parsed<Expr> {
+        self.expect("(")?;
+        let mut arguments = Vec::new();
+        if !self.take(")") {
+            loop {
+                arguments.push(self.binary(0)?);
+                if self.take(")") {
+                    break;
+                }
+                self.expect(",")?;
+            }
+        }
+        let function =
+            functions::find(name).ok_or_else(|| invalid(&format!("there is no function '{name}'")))?;
+        let (min, max) = functions::arity(function);
+        if arguments.len() < min || arguments.len() > max {
+            return Err(invalid(&format!("the function '{name}' has a wrong number of arguments")));
+        }
+        Ok(Expr::Call(function, arguments))
+    }
+
+    fn predicates(&mut self) -> Parsed<Vec<Expr>> {
+        let mut predicates = Vec::new();
+        while self.take("[") {
+            predicates.push(self.binary(0)?);
+            self.expect("]")?;
+        }
+        Ok(predicates)
+    }
+
+    fn step(&mut self) -> Parsed<Step> {
+        if self.take(".") {
+            return Ok(Step { axis: Axis::Own, test: Test::Any, predicates: Vec::new() });
+        }
+        if self.take("..") {
+            return Ok(Step { axis: Axis::Parent, test: Test::Any, predicates: Vec::new() });
+        }
+        let axis = if self.take("@") {
+            Axis::Attribute
+        } else if let (Some(Token::Name(name)), Some(Token::Symbol("::"))) = (self.peek(), self.peek_second())
+        {
+            let axis = Axis::find(name).ok_or_else(|| invalid(&format!("there is no axis '{name}'")))?;
+            self.at += 2;
+            axis
+        } else {
+            Axis::Child
+        };
+        let test = self.test()?;
+        Ok(Step { axis, test, predicates: self.predicates()? })
+    }
+
+    fn test(&mut self) -> Parsed<Test> {
+        let token = self.peek().cloned();
+        self.at += 1;
+        let unbound = |prefix: &str| {
+            invalid(&format!(
+                "the prefix '{prefix}' is not bound; compare local-name() and namespace-uri() instead"
+            ))
+        };
+        match token {
+            Some(Token::Star(None)) => Ok(Test::AnyName),
+            Some(Token::Star(Some(prefix))) => Err(unbound(prefix)),
+            Some(Token::Name(name)) if self.is("(") => {
+                self.at += 1;
+                let test = match name {
+                    "node" => Test::Any,
+                    "text" => Test::Text,
+                    "comment" => Test::Comment,
+                    "processing-instruction" => match self.peek().cloned() {
+                        Some(Token::Literal(target)) => {
+                            self.at += 1;
+                            Test::Instruction(Some(target.to_owned()))
+                        }
+                        _ => Test::Instruction(None),
+                    },
+                    _ => return Err(invalid(&format!("the function '{name}' cannot stand here"))),
+                };
+                self.expect(")")?;
+                Ok(test)
+            }
+            Some(Token::Name(name)) => match name.split_once(':') {
+                Some((prefix, _)) => Err(unbound(prefix)),
+                None => Ok(Test::Name(name.to_owned())),
+            },
+            _ => Err(invalid("a name or a node test is expected")),
+        }
+    }
+}
+
+/// What `//` stands for.
+fn anywhere() -> Step {
+    Step { axis: Axis::DescendantOrSelf, test: Test::Any, predicates: Vec::new() }
+}
+
+fn path_expr(start: Start, predicates: Vec<Expr>, steps: Vec<Step>) -> Expr {
+    Expr::Path(Box::new(Path { start, predicates, steps }))
+}

@@ -89,6 +89,7 @@ impl LookupError {
 }
 
 /// The surroundings of an evaluation. Every method has a body, which answers that there is no such thing.
+#[expect(clippy::missing_errors_doc, reason = "each answers with `LookupError`, whose variants say why")]
 pub trait Context {
     /// `parameters('name')`.
     fn parameter(&self, _: Name<'_>) -> Lookup {

@@ -56,23 +56,20 @@ impl Evaluation<'_> {
 
     fn call(&self, call: &CallExpr) -> Outcome {
         let outcome = match call.function.body {
-            Body::Plain(body) => match call.arguments.len() {
-                0..=STACK_ARGUMENTS => {
+            Body::Plain(body) => {
+                let count = call.arguments.len();
+                if count <= STACK_ARGUMENTS {
                     let mut values = [const { Value::NULL }; STACK_ARGUMENTS];
                     for (value, argument) in values.iter_mut().zip(&call.arguments) {
                         *value = self.expr(argument)?;
                     }
-                    self.plain(call, body, &mut values[..call.arguments.len()])
-                }
-                _ => {
-                    let mut values = call
-                        .arguments
-                        .iter()
-                        .map(|argument| self.expr(argument))
-                        .collect::<Result<Vec<_>, _>>()?;
+                    self.plain(call, body, &mut values[..count])
+                } else {
+                    let values = call.arguments.iter().map(|argument| self.expr(argument));
+                    let mut values = values.collect::<Result<Vec<_>, _>>()?;
                     self.plain(call, body, &mut values)
                 }
-            },
+            }
             Body::Ask(ask) => ask(self.context).map_err(|error| lookup_failed(call.function, None, error)),
             Body::AskByName(ask) => self.ask_by_name(call, ask),
             Body::Lazy(lazy) => self.lazy(call, lazy),

@@ -134,7 +134,7 @@ fn exponent(exponent: i64, letter: char, width: usize, culture: &Culture) -> Str
 }
 
 fn scientific(number: &Digits, letter: char, precision: usize, width: usize, culture: &Culture) -> String {
-    let number = number.clone().to_significant(precision + 1);
+    let number = number.clone().significant(precision + 1);
     let power = if number.is_zero() { 0 } else { number.scale - 1 };
     let mut text = format!("{}{}", sign(&number, culture), number.digit(0));
     if precision > 0 {
@@ -159,16 +159,16 @@ fn general(
         (None, _) => i64::MAX,
     };
     let number = match precision {
-        Some(precision) => number.to_significant(precision),
+        Some(precision) => number.significant(precision),
         None => number,
     };
     let power = number.scale - 1;
     if !number.is_zero() && (power >= limit || power < -4) {
-        let digits = number.digits.len();
+        let digits = number.places.len();
         let letter = if letter.is_ascii_lowercase() { 'e' } else { 'E' };
         return scientific(&number, letter, digits - 1, 2, culture);
     }
-    let fraction = usize::try_from(number.digits.len() as i64 - number.scale).unwrap_or(0);
+    let fraction = usize::try_from(number.places.len() as i64 - number.scale).unwrap_or(0);
     let fraction = if number.is_zero() { 0 } else { fraction };
     format!("{}{}", sign(&number, culture), plain(&number, fraction, culture))
 }

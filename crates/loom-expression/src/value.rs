@@ -108,7 +108,6 @@ impl Value {
 
     /// Borrows the value for matching.
     #[inline]
-    #[expect(clippy::should_implement_trait, reason = "a view by value, not a reference to one type")]
     pub fn as_ref(&self) -> ValueRef<'_> {
         match &self.0 {
             Repr::Null { .. } => ValueRef::Null,

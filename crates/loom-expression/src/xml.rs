@@ -6,6 +6,8 @@
 mod convert;
 mod xpath;
 
+use std::fmt::Write as _;
+
 use roxmltree::{Document, Node, ParsingOptions};
 
 pub(crate) use self::{
@@ -110,7 +112,7 @@ fn outer_xml(node: Node<'_, '_>) -> String {
             None => "xmlns=".to_owned(),
         };
         if !head.contains(&attribute) && used(namespace.uri()) {
-            declared.push_str(&format!(" {attribute}\"{}\"", escaped(namespace.uri(), true)));
+            let _ = write!(declared, " {attribute}\"{}\"", escaped(namespace.uri(), true));
         }
     }
     format!("<{name}{declared}{}", &text[1 + name.len()..])

@@ -345,6 +345,7 @@ fn intersection(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(value.secret_if(secret))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "all bodies have one signature")]
 fn create_array(arguments: &mut Arguments<'_>) -> Outcome {
     Ok((0..arguments.len()).map(|at| std::mem::take(&mut arguments.values[at])).collect())
 }

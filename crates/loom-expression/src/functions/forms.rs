@@ -20,27 +20,27 @@ const PARTS: &str = r#"{"actions": {"Up": {"outputs": {"body": {"$content-type":
 
 #[rustfmt::skip]
 pub(super) static FUNCTIONS: &[Function] = &[
-    of_action("formDataValue", |arguments| single(arguments, action_body(arguments)?, 1)).docs(
+    of_action("formDataValue", |arguments| single(arguments, &action_body(arguments)?, 1)).docs(
         "formDataValue(action: string, key: string) → string",
         "The value of a field in the form that an action gave. It is an error when there is none, or more than one.",
     ).examples(&[ex_in(ACTION, "@formDataValue('Form', 'a')", r#""1""#), ex_in(ACTION, "@formDataValue('Form', 'b')", "error")]),
-    of_action("formDataMultiValues", |arguments| all(arguments, action_body(arguments)?, 1)).docs(
+    of_action("formDataMultiValues", |arguments| all(arguments, &action_body(arguments)?, 1)).docs(
         "formDataMultiValues(action: string, key: string) → array of strings",
         "All values of a field in the form that an action gave.",
     ).examples(&[ex_in(ACTION, "@formDataMultiValues('Form', 'b')", r#"["2","3"]"#)]),
-    of_action("multipartBody", |arguments| part(arguments, action_body(arguments)?, 1)).docs(
+    of_action("multipartBody", |arguments| part(arguments, &action_body(arguments)?, 1)).docs(
         "multipartBody(action: string, index: integer) → any",
         "The body of a part of the multipart body that an action gave, from 0.",
     ).examples(&[ex_in(PARTS, "@multipartBody('Up', 0)", r#""x""#), ex_in(PARTS, "@multipartBody('Up', 1)", "error")]),
-    of_trigger("triggerFormDataValue", |arguments| single(arguments, trigger_body(arguments)?, 0)).docs(
+    of_trigger("triggerFormDataValue", |arguments| single(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerFormDataValue(key: string) → string",
         "The value of a field in the trigger's form. It is an error when there is none, or more than one.",
     ).examples(&[ex_in(TRIGGER, "@triggerFormDataValue('a')", r#""1""#)]),
-    of_trigger("triggerFormDataMultiValues", |arguments| all(arguments, trigger_body(arguments)?, 0)).docs(
+    of_trigger("triggerFormDataMultiValues", |arguments| all(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerFormDataMultiValues(key: string) → array of strings",
         "All values of a field in the trigger's form.",
     ).examples(&[ex_in(TRIGGER, "@triggerFormDataMultiValues('b')", r#"["2","3"]"#)]),
-    of_trigger("triggerMultipartBody", |arguments| part(arguments, trigger_body(arguments)?, 0)).docs(
+    of_trigger("triggerMultipartBody", |arguments| part(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerMultipartBody(index: integer) → any",
         "The body of a part of the trigger's multipart body, from 0.",
     ).examples(&[ex_in(PARTS, "@triggerMultipartBody(0)", r#""x""#)]),
@@ -66,8 +66,8 @@ fn values(arguments: &Arguments<'_>, body: &Value, at: usize) -> Result<Vec<Valu
     Ok(found.map(|(_, value)| value.secret_if(secret)).collect())
 }
 
-fn single(arguments: &Arguments<'_>, body: Value, at: usize) -> Outcome {
-    let mut found = values(arguments, &body, at)?;
+fn single(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
+    let mut found = values(arguments, body, at)?;
     match (found.pop(), found.len()) {
         (Some(value), 0) => Ok(value),
         (None, _) => Err(arguments.bad(at, "the form has no such field")),
@@ -75,14 +75,14 @@ fn single(arguments: &Arguments<'_>, body: Value, at: usize) -> Outcome {
     }
 }
 
-fn all(arguments: &Arguments<'_>, body: Value, at: usize) -> Outcome {
-    values(arguments, &body, at).map(Value::from)
+fn all(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
+    values(arguments, body, at).map(Value::from)
 }
 
-fn part(arguments: &Arguments<'_>, body: Value, at: usize) -> Outcome {
+fn part(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
     let index = arguments.int(at)?;
     let parts =
-        form::parts(&body).ok_or_else(|| arguments.bad(at, "the body it is looked for in has no parts"))?;
+        form::parts(body).ok_or_else(|| arguments.bad(at, "the body it is looked for in has no parts"))?;
     let part = usize::try_from(index).ok().and_then(|index| parts.get(index).cloned());
     let part = part
         .ok_or_else(|| arguments.bad(at, &format!("there are {} parts, which count from 0", parts.len())))?;

@@ -236,6 +236,7 @@ fn to_upper(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(Value::from(fold_text(arguments.str(0)?)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "all bodies have one signature")]
 fn trim_byte_order_mark(arguments: &mut Arguments<'_>) -> Outcome {
     let text = envelope::text(arguments.get(0));
     Ok(Value::from(text.strip_prefix('\u{feff}').unwrap_or(&text)))

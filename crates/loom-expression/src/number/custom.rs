@@ -180,7 +180,7 @@ fn write(number: &Digits, section: &[Part], layout: &Layout, signed: bool, cultu
     if signed {
         text.push_str(culture.minus);
     }
-    let mut digits = number.digits.iter().map(|&digit| char::from(b'0' + digit)).peekable();
+    let mut digits = number.places.iter().map(|&digit| char::from(b'0' + digit)).peekable();
     let mut point_written = false;
     for part in section {
         if matches!(part, Part::Zero | Part::Digit | Part::Point) {

@@ -6,7 +6,7 @@ use crate::{Value, ValueRef};
 #[derive(Clone, Debug)]
 pub(super) struct Digits {
     pub(super) negative: bool,
-    pub(super) digits: Vec<u8>,
+    pub(super) places: Vec<u8>,
     pub(super) scale: i64,
 }
 
@@ -28,30 +28,30 @@ impl Digits {
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits = whole.bytes().chain(fraction.bytes()).map(|byte| byte - b'0').collect();
-        Some(Self { negative, digits, scale: whole.len() as i64 + power }.normalized())
+        let places = whole.bytes().chain(fraction.bytes()).map(|byte| byte - b'0').collect();
+        Some(Self { negative, places, scale: whole.len() as i64 + power }.normalized())
     }
 
     fn normalized(mut self) -> Self {
-        while self.digits.last() == Some(&0) {
-            self.digits.pop();
+        while self.places.last() == Some(&0) {
+            self.places.pop();
         }
-        let leading = self.digits.iter().take_while(|&&digit| digit == 0).count();
-        self.digits.drain(..leading);
+        let leading = self.places.iter().take_while(|&&digit| digit == 0).count();
+        self.places.drain(..leading);
         self.scale -= leading as i64;
-        if self.digits.is_empty() {
+        if self.places.is_empty() {
             self.scale = 0;
         }
         self
     }
 
     pub(super) fn is_zero(&self) -> bool {
-        self.digits.is_empty()
+        self.places.is_empty()
     }
 
     /// The digit at a place, `0` behind the last.
     pub(super) fn digit(&self, at: usize) -> char {
-        char::from(b'0' + self.digits.get(at).copied().unwrap_or(0))
+        char::from(b'0' + self.places.get(at).copied().unwrap_or(0))
     }
 
     /// Times a power of ten.
@@ -69,31 +69,28 @@ impl Digits {
     }
 
     /// Rounded to so many digits in all.
-    pub(super) fn to_significant(self, count: usize) -> Self {
+    pub(super) fn significant(self, count: usize) -> Self {
         self.keep(count as i64)
     }
 
     /// Keeps the first digits and rounds by the rest.
     pub(super) fn keep(mut self, count: i64) -> Self {
-        if count >= self.digits.len() as i64 {
+        if count >= self.places.len() as i64 {
             return self;
         }
         let Ok(count) = usize::try_from(count) else {
-            self.digits.clear();
+            self.places.clear();
             return self.normalized();
         };
-        let up = self.digits[count] >= 5;
-        self.digits.truncate(count);
+        let up = self.places[count] >= 5;
+        self.places.truncate(count);
         if up {
-            match self.digits.iter().rposition(|&digit| digit < 9) {
-                Some(at) => {
-                    self.digits.truncate(at + 1);
-                    self.digits[at] += 1;
-                }
-                None => {
-                    self.digits = vec![1];
-                    self.scale += 1;
-                }
+            if let Some(at) = self.places.iter().rposition(|&digit| digit < 9) {
+                self.places.truncate(at + 1);
+                self.places[at] += 1;
+            } else {
+                self.places = vec![1];
+                self.scale += 1;
             }
         }
         self.normalized()

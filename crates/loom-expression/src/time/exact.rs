@@ -110,7 +110,7 @@ impl Found {
                 },
                 'H' => self.hour = digits(&mut rest, run().min(2), 2)?,
                 'h' => {
-                    self.hour = digits(&mut rest, run().min(2), 2).filter(|hour| (0..=12).contains(hour))?
+                    self.hour = digits(&mut rest, run().min(2), 2).filter(|hour| (0..=12).contains(hour))?;
                 }
                 'm' => self.minute = digits(&mut rest, run().min(2), 2)?,
                 's' => self.second = digits(&mut rest, run().min(2), 2)?,

@@ -298,7 +298,7 @@ impl<'a> Reader<'a> {
         let (year, month, day) = self.date()?;
         let (mut hour, minute, second, fraction) = self.time.unwrap_or_default();
         if let Some(half) = self.half {
-            if !(1..=12).contains(&hour) && !(half == 0 && hour == 0) {
+            if hour > 12 || (hour == 0 && half == 12) {
                 return None;
             }
             hour = hour % 12 + half;

@@ -1,5 +1,7 @@
 //! Spans of time as text: `[-][d.]hh:mm:ss[.fffffff]`, and .NET's formats for them.
 
+use std::fmt::Write as _;
+
 use super::{TICKS_PER_DAY, TICKS_PER_SECOND};
 use crate::culture::Culture;
 
@@ -94,7 +96,9 @@ pub(crate) fn format_span(ticks: i64, format: &str, culture: &Culture) -> Option
     while let Some(c) = chars.next() {
         let mut run = || 1 + std::iter::from_fn(|| chars.next_if_eq(&c)).count();
         match c {
-            'd' => text.push_str(&format!("{:0width$}", parts.days, width = run().min(8))),
+            'd' => {
+                let _ = write!(text, "{:0width$}", parts.days, width = run().min(8));
+            }
             'h' | 'm' | 's' => {
                 let width = run();
                 let value = match c {
@@ -105,7 +109,7 @@ pub(crate) fn format_span(ticks: i64, format: &str, culture: &Culture) -> Option
                 if width > 2 {
                     return None;
                 }
-                text.push_str(&format!("{value:0width$}"));
+                let _ = write!(text, "{value:0width$}");
             }
             'f' | 'F' => {
                 let width = run();

@@ -65,13 +65,14 @@ struct Parser<'a> {
 
 fn error_at(bytes: &[u8], offset: usize, message: &str) -> JsonError {
     let before = &bytes[..offset.min(bytes.len())];
+    // Continuation bytes of UTF-8 do not start a character.
+    let starts_char = |b: &&u8| **b & 0xC0 != 0x80;
     let line_start = before.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
     JsonError {
         message: message.to_owned(),
         offset,
-        line: 1 + before.iter().filter(|&&b| b == b'\n').count(),
-        // Continuation bytes of UTF-8 do not start a character.
-        column: 1 + before[line_start..].iter().filter(|&&b| b & 0xC0 != 0x80).count(),
+        line: 1 + before.split(|&b| b == b'\n').skip(1).count(),
+        column: 1 + before[line_start..].iter().filter(starts_char).count(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Objects to XML and back: `@name` for attributes, `#text` for text, `?xml` for the declaration, arrays for
 //! repeated elements.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use roxmltree::{Document, Node, NodeType};
 
@@ -20,7 +20,7 @@ pub(crate) fn from_object(object: &Object) -> Result<String, String> {
             text.push_str("<?xml");
             for (attribute, value) in value.as_object().into_iter().flatten() {
                 let attribute = attribute.strip_prefix('@').unwrap_or(attribute);
-                text.push_str(&format!(" {attribute}=\"{}\"", escaped(&plain(value), true)));
+                let _ = write!(text, " {attribute}=\"{}\"", escaped(&plain(value), true));
             }
             text.push_str("?>");
             continue;
@@ -53,7 +53,9 @@ fn plain(value: &Value) -> String {
 fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
     let name = encoded_name(name);
     match value.as_ref() {
-        ValueRef::Null => out.push_str(&format!("<{name} />")),
+        ValueRef::Null => {
+            let _ = write!(out, "<{name} />");
+        }
         ValueRef::Object(object) => {
             out.push('<');
             out.push_str(&name);
@@ -61,7 +63,7 @@ fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
             for (key, value) in object {
                 if let Some(attribute) = key.strip_prefix('@') {
                     let attribute = encoded_name(attribute);
-                    out.push_str(&format!(" {attribute}=\"{}\"", escaped(&plain(value), true)));
+                    let _ = write!(out, " {attribute}=\"{}\"", escaped(&plain(value), true));
                     continue;
                 }
                 match value.as_array() {
@@ -72,11 +74,13 @@ fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
             if content.is_empty() {
                 out.push_str(" />");
             } else {
-                out.push_str(&format!(">{content}</{name}>"));
+                let _ = write!(out, ">{content}</{name}>");
             }
         }
         ValueRef::Array(items) => members(&name, items, out)?,
-        _ => out.push_str(&format!("<{name}>{}</{name}>", escaped(&plain(value), false))),
+        _ => {
+            let _ = write!(out, "<{name}>{}</{name}>", escaped(&plain(value), false));
+        }
     }
     Ok(())
 }
@@ -94,9 +98,13 @@ fn member(key: &str, value: &Value, out: &mut String) -> Result<(), String> {
             out.push_str(&plain(value).replace("]]>", "]]]]><![CDATA[>"));
             out.push_str("]]>");
         }
-        "#comment" => out.push_str(&format!("<!--{}-->", plain(value).replace("--", "- -"))),
+        "#comment" => {
+            let _ = write!(out, "<!--{}-->", plain(value).replace("--", "- -"));
+        }
         _ if key.starts_with('#') => return Err(format!("there is no XML for the property '{key}'")),
-        _ if key.starts_with('?') => out.push_str(&format!("<{key} {}?>", plain(value).replace("?>", ""))),
+        _ if key.starts_with('?') => {
+            let _ = write!(out, "<{key} {}?>", plain(value).replace("?>", ""));
+        }
         _ => element(key, value, out)?,
     }
     Ok(())
@@ -112,7 +120,7 @@ pub(crate) fn encoded_name(name: &str) -> String {
         } else {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
-                out.push_str(&format!("_x{unit:04X}_"));
+                let _ = write!(out, "_x{unit:04X}_");
             }
         }
     }

@@ -251,7 +251,7 @@ impl Evaluator {
         for (at, node) in nodes.into_iter().enumerate() {
             let focus = Focus { node, position: at + 1, size };
             let holds = match self.evaluate(predicate, &focus)? {
-                Result::Number(number) => number == focus.position as f64,
+                Result::Number(number) => same(number, focus.position as f64),
                 other => boolean(&other),
             };
             if holds {
@@ -262,10 +262,15 @@ impl Evaluator {
     }
 }
 
+#[expect(clippy::float_cmp, reason = "XPath compares numbers exactly")]
+fn same(left: f64, right: f64) -> bool {
+    left == right
+}
+
 fn ordered(operator: Operator, left: f64, right: f64) -> bool {
     match operator {
-        Operator::Equal => left == right,
-        Operator::NotEqual => left != right,
+        Operator::Equal => same(left, right),
+        Operator::NotEqual => !same(left, right),
         Operator::Less => left < right,
         Operator::LessOrEqual => left <= right,
         Operator::Greater => left > right,

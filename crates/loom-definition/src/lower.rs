@@ -92,6 +92,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                 self.found.report(Severity::Warning, code::BAD_CONTENT_VERSION, node.place, message);
             }
         }
+        let source = source(subject);
         Workflow {
             name: Arc::clone(&subject.name),
             kind: subject.kind,
@@ -104,7 +105,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             variables: std::mem::take(&mut self.outline.variables),
             outputs,
             static_results,
-            hash: hash(subject),
+            hash: *blake3::hash(source.as_bytes()).as_bytes(),
+            source: Arc::from(source),
         }
     }
 
@@ -338,21 +340,18 @@ fn rest_of_runtime(node: &Node) -> Value {
     if object.is_empty() { Value::NULL } else { Value::from(object) }
 }
 
-/// blake3 over the compact text of everything that decides what the workflow does.
+/// The compact text of everything that decides what the workflow does, in a shape that can be loaded again.
 ///
 /// Members keep their order, because actions are numbered in it and journals hold those numbers.
-fn hash(subject: &Subject<'_>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"loom-definition/1\n");
-    hasher.update(match subject.kind {
-        WorkflowKind::Stateful => b"stateful\n".as_slice(),
-        WorkflowKind::Stateless => b"stateless\n",
-        WorkflowKind::Agentic => b"agentic\n",
-    });
-    hasher.update(subject.definition.to_value().to_json_text().as_bytes());
+fn source(subject: &Subject<'_>) -> String {
+    let kind = match subject.kind {
+        WorkflowKind::Stateful => "Stateful",
+        WorkflowKind::Stateless => "Stateless",
+        WorkflowKind::Agentic => "Agentic",
+    };
+    let mut members = vec![("kind", Value::from(kind)), ("definition", subject.definition.to_value())];
     if let Some(parameters) = subject.parameters_file {
-        hasher.update(b"\n");
-        hasher.update(parameters.to_json_text().as_bytes());
+        members.push(("parametersFile", parameters.clone()));
     }
-    *hasher.finalize().as_bytes()
+    Value::from(members.into_iter().collect::<loom_expression::Object>()).to_json_text()
 }

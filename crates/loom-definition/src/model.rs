@@ -54,7 +54,10 @@ pub struct Workflow {
     pub outputs: Vec<Output>,
     /// Canned results by name.
     pub static_results: Vec<StaticResult>,
-    /// blake3 of the canonical text, 32 bytes; the same definition always has the same hash.
+    /// Everything that decides what it does, as compact JSON that can be loaded again:
+    /// `{kind, definition, parametersFile?}`. What is kept for runs that outlive a deployment.
+    pub source: Arc<str>,
+    /// blake3 of `source`; the same definition always has the same hash.
     pub hash: [u8; 32],
 }
 

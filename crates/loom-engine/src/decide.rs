@@ -157,11 +157,11 @@ impl<'a> Decider<'a> {
             ActionKind::Response { inputs } => self.respond(place, inputs),
             ActionKind::Wait { inputs } => self.wait(place, inputs),
             ActionKind::Effect { effect, inputs } => self.start_effect(place, effect, inputs),
-            ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
             ActionKind::Invalid { code, message } => {
                 let error = ErrorInfo::new(code.to_string(), message.to_string());
                 self.end(place, Outcome::failed("BadRequest", error));
             }
+            ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
         }
     }
 

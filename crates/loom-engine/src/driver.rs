@@ -10,12 +10,14 @@ use futures_util::{
 use loom_definition::{
     Status,
     model::{ActionKind, EffectKind},
+    policy::OnUncertain,
 };
 use loom_expression::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     children,
+    durable::{self, RunJournal},
     engine::{Inner, RunReport, Watcher, now},
     event::{
         Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
@@ -45,10 +47,42 @@ enum Finished {
     Nothing,
 }
 
+/// A command, and who wants to know that its consequences are durable.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    command: Command,
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Envelope {
+    pub(crate) fn new(command: Command) -> Envelope {
+        Envelope { command, done: None }
+    }
+
+    pub(crate) fn acknowledged(command: Command) -> (Envelope, oneshot::Receiver<()>) {
+        let (done, told) = oneshot::channel();
+        (Envelope { command, done: Some(done) }, told)
+    }
+}
+
+/// Who a run talks to.
+pub(crate) struct Links {
+    pub(crate) inbox: mpsc::Receiver<Envelope>,
+    pub(crate) watcher: Option<Arc<dyn Watcher>>,
+    pub(crate) respond: oneshot::Sender<Value>,
+    pub(crate) report: watch::Sender<Option<Arc<RunReport>>>,
+    /// Told when the start is durable.
+    pub(crate) accepted: Option<oneshot::Sender<()>>,
+}
+
 pub(crate) struct Driver {
     inner: Arc<Inner>,
     run: Run,
-    inbox: mpsc::Receiver<Command>,
+    journal: Option<RunJournal>,
+    /// Events that are not durable yet, and so were not shown to anybody.
+    unshown: Vec<Event>,
+    inbox: mpsc::Receiver<Envelope>,
+    accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
     aborts: HashMap<EffectId, AbortHandle>,
     admissions: HashMap<Place, Admission>,
@@ -58,39 +92,33 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        inner: Arc<Inner>,
-        run: Run,
-        inbox: mpsc::Receiver<Command>,
-        watcher: Option<Arc<dyn Watcher>>,
-        respond: oneshot::Sender<Value>,
-        report: watch::Sender<Option<Arc<RunReport>>>,
-    ) -> Driver {
+    pub(crate) fn new(inner: Arc<Inner>, run: Run, journal: Option<RunJournal>, links: Links) -> Driver {
         Driver {
             inner,
             run,
-            inbox,
+            journal,
+            unshown: Vec::new(),
+            inbox: links.inbox,
+            accepted: links.accepted,
             calls: FuturesUnordered::new(),
             aborts: HashMap::new(),
             admissions: HashMap::new(),
-            watcher,
-            respond: Some(respond),
-            report,
+            watcher: links.watcher,
+            respond: Some(links.respond),
+            report: links.report,
         }
     }
 
-    /// Drives the run to its end.
+    /// Drives the run to its end, or until the store fails; then the run is left as it is in the store.
     ///
     /// # Cancel safety
     /// Dropping the future drops the calls in progress; a durable run is continued by the next process.
     pub(crate) async fn drive(mut self, first: Option<Command>) {
-        if let Some(command) = first {
-            self.handle(command).await;
-        }
-        while !self.is_over() {
-            if let Some(command) = self.next_command().await {
-                self.handle(command).await;
-            }
+        if let Err(error) = self.drive_to_end(first).await {
+            let run = self.run.state().start().map(|start| start.run);
+            tracing::error!(run_id = ?run, %error, "the run is held: its journal cannot be written");
+            self.inner.held(run);
+            return;
         }
         self.tell_end();
         // What ends a subscription may still be on its way.
@@ -99,25 +127,76 @@ impl Driver {
         }
     }
 
+    async fn drive_to_end(&mut self, first: Option<Command>) -> Result<(), loom_store::Error> {
+        match first {
+            Some(command) => self.handle(command).await?,
+            None => self.go_on().await?,
+        }
+        while !self.is_over() {
+            // Nothing else can be done for this run now, so what is gathered goes to the store and is shown.
+            self.make_durable().await?;
+            let Some(Envelope { command, done }) = self.next_command().await else { continue };
+            self.handle(command).await?;
+            if let Some(done) = done {
+                self.make_durable().await?;
+                // Whoever asked may have gone.
+                done.send(()).ok();
+            }
+        }
+        self.make_durable().await
+    }
+
+    /// Takes up a run that was read back: makes the calls again that have no end, and does what can be done.
+    async fn go_on(&mut self) -> Result<(), loom_store::Error> {
+        let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
+        let calls: Vec<Call> = outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect();
+        let commands: Vec<Command> = calls.into_iter().filter_map(|call| self.begin_again(call)).collect();
+        for command in commands {
+            self.handle(command).await?;
+        }
+        let at = now(&self.inner);
+        let more = self.run.advance(at, FAIR_SHARE);
+        self.settle_down(more).await
+    }
+
+    /// A call that was in progress when the last process ended: the definition says what becomes of it.
+    fn begin_again(&mut self, call: Call) -> Option<Command> {
+        let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
+        match uncertain.unwrap_or_default() {
+            _ if matches!(call.phase, Phase::Admit | Phase::Unsubscribe) => self.begin(call),
+            OnUncertain::Retry => self.begin(call),
+            OnUncertain::Fail => {
+                let message = format!(
+                    "The call of action '{}' was interrupted, and it is not known whether it was carried out.",
+                    call.definition().name
+                );
+                let outcome = Outcome::failed("Uncertain", ErrorInfo::new("OutcomeUncertain", message));
+                let result = EffectResult::Done { outcome, hint: RetryHint::default() };
+                Some(Command::EffectEnded { effect: call.effect, result })
+            }
+            OnUncertain::Ask => Some(Command::Suspend),
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.run.state().status().is_final()
     }
 
     /// Waits for whatever comes first: a command, the end of a call, a timer.
-    async fn next_command(&mut self) -> Option<Command> {
+    async fn next_command(&mut self) -> Option<Envelope> {
         let timer = self.run.state().next_timer();
         let wait = timer.map(|(due, _)| time::between(now(&self.inner), due));
         tokio::select! {
             biased;
             finished = self.calls.next(), if !self.calls.is_empty() => match finished {
-                Some(Ok(finished)) => self.finished(finished),
+                Some(Ok(finished)) => self.finished(finished).map(Envelope::new),
                 // Aborted calls were asked to end; nothing is left to tell.
                 Some(Err(_)) | None => None,
             },
             command = self.inbox.recv(), if !self.inbox.is_closed() => command,
             () = tokio::time::sleep(wait.unwrap_or(SLEEP_MAX).min(SLEEP_MAX)), if wait.is_some() => {
                 let (due, timer) = timer?;
-                (now(&self.inner) >= due).then_some(Command::TimerFired(timer))
+                (now(&self.inner) >= due).then(|| Envelope::new(Command::TimerFired(timer)))
             }
         }
     }
@@ -141,11 +220,16 @@ impl Driver {
     }
 
     /// Hands the machine a command and carries out all that follows at once.
-    async fn handle(&mut self, command: Command) {
+    async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
         let at = now(&self.inner);
-        let mut more = self.run.handle_some(command, at, FAIR_SHARE);
+        let more = self.run.handle_some(command, at, FAIR_SHARE);
+        self.settle_down(more).await
+    }
+
+    /// Carries out what the machine has decided, until nothing more follows at once.
+    async fn settle_down(&mut self, mut more: bool) -> Result<(), loom_store::Error> {
         loop {
-            let immediate = self.carry_out();
+            let immediate = self.carry_out().await?;
             let at = now(&self.inner);
             if !immediate.is_empty() {
                 for command in immediate {
@@ -154,21 +238,48 @@ impl Driver {
                 continue;
             }
             if !more {
-                return;
+                return Ok(());
             }
             tokio::task::yield_now().await;
             more = self.run.advance(at, FAIR_SHARE);
         }
     }
 
-    /// Carries out what new events ask for. Gives the commands that follow at once.
-    fn carry_out(&mut self) -> Vec<Command> {
-        let events = self.run.take_events();
-        if events.is_empty() {
-            return Vec::new();
+    /// Makes everything that happened durable, and shows it.
+    async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
+        if let Some(journal) = &mut self.journal {
+            journal.flush(now(&self.inner)).await?;
+        }
+        if !self.unshown.is_empty() {
+            let events = std::mem::take(&mut self.unshown);
+            self.show(&events);
+        }
+        Ok(())
+    }
+
+    /// Shows durable events to whoever watches.
+    fn show(&mut self, events: &[Event]) {
+        if let Some(accepted) = self.accepted.take() {
+            accepted.send(()).ok();
         }
         if let Some(watcher) = &self.watcher {
-            watcher.events(self.run.state(), &events);
+            watcher.events(self.run.state(), events);
+        }
+        for event in events {
+            if let Event::Responded { response, .. } = event
+                && let Some(respond) = self.respond.take()
+            {
+                // Nobody may be waiting.
+                respond.send(response.clone()).ok();
+            }
+        }
+    }
+
+    /// Carries out what new events ask for. Gives the commands that follow at once.
+    async fn carry_out(&mut self) -> Result<Vec<Command>, loom_store::Error> {
+        let events = self.run.take_events();
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
         let mut ended_something = false;
         let mut started = Vec::new();
@@ -182,13 +293,25 @@ impl Driver {
                 Event::AttemptEnded { place, outcome, next: Next::Retry { .. }, .. } => {
                     self.settle(*place, outcome);
                 }
-                Event::Responded { response, .. } => {
-                    if let Some(respond) = self.respond.take() {
-                        // Nobody may be waiting.
-                        respond.send(response.clone()).ok();
-                    }
-                }
                 _ => {}
+            }
+        }
+        match &mut self.journal {
+            None => self.show(&events),
+            Some(journal) => {
+                journal.record(&events, self.run.state());
+                let barrier = durable::needs_barrier(&events);
+                let full = journal.is_full();
+                if self.unshown.is_empty() {
+                    self.unshown = events;
+                } else {
+                    self.unshown.extend(events);
+                }
+                if barrier {
+                    self.make_durable().await?;
+                } else if full {
+                    journal.spill(now(&self.inner)).await?;
+                }
             }
         }
         if ended_something && !self.aborts.is_empty() {
@@ -202,7 +325,7 @@ impl Driver {
             });
         }
         let calls = started.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>();
-        calls.into_iter().filter_map(|call| self.begin(call)).collect()
+        Ok(calls.into_iter().filter_map(|call| self.begin(call)).collect())
     }
 
     /// Tells the service of an admitted action how it went.

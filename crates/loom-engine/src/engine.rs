@@ -6,20 +6,19 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use loom_definition::{RunStatus, Workflow, model::EffectKind, trigger::Trigger};
 use loom_expression::{Object, Timestamp, Value};
 use loom_resilience::ResilienceRegistry;
+use loom_store::{RunIdSource, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    driver::Driver,
+    driver::{Driver, Envelope, Links},
+    durable::{self, Durable, RecoverError},
     event::{Command, ErrorInfo, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
     guard::Services,
@@ -31,6 +30,9 @@ use crate::{
 
 /// Commands that may wait for one run. When it is full, whoever sends waits.
 const INBOX_CAPACITY: usize = 64;
+
+/// Unfinished runs read from the store at a time.
+const RECOVERY_PAGE: usize = 500;
 
 /// Sees what happens to runs, as it happens. Called from the run's own task: be quick, and never block.
 pub trait Watcher: Send + Sync {
@@ -52,8 +54,10 @@ pub(crate) struct Inner {
     pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
-    last_id: AtomicU64,
-    runs: Mutex<HashMap<RunId, mpsc::Sender<Command>>>,
+    ids: Mutex<RunIdSource>,
+    held: Mutex<Vec<RunId>>,
+    pub(crate) durable: Option<Durable>,
+    runs: Mutex<HashMap<RunId, mpsc::Sender<Envelope>>>,
 }
 
 /// A workflow that others may call, with the parameter values its runs get.
@@ -82,6 +86,7 @@ pub struct EngineBuilder {
     environment: Environment,
     handlers: Handlers,
     registry: Option<Arc<ResilienceRegistry>>,
+    store: Option<Arc<dyn Store>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,6 +132,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps runs in a store, so that they survive the process. Without one, runs live in memory only.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Another wall clock than the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -146,7 +158,9 @@ impl EngineBuilder {
                 workflows: Mutex::new(HashMap::new()),
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
-                last_id: AtomicU64::new(0),
+                ids: Mutex::new(RunIdSource::new(0, None)),
+                held: Mutex::new(Vec::new()),
+                durable: self.store.map(Durable::new),
                 runs: Mutex::new(HashMap::new()),
             }),
         }
@@ -224,9 +238,19 @@ pub enum Started {
 pub struct RunHandle {
     /// Its id.
     pub id: RunId,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Envelope>,
+    accepted: Option<oneshot::Receiver<()>>,
     response: Option<oneshot::Receiver<Value>>,
     ended: watch::Receiver<Option<Arc<RunReport>>>,
+}
+
+/// What [`Engine::recover`] found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Runs that go on.
+    pub runs: Vec<RunHandle>,
+    /// Runs that cannot be read, and why.
+    pub unreadable: Vec<(RunId, RecoverError)>,
 }
 
 /// How a run ended.
@@ -245,6 +269,15 @@ pub struct RunReport {
 }
 
 impl RunHandle {
+    /// Waits until the run's start is durable; from then on it survives the process. False when the store refused it:
+    /// then nothing of it happened. At once true for runs that live in memory.
+    pub async fn accepted(&mut self) -> bool {
+        match self.accepted.take() {
+            Some(accepted) => accepted.await.is_ok(),
+            None => true,
+        }
+    }
+
     /// Waits for the Response. None when the run ends without one, and when it was asked for before.
     ///
     /// # Cancel safety
@@ -268,12 +301,12 @@ impl RunHandle {
     /// Asks the run to stop; it ends as Cancelled. Does nothing to one that has ended.
     pub async fn cancel(&self) {
         // A closed inbox means that the run has ended.
-        self.commands.send(Command::Cancel).await.ok();
+        self.commands.send(Envelope::new(Command::Cancel)).await.ok();
     }
 
     /// Hands the run a command.
     pub async fn command(&self, command: Command) {
-        self.commands.send(command).await.ok();
+        self.commands.send(Envelope::new(command)).await.ok();
     }
 }
 
@@ -288,6 +321,7 @@ impl Engine {
             environment: Environment::default(),
             handlers: Handlers::default(),
             registry: None,
+            store: None,
             clock: Arc::new(crate::clock::SystemClock),
         }
     }
@@ -358,30 +392,112 @@ impl Engine {
         let (respond, response) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
-        let driver = Driver::new(Arc::clone(&self.inner), run, inbox, watcher, respond, report);
-        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, commands.clone());
+        let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start));
+        let (accepted, acceptance) = oneshot::channel();
+        let links = Links { inbox, watcher, respond, report, accepted: Some(accepted) };
+        let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
+        self.adopt(id, commands.clone(), driver, Some(Command::Start(start)));
+        RunHandle { id, commands, accepted: Some(acceptance), response: Some(response), ended }
+    }
+
+    /// Gives a run its task.
+    fn adopt(&self, id: RunId, commands: mpsc::Sender<Envelope>, driver: Driver, first: Option<Command>) {
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, commands);
         let inner = Arc::clone(&self.inner);
         let stopping = self.inner.stopping.clone();
         self.inner.tasks.spawn(async move {
             tokio::select! {
-                () = driver.drive(Some(Command::Start(start))) => {}
+                () = driver.drive(first) => {}
                 () = stopping.cancelled() => {}
             }
             inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         });
-        RunHandle { id, commands, response: Some(response), ended }
     }
 
-    /// Hands a command to a run in progress. False when there is no such run.
+    /// Goes on with every run in the store that has not ended. Calls that were in progress when the last process ended
+    /// are made again, with the same idempotency keys. Call it once, before anything is started.
+    ///
+    /// Gives the runs that go on, and those that cannot be read; the latter are left as they are.
+    ///
+    /// # Errors
+    /// The store cannot be read at all.
+    pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
+        let mut recovered = Recovered { runs: Vec::new(), unreadable: Vec::new() };
+        let Some(durable) = &self.inner.durable else { return Ok(recovered) };
+        if let Some(newest) = durable.store.newest_run().await? {
+            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) =
+                RunIdSource::new(0, Some(newest));
+        }
+        let mut after = None;
+        loop {
+            let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
+            for row in &page {
+                match self.recover_run(row.id, watcher).await {
+                    Ok(Some(handle)) => recovered.runs.push(handle),
+                    Ok(None) => {}
+                    Err(error) => recovered.unreadable.push((row.id, error)),
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == RECOVERY_PAGE => after = Some(last.id),
+                _ => return Ok(recovered),
+            }
+        }
+    }
+
+    /// Goes on with one run from the store, unless it is in progress already or has ended.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; the run is left as it is.
+    pub async fn recover_run(
+        &self,
+        id: RunId,
+        watcher: Option<&Arc<dyn Watcher>>,
+    ) -> Result<Option<RunHandle>, RecoverError> {
+        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        if self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
+            return Ok(None);
+        }
+        let Some((workflow, events, journal)) = durable.load(id).await? else { return Ok(None) };
+        let run = Run::recover(workflow, Arc::clone(&self.inner.environment), &events);
+        if run.state().status().is_final() {
+            return Ok(None);
+        }
+        let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
+        let (respond, response) = oneshot::channel();
+        let (report, ended) = watch::channel(None);
+        let links = Links { inbox, watcher: watcher.cloned(), respond, report, accepted: None };
+        let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        self.adopt(id, commands.clone(), driver, None);
+        Ok(Some(RunHandle { id, commands, accepted: None, response: Some(response), ended }))
+    }
+
+    /// Hands a command to a run in progress, and waits until what it brings about is durable. False when there is no
+    /// such run, or when it ended before it took the command.
     pub async fn command(&self, run: RunId, command: Command) -> bool {
         let sender = {
             let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
             runs.get(&run).cloned()
         };
-        match sender {
-            Some(sender) => sender.send(command).await.is_ok(),
-            None => false,
+        let Some(sender) = sender else { return false };
+        let (envelope, done) = Envelope::acknowledged(command);
+        sender.send(envelope).await.is_ok() && done.await.is_ok()
+    }
+
+    /// Takes up the runs again that are held because the store could not write them. Call it after the store was
+    /// resumed.
+    ///
+    /// # Errors
+    /// The first run that cannot be read; it and those after it stay held.
+    pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
+        let held = std::mem::take(&mut *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for (index, run) in held.iter().enumerate() {
+            if let Err(error) = self.recover_run(*run, watcher).await {
+                self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).extend(&held[index..]);
+                return Err(error);
+            }
         }
+        Ok(held.len())
     }
 
     /// Runs in progress.
@@ -418,16 +534,16 @@ fn find_trigger<'w>(
 
 impl Inner {
     /// A new id, later than all before, and a seed that nobody can guess from it.
+    /// A run whose journal could not be written. It is taken up again once the store works.
+    pub(crate) fn held(&self, run: Option<RunId>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(run);
+    }
+
+    /// A new id, later than all before, and a seed that nobody can guess from it.
     pub(crate) fn next_run(&self) -> (RunId, u64) {
-        let wanted = (self.clock.now().unix_millis().max(0) as u64) << 16;
-        let mut last = self.last_id.load(Ordering::Relaxed);
-        loop {
-            let next = wanted.max(last + 1);
-            match self.last_id.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return (RunId(next), fresh_seed() ^ random::mix(next)),
-                Err(newer) => last = newer,
-            }
-        }
+        let now = durable::millis(self.clock.now());
+        let run = self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now);
+        (run, fresh_seed() ^ random::mix(run.as_u64()))
     }
 }
 

@@ -3,28 +3,12 @@
 //! A run is the fold of its events. Times, drawn values and outcomes are in them as data, so that a fold gives the same
 //! state on any machine at any time. Nothing here is a wire format; the journal has its own encoding.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 use loom_expression::{Timestamp, Value};
 
-/// One execution of a workflow: 48 bits of milliseconds since 1970, 16 bits of counter, so ids sort by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RunId(pub u64);
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl std::str::FromStr for RunId {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(RunId)
-    }
-}
+pub use loom_store::RunId;
 
 /// One opening of a block within a run. Ids are given again once the block is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

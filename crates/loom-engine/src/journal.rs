@@ -1,14 +1,12 @@
 //! The journal's encoding of events: bytes in, events out. The store keeps the bytes and never looks inside.
 //!
 //! A frame is a version byte and then events until its end. Numbers are LEB128 varints (signed ones zigzag), text is
-//! length and UTF-8, a value is a tag and its content. Tags are never reused; see `docs/journal-format.md`. Secret
-//! values are written as a mark and nothing else, unless the reader of the journal must be able to go on with them:
-//! then whoever keeps the journal encrypts it; see [`encode`].
+//! length and UTF-8, a value is a tag and its content. Tags are never reused; see `docs/journal-format.md`.
 
 mod events;
 mod primitive;
 
-use crate::event::{Event, RunStart};
+use crate::event::Event;
 use primitive::{Reader, Writer};
 
 /// The version that is written. Older ones are read for ever.
@@ -33,6 +31,18 @@ pub fn encode<'a>(events: impl IntoIterator<Item = &'a Event>, out: &mut Vec<u8>
     }
 }
 
+/// Appends events to a frame in the making, beginning it if `out` is empty.
+pub(crate) fn append(events: &[Event], out: &mut Vec<u8>) {
+    let begin = out.is_empty();
+    let mut writer = Writer { out };
+    if begin {
+        writer.byte(VERSION);
+    }
+    for event in events {
+        events::write(&mut writer, event);
+    }
+}
+
 /// Reads a frame.
 ///
 /// # Errors
@@ -48,13 +58,4 @@ pub fn decode(frame: &[u8]) -> Result<Vec<Event>, Unreadable> {
         events.push(events::read(&mut reader)?);
     }
     Ok(events)
-}
-
-/// One run's start as bytes, for whoever must keep it apart from the run's first frame.
-pub fn encode_start(start: &RunStart) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut writer = Writer { out: &mut out };
-    writer.byte(VERSION);
-    events::write_start(&mut writer, start);
-    out
 }

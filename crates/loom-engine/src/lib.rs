@@ -11,6 +11,7 @@ mod compute;
 mod data;
 mod decide;
 mod driver;
+mod durable;
 mod engine;
 pub mod event;
 pub mod fire;
@@ -31,7 +32,10 @@ mod time;
 mod types;
 
 pub use decide::calls::callback_token;
-pub use engine::{Engine, EngineBuilder, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
+pub use durable::{RecoverError, status_number, status_of_number};
+pub use engine::{
+    Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError, Started, Watcher,
+};
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use machine::{Environment, Run, SecretSource};
 pub use random::format_uuid;

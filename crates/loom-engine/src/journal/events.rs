@@ -212,7 +212,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
 }
 
 pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
-    w.uint(start.run.0);
+    w.uint(start.run.as_u64());
     w.uint(start.seed);
     w.uint(start.parameters.len() as u64);
     for value in &start.parameters {
@@ -225,7 +225,7 @@ pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
 }
 
 fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
-    let run = RunId(r.uint()?);
+    let Some(run) = RunId::from_u64(r.uint()?) else { return r.unreadable("a run id is out of range") };
     let seed = r.uint()?;
     let count = r.uint()?;
     let mut parameters = Vec::new();

@@ -1,0 +1,294 @@
+//! A run's journal in the store: what must be durable before the run may go on, and how a run is read back.
+//!
+//! The rule is output commit. Events are gathered until one of them shows outside (a call, an answer, a timer, the
+//! end); then all of them go to the store in one frame, and only when the store has answered is anything shown. A
+//! crash therefore takes a run back to its last durable point, and nothing that was seen is ever forgotten.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
+use loom_expression::{Timestamp, Value};
+use loom_store::{
+    Commit, ContentHash, Definition, Error as StoreError, Frame, RunRow, Seq, Store, UnixMillis, Urgency,
+};
+
+use crate::{
+    event::{Event, Phase, RunId, RunStart},
+    journal,
+    state::RunState,
+};
+
+/// Encoded events that may wait in memory before they are handed to the store without waiting.
+const SPILL_BYTES: usize = 256 * 1024;
+
+/// Definitions and runs of one store.
+pub(crate) struct Durable {
+    pub(crate) store: Arc<dyn Store>,
+    /// What is written for each workflow, by its hash.
+    definitions: Mutex<HashMap<[u8; 32], Definition>>,
+    /// Workflows read back, by the hash of what was written.
+    loaded: Mutex<HashMap<ContentHash, Arc<Workflow>>>,
+}
+
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Why a run cannot be read back.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The store did not answer.
+    #[error("the run {run} cannot be read: {source}")]
+    Store {
+        /// Which run.
+        run: RunId,
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+    /// A frame is not what was written.
+    #[error("the journal of run {run} is damaged in frame {frame}: {source}")]
+    Journal {
+        /// Which run.
+        run: RunId,
+        /// Which frame.
+        frame: Seq,
+        /// What is wrong with it.
+        #[source]
+        source: journal::Unreadable,
+    },
+    /// The definition it began with cannot be loaded.
+    #[error("the definition of run {run} cannot be loaded: {why}")]
+    Definition {
+        /// Which run.
+        run: RunId,
+        /// What is wrong, in words.
+        why: String,
+    },
+}
+
+impl Durable {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Durable {
+        Durable { store, definitions: Mutex::new(HashMap::new()), loaded: Mutex::new(HashMap::new()) }
+    }
+
+    /// What is written for a workflow. Made once for each definition.
+    fn definition_of(&self, workflow: &Workflow) -> Definition {
+        let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = definitions
+            .entry(workflow.hash)
+            .or_insert_with(|| Definition::new(Bytes::copy_from_slice(workflow.source.as_bytes())));
+        made.clone()
+    }
+
+    /// The journal of a run that is about to start.
+    pub(crate) fn begin(&self, workflow: &Workflow, start: &RunStart) -> RunJournal {
+        let definition = self.definition_of(workflow);
+        let row = RunRow::new(
+            start.run,
+            Arc::clone(&workflow.name),
+            definition.hash(),
+            status_number(RunStatus::Running),
+        );
+        RunJournal {
+            store: Arc::clone(&self.store),
+            row,
+            next: Seq::FIRST,
+            gathered: Vec::new(),
+            row_changed: true,
+            definition: Some(definition),
+        }
+    }
+
+    /// Reads a run back: its workflow, its history, and the journal to go on with.
+    pub(crate) async fn load(
+        &self,
+        run: RunId,
+    ) -> Result<Option<(Arc<Workflow>, Vec<Event>, RunJournal)>, RecoverError> {
+        let failed = |source| RecoverError::Store { run, source };
+        let Some(loaded) = self.store.load(run).await.map_err(failed)? else { return Ok(None) };
+        let workflow = self.workflow_of(run, &loaded.row).await?;
+        let mut events = Vec::new();
+        for frame in &loaded.frames {
+            let decoded = journal::decode(&frame.payload).map_err(|source| RecoverError::Journal {
+                run,
+                frame: frame.seq,
+                source,
+            })?;
+            events.extend(decoded);
+        }
+        let journal = RunJournal {
+            store: Arc::clone(&self.store),
+            row: loaded.row,
+            next: loaded.next,
+            gathered: Vec::new(),
+            row_changed: false,
+            definition: None,
+        };
+        Ok(Some((workflow, events, journal)))
+    }
+
+    /// The definition a run began with, whatever has been deployed since.
+    async fn workflow_of(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
+        let known = {
+            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.get(&row.definition).cloned()
+        };
+        if let Some(workflow) = known {
+            return Ok(workflow);
+        }
+        let body = self.store.definition(row.definition).await;
+        let body = body.map_err(|source| RecoverError::Store { run, source })?;
+        let Some(body) = body else {
+            let why = format!("the store has nothing under {}", row.definition);
+            return Err(RecoverError::Definition { run, why });
+        };
+        let parameters_file =
+            Value::parse_json(&body).ok().and_then(|source| source.get("parametersFile").cloned());
+        let options =
+            LoadOptions { name: Some(Arc::clone(&row.workflow)), parameters_file, ..LoadOptions::default() };
+        let workflow = Parser::parse(&body, &options)
+            .map_err(|diagnostics| RecoverError::Definition { run, why: diagnostics.to_string() })?
+            .workflow;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(loaded.entry(row.definition).or_insert(workflow)))
+    }
+}
+
+/// The journal of one run, written by its driver alone.
+#[derive(Debug)]
+pub(crate) struct RunJournal {
+    store: Arc<dyn Store>,
+    row: RunRow,
+    next: Seq,
+    /// One frame in the making.
+    gathered: Vec<u8>,
+    row_changed: bool,
+    /// Written with the first commit.
+    definition: Option<Definition>,
+}
+
+impl RunJournal {
+    /// Gathers events.
+    pub(crate) fn record(&mut self, events: &[Event], state: &RunState) {
+        journal::append(events, &mut self.gathered);
+        for event in events {
+            match event {
+                Event::RunStarted { at, .. } => self.row.started = Some(millis(*at)),
+                Event::RunEnded { status, error, at, .. } => {
+                    self.row.status = status_number(*status);
+                    self.row.ended = Some(millis(*at));
+                    self.row.error = error.as_ref().map(|error| Arc::from(error.code.as_ref()));
+                    self.row_changed = true;
+                }
+                Event::Suspended { .. } | Event::Resumed { .. } => {
+                    self.row.status = status_number(state.status());
+                    self.row_changed = true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether everything recorded has been handed to the store.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.gathered.is_empty()
+    }
+
+    /// Whether so much is gathered that it should go to the store before the run goes on.
+    pub(crate) fn is_full(&self) -> bool {
+        self.gathered.len() >= SPILL_BYTES
+    }
+
+    fn take_commit(&mut self, now: Timestamp) -> Commit {
+        let payload = Bytes::from(std::mem::take(&mut self.gathered));
+        let frame = Frame { at: millis(now), payload };
+        let mut commit = Commit::to_run(self.row.id, self.next, vec![frame]);
+        self.next = self.next.plus(1);
+        if std::mem::take(&mut self.row_changed) {
+            commit.row = Some(self.row.clone());
+        }
+        commit.definitions.extend(self.definition.take());
+        commit
+    }
+
+    /// Makes everything recorded durable.
+    ///
+    /// # Errors
+    /// What the store said. Nothing more may be done for the run then, until it has been read back.
+    pub(crate) async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.is_clean() {
+            return Ok(());
+        }
+        let commit = self.take_commit(now);
+        self.store.commit(commit).await.map(drop)
+    }
+
+    /// Hands everything recorded to the store without a wait for the disk; it keeps its place in the order.
+    ///
+    /// # Errors
+    /// As [`RunJournal::flush`].
+    pub(crate) async fn spill(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let mut commit = self.take_commit(now);
+        commit.urgency = Urgency::Lazy;
+        match self.store.append(commit) {
+            // Whether it was written is known when the next urgent commit of this run is answered: they keep order.
+            Ok(_ack) => Ok(()),
+            Err(refused) => self.store.commit(*refused.commit).await.map(drop),
+        }
+    }
+}
+
+/// Whether the run may not go on, and nothing of it may be shown, before these events are durable.
+pub(crate) fn needs_barrier(events: &[Event]) -> bool {
+    events.iter().any(|event| match event {
+        Event::RunStarted { .. }
+        | Event::Responded { .. }
+        | Event::TimerSet { .. }
+        | Event::Suspended { .. }
+        | Event::RunEnded { .. } => true,
+        Event::AttemptStarted { phase, .. } => *phase != Phase::Admit,
+        Event::FrameOpened { .. }
+        | Event::ActionStarted { .. }
+        | Event::LoopStarted { .. }
+        | Event::AttemptNoted { .. }
+        | Event::AttemptEnded { .. }
+        | Event::TimerEnded { .. }
+        | Event::VariableSet { .. }
+        | Event::VariableAppended { .. }
+        | Event::ActionEnded { .. }
+        | Event::Tracked { .. }
+        | Event::Resumed { .. } => false,
+    })
+}
+
+/// The number a run's status is stored under.
+pub fn status_number(status: RunStatus) -> u16 {
+    match status {
+        RunStatus::Waiting => 0,
+        RunStatus::Running => 1,
+        RunStatus::Suspended => 2,
+        RunStatus::Succeeded => 3,
+        RunStatus::Failed => 4,
+        RunStatus::Cancelled => 5,
+        RunStatus::TimedOut => 6,
+        RunStatus::Aborted => 7,
+    }
+}
+
+/// The status stored under a number.
+pub fn status_of_number(number: u16) -> Option<RunStatus> {
+    RunStatus::ALL.into_iter().find(|status| status_number(*status) == number)
+}
+
+pub(crate) fn millis(at: Timestamp) -> UnixMillis {
+    UnixMillis(at.unix_millis())
+}

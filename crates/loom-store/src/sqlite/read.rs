@@ -299,3 +299,6 @@ pub(super) fn keys(connection: &Connection, query: &KeyQuery) -> Result<KeyPage,
     values.truncate(query.limit.max(1));
     Ok(KeyPage { next: values.last().filter(|_| more).map(|value| Arc::clone(&value.key)), values })
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,9 +25,9 @@ pub enum Error {
         #[source]
         source: Cause,
     },
-    /// A read failed. Nothing was changed.
+    /// A read failed, or a large blob could not be written. Nothing was changed, and the store goes on.
     #[error("the store could not {operation}")]
-    Read {
+    Io {
         /// What it was doing.
         operation: &'static str,
         /// What the disk said.
@@ -80,11 +80,11 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing the request. After [`Error::Paused`] that is
     /// once the disk has room again and the store was resumed.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Paused { .. } | Self::Read { .. } | Self::Locked { .. })
+        matches!(self, Self::Paused { .. } | Self::Io { .. } | Self::Locked { .. })
     }
 
-    pub(crate) fn read(operation: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
-        Self::Read { operation, source: Arc::new(source) }
+    pub(crate) fn io(operation: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Io { operation, source: Arc::new(source) }
     }
 
     pub(crate) fn damaged(what: impl fmt::Display) -> Self {

@@ -388,7 +388,7 @@ impl Store for SqliteStore {
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
         let queue = Arc::clone(&self.0.queue);
         let counted = self.0.readers.ask(move |connection| {
-            sweep::count(connection, &policy).map_err(|source| Error::read("count runs", source))
+            sweep::count(connection, &policy).map_err(|source| Error::io("count runs", source))
         });
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();

@@ -56,13 +56,14 @@ impl Files {
         if path.metadata().is_ok_and(|found| found.len() == content.len() as u64) {
             return Ok(pin);
         }
-        let failed = |source| Error::Read { operation: "write a blob", source: Arc::new(source) };
-        setting.strike(FaultPoint::BlobWrite)?;
+        let failed = |source| Error::Io { operation: "write a blob", source: Arc::new(source) };
+        setting.fault(FaultPoint::BlobWrite).map_err(failed)?;
         let folder = path.parent().expect("the path was joined from folder and name");
         fs::create_dir_all(folder).map_err(failed)?;
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(format!("{hash}-{number}.{TEMPORARY}"));
         let written = write_synced(&temporary, content)
+            .and_then(|()| setting.fault(FaultPoint::BlobSync))
             .and_then(|()| fs::rename(&temporary, &path))
             .and_then(|()| sync_folder(folder))
             .and_then(|()| sync_folder(&self.folder));
@@ -71,7 +72,6 @@ impl Files {
             fs::remove_file(&temporary).unwrap_or_default();
             return Err(failed(source));
         }
-        setting.strike(FaultPoint::BlobSync)?;
         Ok(pin)
     }
 
@@ -87,7 +87,7 @@ impl Files {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => damaged("is missing"),
             io::ErrorKind::UnexpectedEof => damaged("is too short"),
-            _ => Error::read("read a blob", source),
+            _ => Error::io("read a blob", source),
         };
         let mut file = File::open(self.path(hash)).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() != size {
@@ -110,9 +110,9 @@ impl Files {
         let mut piece = vec![0; 1 << 20];
         // The size is checked by reading nothing.
         self.read(hash, size, size, 0)?;
-        let mut file = File::open(self.path(hash)).map_err(|source| Error::read("read a blob", source))?;
+        let mut file = File::open(self.path(hash)).map_err(|source| Error::io("read a blob", source))?;
         loop {
-            let length = file.read(&mut piece).map_err(|source| Error::read("read a blob", source))?;
+            let length = file.read(&mut piece).map_err(|source| Error::io("read a blob", source))?;
             if length == 0 {
                 break;
             }
@@ -137,7 +137,7 @@ impl Files {
     /// Removes what a crash left behind: temporary files, and files that no row names. For the start, when nobody
     /// writes yet.
     pub(super) fn sweep(&self, known: impl Fn(ContentHash) -> Result<bool, Error>) -> Result<u64, Error> {
-        let failed = |source| Error::read("sweep the blob files", source);
+        let failed = |source| Error::io("sweep the blob files", source);
         let mut removed = 0;
         let Ok(folders) = fs::read_dir(&self.folder) else { return Ok(0) };
         for folder in folders {

@@ -44,7 +44,7 @@ pub(super) fn read_error(source: rusqlite::Error) -> Error {
         {
             Error::damaged(source)
         }
-        _ => Error::read("read", source),
+        _ => Error::io("read", source),
     }
 }
 

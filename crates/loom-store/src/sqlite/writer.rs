@@ -35,10 +35,14 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// Lets a test make the disk fail.
+    pub(super) fn fault(&self, point: FaultPoint) -> std::io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.strike(point))
+    }
+
+    /// As [`fault`](Setting::fault), for what the store cannot go on without.
     pub(super) fn strike(&self, point: FaultPoint) -> Result<(), Error> {
-        let Some(faults) = &self.faults else { return Ok(()) };
-        faults
-            .strike(point)
+        self.fault(point)
             .map_err(|source| Error::Paused { operation: operation(point), source: Arc::new(source) })
     }
 

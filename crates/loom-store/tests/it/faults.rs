@@ -166,3 +166,39 @@ async fn a_full_queue_gives_the_commit_back_and_waiting_gets_it_in() {
     let too_large = store.commit(commit(4, loom_store::Urgency::Now, 9_000)).await;
     assert!(matches!(too_large, Err(Error::Conflict(loom_store::Conflict::TooLarge { .. }))));
 }
+
+#[tokio::test]
+async fn a_blob_that_cannot_be_written_leaves_nothing_behind() {
+    #[derive(Debug)]
+    struct Fails(FaultPoint, AtomicU64);
+    impl Faults for Fails {
+        fn strike(&self, point: FaultPoint) -> io::Result<()> {
+            let fails = point == self.0 && self.1.fetch_add(1, Ordering::SeqCst) == 0;
+            if fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+        }
+    }
+    for point in [FaultPoint::BlobWrite, FaultPoint::BlobSync] {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Some(Arc::new(Fails(point, AtomicU64::new(0))) as Arc<dyn Faults>);
+        let store =
+            SqliteStore::open(folder.path(), SqliteOptions { faults, ..SqliteOptions::default() }).unwrap();
+        let content = bytes::Bytes::from(vec![3; 2 << 20]);
+        let error = store.put_blob(content.clone()).await.unwrap_err();
+        assert!(matches!(error, Error::Io { operation: "write a blob", .. }), "{error}");
+        assert!(matches!(store.health().condition, Condition::Running));
+        assert_eq!(files_below(&folder.path().join("blobs")), 0);
+        // The next try succeeds; and a file that nobody committed is gone after a restart.
+        drop(store.put_blob(content).await.unwrap());
+        assert_eq!(files_below(&folder.path().join("blobs")), 1);
+        store.close().await.unwrap();
+        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        assert_eq!(files_below(&folder.path().join("blobs")), 0);
+        store.close().await.unwrap();
+    }
+}
+
+fn files_below(folder: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+    paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+}

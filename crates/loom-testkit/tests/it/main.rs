@@ -1,0 +1,35 @@
+//! The conformance suites, played by the runner that `loom test` uses.
+
+use std::path::Path;
+
+use loom_expression::Timestamp;
+use loom_testkit::cases::{CaseFile, Counts, Runner};
+
+/// 2024-03-01T12:00:00Z: the clock of cases that name none.
+const NOW_UNIX_MILLIS: i64 = 1_709_294_400_000;
+
+fn play(file: &str) -> (Counts, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance").join(file);
+    let cases = CaseFile::read(&path).expect("the suite can be read");
+    let report = Runner::new(Timestamp::from_unix_millis(NOW_UNIX_MILLIS)).play_all(&cases, None);
+    let counts = report.counts();
+    println!(
+        "{file}: {counts}; of these inferred: {} passed, {} failed",
+        counts.inferred_passed, counts.inferred_failed
+    );
+    (counts, report.text())
+}
+
+#[test]
+fn every_workflow_case_passes() {
+    let (counts, text) = play("workflows.json");
+    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
+    assert!(counts.passed > 0);
+}
+
+#[test]
+fn every_expression_case_passes() {
+    let (counts, text) = play("expressions.json");
+    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
+    assert!(counts.passed > 0);
+}

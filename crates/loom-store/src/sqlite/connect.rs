@@ -8,7 +8,7 @@ use crate::Durability;
 
 /// How long a connection waits for another one's lock. Only the checkpointer and the writer ever meet, and only for
 /// as long as the log is being reset.
-const BUSY: Duration = Duration::from_secs(10);
+pub(super) const BUSY: Duration = Duration::from_secs(10);
 /// Statements kept ready by each connection; the store has fewer.
 const STATEMENTS: usize = 64;
 

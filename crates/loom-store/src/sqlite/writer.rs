@@ -22,6 +22,9 @@ use super::{
     sweep::{self, Sweep},
 };
 
+/// How long the writer waits for readers before the log begins anew.
+const RESTART_WAIT: Duration = Duration::from_millis(20);
+
 /// What the writer is given for its life.
 #[derive(Debug)]
 pub(super) struct Setting {
@@ -244,16 +247,24 @@ impl Writer {
         })
     }
 
-    /// Copies what the background left and lets the log begin anew. Waits for readers, but not for long.
+    /// Copies what the background left and lets the log begin anew. A reader in the middle of something long may
+    /// stand in the way; then the log grows on, and the next checkpoint asks again.
     fn restart_log(&mut self) {
         let Some((connection, _)) = &self.open else { return };
-        let restarted = self.setting.strike(FaultPoint::Checkpoint).and_then(|()| {
-            connection
-                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
-                .map_err(|source| paused("copy the log into the database", source))
-        });
+        let restart = || {
+            connection.busy_timeout(RESTART_WAIT)?;
+            let busy =
+                connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0));
+            connection.busy_timeout(connect::BUSY)?;
+            busy
+        };
+        let restarted = self
+            .setting
+            .strike(FaultPoint::Checkpoint)
+            .and_then(|()| restart().map_err(|source| paused("copy the log into the database", source)));
         match restarted {
-            Ok(()) => self.meter.update(|metrics| metrics.checkpoints_waited_for += 1),
+            Ok(true) => tracing::debug!("the log could not begin anew, because of a reader"),
+            Ok(false) => self.meter.update(|metrics| metrics.checkpoints_waited_for += 1),
             Err(reason) => self.pause(&reason),
         }
     }

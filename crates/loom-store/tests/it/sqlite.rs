@@ -1,6 +1,9 @@
 //! What only the embedded store has: a folder, a disk, a lock.
 
-use loom_store::{Error, SqliteOptions, SqliteStore};
+use loom_store::{
+    Commit, ContentHash, Error, Frame, FrameQuery, Retention, RunId, RunIdSource, RunRow, Seq, SqliteOptions,
+    SqliteStore, Store, UnixMillis,
+};
 
 #[test]
 fn a_second_store_on_one_folder_is_refused_by_name() {
@@ -12,4 +15,73 @@ fn a_second_store_on_one_folder_is_refused_by_name() {
     assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
     drop(first);
     drop(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
+}
+
+#[tokio::test]
+async fn a_large_sweep_goes_in_slices_and_gives_the_room_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    let at = UnixMillis(1_700_000_000_000);
+    let frame = |size: usize| Frame { at, payload: vec![1; size].into() };
+    let mut ids = RunIdSource::new(0, None);
+    let mut acks = Vec::new();
+    let mut add = |frames: Vec<Frame>| {
+        let run = ids.next(at);
+        let mut commit = Commit::to_run(run, Seq::FIRST, frames);
+        let mut row = RunRow::new(run, "w", ContentHash::of(b""), 0);
+        row.ended = Some(at);
+        commit.row = Some(row);
+        acks.push(store.append(commit).unwrap());
+        run
+    };
+    // More runs than a slice takes, and one with more frames than two slices take.
+    for _ in 0..1_200 {
+        add(vec![frame(500)]);
+    }
+    let long = add(vec![frame(100); 9_000]);
+    for ack in acks {
+        ack.await.unwrap();
+    }
+    let size = || std::fs::metadata(folder.path().join("loom.db")).unwrap().len();
+    let policy = Retention { age_max_ms: Some(0), ..Retention::default() };
+    let sweep = store.sweep(policy, at.plus(1));
+    // Commits go on while it sweeps.
+    let live = RunId::first_at(at.plus(9));
+    let writes = async {
+        for n in 0..50 {
+            store.commit(Commit::to_run(live, Seq(1 + n), vec![frame(10)])).await.unwrap();
+        }
+    };
+    let (swept, ()) = tokio::join!(sweep, writes);
+    assert_eq!(swept.unwrap().purged, 1_201);
+    store.verify().await.unwrap();
+    assert_eq!(store.frames(FrameQuery::of(long)).await.unwrap().frames, []);
+    assert_eq!(store.frames(FrameQuery::of(live)).await.unwrap().frames.len(), 50);
+    store.close().await.unwrap();
+    // The rows stay; the two megabytes of frames, and their index, are gone from the file.
+    assert!(size() < 1_700_000, "{} bytes are left", size());
+}
+
+#[tokio::test]
+async fn a_reader_does_not_hold_up_the_writer_when_the_log_is_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { checkpoint_bytes: 1, log_pages_max: 1, ..SqliteOptions::default() };
+    let store = SqliteStore::open(folder.path(), options).unwrap();
+    let at = UnixMillis(1);
+    let append =
+        |n| Commit::to_run(RunId::first_at(at), Seq(n), vec![Frame { at, payload: vec![0; 99].into() }]);
+    store.commit(append(1)).await.unwrap();
+    let reader = rusqlite::Connection::open(folder.path().join("loom.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM frame;").unwrap();
+    for n in 2..200 {
+        store.commit(append(n)).await.unwrap();
+    }
+    reader.execute_batch("ROLLBACK").unwrap();
+    drop(reader);
+    for n in 200..400 {
+        store.commit(append(n)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    assert_eq!(store.metrics().commits, 399);
+    assert!(store.metrics().checkpoints > 0);
 }

@@ -112,6 +112,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// [`Refused`] while the circuit is open, isolated, or half-open with its probes out.
+    #[inline]
     pub fn admit(&self, now: Moment) -> Result<BreakerAdmission<&Self>, Refused> {
         self.enter(now).map(|ticket| BreakerAdmission::new(self, ticket))
     }
@@ -120,6 +121,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// As [`admit`](Self::admit).
+    #[inline]
     pub fn admit_owned(self: &Arc<Self>, now: Moment) -> Result<BreakerAdmission<Arc<Self>>, Refused> {
         self.enter(now).map(|ticket| BreakerAdmission::new(Arc::clone(self), ticket))
     }
@@ -141,6 +143,7 @@ impl CircuitBreaker {
     }
 
     /// What keeps a call out, without a change of anything.
+    #[cold]
     fn obstacle(&self, word: Word, now: Moment) -> Option<Refused> {
         if word.is_isolated() {
             return Some(Refused::new(Rule::Isolated, None));
@@ -170,6 +173,7 @@ impl CircuitBreaker {
         self.enter_guarded(word, now)
     }
 
+    #[cold]
     fn enter_guarded(&self, word: Word, now: Moment) -> Result<Ticket, Refused> {
         let attempt = if word.is_isolated() {
             Err(Refused::new(Rule::Isolated, None))
@@ -197,6 +201,7 @@ impl CircuitBreaker {
     }
 
     /// Takes a probe's place, after turning an open circuit whose time is over into a half-open one.
+    #[cold]
     fn enter_as_probe(&self, now: Moment) -> Result<Ticket, Refused> {
         let mut changes = [None, None];
         let result = {
@@ -293,6 +298,7 @@ impl CircuitBreaker {
         }
     }
 
+    #[cold]
     fn end_streak(&self, generation: u32) {
         let mut word = Word(self.word.load(Ordering::Acquire));
         while word.generation() == generation && word.streak() != 0 {
@@ -319,6 +325,7 @@ impl CircuitBreaker {
     }
 
     /// Opens a closed circuit of this generation; a circuit that has moved on stays as it is.
+    #[cold]
     fn trip(&self, generation: u32, cause: TripCause, now: Moment) {
         let change = {
             let mut rare = lock(&self.rare);
@@ -331,6 +338,7 @@ impl CircuitBreaker {
         self.tell(&change, now);
     }
 
+    #[cold]
     fn settle_probe(&self, ticket: Ticket, outcome: Outcome, slow: bool, now: Moment) {
         let change = {
             let mut rare = lock(&self.rare);
@@ -416,6 +424,7 @@ impl CircuitBreaker {
     }
 
     /// Whether an exact end time of calls matters here; where it does not, the start may be reported instead.
+    #[inline]
     pub(crate) fn measures_time(&self) -> bool {
         self.slower_than.load(Ordering::Relaxed) != u64::MAX
     }

@@ -230,34 +230,30 @@ mod timers {
             work: F,
         ) -> (Option<F::Output>, bool) {
             let mut work = pin!(work);
-            let first = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
-            if let Poll::Ready(output) = first {
-                return (Some(output), false);
-            }
-            let Some(wait) = wait else { return (Some(work.await), true) };
-            let output = match &self.0 {
-                Source::System | Source::Tokio => {
-                    let mut sleep = pin!(tokio::time::sleep(wait));
-                    poll_fn(|cx| race(work.as_mut(), cx, |cx| sleep.as_mut().poll(cx))).await
+            let mut was_pending = false;
+            let mut on_tokio = pin!(None::<tokio::time::Sleep>);
+            let mut by_hand = None;
+            let output = poll_fn(|cx| {
+                // Work first, timer second: a result that is there is never thrown away for a timer that fired.
+                if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Some(output));
                 }
-                Source::Manual(clock) => {
-                    let mut sleep = clock.sleep(wait);
-                    poll_fn(|cx| race(work.as_mut(), cx, |cx| sleep.poll(cx))).await
+                if let (false, Some(wait)) = (was_pending, wait) {
+                    match &self.0 {
+                        Source::System | Source::Tokio => on_tokio.set(Some(tokio::time::sleep(wait))),
+                        Source::Manual(clock) => by_hand = Some(clock.sleep(wait)),
+                    }
                 }
-            };
-            (output, true)
-        }
-    }
-
-    /// Work first, timer second: a result that is there is never thrown away for a timer that fired meanwhile.
-    fn race<F: Future>(
-        work: Pin<&mut F>,
-        cx: &mut Context<'_>,
-        timer: impl FnOnce(&mut Context<'_>) -> Poll<()>,
-    ) -> Poll<Option<F::Output>> {
-        match work.poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => timer(cx).map(|()| None),
+                was_pending = true;
+                let time_is_over = match (on_tokio.as_mut().as_pin_mut(), by_hand.as_mut()) {
+                    (Some(sleep), _) => sleep.poll(cx),
+                    (None, Some(sleep)) => sleep.poll(cx),
+                    (None, None) => Poll::Pending,
+                };
+                time_is_over.map(|()| None)
+            })
+            .await;
+            (output, was_pending)
         }
     }
 }

@@ -83,6 +83,8 @@ pub use policy::Policy;
 pub use refusal::{Opened, Refusal, Refused, Rule, TripCause};
 #[cfg(not(loom))]
 pub use registry::{RegistryBuilder, ResilienceRegistry, UnknownService};
+#[cfg(not(loom))]
+pub use retry::Retry;
 pub use retry::{Backoff, Ending, GiveUp, Jitter, Next, RetryConfig, RetryPlanner};
 pub use snapshot::{
     BreakerSnapshot, BudgetSnapshot, LimitSnapshot, LimiterSnapshot, RegistrySnapshot, ServiceSnapshot,

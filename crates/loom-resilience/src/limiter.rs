@@ -35,6 +35,8 @@ const GATE_OPEN: u32 = 0;
 const GATE_OFF: u32 = 1;
 /// `gate` of a limiter that must be asked under its lock.
 const GATE_LOCKED: u32 = 2;
+/// `gate` of a limiter that only observes; asked under its lock as well.
+const GATE_OBSERVING: u32 = 3;
 
 /// A rate limiter for one service.
 #[derive(Debug)]
@@ -121,29 +123,39 @@ impl RateLimiter {
     ///
     /// # Errors
     /// [`Refused`] with the time to wait, when a limit, a freeze or those who wait already stand before.
+    #[inline]
     pub fn try_take(&self, permits: u32, now: Moment) -> Result<(), Refused> {
         let result = self.grab(permits, now);
-        match result {
-            Ok(()) => Ok(()),
-            Err((refused, mode)) => self.refuse(refused, mode),
+        if let Err(refused) = &result
+            && (self.voice.is_heard() || self.observes())
+        {
+            return self.refuse(*refused);
         }
+        result
+    }
+
+    /// Whether refusals are only reported.
+    #[inline]
+    fn observes(&self) -> bool {
+        self.gate.load(Ordering::Acquire) == GATE_OBSERVING
     }
 
     /// Tells a refusal, and lets it stand unless the limiter only observes.
-    fn refuse(&self, refused: Refused, mode: Mode) -> Result<(), Refused> {
-        let enforced = mode == Mode::Enforce;
+    #[cold]
+    fn refuse(&self, refused: Refused) -> Result<(), Refused> {
+        let enforced = !self.observes();
         self.voice.say(|service| Event::Refused { service, refused: &refused, enforced });
         if enforced { Err(refused) } else { Ok(()) }
     }
 
     /// Takes permits without telling anybody.
     #[inline]
-    fn grab(&self, permits: u32, now: Moment) -> Result<(), (Refused, Mode)> {
+    fn grab(&self, permits: u32, now: Moment) -> Result<(), Refused> {
         match self.gate.load(Ordering::Acquire) {
             GATE_OFF => return Ok(()),
             GATE_OPEN => {
                 if let Some(result) = self.grab_unlocked(permits, now) {
-                    return result.map_err(|refused| (refused, Mode::Enforce));
+                    return result;
                 }
             }
             _ => {}
@@ -186,30 +198,28 @@ impl RateLimiter {
         }
     }
 
-    fn grab_locked(&self, permits: u32, now: Moment) -> Result<(), (Refused, Mode)> {
+    fn grab_locked(&self, permits: u32, now: Moment) -> Result<(), Refused> {
         let mut state = lock(&self.state);
-        let mode = state.config.mode;
-        if mode == Mode::Off {
+        if state.config.mode == Mode::Off {
             return Ok(());
         }
         self.thaw_if_due(&mut state, now);
         let largest = state.config.limits.iter().map(Limit::largest).min().unwrap_or(u32::MAX);
         if permits > largest {
-            return Err((Refused::new(Rule::TooManyPermits, None), mode));
+            return Err(Refused::new(Rule::TooManyPermits, None));
         }
         let ahead = state.queue.permits();
         let wait = self.wait(&mut state, ahead + u64::from(permits), now);
         if wait > 0 || !state.queue.is_empty() {
             let rule = if now < state.frozen_until { Rule::Frozen } else { Rule::RateLimit };
-            return Err((Refused::new(rule, Some(Duration::from_nanos(wait))), mode));
+            return Err(Refused::new(rule, Some(Duration::from_nanos(wait))));
         }
         if self.commit(&mut state, permits, now) {
-            Ok(())
-        } else {
-            // Only the single bucket can change under the lock: a call beside us took the last permit.
-            let wait = self.wait(&mut state, u64::from(permits), now).max(1);
-            Err((Refused::new(Rule::RateLimit, Some(Duration::from_nanos(wait))), mode))
+            return Ok(());
         }
+        // Only the single bucket can change under the lock: a call beside us took the last permit.
+        let wait = self.wait(&mut state, u64::from(permits), now).max(1);
+        Err(Refused::new(Rule::RateLimit, Some(Duration::from_nanos(wait))))
     }
 
     /// Nanoseconds until `permits` can be taken from every limit; 0 for now. Counts a freeze.
@@ -284,7 +294,8 @@ impl RateLimiter {
             Mode::Enforce if single && state.queue.is_empty() && state.frozen_until == Moment::ZERO => {
                 GATE_OPEN
             }
-            Mode::Enforce | Mode::Observe => GATE_LOCKED,
+            Mode::Enforce => GATE_LOCKED,
+            Mode::Observe => GATE_OBSERVING,
         };
         self.gate.store(gate, Ordering::Release);
     }

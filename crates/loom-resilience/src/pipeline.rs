@@ -150,10 +150,12 @@ impl Pipeline {
         self.budget.reset(now);
     }
 
+    #[inline]
     fn attempt_limit(&self) -> Option<Duration> {
         limit(&self.attempt_timeout)
     }
 
+    #[inline]
     fn total_limit(&self) -> Option<Duration> {
         limit(&self.total_timeout)
     }
@@ -164,6 +166,7 @@ impl Pipeline {
     }
 }
 
+#[inline]
 fn limit(nanos: &AtomicU64) -> Option<Duration> {
     match nanos.load(Ordering::Relaxed) {
         0 => None,
@@ -190,6 +193,7 @@ impl Service {
     ///
     /// # Errors
     /// The first part that says no. Nothing stays taken then.
+    #[inline]
     pub fn try_admit(&self, now: Moment) -> Result<Admission<Self>, crate::Refusal> {
         match self.0.enter_now(1, now) {
             Ok(entry) => Ok(Admission::new(self.clone(), entry)),

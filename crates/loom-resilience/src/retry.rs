@@ -1,14 +1,18 @@
 //! Retry: a pure, seeded planner that says what follows a failed attempt.
 //!
 //! The planner reads no clock and keeps no state: attempt, verdict, now, deadline and seed come in, a wait or a reason
-//! to give up comes out. So a durable engine can store the wait as a timer, and a replay computes the same one. The
-//! async loop around it is in [`Pipeline`](crate::Pipeline).
+//! to give up comes out. So a durable engine can store the wait as a timer, and a replay computes the same one.
+//! [`Retry`] is a thin loop on it; [`Pipeline`](crate::Pipeline) has the loop with all other parts inside.
 
 mod backoff;
+#[cfg(not(loom))]
+mod run;
 
 use std::{fmt, time::Duration};
 
 pub use backoff::{Backoff, Jitter};
+#[cfg(not(loom))]
+pub use run::Retry;
 
 use crate::{
     clock::Moment,

@@ -121,7 +121,7 @@ mod waiting {
         ) -> Result<Duration, Refused> {
             match self.grab(permits, now) {
                 Ok(()) => Ok(Duration::ZERO),
-                Err((refused, mode)) => self.wait_in_line(permits, max_wait, now, refused, mode).await,
+                Err(refused) => self.wait_in_line(permits, max_wait, now, refused).await,
             }
         }
 
@@ -131,14 +131,13 @@ mod waiting {
             max_wait: Option<Duration>,
             now: Moment,
             refused: Refused,
-            mode: Mode,
         ) -> Result<Duration, Refused> {
-            if mode != Mode::Enforce || refused.rule == Rule::TooManyPermits {
-                return self.refuse(refused, mode).map(|()| Duration::ZERO);
+            if self.observes() || refused.rule == Rule::TooManyPermits {
+                return self.refuse(refused).map(|()| Duration::ZERO);
             }
             let place = match self.join(permits, max_wait, now) {
                 Ok(place) => place,
-                Err(refused) => return self.refuse(refused, mode).map(|()| Duration::ZERO),
+                Err(refused) => return self.refuse(refused).map(|()| Duration::ZERO),
             };
             let expected = Some(place.expected);
             self.voice.say(|service| Event::Waiting { service, on: WaitFor::Permit, expected });
@@ -149,7 +148,7 @@ mod waiting {
                     self.voice.say(|service| Event::Waited { service, on: WaitFor::Permit, waited });
                     Ok(waited)
                 }
-                Err(refused) => self.refuse(refused, Mode::Enforce).map(|()| Duration::ZERO),
+                Err(refused) => self.refuse(refused).map(|()| Duration::ZERO),
             }
         }
 

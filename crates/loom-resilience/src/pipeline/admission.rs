@@ -86,6 +86,7 @@ impl<P: Deref<Target = Pipeline>> fmt::Debug for Admission<P> {
 
 impl Pipeline {
     /// Asks every part without waiting.
+    #[inline]
     pub(super) fn enter_now(&self, permits: u32, now: Moment) -> Result<Entry, Refused> {
         self.ask_breaker(now)?;
         self.limiter.try_take(permits, now)?;

@@ -185,6 +185,7 @@ impl Pipeline {
     }
 
     /// The time an attempt has from `started`, and whether the deadline of the call cuts its own limit short.
+    #[inline]
     fn limit_of(&self, options: Options, started: Moment) -> (Option<Duration>, bool) {
         let own = options.timeout.or_else(|| self.attempt_limit());
         let left = options.deadline.map(|deadline| deadline.since(started));

@@ -1,10 +1,10 @@
 //! Waiting in line: for permits and for places.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use loom_resilience::{
     AllTransient, AttemptError, Budget, BudgetConfig, Bulkhead, BulkheadConfig, Clock, Hedge, Learned, Limit,
-    LimiterConfig, Pipeline, Policy, RateLimiter, Rule,
+    LimiterConfig, Pipeline, Policy, RateLimiter, Retry, RetryConfig, Rule, Timeout,
 };
 use tokio::{task::JoinSet, time::Instant};
 
@@ -204,4 +204,43 @@ async fn a_hedge_takes_the_first_good_answer_within_its_budget() {
     assert_eq!(start.elapsed(), millis(60));
     // The budget holds one copy in ten seconds: the next slow call has to wait for itself.
     assert_eq!(hedge.run(&budget, work).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_by_itself_answers_the_last_result() {
+    let retry = Retry::new(RetryConfig::attempts(3)).unwrap().clock(Clock::tokio()).seed(3);
+    let start = Instant::now();
+    let work = |attempt: u32| async move { if attempt < 3 { Err("503") } else { Ok(attempt) } };
+    assert_eq!(retry.run(AllTransient, work).await, Ok(3));
+    // Full jitter on 200 and 400 ms, rounded up to the timers' milliseconds.
+    assert!(start.elapsed() <= millis(602), "{:?}", start.elapsed());
+    let never = |_| async { Err::<(), _>("503") };
+    assert_eq!(retry.run(AllTransient, never).await, Err("503"));
+    let hopeless = retry.deadline(Clock::tokio().now());
+    let start = Instant::now();
+    assert_eq!(hopeless.run(AllTransient, never).await, Err("503"));
+    assert_eq!(start.elapsed(), Duration::ZERO, "no pause that cannot end in an attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_limit_polls_its_work_once_for_each_wake_up() {
+    let mut polls = 0;
+    let work = std::future::poll_fn(|cx| {
+        polls += 1;
+        if polls == 3 {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    });
+    let mut woken = 0;
+    let timeout = Timeout::with_clock(SECOND, Clock::tokio());
+    let mut limited = std::pin::pin!(timeout.run(work));
+    std::future::poll_fn(|cx| {
+        woken += 1;
+        limited.as_mut().poll(cx)
+    })
+    .await
+    .unwrap();
+    assert_eq!(woken, 3);
 }

@@ -26,7 +26,7 @@ use outline::{Outline, Type};
 
 use crate::{
     diagnostic::{Severity, code},
-    model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
+    model::{Action, Options, Secure, Workflow, WorkflowKind},
     text::Node,
 };
 
@@ -73,7 +73,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             actions.push(self.action(index, &static_results));
         }
         let outputs = self.outputs(definition);
-        let mut blocks = std::mem::take(&mut self.outline.blocks);
+        // The outline keeps its blocks: what is around an action is still asked for.
+        let mut blocks = self.outline.blocks.clone();
         graph::link(&self.outline, &mut actions, &mut blocks, self.found);
         for action in &mut actions {
             action.result_wanted |= self.any_result || self.outline.results_wanted.contains(&action.index.0);
@@ -321,10 +322,6 @@ impl<'a> Lowerer<'a, '_, '_> {
                 self.found.report(Severity::Warning, code::TOO_MANY, place, message);
             }
         }
-        // Reading a name of the file is the last thing that needs the actions' kinds.
-        debug_assert!(
-            actions.iter().all(|action| !matches!(action.kind, ActionKind::Scope { body } if body.0 == 0))
-        );
     }
 }
 

@@ -10,7 +10,7 @@ mod reader;
 
 pub use decode::{DecodeError, decode};
 pub use node::{Member, Node, Number, Place, Shape, file_offset};
-pub use reader::{Limits, Note, NoteKind, Read, ReadError, ReadErrorKind, read};
+pub use reader::{Limits, NOTES_MAX, Note, NoteKind, Read, ReadError, ReadErrorKind, read};
 
 #[cfg(test)]
 mod tests;

@@ -1,1 +1,104 @@
+//! Template expressions.
 
+use loom_expression::Value;
+
+use super::*;
+use crate::text::{Limits, read};
+
+const TEMPLATE: &str = r#"{
+  "parameters": {
+    "name": {"type": "string", "defaultValue": "Flow"},
+    "list": {"type": "array", "defaultValue": ["a", "b"]},
+    "own": {"type": "string", "defaultValue": "[concat(parameters('name'), '-own')]"},
+    "none": {"type": "string"},
+    "loop": {"type": "string", "defaultValue": "[parameters('loop')]"}
+  },
+  "variables": {
+    "full": "[concat(parameters('name'), '_', variables('tail'))]",
+    "tail": "x",
+    "object": {"inner": ["[parameters('name')]", "[[literal]"]}
+  },
+  "resources": []
+}"#;
+
+fn evaluate(text: &str) -> Option<Result<Value, String>> {
+    let read = read(TEMPLATE, &Limits::default()).expect("the template is JSON");
+    let options = LoadOptions::default();
+    Template::new(&read.root, &options).evaluate(text)
+}
+
+#[track_caller]
+fn check(text: &str, expected: impl Into<Value>) {
+    assert_eq!(evaluate(text), Some(Ok(expected.into())), "{text}");
+}
+
+#[track_caller]
+fn fails(text: &str, reason: &str) {
+    let error = evaluate(text).expect("it is an expression").expect_err("it fails");
+    assert!(error.contains(reason), "{text}: {error}");
+}
+
+#[test]
+fn parameters_and_variables_resolve() {
+    check("[parameters('name')]", "Flow");
+    check("[parameters('NAME')]", "Flow");
+    check("[parameters('own')]", "Flow-own");
+    check("[variables('full')]", "Flow_x");
+    check("[variables('object').inner[0]]", "Flow");
+    check("[variables('object')['inner'][1]]", "[literal]");
+    check("[parameters('list')[1]]", "b");
+}
+
+#[test]
+fn plain_text_and_escapes_are_no_expressions() {
+    assert_eq!(evaluate("text"), None);
+    assert_eq!(evaluate("[open"), None);
+    check("[[escaped]", "[escaped]");
+}
+
+#[test]
+fn functions_are_pure_and_ignore_case() {
+    check("[toLower(concat('A', 'b', 1))]", "ab1");
+    check("[TOUPPER('it''s')]", "IT'S");
+    check("[if(equals(parameters('name'), 'Flow'), 'yes', parameters('none'))]", "yes");
+    check("[string(int('42'))]", "42");
+    check("[add(mul(2, 3), -1)]", 5);
+    check("[format('{0}-{1}-{{0}}', 'a', 2)]", "a-2-{0}");
+    check("[resourceGroup().location]", "local");
+    check("[base64('any carnal pleas')]", "YW55IGNhcm5hbCBwbGVhcw==");
+    check("[substring('abcdef', 1, 3)]", "bcd");
+    check("[length(concat(parameters('list'), createArray('c')))]", 3);
+    check("[last(split('a,b,c', ','))]", "c");
+    check("[uriComponent('a b/ä')]", "a%20b%2F%C3%A4");
+    check("[coalesce(null(), 'x')]", "x");
+    let id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/local/providers/Microsoft.Web/sites/s/slots/t";
+    check("[resourceId('Microsoft.Web/sites/slots', 's', 't')]", id);
+    check(
+        "[resourceId('rg', 'A.B/c', 'd')]",
+        id.replace("local/", "rg/").replace("Microsoft.Web/sites/s/slots/t", "A.B/c/d").as_str(),
+    );
+}
+
+#[test]
+fn unique_strings_are_deterministic_and_differ() {
+    let one = evaluate("[uniqueString('a', 'b')]");
+    assert_eq!(one, evaluate("[uniqueString('a', 'b')]"));
+    assert_ne!(one, evaluate("[uniqueString('ab')]"));
+    let text = one.expect("an expression").expect("a value");
+    assert_eq!(text.as_str().map(str::len), Some(13));
+}
+
+#[test]
+fn what_cannot_be_resolved_says_why() {
+    fails("[parameters('none')]", "has no value");
+    fails("[parameters('missing')]", "declares no parameter");
+    fails("[parameters('loop')]", "mentions itself");
+    fails("[reference('x')]", "known only to a deployment");
+    fails("[frobnicate(1)]", "not known here");
+    fails("[concat('a']", "`)`");
+    fails("[concat('a]", "never closed");
+    fails("[name]", "should be a call");
+    fails("[add(9223372036854775807, 1)]", "past 64 bits");
+    fails("[div(1, 0)]", "division by zero");
+    fails(&format!("[{}1{}]", "not(".repeat(500), ")".repeat(500)), "too deeply");
+}

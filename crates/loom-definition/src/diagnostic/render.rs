@@ -85,7 +85,11 @@ fn excerpt(
     let marked = source.get(start..end).map_or(1, |text| text.chars().count()).max(1);
     let characters: Vec<char> = line.chars().collect();
     // A minified file is one long line: show the neighbourhood only.
-    let from = if characters.len() <= WIDTH_MAX { 0 } else { before.saturating_sub(WIDTH_MAX / 3) };
+    let from = if characters.len() <= WIDTH_MAX {
+        0
+    } else {
+        before.saturating_sub(WIDTH_MAX / 3).min(characters.len() - WIDTH_MAX)
+    };
     let to = characters.len().min(from + WIDTH_MAX);
     let lead = if from > 0 { "…" } else { "" };
     let trail = if to < characters.len() { "…" } else { "" };

@@ -7,7 +7,7 @@ pub(crate) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a 
     if wrong.chars().count() > 100 {
         return None;
     }
-    let allowed = (wrong.chars().count() / 3).max(1);
+    let allowed = wrong.chars().count().div_ceil(3).min(wrong.chars().count().saturating_sub(1));
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= 400)

@@ -1,0 +1,389 @@
+//! Every mistake has its code, and points at its place: one row each.
+
+use loom_definition::{
+    Definition, Diagnostic, LoadOptions, Severity, diagnostic::SourceFile, diagnostic::sarif, render,
+};
+
+/// Loads `text` and gives the finding with `code`.
+#[track_caller]
+fn find(text: &str, code: &str) -> Diagnostic {
+    let all = match Definition::parse(text.as_bytes(), &LoadOptions::default()) {
+        Ok(loaded) => loaded.warnings,
+        Err(diagnostics) => diagnostics.0,
+    };
+    let found = all.iter().find(|diagnostic| diagnostic.code == code);
+    found.unwrap_or_else(|| panic!("no {code} for {text}: {all:?}")).clone()
+}
+
+/// One action map → code, severity, pointer, the marked text, a part of message or hint.
+#[track_caller]
+fn check(actions: &str, code: &str, severity: Severity, pointer: &str, marked: &str, says: &str) {
+    let text = format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}"#);
+    let found = find(&text, code);
+    assert_eq!(found.severity, severity, "{found:?}");
+    assert_eq!(found.pointer, pointer, "{found:?}");
+    assert_eq!(&text[found.span.clone()], marked, "{found:?}");
+    let words = format!("{} {}", found.message, found.hint.unwrap_or_default());
+    assert!(words.contains(says), "{words}");
+}
+
+use Severity::{Error, Warning};
+
+#[test]
+fn actions_and_their_order() {
+    check(r#"{"A": {"inputs": 1}}"#, "L0200", Error, "/actions/A", r#""A""#, "no `type`");
+    check(
+        r#"{"A": {"type": "Scope", "actions": {"a": {"type": "Compose", "inputs": 1}}}}"#,
+        "L0201",
+        Error,
+        "/actions/A/actions/a",
+        r#""a""#,
+        "ignore case",
+    );
+    check(
+        r#"{"A": {"type": "Compse", "inputs": 1}}"#,
+        "L0203",
+        Warning,
+        "/actions/A/type",
+        r#""Compse""#,
+        "did you mean `Compose`?",
+    );
+    check(
+        r#"{"First": {"type": "Compose", "inputs": 1}, "B": {"type": "Compose", "inputs": 1, "runAfter": {"Frist": ["Succeeded"]}}}"#,
+        "L0204",
+        Error,
+        "/actions/B/runAfter/Frist",
+        r#""Frist""#,
+        "did you mean `First`?",
+    );
+    check(
+        r#"{"S": {"type": "Scope", "actions": {"In": {"type": "Compose", "inputs": 1}}}, "B": {"type": "Compose", "inputs": 1, "runAfter": {"In": ["Succeeded"]}}}"#,
+        "L0206",
+        Error,
+        "/actions/B/runAfter/In",
+        r#""In""#,
+        "wait for `S`",
+    );
+    check(
+        r#"{"A": {"type": "Compose", "inputs": 1}, "B": {"type": "Compose", "inputs": 1, "runAfter": {"A": ["Succeded"]}}}"#,
+        "L0207",
+        Error,
+        "/actions/B/runAfter/A/0",
+        r#""Succeded""#,
+        "did you mean `Succeeded`?",
+    );
+    check(
+        r#"{"A": {"type": "Compose", "inputs": 1}, "B": {"type": "Compose", "inputs": 1, "runAfter": {"A": []}}}"#,
+        "L0207",
+        Error,
+        "/actions/B/runAfter/A",
+        "[]",
+        "never run",
+    );
+    check(
+        r#"{"A": {"type": "Compose", "inputs": 1, "runAftr": {}}}"#,
+        "L0105",
+        Warning,
+        "/actions/A/runAftr",
+        r#""runAftr""#,
+        "did you mean `runAfter`?",
+    );
+    check(r#"{"A": 5}"#, "L0103", Error, "/actions/A", "5", "an object");
+}
+
+#[test]
+fn what_may_not_stand_in_loops() {
+    let inside = |action: &str| {
+        format!(
+            r#"{{"L": {{"type": "Until", "expression": "@true", "actions": {{"S": {{"type": "Scope", "actions": {{"X": {action}}}}}}}}}}}"#
+        )
+    };
+    for action in [
+        r#"{"type": "Terminate", "inputs": {"runStatus": "Failed"}}"#,
+        r#"{"type": "Response", "inputs": {"statusCode": 200}}"#,
+        r#"{"type": "InitializeVariable", "inputs": {"variables": [{"name": "v", "type": "string"}]}}"#,
+    ] {
+        check(&inside(action), "L0208", Error, "/actions/L/actions/S/actions/X", r#""X""#, "");
+    }
+}
+
+#[test]
+fn limits_and_settings() {
+    let until = |limit: &str| {
+        format!(r#"{{"U": {{"type": "Until", "expression": "@true", "limit": {limit}, "actions": {{}}}}}}"#)
+    };
+    check(&until(r#"{"count": 5001}"#), "L0215", Error, "/actions/U/limit/count", "5001", "from 1 to 5000");
+    check(&until(r#"{"timeout": "1h"}"#), "L0300", Error, "/actions/U/limit/timeout", r#""1h""#, "PT30S");
+    check(
+        r#"{"L": {"type": "Foreach", "foreach": [], "actions": {}, "operationOptions": "Sequential", "runtimeConfiguration": {"concurrency": {"repetitions": 1}}}}"#,
+        "L0214",
+        Error,
+        "/actions/L/runtimeConfiguration/concurrency",
+        r#"{"repetitions": 1}"#,
+        "keep one",
+    );
+    let http = |rest: &str| {
+        format!(r#"{{"H": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {rest}}}}}"#)
+    };
+    check(&http(r#""timeout": -5"#), "L0300", Error, "/actions/H/timeout", "-5", "negative");
+    check(
+        &http(r#""timeout": 5, "limit": {"timeout": "PT1S"}"#),
+        "L0306",
+        Error,
+        "/actions/H/timeout",
+        "5",
+        "keep one",
+    );
+    check(
+        &http(r#""retryPolicy": {"maxAttempts": 0}"#),
+        "L0302",
+        Error,
+        "/actions/H/retryPolicy/maxAttempts",
+        "0",
+        "from 1",
+    );
+    check(
+        &http(r#""circuitBreaker": {"failureTreshold": 3}"#),
+        "L0105",
+        Warning,
+        "/actions/H/circuitBreaker/failureTreshold",
+        r#""failureTreshold""#,
+        "did you mean `failureThreshold`?",
+    );
+    check(
+        &http(r#""circuitBreaker": {"timeout": 0}"#),
+        "L0303",
+        Error,
+        "/actions/H/circuitBreaker/timeout",
+        "0",
+        "zero",
+    );
+    check(
+        &http(r#""rateLimit": {"per": "second"}"#),
+        "L0304",
+        Error,
+        "/actions/H/rateLimit",
+        r#"{"per": "second"}"#,
+        "requests",
+    );
+    check(&http(r#""bulkhead": {}"#), "L0305", Error, "/actions/H/bulkhead", "{}", "maxConcurrent");
+    check(
+        &http(r#""onUncertain": "maybe""#),
+        "L0308",
+        Error,
+        "/actions/H/onUncertain",
+        r#""maybe""#,
+        "`ask`",
+    );
+    check(
+        &http(r#""operationOptions": "DisableAsyncPatern""#),
+        "L0216",
+        Warning,
+        "/actions/H/operationOptions",
+        r#""DisableAsyncPatern""#,
+        "did you mean",
+    );
+    check(
+        &http(r#""runtimeConfiguration": {"staticResult": {"name": "S", "staticResultOptions": "Enabled"}}"#),
+        "L0406",
+        Error,
+        "/actions/H/runtimeConfiguration/staticResult/name",
+        r#""S""#,
+        "names nothing",
+    );
+}
+
+#[test]
+fn variables() {
+    let with = |rest: &str| {
+        format!(
+            r#"{{"I": {{"type": "InitializeVariable", "inputs": {{"variables": [{{"name": "count", "type": "integer", "value": 1}}]}}}}, {rest}}}"#
+        )
+    };
+    check(
+        &with(r#""X": {"type": "SetVariable", "inputs": {"name": "cuont", "value": 1}}"#),
+        "L0400",
+        Error,
+        "/actions/X/inputs/name",
+        r#""cuont""#,
+        "did you mean `count`?",
+    );
+    check(
+        &with(r#""X": {"type": "IncrementVariable", "inputs": {"name": "other"}}"#),
+        "L0400",
+        Warning,
+        "/actions/X/inputs/name",
+        r#""other""#,
+        "no action declares",
+    );
+    check(
+        &with(
+            r#""X": {"type": "SetVariable", "inputs": {"name": "count", "value": "@add(variables('COUNT'), 1)"}}"#,
+        ),
+        "L0403",
+        Error,
+        "/actions/X/inputs/value",
+        r#""@add(variables('COUNT'), 1)""#,
+        "Compose",
+    );
+    check(
+        &with(r#""X": {"type": "SetVariable", "inputs": {"name": "count", "value": "one"}}"#),
+        "L0404",
+        Warning,
+        "/actions/X/inputs/value",
+        r#""one""#,
+        "of type integer",
+    );
+    check(
+        &with(r#""X": {"type": "AppendToArrayVariable", "inputs": {"name": "count", "value": 1}}"#),
+        "L0405",
+        Warning,
+        "/actions/X/inputs/name",
+        r#""count""#,
+        "does not work",
+    );
+    check(
+        &with(
+            r#""X": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "Count", "type": "string"}]}}"#,
+        ),
+        "L0401",
+        Error,
+        "/actions/X/inputs/variables/0/name",
+        r#""Count""#,
+        "declared twice",
+    );
+    check(
+        r#"{"X": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "v", "type": "strng"}]}}}"#,
+        "L0402",
+        Error,
+        "/actions/X/inputs/variables/0/type",
+        r#""strng""#,
+        "did you mean `string`?",
+    );
+}
+
+#[test]
+fn expressions_point_into_their_strings() {
+    let compose = |inputs: &str| format!(r#"{{"A": {{"type": "Compose", "inputs": {inputs}}}}}"#);
+    check(
+        &compose(r#"{"x": ["@equals(1, frobnicate(2))"]}"#),
+        "L0500",
+        Error,
+        "/actions/A/inputs/x/0",
+        "frobnicate",
+        "frobnicate",
+    );
+    // Through the escapes of the JSON text, to the byte.
+    check(&compose(r#""é\n\u00e9 @{frobnicate(2)}""#), "L0500", Error, "/actions/A/inputs", "frobnicate", "");
+    check(
+        &compose(r#""@equals(outputs('B'), 1)""#),
+        "L0510",
+        Warning,
+        "/actions/A/inputs",
+        "'B'",
+        "no action `B`",
+    );
+    check(
+        &compose(r#""@equals(variables('v'), 1)""#),
+        "L0511",
+        Warning,
+        "/actions/A/inputs",
+        "'v'",
+        "declares",
+    );
+    check(
+        &compose(r#""@equals(parameters('p'), 1)""#),
+        "L0512",
+        Warning,
+        "/actions/A/inputs",
+        "'p'",
+        "no parameter",
+    );
+    check(&compose(r#""@equals(items('L'), 1)""#), "L0513", Warning, "/actions/A/inputs", "'L'", "no loop");
+}
+
+#[test]
+fn texts_and_shapes() {
+    for (text, code, marked) in [
+        ("{\"a\": ", "L0004", ""),
+        ("{\"a\" 1}", "L0003", "1"),
+        ("[]", "L0100", "[]"),
+        ("{\"steps\": []}", "L0100", "{"),
+        ("{\"definition\": 3}", "L0103", "3"),
+        (r#"{"resources": []}"#, "L0100", "[]"),
+        (r#"{"actions": {}, "triggers": {}, /* c */ "contentVersion": "1"}"#, "L0108", "\"1\""),
+        (r#"{"definition": {"actions": {}}, "kind": "Statful"}"#, "L0107", "\"Statful\""),
+        (r#"{"actions": {}, "parameters": {"p": {"type": "strin"}}}"#, "L0402", "\"strin\""),
+        (r#"{"definition": {"actions": {}}, "parameters": {"p": {"value": 1}}}"#, "L0410", "\"p\""),
+        (r#"{"actions": {}, "triggers": {"t": {"type": "Recurrence"}}}"#, "L0601", "{"),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Recurrence", "recurrence": {"frequency": "Month", "interval": 17}}}}"#,
+            "L0601",
+            "17",
+        ),
+        (r#"{"actions": {}, "triggers": {"t": {"type": "Reqest"}}}"#, "L0600", "\"Reqest\""),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Request", "splitOn": "body"}}}"#,
+            "L0603",
+            "\"body\"",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Request", "operationOptions": "SingleInstance", "runtimeConfiguration": {"concurrency": {}}}}}"#,
+            "L0602",
+            "{}",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Request", "runtimeConfiguration": {"concurrency": {"runs": 101}}}}}"#,
+            "L0602",
+            "101",
+        ),
+    ] {
+        let found = find(text, code);
+        assert_eq!(&text[found.span.clone()], marked, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_file_of_fifty_megabytes_is_refused_at_once() {
+    let mut text = String::from("{\"actions\": {\"A\": {\"type\": \"Compose\", \"inputs\": \"");
+    text.push_str(&"x".repeat(50 << 20));
+    text.push_str("\"}}}");
+    let found = find(&text, "L0001");
+    assert!(found.hint.is_some_and(|hint| hint.contains("trigger body")));
+}
+
+#[test]
+fn a_finding_is_rendered_with_its_line_and_a_caret() {
+    let text = "{\n  \"triggers\": {\"m\": {\"type\": \"Request\"}},\n  \"actions\": {\n    \"A\": {\"type\": \"Compose\", \"inputs\": 1},\n    \"B\": {\"type\": \"Compose\", \"inputs\": 1, \"runAfter\": {\"C\": [\"Succeeded\"]}}\n  }\n}\n";
+    let shown = render(&find(text, "L0204"), text, "flow.json", false);
+    let expected = "\
+error[L0204]: Unknown dependency: C (in `runAfter` of `B`)
+ --> flow.json:5:56
+  |
+5 |     \"B\": {\"type\": \"Compose\", \"inputs\": 1, \"runAfter\": {\"C\": [\"Succeeded\"]}}
+  |                                                        ^^^ no action has this name
+  = at: /actions/B/runAfter/C
+  = help: there is `A`
+";
+    assert_eq!(shown, expected);
+    assert!(render(&find(text, "L0204"), text, "flow.json", true).contains("\x1b[1;31m"));
+}
+
+#[test]
+fn findings_become_json_and_sarif() {
+    let text = "{\"triggers\": {\"m\": {\"type\": \"Request\"}}, \"actions\": {\"A\": {\"inputs\": 1}}}";
+    let found = find(text, "L0200");
+    let json = found.to_json(text);
+    assert_eq!(json.get("pointer").and_then(|value| value.as_str()), Some("/actions/A"));
+    let column = json.get("start").and_then(|start| start.get("column")).and_then(|column| column.as_i64());
+    assert_eq!(column, Some(found.span.start as i64 + 1));
+    let log = sarif(&[SourceFile { name: "a b.json", source: text, diagnostics: &[found] }]);
+    assert_eq!(log.get("version").and_then(|value| value.as_str()), Some("2.1.0"));
+    let run = log.get("runs").and_then(|runs| runs.index(0)).expect("there is a run");
+    let result = run.get("results").and_then(|results| results.index(0)).expect("there is a result");
+    assert_eq!(result.get("ruleId").and_then(|value| value.as_str()), Some("L0200"));
+    let text = result.to_json_text();
+    assert!(text.contains("\"uri\":\"a%20b.json\"") && text.contains("\"startLine\":1"), "{text}");
+    let rules = run.get("tool").and_then(|tool| tool.get("driver")).and_then(|driver| driver.get("rules"));
+    assert_eq!(rules.and_then(|rules| rules.as_array()).map(|rules| rules.len()), Some(1));
+}

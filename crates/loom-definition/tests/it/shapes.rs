@@ -1,0 +1,155 @@
+//! The shapes people have their definitions in, and what comes out beside the workflow.
+
+use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, model::WorkflowKind};
+use loom_expression::{Object, Value};
+
+const BARE: &str = r#"{"$schema": "https://schema/workflowdefinition.json#", "parameters": {"p": {"type": "string", "defaultValue": "d"}}, "triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@parameters('p')"}}}"#;
+
+fn load_with(text: &str, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
+    Definition::parse(text.as_bytes(), options)
+}
+
+#[track_caller]
+fn load(text: &str) -> Loaded {
+    match load_with(text, &LoadOptions::default()) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => panic!("{diagnostics}"),
+    }
+}
+
+#[test]
+fn bare_and_wrapped() {
+    assert_eq!(load(BARE).workflow.kind, WorkflowKind::Stateful);
+    let loaded = load(&format!(
+        r#"{{"definition": {BARE}, "kind": "stateless", "parameters": {{"P": {{"value": "v"}}, "$connections": {{"value": {{"o": {{}}}}}}}}}}"#
+    ));
+    assert_eq!(loaded.workflow.kind, WorkflowKind::Stateless);
+    assert_eq!(loaded.parameter_values.get("P"), Some(&Value::from("v")));
+    assert_eq!(loaded.connections.to_json_text(), r#"{"o":{}}"#);
+    assert_eq!(&*loaded.workflow.actions[0].pointer, "/definition/actions/A");
+}
+
+#[test]
+fn names_come_from_the_caller_the_file_or_the_folder() {
+    let name = |name: Option<&str>, file: &str| {
+        let options = LoadOptions {
+            name: name.map(Into::into),
+            file_name: Some(file.into()),
+            ..LoadOptions::default()
+        };
+        load_with(BARE, &options).expect("it loads").workflow.name.to_string()
+    };
+    assert_eq!(name(Some("mine"), "x.json"), "mine");
+    assert_eq!(name(None, "dir/orders.flow.json"), "orders");
+    assert_eq!(name(None, "Orders/workflow.json"), "Orders");
+    assert_eq!(load(BARE).workflow.name.to_string(), "workflow");
+}
+
+#[test]
+fn flow_exports_keep_theirs_in_properties() {
+    let loaded = load(&format!(
+        r#"{{"name": "x", "properties": {{"definition": {BARE}, "connectionReferences": {{"shared": {{}}}}}}}}"#
+    ));
+    assert_eq!(&*loaded.workflow.name, "x");
+    assert_eq!(loaded.connections.to_json_text(), r#"{"shared":{}}"#);
+}
+
+fn template() -> String {
+    format!(
+        r#"{{
+  "$schema": "https://schema/deploymentTemplate.json#",
+  "parameters": {{"flow": {{"type": "string", "defaultValue": "Orders"}}, "greeting": {{"type": "string"}}}},
+  "variables": {{"full": "[concat(parameters('flow'), '!')]"}},
+  "resources": [
+    {{"type": "Microsoft.Web/connections", "name": "c", "properties": {{}}}},
+    {{"type": "Microsoft.Logic/workflows", "name": "[parameters('flow')]", "kind": "Stateful",
+      "properties": {{"state": "Enabled", "definition": {{
+        "triggers": {{"manual": {{"type": "Request"}}}},
+        "parameters": {{"p": {{"type": "string"}}}},
+        "actions": {{"A": {{"type": "Compose", "inputs": "[variables('full')]"}},
+                    "B": {{"type": "Compose", "inputs": "[[not this]"}},
+                    "C": {{"type": "Compose", "inputs": "[reference('x').y]"}},
+                    "D": {{"type": "Compose", "inputs": "[concat('@equals(', '1, frobnicate())')]"}}}}
+      }}, "parameters": {{"p": {{"value": "[parameters('greeting')]"}}}}}},
+      "resources": [{{"type": "Microsoft.Logic/workflows", "name": "Inner", "properties": {{"definition": {BARE}}}}}]}}
+  ]
+}}"#
+    )
+}
+
+#[test]
+fn templates_resolve_what_they_know() {
+    let mut options = LoadOptions { choose: Some("orders".into()), ..LoadOptions::default() };
+    options.arm_parameters = [("greeting", Value::from("hi"))].into_iter().collect::<Object>();
+    let text = template();
+    let refused = load_with(&text, &options).expect_err("an expression in it is wrong");
+    // A mistake in a computed expression points at the template expression that gave it.
+    let bad = refused.0.iter().find(|found| found.code == "L0500").expect("the expression is reported");
+    assert_eq!(&text[bad.span.clone()], r#""[concat('@equals(', '1, frobnicate())')]""#);
+    assert_eq!(bad.pointer, "/resources/1/properties/definition/actions/D/inputs");
+    let text = text.replace("frobnicate()", "1");
+    let loaded = load_with(&text, &options).expect("it loads");
+    assert_eq!(&*loaded.workflow.name, "Orders");
+    let inputs = |name: &str| {
+        let action = loaded.workflow.action(loaded.workflow.find_action(name).expect("it is there"));
+        match &action.kind {
+            loom_definition::model::ActionKind::Compose { inputs } => inputs.source_value().to_json_text(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(inputs("A"), r#""Orders!""#);
+    assert_eq!(inputs("B"), r#""[not this]""#);
+    assert_eq!(inputs("C"), r#""[reference('x').y]""#);
+    assert_eq!(loaded.parameter_values.get("p"), Some(&Value::from("hi")));
+    let codes: Vec<&str> = loaded.warnings.iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["L0106"]);
+}
+
+#[test]
+fn one_of_several_workflows_is_chosen_by_name() {
+    let text = template();
+    let code = |choose: Option<&str>| {
+        let options = LoadOptions { choose: choose.map(Into::into), ..LoadOptions::default() };
+        load_with(&text, &options)
+            .map(|loaded| loaded.workflow.name.to_string())
+            .map_err(|found| found.0[0].clone())
+    };
+    let several = code(None).expect_err("one must be chosen");
+    assert_eq!((several.code, several.related.len()), ("L0101", 2));
+    let unknown = code(Some("Ordrs")).expect_err("there is none");
+    assert_eq!((unknown.code, unknown.hint.as_deref()), ("L0102", Some("did you mean `Orders`?")));
+    assert_eq!(code(Some("inner")).as_deref(), Ok("Inner"));
+}
+
+#[test]
+fn parameters_may_be_declared_beside() {
+    let text = r#"{"definition": {"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@parameters('url')"}}}}"#;
+    let unknown = load(text).warnings;
+    assert_eq!(unknown.iter().map(|found| found.code).collect::<Vec<_>>(), ["L0512"]);
+    let file =
+        Value::from_json_str(r#"{"url": {"type": "String", "value": "@appsetting('URL')"}}"#).expect("JSON");
+    let options = LoadOptions { parameters_file: Some(file), ..LoadOptions::default() };
+    let loaded = load_with(text, &options).expect("it loads");
+    assert_eq!(loaded.warnings, []);
+    let values =
+        loaded.workflow.bind_parameters(&Object::new(), &|_| Some("here".to_owned())).expect("it binds");
+    assert_eq!(values, [Value::from("here")]);
+}
+
+#[test]
+fn the_hash_is_of_the_meaning_not_of_the_white_space() {
+    let hash = |text: &str| load(text).workflow.hash;
+    assert_eq!(hash(BARE), hash(&BARE.replace(": ", " :\n  ")));
+    assert_ne!(hash(BARE), hash(&BARE.replace("\"d\"", "\"e\"")));
+}
+
+#[test]
+fn other_encodings_load() {
+    let bytes: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(BARE.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    assert!(Definition::parse(&bytes, &LoadOptions::default()).is_ok());
+    let marked = [b"\xef\xbb\xbf".as_slice(), BARE.as_bytes()].concat();
+    assert!(Definition::parse(&marked, &LoadOptions::default()).is_ok());
+    let wrong = Definition::parse(b"{\"a\": \"\xff\"}", &LoadOptions::default()).expect_err("it is not text");
+    assert_eq!((wrong.0[0].code, wrong.0[0].span.start), ("L0002", 7));
+}

@@ -1,6 +1,6 @@
 //! Parameter values: supplied ones checked against their declarations, the rest from defaults.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use loom_expression::{Context, Lookup, LookupError, Name, Object, Template, Value};
 
@@ -37,9 +37,7 @@ impl Workflow {
         for (index, parameter) in self.parameters.iter().enumerate() {
             match binding.value(index) {
                 Ok(value) => {
-                    if let Err(problem) = check(parameter, &value) {
-                        problems.push(problem);
-                    }
+                    problems.extend(check(parameter, &value));
                     values.push(if parameter.secure { value.into_secret() } else { value });
                 }
                 Err(problem) => problems.push(*problem),
@@ -123,7 +121,7 @@ impl Context for Binding<'_> {
         let parameters = &self.workflow.parameters;
         let Some(index) = parameters.iter().position(|parameter| same_name(&parameter.name, name.text))
         else {
-            let available = parameters.iter().map(|parameter| parameter.name.clone()).collect();
+            let available = parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect();
             return Err(LookupError::Unknown { available });
         };
         let secure = parameters[index].secure;
@@ -139,7 +137,7 @@ impl Context for Binding<'_> {
     }
 }
 
-fn check(parameter: &Parameter, value: &Value) -> Result<(), Diagnostic> {
+fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
     if !parameter.kind.accepts(value) {
         let message = format!(
             "parameter `{}` is of type {}, and its value is of type {}",
@@ -149,7 +147,7 @@ fn check(parameter: &Parameter, value: &Value) -> Result<(), Diagnostic> {
         );
         let mut problem = about(parameter, code::PARAMETER_TYPE, message);
         problem.hint = Some("nothing is converted, except that an integer is a float".to_owned());
-        return Err(problem);
+        return Some(problem);
     }
     if let Some(allowed) = &parameter.allowed
         && !allowed.iter().any(|allowed| allowed.wdl_equals(value))
@@ -160,9 +158,9 @@ fn check(parameter: &Parameter, value: &Value) -> Result<(), Diagnostic> {
             let shown: Vec<String> = allowed.iter().take(10).map(Value::to_json_text).collect();
             problem.hint = Some(format!("allowed are {}", shown.join(", ")));
         }
-        return Err(problem);
+        return Some(problem);
     }
-    Ok(())
+    None
 }
 
 fn about(parameter: &Parameter, code: &'static str, message: String) -> Diagnostic {

@@ -32,6 +32,7 @@ impl Version {
     }
 
     /// The version after this one.
+    #[must_use]
     pub fn next(self, bump: Bump) -> Version {
         match bump {
             Bump::Patch => Version { patch: self.patch + 1, ..self },

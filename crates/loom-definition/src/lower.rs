@@ -82,16 +82,15 @@ impl<'a> Lowerer<'a, '_, '_> {
         self.limits(&actions, &blocks, triggers.len(), outputs.len(), definition);
         let text = |name: &str| definition.get(name).and_then(Node::text);
         let content_version = text("contentVersion").unwrap_or("1.0.0.0");
-        if content_version.split('.').count() != 4
+        if (content_version.split('.').count() != 4
             || !content_version
                 .split('.')
-                .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+                .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())))
+            && let Some(node) = definition.get("contentVersion")
         {
-            if let Some(node) = definition.get("contentVersion") {
-                let message =
-                    format!("`contentVersion` is `{content_version}`, not four numbers with dots between");
-                self.found.report(Severity::Warning, code::BAD_CONTENT_VERSION, node.place, message);
-            }
+            let message =
+                format!("`contentVersion` is `{content_version}`, not four numbers with dots between");
+            self.found.report(Severity::Warning, code::BAD_CONTENT_VERSION, node.place, message);
         }
         let source = source(subject);
         Workflow {

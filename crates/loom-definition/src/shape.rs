@@ -170,14 +170,13 @@ fn from_template<'n>(
             return None;
         }
         (Some(wanted), several) => {
-            match several.iter().find(|candidate| same_name(&candidate.name, wanted)) {
-                Some(candidate) => candidate,
-                None => {
-                    let message = format!("the template holds no workflow called `{wanted}`");
-                    let hint = did_you_mean(wanted, names());
-                    found.error(code::NO_SUCH_WORKFLOW, resources.place, message).hint = hint;
-                    return None;
-                }
+            if let Some(candidate) = several.iter().find(|candidate| same_name(&candidate.name, wanted)) {
+                candidate
+            } else {
+                let message = format!("the template holds no workflow called `{wanted}`");
+                let hint = did_you_mean(wanted, names());
+                found.error(code::NO_SUCH_WORKFLOW, resources.place, message).hint = hint;
+                return None;
             }
         }
     };

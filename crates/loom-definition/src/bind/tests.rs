@@ -1,6 +1,6 @@
 //! Parameter values: types, allowed values, mentions of settings and of each other, secrecy.
 
-use loom_expression::{Object, Value};
+use loom_expression::Value;
 
 use crate::{Definition, Diagnostics, LoadOptions};
 
@@ -17,7 +17,7 @@ fn bind(definition: &str, supplied: &str) -> Result<Vec<Value>, Diagnostics> {
     let loaded =
         Definition::parse(definition.as_bytes(), &LoadOptions::default()).expect("the definition is right");
     let supplied = Value::from_json_str(supplied).expect("the test's JSON is right");
-    let supplied = supplied.into_object().unwrap_or_else(Object::new);
+    let supplied = supplied.into_object().unwrap_or_default();
     loaded.workflow.bind_parameters(&supplied, &|name| (name == "URL").then(|| "https://host".to_owned()))
 }
 

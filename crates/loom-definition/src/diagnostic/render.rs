@@ -59,7 +59,6 @@ pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: boo
 }
 
 /// One line of the file with a mark under the span's part of it.
-#[expect(clippy::too_many_arguments, reason = "a private helper that writes one line; each says one thing")]
 fn excerpt(
     out: &mut String,
     source: &str,

@@ -1,5 +1,7 @@
 //! Diagnostics for machines that show findings: SARIF 2.1.0, as code hosts and editors read it.
 
+use std::fmt::Write;
+
 use loom_expression::{Object, Value};
 
 use super::{Diagnostic, Severity, codes};
@@ -116,7 +118,10 @@ fn uri(path: &str) -> String {
             b'\\' => out.push('/'),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte as char),
             b'-' | b'.' | b'_' | b'~' | b'/' | b':' | b'+' | b'@' => out.push(byte as char),
-            other => out.push_str(&format!("%{other:02X}")),
+            other => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{other:02X}");
+            }
         }
     }
     out

@@ -75,13 +75,13 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 
     fn if_action(&mut self, index: usize) -> ActionKind {
-        let condition = match self.control_part(index, "expression", &["condition", "expression"]) {
-            Some(node) => self.condition(node, Some(index)),
-            None => {
+        let condition =
+            if let Some(node) = self.control_part(index, "expression", &["condition", "expression"]) {
+                self.condition(node, Some(index))
+            } else {
                 self.lack(index, "expression");
                 self.no_condition()
-            }
-        };
+            };
         ActionKind::If {
             condition,
             then: self.child(index, BlockRole::Body),
@@ -90,12 +90,11 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 
     fn switch(&mut self, index: usize) -> ActionKind {
-        let on = match self.control_part(index, "expression", &["expression", "on"]) {
-            Some(node) => self.template(node, index),
-            None => {
-                self.lack(index, "expression");
-                Template::constant(Value::NULL)
-            }
+        let on = if let Some(node) = self.control_part(index, "expression", &["expression", "on"]) {
+            self.template(node, index)
+        } else {
+            self.lack(index, "expression");
+            Template::constant(Value::NULL)
         };
         let case_map = self.control_part(index, "cases", &["cases"]);
         if let Some(map) = case_map {
@@ -105,7 +104,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         if members.len() > 25 {
             let message = format!("a Switch has at most 25 cases, and this one has {}", members.len());
             let place = members[25].name_place;
-            self.found.error(code::BAD_SWITCH, place, message).label = "this is the 26th".to_owned();
+            self.found.error(code::BAD_SWITCH, place, message).label = "this is the 26th".into();
         }
         let mut cases: Vec<Case> = Vec::new();
         for (place, member) in members.iter().enumerate() {
@@ -139,12 +138,11 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 
     fn foreach(&mut self, index: usize) -> ActionKind {
-        let items = match self.control_part(index, "foreach", &["items", "foreach"]) {
-            Some(node) => self.template(node, index),
-            None => {
-                self.lack(index, "foreach");
-                Template::constant(Value::NULL)
-            }
+        let items = if let Some(node) = self.control_part(index, "foreach", &["items", "foreach"]) {
+            self.template(node, index)
+        } else {
+            self.lack(index, "foreach");
+            Template::constant(Value::NULL)
         };
         let node = self.outline.actions[index].node;
         let nested = self
@@ -195,13 +193,13 @@ impl<'a> Lowerer<'a, '_, '_> {
     fn conditional_loop(&mut self, index: usize, kind: Type) -> ActionKind {
         let outlined = &self.outline.actions[index];
         let (node, loom_spelling) = (outlined.node, outlined.loom_spelling);
-        let condition = match self.control_part(index, "expression", &["condition", "expression"]) {
-            Some(node) => self.condition(node, Some(index)),
-            None => {
+        let condition =
+            if let Some(node) = self.control_part(index, "expression", &["condition", "expression"]) {
+                self.condition(node, Some(index))
+            } else {
                 self.lack(index, if loom_spelling { "inputs.condition" } else { "expression" });
                 self.no_condition()
-            }
-        };
+            };
         let (count, timeout) = self.loop_limits(node, kind, loom_spelling);
         let inputs = node.get("inputs");
         let delay = inputs.and_then(|inputs| inputs.get("delay")).or_else(|| node.get("delay"));
@@ -244,17 +242,14 @@ impl<'a> Lowerer<'a, '_, '_> {
                 return None;
             }
         };
-        match count.and_then(|count| u64::try_from(count).ok()).and_then(|count| count.checked_mul(seconds)) {
-            Some(seconds) => Some(Setting::Fixed(Span::exact(std::time::Duration::from_secs(seconds)))),
-            None => {
-                let place = interval.get("count").map_or(interval.place, |count| count.place);
-                self.found.error(
-                    code::OUT_OF_RANGE,
-                    place,
-                    "`delay.interval.count` is a whole number from 0",
-                );
-                None
-            }
+        if let Some(seconds) =
+            count.and_then(|count| u64::try_from(count).ok()).and_then(|count| count.checked_mul(seconds))
+        {
+            Some(Setting::Fixed(Span::exact(std::time::Duration::from_secs(seconds))))
+        } else {
+            let place = interval.get("count").map_or(interval.place, |count| count.place);
+            self.found.error(code::OUT_OF_RANGE, place, "`delay.interval.count` is a whole number from 0");
+            None
         }
     }
 
@@ -287,17 +282,16 @@ impl<'a> Lowerer<'a, '_, '_> {
             Some(node) if holds_expression(node) => Setting::Computed(self.template(node, index)),
             Some(node) => {
                 let text = node.text().unwrap_or_default();
-                match RunStatus::parse(text) {
-                    Some(found @ (RunStatus::Succeeded | RunStatus::Failed | RunStatus::Cancelled)) => {
-                        Setting::Fixed(found)
-                    }
-                    _ => {
-                        let message =
-                            format!("`runStatus` is `Succeeded`, `Failed` or `Cancelled`, not `{text}`");
-                        let hint = did_you_mean(text, ["Succeeded", "Failed", "Cancelled"]);
-                        self.found.error(code::BAD_TERMINATE, node.place, message).hint = hint;
-                        Setting::Fixed(RunStatus::Failed)
-                    }
+                if let Some(found @ (RunStatus::Succeeded | RunStatus::Failed | RunStatus::Cancelled)) =
+                    RunStatus::parse(text)
+                {
+                    Setting::Fixed(found)
+                } else {
+                    let message =
+                        format!("`runStatus` is `Succeeded`, `Failed` or `Cancelled`, not `{text}`");
+                    let hint = did_you_mean(text, ["Succeeded", "Failed", "Cancelled"]);
+                    self.found.error(code::BAD_TERMINATE, node.place, message).hint = hint;
+                    Setting::Fixed(RunStatus::Failed)
                 }
             }
         };
@@ -416,19 +410,16 @@ impl<'a> Lowerer<'a, '_, '_> {
             .and_then(|limit| limit.get("count"))
             .and_then(|count| self.count_setting(count, "limit.count", 5_000))
             .unwrap_or(Setting::Fixed(100));
-        let inputs = match node.get("inputs") {
-            Some(inputs) => {
-                let mut value = inputs.to_value();
-                if let Some(mut object) = value.as_object().cloned() {
-                    object.remove("tools");
-                    value = Value::from(object);
-                }
-                self.template_of(inputs, &value, Some(index))
+        let inputs = if let Some(inputs) = node.get("inputs") {
+            let mut value = inputs.to_value();
+            if let Some(mut object) = value.as_object().cloned() {
+                object.remove("tools");
+                value = Value::from(object);
             }
-            None => {
-                self.lack(index, "inputs");
-                Template::constant(Value::NULL)
-            }
+            self.template_of(inputs, &value, Some(index))
+        } else {
+            self.lack(index, "inputs");
+            Template::constant(Value::NULL)
         };
         ActionKind::Agent { inputs, tools, count }
     }

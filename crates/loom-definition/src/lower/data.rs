@@ -17,12 +17,11 @@ impl<'a> Lowerer<'a, '_, '_> {
         match kind {
             Type::Compose => {
                 let member = self.outline.actions[index].node.member("inputs");
-                match member {
-                    Some(member) => ActionKind::Compose { inputs: self.template(&member.value, index) },
-                    None => {
-                        self.lack(index, "inputs");
-                        ActionKind::Compose { inputs: Template::constant(Value::NULL) }
-                    }
+                if let Some(member) = member {
+                    ActionKind::Compose { inputs: self.template(&member.value, index) }
+                } else {
+                    self.lack(index, "inputs");
+                    ActionKind::Compose { inputs: Template::constant(Value::NULL) }
                 }
             }
             Type::ParseJson => {
@@ -36,12 +35,11 @@ impl<'a> Lowerer<'a, '_, '_> {
             }
             Type::Query => {
                 let from = self.input(index, "from");
-                let filter = match self.inputs(index).and_then(|inputs| inputs.get("where")) {
-                    Some(node) => self.condition(node, Some(index)),
-                    None => {
-                        self.lack(index, "inputs.where");
-                        self.no_condition()
-                    }
+                let filter = if let Some(node) = self.inputs(index).and_then(|inputs| inputs.get("where")) {
+                    self.condition(node, Some(index))
+                } else {
+                    self.lack(index, "inputs.where");
+                    self.no_condition()
                 };
                 ActionKind::Query { from, filter }
             }
@@ -67,12 +65,11 @@ impl<'a> Lowerer<'a, '_, '_> {
 
     /// A member of the inputs that must be there; an explicit `null` is one.
     fn input(&mut self, index: usize, name: &str) -> Template {
-        match self.inputs(index).and_then(|inputs| inputs.member(name)) {
-            Some(member) => self.template(&member.value, index),
-            None => {
-                self.lack(index, &format!("inputs.{name}"));
-                Template::constant(Value::NULL)
-            }
+        if let Some(member) = self.inputs(index).and_then(|inputs| inputs.member(name)) {
+            self.template(&member.value, index)
+        } else {
+            self.lack(index, &format!("inputs.{name}"));
+            Template::constant(Value::NULL)
         }
     }
 
@@ -103,9 +100,10 @@ impl<'a> Lowerer<'a, '_, '_> {
             items
                 .iter()
                 .map(|item| {
-                    let mut part = |name: &str| match item.member(name) {
-                        Some(member) => self.template(&member.value, index),
-                        None => {
+                    let mut part = |name: &str| {
+                        if let Some(member) = item.member(name) {
+                            self.template(&member.value, index)
+                        } else {
                             let message = format!("a column of a Table needs `{name}`");
                             self.found.error(code::MISSING_MEMBER, head(item), message);
                             Template::constant(Value::NULL)
@@ -168,15 +166,14 @@ impl<'a> Lowerer<'a, '_, '_> {
             }
             Some(node) => {
                 let text = node.text().unwrap_or_default();
-                match value_type(text) {
-                    Some(kind) => kind,
-                    None => {
-                        let known = ["boolean", "integer", "float", "string", "array", "object"];
-                        let message = format!("variable `{name}` has the unknown type `{text}`");
-                        let hint = did_you_mean(text, known);
-                        self.found.error(code::BAD_VALUE_TYPE, node.place, message).hint = hint;
-                        ValueType::Any
-                    }
+                if let Some(kind) = value_type(text) {
+                    kind
+                } else {
+                    let known = ["boolean", "integer", "float", "string", "array", "object"];
+                    let message = format!("variable `{name}` has the unknown type `{text}`");
+                    let hint = did_you_mean(text, known);
+                    self.found.error(code::BAD_VALUE_TYPE, node.place, message).hint = hint;
+                    ValueType::Any
                 }
             }
         };
@@ -196,8 +193,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             return;
         }
         let message = format!("variable `{name}` is of type {}, and this is {}", kind.as_str(), node.kind());
-        self.found.warning(code::WRONG_VALUE_TYPE, node.place, message).label =
-            "the action will fail".to_owned();
+        self.found.warning(code::WRONG_VALUE_TYPE, node.place, message).label = "the action will fail".into();
     }
 
     fn change(&mut self, index: usize, change: VariableChange) -> ActionKind {
@@ -214,7 +210,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                 let message = format!("`{}` names no variable to count", outlined.name);
                 let place = outlined.name_place;
                 self.found.warning(code::MISSING_MEMBER, place, message).label =
-                    "the action will fail".to_owned();
+                    "the action will fail".into();
             } else {
                 self.lack(index, "inputs.name");
             }
@@ -239,7 +235,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             let diagnostic = self.found.report(severity, code::UNDECLARED_VARIABLE, name_node.place, message);
             diagnostic.hint = hint;
             if counting {
-                diagnostic.label = "the action will fail".to_owned();
+                diagnostic.label = "the action will fail".into();
             }
             return nothing(
                 "InvalidVariableOperation",
@@ -262,7 +258,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                 kind.as_str()
             );
             self.found.warning(code::WRONG_OPERAND, name_node.place, message).label =
-                "the action will fail".to_owned();
+                "the action will fail".into();
         }
         if let (VariableChange::Set, Some(member), Some(template)) = (change, value_member, &value) {
             self.literal_fits(&member.value, template, kind, name);

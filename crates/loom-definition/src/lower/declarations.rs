@@ -33,16 +33,16 @@ fn is_secure(text: &str) -> bool {
 impl ValueType {
     /// Whether `value` is of this type. An integer is a float; nothing else converts.
     pub fn accepts(self, value: &Value) -> bool {
-        match (self, value.as_ref()) {
+        matches!(
+            (self, value.as_ref()),
             (ValueType::Any, _)
-            | (ValueType::String, ValueRef::String(_))
-            | (ValueType::Integer, ValueRef::Int(_))
-            | (ValueType::Float, ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
-            | (ValueType::Boolean, ValueRef::Bool(_))
-            | (ValueType::Array, ValueRef::Array(_))
-            | (ValueType::Object, ValueRef::Object(_)) => true,
-            _ => false,
-        }
+                | (ValueType::String, ValueRef::String(_))
+                | (ValueType::Integer, ValueRef::Int(_))
+                | (ValueType::Float, ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
+                | (ValueType::Boolean, ValueRef::Bool(_))
+                | (ValueType::Array, ValueRef::Array(_))
+                | (ValueType::Object, ValueRef::Object(_))
+        )
     }
 
     /// The type's name, as variables spell it.
@@ -127,14 +127,13 @@ impl Lowerer<'_, '_, '_> {
             return (ValueType::Any, false);
         };
         let Some(text) = self.found.want_text(type_node, "type") else { return (ValueType::Any, false) };
-        match value_type(text) {
-            Some(kind) => (kind, is_secure(text)),
-            None => {
-                let hint = did_you_mean(text, PARAMETER_TYPES);
-                let message = format!("parameter `{name}` has the unknown type `{text}`");
-                self.found.error(code::BAD_VALUE_TYPE, type_node.place, message).hint = hint;
-                (ValueType::Any, false)
-            }
+        if let Some(kind) = value_type(text) {
+            (kind, is_secure(text))
+        } else {
+            let hint = did_you_mean(text, PARAMETER_TYPES);
+            let message = format!("parameter `{name}` has the unknown type `{text}`");
+            self.found.error(code::BAD_VALUE_TYPE, type_node.place, message).hint = hint;
+            (ValueType::Any, false)
         }
     }
 

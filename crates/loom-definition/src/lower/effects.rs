@@ -120,7 +120,7 @@ impl Lowerer<'_, '_, '_> {
             let message = format!("action `{name}` has the unknown type `{type_name}`");
             let meant = nearest(&type_name, known_types());
             let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
-            diagnostic.label = "it fails when it runs, unless a handler has this name".to_owned();
+            diagnostic.label = "it fails when it runs, unless a handler has this name".into();
             diagnostic.hint = meant.map(|meant| format!("did you mean `{meant}`?"));
         }
         let inputs = match node.get("inputs") {
@@ -158,19 +158,11 @@ impl Lowerer<'_, '_, '_> {
                     self.found.warning(code::BAD_CHOICE, method.place, message).hint = hint;
                 }
             }
-            EffectKind::HttpWebhook => {
-                if inputs.get("subscribe").is_none() {
-                    self.found.error(
-                        code::MISSING_MEMBER,
-                        head(inputs),
-                        "a webhook needs `inputs.subscribe`",
-                    );
-                }
+            EffectKind::HttpWebhook if inputs.get("subscribe").is_none() => {
+                self.found.error(code::MISSING_MEMBER, head(inputs), "a webhook needs `inputs.subscribe`");
             }
-            EffectKind::Activity => {
-                if inputs.get("activityName").is_none() {
-                    self.lack(index, "inputs.activityName");
-                }
+            EffectKind::Activity if inputs.get("activityName").is_none() => {
+                self.lack(index, "inputs.activityName");
             }
             EffectKind::Actor => {
                 for part in ["actorType", "method"] {

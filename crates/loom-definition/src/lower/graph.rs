@@ -58,7 +58,7 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 member.name_place,
                 format!("Unknown dependency: {} (in `runAfter` of `{}`)", member.name, outlined.name),
             );
-            diagnostic.label = "no action has this name".to_owned();
+            diagnostic.label = "no action has this name".into();
             diagnostic.hint = did_you_mean(&member.name, siblings());
             continue;
         };
@@ -103,14 +103,13 @@ fn statuses(name: &str, node: &Node, found: &mut Findings<'_>) -> StatusSet {
     }
     for item in items {
         let text = item.text().unwrap_or_default();
-        match Status::parse(text.trim()) {
-            Some(status) => set.insert(status),
-            None => {
-                let shown = item.text().map_or_else(|| item.kind().to_owned(), |text| format!("`{text}`"));
-                let message = format!("{shown} is not a final status");
-                let hint = did_you_mean(text, Status::ALL.iter().map(|status| status.as_str()));
-                found.error(code::BAD_RUN_AFTER_STATUS, item.place, message).hint = hint;
-            }
+        if let Some(status) = Status::parse(text.trim()) {
+            set.insert(status);
+        } else {
+            let shown = item.text().map_or_else(|| item.kind().to_owned(), |text| format!("`{text}`"));
+            let message = format!("{shown} is not a final status");
+            let hint = did_you_mean(text, Status::ALL.iter().map(|status| status.as_str()));
+            found.error(code::BAD_RUN_AFTER_STATUS, item.place, message).hint = hint;
         }
     }
     set

@@ -164,11 +164,11 @@ impl<'a> Outline<'a> {
         outline.loom |= uses_loom_triggers(definition);
         let mut empty = true;
         let root = outline.block(None, BlockRole::Root, 0);
-        if let Some(actions) = definition.get("actions") {
-            if found.want_object(actions, "actions").is_some() {
-                empty = actions.members().is_none_or(<[_]>::is_empty);
-                outline.children(actions, root, found);
-            }
+        if let Some(actions) = definition.get("actions")
+            && found.want_object(actions, "actions").is_some()
+        {
+            empty = actions.members().is_none_or(<[_]>::is_empty);
+            outline.children(actions, root, found);
         }
         if empty {
             let place = definition.get("actions").map_or_else(|| head(definition), |node| node.place);

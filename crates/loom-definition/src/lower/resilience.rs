@@ -218,13 +218,12 @@ impl Lowerer<'_, '_, '_> {
     }
 
     fn on_uncertain(&mut self, node: &Node) -> OnUncertain {
-        match node.text().and_then(OnUncertain::parse) {
-            Some(found) => found,
-            None => {
-                let message = "`onUncertain` is `retry`, `fail` or `ask`";
-                self.found.error(code::BAD_CHOICE, node.place, message);
-                OnUncertain::Retry
-            }
+        if let Some(found) = node.text().and_then(OnUncertain::parse) {
+            found
+        } else {
+            let message = "`onUncertain` is `retry`, `fail` or `ask`";
+            self.found.error(code::BAD_CHOICE, node.place, message);
+            OnUncertain::Retry
         }
     }
 

@@ -133,7 +133,7 @@ impl Lowerer<'_, '_, '_> {
         let place = Place::new(range.start, range.end);
         let diagnostic = self.found.warning(code, place, message);
         diagnostic.hint = hint;
-        diagnostic.label = "it fails when it is evaluated".to_owned();
+        diagnostic.label = "it fails when it is evaluated".into();
     }
 }
 

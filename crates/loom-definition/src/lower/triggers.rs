@@ -167,7 +167,7 @@ impl Lowerer<'_, '_, '_> {
                     let place = node.get("type").map_or(node.place, |node| node.place);
                     let message = format!("trigger `{name}` has the unknown type `{type_name}`");
                     let diagnostic = self.found.warning(code::UNKNOWN_TRIGGER_TYPE, place, message);
-                    diagnostic.label = "the workflow can be started by hand".to_owned();
+                    diagnostic.label = "the workflow can be started by hand".into();
                     diagnostic.hint =
                         nearest(type_name, KNOWN).map(|meant| format!("did you mean `{meant}`?"));
                 }
@@ -223,12 +223,11 @@ impl Lowerer<'_, '_, '_> {
         };
         let mut conditions = Vec::new();
         for item in items {
-            match item.get("expression") {
-                Some(expression) => conditions.push(self.condition(expression, None)),
-                None => {
-                    let message = "an entry of a trigger's `conditions` needs an `expression`";
-                    self.found.error(code::BAD_CONDITION, head(item), message);
-                }
+            if let Some(expression) = item.get("expression") {
+                conditions.push(self.condition(expression, None));
+            } else {
+                let message = "an entry of a trigger's `conditions` needs an `expression`";
+                self.found.error(code::BAD_CONDITION, head(item), message);
             }
         }
         conditions

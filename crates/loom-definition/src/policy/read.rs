@@ -60,7 +60,7 @@ impl RetryPolicy {
             schedule: Schedule::Band {
                 interval: Duration::from_secs(7),
                 minimum: Duration::from_secs(5),
-                maximum: Duration::from_secs(3_600),
+                maximum: Duration::from_hours(1),
             },
             retryable: None,
         }
@@ -72,7 +72,7 @@ impl RetryPolicy {
             max_attempts: 4,
             schedule: Schedule::Exponential {
                 initial: Duration::from_secs(1),
-                maximum: Duration::from_secs(60),
+                maximum: Duration::from_mins(1),
                 multiplier: 2.0,
                 jitter: Jitter::Equal,
             },
@@ -140,7 +140,7 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
     let day = RETRY_INTERVAL_MAX.exact;
     let (shortest, longest) = match spelling {
         Spelling::Wdl => (Duration::from_secs(5), day),
-        Spelling::WdlStateless => (Duration::from_secs(1), Duration::from_secs(60)),
+        Spelling::WdlStateless => (Duration::from_secs(1), Duration::from_mins(1)),
         Spelling::Loom => (Duration::ZERO, day),
     };
     let within = |name: &'static str, found: Option<Duration>| match found {
@@ -305,7 +305,7 @@ impl BreakerSpec {
             Some(Duration::ZERO) => {
                 return problem("timeout", "the breaker's `timeout` is zero; it would never stay open");
             }
-            found => found.unwrap_or(Duration::from_secs(60)),
+            found => found.unwrap_or(Duration::from_mins(1)),
         };
         let failure_rate = match fields.value("failureRate") {
             None => None,

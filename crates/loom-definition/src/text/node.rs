@@ -157,7 +157,7 @@ impl Node {
         let members = self.members()?;
         let last =
             |same: fn(&str, &str) -> bool| members.iter().rev().find(|member| same(&member.name, name));
-        last(|left, right| left == right).or_else(|| last(|left, right| left.eq_ignore_ascii_case(right)))
+        last(|left, right| left == right).or_else(|| last(str::eq_ignore_ascii_case))
     }
 
     /// The value of the member called `name`, as [`Node::member`] finds it; a `null` counts as absent.

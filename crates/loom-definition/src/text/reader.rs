@@ -151,6 +151,7 @@ struct Reader<'a> {
 
 type Step<T> = Result<T, Box<ReadError>>;
 
+#[expect(clippy::unnecessary_box_returns, reason = "the error is large, and every step returns it boxed")]
 impl<'a> Reader<'a> {
     fn fail(
         &self,

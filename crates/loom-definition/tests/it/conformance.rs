@@ -21,7 +21,7 @@ fn exactly_the_rejected_cases_are_refused() {
     assert!(cases.len() >= 174);
     let mut wrong = Vec::new();
     let mut refused = 0;
-    for case in cases.iter() {
+    for case in cases {
         let id = case.get("id").and_then(Value::as_str).unwrap_or_default();
         let rejected = case.get("expected").and_then(|expected| expected.get("rejected")).is_some();
         refused += usize::from(rejected);

@@ -375,7 +375,8 @@ fn findings_become_json_and_sarif() {
     let found = find(text, "L0200");
     let json = found.to_json(text);
     assert_eq!(json.get("pointer").and_then(|value| value.as_str()), Some("/actions/A"));
-    let column = json.get("start").and_then(|start| start.get("column")).and_then(|column| column.as_i64());
+    let column =
+        json.get("start").and_then(|start| start.get("column")).and_then(loom_expression::Value::as_i64);
     assert_eq!(column, Some(found.span.start as i64 + 1));
     let log = sarif(&[SourceFile { name: "a b.json", source: text, diagnostics: &[found] }]);
     assert_eq!(log.get("version").and_then(|value| value.as_str()), Some("2.1.0"));

@@ -1,5 +1,7 @@
 //! The page of errors is current: what it shows is what is printed.
 
+use std::fmt::Write;
+
 use loom_definition::{Definition, LoadOptions, catalogue, render, text};
 use loom_expression::Object;
 
@@ -108,11 +110,12 @@ fn generated() -> String {
     for (title, source) in MISTAKES {
         let shown = printed(source);
         assert!(!shown.is_empty(), "nothing is found in `{title}`");
-        page.push_str(&format!("### {title}\n\n```text\n{shown}```\n\n"));
+        write!(page, "### {title}\n\n```text\n{shown}```\n\n").expect("a String takes all");
     }
     page.push_str("## All codes\n\n");
     for info in catalogue() {
-        page.push_str(&format!("### {}: {}\n\n{}\n\n", info.code, info.title, info.explanation));
+        write!(page, "### {}: {}\n\n{}\n\n", info.code, info.title, info.explanation)
+            .expect("a String takes all");
     }
     page
 }

@@ -61,7 +61,7 @@ fn loops_of_the_loom_spelling() {
         matches!(looping.timeout, Setting::Fixed(span) if span == Span::exact(Duration::from_millis(1_500)))
     );
     assert!(
-        matches!(looping.delay, Some(Setting::Fixed(span)) if span == Span::exact(Duration::from_secs(120)))
+        matches!(looping.delay, Some(Setting::Fixed(span)) if span == Span::exact(Duration::from_mins(2)))
     );
     let workflow = load(
         r#"{"U": {"type": "Until", "inputs": {"condition": "true", "actions": {}}}, "D": {"type": "DoUntil", "inputs": {"condition": "false", "actions": {}}}}"#,
@@ -71,7 +71,7 @@ fn loops_of_the_loom_spelling() {
         assert_eq!((looping.style, looping.loom_spelling), (style, true));
         assert!(matches!(looping.count, Setting::Fixed(60)));
         assert!(
-            matches!(looping.timeout, Setting::Fixed(span) if span == Span::exact(Duration::from_secs(3_600)))
+            matches!(looping.timeout, Setting::Fixed(span) if span == Span::exact(Duration::from_hours(1)))
         );
     }
 }

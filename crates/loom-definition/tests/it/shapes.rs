@@ -112,7 +112,7 @@ fn one_of_several_workflows_is_chosen_by_name() {
         let options = LoadOptions { choose: choose.map(Into::into), ..LoadOptions::default() };
         load_with(&text, &options)
             .map(|loaded| loaded.workflow.name.to_string())
-            .map_err(|found| found.0[0].clone())
+            .map_err(|found| Box::new(found.0[0].clone()))
     };
     let several = code(None).expect_err("one must be chosen");
     assert_eq!((several.code, several.related.len()), ("L0101", 2));

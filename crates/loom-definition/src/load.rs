@@ -29,6 +29,9 @@ pub struct LoadOptions {
     /// Parameters declared beside the definition: the content of Standard's `parameters.json`,
     /// `{name: {type, value}}`.
     pub parameters_file: Option<Value>,
+    /// Lets mistakes in an action's expressions through as warnings: the action then fails when it runs, with
+    /// `InvalidTemplate`. Without it they are errors, and the definition does not load.
+    pub defer_expression_errors: bool,
     /// What the text may cost.
     pub limits: Limits,
 }
@@ -109,6 +112,7 @@ impl Definition {
             name: name(options, chosen.name.as_deref()),
             kind,
             definition: &chosen.definition,
+            defer_expressions: options.defer_expression_errors,
             parameters_file: options.parameters_file.as_ref(),
         };
         let workflow = lower(&subject, &mut found);

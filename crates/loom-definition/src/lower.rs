@@ -15,7 +15,7 @@ mod resilience;
 mod templates;
 mod triggers;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use loom_expression::Value;
 
@@ -26,7 +26,7 @@ use outline::{Outline, Type};
 
 use crate::{
     diagnostic::{Severity, code},
-    model::{Action, Options, Secure, Workflow, WorkflowKind},
+    model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
     text::Node,
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) kind: WorkflowKind,
     /// The definition.
     pub(crate) definition: &'a Node,
+    /// Whether mistakes in an action's expressions only fail that action, when it runs.
+    pub(crate) defer_expressions: bool,
     /// Parameters declared beside the definition, as Standard's `parameters.json` holds them.
     pub(crate) parameters_file: Option<&'a Value>,
 }
@@ -46,7 +48,15 @@ pub(crate) struct Subject<'a> {
 pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow {
     let definition = subject.definition;
     let outline = Outline::of(definition, subject.parameters_file, found);
-    let mut lowerer = Lowerer { kind: subject.kind, loom: outline.loom, outline, found, any_result: false };
+    let mut lowerer = Lowerer {
+        kind: subject.kind,
+        loom: outline.loom,
+        outline,
+        found,
+        any_result: false,
+        defer_expressions: subject.defer_expressions,
+        broken: BTreeMap::new(),
+    };
     lowerer.whole(subject)
 }
 
@@ -59,6 +69,9 @@ struct Lowerer<'a, 'f, 's> {
     found: &'f mut Findings<'s>,
     /// Whether some `result()` computes its name, so that any block may be meant.
     any_result: bool,
+    defer_expressions: bool,
+    /// Actions with a deferred mistake, and the first one's message.
+    broken: BTreeMap<usize, String>,
 }
 
 impl<'a> Lowerer<'a, '_, '_> {
@@ -126,6 +139,16 @@ impl<'a> Lowerer<'a, '_, '_> {
         let resilience = self.resilience(node, &kind);
         let tracked_properties = node.get("trackedProperties").map(|tracked| self.template(tracked, index));
         self.known_members(node, index);
+        let kind = match self.broken.remove(&index) {
+            Some(mistake) => ActionKind::Invalid {
+                code: Arc::from("InvalidTemplate"),
+                message: Arc::from(format!(
+                    "Unable to process template language expressions in action '{name}' inputs at line '0' and \
+                     column '0': '{mistake}'"
+                )),
+            },
+            None => kind,
+        };
         Action {
             name,
             type_name,

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use loom_expression::{
-    Condition, NameKind, Names, Options, Reference, ReferenceKind, Template, TemplateError, Value,
+    Condition, NameKind, Names, Object, Options, Reference, ReferenceKind, Template, TemplateError, Value,
 };
 
 use super::{Findings, Lowerer, outline::Outline};
 use crate::{
-    diagnostic::{code, did_you_mean},
+    diagnostic::{Severity, code, did_you_mean},
     model::ActionIdx,
-    text::{Node, Place, file_offset},
+    text::{Node, Place, file_offset, push_token},
 };
 
 impl Lowerer<'_, '_, '_> {
@@ -21,13 +21,21 @@ impl Lowerer<'_, '_, '_> {
 
     /// The template of `value`, which is `node` with some members taken away.
     pub(super) fn template_of(&mut self, node: &Node, value: &Value, owner: Option<usize>) -> Template {
-        match Template::compile(value, &self.outline, &self.expression_options()) {
+        let options = self.expression_options();
+        let compile = |value: &Value, outline: &Outline<'_>| Template::compile(value, outline, &options);
+        let mut compiled = compile(value, &self.outline);
+        if let Err(errors) = &mut compiled
+            && let Some(plain) = self.unresolved(node, value, errors)
+        {
+            compiled = compile(&plain, &self.outline);
+        }
+        match compiled {
             Ok(template) => {
                 self.references(node, &template.references(), owner);
                 template
             }
             Err(errors) => {
-                report(self.found, node, &errors);
+                self.bad_expressions(node, &errors, owner);
                 Template::constant(Value::NULL)
             }
         }
@@ -46,8 +54,48 @@ impl Lowerer<'_, '_, '_> {
                 condition
             }
             Err(errors) => {
-                report(self.found, node, &errors);
+                self.bad_expressions(node, &errors, owner);
                 never(&self.outline)
+            }
+        }
+    }
+
+    /// Strings `[…]` that do not compile are expressions of a deployment template that was never deployed. They stay
+    /// as text, with a warning each; gives the value with them made plain, if there are any.
+    fn unresolved(&mut self, node: &Node, value: &Value, errors: &mut [TemplateError]) -> Option<Value> {
+        let mut strings: Vec<&str> = Vec::new();
+        for error in errors.iter() {
+            if strings.contains(&error.pointer.as_str()) {
+                continue;
+            }
+            if let Some(string) = string_at(node, &error.pointer)
+                && string.text().is_some_and(|text| text.starts_with('[') && text.ends_with(']'))
+            {
+                let message = "this looks like an expression of a deployment template; it stays as text";
+                self.found.warning(code::ARM_UNRESOLVED, string.place, message);
+                strings.push(&error.pointer);
+            }
+        }
+        let plain = strings.iter().map(|pointer| (*pointer).to_owned()).collect::<Vec<_>>();
+        (!plain.is_empty()).then(|| made_plain(value, &mut String::new(), &plain))
+    }
+
+    /// Reports mistakes in expressions. Where they are to be met only when the action runs, they are warnings, and the
+    /// action is remembered as one that can only fail.
+    fn bad_expressions(&mut self, node: &Node, errors: &[TemplateError], owner: Option<usize>) {
+        let deferred = owner.filter(|_| self.defer_expressions);
+        if let (Some(owner), Some(first)) = (deferred, errors.first()) {
+            self.broken.entry(owner).or_insert_with(|| first.message.clone());
+        }
+        for error in errors {
+            let range = string_range(self.found, node, &error.pointer, &error.span);
+            let message = format!("{} ({})", error.message.trim_end_matches('.'), error.code);
+            let severity = if deferred.is_some() { Severity::Warning } else { Severity::Error };
+            let place = Place::new(range.start, range.end);
+            let diagnostic = self.found.report(severity, code::BAD_EXPRESSION, place, message);
+            diagnostic.hint.clone_from(&error.hint);
+            if deferred.is_some() {
+                diagnostic.label = "the action will fail".into();
             }
         }
     }
@@ -149,13 +197,30 @@ fn never(outline: &Outline<'_>) -> Condition {
         .expect("a literal boolean is a condition")
 }
 
-/// Reports what the expression compiler found in the strings of `node`.
-pub(super) fn report(found: &mut Findings<'_>, node: &Node, errors: &[TemplateError]) {
-    for error in errors {
-        let range = string_range(found, node, &error.pointer, &error.span);
-        let message = format!("{} ({})", error.message.trim_end_matches('.'), error.code);
-        let diagnostic = found.error(code::BAD_EXPRESSION, Place::new(range.start, range.end), message);
-        diagnostic.hint.clone_from(&error.hint);
+/// `value` with the interpolations of the strings at `pointers` escaped, so that they are text.
+fn made_plain(value: &Value, at: &mut String, pointers: &[String]) -> Value {
+    let length = at.len();
+    if let Some(items) = value.as_array() {
+        let mut list = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            push_token(at, &index.to_string());
+            list.push(made_plain(item, at, pointers));
+            at.truncate(length);
+        }
+        return Value::from(list);
+    }
+    if let Some(members) = value.as_object() {
+        let mut object = Object::new();
+        for (name, member) in members {
+            push_token(at, name);
+            object.insert(&**name, made_plain(member, at, pointers));
+            at.truncate(length);
+        }
+        return Value::from(object);
+    }
+    match value.as_str() {
+        Some(text) if pointers.contains(at) => Value::from(text.replace("@{", "@@{")),
+        _ => value.clone(),
     }
 }
 
@@ -165,11 +230,7 @@ fn reference_range(found: &Findings<'_>, node: &Node, reference: &Reference) -> 
 
 /// The bytes of the file for a place in a string within `node`.
 fn string_range(found: &Findings<'_>, node: &Node, pointer: &str, span: &Range<usize>) -> Range<usize> {
-    // `uri` may stand in the file as `url`, Loom's name for it.
-    let string = node.follow(pointer).or_else(|| {
-        let rest = pointer.strip_prefix("/uri")?;
-        node.follow(&format!("/url{rest}"))
-    });
+    let string = string_at(node, pointer);
     let Some(string) = string else { return node.place.range() };
     if string.computed || string.text().is_none() {
         return string.place.range();
@@ -177,4 +238,12 @@ fn string_range(found: &Findings<'_>, node: &Node, pointer: &str, span: &Range<u
     let start = file_offset(found.source(), string.place, span.start);
     let end = file_offset(found.source(), string.place, span.end);
     start..end.max(start)
+}
+
+/// The node at `pointer`. `uri` may stand in the file as `url`, Loom's name for it.
+fn string_at<'n>(node: &'n Node, pointer: &str) -> Option<&'n Node> {
+    node.follow(pointer).or_else(|| {
+        let rest = pointer.strip_prefix("/uri")?;
+        node.follow(&format!("/url{rest}"))
+    })
 }

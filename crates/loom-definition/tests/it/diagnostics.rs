@@ -1,8 +1,11 @@
 //! Every mistake has its code, and points at its place: one row each.
 
 use loom_definition::{
-    Definition, Diagnostic, LoadOptions, Severity, diagnostic::SourceFile, diagnostic::sarif, render,
+    Definition, Diagnostic, LoadOptions, Severity, diagnostic::SourceFile, diagnostic::sarif,
+    model::ActionKind, render,
 };
+
+use loom_expression::{Object, RecordedContext, Value};
 
 /// Loads `text` and gives the finding with `code`.
 #[track_caller]
@@ -387,4 +390,29 @@ fn findings_become_json_and_sarif() {
     assert!(text.contains("\"uri\":\"a%20b.json\"") && text.contains("\"startLine\":1"), "{text}");
     let rules = run.get("tool").and_then(|tool| tool.get("driver")).and_then(|driver| driver.get("rules"));
     assert_eq!(rules.and_then(|rules| rules.as_array()).map(|rules| rules.len()), Some(1));
+}
+
+#[test]
+fn mistakes_in_expressions_can_wait_until_the_action_runs() {
+    let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@frobnicate(1)"}, "B": {"type": "Compose", "inputs": 1}}}"#;
+    assert_eq!(find(text, "L0500").severity, Error);
+    let options = LoadOptions { defer_expression_errors: true, ..LoadOptions::default() };
+    let loaded = Definition::parse(text.as_bytes(), &options).expect("it loads");
+    let found: Vec<_> = loaded.warnings.iter().map(|found| (found.code, found.severity)).collect();
+    assert_eq!(found, [("L0500", Warning)]);
+    let fails =
+        |kind: &ActionKind| matches!(kind, ActionKind::Invalid { code, .. } if &**code == "InvalidTemplate");
+    let kinds: Vec<bool> = loaded.workflow.actions.iter().map(|action| fails(&action.kind)).collect();
+    assert_eq!(kinds, [true, false]);
+}
+
+#[test]
+fn leftovers_of_deployment_templates_stay_text() {
+    let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": {"x/y": "[concat('@{f(''', variables('q'), ''')}')]", "z": "@equals(1, 1)"}}}}"#;
+    let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
+    assert_eq!(loaded.warnings.iter().map(|found| found.code).collect::<Vec<_>>(), ["L0106"]);
+    let ActionKind::Compose { inputs } = &loaded.workflow.actions[0].kind else { panic!("not a Compose") };
+    let context = RecordedContext::from_json(&Value::from(Object::new())).expect("an empty context");
+    let value = inputs.evaluate(&context).expect("it evaluates");
+    assert_eq!(value.to_json_text(), r#"{"x/y":"[concat('@{f(''', variables('q'), ''')}')]","z":true}"#);
 }

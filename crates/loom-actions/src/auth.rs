@@ -1,0 +1,172 @@
+//! Authentication: what an `authentication` object asks for, and the tokens it may need.
+//!
+//! Nothing read here may reach a message or a log: types that hold credentials hide them from `Debug`, and failures name
+//! members, never values.
+
+mod token;
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hyper::header::HeaderValue;
+use loom_expression::{Value, ValueRef};
+
+pub(crate) use self::token::Tokens;
+pub use self::token::{ManagedIdentity, TokenSettings};
+use crate::{Failure, client::Identity};
+
+/// What to add to a request.
+pub(crate) enum Credentials {
+    None,
+    /// The whole `Authorization` header.
+    Header(HeaderValue),
+    /// A certificate for the TLS session.
+    Certificate(Arc<Identity>),
+    /// A member of the query, as function keys are sent.
+    Query {
+        name: String,
+        value: String,
+    },
+    /// A header of any name, as keys of gateways are sent.
+    Named {
+        name: String,
+        value: String,
+    },
+    /// A bearer token to fetch first.
+    Token(TokenRequest),
+}
+
+/// Which token.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum TokenRequest {
+    /// Client credentials at an authority (OAuth 2.0, RFC 6749, section 4.4).
+    ClientCredentials {
+        authority: Option<String>,
+        tenant: String,
+        audience: String,
+        client_id: String,
+        secret: String,
+    },
+    /// The identity of the machine.
+    ManagedIdentity { audience: String, identity: Option<String> },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credentials::None => "None",
+            Credentials::Header(_) => "Header(<secret>)",
+            Credentials::Certificate(_) => "Certificate(<secret>)",
+            Credentials::Query { .. } => "Query(<secret>)",
+            Credentials::Named { .. } => "Named(<secret>)",
+            Credentials::Token(_) => "Token(<secret>)",
+        })
+    }
+}
+
+impl Credentials {
+    /// Reads an `authentication` object; null and an empty object ask for nothing.
+    pub(crate) fn from_value(value: &Value) -> Result<Credentials, Failure> {
+        let kind = match value.as_ref() {
+            ValueRef::Null => return Ok(Credentials::None),
+            ValueRef::Object(object) if object.is_empty() => return Ok(Credentials::None),
+            ValueRef::Object(_) => text(value, "type")?,
+            _ => {
+                return Err(Failure::bad_request(format!(
+                    "'authentication' must be an object, not {}.",
+                    value.kind()
+                )));
+            }
+        };
+        match kind.to_ascii_lowercase().as_str() {
+            "none" => Ok(Credentials::None),
+            "basic" => {
+                let pair = format!(
+                    "{}:{}",
+                    text(value, "username")?,
+                    optional(value, "password").unwrap_or_default()
+                );
+                authorization(&format!("Basic {}", STANDARD.encode(pair)))
+            }
+            "raw" => match optional(value, "value") {
+                Some(whole) => authorization(&whole),
+                // Connections files of the cloud split the header in two.
+                None => authorization(&format!("{} {}", text(value, "scheme")?, text(value, "parameter")?)),
+            },
+            "bearer" => authorization(&format!("Bearer {}", text(value, "token")?)),
+            "querystring" => {
+                Ok(Credentials::Query { name: text(value, "name")?, value: text(value, "value")? })
+            }
+            "header" | "apikey" => {
+                Ok(Credentials::Named { name: text(value, "name")?, value: text(value, "value")? })
+            }
+            "clientcertificate" => certificate(value).map(Credentials::Certificate),
+            "activedirectoryoauth" => {
+                let secret = optional(value, "secret").ok_or_else(|| match optional(value, "pfx") {
+                    Some(_) => no_pfx("ActiveDirectoryOAuth", "Use 'secret' instead."),
+                    None => missing("secret"),
+                })?;
+                Ok(Credentials::Token(TokenRequest::ClientCredentials {
+                    authority: optional(value, "authority"),
+                    tenant: text(value, "tenant")?,
+                    audience: text(value, "audience")?,
+                    client_id: text(value, "clientId")?,
+                    secret,
+                }))
+            }
+            "managedserviceidentity" => Ok(Credentials::Token(TokenRequest::ManagedIdentity {
+                audience: optional(value, "audience")
+                    .unwrap_or_else(|| "https://management.azure.com/".to_owned()),
+                identity: optional(value, "identity")
+                    .filter(|identity| !identity.eq_ignore_ascii_case("SystemAssigned")),
+            })),
+            _ => Err(Failure::bad_request(format!(
+                "The authentication type '{kind}' is not known; use None, Basic, Raw, ClientCertificate, \
+                 ActiveDirectoryOAuth or ManagedServiceIdentity."
+            ))),
+        }
+    }
+}
+
+/// `pem` holds chain and unencrypted key. A PKCS#12 archive needs a large tree of old ciphers to open, which we do not take
+/// in, so it is refused with the command that turns it into PEM.
+fn certificate(value: &Value) -> Result<Arc<Identity>, Failure> {
+    if let Some(pem) = optional(value, "pem") {
+        let identity = Identity::from_pem(&pem).map_err(|error| {
+            Failure::bad_request(format!("The client certificate cannot be used: {error}."))
+        })?;
+        return Ok(Arc::new(identity));
+    }
+    if optional(value, "pfx").is_some() {
+        let advice =
+            "Give certificate and unencrypted key as PEM text in 'pem' (openssl pkcs12 -in file.pfx -nodes).";
+        return Err(no_pfx("ClientCertificate", advice));
+    }
+    Err(missing("pem"))
+}
+
+fn no_pfx(kind: &str, advice: &str) -> Failure {
+    Failure::bad_request(format!("{kind}: PKCS#12 archives ('pfx') are not supported. {advice}"))
+}
+
+fn authorization(text: &str) -> Result<Credentials, Failure> {
+    let mut value = HeaderValue::from_bytes(text.trim().as_bytes())
+        .map_err(|_| Failure::bad_request("The authentication holds a line break or a control character."))?;
+    value.set_sensitive(true);
+    Ok(Credentials::Header(value))
+}
+
+fn optional(value: &Value, member: &str) -> Option<String> {
+    value.get(member).filter(|value| !value.is_null()).map(|value| value.text().into_owned())
+}
+
+fn text(value: &Value, member: &str) -> Result<String, Failure> {
+    optional(value, member).ok_or_else(|| missing(member))
+}
+
+fn missing(member: &str) -> Failure {
+    Failure::bad_request(format!("'authentication' needs '{member}'."))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+use super::*;
+
+fn read(text: &str) -> Result<Credentials, Failure> {
+    Credentials::from_value(&Value::from_json_str(text).unwrap())
+}
+
+#[track_caller]
+fn header(text: &str, expected: &str) {
+    let Ok(Credentials::Header(value)) = read(text) else { panic!("{text} gives no header") };
+    assert_eq!(value.to_str().unwrap(), expected);
+    assert!(value.is_sensitive());
+}
+
+#[test]
+fn headers_are_built_as_their_kinds_say() {
+    header(
+        r#"{"type":"Basic","username":"Aladdin","password":"open sesame"}"#,
+        "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+    );
+    header(r#"{"type":"raw","value":"SharedKey abc"}"#, "SharedKey abc");
+    header(r#"{"type":"Raw","scheme":"Key","parameter":"k"}"#, "Key k");
+    for nothing in ["null", "{}", r#"{"type":"None"}"#] {
+        assert!(matches!(read(nothing), Ok(Credentials::None)), "{nothing}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_and_nothing_is_told() {
+    for (text, part) in [
+        (r#"{"type":"Basic","password":"geheim"}"#, "'username'"),
+        (r#"{"type":"Raw"}"#, "'scheme'"),
+        (r#"{"type":"Kerberos","password":"geheim"}"#, "'Kerberos' is not known"),
+        (r#"{"type":"ClientCertificate","pfx":"geheim"}"#, "openssl"),
+        (r#"{"type":"ClientCertificate","pem":"geheim"}"#, "no certificate"),
+        (r#"{"type":"ClientCertificate"}"#, "'pem'"),
+        (r#"{"type":"ActiveDirectoryOAuth","tenant":"t","audience":"a","clientId":"c"}"#, "'secret'"),
+        (r#"{"type":"ActiveDirectoryOAuth","pfx":"geheim"}"#, "'pfx'"),
+        (r#"{"type":"Raw","value":"geheim\r\nX: y"}"#, "line break"),
+        (r#""geheim""#, "object"),
+        (r#"{"username":"u"}"#, "'type'"),
+    ] {
+        let failure = read(text).unwrap_err();
+        assert!(failure.message.contains(part), "{text}: {failure}");
+        assert!(!failure.message.contains("geheim"), "{failure}");
+        assert!(!failure.transient);
+    }
+    let debug = format!("{:?}", read(r#"{"type":"Raw","value":"geheim"}"#).unwrap());
+    assert!(!debug.contains("geheim"));
+}

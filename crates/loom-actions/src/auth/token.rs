@@ -1,0 +1,237 @@
+//! Bearer tokens: fetched once per audience, shared until shortly before they expire.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{
+    Method,
+    header::{self, HeaderName, HeaderValue},
+};
+use loom_expression::Value;
+use tokio::time::Instant;
+
+use super::TokenRequest;
+use crate::{
+    Failure,
+    client::{Client, Request},
+    content::encode_form,
+    status,
+    url::{Url, encode_component},
+};
+
+/// Where tokens come from.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// The authority of ActiveDirectoryOAuth, where the definition names none: `https://login.microsoftonline.com/`.
+    pub authority: Url,
+    /// Asked instead of every authority, also one that a definition names; for tests.
+    pub authority_override: Option<Url>,
+    /// The identity of the machine.
+    pub managed_identity: ManagedIdentity,
+    /// How long fetching a token may take.
+    pub timeout: Duration,
+}
+
+/// The endpoint that gives tokens for the machine's identity.
+#[derive(Clone)]
+pub struct ManagedIdentity {
+    /// Its address, without a query. The default is the one inside virtual machines.
+    pub endpoint: Url,
+    /// `api-version` to ask for.
+    pub api_version: String,
+    /// The header that proves that we are on the machine, name and value.
+    pub header: (String, String),
+}
+
+impl ManagedIdentity {
+    /// An endpoint of an app service, as `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` give it.
+    pub fn app_service(endpoint: Url, secret: String) -> ManagedIdentity {
+        ManagedIdentity {
+            endpoint,
+            api_version: "2019-08-01".to_owned(),
+            header: ("x-identity-header".to_owned(), secret),
+        }
+    }
+}
+
+impl Default for ManagedIdentity {
+    fn default() -> Self {
+        ManagedIdentity {
+            endpoint: Url::parse("http://169.254.169.254/metadata/identity/oauth2/token")
+                .expect("it is an address"),
+            api_version: "2018-02-01".to_owned(),
+            header: ("metadata".to_owned(), "true".to_owned()),
+        }
+    }
+}
+
+/// Hides the header, which is a secret on app services.
+impl fmt::Debug for ManagedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagedIdentity").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        TokenSettings {
+            authority: Url::parse("https://login.microsoftonline.com/").expect("it is an address"),
+            authority_override: None,
+            managed_identity: ManagedIdentity::default(),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A token is asked for again this long before it expires, or when a tenth of its life is left if that is less.
+const MARGIN: Duration = Duration::from_secs(300);
+/// The most tokens that are kept.
+const TOKENS_MAX: usize = 1_024;
+
+/// One lock per token makes a single flight of all that want it: the first fetches, the others wait and find it.
+type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
+
+struct Token {
+    header: HeaderValue,
+    fresh_until: Instant,
+}
+
+/// The tokens of a process.
+pub(crate) struct Tokens {
+    settings: TokenSettings,
+    slots: Mutex<HashMap<TokenRequest, Slot>>,
+}
+
+impl Tokens {
+    pub(crate) fn new(settings: TokenSettings) -> Tokens {
+        Tokens { settings, slots: Mutex::new(HashMap::new()) }
+    }
+
+    fn slot(&self, request: &TokenRequest) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= TOKENS_MAX && !slots.contains_key(request) {
+            // A token that is in nobody's hands can be fetched again.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(request.clone()).or_default())
+    }
+
+    /// The `Authorization` header with a token that is fresh.
+    ///
+    /// # Cancel safety
+    /// A dropped future lets the next one that waits fetch the token.
+    pub(crate) async fn header(
+        &self,
+        client: &Client,
+        request: &TokenRequest,
+    ) -> Result<HeaderValue, Failure> {
+        let slot = self.slot(request);
+        let mut token = slot.lock().await;
+        if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.fresh_until) {
+            return Ok(token.header.clone());
+        }
+        let fetched = self.fetch(client, request).await?;
+        let header = fetched.header.clone();
+        *token = Some(fetched);
+        Ok(header)
+    }
+
+    /// Forgets a token that a service refused, so that the next attempt asks for a new one; unless somebody already has.
+    pub(crate) async fn refused(&self, request: &TokenRequest, header: &HeaderValue) {
+        let slot = self.slot(request);
+        let mut token = slot.lock().await;
+        if token.as_ref().is_some_and(|token| token.header == *header) {
+            *token = None;
+        }
+    }
+
+    async fn fetch(&self, client: &Client, request: &TokenRequest) -> Result<Token, Failure> {
+        let wire = self.wire(request)?;
+        let url = wire.url.shown();
+        let reply = client.send(wire).await.map_err(|failure| Failure {
+            message: format!("No token for the request's authentication: {}", failure.message),
+            ..failure
+        })?;
+        let status = reply.status.as_u16();
+        let answer = Value::parse_json(&reply.body).unwrap_or_default();
+        if !reply.status.is_success() {
+            // `error` is a code of RFC 6749; the description may quote what was sent, so it is not shown.
+            let code = answer.get("error").and_then(Value::as_str).filter(|code| is_error_code(code));
+            let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+            let message =
+                format!("No token for the request's authentication: '{url}' answered {status}{code}.");
+            return Err(Failure {
+                transient: status::is_transient(status),
+                ..Failure::lasting("Unauthorized", message)
+            });
+        }
+        let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
+        let header = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
+        let mut header = header.ok_or_else(|| {
+            Failure::lasting("Unauthorized", format!("'{url}' answered without a usable 'access_token'."))
+        })?;
+        header.set_sensitive(true);
+        // Some endpoints send the number as text. A token without a time is used once.
+        let life =
+            answer.get("expires_in").and_then(|life| life.text().trim().parse::<u64>().ok()).unwrap_or(0);
+        let life = Duration::from_secs(life.min(7 * 86_400));
+        Ok(Token { header, fresh_until: Instant::now() + life.saturating_sub(MARGIN.min(life / 10)) })
+    }
+
+    fn wire(&self, request: &TokenRequest) -> Result<Request, Failure> {
+        let settings = &self.settings;
+        match request {
+            TokenRequest::ClientCredentials { authority, tenant, audience, client_id, secret } => {
+                let authority = match (&settings.authority_override, authority) {
+                    (Some(instead), _) => instead.clone(),
+                    (None, Some(authority)) => Url::parse(authority)?,
+                    (None, None) => settings.authority.clone(),
+                };
+                let url = authority.below(&format!("{}/oauth2/token", encode_component(tenant)))?;
+                let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                let form = encode_form(&[
+                    field("grant_type", "client_credentials"),
+                    field("client_id", client_id),
+                    field("client_secret", secret),
+                    field("resource", audience),
+                ]);
+                let mut wire = Request::get(url, settings.timeout);
+                wire.method = Method::POST;
+                wire.body = Bytes::from(form);
+                let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+                wire.headers.insert(header::CONTENT_TYPE, kind);
+                Ok(wire)
+            }
+            TokenRequest::ManagedIdentity { audience, identity } => {
+                let endpoint = &settings.managed_identity;
+                let mut queries = vec![
+                    ("api-version", Value::from(endpoint.api_version.as_str())),
+                    ("resource", Value::from(audience.as_str())),
+                ];
+                if let Some(identity) = identity {
+                    let name = if identity.starts_with('/') { "mi_res_id" } else { "client_id" };
+                    queries.push((name, Value::from(identity.as_str())));
+                }
+                let queries = Value::from(queries.into_iter().collect::<loom_expression::Object>());
+                let mut wire = Request::get(endpoint.endpoint.with_queries(&queries)?, settings.timeout);
+                let (name, value) = &endpoint.header;
+                let broken =
+                    |_| Failure::bad_request("The header of the managed identity's endpoint cannot be sent.");
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken(()))?;
+                let mut value = HeaderValue::from_str(value).map_err(|_| broken(()))?;
+                value.set_sensitive(true);
+                wire.headers.insert(name, value);
+                Ok(wire)
+            }
+        }
+    }
+}
+
+fn is_error_code(code: &str) -> bool {
+    code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}

@@ -1,0 +1,281 @@
+//! One HTTP exchange: connect, send, follow redirects, read the answer within limits.
+//!
+//! It stands on hyper rather than on a larger client, for three reasons: every stage that can fail is ours, so that a
+//! name that does not resolve, a refused connection and a bad certificate are told apart by type and not by text; an
+//! address is sent exactly as it was written; and the build stays small. What comes from outside is bounded: bytes (also
+//! after decompression), redirects, time.
+
+mod classify;
+mod connect;
+mod read;
+mod tls;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Request as HyperRequest, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+use hyper_util::{
+    client::legacy::Client as Pool,
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use self::connect::Connector;
+pub use self::{
+    connect::{Resolve, SystemResolver},
+    tls::{Identity, TlsError},
+};
+use crate::{Failure, egress::Egress, url::Url};
+
+/// Limits and trust of a [`Client`].
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The most bytes of an answer's body, as sent and as decompressed.
+    pub body_bytes_max: usize,
+    /// The most redirects that one request follows; 0 follows none.
+    pub redirects_max: u32,
+    /// How long one attempt to connect to one address may take, the TLS handshake included.
+    pub connect_timeout: Duration,
+    /// How long a connection without work is kept.
+    pub idle_timeout: Duration,
+    /// Certificate authorities to trust next to the bundled Mozilla ones, as PEM text.
+    pub extra_roots_pem: Vec<String>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            body_bytes_max: 104_857_600,
+            redirects_max: 10,
+            connect_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            extra_roots_pem: Vec::new(),
+        }
+    }
+}
+
+/// Sends requests; cheap to clone, keeps connections alive between requests.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: ClientOptions,
+    egress: Arc<Egress>,
+    resolver: Arc<dyn Resolve>,
+    /// One pool without a client certificate, and one for each certificate: a connection made with one must never carry
+    /// the requests of another.
+    pools: Mutex<HashMap<Option<[u8; 32]>, Pool<Connector, Full<Bytes>>>>,
+}
+
+/// The most client certificates whose connections are kept.
+const POOLS_MAX: usize = 64;
+
+/// A request to send.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Where to; redirects and the egress map may lead elsewhere.
+    pub url: Url,
+    /// Headers as they are to be sent, but for `Host` and lengths, which are ours.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+    /// Whether to ask for, and undo, gzip.
+    pub decompress: bool,
+    /// How long the exchange may take, redirects and body included.
+    pub timeout: Duration,
+    /// The client's certificate, for servers that ask for one.
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Request {
+    /// A GET without headers, with a timeout.
+    pub fn get(url: Url, timeout: Duration) -> Request {
+        Request {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            decompress: true,
+            timeout,
+            identity: None,
+        }
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers; those that described a compression that was undone are gone.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Bytes,
+    /// The address that answered, before the egress map: what a relative `Location` is relative to.
+    pub url: Url,
+}
+
+impl Reply {
+    /// A header's text.
+    pub fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    /// A client.
+    ///
+    /// # Errors
+    /// [`TlsError`] when an extra root is no certificate.
+    pub fn new(
+        options: ClientOptions,
+        egress: Arc<Egress>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Client, TlsError> {
+        let shared = Shared { options, egress, resolver, pools: Mutex::new(HashMap::new()) };
+        let client = Client { shared: Arc::new(shared) };
+        client.pool(None)?;
+        Ok(client)
+    }
+
+    /// The pool for a certificate.
+    fn pool(&self, identity: Option<&Arc<Identity>>) -> Result<Pool<Connector, Full<Bytes>>, TlsError> {
+        let shared = &self.shared;
+        let key = identity.map(|identity| identity.fingerprint());
+        let mut pools = shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(&key) {
+            return Ok(pool.clone());
+        }
+        if pools.len() >= POOLS_MAX {
+            pools.retain(|key, _| key.is_none());
+        }
+        let connector = Connector::new(
+            Arc::clone(&shared.egress),
+            Arc::clone(&shared.resolver),
+            tls::config(&shared.options.extra_roots_pem, identity.map(Arc::as_ref))?,
+            shared.options.connect_timeout,
+        );
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_idle_timeout(shared.options.idle_timeout)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .build(connector);
+        pools.insert(key, pool.clone());
+        Ok(pool)
+    }
+
+    /// Sends a request and reads the whole answer. Any status is an answer; only the lack of one is a [`Failure`].
+    ///
+    /// # Errors
+    /// [`Failure`] when no answer came, or one that may not be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection or, over HTTP/2, resets the stream; the server may have acted.
+    pub async fn send(&self, request: Request) -> Result<Reply, Failure> {
+        let shown = request.url.shown();
+        let timeout = request.timeout;
+        match tokio::time::timeout(timeout, Box::pin(self.exchange(request))).await {
+            Ok(result) => result,
+            Err(_) => Err(classify::timed_out(&shown, timeout)),
+        }
+    }
+
+    async fn exchange(&self, mut request: Request) -> Result<Reply, Failure> {
+        let options = &self.shared.options;
+        let pool = self.pool(request.identity.as_ref()).map_err(|error| {
+            Failure::bad_request(format!("The client certificate cannot be used: {error}"))
+        })?;
+        let mut followed = 0;
+        loop {
+            let target = self.shared.egress.route(&request.url)?;
+            let decompress = request.decompress && !request.headers.contains_key(header::RANGE);
+            let mut wire = HyperRequest::new(Full::new(request.body.clone()));
+            *wire.method_mut() = request.method.clone();
+            *wire.uri_mut() = target.to_uri();
+            *wire.headers_mut() = request.headers.clone();
+            if decompress {
+                wire.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            // hyper leaves an empty body's length out; some servers insist on it where a body is expected.
+            if request.body.is_empty() && matches!(request.method, Method::POST | Method::PUT | Method::PATCH)
+            {
+                wire.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            let response =
+                pool.request(wire).await.map_err(|error| classify::no_answer(&request.url, &error))?;
+            if followed < options.redirects_max
+                && let Some(next) = redirected(&request, response.status(), response.headers())?
+            {
+                request = next;
+                followed += 1;
+                continue;
+            }
+            let (head, body) = response.into_parts();
+            let head_only = request.method == Method::HEAD;
+            let read =
+                read::Read { url: &request.url, bytes_max: options.body_bytes_max, decompress, head_only };
+            let (headers, body) = read.whole(head.headers, body).await?;
+            return Ok(Reply { status: head.status, headers, body, url: request.url });
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+/// The request that a redirect asks for (RFC 9110, section 15.4), or none when the answer is final.
+///
+/// `303` makes it a GET, and so do `301` and `302` after a POST, as every browser does. A step down from `https` is not
+/// taken. Credentials do not travel to another origin.
+fn redirected(
+    request: &Request,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<Option<Request>, Failure> {
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else {
+        return Ok(None);
+    };
+    let url = request.url.join(location)?;
+    if request.url.is_https() && !url.is_https() {
+        return Ok(None);
+    }
+    let mut next = request.clone();
+    let becomes_get = match status.as_u16() {
+        303 => request.method != Method::HEAD,
+        301 | 302 => request.method == Method::POST,
+        _ => false,
+    };
+    if becomes_get {
+        next.method = Method::GET;
+        next.body = Bytes::new();
+        next.headers.remove("idempotency-key");
+        for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_DISPOSITION] {
+            next.headers.remove(name);
+        }
+    }
+    if url.origin() != request.url.origin() {
+        for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
+            next.headers.remove(name);
+        }
+        next.identity = None;
+    }
+    next.url = url;
+    Ok(Some(next))
+}

@@ -1,0 +1,93 @@
+//! TLS: whom we trust, and who we are.
+
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+/// Why certificates or keys cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// An extra root is no certificate.
+    #[error("a certificate authority to trust is not a PEM certificate")]
+    Root,
+    /// A client certificate is none.
+    #[error("{reason}")]
+    Identity {
+        /// What is wrong; never the key.
+        reason: String,
+    },
+}
+
+/// A client's certificate chain and private key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    fingerprint: [u8; 32],
+}
+
+impl Identity {
+    /// Reads a chain and an unencrypted key (PKCS#8, PKCS#1 or SEC1) from one PEM text, in any order.
+    ///
+    /// # Errors
+    /// [`TlsError::Identity`] when either is missing.
+    pub fn from_pem(pem: &str) -> Result<Identity, TlsError> {
+        let missing = |reason: &str| TlsError::Identity { reason: reason.to_owned() };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| missing("the PEM text cannot be read"))?;
+        if chain.is_empty() {
+            return Err(missing("the PEM text holds no certificate"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| missing("the PEM text holds no unencrypted private key"))?;
+        Ok(Identity { chain, key, fingerprint: *blake3::hash(pem.as_bytes()).as_bytes() })
+    }
+
+    /// Tells identities apart; a hash, nothing can be read from it.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+}
+
+/// Hides chain and key.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+/// The session settings of a pool. `ring` does the cryptography: it builds without further tools, unlike the default.
+pub(super) fn config(
+    extra_roots: &[String],
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for pem in extra_roots {
+        let mut any = false;
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots.add(certificate.map_err(|_| TlsError::Root)?).map_err(|_| TlsError::Root)?;
+            any = true;
+        }
+        if !any {
+            return Err(TlsError::Root);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key()).map_err(|_| {
+                TlsError::Identity { reason: "the private key does not fit the certificate".to_owned() }
+            })?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,333 @@
+//! The connections file: names of services to base addresses and credentials.
+//!
+//! Two shapes are read, and may be mixed in one file. The shape of a Logic Apps Standard `connections.json`
+//! (`managedApiConnections`, `functionConnections`, `apiManagementConnections`), as it is; and a short one:
+//!
+//! ```json
+//! {
+//!   "connections": {"crm": {"baseUrl": "https://crm.example.com/api", "headers": {"x-tenant": "7"},
+//!                           "authentication": {"type": "Basic", "username": "u", "password": "p"}}},
+//!   "functions":   {"pricing": {"baseUrl": "https://pricing.example.com/api/price"}},
+//!   "workflows":   {"child": "https://flows.example.com/child"},
+//!   "activities":  {"send-mail": "http://127.0.0.1:7001/send-mail"},
+//!   "actors":      {"Counter": "http://127.0.0.1:7001/counters"}
+//! }
+//! ```
+//!
+//! Texts may be templates that mention `appsetting('…')` and `parameters('…')`. They are evaluated when the file is
+//! read; one that cannot be evaluated spoils its own connection only, and only when that is used.
+
+mod sources;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use loom_expression::{Object, Value};
+
+pub use self::sources::Sources;
+use crate::{Failure, url::Url};
+
+/// Services by name.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    connections: Table,
+    functions: Table,
+    workflows: Table,
+    activities: Table,
+    actors: Table,
+    /// Whatever a definition may call a connection (its id, its display name), to the connection's name.
+    aliases: BTreeMap<String, Arc<str>>,
+}
+
+/// By lower-case name. The name as written stays inside.
+type Table = BTreeMap<String, Entry>;
+
+#[derive(Clone, Debug)]
+struct Entry {
+    name: Arc<str>,
+    service: Result<Service, String>,
+}
+
+/// One service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The base address; paths go below it.
+    pub base: Url,
+    /// Headers for every request.
+    pub headers: Object,
+    /// An `authentication` object, or null.
+    pub authentication: Value,
+}
+
+/// Why a connections file cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connections: {reason}")]
+pub struct ConnectionsError {
+    /// What is wrong, naming the member.
+    pub reason: String,
+}
+
+impl Connections {
+    /// Reads a file's JSON.
+    ///
+    /// # Errors
+    /// [`ConnectionsError`] when the file has another shape. A single connection that cannot be used is no error here.
+    pub fn from_json(value: &Value, sources: &Sources) -> Result<Connections, ConnectionsError> {
+        let sections = value
+            .as_object()
+            .ok_or_else(|| ConnectionsError { reason: "the file holds no object".to_owned() })?;
+        let mut read = Connections::default();
+        for (section, members) in sections {
+            let members = members
+                .as_object()
+                .ok_or_else(|| ConnectionsError { reason: format!("'{section}' is not an object") })?;
+            let section = Section::from_name(section)?;
+            for (name, raw) in members {
+                read.add(section, name, raw, sources);
+            }
+        }
+        Ok(read)
+    }
+
+    fn add(&mut self, section: Section, name: &str, raw: &Value, sources: &Sources) {
+        let evaluated = sources.evaluate(raw);
+        let service = match &evaluated {
+            Ok(value) => Service::from_value(value, section.address_members()),
+            Err(reason) => Err(reason.clone()),
+        };
+        let table = match section {
+            Section::Managed | Section::Gateway | Section::Connections => &mut self.connections,
+            Section::FunctionApps | Section::Functions => &mut self.functions,
+            Section::Workflows => &mut self.workflows,
+            Section::Activities => &mut self.activities,
+            Section::Actors => &mut self.actors,
+            Section::Ignored => return,
+        };
+        let name: Arc<str> = name.into();
+        table.insert(name.to_lowercase(), Entry { name: Arc::clone(&name), service });
+        if let Ok(value) = &evaluated {
+            let ids = [value.get("connection"), value.get("function"), value.get("workflow")];
+            let ids = ids
+                .into_iter()
+                .flatten()
+                .filter_map(|owner| owner.get("id"))
+                .chain(value.get("connectionId"));
+            for id in ids.filter_map(Value::as_str) {
+                self.aliases.insert(id.to_lowercase(), Arc::clone(&name));
+            }
+        }
+    }
+
+    /// Adds a connection.
+    #[must_use]
+    pub fn with(mut self, name: &str, service: Service) -> Connections {
+        self.connections.insert(name.to_lowercase(), Entry { name: name.into(), service: Ok(service) });
+        self
+    }
+
+    /// Learns what a definition's own `$connections` value calls its connections: their ids and names.
+    pub fn learn(&mut self, parameter: &Value) {
+        let parameter = parameter.get("value").unwrap_or(parameter);
+        for (name, entry) in parameter.as_object().into_iter().flatten() {
+            for member in ["connectionId", "connectionName"] {
+                if let Some(id) = entry.get(member).and_then(Value::as_str) {
+                    self.aliases.entry(id.to_lowercase()).or_insert_with(|| Arc::clone(name));
+                }
+            }
+        }
+    }
+
+    /// A value for the parameter `$connections` that names every connection of the file, for definitions that read it.
+    pub fn parameter_value(&self) -> Value {
+        let entries = self.connections.values().map(|entry| {
+            let name = &entry.name;
+            let value: Object = [
+                ("connectionId", Value::from(format!("/connections/{name}"))),
+                ("connectionName", Value::from(Arc::clone(name))),
+                ("id", Value::from(format!("/managedApis/{name}"))),
+            ]
+            .into_iter()
+            .collect();
+            (Arc::clone(name), value)
+        });
+        entries.collect::<Object>().into()
+    }
+
+    /// The connection that the `host` of an ApiConnection names: `connection.referenceName`, or `connection.name`,
+    /// which holds a connection's id.
+    ///
+    /// # Errors
+    /// [`Failure`] when no connection is named, or none that can be used.
+    pub fn of_host(&self, host: &Value) -> Result<&Service, Failure> {
+        let connection = host.get("connection");
+        let named = connection.and_then(|connection| {
+            let member = connection.get("referenceName").or_else(|| connection.get("name"));
+            member.or(Some(connection))?.as_str()
+        });
+        let named = named
+            .or_else(|| host.get("connectionReferenceName").and_then(Value::as_str))
+            .or_else(|| host.get("connectionName").and_then(Value::as_str));
+        let named = named.ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
+        find(&self.connections, &self.aliases, named, "connection")
+    }
+
+    /// The function that an id or a name stands for.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is none that can be used.
+    pub fn function(&self, id: &str) -> Result<&Service, Failure> {
+        find(&self.functions, &self.aliases, id, "function")
+    }
+
+    /// The workflow that an id or a name stands for, when it is called over HTTP.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is none that can be used.
+    pub fn workflow(&self, id: &str) -> Result<&Service, Failure> {
+        find(&self.workflows, &self.aliases, id, "workflow")
+    }
+
+    /// Whether a workflow of this id or name is to be called over HTTP.
+    pub fn has_workflow(&self, id: &str) -> bool {
+        entry(&self.workflows, &self.aliases, id).is_some()
+    }
+
+    /// The endpoint of an activity.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is none that can be used.
+    pub fn activity(&self, name: &str) -> Result<&Service, Failure> {
+        find(&self.activities, &self.aliases, name, "activity")
+    }
+
+    /// The endpoint of a type of actor.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is none that can be used.
+    pub fn actor(&self, name: &str) -> Result<&Service, Failure> {
+        find(&self.actors, &self.aliases, name, "actor")
+    }
+
+    /// All services that can be used.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        let tables = [&self.connections, &self.functions, &self.workflows, &self.activities, &self.actors];
+        tables.into_iter().flat_map(Table::values).filter_map(|entry| entry.service.as_ref().ok())
+    }
+}
+
+/// A part of the file.
+#[derive(Clone, Copy)]
+enum Section {
+    Managed,
+    Gateway,
+    Connections,
+    FunctionApps,
+    Functions,
+    Workflows,
+    Activities,
+    Actors,
+    /// In-app connectors speak protocols of their own: the section is legal, and nothing here can use it.
+    Ignored,
+}
+
+impl Section {
+    fn from_name(name: &str) -> Result<Section, ConnectionsError> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "managedapiconnections" => Section::Managed,
+            "apimanagementconnections" => Section::Gateway,
+            "connections" => Section::Connections,
+            "functionconnections" => Section::FunctionApps,
+            "functions" => Section::Functions,
+            "workflows" => Section::Workflows,
+            "activities" => Section::Activities,
+            "actors" => Section::Actors,
+            "serviceproviderconnections" | "agentconnections" | "agentmcpconnections" => Section::Ignored,
+            _ => {
+                return Err(ConnectionsError {
+                    reason: format!(
+                        "'{name}' is not known; use connections, functions, workflows, activities, actors or the \
+                         sections of a Standard connections.json"
+                    ),
+                });
+            }
+        })
+    }
+
+    /// Where an entry of the section has its address.
+    fn address_members(self) -> &'static [&'static str] {
+        match self {
+            Section::Managed => &["connectionRuntimeUrl"],
+            Section::Gateway => &["baseUrl"],
+            Section::FunctionApps => &["triggerUrl"],
+            _ => &["baseUrl", "url", "connectionRuntimeUrl", "triggerUrl"],
+        }
+    }
+}
+
+/// By name, by an id that is known, by an id's last segment; and at last with `-` and `_` alike, because deployments write
+/// `filesystem-1` for what a definition calls `filesystem_1`.
+fn entry<'a>(table: &'a Table, aliases: &BTreeMap<String, Arc<str>>, named: &str) -> Option<&'a Entry> {
+    let named = named.trim().to_lowercase();
+    let direct = |name: &str| table.get(name);
+    let alias = aliases.get(&named).and_then(|name| direct(&name.to_lowercase()));
+    let segment = named.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    direct(&named).or(alias).or_else(|| direct(segment)).or_else(|| {
+        let alike = |name: &str| name.replace('-', "_");
+        table.iter().find(|(name, _)| alike(name) == alike(segment)).map(|(_, entry)| entry)
+    })
+}
+
+fn find<'a>(
+    table: &'a Table,
+    aliases: &BTreeMap<String, Arc<str>>,
+    named: &str,
+    what: &str,
+) -> Result<&'a Service, Failure> {
+    let Some(entry) = entry(table, aliases, named) else {
+        let known: Vec<&str> = table.values().map(|entry| &*entry.name).collect();
+        let known = if known.is_empty() {
+            "it names none".to_owned()
+        } else {
+            format!("it names: {}", known.join(", "))
+        };
+        let short = named.rsplit('/').next().unwrap_or_default();
+        return Err(Failure::lasting(
+            "ConnectionNotFound",
+            format!("The connections file has no {what} '{short}' ({known})."),
+        ));
+    };
+    entry.service.as_ref().map_err(|reason| {
+        Failure::lasting(
+            "ConnectionNotFound",
+            format!("The {what} '{}' cannot be used: {reason}", entry.name),
+        )
+    })
+}
+
+impl Service {
+    /// A service without headers and credentials.
+    pub fn new(base: Url) -> Service {
+        Service { base, headers: Object::new(), authentication: Value::NULL }
+    }
+
+    fn from_value(value: &Value, members: &[&str]) -> Result<Service, String> {
+        let address = match value.as_str() {
+            Some(address) => Some(address),
+            None => members.iter().find_map(|member| value.get(member)?.as_str()),
+        };
+        let address = address.ok_or_else(|| format!("it has no '{}'.", members[0]))?;
+        let base = Url::parse(address).map_err(|error| format!("{error}."))?;
+        let mut headers = value.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
+        // API Management takes its key in a header.
+        if let Some(key) = value.get("subscriptionKey").filter(|key| !key.is_null()) {
+            headers.insert("Ocp-Apim-Subscription-Key", key.clone());
+        }
+        Ok(Service {
+            base,
+            headers,
+            authentication: value.get("authentication").cloned().unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What templates in a connections file may mention.
+
+use std::{cell::Cell, collections::BTreeMap};
+
+use loom_expression::{
+    Context, Lookup, LookupError, Name, NoNames, Options, Template, Value, context::same_name,
+};
+
+/// App settings and parameters by name. A parameter's value may be a template itself, or `{"type": …, "value": …}` as in
+/// a `parameters.json`.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// What `appsetting('name')` gives.
+    pub app_settings: BTreeMap<String, String>,
+    /// What `parameters('name')` gives.
+    pub parameters: BTreeMap<String, Value>,
+}
+
+/// Parameters that mention each other in a circle end here.
+const DEPTH_MAX: u32 = 16;
+
+impl Sources {
+    /// Evaluates every template in a value.
+    ///
+    /// # Errors
+    /// A text that says which template failed and why.
+    pub fn evaluate(&self, value: &Value) -> Result<Value, String> {
+        Scope { sources: self, depth: Cell::new(0) }.evaluate(value)
+    }
+}
+
+struct Scope<'a> {
+    sources: &'a Sources,
+    depth: Cell<u32>,
+}
+
+impl Scope<'_> {
+    fn evaluate(&self, value: &Value) -> Result<Value, String> {
+        let template = Template::compile(value, &NoNames, &Options::default())
+            .map_err(|errors| errors.first().map(|error| error.message.clone()).unwrap_or_default())?;
+        template.evaluate(self).map_err(|error| error.to_string())
+    }
+}
+
+impl Context for Scope<'_> {
+    fn parameter(&self, name: Name<'_>) -> Lookup {
+        let parameters = &self.sources.parameters;
+        let found = parameters.iter().find(|(key, _)| same_name(key, name.text));
+        let (_, value) = found.ok_or_else(|| LookupError::Unknown {
+            available: parameters.keys().map(|key| key.as_str().into()).collect(),
+        })?;
+        let wrapped = value.get("type").is_some().then(|| value.get("value")).flatten();
+        if self.depth.get() >= DEPTH_MAX {
+            return Err(LookupError::Failed {
+                message: format!("The parameter '{}' refers to itself.", name.text),
+            });
+        }
+        self.depth.set(self.depth.get() + 1);
+        let result = self.evaluate(wrapped.unwrap_or(value));
+        self.depth.set(self.depth.get() - 1);
+        result.map_err(|message| LookupError::Failed { message })
+    }
+
+    fn app_setting(&self, name: &str) -> Lookup {
+        let settings = &self.sources.app_settings;
+        let found = settings.iter().find(|(key, _)| same_name(key, name));
+        found
+            .map(|(_, value)| Value::from(value.as_str()))
+            .ok_or_else(|| LookupError::Unknown { available: Vec::new() })
+    }
+}

@@ -1,0 +1,102 @@
+use super::*;
+
+fn json(text: &str) -> Value {
+    Value::from_json_str(text).unwrap()
+}
+
+fn standard() -> Connections {
+    let file = json(
+        r#"{"serviceProviderConnections": {"sql": {"parameterValues": {"c": "@appsetting('absent')"}}},
+            "managedApiConnections": {
+              "outlook": {"connection": {"id": "/subscriptions/@{appsetting('Sub')}/connections/outlook01"},
+                          "connectionRuntimeUrl": "@parameters('outlook-Url')", "authentication": "@parameters('outlook-Auth')"},
+              "broken": {"connectionRuntimeUrl": "@appsetting('absent')"}},
+            "functionConnections": {"fn": {"function": {"id": "/sites/app/functions/Price"}, "triggerUrl": "https://app.example/api/Price",
+                          "authentication": {"type": "QueryString", "name": "Code", "value": "k"}}},
+            "apiManagementConnections": {"apim": {"baseUrl": "https://apim.example/x", "subscriptionKey": "sk"}}}"#,
+    );
+    let sources = Sources {
+        app_settings: [("Sub", "s1"), ("Url", "https://h.example/apim/outlook/id/"), ("Key", "k1")]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        parameters: [
+            ("outlook-Url", r#"{"type": "String", "value": "@appsetting('url')"}"#),
+            ("outlook-Auth", r#"{"type": "Object", "value": {"type": "Raw", "scheme": "Key", "parameter": "@appsetting('Key')"}}"#),
+            ("circle", r#""@parameters('circle')""#),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), json(value)))
+        .collect(),
+    };
+    assert!(sources.evaluate(&json(r#""@parameters('circle')""#)).unwrap_err().contains("itself"));
+    Connections::from_json(&file, &sources).unwrap()
+}
+
+#[test]
+fn a_standard_file_is_read_as_it_is() {
+    let connections = standard();
+    for host in [
+        r#"{"connection": {"referenceName": "outlook"}}"#,
+        r#"{"connection": {"referenceName": "Outlook"}}"#,
+        r#"{"connection": {"name": "/subscriptions/S1/connections/outlook01"}}"#,
+        r#"{"connection": {"name": "/anything/connections/outlook"}, "api": {"runtimeUrl": "https://other/"}}"#,
+    ] {
+        let service = connections.of_host(&json(host)).unwrap();
+        assert_eq!(service.base.to_string(), "https://h.example/apim/outlook/id/", "{host}");
+        assert_eq!(service.authentication, json(r#"{"type": "Raw", "scheme": "Key", "parameter": "k1"}"#));
+    }
+    assert_eq!(connections.function("/sites/app/functions/Price").unwrap().base.path(), "/api/Price");
+    assert_eq!(connections.function("fn").unwrap().authentication.get("name"), Some(&"Code".into()));
+    let apim = connections.of_host(&json(r#"{"connection": {"referenceName": "apim"}}"#)).unwrap();
+    assert_eq!(apim.headers.get("Ocp-Apim-Subscription-Key"), Some(&"sk".into()));
+}
+
+#[test]
+fn a_connection_that_cannot_be_used_fails_alone_and_says_why() {
+    let connections = standard();
+    let host = |name: &str| json(&format!(r#"{{"connection": {{"referenceName": "{name}"}}}}"#));
+    let failure = connections.of_host(&host("broken")).unwrap_err();
+    assert!(failure.message.contains("'broken'") && failure.message.contains("absent"), "{failure}");
+    let failure = connections.of_host(&host("nothing")).unwrap_err();
+    assert_eq!(failure.code, "ConnectionNotFound");
+    assert!(failure.message.contains("apim, broken, outlook"), "{failure}");
+    assert!(connections.of_host(&json("{}")).unwrap_err().message.contains("names no connection"));
+}
+
+#[test]
+fn the_short_shape_and_what_definitions_call_it() {
+    let file = json(
+        r#"{"connections": {"filesystem_1": {"baseUrl": "http://127.0.0.1:9/filesystem_1", "headers": {"a": "b"}}, "sentinel": "http://h/s"},
+            "workflows": {"INT001_Work_Order": "http://h/w"}, "activities": {"Mail": "http://h/m"}, "actors": {"Counter": {"url": "http://h/c"}}}"#,
+    );
+    let mut connections = Connections::from_json(&file, &Sources::default()).unwrap();
+    let id = |text: &str| json(&format!(r#"{{"connection": {{"name": "{text}"}}}}"#));
+    let base = |connections: &Connections, host: &Value| {
+        connections.of_host(host).map(|service| service.base.path().to_owned())
+    };
+    assert_eq!(
+        base(&connections, &id("/subscriptions/x/connections/filesystem-1")),
+        Ok("/filesystem_1".to_owned())
+    );
+    let odd = "[resourceId('Microsoft.Web/connections', variables('Sentinel'))]";
+    assert!(base(&connections, &id(odd)).is_err());
+    connections.learn(&json(&format!(r#"{{"value": {{"sentinel": {{"connectionId": "{odd}"}}}}}}"#)));
+    assert_eq!(base(&connections, &id(odd)), Ok("/s".to_owned()));
+    let parameter = connections.parameter_value();
+    let given = parameter.get("sentinel").unwrap().get("connectionId").unwrap().as_str().unwrap();
+    assert_eq!(base(&connections, &id(given)), Ok("/s".to_owned()));
+    assert!(
+        connections.has_workflow("/a/b/workflows/int001_work_order") && !connections.has_workflow("other")
+    );
+    assert_eq!(connections.activity("mail").unwrap().base.path(), "/m");
+    assert_eq!(connections.actor("Counter").unwrap().base.path(), "/c");
+    for (bad, part) in [
+        ("[]", "no object"),
+        (r#"{"connectons": {}}"#, "'connectons' is not known"),
+        (r#"{"actors": 1}"#, "'actors'"),
+    ] {
+        let error = Connections::from_json(&json(bad), &Sources::default()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}

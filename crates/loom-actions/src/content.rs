@@ -1,0 +1,214 @@
+//! Bodies: values of the language to bytes with a content type, and back.
+//!
+//! Both directions are pure functions, used for requests that actions send and for requests that start runs.
+
+mod form;
+mod multipart;
+
+use bytes::Bytes;
+use loom_expression::{Object, Value, ValueRef, envelope};
+
+pub use self::{
+    form::{decode_form, encode_form},
+    multipart::{boundary_of, decode_multipart},
+};
+
+/// A body ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// The type to send along; overrides nothing but the absence of one, unless `forced`.
+    pub content_type: String,
+    /// Whether the type is part of the value (an envelope, or a multipart body with its boundary), so that it replaces
+    /// what the author's headers say.
+    pub forced: bool,
+}
+
+impl Body {
+    fn new(bytes: impl Into<Bytes>, content_type: impl Into<String>) -> Body {
+        Body { bytes: bytes.into(), content_type: content_type.into(), forced: false }
+    }
+}
+
+/// Why a value cannot be sent as a body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// `$content` is not base64.
+    #[error("the '$content' of the body is not base64")]
+    Base64,
+    /// `$multipart` is not an array of `{headers, body}`.
+    #[error("part {index} of the multipart body is not an object with 'body'")]
+    Part {
+        /// Which part, from 0.
+        index: usize,
+    },
+}
+
+/// The bytes of a body; `None` for null, which means no body.
+///
+/// A string goes as it is, an envelope as its bytes with its type, `$multipart` and `$formdata` in their formats;
+/// a flat object under an author's `application/x-www-form-urlencoded` as a form; everything else as JSON. `declared` is
+/// the content type that the author's headers name.
+///
+/// # Errors
+/// [`EncodeError`] when an envelope or a multipart body is broken.
+pub fn encode(body: &Value, declared: Option<&str>) -> Result<Option<Body>, EncodeError> {
+    if let Some(parts) = body.get("$multipart") {
+        let kind = body.get("$content-type").and_then(Value::as_str).or(declared);
+        return multipart::encode(parts, kind.unwrap_or("multipart/form-data")).map(Some);
+    }
+    if let Some(kind) = envelope::content_type(body) {
+        let (_, bytes) = envelope::decode(body).ok_or(EncodeError::Base64)?;
+        return Ok(Some(Body { bytes: bytes.into(), content_type: kind.to_owned(), forced: true }));
+    }
+    if let Some(fields) = body.get("$formdata").and_then(form::fields_of) {
+        return Ok(Some(Body::new(encode_form(&fields), form::TYPE)));
+    }
+    let body = match body.as_ref() {
+        ValueRef::Null => return Ok(None),
+        ValueRef::String(text) => Body::new(text.to_owned(), "text/plain; charset=utf-8"),
+        ValueRef::Object(object) if declared.is_some_and(|kind| envelope::is_type(kind, form::TYPE)) => {
+            match form::fields_of_object(object) {
+                Some(fields) => Body::new(encode_form(&fields), form::TYPE),
+                None => Body::new(body.to_json_text(), form::TYPE),
+            }
+        }
+        _ => Body::new(body.to_json_text(), "application/json; charset=utf-8"),
+    };
+    Ok(Some(body))
+}
+
+/// Why received bytes are not what their content type says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the content type is '{content_type}', but the body is not JSON: {reason}")]
+pub struct DecodeError {
+    /// What the sender said.
+    pub content_type: String,
+    /// What is wrong, with line and column.
+    pub reason: String,
+}
+
+/// The value of received bytes, by their content type; `None` for no bytes.
+///
+/// JSON is parsed; `text/*` but XML, and text without any type, become a string; everything else an envelope, to
+/// which forms add `$formdata` and multipart bodies `$multipart`.
+///
+/// # Errors
+/// [`DecodeError`] when a JSON type comes with something else.
+pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>, DecodeError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let Some(kind) = content_type.map(str::trim).filter(|kind| !kind.is_empty()) else {
+        return Ok(Some(match std::str::from_utf8(bytes) {
+            Ok(text) => without_mark(text).into(),
+            Err(_) => envelope::encode("application/octet-stream", bytes),
+        }));
+    };
+    if is_json(kind) {
+        let text = charset_text(bytes, kind);
+        return Value::from_json_str(without_mark(&text))
+            .map(Some)
+            .map_err(|error| DecodeError { content_type: kind.to_owned(), reason: error.to_string() });
+    }
+    if is_text(kind) {
+        return Ok(Some(without_mark(&charset_text(bytes, kind)).into()));
+    }
+    let value = envelope::encode(kind, bytes);
+    let extra = if envelope::is_type(kind, form::TYPE) {
+        Some(("$formdata", decode_form(bytes)))
+    } else if kind.trim_start().to_ascii_lowercase().starts_with("multipart/") {
+        boundary_of(kind)
+            .and_then(|boundary| decode_multipart(bytes, &boundary))
+            .map(|parts| ("$multipart", parts))
+    } else {
+        None
+    };
+    Ok(Some(match (extra, value.into_object()) {
+        (Some((name, extra)), Some(mut object)) => {
+            object.insert(name, extra);
+            object.into()
+        }
+        (_, object) => object.unwrap_or_else(Object::new).into(),
+    }))
+}
+
+/// As [`decode`], for a body that nobody may refuse: JSON that is none becomes text.
+pub fn decode_leniently(bytes: &[u8], content_type: Option<&str>) -> Option<Value> {
+    decode(bytes, content_type).unwrap_or_else(|_| Some(String::from_utf8_lossy(bytes).as_ref().into()))
+}
+
+fn essence(kind: &str) -> String {
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(kind: &str) -> bool {
+    let kind = essence(kind);
+    kind == "application/json" || kind == "text/json" || kind.ends_with("+json")
+}
+
+fn is_text(kind: &str) -> bool {
+    let kind = essence(kind);
+    kind.starts_with("text/") && kind != "text/xml" && !kind.ends_with("+xml")
+}
+
+/// Text in its declared character set. Latin-1, ASCII and UTF-16 are understood next to UTF-8; bytes that are no text
+/// become U+FFFD.
+fn charset_text<'a>(bytes: &'a [u8], kind: &str) -> std::borrow::Cow<'a, str> {
+    match parameter(kind, "charset").map(|name| name.to_ascii_lowercase()).as_deref() {
+        Some("iso-8859-1" | "latin1") => {
+            bytes.iter().map(|&byte| char::from(byte)).collect::<String>().into()
+        }
+        Some("utf-16" | "utf-16le") => utf16(bytes, u16::from_le_bytes).into(),
+        Some("utf-16be") => utf16(bytes, u16::from_be_bytes).into(),
+        _ => String::from_utf8_lossy(bytes),
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    String::from_utf16_lossy(&units)
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// The value of a parameter of a header value such as `text/plain; charset="utf-8"`. A quoted value may hold `;`.
+fn parameter(header: &str, wanted: &str) -> Option<String> {
+    let mut rest = header.split_once(';')?.1;
+    loop {
+        let (name, after) = rest.split_once('=')?;
+        let (value, next) = match after.trim_start().strip_prefix('"') {
+            Some(quoted) => {
+                let mut value = String::new();
+                let mut characters = quoted.char_indices();
+                let mut end = quoted.len();
+                while let Some((at, character)) = characters.next() {
+                    match character {
+                        '"' => {
+                            end = at + 1;
+                            break;
+                        }
+                        '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+                        other => value.push(other),
+                    }
+                }
+                (value, quoted[end..].split_once(';').map_or("", |(_, next)| next))
+            }
+            None => {
+                let (value, next) = after.split_once(';').unwrap_or((after, ""));
+                (value.trim().to_owned(), next)
+            }
+        };
+        if name.trim().eq_ignore_ascii_case(wanted) {
+            return Some(value);
+        }
+        rest = next;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! `multipart/*` bodies (RFC 2046, section 5.1): parts with headers of their own between lines of a boundary.
+
+use bytes::Bytes;
+use loom_expression::{Object, Value};
+
+use super::{Body, EncodeError, parameter};
+
+/// The boundary that a content type names.
+pub fn boundary_of(content_type: &str) -> Option<String> {
+    parameter(content_type, "boundary").filter(|boundary| !boundary.is_empty())
+}
+
+/// `[{"headers": {…}, "body": …}]`; `None` when the boundary does not occur.
+///
+/// Each part's body follows its own content type; a part without one counts as bytes.
+pub fn decode_multipart(bytes: &[u8], boundary: &str) -> Option<Value> {
+    let delimiter = format!("--{boundary}");
+    let mut marks = delimiters(bytes, delimiter.as_bytes());
+    let mut start = marks.next()?;
+    let mut parts = Vec::new();
+    for mark in marks {
+        parts.push(part(bytes.get(start.end..mark.begin).unwrap_or_default()));
+        start = mark;
+    }
+    Some(parts.into())
+}
+
+/// A line of the boundary: where the line break before it begins, and where the next line begins.
+struct Mark {
+    begin: usize,
+    end: usize,
+}
+
+fn delimiters<'a>(bytes: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = Mark> + 'a {
+    let mut from = 0;
+    let mut closed = false;
+    std::iter::from_fn(move || {
+        while !closed {
+            let at = from + find(bytes.get(from..)?, delimiter)?;
+            let after = at + delimiter.len();
+            from = after;
+            if at > 0 && bytes[at - 1] != b'\n' {
+                continue;
+            }
+            let rest = &bytes[after..];
+            closed = rest.starts_with(b"--");
+            // White space may follow a delimiter; anything else means that a longer line only begins like one.
+            let line = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+            let blank = rest[..line].iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+            if !closed && !blank {
+                continue;
+            }
+            let begin = match at {
+                0 => 0,
+                at if at >= 2 && bytes[at - 2] == b'\r' => at - 2,
+                at => at - 1,
+            };
+            return Some(Mark { begin, end: (after + line + 1).min(bytes.len()) });
+        }
+        None
+    })
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn part(bytes: &[u8]) -> Value {
+    let mut headers = Object::new();
+    let mut rest = bytes;
+    loop {
+        let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+        let line = String::from_utf8_lossy(&rest[..end]);
+        let line = line.trim_end_matches('\r');
+        rest = rest.get(end + 1..).unwrap_or_default();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            headers.insert(name.trim(), value.trim());
+        }
+        if rest.is_empty() {
+            break;
+        }
+    }
+    if headers.get_ignore_case("Content-Length").is_none() {
+        headers.insert("Content-Length", rest.len().to_string());
+    }
+    let kind = headers.get_ignore_case("Content-Type").and_then(Value::as_str);
+    let body = super::decode_leniently(rest, Some(kind.unwrap_or("application/octet-stream")));
+    let mut part: Object = [("headers", Value::from(headers.clone()))].into_iter().collect();
+    part.insert("body", body.unwrap_or_else(|| "".into()));
+    part.into()
+}
+
+/// The body of `$multipart`. The boundary is made from the content, so that the same parts always give the same bytes.
+pub(super) fn encode(parts: &Value, content_type: &str) -> Result<Body, EncodeError> {
+    let parts = parts.as_array().ok_or(EncodeError::Part { index: 0 })?;
+    let mut encoded: Vec<(String, Bytes)> = Vec::with_capacity(parts.len());
+    for (index, part) in parts.iter().enumerate() {
+        encoded.push(encode_part(part).ok_or(EncodeError::Part { index })??);
+    }
+    let boundary = boundary_of(content_type).unwrap_or_else(|| fresh_boundary(&encoded));
+    let mut bytes = Vec::new();
+    for (headers, body) in &encoded {
+        bytes.extend_from_slice(format!("--{boundary}\r\n{headers}\r\n").as_bytes());
+        bytes.extend_from_slice(body);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    let content_type = match boundary_of(content_type) {
+        Some(_) => content_type.to_owned(),
+        None => format!("{}; boundary={boundary}", content_type.trim_end_matches([';', ' '])),
+    };
+    Ok(Body { bytes: bytes.into(), content_type, forced: true })
+}
+
+fn encode_part(part: &Value) -> Option<Result<(String, Bytes), EncodeError>> {
+    let given = part.get("headers").and_then(Value::as_object);
+    let declared = given.and_then(|headers| headers.get_ignore_case("Content-Type")).and_then(Value::as_str);
+    let body = match super::encode(part.get("body")?, declared) {
+        Ok(body) => body,
+        Err(error) => return Some(Err(error)),
+    };
+    let mut headers = String::new();
+    for (name, value) in given.into_iter().flatten() {
+        // A line break in a header would end the part's head early; what follows it could pose as content.
+        let value = value.text();
+        if !name.eq_ignore_ascii_case("Content-Length") && !has_break(name) && !has_break(&value) {
+            headers.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    // Plain text is what a part without a type means, so a string needs none.
+    if let Some(body) =
+        body.as_ref().filter(|body| declared.is_none() && !body.content_type.starts_with("text/plain"))
+    {
+        headers.push_str(&format!("Content-Type: {}\r\n", body.content_type));
+    }
+    Some(Ok((headers, body.map(|body| body.bytes).unwrap_or_default())))
+}
+
+fn has_break(text: &str) -> bool {
+    text.contains(['\r', '\n'])
+}
+
+/// A boundary that no part contains.
+fn fresh_boundary(parts: &[(String, Bytes)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        for (headers, body) in parts {
+            hasher.update(headers.as_bytes()).update(body);
+        }
+        let boundary = format!("loom-{}", &hasher.finalize().to_hex()[..32]);
+        if parts.iter().all(|(_, body)| find(body, boundary.as_bytes()).is_none()) {
+            return boundary;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+use super::*;
+
+fn egress(text: &str) -> Egress {
+    Egress::from_json(&Value::from_json_str(text).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn goes(egress: &Egress, from: &str, to: &str) {
+    assert_eq!(egress.route(&Url::parse(from).unwrap()).unwrap().to_string(), to);
+}
+
+#[test]
+fn narrow_rules_win_and_wide_ones_put_the_host_first() {
+    let egress = egress(
+        r#"{"*": "http://127.0.0.1:9/", "*.azure.com": "http://127.0.0.1:8/az", "https://api.github.com": "http://127.0.0.1:7/gh", "plain.example": "http://127.0.0.1:6"}"#,
+    );
+    goes(&egress, "https://ip-api.com/json/1?x=%20y", "http://127.0.0.1:9/ip-api.com/json/1?x=%20y");
+    goes(&egress, "https://h.example:8443/", "http://127.0.0.1:9/h.example:8443/");
+    goes(&egress, "https://management.azure.com/a", "http://127.0.0.1:8/az/management.azure.com/a");
+    goes(&egress, "https://api.github.com/gists", "http://127.0.0.1:7/gh/gists");
+    goes(&egress, "http://api.github.com/gists", "http://127.0.0.1:9/api.github.com/gists");
+    goes(&egress, "http://plain.example:81/p%252F", "http://127.0.0.1:6/p%252F");
+    // What the test server hands out as its own address is left alone.
+    goes(&egress, "http://127.0.0.1:9/o", "http://127.0.0.1:9/o");
+}
+
+#[test]
+fn only_allowed_hosts_are_asked() {
+    let egress = egress(
+        r#"{"allow": ["api.example.com", "*.good.example", "local:8080"], "map": {"https://api.example.com": "http://127.0.0.1:5"}}"#,
+    );
+    goes(&egress, "https://api.example.com/x", "http://127.0.0.1:5/x");
+    goes(&egress, "https://a.good.example/", "https://a.good.example/");
+    goes(&egress, "http://local:8080/", "http://local:8080/");
+    for bad in
+        ["https://good.example/", "https://evil.example/", "http://local:81/", "https://xapi.example.com/"]
+    {
+        let failure = egress.route(&Url::parse(bad).unwrap()).unwrap_err();
+        assert_eq!((failure.code.as_ref(), failure.transient), ("EgressForbidden", false), "{bad}");
+    }
+    let nothing = Egress::from_json(&Value::from_json_str(r#"{"allow": []}"#).unwrap()).unwrap();
+    assert!(nothing.route(&Url::parse("http://h/").unwrap()).is_err());
+}
+
+#[test]
+fn private_addresses_are_told_from_public_ones() {
+    for private in [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "192.0.2.1",
+        "198.18.0.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::a00:1",
+        "2002:7f00:1::",
+        "2001:db8::1",
+    ] {
+        assert!(!is_public(private.parse().unwrap()), "{private}");
+    }
+    for public in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "192.169.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
+    {
+        assert!(is_public(public.parse().unwrap()), "{public}");
+    }
+    let egress = egress(r#"{"blockPrivate": true, "map": {"https://h": "http://127.0.0.1:5"}}"#);
+    let loopback = "127.0.0.1".parse().unwrap();
+    assert!(egress.may_connect("127.0.0.1", 5, loopback), "the operator named it");
+    assert!(!egress.may_connect("127.0.0.1", 6, loopback));
+    assert!(!egress.may_connect("innocent.example", 443, loopback));
+    assert!(Egress::default().may_connect("127.0.0.1", 6, loopback));
+}
+
+#[test]
+fn rules_that_make_no_sense_are_refused() {
+    for (text, part) in [
+        ("[]", "not an object"),
+        (r#"{"https://h/x": "http://b"}"#, "path"),
+        (r#"{"https://h": 1}"#, "not text"),
+        (r#"{"https://h": "b"}"#, "begin with"),
+        (r#"{"map": {}, "alow": []}"#, "'alow' is not known"),
+        (r#"{"allow": "x"}"#, "not an array"),
+    ] {
+        let error = Egress::from_json(&Value::from_json_str(text).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Headers: which of an author's are sent, which Loom adds, and how an answer's are shown.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::{
+    HeaderMap, Method,
+    header::{self, HeaderName, HeaderValue},
+};
+use loom_expression::{Object, Timestamp, Value, ValueRef};
+
+use crate::{Failure, url::encode_component};
+
+/// What identifies the action that sends a request.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its content version.
+    pub version: String,
+    /// The run's id.
+    pub run: String,
+    /// The action's name.
+    pub action: String,
+    /// The caller's tracking id.
+    pub tracking_id: String,
+    /// The action's own tracking id.
+    pub action_tracking_id: String,
+    /// The same for every attempt at this occurrence of the action; empty for none.
+    pub idempotency_key: String,
+}
+
+/// Whether the language removes a header that an author wrote, without a word.
+///
+/// `Content-Disposition`, `Content-Encoding` and `Content-Type` describe a body, so they stay where the method has one.
+pub(crate) fn is_removed(name: &str, method: &Method) -> bool {
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        "accept-version" => false,
+        "content-disposition" | "content-encoding" | "content-type" => !has_body(method),
+        "allow" | "cookie" | "expires" | "host" | "last-modified" | "origin" | "set-cookie"
+        | "transfer-encoding" => true,
+        // Not in the language's list, but ours to manage: they describe the connection, not the request.
+        "connection" | "keep-alive" | "upgrade" | "te" | "trailer" => true,
+        other => other.starts_with("accept-") || other.starts_with("content-"),
+    }
+}
+
+/// Whether a body is sent with the method.
+pub(crate) fn has_body(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::TRACE)
+}
+
+/// The author's headers, as far as they are sent. Null leaves a header out; an array sends it several times.
+pub(crate) fn from_author(given: &Value, method: &Method) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    let members = match given.as_ref() {
+        ValueRef::Null => return Ok(headers),
+        ValueRef::Object(members) => members,
+        _ => return Err(Failure::bad_request(format!("'headers' must be an object, not {}.", given.kind()))),
+    };
+    for (name, value) in members {
+        if value.is_null() || is_removed(name, method) {
+            continue;
+        }
+        let name_parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Failure::bad_request(format!("'{name}' cannot be the name of a header.")))?;
+        let mut push = |item: &Value| {
+            let value = HeaderValue::from_bytes(item.text().trim().as_bytes()).map_err(|_| {
+                Failure::bad_request(format!(
+                    "The value of the header '{name}' holds a line break or a control character."
+                ))
+            })?;
+            headers.append(&name_parsed, value);
+            Ok::<(), Failure>(())
+        };
+        match value.as_array() {
+            Some(items) => items.iter().try_for_each(push)?,
+            None => push(value)?,
+        }
+    }
+    Ok(headers)
+}
+
+/// Adds what tells the service who calls: `User-Agent`, and the tracking headers unless they are suppressed. Nothing that
+/// the author set is replaced.
+pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool) {
+    let agent = concat!("loom/", env!("CARGO_PKG_VERSION"));
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(agent));
+    if suppressed {
+        return;
+    }
+    for (name, value) in [
+        ("x-ms-workflow-id", &marks.workflow),
+        ("x-ms-workflow-name", &marks.workflow),
+        ("x-ms-workflow-version", &marks.version),
+        ("x-ms-workflow-run-id", &marks.run),
+        ("x-ms-workflow-operation-name", &marks.action),
+        ("x-ms-client-tracking-id", &marks.tracking_id),
+        ("x-ms-tracking-id", &marks.action_tracking_id),
+        ("x-ms-action-tracking-id", &marks.action_tracking_id),
+        ("x-ms-correlation-id", &marks.action_tracking_id),
+    ] {
+        // Names may hold any character, headers may not.
+        if let Ok(value) = HeaderValue::from_str(&encode_component(value))
+            && !value.is_empty()
+        {
+            headers.entry(HeaderName::from_static(name)).or_insert(value);
+        }
+    }
+}
+
+/// Adds `Idempotency-Key` where a repeated request could act twice: to POST and PATCH.
+///
+/// The form is that of the IETF draft "The Idempotency-Key HTTP Header Field": a quoted string. PUT and DELETE are
+/// idempotent by definition (RFC 9110, section 9.2.2) and get none. A key that the author set stays.
+pub(crate) fn add_idempotency_key(headers: &mut HeaderMap, method: &Method, key: &str) {
+    if key.is_empty() || !matches!(*method, Method::POST | Method::PATCH) {
+        return;
+    }
+    let mut text = String::with_capacity(key.len() + 2);
+    text.push('"');
+    for character in key.chars() {
+        match character {
+            ' '..='~' if character != '"' && character != '\\' && character != '%' => text.push(character),
+            other => text.push_str(&encode_component(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    text.push('"');
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.entry(HeaderName::from_static("idempotency-key")).or_insert(value);
+    }
+}
+
+/// An answer's headers as an object: known names in their usual spelling, extensions (`x-…`) in lower case, repeated ones
+/// joined by commas.
+pub(crate) fn to_object(headers: &HeaderMap) -> Object {
+    let mut object = Object::with_capacity(headers.keys_len());
+    for name in headers.keys() {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        object.insert(spelled(name.as_str()), values.join(", "));
+    }
+    object
+}
+
+fn spelled(name: &str) -> String {
+    match name {
+        "etag" => return "ETag".to_owned(),
+        "www-authenticate" => return "WWW-Authenticate".to_owned(),
+        "content-md5" => return "Content-MD5".to_owned(),
+        other if other.starts_with("x-") => return other.to_owned(),
+        _ => {}
+    }
+    let mut spelled = String::with_capacity(name.len());
+    let mut start = true;
+    for character in name.chars() {
+        spelled.push(if start { character.to_ascii_uppercase() } else { character });
+        start = character == '-';
+    }
+    spelled
+}
+
+/// How long an answer asks us to wait: `Retry-After` in seconds or as a date.
+///
+/// A date is measured from the answer's own `Date`, where there is one, so that two clocks that differ do no harm; else
+/// from `now`. `retry-after-ms` and `x-ms-retry-after-ms`, which some services send, count first because they are exact.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    for name in ["retry-after-ms", "x-ms-retry-after-ms"] {
+        if let Some(millis) = text(name).and_then(|text| text.parse().ok()) {
+            return Some(Duration::from_millis(millis));
+        }
+    }
+    let wanted = text("retry-after")?;
+    if let Ok(seconds) = wanted.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let due = httpdate::parse_http_date(wanted).ok()?;
+    let sent = text("date").and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(|| {
+        let millis = u64::try_from(now.unix_millis()).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    });
+    Some(due.duration_since(sent).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The effects of workflow actions: HTTP and everything that is called over it, user code, and stateful objects.
+//!
+//! Each handler makes one attempt and says how it went. Retries, breakers, limiters and time limits stand around the
+//! handlers, not in them. Nothing in this crate knows how a run is recorded, prints, or reads the environment;
+//! a host program fills in [`Settings`].
+
+mod auth;
+mod client;
+mod connections;
+mod content;
+mod egress;
+mod failure;
+mod headers;
+mod requests;
+mod settings;
+mod status;
+mod url;
+
+pub use self::{
+    auth::{ManagedIdentity, TokenSettings},
+    client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
+    connections::{Connections, ConnectionsError, Service, Sources},
+    content::{
+        Body, DecodeError, EncodeError, boundary_of, decode, decode_form, decode_leniently, decode_multipart,
+        encode, encode_form,
+    },
+    egress::{Egress, EgressError},
+    failure::Failure,
+    headers::Marks,
+    requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
+    settings::Settings,
+    status::{is_transient, status_code},
+    url::{URL_BYTES_MAX, Url, UrlError},
+};

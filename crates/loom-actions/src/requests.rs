@@ -1,0 +1,388 @@
+//! One attempt of an action that is an HTTP request, whatever its type: evaluated inputs in, an [`Answer`] or a
+//! [`Failure`] out. Nothing here retries; whoever calls does.
+//!
+//! A service that accepts work and answers later (`202` with a `Location`) is not waited for. The answer is
+//! [`Progress::Pending`] with a value to go on from, so that the wait is the caller's and outlives a crash.
+
+mod chunks;
+mod pages;
+mod poll;
+
+use std::{str::FromStr as _, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method,
+    header::{self, HeaderName, HeaderValue},
+};
+use loom_expression::{Object, Timestamp, Value};
+
+use crate::{
+    Failure, Settings,
+    auth::{Credentials, TokenRequest, Tokens},
+    client::{Client, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
+    content,
+    headers::{self, Marks},
+    status,
+    url::Url,
+};
+
+/// Tells the wall time, for `Retry-After` dates.
+pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Makes requests. One for a process: it holds connections, tokens and the settings.
+pub struct Requests {
+    client: Client,
+    tokens: Tokens,
+    settings: Settings,
+    clock: WallClock,
+}
+
+/// A request as the language describes it, evaluated.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The method.
+    pub method: Method,
+    /// The address, without `queries`.
+    pub url: Url,
+    /// An object to add to the query, or null.
+    pub queries: Value,
+    /// An object of headers, or null.
+    pub headers: Value,
+    /// The body, or null.
+    pub body: Value,
+    /// The `Cookie` header, if any.
+    pub cookie: Option<String>,
+    /// An `authentication` object, or null.
+    pub authentication: Value,
+}
+
+/// How an action wants its request made.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the language has these flags, each its own switch")]
+pub struct Behaviour {
+    /// `202` with a `Location` is final (`DisableAsyncPattern`, or a stateless workflow).
+    pub no_polling: bool,
+    /// No `x-ms-*` headers (`SuppressWorkflowHeaders`).
+    pub no_marks: bool,
+    /// The answer stays compressed (`DisableAutomaticDecompression`).
+    pub no_decompression: bool,
+    /// The body goes out in pieces (`contentTransfer.transferMode: Chunked`).
+    pub chunked: bool,
+    /// Pages are followed until there are so many items (`paginationPolicy.minimumItemCount`).
+    pub minimum_items: Option<u64>,
+    /// How long one request may take, instead of the setting.
+    pub timeout: Option<Duration>,
+}
+
+impl Behaviour {
+    /// Reads `runtimeConfiguration`.
+    #[must_use]
+    pub fn with_runtime(mut self, runtime: &Value) -> Behaviour {
+        let transfer = runtime.get("contentTransfer").and_then(|transfer| transfer.get("transferMode"));
+        self.chunked =
+            transfer.and_then(Value::as_str).is_some_and(|mode| mode.eq_ignore_ascii_case("chunked"));
+        let items = runtime.get("paginationPolicy").and_then(|policy| policy.get("minimumItemCount"));
+        self.minimum_items = items.and_then(|items| items.text().trim().parse().ok());
+        self
+    }
+}
+
+/// An answer with a status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `{statusCode, headers, body}`; no `body` for an empty one.
+    pub outputs: Value,
+    /// What `Retry-After` asks for.
+    pub after: Option<Duration>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// This is the answer.
+    Final(Answer),
+    /// The service is still at work.
+    Pending {
+        /// Its answer so far.
+        answer: Answer,
+        /// How long to wait before asking again.
+        after: Duration,
+        /// To hand in again with the same request.
+        resume: Value,
+    },
+}
+
+impl Requests {
+    /// With the operating system's resolver.
+    ///
+    /// # Errors
+    /// [`TlsError`] when an extra root is no certificate.
+    pub fn new(settings: Settings, clock: WallClock) -> Result<Requests, TlsError> {
+        Self::with_resolver(settings, clock, Arc::new(SystemResolver))
+    }
+
+    /// With a resolver of the caller's.
+    ///
+    /// # Errors
+    /// [`TlsError`] when an extra root is no certificate.
+    pub fn with_resolver(
+        settings: Settings,
+        clock: WallClock,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Requests, TlsError> {
+        let egress = Arc::new(settings.trusting_egress());
+        let client = Client::new(settings.client.clone(), egress, resolver)?;
+        Ok(Requests { client, tokens: Tokens::new(settings.tokens.clone()), settings, clock })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Makes one attempt, or, with `resume`, asks again what became of an earlier one.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer, or none that can be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets go of the connection; the service may have acted.
+    pub async fn perform(
+        &self,
+        spec: &Spec,
+        marks: &Marks,
+        behaviour: &Behaviour,
+        resume: Option<&Value>,
+    ) -> Result<Progress, Failure> {
+        if let Some(resume) = resume {
+            return self.poll(spec, marks, behaviour, resume).await;
+        }
+        let request = self.prepare(spec, marks, behaviour)?;
+        let credentials = Credentials::from_value(&spec.authentication)?;
+        let reply = if behaviour.chunked && !request.body.is_empty() && is_upload(&request.method) {
+            self.upload(request, &credentials).await?
+        } else {
+            self.send(request.clone(), &credentials).await?
+        };
+        if reply.status == 202
+            && !behaviour.no_polling
+            && let Some(location) = reply.header(header::LOCATION)
+        {
+            let url = reply.url.join(location)?;
+            return self.pending(&reply, &url, 0);
+        }
+        let reply = self.whole_download(reply, spec, &credentials, marks, behaviour).await?;
+        let answer = self.answer(&reply)?;
+        match behaviour.minimum_items {
+            Some(minimum) if reply.status.is_success() => {
+                let first = pages::First { answer, reply: &reply, minimum };
+                self.pages(first, spec, &credentials, marks, behaviour).await.map(Progress::Final)
+            }
+            _ => Ok(Progress::Final(answer)),
+        }
+    }
+
+    /// The request to send, without credentials.
+    fn prepare(&self, spec: &Spec, marks: &Marks, behaviour: &Behaviour) -> Result<Request, Failure> {
+        let method = spec.method.clone();
+        let mut headers = headers::from_author(&spec.headers, &method)?;
+        let declared =
+            headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+        let mut bytes = Bytes::new();
+        if headers::has_body(&method) {
+            let body = content::encode(&spec.body, declared.as_deref());
+            let body =
+                body.map_err(|error| Failure::bad_request(format!("The request cannot be sent: {error}.")))?;
+            if let Some(body) = body {
+                if declared.is_none() || body.forced {
+                    let kind = HeaderValue::from_str(&body.content_type)
+                        .map_err(|_| Failure::bad_request("The content type of the body cannot be sent."))?;
+                    headers.insert(header::CONTENT_TYPE, kind);
+                }
+                bytes = body.bytes;
+            }
+        }
+        if let Some(cookie) = &spec.cookie {
+            let mut cookie = HeaderValue::from_bytes(cookie.as_bytes())
+                .map_err(|_| Failure::bad_request("'cookie' holds a line break or a control character."))?;
+            cookie.set_sensitive(true);
+            headers.insert(header::COOKIE, cookie);
+        }
+        headers::add_idempotency_key(&mut headers, &method, &marks.idempotency_key);
+        headers::add_marks(&mut headers, marks, behaviour.no_marks);
+        Ok(Request {
+            url: spec.url.with_queries(&spec.queries)?,
+            method,
+            headers,
+            body: bytes,
+            decompress: !behaviour.no_decompression,
+            timeout: self.timeout(behaviour),
+            identity: None,
+        })
+    }
+
+    fn timeout(&self, behaviour: &Behaviour) -> Duration {
+        behaviour.timeout.unwrap_or(self.settings.attempt_timeout)
+    }
+
+    /// A GET of another address for the same action: a poll, a page, a piece.
+    fn follow_up(
+        &self,
+        url: Url,
+        spec: &Spec,
+        marks: &Marks,
+        behaviour: &Behaviour,
+    ) -> Result<Request, Failure> {
+        if spec.url.is_https() && !url.is_https() {
+            return Err(Failure::lasting(
+                "BadGateway",
+                format!("'{}' refers to '{}', which is not encrypted.", spec.url.shown(), url.shown()),
+            ));
+        }
+        let mut request = Request::get(url, self.timeout(behaviour));
+        request.decompress = !behaviour.no_decompression;
+        request.headers = headers::from_author(&spec.headers, &Method::GET)?;
+        headers::add_marks(&mut request.headers, marks, behaviour.no_marks);
+        Ok(request)
+    }
+
+    /// Adds credentials, and sends.
+    async fn send(&self, mut request: Request, credentials: &Credentials) -> Result<Reply, Failure> {
+        match credentials {
+            Credentials::None => {}
+            Credentials::Header(value) => {
+                request.headers.insert(header::AUTHORIZATION, value.clone());
+            }
+            Credentials::Certificate(identity) => request.identity = Some(Arc::<Identity>::clone(identity)),
+            Credentials::Query { name, value } => {
+                let member: Object = [(name.as_str(), Value::from(value.as_str()))].into_iter().collect();
+                request.url = request.url.with_queries(&member.into())?;
+            }
+            Credentials::Named { name, value } => {
+                let broken =
+                    || Failure::bad_request(format!("The authentication's header '{name}' cannot be sent."));
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+                let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| broken())?;
+                value.set_sensitive(true);
+                request.headers.insert(name, value);
+            }
+            Credentials::Token(token) => return self.send_with_token(request, token).await,
+        }
+        self.client.send(request).await
+    }
+
+    async fn send_with_token(&self, mut request: Request, token: &TokenRequest) -> Result<Reply, Failure> {
+        let value = self.tokens.header(&self.client, token).await?;
+        request.headers.insert(header::AUTHORIZATION, value.clone());
+        let reply = self.client.send(request).await?;
+        if reply.status == 401 {
+            self.tokens.refused(token, &value).await;
+        }
+        Ok(reply)
+    }
+
+    /// The answer that a reply is.
+    ///
+    /// A body that is not what its type says is a failure only when the status is a success: an error page under a wrong
+    /// type must not hide that the service is down.
+    fn answer(&self, reply: &Reply) -> Result<Answer, Failure> {
+        let kind = reply.header(header::CONTENT_TYPE);
+        let body = match content::decode(&reply.body, kind) {
+            Ok(body) => body,
+            Err(_) if !reply.status.is_success() => content::decode_leniently(&reply.body, kind),
+            Err(error) => {
+                let shown = reply.url.shown();
+                return Err(Failure::bad_request(format!(
+                    "The answer of '{shown}' cannot be read: {error}."
+                )));
+            }
+        };
+        Ok(self.answer_with(reply.status.as_u16(), &reply.headers, body))
+    }
+
+    fn answer_with(&self, status: u16, headers: &HeaderMap, body: Option<Value>) -> Answer {
+        let mut outputs = Object::with_capacity(3);
+        outputs.insert("statusCode", i64::from(status));
+        outputs.insert("headers", headers::to_object(headers));
+        if let Some(body) = body {
+            outputs.insert("body", body);
+        }
+        Answer { status, outputs: outputs.into(), after: headers::retry_after(headers, (self.clock)()) }
+    }
+}
+
+impl Answer {
+    /// Whether the status is a success.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whether the language tries again after the status.
+    pub fn is_transient(&self) -> bool {
+        status::is_transient(self.status)
+    }
+}
+
+impl Spec {
+    /// Reads the inputs of an Http action, or of one half of a webhook.
+    ///
+    /// # Errors
+    /// [`Failure`] when address or method cannot be used.
+    pub fn from_inputs(inputs: &Value) -> Result<Spec, Failure> {
+        let address =
+            ["uri", "url"].iter().find_map(|name| inputs.get(name).filter(|value| !value.is_null()));
+        let address = address.ok_or_else(|| Failure::bad_request("The request has no 'uri'."))?;
+        let address = address.as_str().ok_or_else(|| {
+            Failure::bad_request(format!("'uri' must be a string, not {}.", address.kind()))
+        })?;
+        Spec::at(Url::parse(address)?, inputs, Method::GET)
+    }
+
+    /// Reads everything but the address.
+    pub(crate) fn at(url: Url, inputs: &Value, default: Method) -> Result<Spec, Failure> {
+        let member = |name: &str| inputs.get_labelled(name).unwrap_or_default();
+        let method = match inputs.get("method") {
+            None => default,
+            Some(value) if value.is_null() => default,
+            Some(value) => {
+                let text = value.as_str().unwrap_or_default().trim().to_ascii_uppercase();
+                let method = Method::from_str(&text).ok().filter(|method| *method != Method::CONNECT);
+                method.ok_or_else(|| Failure::bad_request(format!("'{}' is no method.", value.text())))?
+            }
+        };
+        Ok(Spec {
+            method,
+            url,
+            queries: member("queries"),
+            headers: member("headers"),
+            body: member("body"),
+            cookie: inputs
+                .get("cookie")
+                .filter(|cookie| !cookie.is_null())
+                .map(|cookie| cookie.text().into_owned()),
+            authentication: member("authentication"),
+        })
+    }
+
+    /// Adds headers that the operator's connection sets; they count before the author's.
+    pub(crate) fn add_headers(&mut self, more: &Object) {
+        if more.is_empty() {
+            return;
+        }
+        let mut headers = self.headers.as_object().cloned().unwrap_or_default();
+        for (name, value) in more {
+            if let Some(written) = headers.name_ignore_case(name).cloned() {
+                headers.remove(&written);
+            }
+            headers.insert(Arc::clone(name), value.clone());
+        }
+        self.headers = headers.into();
+    }
+}
+
+fn is_upload(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT)
+}

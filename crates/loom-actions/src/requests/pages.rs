@@ -1,0 +1,104 @@
+//! Pages: lists that a service gives piece by piece, each with the address of the next.
+
+use std::collections::HashSet;
+
+use loom_expression::{Array, Value};
+
+use super::{Answer, Behaviour, Requests, Spec};
+use crate::{Failure, auth::Credentials, client::Reply, headers::Marks};
+
+/// What the first request gave.
+pub(super) struct First<'a> {
+    pub(super) answer: Answer,
+    pub(super) reply: &'a Reply,
+    /// The least number of items wanted.
+    pub(super) minimum: u64,
+}
+
+const NEXT: [&str; 2] = ["nextLink", "@odata.nextLink"];
+
+impl Requests {
+    /// Follows the pages until there are enough items, and puts all of them into the first page's `value`.
+    ///
+    /// The address of the next page stays in the answer when there is more than was asked for, else it goes. A page that
+    /// fails is the answer: half a list under a success would be taken for a whole one.
+    pub(super) async fn pages(
+        &self,
+        first: First<'_>,
+        spec: &Spec,
+        credentials: &Credentials,
+        marks: &Marks,
+        behaviour: &Behaviour,
+    ) -> Result<Answer, Failure> {
+        let First { mut answer, reply, minimum } = first;
+        let Some(mut body) = answer.outputs.get("body").and_then(Value::as_object).cloned() else {
+            return Ok(answer);
+        };
+        let Some(mut items) = body.get("value").and_then(Value::as_array).cloned() else { return Ok(answer) };
+        let mut base = reply.url.clone();
+        let mut next = next_link(&Value::from(body.clone()));
+        let mut bytes = reply.body.len();
+        let mut seen = HashSet::new();
+        while let Some(link) = next.take() {
+            if items.len() as u64 >= minimum {
+                next = Some(link);
+                break;
+            }
+            let url = base.join(&link)?;
+            if !seen.insert(url.to_string()) || seen.len() >= self.settings.pages_max {
+                return Err(Failure::lasting(
+                    "BadGateway",
+                    format!("The pages of '{}' do not end: {} were read.", spec.url.shown(), seen.len()),
+                ));
+            }
+            let request = self.follow_up(url, spec, marks, behaviour)?;
+            let reply = self.send(request, credentials).await?;
+            let page = self.answer(&reply)?;
+            if !page.is_success() {
+                return Ok(page);
+            }
+            bytes += reply.body.len();
+            if bytes > self.settings.client.body_bytes_max {
+                return Err(Failure::lasting(
+                    "ResponseTooLarge",
+                    format!(
+                        "The pages of '{}' are together larger than the limit of {} bytes.",
+                        spec.url.shown(),
+                        self.settings.client.body_bytes_max
+                    ),
+                ));
+            }
+            base = reply.url.clone();
+            let page = page.outputs.get("body").cloned().unwrap_or_default();
+            append(&mut items, &page);
+            next = next_link(&page);
+        }
+        body.insert("value", items);
+        let name = NEXT.iter().find_map(|name| body.name_ignore_case(name)).cloned();
+        match (name, next) {
+            (Some(name), Some(link)) => {
+                body.insert(name, link);
+            }
+            (Some(name), None) => {
+                body.remove(&name);
+            }
+            (None, _) => {}
+        }
+        if let Some(mut outputs) = answer.outputs.as_object().cloned() {
+            outputs.insert("body", body);
+            answer.outputs = outputs.into();
+        }
+        Ok(answer)
+    }
+}
+
+fn append(items: &mut Array, page: &Value) {
+    for item in page.get("value").and_then(Value::as_array).into_iter().flatten() {
+        items.push(item.clone());
+    }
+}
+
+fn next_link(body: &Value) -> Option<String> {
+    let link = NEXT.iter().find_map(|name| body.get(name)?.as_str())?;
+    (!link.trim().is_empty()).then(|| link.to_owned())
+}

@@ -1,0 +1,57 @@
+//! Everything that a host program decides about requests. Nothing here reads the environment.
+
+use std::time::Duration;
+
+use crate::{auth::TokenSettings, client::ClientOptions, connections::Connections, egress::Egress};
+
+/// The settings of all handlers. The default suits a server on the open Internet.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where requests may and do go.
+    pub egress: Egress,
+    /// Services by name.
+    pub connections: Connections,
+    /// Limits and trust.
+    pub client: ClientOptions,
+    /// Where tokens come from.
+    pub tokens: TokenSettings,
+    /// How long one request may take when its action does not say: 120 s.
+    pub attempt_timeout: Duration,
+    /// The wait between polls when the service does not say: 1 s.
+    pub poll_interval: Duration,
+    /// The most bytes of one piece of a body sent in pieces: 1 MiB.
+    pub chunk_bytes: usize,
+    /// The most pages that one action reads: 10,000.
+    pub pages_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            egress: Egress::default(),
+            connections: Connections::default(),
+            client: ClientOptions::default(),
+            tokens: TokenSettings::default(),
+            attempt_timeout: Duration::from_secs(120),
+            poll_interval: Duration::from_secs(1),
+            chunk_bytes: 1024 * 1024,
+            pages_max: 10_000,
+        }
+    }
+}
+
+impl Settings {
+    /// The egress rules, which except the places that the operator named elsewhere from the block on private addresses.
+    pub(crate) fn trusting_egress(&self) -> Egress {
+        let mut egress = self.egress.clone();
+        egress.trust(&self.tokens.managed_identity.endpoint);
+        egress.trust(&self.tokens.authority);
+        if let Some(authority) = &self.tokens.authority_override {
+            egress.trust(authority);
+        }
+        for service in self.connections.services() {
+            egress.trust(&service.base);
+        }
+        egress
+    }
+}

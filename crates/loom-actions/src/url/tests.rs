@@ -1,0 +1,104 @@
+use super::*;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+#[test]
+fn what_is_sent_is_what_was_written() {
+    for (written, sent) in [
+        ("https://api.example.com", "https://api.example.com/"),
+        ("HTTPS://API.Example.com:443/A/b?q=1#part", "https://api.example.com/A/b?q=1"),
+        ("http://h:8080/a%252Fb%2fc?x=%20", "http://h:8080/a%252Fb%2fc?x=%20"),
+        ("http://h/a b/ü?x=\"1\"&y=|", "http://h/a%20b/%C3%BC?x=%221%22&y=%7C"),
+        ("http://h/100%/x", "http://h/100%25/x"),
+        ("http://h/a/../b/./c//d", "http://h/a/../b/./c//d"),
+        ("http://[::1]:99/x", "http://[::1]:99/x"),
+        ("http://h?x=1", "http://h/?x=1"),
+        ("  http://h/x  ", "http://h/x"),
+    ] {
+        assert_eq!(url(written).to_string(), sent, "{written}");
+    }
+}
+
+#[test]
+fn what_is_no_address_is_refused_without_its_secrets() {
+    for (text, reason) in [
+        ("ftp://h/x", "does not begin"),
+        ("h/x", "does not begin"),
+        ("/x", "does not begin"),
+        ("http://", "no host"),
+        ("http:///x", "no host"),
+        ("http://u:geheim@h/x", "authentication"),
+        ("http://h:99999/x?sig=geheim", "port"),
+        ("http://h:x/", "port"),
+        ("http://[::1/x", "not closed"),
+        ("http://bücher.example/x", "ASCII"),
+        ("http://a b/x", "host"),
+    ] {
+        let error = Url::parse(text).unwrap_err().to_string();
+        assert!(error.contains(reason), "{text}: {error}");
+        assert!(!error.contains("geheim"), "{error}");
+    }
+    assert!(Url::parse(&format!("http://h/{}", "a".repeat(URL_BYTES_MAX))).is_err());
+}
+
+#[test]
+fn references_resolve_as_the_standard_says() {
+    // The normal and abnormal examples of RFC 3986, section 5.4, whose base has a query.
+    let base = url("http://a/b/c/d;p?q");
+    for (reference, resolved) in [
+        ("g", "http://a/b/c/g"),
+        ("./g", "http://a/b/c/g"),
+        ("g/", "http://a/b/c/g/"),
+        ("/g", "http://a/g"),
+        ("//g", "http://g/"),
+        ("?y", "http://a/b/c/d;p?y"),
+        ("g?y", "http://a/b/c/g?y"),
+        ("g#s", "http://a/b/c/g"),
+        (";x", "http://a/b/c/;x"),
+        ("", "http://a/b/c/d;p?q"),
+        (".", "http://a/b/c/"),
+        ("./", "http://a/b/c/"),
+        ("..", "http://a/b/"),
+        ("../g", "http://a/b/g"),
+        ("../..", "http://a/"),
+        ("../../g", "http://a/g"),
+        ("../../../g", "http://a/g"),
+        ("https://x/y?z", "https://x/y?z"),
+    ] {
+        assert_eq!(base.join(reference).unwrap().to_string(), resolved, "{reference}");
+    }
+}
+
+#[test]
+fn a_path_goes_below_a_base_with_one_slash_between() {
+    for base in ["https://h/apim/x/id", "https://h/apim/x/id/"] {
+        for path in ["/v2/Mail", "v2/Mail"] {
+            assert_eq!(url(base).below(path).unwrap().to_string(), "https://h/apim/x/id/v2/Mail");
+        }
+    }
+    assert_eq!(url("http://h/a").below("").unwrap().to_string(), "http://h/a");
+    assert_eq!(
+        url("http://h").below("/files/%252Fa%252F1.xml").unwrap().to_string(),
+        "http://h/files/%252Fa%252F1.xml"
+    );
+    assert_eq!(url("http://h/f?code=k").below("/g?x=1").unwrap().to_string(), "http://h/f/g?code=k&x=1");
+}
+
+#[test]
+fn queries_are_encoded_and_arrays_repeat() {
+    let queries = Value::from_json_str(
+        r#"{"a": 1, "b": ["x", "y z"], "c": "ü&=", "d": null, "e": true, "f": {"g": 1}}"#,
+    );
+    let sent = url("http://h/x?k=v").with_queries(&queries.unwrap()).unwrap().to_string();
+    assert_eq!(sent, "http://h/x?k=v&a=1&b=x&b=y%20z&c=%C3%BC%26%3D&d&e=True&f=%7B%22g%22%3A1%7D");
+    assert_eq!(url("http://h/x").with_queries(&Value::NULL).unwrap().to_string(), "http://h/x");
+}
+
+#[test]
+fn an_origin_leaves_out_the_port_that_goes_without_saying() {
+    assert_eq!(url("https://H:443/x").origin(), "https://h");
+    assert_eq!(url("http://h:443/x").origin(), "http://h:443");
+    assert_eq!(url("http://h/x?sig=1").shown(), "http://h/x");
+}

@@ -4,19 +4,25 @@
 //! handlers, not in them. Nothing in this crate knows how a run is recorded, prints, or reads the environment;
 //! a host program fills in [`Settings`].
 
+mod activity;
+mod actor;
 mod auth;
 mod client;
 mod connections;
 mod content;
 mod egress;
 mod failure;
+mod handlers;
 mod headers;
 mod requests;
+mod script;
 mod settings;
 mod status;
 mod url;
 
 pub use self::{
+    activity::{Activities, ActivityCall, ActivityHandler, UserError},
+    actor::{ActorCall, ActorHandler, ActorReply, ActorStore, Actors, MemoryActorStore, StoreFuture},
     auth::{ManagedIdentity, TokenSettings},
     client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
     connections::{Connections, ConnectionsError, Service, Sources},
@@ -26,8 +32,10 @@ pub use self::{
     },
     egress::{Egress, EgressError},
     failure::Failure,
+    handlers::{RequestHandler, remote_workflow_handler, request_handlers, requests},
     headers::Marks,
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
+    script::ScriptHandler,
     settings::Settings,
     status::{is_transient, status_code},
     url::{URL_BYTES_MAX, Url, UrlError},

@@ -3,3 +3,6 @@
 //! `loom test` is a thin face over [`cases`]: it reads files, plays their cases, and prints what [`cases::Report`] says.
 
 pub mod cases;
+pub mod flaky;
+pub mod mock;
+mod server;

@@ -1,0 +1,196 @@
+//! Actors: stateful objects with an address. One call at a time for each id; the state outlives the call.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use loom_engine::{
+    event::EffectResult,
+    ports::{ActionHandler, Call, CallFuture},
+};
+use loom_expression::Value;
+
+use crate::{
+    Failure, UserError,
+    activity::done,
+    handlers::{ended, failed, marks, posted},
+    requests::{Behaviour, Requests},
+};
+
+/// What an actor is given.
+#[derive(Clone, Debug)]
+pub struct ActorCall {
+    /// Which object of its type.
+    pub id: String,
+    /// What to do.
+    pub method: String,
+    /// With what.
+    pub args: Value,
+    /// What the last call left; null at first.
+    pub state: Value,
+    /// The same for every attempt at this occurrence.
+    pub idempotency_key: Arc<str>,
+}
+
+/// What an actor gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActorReply {
+    /// The action's result.
+    pub result: Value,
+    /// What the next call finds.
+    pub state: Value,
+}
+
+/// A future of the store's.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, UserError>> + Send + 'a>>;
+
+/// Keeps the states of actors. Saved before a call's result is told.
+pub trait ActorStore: Send + Sync {
+    /// The state under a key, null when there is none.
+    fn load<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Value>;
+    /// Replaces the state.
+    fn save<'a>(&'a self, key: &'a str, state: Value) -> StoreFuture<'a, ()>;
+}
+
+/// Keeps states as long as the process lives.
+#[derive(Debug, Default)]
+pub struct MemoryActorStore {
+    states: Mutex<BTreeMap<String, Value>>,
+}
+
+impl ActorStore for MemoryActorStore {
+    fn load<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Value> {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = states.get(key).cloned().unwrap_or_default();
+        Box::pin(async move { Ok(state) })
+    }
+
+    fn save<'a>(&'a self, key: &'a str, state: Value) -> StoreFuture<'a, ()> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), state);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+type UserFuture = Pin<Box<dyn Future<Output = Result<ActorReply, UserError>> + Send>>;
+type UserCode = Arc<dyn Fn(ActorCall) -> UserFuture + Send + Sync>;
+
+/// Types of actors registered by the host program. Names ignore case.
+#[derive(Clone, Default)]
+pub struct Actors {
+    by_type: HashMap<String, UserCode>,
+}
+
+impl Actors {
+    /// Registers a type; the last one registered under a name counts.
+    pub fn register<F, Fut>(&mut self, actor_type: &str, code: F)
+    where
+        F: Fn(ActorCall) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<ActorReply, UserError>> + Send + 'static,
+    {
+        self.by_type.insert(actor_type.to_lowercase(), Arc::new(move |call| Box::pin(code(call))));
+    }
+}
+
+impl fmt::Debug for Actors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names: Vec<_> = self.by_type.keys().collect();
+        names.sort();
+        f.debug_tuple("Actors").field(&names).finish()
+    }
+}
+
+/// Runs `Actor` actions: registered types first, else `POST endpoint/{id}/{method}` with the arguments as body.
+pub struct ActorHandler {
+    actors: Actors,
+    store: Arc<dyn ActorStore>,
+    requests: Arc<Requests>,
+    turns: Turns,
+}
+
+/// Who has the turn, by actor. An entry lives while somebody has or awaits a turn.
+#[derive(Default)]
+struct Turns {
+    by_key: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Turns {
+    fn of(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(key.to_owned()).or_default())
+    }
+}
+
+/// Gives back the place in the table, also when the call is dropped half-way.
+struct Seat<'a> {
+    turns: &'a Turns,
+    key: &'a str,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.turns.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        // The table's and ours: nobody else has or awaits a turn.
+        if Arc::strong_count(&self.turn) == 2 {
+            turns.remove(self.key);
+        }
+    }
+}
+
+impl ActorHandler {
+    /// A handler over registered types and endpoints.
+    pub fn new(actors: Actors, store: Arc<dyn ActorStore>, requests: Arc<Requests>) -> ActorHandler {
+        ActorHandler { actors, store, requests, turns: Turns::default() }
+    }
+
+    async fn run(&self, call: &Call) -> Result<EffectResult, Failure> {
+        let text = |member: &str| call.inputs.get(member).and_then(Value::as_str);
+        let needed = |member: &str| {
+            text(member).ok_or_else(|| Failure::bad_request(format!("The action's '{member}' is missing.")))
+        };
+        let (actor_type, method) = (needed("actorType")?, needed("method")?);
+        let id = text("actorId").unwrap_or("default");
+        let args = call.inputs.get_labelled("args").unwrap_or_default();
+        let key = format!("{}/{id}", actor_type.to_lowercase());
+        let seat = Seat { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
+        // Fair: tokio's mutex serves in order of arrival.
+        let turn = seat.turn.lock().await;
+        let result = match self.actors.by_type.get(&actor_type.to_lowercase()) {
+            Some(code) => {
+                let state = self.store.load(&key).await?;
+                let call = ActorCall {
+                    id: id.to_owned(),
+                    method: method.to_owned(),
+                    args,
+                    state,
+                    idempotency_key: Arc::clone(&call.idempotency_key),
+                };
+                let reply = code(call).await?;
+                self.store.save(&key, reply.state).await?;
+                done(reply.result)
+            }
+            None => {
+                let service = self.requests.settings().connections.actor(actor_type)?;
+                let spec = posted(service, &[id, method], args)?;
+                let (marks, plain) = (marks(call), Behaviour::default());
+                ended(self.requests.perform(&spec, &marks, &plain, call.resume.as_ref()).await)
+            }
+        };
+        drop(turn);
+        Ok(result)
+    }
+}
+
+impl ActionHandler for ActorHandler {
+    fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
+        Box::pin(async move { self.run(call).await.unwrap_or_else(failed) })
+    }
+
+    fn service(&self, inputs: &Value) -> Option<Arc<str>> {
+        Some(format!("actor:{}", inputs.get("actorType")?.as_str()?.to_lowercase()).into())
+    }
+}

@@ -1,0 +1,239 @@
+//! The handlers of action types that are HTTP requests: from a call of the engine to an attempt, and back.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use loom_definition::{
+    Status,
+    model::{EffectKind, WorkflowKind},
+};
+use loom_engine::{
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    ports::{ActionHandler, Call, CallFuture, Clock},
+};
+use loom_expression::Value;
+
+use crate::{
+    Failure, Settings,
+    client::TlsError,
+    connections::Service,
+    headers::Marks,
+    requests::{Answer, Behaviour, Progress, Requests, Spec},
+    script::ScriptHandler,
+    status,
+    url::{Url, encode_component},
+};
+
+/// How an action names the service it calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// By its address: `uri`.
+    Address,
+    /// By a connection, and a path below it.
+    Connection,
+    /// By a function's id or name.
+    Function,
+    /// By a workflow's id or name.
+    Workflow,
+}
+
+/// Makes the requests of one kind of action.
+pub struct RequestHandler {
+    requests: Arc<Requests>,
+    kind: Kind,
+}
+
+/// Requests for an engine's handlers, timed by the engine's clock.
+///
+/// # Errors
+/// [`TlsError`] when the settings name a root that is no certificate.
+pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Requests>, TlsError> {
+    Requests::new(settings, Arc::new(move || clock.now())).map(Arc::new)
+}
+
+/// Handlers for Http, ApiConnection, Function, both webhooks, and the scripts that are not supported.
+pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
+    let of = |kind| -> Arc<dyn ActionHandler> {
+        Arc::new(RequestHandler { requests: Arc::clone(requests), kind })
+    };
+    let mut all = vec![
+        (EffectKind::Http, of(Kind::Address)),
+        (EffectKind::HttpWebhook, of(Kind::Address)),
+        (EffectKind::ApiConnection, of(Kind::Connection)),
+        (EffectKind::ApiConnectionWebhook, of(Kind::Connection)),
+        (EffectKind::Function, of(Kind::Function)),
+    ];
+    for language in ["JavaScriptCode", "PowerShellCode", "CSharpScriptCode"] {
+        all.push((EffectKind::Script(Arc::from(language)), Arc::new(ScriptHandler)));
+    }
+    all
+}
+
+/// The handler that calls child workflows over HTTP, by the `workflows` of the connections file. Not among
+/// [`request_handlers`], because an engine runs the children that it knows itself.
+pub fn remote_workflow_handler(requests: &Arc<Requests>) -> Arc<dyn ActionHandler> {
+    Arc::new(RequestHandler { requests: Arc::clone(requests), kind: Kind::Workflow })
+}
+
+impl RequestHandler {
+    /// The request that the inputs describe.
+    fn spec(&self, inputs: &Value) -> Result<Spec, Failure> {
+        let connections = &self.requests.settings().connections;
+        let (service, path, default) = match self.kind {
+            Kind::Address => return Spec::from_inputs(inputs),
+            // What ends a subscription may be an address that the service gave.
+            Kind::Connection if inputs.get("host").is_none() && inputs.get("uri").is_some() => {
+                return Spec::from_inputs(inputs);
+            }
+            Kind::Connection => {
+                let host = inputs.get("host").cloned().unwrap_or_default();
+                let path = inputs.get("path").and_then(Value::as_str).unwrap_or_default();
+                (connections.of_host(&host)?, path, Method::GET)
+            }
+            Kind::Function => {
+                let function = inputs.get("function").cloned().unwrap_or_default();
+                let named = [function.get("connectionName"), function.get("id"), Some(&function)];
+                let named = named.into_iter().flatten().find_map(Value::as_str);
+                let named = named.ok_or_else(|| Failure::bad_request("The action names no 'function'."))?;
+                (connections.function(named)?, "", Method::POST)
+            }
+            Kind::Workflow => {
+                let host = inputs.get("host").and_then(|host| host.get("workflow"));
+                let id = host.and_then(|workflow| workflow.get("id")).or(host).and_then(Value::as_str);
+                let id = id.ok_or_else(|| Failure::bad_request("The action's 'host' names no workflow."))?;
+                (connections.workflow(id)?, "", Method::POST)
+            }
+        };
+        through(service, path, inputs, default)
+    }
+
+    async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {
+        let inputs = match call.phase {
+            Phase::Subscribe => subscription(&call.inputs),
+            Phase::Call | Phase::Admit | Phase::Unsubscribe => call.inputs.clone(),
+        };
+        let mut spec = self.spec(&inputs)?;
+        if call.phase == Phase::Subscribe && inputs.get("method").is_none() {
+            spec.method = Method::POST;
+        }
+        let behaviour = behaviour(call, self.kind);
+        self.requests.perform(&spec, &marks(call), &behaviour, call.resume.as_ref()).await
+    }
+}
+
+/// The request of a subscription: `subscribe`, which may leave its connection to what stands around it.
+fn subscription(inputs: &Value) -> Value {
+    let Some(subscribe) = inputs.get("subscribe").and_then(Value::as_object) else { return inputs.clone() };
+    let mut request = subscribe.clone();
+    if let Some(host) = inputs.get("host")
+        && request.get_ignore_case("host").is_none()
+    {
+        request.insert("host", host.clone());
+    }
+    request.into()
+}
+
+/// A request to a service of the operator's: his credentials and headers count before the author's.
+pub(crate) fn through(
+    service: &Service,
+    path: &str,
+    inputs: &Value,
+    default: Method,
+) -> Result<Spec, Failure> {
+    let mut spec = Spec::at(service.base.below(path)?, inputs, default)?;
+    if !service.authentication.is_null() {
+        spec.authentication = service.authentication.clone();
+    }
+    spec.add_headers(&service.headers);
+    Ok(spec)
+}
+
+/// A POST of a value to a place below a service, for activities and actors.
+pub(crate) fn posted(service: &Service, segments: &[&str], body: Value) -> Result<Spec, Failure> {
+    let path: Vec<String> = segments.iter().map(|segment| encode_component(segment)).collect();
+    let inputs = [("body", body)].into_iter().collect::<loom_expression::Object>();
+    through(service, &path.join("/"), &inputs.into(), Method::POST)
+}
+
+fn behaviour(call: &Call, kind: Kind) -> Behaviour {
+    let action = call.definition();
+    let stateless = call.workflow.kind == WorkflowKind::Stateless;
+    let polls = call.phase == Phase::Call && kind != Kind::Workflow;
+    Behaviour {
+        no_polling: !polls || stateless || action.options.disable_async_pattern,
+        no_marks: action.options.suppress_workflow_headers,
+        no_decompression: action.options.disable_decompression,
+        ..Behaviour::default()
+    }
+    .with_runtime(&action.runtime)
+}
+
+pub(crate) fn marks(call: &Call) -> Marks {
+    Marks {
+        workflow: call.workflow.name.to_string(),
+        version: call.workflow.content_version.to_string(),
+        run: call.run.to_string(),
+        action: call.definition().name.to_string(),
+        tracking_id: call.tracking_id.to_string(),
+        action_tracking_id: call.action_tracking_id.to_string(),
+        idempotency_key: match call.phase {
+            // A subscription and its end are requests of their own and must not look like repetitions of each other.
+            Phase::Unsubscribe => format!("{}/unsubscribe", call.idempotency_key),
+            Phase::Call | Phase::Admit | Phase::Subscribe => call.idempotency_key.to_string(),
+        },
+    }
+}
+
+impl ActionHandler for RequestHandler {
+    fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
+        Box::pin(async move { ended(self.attempt(call).await) })
+    }
+
+    /// The origin of an address; for a connection its base address, because a gateway serves many services from one
+    /// origin.
+    fn service(&self, inputs: &Value) -> Option<Arc<str>> {
+        let inputs = subscription(inputs);
+        match self.kind {
+            Kind::Address => {
+                let address = inputs.get("uri").or_else(|| inputs.get("url"))?.as_str()?;
+                Some(Url::parse(address).ok()?.origin().into())
+            }
+            Kind::Connection => {
+                let host = inputs.get("host")?;
+                let base = &self.requests.settings().connections.of_host(host).ok()?.base;
+                Some(base.shown().trim_end_matches('/').into())
+            }
+            Kind::Function | Kind::Workflow => Some(self.spec(&inputs).ok()?.url.origin().into()),
+        }
+    }
+}
+
+/// The engine's words for how an attempt went.
+pub(crate) fn ended(result: Result<Progress, Failure>) -> EffectResult {
+    match result {
+        Ok(Progress::Final(answer)) => {
+            let hint = RetryHint { transient: answer.is_transient(), after: answer.after, refused: false };
+            EffectResult::Done { outcome: outcome(answer), hint }
+        }
+        Ok(Progress::Pending { answer, after, resume }) => {
+            EffectResult::Pending { outcome: outcome(answer), after, resume }
+        }
+        Err(failure) => failed(failure),
+    }
+}
+
+pub(crate) fn failed(failure: Failure) -> EffectResult {
+    let hint = RetryHint { transient: failure.transient, after: failure.after, refused: failure.refused };
+    let error = ErrorInfo::new(failure.code.clone(), failure.message);
+    EffectResult::Done { outcome: Outcome::failed(failure.code, error), hint }
+}
+
+fn outcome(answer: Answer) -> Outcome {
+    let code = status::status_code(answer.status);
+    let status = if answer.is_success() { Status::Succeeded } else { Status::Failed };
+    let error = (!answer.is_success()).then(|| {
+        let message = format!("The service answered with status {} ({code}).", answer.status);
+        Arc::new(ErrorInfo::new(code.clone(), message))
+    });
+    Outcome { status, code, outputs: Some(answer.outputs), error }
+}

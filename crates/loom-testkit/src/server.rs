@@ -1,0 +1,170 @@
+//! The small HTTP server under the mock and the flaky service: loopback only, a port of the system's choice.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{HeaderMap, Method, Request, Response, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+
+/// A request that has been read whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) method: Method,
+    /// As it was sent, escapes included.
+    pub(crate) path: String,
+    /// Without the `?`; empty for none.
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What a service does with a request.
+pub(crate) enum Answer {
+    /// Answers.
+    Reply(Response<Full<Bytes>>),
+    /// Closes the connection without a word.
+    Hangup,
+}
+
+pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub(crate) type Respond = Arc<dyn Fn(Received) -> AnswerFuture + Send + Sync>;
+
+/// A running server. Dropping it stops it at once; [`Server::stop`] lets requests in progress end.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens on the loopback address; `port` 0 lets the system choose.
+    pub(crate) async fn start(port: u16, respond: Respond) -> io::Result<Server> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        #[expect(clippy::disallowed_methods, reason = "the server owns the task: it is joined or aborted with it")]
+        let task = tokio::spawn(accept(listener, respond, stopped));
+        Ok(Server { address, stop, task })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections, lets requests in progress end, and returns when all are done.
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        // A task that panicked has ended as well.
+        (&mut self.task).await.ok();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, respond: Respond, mut stopped: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(serve(stream, Arc::clone(&respond), stopped.clone()));
+                }
+            }
+            _ = stopped.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(stream: TcpStream, respond: Respond, mut stopped: watch::Receiver<bool>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let respond = Arc::clone(&respond);
+        async move {
+            let (head, body) = request.into_parts();
+            // A body that breaks off belongs to a client that has gone.
+            let body = body.collect().await.map_err(|_| Hangup)?.to_bytes();
+            let received = Received {
+                method: head.method,
+                path: head.uri.path().to_owned(),
+                query: head.uri.query().unwrap_or_default().to_owned(),
+                headers: head.headers,
+                body,
+            };
+            match respond(received).await {
+                Answer::Reply(response) => Ok(response),
+                Answer::Hangup => Err(Hangup),
+            }
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // Whether it ended well or not, there is nobody left to tell.
+        _ = connection.as_mut() => {}
+        // The guard that the wait gives must not live on across the next await.
+        () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await.ok();
+        }
+    }
+}
+
+/// Makes hyper drop the connection.
+#[derive(Debug)]
+struct Hangup;
+
+impl std::fmt::Display for Hangup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the script hangs up here")
+    }
+}
+
+impl std::error::Error for Hangup {}
+
+impl From<Infallible> for Hangup {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// The members of a query, decoded.
+pub(crate) fn query_members(query: &str) -> Vec<(String, String)> {
+    let members = query.split('&').filter(|member| !member.is_empty()).map(|member| {
+        let (name, value) = member.split_once('=').unwrap_or((member, ""));
+        (decoded(name), decoded(value))
+    });
+    members.collect()
+}
+
+/// Undoes percent-encoding; `+` is a space.
+pub(crate) fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (bytes[at], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 2;
+            }
+            (b'+', _) => out.push(b' '),
+            (byte, _) => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

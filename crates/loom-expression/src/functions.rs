@@ -10,6 +10,7 @@ mod forms;
 mod logic;
 mod manipulation;
 mod math;
+mod reference_page;
 mod string;
 mod structured;
 mod uri;
@@ -18,6 +19,7 @@ mod workflow;
 use std::{collections::HashMap, fmt, sync::LazyLock};
 
 pub(crate) use self::arguments::Arguments;
+pub use self::reference_page::reference_page;
 use crate::{Context, Lookup, Name, NameKind, ReferenceKind, Value, error::Failure};
 
 /// How a function's group is headed in the reference.

@@ -46,7 +46,7 @@ pub use self::{
     condition::Condition,
     context::{Context, Lookup, LookupError, Name, NameKind, Names, NoNames, Timestamp},
     error::{Code, Error, TemplateError, caret},
-    functions::{Arity, Category, Example, FunctionInfo, function, functions},
+    functions::{Arity, Category, Example, FunctionInfo, function, functions, reference_page},
     limits::{Limits, Options},
     recorded::{RecordedContext, RecordedContextError},
     reference::{Reference, ReferenceKind},

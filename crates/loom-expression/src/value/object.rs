@@ -69,12 +69,27 @@ impl Members {
         index.get(fold_text(name).as_str()).map(|&at| at as usize)
     }
 
+    /// Finds depth and secrets anew.
+    fn measure(&mut self) {
+        self.depth = 1 + self.entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0) as u32;
+        self.secret_inside = self.entries.iter().any(|(_, value)| value.contains_secret());
+    }
+
     fn insert(&mut self, key: Arc<str>, value: Value) -> Option<Value> {
-        self.depth = self.depth.max(1 + value.depth() as u32);
-        self.secret_inside |= value.contains_secret();
+        let depth = 1 + value.depth() as u32;
+        let secret = value.contains_secret();
         if let Some(at) = self.position(&key) {
-            return Some(std::mem::replace(&mut self.entries[at].1, value));
+            let before = std::mem::replace(&mut self.entries[at].1, value);
+            // What is remembered of the members may have been owed to the one that is gone.
+            if before.contains_secret() || 1 + before.depth() as u32 > depth {
+                self.measure();
+            }
+            self.depth = self.depth.max(depth);
+            self.secret_inside |= secret;
+            return Some(before);
         }
+        self.depth = self.depth.max(depth);
+        self.secret_inside |= secret;
         let at = self.entries.len() as u32;
         if let Some(index) = self.exact.get_mut() {
             index.insert(Arc::clone(&key), at);
@@ -148,8 +163,7 @@ impl Object {
         members.exact.take();
         members.folded.take();
         let (_, value) = members.entries.remove(at);
-        members.depth = 1 + members.entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0) as u32;
-        members.secret_inside = members.entries.iter().any(|(_, value)| value.contains_secret());
+        members.measure();
         Some(value)
     }
 

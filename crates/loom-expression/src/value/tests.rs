@@ -23,3 +23,65 @@ fn json_round_trips_exactly() {
         assert_eq!(json(text).to_json_text(), text);
     }
 }
+
+#[test]
+fn labels_follow_what_is_in_a_container() {
+    let mut object = Object::new();
+    object.insert("open", 1);
+    object.insert("key", Value::from("s").into_secret());
+    assert!(object.contains_secret());
+    let shared = object.clone();
+    object.insert("key", "hidden");
+    assert!(!object.contains_secret() && shared.contains_secret());
+    assert_eq!(object.remove("open"), Some(Value::from(1)));
+    assert_eq!(Value::from(object).to_json_text(), r#"{"key":"hidden"}"#);
+    let mut array = Array::from(vec![Value::from(1)]);
+    array.push(Value::from(2).into_secret());
+    assert!(array.contains_secret());
+    assert_eq!(format!("{:?}", Value::from(array)), "[1, <secret>]");
+}
+
+#[test]
+fn large_objects_find_names_in_any_case() {
+    let mut object: Object = (0..100).map(|n| (format!("Name{n}"), Value::from(n))).collect();
+    assert_eq!(object.get("name7"), None);
+    assert_eq!(object.get_ignore_case("NAME7"), Some(&Value::from(7)));
+    object.insert("name7", "exact");
+    assert_eq!(object.get_ignore_case("name7"), Some(&Value::from("exact")));
+    assert_eq!(object.get_ignore_case("NAME7"), Some(&Value::from(7)));
+    object.remove("Name7");
+    assert_eq!(object.get_ignore_case("NAME7"), Some(&Value::from("exact")));
+    assert_eq!(object.len(), 100);
+}
+
+#[test]
+fn numbers_compare_by_value() {
+    let equal = |left: &str, right: &str| json(left).wdl_equals(&json(right));
+    assert!(equal("1", "1.0"));
+    assert!(equal("[{\"a\":1,\"b\":[2.0]}]", "[{\"b\":[2],\"a\":1.0}]"));
+    assert!(!equal("9007199254740993", "9007199254740992.0"));
+    assert!(!equal("1", "\"1\""));
+    assert!(equal("12345678901234567890", "12345678901234567890"));
+}
+
+#[test]
+fn errors_tell_the_place() {
+    let error = Value::from_json_str("{\n  \"é\": tru\n}").unwrap_err();
+    assert_eq!((error.line, error.column, error.offset), (2, 8, 10));
+}
+
+#[test]
+fn floats_are_written_the_shortest_way() {
+    for (value, text) in [
+        (0.1, "0.1"),
+        (1e21, "1E+21"),
+        (1e15, "1E+15"),
+        (123_456_789_012_345.0, "123456789012345"),
+        (0.000_1, "0.0001"),
+        (0.000_01, "1E-05"),
+        (-2.5, "-2.5"),
+        (1.5e-7, "1.5E-07"),
+    ] {
+        assert_eq!(Value::from(value).text(), text);
+    }
+}

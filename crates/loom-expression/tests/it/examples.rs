@@ -1,6 +1,8 @@
 //! The examples of every function run and give what they say.
 
-use loom_expression::{NoNames, Options, RecordedContext, Template, Value, functions};
+use std::collections::HashSet;
+
+use loom_expression::{NoNames, Options, RecordedContext, Template, Value, functions, reference_page};
 
 #[test]
 fn every_example_gives_what_it_says() {
@@ -29,4 +31,26 @@ fn every_example_gives_what_it_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_name_is_registered_twice() {
+    let mut names = HashSet::new();
+    for info in functions() {
+        for name in std::iter::once(&info.name).chain(info.aliases) {
+            assert!(names.insert(name.to_ascii_lowercase()), "{name} is registered twice");
+        }
+        assert!(!info.docs.is_empty() && info.signature.contains('→'), "{} lacks its docs", info.name);
+    }
+    println!("{} functions, {} names", functions().len(), names.len());
+}
+
+#[test]
+fn the_reference_page_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/functions.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(
+        page == reference_page(),
+        "print it again: cargo run -p loom-expression --example functions_page > docs/functions.md"
+    );
 }

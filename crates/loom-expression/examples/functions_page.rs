@@ -1,0 +1,5 @@
+//! Prints the reference page of all functions.
+
+fn main() {
+    print!("{}", loom_expression::reference_page());
+}

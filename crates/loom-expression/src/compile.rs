@@ -187,7 +187,7 @@ impl<'a> Compiler<'a> {
                 code: Code::ArgumentCount,
                 message: format!(
                     "The template language function '{}' expects {}, but was invoked with {}.",
-                    function.info.name,
+                    call.name,
                     function.info.arity,
                     arguments.len()
                 ),

@@ -1,0 +1,143 @@
+//! What can be typed: the commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+/// Runs and tests workflow definitions, anywhere.
+#[derive(Debug, Parser)]
+#[command(name = "loom", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a workflow in this process and show what happens.
+    #[command(after_help = RUN_EXIT_CODES)]
+    Run(RunArgs),
+    /// Check definitions, and point at what is wrong in them.
+    Validate(ValidateArgs),
+    /// Evaluate one expression.
+    Eval(EvalArgs),
+    /// Play the cases of test files, in virtual time and without calls.
+    Test(TestArgs),
+    /// Run one of the built-in examples; without a name, list them.
+    Example(ExampleArgs),
+    /// Print the completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+const RUN_EXIT_CODES: &str = "\
+Exit codes:
+  0  the run Succeeded, or a trigger condition held it back
+  1  the run Failed
+  2  the arguments are wrong, or a file cannot be read
+  3  the definition or its parameters are refused
+  4  the run was Cancelled
+  5  the run TimedOut
+  6  the engine Aborted it";
+
+/// Options of `loom run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The definition.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) with: RunWith,
+}
+
+/// What a run is given, and how it is shown.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct RunWith {
+    /// The trigger's body: JSON, `@file` or `-` for standard input.
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    pub(crate) input: Option<String>,
+    /// A parameter's value; JSON, or else text. May be given many times.
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
+    pub(crate) parameters: Vec<String>,
+    /// Which trigger fires.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trigger: Option<String>,
+    /// Connections: names to addresses and credentials.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) connections: Option<PathBuf>,
+    /// Where requests really go: a JSON object of address to address.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) egress: Option<PathBuf>,
+    /// Settings of the app and the host, in the form of `local.settings.json`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) settings: Option<PathBuf>,
+    /// Make another workflow callable as a child, under its own name. May be given many times.
+    #[arg(long = "child", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) children: Vec<PathBuf>,
+    /// Print everything about the run on standard output, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show nothing but errors while it runs.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Options of `loom validate`.
+#[derive(Args, Debug)]
+pub(crate) struct ValidateArgs {
+    /// The definitions.
+    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// One JSON object a file.
+    #[arg(long, conflicts_with = "sarif")]
+    pub(crate) json: bool,
+    /// One SARIF 2.1.0 log of all files.
+    #[arg(long)]
+    pub(crate) sarif: bool,
+}
+
+/// Options of `loom eval`.
+#[derive(Args, Debug)]
+pub(crate) struct EvalArgs {
+    /// The expression as it stands in a definition, such as `@add(1, 2)`; `-` reads standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) expression: String,
+    /// What it may refer to: a JSON object with `parameters`, `variables`, `trigger`, `actions`, …
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) context: Option<PathBuf>,
+    /// The value, or the error, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `loom test`.
+#[derive(Args, Debug)]
+pub(crate) struct TestArgs {
+    /// Files with cases.
+    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// One JSON object a case.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also write a JUnit report.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) junit: Option<PathBuf>,
+    /// Only cases whose id contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+}
+
+/// Options of `loom example`.
+#[derive(Args, Debug)]
+pub(crate) struct ExampleArgs {
+    /// Which one.
+    pub(crate) name: Option<String>,
+    /// Print its definition instead of running it.
+    #[arg(long, requires = "name")]
+    pub(crate) show: bool,
+}

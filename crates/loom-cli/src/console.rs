@@ -1,0 +1,27 @@
+//! What kind of place the output goes to: a terminal or a file, with colours or without.
+
+use std::io::{IsTerminal, stderr, stdout};
+
+/// Where the output goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Console {
+    /// Standard error is a terminal that understands cursor movements.
+    pub(crate) live: bool,
+    /// Standard error takes colours.
+    pub(crate) color: bool,
+    /// Standard output takes colours.
+    pub(crate) color_stdout: bool,
+}
+
+impl Console {
+    /// Looks at the standard streams, at `NO_COLOR` (<https://no-color.org>), `CLICOLOR_FORCE` and `TERM`.
+    #[expect(clippy::disallowed_methods, reason = "this is where the binary reads its environment")]
+    pub(crate) fn from_environment() -> Console {
+        let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let (no_color, force) = (std::env::var("NO_COLOR").is_ok_and(|v| !v.is_empty()), set("CLICOLOR_FORCE"));
+        let color = |terminal: bool| !no_color && (force || (terminal && !dumb));
+        let err = stderr().is_terminal();
+        Console { live: err && !dumb, color: color(err), color_stdout: color(stdout().is_terminal()) }
+    }
+}

@@ -1,0 +1,115 @@
+//! `loom example`: the examples of the repository, built in, with the service that they call.
+
+use std::{fmt::Write, sync::Arc};
+
+use anyhow::{Result, anyhow};
+use loom_testkit::flaky::Flaky;
+
+use crate::{
+    args::{ExampleArgs, RunWith},
+    console::Console,
+    exit::Exit,
+    live::{Live, Style},
+    run::{self, Source},
+};
+
+/// One example.
+struct Example {
+    name: &'static str,
+    title: &'static str,
+    definition: &'static str,
+    /// Workflows that it calls: file name and definition.
+    children: &'static [(&'static str, &'static str)],
+    /// Whether it calls the service, whose address it takes as a parameter.
+    service: bool,
+    /// Paths of the service whose number of calls is worth telling.
+    counted: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! example {
+    ($name:literal, $title:literal, service: $service:literal, counted: $counted:expr $(, child: $child:literal)*) => {
+        Example {
+            name: $name,
+            title: $title,
+            definition: include_str!(concat!("../../../examples/", $name, "/workflow.json")),
+            children: &[$((
+                concat!($child, ".json"),
+                include_str!(concat!("../../../examples/", $name, "/", $child, ".json")),
+            ))*],
+            service: $service,
+            counted: $counted,
+        }
+    };
+}
+
+/// All examples, the one to begin with first.
+const EXAMPLES: &[Example] = &[
+    example!("flaky", "a service that fails, and a workflow that copes", service: true,
+        counted: &[("/flaky", "the quote"), ("/down", "billing, for six customers"), ("/ok", "the rest")]),
+    example!("retry-backoff", "503 twice, then 200: retries with growing waits", service: true, counted: &[]),
+    example!("retry-policy", "an action that repeats other actions until they succeed", service: true, counted: &[]),
+    example!("timeout", "a time limit on an action, and what runs when it is over", service: true, counted: &[]),
+    example!("circuit-breaker", "a breaker that opens after three failures", service: true,
+        counted: &[("/down", "of five")]),
+    example!("rate-limit", "three calls a second; the others wait their turn", service: true, counted: &[]),
+    example!("scope-cleanup", "three steps as one, undone when one of them fails", service: true, counted: &[]),
+    example!("all-together", "time limit, retries, limiter and breaker on one action", service: true, counted: &[]),
+    example!("loops", "Foreach, Until, While, and a Switch in a loop", service: false, counted: &[]),
+    example!("child-workflow", "a workflow that calls another one", service: false, counted: &[], child: "price"),
+    example!("paging", "page after page until there is none", service: true, counted: &[]),
+];
+
+/// Runs the command.
+pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
+    let Some(name) = &args.name else {
+        print!("{}", list());
+        return Ok(Exit::Success);
+    };
+    let found = EXAMPLES.iter().find(|example| example.name == name.as_str());
+    let example = found.ok_or_else(|| anyhow!("there is no example named '{name}'; there are\n{}", list()))?;
+    if args.show {
+        print!("{}", example.definition);
+        return Ok(Exit::Success);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(play(example, console))
+}
+
+fn list() -> String {
+    let width = EXAMPLES.iter().map(|example| example.name.len()).max().unwrap_or(0);
+    EXAMPLES.iter().fold(String::new(), |mut text, example| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  loom example {:width$}  {}", example.name, example.title);
+        text
+    })
+}
+
+/// Starts the service, runs the example against it, and tells the story.
+async fn play(example: &Example, console: Console) -> Result<Exit> {
+    let service = if example.service { Some(Flaky::start().await?) } else { None };
+    let mut with = RunWith::default();
+    if let Some(service) = &service {
+        with.parameters.push(format!("service={}", service.base_url()));
+        eprintln!("{}: {}. The service listens at {}.\n", example.name, example.title, service.base_url());
+    }
+    let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
+    let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
+    let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
+    let Some(prepared) = run::prepare(&definition, &children, &with, console)? else { return Ok(Exit::Refused) };
+    let (engine, request) = prepared.into_parts()?;
+    let live = Arc::new(Live::new(Arc::clone(&request.workflow), Style::Silent, console));
+    let exit = run::play_shown(&engine, request, &live, console).await?;
+    engine.shut_down().await;
+    if let Some(service) = service {
+        let counted: Vec<String> = example
+            .counted
+            .iter()
+            .map(|(path, what)| format!("{path} {} times ({what})", service.calls(path)))
+            .collect();
+        if !counted.is_empty() {
+            eprintln!("\nThe service was called: {}.", counted.join(", "));
+        }
+        service.stop().await;
+    }
+    Ok(exit)
+}

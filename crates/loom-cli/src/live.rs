@@ -1,0 +1,82 @@
+//! Shows a run to a person while it happens: a tree that is painted anew on a terminal, lines elsewhere.
+
+mod lines;
+mod screen;
+mod tree;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{Write, stderr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use loom_definition::Workflow;
+use loom_engine::{Event, RunId, RunState, Watcher, history::History};
+use loom_expression::Timestamp;
+
+use crate::console::Console;
+use lines::Lines;
+pub(crate) use screen::Screen;
+pub(crate) use tree::Tree;
+
+/// Hears of the events of one command's runs. The first run that it hears of is shown.
+pub(crate) struct Live {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    run: Option<RunId>,
+    history: History,
+    lines: Option<Lines>,
+}
+
+/// How a run is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Not at all, until it has ended.
+    Silent,
+    /// A line for each thing that happens.
+    Lines,
+}
+
+impl Live {
+    /// A view on a run of `workflow` that has not begun.
+    pub(crate) fn new(workflow: Arc<Workflow>, style: Style, console: Console) -> Live {
+        let lines = (style == Style::Lines).then(|| Lines::new(Arc::clone(&workflow), console.color));
+        Live { inner: Mutex::new(Inner { run: None, history: History::new(workflow), lines }) }
+    }
+
+    /// The history so far.
+    pub(crate) fn history(&self) -> History {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).history.clone()
+    }
+
+    /// The tree at `now`, at most `rows` lines of `columns` characters.
+    pub(crate) fn tree(&self, now: Timestamp, color: bool, size: (usize, usize)) -> Vec<String> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Tree { history: &inner.history, now, color, columns: size.0, rows: size.1 }.lines()
+    }
+}
+
+impl Watcher for Live {
+    fn events(&self, state: &RunState, events: &[Event]) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = state.start().map(|start| start.run);
+        if inner.run.is_none() {
+            inner.run = run;
+        }
+        if inner.run != run {
+            return;
+        }
+        inner.history.extend(events);
+        if let Some(lines) = &mut inner.lines {
+            let mut out = String::new();
+            lines.write(events, &mut out);
+            // Nobody may be reading; the run goes on all the same.
+            stderr().lock().write_all(out.as_bytes()).ok();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A line for each thing that happens: for logs, pipes and CI, where nothing can be painted over.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc};
+
+use loom_definition::{Status, Workflow, model::ActionKind};
+use loom_engine::{
+    EffectId, Event, FrameId, Place,
+    event::{ErrorInfo, Next, Outcome, Phase, Purpose},
+};
+use loom_expression::Timestamp;
+
+use super::words::{self, Paint};
+
+/// Rounds of one loop that are told line by line; later ones only when something goes wrong in them.
+const ROUNDS_TOLD: u32 = 20;
+
+/// Characters of an error's message.
+const MESSAGE_MAX: usize = 160;
+
+/// Turns events into lines.
+pub(super) struct Lines {
+    workflow: Arc<Workflow>,
+    paint: Paint,
+    began: Timestamp,
+    /// When the last action began; timers do not say when they were set.
+    last: Timestamp,
+    /// What opened each block, and the round's place in its loop.
+    frames: HashMap<FrameId, Frame>,
+    attempts: HashMap<EffectId, (Place, u32)>,
+    /// The last attempt of each action in progress.
+    made: HashMap<Place, u32>,
+}
+
+#[derive(Clone)]
+struct Frame {
+    label: String,
+    told: bool,
+}
+
+impl Lines {
+    pub(super) fn new(workflow: Arc<Workflow>, color: bool) -> Lines {
+        Lines {
+            workflow,
+            paint: Paint { color },
+            began: Timestamp::MIN,
+            last: Timestamp::MIN,
+            frames: HashMap::new(),
+            attempts: HashMap::new(),
+            made: HashMap::new(),
+        }
+    }
+
+    /// Writes the lines for these events.
+    pub(super) fn write(&mut self, events: &[Event], out: &mut String) {
+        for event in events {
+            if let Event::ActionStarted { at, .. } = event {
+                self.last = *at;
+            }
+            self.event(event, out);
+        }
+    }
+
+    fn event(&mut self, event: &Event, out: &mut String) {
+        match event {
+            Event::RunStarted { start, at } => {
+                self.began = *at;
+                let name = self.paint.bold(&self.workflow.name);
+                self.line(*at, &format!("run {} of {name} started", start.run), out);
+            }
+            Event::FrameOpened { frame, parent, index, at, .. } => self.opened(*frame, *parent, *index, *at, out),
+            Event::AttemptStarted { place, attempt, effect, phase, .. } => {
+                if matches!(phase, Phase::Call | Phase::Subscribe | Phase::Admit) {
+                    self.attempts.insert(*effect, (*place, *attempt));
+                    self.made.insert(*place, *attempt);
+                }
+            }
+            Event::AttemptNoted { effect, note, at } => {
+                if let Some((place, _)) = self.attempts.get(effect).copied() {
+                    let what = self.paint.warn(&words::note(note));
+                    self.line(*at, &format!("  {}: {what}", self.label(place)), out);
+                }
+            }
+            Event::AttemptEnded { place, effect, outcome, next, at } => {
+                let attempt = self.attempts.remove(effect).map_or(1, |(_, attempt)| attempt);
+                self.attempt_ended(*place, attempt, outcome, next, *at, out);
+            }
+            Event::TimerSet { due, place, purpose: Purpose::Wait, .. } => {
+                let wait = words::duration(words::between(self.last, *due));
+                self.line(self.last, &format!("… {} waits {wait}", self.label(*place)), out);
+            }
+            Event::ActionEnded { place, started, at, outcome, .. } => {
+                self.action_ended(*place, *started, *at, outcome, out);
+            }
+            Event::Suspended { at } => self.line(*at, "suspended", out),
+            Event::Resumed { at } => self.line(*at, "resumed", out),
+            Event::RunEnded { status, error, at, .. } => {
+                let took = words::duration(words::between(self.began, *at));
+                let why = error.as_deref().map(|error| because(error)).unwrap_or_default();
+                let status = self.paint.bold(status.as_str());
+                self.line(*at, &format!("run {status} in {took}{why}"), out);
+            }
+            Event::ActionStarted { .. }
+            | Event::LoopStarted { .. }
+            | Event::TimerSet { .. }
+            | Event::TimerEnded { .. }
+            | Event::VariableSet { .. }
+            | Event::VariableAppended { .. }
+            | Event::Responded { .. }
+            | Event::Tracked { .. } => {}
+        }
+    }
+
+    /// Remembers where a block belongs, and tells that a loop goes on.
+    fn opened(&mut self, frame: FrameId, parent: Option<Place>, index: u32, at: Timestamp, out: &mut String) {
+        let Some(parent) = parent else {
+            self.frames.insert(frame, Frame { label: String::new(), told: true });
+            return;
+        };
+        let outer = self.frames.get(&parent.frame).cloned();
+        let (outer, told) = outer.map_or((String::new(), true), |frame| (frame.label, frame.told));
+        let action = self.workflow.action(parent.action);
+        let loops = is_loop(&action.kind);
+        let label = if loops { format!("{outer}{}[{}] › ", action.name, index + 1) } else { outer };
+        if loops && told && index >= ROUNDS_TOLD && is_milestone(index) {
+            let name = &action.name;
+            self.line(at, &self.paint.dim(&format!("  {name}: round {}", index + 1)), out);
+        }
+        self.frames.insert(frame, Frame { label, told: told && !(loops && index >= ROUNDS_TOLD) });
+    }
+
+    fn attempt_ended(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        outcome: &Outcome,
+        next: &Next,
+        at: Timestamp,
+        out: &mut String,
+    ) {
+        let label = self.label(place);
+        match next {
+            Next::Retry { due } => {
+                let how = words::ended(outcome);
+                let wait = words::duration(words::between(at, *due));
+                let refused = if words::is_refusal(&outcome.code) { ", not called" } else { "" };
+                let what = format!("↻ {label}: attempt {attempt}: {how}{refused}; again in {wait}");
+                self.line(at, &self.paint.warn(&what), out);
+            }
+            Next::Poll { due, .. } => {
+                let wait = words::duration(words::between(at, *due));
+                self.line(at, &format!("… {label}: not done yet; asks again in {wait}"), out);
+            }
+            Next::Callback => self.line(at, &format!("… {label}: waits for its callback"), out),
+            Next::Execute | Next::End => {}
+        }
+    }
+
+    fn action_ended(&mut self, place: Place, started: Timestamp, at: Timestamp, outcome: &Outcome, out: &mut String) {
+        let attempts = self.made.remove(&place).unwrap_or(0);
+        let status = outcome.status;
+        let told = self.frames.get(&place.frame).is_none_or(|frame| frame.told);
+        if !told && !status.is_bad() {
+            return;
+        }
+        let action = self.workflow.action(place.action);
+        let mut details = Vec::new();
+        if matches!(action.kind, ActionKind::Effect { .. }) && status != Status::Skipped {
+            details.push(words::ended(outcome).into_owned());
+        }
+        if attempts > 1 {
+            details.push(words::count(attempts as usize, "attempt"));
+        }
+        let took = words::between(started, at);
+        if took.as_millis() > 0 {
+            details.push(words::duration(took));
+        }
+        let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
+        let why = match &outcome.error {
+            Some(error) if status.is_bad() && !holds_actions(&action.kind) => because(error),
+            _ => String::new(),
+        };
+        let sign = self.paint.status(Some(status), words::sign(Some(status)));
+        let shown = if status == Status::Skipped { " skipped" } else { "" };
+        self.line(at, &format!("{sign} {}{shown}{details}{why}", self.label(place)), out);
+    }
+
+    fn label(&self, place: Place) -> String {
+        let outer = self.frames.get(&place.frame).map(|frame| frame.label.as_str()).unwrap_or_default();
+        format!("{outer}{}", self.workflow.action(place.action).name)
+    }
+
+    fn line(&self, at: Timestamp, text: &str, out: &mut String) {
+        let seconds = words::between(self.began, at).as_secs_f64();
+        let time = self.paint.dim(&format!("{seconds:9.3}s"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{time}  {text}");
+    }
+}
+
+fn because(error: &ErrorInfo) -> String {
+    format!(": {}", words::one_line(&error.message, MESSAGE_MAX))
+}
+
+/// Rounds that are told of a long loop: 100, 200, … 1000, 2000, …
+fn is_milestone(index: u32) -> bool {
+    let round = index + 1;
+    let magnitude = 10_u32.pow(round.ilog10());
+    round >= 100 && round.is_multiple_of(magnitude)
+}
+
+pub(super) fn is_loop(kind: &ActionKind) -> bool {
+    matches!(kind, ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. })
+}
+
+/// Whether an action's failure is that of the actions in it, which have told theirs.
+fn holds_actions(kind: &ActionKind) -> bool {
+    is_loop(kind)
+        || matches!(
+            kind,
+            ActionKind::If { .. } | ActionKind::Switch { .. } | ActionKind::Scope { .. } | ActionKind::Parallel { .. }
+        )
+}

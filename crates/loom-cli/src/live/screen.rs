@@ -1,0 +1,41 @@
+//! The part of a terminal that is painted anew: moves up over what it wrote last, and writes again.
+
+use std::io::{self, Write};
+
+use terminal_size::{Height, Width, terminal_size_of};
+
+/// The size that is taken when the terminal does not tell.
+const SIZE_UNKNOWN: (usize, usize) = (100, 24);
+
+/// A block of lines on standard error that can be painted again.
+#[derive(Debug, Default)]
+pub(crate) struct Screen {
+    painted: usize,
+}
+
+impl Screen {
+    /// Columns and rows of the terminal behind standard error.
+    pub(crate) fn size() -> (usize, usize) {
+        terminal_size_of(io::stderr())
+            .map_or(SIZE_UNKNOWN, |(Width(columns), Height(rows))| (columns.into(), rows.into()))
+    }
+
+    /// Writes `lines` over the lines of the last call.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub(crate) fn paint(&mut self, lines: &[String], out: &mut impl Write) -> io::Result<()> {
+        let mut text = String::new();
+        if self.painted > 0 {
+            // Up to the first line, then clear from there to the end of the screen.
+            text.push_str(&format!("\x1b[{}F\x1b[J", self.painted));
+        }
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        self.painted = lines.len();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+}

@@ -1,0 +1,125 @@
+//! The words and signs that trees and lines share.
+
+use std::{borrow::Cow, time::Duration};
+
+use loom_definition::Status;
+use loom_engine::event::{Note, Outcome};
+use loom_expression::{Timestamp, Value};
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paint {
+    pub(super) color: bool,
+}
+
+impl Paint {
+    pub(super) fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    pub(super) fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    pub(super) fn status(self, status: Option<Status>, text: &str) -> String {
+        self.wrap(tone(status), text)
+    }
+
+    pub(super) fn warn(self, text: &str) -> String {
+        self.wrap("33", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn tone(status: Option<Status>) -> &'static str {
+    match status {
+        None => "36",
+        Some(Status::Succeeded) => "32",
+        Some(Status::Failed | Status::Aborted) => "31",
+        Some(Status::TimedOut | Status::Cancelled) => "33",
+        Some(Status::Skipped) => "2",
+    }
+}
+
+/// The sign of an action's state.
+pub(super) fn sign(status: Option<Status>) -> &'static str {
+    match status {
+        None => "●",
+        Some(Status::Succeeded) => "✔",
+        Some(Status::Failed) => "✘",
+        Some(Status::Skipped) => "–",
+        Some(Status::TimedOut) => "⧖",
+        Some(Status::Cancelled) => "■",
+        Some(Status::Aborted) => "!",
+    }
+}
+
+/// A duration in two or three digits, as people say it.
+pub(crate) fn duration(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.as_millis());
+    match seconds {
+        0 if millis == 0 => "0 ms".to_owned(),
+        0 => format!("{millis} ms"),
+        1..=9 => format!("{:.2} s", duration.as_secs_f64()),
+        10..=59 => format!("{:.1} s", duration.as_secs_f64()),
+        60..=3_599 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3_600..=86_399 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {:02} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// The time from one point to a later one; nothing when the order is the other way round.
+pub(crate) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
+    let nanos = later.unix_nanos() - earlier.unix_nanos();
+    u64::try_from(nanos).map(Duration::from_nanos).unwrap_or_default()
+}
+
+/// How an attempt ended, in a word or two: `503`, `circuit open`, `OK`.
+pub(super) fn ended(outcome: &Outcome) -> Cow<'static, str> {
+    if let Some(status) = outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64)
+    {
+        return status.to_string().into();
+    }
+    match outcome.code.as_ref() {
+        "CircuitBreakerOpen" => "circuit open".into(),
+        "RateLimitExceeded" => "rate limit".into(),
+        "BulkheadFull" => "bulkhead full".into(),
+        "" => outcome.status.as_str().into(),
+        code => code.to_owned().into(),
+    }
+}
+
+/// Whether an attempt was refused by ourselves, so that the service was not called.
+pub(super) fn is_refusal(code: &str) -> bool {
+    matches!(code, "CircuitBreakerOpen" | "ServiceIsolated" | "RateLimitExceeded" | "BulkheadFull" | "Refused")
+}
+
+/// A note in words.
+pub(super) fn note(note: &Note) -> String {
+    match note {
+        Note::Held { service, by, wait } => {
+            format!("held {} by the {by} of {service}", duration(*wait))
+        }
+        Note::Breaker { service, from, to, why } => {
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            format!("circuit of {service}: {from} → {to}{why}")
+        }
+    }
+}
+
+/// `1 round`, `2 rounds`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// One line of a message that may have many, at most `most` characters.
+pub(super) fn one_line(text: &str, most: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(most) {
+        None => line.to_owned(),
+        Some((at, _)) => format!("{}…", &line[..at]),
+    }
+}

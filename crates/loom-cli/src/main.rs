@@ -1,0 +1,42 @@
+//! The `loom` binary: arguments, wiring, exit codes. The only place that prints, and that reads the environment.
+
+mod args;
+mod console;
+mod eval;
+mod example;
+mod exit;
+mod files;
+mod live;
+mod run;
+mod test_cases;
+mod validate;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, Parser};
+use console::Console;
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::from_environment();
+    let outcome = match cli.command {
+        Command::Run(args) => run::command(&args, console),
+        Command::Validate(args) => validate::command(&args, console),
+        Command::Eval(args) => eval::command(&args, console),
+        Command::Test(args) => test_cases::command(&args),
+        Command::Example(args) => example::command(&args, console),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "loom", &mut std::io::stdout());
+            Ok(Exit::Success)
+        }
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("loom: {error:#}");
+            Exit::Usage.into()
+        }
+    }
+}

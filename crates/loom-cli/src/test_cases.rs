@@ -1,0 +1,49 @@
+//! `loom test`: plays the cases of files and says what differs.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use loom_engine::{clock::SystemClock, ports::Clock};
+use loom_testkit::cases::{CaseFile, Counts, Runner};
+
+use crate::{args::TestArgs, exit::Exit};
+
+/// Runs the command. The last line of its output is `N passed, N failed`, with `, N skipped` when there are any;
+/// with `--json` that line goes to standard error, so that standard output holds one object a case and nothing else.
+pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
+    let runner = Runner::new(SystemClock.now());
+    let mut total = Counts::default();
+    let mut suites = String::new();
+    // All files are read before the first case is played: a misspelt name is told at once.
+    let files = args.files.iter().map(|path| CaseFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    for file in &files {
+        let report = runner.play_all(file, args.filter.as_deref());
+        let counts = report.counts();
+        if args.json {
+            for case in report.json() {
+                println!("{}", case.to_json_text());
+            }
+        } else {
+            print!("{}", report.text());
+            if counts.inferred_passed + counts.inferred_failed > 0 {
+                let documented = (counts.passed - counts.inferred_passed, counts.failed - counts.inferred_failed);
+                println!(
+                    "{}: documented {} passed, {} failed; inferred {} passed, {} failed",
+                    file.name, documented.0, documented.1, counts.inferred_passed, counts.inferred_failed
+                );
+            }
+        }
+        suites.push_str(&report.junit());
+        total += counts;
+    }
+    if let Some(path) = &args.junit {
+        let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n{suites}</testsuites>\n");
+        fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    if args.json {
+        eprintln!("{total}");
+    } else {
+        println!("{total}");
+    }
+    Ok(if total.failed == 0 { Exit::Success } else { Exit::Failure })
+}

@@ -1,6 +1,6 @@
 //! What kind of place the output goes to: a terminal or a file, with colours or without.
 
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{IsTerminal, stderr};
 
 /// Where the output goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -9,8 +9,6 @@ pub(crate) struct Console {
     pub(crate) live: bool,
     /// Standard error takes colours.
     pub(crate) color: bool,
-    /// Standard output takes colours.
-    pub(crate) color_stdout: bool,
 }
 
 impl Console {
@@ -22,6 +20,6 @@ impl Console {
         let (no_color, force) = (std::env::var("NO_COLOR").is_ok_and(|v| !v.is_empty()), set("CLICOLOR_FORCE"));
         let color = |terminal: bool| !no_color && (force || (terminal && !dumb));
         let err = stderr().is_terminal();
-        Console { live: err && !dumb, color: color(err), color_stdout: color(stdout().is_terminal()) }
+        Console { live: err && !dumb, color: color(err) }
     }
 }

@@ -129,7 +129,7 @@ impl Tree<'_> {
         }
         if let [only] = occurrences
             && let Some(error) = only.error.as_ref().filter(|_| only.status.is_some_and(Status::is_bad))
-            && children(action).is_empty()
+            && (children(action).is_empty() || error.code != "ActionFailed")
         {
             parts.push((Tone::Of(only.status), format!("  {}", words::one_line(&error.message, 100))));
         }
@@ -155,9 +155,9 @@ impl Tree<'_> {
         let untaken = actions.iter().all(|action| self.history.occurrences(*action).is_empty());
         if untaken {
             let text = format!("{heading}: {} not taken", words::count(actions.len(), "action"));
-            rows.push(self.row(format!("{indent}   "), &[(Tone::Dim, text)], false));
+            rows.push(self.row(indent.to_owned(), &[(Tone::Dim, text)], false));
         } else {
-            rows.push(self.row(format!("{indent}   "), &[(Tone::Dim, format!("{heading}:"))], false));
+            rows.push(self.row(indent.to_owned(), &[(Tone::Dim, format!("{heading}:"))], false));
             self.block(block, indent, rows);
         }
     }

@@ -12,8 +12,9 @@
 //! let loaded = Definition::parse(text, &LoadOptions::default()).expect("the definition is right");
 //! assert_eq!(loaded.workflow.actions.len(), 1);
 //!
-//! let wrong = String::from_utf8_lossy(text).replace("Compose", "Compose\", \"runAfter\": {\"Gret\": [\"Succeeded\"]}, \"x\": \"");
-//! assert!(Definition::parse(wrong.as_bytes(), &LoadOptions::default()).is_ok());
+//! let wrong = String::from_utf8_lossy(text).replace("\"runAfter\": {}", "\"runAfter\": {\"Load\": [\"Succeeded\"]}");
+//! let found = Definition::parse(wrong.as_bytes(), &LoadOptions::default()).expect_err("nothing is called `Load`");
+//! assert_eq!((found.0[0].code, found.0[0].pointer.as_str()), ("L0204", "/actions/Greet/runAfter/Load"));
 //! ```
 
 pub mod arm;

@@ -90,14 +90,15 @@ impl Durable {
     }
 
     /// The journal of a run that is about to start.
-    pub(crate) fn begin(&self, workflow: &Workflow, start: &RunStart) -> RunJournal {
+    pub(crate) fn begin(&self, workflow: &Workflow, start: &RunStart, origin: Option<RunId>) -> RunJournal {
         let definition = self.definition_of(workflow);
-        let row = RunRow::new(
+        let mut row = RunRow::new(
             start.run,
             Arc::clone(&workflow.name),
             definition.hash(),
             status_number(RunStatus::Running),
         );
+        row.origin = origin;
         RunJournal {
             store: Arc::clone(&self.store),
             row,
@@ -137,7 +138,7 @@ impl Durable {
     }
 
     /// The definition a run began with, whatever has been deployed since.
-    async fn workflow_of(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
+    pub(crate) async fn workflow_of(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
         let known = {
             let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             loaded.get(&row.definition).cloned()
@@ -196,6 +197,11 @@ impl RunJournal {
                 _ => {}
             }
         }
+    }
+
+    /// What can be asked about the run without its journal.
+    pub(crate) fn row(&self) -> &RunRow {
+        &self.row
     }
 
     /// Whether everything recorded has been handed to the store.

@@ -12,7 +12,7 @@ use std::{
 use loom_definition::{RunStatus, Workflow, model::EffectKind, trigger::Trigger};
 use loom_expression::{Object, Timestamp, Value};
 use loom_resilience::ResilienceRegistry;
-use loom_store::{RunIdSource, Store};
+use loom_store::{RunIdSource, RunRow, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -22,6 +22,7 @@ use crate::{
     event::{Command, ErrorInfo, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
     guard::Services,
+    history::History,
     machine::{Environment, Run},
     ports::{ActionHandler, Clock},
     random,
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     ids: Mutex<RunIdSource>,
     held: Mutex<Vec<RunId>>,
     pub(crate) durable: Option<Durable>,
+    watcher: Option<Arc<dyn Watcher>>,
     runs: Mutex<HashMap<RunId, mpsc::Sender<Envelope>>>,
 }
 
@@ -87,6 +89,7 @@ pub struct EngineBuilder {
     handlers: Handlers,
     registry: Option<Arc<ResilienceRegistry>>,
     store: Option<Arc<dyn Store>>,
+    watcher: Option<Arc<dyn Watcher>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -139,6 +142,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Hears of all runs that are started without a watcher of their own, children included.
+    #[must_use]
+    pub fn watcher(mut self, watcher: Arc<dyn Watcher>) -> Self {
+        self.watcher = Some(watcher);
+        self
+    }
+
     /// Another wall clock than the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -161,6 +171,7 @@ impl EngineBuilder {
                 ids: Mutex::new(RunIdSource::new(0, None)),
                 held: Mutex::new(Vec::new()),
                 durable: self.store.map(Durable::new),
+                watcher: self.watcher,
                 runs: Mutex::new(HashMap::new()),
             }),
         }
@@ -238,6 +249,8 @@ pub enum Started {
 pub struct RunHandle {
     /// Its id.
     pub id: RunId,
+    /// What it started from.
+    pub start: Arc<RunStart>,
     commands: mpsc::Sender<Envelope>,
     accepted: Option<oneshot::Receiver<()>>,
     response: Option<oneshot::Receiver<Value>>,
@@ -322,6 +335,7 @@ impl Engine {
             handlers: Handlers::default(),
             registry: None,
             store: None,
+            watcher: None,
             clock: Arc::new(crate::clock::SystemClock),
         }
     }
@@ -364,7 +378,7 @@ impl Engine {
         match fired {
             Fired::Held { condition } => Ok(Started::Held { condition }),
             Fired::Runs(starts) => {
-                let spawn = |start| self.spawn(&request.workflow, start, watcher.cloned());
+                let spawn = |start| self.spawn(&request.workflow, start, None, watcher.cloned());
                 Ok(Started::Runs(starts.into_iter().map(spawn).collect()))
             }
         }
@@ -381,23 +395,69 @@ impl Engine {
         }
     }
 
+    /// Starts a run once more from what started it before: the same trigger outputs, on `workflow`, which may be another
+    /// definition than then. Conditions and `splitOn` were decided when the trigger fired, and are not asked again.
+    ///
+    /// # Errors
+    /// [`StartError::Stopping`].
+    pub fn resubmit(
+        &self,
+        workflow: &Arc<Workflow>,
+        parameters: Vec<Value>,
+        before: &RunStart,
+    ) -> Result<RunHandle, StartError> {
+        if self.inner.stopping.is_cancelled() {
+            return Err(StartError::Stopping);
+        }
+        let (run, seed) = self.inner.next_run();
+        let start = fire::again(workflow, parameters, before, (run, seed));
+        Ok(self.spawn(workflow, start, Some(before.run), None))
+    }
+
+    /// The definition that a run in the store began with.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; also when the engine has no store.
+    pub async fn workflow_of(&self, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
+        let Some(durable) = &self.inner.durable else {
+            let why = "the engine keeps no runs".to_owned();
+            return Err(RecoverError::Definition { run: row.id, why });
+        };
+        durable.workflow_of(row.id, row).await
+    }
+
+    /// Everything that happened to a run in the store, whether it is in progress or has ended. None when there is no such
+    /// run.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
+        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        let Some((workflow, events, journal)) = durable.load(run).await? else { return Ok(None) };
+        let mut history = History::new(workflow);
+        history.extend(&events);
+        Ok(Some((journal.row().clone(), history)))
+    }
+
     fn spawn(
         &self,
         workflow: &Arc<Workflow>,
         start: Arc<RunStart>,
+        origin: Option<RunId>,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> RunHandle {
         let id = start.run;
+        let watcher = watcher.or_else(|| self.inner.watcher.clone());
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
-        let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start));
+        let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start, origin));
         let (accepted, acceptance) = oneshot::channel();
         let links = Links { inbox, watcher, respond, report, accepted: Some(accepted) };
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
-        self.adopt(id, commands.clone(), driver, Some(Command::Start(start)));
-        RunHandle { id, commands, accepted: Some(acceptance), response: Some(response), ended }
+        self.adopt(id, commands.clone(), driver, Some(Command::Start(Arc::clone(&start))));
+        RunHandle { id, start, commands, accepted: Some(acceptance), response: Some(response), ended }
     }
 
     /// Gives a run its task.
@@ -463,13 +523,15 @@ impl Engine {
         if run.state().status().is_final() {
             return Ok(None);
         }
+        let Some(start) = run.state().start().cloned() else { return Ok(None) };
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = oneshot::channel();
         let (report, ended) = watch::channel(None);
-        let links = Links { inbox, watcher: watcher.cloned(), respond, report, accepted: None };
+        let watcher = watcher.cloned().or_else(|| self.inner.watcher.clone());
+        let links = Links { inbox, watcher, respond, report, accepted: None };
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         self.adopt(id, commands.clone(), driver, None);
-        Ok(Some(RunHandle { id, commands, accepted: None, response: Some(response), ended }))
+        Ok(Some(RunHandle { id, start, commands, accepted: None, response: Some(response), ended }))
     }
 
     /// Hands a command to a run in progress, and waits until what it brings about is durable. False when there is no

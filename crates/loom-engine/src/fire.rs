@@ -127,6 +127,24 @@ pub fn fire(
     Ok(Fired::Runs(starts))
 }
 
+/// What a run starts from that repeats `before`: the same trigger, under a new id.
+pub(crate) fn again(
+    workflow: &Workflow,
+    parameters: Vec<Value>,
+    before: &RunStart,
+    (run, seed): (RunId, u64),
+) -> Arc<RunStart> {
+    Arc::new(RunStart {
+        run,
+        seed,
+        parameters,
+        trigger: before.trigger.clone(),
+        workflow: workflow_record(workflow, run),
+        tracking_id: Arc::clone(&before.tracking_id),
+        wants_response: false,
+    })
+}
+
 /// The outputs as expressions may see them: without the caller's credentials, unless the trigger says otherwise.
 fn shown_outputs(firing: &Firing<'_>) -> Value {
     let keep = firing.trigger.is_none_or(|trigger| trigger.options.include_authorization);

@@ -96,7 +96,8 @@ impl Mock {
     /// # Errors
     /// [`io::Error`] when no port can be had, or, of kind `InvalidInput`, a [`ScriptError`].
     pub async fn start(script: &Value) -> io::Result<Mock> {
-        let rules = rule::rules(script).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let rules =
+            rule::rules(script).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let state = Arc::new(Mutex::new(State { rules, ..State::default() }));
         let scripted = Arc::clone(&state);
         let respond: Respond = Arc::new(move |received| {
@@ -158,8 +159,12 @@ impl State {
         };
         let mut headers = Object::new();
         for name in received.headers.keys() {
-            let values: Vec<_> =
-                received.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+            let values: Vec<_> = received
+                .headers
+                .get_all(name)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                .collect();
             headers.insert(name.as_str(), values.join(", "));
         }
         self.requests.push(Recorded {

@@ -49,7 +49,10 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        #[expect(clippy::disallowed_methods, reason = "the server owns the task: it is joined or aborted with it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the server owns the task: it is joined or aborted with it"
+        )]
         let task = tokio::spawn(accept(listener, respond, stopped));
         Ok(Server { address, stop, task })
     }
@@ -109,7 +112,8 @@ async fn serve(stream: TcpStream, respond: Respond, mut stopped: watch::Receiver
             }
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         // Whether it ended well or not, there is nobody left to tell.

@@ -45,7 +45,8 @@ enum Content {
 /// Reads a script.
 pub(super) fn rules(script: &Value) -> Result<Vec<Rule>, ScriptError> {
     let rules = script.get("rules").unwrap_or(script);
-    let rules = rules.as_array().ok_or_else(|| ScriptError { reason: "'rules' is not an array".to_owned() })?;
+    let rules =
+        rules.as_array().ok_or_else(|| ScriptError { reason: "'rules' is not an array".to_owned() })?;
     let read = rules.iter().enumerate().map(|(at, rule)| {
         Rule::from_json(rule).map_err(|reason| ScriptError { reason: format!("rule {at}: {reason}") })
     });
@@ -54,7 +55,10 @@ pub(super) fn rules(script: &Value) -> Result<Vec<Rule>, ScriptError> {
 
 impl Rule {
     fn from_json(value: &Value) -> Result<Rule, String> {
-        known(value, &["method", "path", "query", "headers", "body", "response", "responses", "calls", "name"])?;
+        known(
+            value,
+            &["method", "path", "query", "headers", "body", "response", "responses", "calls", "name"],
+        )?;
         let path = value.get("path").and_then(Value::as_str).ok_or("it has no 'path'")?;
         let responses = match (value.get("responses"), value.get("response")) {
             (Some(all), None) => all.as_array().ok_or("'responses' is not an array")?.to_vec(),
@@ -83,7 +87,11 @@ impl Rule {
             members.iter().any(|(key, value)| key == name && (wanted.is_null() || wanted.text() == *value))
         };
         let has_header = |name: &str, wanted: &Value| {
-            received.headers.get_all(name).iter().any(|value| wanted.is_null() || wanted.text().as_bytes() == value.as_bytes())
+            received
+                .headers
+                .get_all(name)
+                .iter()
+                .any(|value| wanted.is_null() || wanted.text().as_bytes() == value.as_bytes())
         };
         self.method.as_ref().is_none_or(|method| method == received.method.as_str())
             && path_fits(&self.path, &received.path)
@@ -120,7 +128,9 @@ impl Reply {
         let status = number(value, "status")?.unwrap_or(200);
         let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
         let body = match (value.get("body"), value.get("base64").and_then(Value::as_str)) {
-            (_, Some(base64)) => Content::Bytes(STANDARD.decode(base64).map_err(|_| "'base64' is not base64")?),
+            (_, Some(base64)) => {
+                Content::Bytes(STANDARD.decode(base64).map_err(|_| "'base64' is not base64")?)
+            }
             (None, None) => Content::Text(String::new(), None),
             (Some(body), None) => match body.as_str() {
                 Some(text) => Content::Text(text.to_owned(), Some("text/plain; charset=utf-8")),
@@ -153,7 +163,9 @@ impl Reply {
         }
         for (name, value) in &self.headers {
             let value = value.text().replace("{{base}}", base);
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
+            {
                 headers.insert(name, value);
             }
         }
@@ -180,9 +192,9 @@ pub(super) fn body_value(bytes: &[u8]) -> Value {
 /// Whether a value has everything that is wanted: members of objects deeply, everything else equal.
 fn contains(value: &Value, wanted: &Value) -> bool {
     match (value.as_object(), wanted.as_object()) {
-        (Some(value), Some(wanted)) => wanted
-            .iter()
-            .all(|(name, wanted)| value.get(name).is_some_and(|member| contains(member, wanted))),
+        (Some(value), Some(wanted)) => {
+            wanted.iter().all(|(name, wanted)| value.get(name).is_some_and(|member| contains(member, wanted)))
+        }
         _ => value.wdl_equals(wanted),
     }
 }

@@ -1,0 +1,195 @@
+//! The handlers under a real engine: whole runs against a mock.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
+
+use loom_actions::{
+    Activities, ActivityHandler, ActorHandler, ActorReply, Actors, Connections, MemoryActorStore, Settings,
+    Sources, UserError, remote_workflow_handler, request_handlers, requests,
+};
+use loom_definition::{Definition, LoadOptions, model::EffectKind};
+use loom_engine::{Engine, RunReport, RunRequest, clock::SystemClock};
+use loom_expression::Value;
+use loom_testkit::mock::Mock;
+
+use crate::support::{json, mock};
+
+/// Plays a workflow whose `{base}` is the mock's address.
+async fn played(
+    actions: &str,
+    outputs: &str,
+    mock: &Mock,
+    activities: Activities,
+    actors: Actors,
+) -> Arc<RunReport> {
+    let base = mock.base_url();
+    let file = json(
+        &r#"{"connections": {"crm": {"baseUrl": "{base}/crm/", "authentication": {"type": "Raw", "scheme": "Key", "parameter": "k"}}},
+            "functions": {"price": {"baseUrl": "{base}/fn", "authentication": {"type": "QueryString", "name": "code", "value": "c"}}},
+            "workflows": {"child": "{base}/child"}, "activities": {"remote": "{base}/activity"}, "actors": {"Far": "{base}/actors"}}"#
+            .replace("{base}", &base),
+    );
+    let connections = Connections::from_json(&file, &Sources::default()).unwrap();
+    let requests = requests(Settings { connections, ..Settings::default() }, Arc::new(SystemClock)).unwrap();
+    let mut builder = Engine::builder();
+    for (kind, handler) in request_handlers(&requests) {
+        builder = builder.handler(kind, handler);
+    }
+    let store = Arc::new(MemoryActorStore::default());
+    let engine = builder
+        .handler(EffectKind::Workflow, remote_workflow_handler(&requests))
+        .handler(EffectKind::Activity, Arc::new(ActivityHandler::new(activities, Arc::clone(&requests))))
+        .handler(EffectKind::Actor, Arc::new(ActorHandler::new(actors, store, requests)))
+        .build();
+    let text = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": ACTIONS, "outputs": OUTPUTS}}"#
+        .replace("ACTIONS", actions)
+        .replace("OUTPUTS", outputs)
+        .replace("{base}", &base);
+    let loaded = Definition::parse_text(&text, &LoadOptions::default()).unwrap();
+    let report = engine.run(RunRequest::manual(loaded.workflow, Vec::new(), None)).await.unwrap();
+    report.expect("the run ends")
+}
+
+fn output(report: &RunReport, name: &str) -> Value {
+    let outputs = report.outputs.as_ref().unwrap_or_else(|| panic!("the run failed: {:?}", report.error));
+    let output = outputs.get(name).unwrap_or_else(|| panic!("no output {name} in {outputs:?}"));
+    output.get("value").cloned().unwrap_or_else(|| output.clone())
+}
+
+#[tokio::test]
+async fn a_request_is_repeated_with_the_same_key_until_it_works() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/flaky", "responses": [{"status": 503, "times": 2}, {"body": {"ok": true}}], "calls": 3}]"#,
+    )
+    .await;
+    let actions = r#"{"Call": {"type": "Http", "inputs": {"method": "POST", "uri": "{base}/flaky", "body": {}},
+        "retryPolicy": {"maxAttempts": 3, "initialDelay": 1}}}"#;
+    let outputs = r#"{"ok": {"type": "bool", "value": "@body('Call')?['ok']"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "ok"), true.into());
+    assert_eq!(mock.problems(), Vec::<String>::new());
+    let keys: Vec<_> =
+        mock.requests().iter().map(|request| request.header("idempotency-key").unwrap().to_owned()).collect();
+    assert!(keys[0].ends_with("/Call\"") && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test]
+async fn connections_functions_and_children_are_called_by_name() {
+    let mock = mock(
+        r#"[{"method": "PATCH", "path": "/crm/files/%252Fa", "query": {"q": "1"}, "headers": {"authorization": "Key k"}, "body": {"x": 1}, "response": {"body": "patched"}, "calls": 1},
+            {"method": "POST", "path": "/fn", "query": {"code": "c"}, "response": {"body": 12}, "calls": 1},
+            {"method": "POST", "path": "/child", "body": "in", "response": {"body": "out"}, "calls": 1}]"#,
+    )
+    .await;
+    let actions = r#"{
+        "Connector": {"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "crm"}}, "method": "patch", "queries": {"q": 1},
+            "path": "/files/@{encodeURIComponent(encodeURIComponent('/a'))}", "body": {"x": 1}}},
+        "Function": {"type": "Function", "inputs": {"function": {"id": "/sites/app/functions/price"}, "body": {}}},
+        "Child": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "/workflows/child"}, "triggerName": "manual"}, "body": "in"}}}"#;
+    let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Connector'), body('Function'), body('Child'))"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "all"), json(r#"["patched", 12, "out"]"#));
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn polling_goes_through_the_engine() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/work", "response": {"status": 202, "headers": {"Location": "/s", "retry-after-ms": "1"}}, "calls": 1},
+            {"method": "GET", "path": "/s", "responses": [{"status": 202, "headers": {"retry-after-ms": "1"}}, {"body": "done"}], "calls": 2}]"#,
+    )
+    .await;
+    let actions = r#"{"Work": {"type": "Http", "inputs": {"method": "POST", "uri": "{base}/work"}}}"#;
+    let outputs = r#"{"end": {"type": "string", "value": "@body('Work')"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "end"), "done".into());
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn activities_run_here_or_behind_an_endpoint() {
+    let mock = mock(r#"[{"method": "POST", "path": "/activity", "body": {"n": 1}, "response": {"body": "far"}, "calls": 1}]"#).await;
+    let mut activities = Activities::default();
+    activities.register("Double", |call| async move {
+        let n = call.input.as_i64().ok_or_else(|| UserError::new("a number is needed"))?;
+        if call.attempt == 1 { Err(UserError::new("not yet").transient()) } else { Ok((n * 2).into()) }
+    });
+    let actions = r#"{
+        "Here": {"type": "Activity", "inputs": {"activityName": "double", "input": 21}, "retryPolicy": {"maxAttempts": 2, "initialDelay": 1}},
+        "There": {"type": "Activity", "inputs": {"activityName": "remote", "input": {"n": 1}}}}"#;
+    let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Here'), body('There'))"}}"#;
+    let report = played(actions, outputs, &mock, activities, Actors::default()).await;
+    assert_eq!(output(&report, "all"), json(r#"[42, "far"]"#));
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_actor_does_one_thing_at_a_time_and_remembers() {
+    let mock = mock(r#"[{"method": "POST", "path": "/actors/a%2Fb/add", "body": 5, "response": {"body": 5}, "calls": 1}]"#).await;
+    let inside = Arc::new(AtomicU32::new(0));
+    let most = Arc::new(Mutex::new(0));
+    let mut actors = Actors::default();
+    let (counted, highest) = (Arc::clone(&inside), Arc::clone(&most));
+    actors.register("Counter", move |call| {
+        let (counted, highest) = (Arc::clone(&counted), Arc::clone(&highest));
+        async move {
+            // Different objects may well be at work together.
+            let now = if call.id == "one" { counted.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+            {
+                let mut highest = highest.lock().unwrap();
+                *highest = now.max(*highest);
+            }
+            // Others get their chance to break in.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            if call.id == "one" {
+                counted.fetch_sub(1, Ordering::SeqCst);
+            }
+            let sum = call.state.as_i64().unwrap_or(0) + call.args.as_i64().unwrap_or(0);
+            Ok(ActorReply { result: sum.into(), state: sum.into() })
+        }
+    });
+    let actions = r#"{
+        "Each": {"type": "Foreach", "foreach": "@range(1, 20)", "actions": {
+            "Add": {"type": "Actor", "inputs": {"actorType": "counter", "actorId": "one", "method": "add", "args": "@item()"}}}},
+        "Last": {"type": "Actor", "runAfter": {"Each": ["Succeeded"]}, "inputs": {"actorType": "Counter", "actorId": "one", "method": "get"}},
+        "Other": {"type": "Actor", "runAfter": {"Each": ["Succeeded"]}, "inputs": {"actorType": "Counter", "actorId": "two", "method": "get"}},
+        "Far": {"type": "Actor", "inputs": {"actorType": "Far", "actorId": "a/b", "method": "add", "args": 5}}}"#;
+    let outputs =
+        r#"{"all": {"type": "array", "value": "@createArray(body('Last'), body('Other'), body('Far'))"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), actors).await;
+    assert_eq!(output(&report, "all"), json("[210, 0, 5]"));
+    assert_eq!(*most.lock().unwrap(), 1);
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_fails_in_words() {
+    let mock = mock("[]").await;
+    for (action, code, part) in [
+        (
+            r#"{"type": "JavaScriptCode", "inputs": {"code": "return 1;"}}"#,
+            "ActionTypeNotSupported",
+            "does not run scripts",
+        ),
+        (r#"{"type": "Activity", "inputs": {"activityName": "nobody"}}"#, "ConnectionNotFound", "'nobody'"),
+        (
+            r#"{"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "none"}}, "method": "get", "path": "/"}}"#,
+            "ConnectionNotFound",
+            "crm",
+        ),
+    ] {
+        let actions = format!(
+            r#"{{"It": {action}, "Look": {{"type": "Compose", "runAfter": {{"It": ["Failed"]}}, "inputs": "@actions('It')?['error']"}}}}"#
+        );
+        let outputs = r#"{"error": {"type": "object", "value": "@outputs('Look')"}}"#;
+        let report = played(&actions, outputs, &mock, Activities::default(), Actors::default()).await;
+        let error = output(&report, "error");
+        assert_eq!(error.get("code"), Some(&code.into()), "{action}");
+        let message = error.get("message").unwrap().as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+    }
+}

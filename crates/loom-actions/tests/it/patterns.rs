@@ -1,0 +1,169 @@
+//! Conversations of more than one request: polling, pages, pieces.
+
+use std::time::Duration;
+
+use loom_actions::{Answer, Behaviour, Progress, Requests, Settings, Spec};
+use loom_expression::Value;
+use loom_testkit::mock::Mock;
+
+use crate::support::{answer, attempt, body, failure, finished, json, marks, mock, requests};
+
+/// Follows an operation to its end the way an engine does, with a new client for every step, as after a crash: nothing
+/// but the resume value is carried on, and that as text.
+async fn followed(mock: &Mock, inputs: &str) -> (Answer, Vec<Duration>) {
+    let spec = Spec::from_inputs(&json(&inputs.replace("{base}", &mock.base_url()))).unwrap();
+    let mut resume: Option<String> = None;
+    let mut waits = Vec::new();
+    loop {
+        let reborn: Requests = requests(Settings::default());
+        let value = resume.as_deref().map(json);
+        match reborn.perform(&spec, &marks(), &Behaviour::default(), value.as_ref()).await.unwrap() {
+            Progress::Final(answer) => return (answer, waits),
+            Progress::Pending { after, resume: next, .. } => {
+                waits.push(after);
+                resume = Some(next.to_json_text());
+            }
+        }
+    }
+}
+
+const WORK: &str = r#"{"method": "POST", "uri": "{base}/work", "body": {"a": 1}, "authentication": {"type": "Raw", "value": "key"}}"#;
+
+#[tokio::test]
+async fn accepted_work_is_polled_across_crashes() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/work", "response": {"status": 202, "headers": {"Location": "/work/1?x=%2F", "Retry-After": "7"}}, "calls": 1},
+            {"method": "GET", "path": "/work/1", "headers": {"authorization": "key"}, "responses": [
+                {"status": 202}, {"status": 503}, {"hangup": true},
+                {"status": 202, "headers": {"Location": "{{base}}/work/2", "Retry-After": "Mon, 01 Jan 2024 00:00:09 GMT", "Date": "Mon, 01 Jan 2024 00:00:00 GMT"}}]},
+            {"method": "GET", "path": "/work/2", "response": {"body": {"done": true}}}]"#,
+    )
+    .await;
+    let (last, waits) = followed(&mock, WORK).await;
+    assert_eq!((last.status, body(&last)), (200, json(r#"{"done": true}"#)));
+    assert_eq!(waits.iter().map(Duration::as_secs).collect::<Vec<_>>(), [7, 1, 2, 4, 9]);
+    assert_eq!(mock.problems(), Vec::<String>::new(), "the work was asked for once");
+}
+
+#[tokio::test]
+async fn work_that_fails_is_not_asked_for_again() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/work", "response": {"status": 202, "headers": {"Location": "/s"}}, "calls": 1},
+            {"method": "GET", "path": "/s", "response": {"hangup": true}}]"#,
+    )
+    .await;
+    let spec = Spec::from_inputs(&json(&WORK.replace("{base}", &mock.base_url()))).unwrap();
+    let requests = requests(Settings::default());
+    let mut resume: Option<Value> = None;
+    let mut polls = 0;
+    let failed = loop {
+        match requests.perform(&spec, &marks(), &Behaviour::default(), resume.as_ref()).await {
+            Ok(Progress::Pending { resume: next, .. }) => resume = Some(next),
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => break failure,
+        }
+        polls += 1;
+    };
+    assert_eq!((polls, failed.transient), (5, false));
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn accepted_is_final_without_a_place_or_when_polling_is_off() {
+    let mock = mock(
+        r#"[{"path": "/nowhere", "response": {"status": 202, "body": "later"}},
+            {"path": "/work", "response": {"status": 202, "headers": {"Location": "/s"}}}]"#,
+    )
+    .await;
+    let nowhere = answer(&mock.base_url(), r#"{"uri": "{base}/nowhere"}"#).await;
+    assert_eq!((nowhere.status, body(&nowhere)), (202, "later".into()));
+    let off = Behaviour { no_polling: true, ..Behaviour::default() };
+    let last = attempt(&requests(Settings::default()), &mock.base_url(), WORK, &off).await.unwrap();
+    assert_eq!(finished(last).status, 202);
+}
+
+const PAGES: &str = r#"[
+    {"path": "/list", "query": {"page": "2"}, "response": {"body": {"value": [3, 4], "nextLink": "?page=3"}}},
+    {"path": "/list", "query": {"page": "3"}, "response": {"body": {"value": [5]}}},
+    {"path": "/list", "response": {"body": {"kind": "list", "value": [1, 2], "nextLink": "{{base}}/list?page=2"}}},
+    {"path": "/broken", "query": {"page": "2"}, "response": {"status": 404, "body": "gone"}},
+    {"path": "/broken", "response": {"body": {"value": [1], "@odata.nextLink": "/broken?page=2"}}},
+    {"path": "/circle", "response": {"body": {"value": [1], "nextLink": "/circle?x=1"}}}]"#;
+
+#[tokio::test]
+async fn pages_are_followed_until_there_is_enough() {
+    let mock = mock(PAGES).await;
+    let base = mock.base_url();
+    let requests = requests(Settings::default());
+    let pages = async |path: &str, minimum: u64| {
+        let behaviour = Behaviour { minimum_items: Some(minimum), ..Behaviour::default() };
+        finished(
+            attempt(&requests, &base, &format!(r#"{{"uri": "{{base}}/{path}"}}"#), &behaviour).await.unwrap(),
+        )
+    };
+    assert_eq!(body(&pages("list", 100).await), json(r#"{"kind": "list", "value": [1, 2, 3, 4, 5]}"#));
+    assert_eq!(
+        body(&pages("list", 3).await),
+        json(r#"{"kind": "list", "value": [1, 2, 3, 4], "nextLink": "?page=3"}"#)
+    );
+    assert_eq!(body(&pages("list", 1).await).get("value"), Some(&json("[1, 2]")));
+    assert_eq!(pages("broken", 5).await.status, 404);
+    let alone = answer(&base, r#"{"uri": "{base}/list"}"#).await;
+    assert_eq!(body(&alone).get("value"), Some(&json("[1, 2]")), "only when asked to");
+    let behaviour = Behaviour { minimum_items: Some(9), ..Behaviour::default() };
+    let circle = attempt(&requests, &base, r#"{"uri": "{base}/circle"}"#, &behaviour).await.unwrap_err();
+    assert!(circle.message.contains("do not end"), "{circle}");
+}
+
+#[tokio::test]
+async fn a_partial_answer_is_completed() {
+    let part = |range: &str, text: &str| {
+        format!(
+            r#"{{"status": 206, "headers": {{"Content-Range": "bytes {range}/10", "Content-Type": "text/plain", "ETag": "\"e\""}}, "body": "{text}"}}"#
+        )
+    };
+    let rules = format!(
+        r#"[{{"path": "/big", "headers": {{"range": "bytes=4-", "if-match": "\"e\""}}, "response": {}}},
+            {{"path": "/big", "headers": {{"range": "bytes=8-"}}, "response": {}}},
+            {{"path": "/big", "response": {}}},
+            {{"path": "/odd", "responses": [{}, {}]}}]"#,
+        part("4-7", "4567"),
+        part("8-9", "89"),
+        part("0-3", "0123"),
+        part("0-3", "0123"),
+        part("6-9", "6789"),
+    );
+    let mock = mock(&rules).await;
+    let whole = answer(&mock.base_url(), r#"{"uri": "{base}/big"}"#).await;
+    assert_eq!((whole.status, body(&whole)), (200, "0123456789".into()));
+    let wanted =
+        answer(&mock.base_url(), r#"{"uri": "{base}/big", "headers": {"Range": "bytes=0-3"}}"#).await;
+    assert_eq!((wanted.status, body(&wanted)), (206, "0123".into()), "who asks for a part gets the part");
+    let odd = failure(&requests(Settings::default()), &mock.base_url(), r#"{"uri": "{base}/odd"}"#).await;
+    assert!(odd.transient && odd.message.contains("lost its place"), "{odd}");
+}
+
+#[tokio::test]
+async fn a_body_goes_up_in_pieces() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/up", "headers": {"x-ms-transfer-mode": "chunked", "x-ms-content-length": "10"},
+             "response": {"headers": {"Location": "/up/1", "x-ms-chunk-size": "4"}}, "calls": 1},
+            {"method": "PATCH", "path": "/up/1", "headers": {"content-range": "bytes 0-3/10"}, "response": {"status": 500}},
+            {"method": "PATCH", "path": "/up/1", "headers": {"content-range": "bytes=0-3/10"}, "response": {"headers": {"Range": "bytes=0-2"}}, "calls": 1},
+            {"method": "PATCH", "path": "/up/1", "headers": {"content-range": "bytes=3-8/10"}, "response": {"headers": {"x-ms-chunk-size": "6"}}, "calls": 1},
+            {"method": "PATCH", "path": "/up/1", "headers": {"content-range": "bytes=9-9/10", "content-type": "text/x"}, "response": {"body": "all"}, "calls": 1}]"#
+            .replace(r#""Range": "bytes=0-2""#, r#""Range": "bytes=0-2", "x-ms-chunk-size": "6""#)
+            .as_str(),
+    )
+    .await;
+    let chunked = Behaviour { chunked: true, ..Behaviour::default() };
+    let inputs = r#"{"method": "POST", "uri": "{base}/up", "headers": {"Content-Type": "text/x"}, "body": "0123456789"}"#;
+    let requests = requests(Settings::default());
+    let last = finished(attempt(&requests, &mock.base_url(), inputs, &chunked).await.unwrap());
+    assert_eq!(body(&last), "all".into());
+    assert_eq!(mock.problems(), Vec::<String>::new());
+    let pieces: Vec<_> =
+        mock.requests().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+    assert_eq!(pieces, ["", "0123", "345678", "9"]);
+    assert!(mock.requests()[1..].iter().all(|request| request.header("idempotency-key").is_none()));
+}

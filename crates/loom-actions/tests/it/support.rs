@@ -1,0 +1,132 @@
+//! What the tests share: requests with settings, scripts, and servers that misbehave byte by byte.
+
+use std::{future::Future, io, net::IpAddr, pin::Pin, sync::Arc};
+
+use loom_actions::{Answer, Behaviour, Failure, Marks, Progress, Requests, Resolve, Settings, Spec};
+use loom_expression::{Timestamp, Value};
+use loom_testkit::mock::Mock;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+pub(crate) fn json(text: &str) -> Value {
+    Value::from_json_str(text).unwrap()
+}
+
+/// 2024-01-01T00:00:00Z.
+pub(crate) fn new_year() -> Timestamp {
+    Timestamp::from_unix_millis(1_704_067_200_000)
+}
+
+pub(crate) fn requests(settings: Settings) -> Requests {
+    Requests::with_resolver(settings, Arc::new(new_year), Arc::new(Names)).unwrap()
+}
+
+/// Knows two names, so that no test asks a real resolver.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>> {
+        Box::pin(async move {
+            match host {
+                "localhost" | "innocent.example" => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
+                _ => Err(io::Error::other("no such name")),
+            }
+        })
+    }
+}
+
+pub(crate) async fn mock(rules: &str) -> Mock {
+    Mock::start(&json(rules)).await.unwrap()
+}
+
+pub(crate) fn marks() -> Marks {
+    Marks {
+        workflow: "orders".to_owned(),
+        version: "1.0.0.0".to_owned(),
+        run: "0000000000000001".to_owned(),
+        action: "Call".to_owned(),
+        tracking_id: "track".to_owned(),
+        action_tracking_id: "own".to_owned(),
+        idempotency_key: "0000000000000001/Call".to_owned(),
+    }
+}
+
+/// One attempt with the inputs of an Http action, in which `{base}` stands for `base`.
+pub(crate) async fn attempt(
+    requests: &Requests,
+    base: &str,
+    inputs: &str,
+    behaviour: &Behaviour,
+) -> Result<Progress, Failure> {
+    let spec = Spec::from_inputs(&json(&inputs.replace("{base}", base)))?;
+    requests.perform(&spec, &marks(), behaviour, None).await
+}
+
+/// The final answer of one attempt with default settings.
+pub(crate) async fn answer(base: &str, inputs: &str) -> Answer {
+    finished(attempt(&requests(Settings::default()), base, inputs, &Behaviour::default()).await.unwrap())
+}
+
+/// The failure of one attempt.
+pub(crate) async fn failure(requests: &Requests, base: &str, inputs: &str) -> Failure {
+    match attempt(requests, base, inputs, &Behaviour::default()).await {
+        Err(failure) => failure,
+        Ok(progress) => panic!("expected a failure, got {progress:?}"),
+    }
+}
+
+pub(crate) fn finished(progress: Progress) -> Answer {
+    match progress {
+        Progress::Final(answer) => answer,
+        Progress::Pending { .. } => panic!("the answer is not final: {progress:?}"),
+    }
+}
+
+pub(crate) fn body(answer: &Answer) -> Value {
+    answer.outputs.get("body").cloned().unwrap_or_default()
+}
+
+/// What to do with a connection once a request's head has arrived.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    /// Close it in order.
+    Close,
+    /// Close it with a reset.
+    Reset,
+    /// Keep it open and say nothing more.
+    Keep,
+}
+
+/// A server that answers every connection with the same bytes. It lives as long as the returned task's set.
+pub(crate) async fn raw(bytes: Vec<u8>, then: Then) -> (String, tokio::task::JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let mut kept = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            if stream.read(&mut head).await.is_err() {
+                continue;
+            }
+            if stream.write_all(&bytes).await.is_err() {
+                continue;
+            }
+            match then {
+                Then::Close => stream.shutdown().await.unwrap_or_default(),
+                Then::Reset => {
+                    stream.set_zero_linger().unwrap();
+                    drop(stream);
+                }
+                Then::Keep => kept.push(stream),
+            }
+        }
+    });
+    (base, tasks)
+}

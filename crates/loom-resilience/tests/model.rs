@@ -118,6 +118,22 @@ fn a_stale_result_decides_nothing() {
     });
 }
 
+/// A failure from before the trip arrives while a probe closes the circuit: it is not held against the new one.
+#[test]
+fn a_stale_failure_does_not_trip_a_circuit_that_closed_again() {
+    loom_checker::model(|| {
+        let breaker = StdArc::new(breaker(BreakerConfig::new().consecutive(1)));
+        let stale = breaker.admit_owned(at(SECOND)).unwrap();
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let now = at(SECOND * 2);
+        let late = thread::spawn(move || stale.failure(now));
+        breaker.admit(now).unwrap().success(now);
+        late.join().unwrap();
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        assert_eq!(breaker.status(now).consecutive_failures, 0);
+    });
+}
+
 /// Counts in a window that two threads begin anew at once: none is lost, none is counted twice.
 #[test]
 fn a_window_loses_no_count() {

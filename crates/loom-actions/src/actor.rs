@@ -159,26 +159,23 @@ impl ActorHandler {
         let seat = Seat { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
         // Fair: tokio's mutex serves in order of arrival.
         let turn = seat.turn.lock().await;
-        let result = match self.actors.by_type.get(&actor_type.to_lowercase()) {
-            Some(code) => {
-                let state = self.store.load(&key).await?;
-                let call = ActorCall {
-                    id: id.to_owned(),
-                    method: method.to_owned(),
-                    args,
-                    state,
-                    idempotency_key: Arc::clone(&call.idempotency_key),
-                };
-                let reply = code(call).await?;
-                self.store.save(&key, reply.state).await?;
-                done(reply.result)
-            }
-            None => {
-                let service = self.requests.settings().connections.actor(actor_type)?;
-                let spec = posted(service, &[id, method], args)?;
-                let (marks, plain) = (marks(call), Behaviour::default());
-                ended(self.requests.perform(&spec, &marks, &plain, call.resume.as_ref()).await)
-            }
+        let result = if let Some(code) = self.actors.by_type.get(&actor_type.to_lowercase()) {
+            let state = self.store.load(&key).await?;
+            let call = ActorCall {
+                id: id.to_owned(),
+                method: method.to_owned(),
+                args,
+                state,
+                idempotency_key: Arc::clone(&call.idempotency_key),
+            };
+            let reply = code(call).await?;
+            self.store.save(&key, reply.state).await?;
+            done(reply.result)
+        } else {
+            let service = self.requests.settings().connections.actor(actor_type)?;
+            let spec = posted(service, &[id, method], args)?;
+            let (marks, plain) = (marks(call), Behaviour::default());
+            ended(self.requests.perform(&spec, &marks, &plain, call.resume.as_ref()).await)
         };
         drop(turn);
         Ok(result)

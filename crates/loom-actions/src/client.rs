@@ -55,7 +55,7 @@ impl Default for ClientOptions {
             body_bytes_max: 104_857_600,
             redirects_max: 10,
             connect_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             extra_roots_pem: Vec::new(),
         }
     }
@@ -67,13 +67,16 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
+/// Connections that are kept and made.
+type Wires = Pool<Connector, Full<Bytes>>;
+
 struct Shared {
     options: ClientOptions,
     egress: Arc<Egress>,
     resolver: Arc<dyn Resolve>,
     /// One pool without a client certificate, and one for each certificate: a connection made with one must never carry
     /// the requests of another.
-    pools: Mutex<HashMap<Option<[u8; 32]>, Pool<Connector, Full<Bytes>>>>,
+    pools: Mutex<HashMap<Option<[u8; 32]>, Wires>>,
 }
 
 /// The most client certificates whose connections are kept.
@@ -150,7 +153,7 @@ impl Client {
     }
 
     /// The pool for a certificate.
-    fn pool(&self, identity: Option<&Arc<Identity>>) -> Result<Pool<Connector, Full<Bytes>>, TlsError> {
+    fn pool(&self, identity: Option<&Arc<Identity>>) -> Result<Wires, TlsError> {
         let shared = &self.shared;
         let key = identity.map(|identity| identity.fingerprint());
         let mut pools = shared.pools.lock().unwrap_or_else(PoisonError::into_inner);

@@ -29,7 +29,7 @@ use crate::{Failure, url::Url};
 /// Services by name.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    connections: Table,
+    managed: Table,
     functions: Table,
     workflows: Table,
     activities: Table,
@@ -95,7 +95,7 @@ impl Connections {
             Err(reason) => Err(reason.clone()),
         };
         let table = match section {
-            Section::Managed | Section::Gateway | Section::Connections => &mut self.connections,
+            Section::Managed | Section::Gateway | Section::Connections => &mut self.managed,
             Section::FunctionApps | Section::Functions => &mut self.functions,
             Section::Workflows => &mut self.workflows,
             Section::Activities => &mut self.activities,
@@ -120,7 +120,7 @@ impl Connections {
     /// Adds a connection.
     #[must_use]
     pub fn with(mut self, name: &str, service: Service) -> Connections {
-        self.connections.insert(name.to_lowercase(), Entry { name: name.into(), service: Ok(service) });
+        self.managed.insert(name.to_lowercase(), Entry { name: name.into(), service: Ok(service) });
         self
     }
 
@@ -138,7 +138,7 @@ impl Connections {
 
     /// A value for the parameter `$connections` that names every connection of the file, for definitions that read it.
     pub fn parameter_value(&self) -> Value {
-        let entries = self.connections.values().map(|entry| {
+        let entries = self.managed.values().map(|entry| {
             let name = &entry.name;
             let value: Object = [
                 ("connectionId", Value::from(format!("/connections/{name}"))),
@@ -167,7 +167,7 @@ impl Connections {
             .or_else(|| host.get("connectionReferenceName").and_then(Value::as_str))
             .or_else(|| host.get("connectionName").and_then(Value::as_str));
         let named = named.ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
-        find(&self.connections, &self.aliases, named, "connection")
+        find(&self.managed, &self.aliases, named, "connection")
     }
 
     /// The function that an id or a name stands for.
@@ -209,7 +209,7 @@ impl Connections {
 
     /// All services that can be used.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        let tables = [&self.connections, &self.functions, &self.workflows, &self.activities, &self.actors];
+        let tables = [&self.managed, &self.functions, &self.workflows, &self.activities, &self.actors];
         tables.into_iter().flat_map(Table::values).filter_map(|entry| entry.service.as_ref().ok())
     }
 }

@@ -181,27 +181,24 @@ fn parameter(header: &str, wanted: &str) -> Option<String> {
     let mut rest = header.split_once(';')?.1;
     loop {
         let (name, after) = rest.split_once('=')?;
-        let (value, next) = match after.trim_start().strip_prefix('"') {
-            Some(quoted) => {
-                let mut value = String::new();
-                let mut characters = quoted.char_indices();
-                let mut end = quoted.len();
-                while let Some((at, character)) = characters.next() {
-                    match character {
-                        '"' => {
-                            end = at + 1;
-                            break;
-                        }
-                        '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
-                        other => value.push(other),
+        let (value, next) = if let Some(quoted) = after.trim_start().strip_prefix('"') {
+            let mut value = String::new();
+            let mut characters = quoted.char_indices();
+            let mut end = quoted.len();
+            while let Some((at, character)) = characters.next() {
+                match character {
+                    '"' => {
+                        end = at + 1;
+                        break;
                     }
+                    '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+                    other => value.push(other),
                 }
-                (value, quoted[end..].split_once(';').map_or("", |(_, next)| next))
             }
-            None => {
-                let (value, next) = after.split_once(';').unwrap_or((after, ""));
-                (value.trim().to_owned(), next)
-            }
+            (value, quoted[end..].split_once(';').map_or("", |(_, next)| next))
+        } else {
+            let (value, next) = after.split_once(';').unwrap_or((after, ""));
+            (value.trim().to_owned(), next)
         };
         if name.trim().eq_ignore_ascii_case(wanted) {
             return Some(value);

@@ -32,7 +32,7 @@ impl Default for Settings {
             connections: Connections::default(),
             client: ClientOptions::default(),
             tokens: TokenSettings::default(),
-            attempt_timeout: Duration::from_secs(120),
+            attempt_timeout: Duration::from_mins(2),
             poll_interval: Duration::from_secs(1),
             chunk_bytes: 1024 * 1024,
             pages_max: 10_000,

@@ -148,7 +148,7 @@ impl Url {
     pub fn with_queries(&self, queries: &Value) -> Result<Url, UrlError> {
         let Some(members) = queries.as_object() else { return Ok(self.clone()) };
         let mut url = self.clone();
-        for (name, value) in members.iter() {
+        for (name, value) in members {
             match value.as_array() {
                 Some(items) => items.iter().for_each(|item| url.push_member(name, item)),
                 None => url.push_member(name, value),

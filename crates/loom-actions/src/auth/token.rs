@@ -89,7 +89,7 @@ impl Default for TokenSettings {
 }
 
 /// A token is asked for again this long before it expires, or when a tenth of its life is left if that is less.
-const MARGIN: Duration = Duration::from_secs(300);
+const MARGIN: Duration = Duration::from_mins(5);
 /// The most tokens that are kept.
 const TOKENS_MAX: usize = 1_024;
 
@@ -221,9 +221,9 @@ impl Tokens {
                 let mut wire = Request::get(endpoint.endpoint.with_queries(&queries)?, settings.timeout);
                 let (name, value) = &endpoint.header;
                 let broken =
-                    |_| Failure::bad_request("The header of the managed identity's endpoint cannot be sent.");
-                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken(()))?;
-                let mut value = HeaderValue::from_str(value).map_err(|_| broken(()))?;
+                    || Failure::bad_request("The header of the managed identity's endpoint cannot be sent.");
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+                let mut value = HeaderValue::from_str(value).map_err(|_| broken())?;
                 value.set_sensitive(true);
                 wire.headers.insert(name, value);
                 Ok(wire)

@@ -157,12 +157,11 @@ impl Connector {
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = match bare.parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => {
-                let asked = tokio::time::timeout(self.timeout, self.resolver.resolve(bare)).await;
-                asked.map_err(|_| ConnectError::TimedOut(self.timeout))?.map_err(ConnectError::Resolve)?
-            }
+        let addresses = if let Ok(address) = bare.parse::<IpAddr>() {
+            vec![address]
+        } else {
+            let asked = tokio::time::timeout(self.timeout, self.resolver.resolve(bare)).await;
+            asked.map_err(|_| ConnectError::TimedOut(self.timeout))?.map_err(ConnectError::Resolve)?
         };
         if addresses.is_empty() {
             return Err(ConnectError::Resolve(io::ErrorKind::NotFound.into()));

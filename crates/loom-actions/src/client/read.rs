@@ -39,8 +39,11 @@ impl Read<'_> {
                     .to_str()
                     .is_ok_and(|name| matches!(name.trim().to_ascii_lowercase().as_str(), "gzip" | "x-gzip"))
             });
-        let mut sink =
-            if gzip { Sink::Gzip(MultiGzDecoder::new(Vec::new())) } else { Sink::Plain(BytesMut::new()) };
+        let mut sink = if gzip {
+            Sink::Gzip(Box::new(MultiGzDecoder::new(Vec::new())))
+        } else {
+            Sink::Plain(BytesMut::new())
+        };
         let mut received = false;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| classify::broken(&self.url.shown(), &error))?;
@@ -49,7 +52,7 @@ impl Read<'_> {
             // In small pieces, so that a body that unpacks to a thousand times its size is noticed in time.
             while !data.is_empty() {
                 let piece = data.split_to(data.len().min(PIECE_BYTES));
-                let so_far = sink.push(piece).map_err(|_| self.bad_gzip())?;
+                let so_far = sink.push(&piece).map_err(|_| self.bad_gzip())?;
                 if so_far > self.bytes_max {
                     return Err(self.too_large());
                 }
@@ -89,19 +92,19 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 enum Sink {
     Plain(BytesMut),
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
 }
 
 impl Sink {
     /// Takes bytes; gives how many have come out so far.
-    fn push(&mut self, data: Bytes) -> std::io::Result<usize> {
+    fn push(&mut self, data: &[u8]) -> std::io::Result<usize> {
         match self {
             Sink::Plain(whole) => {
-                whole.extend_from_slice(&data);
+                whole.extend_from_slice(data);
                 Ok(whole.len())
             }
             Sink::Gzip(decoder) => {
-                decoder.write_all(&data)?;
+                decoder.write_all(data)?;
                 Ok(decoder.get_ref().len())
             }
         }

@@ -127,14 +127,14 @@ fn encode_part(part: &Value) -> Option<Result<(String, Bytes), EncodeError>> {
         // A line break in a header would end the part's head early; what follows it could pose as content.
         let value = value.text();
         if !name.eq_ignore_ascii_case("Content-Length") && !has_break(name) && !has_break(&value) {
-            headers.push_str(&format!("{name}: {value}\r\n"));
+            headers.extend([name, ": ", &value, "\r\n"]);
         }
     }
     // Plain text is what a part without a type means, so a string needs none.
     if let Some(body) =
         body.as_ref().filter(|body| declared.is_none() && !body.content_type.starts_with("text/plain"))
     {
-        headers.push_str(&format!("Content-Type: {}\r\n", body.content_type));
+        headers.extend(["Content-Type: ", &body.content_type, "\r\n"]);
     }
     Some(Ok((headers, body.map(|body| body.bytes).unwrap_or_default())))
 }

@@ -71,8 +71,7 @@ impl Requests {
                 return Ok(reply);
             }
             // The service may say that it kept less than it was sent.
-            let kept =
-                reply.header(header::RANGE).and_then(|range| last_byte(range)).map_or(end, |last| last + 1);
+            let kept = reply.header(header::RANGE).and_then(last_byte).map_or(end, |last| last + 1);
             if kept <= sent || kept > end {
                 let shown = request.url.shown();
                 return Err(Failure::lasting(

@@ -67,7 +67,7 @@ async fn a_token_is_renewed_before_it_expires() {
     assert_eq!(send(&requests, OAUTH).await, 200);
     assert_eq!(paths(&mock).iter().filter(|path| path.ends_with("/token")).count(), 1);
     tokio::time::pause();
-    tokio::time::advance(std::time::Duration::from_secs(120)).await;
+    tokio::time::advance(std::time::Duration::from_mins(2)).await;
     tokio::time::resume();
     assert_eq!(send(&requests, OAUTH).await, 200);
     assert_eq!(paths(&mock).iter().filter(|path| path.ends_with("/token")).count(), 2);

@@ -49,7 +49,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "isFloat(text: string, locale?: string) → boolean",
         "Whether float() would accept the text.",
     ).examples(&[ex("@isFloat('10,000.00')", "true"), ex("@isFloat('1.2.3')", "false")]),
-    conversion("base64", (1, 1), base64).aliases(&["encodeBase64"]).docs(
+    conversion("base64", (1, 1), base64).docs(
         "base64(value: any) → string",
         "The value as text, in base64. Of an envelope: its bytes.",
     ).examples(&[ex("@base64('hello')", r#""aGVsbG8=""#)]),

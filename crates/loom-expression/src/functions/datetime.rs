@@ -103,7 +103,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     time_of("formatDateTime", (1, 3), format_date_time).docs(
         "formatDateTime(timestamp: string, format?: string, locale?: string) → string",
         "The timestamp in a standard format (one letter, such as D) or a custom one (such as yyyy-MM-dd), with the names of the locale.",
-    ).examples(&[ex("@formatDateTime('01/31/2016', 'dddd MMMM d', 'fr-fr')", r#""dimanche janvier 31""#), ex("@formatDateTime('03/15/2018')", r#""2018-03-15T00:00:00.0000000""#)]),
+    ).examples(&[ex("@formatDateTime('2018-03-15', '')", "error"), ex("@formatDateTime('01/31/2016', 'dddd MMMM d', 'fr-fr')", r#""dimanche janvier 31""#), ex("@formatDateTime('03/15/2018')", r#""2018-03-15T00:00:00.0000000""#)]),
     time_of("parseDateTime", (1, 3), parse_date_time).docs(
         "parseDateTime(text: string, locale?: string, format?: string) → string",
         "The timestamp in a text, read as the locale writes it, or exactly by the format.",
@@ -124,7 +124,7 @@ fn print(arguments: &Arguments<'_>, stamp: DateTime, at: usize) -> Outcome {
 }
 
 fn print_in(arguments: &Arguments<'_>, stamp: DateTime, at: usize, culture: &Culture) -> Outcome {
-    let format = arguments.opt_str(at)?.unwrap_or_default();
+    let format = arguments.opt_str(at)?.unwrap_or("o");
     arguments.check_text_bytes(format.len().saturating_mul(8))?;
     time::format(stamp, format, culture)
         .map(Value::from)

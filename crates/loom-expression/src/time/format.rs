@@ -10,11 +10,7 @@ pub(crate) fn format(at: DateTime, format: &str, culture: &Culture) -> Option<St
     const ROUND_TRIP: &str = "yyyy'-'MM'-'dd'T'HH':'mm':'ss.fffffffK";
     let mut letters = format.chars();
     let (Some(letter), None) = (letters.next(), letters.next()) else {
-        return if format.is_empty() {
-            custom(at, ROUND_TRIP, Culture::INVARIANT)
-        } else {
-            custom(at, format, culture)
-        };
+        return if format.is_empty() { None } else { custom(at, format, culture) };
     };
     let join = |left: &str, right: &str| custom(at, &format!("{left} {right}"), culture);
     match letter {

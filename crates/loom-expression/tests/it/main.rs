@@ -7,3 +7,4 @@ mod examples;
 mod limits;
 mod properties;
 mod secrecy;
+mod templates;

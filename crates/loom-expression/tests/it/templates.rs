@@ -1,0 +1,188 @@
+//! Templates and conditions as wholes: what is evaluated where, what is known without running, what errors say.
+
+use loom_expression::{
+    Code, Condition, Context, Lookup, LookupError, Name, NameKind, Names, NoNames, Options, RecordedContext,
+    ReferenceKind, Template, Value,
+};
+
+fn json(text: &str) -> Value {
+    Value::from_json_str(text).unwrap()
+}
+
+fn context() -> RecordedContext {
+    RecordedContext::from_json(&json(
+        r#"{"variables": {"n": 3, "name": "Sophia"}, "actions": {"A": {"outputs": {"body": {"x": 1}}}}, "item": {"p": 2}}"#,
+    ))
+    .unwrap()
+}
+
+fn compile(value: &str) -> Template {
+    Template::compile(&json(value), &NoNames, &Options::default()).unwrap()
+}
+
+#[test]
+fn strings_inside_are_evaluated_and_names_are_not() {
+    let template =
+        compile(r#"{"@a": "@variables('n')", "b": ["@{variables('name')}!", 1, {"c": "@@x"}], "d": true}"#);
+    let value = template.evaluate(&context()).unwrap();
+    assert_eq!(value.to_json_text(), r#"{"@a":3,"b":["Sophia!",1,{"c":"@x"}],"d":true}"#);
+    assert!(template.as_constant().is_none());
+}
+
+#[test]
+fn what_is_constant_is_computed_once() {
+    let value = json(r#"{"a": [1, "x"], "b": {"c": null}}"#);
+    let template = Template::compile(&value, &NoNames, &Options::default()).unwrap();
+    assert_eq!(template.as_constant(), Some(&value));
+    assert_eq!(compile(r#""@add(1, mul(2, 3))""#).as_constant(), Some(&Value::from(7)));
+    assert_eq!(compile(r#""a@{1}@@{b}""#).as_constant(), Some(&Value::from("a1@{b}")));
+    // What fails, fails when it runs; what asks the context is never computed early.
+    assert!(compile(r#""@div(1, 0)""#).as_constant().is_none());
+    assert!(compile(r#""@utcNow()""#).as_constant().is_none());
+    assert_eq!(Template::constant(Value::from("@x")).evaluate(&context()).unwrap(), Value::from("@x"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_in_place() {
+    let value = json(r#"{"a/b": ["@lenght('x')", "@add(1)"], "c": "text @{concat('a'"}"#);
+    let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
+    let told: Vec<(Code, &str, &str)> = errors
+        .iter()
+        .map(|error| {
+            let text =
+                error.pointer.split('/').skip(1).fold(&value, |value, step| match step.parse::<usize>() {
+                    Ok(at) => value.index(at).unwrap(),
+                    Err(_) => value.get(&step.replace("~1", "/")).unwrap(),
+                });
+            (error.code, error.pointer.as_str(), &text.as_str().unwrap()[error.span.clone()])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Code::UnknownFunction, "/a~1b/0", "lenght"),
+            (Code::ArgumentCount, "/a~1b/1", "add(1)"),
+            (Code::UnterminatedSegment, "/c", "@{concat('a'"),
+        ]
+    );
+    assert_eq!(errors[0].hint.as_deref(), Some("did you mean 'length'?"));
+}
+
+#[test]
+fn failures_say_where_and_why() {
+    let error = compile(r#"{"a": ["x", "n: @{body('A')['y']}"]}"#).evaluate(&context()).unwrap_err();
+    assert_eq!(error.code, Code::NoProperty);
+    assert_eq!(error.pointer.as_deref(), Some("/a/1"));
+    assert_eq!(error.span, Some(5..19));
+    assert_eq!(
+        error.message,
+        "The template language expression 'body('A')['y']' cannot be evaluated because property 'y' doesn't \
+         exist, available properties are 'x'."
+    );
+    let error = compile(r#""@variables('nam')""#).evaluate(&context()).unwrap_err();
+    assert_eq!(error.code, Code::UnknownName);
+    assert!(error.message.contains("did you mean 'name'?"), "{error}");
+    let error = compile(r#""@add(variables('name'), 1)""#).evaluate(&context()).unwrap_err();
+    assert!(error.message.contains("'add'") && error.message.contains("'String'"), "{error}");
+}
+
+#[test]
+fn references_are_known_without_running() {
+    let template = compile(
+        r#"{"a": "@concat(outputs('A'), body('B')['x'], variables(item()['v']))", "b": "@{secret('k')}"}"#,
+    );
+    let found: Vec<_> = template
+        .references()
+        .into_iter()
+        .map(|reference| {
+            (
+                reference.kind,
+                reference.name.map(|name| name.to_string()),
+                reference.computed,
+                reference.pointer,
+            )
+        })
+        .collect();
+    let a = || "/a".to_owned();
+    assert_eq!(
+        found,
+        [
+            (ReferenceKind::ActionOutputs, Some("A".to_owned()), false, a()),
+            (ReferenceKind::ActionBody, Some("B".to_owned()), false, a()),
+            (ReferenceKind::Item, None, false, a()),
+            (ReferenceKind::Variable, None, true, a()),
+            (ReferenceKind::Secret, Some("k".to_owned()), false, "/b".to_owned()),
+        ]
+    );
+    assert!(template.calls("OUTPUTS") && template.calls("actionOutputs") && !template.calls("guid"));
+}
+
+#[test]
+fn names_are_resolved_while_compiling() {
+    struct Slots;
+    impl Names for Slots {
+        fn slot(&self, kind: NameKind, name: &str) -> Option<u32> {
+            (kind == NameKind::Variable && name == "n").then_some(5)
+        }
+    }
+    impl Context for Slots {
+        fn variable(&self, name: Name<'_>) -> Lookup {
+            name.slot.map(Value::from).ok_or(LookupError::NotRun)
+        }
+    }
+    let template = Template::compile_str("@variables('n')", &Slots, &Options::default()).unwrap();
+    assert_eq!(template.evaluate(&Slots).unwrap(), Value::from(5));
+    let computed =
+        Template::compile_str("@variables(string(coalesce(null, 'n')))", &Slots, &Options::default());
+    assert!(computed.unwrap().evaluate(&Slots).is_ok());
+}
+
+#[test]
+fn the_loom_spelling_tolerates_an_inner_at() {
+    let text = "@and(@equals(@variables('n'), 3), true)";
+    assert!(Template::compile_str(text, &NoNames, &Options::default()).is_err());
+    let options = Options { loom_spelling: true, ..Options::default() };
+    let template = Template::compile_str(text, &NoNames, &options).unwrap();
+    assert_eq!(template.evaluate(&context()).unwrap(), Value::from(true));
+    assert!(Template::compile_str("@concat(@'a')", &NoNames, &options).is_err());
+}
+
+fn decide(condition: &str) -> Result<bool, Code> {
+    let options = Options { loom_spelling: true, ..Options::default() };
+    let condition =
+        Condition::compile(&json(condition), &NoNames, &options).map_err(|errors| errors[0].code)?;
+    condition.evaluate(&context()).map_err(|error| error.code)
+}
+
+#[test]
+fn conditions_decide() {
+    for (condition, expected) in [
+        (r#""@equals(variables('n'), 3)""#, Ok(true)),
+        (r#""True""#, Ok(true)),
+        ("false", Ok(false)),
+        (r#"{"EQUALS": ["@variables('n')", 3]}"#, Ok(true)),
+        (r#"{"and": [{"greater": ["@variables('n')", 2]}, {"not": {"equals": [1, 2]}}, "@true"]}"#, Ok(true)),
+        (r#"{"or": [{"equals": [1, 1]}, {"equals": ["@variables('missing')", 1]}]}"#, Ok(true)),
+        (r#"{"contains": [["a", "b"], "b"]}"#, Ok(true)),
+        (r#"{"or": [{"equals": [1, 2]}, "@variables('missing')"]}"#, Err(Code::UnknownName)),
+        (r#""@variables('n')""#, Err(Code::NotBoolean)),
+        (r#"{"add": [1, 2]}"#, Err(Code::NotBoolean)),
+        (r#""text""#, Err(Code::BadCondition)),
+        (r#"{"and": []}"#, Err(Code::BadCondition)),
+        (r#"{"equals": [1]}"#, Err(Code::BadCondition)),
+        (r#"{"equls": [1, 2]}"#, Err(Code::BadCondition)),
+        (r#"{"equals": [1, 1], "not": true}"#, Err(Code::BadCondition)),
+        ("[]", Err(Code::BadCondition)),
+        (r#"{"equals": ["@nope()", 1]}"#, Err(Code::UnknownFunction)),
+    ] {
+        assert_eq!(decide(condition), expected, "{condition}");
+    }
+}
+
+#[test]
+fn conditions_tell_places_too() {
+    let condition = json(r#"{"and": ["@true", {"equals": ["@variables('missing')", 1]}]}"#);
+    let condition = Condition::compile(&condition, &NoNames, &Options::default()).unwrap();
+    assert_eq!(condition.references()[0].pointer, "/and/1/equals/0");
+    assert_eq!(condition.evaluate(&context()).unwrap_err().pointer.as_deref(), Some("/and/1/equals/0"));
+}

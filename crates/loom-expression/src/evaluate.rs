@@ -11,9 +11,6 @@ use crate::{
     suggest,
 };
 
-/// Calls with up to this many arguments keep them on the stack.
-const STACK_ARGUMENTS: usize = 4;
-
 /// One evaluation of one string.
 #[derive(Clone, Copy)]
 pub(crate) struct Evaluation<'a> {
@@ -25,6 +22,7 @@ pub(crate) struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     /// Evaluates an expression.
+    #[inline]
     pub(crate) fn expr(&self, expr: &Expr) -> Outcome {
         match expr {
             Expr::Constant(value) => Ok(value.clone()),
@@ -55,28 +53,33 @@ impl Evaluation<'_> {
     }
 
     fn call(&self, call: &CallExpr) -> Outcome {
-        let outcome = match call.function.body {
-            Body::Plain(body) => {
-                let count = call.arguments.len();
-                if count <= STACK_ARGUMENTS {
-                    let mut values = [const { Value::NULL }; STACK_ARGUMENTS];
-                    for (value, argument) in values.iter_mut().zip(&call.arguments) {
-                        *value = self.expr(argument)?;
-                    }
-                    self.plain(call, body, &mut values[..count])
-                } else {
-                    let values = call.arguments.iter().map(|argument| self.expr(argument));
-                    let mut values = values.collect::<Result<Vec<_>, _>>()?;
-                    self.plain(call, body, &mut values)
+        match call.function.body {
+            // Few arguments stay on the stack, in an array of just their number.
+            Body::Plain(body) => match &*call.arguments {
+                [] => self.plain(call, body, &mut []),
+                [only] => self.plain(call, body, &mut [self.expr(only)?]),
+                [first, second] => self.plain(call, body, &mut [self.expr(first)?, self.expr(second)?]),
+                [first, second, third] => {
+                    self.plain(call, body, &mut [self.expr(first)?, self.expr(second)?, self.expr(third)?])
                 }
-            }
-            Body::Ask(ask) => ask(self.context).map_err(|error| lookup_failed(call.function, None, error)),
+                many => self.plain_many(call, body, many),
+            },
             Body::AskByName(ask) => self.ask_by_name(call, ask),
-            Body::Lazy(lazy) => self.lazy(call, lazy),
-        };
-        outcome.map_err(|failure| placed(failure, &call.span))
+            Body::Ask(ask) => match ask(self.context) {
+                Ok(value) => Ok(value),
+                Err(error) => Err(placed(lookup_failed(call.function, None, error), &call.span)),
+            },
+            Body::Lazy(lazy) => self.lazy(call, lazy).map_err(|failure| placed(failure, &call.span)),
+        }
     }
 
+    #[inline(never)]
+    fn plain_many(&self, call: &CallExpr, body: fn(&mut Arguments<'_>) -> Outcome, many: &[Expr]) -> Outcome {
+        let mut values = many.iter().map(|argument| self.expr(argument)).collect::<Result<Vec<_>, _>>()?;
+        self.plain(call, body, &mut values)
+    }
+
+    #[inline]
     fn plain(
         &self,
         call: &CallExpr,
@@ -87,11 +90,13 @@ impl Evaluation<'_> {
         let secret = function.secrecy == Secrecy::Mix && values.iter().any(Value::contains_secret);
         let mut arguments =
             Arguments { values, context: self.context, limits: self.limits, function, slot: call.slot };
-        let value = body(&mut arguments)?;
-        if value.depth() > self.limits.depth_max {
-            return Err(too_deep(function.info.name, self.limits.depth_max));
+        match body(&mut arguments) {
+            Ok(value) if value.depth() > self.limits.depth_max => {
+                Err(placed(too_deep(function.info.name, self.limits.depth_max), &call.span))
+            }
+            Ok(value) => Ok(if secret { value.into_secret() } else { value }),
+            Err(failure) => Err(placed(failure, &call.span)),
         }
-        Ok(value.secret_if(secret))
     }
 
     fn ask_by_name(&self, call: &CallExpr, ask: fn(&dyn Context, Name<'_>) -> crate::Lookup) -> Outcome {
@@ -103,12 +108,16 @@ impl Evaluation<'_> {
                 &computed
             }
         };
-        let text =
-            name.as_str().ok_or_else(|| arguments::wrong_type(call.function, 0, "a string", name.kind()))?;
-        ask(self.context, Name { text, slot: call.slot })
-            .map_err(|error| lookup_failed(call.function, Some(name), error))
+        let Some(text) = name.as_str() else {
+            return Err(placed(arguments::wrong_type(call.function, 0, "a string", name.kind()), &call.span));
+        };
+        match ask(self.context, Name { text, slot: call.slot }) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(placed(lookup_failed(call.function, Some(name), error), &call.span)),
+        }
     }
 
+    #[inline(never)]
     fn lazy(&self, call: &CallExpr, lazy: Lazy) -> Outcome {
         let boolean = |at: usize, value: &Value| {
             value.as_bool().ok_or_else(|| arguments::wrong_type(call.function, at, "a boolean", value.kind()))
@@ -249,6 +258,7 @@ impl Evaluation<'_> {
 }
 
 /// Gives a failure its place, unless one further inside is known.
+#[cold]
 fn placed(mut failure: Failure, span: &Range<u32>) -> Failure {
     failure.span.get_or_insert(span.start as usize..span.end as usize);
     failure

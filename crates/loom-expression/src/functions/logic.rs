@@ -63,6 +63,8 @@ fn equals(arguments: &mut Arguments<'_>) -> Outcome {
 /// `equals` at its top level, where a boolean beside a number counts as 1 or 0.
 fn equal(left: &Value, right: &Value) -> bool {
     match (left.as_ref(), right.as_ref()) {
+        (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
+        (ValueRef::String(left), ValueRef::String(right)) => left == right,
         (ValueRef::Bool(flag), _) if right.is_number() => equal(&Value::from(i64::from(flag)), right),
         (_, ValueRef::Bool(flag)) if left.is_number() => equal(left, &Value::from(i64::from(flag))),
         _ => left.wdl_equals(right),

@@ -27,16 +27,16 @@ async fn followed(mock: &Mock, inputs: &str) -> (Answer, Vec<Duration>) {
     }
 }
 
-const WORK: &str = r#"{"method": "POST", "uri": "{base}/work", "body": {"a": 1}, "authentication": {"type": "Raw", "value": "key"}}"#;
+const WORK: &str = r#"{"method": "POST", "uri": "{base}/jobs", "body": {"a": 1}, "authentication": {"type": "Raw", "value": "key"}}"#;
 
 #[tokio::test]
 async fn accepted_work_is_polled_across_crashes() {
     let mock = mock(
-        r#"[{"method": "POST", "path": "/work", "response": {"status": 202, "headers": {"Location": "/work/1?x=%2F", "Retry-After": "7"}}, "calls": 1},
-            {"method": "GET", "path": "/work/1", "headers": {"authorization": "key"}, "responses": [
+        r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/jobs/1?x=%2F", "Retry-After": "7"}}, "calls": 1},
+            {"method": "GET", "path": "/jobs/1", "headers": {"authorization": "key"}, "responses": [
                 {"status": 202}, {"status": 503}, {"hangup": true},
-                {"status": 202, "headers": {"Location": "{{base}}/work/2", "Retry-After": "Mon, 01 Jan 2024 00:00:09 GMT", "Date": "Mon, 01 Jan 2024 00:00:00 GMT"}}]},
-            {"method": "GET", "path": "/work/2", "response": {"body": {"done": true}}}]"#,
+                {"status": 202, "headers": {"Location": "{{base}}/jobs/2", "Retry-After": "Mon, 01 Jan 2024 00:00:09 GMT", "Date": "Mon, 01 Jan 2024 00:00:00 GMT"}}]},
+            {"method": "GET", "path": "/jobs/2", "response": {"body": {"done": true}}}]"#,
     )
     .await;
     let (last, waits) = followed(&mock, WORK).await;
@@ -48,7 +48,7 @@ async fn accepted_work_is_polled_across_crashes() {
 #[tokio::test]
 async fn work_that_fails_is_not_asked_for_again() {
     let mock = mock(
-        r#"[{"method": "POST", "path": "/work", "response": {"status": 202, "headers": {"Location": "/s"}}, "calls": 1},
+        r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s"}}, "calls": 1},
             {"method": "GET", "path": "/s", "response": {"hangup": true}}]"#,
     )
     .await;
@@ -72,7 +72,7 @@ async fn work_that_fails_is_not_asked_for_again() {
 async fn accepted_is_final_without_a_place_or_when_polling_is_off() {
     let mock = mock(
         r#"[{"path": "/nowhere", "response": {"status": 202, "body": "later"}},
-            {"path": "/work", "response": {"status": 202, "headers": {"Location": "/s"}}}]"#,
+            {"path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s"}}}]"#,
     )
     .await;
     let nowhere = answer(&mock.base_url(), r#"{"uri": "{base}/nowhere"}"#).await;

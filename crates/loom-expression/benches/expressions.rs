@@ -81,14 +81,14 @@ fn run() -> Run {
 
 /// A name for the table, the expression, and the same in CEL and in JMESPath where they can say it.
 const CASES: [(&str, &str, Option<&str>, Option<&str>); 10] = [
-    ("lookup_compare", "@equals(variables('count'), 3)", Some("count == 3"), Some("count == `3`")),
+    ("lookup_compare", "@equals(variables('count'), 3)", Some("count == 3u"), Some("count == `3`")),
     (
         "concat_three",
         "@concat('Hello ', variables('name'), '!')",
         Some("'Hello ' + name + '!'"),
         Some("join('', ['Hello ', name, '!'])"),
     ),
-    ("add_outputs", "@add(outputs('A'), 1)", Some("a + 1"), None),
+    ("add_outputs", "@add(outputs('A'), 1)", Some("a + 1u"), None),
     (
         "deep_access",
         "@body('Get')?['value']?[0]?['id']",
@@ -99,7 +99,7 @@ const CASES: [(&str, &str, Option<&str>, Option<&str>); 10] = [
     (
         "and_of_two",
         "@and(equals(triggerBody()?['status'], 'done'), greater(triggerBody()?['n'], 10))",
-        Some("trigger.status == 'done' && trigger.n > 10"),
+        Some("trigger.status == 'done' && trigger.n > 10u"),
         Some("trigger.status == 'done' && trigger.n > `10`"),
     ),
     ("coalesce_if", "@if(empty(coalesce(triggerBody()?['missing'], '')), 'none', 'some')", None, None),

@@ -96,7 +96,9 @@ fn run(workflow: &Arc<Workflow>) {
 }
 
 fn load(text: &str) -> Arc<Workflow> {
-    Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("the bench's definition is right").workflow
+    Definition::parse(text.as_bytes(), &LoadOptions::default())
+        .expect("the bench's definition is right")
+        .workflow
 }
 
 fn definition(actions: &str) -> String {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use loom_definition::{BlockIdx, RunStatus, Status, model::ActionKind};
+use loom_definition::{BlockIdx, RunStatus, Status, Workflow, model::ActionKind};
 use loom_expression::{Timestamp, Value};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 impl RunState {
     /// Folds `event` into the state.
-    pub(crate) fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, workflow: &Workflow, event: &Event) {
         self.seq += 1;
         match event {
             Event::RunStarted { start, at } => {
@@ -26,9 +26,11 @@ impl RunState {
                 self.status = RunStatus::Running;
             }
             Event::FrameOpened { frame, block, parent, index, at } => {
-                self.open_frame(*frame, *block, *parent, *index, *at);
+                self.open_frame(workflow, *frame, *block, *parent, *index, *at);
             }
-            Event::ActionStarted { place, at, inputs } => self.start_action(*place, *at, inputs.as_ref()),
+            Event::ActionStarted { place, at, inputs } => {
+                self.start_action(workflow, *place, *at, inputs.as_ref())
+            }
             Event::LoopStarted { place, count, deadline, delay } => {
                 let looping = LoopState {
                     rounds: 0,
@@ -63,7 +65,7 @@ impl RunState {
             }
             Event::Responded { response, .. } => self.response = Some(response.clone()),
             Event::ActionEnded { place, started, at, inputs, outcome } => {
-                self.end_action(*place, *started, *at, inputs.as_ref(), outcome);
+                self.end_action(workflow, *place, *started, *at, inputs.as_ref(), outcome);
             }
             Event::Suspended { .. } => self.status = RunStatus::Suspended,
             Event::Resumed { .. } => self.status = RunStatus::Running,
@@ -82,6 +84,7 @@ impl RunState {
 
     fn open_frame(
         &mut self,
+        workflow: &Workflow,
         frame: FrameId,
         block: BlockIdx,
         parent: Option<Place>,
@@ -93,7 +96,6 @@ impl RunState {
         } else if let Some(position) = self.free.iter().position(|free| *free == frame) {
             self.free.remove(position);
         }
-        let workflow = Arc::clone(&self.workflow);
         let actions = &workflow.block(block).actions;
         while self.frames.len() <= frame.0 as usize {
             self.frames.push(Frame::free());
@@ -114,7 +116,7 @@ impl RunState {
             self.attach_frame(parent, frame, index);
         }
         if actions.is_empty() {
-            self.frame_completed(frame);
+            self.frame_completed(workflow, frame);
         }
     }
 
@@ -122,25 +124,24 @@ impl RunState {
     fn attach_frame(&mut self, parent: Place, frame: FrameId, index: u32) {
         let activity = self.activity_mut(parent);
         activity.open += 1;
-        let mut stale = Vec::new();
         if let Some(each) = &mut activity.each {
             each.next = index + 1;
             each.active += 1;
             activity.frames.push(frame);
-        } else if let Some(looping) = &mut activity.looping {
-            looping.rounds = index + 1;
-            activity.failed = false;
-            stale = std::mem::replace(&mut activity.frames, vec![frame]);
-        } else {
-            activity.frames.push(frame);
+            return;
         }
-        for frame in stale {
-            self.free_frame(frame);
+        let Some(looping) = &mut activity.looping else { return activity.frames.push(frame) };
+        looping.rounds = index + 1;
+        activity.failed = false;
+        // Only the last round of a loop can be read.
+        let stale = activity.frames.first_mut().map(|open| std::mem::replace(open, frame));
+        match stale {
+            Some(stale) => self.free_frame(stale),
+            None => activity.frames.push(frame),
         }
     }
 
-    fn start_action(&mut self, place: Place, at: Timestamp, inputs: Option<&Value>) {
-        let workflow = Arc::clone(&self.workflow);
+    fn start_action(&mut self, workflow: &Workflow, place: Place, at: Timestamp, inputs: Option<&Value>) {
         let action = workflow.action(place.action);
         let slot = self.slot_mut(place);
         slot.phase = SlotPhase::Running;
@@ -257,13 +258,13 @@ impl RunState {
 
     fn end_action(
         &mut self,
+        workflow: &Workflow,
         place: Place,
         started: Timestamp,
         at: Timestamp,
         inputs: Option<&Value>,
         outcome: &Outcome,
     ) {
-        let workflow = Arc::clone(&self.workflow);
         let action = workflow.action(place.action);
         let bad = outcome.status.is_bad()
             || (outcome.status == Status::Skipped
@@ -304,12 +305,12 @@ impl RunState {
         let frame = &mut self.frames[place.frame.0 as usize];
         frame.remaining = frame.remaining.saturating_sub(1);
         if frame.remaining == 0 && frame.phase == FramePhase::Open {
-            self.frame_completed(place.frame);
+            self.frame_completed(workflow, place.frame);
         }
     }
 
     /// All actions of a block have ended: tell whoever opened it.
-    fn frame_completed(&mut self, frame: FrameId) {
+    fn frame_completed(&mut self, workflow: &Workflow, frame: FrameId) {
         let failed = self.frame_failed(frame);
         self.frames[frame.0 as usize].phase = FramePhase::Closed;
         let Some(parent) = self.frame(frame).parent else {
@@ -317,7 +318,7 @@ impl RunState {
             return;
         };
         let index = self.frame(frame).index;
-        let result = self.round_result(parent, frame, failed);
+        let result = self.round_result(workflow, parent, frame, failed);
         let records = self.wants_round_records(parent).then(|| record::frame_records(self, frame));
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
@@ -357,8 +358,8 @@ impl RunState {
     }
 
     /// What a loop in the Loom spelling keeps of a round.
-    fn round_result(&self, parent: Place, round: FrameId, failed: bool) -> RoundResult {
-        match &self.workflow.action(parent.action).kind {
+    fn round_result(&self, workflow: &Workflow, parent: Place, round: FrameId, failed: bool) -> RoundResult {
+        match &workflow.action(parent.action).kind {
             ActionKind::Loop(looping) if looping.loom_spelling => {
                 let last = self.last_of_round(round);
                 let outputs = last.and_then(|place| self.slot(place).outputs.clone());

@@ -19,6 +19,7 @@ mod guard;
 pub mod history;
 pub mod journal;
 mod machine;
+mod names;
 pub mod ports;
 mod random;
 mod record;

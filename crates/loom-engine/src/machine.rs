@@ -88,6 +88,8 @@ impl Environment {
 /// A run and the events it has not handed out yet.
 #[derive(Debug)]
 pub struct Run {
+    /// The same as the state's: held apart, so that folding need not count references.
+    workflow: Arc<Workflow>,
     state: RunState,
     environment: Arc<Environment>,
     events: Vec<Event>,
@@ -97,7 +99,13 @@ pub struct Run {
 impl Run {
     /// A run of `workflow` that has not started.
     pub fn new(workflow: Arc<Workflow>, environment: Arc<Environment>) -> Run {
-        Run { state: RunState::new(workflow), environment, events: Vec::new(), handed_out: 0 }
+        Run {
+            workflow: Arc::clone(&workflow),
+            state: RunState::new(workflow),
+            environment,
+            events: Vec::new(),
+            handed_out: 0,
+        }
     }
 
     /// A run rebuilt from its history. Calls that had no end are in [`RunState::calls`].
@@ -205,7 +213,7 @@ impl Run {
 
     fn apply_from(&mut self, first: usize) {
         for event in &self.events[first..] {
-            self.state.apply(event);
+            self.state.apply(&self.workflow, event);
         }
     }
 

@@ -438,8 +438,9 @@ impl RunState {
 
     /// Applies facts that were journaled earlier.
     pub fn replay<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+        let workflow = Arc::clone(&self.workflow);
         for event in events {
-            self.apply(event);
+            self.apply(&workflow, event);
         }
         self.forget_stale_work();
     }

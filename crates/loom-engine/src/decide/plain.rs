@@ -1,6 +1,6 @@
 //! Actions that only compute: variables and data operations.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use loom_definition::{
     Status, VariableIdx,
@@ -12,7 +12,7 @@ use super::Decider;
 use crate::{
     data,
     event::{ErrorInfo, Event, Outcome, Place},
-    types,
+    names, types,
 };
 
 impl Decider<'_> {
@@ -116,10 +116,11 @@ impl Decider<'_> {
                 let value =
                     if operand.is_secret() || current.is_secret() { value.into_secret() } else { value };
                 types::check(declared.kind, &value).map_err(|_| refuse("be counted by"))?;
-                let outputs = [("name", Value::from(std::sync::Arc::clone(name))), ("value", value.clone())]
-                    .into_iter()
-                    .collect::<Object>();
-                let outputs: Object = [("body", Value::from(outputs))].into_iter().collect();
+                let counter: Object =
+                    [(names::name(), Value::from(Arc::clone(name))), (names::value(), value.clone())]
+                        .into_iter()
+                        .collect();
+                let outputs: Object = [(names::body(), Value::from(counter))].into_iter().collect();
                 Ok((Event::VariableSet { variable, value }, Some(outputs.into())))
             }
             VariableChange::AppendText => {
@@ -156,7 +157,7 @@ impl Decider<'_> {
         };
         match result {
             Ok(body) => {
-                let outputs: Object = [("body", body)].into_iter().collect();
+                let outputs: Object = [(names::body(), body)].into_iter().collect();
                 self.end(place, Outcome::ok(Some(outputs.into())));
             }
             Err(data::Failure::Template(error)) => self.fail_inputs(place, &error),

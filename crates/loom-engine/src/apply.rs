@@ -29,7 +29,7 @@ impl RunState {
                 self.open_frame(workflow, *frame, *block, *parent, *index, *at);
             }
             Event::ActionStarted { place, at, inputs } => {
-                self.start_action(workflow, *place, *at, inputs.as_ref())
+                self.start_action(workflow, *place, *at, inputs.as_ref());
             }
             Event::LoopStarted { place, count, deadline, delay } => {
                 let looping = LoopState {

@@ -409,18 +409,23 @@ impl RunState {
     /// Drops work that a replayed history has already done.
     pub(crate) fn forget_stale_work(&mut self) {
         let ready = std::mem::take(&mut self.ready);
-        self.ready = ready.into_iter().filter(|work| self.is_current(*work)).collect();
+        for work in ready {
+            if self.is_current(work) && !self.ready.contains(&work) {
+                self.ready.push_back(work);
+            }
+        }
     }
 
     /// Whether work that was once queued is still to be done.
     pub(crate) fn is_current(&self, work: Work) -> bool {
-        let running = |place: Place| {
-            self.frame_is(place.frame, FramePhase::Open) && self.slot(place).phase == SlotPhase::Running
+        // A replayed history leaves entries behind whose opening was given to another block since.
+        let is_open = |place: Place| {
+            self.frame_is(place.frame, FramePhase::Open)
+                && self.workflow.action(place.action).block == self.frame(place.frame).block
         };
+        let running = |place: Place| is_open(place) && self.slot(place).phase == SlotPhase::Running;
         match work {
-            Work::Action(place) => {
-                self.frame_is(place.frame, FramePhase::Open) && self.slot(place).phase == SlotPhase::Ready
-            }
+            Work::Action(place) => is_open(place) && self.slot(place).phase == SlotPhase::Ready,
             Work::FrameDone(frame) => {
                 self.frame_is(frame, FramePhase::Closed)
                     && match self.frame(frame).parent {

@@ -134,9 +134,12 @@ impl<'a> Scope<'a> {
         let workflow = Arc::clone(&self.state.workflow);
         let condition_of = self.current.filter(|place| is_loop(workflow.action(place.action)));
         let (index, opened, place) = if let Some(place) = condition_of {
-            // The condition of a loop sees the round to come.
-            let looping = self.state.activity(place)?.looping.as_ref()?;
-            (looping.rounds, self.state.slot(place).started, place)
+            // The condition of a loop sees the round to come; before the first there is no progress to read yet.
+            let activity = self.state.activity(place);
+            match activity.and_then(|activity| activity.looping.as_ref()) {
+                Some(looping) => (looping.rounds, self.state.slot(place).started, place),
+                None => (0, self.now, place),
+            }
         } else {
             let (frame, place) = self.state.enclosing(self.frame, is_loop)?;
             (self.state.frame(frame).index, self.state.slot(place).started, place)

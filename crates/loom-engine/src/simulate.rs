@@ -36,6 +36,27 @@ impl Simulation {
         Simulation { run: Run::new(workflow, environment), now }
     }
 
+    /// A run read back from its history, at `now`: calls that had no end are outstanding again.
+    pub fn resume<'a>(
+        workflow: Arc<Workflow>,
+        environment: Arc<Environment>,
+        now: Timestamp,
+        history: impl IntoIterator<Item = &'a Event>,
+    ) -> Simulation {
+        let mut simulation = Simulation { run: Run::recover(workflow, environment, history), now };
+        while simulation.run.advance(now, usize::MAX) {}
+        simulation
+    }
+
+    /// Plays on to the end; see [`Simulation::play`].
+    pub fn play_on(
+        &mut self,
+        steps_max: usize,
+        answer: impl FnMut(&Call) -> EffectResult,
+    ) -> Option<RunStatus> {
+        self.steps(steps_max, answer)
+    }
+
     /// The run.
     pub fn run(&self) -> &Run {
         &self.run
@@ -54,9 +75,17 @@ impl Simulation {
         &mut self,
         start: Arc<RunStart>,
         steps_max: usize,
-        mut answer: impl FnMut(&Call) -> EffectResult,
+        answer: impl FnMut(&Call) -> EffectResult,
     ) -> Option<RunStatus> {
         self.command(Command::Start(start));
+        self.steps(steps_max, answer)
+    }
+
+    fn steps(
+        &mut self,
+        steps_max: usize,
+        mut answer: impl FnMut(&Call) -> EffectResult,
+    ) -> Option<RunStatus> {
         for _ in 0..steps_max {
             if self.run.state().status().is_final() {
                 break;

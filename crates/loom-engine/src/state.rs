@@ -383,6 +383,11 @@ impl RunState {
         each.items.get(self.frame(round).index as usize).cloned()
     }
 
+    /// The most blocks that were open at the same moment: what a run has taken of memory.
+    pub fn frames_ever_open(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Rounds of the loops around an opening, outermost first.
     pub fn path(&self, frame: FrameId) -> Vec<(ActionIdx, u32)> {
         let mut path = Vec::new();

@@ -112,6 +112,7 @@ async fn an_open_breaker_spares_its_service_and_no_other() {
     runs[0].ended().await.expect("it ends");
     // Three failures open the circuit of `http://down`; two calls are refused; the other service is called.
     assert_eq!(service.count(), 4);
+    engine.shut_down().await;
     let history = history.0.lock().unwrap();
     let code = |name: &str| history.occurrences(workflow.find_action(name).unwrap())[0].code.to_string();
     assert_eq!(code("A2"), "ServiceUnavailable");
@@ -124,8 +125,6 @@ async fn an_open_breaker_spares_its_service_and_no_other() {
         "{:?}",
         third.notes
     );
-    drop(history);
-    engine.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,6 +183,7 @@ async fn a_breaker_counts_failures_of_what_the_engine_executes() {
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
     let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("it starts") };
     runs[0].ended().await.expect("it ends");
+    engine.shut_down().await;
     let history = recorder.0.lock().unwrap();
     let bad = history.occurrences(workflow.find_action("Bad").unwrap());
     let codes: Vec<&str> = bad.iter().map(|occurrence| occurrence.code.as_ref()).collect();
@@ -191,8 +191,6 @@ async fn a_breaker_counts_failures_of_what_the_engine_executes() {
         codes,
         ["BadRequest", "BadRequest", "CircuitBreakerOpen", "CircuitBreakerOpen", "CircuitBreakerOpen"]
     );
-    drop(history);
-    engine.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]

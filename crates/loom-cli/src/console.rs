@@ -17,7 +17,8 @@ impl Console {
     pub(crate) fn from_environment() -> Console {
         let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-        let (no_color, force) = (std::env::var("NO_COLOR").is_ok_and(|v| !v.is_empty()), set("CLICOLOR_FORCE"));
+        let (no_color, force) =
+            (std::env::var("NO_COLOR").is_ok_and(|v| !v.is_empty()), set("CLICOLOR_FORCE"));
         let color = |terminal: bool| !no_color && (force || (terminal && !dumb));
         let err = stderr().is_terminal();
         Console { live: err && !dumb, color: color(err) }

@@ -20,7 +20,10 @@ struct Problem {
 pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
     let text = if args.expression == "-" {
         let text = String::from_utf8(files::read_stdin()?).context("standard input is not UTF-8")?;
-        text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned()
+        text.strip_suffix('\n')
+            .map(|text| text.strip_suffix('\r').unwrap_or(text))
+            .unwrap_or(&text)
+            .to_owned()
     } else {
         args.expression.clone()
     };

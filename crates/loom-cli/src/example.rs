@@ -66,7 +66,8 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
         return Ok(Exit::Success);
     };
     let found = EXAMPLES.iter().find(|example| example.name == name.as_str());
-    let example = found.ok_or_else(|| anyhow!("there is no example named '{name}'; there are\n{}", list()))?;
+    let example =
+        found.ok_or_else(|| anyhow!("there is no example named '{name}'; there are\n{}", list()))?;
     if args.show {
         print!("{}", example.definition);
         return Ok(Exit::Success);
@@ -95,7 +96,9 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
-    let Some(prepared) = run::prepare(&definition, &children, &with, console)? else { return Ok(Exit::Refused) };
+    let Some(prepared) = run::prepare(&definition, &children, &with, console)? else {
+        return Ok(Exit::Refused);
+    };
     let (engine, request) = prepared.into_parts()?;
     let live = Arc::new(Live::new(Arc::clone(&request.workflow), Style::Silent, console));
     let exit = run::play_shown(&engine, request, &live, console).await?;

@@ -32,7 +32,9 @@ impl Exit {
             RunStatus::Cancelled => Exit::Cancelled,
             RunStatus::TimedOut => Exit::TimedOut,
             // A run that stands still when the program ends was not carried to its end.
-            RunStatus::Aborted | RunStatus::Waiting | RunStatus::Running | RunStatus::Suspended => Exit::Aborted,
+            RunStatus::Aborted | RunStatus::Waiting | RunStatus::Running | RunStatus::Suspended => {
+                Exit::Aborted
+            }
         }
     }
 

@@ -1,10 +1,6 @@
 //! Reading what arguments name: files, standard input, JSON.
 
-use std::{
-    fs,
-    io::Read,
-    path::Path,
-};
+use std::{fs, io::Read, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use loom_expression::Value;

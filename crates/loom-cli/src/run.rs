@@ -8,8 +8,7 @@ use std::{io::stderr, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow, bail};
 use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, render, text};
 use loom_engine::{
-    Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher,
-    clock::SystemClock,
+    Command, Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher, clock::SystemClock,
     ports::Clock,
 };
 use loom_expression::{Object, Value};
@@ -36,8 +35,9 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     let Some(prepared) = prepare(&source, &children, &args.with, console)? else { return Ok(Exit::Refused) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
+        let longest = prepared.settings.run_duration_max()?;
         let (engine, request) = prepared.into_parts()?;
-        let played = play(&engine, request, &args.with, console).await;
+        let played = play(&engine, request, longest, &args.with, console).await;
         engine.shut_down().await;
         played
     })?;
@@ -172,7 +172,13 @@ impl Prepared {
 }
 
 /// Starts the run, shows it, and prints what came of it.
-async fn play(engine: &Engine, request: RunRequest, with: &RunWith, console: Console) -> Result<Exit> {
+async fn play(
+    engine: &Engine,
+    request: RunRequest,
+    longest: Option<Duration>,
+    with: &RunWith,
+    console: Console,
+) -> Result<Exit> {
     let workflow = Arc::clone(&request.workflow);
     let style = if with.quiet || console.live { Style::Silent } else { Style::Lines };
     let live = Arc::new(Live::new(workflow, style, console));
@@ -185,14 +191,16 @@ async fn play(engine: &Engine, request: RunRequest, with: &RunWith, console: Con
     for (index, run) in runs.into_iter().enumerate() {
         // Of many runs that `splitOn` starts, the first is shown; the others are only waited for.
         let shown = if index == 0 { shown } else { Shown::No };
-        let report = watch(run, &live, shown, console).await?;
+        let report = watch(run, &live, shown, longest, console).await?;
         exit = exit.worse(Exit::of_run(report.status));
         if index == 0 {
             result::print(&report, &live.history(), with.json);
         } else if with.json {
             result::print_report(&report);
         }
-        if with.quiet && let Some(error) = &report.error {
+        if with.quiet
+            && let Some(error) = &report.error
+        {
             eprintln!("loom: run {}: {}", report.status, error.message);
         }
     }
@@ -212,7 +220,7 @@ pub(crate) async fn play_shown(
         Outset::None(exit) => return Ok(exit),
     };
     let shown = if console.live { Shown::Painted } else { Shown::AtTheEnd };
-    let report = watch(run, live, shown, console).await?;
+    let report = watch(run, live, shown, None, console).await?;
     result::print(&report, &live.history(), false);
     Ok(Exit::of_run(report.status))
 }
@@ -252,7 +260,16 @@ enum Shown {
 }
 
 /// Waits for the end of a run. The first interrupt cancels it; the second, or the end of the grace, gives it up.
-async fn watch(mut run: RunHandle, live: &Live, shown: Shown, console: Console) -> Result<Arc<RunReport>> {
+async fn watch(
+    mut run: RunHandle,
+    live: &Live,
+    shown: Shown,
+    longest: Option<Duration>,
+    console: Console,
+) -> Result<Arc<RunReport>> {
+    let over = tokio::time::sleep(longest.unwrap_or(Duration::MAX));
+    tokio::pin!(over);
+    let mut told = false;
     let mut screen = Screen::default();
     let mut frames = tokio::time::interval(FRAME);
     let mut interrupts = 0;
@@ -277,6 +294,10 @@ async fn watch(mut run: RunHandle, live: &Live, shown: Shown, console: Console) 
                 screen = Screen::default();
                 run.cancel().await;
                 grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+            }
+            () = &mut over, if longest.is_some() && !told => {
+                told = true;
+                run.command(Command::TimeOut).await;
             }
             () = &mut grace, if interrupts > 0 => bail!("the run did not end after it was cancelled"),
             _ = frames.tick(), if shown == Shown::Painted => paint(live, &mut screen, console, Screen::size().1.saturating_sub(1)),

@@ -26,7 +26,8 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         } else {
             print!("{}", report.text());
             if counts.inferred_passed + counts.inferred_failed > 0 {
-                let documented = (counts.passed - counts.inferred_passed, counts.failed - counts.inferred_failed);
+                let documented =
+                    (counts.passed - counts.inferred_passed, counts.failed - counts.inferred_failed);
                 println!(
                     "{}: documented {} passed, {} failed; inferred {} passed, {} failed",
                     file.name, documented.0, documented.1, counts.inferred_passed, counts.inferred_failed
@@ -37,7 +38,8 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         total += counts;
     }
     if let Some(path) = &args.junit {
-        let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n{suites}</testsuites>\n");
+        let text =
+            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n{suites}</testsuites>\n");
         fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
     }
     if args.json {

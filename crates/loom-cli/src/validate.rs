@@ -88,7 +88,8 @@ impl Checked {
         }
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        let plural =
+            |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
         match (errors, warnings) {
             (0, 0) => println!("{}: ok", self.name),
             (0, warnings) => println!("{}: ok, {}", self.name, plural(warnings, "warning")),

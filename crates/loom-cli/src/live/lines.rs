@@ -67,7 +67,9 @@ impl Lines {
                 let name = self.paint.bold(&self.workflow.name);
                 self.line(*at, &format!("run {} of {name} started", start.run), out);
             }
-            Event::FrameOpened { frame, parent, index, at, .. } => self.opened(*frame, *parent, *index, *at, out),
+            Event::FrameOpened { frame, parent, index, at, .. } => {
+                self.opened(*frame, *parent, *index, *at, out)
+            }
             Event::AttemptStarted { place, attempt, effect, phase, .. } => {
                 if matches!(phase, Phase::Call | Phase::Subscribe | Phase::Admit) {
                     self.attempts.insert(*effect, (*place, *attempt));
@@ -155,7 +157,14 @@ impl Lines {
         }
     }
 
-    fn action_ended(&mut self, place: Place, started: Timestamp, at: Timestamp, outcome: &Outcome, out: &mut String) {
+    fn action_ended(
+        &mut self,
+        place: Place,
+        started: Timestamp,
+        at: Timestamp,
+        outcome: &Outcome,
+        out: &mut String,
+    ) {
         let attempts = self.made.remove(&place).unwrap_or(0);
         let status = outcome.status;
         let told = self.frames.get(&place.frame).is_none_or(|frame| frame.told);
@@ -217,6 +226,9 @@ fn holds_actions(kind: &ActionKind) -> bool {
     is_loop(kind)
         || matches!(
             kind,
-            ActionKind::If { .. } | ActionKind::Switch { .. } | ActionKind::Scope { .. } | ActionKind::Parallel { .. }
+            ActionKind::If { .. }
+                | ActionKind::Switch { .. }
+                | ActionKind::Scope { .. }
+                | ActionKind::Parallel { .. }
         )
 }

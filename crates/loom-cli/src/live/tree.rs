@@ -193,10 +193,13 @@ impl Tree<'_> {
         if is_loop(&action.kind) {
             let rounds = rounds(self.history, action);
             let of = self.rounds_planned(action, occurrences);
-            details.insert(0, match of {
-                Some(planned) => format!("{rounds} of {}", words::count(planned, "round")),
-                None => words::count(rounds, "round"),
-            });
+            details.insert(
+                0,
+                match of {
+                    Some(planned) => format!("{rounds} of {}", words::count(planned, "round")),
+                    None => words::count(rounds, "round"),
+                },
+            );
         }
         details.join(" · ")
     }
@@ -212,7 +215,8 @@ impl Tree<'_> {
     /// What happened to its attempts: failures, waits, refusals, breakers.
     fn story(&self, occurrences: &[Occurrence], indent: &str, rows: &mut Vec<Row>) {
         let indent = format!("{indent}   ");
-        let attempts: Vec<&Attempt> = occurrences.iter().flat_map(|occurrence| &occurrence.attempts).collect();
+        let attempts: Vec<&Attempt> =
+            occurrences.iter().flat_map(|occurrence| &occurrence.attempts).collect();
         if let [only] = occurrences
             && attempts_made(only) > 1
         {
@@ -287,9 +291,10 @@ fn run_order(workflow: &Workflow, block: &Block) -> Vec<ActionIdx> {
 /// Rounds that have begun: the most that any action of the body has seen.
 fn rounds(history: &History, action: &Action) -> usize {
     let workflow = history.workflow();
-    let bodies = workflow.blocks.iter().filter(|block| {
-        block.owner == Some(action.index) && block.role == BlockRole::Body
-    });
+    let bodies = workflow
+        .blocks
+        .iter()
+        .filter(|block| block.owner == Some(action.index) && block.role == BlockRole::Body);
     bodies
         .flat_map(|block| &block.actions)
         .map(|child| {
@@ -335,8 +340,11 @@ fn code_of(occurrence: &Occurrence) -> String {
 
 /// `503, waited 200 ms → 503, waited 400 ms → 200`.
 fn retries(occurrence: &Occurrence) -> String {
-    let attempts: Vec<&Attempt> =
-        occurrence.attempts.iter().filter(|attempt| attempt.outcome.is_some() || attempt.ended.is_some()).collect();
+    let attempts: Vec<&Attempt> = occurrence
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.outcome.is_some() || attempt.ended.is_some())
+        .collect();
     let mut parts: Vec<String> = Vec::new();
     for (index, attempt) in attempts.iter().enumerate() {
         if attempts.len() > ATTEMPTS_TOLD && index == ATTEMPTS_TOLD / 2 {

@@ -79,7 +79,8 @@ pub(crate) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
 
 /// How an attempt ended, in a word or two: `503`, `circuit open`, `OK`.
 pub(super) fn ended(outcome: &Outcome) -> Cow<'static, str> {
-    if let Some(status) = outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64)
+    if let Some(status) =
+        outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64)
     {
         return status.to_string().into();
     }
@@ -94,7 +95,10 @@ pub(super) fn ended(outcome: &Outcome) -> Cow<'static, str> {
 
 /// Whether an attempt was refused by ourselves, so that the service was not called.
 pub(super) fn is_refusal(code: &str) -> bool {
-    matches!(code, "CircuitBreakerOpen" | "ServiceIsolated" | "RateLimitExceeded" | "BulkheadFull" | "Refused")
+    matches!(
+        code,
+        "CircuitBreakerOpen" | "ServiceIsolated" | "RateLimitExceeded" | "BulkheadFull" | "Refused"
+    )
 }
 
 /// A note in words.

@@ -93,7 +93,17 @@ fn occurrence_json(occurrence: &Occurrence, secure_inputs: bool, secure_outputs:
         object.insert("endTime", ended.to_string());
     }
     if !occurrence.path.is_empty() {
-        object.insert("iteration", occurrence.path.iter().map(|round| round.index).collect::<Vec<u32>>().into_iter().map(Value::from).collect::<Vec<Value>>());
+        object.insert(
+            "iteration",
+            occurrence
+                .path
+                .iter()
+                .map(|round| round.index)
+                .collect::<Vec<u32>>()
+                .into_iter()
+                .map(Value::from)
+                .collect::<Vec<Value>>(),
+        );
     }
     let shown = |value: &Value, secure: bool| if secure { Value::from(HIDDEN) } else { hide(value) };
     if let Some(inputs) = &occurrence.inputs {

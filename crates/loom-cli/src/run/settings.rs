@@ -103,7 +103,9 @@ impl Settings {
         let parameter = |(name, value): (&Arc<str>, &Value)| (name.to_string(), value.clone());
         Sources {
             app_settings: self.values.iter().map(text).collect::<BTreeMap<_, _>>(),
-            parameters: parameters.map(|parameters| parameters.iter().map(parameter).collect()).unwrap_or_default(),
+            parameters: parameters
+                .map(|parameters| parameters.iter().map(parameter).collect())
+                .unwrap_or_default(),
         }
     }
 
@@ -130,10 +132,15 @@ impl Settings {
         if let Some(policy) = self.host.get("defaultRetryPolicy") {
             environment.default_retry = Arc::new(retry_policy(policy)?);
         }
-        if let Some(longest) = self.duration("runDurationMax")? {
+        if let Some(longest) = self.run_duration_max()? {
             environment.run_duration_max = longest;
         }
         Ok(environment)
+    }
+
+    /// The longest a run may take, if the file says.
+    pub(crate) fn run_duration_max(&self) -> Result<Option<Duration>> {
+        self.duration("runDurationMax")
     }
 
     /// Adds the handlers of all actions that reach outside. `learned` is what the definition calls its connections.
@@ -196,6 +203,7 @@ fn project_file(definition: &Path, name: &str) -> Option<PathBuf> {
         return None;
     }
     let folder = definition.parent()?;
-    let path = if folder.as_os_str().is_empty() { Path::new("..").join(name) } else { folder.parent()?.join(name) };
+    let path =
+        if folder.as_os_str().is_empty() { Path::new("..").join(name) } else { folder.parent()?.join(name) };
     path.is_file().then_some(path)
 }

@@ -1,1 +1,57 @@
-//! Tests of the binary.
+//! Tests of the binary: what it prints where, and the code it exits with.
+
+mod eval;
+mod examples;
+mod files;
+mod run;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// What a call of the binary came to.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Calls the binary with nothing on standard input.
+fn loom(arguments: &[&str]) -> Ended {
+    loom_with_input(arguments, "")
+}
+
+fn loom_with_input(arguments: &[&str], input: &str) -> Ended {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // A call that fails early does not read its input.
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).ok();
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("the binary ends");
+    let text = |bytes| String::from_utf8(bytes).expect("the output is text");
+    Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// A file with this text, in a folder of this test's own.
+fn file(test: &str, name: &str, text: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("the file can be written");
+    path
+}
+
+fn repository(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).display().to_string()
+}
+
+fn json(text: &str) -> loom_expression::Value {
+    loom_expression::Value::from_json_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}

@@ -1,0 +1,114 @@
+//! The examples: each one runs, ends as its page says, and shows what it is about.
+
+use loom_expression::Value;
+
+use crate::{json, loom, repository};
+
+/// Runs an example that must succeed; gives what it printed and what it showed.
+fn run(name: &str) -> (Value, String) {
+    let ended = loom(&["example", name]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let printed = if ended.stdout.is_empty() { Value::NULL } else { json(&ended.stdout) };
+    (printed, ended.stderr)
+}
+
+#[track_caller]
+fn shows(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in\n{text}");
+    }
+}
+
+#[test]
+fn every_folder_is_built_in_and_its_definition_is_valid() {
+    let listed = loom(&["example"]).stdout;
+    for entry in std::fs::read_dir(repository("examples")).expect("the examples are there") {
+        let folder = entry.expect("it can be listed").path();
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+        shows(&listed, &[&format!("loom example {name}")]);
+        let file = folder.join("workflow.json").display().to_string();
+        assert_eq!(loom(&["validate", &file]).code, Some(0), "{file}");
+        assert!(folder.join("README.md").is_file(), "{name} has a page");
+        let shown = loom(&["example", &name, "--show"]);
+        assert_eq!(shown.stdout, std::fs::read_to_string(file).expect("it can be read"));
+    }
+}
+
+#[test]
+fn flaky_retries_breaks_spaces_and_cleans_up() {
+    let (printed, shown) = run("flaky");
+    assert_eq!(printed.get("callsToBilling"), Some(&Value::from(3)));
+    assert_eq!(printed.get("stockReleased"), Some(&Value::from(true)));
+    shows(
+        &shown,
+        &["503, waited 200 ms → 503, waited", "circuit open ×3", "Closed → Open", "✔ Release_stock"],
+    );
+    shows(&shown, &["by the rate limit of mail", "– Ship", "/down 3 times"]);
+    assert!(shown.lines().count() + 10 < 40, "it fits on a screen");
+}
+
+#[test]
+fn retry_with_exponential_backoff() {
+    let (printed, shown) = run("retry-backoff");
+    assert_eq!(printed.get("answer").and_then(|answer| answer.get("call")), Some(&Value::from(3)));
+    shows(&shown, &["503, waited 100 ms → 503, waited 200 ms → 200"]);
+}
+
+#[test]
+fn a_retry_action_repeats_its_actions() {
+    let (_, shown) = run("retry-policy");
+    shows(&shown, &["Try_the_order  3 rounds"]);
+}
+
+#[test]
+fn a_timeout_is_a_status_of_its_own() {
+    let (printed, shown) = run("timeout");
+    shows(&shown, &["⧖ Ask_a_slow_service"]);
+    let source = printed.get("price").and_then(|price| price.get("source"));
+    assert_eq!(source, Some(&Value::from("default")));
+}
+
+#[test]
+fn a_breaker_spares_the_service() {
+    let (printed, shown) = run("circuit-breaker");
+    assert_eq!(printed.get("callsThatArrived"), Some(&Value::from(3)));
+    shows(&shown, &["503 ×3, circuit open ×2"]);
+}
+
+#[test]
+fn a_limiter_spaces_calls() {
+    let (_, shown) = run("rate-limit");
+    assert_eq!(shown.matches("held ").count(), 2, "{shown}");
+}
+
+#[test]
+fn a_scope_is_cleaned_up() {
+    let (printed, _) = run("scope-cleanup");
+    assert_eq!(printed.get("failed"), Some(&Value::from("Fill")));
+    assert_eq!(printed.get("removed"), Some(&Value::from(true)));
+}
+
+#[test]
+fn everything_on_one_action() {
+    let (printed, _) = run("all-together");
+    assert_eq!(printed.get("answer").and_then(|answer| answer.get("call")), Some(&Value::from(3)));
+}
+
+#[test]
+fn loops_children_and_pages() {
+    let (printed, _) = run("loops");
+    assert_eq!(printed.get("total"), Some(&Value::from(110)));
+    let kinds: Value = ["odd", "even", "odd", "even"].into_iter().collect();
+    assert_eq!(printed.get("kinds"), Some(&kinds));
+    let (_, shown) = run("child-workflow");
+    shows(&shown, &["Price  2 times: 2 Succeeded"]);
+    let (printed, _) = run("paging");
+    assert_eq!(printed.get("pages").and_then(Value::as_array).map(|pages| pages.len()), Some(3));
+}
+
+#[test]
+fn an_unknown_example_is_a_usage_error() {
+    let ended = loom(&["example", "no-such"]);
+    assert_eq!(ended.code, Some(2));
+    shows(&ended.stderr, &["flaky"]);
+}

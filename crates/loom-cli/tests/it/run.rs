@@ -1,0 +1,116 @@
+//! `loom run`: answers, exit codes, settings, secrets.
+
+use loom_expression::Value;
+
+use crate::{file, json, loom, loom_with_input};
+
+/// A definition with these actions, and nothing around them.
+fn definition(test: &str, actions: &str) -> String {
+    let text = format!(
+        r#"{{"triggers": {{"manual": {{"type": "Request", "kind": "Http"}}}},
+            "parameters": {{"greeting": {{"type": "string", "defaultValue": "Hello"}}, "key": {{"type": "securestring", "defaultValue": "none"}}}},
+            "actions": {actions}}}"#
+    );
+    file(test, "definition.json", &text).display().to_string()
+}
+
+const GREET: &str = r#"{"Greet": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200,
+    "body": {"text": "@concat(parameters('greeting'), ' ', triggerBody()?['name'])"}}}}"#;
+
+#[test]
+fn the_answer_is_on_standard_output() {
+    let path = definition("run-answer", GREET);
+    let ended = loom(&["run", &path, "--input", r#"{"name": "Ada"}"#]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(json(&ended.stdout), json(r#"{"text": "Hello Ada"}"#));
+    let ended =
+        loom_with_input(&["run", &path, "--input", "-", "--param", "greeting=Hi"], r#"{"name": "Bob"}"#);
+    assert_eq!(json(&ended.stdout), json(r#"{"text": "Hi Bob"}"#));
+    let input = file("run-answer", "input.json", r#"{"name": "Cid"}"#).display().to_string();
+    let ended = loom(&["run", &path, "--input", &format!("@{input}"), "--quiet"]);
+    assert_eq!(json(&ended.stdout), json(r#"{"text": "Hello Cid"}"#));
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn without_a_terminal_there_is_a_line_for_each_thing_that_happens() {
+    let path = definition("run-lines", GREET);
+    let ended = loom(&["run", &path]);
+    assert!(
+        ended.stderr.contains("✔ Greet") && ended.stderr.contains("run Succeeded in"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains('\x1b'), "no colours and no cursor movements: {}", ended.stderr);
+}
+
+#[test]
+fn everything_as_json() {
+    let path = definition("run-json", GREET);
+    let report = json(&loom(&["run", &path, "--json"]).stdout);
+    assert_eq!(report.get("status"), Some(&Value::from("Succeeded")));
+    let action = report.get("actions").and_then(|actions| actions.get("Greet")).expect("it is there");
+    assert_eq!(action.get("status"), Some(&Value::from("Succeeded")));
+}
+
+#[test]
+fn exit_codes_tell_how_a_run_ended() {
+    let terminate = |status: &str| {
+        format!(r#"{{"End": {{"type": "Terminate", "inputs": {{"runStatus": "{status}"}}}}}}"#)
+    };
+    for (status, code) in [("Succeeded", 0), ("Failed", 1), ("Cancelled", 4)] {
+        let path = definition(&format!("run-exit-{status}"), &terminate(status));
+        assert_eq!(loom(&["run", &path]).code, Some(code), "{status}");
+    }
+    let refused = definition("run-refused", r#"{"A": {"type": "Compose", "inputs": "@nope()"}}"#);
+    assert_eq!(loom(&["run", &refused]).code, Some(3));
+    let path = definition("run-usage", GREET);
+    assert_eq!(loom(&["run", &path, "--param", "unknown=1"]).code, Some(3));
+    assert_eq!(loom(&["run", &path, "--input", "{oops"]).code, Some(2));
+    assert_eq!(loom(&["run", &path, "--trigger", "nobody"]).code, Some(2));
+    assert_eq!(loom(&["run", "no-such-file.json"]).code, Some(2));
+    assert_eq!(loom(&["run"]).code, Some(2));
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_timed_out() {
+    let wait = r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}}}"#;
+    let path = definition("run-timeout", wait);
+    let settings = file("run-timeout", "settings.json", r#"{"Loom": {"runDurationMax": "PT0.05S"}}"#);
+    let ended = loom(&["run", &path, "--settings", &settings.display().to_string()]);
+    assert_eq!(ended.code, Some(5), "{}", ended.stderr);
+}
+
+#[test]
+fn settings_reach_the_run_and_misspelt_ones_are_refused() {
+    let path = definition(
+        "run-settings",
+        r#"{"Tell": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@appsetting('Region')"}}}"#,
+    );
+    let settings =
+        file("run-settings", "settings.json", r#"{"IsEncrypted": false, "Values": {"Region": "north"}}"#);
+    let ended = loom(&["run", &path, "--settings", &settings.display().to_string()]);
+    assert_eq!(json(&ended.stdout), Value::from("north"));
+    let wrong = file("run-settings", "wrong.json", r#"{"Loom": {"defaultRetryPolcy": "none"}}"#);
+    let ended = loom(&["run", &path, "--settings", &wrong.display().to_string()]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("defaultRetryPolcy"), "{}", ended.stderr);
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let path = definition(
+        "run-secret",
+        r#"{
+        "Mix": {"type": "Compose", "inputs": "@concat('key ', parameters('key'))"},
+        "Tell": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@outputs('Mix')"}, "runAfter": {"Mix": ["Succeeded"]}}}"#,
+    );
+    for arguments in [&["--json"][..], &[]] {
+        let mut all = vec!["run", &path, "--param", "key=hunter2"];
+        all.extend(arguments);
+        let ended = loom(&all);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
+        assert!(ended.stdout.contains("*sanitized*"), "{}", ended.stdout);
+    }
+}

@@ -20,10 +20,8 @@ struct Problem {
 pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
     let text = if args.expression == "-" {
         let text = String::from_utf8(files::read_stdin()?).context("standard input is not UTF-8")?;
-        text.strip_suffix('\n')
-            .map(|text| text.strip_suffix('\r').unwrap_or(text))
-            .unwrap_or(&text)
-            .to_owned()
+        let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+        line.unwrap_or(&text).to_owned()
     } else {
         args.expression.clone()
     };

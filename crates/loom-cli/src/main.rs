@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let console = Console::from_environment();
     let outcome = match cli.command {
         Command::Run(args) => run::command(&args, console),
-        Command::Validate(args) => validate::command(&args, console),
+        Command::Validate(args) => Ok(validate::command(&args, console)),
         Command::Eval(args) => eval::command(&args, console),
         Command::Test(args) => test_cases::command(&args),
         Command::Example(args) => example::command(&args, console),

@@ -74,12 +74,12 @@ pub(crate) fn prepare(
 ) -> Result<Option<Prepared>> {
     let settings = Settings::read(with, Path::new(&definition.name))?;
     let warn = !with.quiet;
-    let Some((loaded, values)) = load(definition, &settings, &parameters(with)?, warn, console)? else {
+    let Some((loaded, values)) = load(definition, &settings, &parameters(with)?, warn, console) else {
         return Ok(None);
     };
     let mut known = Vec::new();
     for child in children {
-        let Some((child, values)) = load(child, &settings, &Object::new(), false, console)? else {
+        let Some((child, values)) = load(child, &settings, &Object::new(), false, console) else {
             return Ok(None);
         };
         known.push((child.workflow, values));
@@ -97,7 +97,7 @@ fn load(
     supplied: &Object,
     warn: bool,
     console: Console,
-) -> Result<Option<(Loaded, Vec<Value>)>> {
+) -> Option<(Loaded, Vec<Value>)> {
     let Source { name, bytes } = source;
     let options = LoadOptions {
         file_name: Some(Arc::from(name.as_str())),
@@ -108,7 +108,7 @@ fn load(
         Ok(loaded) => loaded,
         Err(diagnostics) => {
             tell(&diagnostics, bytes, name, console);
-            return Ok(None);
+            return None;
         }
     };
     if warn && !loaded.warnings.is_empty() {
@@ -123,16 +123,16 @@ fn load(
         values.insert("$connections", settings.connections_parameter());
     }
     match loaded.workflow.bind_parameters(&values, &|name| settings.app_setting(name)) {
-        Ok(values) => Ok(Some((loaded, values))),
+        Ok(values) => Some((loaded, values)),
         Err(diagnostics) => {
             tell(&diagnostics, bytes, name, console);
-            Ok(None)
+            None
         }
     }
 }
 
 fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
-    let source = text::decode(bytes).map(|text| text.into_owned()).unwrap_or_default();
+    let source = text::decode(bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     for diagnostic in &diagnostics.0 {
         eprintln!("{}", render(diagnostic, &source, name, console.color));
     }

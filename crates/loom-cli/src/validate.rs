@@ -20,7 +20,7 @@ struct Checked {
 }
 
 /// Runs the command.
-pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
+pub(crate) fn command(args: &ValidateArgs, console: Console) -> Exit {
     let mut exit = Exit::Success;
     let mut checked = Vec::new();
     for path in &args.files {
@@ -52,7 +52,7 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
             file.print(console);
         }
     }
-    Ok(exit)
+    exit
 }
 
 fn check(path: &Path) -> Result<Checked> {
@@ -64,7 +64,7 @@ fn check(path: &Path) -> Result<Checked> {
         Err(diagnostics) => diagnostics.0,
     };
     // Text that cannot be decoded is shown without its line.
-    let source = text::decode(&bytes).map(|text| text.into_owned()).unwrap_or_default();
+    let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     Ok(Checked { name, source, findings })
 }
 

@@ -68,7 +68,7 @@ impl Lines {
                 self.line(*at, &format!("run {} of {name} started", start.run), out);
             }
             Event::FrameOpened { frame, parent, index, at, .. } => {
-                self.opened(*frame, *parent, *index, *at, out)
+                self.opened(*frame, *parent, *index, *at, out);
             }
             Event::AttemptStarted { place, attempt, effect, phase, .. } => {
                 if matches!(phase, Phase::Call | Phase::Subscribe | Phase::Admit) {
@@ -97,7 +97,7 @@ impl Lines {
             Event::Resumed { at } => self.line(*at, "resumed", out),
             Event::RunEnded { status, error, at, .. } => {
                 let took = words::duration(words::between(self.began, *at));
-                let why = error.as_deref().map(|error| because(error)).unwrap_or_default();
+                let why = error.as_deref().map(because).unwrap_or_default();
                 let status = self.paint.bold(status.as_str());
                 self.line(*at, &format!("run {status} in {took}{why}"), out);
             }

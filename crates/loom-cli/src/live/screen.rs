@@ -1,6 +1,9 @@
 //! The part of a terminal that is painted anew: moves up over what it wrote last, and writes again.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use terminal_size::{Height, Width, terminal_size_of};
 
@@ -28,7 +31,8 @@ impl Screen {
         let mut text = String::new();
         if self.painted > 0 {
             // Up to the first line, then clear from there to the end of the screen.
-            text.push_str(&format!("\x1b[{}F\x1b[J", self.painted));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\x1b[{}F\x1b[J", self.painted);
         }
         for line in lines {
             text.push_str(line);

@@ -192,7 +192,7 @@ impl Tree<'_> {
         }
         if is_loop(&action.kind) {
             let rounds = rounds(self.history, action);
-            let of = self.rounds_planned(action, occurrences);
+            let of = rounds_planned(action, occurrences);
             details.insert(
                 0,
                 match of {
@@ -202,14 +202,6 @@ impl Tree<'_> {
             );
         }
         details.join(" · ")
-    }
-
-    /// How many rounds a Foreach in progress will have.
-    fn rounds_planned(&self, action: &Action, occurrences: &[Occurrence]) -> Option<usize> {
-        let ActionKind::Foreach { .. } = action.kind else { return None };
-        let running = occurrences.iter().find(|occurrence| occurrence.status.is_none())?;
-        let items = running.inputs.as_ref()?;
-        items.as_array().map(|items| items.len())
     }
 
     /// What happened to its attempts: failures, waits, refusals, breakers.
@@ -286,6 +278,14 @@ fn run_order(workflow: &Workflow, block: &Block) -> Vec<ActionIdx> {
         }
     }
     order
+}
+
+/// How many rounds a Foreach in progress will have.
+fn rounds_planned(action: &Action, occurrences: &[Occurrence]) -> Option<usize> {
+    let ActionKind::Foreach { .. } = action.kind else { return None };
+    let running = occurrences.iter().find(|occurrence| occurrence.status.is_none())?;
+    let items = running.inputs.as_ref()?;
+    items.as_array().map(|items| items.len())
 }
 
 /// Rounds that have begun: the most that any action of the body has seen.

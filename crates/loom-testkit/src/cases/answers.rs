@@ -83,23 +83,25 @@ fn by_attempt(value: &Value) -> Result<Vec<Answer>, String> {
     }
 }
 
+/// What an answer may have.
+const KNOWN: [&str; 11] = [
+    "status",
+    "code",
+    "outputs",
+    "error",
+    "statusCode",
+    "headers",
+    "body",
+    "callback",
+    "delay",
+    "retryAfter",
+    "transient",
+];
+
 fn read(value: &Value) -> Result<Answer, String> {
     let Some(object) = value.as_object() else {
         return Err(format!("an answer is an object, not {}", value.to_json_text()));
     };
-    const KNOWN: [&str; 11] = [
-        "status",
-        "code",
-        "outputs",
-        "error",
-        "statusCode",
-        "headers",
-        "body",
-        "callback",
-        "delay",
-        "retryAfter",
-        "transient",
-    ];
     if let Some(name) = object.keys().find(|name| !KNOWN.contains(&&***name)) {
         return Err(format!("an answer has no member `{name}`; it may have {}", KNOWN.join(", ")));
     }

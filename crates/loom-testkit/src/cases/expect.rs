@@ -133,7 +133,7 @@ fn check_run(
         compare_subset(&format!("{at}error"), wanted, actual.as_ref(), found);
     }
     if let Some(wanted) = expected.get("response") {
-        let answer = if wanted.is_null() { report.response.clone() } else { answer(history, report) };
+        let answer = if wanted.is_null() { report.response.clone() } else { Some(answer(history, report)) };
         check_response(&format!("{at}response"), wanted, answer.as_ref(), found);
     }
     if let Some(actions) = expected.get("actions").and_then(Value::as_object) {
@@ -144,13 +144,13 @@ fn check_run(
 }
 
 /// What the caller gets: the Response's answer, else the one that the trigger gives by itself.
-fn answer(history: &History, report: &RunReport) -> Option<Value> {
+fn answer(history: &History, report: &RunReport) -> Value {
     let responds = |action: &Action| matches!(action.kind, ActionKind::Response { .. });
     match (&report.response, history.workflow().actions.iter().any(responds)) {
-        (Some(response), _) => Some(response.clone()),
+        (Some(response), _) => response.clone(),
         // Without a Response the caller is told at once that the run was accepted.
-        (None, false) => Some([("statusCode", 202)].into_iter().collect::<Object>().into()),
-        (None, true) => Some([("statusCode", 502)].into_iter().collect::<Object>().into()),
+        (None, false) => [("statusCode", 202)].into_iter().collect::<Object>().into(),
+        (None, true) => [("statusCode", 502)].into_iter().collect::<Object>().into(),
     }
 }
 
@@ -174,6 +174,10 @@ fn check_response(at: &str, wanted: &Value, actual: Option<&Value>, found: &mut 
         }
     }
 }
+
+/// What can be expected of an action.
+const KNOWN_OF_ACTION: [&str; 7] =
+    ["status", "repetitions", "code", "error", "outputs", "inputs", "attempts"];
 
 fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: &mut Vec<Difference>) {
     let Some(index) = history.workflow().find_action(name) else {
@@ -211,10 +215,10 @@ fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: 
         let actual = last.map_or(0, attempts_made);
         compare_exact(&format!("{at}.attempts"), attempts, Some(&Value::from(actual)), found);
     }
-    const KNOWN: [&str; 7] = ["status", "repetitions", "code", "error", "outputs", "inputs", "attempts"];
     for member in wanted.as_object().into_iter().flat_map(Object::keys) {
-        if !KNOWN.contains(&&**member) {
-            let what = format!("nothing can be expected under this name; there are {}", KNOWN.join(", "));
+        if !KNOWN_OF_ACTION.contains(&&**member) {
+            let what =
+                format!("nothing can be expected under this name; there are {}", KNOWN_OF_ACTION.join(", "));
             found.push(Difference::of(format!("{at}.{member}"), what));
         }
     }

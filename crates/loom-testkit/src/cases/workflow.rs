@@ -31,7 +31,7 @@ use super::{
 };
 
 /// A run that has not ended after this much virtual time waits for something that never comes.
-const PATIENCE: Duration = Duration::from_secs(400 * 86_400);
+const PATIENCE: Duration = Duration::from_hours(400 * 24);
 
 /// Callbacks that may be on their way at once; a webhook that finds the queue full waits.
 const CALLBACKS_MAX: usize = 1_024;

@@ -10,7 +10,7 @@ use loom_expression::{Lookup, LookupError, Timestamp, Value};
 
 use crate::{
     decide::{Decider, Planned},
-    event::{Command, EffectId, Event, Phase},
+    event::{Command, EffectId, Event, Phase, Place, RunStart},
     ports::Call,
     random,
     state::RunState,
@@ -85,6 +85,16 @@ impl Environment {
     }
 }
 
+/// The same for every attempt at one occurrence of an action: `run id / action / rounds of the loops around it`.
+fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str> {
+    let mut key = format!("{}/{}", start.run, state.workflow.action(place.action).name);
+    for (_, index) in state.path(place.frame) {
+        key.push('/');
+        key.push_str(&index.to_string());
+    }
+    Arc::from(key)
+}
+
 /// A run and the events it has not handed out yet.
 #[derive(Debug)]
 pub struct Run {
@@ -135,18 +145,18 @@ impl Run {
         let asked = state.effects.get(&effect)?;
         let start = state.start.as_ref()?;
         let slot = state.slot(asked.place);
-        let action = state.workflow.action(asked.place.action);
         let (inputs, resume) = match (asked.phase, &asked.resume) {
             (Phase::Unsubscribe, Some(request)) => (request.clone(), None),
             (Phase::Call | Phase::Admit | Phase::Subscribe | Phase::Unsubscribe, resume) => {
                 (slot.inputs.clone().unwrap_or_default(), resume.clone())
             }
         };
-        let mut key = format!("{}/{}", start.run, action.name);
-        for (_, index) in state.path(asked.place.frame) {
-            key.push('/');
-            key.push_str(&index.to_string());
-        }
+        // An admission sends nothing, so it needs no names for what is sent.
+        let (key, tracking_id) = if asked.phase == Phase::Admit {
+            (Arc::default(), Arc::default())
+        } else {
+            (idempotency_key(state, start, asked.place), random::tracking_id(state, asked.place))
+        };
         let limit = state.activity(asked.place).and_then(|activity| activity.limit);
         let due = limit.and_then(|limit| state.timers.get(&limit)).map(|timer| timer.due);
         Some(Call {
@@ -158,9 +168,9 @@ impl Run {
             attempt: asked.attempt,
             inputs,
             resume,
-            idempotency_key: Arc::from(key),
+            idempotency_key: key,
             tracking_id: Arc::clone(&start.tracking_id),
-            action_tracking_id: random::tracking_id(state, asked.place),
+            action_tracking_id: tracking_id,
             due,
         })
     }

@@ -28,6 +28,12 @@ pub(crate) enum Command {
     Test(TestArgs),
     /// Run one of the built-in examples; without a name, list them.
     Example(ExampleArgs),
+    /// Serve workflows over HTTP; their runs survive the process.
+    Serve(crate::serve::ServeArgs),
+    /// Look at runs, and change them.
+    Runs(crate::remote::RunsArgs),
+    /// Look at circuit breakers and limiters, and change them.
+    Resilience(crate::remote::ResilienceArgs),
     /// Print the completion script for a shell.
     Completions {
         /// Which shell.

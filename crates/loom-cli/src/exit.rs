@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     TimedOut = 5,
     /// The engine could not go on with the run.
     Aborted = 6,
+    /// The server does not answer.
+    Unreachable = 7,
 }
 
 impl Exit {

@@ -7,7 +7,9 @@ mod example;
 mod exit;
 mod files;
 mod live;
+mod remote;
 mod run;
+mod serve;
 mod test_cases;
 mod validate;
 
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::command(&args, console),
         Command::Test(args) => test_cases::command(&args),
         Command::Example(args) => example::command(&args, console),
+        Command::Serve(args) => serve::command(&args, console),
+        Command::Runs(args) => remote::runs(&args, console),
+        Command::Resilience(args) => remote::resilience(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "loom", &mut std::io::stdout());
             Ok(Exit::Success)

@@ -139,7 +139,7 @@ fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
 }
 
 /// `--param name=value`: JSON if it reads as JSON, else text.
-fn parameters(with: &RunWith) -> Result<Object> {
+pub(crate) fn parameters(with: &RunWith) -> Result<Object> {
     let mut values = Object::new();
     for argument in &with.parameters {
         let Some((name, text)) = argument.split_once('=') else {

@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use loom_actions::{
-    Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Sources, Url,
+    Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Requests, Sources, Url,
     remote_workflow_handler, request_handlers, requests,
 };
 use loom_definition::{
@@ -144,7 +144,12 @@ impl Settings {
     }
 
     /// Adds the handlers of all actions that reach outside. `learned` is what the definition calls its connections.
-    pub(crate) fn handlers(&self, mut builder: EngineBuilder, learned: &Value) -> Result<EngineBuilder> {
+    pub(crate) fn handlers(&self, builder: EngineBuilder, learned: &Value) -> Result<EngineBuilder> {
+        Ok(self.handlers_on(builder, self.requests(learned)?))
+    }
+
+    /// What makes requests.
+    pub(crate) fn requests(&self, learned: &Value) -> Result<Arc<Requests>> {
         let mut settings = loom_actions::Settings {
             egress: self.egress.clone(),
             connections: self.connections.clone(),
@@ -160,7 +165,11 @@ impl Settings {
         if let Some(endpoint) = self.url("identityEndpoint")? {
             settings.tokens.managed_identity.endpoint = endpoint;
         }
-        let requests = requests(settings, Arc::new(SystemClock))?;
+        Ok(requests(settings, Arc::new(SystemClock))?)
+    }
+
+    /// Adds the handlers of all actions that reach outside through `requests`.
+    pub(crate) fn handlers_on(&self, mut builder: EngineBuilder, requests: Arc<Requests>) -> EngineBuilder {
         for (effect, handler) in request_handlers(&requests) {
             builder = builder.handler(effect, handler);
         }
@@ -169,9 +178,9 @@ impl Settings {
         }
         let activities = ActivityHandler::new(Activities::default(), Arc::clone(&requests));
         let actors = ActorHandler::new(Actors::default(), Arc::new(MemoryActorStore::default()), requests);
-        Ok(builder
+        builder
             .handler(EffectKind::Activity, Arc::new(activities))
-            .handler(EffectKind::Actor, Arc::new(actors)))
+            .handler(EffectKind::Actor, Arc::new(actors))
     }
 
     fn duration(&self, member: &str) -> Result<Option<Duration>> {

@@ -1,0 +1,363 @@
+//! `loom runs` and `loom resilience`: questions to a server, or to the folder of one that does not run.
+
+mod connection;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, anyhow, bail};
+use clap::{Args, Subcommand, ValueHint};
+use hyper::Method;
+use loom_definition::RunStatus;
+use loom_expression::Value;
+
+use crate::{console::Console, exit::Exit};
+use connection::{Connection, Refusal};
+
+/// How often a run that is watched is asked for news.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Options of `loom runs`.
+#[derive(Args, Debug)]
+pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    command: RunsCommand,
+    #[command(flatten)]
+    from: From,
+}
+
+/// Whom to ask.
+#[derive(Args, Debug)]
+pub(crate) struct From {
+    /// The server to ask.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7070")]
+    server: String,
+    /// Ask this folder instead; its server must not be running.
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "server")]
+    data: Option<PathBuf>,
+    /// A file whose first line is the server's token.
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    token_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// List runs, newest first.
+    List {
+        /// Of this workflow.
+        #[arg(long)]
+        workflow: Option<String>,
+        /// With this status.
+        #[arg(long)]
+        status: Option<String>,
+        /// With this error code.
+        #[arg(long)]
+        error: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Show one run and its actions.
+    Show {
+        /// Its id.
+        run: String,
+    },
+    /// Follow a run until it ends. The exit code is that of the run.
+    Watch {
+        /// Its id.
+        run: String,
+    },
+    /// Print the events of a run so far, one JSON object a line.
+    Events {
+        /// Its id.
+        run: String,
+        /// Only those after this number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+    /// Ask a run to stop.
+    Cancel {
+        /// Its id.
+        run: String,
+    },
+    /// Let a run stand still.
+    Suspend {
+        /// Its id.
+        run: String,
+    },
+    /// Let a run that stands still go on.
+    Resume {
+        /// Its id.
+        run: String,
+    },
+    /// Start a run once more, from the same trigger outputs.
+    Resubmit {
+        /// Its id.
+        run: String,
+        /// On the definition that is deployed now, instead of the one it had.
+        #[arg(long)]
+        current: bool,
+    },
+}
+
+/// Options of `loom resilience`.
+#[derive(Args, Debug)]
+pub(crate) struct ResilienceArgs {
+    #[command(subcommand)]
+    command: ResilienceCommand,
+    #[command(flatten)]
+    from: From,
+}
+
+#[derive(Debug, Subcommand)]
+enum ResilienceCommand {
+    /// List services with their circuits and limiters.
+    List,
+    /// Make a service as new.
+    Reset {
+        /// Its name.
+        service: String,
+    },
+    /// Refuse every call to a service until it is closed or reset.
+    Open {
+        /// Its name.
+        service: String,
+    },
+    /// Close a service's circuit.
+    Close {
+        /// Its name.
+        service: String,
+    },
+}
+
+/// Runs `loom runs`.
+pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
+    with_connection(&args.from, async |connection| match &args.command {
+        RunsCommand::List { workflow, status, error, limit } => {
+            let mut path = format!("/api/v1/runs?limit={limit}");
+            for (name, value) in [("workflow", workflow), ("status", status), ("error", error)] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", escape(value)));
+                }
+            }
+            let page = connection.ask(Method::GET, &path).await?;
+            if args.from.json {
+                println!("{}", page.to_json_text());
+                return Ok(Exit::Success);
+            }
+            for run in members(&page, "runs") {
+                let error = text(run, "error");
+                println!(
+                    "{}  {:<10}  {}  {}  {error}",
+                    text(run, "id"),
+                    text(run, "status"),
+                    second(text(run, "acceptedTime")),
+                    text(run, "workflow")
+                );
+            }
+            Ok(Exit::Success)
+        }
+        RunsCommand::Show { run } => show(connection, run, args.from.json).await,
+        RunsCommand::Watch { run } => watch(connection, run, args.from.json).await,
+        RunsCommand::Events { run, after } => {
+            events(connection, run, *after, |event| println!("{}", event.to_json_text())).await?;
+            Ok(Exit::Success)
+        }
+        RunsCommand::Cancel { run } => change(connection, run, "cancel", args.from.json).await,
+        RunsCommand::Suspend { run } => change(connection, run, "suspend", args.from.json).await,
+        RunsCommand::Resume { run } => change(connection, run, "resume", args.from.json).await,
+        RunsCommand::Resubmit { run, current } => {
+            let which = if *current { "resubmit?definition=current" } else { "resubmit" };
+            change(connection, run, which, args.from.json).await
+        }
+    })
+}
+
+/// Runs `loom resilience`.
+pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
+    with_connection(&args.from, async |connection| {
+        let change = |service: &str, change: &str| format!("/api/v1/resilience/{}/{change}", escape(service));
+        let (method, path) = match &args.command {
+            ResilienceCommand::List => (Method::GET, "/api/v1/resilience".to_owned()),
+            ResilienceCommand::Reset { service } => (Method::POST, change(service, "reset")),
+            ResilienceCommand::Open { service } => (Method::POST, change(service, "isolate")),
+            ResilienceCommand::Close { service } => (Method::POST, change(service, "close")),
+        };
+        let services = connection.ask(method, &path).await?;
+        if args.from.json {
+            println!("{}", services.to_json_text());
+            return Ok(Exit::Success);
+        }
+        for service in members(&services, "services") {
+            let circuit = service.get("circuit").cloned().unwrap_or_default();
+            let failures = circuit.get("consecutive_failures").and_then(Value::as_i64).unwrap_or_default();
+            let isolated = circuit.get("isolated").and_then(Value::as_bool).unwrap_or_default();
+            println!(
+                "{}  {}{}  {failures} failures in a row",
+                text(service, "name"),
+                text(&circuit, "state"),
+                if isolated { " (isolated)" } else { "" },
+            );
+        }
+        Ok(Exit::Success)
+    })
+}
+
+/// Opens the connection, and tells refusals in words.
+fn with_connection(from: &From, work: impl AsyncFnOnce(&Connection) -> Result<Exit, Refusal>) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let connection = match &from.data {
+            Some(folder) => Connection::folder(folder).await?,
+            None => Connection::server(&from.server, from.token_file.as_deref())?,
+        };
+        let outcome = work(&connection).await;
+        connection.close().await;
+        match outcome {
+            Ok(exit) => Ok(exit),
+            Err(Refusal::Unreachable(why)) => {
+                eprintln!("loom: {why}");
+                Ok(Exit::Unreachable)
+            }
+            Err(Refusal::Answered { status, message }) if status < 500 => {
+                eprintln!("loom: {message}");
+                Ok(Exit::Failure)
+            }
+            Err(Refusal::Answered { status, message }) => Err(anyhow!("the server answered {status}: {message}")),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
+    let path = format!("/api/v1/runs/{}", escape(run));
+    let found = connection.ask(Method::GET, &path).await?;
+    let actions = connection.ask(Method::GET, &format!("{path}/actions")).await?;
+    if json {
+        let mut all = found.into_object().unwrap_or_default();
+        all.insert("actions", actions.get("actions").cloned().unwrap_or_default());
+        println!("{}", Value::from(all).to_json_text());
+        return Ok(Exit::Success);
+    }
+    println!("{}  {}  {}", text(&found, "id"), text(&found, "workflow"), text(&found, "status"));
+    println!("  from {} to {}", text(&found, "startTime"), text(&found, "endTime"));
+    if let Some(error) = found.get("error") {
+        println!("  {}: {}", text(error, "code"), text(error, "message"));
+    }
+    for action in members(&actions, "actions") {
+        let count = action.get("occurrenceCount").and_then(Value::as_i64).unwrap_or_default();
+        let times = if count > 1 { format!("  {count} times") } else { String::new() };
+        println!("  {:<10} {}  {}{times}", text(action, "status"), text(action, "name"), text(action, "code"));
+    }
+    Ok(Exit::Success)
+}
+
+async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
+    let mut after = 0;
+    let mut exit = None;
+    while exit.is_none() {
+        after = events(connection, run, after, |event| {
+            if json {
+                println!("{}", event.to_json_text());
+            } else {
+                tell(event);
+            }
+            if text(event, "type") == "run.completed" {
+                let status = event.get("data").map(|data| text(data, "status")).unwrap_or_default();
+                let status = RunStatus::ALL.into_iter().find(|known| known.as_str() == status);
+                exit = Some(status.map_or(Exit::Aborted, Exit::of_run));
+            }
+        })
+        .await?;
+        if exit.is_none() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(exit.unwrap_or(Exit::Aborted))
+}
+
+/// A line for what a person wants to know.
+fn tell(event: &Value) {
+    let data = event.get("data").cloned().unwrap_or_default();
+    let (kind, action) = (text(event, "type"), text(event, "action"));
+    let at = second(text(event, "ts"));
+    let status = text(&data, "status");
+    let code = text(&data, "code");
+    match kind {
+        "run.started" => println!("{at}  run {} of {} started", text(event, "runId"), text(&data, "workflow")),
+        "run.completed" => println!("{at}  run {status}"),
+        "run.suspended" | "run.resumed" | "run.responded" => println!("{at}  {}", kind.replace('.', " ")),
+        "action.completed" => println!("{at}  {action}: {status} ({code})"),
+        "action.retrying" => println!("{at}  {action}: {code}, again at {}", text(&data, "due")),
+        "breaker.opened" | "breaker.halfOpened" | "breaker.closed" => {
+            println!("{at}  circuit of {}: {} → {}", text(&data, "service"), text(&data, "from"), text(&data, "to"));
+        }
+        _ => {}
+    }
+}
+
+/// Gives every event after `after` that there is now; the number of the last one.
+async fn events(
+    connection: &Connection,
+    run: &str,
+    mut after: u64,
+    mut each: impl FnMut(&Value),
+) -> Result<u64, Refusal> {
+    loop {
+        let path = format!("/api/v1/runs/{}/events?after={after}", escape(run));
+        let page = connection.ask(Method::GET, &path).await?;
+        for event in members(&page, "events") {
+            each(event);
+            after = event.get("seq").and_then(Value::as_i64).and_then(|seq| u64::try_from(seq).ok()).unwrap_or(after);
+        }
+        if page.get("next").is_none() {
+            return Ok(after);
+        }
+    }
+}
+
+async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> Result<Exit, Refusal> {
+    let answer = connection.ask(Method::POST, &format!("/api/v1/runs/{}/{what}", escape(run))).await?;
+    if json {
+        println!("{}", answer.to_json_text());
+    } else {
+        println!("{}  {}", text(&answer, "id"), text(&answer, "status"));
+    }
+    Ok(Exit::Success)
+}
+
+fn members<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    value.get(name).and_then(Value::as_array).into_iter().flat_map(|items| items.iter())
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A time without its fraction.
+fn second(time: &str) -> &str {
+    time.split('.').next().unwrap_or(time)
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// The token in a file's first line.
+fn token(path: &std::path::Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("could not read {}: {error}", path.display()))?;
+    match text.lines().next().map(str::trim) {
+        Some(token) if !token.is_empty() => Ok(token.to_owned()),
+        _ => bail!("{} holds no token", path.display()),
+    }
+}

@@ -1,0 +1,101 @@
+//! Who answers: a server over HTTP, or a store's folder in this process.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use hyper::{
+    HeaderMap, Method,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use loom_actions::{Client, ClientOptions, Egress, Request, SystemResolver, Url};
+use loom_engine::{Engine, Environment, clock::SystemClock};
+use loom_expression::Value;
+use loom_server::{Host, HostSettings, Server, ServerSettings};
+use loom_store::{SqliteOptions, SqliteStore};
+
+/// How long one question may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who answers.
+pub(super) enum Connection {
+    Server { client: Box<Client>, base: Url, headers: HeaderMap },
+    Folder { server: Server, host: Arc<Host> },
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Nobody is there.
+    Unreachable(String),
+    /// The answer is an error.
+    Answered { status: u16, message: String },
+}
+
+impl Connection {
+    pub(super) fn server(address: &str, token_file: Option<&Path>) -> Result<Connection> {
+        let base = Url::parse(address).map_err(|error| anyhow::anyhow!("--server: {error}"))?;
+        let client = Client::new(&ClientOptions::default(), Egress::default(), Arc::new(SystemResolver))?;
+        let mut headers = HeaderMap::new();
+        if let Some(path) = token_file {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", super::token(path)?))
+                .context("the token holds what no header can")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(Connection::Server { client: Box::new(client), base, headers })
+    }
+
+    /// Nothing in the folder goes on: its runs are only looked at.
+    pub(super) async fn folder(folder: &Path) -> Result<Connection> {
+        if !folder.join("loom.db").is_file() {
+            anyhow::bail!("{} holds no store", folder.display());
+        }
+        let store = Arc::new(SqliteStore::open(folder, SqliteOptions::default())?);
+        let host = Host::open(
+            Engine::builder(),
+            Environment::default(),
+            store,
+            Arc::new(SystemClock),
+            None,
+            HostSettings::new("http://localhost"),
+        )
+        .await?;
+        let server = Server::new(Arc::clone(&host), ServerSettings::default());
+        Ok(Connection::Folder { server, host })
+    }
+
+    /// Asks; the answer is JSON.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Value, Refusal> {
+        let (status, body) = match self {
+            Connection::Server { client, base, headers } => {
+                let address = format!("{}{path}", base.shown().trim_end_matches('/'));
+                let unusable = |why: String| Refusal::Unreachable(why);
+                let url = Url::parse(&address).map_err(|error| unusable(error.to_string()))?;
+                let mut request = Request::get(url, TIMEOUT);
+                request.method = method;
+                request.headers.clone_from(headers);
+                let reply = client.send(request).await;
+                let reply = reply.map_err(|failure| unusable(failure.message))?;
+                (reply.status.as_u16(), reply.body.to_vec())
+            }
+            Connection::Folder { server, .. } => {
+                let answered = server.ask(method, path, Vec::new()).await;
+                let (status, body) = answered.map_err(|error| Refusal::Unreachable(error.to_string()))?;
+                (status.as_u16(), body)
+            }
+        };
+        let value = Value::parse_json(&body).unwrap_or_default();
+        if (200..300).contains(&status) {
+            return Ok(value);
+        }
+        let message = value.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
+        let message = message.map_or_else(|| format!("the answer has status {status}"), str::to_owned);
+        Err(Refusal::Answered { status, message })
+    }
+
+    pub(super) async fn close(&self) {
+        if let Connection::Folder { host, .. } = self {
+            host.shut_down().await.ok();
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! `loom serve`: workflows behind HTTP, on a store that survives the process.
+
+mod files;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueHint};
+use loom_engine::{Engine, clock::SystemClock};
+use loom_expression::Object;
+use loom_server::{Host, HostSettings, Server, ServerSettings, is_loopback};
+use loom_store::{Durability, MemoryStore, SqliteOptions, SqliteStore, Store};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{args::RunWith, console::Console, exit::Exit, run::Settings};
+use files::Watched;
+
+/// How often files are looked at for changes.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How often the state of circuits and limiters is kept.
+const SAVE: Duration = Duration::from_secs(10);
+
+/// Options of `loom serve`.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ServeArgs {
+    /// Definitions to deploy.
+    #[arg(value_hint = ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+    /// A folder of definitions: `*.json`, and `NAME/workflow.json`. Changes are deployed as they happen.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    workflows: Option<PathBuf>,
+    /// Where runs are kept.
+    #[arg(long, value_name = "DIR", default_value = ".loom", value_hint = ValueHint::DirPath)]
+    data: PathBuf,
+    /// Keep runs in memory only; they end with the process.
+    #[arg(long, conflicts_with_all = ["data", "relaxed"])]
+    memory: bool,
+    /// Do not wait for the disk: runs survive the process, but the last ones not a loss of power.
+    #[arg(long)]
+    relaxed: bool,
+    /// Where to listen. Any but a loopback address needs a token. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+    addr: SocketAddr,
+    /// The address that others reach this server under; callbacks and answers are sent there.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// A file whose first line is the token that callers must bring as `Authorization: Bearer …`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    token_file: Option<PathBuf>,
+    /// The token itself; others on this machine may see it in the list of processes.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// Runs in progress at once; more are refused with 429.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    runs_max: usize,
+    /// Seconds that a caller waits for a Response before it is told 504; the run goes on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    response_timeout: u64,
+    /// A parameter's value, for every workflow that declares it; JSON, or else text. May be given many times.
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
+    parameters: Vec<String>,
+    /// Connections: names to addresses and credentials.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    connections: Option<PathBuf>,
+    /// Where requests really go: a JSON object of address to address.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    egress: Option<PathBuf>,
+    /// Settings of the app and the host, in the form of `local.settings.json`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    settings: Option<PathBuf>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  stopped by an interrupt or SIGTERM; unfinished runs go on with the next start
+  2  the arguments are wrong, the address cannot be had, or the store cannot be opened
+  3  a definition that was named is refused";
+
+/// Runs the command.
+pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(serve(args, console));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    exit
+}
+
+async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
+    let token = token(args)?;
+    if !is_loopback(args.addr) && token.is_none() {
+        bail!("{} can be reached from other machines; that needs --token-file (or --token)", args.addr);
+    }
+    let stop = stop_on_signals()?;
+    let store = open_store(args)?;
+    let listener = TcpListener::bind(args.addr).await.with_context(|| format!("could not listen on {}", args.addr))?;
+    let base = match &args.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", reachable(listener.local_addr()?)),
+    };
+    let mut watched = Watched::new(&args.files, args.workflows.as_deref());
+    let host = open_host(args, &base, store, &watched).await?;
+    let refused = watched.deploy_all(&host, console).await;
+    if refused > 0 && !args.files.is_empty() {
+        host.shut_down().await.ok();
+        return Ok(Exit::Refused);
+    }
+    let recovery = host.recover().await.context("unfinished runs cannot be read")?;
+    for (run, error) in &recovery.unreadable {
+        eprintln!("loom: run {run} stays as it is: {error}");
+    }
+    if recovery.runs > 0 {
+        eprintln!("loom: {} unfinished runs go on", recovery.runs);
+    }
+    host.start_triggers();
+    tell(args, &host, &base);
+    let settings = ServerSettings { token, ..ServerSettings::default() };
+    let server = Server::new(Arc::clone(&host), settings);
+    tokio::select! {
+        () = server.serve(listener, stop.clone()) => {}
+        () = keep_up(&mut watched, &host, console, args.workflows.is_some() || !args.files.is_empty()) => {}
+    }
+    let left = host.engine().runs_in_progress();
+    host.shut_down().await.context("the store could not be closed in order")?;
+    match left {
+        0 => eprintln!("loom: stopped"),
+        left => eprintln!("loom: stopped; {left} unfinished runs go on with the next start"),
+    }
+    Ok(Exit::Success)
+}
+
+/// Looks after files and circuits, for ever.
+async fn keep_up(watched: &mut Watched, host: &Arc<Host>, console: Console, files: bool) {
+    let mut polls = tokio::time::interval(POLL);
+    let mut saves = tokio::time::interval(SAVE);
+    loop {
+        tokio::select! {
+            _ = polls.tick(), if files => watched.deploy_changes(host, console).await,
+            _ = saves.tick() => {
+                // The next one comes soon, and a store that fails says so itself.
+                host.save_resilience().await.ok();
+            }
+        }
+    }
+}
+
+/// The first interrupt, or SIGTERM, stops in order; the second leaves at once.
+fn stop_on_signals() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("SIGTERM cannot be heard")?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .context("interrupts cannot be heard")?;
+    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if last {
+                std::process::exit(130);
+            }
+            eprintln!("loom: stopping; interrupt again to leave at once");
+            asked.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+fn token(args: &ServeArgs) -> Result<Option<Arc<str>>> {
+    let token = match &args.token_file {
+        None => args.token.clone(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("could not read {}", path.display()))?;
+            Some(text.lines().next().unwrap_or_default().trim().to_owned())
+        }
+    };
+    match token {
+        Some(token) if token.len() < 16 => bail!("the token is too short to be safe; take at least 16 characters"),
+        token => Ok(token.map(Arc::from)),
+    }
+}
+
+fn open_store(args: &ServeArgs) -> Result<Arc<dyn Store>> {
+    if args.memory {
+        return Ok(Arc::new(MemoryStore::default()));
+    }
+    let durability = if args.relaxed { Durability::Relaxed } else { Durability::Durable };
+    let store = SqliteStore::open(&args.data, SqliteOptions { durability, ..SqliteOptions::default() })?;
+    Ok(Arc::new(store))
+}
+
+async fn open_host(args: &ServeArgs, base: &str, store: Arc<dyn Store>, watched: &Watched) -> Result<Arc<Host>> {
+    let with = RunWith {
+        connections: args.connections.clone(),
+        egress: args.egress.clone(),
+        settings: args.settings.clone(),
+        parameters: args.parameters.clone(),
+        ..RunWith::default()
+    };
+    let first = watched.first().unwrap_or_else(|| PathBuf::from("workflow"));
+    let settings = Settings::read(&with, &first)?;
+    let environment = settings.environment()?;
+    let requests = settings.requests(&watched.connections())?;
+    let builder = settings.handlers_on(Engine::builder(), Arc::clone(&requests));
+    let mut host = HostSettings::new(base);
+    host.app_settings.clone_from(&environment.app_settings);
+    host.connections = settings.connections_parameter();
+    host.parameters = parameters(&with)?;
+    host.runs_max = args.runs_max;
+    host.response_timeout = Duration::from_secs(args.response_timeout.max(1));
+    Ok(Host::open(builder, environment, store, Arc::new(SystemClock), Some(requests), host).await?)
+}
+
+fn parameters(with: &RunWith) -> Result<Object> {
+    crate::run::parameters(with)
+}
+
+/// Says what is served, and where. The address goes to standard output, for programs that wait for it.
+fn tell(args: &ServeArgs, host: &Host, base: &str) {
+    for deployment in host.deployments() {
+        let workflow = &deployment.workflow;
+        eprintln!("loom: {} {}", workflow.name, deployment.version);
+        for trigger in &workflow.triggers {
+            if matches!(trigger.kind, loom_definition::trigger::TriggerKind::Request { .. }) {
+                eprintln!("      {}", host.trigger_url(&workflow.name, &trigger.name));
+            }
+        }
+    }
+    let kept = if args.memory { "in memory".to_owned() } else { format!("in {}", shown(&args.data)) };
+    eprintln!("loom: runs are kept {kept}");
+    println!("listening on {base}");
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// An address that listens everywhere is reached from here by way of the loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}

@@ -1,0 +1,446 @@
+//! The management API: workflows, versions, runs, actions, services, health.
+
+use std::{str::FromStr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    http::{Response, StatusCode, Uri},
+};
+use loom_definition::{
+    Diagnostics, LoadOptions, RunStatus,
+    catalog::{Bump, Entry, Version},
+    model::WorkflowKind,
+    trigger::{Trigger, TriggerKind},
+};
+use loom_engine::{Command, RunId, history::History, status_number};
+use loom_expression::{Object, Timestamp, Value};
+use loom_store::{Condition, Order, RunQuery, RunRow, UnixMillis};
+
+use crate::{
+    deploy::{DeployError, Deployment, Origin, Source},
+    host::Fire,
+    invoke::{deployed, find_trigger, refusal},
+    request::{self, read_body},
+    response::{Problem, json},
+    server::Shared,
+    view,
+};
+
+/// Entries of a page when the caller does not say, and the most there are.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+type Answer = Result<Response<Body>, Problem>;
+
+/// `GET /api/v1/workflows`.
+pub(crate) async fn workflows(State(shared): State<Shared>) -> Answer {
+    let all = shared.host.deployments.all();
+    let all: Vec<Value> = all.iter().map(|deployment| shown(&shared, deployment).into()).collect();
+    Ok(list("workflows", all, None))
+}
+
+/// `GET /api/v1/workflows/{name}`.
+pub(crate) async fn workflow(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+    let deployment = deployed(&shared, &name)?;
+    Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
+}
+
+fn shown(shared: &Shared, deployment: &Deployment) -> Object {
+    let workflow = &deployment.workflow;
+    let mut object = Object::new();
+    object.insert("name", Arc::clone(&workflow.name));
+    object.insert("version", deployment.version.to_string());
+    object.insert(
+        "kind",
+        match workflow.kind {
+            WorkflowKind::Stateful => "Stateful",
+            WorkflowKind::Stateless => "Stateless",
+            WorkflowKind::Agentic => "Agentic",
+        },
+    );
+    if let Some(description) = &workflow.description {
+        object.insert("description", Arc::clone(description));
+    }
+    object.insert("actions", workflow.actions.len() as i64);
+    let triggers = workflow.triggers.iter().map(|trigger| {
+        let mut shown = Object::new();
+        shown.insert("name", Arc::clone(&trigger.name));
+        shown.insert("type", Arc::clone(&trigger.type_name));
+        if takes_requests(trigger) {
+            shown.insert("url", shared.host.trigger_url(&workflow.name, &trigger.name));
+        }
+        Value::from(shown)
+    });
+    object.insert("triggers", triggers.collect::<Vec<Value>>());
+    let warnings = deployment.warnings.iter().map(|warning| Value::from(warning.message.as_str()));
+    object.insert("warnings", warnings.collect::<Vec<Value>>());
+    object
+}
+
+fn takes_requests(trigger: &Trigger) -> bool {
+    !matches!(
+        trigger.kind,
+        TriggerKind::Recurrence
+            | TriggerKind::SlidingWindow { .. }
+            | TriggerKind::HttpPoll { .. }
+            | TriggerKind::ApiConnection { .. }
+    )
+}
+
+/// `PUT /api/v1/workflows/{name}?bump=patch|minor|major`: deploys a definition.
+pub(crate) async fn deploy(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let bump = match request::query(request.uri(), "bump").as_deref() {
+        None | Some("patch") => Bump::Patch,
+        Some("minor") => Bump::Minor,
+        Some("major") => Bump::Major,
+        Some(other) => {
+            return Err(Problem::bad(format!("'bump' is 'patch', 'minor' or 'major', not '{other}'.")));
+        }
+    };
+    if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
+        return Err(Problem::bad("The name of a workflow holds no slash and no control character."));
+    }
+    let bytes = read_body(request.into_body(), shared.settings.body_bytes_max).await?;
+    let options = LoadOptions { name: Some(name.as_str().into()), ..LoadOptions::default() };
+    let source = Source { bytes: bytes.to_vec(), options, origin: Origin::Api, bump };
+    match shared.host.deploy(&source).await {
+        Ok((deployment, changed)) => {
+            let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(json(status, &shown(&shared, &deployment).into()))
+        }
+        Err(DeployError::Refused(diagnostics)) => Err(refused(&diagnostics)),
+        Err(DeployError::Store(error)) => Err(error.into()),
+        Err(DeployError::Catalog(error)) => {
+            Err(Problem::new(StatusCode::CONFLICT, "VersionConflict", error.to_string()))
+        }
+    }
+}
+
+fn refused(diagnostics: &Diagnostics) -> Problem {
+    let mut problem = Problem::new(
+        StatusCode::BAD_REQUEST,
+        "InvalidDefinition",
+        "The definition is refused; what was deployed before goes on.",
+    );
+    let details = diagnostics.0.iter().map(|diagnostic| {
+        let mut object = Object::new();
+        object.insert("code", diagnostic.code);
+        object.insert("message", diagnostic.message.as_str());
+        object.insert("pointer", diagnostic.pointer.as_str());
+        object.insert("offset", diagnostic.span.start as i64);
+        object.insert("length", diagnostic.span.len() as i64);
+        object.insert("hint", diagnostic.hint.as_deref().map(Value::from).unwrap_or_default());
+        Value::from(object)
+    });
+    problem.details = Some(details.collect::<Vec<Value>>().into());
+    problem
+}
+
+/// `DELETE /api/v1/workflows/{name}`: takes it out of service with all its versions. Its runs go on.
+pub(crate) async fn delete(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+    if !shared.host.deployments.delete(&name).await? {
+        return Err(Problem::not_found("WorkflowNotFound", format!("There is no workflow '{name}'.")));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// `GET /api/v1/workflows/{name}/versions`.
+pub(crate) async fn versions(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+    let versions = shared.host.deployments.versions(&name);
+    if versions.is_empty() {
+        return Err(Problem::not_found("WorkflowNotFound", format!("There is no workflow '{name}'.")));
+    }
+    let current = shared.host.deployments.get(&name).map(|deployment| deployment.version);
+    let shown = versions.iter().map(|entry| {
+        let mut object = version_row(entry);
+        object.insert("current", Some(entry.version) == current);
+        object.into()
+    });
+    Ok(list("versions", shown.collect(), None))
+}
+
+/// `GET /api/v1/workflows/{name}/versions/{version}`: with its definition.
+pub(crate) async fn version(
+    State(shared): State<Shared>,
+    Path((name, version)): Path<(String, String)>,
+) -> Answer {
+    let wanted = Version::parse(&version);
+    let versions = shared.host.deployments.versions(&name);
+    let found = versions.into_iter().find(|entry| Some(entry.version) == wanted).ok_or_else(|| {
+        Problem::not_found("VersionNotFound", format!("There is no version '{version}' of '{name}'."))
+    })?;
+    let mut object = version_row(&found);
+    object.insert("definition", found.definition);
+    Ok(json(StatusCode::OK, &object.into()))
+}
+
+fn version_row(entry: &Entry) -> Object {
+    let mut object = Object::new();
+    object.insert("version", entry.version.to_string());
+    object.insert("createdTime", Timestamp::from_unix_millis(entry.created_at).to_string());
+    object.insert("publishedTime", Timestamp::from_unix_millis(entry.updated_at).to_string());
+    if let Some(description) = &entry.description {
+        object.insert("description", Arc::clone(description));
+    }
+    object
+}
+
+/// `POST /api/v1/workflows/{name}/triggers/{trigger}/run`: fires any trigger by hand; a JSON body becomes its outputs.
+pub(crate) async fn run_trigger(
+    State(shared): State<Shared>,
+    Path((name, trigger)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
+    let deployment = deployed(&shared, &name)?;
+    let trigger = find_trigger(&deployment, &trigger)?;
+    let bytes = read_body(request.into_body(), shared.settings.body_bytes_max).await?;
+    let outputs = if bytes.is_empty() {
+        Value::from(Object::new())
+    } else {
+        Value::parse_json(&bytes).map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?
+    };
+    let fire =
+        Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false };
+    let runs = shared.host.fire(fire).await.map_err(refusal)?;
+    let runs: Vec<Value> = runs.iter().map(|run| Value::from(run.id.to_string())).collect();
+    let mut object = Object::new();
+    object.insert("runs", runs);
+    Ok(json(StatusCode::ACCEPTED, &object.into()))
+}
+
+/// `GET /api/v1/runs?workflow=&status=&error=&from=&before=&order=&cursor=&limit=`.
+pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
+    let mut query = RunQuery { limit: PAGE, ..RunQuery::default() };
+    for (name, value) in request::queries(&uri) {
+        match name.as_str() {
+            // Names are matched as the deployed workflow spells itself.
+            "workflow" => {
+                let known = shared.host.deployments.get(&value);
+                query.workflow = Some(known.map_or(value.into(), |known| Arc::clone(&known.workflow.name)));
+            }
+            "status" => {
+                let status =
+                    RunStatus::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(&value));
+                let status = status.ok_or_else(|| Problem::bad(format!("'{value}' is no status of a run.")))?;
+                query.status = Some(status_number(status));
+            }
+            "error" => query.error = Some(value.into()),
+            "from" => query.accepted_from = Some(moment(&value)?),
+            "before" => query.accepted_before = Some(moment(&value)?),
+            "cursor" => query.after = Some(run_id(&value)?),
+            "parent" => query.parent = Some(run_id(&value)?),
+            "limit" => query.limit = limit(&value)?,
+            "order" => {
+                query.order = match value.as_str() {
+                    "newest" => Order::NewestFirst,
+                    "oldest" => Order::OldestFirst,
+                    other => {
+                        let message = format!("'order' is 'newest' or 'oldest', not '{other}'.");
+                        return Err(Problem::bad(message));
+                    }
+                }
+            }
+            other => return Err(Problem::bad(format!("There is no query parameter '{other}' here."))),
+        }
+    }
+    let page = shared.host.store.runs(query).await?;
+    let rows = page.rows.iter().map(|row| Value::from(view::run_row(row))).collect();
+    Ok(list("runs", rows, page.next.map(|next| next.to_string())))
+}
+
+/// Milliseconds since 1970, or a time as ISO 8601 has it.
+fn moment(text: &str) -> Result<UnixMillis, Problem> {
+    if let Ok(millis) = text.parse::<i64>() {
+        return Ok(UnixMillis(millis));
+    }
+    let zoned = jiff::Timestamp::from_str(text);
+    zoned
+        .map(|at| UnixMillis(at.as_millisecond()))
+        .map_err(|_| Problem::bad(format!("'{text}' is no time such as 2026-01-31T12:00:00Z.")))
+}
+
+fn limit(text: &str) -> Result<usize, Problem> {
+    let limit = text.parse::<usize>().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    limit.ok_or_else(|| Problem::bad(format!("'limit' is a number from 1 to {PAGE_MAX}.")))
+}
+
+pub(crate) fn run_id(text: &str) -> Result<RunId, Problem> {
+    RunId::from_str(text).map_err(|_| unknown_run(text))
+}
+
+fn unknown_run(text: &str) -> Problem {
+    Problem::not_found("RunNotFound", format!("There is no run '{text}'."))
+}
+
+async fn history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem> {
+    shared.host.engine.history(run_id(id)?).await?.ok_or_else(|| unknown_run(id))
+}
+
+/// `GET /api/v1/runs/{id}`.
+pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    let (row, history) = history(&shared, &id).await?;
+    Ok(json(StatusCode::OK, &view::run(&row, &history)))
+}
+
+/// `GET /api/v1/runs/{id}/actions`.
+pub(crate) async fn actions(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    let (_, history) = history(&shared, &id).await?;
+    let mut object = Object::new();
+    object.insert("actions", view::actions(&history, shared.host.now()));
+    Ok(json(StatusCode::OK, &object.into()))
+}
+
+/// `GET /api/v1/runs/{id}/actions/{name}?cursor=&limit=`.
+pub(crate) async fn action(
+    State(shared): State<Shared>,
+    Path((id, name)): Path<(String, String)>,
+    uri: Uri,
+) -> Answer {
+    let (_, history) = history(&shared, &id).await?;
+    let index = history.workflow().find_action(&name).ok_or_else(|| {
+        Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action '{name}'."))
+    })?;
+    let size = request::query(&uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
+    let skip = match request::query(&uri, "cursor") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| Problem::bad("'cursor' comes from the page before."))?,
+    };
+    Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), (skip, size))))
+}
+
+/// `POST /api/v1/runs/{id}/cancel`.
+pub(crate) async fn cancel(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    change(&shared, &id, Command::Cancel).await
+}
+
+/// `POST /api/v1/runs/{id}/suspend`.
+pub(crate) async fn suspend(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    change(&shared, &id, Command::Suspend).await
+}
+
+/// `POST /api/v1/runs/{id}/resume`.
+pub(crate) async fn resume(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    change(&shared, &id, Command::Resume).await
+}
+
+/// Hands a run a command, and answers how it stands once that is durable.
+async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
+    let run = run_id(id)?;
+    let taken = shared.host.command(run, command).await;
+    let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(id))?;
+    if !taken && row.ended.is_some() {
+        return Err(Problem::new(StatusCode::CONFLICT, "RunEnded", format!("The run '{id}' has ended.")));
+    }
+    if !taken {
+        return Err(refusal(crate::host::FireError::StorePaused));
+    }
+    Ok(json(StatusCode::OK, &view::run_row(&row).into()))
+}
+
+/// `POST /api/v1/runs/{id}/resubmit?definition=same|current`: a new run from the same trigger outputs.
+pub(crate) async fn resubmit(State(shared): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    let (_, history) = history(&shared, &id).await?;
+    let before = history.start.as_ref().ok_or_else(|| unknown_run(&id))?;
+    if shared.host.engine.runs_in_progress() >= shared.host.settings.runs_max {
+        return Err(refusal(crate::host::FireError::Busy));
+    }
+    let (workflow, parameters) = match request::query(&uri, "definition").as_deref() {
+        None | Some("same") => (Arc::clone(history.workflow()), before.parameters.clone()),
+        Some("current") => {
+            let deployment = deployed(&shared, &history.workflow().name)?;
+            (Arc::clone(&deployment.workflow), deployment.parameters.clone())
+        }
+        Some(other) => {
+            return Err(Problem::bad(format!("'definition' is 'same' or 'current', not '{other}'.")));
+        }
+    };
+    let started = shared.host.engine.resubmit(&workflow, parameters, before);
+    let mut run = started.map_err(|error| refusal(crate::host::FireError::Start(error)))?;
+    if !run.accepted().await {
+        return Err(refusal(crate::host::FireError::StorePaused));
+    }
+    let mut object = Object::new();
+    object.insert("id", run.id.to_string());
+    object.insert("resubmitOf", id);
+    Ok(json(StatusCode::ACCEPTED, &object.into()))
+}
+
+/// `GET /api/v1/resilience`.
+pub(crate) async fn services(State(shared): State<Shared>) -> Answer {
+    let services = shared.host.engine.registry().list();
+    let shown = services.iter().map(|status| {
+        let mut object = Object::new();
+        object.insert("name", status.name.as_str());
+        object.insert("circuit", of_serde(&status.breaker));
+        object.insert("limiter", of_serde(&status.limiter));
+        object.insert("inFlight", i64::from(status.in_flight));
+        object.insert("waitingForPlace", i64::from(status.waiting_for_place));
+        object.insert("retriesLeft", status.retries_left.map(i64::from));
+        Value::from(object)
+    });
+    Ok(list("services", shown.collect(), None))
+}
+
+fn of_serde(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).map(Value::from).unwrap_or_default()
+}
+
+/// `POST /api/v1/resilience/{service}/reset|isolate|close`.
+pub(crate) async fn change_service(
+    State(shared): State<Shared>,
+    Path((service, change)): Path<(String, String)>,
+) -> Answer {
+    let registry = shared.host.engine.registry();
+    let changed = match change.as_str() {
+        "reset" => registry.reset(&service),
+        "isolate" | "open" => registry.isolate(&service),
+        "close" => registry.close(&service),
+        other => {
+            let message = format!("A service can be reset, isolated and closed, not '{other}'.");
+            return Err(Problem::not_found("NotFound", message));
+        }
+    };
+    changed.map_err(|error| Problem::not_found("ServiceNotFound", format!("There is {error}.")))?;
+    shared.host.save_resilience().await?;
+    services(State(shared)).await
+}
+
+/// `GET /healthz`: whether the process works at all.
+pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
+    let health = shared.host.store.health();
+    let mut object = Object::new();
+    let (status, condition) = match &health.condition {
+        Condition::Running => (StatusCode::OK, "running"),
+        Condition::Paused(_) => (StatusCode::SERVICE_UNAVAILABLE, "paused"),
+        Condition::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
+    };
+    object.insert("status", if status == StatusCode::OK { "ok" } else { "failing" });
+    object.insert("store", condition);
+    object.insert("durability", health.durability.to_string());
+    object.insert("runsInProgress", shared.host.engine.runs_in_progress() as i64);
+    json(status, &object.into())
+}
+
+/// `GET /readyz`: whether requests are taken.
+pub(crate) async fn ready(State(shared): State<Shared>) -> Response<Body> {
+    let ready = shared.host.is_ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let object: Object = [("ready", ready)].into_iter().collect();
+    json(status, &object.into())
+}
+
+fn list(name: &'static str, entries: Vec<Value>, next: Option<String>) -> Response<Body> {
+    let mut object = Object::new();
+    object.insert(name, entries);
+    if let Some(next) = next {
+        object.insert("next", next);
+    }
+    json(StatusCode::OK, &object.into())
+}

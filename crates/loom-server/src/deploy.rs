@@ -1,0 +1,318 @@
+//! Deployed definitions: what each name runs now, and every version there has been, kept in the store.
+//!
+//! The first version of a name is 1.0.0; deploying the same text again changes nothing, another text is published as the
+//! next version. A definition in error never takes the place of one that works.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+use loom_definition::{
+    Definition, Diagnostic, Diagnostics, LoadOptions, Workflow,
+    catalog::{Bump, Catalog, Draft, Entry, Version},
+    model::ActionKind,
+    trigger::Trigger,
+};
+use loom_expression::{Object, Value};
+use loom_store::{Commit, KeyExpectation, KeyQuery, KeyWrite, Store};
+use tokio_util::sync::CancellationToken;
+
+/// Where versions are kept among the store's named values.
+const NAMESPACE: &str = "workflow";
+
+/// Versions read from the store at a time.
+const PAGE: usize = 200;
+
+/// What a name runs now.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// Values of its parameters, by their order.
+    pub parameters: Vec<Value>,
+    /// Its version.
+    pub version: Version,
+    /// What somebody should look at.
+    pub warnings: Vec<Diagnostic>,
+    /// Ends when another version takes its place.
+    pub(crate) retired: CancellationToken,
+    pub(crate) has_response: bool,
+    pub(crate) answers_later: bool,
+}
+
+impl Deployment {
+    /// A trigger by name, ignoring case.
+    pub fn trigger(&self, name: &str) -> Option<&Trigger> {
+        self.workflow.find_trigger(name)
+    }
+}
+
+/// Who brings a definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file; it is deployed as long as the file is there.
+    File,
+    /// The API; it is deployed until it is deleted.
+    Api,
+}
+
+/// A definition to deploy.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The definition's text.
+    pub bytes: Vec<u8>,
+    /// How to load it: the name of its file, and parameters that lie beside it.
+    pub options: LoadOptions,
+    /// Who brings it.
+    pub origin: Origin,
+    /// Which part of the version another text raises.
+    pub bump: Bump,
+}
+
+/// Why a definition is not deployed. The one deployed before goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The definition or its parameters are refused.
+    #[error("the definition is refused: {0}")]
+    Refused(Diagnostics),
+    /// The store did not take it.
+    #[error("the definition could not be kept")]
+    Store(#[from] loom_store::Error),
+    /// Versions are counted in 32 bits.
+    #[error(transparent)]
+    Catalog(#[from] loom_definition::catalog::CatalogError),
+}
+
+/// How the host fills in what a definition leaves open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    pub(crate) app_settings: Vec<(Arc<str>, Value)>,
+    pub(crate) connections: Value,
+    pub(crate) parameters: Object,
+}
+
+/// All deployments.
+#[derive(Debug)]
+pub(crate) struct Deployments {
+    store: Arc<dyn Store>,
+    surroundings: Surroundings,
+    current: RwLock<BTreeMap<String, Arc<Deployment>>>,
+    catalog: Mutex<Catalog>,
+    /// Held while a version is made, so that numbers are given once.
+    publishing: tokio::sync::Mutex<()>,
+}
+
+impl Deployments {
+    pub(crate) fn new(store: Arc<dyn Store>, surroundings: Surroundings) -> Deployments {
+        Deployments {
+            store,
+            surroundings,
+            current: RwLock::default(),
+            catalog: Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// What `name` runs now.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Deployment>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.get(&name.to_lowercase()).cloned()
+    }
+
+    /// All deployments, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<Deployment>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.values().cloned().collect()
+    }
+
+    /// Versions of a name, oldest first.
+    pub(crate) fn versions(&self, name: &str) -> Vec<Entry> {
+        let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        catalog.versions(&name.to_lowercase()).cloned().collect()
+    }
+
+    /// Reads all versions from the store, and gives those definitions that the API brought, to be deployed again.
+    pub(crate) async fn load(&self) -> Result<Vec<Source>, loom_store::Error> {
+        let mut after = None;
+        let mut latest: BTreeMap<String, Source> = BTreeMap::new();
+        loop {
+            let query =
+                KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
+            let page = self.store.keys(query).await?;
+            for found in &page.values {
+                let Ok(kept) = Value::parse_json(&found.value) else { continue };
+                if let Some((id, source)) = self.remember(&kept) {
+                    latest.insert(id, source);
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        Ok(latest.into_values().filter(|source| source.origin == Origin::Api).collect())
+    }
+
+    /// Puts a kept version into the catalog. Versions come in their order.
+    fn remember(&self, kept: &Value) -> Option<(String, Source)> {
+        let text = |name: &str| kept.get(name).and_then(Value::as_str);
+        let id = text("id")?.to_owned();
+        let version = Version::parse(text("version")?)?;
+        let at = kept.get("updatedAt").and_then(Value::as_i64)?;
+        let draft = Draft {
+            description: text("description").map(Arc::from),
+            tags: Vec::new(),
+            definition: Value::from_json_str(text("definition")?).ok()?,
+        };
+        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = catalog.get(&id, None).map(|entry| entry.version);
+        match last {
+            None => catalog.create(&id, draft, at).ok()?,
+            Some(last) => {
+                let bump = [Bump::Patch, Bump::Minor, Bump::Major];
+                let bump = bump.into_iter().find(|bump| last.next(*bump) == version)?;
+                catalog.publish(&id, draft, bump, at).ok()?
+            }
+        };
+        let options = LoadOptions { name: text("name").map(Arc::from), ..LoadOptions::default() };
+        let origin = if text("origin") == Some("api") { Origin::Api } else { Origin::File };
+        let bytes = text("text").unwrap_or_default().as_bytes().to_vec();
+        Some((id, Source { bytes, options, origin, bump: Bump::Patch }))
+    }
+
+    /// Loads, checks, keeps and puts in place a definition. Says whether anything changed.
+    pub(crate) async fn deploy(
+        &self,
+        source: &Source,
+        now: i64,
+    ) -> Result<(Arc<Deployment>, bool), DeployError> {
+        let loaded = Definition::parse(&source.bytes, &source.options).map_err(DeployError::Refused)?;
+        let mut values = loaded.parameter_values.clone();
+        for (name, value) in &self.surroundings.parameters {
+            if loaded.workflow.parameters.iter().any(|parameter| parameter.name == *name) {
+                values.insert(Arc::clone(name), value.clone());
+            }
+        }
+        let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");
+        if declared && values.get_ignore_case("$connections").is_none() {
+            values.insert("$connections", self.surroundings.connections.clone());
+        }
+        let app_setting = |name: &str| {
+            let mut settings = self.surroundings.app_settings.iter();
+            let found = settings.find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.text().into_owned())
+        };
+        let parameters =
+            loaded.workflow.bind_parameters(&values, &app_setting).map_err(DeployError::Refused)?;
+        let _publishing = self.publishing.lock().await;
+        let workflow = loaded.workflow;
+        if let Some(present) = self.get(&workflow.name)
+            && present.workflow.hash == workflow.hash
+            && present.parameters == parameters
+        {
+            return Ok((present, false));
+        }
+        let version = self.publish(&workflow, source, now).await?;
+        let response = |later: bool| {
+            workflow.actions.iter().any(|action| {
+                matches!(action.kind, ActionKind::Response { .. }) && (!later || action.options.asynchronous)
+            })
+        };
+        let deployment = Arc::new(Deployment {
+            has_response: response(false),
+            answers_later: response(true),
+            workflow: Arc::clone(&workflow),
+            parameters,
+            version,
+            warnings: loaded.warnings,
+            retired: CancellationToken::new(),
+        });
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = current.insert(workflow.name.to_lowercase(), Arc::clone(&deployment)) {
+            before.retired.cancel();
+        }
+        Ok((deployment, true))
+    }
+
+    /// Gives the definition its version: the latest one when that is the same definition, else the next.
+    async fn publish(
+        &self,
+        workflow: &Workflow,
+        source: &Source,
+        now: i64,
+    ) -> Result<Version, DeployError> {
+        let id = workflow.name.to_lowercase();
+        let definition = Value::from_json_str(&workflow.source).unwrap_or_default();
+        let draft = Draft { description: workflow.description.clone(), tags: Vec::new(), definition };
+        // The change is tried on a copy, and counts once the store has it.
+        let (mut catalog, latest) = {
+            let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+            (catalog.clone(), catalog.get(&id, None).cloned())
+        };
+        if let Some(latest) = &latest
+            && latest.definition == draft.definition
+        {
+            return Ok(latest.version);
+        }
+        let entry = match latest {
+            None => catalog.create(&id, draft, now)?,
+            Some(_) => catalog.publish(&id, draft, source.bump, now)?,
+        };
+        let version = entry.version;
+        let mut kept = Object::new();
+        kept.insert("id", id.as_str());
+        kept.insert("name", Arc::clone(&workflow.name));
+        kept.insert("version", version.to_string());
+        kept.insert("createdAt", entry.created_at);
+        kept.insert("updatedAt", entry.updated_at);
+        kept.insert("origin", if source.origin == Origin::Api { "api" } else { "file" });
+        kept.insert("description", workflow.description.clone());
+        kept.insert("definition", Arc::clone(&workflow.source));
+        if source.origin == Origin::Api {
+            kept.insert("text", String::from_utf8_lossy(&source.bytes).as_ref());
+        }
+        let mut commit = Commit::new();
+        commit.keys.push(KeyWrite {
+            namespace: NAMESPACE.into(),
+            key: key(&id, version).into(),
+            expect: KeyExpectation::Any,
+            value: Some(Bytes::from(Value::from(kept).to_json_text())),
+        });
+        self.store.commit(commit).await?;
+        *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = catalog;
+        Ok(version)
+    }
+
+    /// Takes a name out of service; its versions and its runs stay. False when it was not deployed.
+    pub(crate) fn withdraw(&self, name: &str) -> bool {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = current.remove(&name.to_lowercase());
+        gone.inspect(|deployment| deployment.retired.cancel()).is_some()
+    }
+
+    /// Takes a name out of service and forgets all of its versions.
+    pub(crate) async fn delete(&self, name: &str) -> Result<bool, loom_store::Error> {
+        let _publishing = self.publishing.lock().await;
+        let id = name.to_lowercase();
+        let versions = self.versions(&id);
+        let mut commit = Commit::new();
+        commit.keys.extend(versions.iter().map(|entry| KeyWrite {
+            namespace: NAMESPACE.into(),
+            key: key(&id, entry.version).into(),
+            expect: KeyExpectation::Any,
+            value: None,
+        }));
+        if !versions.is_empty() {
+            self.store.commit(commit).await?;
+        }
+        let known = self.catalog.lock().unwrap_or_else(PoisonError::into_inner).delete(&id);
+        Ok(self.withdraw(name) || known)
+    }
+}
+
+/// Sorts as versions do.
+fn key(id: &str, version: Version) -> String {
+    format!("{id}/{:010}.{:010}.{:010}", version.major, version.minor, version.patch)
+}

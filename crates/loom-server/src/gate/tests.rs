@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use loom_definition::trigger::TriggerConcurrency;
+use loom_engine::RunId;
+
+use super::{Full, Gates};
+
+const LIMIT: TriggerConcurrency = TriggerConcurrency { runs: 1, maximum_waiting_runs: 1 };
+
+fn run(number: u64) -> RunId {
+    RunId::from_u64(number).unwrap()
+}
+
+#[tokio::test]
+async fn a_place_is_handed_on_in_order_and_the_queue_is_bounded() {
+    let gates = Arc::new(Gates::default());
+    gates.enter("w/t", LIMIT).await.unwrap().keep(&[run(1)]);
+    let second = tokio::spawn({
+        let gates = Arc::clone(&gates);
+        async move { gates.enter("w/t", LIMIT).await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(gates.enter("w/t", LIMIT).await.unwrap_err(), Full);
+    assert!(gates.enter("w/other", LIMIT).await.is_ok());
+    gates.ended(run(1));
+    second.await.unwrap().unwrap().keep(&[run(2)]);
+    gates.ended(run(2));
+    assert!(gates.lock().gates.is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_gives_up_its_turn_and_its_place() {
+    let gates = Arc::new(Gates::default());
+    gates.enter("w/t", LIMIT).await.unwrap().keep(&[run(1)]);
+    let waiting = tokio::spawn({
+        let gates = Arc::clone(&gates);
+        async move { gates.enter("w/t", LIMIT).await.map(|place| place.keep(&[run(9)])) }
+    });
+    tokio::task::yield_now().await;
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    gates.ended(run(1));
+    // Nobody holds the place now; a place that is dropped unused is free as well.
+    drop(gates.enter("w/t", LIMIT).await.unwrap());
+    gates.enter("w/t", LIMIT).await.unwrap().keep(&[]);
+    assert!(gates.lock().gates.is_empty());
+}
+
+#[tokio::test]
+async fn a_place_given_to_one_who_left_goes_on() {
+    let gates = Arc::new(Gates::default());
+    gates.enter("w/t", LIMIT).await.unwrap().keep(&[run(1)]);
+    let mut first = Box::pin(gates.enter("w/t", LIMIT));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    gates.ended(run(1));
+    // The place was given, but the caller leaves before taking it.
+    drop(first);
+    assert!(gates.lock().gates.is_empty());
+}

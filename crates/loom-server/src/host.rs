@@ -1,0 +1,372 @@
+//! The host: an engine, its store, and what is deployed on it. The HTTP side and the timetables stand on it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use loom_actions::Requests;
+use loom_definition::trigger::Trigger;
+use loom_engine::{
+    Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest, SecretSource,
+    StartError, Started, Watcher, ports::Clock,
+};
+use loom_expression::{Object, Timestamp, Value};
+use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Store};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
+    hub::Hub,
+    sign::{KEY_BYTES, Signer},
+};
+
+/// What a host is told by the program around it.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The address that others reach this server under, without a slash at its end: `http://127.0.0.1:7070`.
+    pub base: String,
+    /// Settings of the app, for parameters that mention them.
+    pub app_settings: Vec<(Arc<str>, Value)>,
+    /// The value of `$connections` for definitions that declare it and have none.
+    pub connections: Value,
+    /// Values for parameters, by name, that go before what a definition's file says.
+    pub parameters: Object,
+    /// Runs in progress at once; more are refused with `429`. Runs that are recovered are never refused.
+    pub runs_max: usize,
+    /// How long a caller waits for a Response before it is told `504`; the run goes on.
+    pub response_timeout: Duration,
+}
+
+impl HostSettings {
+    /// The defaults: 10,000 runs, 120 s, nothing else.
+    pub fn new(base: impl Into<String>) -> HostSettings {
+        HostSettings {
+            base: base.into(),
+            app_settings: Vec::new(),
+            connections: Value::from(Object::new()),
+            parameters: Object::new(),
+            runs_max: 10_000,
+            response_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Why a host cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The store does not answer.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] loom_store::Error),
+    /// The system gives no random bytes.
+    #[error("no random bytes are to be had: {0}")]
+    Random(getrandom::Error),
+}
+
+/// What was found when unfinished runs were taken up.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Runs that go on.
+    pub runs: usize,
+    /// Runs that cannot be read, and why.
+    pub unreadable: Vec<(RunId, RecoverError)>,
+}
+
+/// See the module. Shared by reference count.
+pub struct Host {
+    pub(crate) engine: Engine,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) deployments: Deployments,
+    pub(crate) settings: HostSettings,
+    pub(crate) signer: Signer,
+    pub(crate) requests: Option<Arc<Requests>>,
+    pub(crate) secrets: Option<Arc<dyn SecretSource>>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+    ready: AtomicBool,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("engine", &self.engine).field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Opens a host on a store: completes the engine that `builder` describes, and deploys again what the API had
+    /// deployed. `requests` makes the requests of triggers that poll or subscribe; without it those triggers do not
+    /// fire.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn open(
+        builder: EngineBuilder,
+        mut environment: Environment,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        requests: Option<Arc<Requests>>,
+        settings: HostSettings,
+    ) -> Result<Arc<Host>, HostError> {
+        let hub = Arc::new(Hub::default());
+        let secrets = environment.secrets.clone();
+        environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
+        let engine = builder
+            .environment(environment)
+            .store(Arc::clone(&store))
+            .clock(Arc::clone(&clock))
+            .watcher(Arc::clone(&hub) as Arc<dyn Watcher>)
+            .build();
+        let surroundings = Surroundings {
+            app_settings: settings.app_settings.clone(),
+            connections: settings.connections.clone(),
+            parameters: settings.parameters.clone(),
+        };
+        let signer = Signer::new(signing_key(&*store).await?);
+        let deployments = Deployments::new(Arc::clone(&store), surroundings);
+        let host = Arc::new(Host {
+            engine,
+            clock,
+            hub,
+            deployments,
+            settings,
+            signer,
+            requests,
+            secrets,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            ready: AtomicBool::new(false),
+            store,
+        });
+        if let Some(saved) = host.store.key("server", "resilience").await?
+            && let Ok(snapshot) = serde_json::from_slice(&saved.value)
+        {
+            host.engine.registry().restore(&snapshot);
+        }
+        for source in host.deployments.load().await? {
+            if let Err(error) = host.deploy(&source).await {
+                tracing::warn!(%error, "a definition that was deployed before is refused now");
+            }
+        }
+        Ok(host)
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Deploys a definition. Says whether it changed anything.
+    ///
+    /// # Errors
+    /// [`DeployError`]; whatever the name ran before goes on.
+    pub async fn deploy(&self, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
+        let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
+        if changed {
+            self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
+        }
+        Ok((deployment, changed))
+    }
+
+    /// Takes a name out of service. Its versions stay, and its runs go on. False when it was not deployed.
+    pub fn withdraw(&self, name: &str) -> bool {
+        self.deployments.withdraw(name)
+    }
+
+    /// What is deployed, by name.
+    pub fn deployments(&self) -> Vec<Arc<Deployment>> {
+        self.deployments.all()
+    }
+
+    /// The address that fires a trigger, with its signature.
+    pub fn trigger_url(&self, workflow: &str, trigger: &str) -> String {
+        let escape = crate::request::escape;
+        format!(
+            "{}/workflows/{}/triggers/{}/invoke?sig={}",
+            self.settings.base,
+            escape(workflow),
+            escape(trigger),
+            self.signer.trigger(workflow, trigger)
+        )
+    }
+
+    /// Goes on with every run that has not ended. Call it once, after the definitions are deployed and before the
+    /// server listens.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn recover(&self) -> Result<Recovery, loom_store::Error> {
+        let recovered = self.engine.recover(None).await?;
+        for run in &recovered.runs {
+            self.count_at_gate(run);
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
+    }
+
+    /// A run from before the restart takes its place among its trigger's runs.
+    fn count_at_gate(&self, run: &RunHandle) {
+        let text = |value: &Value, name: &str| {
+            value.get(name).and_then(Value::as_str).map(str::to_owned)
+        };
+        let Some(workflow) = text(&run.start.workflow, "name") else { return };
+        let Some(trigger) = text(&run.start.trigger, "name") else { return };
+        let Some(deployment) = self.deployments.get(&workflow) else { return };
+        if let Some(limit) = deployment.trigger(&trigger).and_then(|trigger| trigger.concurrency) {
+            self.hub.gates.adopt(&gate_key(&workflow, &trigger), limit, run.id);
+        }
+    }
+
+    /// Lets the triggers of everything that is deployed fire by themselves. Call it again after something was deployed or
+    /// withdrawn.
+    pub fn start_triggers(self: &Arc<Self>) {}
+
+    /// Whether unfinished runs were taken up, the store takes commits in, and nobody asked to stop.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.stopping.is_cancelled() && self.store_runs()
+    }
+
+    pub(crate) fn store_runs(&self) -> bool {
+        matches!(self.store.health().condition, Condition::Running)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Fires a trigger, and waits until what it starts is durable.
+    pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Vec<RunHandle>, FireError> {
+        if self.engine.runs_in_progress() >= self.settings.runs_max {
+            return Err(FireError::Busy);
+        }
+        if !self.store_runs() {
+            return Err(FireError::StorePaused);
+        }
+        let Fire { deployment, trigger, outputs, tracking_id, wants_response } = request;
+        let place = match trigger.concurrency {
+            None => None,
+            Some(limit) => {
+                let key = gate_key(&deployment.workflow.name, &trigger.name);
+                Some(self.hub.gates.enter(&key, limit).await.map_err(|_| FireError::Busy)?)
+            }
+        };
+        let request = RunRequest {
+            workflow: Arc::clone(&deployment.workflow),
+            trigger: Some(Arc::clone(&trigger.name)),
+            outputs,
+            parameters: deployment.parameters.clone(),
+            tracking_id,
+            wants_response,
+        };
+        let mut runs = match self.engine.start(request, None) {
+            Ok(Started::Runs(runs)) => runs,
+            Ok(Started::Held { condition }) => return Err(FireError::Held { condition }),
+            Err(error) => return Err(FireError::Start(error)),
+        };
+        if let Some(place) = place {
+            let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
+            place.keep(&ids);
+        }
+        for run in &mut runs {
+            if !run.accepted().await {
+                self.hub.gates.ended(run.id);
+                return Err(FireError::StorePaused);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Hands a run a command. False when the run is not in progress.
+    pub(crate) async fn command(&self, run: RunId, command: Command) -> bool {
+        self.engine.command(run, command).await
+    }
+
+    /// Keeps the state of breakers and limiters for the next process.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub async fn save_resilience(&self) -> Result<(), loom_store::Error> {
+        let snapshot = serde_json::to_vec(&self.engine.registry().snapshot()).unwrap_or_default();
+        let mut commit = Commit::new();
+        commit.keys.push(KeyWrite {
+            namespace: "server".into(),
+            key: "resilience".into(),
+            expect: KeyExpectation::Any,
+            value: Some(Bytes::from(snapshot)),
+        });
+        self.store.commit(commit).await.map(drop)
+    }
+
+    /// Stops: triggers first, then runs, which the next process takes up where they are. Everything that was taken in
+    /// is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The store cannot be closed in order; what it had answered is on the disk all the same.
+    pub async fn shut_down(&self) -> Result<(), loom_store::Error> {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.engine.shut_down().await;
+        if self.store_runs() {
+            self.save_resilience().await?;
+        }
+        self.store.close().await
+    }
+}
+
+/// A trigger that fires.
+pub(crate) struct Fire<'a> {
+    pub(crate) deployment: &'a Deployment,
+    pub(crate) trigger: &'a Trigger,
+    pub(crate) outputs: Value,
+    pub(crate) tracking_id: Option<Arc<str>>,
+    pub(crate) wants_response: bool,
+}
+
+/// Why a trigger that fires starts no run.
+#[derive(Debug)]
+pub(crate) enum FireError {
+    /// Too much is going on; later may be better.
+    Busy,
+    /// The store takes nothing in.
+    StorePaused,
+    /// A condition of the trigger does not hold.
+    Held { condition: usize },
+    /// The engine said no.
+    Start(StartError),
+}
+
+pub(crate) fn gate_key(workflow: &str, trigger: &str) -> String {
+    format!("{}/{}", workflow.to_lowercase(), trigger.to_lowercase())
+}
+
+/// The key of this store, made on first use. Of two processes that make one, the store takes the first.
+async fn signing_key(store: &dyn Store) -> Result<[u8; KEY_BYTES], HostError> {
+    loop {
+        if let Some(kept) = store.key("server", "signing-key").await?
+            && let Ok(key) = <[u8; KEY_BYTES]>::try_from(&kept.value[..])
+        {
+            return Ok(key);
+        }
+        let mut key = [0; KEY_BYTES];
+        getrandom::fill(&mut key).map_err(HostError::Random)?;
+        let mut commit = Commit::new();
+        commit.keys.push(KeyWrite {
+            namespace: "server".into(),
+            key: "signing-key".into(),
+            expect: KeyExpectation::Absent,
+            value: Some(Bytes::copy_from_slice(&key)),
+        });
+        match store.commit(commit).await {
+            Ok(_) => return Ok(key),
+            Err(loom_store::Error::Conflict(Conflict::Key { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

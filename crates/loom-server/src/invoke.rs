@@ -1,0 +1,353 @@
+//! Requests that start runs, callbacks that continue them, and answers that are fetched later.
+
+use std::{str::FromStr, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
+    response::IntoResponse,
+};
+use loom_definition::{
+    RunStatus,
+    trigger::{Trigger, TriggerKind},
+};
+use loom_engine::{Command, EffectId, RunHandle, RunId, StartError, callback_token, event::RunStart, schema};
+use loom_expression::{Object, Value};
+
+use crate::{
+    deploy::Deployment,
+    host::{Fire, FireError},
+    request::{self, decode_body, outputs, read_body, relative_path},
+    response::{self, Problem, json},
+    server::Shared,
+    sign,
+};
+
+/// How soon a caller who was refused may try again, in seconds.
+const RETRY_AFTER: u64 = 2;
+
+/// `POST /workflows/{workflow}/triggers/{trigger}/invoke`.
+pub(crate) async fn invoke(
+    State(shared): State<Shared>,
+    Path((workflow, trigger)): Path<(String, String)>,
+    request: Request,
+) -> Response<Body> {
+    fire_request(&shared, &workflow, &trigger, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// The same with a relative path behind it.
+pub(crate) async fn invoke_below(
+    State(shared): State<Shared>,
+    Path((workflow, trigger, _)): Path<(String, String, String)>,
+    request: Request,
+) -> Response<Body> {
+    fire_request(&shared, &workflow, &trigger, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn fire_request(
+    shared: &Shared,
+    workflow: &str,
+    trigger: &str,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
+    let (parts, body) = request.into_parts();
+    let signature = request::query(&parts.uri, "sig").unwrap_or_default();
+    if !shared.is_allowed(&parts.headers) && !shared.host.signer.is_trigger(workflow, trigger, &signature) {
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "AuthenticationFailed",
+            "The request carries neither the server's token nor the signature of this trigger's address.",
+        ));
+    }
+    let deployment = deployed(shared, workflow)?;
+    let found = find_trigger(&deployment, trigger)?;
+    let path = rest_of_path(parts.uri.path());
+    let mut given = outputs(&parts.uri, &parts.headers);
+    match &found.kind {
+        TriggerKind::Request { method, relative_path: template, .. } => {
+            if let Some(method) = method
+                && !method.eq_ignore_ascii_case(parts.method.as_str())
+            {
+                let message = format!("The trigger '{}' takes {method} only.", found.name);
+                let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
+                problem.allow = Some(method.to_string());
+                return Err(problem);
+            }
+            let matched = relative_path(template.as_deref().unwrap_or_default(), path);
+            let matched = matched.ok_or_else(|| {
+                let message = format!("The path does not fit the relative path of trigger '{}'.", found.name);
+                Problem::not_found("RelativePathNotMatched", message)
+            })?;
+            if !matched.is_empty() {
+                given.insert("relativePathParameters", matched);
+            }
+        }
+        TriggerKind::Manual
+        | TriggerKind::Event { .. }
+        | TriggerKind::Other { .. }
+        | TriggerKind::HttpWebhook { .. }
+        | TriggerKind::ApiConnectionWebhook { .. } => {}
+        TriggerKind::Recurrence
+        | TriggerKind::SlidingWindow { .. }
+        | TriggerKind::HttpPoll { .. }
+        | TriggerKind::ApiConnection { .. } => {
+            let message = format!("The trigger '{}' fires by itself; it takes no requests.", found.name);
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
+        }
+    }
+    let bytes = read_body(body, shared.settings.body_bytes_max).await?;
+    if let Some(body) = decode_body(&bytes, &parts.headers)? {
+        given.insert("body", body);
+    }
+    check_schema(found, given.get("body"))?;
+    let tracking_id = parts.headers.get("x-ms-client-tracking-id").and_then(|id| id.to_str().ok());
+    let waits = deployment.has_response && found.split_on.is_none();
+    let fire = Fire {
+        deployment: &deployment,
+        trigger: found,
+        outputs: given.into(),
+        tracking_id: tracking_id.map(Arc::from),
+        wants_response: waits,
+    };
+    let mut runs = match shared.host.fire(fire).await {
+        Ok(runs) => runs,
+        // The request was right, and starts nothing.
+        Err(FireError::Held { .. }) => return Ok(accepted()),
+        Err(error) => return Err(refusal(error)),
+    };
+    let Some(first) = runs.first_mut() else { return Ok(accepted()) };
+    let mut response = if waits && deployment.answers_later {
+        answer_later(shared, first.id)
+    } else if waits {
+        wait_for_answer(shared, first).await
+    } else {
+        accepted()
+    };
+    if !found.options.suppress_headers_on_response && !found.options.suppress_workflow_headers {
+        add_marks(response.headers_mut(), &deployment, &first.start);
+    }
+    Ok(response)
+}
+
+pub(crate) fn deployed(shared: &Shared, workflow: &str) -> Result<Arc<Deployment>, Problem> {
+    shared.host.deployments.get(workflow).ok_or_else(|| {
+        Problem::not_found("WorkflowNotFound", format!("The workflow '{workflow}' could not be found."))
+    })
+}
+
+pub(crate) fn find_trigger<'d>(deployment: &'d Deployment, name: &str) -> Result<&'d Trigger, Problem> {
+    deployment.trigger(name).ok_or_else(|| {
+        let message = format!("The workflow '{}' has no trigger named '{name}'.", deployment.workflow.name);
+        Problem::not_found("WorkflowTriggerNotFound", message)
+    })
+}
+
+/// Why a trigger fired nothing, as an answer.
+pub(crate) fn refusal(error: FireError) -> Problem {
+    match error {
+        FireError::Busy => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "WorkflowTriggerIsThrottled",
+            "As many runs as may be are in progress; nothing was started.",
+        )
+        .later(RETRY_AFTER),
+        FireError::StorePaused => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "StoreUnavailable",
+            "The store of runs takes nothing in at present; nothing was started.",
+        )
+        .later(RETRY_AFTER),
+        FireError::Held { condition } => {
+            let message = format!("Condition {condition} of the trigger does not hold; nothing was started.");
+            Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)
+        }
+        FireError::Start(StartError::Stopping) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServerStopping",
+            "The server is stopping; nothing was started.",
+        )
+        .later(RETRY_AFTER),
+        FireError::Start(error) => {
+            Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.to_string())
+        }
+    }
+}
+
+/// What stands behind `/invoke`, still escaped.
+fn rest_of_path(path: &str) -> &str {
+    // Names may hold an escaped slash, but no plain one, so the segments can be counted.
+    let mut segments = path.splitn(7, '/');
+    segments.by_ref().take(5).for_each(drop);
+    // `/workflows/{name}/triggers/{trigger}/invoke/…`
+    segments.nth(1).unwrap_or_default()
+}
+
+fn check_schema(trigger: &Trigger, body: Option<&Value>) -> Result<(), Problem> {
+    let TriggerKind::Request { schema, .. } = &trigger.kind else { return Ok(()) };
+    if !trigger.options.validate_schema || schema.as_object().is_none_or(Object::is_empty) {
+        return Ok(());
+    }
+    let nothing = Value::NULL;
+    let mismatches = schema::validate(schema, body.unwrap_or(&nothing)).map_err(|problem| {
+        let (schema::Problem::Invalid(why) | schema::Problem::Unsupported(why)) = problem;
+        let message = format!("The schema of trigger '{}' cannot be used: {why}", trigger.name);
+        Problem::new(StatusCode::BAD_REQUEST, "TriggerInputSchemaInvalid", message)
+    })?;
+    if mismatches.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "The input body for trigger '{}' did not match its schema: {}",
+        trigger.name,
+        mismatches.iter().map(|mismatch| mismatch.message.as_str()).collect::<Vec<_>>().join(" ")
+    );
+    let mut problem = Problem::new(StatusCode::BAD_REQUEST, "TriggerInputSchemaMismatch", message);
+    problem.details = Some(mismatches.iter().map(schema::Mismatch::to_value).collect::<Vec<_>>().into());
+    Err(problem)
+}
+
+fn accepted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// Waits for the run's Response, as long as a caller waits.
+async fn wait_for_answer(shared: &Shared, run: &mut RunHandle) -> Response<Body> {
+    let limit = shared.host.settings.response_timeout;
+    let answered = tokio::select! {
+        answered = tokio::time::timeout(limit, run.response()) => answered,
+        () = shared.host.stopping.cancelled() => {
+            // The run goes on in the next process, and its caller can fetch the answer there.
+            return answer_later(shared, run.id);
+        }
+    };
+    match answered {
+        Ok(Some(answer)) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
+        Ok(None) => no_response(run.id).into_response(),
+        Err(_) => {
+            let message = format!(
+                "The workflow did not answer within {} seconds; its run '{}' goes on.",
+                limit.as_secs(),
+                run.id
+            );
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", message).into_response()
+        }
+    }
+}
+
+fn no_response(run: RunId) -> Problem {
+    let message = format!("The run '{run}' ended without a Response.");
+    Problem::new(StatusCode::BAD_GATEWAY, "NoResponse", message)
+}
+
+/// `202` with the place where the answer will be.
+fn answer_later(shared: &Shared, run: RunId) -> Response<Body> {
+    let mut response = accepted();
+    let location =
+        format!("{}/answers/{run}?sig={}", shared.host.settings.base, shared.host.signer.answer(run));
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
+    response
+}
+
+/// `GET /answers/{run}`: the late answer of a run, or `202` until it is there.
+pub(crate) async fn answer(
+    State(shared): State<Shared>,
+    Path(run): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    late_answer(&shared, &run, &uri).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<Body>, Problem> {
+    let signature = request::query(uri, "sig").unwrap_or_default();
+    let unknown = || Problem::not_found("RunNotFound", "There is no such run, or the address is not complete.");
+    let id = RunId::from_str(run).map_err(|_| unknown())?;
+    if !shared.host.signer.is_answer(id, &signature) {
+        return Err(unknown());
+    }
+    let (_, history) = shared.host.engine.history(id).await?.ok_or_else(unknown)?;
+    match history.response {
+        Some(answer) => response::of_action(&answer),
+        None if history.status.is_final() => Err(no_response(id)),
+        None => Ok(answer_later(shared, id)),
+    }
+}
+
+/// The headers that tell the caller which run it has started.
+fn add_marks(headers: &mut HeaderMap, deployment: &Deployment, start: &RunStart) {
+    let run = start.run.to_string();
+    let trigger = |name: &str| start.trigger.get(name).and_then(Value::as_str).unwrap_or_default();
+    let system = format!("/workflows/{}", deployment.workflow.name);
+    let version = deployment.version.to_string();
+    let request = format!(":{}", trigger("trackingId"));
+    let marks = [
+        ("x-ms-workflow-run-id", run.as_str()),
+        ("x-ms-correlation-id", trigger("trackingId")),
+        ("x-ms-client-tracking-id", &start.tracking_id),
+        ("x-ms-trigger-history-name", run.as_str()),
+        ("x-ms-workflow-system-id", &system),
+        ("x-ms-workflow-id", &system),
+        ("x-ms-workflow-version", &version),
+        ("x-ms-workflow-name", &deployment.workflow.name),
+        ("x-ms-tracking-id", trigger("trackingId")),
+        ("x-ms-request-id", &request),
+    ];
+    for (name, value) in marks {
+        // A tracking id of the caller's may hold what no header can.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// `/callbacks/{token}`: the event that a webhook action of some run waits for.
+pub(crate) async fn callback(
+    State(shared): State<Shared>,
+    Path(token): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    take_callback(&shared, &token, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result<Response<Body>, Problem> {
+    // One answer for all wrong tokens, so that nothing can be learned by trying.
+    let unknown = || Problem::not_found("CallbackNotFound", "Nothing waits for this callback.");
+    let mut parts = token.split('-');
+    let (Some(run), Some(effect), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(unknown());
+    };
+    let run = RunId::from_str(run).map_err(|_| unknown())?;
+    let effect = u32::from_str_radix(effect, 16).map(EffectId).map_err(|_| unknown())?;
+    let (_, history) = shared.host.engine.history(run).await?.ok_or_else(unknown)?;
+    let seed = history.start.as_ref().map(|start| start.seed).ok_or_else(unknown)?;
+    if !sign::same(callback_token(run, seed, effect).as_bytes(), token.as_bytes()) {
+        return Err(unknown());
+    }
+    if history.status.is_final() {
+        return Err(Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended."));
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = read_body(body, shared.settings.body_bytes_max).await?;
+    let mut payload = outputs(&parts.uri, &parts.headers);
+    if let Some(body) = decode_body(&bytes, &parts.headers)? {
+        payload.insert("body", body);
+    }
+    if shared.host.command(run, Command::Callback { effect, payload: payload.into() }).await {
+        return Ok(json(StatusCode::OK, &Object::new().into()));
+    }
+    // The run ended meanwhile, or stands still because the store does; then the caller may come again.
+    let status = shared.host.store.run(run).await?.and_then(|row| loom_engine::status_of_number(row.status));
+    match status {
+        Some(status) if RunStatus::is_final(status) => {
+            Err(Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended."))
+        }
+        _ => Err(refusal(FireError::StorePaused)),
+    }
+}

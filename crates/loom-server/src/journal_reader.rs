@@ -1,0 +1,56 @@
+//! Reads a run's events from its journal, in order and numbered from 1, a page at a time.
+
+use std::collections::VecDeque;
+
+use loom_engine::{Event, RecoverError, RunId, journal};
+use loom_store::{FrameQuery, Seq, Store};
+
+/// Bytes of frames read at a time. One frame may be larger.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// A place in a run's journal.
+#[derive(Debug)]
+pub(crate) struct JournalReader {
+    run: RunId,
+    next_frame: Seq,
+    /// The number of the last event that was given out.
+    given: u64,
+    decoded: VecDeque<Event>,
+}
+
+impl JournalReader {
+    /// At the beginning.
+    pub(crate) fn new(run: RunId) -> JournalReader {
+        JournalReader { run, next_frame: Seq::FIRST, given: 0, decoded: VecDeque::new() }
+    }
+
+    /// The next event that is durable and its number; none when there is no more now.
+    ///
+    /// # Cancel safety
+    /// A dropped read has read nothing.
+    pub(crate) async fn next(&mut self, store: &dyn Store) -> Result<Option<(u64, Event)>, RecoverError> {
+        if self.decoded.is_empty() {
+            self.read_page(store).await?;
+        }
+        let Some(event) = self.decoded.pop_front() else { return Ok(None) };
+        self.given += 1;
+        Ok(Some((self.given, event)))
+    }
+
+    async fn read_page(&mut self, store: &dyn Store) -> Result<(), RecoverError> {
+        let run = self.run;
+        let query =
+            FrameQuery { from: self.next_frame, bytes_max: PAGE_BYTES, ..FrameQuery::of(run) };
+        let page = store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
+        for frame in &page.frames {
+            let events = journal::decode(&frame.payload).map_err(|source| RecoverError::Journal {
+                run,
+                frame: frame.seq,
+                source,
+            })?;
+            self.decoded.extend(events);
+            self.next_frame = frame.seq.plus(1);
+        }
+        Ok(())
+    }
+}

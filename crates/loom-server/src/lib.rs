@@ -1,0 +1,30 @@
+//! Workflows behind HTTP: triggers, callbacks, the management API, live events, timetables.
+//!
+//! A [`Host`] owns an engine, its store, the deployed definitions and their triggers. A [`Server`] speaks HTTP for it.
+//! Everything that is accepted is durable before it is answered, and everything that is shown has its secrets taken
+//! out. Nothing here prints, or reads files or the environment; the program around it does.
+
+mod host;
+mod server;
+
+mod deploy;
+mod gate;
+mod hub;
+mod redact;
+mod sign;
+
+mod invoke;
+mod request;
+mod response;
+
+mod api;
+mod event_json;
+mod journal_reader;
+mod metrics;
+mod openapi;
+mod sse;
+mod view;
+
+pub use deploy::{DeployError, Deployment, Origin, Source};
+pub use host::{Host, HostError, HostSettings, Recovery};
+pub use server::{Server, ServerSettings, is_loopback};

@@ -1,0 +1,13 @@
+//! The OpenAPI document of the management API. It lies beside this file, so that it can be read and compared as it is.
+
+use axum::{body::Body, http::Response};
+
+use crate::response::JSON;
+
+/// `GET /api/v1/openapi.json`.
+pub(crate) async fn document() -> Response<Body> {
+    let mut response = Response::new(Body::from(include_str!("openapi.json")));
+    let kind = axum::http::HeaderValue::from_static(JSON);
+    response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,164 @@
+//! What must not be shown: values marked secret, and inputs and outputs that a definition declares secure.
+//!
+//! An action whose inputs mention the secured outputs of another shows no inputs either, as the language says. The
+//! mention is searched in the definition's text; to hide too much is the safe mistake.
+
+use std::{collections::HashMap, sync::Arc};
+
+use loom_definition::{
+    ActionIdx, Workflow,
+    model::{ActionKind, Secure},
+};
+use loom_expression::{Object, Value};
+
+/// What stands in the place of something secret.
+pub(crate) const HIDDEN: &str = "*sanitized*";
+
+/// What of one workflow is hidden.
+#[derive(Debug)]
+pub(crate) struct Redaction {
+    actions: Vec<Secure>,
+    trigger: Secure,
+    /// Whether something is secure at all; then variables are hidden too, for anything may have been put into them.
+    anything: bool,
+    /// Whether the answer to the caller is hidden.
+    answer: bool,
+}
+
+impl Redaction {
+    /// The rules of a workflow. `trigger` is the one that fired.
+    pub(crate) fn of(workflow: &Workflow, trigger: Option<&str>) -> Redaction {
+        let fired = trigger.and_then(|name| workflow.find_trigger(name)).or(workflow.triggers.first());
+        let trigger = fired.map(|trigger| trigger.secure).unwrap_or_default();
+        let mut actions: Vec<Secure> = workflow.actions.iter().map(|action| action.secure).collect();
+        let anything = trigger.inputs || trigger.outputs || actions.iter().any(|one| one.inputs || one.outputs);
+        if anything {
+            let texts = texts(workflow);
+            let mut marks: Vec<String> = workflow
+                .actions
+                .iter()
+                .filter(|action| action.secure.outputs || (action.secure.inputs && gives_inputs(&action.kind)))
+                .map(|action| format!("'{}'", action.name.to_lowercase()))
+                .collect();
+            if trigger.outputs {
+                marks.push("trigger".to_owned());
+            }
+            for action in &workflow.actions {
+                let hidden = &mut actions[action.index.0 as usize];
+                let text = texts.get(&*action.name).map_or("", String::as_str);
+                hidden.inputs |= marks.iter().any(|mark| text.contains(mark.as_str()));
+                // These give what they take, or part of it.
+                hidden.outputs |= hidden.inputs && gives_inputs(&action.kind);
+            }
+        }
+        let answer = workflow.actions.iter().any(|action| {
+            matches!(action.kind, ActionKind::Response { .. }) && actions[action.index.0 as usize].inputs
+        });
+        Redaction { actions, trigger, anything, answer }
+    }
+
+    pub(crate) fn inputs(&self, action: ActionIdx, value: &Value) -> Value {
+        hide_if(self.actions[action.0 as usize].inputs, value)
+    }
+
+    pub(crate) fn outputs(&self, action: ActionIdx, value: &Value) -> Value {
+        hide_if(self.actions[action.0 as usize].outputs, value)
+    }
+
+    pub(crate) fn variable(&self, value: &Value) -> Value {
+        hide_if(self.anything, value)
+    }
+
+    pub(crate) fn answer(&self, value: &Value) -> Value {
+        hide_if(self.answer, value)
+    }
+
+    /// A trigger's record, with its inputs and outputs hidden where they are secure.
+    pub(crate) fn trigger(&self, record: &Value) -> Value {
+        let Some(members) = record.as_object() else { return hide(record) };
+        let shown = members.iter().map(|(name, value)| {
+            let secure = match &**name {
+                "inputs" => self.trigger.inputs,
+                "outputs" => self.trigger.outputs,
+                _ => false,
+            };
+            (Arc::clone(name), hide_if(secure, &without_credentials(value)))
+        });
+        shown.collect::<Object>().into()
+    }
+}
+
+fn gives_inputs(kind: &ActionKind) -> bool {
+    matches!(kind, ActionKind::Compose { .. } | ActionKind::ParseJson { .. } | ActionKind::Response { .. })
+}
+
+/// Authorization headers are never shown, even when a trigger lets its workflow see them.
+fn without_credentials(value: &Value) -> Value {
+    let Some(members) = value.as_object() else { return value.clone() };
+    let Some(headers) = members.get("headers").and_then(Value::as_object) else { return value.clone() };
+    let Some(name) = headers.name_ignore_case("authorization").cloned() else { return value.clone() };
+    let mut headers = headers.clone();
+    headers.insert(name, HIDDEN);
+    let mut members = members.clone();
+    members.insert("headers", headers);
+    members.into()
+}
+
+/// The lower-case text of each action without its children, by name.
+fn texts(workflow: &Workflow) -> HashMap<String, String> {
+    let mut texts = HashMap::new();
+    if let Ok(source) = Value::from_json_str(&workflow.source)
+        && let Some(definition) = source.get("definition")
+    {
+        collect(definition, workflow, &mut texts);
+    }
+    texts
+}
+
+/// Walks a definition; whatever stands under an action's name in a map named `actions` is that action.
+fn collect(value: &Value, workflow: &Workflow, texts: &mut HashMap<String, String>) {
+    if let Some(items) = value.as_array() {
+        return items.iter().for_each(|item| collect(item, workflow, texts));
+    }
+    let Some(members) = value.as_object() else { return };
+    for (name, member) in members {
+        if &**name == "actions"
+            && let Some(actions) = member.as_object()
+        {
+            for (name, action) in actions {
+                if let Some(found) = workflow.find_action(name) {
+                    let mut own = action.as_object().cloned().unwrap_or_default();
+                    for nested in ["actions", "else", "cases", "default", "branches", "tools", "runAfter"] {
+                        own.remove(nested);
+                    }
+                    let text = Value::from(own).to_json_text().to_lowercase();
+                    texts.insert(workflow.action(found).name.to_string(), text);
+                }
+            }
+        }
+        collect(member, workflow, texts);
+    }
+}
+
+fn hide_if(secure: bool, value: &Value) -> Value {
+    if secure { Value::from(HIDDEN) } else { hide(value) }
+}
+
+/// The value with everything that is marked secret replaced.
+pub(crate) fn hide(value: &Value) -> Value {
+    if value.is_secret() {
+        return Value::from(HIDDEN);
+    }
+    if !value.contains_secret() {
+        return value.clone();
+    }
+    if let Some(items) = value.as_array() {
+        return items.iter().map(hide).collect::<Vec<Value>>().into();
+    }
+    match value.as_object() {
+        Some(members) => {
+            members.iter().map(|(name, value)| (Arc::clone(name), hide(value))).collect::<Object>().into()
+        }
+        None => Value::from(HIDDEN),
+    }
+}

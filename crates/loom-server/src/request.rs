@@ -1,0 +1,151 @@
+//! From an HTTP request to a trigger's outputs: paths, queries, headers, bodies.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, StatusCode, Uri, header},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use loom_expression::{Object, Value, form};
+
+use crate::response::Problem;
+
+/// Query parameters that belong to the address, not to the workflow.
+const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];
+
+/// Reads a body of at most `bytes_max` bytes.
+///
+/// # Cancel safety
+/// Dropping the future drops the body.
+pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            format!("The body of a request may have at most {bytes_max} bytes here."),
+        )),
+        Err(error) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestContent",
+            format!("The body of the request broke off: {error}."),
+        )),
+    }
+}
+
+/// The body as the language sees it; none when there is none.
+pub(crate) fn decode_body(bytes: &[u8], headers: &HeaderMap) -> Result<Option<Value>, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    loom_actions::decode(bytes, kind).map_err(|error| {
+        let message = format!("The body of the request cannot be read: {error}.");
+        Problem::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message)
+    })
+}
+
+/// The members that every request gives: `headers`, and `queries` if it has any.
+pub(crate) fn outputs(uri: &Uri, headers: &HeaderMap) -> Object {
+    let mut outputs = Object::new();
+    outputs.insert("headers", headers_object(headers));
+    let queries: Object = queries(uri).filter(|(name, _)| !ADDRESS_QUERIES.contains(&&**name)).collect();
+    if !queries.is_empty() {
+        outputs.insert("queries", queries);
+    }
+    outputs
+}
+
+/// Headers as the language shows them: known names in their usual spelling, extensions (`x-…`) in lower case, repeated
+/// ones joined by commas. The connection's lower-case names would surprise definitions that compare them.
+fn headers_object(headers: &HeaderMap) -> Object {
+    let spelled = headers.keys().map(|name| {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        (spelling(name.as_str()), values.join(", "))
+    });
+    spelled.collect()
+}
+
+fn spelling(name: &str) -> String {
+    if name.starts_with("x-") {
+        return name.to_owned();
+    }
+    if name == "etag" {
+        return "ETag".to_owned();
+    }
+    let word = |word: &str| {
+        let mut characters = word.chars();
+        let first = characters.next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(characters).collect::<String>()
+    };
+    name.split('-').map(word).collect::<Vec<_>>().join("-")
+}
+
+/// The query, decoded.
+pub(crate) fn queries(uri: &Uri) -> impl Iterator<Item = (String, String)> {
+    let pairs = form::decode(uri.query().unwrap_or_default());
+    pairs.into_iter().filter(|(name, value)| !(name.is_empty() && value.is_empty()))
+}
+
+/// One query parameter.
+pub(crate) fn query(uri: &Uri, name: &str) -> Option<String> {
+    queries(uri).find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+/// The values of `{parameters}` of a trigger's relative path, decoded; none when the path does not match.
+///
+/// A `{parameter}` stands for one segment. `path` is as it came, still escaped, so that an escaped slash stays inside
+/// its segment.
+pub(crate) fn relative_path(template: &str, path: &str) -> Option<Object> {
+    let mut found = Object::new();
+    let mut wanted = template.trim_matches('/').split('/');
+    let mut given = path.trim_matches('/').split('/');
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(found),
+            (Some(wanted), Some(given)) => {
+                let given = unescape(given);
+                match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                    Some(_) if given.is_empty() => return None,
+                    Some(name) => {
+                        found.insert(name, given);
+                    }
+                    None if unescape(wanted).eq_ignore_ascii_case(&given) => {}
+                    None => return None,
+                }
+            }
+            (Some(_), None) | (None, Some(_)) => return None,
+        }
+    }
+}
+
+/// Decodes `%XX`; what is no escape stays as it is, and bytes that are no UTF-8 are replaced.
+pub(crate) fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Escapes everything but unreserved characters.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Answers: errors in one shape, JSON, and what a Response action says as an HTTP response.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use loom_expression::{Object, Value};
+
+/// The type of every JSON answer.
+pub(crate) const JSON: &str = "application/json; charset=utf-8";
+
+/// Headers that a Response may not set: they belong to the connection.
+const REMOVED: [&str; 11] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+];
+
+/// An error as the API shows it: `{"error": {"code", "message"}}`.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) details: Option<Value>,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) allow: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem { status, code, message: message.into(), details: None, retry_after: None, allow: None }
+    }
+
+    pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    pub(crate) fn bad(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub(crate) fn later(mut self, seconds: u64) -> Problem {
+        self.retry_after = Some(seconds);
+        self
+    }
+}
+
+impl From<loom_store::Error> for Problem {
+    fn from(error: loom_store::Error) -> Problem {
+        tracing::error!(%error, "the store did not answer");
+        // What the disk said is for the operator, not for the caller.
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "StoreUnavailable",
+            "The store of runs does not answer at present.",
+        )
+        .later(5)
+    }
+}
+
+impl From<loom_engine::RecoverError> for Problem {
+    fn from(error: loom_engine::RecoverError) -> Problem {
+        tracing::error!(%error, "a run cannot be read");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "RunUnreadable", error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let mut error = Object::new();
+        error.insert("code", self.code);
+        error.insert("message", self.message);
+        if let Some(details) = self.details {
+            error.insert("details", details);
+        }
+        let body: Object = [("error", error)].into_iter().collect();
+        let mut response = json(self.status, &body.into());
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_json_text()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
+}
+
+/// What a Response action says, `{statusCode, headers, body}`, as an HTTP response. A text goes out as text, anything
+/// else as JSON, an envelope as its bytes with its type; a type that the action names counts before.
+pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
+    let failed = |message: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InvalidResponse", message);
+    let status = answer.get("statusCode").and_then(Value::as_i64).unwrap_or(200);
+    let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+    let status = status.ok_or_else(|| failed("The workflow's answer has no usable status.".to_owned()))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for (name, value) in answer.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        if value.is_null() || REMOVED.iter().any(|removed| name.eq_ignore_ascii_case(removed)) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let value = HeaderValue::from_bytes(value.text().as_bytes());
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(failed("The workflow's answer has a header that cannot be sent.".to_owned()));
+        };
+        headers.append(name, value);
+    }
+    let declared = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+    let body = answer.get("body").cloned().unwrap_or_default();
+    let body = loom_actions::encode(&body, declared.as_deref())
+        .map_err(|error| failed(format!("The workflow's answer cannot be sent: {error}.")))?;
+    let Some(body) = body else { return Ok(response) };
+    if declared.is_none() || body.forced {
+        let kind = HeaderValue::from_str(&body.content_type)
+            .map_err(|_| failed("The type of the workflow's answer cannot be sent.".to_owned()))?;
+        headers.insert(header::CONTENT_TYPE, kind);
+    }
+    *response.body_mut() = Body::from(body.bytes);
+    Ok(response)
+}

@@ -1,0 +1,257 @@
+//! The HTTP side: routes, who may call them, and connections with limits.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, Method, Response, StatusCode, header},
+    middleware::{self, Next},
+    response::IntoResponse,
+    routing::{any, get, post},
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service;
+
+use crate::{Host, api, invoke, metrics, openapi, response::Problem, sign, sse};
+
+/// How the server treats its callers.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// What callers of everything but health must bring as `Authorization: Bearer …`; triggers also take the signature
+    /// of their address. None lets everybody in, which suits a loopback address only.
+    pub token: Option<Arc<str>>,
+    /// The most bytes of a body: 100 MiB.
+    pub body_bytes_max: usize,
+    /// The most bytes of a request's head: 64 KiB.
+    pub head_bytes_max: usize,
+    /// How long a connection may take to send a request's head: 15 s. Also how long an idle one is kept.
+    pub head_timeout: Duration,
+    /// How long a body may take: 120 s.
+    pub body_timeout: Duration,
+    /// Connections at once; more wait to be taken in: 4,096.
+    pub connections_max: usize,
+    /// Watchers of live events at once: 1,024.
+    pub watchers_max: usize,
+    /// How long requests in progress may take once the server is asked to stop: 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> ServerSettings {
+        ServerSettings {
+            token: None,
+            body_bytes_max: 100 << 20,
+            head_bytes_max: 64 << 10,
+            head_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(120),
+            connections_max: 4_096,
+            watchers_max: 1_024,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What every request handler sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) host: Arc<Host>,
+    pub(crate) settings: Arc<ServerSettings>,
+    pub(crate) watchers: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Whether the caller brings the token, if one is asked for.
+    pub(crate) fn is_allowed(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.settings.token else { return true };
+        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+        let given = given.strip_prefix(b"Bearer ").or_else(|| given.strip_prefix(b"bearer "));
+        given.is_some_and(|given| sign::same(given, token.as_bytes()))
+    }
+}
+
+/// Speaks HTTP for a [`Host`].
+#[derive(Debug)]
+pub struct Server {
+    router: Router,
+    settings: Arc<ServerSettings>,
+    host: Arc<Host>,
+}
+
+impl Server {
+    /// A server for `host`.
+    pub fn new(host: Arc<Host>, settings: ServerSettings) -> Server {
+        let settings = Arc::new(settings);
+        let shared = Shared {
+            host: Arc::clone(&host),
+            watchers: Arc::new(Semaphore::new(settings.watchers_max)),
+            settings: Arc::clone(&settings),
+        };
+        Server { router: router(shared), settings, host }
+    }
+
+    /// Answers one request without a connection, as if its caller had brought the token. Gives status and body.
+    ///
+    /// # Errors
+    /// `path` cannot be the path of a request.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Vec<u8>), axum::http::Error> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = &self.settings.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Body::from(body))?;
+        let mut router = self.router.clone();
+        let Ok(response) = router.call(request).await;
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+        Ok((parts.status, body.to_vec()))
+    }
+
+    /// Serves connections of `listener` until `stop` is cancelled; then takes no more, lets requests in progress end
+    /// for as long as the settings say, and returns.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops all connections.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.settings.connections_max));
+        let connections = TaskTracker::new();
+        loop {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
+                () = stop.cancelled() => break,
+            };
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Usually too many open files; they get fewer as connections end.
+                        tracing::warn!(%error, "a connection could not be taken in");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+                () = stop.cancelled() => break,
+            };
+            let connection = serve_connection(stream, self.router.clone(), Arc::clone(&self.settings), stop.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        // Waits for Responses and live events end by this.
+        self.host.stopping.cancel();
+        connections.close();
+        tokio::time::timeout(self.settings.drain_timeout, connections.wait()).await.ok();
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    settings: Arc<ServerSettings>,
+    stop: CancellationToken,
+) {
+    // Small answers should not wait for more.
+    stream.set_nodelay(true).ok();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_buf_size(settings.head_bytes_max.max(8_192));
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    let api = Router::new()
+        .route("/workflows", get(api::workflows))
+        .route("/workflows/{name}", get(api::workflow).put(api::deploy).delete(api::delete))
+        .route("/workflows/{name}/versions", get(api::versions))
+        .route("/workflows/{name}/versions/{version}", get(api::version))
+        .route("/workflows/{name}/triggers/{trigger}/run", post(api::run_trigger))
+        .route("/runs", get(api::runs))
+        .route("/runs/{id}", get(api::run))
+        .route("/runs/{id}/actions", get(api::actions))
+        .route("/runs/{id}/actions/{action}", get(api::action))
+        .route("/runs/{id}/events", get(sse::events))
+        .route("/runs/{id}/cancel", post(api::cancel))
+        .route("/runs/{id}/suspend", post(api::suspend))
+        .route("/runs/{id}/resume", post(api::resume))
+        .route("/runs/{id}/resubmit", post(api::resubmit))
+        .route("/resilience", get(api::services))
+        .route("/resilience/{service}/{change}", post(api::change_service))
+        .route("/openapi.json", get(openapi::document))
+        .layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::page))
+        .layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
+    Router::new()
+        .nest("/api/v1", api)
+        .merge(metrics)
+        .route("/healthz", get(api::health))
+        .route("/readyz", get(api::ready))
+        .route("/workflows/{workflow}/triggers/{trigger}/invoke", any(invoke::invoke))
+        .route("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", any(invoke::invoke_below))
+        // The shape of addresses that Logic Apps Standard gives.
+        .route("/api/{workflow}/triggers/{trigger}/invoke", any(invoke::invoke))
+        .route("/api/{workflow}/triggers/{trigger}/invoke/{*path}", any(invoke::invoke_below))
+        .route("/callbacks/{token}", any(invoke::callback))
+        .route("/answers/{run}", get(invoke::answer))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
+    if shared.is_allowed(request.headers()) {
+        return next.run(request).await;
+    }
+    let mut response = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "AuthenticationFailed",
+        "The request must carry the server's token: 'Authorization: Bearer …'.",
+    )
+    .into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
+}
+
+async fn nowhere() -> Problem {
+    Problem::not_found("NotFound", "There is nothing at this address.")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This address takes other methods.")
+}
+
+/// Whether an address can be reached from this machine only.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

@@ -1,0 +1,213 @@
+//! A run's events: as a list, or as a live stream of server-sent events.
+//!
+//! A stream reads the journal from where its reader is; the hub only tells it that there is more. So events are dense,
+//! in order and durable, a slow reader holds nothing up, and one that comes back with `Last-Event-ID` goes on exactly
+//! where it was. A stream ends after the run's last event; a reader that asks again is told to stop with `204`.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
+    response::IntoResponse,
+};
+use futures_util::stream;
+use loom_engine::{Event, RunId};
+use loom_expression::{Object, Value};
+use loom_store::RunRow;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::{
+    api::run_id,
+    event_json::EventWriter,
+    journal_reader::JournalReader,
+    request,
+    response::{Problem, json},
+    server::Shared,
+};
+
+/// A comment is sent when nothing else was for so long, so that nobody in between takes the stream for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Bytes that are gathered before they are handed to the connection.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Events of a page of the list, by default and at most.
+const PAGE: usize = 1_000;
+
+/// `GET /api/v1/runs/{id}/events?after=&limit=`, as JSON or, with `Accept: text/event-stream`, as a stream.
+pub(crate) async fn events(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response<Body> {
+    answer(shared, &id, &uri, &headers).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
+    let run = run_id(id)?;
+    let row = shared.host.store.run(run).await?;
+    let row = row.ok_or_else(|| Problem::not_found("RunNotFound", format!("There is no run '{id}'.")))?;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    // A reader that comes back knows better than the address it began with.
+    let after = header("last-event-id").map(str::to_owned).or_else(|| request::query(uri, "after"));
+    let after = match after {
+        None => 0,
+        Some(text) => {
+            text.parse().map_err(|_| Problem::bad("'after' and 'Last-Event-ID' are the number of an event."))?
+        }
+    };
+    let streams = header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
+    if !streams {
+        let limit = match request::query(uri, "limit") {
+            None => PAGE,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=PAGE).contains(limit))
+                .ok_or_else(|| Problem::bad(format!("'limit' is a number from 1 to {PAGE}.")))?,
+        };
+        return page(&shared, &row, after, limit).await;
+    }
+    let place = Arc::clone(&shared.watchers).try_acquire_owned().map_err(|_| {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyWatchers", "Too many streams are open.").later(5)
+    })?;
+    stream_of(shared, &row, after, place).await
+}
+
+async fn page(shared: &Shared, row: &RunRow, after: u64, limit: usize) -> Result<Response<Body>, Problem> {
+    let mut feed = Feed::new(shared, row, after).await?;
+    let mut events = Vec::new();
+    let mut more = false;
+    while let Some((_, event)) = feed.next(shared).await? {
+        if events.len() == limit {
+            more = true;
+            break;
+        }
+        events.push(event);
+    }
+    let last = events.last().and_then(|event| event.get("seq")).and_then(Value::as_i64);
+    let mut object = Object::new();
+    object.insert("events", events);
+    if more && let Some(last) = last {
+        object.insert("next", last.to_string());
+    }
+    Ok(json(StatusCode::OK, &object.into()))
+}
+
+async fn stream_of(
+    shared: Shared,
+    row: &RunRow,
+    after: u64,
+    place: OwnedSemaphorePermit,
+) -> Result<Response<Body>, Problem> {
+    // Subscribed before the first read, so that nothing falls between the two.
+    let news = shared.host.hub.watch(row.id);
+    let mut feed = Feed::new(&shared, row, after).await?;
+    let first = feed.next(&shared).await?;
+    if first.is_none() && feed.ended {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
+    let state = Streaming { shared, feed, news, pending: first, greeted: false, _place: place };
+    let mut response = Response::new(Body::from_stream(stream::unfold(state, Streaming::step)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Proxies would gather events otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// A run's events after one of them, as JSON.
+struct Feed {
+    run: RunId,
+    reader: JournalReader,
+    writer: EventWriter,
+    after: u64,
+    ended: bool,
+}
+
+impl Feed {
+    async fn new(shared: &Shared, row: &RunRow, after: u64) -> Result<Feed, Problem> {
+        let workflow = shared.host.engine.workflow_of(row).await?;
+        Ok(Feed {
+            run: row.id,
+            reader: JournalReader::new(row.id),
+            writer: EventWriter::new(row.id, workflow),
+            after,
+            ended: false,
+        })
+    }
+
+    /// The next event that is durable.
+    async fn next(&mut self, shared: &Shared) -> Result<Option<(u64, Value)>, Problem> {
+        while let Some((seq, event)) = self.reader.next(&*shared.host.store).await? {
+            self.ended |= matches!(event, Event::RunEnded { .. });
+            // Those before are read all the same: later ones refer to them.
+            let shown = self.writer.write(seq, &event);
+            if seq > self.after {
+                return Ok(Some((seq, shown)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+struct Streaming {
+    shared: Shared,
+    feed: Feed,
+    news: watch::Receiver<u64>,
+    pending: Option<(u64, Value)>,
+    greeted: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Streaming {
+    async fn step(mut self) -> Option<(Result<Bytes, Infallible>, Streaming)> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            // Tells the reader that it is connected, and how soon to come back.
+            return Some((Ok(Bytes::from_static(b"retry: 1000\n\n")), self));
+        }
+        loop {
+            self.news.borrow_and_update();
+            let mut chunk = String::new();
+            if let Some((seq, event)) = self.pending.take() {
+                push(&mut chunk, seq, &event);
+            }
+            while chunk.len() < CHUNK_BYTES {
+                match self.feed.next(&self.shared).await {
+                    Ok(Some((seq, event))) => push(&mut chunk, seq, &event),
+                    Ok(None) => break,
+                    Err(problem) => {
+                        // The reader comes back by itself, with the number of the last event it has.
+                        tracing::warn!(run_id = %self.feed.run, message = problem.message, "a stream broke off");
+                        return (!chunk.is_empty()).then(|| (Ok(Bytes::from(chunk)), self));
+                    }
+                }
+            }
+            if !chunk.is_empty() {
+                return Some((Ok(Bytes::from(chunk)), self));
+            }
+            if self.feed.ended {
+                return None;
+            }
+            tokio::select! {
+                changed = self.news.changed() => changed.ok()?,
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    return Some((Ok(Bytes::from_static(b": still here\n\n")), self));
+                }
+                () = self.shared.host.stopping.cancelled() => return None,
+            }
+        }
+    }
+}
+
+fn push(chunk: &mut String, seq: u64, event: &Value) {
+    let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+    // JSON holds no line breaks, so one `data` line is enough.
+    chunk.push_str(&format!("id: {seq}\nevent: {kind}\ndata: {}\n\n", event.to_json_text()));
+}

@@ -1,0 +1,215 @@
+//! Runs, actions and attempts as the API shows them.
+
+use std::sync::Arc;
+
+use loom_definition::{ActionIdx, RunStatus, Status, model::Action};
+use loom_engine::{
+    history::{Attempt, History, Occurrence},
+    status_of_number,
+};
+use loom_expression::{Object, Timestamp, Value};
+use loom_store::{RunRow, UnixMillis};
+
+use crate::{
+    event_json::{error_value, phase_name, shown_outputs},
+    redact::{Redaction, hide},
+};
+
+/// A run in a list.
+pub(crate) fn run_row(row: &RunRow) -> Object {
+    let mut object = Object::new();
+    object.insert("id", row.id.to_string());
+    object.insert("workflow", Arc::clone(&row.workflow));
+    object.insert("status", status_of_number(row.status).map_or("Unknown", RunStatus::as_str));
+    object.insert("acceptedTime", time(row.id.time()));
+    if let Some(started) = row.started {
+        object.insert("startTime", time(started));
+    }
+    if let Some(ended) = row.ended {
+        object.insert("endTime", time(ended));
+    }
+    if let Some(error) = &row.error {
+        object.insert("error", Arc::clone(error));
+    }
+    if let Some(origin) = row.origin {
+        object.insert("resubmitOf", origin.to_string());
+    }
+    if let Some(parent) = row.parent {
+        object.insert("parent", parent.to_string());
+    }
+    object.insert("definition", row.definition.to_string());
+    object
+}
+
+/// A run alone: its row, what started it, and what came of it.
+pub(crate) fn run(row: &RunRow, history: &History) -> Value {
+    let mut object = run_row(row);
+    object.insert("status", history.status.as_str());
+    let trigger = history.start.as_ref().and_then(|start| start.trigger.get("name")).and_then(Value::as_str);
+    let redaction = Redaction::of(history.workflow(), trigger);
+    if let Some(start) = &history.start {
+        object.insert("startTime", history.started.to_string());
+        object.insert("clientTrackingId", Arc::clone(&start.tracking_id));
+        object.insert("trigger", redaction.trigger(&start.trigger));
+    }
+    if let Some(ended) = history.ended {
+        object.insert("endTime", ended.to_string());
+    }
+    if let Some(error) = &history.error {
+        object.insert("error", hide(&error.to_value()));
+    }
+    if let Some(outputs) = &history.outputs {
+        object.insert("outputs", shown_outputs(history.workflow(), outputs));
+    }
+    if let Some(response) = &history.response {
+        object.insert("response", redaction.answer(response));
+    }
+    object.into()
+}
+
+/// All actions of a run, in the definition's order, each as a whole.
+pub(crate) fn actions(history: &History, now: Timestamp) -> Value {
+    let viewer = Viewer::of(history, now);
+    let workflow = history.workflow();
+    workflow.actions.iter().map(|action| viewer.action(action)).collect::<Vec<Value>>().into()
+}
+
+/// One action with the page of its occurrences after the first `skip`.
+pub(crate) fn action(
+    history: &History,
+    index: ActionIdx,
+    now: Timestamp,
+    (skip, limit): (usize, usize),
+) -> Value {
+    let viewer = Viewer::of(history, now);
+    let occurrences = history.occurrences(index);
+    let mut object = viewer.head(history.workflow().action(index));
+    let page: Vec<Value> = occurrences
+        .iter()
+        .enumerate()
+        .skip(skip)
+        .take(limit)
+        .map(|(place, occurrence)| {
+            let mut shown = viewer.occurrence(index, occurrence);
+            shown.insert("number", place as i64 + 1);
+            shown.into()
+        })
+        .collect();
+    let end = skip.saturating_add(page.len());
+    object.insert("occurrences", page);
+    if end < occurrences.len() {
+        object.insert("next", end.to_string());
+    }
+    object.into()
+}
+
+struct Viewer<'h> {
+    history: &'h History,
+    redaction: Redaction,
+    now: Timestamp,
+}
+
+impl Viewer<'_> {
+    fn of(history: &History, now: Timestamp) -> Viewer<'_> {
+        Viewer { history, redaction: Redaction::of(history.workflow(), None), now }
+    }
+
+    fn head(&self, action: &Action) -> Object {
+        let mut object = Object::new();
+        object.insert("name", Arc::clone(&action.name));
+        object.insert("type", Arc::clone(&action.type_name));
+        let status = self.history.status_of(action.index);
+        let begun = !self.history.occurrences(action.index).is_empty();
+        object.insert("status", status.map_or(if begun { "Running" } else { "Waiting" }, Status::as_str));
+        object.insert("occurrenceCount", self.history.occurrences(action.index).len() as i64);
+        object
+    }
+
+    /// An action that ran once, outside of loops, shows everything; others show how often and how.
+    fn action(&self, action: &Action) -> Value {
+        let mut object = self.head(action);
+        match self.history.occurrences(action.index) {
+            [only] if only.path.is_empty() => object.extend(
+                self.occurrence(action.index, only)
+                    .iter()
+                    .map(|(name, value)| (Arc::clone(name), value.clone()))
+                    .collect::<Vec<_>>(),
+            ),
+            many => {
+                let mut counts = Object::new();
+                for status in Status::ALL {
+                    let count = many.iter().filter(|one| one.status == Some(status)).count();
+                    if count > 0 {
+                        counts.insert(status.as_str(), count as i64);
+                    }
+                }
+                if !counts.is_empty() {
+                    object.insert("occurrenceStatuses", counts);
+                }
+            }
+        }
+        object.into()
+    }
+
+    fn occurrence(&self, action: ActionIdx, occurrence: &Occurrence) -> Object {
+        let mut object = Object::new();
+        object.insert("status", occurrence.status.map_or("Running", Status::as_str));
+        if !occurrence.code.is_empty() {
+            object.insert("code", occurrence.code.as_ref());
+        }
+        object.insert("startTime", occurrence.started.to_string());
+        if let Some(ended) = occurrence.ended {
+            object.insert("endTime", ended.to_string());
+        }
+        object.insert("durationMs", occurrence.took(self.now).as_millis() as i64);
+        if !occurrence.path.is_empty() {
+            let round = |round: &loom_engine::history::Round| -> Value {
+                let name = Arc::clone(&self.history.workflow().action(round.action).name);
+                vec![Value::from(name), Value::from(i64::from(round.index))].into()
+            };
+            object.insert("path", occurrence.path.iter().map(round).collect::<Vec<Value>>());
+        }
+        if let Some(inputs) = &occurrence.inputs {
+            object.insert("inputs", self.redaction.inputs(action, inputs));
+        }
+        if let Some(outputs) = &occurrence.outputs {
+            object.insert("outputs", self.redaction.outputs(action, outputs));
+        }
+        if let Some(error) = &occurrence.error {
+            object.insert("error", error_value(&self.redaction, action, error));
+        }
+        if let Some(tracked) = &occurrence.tracked {
+            object.insert("trackedProperties", hide(tracked));
+        }
+        if !occurrence.attempts.is_empty() {
+            let attempts = occurrence.attempts.iter().map(|attempt| self.attempt(action, attempt));
+            object.insert("attempts", attempts.collect::<Vec<Value>>());
+        }
+        object
+    }
+
+    fn attempt(&self, action: ActionIdx, attempt: &Attempt) -> Value {
+        let mut object = Object::new();
+        object.insert("attempt", i64::from(attempt.number));
+        object.insert("phase", phase_name(attempt.phase));
+        object.insert("startTime", attempt.started.to_string());
+        if let Some(ended) = attempt.ended {
+            object.insert("endTime", ended.to_string());
+        }
+        if let Some(outcome) = &attempt.outcome {
+            object.insert("status", outcome.status.as_str());
+            object.insert("code", outcome.code.as_ref());
+            if let Some(error) = &outcome.error {
+                object.insert("error", error_value(&self.redaction, action, error));
+            }
+        }
+        if let Some(due) = attempt.next_due {
+            object.insert("nextDue", due.to_string());
+        }
+        object.into()
+    }
+}
+
+fn time(at: UnixMillis) -> String {
+    Timestamp::from_unix_millis(at.0).to_string()
+}

@@ -206,7 +206,10 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
 }
 
 /// Opens the connection, and tells refusals in words.
-fn with_connection(from: &From, work: impl AsyncFnOnce(&Connection) -> Result<Exit, Refusal>) -> Result<Exit> {
+fn with_connection(
+    from: &From,
+    work: impl AsyncFnOnce(&Connection) -> Result<Exit, Refusal>,
+) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let connection = match &from.data {
@@ -225,7 +228,9 @@ fn with_connection(from: &From, work: impl AsyncFnOnce(&Connection) -> Result<Ex
                 eprintln!("loom: {message}");
                 Ok(Exit::Failure)
             }
-            Err(Refusal::Answered { status, message }) => Err(anyhow!("the server answered {status}: {message}")),
+            Err(Refusal::Answered { status, message }) => {
+                Err(anyhow!("the server answered {status}: {message}"))
+            }
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -250,7 +255,12 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     for action in members(&actions, "actions") {
         let count = action.get("occurrenceCount").and_then(Value::as_i64).unwrap_or_default();
         let times = if count > 1 { format!("  {count} times") } else { String::new() };
-        println!("  {:<10} {}  {}{times}", text(action, "status"), text(action, "name"), text(action, "code"));
+        println!(
+            "  {:<10} {}  {}{times}",
+            text(action, "status"),
+            text(action, "name"),
+            text(action, "code")
+        );
     }
     Ok(Exit::Success)
 }
@@ -287,13 +297,20 @@ fn tell(event: &Value) {
     let status = text(&data, "status");
     let code = text(&data, "code");
     match kind {
-        "run.started" => println!("{at}  run {} of {} started", text(event, "runId"), text(&data, "workflow")),
+        "run.started" => {
+            println!("{at}  run {} of {} started", text(event, "runId"), text(&data, "workflow"))
+        }
         "run.completed" => println!("{at}  run {status}"),
         "run.suspended" | "run.resumed" | "run.responded" => println!("{at}  {}", kind.replace('.', " ")),
         "action.completed" => println!("{at}  {action}: {status} ({code})"),
         "action.retrying" => println!("{at}  {action}: {code}, again at {}", text(&data, "due")),
         "breaker.opened" | "breaker.halfOpened" | "breaker.closed" => {
-            println!("{at}  circuit of {}: {} → {}", text(&data, "service"), text(&data, "from"), text(&data, "to"));
+            println!(
+                "{at}  circuit of {}: {} → {}",
+                text(&data, "service"),
+                text(&data, "from"),
+                text(&data, "to")
+            );
         }
         _ => {}
     }
@@ -311,7 +328,11 @@ async fn events(
         let page = connection.ask(Method::GET, &path).await?;
         for event in members(&page, "events") {
             each(event);
-            after = event.get("seq").and_then(Value::as_i64).and_then(|seq| u64::try_from(seq).ok()).unwrap_or(after);
+            after = event
+                .get("seq")
+                .and_then(Value::as_i64)
+                .and_then(|seq| u64::try_from(seq).ok())
+                .unwrap_or(after);
         }
         if page.get("next").is_none() {
             return Ok(after);
@@ -355,7 +376,8 @@ fn escape(text: &str) -> String {
 
 /// The token in a file's first line.
 fn token(path: &std::path::Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("could not read {}: {error}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("could not read {}: {error}", path.display()))?;
     match text.lines().next().map(str::trim) {
         Some(token) if !token.is_empty() => Ok(token.to_owned()),
         _ => bail!("{} holds no token", path.display()),

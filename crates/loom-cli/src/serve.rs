@@ -99,7 +99,8 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     }
     let stop = stop_on_signals()?;
     let store = open_store(args)?;
-    let listener = TcpListener::bind(args.addr).await.with_context(|| format!("could not listen on {}", args.addr))?;
+    let listener =
+        TcpListener::bind(args.addr).await.with_context(|| format!("could not listen on {}", args.addr))?;
     let base = match &args.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{}", reachable(listener.local_addr()?)),
@@ -185,7 +186,9 @@ fn token(args: &ServeArgs) -> Result<Option<Arc<str>>> {
         }
     };
     match token {
-        Some(token) if token.len() < 16 => bail!("the token is too short to be safe; take at least 16 characters"),
+        Some(token) if token.len() < 16 => {
+            bail!("the token is too short to be safe; take at least 16 characters")
+        }
         token => Ok(token.map(Arc::from)),
     }
 }
@@ -199,7 +202,12 @@ fn open_store(args: &ServeArgs) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(store))
 }
 
-async fn open_host(args: &ServeArgs, base: &str, store: Arc<dyn Store>, watched: &Watched) -> Result<Arc<Host>> {
+async fn open_host(
+    args: &ServeArgs,
+    base: &str,
+    store: Arc<dyn Store>,
+    watched: &Watched,
+) -> Result<Arc<Host>> {
     let with = RunWith {
         connections: args.connections.clone(),
         egress: args.egress.clone(),
@@ -248,7 +256,8 @@ fn shown(path: &Path) -> String {
 /// An address that listens everywhere is reached from here by way of the loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let loopback =
+            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
         address.set_ip(loopback);
     }
     address

@@ -179,7 +179,7 @@ fn trigger_record(
         firing.trigger.map(|trigger| &trigger.kind)
     {
         let mut inputs = Object::new();
-        if schema.as_object().is_some() {
+        if schema.as_object().is_some_and(|schema| !schema.is_empty()) {
             inputs.insert("schema", schema.clone());
         }
         if let Some(method) = method {

@@ -206,8 +206,7 @@ pub(crate) async fn run_trigger(
     } else {
         Value::parse_json(&bytes).map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?
     };
-    let fire =
-        Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false };
+    let fire = Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false };
     let runs = shared.host.fire(fire).await.map_err(refusal)?;
     let runs: Vec<Value> = runs.iter().map(|run| Value::from(run.id.to_string())).collect();
     let mut object = Object::new();
@@ -228,7 +227,8 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
             "status" => {
                 let status =
                     RunStatus::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(&value));
-                let status = status.ok_or_else(|| Problem::bad(format!("'{value}' is no status of a run.")))?;
+                let status =
+                    status.ok_or_else(|| Problem::bad(format!("'{value}' is no status of a run.")))?;
                 query.status = Some(status_number(status));
             }
             "error" => query.error = Some(value.into()),

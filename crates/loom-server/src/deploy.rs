@@ -138,8 +138,7 @@ impl Deployments {
         let mut after = None;
         let mut latest: BTreeMap<String, Source> = BTreeMap::new();
         loop {
-            let query =
-                KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
+            let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
             let page = self.store.keys(query).await?;
             for found in &page.values {
                 let Ok(kept) = Value::parse_json(&found.value) else { continue };
@@ -237,12 +236,7 @@ impl Deployments {
     }
 
     /// Gives the definition its version: the latest one when that is the same definition, else the next.
-    async fn publish(
-        &self,
-        workflow: &Workflow,
-        source: &Source,
-        now: i64,
-    ) -> Result<Version, DeployError> {
+    async fn publish(&self, workflow: &Workflow, source: &Source, now: i64) -> Result<Version, DeployError> {
         let id = workflow.name.to_lowercase();
         let definition = Value::from_json_str(&workflow.source).unwrap_or_default();
         let draft = Draft { description: workflow.description.clone(), tags: Vec::new(), definition };

@@ -52,11 +52,7 @@ impl Gates {
     ///
     /// # Cancel safety
     /// A dropped wait gives up its turn, and hands on a place that it was given meanwhile.
-    pub(crate) async fn enter(
-        self: &Arc<Self>,
-        key: &str,
-        limit: TriggerConcurrency,
-    ) -> Result<Place, Full> {
+    pub(crate) async fn enter(self: &Arc<Self>, key: &str, limit: TriggerConcurrency) -> Result<Place, Full> {
         let turn = {
             let mut inner = self.lock();
             let gate = inner.gates.entry(key.to_owned()).or_default();

@@ -95,7 +95,10 @@ pub struct Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("engine", &self.engine).field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("engine", &self.engine)
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -212,9 +215,7 @@ impl Host {
 
     /// A run from before the restart takes its place among its trigger's runs.
     fn count_at_gate(&self, run: &RunHandle) {
-        let text = |value: &Value, name: &str| {
-            value.get(name).and_then(Value::as_str).map(str::to_owned)
-        };
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let Some(workflow) = text(&run.start.workflow, "name") else { return };
         let Some(trigger) = text(&run.start.trigger, "name") else { return };
         let Some(deployment) = self.deployments.get(&workflow) else { return };

@@ -168,9 +168,7 @@ pub(crate) fn refusal(error: FireError) -> Problem {
             "The server is stopping; nothing was started.",
         )
         .later(RETRY_AFTER),
-        FireError::Start(error) => {
-            Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.to_string())
-        }
+        FireError::Start(error) => Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.to_string()),
     }
 }
 
@@ -266,7 +264,8 @@ pub(crate) async fn answer(
 
 async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<Body>, Problem> {
     let signature = request::query(uri, "sig").unwrap_or_default();
-    let unknown = || Problem::not_found("RunNotFound", "There is no such run, or the address is not complete.");
+    let unknown =
+        || Problem::not_found("RunNotFound", "There is no such run, or the address is not complete.");
     let id = RunId::from_str(run).map_err(|_| unknown())?;
     if !shared.host.signer.is_answer(id, &signature) {
         return Err(unknown());

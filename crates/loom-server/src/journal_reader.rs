@@ -39,8 +39,7 @@ impl JournalReader {
 
     async fn read_page(&mut self, store: &dyn Store) -> Result<(), RecoverError> {
         let run = self.run;
-        let query =
-            FrameQuery { from: self.next_frame, bytes_max: PAGE_BYTES, ..FrameQuery::of(run) };
+        let query = FrameQuery { from: self.next_frame, bytes_max: PAGE_BYTES, ..FrameQuery::of(run) };
         let page = store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
         for frame in &page.frames {
             let events = journal::decode(&frame.payload).map_err(|source| RecoverError::Journal {

@@ -50,7 +50,11 @@ fn text(shared: &Shared) -> String {
         page.head(name, "counter", help);
         page.sample(name, "", value);
     }
-    page.histogram("loom_store_commit_seconds", "From taking a commit in to its answer.", &metrics.wait_seconds);
+    page.histogram(
+        "loom_store_commit_seconds",
+        "From taking a commit in to its answer.",
+        &metrics.wait_seconds,
+    );
     page.histogram("loom_store_group_seconds", "Writing one transaction.", &metrics.group_seconds);
     page.histogram("loom_store_sync_seconds", "The sync that ends a transaction.", &metrics.sync_seconds);
     let services = host.engine.registry().list();

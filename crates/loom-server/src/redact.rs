@@ -31,13 +31,16 @@ impl Redaction {
         let fired = trigger.and_then(|name| workflow.find_trigger(name)).or(workflow.triggers.first());
         let trigger = fired.map(|trigger| trigger.secure).unwrap_or_default();
         let mut actions: Vec<Secure> = workflow.actions.iter().map(|action| action.secure).collect();
-        let anything = trigger.inputs || trigger.outputs || actions.iter().any(|one| one.inputs || one.outputs);
+        let anything =
+            trigger.inputs || trigger.outputs || actions.iter().any(|one| one.inputs || one.outputs);
         if anything {
             let texts = texts(workflow);
             let mut marks: Vec<String> = workflow
                 .actions
                 .iter()
-                .filter(|action| action.secure.outputs || (action.secure.inputs && gives_inputs(&action.kind)))
+                .filter(|action| {
+                    action.secure.outputs || (action.secure.inputs && gives_inputs(&action.kind))
+                })
                 .map(|action| format!("'{}'", action.name.to_lowercase()))
                 .collect();
             if trigger.outputs {

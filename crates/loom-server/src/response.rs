@@ -106,7 +106,8 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
 /// What a Response action says, `{statusCode, headers, body}`, as an HTTP response. A text goes out as text, anything
 /// else as JSON, an envelope as its bytes with its type; a type that the action names counts before.
 pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
-    let failed = |message: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InvalidResponse", message);
+    let failed =
+        |message: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InvalidResponse", message);
     let status = answer.get("statusCode").and_then(Value::as_i64).unwrap_or(200);
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.ok_or_else(|| failed("The workflow's answer has no usable status.".to_owned()))?;

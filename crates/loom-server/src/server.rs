@@ -147,7 +147,8 @@ impl Server {
                 },
                 () = stop.cancelled() => break,
             };
-            let connection = serve_connection(stream, self.router.clone(), Arc::clone(&self.settings), stop.clone());
+            let connection =
+                serve_connection(stream, self.router.clone(), Arc::clone(&self.settings), stop.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(place);

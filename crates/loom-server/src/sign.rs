@@ -46,8 +46,7 @@ impl Signer {
     }
 
     pub(crate) fn is_answer(&self, run: RunId, signature: &str) -> bool {
-        blake3::Hash::from_hex(signature)
-            .is_ok_and(|given| given == self.sign(&["answer", &run.to_string()]))
+        blake3::Hash::from_hex(signature).is_ok_and(|given| given == self.sign(&["answer", &run.to_string()]))
     }
 }
 

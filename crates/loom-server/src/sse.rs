@@ -55,9 +55,9 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
     let after = header("last-event-id").map(str::to_owned).or_else(|| request::query(uri, "after"));
     let after = match after {
         None => 0,
-        Some(text) => {
-            text.parse().map_err(|_| Problem::bad("'after' and 'Last-Event-ID' are the number of an event."))?
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|_| Problem::bad("'after' and 'Last-Event-ID' are the number of an event."))?,
     };
     let streams = header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     if !streams {

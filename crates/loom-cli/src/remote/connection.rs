@@ -34,7 +34,8 @@ pub(super) enum Refusal {
 impl Connection {
     pub(super) fn server(address: &str, token_file: Option<&Path>) -> Result<Connection> {
         let base = Url::parse(address).map_err(|error| anyhow::anyhow!("--server: {error}"))?;
-        let client = Client::new(&ClientOptions::default(), Egress::default(), Arc::new(SystemResolver))?;
+        let client =
+            Client::new(ClientOptions::default(), Arc::new(Egress::default()), Arc::new(SystemResolver))?;
         let mut headers = HeaderMap::new();
         if let Some(path) = token_file {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", super::token(path)?))

@@ -164,7 +164,9 @@ impl Watched {
 fn looks_like_a_definition(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let Ok(value) = Value::parse_json(bytes) else { return true };
-    let has = |value: &Value| ["definition", "actions", "triggers", "resources"].iter().any(|name| value.get(name).is_some());
+    let has = |value: &Value| {
+        ["definition", "actions", "triggers", "resources"].iter().any(|name| value.get(name).is_some())
+    };
     has(&value) || value.get("properties").is_some_and(has)
 }
 

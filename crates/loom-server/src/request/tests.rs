@@ -8,7 +8,11 @@ fn relative_paths_match_by_segment_and_decode() {
         let found = relative_path(template, path).map(|found| Value::from(found).to_json_text());
         assert_eq!(found.as_deref(), expected, "{template} against {path}");
     };
-    check("boom/{bang}/pow/{whack}", "/boom/wow%25wee%3f/pow/hehe", Some(r#"{"bang":"wow%wee?","whack":"hehe"}"#));
+    check(
+        "boom/{bang}/pow/{whack}",
+        "/boom/wow%25wee%3f/pow/hehe",
+        Some(r#"{"bang":"wow%wee?","whack":"hehe"}"#),
+    );
     check("/boom/{bang}/", "BOOM/a%2Fb", Some(r#"{"bang":"a/b"}"#));
     check("boom/{bang}", "/boom", None);
     check("boom/{bang}", "/boom//", None);

@@ -1,6 +1,6 @@
 //! From a trigger's outputs to the runs that start: conditions, `splitOn`, tracking ids.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use loom_definition::{
     Workflow,
@@ -63,8 +63,8 @@ pub fn fire(
     let (first_run, seed) = ids();
     let outputs = shown_outputs(firing);
     let tracking = |run: RunId| firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()));
-    let record = trigger_record(firing, &name, outputs.clone(), seed, &tracking(first_run));
-    let scope = TriggerScope { firing, environment, record };
+    let record = trigger_record(firing, &name, outputs.clone(), (first_run, seed), &tracking(first_run));
+    let scope = TriggerScope { firing, environment, record, draws: Cell::new(seed) };
     let Some(trigger) = firing.trigger else {
         let start = run_start(firing, first_run, seed, scope.record.clone(), tracking(first_run));
         return Ok(Fired::Runs(vec![start]));
@@ -91,7 +91,7 @@ pub fn fire(
     let Some(split_on) = &trigger.split_on else {
         let tracking_id =
             tracking_of(trigger.tracking_id.as_ref(), &scope)?.unwrap_or_else(|| tracking(first_run));
-        let record = trigger_record(firing, &name, outputs, seed, &tracking_id);
+        let record = trigger_record(firing, &name, outputs, (first_run, seed), &tracking_id);
         return Ok(Fired::Runs(vec![run_start(firing, first_run, seed, record, tracking_id)]));
     };
     let items = split_on.evaluate(&scope).map_err(|error| {
@@ -117,11 +117,11 @@ pub fn fire(
     for (index, item) in items.iter().enumerate() {
         let (run, seed) = if index == 0 { (first_run, seed) } else { ids() };
         let outputs: Object = [("body", item.clone())].into_iter().collect();
-        let record = trigger_record(firing, &name, Value::from(outputs.clone()), seed, &tracking(run));
-        let scope = TriggerScope { firing, environment, record };
+        let record = trigger_record(firing, &name, Value::from(outputs.clone()), (run, seed), &tracking(run));
+        let scope = TriggerScope { firing, environment, record, draws: Cell::new(seed) };
         let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
         let tracking_id = tracking_of(own, &scope)?.unwrap_or_else(|| tracking(run));
-        let record = trigger_record(firing, &name, outputs.into(), seed, &tracking_id);
+        let record = trigger_record(firing, &name, outputs.into(), (run, seed), &tracking_id);
         starts.push(run_start(firing, run, seed, record, tracking_id));
     }
     Ok(Fired::Runs(starts))
@@ -170,7 +170,7 @@ fn trigger_record(
     firing: &Firing<'_>,
     name: &Arc<str>,
     outputs: Value,
-    seed: u64,
+    (run, seed): (RunId, u64),
     tracking_id: &Arc<str>,
 ) -> Value {
     let now = record::timestamp(firing.now);
@@ -199,7 +199,7 @@ fn trigger_record(
         ("endTime", now),
         ("trackingId", Value::from(trigger_tracking)),
         ("clientTrackingId", Value::from(Arc::clone(tracking_id))),
-        ("originHistoryName", Value::from(Arc::clone(tracking_id))),
+        ("originHistoryName", Value::from(run.to_string())),
         ("status", Value::from("Succeeded")),
     ]);
     members.into_iter().collect::<Object>().into()
@@ -253,6 +253,8 @@ struct TriggerScope<'a> {
     firing: &'a Firing<'a>,
     environment: &'a Environment,
     record: Value,
+    /// Where the next random value comes from.
+    draws: Cell<u64>,
 }
 
 impl Context for TriggerScope<'_> {
@@ -280,5 +282,11 @@ impl Context for TriggerScope<'_> {
 
     fn now(&self) -> Timestamp {
         self.firing.now
+    }
+
+    fn random_u64(&self) -> u64 {
+        let drawn = random::mix(self.draws.get());
+        self.draws.set(drawn);
+        random::mix(drawn ^ 0x7472_6967_6765_7273)
     }
 }

@@ -105,7 +105,7 @@ pub(crate) async fn deploy(
     if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
         return Err(Problem::bad("The name of a workflow holds no slash and no control character."));
     }
-    let bytes = read_body(request.into_body(), shared.settings.body_bytes_max).await?;
+    let bytes = read_body(request.into_body(), &shared.settings).await?;
     let options = LoadOptions { name: Some(name.as_str().into()), ..LoadOptions::default() };
     let source = Source { bytes: bytes.to_vec(), options, origin: Origin::Api, bump };
     match shared.host.deploy(&source).await {
@@ -200,7 +200,7 @@ pub(crate) async fn run_trigger(
 ) -> Answer {
     let deployment = deployed(&shared, &name)?;
     let trigger = find_trigger(&deployment, &trigger)?;
-    let bytes = read_body(request.into_body(), shared.settings.body_bytes_max).await?;
+    let bytes = read_body(request.into_body(), &shared.settings).await?;
     let outputs = if bytes.is_empty() {
         Value::from(Object::new())
     } else {

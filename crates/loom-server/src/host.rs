@@ -52,7 +52,7 @@ impl HostSettings {
             connections: Value::from(Object::new()),
             parameters: Object::new(),
             runs_max: 10_000,
-            response_timeout: Duration::from_secs(120),
+            response_timeout: Duration::from_mins(2),
         }
     }
 }

@@ -96,7 +96,7 @@ async fn fire_request(
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
         }
     }
-    let bytes = read_body(body, shared.settings.body_bytes_max).await?;
+    let bytes = read_body(body, &shared.settings).await?;
     if let Some(body) = decode_body(&bytes, &parts.headers)? {
         given.insert("body", body);
     }
@@ -333,7 +333,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
         return Err(Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended."));
     }
     let (parts, body) = request.into_parts();
-    let bytes = read_body(body, shared.settings.body_bytes_max).await?;
+    let bytes = read_body(body, &shared.settings).await?;
     let mut payload = outputs(&parts.uri, &parts.headers);
     if let Some(body) = decode_body(&bytes, &parts.headers)? {
         payload.insert("body", body);

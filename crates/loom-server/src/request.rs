@@ -1,5 +1,7 @@
 //! From an HTTP request to a trigger's outputs: paths, queries, headers, bodies.
 
+use std::fmt::Write;
+
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, Uri, header},
@@ -8,17 +10,23 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use loom_expression::{Object, Value, form};
 
-use crate::response::Problem;
+use crate::{response::Problem, server::ServerSettings};
 
 /// Query parameters that belong to the address, not to the workflow.
 const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];
 
-/// Reads a body of at most `bytes_max` bytes.
+/// Reads a body of so many bytes, and for so long, as the settings allow.
 ///
 /// # Cancel safety
 /// Dropping the future drops the body.
-pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, bytes_max).collect().await {
+pub(crate) async fn read_body(body: Body, settings: &ServerSettings) -> Result<Bytes, Problem> {
+    let bytes_max = settings.body_bytes_max;
+    let reading = Limited::new(body, bytes_max).collect();
+    let Ok(read) = tokio::time::timeout(settings.body_timeout, reading).await else {
+        let message = "The body of the request took too long.";
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -141,7 +149,7 @@ pub(crate) fn escape(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
         }
     }
     out

@@ -54,7 +54,7 @@ impl Default for ServerSettings {
             body_bytes_max: 100 << 20,
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(15),
-            body_timeout: Duration::from_secs(120),
+            body_timeout: Duration::from_mins(2),
             connections_max: 4_096,
             watchers_max: 1_024,
             drain_timeout: Duration::from_secs(10),
@@ -74,7 +74,7 @@ impl Shared {
     /// Whether the caller brings the token, if one is asked for.
     pub(crate) fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.settings.token else { return true };
-        let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+        let given = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
         let given = given.strip_prefix(b"Bearer ").or_else(|| given.strip_prefix(b"bearer "));
         given.is_some_and(|given| sign::same(given, token.as_bytes()))
     }

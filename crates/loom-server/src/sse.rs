@@ -4,7 +4,7 @@
 //! in order and durable, a slow reader holds nothing up, and one that comes back with `Last-Event-ID` goes on exactly
 //! where it was. A stream ends after the run's last event; a reader that asks again is told to stop with `204`.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -209,5 +209,6 @@ impl Streaming {
 fn push(chunk: &mut String, seq: u64, event: &Value) {
     let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
     // JSON holds no line breaks, so one `data` line is enough.
-    chunk.push_str(&format!("id: {seq}\nevent: {kind}\ndata: {}\n\n", event.to_json_text()));
+    let data = event.to_json_text();
+    write!(chunk, "id: {seq}\nevent: {kind}\ndata: {data}\n\n").expect("writing to a String cannot fail");
 }

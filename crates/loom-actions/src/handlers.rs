@@ -11,7 +11,7 @@ use loom_engine::{
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     ports::{ActionHandler, Call, CallFuture, Clock},
 };
-use loom_expression::Value;
+use loom_expression::{Object, Value};
 
 use crate::{
     Failure, Settings,
@@ -85,6 +85,9 @@ impl RequestHandler {
             Kind::Connection if inputs.get("host").is_none() && inputs.get("uri").is_some() => {
                 return Spec::from_inputs(inputs);
             }
+            Kind::Connection if inputs.get("path").is_none() && operation(inputs).is_some() => {
+                return self.operation_spec(inputs);
+            }
             Kind::Connection => {
                 let host = inputs.get("host").cloned().unwrap_or_default();
                 let path = inputs.get("path").and_then(Value::as_str).unwrap_or_default();
@@ -107,6 +110,22 @@ impl RequestHandler {
         through(service, path, inputs, default)
     }
 
+    /// A connector that names an operation instead of a path: `POST base/operationId` with the operation's parameters
+    /// as the body. What answers there is the operator's own service, so this form is ours.
+    fn operation_spec(&self, inputs: &Value) -> Result<Spec, Failure> {
+        let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"));
+        let host = host.cloned().unwrap_or_default();
+        let service = self.requests.settings().connections.of_host(&host)?;
+        let id = operation(inputs).unwrap_or_default();
+        let request: Object = [
+            ("method", Value::from("POST")),
+            ("body", inputs.get_labelled("parameters").unwrap_or_else(|| Value::from(Object::new()))),
+        ]
+        .into_iter()
+        .collect();
+        through(service, &format!("/{}", encode_component(id)), &Value::from(request), Method::POST)
+    }
+
     async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {
         let inputs = match call.phase {
             Phase::Subscribe => subscription(&call.inputs),
@@ -119,6 +138,12 @@ impl RequestHandler {
         let behaviour = behaviour(call, self.kind);
         self.requests.perform(&spec, &marks(call), &behaviour, call.resume.as_ref()).await
     }
+}
+
+/// The operation that an OpenApiConnection or a ServiceProvider names.
+fn operation(inputs: &Value) -> Option<&str> {
+    let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"))?;
+    host.get("operationId").and_then(Value::as_str)
 }
 
 /// The request of a subscription: `subscribe`, which may leave its connection to what stands around it.

@@ -9,10 +9,10 @@ use futures_util::{
 };
 use loom_definition::{
     Status,
-    model::{ActionKind, EffectKind},
+    model::{ActionKind, EffectKind, WorkflowKind},
     policy::OnUncertain,
 };
-use loom_expression::Value;
+use loom_expression::{Timestamp, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -31,6 +31,9 @@ use crate::{
 
 /// Events carried out before other runs get their turn.
 const FAIR_SHARE: usize = 2_048;
+
+/// The longest a run of a stateless workflow may take.
+const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
 
 /// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -185,7 +188,12 @@ impl Driver {
     /// Waits for whatever comes first: a command, the end of a call, a timer.
     async fn next_command(&mut self) -> Option<Envelope> {
         let timer = self.run.state().next_timer();
-        let wait = timer.map(|(due, _)| time::between(now(&self.inner), due));
+        let end = self.end_of_time();
+        if now(&self.inner) >= end {
+            return Some(Envelope::new(Command::TimeOut));
+        }
+        let next = timer.map_or(end, |(due, _)| due.min(end));
+        let wait = time::between(now(&self.inner), next);
         tokio::select! {
             biased;
             finished = self.calls.next(), if !self.calls.is_empty() => match finished {
@@ -194,11 +202,22 @@ impl Driver {
                 Some(Err(_)) | None => None,
             },
             command = self.inbox.recv(), if !self.inbox.is_closed() => command,
-            () = tokio::time::sleep(wait.unwrap_or(SLEEP_MAX).min(SLEEP_MAX)), if wait.is_some() => {
+            () = tokio::time::sleep(wait.min(SLEEP_MAX)) => {
                 let (due, timer) = timer?;
                 (now(&self.inner) >= due).then(|| Envelope::new(Command::TimerFired(timer)))
             }
         }
+    }
+
+    /// When the run has taken as long as a run may.
+    fn end_of_time(&self) -> Timestamp {
+        let most = self.run.environment().run_duration_max;
+        let state = self.run.state();
+        let most = match state.workflow().kind {
+            WorkflowKind::Stateless => most.min(STATELESS_DURATION_MAX),
+            WorkflowKind::Stateful | WorkflowKind::Agentic => most,
+        };
+        time::after(state.started_at(), most)
     }
 
     /// Turns the end of a call into a command, and its notes into history.

@@ -37,7 +37,6 @@ pub struct Environment {
     pub run_duration_max: Duration,
     /// Where callbacks arrive; the run and the call are appended. None when nothing listens.
     pub callback_base: Option<Arc<str>>,
-    pub(crate) sees_running: bool,
 }
 
 impl Default for Environment {
@@ -48,7 +47,6 @@ impl Default for Environment {
             default_retry: Arc::new(RetryPolicy::wdl_default()),
             run_duration_max: Duration::from_hours(2160),
             callback_base: None,
-            sees_running: false,
         }
     }
 }

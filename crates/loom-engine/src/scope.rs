@@ -90,10 +90,7 @@ impl<'a> Scope<'a> {
             Ok(Some(place)) => match self.state.slot(place).phase {
                 SlotPhase::Ended => Ok(Found::Place(place)),
                 SlotPhase::Running if self.current == Some(place) => Ok(Found::Place(place)),
-                SlotPhase::Running
-                    if record::is_block(self.state.workflow.action(action))
-                        || self.environment.sees_running =>
-                {
+                SlotPhase::Running if record::is_block(self.state.workflow.action(action)) => {
                     Ok(Found::Place(place))
                 }
                 SlotPhase::Running | SlotPhase::Waiting | SlotPhase::Ready => Err(LookupError::NotRun),

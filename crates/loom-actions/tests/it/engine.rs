@@ -193,3 +193,20 @@ async fn what_cannot_be_done_fails_in_words() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+#[tokio::test]
+async fn operations_of_connectors_are_posted_below_their_connection() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/crm/GetItem", "body": {"id": 7}, "headers": {"authorization": "Key k"}, "response": {"body": "item"}, "calls": 1},
+            {"method": "POST", "path": "/crm/send", "body": {"to": "q"}, "response": {"status": 202}, "calls": 1}]"#,
+    )
+    .await;
+    let actions = r#"{
+        "Flow": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "crm", "operationId": "GetItem", "apiId": "/x"}, "parameters": {"id": 7}}},
+        "Built": {"type": "ServiceProvider", "inputs": {"serviceProviderConfiguration": {"connectionName": "crm", "operationId": "send", "serviceProviderId": "/y"}, "parameters": {"to": "q"}}}}"#;
+    let outputs = r#"{"item": {"type": "string", "value": "@body('Flow')"}, "sent": {"type": "int", "value": "@outputs('Built').statusCode"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "item"), "item".into());
+    assert_eq!(output(&report, "sent"), Value::from(202i64));
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}

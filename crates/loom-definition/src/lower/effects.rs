@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Types that only a handler of the host program can execute, known by name from the language's documentation.
-const RECOGNISED: [&str; 44] = [
+const RECOGNISED: [&str; 43] = [
     "Xslt",
     "XmlValidation",
     "XmlCompose",
@@ -48,7 +48,6 @@ const RECOGNISED: [&str; 44] = [
     "NestedAgent",
     "AgentHandoff",
     "InvokeFunction",
-    "ServiceProvider",
     "OpenApiConnectionNotification",
     "ApiConnectionNotification",
     "Recommendation",
@@ -63,7 +62,9 @@ const RECOGNISED: [&str; 44] = [
 fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
     let found = match type_name.to_ascii_lowercase().as_str() {
         "http" => EffectKind::Http,
-        "apiconnection" | "openapiconnection" | "apimanagement" => EffectKind::ApiConnection,
+        "apiconnection" | "openapiconnection" | "apimanagement" | "serviceprovider" => {
+            EffectKind::ApiConnection
+        }
         "function" => EffectKind::Function,
         "httpwebhook" => EffectKind::HttpWebhook,
         "apiconnectionwebhook" | "openapiconnectionwebhook" => EffectKind::ApiConnectionWebhook,
@@ -87,11 +88,12 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
 }
 
 fn known_types() -> impl Iterator<Item = &'static str> {
-    const EFFECTS: [&str; 17] = [
+    const EFFECTS: [&str; 18] = [
         "Http",
         "ApiConnection",
         "OpenApiConnection",
         "ApiManagement",
+        "ServiceProvider",
         "Function",
         "HttpWebhook",
         "ApiConnectionWebhook",

@@ -123,3 +123,22 @@ fn a_scope_runs_its_actions() {
     );
     assert_eq!(played.outputs("R"), json("2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_takes_no_longer_than_a_run_may() {
+    let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
+    let workflow = workflow(
+        r#"{"Wait": {"type": "Wait", "inputs": {"interval": {"count": 30, "unit": "Day"}}, "runAfter": {}},
+            "Next": {"type": "Compose", "inputs": 1, "runAfter": {"Wait": ["Succeeded"]}}}"#,
+    );
+    let environment = loom_engine::Environment {
+        run_duration_max: Duration::from_hours(2),
+        ..loom_engine::Environment::default()
+    };
+    let engine = engine(&service).environment(environment).build();
+    let began = tokio::time::Instant::now();
+    let report = run(&engine, &workflow).await;
+    assert_eq!(report.status, RunStatus::TimedOut);
+    assert_eq!(began.elapsed().as_secs(), 7_200);
+    engine.shut_down().await;
+}

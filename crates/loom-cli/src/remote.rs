@@ -2,7 +2,7 @@
 
 mod connection;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint};
@@ -139,7 +139,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             let mut path = format!("/api/v1/runs?limit={limit}");
             for (name, value) in [("workflow", workflow), ("status", status), ("error", error)] {
                 if let Some(value) = value {
-                    path.push_str(&format!("&{name}={}", escape(value)));
+                    path.extend(["&", name, "=", &escape(value)]);
                 }
             }
             let page = connection.ask(Method::GET, &path).await?;
@@ -298,7 +298,7 @@ fn tell(event: &Value) {
     let code = text(&data, "code");
     match kind {
         "run.started" => {
-            println!("{at}  run {} of {} started", text(event, "runId"), text(&data, "workflow"))
+            println!("{at}  run {} of {} started", text(event, "runId"), text(&data, "workflow"));
         }
         "run.completed" => println!("{at}  run {status}"),
         "run.suspended" | "run.resumed" | "run.responded" => println!("{at}  {}", kind.replace('.', " ")),
@@ -368,7 +368,7 @@ fn escape(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
+            other => write!(out, "%{other:02X}").expect("writing to a String cannot fail"),
         }
     }
     out

@@ -119,7 +119,6 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if recovery.runs > 0 {
         eprintln!("loom: {} unfinished runs go on", recovery.runs);
     }
-    host.start_triggers();
     tell(args, &host, &base);
     let settings = ServerSettings { token, ..ServerSettings::default() };
     let server = Server::new(Arc::clone(&host), settings);
@@ -219,14 +218,14 @@ async fn open_host(
     let settings = Settings::read(&with, &first)?;
     let environment = settings.environment()?;
     let requests = settings.requests(&watched.connections())?;
-    let builder = settings.handlers_on(Engine::builder(), Arc::clone(&requests));
+    let builder = settings.handlers_on(Engine::builder(), requests);
     let mut host = HostSettings::new(base);
     host.app_settings.clone_from(&environment.app_settings);
     host.connections = settings.connections_parameter();
     host.parameters = parameters(&with)?;
     host.runs_max = args.runs_max;
     host.response_timeout = Duration::from_secs(args.response_timeout.max(1));
-    Ok(Host::open(builder, environment, store, Arc::new(SystemClock), Some(requests), host).await?)
+    Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
 }
 
 fn parameters(with: &RunWith) -> Result<Object> {

@@ -10,11 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use loom_actions::Requests;
 use loom_definition::trigger::Trigger;
 use loom_engine::{
-    Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest, SecretSource,
-    StartError, Started, Watcher, ports::Clock,
+    Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest, StartError,
+    Started, Watcher, ports::Clock,
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Store};
@@ -86,8 +85,6 @@ pub struct Host {
     pub(crate) deployments: Deployments,
     pub(crate) settings: HostSettings,
     pub(crate) signer: Signer,
-    pub(crate) requests: Option<Arc<Requests>>,
-    pub(crate) secrets: Option<Arc<dyn SecretSource>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     ready: AtomicBool,
@@ -104,8 +101,7 @@ impl fmt::Debug for Host {
 
 impl Host {
     /// Opens a host on a store: completes the engine that `builder` describes, and deploys again what the API had
-    /// deployed. `requests` makes the requests of triggers that poll or subscribe; without it those triggers do not
-    /// fire.
+    /// deployed.
     ///
     /// # Errors
     /// [`HostError`].
@@ -114,11 +110,9 @@ impl Host {
         mut environment: Environment,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        requests: Option<Arc<Requests>>,
         settings: HostSettings,
     ) -> Result<Arc<Host>, HostError> {
         let hub = Arc::new(Hub::default());
-        let secrets = environment.secrets.clone();
         environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
         let engine = builder
             .environment(environment)
@@ -140,8 +134,6 @@ impl Host {
             deployments,
             settings,
             signer,
-            requests,
-            secrets,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             ready: AtomicBool::new(false),
@@ -223,10 +215,6 @@ impl Host {
             self.hub.gates.adopt(&gate_key(&workflow, &trigger), limit, run.id);
         }
     }
-
-    /// Lets the triggers of everything that is deployed fire by themselves. Call it again after something was deployed or
-    /// withdrawn.
-    pub fn start_triggers(self: &Arc<Self>) {}
 
     /// Whether unfinished runs were taken up, the store takes commits in, and nobody asked to stop.
     pub fn is_ready(&self) -> bool {

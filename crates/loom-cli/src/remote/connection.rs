@@ -14,7 +14,7 @@ use loom_server::{Host, HostSettings, Server, ServerSettings};
 use loom_store::{SqliteOptions, SqliteStore};
 
 /// How long one question may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Who answers.
 pub(super) enum Connection {
@@ -57,7 +57,6 @@ impl Connection {
             Environment::default(),
             store,
             Arc::new(SystemClock),
-            None,
             HostSettings::new("http://localhost"),
         )
         .await?;

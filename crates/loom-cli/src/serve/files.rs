@@ -98,14 +98,12 @@ impl Watched {
                 && !self.known.values().any(|other| other.name.as_ref() == Some(&name))
             {
                 host.withdraw(&name);
-                host.start_triggers();
                 eprintln!("loom: {name} is no longer served: {} is gone", path.display());
             }
         }
         for path in present {
             if self.known.get(&path).is_none_or(|known| known.seen != stamp(&path)) {
                 self.deploy(&path, host, console, true).await;
-                host.start_triggers();
             }
         }
     }
@@ -143,7 +141,7 @@ impl Watched {
                 true
             }
             Err(DeployError::Refused(diagnostics)) => {
-                let text = text::decode(&source.bytes).map(|text| text.into_owned()).unwrap_or_default();
+                let text = text::decode(&source.bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
                 for diagnostic in &diagnostics.0 {
                     eprintln!("{}", render(diagnostic, &text, &path.display().to_string(), console.color));
                 }

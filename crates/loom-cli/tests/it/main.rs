@@ -1,9 +1,11 @@
 //! Tests of the binary: what it prints where, and the code it exits with.
 
+mod crash;
 mod eval;
 mod examples;
 mod files;
 mod run;
+mod served;
 
 use std::{
     io::Write,

@@ -15,15 +15,12 @@ fn run(number: u64) -> RunId {
 async fn a_place_is_handed_on_in_order_and_the_queue_is_bounded() {
     let gates = Arc::new(Gates::default());
     gates.enter("w/t", LIMIT).await.unwrap().keep(&[run(1)]);
-    let second = tokio::spawn({
-        let gates = Arc::clone(&gates);
-        async move { gates.enter("w/t", LIMIT).await }
-    });
-    tokio::task::yield_now().await;
+    let mut second = Box::pin(gates.enter("w/t", LIMIT));
+    assert!(futures_util::poll!(&mut second).is_pending());
     assert_eq!(gates.enter("w/t", LIMIT).await.unwrap_err(), Full);
     assert!(gates.enter("w/other", LIMIT).await.is_ok());
     gates.ended(run(1));
-    second.await.unwrap().unwrap().keep(&[run(2)]);
+    second.await.unwrap().keep(&[run(2)]);
     gates.ended(run(2));
     assert!(gates.lock().gates.is_empty());
 }
@@ -32,13 +29,9 @@ async fn a_place_is_handed_on_in_order_and_the_queue_is_bounded() {
 async fn a_caller_that_leaves_gives_up_its_turn_and_its_place() {
     let gates = Arc::new(Gates::default());
     gates.enter("w/t", LIMIT).await.unwrap().keep(&[run(1)]);
-    let waiting = tokio::spawn({
-        let gates = Arc::clone(&gates);
-        async move { gates.enter("w/t", LIMIT).await.map(|place| place.keep(&[run(9)])) }
-    });
-    tokio::task::yield_now().await;
-    waiting.abort();
-    assert!(waiting.await.is_err());
+    let mut waiting = Box::pin(gates.enter("w/t", LIMIT));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(waiting);
     gates.ended(run(1));
     // Nobody holds the place now; a place that is dropped unused is free as well.
     drop(gates.enter("w/t", LIMIT).await.unwrap());

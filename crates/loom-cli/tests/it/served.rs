@@ -1,0 +1,203 @@
+//! A served `loom` as a child process, a service that it calls, and plain HTTP to speak with both.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How long a run, or a process, may take to end.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A number from the environment.
+#[expect(clippy::disallowed_methods, reason = "the full count of a proof is asked for from outside")]
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Real processes keep real time.
+pub(crate) fn pause(time: Duration) {
+    let (_keep, never) = mpsc::channel::<()>();
+    never.recv_timeout(time).ok();
+}
+
+/// `loom serve` on a free port.
+pub(crate) struct Loom {
+    child: Arc<Mutex<Child>>,
+    address: String,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        header(&self.head, name)
+    }
+}
+
+fn header(head: &str, name: &str) -> Option<String> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let mut found = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.next().map(|(_, value)| value.trim().to_owned())
+}
+
+impl Loom {
+    /// Starts it, and waits until it listens.
+    pub(crate) fn serve(arguments: &[&OsStr]) -> Loom {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
+            .arg("serve")
+            .args(["--addr", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address =
+            line.trim().strip_prefix("listening on http://").expect("it says where it listens").to_owned();
+        Loom { child: Arc::new(Mutex::new(child)), address }
+    }
+
+    /// Kills it, as `kill -9` does, when the time is over.
+    pub(crate) fn kill_after(&self, time: Duration) -> JoinHandle<()> {
+        let child = Arc::clone(&self.child);
+        std::thread::spawn(move || {
+            pause(time);
+            child.lock().unwrap().kill().unwrap();
+        })
+    }
+
+    pub(crate) fn wait_for_end(&mut self) {
+        self.child.lock().unwrap().wait().unwrap();
+    }
+
+    /// One request; none when the process died before it had answered in full.
+    pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nHost: loom\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
+    }
+
+    /// The status that a run ends with.
+    pub(crate) fn end_of(&self, run: &str) -> String {
+        let mut left = PATIENCE;
+        loop {
+            let answer =
+                self.request("GET", &format!("/api/v1/runs/{run}"), b"").expect("the server answers");
+            assert_eq!(answer.status, 200, "an accepted run is there: {answer:?}");
+            let run: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            if run.get("endTime").is_some() {
+                return run["status"].as_str().unwrap().to_owned();
+            }
+            let step = Duration::from_millis(50);
+            left = left.checked_sub(step).unwrap_or_else(|| panic!("the run does not end: {run}"));
+            pause(step);
+        }
+    }
+
+    /// At most `most` events of a stream, after the one with number `after`: numbers and types.
+    pub(crate) fn stream(&self, path: &str, after: u64, most: usize) -> Vec<(u64, String)> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "GET {path} HTTP/1.0\r\nHost: loom\r\nAccept: text/event-stream\r\nLast-Event-ID: {after}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut events = Vec::new();
+        let mut id = None;
+        for line in BufReader::new(stream).lines() {
+            let line = line.unwrap();
+            if let Some(number) = line.strip_prefix("id: ") {
+                id = number.parse().ok();
+            } else if let Some(kind) = line.strip_prefix("event: ") {
+                events.push((id.take().expect("each event has a number"), kind.to_owned()));
+                if events.len() >= most {
+                    break;
+                }
+            }
+        }
+        events
+    }
+}
+
+impl Drop for Loom {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().ok();
+        child.wait().ok();
+    }
+}
+
+/// A request that a service got.
+pub(crate) struct Request {
+    head: String,
+    pub(crate) path: String,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        header(&self.head, name)
+    }
+}
+
+/// A service that answers `200` to everything, once `work` has seen it. It lives as long as the test.
+pub(crate) struct Service {
+    pub(crate) address: String,
+}
+
+impl Service {
+    pub(crate) fn start(work: impl Fn(Request) + Send + Sync + 'static) -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let work = Arc::new(work);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let work = Arc::clone(&work);
+                std::thread::spawn(move || answer(&stream, &*work));
+            }
+        });
+        Service { address }
+    }
+}
+
+/// Reads one request and answers it. A caller that died meanwhile is no mistake.
+fn answer(stream: &TcpStream, work: &dyn Fn(Request)) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let length = header(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let path = head.split(' ').nth(1)?.to_owned();
+    work(Request { head, path });
+    let mut stream = stream;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()
+}

@@ -95,9 +95,8 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
             loom_expression::Context::now(&read)
         }
     };
-    let mut environment = Environment::default();
-    environment.app_settings =
-        settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+    let app_settings = settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+    let mut environment = Environment { app_settings, ..Environment::default() };
     environment.callback_base = Some(Arc::from("http://localhost/callbacks"));
     if let Some(policy) = case.get("defaultRetryPolicy") {
         let policy = RetryPolicy::read(policy, Spelling::Wdl)

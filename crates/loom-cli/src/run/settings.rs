@@ -23,8 +23,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use loom_actions::{
-    Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Requests, Sources, Url,
-    remote_workflow_handler, request_handlers, requests,
+    Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Requests,
+    Sources, Url, remote_workflow_handler, request_handlers, requests,
 };
 use loom_definition::{
     duration::Span,
@@ -126,9 +126,9 @@ impl Settings {
 
     /// What runs see of the host.
     pub(crate) fn environment(&self) -> Result<Environment> {
-        let mut environment = Environment::default();
-        environment.app_settings =
+        let app_settings =
             self.values.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+        let mut environment = Environment { app_settings, ..Environment::default() };
         if let Some(policy) = self.host.get("defaultRetryPolicy") {
             environment.default_retry = Arc::new(retry_policy(policy)?);
         }

@@ -23,6 +23,7 @@ use crate::{
     deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
     hub::Hub,
     sign::{KEY_BYTES, Signer},
+    timetable,
 };
 
 /// What a host is told by the program around it.
@@ -161,10 +162,13 @@ impl Host {
     ///
     /// # Errors
     /// [`DeployError`]; whatever the name ran before goes on.
-    pub async fn deploy(&self, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
+    pub async fn deploy(self: &Arc<Self>, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
         let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
         if changed {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
+            if self.ready.load(Ordering::Acquire) {
+                timetable::start(self, &deployment);
+            }
         }
         Ok((deployment, changed))
     }
@@ -191,17 +195,20 @@ impl Host {
         )
     }
 
-    /// Goes on with every run that has not ended. Call it once, after the definitions are deployed and before the
+    /// Goes on with every run that has not ended, and lets triggers fire by the clock. Call it once, after the definitions are deployed and before the
     /// server listens.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn recover(&self) -> Result<Recovery, loom_store::Error> {
+    pub async fn recover(self: &Arc<Self>) -> Result<Recovery, loom_store::Error> {
         let recovered = self.engine.recover(None).await?;
         for run in &recovered.runs {
             self.count_at_gate(run);
         }
         self.ready.store(true, Ordering::Release);
+        for deployment in self.deployments.all() {
+            timetable::start(self, &deployment);
+        }
         Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
     }
 

@@ -13,6 +13,9 @@ mod hub;
 mod redact;
 mod sign;
 
+mod recurrence;
+mod timetable;
+
 mod invoke;
 mod request;
 mod response;

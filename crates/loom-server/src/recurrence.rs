@@ -1,0 +1,187 @@
+//! When a recurrence happens: a pure function of its definition, of where it is counted from, and of a moment.
+//!
+//! Days, weeks and months are counted on the calendar of the recurrence's time zone, so a daily run keeps its local time
+//! when clocks change. A local time that a spring night skips moves on by the gap; one that an autumn night repeats
+//! happens once, the first time.
+
+use std::str::FromStr;
+
+use jiff::{
+    Timestamp, ToSpan, ZonedDateTime,
+    civil::{Date, DateTime, Time, Weekday},
+    tz::TimeZone,
+};
+use loom_definition::trigger::{Frequency, Recurrence, RecurrenceSchedule};
+use loom_expression::iana_time_zone;
+
+/// The most days or steps that are looked at: longer than any interval of the language.
+const SEARCH_MAX: usize = 60_000;
+
+/// So many units after a moment, on the calendar.
+type Step = fn(&ZonedDateTime, i64) -> Result<ZonedDateTime, jiff::Error>;
+
+/// A recurrence whose times and zone are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Timetable {
+    frequency: Frequency,
+    interval: i64,
+    schedule: Option<RecurrenceSchedule>,
+    zone: TimeZone,
+    /// The first moment, if the definition names one.
+    pub(crate) start: Option<Timestamp>,
+    /// Nothing happens after it.
+    pub(crate) end: Option<Timestamp>,
+    /// The most occurrences.
+    pub(crate) count: Option<u32>,
+}
+
+impl Timetable {
+    /// Reads times and zone.
+    ///
+    /// # Errors
+    /// What cannot be read, in words.
+    pub(crate) fn new(recurrence: &Recurrence) -> Result<Timetable, String> {
+        let zone = match recurrence.time_zone.as_deref() {
+            None => TimeZone::UTC,
+            Some(name) => TimeZone::get(iana_time_zone(name).unwrap_or(name))
+                .map_err(|_| format!("there is no time zone '{name}'"))?,
+        };
+        let moment = |text: Option<&str>| text.map(|text| moment(text, &zone)).transpose();
+        Ok(Timetable {
+            frequency: recurrence.frequency,
+            interval: i64::from(recurrence.interval.max(1)),
+            schedule: recurrence.schedule.clone(),
+            start: moment(recurrence.start_time.as_deref())?,
+            end: moment(recurrence.end_time.as_deref())?,
+            count: recurrence.count,
+            zone,
+        })
+    }
+
+    /// The first occurrence after `after`, counted from `anchor`: the start time, or when the trigger began. Without a
+    /// schedule the anchor itself is the first one; with one it is only the earliest time. None when there is no more.
+    pub(crate) fn next(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+        let found = match &self.schedule {
+            None => self.next_interval(after, anchor),
+            Some(schedule) => self.next_scheduled(schedule, after, anchor),
+        };
+        found.filter(|found| self.end.is_none_or(|end| *found <= end))
+    }
+
+    fn next_interval(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+        if after < anchor {
+            return Some(anchor);
+        }
+        let zoned = anchor.to_zoned_datetime(self.zone.clone());
+        let passed = after.as_second() - anchor.as_second();
+        // The longest that a unit takes, so that the estimate is never too far.
+        let (unit, at): (i64, Step) = match self.frequency {
+            Frequency::Second => (1, |from, count| from.checked_add(count.seconds())),
+            Frequency::Minute => (60, |from, count| from.checked_add(count.minutes())),
+            Frequency::Hour => (3_600, |from, count| from.checked_add(count.hours())),
+            Frequency::Day => (90_000, |from, count| from.checked_add(count.days())),
+            Frequency::Week => (608_400, |from, count| from.checked_add(count.weeks())),
+            Frequency::Month => (2_682_000, |from, count| from.checked_add(count.months())),
+            Frequency::Year => (31_626_000, |from, count| from.checked_add(count.years())),
+        };
+        let first = (passed / (unit * self.interval) - 1).max(0);
+        (first..).take(SEARCH_MAX).find_map(|step| match at(&zoned, step.checked_mul(self.interval)?) {
+            Ok(moment) if moment.timestamp() > after => Some(Some(moment.timestamp())),
+            Ok(_) => None,
+            Err(_) => Some(None),
+        })?
+    }
+
+    fn next_scheduled(
+        &self,
+        schedule: &RecurrenceSchedule,
+        after: Timestamp,
+        anchor: Timestamp,
+    ) -> Option<Timestamp> {
+        let base = anchor.to_zoned_datetime(self.zone.clone());
+        let times = times(schedule, base.time());
+        // A day earlier, because a skipped hour may move a time past midnight.
+        let mut day = after.max(anchor).to_zoned_datetime(self.zone.clone()).date().yesterday().ok()?;
+        for _ in 0..SEARCH_MAX {
+            if self.is_day(schedule, day, base.date()) {
+                // Within one day later local times may not be later moments, so all are compared.
+                let found = times
+                    .iter()
+                    .filter_map(|time| day.to_datetime(*time).to_zoned_datetime(self.zone.clone()).ok())
+                    .map(|zoned| zoned.timestamp())
+                    .filter(|moment| *moment > after && *moment >= anchor)
+                    .min();
+                if found.is_some() {
+                    return found;
+                }
+            }
+            day = day.tomorrow().ok()?;
+        }
+        None
+    }
+
+    fn is_day(&self, schedule: &RecurrenceSchedule, day: Date, base: Date) -> bool {
+        match self.frequency {
+            Frequency::Week => {
+                let monday = |date: Date| days(date) - i64::from(date.weekday().to_monday_zero_offset());
+                let weeks = (monday(day) - monday(base)) / 7;
+                let wanted = match schedule.week_days.as_slice() {
+                    [] => day.weekday() == base.weekday(),
+                    wanted => wanted.contains(&(day.weekday().to_sunday_zero_offset() as u8)),
+                };
+                weeks % self.interval == 0 && wanted
+            }
+            Frequency::Month | Frequency::Year => {
+                let month = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month());
+                let step = self.interval * if self.frequency == Frequency::Year { 12 } else { 1 };
+                (month(day) - month(base)) % step == 0 && is_month_day(schedule, day, base)
+            }
+            Frequency::Day => (days(day) - days(base)) % self.interval == 0,
+            Frequency::Second | Frequency::Minute | Frequency::Hour => true,
+        }
+    }
+}
+
+fn is_month_day(schedule: &RecurrenceSchedule, day: Date, base: Date) -> bool {
+    let from_end = day.day() - day.days_in_month() - 1;
+    if schedule.month_days.is_empty() && schedule.monthly_occurrences.is_empty() {
+        return day.day() == base.day();
+    }
+    schedule.month_days.iter().any(|wanted| *wanted == day.day() || *wanted == from_end)
+        || schedule.monthly_occurrences.iter().any(|(weekday, occurrence)| {
+            Weekday::from_sunday_zero_offset(*weekday as i8).is_ok_and(|weekday| weekday == day.weekday())
+                && (*occurrence == (day.day() - 1) / 7 + 1 || *occurrence == (from_end + 1) / 7 - 1)
+        })
+}
+
+/// The times of a day that runs. What is not said comes from the anchor; minutes alone mean every hour.
+fn times(schedule: &RecurrenceSchedule, base: Time) -> Vec<Time> {
+    let hours: Vec<i8> = match (schedule.hours.as_slice(), schedule.minutes.as_slice()) {
+        ([], []) => vec![base.hour()],
+        ([], _) => (0..24).collect(),
+        (hours, _) => hours.iter().map(|hour| *hour as i8).collect(),
+    };
+    let minutes: Vec<i8> = match schedule.minutes.as_slice() {
+        [] => vec![base.minute()],
+        minutes => minutes.iter().map(|minute| *minute as i8).collect(),
+    };
+    let at = |hour: i8| minutes.iter().filter_map(move |minute| Time::new(hour, *minute, 0, 0).ok());
+    hours.iter().flat_map(|hour| at(*hour)).collect()
+}
+
+fn days(date: Date) -> i64 {
+    let epoch = Date::constant(1970, 1, 1);
+    epoch.until(date).map_or(0, |span| i64::from(span.get_days()))
+}
+
+/// A time with `Z` or an offset is a moment; one without is local.
+fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
+    if let Ok(moment) = Timestamp::from_str(text) {
+        return Ok(moment);
+    }
+    let local = DateTime::from_str(text).and_then(|local| local.to_zoned_datetime(zone.clone()));
+    local.map(|zoned| zoned.timestamp()).map_err(|_| format!("'{text}' is no time"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -78,9 +78,9 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "An envelope with the type and content of a data URI.",
     ).examples(&[ex("@dataUriToBinary('data:image/png;base64,iVBORw0KGgo=')", r#"{"$content-type":"image/png","$content":"iVBORw0KGgo="}"#), ex("@decodeDataUri('hello')", "error")]),
     conversion("uriComponent", (1, 1), uri_component).aliases(&["encodeUriComponent"]).docs(
-        "uriComponent(text: string) → string",
+        "uriComponent(value: string | number | boolean) → string",
         "The text with everything percent-encoded but letters, digits and - _ . ~",
-    ).examples(&[ex("@uriComponent('https://contoso.com')", r#""https%3A%2F%2Fcontoso.com""#), ex("@encodeURIComponent('a b')", r#""a%20b""#)]),
+    ).examples(&[ex("@uriComponent('https://contoso.com')", r#""https%3A%2F%2Fcontoso.com""#), ex("@encodeURIComponent('a b')", r#""a%20b""#), ex("@encodeURIComponent(42)", r#""42""#), ex("@uriComponent(null)", "error")]),
     conversion("uriComponentToString", (1, 1), uri_component_to_string).aliases(&["decodeUriComponent"]).docs(
         "uriComponentToString(text: string) → string",
         "The text with its percent-encoding taken away; a plus becomes a space.",
@@ -226,9 +226,17 @@ fn data_uri_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 fn uri_component(arguments: &mut Arguments<'_>) -> Outcome {
-    let text = arguments.str(0)?;
+    // Connector paths are written with it round whatever a service answered, numbers as often as text.
+    let text = match arguments.get(0).as_ref() {
+        ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) | ValueRef::Bool(_) => {
+            arguments.get(0).text()
+        }
+        ValueRef::String(_) | ValueRef::Null | ValueRef::Array(_) | ValueRef::Object(_) => {
+            arguments.str(0)?.into()
+        }
+    };
     arguments.check_text_bytes(text.len())?;
-    Ok(Value::from(percent::encode(text)))
+    Ok(Value::from(percent::encode(&text)))
 }
 
 fn uri_component_to_string(arguments: &mut Arguments<'_>) -> Outcome {

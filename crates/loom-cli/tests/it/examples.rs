@@ -25,6 +25,11 @@ fn every_folder_is_built_in_and_its_definition_is_valid() {
     for entry in std::fs::read_dir(repository("examples")).expect("the examples are there") {
         let folder = entry.expect("it can be listed").path();
         let name = folder.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+        // It kills its server, which no built-in example can; `.ci/run` plays it by its own script.
+        if name == "durable" {
+            assert!(folder.join("run.sh").is_file() && folder.join("README.md").is_file());
+            continue;
+        }
         shows(&listed, &[&format!("loom example {name}")]);
         let file = folder.join("workflow.json").display().to_string();
         assert_eq!(loom(&["validate", &file]).code, Some(0), "{file}");

@@ -7,11 +7,11 @@
 
 mod answers;
 mod compare;
-mod expect;
+pub(crate) mod expect;
 mod expression;
 mod read;
 mod report;
-mod workflow;
+pub(crate) mod workflow;
 
 #[cfg(test)]
 mod tests;

@@ -5,4 +5,5 @@
 pub mod cases;
 pub mod flaky;
 pub mod mock;
+pub mod scenario;
 mod server;

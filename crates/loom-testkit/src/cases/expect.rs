@@ -20,13 +20,13 @@ use super::{
 
 /// What a firing of the trigger led to.
 #[derive(Debug, Default)]
-pub(super) struct Played {
+pub(crate) struct Played {
     /// The runs, in order.
-    pub(super) runs: Vec<(History, Arc<RunReport>)>,
+    pub(crate) runs: Vec<(History, Arc<RunReport>)>,
     /// Whether a condition held the trigger back.
-    pub(super) held: bool,
+    pub(crate) held: bool,
     /// Actions whose calls found no answer.
-    pub(super) unanswered: Vec<String>,
+    pub(crate) unanswered: Vec<String>,
 }
 
 const KNOWN: [&str; 8] =
@@ -42,7 +42,7 @@ pub(super) fn refused(case: &Object, why: &str) -> Verdict {
 }
 
 /// The verdict on runs that were played.
-pub(super) fn check(case: &Object, played: &Played) -> Verdict {
+pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
     let mut found = Vec::new();
     for name in &played.unanswered {
         let what = "it made a call, and the case has no answer under `mocks`";
@@ -176,8 +176,8 @@ fn check_response(at: &str, wanted: &Value, actual: Option<&Value>, found: &mut 
 }
 
 /// What can be expected of an action.
-const KNOWN_OF_ACTION: [&str; 7] =
-    ["status", "repetitions", "code", "error", "outputs", "inputs", "attempts"];
+const KNOWN_OF_ACTION: [&str; 8] =
+    ["status", "repetitions", "code", "error", "outputs", "inputs", "attempts", "tracked"];
 
 fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: &mut Vec<Difference>) {
     let Some(index) = history.workflow().find_action(name) else {
@@ -210,6 +210,9 @@ fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: 
     if let Some(inputs) = wanted.get("inputs") {
         let actual = last.and_then(|last| last.inputs.as_ref());
         compare_subset(&format!("{at}.inputs"), inputs, actual, found);
+    }
+    if let Some(tracked) = wanted.get("tracked") {
+        compare_exact(&format!("{at}.tracked"), tracked, last.and_then(|last| last.tracked.as_ref()), found);
     }
     if let Some(attempts) = wanted.get("attempts") {
         let actual = last.map_or(0, attempts_made);

@@ -253,7 +253,7 @@ impl Stage {
     }
 }
 
-fn request(case: &Object, workflow: &Arc<Workflow>, parameters: Vec<Value>) -> RunRequest {
+pub(crate) fn request(case: &Object, workflow: &Arc<Workflow>, parameters: Vec<Value>) -> RunRequest {
     let mut request = RunRequest::manual(Arc::clone(workflow), parameters, None);
     let mut outputs = Object::new();
     if let Some(trigger) = case.get("trigger").and_then(Value::as_object) {
@@ -363,12 +363,12 @@ impl ActionHandler for Scripted {
 
 /// Keeps the history of every run that is watched.
 #[derive(Default)]
-struct Recorder {
+pub(crate) struct Recorder {
     histories: Mutex<BTreeMap<RunId, History>>,
 }
 
 impl Recorder {
-    fn history(&self, run: RunId, workflow: &Arc<Workflow>) -> History {
+    pub(crate) fn history(&self, run: RunId, workflow: &Arc<Workflow>) -> History {
         let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
         histories.remove(&run).unwrap_or_else(|| History::new(Arc::clone(workflow)))
     }

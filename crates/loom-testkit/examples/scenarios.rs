@@ -1,0 +1,41 @@
+//! Plays every scenario of the project on definitions of a corpus: `scenarios CORPUS_DIR [FILTER]`.
+//!
+//! One line for each case, with what differs, and the counts last. Exits with 1 if a case failed, or none was played.
+
+use std::{error::Error, path::Path, process::ExitCode};
+
+use loom_testkit::{cases::Verdict, scenario::Corpus};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let corpus = Corpus::at(arguments.next().ok_or("usage: scenarios CORPUS_DIR [FILTER]")?);
+    let filter = arguments.next().unwrap_or_default();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios");
+    let mut files = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>, std::io::Error>>()?;
+    files.retain(|file| file.to_string_lossy().contains(&filter));
+    files.sort();
+    let (mut passed, mut failed) = (0, 0);
+    for played in files.iter().flat_map(|file| corpus.play(file)) {
+        match played.verdict {
+            Verdict::Passed => {
+                passed += 1;
+                println!("ok      {}", played.id);
+            }
+            Verdict::Failed(differences) => {
+                failed += 1;
+                println!("FAILED  {}", played.id);
+                for difference in differences {
+                    println!("  {difference}");
+                }
+            }
+            Verdict::Skipped(why) => {
+                failed += 1;
+                println!("FAILED  {} (skipped: {why})", played.id);
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,47 @@
+//! `{"$oracle": ["file.json", "member", …]}`: a part of another file, in the place of the object.
+
+use std::{path::Path, sync::Arc};
+
+use loom_expression::{Object, Value};
+
+use super::read_json;
+
+/// The member that names the part.
+const MARK: &str = "$oracle";
+
+/// Puts in place what `value` takes from files in `folder`.
+pub(super) fn resolve(value: &Value, folder: &Path) -> Result<Value, String> {
+    if let Some(items) = value.as_array() {
+        let items: Result<Vec<Value>, String> = items.iter().map(|item| resolve(item, folder)).collect();
+        return Ok(items?.into());
+    }
+    let Some(object) = value.as_object() else { return Ok(value.clone()) };
+    let mut own = Object::new();
+    for (name, member) in object {
+        if &**name != MARK {
+            own.insert(Arc::clone(name), resolve(member, folder)?);
+        }
+    }
+    let Some(place) = object.get(MARK) else { return Ok(own.into()) };
+    let taken = take(place, folder)?;
+    if own.is_empty() {
+        return Ok(taken);
+    }
+    let mut joined = taken.as_object().ok_or("only an object can be added to")?.clone();
+    for (name, member) in &own {
+        joined.insert(Arc::clone(name), member.clone());
+    }
+    Ok(joined.into())
+}
+
+fn take(place: &Value, folder: &Path) -> Result<Value, String> {
+    let wrong = || format!("`{MARK}` is a list of a file and the members that lead to the part");
+    let mut names = place.as_array().ok_or_else(wrong)?.iter().map(Value::as_str);
+    let file = names.next().flatten().ok_or_else(wrong)?;
+    let mut found = read_json(&folder.join(file))?;
+    for name in names {
+        let name = name.ok_or_else(wrong)?;
+        found = found.get(name).cloned().ok_or_else(|| format!("{file} has no member `{name}` there"))?;
+    }
+    Ok(found)
+}

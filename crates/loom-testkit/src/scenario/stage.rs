@@ -1,0 +1,185 @@
+//! One case of a scenario: a mock, an engine with the handlers that reach outside, and the run between them.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+
+use loom_actions::{Connections, Egress, Settings, Sources, request_handlers, requests};
+use loom_definition::{
+    Definition, LoadOptions, Workflow,
+    policy::{RetryPolicy, Spelling},
+};
+use loom_engine::{
+    Engine, Environment, Started, Watcher,
+    clock::{SystemClock, TokioClock},
+    ports::Clock,
+};
+use loom_expression::{Context, Object, RecordedContext, Value};
+
+use super::calls;
+use crate::{
+    cases::{
+        Difference, Verdict,
+        expect::{self, Played},
+        workflow::{Recorder, request},
+    },
+    mock::Mock,
+};
+
+/// How long a run may take before it counts as stuck.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+const MEMBERS: [&str; 14] = [
+    "id",
+    "note",
+    "definition",
+    "parametersFile",
+    "connections",
+    "appSettings",
+    "trigger",
+    "rules",
+    "calls",
+    "anyOrder",
+    "workflows",
+    "now",
+    "expected",
+    "evidence",
+];
+
+/// Refuses members that nobody would look at.
+pub(super) fn check_members(case: &Object) -> Result<(), String> {
+    match case.keys().find(|name| !MEMBERS.contains(&&***name)) {
+        Some(name) => Err(format!("`{name}` is not known; there are {}", MEMBERS.join(", "))),
+        None => Ok(()),
+    }
+}
+
+/// Everything that a run needs, but the mock.
+pub(super) struct Stage {
+    workflow: Arc<Workflow>,
+    parameters: Vec<Value>,
+    children: Vec<(Arc<Workflow>, Vec<Value>)>,
+    connections: Connections,
+    environment: Environment,
+    clock: Option<loom_expression::Timestamp>,
+}
+
+impl Stage {
+    /// Loads what the case names.
+    pub(super) fn set_up(case: &Object, definition: &Path) -> Result<Stage, String> {
+        let member = |name: &str| case.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+        let app_settings = member("appSettings");
+        let parameters_file = member("parametersFile");
+        let sources = Sources {
+            app_settings: app_settings
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.text().into_owned()))
+                .collect::<BTreeMap<_, _>>(),
+            parameters: parameters_file
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
+        };
+        let connections = Value::from(member("connections"));
+        let mut connections =
+            Connections::from_json(&connections, &sources).map_err(|error| error.to_string())?;
+        let setting =
+            |name: &str| app_settings.get_ignore_case(name).map(|value: &Value| value.text().into_owned());
+        let options = LoadOptions {
+            file_name: definition.file_name().map(|name| Arc::from(&*name.to_string_lossy())),
+            parameters_file: (!parameters_file.is_empty()).then(|| parameters_file.clone().into()),
+            ..LoadOptions::default()
+        };
+        let bytes = fs::read(definition).map_err(|error| format!("{}: {error}", definition.display()))?;
+        let loaded = Definition::parse(&bytes, &options).map_err(|found| found.to_string())?;
+        connections.learn(&loaded.connections);
+        let mut values = loaded.parameter_values;
+        let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");
+        if declared && values.get_ignore_case("$connections").is_none() {
+            values.insert("$connections", connections.parameter_value());
+        }
+        let parameters =
+            loaded.workflow.bind_parameters(&values, &setting).map_err(|found| found.to_string())?;
+        let mut children = Vec::new();
+        for (name, child) in &member("workflows") {
+            let options = LoadOptions { name: Some(Arc::clone(name)), ..LoadOptions::default() };
+            let child = Definition::parse(child.to_json_text().as_bytes(), &options)
+                .map_err(|found| format!("workflows.{name}: {found}"))?;
+            let values = child.workflow.bind_parameters(&child.parameter_values, &setting);
+            children.push((child.workflow, values.map_err(|found| format!("workflows.{name}: {found}"))?));
+        }
+        let none: Value = [("type", "none")].into_iter().collect::<Object>().into();
+        let none = RetryPolicy::read(&none, Spelling::Wdl).map_err(|problem| problem.message)?;
+        let app_settings =
+            app_settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+        let environment =
+            Environment { app_settings, default_retry: Arc::new(none), ..Environment::default() };
+        let clock = match case.get("now") {
+            None => None,
+            Some(now) => {
+                let context = [("now", now.clone())].into_iter().collect::<Object>();
+                let context =
+                    RecordedContext::from_json(&context.into()).map_err(|error| error.to_string())?;
+                Some(context.now())
+            }
+        };
+        Ok(Stage { workflow: loaded.workflow, parameters, children, connections, environment, clock })
+    }
+
+    /// Runs it and compares.
+    pub(super) fn play(self, case: &Object) -> Verdict {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let played = match runtime {
+            Err(error) => Err(error.to_string()),
+            Ok(runtime) => runtime.block_on(self.run(case)),
+        };
+        match played {
+            Ok(verdict) => verdict,
+            Err(why) => Verdict::Failed(vec![Difference::of("scenario", why)]),
+        }
+    }
+
+    async fn run(self, case: &Object) -> Result<Verdict, String> {
+        let rules = case.get("rules").cloned().unwrap_or_else(|| Vec::<Value>::new().into());
+        let mock = Mock::start(&rules).await.map_err(|error| error.to_string())?;
+        let clock: Arc<dyn Clock> = match self.clock {
+            Some(now) => Arc::new(TokioClock::starting_at(now)),
+            None => Arc::new(SystemClock),
+        };
+        let egress = Egress::default().map("*", &mock.base_url()).map_err(|error| error.to_string())?;
+        let settings = Settings { egress, connections: self.connections, ..Settings::default() };
+        let requests = requests(settings, Arc::clone(&clock)).map_err(|error| error.to_string())?;
+        let mut builder = Engine::builder().environment(self.environment).clock(clock);
+        for (effect, handler) in request_handlers(&requests) {
+            builder = builder.handler(effect, handler);
+        }
+        let engine = builder.build();
+        for (child, parameters) in self.children {
+            engine.deploy(child, parameters);
+        }
+        let recorder = Arc::new(Recorder::default());
+        let watcher = Arc::clone(&recorder) as Arc<dyn Watcher>;
+        let request = request(case, &self.workflow, self.parameters);
+        let mut played = Played::default();
+        match engine.start(request, Some(&watcher)).map_err(|error| error.to_string())? {
+            Started::Held { .. } => played.held = true,
+            Started::Runs(runs) => {
+                for mut run in runs {
+                    let report = tokio::time::timeout(PATIENCE, run.ended()).await;
+                    let report =
+                        report.map_err(|_| "the run did not end")?.ok_or("the run left no result")?;
+                    played.runs.push((recorder.history(run.id, &self.workflow), report));
+                }
+            }
+        }
+        engine.shut_down().await;
+        let mut found = match expect::check(case, &played) {
+            Verdict::Failed(found) => found,
+            Verdict::Passed | Verdict::Skipped(_) => Vec::new(),
+        };
+        found.extend(mock.problems().into_iter().map(|problem| Difference::of("rules", problem)));
+        if let Some(expected) = case.get("calls").and_then(Value::as_array) {
+            let any_order = case.get("anyOrder").and_then(Value::as_bool).unwrap_or(false);
+            calls::compare(expected, &mock.requests(), any_order, &mut found);
+        }
+        Ok(if found.is_empty() { Verdict::Passed } else { Verdict::Failed(found) })
+    }
+}

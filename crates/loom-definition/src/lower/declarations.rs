@@ -63,7 +63,8 @@ const PARAMETER_TYPES: [&str; 8] =
     ["int", "float", "string", "bool", "array", "object", "securestring", "secureobject"];
 
 impl Lowerer<'_, '_, '_> {
-    /// Declared parameters, then those of the file beside the definition that it does not declare itself.
+    /// Declared parameters, then those of the file beside the definition that it does not declare itself. Where both have
+    /// one, the definition says what it may be and the file what it is.
     pub(super) fn parameters(&mut self, definition: &Node, beside: Option<&Value>) -> Vec<Parameter> {
         let mut list: Vec<Parameter> = Vec::new();
         if let Some(map) = definition.get("parameters") {
@@ -100,15 +101,18 @@ impl Lowerer<'_, '_, '_> {
         }
         let beside = beside.and_then(Value::as_object).into_iter().flat_map(|object| object.iter());
         for (name, entry) in beside {
-            if list.iter().any(|parameter| same_name(&parameter.name, name)) {
+            let type_name = entry.get("type").and_then(Value::as_str).unwrap_or("any");
+            let value = entry.get("value").or_else(|| entry.get("defaultValue")).map(parameter_template);
+            if let Some(declared) = list.iter_mut().find(|parameter| same_name(&parameter.name, name)) {
+                declared.default = value.or(declared.default.take());
+                declared.secure |= is_secure(type_name);
                 continue;
             }
-            let type_name = entry.get("type").and_then(Value::as_str).unwrap_or("any");
             list.push(Parameter {
                 name: Arc::from(&**name),
                 kind: value_type(type_name).unwrap_or(ValueType::Any),
                 secure: is_secure(type_name),
-                default: entry.get("value").or_else(|| entry.get("defaultValue")).map(parameter_template),
+                default: value,
                 allowed: None,
                 pointer: Arc::from(""),
                 span: 0..0,

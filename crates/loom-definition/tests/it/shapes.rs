@@ -137,6 +137,25 @@ fn parameters_may_be_declared_beside() {
 }
 
 #[test]
+fn a_value_beside_fills_a_declared_parameter() {
+    let text = r#"{"definition": {"parameters": {"Url": {"type": "String", "defaultValue": "there"}, "size": {"type": "Int", "allowedValues": [1, 2]}},
+        "triggers": {"m": {"type": "Request"}}, "actions": {}}}"#;
+    let bound = |file: &str, supplied: Object| {
+        let file = Some(Value::from_json_str(file).expect("JSON"));
+        let options = LoadOptions { parameters_file: file, ..LoadOptions::default() };
+        let loaded = load_with(text, &options).expect("it loads");
+        loaded.workflow.bind_parameters(&supplied, &|_| None).map_err(|found| found.0[0].code)
+    };
+    let file = r#"{"url": {"type": "SecureString", "value": "here"}, "SIZE": {"type": "Int", "value": 2}}"#;
+    let values = bound(file, Object::new()).expect("it binds");
+    assert_eq!(values, [Value::from("here"), Value::from(2)]);
+    assert!(values[0].is_secret(), "it is secure where it is given");
+    let supplied = [("size", Value::from(1))].into_iter().collect();
+    assert_eq!(bound(file, supplied).expect("it binds")[1], Value::from(1));
+    assert_eq!(bound(r#"{"size": {"type": "Int", "value": 3}}"#, Object::new()), Err("L0409"));
+}
+
+#[test]
 fn the_hash_is_of_the_meaning_not_of_the_white_space() {
     let hash = |text: &str| load(text).workflow.hash;
     assert_eq!(hash(BARE), hash(&BARE.replace(": ", " :\n  ")));

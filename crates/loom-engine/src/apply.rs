@@ -11,8 +11,8 @@ use crate::{
     record,
     state::{
         Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
-        Work,
     },
+    work::Work,
 };
 
 impl RunState {
@@ -148,6 +148,9 @@ impl RunState {
         slot.started = at;
         slot.inputs = inputs.cloned();
         let activity = slot.activity.get_or_insert_default();
+        if let Some(call) = &mut activity.call {
+            call.to_execute = false;
+        }
         if let ActionKind::Foreach { body, .. } = &action.kind {
             let items = inputs.and_then(|items| items.as_array().cloned()).unwrap_or_default();
             let results = action.result_wanted.then(|| vec![Vec::new(); workflow.block(*body).actions.len()]);
@@ -181,6 +184,7 @@ impl RunState {
             resume: None,
             subscribed: None,
             admitted: None,
+            to_execute: false,
             history: Vec::new(),
             attempt_started: at,
         });
@@ -193,7 +197,11 @@ impl RunState {
     }
 
     fn end_attempt(&mut self, place: Place, effect: EffectId, outcome: &Outcome, next: &Next, at: Timestamp) {
-        self.effects.remove(&effect);
+        let ended = self.effects.remove(&effect);
+        if ended.is_some_and(|call| call.phase == Phase::Unsubscribe) {
+            // Its action has ended, and the place may have been given to another.
+            return;
+        }
         let FramePhase::Open = self.frame(place.frame).phase else { return };
         let Some(call) = self.activity_mut(place).call.as_mut() else { return };
         if call.effect == Some(effect) {
@@ -203,6 +211,7 @@ impl RunState {
             Next::Retry { .. } => {
                 let entry = record::retry_entry(call.attempt_started, at, outcome);
                 call.history.push(entry);
+                call.to_execute = false;
                 if call.admitted.take().is_some() {
                     self.forget_attempt(place);
                 }
@@ -211,6 +220,7 @@ impl RunState {
             Next::Callback => call.subscribed = Some(effect),
             Next::Execute => {
                 call.admitted = Some(effect);
+                call.to_execute = true;
                 self.ready.push_back(Work::Execute(place));
             }
             Next::End => {}
@@ -387,7 +397,6 @@ impl RunState {
         if opened.phase == FramePhase::Free {
             return;
         }
-        opened.phase = FramePhase::Free;
         let inner: Vec<FrameId> = opened
             .slots
             .iter()
@@ -396,6 +405,7 @@ impl RunState {
             .collect();
         // The slots keep their memory for the next opening.
         opened.slots.clear();
+        *opened = Frame { slots: std::mem::take(&mut opened.slots), ..Frame::free() };
         for frame in inner {
             self.free_frame(frame);
         }
@@ -405,55 +415,10 @@ impl RunState {
     pub(crate) fn activity_mut(&mut self, place: Place) -> &mut Activity {
         self.slot_mut(place).activity.get_or_insert_default()
     }
-
-    /// Drops work that a replayed history has already done.
-    pub(crate) fn forget_stale_work(&mut self) {
-        let ready = std::mem::take(&mut self.ready);
-        for work in ready {
-            if self.is_current(work) && !self.ready.contains(&work) {
-                self.ready.push_back(work);
-            }
-        }
-    }
-
-    /// Whether work that was once queued is still to be done.
-    pub(crate) fn is_current(&self, work: Work) -> bool {
-        // A replayed history leaves entries behind whose opening was given to another block since.
-        let is_open = |place: Place| {
-            self.frame_is(place.frame, FramePhase::Open)
-                && self.workflow.action(place.action).block == self.frame(place.frame).block
-        };
-        let running = |place: Place| is_open(place) && self.slot(place).phase == SlotPhase::Running;
-        match work {
-            Work::Action(place) => is_open(place) && self.slot(place).phase == SlotPhase::Ready,
-            Work::FrameDone(frame) => {
-                self.frame_is(frame, FramePhase::Closed)
-                    && match self.frame(frame).parent {
-                        None => !self.status.is_final(),
-                        Some(parent) => {
-                            running(parent)
-                                && self.activity(parent).is_some_and(|activity| {
-                                    activity.open == 0
-                                        && activity.pause.is_none()
-                                        && activity.frames.contains(&frame)
-                                })
-                        }
-                    }
-            }
-            Work::Spawn(place) => running(place),
-            Work::Execute(place) => {
-                running(place) && self.activity(place).is_some_and(|activity| activity.frames.is_empty())
-            }
-        }
-    }
-
-    fn frame_is(&self, frame: FrameId, phase: FramePhase) -> bool {
-        self.frames.get(frame.0 as usize).is_some_and(|opened| opened.phase == phase)
-    }
 }
 
 impl Frame {
-    fn free() -> Frame {
+    pub(crate) fn free() -> Frame {
         Frame {
             block: BlockIdx(0),
             parent: None,

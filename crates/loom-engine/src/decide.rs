@@ -24,8 +24,9 @@ use crate::{
     machine::Environment,
     record,
     scope::Scope,
-    state::{FramePhase, RunState, SlotPhase, Work},
+    state::{FramePhase, RunState, SlotPhase},
     time,
+    work::Work,
 };
 
 /// One decision in the making. Events go to `out`; the state is not touched.

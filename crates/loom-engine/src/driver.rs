@@ -267,7 +267,7 @@ impl Driver {
     /// Makes everything that happened durable, and shows it.
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
         if let Some(journal) = &mut self.journal {
-            journal.flush(now(&self.inner)).await?;
+            journal.flush(self.run.state(), now(&self.inner)).await?;
         }
         if !self.unshown.is_empty() {
             let events = std::mem::take(&mut self.unshown);
@@ -329,7 +329,7 @@ impl Driver {
                 if barrier {
                     self.make_durable().await?;
                 } else if full {
-                    journal.spill(now(&self.inner)).await?;
+                    journal.spill(self.run.state(), now(&self.inner)).await?;
                 }
             }
         }

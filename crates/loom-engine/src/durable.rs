@@ -14,17 +14,26 @@ use bytes::Bytes;
 use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_store::{
-    Commit, ContentHash, Definition, Error as StoreError, Frame, RunRow, Seq, Store, UnixMillis, Urgency,
+    Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, RunRow, Seq, Snapshot, Store,
+    StoredFrame, UnixMillis, Urgency,
 };
 
 use crate::{
     event::{Event, Phase, RunId, RunStart},
-    journal,
+    history::History,
+    journal::{self, status_number},
     state::RunState,
 };
 
 /// Encoded events that may wait in memory before they are handed to the store without waiting.
 const SPILL_BYTES: usize = 256 * 1024;
+
+/// A snapshot is due after so many frames, or so many bytes of frames.
+const SNAPSHOT_FRAMES: usize = 64;
+const SNAPSHOT_BYTES: usize = 256 * 1024;
+
+/// A larger snapshot is not kept.
+const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
 
 /// Definitions and runs of one store.
 pub(crate) struct Durable {
@@ -106,35 +115,97 @@ impl Durable {
             gathered: Vec::new(),
             row_changed: true,
             definition: Some(definition),
+            pace: Pace::default(),
         }
     }
 
-    /// Reads a run back: its workflow, its history, and the journal to go on with.
-    pub(crate) async fn load(
+    /// Reads a run back: its state, and the journal to go on with.
+    pub(crate) async fn load(&self, run: RunId) -> Result<Option<(RunState, RunJournal)>, RecoverError> {
+        let loaded = match self.store.load(run).await {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => return Ok(None),
+            Err(StoreError::Damaged { what }) => return self.load_without_snapshot(run, &what).await,
+            Err(source) => return Err(RecoverError::Store { run, source }),
+        };
+        let workflow = self.workflow_of(run, &loaded.row).await?;
+        let mut pace = Pace::default();
+        let mut state = match &loaded.snapshot {
+            None => RunState::new(workflow),
+            Some(snapshot) => match journal::decode_snapshot(&workflow, &snapshot.state) {
+                Ok(state) => {
+                    pace.snapshot_taken(snapshot.state.len());
+                    state
+                }
+                Err(problem) => return self.load_without_snapshot(run, &problem).await,
+            },
+        };
+        replay(run, &mut state, &loaded.frames, &mut pace)?;
+        Ok(Some((state, self.resume(loaded.row, loaded.next, pace))))
+    }
+
+    /// Frames are never removed while their run is kept, and each has a checksum of its own. So a snapshot that cannot be
+    /// read costs time and a warning, and no run; frames that cannot be read are an error.
+    async fn load_without_snapshot(
         &self,
         run: RunId,
-    ) -> Result<Option<(Arc<Workflow>, Vec<Event>, RunJournal)>, RecoverError> {
-        let failed = |source| RecoverError::Store { run, source };
-        let Some(loaded) = self.store.load(run).await.map_err(failed)? else { return Ok(None) };
-        let workflow = self.workflow_of(run, &loaded.row).await?;
-        let mut events = Vec::new();
-        for frame in &loaded.frames {
-            let decoded = journal::decode(&frame.payload).map_err(|source| RecoverError::Journal {
-                run,
-                frame: frame.seq,
-                source,
-            })?;
-            events.extend(decoded);
-        }
-        let journal = RunJournal {
+        problem: &(dyn fmt::Display + Sync),
+    ) -> Result<Option<(RunState, RunJournal)>, RecoverError> {
+        tracing::warn!(run_id = %run, %problem, "a snapshot cannot be read; the run is read from its first frame on");
+        let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
+        let Some(row) = row else { return Ok(None) };
+        let mut state = RunState::new(self.workflow_of(run, &row).await?);
+        let (mut pace, mut next) = (Pace::default(), Seq::FIRST);
+        self.each_page(run, |frames| {
+            next = frames.last().map_or(next, |frame| frame.seq.plus(1));
+            replay(run, &mut state, frames, &mut pace)
+        })
+        .await?;
+        Ok(Some((state, self.resume(row, next, pace))))
+    }
+
+    fn resume(&self, row: RunRow, next: Seq, pace: Pace) -> RunJournal {
+        RunJournal {
             store: Arc::clone(&self.store),
-            row: loaded.row,
-            next: loaded.next,
+            row,
+            next,
             gathered: Vec::new(),
             row_changed: false,
             definition: None,
-        };
-        Ok(Some((workflow, events, journal)))
+            pace,
+        }
+    }
+
+    /// Everything that happened to a run, from its first frame on.
+    pub(crate) async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
+        let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
+        let Some(row) = row else { return Ok(None) };
+        let mut history = History::new(self.workflow_of(run, &row).await?);
+        self.each_page(run, |frames| {
+            for frame in frames {
+                history.extend(&decode(run, frame)?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Some((row, history)))
+    }
+
+    /// Hands a run's frames to `take`, a page at a time.
+    async fn each_page(
+        &self,
+        run: RunId,
+        mut take: impl FnMut(&[StoredFrame]) -> Result<(), RecoverError>,
+    ) -> Result<(), RecoverError> {
+        let mut query = FrameQuery::of(run);
+        loop {
+            let page =
+                self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
+            take(&page.frames)?;
+            match page.next {
+                Some(next) => query.from = next,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// The definition a run began with, whatever has been deployed since.
@@ -164,6 +235,49 @@ impl Durable {
     }
 }
 
+fn decode(run: RunId, frame: &StoredFrame) -> Result<Vec<Event>, RecoverError> {
+    journal::decode(&frame.payload).map_err(|source| RecoverError::Journal { run, frame: frame.seq, source })
+}
+
+/// Folds frames into a state.
+fn replay(
+    run: RunId,
+    state: &mut RunState,
+    frames: &[StoredFrame],
+    pace: &mut Pace,
+) -> Result<(), RecoverError> {
+    for frame in frames {
+        state.replay(&decode(run, frame)?);
+        pace.frame_written(frame.payload.len());
+    }
+    Ok(())
+}
+
+/// When the next snapshot of a run is due: after so much journal that reading it back would take a while, and never so
+/// often that snapshots are more of the writing than the journal itself.
+#[derive(Debug, Default)]
+struct Pace {
+    frames: usize,
+    bytes: usize,
+    /// What the last snapshot took.
+    snapshot_bytes: usize,
+}
+
+impl Pace {
+    fn frame_written(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+
+    fn snapshot_taken(&mut self, bytes: usize) {
+        *self = Pace { frames: 0, bytes: 0, snapshot_bytes: bytes };
+    }
+
+    fn is_due(&self) -> bool {
+        (self.frames >= SNAPSHOT_FRAMES || self.bytes >= SNAPSHOT_BYTES) && self.bytes >= self.snapshot_bytes
+    }
+}
+
 /// The journal of one run, written by its driver alone.
 #[derive(Debug)]
 pub(crate) struct RunJournal {
@@ -175,6 +289,7 @@ pub(crate) struct RunJournal {
     row_changed: bool,
     /// Written with the first commit.
     definition: Option<Definition>,
+    pace: Pace,
 }
 
 impl RunJournal {
@@ -199,11 +314,6 @@ impl RunJournal {
         }
     }
 
-    /// What can be asked about the run without its journal.
-    pub(crate) fn row(&self) -> &RunRow {
-        &self.row
-    }
-
     /// Whether everything recorded has been handed to the store.
     pub(crate) fn is_clean(&self) -> bool {
         self.gathered.is_empty()
@@ -214,10 +324,22 @@ impl RunJournal {
         self.gathered.len() >= SPILL_BYTES
     }
 
-    fn take_commit(&mut self, now: Timestamp) -> Commit {
+    /// `state` holds everything that was recorded.
+    fn take_commit(&mut self, state: &RunState, now: Timestamp) -> Commit {
         let payload = Bytes::from(std::mem::take(&mut self.gathered));
+        self.pace.frame_written(payload.len());
         let frame = Frame { at: millis(now), payload };
         let mut commit = Commit::to_run(self.row.id, self.next, vec![frame]);
+        if self.pace.is_due() && !state.status.is_final() {
+            let snapshot = Bytes::from(journal::encode_snapshot(state));
+            self.pace.snapshot_taken(snapshot.len());
+            // One that large is not worth its place in the queue; the frames say the same.
+            commit.snapshot = (snapshot.len() <= SNAPSHOT_BYTES_MAX).then_some(Snapshot {
+                run: self.row.id,
+                upto: self.next,
+                state: snapshot,
+            });
+        }
         self.next = self.next.plus(1);
         if std::mem::take(&mut self.row_changed) {
             commit.row = Some(self.row.clone());
@@ -230,11 +352,11 @@ impl RunJournal {
     ///
     /// # Errors
     /// What the store said. Nothing more may be done for the run then, until it has been read back.
-    pub(crate) async fn flush(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn flush(&mut self, state: &RunState, now: Timestamp) -> Result<(), StoreError> {
         if self.is_clean() {
             return Ok(());
         }
-        let commit = self.take_commit(now);
+        let commit = self.take_commit(state, now);
         self.store.commit(commit).await.map(drop)
     }
 
@@ -242,8 +364,8 @@ impl RunJournal {
     ///
     /// # Errors
     /// As [`RunJournal::flush`].
-    pub(crate) async fn spill(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let mut commit = self.take_commit(now);
+    pub(crate) async fn spill(&mut self, state: &RunState, now: Timestamp) -> Result<(), StoreError> {
+        let mut commit = self.take_commit(state, now);
         commit.urgency = Urgency::Lazy;
         match self.store.append(commit) {
             // Whether it was written is known when the next urgent commit of this run is answered: they keep order.
@@ -274,25 +396,6 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
         | Event::Tracked { .. }
         | Event::Resumed { .. } => false,
     })
-}
-
-/// The number a run's status is stored under.
-pub fn status_number(status: RunStatus) -> u16 {
-    match status {
-        RunStatus::Waiting => 0,
-        RunStatus::Running => 1,
-        RunStatus::Suspended => 2,
-        RunStatus::Succeeded => 3,
-        RunStatus::Failed => 4,
-        RunStatus::Cancelled => 5,
-        RunStatus::TimedOut => 6,
-        RunStatus::Aborted => 7,
-    }
-}
-
-/// The status stored under a number.
-pub fn status_of_number(number: u16) -> Option<RunStatus> {
-    RunStatus::ALL.into_iter().find(|status| status_number(*status) == number)
 }
 
 pub(crate) fn millis(at: Timestamp) -> UnixMillis {

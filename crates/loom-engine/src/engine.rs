@@ -433,10 +433,7 @@ impl Engine {
     /// [`RecoverError`].
     pub async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
-        let Some((workflow, events, journal)) = durable.load(run).await? else { return Ok(None) };
-        let mut history = History::new(workflow);
-        history.extend(&events);
-        Ok(Some((journal.row().clone(), history)))
+        durable.history(run).await
     }
 
     fn spawn(
@@ -518,8 +515,8 @@ impl Engine {
         if self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
             return Ok(None);
         }
-        let Some((workflow, events, journal)) = durable.load(id).await? else { return Ok(None) };
-        let run = Run::recover(workflow, Arc::clone(&self.inner.environment), &events);
+        let Some((state, journal)) = durable.load(id).await? else { return Ok(None) };
+        let run = Run::resume(state, Arc::clone(&self.inner.environment));
         if run.state().status().is_final() {
             return Ok(None);
         }

@@ -15,7 +15,8 @@ pub struct History {
     actions: Vec<Vec<Occurrence>>,
     frames: HashMap<FrameId, Opened>,
     current: HashMap<Place, (ActionIdx, usize)>,
-    effects: HashMap<EffectId, Place>,
+    /// Whose calls they are; their places may be given to others before they end.
+    effects: HashMap<EffectId, (ActionIdx, usize)>,
     /// What the run started from.
     pub start: Option<Arc<RunStart>>,
     /// How the run stands.
@@ -161,7 +162,6 @@ impl History {
             | Event::VariableSet { .. }
             | Event::VariableAppended { .. } => {}
             Event::AttemptStarted { place, attempt, effect, phase, at, .. } => {
-                self.effects.insert(*effect, *place);
                 let attempt = Attempt {
                     number: *attempt,
                     phase: *phase,
@@ -172,17 +172,15 @@ impl History {
                     notes: Vec::new(),
                 };
                 self.occurrence(*place, *at).attempts.push(attempt);
+                self.effects.insert(*effect, self.current[place]);
             }
-            Event::AttemptNoted { effect, note, at } => {
-                if let Some(place) = self.effects.get(effect).copied()
-                    && let Some(attempt) = self.occurrence(place, *at).attempts.last_mut()
-                {
+            Event::AttemptNoted { effect, note, .. } => {
+                if let Some(attempt) = self.attempt(*effect) {
                     attempt.notes.push(note.clone());
                 }
             }
-            Event::AttemptEnded { place, effect, outcome, next, at } => {
-                self.effects.remove(effect);
-                if let Some(attempt) = self.occurrence(*place, *at).attempts.last_mut() {
+            Event::AttemptEnded { effect, outcome, next, at, .. } => {
+                if let Some(attempt) = self.attempt(*effect) {
                     attempt.ended = Some(*at);
                     attempt.outcome = Some(outcome.clone());
                     attempt.next_due = match next {
@@ -190,6 +188,7 @@ impl History {
                         Next::Callback | Next::Execute | Next::End => None,
                     };
                 }
+                self.effects.remove(effect);
             }
             Event::Responded { response, .. } => self.response = Some(response.clone()),
             Event::ActionEnded { place, started, at, inputs, outcome } => {
@@ -221,6 +220,11 @@ impl History {
         }
         self.current.retain(|place, _| place.frame != frame);
         self.frames.insert(frame, Opened { path });
+    }
+
+    fn attempt(&mut self, effect: EffectId) -> Option<&mut Attempt> {
+        let (action, index) = *self.effects.get(&effect)?;
+        self.actions[action.0 as usize][index].attempts.last_mut()
     }
 
     fn occurrence(&mut self, place: Place, at: Timestamp) -> &mut Occurrence {

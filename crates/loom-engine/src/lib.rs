@@ -31,13 +31,15 @@ pub mod simulate;
 mod state;
 mod time;
 mod types;
+mod work;
 
 pub use decide::calls::callback_token;
-pub use durable::{RecoverError, status_number, status_of_number};
+pub use durable::RecoverError;
 pub use engine::{
     Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError, Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
+pub use journal::{status_number, status_of_number};
 pub use machine::{Environment, Run, SecretSource};
 pub use random::format_uuid;
 pub use state::{RunState, Timer};

@@ -107,24 +107,14 @@ pub struct Run {
 impl Run {
     /// A run of `workflow` that has not started.
     pub fn new(workflow: Arc<Workflow>, environment: Arc<Environment>) -> Run {
-        Run {
-            workflow: Arc::clone(&workflow),
-            state: RunState::new(workflow),
-            environment,
-            events: Vec::new(),
-            handed_out: 0,
-        }
+        Run::resume(RunState::new(workflow), environment)
     }
 
-    /// A run rebuilt from its history. Calls that had no end are in [`RunState::calls`].
-    pub fn recover<'a>(
-        workflow: Arc<Workflow>,
-        environment: Arc<Environment>,
-        history: impl IntoIterator<Item = &'a Event>,
-    ) -> Run {
-        let mut run = Run::new(workflow, environment);
-        run.state.replay(history);
-        run
+    /// A run that goes on from a state that was read back: [`RunState::replay`] of its history, or a snapshot and what
+    /// came after it. Calls that had no end are in [`RunState::calls`].
+    pub fn resume(state: RunState, environment: Arc<Environment>) -> Run {
+        let workflow = Arc::clone(state.workflow());
+        Run { workflow, state, environment, events: Vec::new(), handed_out: 0 }
     }
 
     /// Its state.
@@ -142,21 +132,26 @@ impl Run {
         let state = &self.state;
         let asked = state.effects.get(&effect)?;
         let start = state.start.as_ref()?;
-        let slot = state.slot(asked.place);
-        let (inputs, resume) = match (asked.phase, &asked.resume) {
-            (Phase::Unsubscribe, Some(request)) => (request.clone(), None),
-            (Phase::Call | Phase::Admit | Phase::Subscribe | Phase::Unsubscribe, resume) => {
-                (slot.inputs.clone().unwrap_or_default(), resume.clone())
+        let (inputs, resume, due) = if asked.phase == Phase::Unsubscribe {
+            // The action has ended, and its place may have been given to another.
+            (asked.resume.clone().unwrap_or_default(), None, None)
+        } else {
+            let limit = state.activity(asked.place).and_then(|activity| activity.limit);
+            let due = limit.and_then(|limit| state.timers.get(&limit)).map(|timer| timer.due);
+            (state.slot(asked.place).inputs.clone().unwrap_or_default(), asked.resume.clone(), due)
+        };
+        let (key, tracking_id) = match asked.phase {
+            // An admission sends nothing, so it needs no names for what is sent.
+            Phase::Admit => (Arc::default(), Arc::default()),
+            Phase::Unsubscribe => {
+                let name = &state.workflow.action(asked.place.action).name;
+                let key = format!("{}/{name}/unsubscribe/{}", start.run, effect.0);
+                (Arc::from(key), random::tracking_id(state, asked.place))
+            }
+            Phase::Call | Phase::Subscribe => {
+                (idempotency_key(state, start, asked.place), random::tracking_id(state, asked.place))
             }
         };
-        // An admission sends nothing, so it needs no names for what is sent.
-        let (key, tracking_id) = if asked.phase == Phase::Admit {
-            (Arc::default(), Arc::default())
-        } else {
-            (idempotency_key(state, start, asked.place), random::tracking_id(state, asked.place))
-        };
-        let limit = state.activity(asked.place).and_then(|activity| activity.limit);
-        let due = limit.and_then(|limit| state.timers.get(&limit)).map(|timer| timer.due);
         Some(Call {
             run: start.run,
             workflow: Arc::clone(&state.workflow),

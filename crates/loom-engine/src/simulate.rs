@@ -12,6 +12,7 @@ use crate::{
     event::{Command, EffectId, EffectResult, Event, Phase, RunStart, TimerId},
     machine::{Environment, Run},
     ports::Call,
+    state::RunState,
 };
 
 /// What happens next in a simulated run, when more than one thing could.
@@ -43,7 +44,14 @@ impl Simulation {
         now: Timestamp,
         history: impl IntoIterator<Item = &'a Event>,
     ) -> Simulation {
-        let mut simulation = Simulation { run: Run::recover(workflow, environment, history), now };
+        let mut state = RunState::new(workflow);
+        state.replay(history);
+        Simulation::resume_from(state, environment, now)
+    }
+
+    /// As [`Simulation::resume`], from a state.
+    pub fn resume_from(state: RunState, environment: Arc<Environment>, now: Timestamp) -> Simulation {
+        let mut simulation = Simulation { run: Run::resume(state, environment), now };
         while simulation.run.advance(now, usize::MAX) {}
         simulation
     }

@@ -9,8 +9,9 @@ use std::{
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, Workflow, model::Action};
 use loom_expression::{Array, Timestamp, Value};
 
-use crate::event::{
-    Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
+use crate::{
+    event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
+    work::Work,
 };
 
 /// A run, folded from its events. Cheap to create; everything a workflow defines is shared.
@@ -36,19 +37,6 @@ pub struct RunState {
     pub(crate) outputs: Option<Value>,
     /// Events applied so far; also what makes each draw of a random number different.
     pub(crate) seq: u64,
-}
-
-/// Work that the state says can be done now. Entries may be stale; whoever takes one checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// An action's predecessors have all ended.
-    Action(Place),
-    /// All actions of a block have ended.
-    FrameDone(FrameId),
-    /// A Foreach may open more rounds, or is done.
-    Spawn(Place),
-    /// An admitted action is to be executed.
-    Execute(Place),
 }
 
 /// A timer that has not fired.
@@ -201,6 +189,8 @@ pub(crate) struct CallState {
     pub(crate) subscribed: Option<EffectId>,
     /// The service's admission under which the engine executes the action itself.
     pub(crate) admitted: Option<EffectId>,
+    /// It was admitted, and its execution has not begun.
+    pub(crate) to_execute: bool,
     pub(crate) history: Vec<Value>,
     pub(crate) attempt_started: Timestamp,
 }
@@ -441,13 +431,15 @@ impl RunState {
         }
     }
 
-    /// Applies facts that were journaled earlier.
+    /// Applies facts that were journaled earlier. May be called again with those that follow.
     pub fn replay<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         let workflow = Arc::clone(&self.workflow);
         for event in events {
             self.apply(&workflow, event);
+            // What can be done is found at the end; on the way there it was done.
+            self.ready.clear();
         }
-        self.forget_stale_work();
+        self.find_work();
     }
 }
 

@@ -7,6 +7,7 @@ use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 use super::{
     Unreadable,
     primitive::{Reader, Writer},
+    status_number, status_of_number,
 };
 use crate::event::{
     EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, Purpose, RunId, RunStart, TimerId,
@@ -134,7 +135,7 @@ pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
         }
         Event::RunEnded { status, error, outputs, at } => {
             w.byte(tag::RUN_ENDED);
-            w.byte(run_status_tag(*status));
+            write_run_status(w, *status);
             w.option(error.as_deref(), write_error);
             w.option(outputs.as_ref(), Writer::value);
             w.time(*at);
@@ -224,7 +225,7 @@ pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
     w.byte(u8::from(start.wants_response));
 }
 
-fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
+pub(super) fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
     let Some(run) = RunId::from_u64(r.uint()?) else { return r.unreadable("a run id is out of range") };
     let seed = r.uint()?;
     let count = r.uint()?;
@@ -243,22 +244,22 @@ fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
     })
 }
 
-fn write_place(w: &mut Writer<'_>, place: Place) {
+pub(super) fn write_place(w: &mut Writer<'_>, place: Place) {
     w.uint(u64::from(place.frame.0));
     w.uint(u64::from(place.action.0));
 }
 
-fn read_place(r: &mut Reader<'_>) -> Read<Place> {
+pub(super) fn read_place(r: &mut Reader<'_>) -> Read<Place> {
     Ok(Place { frame: FrameId(r.u32()?), action: ActionIdx(r.u32()?) })
 }
 
-fn write_error(w: &mut Writer<'_>, error: &ErrorInfo) {
+pub(super) fn write_error(w: &mut Writer<'_>, error: &ErrorInfo) {
     w.text(&error.code);
     w.text(&error.message);
     w.option(error.details.as_ref(), Writer::value);
 }
 
-fn read_error(r: &mut Reader<'_>) -> Read<ErrorInfo> {
+pub(super) fn read_error(r: &mut Reader<'_>) -> Read<ErrorInfo> {
     Ok(ErrorInfo { code: r.code()?, message: r.text()?.to_owned(), details: r.option(Reader::value)? })
 }
 
@@ -278,7 +279,7 @@ fn read_outcome(r: &mut Reader<'_>) -> Read<Outcome> {
     })
 }
 
-fn read_status(r: &mut Reader<'_>) -> Read<Status> {
+pub(super) fn read_status(r: &mut Reader<'_>) -> Read<Status> {
     let byte = r.byte()?;
     match Status::ALL.into_iter().find(|status| *status as u8 == byte) {
         Some(status) => Ok(status),
@@ -345,7 +346,7 @@ fn read_next(r: &mut Reader<'_>) -> Read<Next> {
     })
 }
 
-const fn phase_tag(phase: Phase) -> u8 {
+pub(super) const fn phase_tag(phase: Phase) -> u8 {
     match phase {
         Phase::Call => 0,
         Phase::Admit => 1,
@@ -354,7 +355,7 @@ const fn phase_tag(phase: Phase) -> u8 {
     }
 }
 
-fn read_phase(r: &mut Reader<'_>) -> Read<Phase> {
+pub(super) fn read_phase(r: &mut Reader<'_>) -> Read<Phase> {
     Ok(match r.byte()? {
         0 => Phase::Call,
         1 => Phase::Admit,
@@ -364,7 +365,7 @@ fn read_phase(r: &mut Reader<'_>) -> Read<Phase> {
     })
 }
 
-const fn purpose_tag(purpose: Purpose) -> u8 {
+pub(super) const fn purpose_tag(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Retry => 0,
         Purpose::Poll => 1,
@@ -374,7 +375,7 @@ const fn purpose_tag(purpose: Purpose) -> u8 {
     }
 }
 
-fn read_purpose(r: &mut Reader<'_>) -> Read<Purpose> {
+pub(super) fn read_purpose(r: &mut Reader<'_>) -> Read<Purpose> {
     Ok(match r.byte()? {
         0 => Purpose::Retry,
         1 => Purpose::Poll,
@@ -385,22 +386,13 @@ fn read_purpose(r: &mut Reader<'_>) -> Read<Purpose> {
     })
 }
 
-const fn run_status_tag(status: RunStatus) -> u8 {
-    match status {
-        RunStatus::Waiting => 0,
-        RunStatus::Running => 1,
-        RunStatus::Suspended => 2,
-        RunStatus::Succeeded => 3,
-        RunStatus::Failed => 4,
-        RunStatus::Cancelled => 5,
-        RunStatus::TimedOut => 6,
-        RunStatus::Aborted => 7,
-    }
+pub(super) fn write_run_status(w: &mut Writer<'_>, status: RunStatus) {
+    w.uint(u64::from(status_number(status)));
 }
 
-fn read_run_status(r: &mut Reader<'_>) -> Read<RunStatus> {
-    let byte = r.byte()?;
-    match RunStatus::ALL.into_iter().find(|status| run_status_tag(*status) == byte) {
+pub(super) fn read_run_status(r: &mut Reader<'_>) -> Read<RunStatus> {
+    let number = r.u32()?;
+    match u16::try_from(number).ok().and_then(status_of_number) {
         Some(status) => Ok(status),
         None => r.unreadable("a run status is unknown"),
     }

@@ -9,6 +9,9 @@ use super::Unreadable;
 /// The deepest nesting of a value that is read back, so that damage cannot exhaust the stack.
 const DEPTH_MAX: u32 = 512;
 
+/// The most entries of a list that memory is reserved for before they have been read.
+const LIST_RESERVED_MAX: usize = 1_024;
+
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut Vec<u8>,
 }
@@ -51,6 +54,13 @@ impl Writer<'_> {
                 self.byte(1);
                 write(self, value);
             }
+        }
+    }
+
+    pub(super) fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        self.uint(items.len() as u64);
+        for item in items {
+            write(self, item);
         }
     }
 
@@ -216,6 +226,15 @@ impl<'a> Reader<'a> {
             1 => read(self).map(Some),
             _ => self.unreadable("a mark is neither there nor absent"),
         }
+    }
+
+    pub(super) fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+        let length = self.uint()?;
+        let mut items = Vec::with_capacity(self.at_most_left(length).min(LIST_RESERVED_MAX));
+        for _ in 0..length {
+            items.push(read(self)?);
+        }
+        Ok(items)
     }
 
     pub(super) fn value(&mut self) -> Read<Value> {

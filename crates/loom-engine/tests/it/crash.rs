@@ -15,7 +15,7 @@ use loom_store::{MemoryStore, Store};
 use crate::support::{Service, engine, load, now, ok, start, unavailable, workflow};
 
 /// One of everything that has state: branches, loops, retries, waits, variables, scopes.
-const BUSY: &str = r#"{
+pub(crate) const BUSY: &str = r#"{
     "N": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "n", "type": "array", "value": []}]}, "runAfter": {}},
     "Each": {"type": "Foreach", "foreach": "@range(0, 4)", "runAfter": {"N": ["Succeeded"]},
         "runtimeConfiguration": {"concurrency": {"repetitions": 2}},
@@ -32,7 +32,7 @@ const BUSY: &str = r#"{
     "Out": {"type": "Compose", "inputs": "@sort(variables('n'))", "runAfter": {"Try": ["Succeeded"]}}}"#;
 
 /// Answers by key; the first attempt at each POST fails.
-fn answer(call: &loom_engine::ports::Call) -> loom_engine::event::EffectResult {
+pub(crate) fn answer(call: &loom_engine::ports::Call) -> loom_engine::event::EffectResult {
     if call.inputs.get("method").and_then(|method| method.as_str()) == Some("POST") && call.attempt == 1 {
         return unavailable();
     }

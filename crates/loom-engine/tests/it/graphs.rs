@@ -8,6 +8,7 @@ use loom_engine::{
     Environment,
     event::{Command, EffectResult, Event},
     history::History,
+    ports::Call,
     simulate::Simulation,
 };
 use proptest::prelude::*;
@@ -16,13 +17,13 @@ use crate::support::{now, ok, start, unavailable, workflow};
 
 /// One action of a random graph: its predecessors with the statuses they must have, and whether its call fails.
 #[derive(Clone, Debug)]
-struct Node {
+pub(crate) struct Node {
     after: Vec<(usize, Vec<&'static str>)>,
     fails: bool,
     scoped: bool,
 }
 
-fn graph() -> impl Strategy<Value = Vec<Node>> {
+pub(crate) fn graph() -> impl Strategy<Value = Vec<Node>> {
     let statuses = prop::sample::subsequence(vec!["Succeeded", "Failed", "Skipped", "TimedOut"], 1..=3);
     let node =
         (prop::collection::vec((any::<prop::sample::Index>(), statuses), 0..4), any::<bool>(), any::<bool>());
@@ -44,7 +45,7 @@ fn graph() -> impl Strategy<Value = Vec<Node>> {
     })
 }
 
-fn definition(graph: &[Node]) -> Arc<Workflow> {
+pub(crate) fn definition(graph: &[Node]) -> Arc<Workflow> {
     let actions: Vec<String> = graph
         .iter()
         .enumerate()
@@ -83,14 +84,17 @@ fn play(
             break;
         }
         let choice = choices[pick(choices.len())];
-        simulation.choose(choice, |call| -> EffectResult {
-            let name = &call.definition().name;
-            let index: usize = name[1..].parse().expect("names are a letter and a number");
-            if graph[index].fails { unavailable() } else { ok("{}") }
-        });
+        simulation.choose(choice, |call| answer_of(graph, call));
     }
     let status = simulation.run().state().status();
     (status.is_final().then_some(status), simulation.events().to_vec())
+}
+
+/// How the call of an action ends.
+pub(crate) fn answer_of(graph: &[Node], call: &Call) -> EffectResult {
+    let name = &call.definition().name;
+    let index: usize = name[1..].parse().expect("names are a letter and a number");
+    if graph[index].fails { unavailable() } else { ok("{}") }
 }
 
 fn statuses(workflow: &Arc<Workflow>, events: &[Event]) -> Vec<Option<Status>> {

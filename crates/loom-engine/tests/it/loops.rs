@@ -1,9 +1,17 @@
 //! The loops' promises, by name. Conditions in the Loom spelling see the index of the round to come.
 
-use loom_definition::RunStatus;
+use std::{collections::HashSet, sync::Arc};
+
+use loom_definition::{RunStatus, Status};
+use loom_engine::{
+    EffectId, Environment,
+    event::{Command, Phase},
+    history::History,
+    simulate::{Choice, Simulation},
+};
 use loom_expression::Value;
 
-use crate::support::{ok, play, play_with, unavailable, workflow};
+use crate::support::{json, now, ok, play, play_with, start, unavailable, workflow};
 
 /// A loop in the Loom spelling with one Compose inside.
 fn looped(kind: &str, condition: &str, extra: &str) -> String {
@@ -175,4 +183,43 @@ fn a_foreach_over_100_000_items_keeps_only_its_open_rounds() {
     assert_eq!(played.times("One"), 100_000);
     // Twenty rounds at a time, and the workflow's own block: no more was ever open.
     assert!(played.simulation.run().state().frames_ever_open() <= 21);
+}
+
+/// The end of a subscription may outlive the round that made it, whose place the next round takes.
+#[test]
+fn webhooks_in_rounds_are_unsubscribed_under_keys_of_their_own() {
+    let workflow = workflow(
+        r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 3)", "runAfter": {}, "operationOptions": "Sequential", "actions": {
+            "Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
+                "subscribe": {"method": "POST", "uri": "http://s/in"},
+                "unsubscribe": {"method": "POST", "uri": "@{concat('http://s/out/', string(items('Each')))}"}}}}},
+            "After": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Second"}}, "runAfter": {"Each": ["Succeeded"]}}}"#,
+    );
+    let mut live = Simulation::new(Arc::clone(&workflow), Arc::new(Environment::default()), now());
+    live.command(Command::Start(start(5)));
+    let mut unsubscribed = Vec::new();
+    for _ in 0..3 {
+        let calls = live.run().state().calls();
+        let (effect, _) = calls.last().expect("each round subscribes");
+        live.choose(Choice::Call(effect), |_| ok("{}"));
+        live.command(Command::Callback { effect, payload: json(r#"{"body": "done"}"#) });
+    }
+    let ends: Vec<EffectId> = live.run().state().calls().map(|(effect, _)| effect).collect();
+    for effect in ends {
+        live.choose(Choice::Call(effect), |call| {
+            assert_eq!(call.phase, Phase::Unsubscribe);
+            let uri = call.inputs.get("uri").and_then(Value::as_str).unwrap_or_default();
+            unsubscribed.push((uri.to_owned(), call.idempotency_key.to_string()));
+            ok("{}")
+        });
+    }
+    let uris: Vec<&str> = unsubscribed.iter().map(|(uri, _)| uri.as_str()).collect();
+    assert_eq!(uris, ["http://s/out/0", "http://s/out/1", "http://s/out/2"]);
+    let keys: HashSet<&String> = unsubscribed.iter().map(|(_, key)| key).collect();
+    assert_eq!(keys.len(), 3);
+    let mut history = History::new(Arc::clone(&workflow));
+    history.extend(live.events());
+    let hooks = history.occurrences(workflow.find_action("Hook").unwrap());
+    assert!(hooks.iter().all(|hook| hook.status == Some(Status::Succeeded) && hook.attempts.len() == 2));
+    assert_eq!(hooks.len(), 3);
 }

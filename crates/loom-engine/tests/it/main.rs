@@ -6,5 +6,6 @@ mod crash;
 mod graphs;
 mod loops;
 mod resilience;
+mod snapshots;
 mod support;
 mod workflow;

@@ -1,0 +1,295 @@
+//! The state of a run as bytes, so that recovery need not begin at a run's first event.
+//!
+//! What follows from the rest is left out and found again: timers by due time, the work that can be done, a Foreach's
+//! items (they are its inputs), and how many slots an opening has (its block says so).
+
+use std::sync::Arc;
+
+use loom_definition::{ActionIdx, BlockIdx, Workflow};
+use loom_expression::Value;
+
+use super::{
+    Unreadable,
+    events::{
+        phase_tag, purpose_tag, read_error, read_phase, read_place, read_purpose, read_run_status,
+        read_start, read_status, write_error, write_place, write_run_status, write_start,
+    },
+    primitive::{Reader, Writer},
+};
+use crate::{
+    event::{EffectId, FrameId, Place, TimerId},
+    state::{
+        Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
+    },
+};
+
+type Read<T> = Result<T, Unreadable>;
+
+pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
+    w.uint(state.seq);
+    w.option(state.start.as_deref(), write_start);
+    write_run_status(w, state.status);
+    w.time(state.started);
+    w.option(state.ended, Writer::time);
+    w.list(&state.variables, |w, variable| w.option(variable.as_ref(), Writer::value));
+    w.list(&state.frames, write_frame);
+    w.list(&state.free, |w, frame| w.uint(u64::from(frame.0)));
+    w.uint(state.effects.len() as u64);
+    for (effect, call) in &state.effects {
+        w.uint(u64::from(effect.0));
+        write_place(w, call.place);
+        w.byte(phase_tag(call.phase));
+        w.uint(u64::from(call.attempt));
+        w.option(call.resume.as_ref(), Writer::value);
+    }
+    w.uint(state.timers.len() as u64);
+    for (id, timer) in &state.timers {
+        w.uint(u64::from(id.0));
+        w.time(timer.due);
+        write_place(w, timer.place);
+        w.byte(purpose_tag(timer.purpose));
+    }
+    w.uint(u64::from(state.next_effect));
+    w.uint(u64::from(state.next_timer));
+    w.option(state.response.as_ref(), Writer::value);
+    w.option(state.error.as_deref(), write_error);
+    w.option(state.outputs.as_ref(), Writer::value);
+}
+
+/// Reads a state of `workflow`. Every index in it is checked, so that no damage can make a later step panic.
+pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunState> {
+    let mut state = RunState::new(Arc::clone(workflow));
+    state.seq = r.uint()?;
+    state.start = r.option(read_start)?.map(Arc::new);
+    state.status = read_run_status(r)?;
+    state.started = r.time()?;
+    state.ended = r.option(Reader::time)?;
+    state.variables = r.list(|r| r.option(Reader::value))?;
+    if state.variables.len() != workflow.variables.len() {
+        return r.unreadable("it has other variables than the workflow");
+    }
+    state.frames = r.list(|r| read_frame(r, workflow))?;
+    state.free = r.list(|r| r.u32().map(FrameId))?;
+    for _ in 0..r.uint()? {
+        let effect = EffectId(r.u32()?);
+        let call = Call {
+            place: read_place(r)?,
+            phase: read_phase(r)?,
+            attempt: r.u32()?,
+            resume: r.option(Reader::value)?,
+        };
+        state.effects.insert(effect, call);
+    }
+    for _ in 0..r.uint()? {
+        let id = TimerId(r.u32()?);
+        let timer = Timer { due: r.time()?, place: read_place(r)?, purpose: read_purpose(r)? };
+        state.timers.insert(id, timer);
+        state.due.insert((timer.due, id));
+    }
+    state.next_effect = r.u32()?;
+    state.next_timer = r.u32()?;
+    state.response = r.option(Reader::value)?;
+    state.error = r.option(read_error)?.map(Arc::new);
+    state.outputs = r.option(Reader::value)?;
+    match inconsistency(&state) {
+        Some(reason) => r.unreadable(reason),
+        None => Ok(state),
+    }
+}
+
+fn write_frame(w: &mut Writer<'_>, frame: &Frame) {
+    w.byte(match frame.phase {
+        FramePhase::Free => 0,
+        FramePhase::Open => 1,
+        FramePhase::Closed => 2,
+    });
+    if frame.phase == FramePhase::Free {
+        return;
+    }
+    w.uint(u64::from(frame.block.0));
+    w.option(frame.parent, write_place);
+    w.uint(u64::from(frame.index));
+    w.time(frame.opened);
+    for slot in &frame.slots {
+        write_slot(w, slot);
+    }
+}
+
+fn read_frame(r: &mut Reader<'_>, workflow: &Workflow) -> Read<Frame> {
+    let phase = match r.byte()? {
+        0 => return Ok(Frame::free()),
+        1 => FramePhase::Open,
+        2 => FramePhase::Closed,
+        _ => return r.unreadable("the phase of an opening is unknown"),
+    };
+    let block = BlockIdx(r.u32()?);
+    let Some(definition) = workflow.blocks.get(block.0 as usize) else {
+        return r.unreadable("the workflow has no such block");
+    };
+    let parent = r.option(read_place)?;
+    let (index, opened) = (r.u32()?, r.time()?);
+    let mut slots = Vec::with_capacity(definition.actions.len());
+    for action in &definition.actions {
+        slots.push(read_slot(r, workflow, *action)?);
+    }
+    let remaining = slots.iter().filter(|slot| slot.phase != SlotPhase::Ended).count() as u32;
+    Ok(Frame { block, parent, index, remaining, phase, slots, opened })
+}
+
+fn write_slot(w: &mut Writer<'_>, slot: &Slot) {
+    w.byte(match slot.phase {
+        SlotPhase::Waiting => 0,
+        SlotPhase::Ready => 1,
+        SlotPhase::Running => 2,
+        SlotPhase::Ended => 3,
+    });
+    match slot.phase {
+        SlotPhase::Waiting => return w.uint(u64::from(slot.pending)),
+        SlotPhase::Ready => return,
+        SlotPhase::Running => w.time(slot.started),
+        SlotPhase::Ended => {
+            w.byte(slot.status as u8);
+            w.byte(u8::from(slot.bad));
+            w.time(slot.started);
+            w.time(slot.ended);
+            w.text(&slot.code);
+            w.option(slot.outputs.as_ref(), Writer::value);
+            w.option(slot.error.as_deref(), write_error);
+        }
+    }
+    w.option(slot.inputs.as_ref(), Writer::value);
+    w.option(slot.activity.as_deref(), write_activity);
+}
+
+fn read_slot(r: &mut Reader<'_>, workflow: &Workflow, action: ActionIdx) -> Read<Slot> {
+    let mut slot = Slot::new(workflow.action(action));
+    slot.pending = 0;
+    slot.phase = match r.byte()? {
+        0 => SlotPhase::Waiting,
+        1 => SlotPhase::Ready,
+        2 => SlotPhase::Running,
+        3 => SlotPhase::Ended,
+        _ => return r.unreadable("the phase of an action is unknown"),
+    };
+    match slot.phase {
+        SlotPhase::Waiting => {
+            slot.pending = r.u32()?;
+            return Ok(slot);
+        }
+        SlotPhase::Ready => return Ok(slot),
+        SlotPhase::Running => slot.started = r.time()?,
+        SlotPhase::Ended => {
+            slot.status = read_status(r)?;
+            slot.bad = r.byte()? != 0;
+            slot.started = r.time()?;
+            slot.ended = r.time()?;
+            slot.code = r.code()?;
+            slot.outputs = r.option(Reader::value)?;
+            slot.error = r.option(read_error)?.map(Arc::new);
+        }
+    }
+    slot.inputs = r.option(Reader::value)?;
+    slot.activity = r.option(|r| read_activity(r, slot.inputs.as_ref()))?.map(Box::new);
+    Ok(slot)
+}
+
+fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
+    w.list(&activity.frames, |w, frame| w.uint(u64::from(frame.0)));
+    w.uint(u64::from(activity.open));
+    w.byte(u8::from(activity.failed));
+    w.option(activity.each.as_ref(), |w, each| {
+        w.uint(u64::from(each.next));
+        w.uint(u64::from(each.active));
+        w.option(each.results.as_ref(), |w, results| {
+            w.list(results, |w, child| {
+                w.list(child, Writer::value);
+            });
+        });
+    });
+    w.option(activity.looping.as_ref(), |w, looping| {
+        w.uint(u64::from(looping.rounds));
+        w.uint(u64::from(looping.count));
+        w.time(looping.deadline);
+        w.duration(looping.delay);
+        w.list(&looping.results, Writer::value);
+        w.list(&looping.attempts, Writer::value);
+    });
+    w.option(activity.call.as_ref(), |w, call| {
+        w.uint(u64::from(call.attempt));
+        w.option(call.effect, |w, effect| w.uint(u64::from(effect.0)));
+        w.option(call.resume.as_ref(), Writer::value);
+        w.option(call.subscribed, |w, effect| w.uint(u64::from(effect.0)));
+        w.option(call.admitted, |w, effect| w.uint(u64::from(effect.0)));
+        w.byte(u8::from(call.to_execute));
+        w.list(&call.history, Writer::value);
+        w.time(call.attempt_started);
+    });
+    w.option(activity.limit, |w, timer| w.uint(u64::from(timer.0)));
+    w.option(activity.pause, |w, timer| w.uint(u64::from(timer.0)));
+}
+
+fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
+    Ok(Activity {
+        frames: r.list(|r| r.u32().map(FrameId))?,
+        open: r.u32()?,
+        failed: r.byte()? != 0,
+        each: r.option(|r| {
+            Ok(EachState {
+                items: inputs.and_then(|items| items.as_array().cloned()).unwrap_or_default(),
+                next: r.u32()?,
+                active: r.u32()?,
+                results: r.option(|r| r.list(|r| r.list(Reader::value)))?,
+            })
+        })?,
+        looping: r.option(|r| {
+            Ok(LoopState {
+                rounds: r.u32()?,
+                count: r.u32()?,
+                deadline: r.time()?,
+                delay: r.duration()?,
+                results: r.list(Reader::value)?,
+                attempts: r.list(Reader::value)?,
+            })
+        })?,
+        call: r.option(|r| {
+            Ok(CallState {
+                attempt: r.u32()?,
+                effect: r.option(|r| r.u32().map(EffectId))?,
+                resume: r.option(Reader::value)?,
+                subscribed: r.option(|r| r.u32().map(EffectId))?,
+                admitted: r.option(|r| r.u32().map(EffectId))?,
+                to_execute: r.byte()? != 0,
+                history: r.list(Reader::value)?,
+                attempt_started: r.time()?,
+            })
+        })?,
+        limit: r.option(|r| r.u32().map(TimerId))?,
+        pause: r.option(|r| r.u32().map(TimerId))?,
+    })
+}
+
+/// What is wrong between the parts of a state, if anything.
+fn inconsistency(state: &RunState) -> Option<&'static str> {
+    let frame = |frame: FrameId| state.frames.get(frame.0 as usize);
+    let is_place = |place: Place| {
+        state.workflow.actions.get(place.action.0 as usize).is_some_and(|action| {
+            frame(place.frame)
+                .is_some_and(|opened| opened.phase != FramePhase::Free && opened.block == action.block)
+        })
+    };
+    let is_action = |place: Place| (place.action.0 as usize) < state.workflow.actions.len();
+    let parents = state.frames.iter().filter_map(|frame| frame.parent);
+    let slots = || state.frames.iter().flat_map(|frame| &frame.slots);
+    let mut inner = slots().filter_map(|slot| slot.activity.as_deref()).flat_map(|activity| &activity.frames);
+    if !parents.chain(state.timers.values().map(|timer| timer.place)).all(is_place) {
+        return Some("a place does not exist");
+    }
+    // What ends a subscription may outlive the place it was made from.
+    if !state.effects.values().all(|call| is_action(call.place) && frame(call.place.frame).is_some()) {
+        return Some("the place of a call does not exist");
+    }
+    if !inner.all(|id| frame(*id).is_some()) || !state.free.iter().all(|id| frame(*id).is_some()) {
+        return Some("an opening does not exist");
+    }
+    None
+}

@@ -1,0 +1,87 @@
+//! What can be done now in a run: queued as events are applied, and found again from the state alone when a run is
+//! read back.
+
+use crate::{
+    event::{FrameId, Place},
+    state::{Activity, FramePhase, RunState, SlotPhase},
+};
+
+/// Work that the state says can be done now. Entries may be stale; whoever takes one checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// An action's predecessors have all ended.
+    Action(Place),
+    /// All actions of a block have ended.
+    FrameDone(FrameId),
+    /// A Foreach may open more rounds, or is done.
+    Spawn(Place),
+    /// An admitted action is to be executed.
+    Execute(Place),
+}
+
+impl RunState {
+    /// Whether work that was once queued is still to be done.
+    pub(crate) fn is_current(&self, work: Work) -> bool {
+        match work {
+            Work::Action(place) => self.phase_at(place) == Some(SlotPhase::Ready),
+            Work::FrameDone(frame) => self.is_done(frame),
+            Work::Spawn(place) => self.running(place).is_some_and(|activity| activity.each.is_some()),
+            Work::Execute(place) => self.running(place).is_some_and(is_to_execute),
+        }
+    }
+
+    /// Queues everything that can be done now, and nothing else.
+    pub(crate) fn find_work(&mut self) {
+        self.ready.clear();
+        if self.status.is_final() {
+            return;
+        }
+        for index in 0..self.frames.len() {
+            let frame = FrameId(index as u32);
+            if self.is_done(frame) {
+                self.ready.push_back(Work::FrameDone(frame));
+            }
+            for position in 0..self.frame(frame).slots.len() {
+                let action = self.workflow.block(self.frame(frame).block).actions[position];
+                let place = Place { frame, action };
+                for work in [Work::Action(place), Work::Spawn(place), Work::Execute(place)] {
+                    if self.is_current(work) {
+                        self.ready.push_back(work);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether all actions of a block have ended, and whoever opened it has still to hear of it.
+    fn is_done(&self, frame: FrameId) -> bool {
+        let Some(opened) = self.frames.get(frame.0 as usize) else { return false };
+        if opened.phase != FramePhase::Closed {
+            return false;
+        }
+        let Some(parent) = opened.parent else { return !self.status.is_final() };
+        self.running(parent).is_some_and(|activity| {
+            activity.open == 0 && activity.pause.is_none() && activity.frames.contains(&frame)
+        })
+    }
+
+    /// What a running action is busy with.
+    fn running(&self, place: Place) -> Option<&Activity> {
+        if self.phase_at(place) != Some(SlotPhase::Running) {
+            return None;
+        }
+        self.activity(place)
+    }
+
+    /// How an action of an open block stands. None when its place has been given to another block since.
+    fn phase_at(&self, place: Place) -> Option<SlotPhase> {
+        let opened = self.frames.get(place.frame.0 as usize)?;
+        let action = self.workflow.action(place.action);
+        let is_here = opened.phase == FramePhase::Open && opened.block == action.block;
+        is_here.then(|| opened.slots[action.position as usize].phase)
+    }
+}
+
+fn is_to_execute(activity: &Activity) -> bool {
+    activity.call.as_ref().is_some_and(|call| call.to_execute)
+}

@@ -94,3 +94,8 @@ pub use timeout::{TimedOut, Timeout};
 #[cfg(feature = "tracing")]
 pub use tracing_observer::TracingObserver;
 pub use verdict::{AllTransient, ByError, Classify, Idempotency, Judge, Verdict};
+
+/// Compiles and runs the example of the front page.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../README.md")]
+struct FrontPage;

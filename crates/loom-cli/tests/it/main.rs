@@ -4,6 +4,7 @@ mod crash;
 mod eval;
 mod examples;
 mod files;
+mod guide;
 mod run;
 mod served;
 

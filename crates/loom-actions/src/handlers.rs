@@ -201,11 +201,7 @@ pub(crate) fn marks(call: &Call) -> Marks {
         action: call.definition().name.to_string(),
         tracking_id: call.tracking_id.to_string(),
         action_tracking_id: call.action_tracking_id.to_string(),
-        idempotency_key: match call.phase {
-            // A subscription and its end are requests of their own and must not look like repetitions of each other.
-            Phase::Unsubscribe => format!("{}/unsubscribe", call.idempotency_key),
-            Phase::Call | Phase::Admit | Phase::Subscribe => call.idempotency_key.to_string(),
-        },
+        idempotency_key: call.idempotency_key.to_string(),
     }
 }
 

@@ -7,6 +7,7 @@ mod files;
 mod guide;
 mod run;
 mod served;
+mod watch;
 
 use std::{
     io::Write,

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 /// How long a run, or a process, may take to end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -23,6 +25,23 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
 pub(crate) fn pause(time: Duration) {
     let (_keep, never) = mpsc::channel::<()>();
     never.recv_timeout(time).ok();
+}
+
+/// One request to `host:port`; none when whoever listens there died before it had answered in full.
+pub(crate) fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: loom\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    // A head that came alone was cut off in its body.
+    let length: usize = header(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    (body.len() >= length).then(|| Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// `loom serve` on a free port.
@@ -69,6 +88,11 @@ impl Loom {
         Loom { child: Arc::new(Mutex::new(child)), address }
     }
 
+    /// `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Kills it, as `kill -9` does, when the time is over.
     pub(crate) fn kill_after(&self, time: Duration) -> JoinHandle<()> {
         let child = Arc::clone(&self.child);
@@ -84,33 +108,40 @@ impl Loom {
 
     /// One request; none when the process died before it had answered in full.
     pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
-        let mut stream = TcpStream::connect(&self.address).ok()?;
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: loom\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
+        request(&self.address, method, path, body)
+    }
+
+    /// What is at an address of the API, which must be there.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answer = self.request("GET", path, b"").expect("the server answers");
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        serde_json::from_str(&answer.body).unwrap()
     }
 
     /// The status that a run ends with.
     pub(crate) fn end_of(&self, run: &str) -> String {
         let mut left = PATIENCE;
         loop {
-            let answer =
-                self.request("GET", &format!("/api/v1/runs/{run}"), b"").expect("the server answers");
-            assert_eq!(answer.status, 200, "an accepted run is there: {answer:?}");
-            let run: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            let run = self.get(&format!("/api/v1/runs/{run}"));
             if run.get("endTime").is_some() {
                 return run["status"].as_str().unwrap().to_owned();
             }
             let step = Duration::from_millis(50);
             left = left.checked_sub(step).unwrap_or_else(|| panic!("the run does not end: {run}"));
             pause(step);
+        }
+    }
+
+    /// All members called `name` of all pages at `path`, which has a query.
+    pub(crate) fn pages(&self, path: &str, name: &str, next: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut page = self.get(path);
+        loop {
+            all.append(page[name].as_array_mut().expect("a page has members"));
+            match &page["next"] {
+                Value::String(cursor) => page = self.get(&format!("{path}&{next}={cursor}")),
+                _ => return all,
+            }
         }
     }
 
@@ -148,9 +179,11 @@ impl Drop for Loom {
 }
 
 /// A request that a service got.
+#[derive(Debug)]
 pub(crate) struct Request {
     head: String,
     pub(crate) path: String,
+    pub(crate) body: String,
 }
 
 impl Request {
@@ -159,13 +192,16 @@ impl Request {
     }
 }
 
-/// A service that answers `200` to everything, once `work` has seen it. It lives as long as the test.
+/// What a service answers: a status, and JSON.
+pub(crate) type Reply = (u16, Value);
+
+/// A service that answers what `work` says. It lives as long as the test.
 pub(crate) struct Service {
     pub(crate) address: String,
 }
 
 impl Service {
-    pub(crate) fn start(work: impl Fn(Request) + Send + Sync + 'static) -> Service {
+    pub(crate) fn start(work: impl Fn(Request) -> Reply + Send + Sync + 'static) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let work = Arc::new(work);
@@ -180,7 +216,7 @@ impl Service {
 }
 
 /// Reads one request and answers it. A caller that died meanwhile is no mistake.
-fn answer(stream: &TcpStream, work: &dyn Fn(Request)) -> Option<()> {
+fn answer(stream: &TcpStream, work: &dyn Fn(Request) -> Reply) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     loop {
@@ -197,7 +233,12 @@ fn answer(stream: &TcpStream, work: &dyn Fn(Request)) -> Option<()> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let path = head.split(' ').nth(1)?.to_owned();
-    work(Request { head, path });
+    let (status, body) = work(Request { head, path, body: String::from_utf8(body).ok()? });
+    let body = body.to_string();
+    let head = format!(
+        "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     let mut stream = stream;
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()
 }

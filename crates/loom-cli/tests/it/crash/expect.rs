@@ -1,0 +1,79 @@
+//! What each workflow of the crash test must come to, however often it is interrupted.
+
+use serde_json::{Value, json};
+
+/// One workflow.
+pub(super) struct Expected {
+    pub(super) name: &'static str,
+    pub(super) status: &'static str,
+    /// Places that make a call, each at least once; those with `?` may make none.
+    pub(super) places: &'static [&'static str],
+    /// What the last call must carry: proof that variables and outputs are neither lost nor counted twice.
+    pub(super) total: Option<Value>,
+}
+
+/// Calls that may be made three times because the service asks for it.
+pub(super) const FLAKY: (&str, usize) = ("Flaky", 3);
+
+/// All workflows. `child` is started by `parent`, the others by requests.
+pub(super) fn all() -> [Expected; 9] {
+    let of = |name, status, places, total| Expected { name, status, places, total };
+    [
+        of(
+            "calls",
+            "Succeeded",
+            &[
+                "First", "Flaky", "Item/0", "Item/1", "Item/2", "Item/3", "Step/0", "Step/1", "Step/2",
+                "Total",
+            ],
+            Some(json!({"number": 3, "length": 4})),
+        ),
+        of(
+            "blocks",
+            "Succeeded",
+            &[
+                "Deep",
+                "Ask/0",
+                "Ask/1",
+                "In_while/0",
+                "In_while/1",
+                "In_do/0",
+                "In_do/1",
+                "Left_first",
+                "Left_then",
+                "Right_first",
+                "Right_then",
+                "At_last/0",
+                "At_last/1",
+                "Total",
+            ],
+            Some(json!({"rounds": 4})),
+        ),
+        of("parent", "Succeeded", &["Before", "Total"], Some(json!({"answer": 21}))),
+        of("child", "Succeeded", &["Work", "Tidy"], None),
+        of("hook", "Succeeded", &["Hook", "Hook/unsubscribe/1?", "Total"], Some(json!({"heard": true}))),
+        of("answer", "Succeeded", &["Before", "Later"], None),
+        of("stop", "Failed", &["Total"], Some(json!({"pretended": 5}))),
+        // An open circuit spares the service, so each of these may be missing.
+        of("broken", "Succeeded", &["Try/0?", "Try/1?", "Try/2?", "Total"], Some(json!({"failed": 1}))),
+        of(
+            "own",
+            "Succeeded",
+            &["Stamp", "Counter", "Function", "Connector", "Total"],
+            Some(json!({"chosen": 2, "text": "1-2"})),
+        ),
+    ]
+}
+
+/// The branch of a run that a place belongs to; in one branch, one thing happens after the other.
+pub(super) fn branch(place: &str) -> &str {
+    if place.starts_with("Item/") || place.contains("/unsubscribe/") {
+        place
+    } else if place.starts_with("Left_") {
+        "left"
+    } else if place.starts_with("Right_") {
+        "right"
+    } else {
+        "main"
+    }
+}

@@ -1,0 +1,155 @@
+//! The world around the killed server: a service that remembers each call, by the life of the process that made it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::served::{self, Reply, Request, Service, pause};
+
+/// How long the service takes for a call: long enough that kills fall into calls.
+const WORK: Duration = Duration::from_millis(15);
+
+/// How soon an event that did not arrive is sent again.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// A call that the service saw.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Which process made it, from 0.
+    pub(super) life: usize,
+    /// `run/action/rounds…`
+    pub(super) key: String,
+    pub(super) body: String,
+}
+
+impl Seen {
+    pub(super) fn run(&self) -> &str {
+        self.key.split('/').next().unwrap_or_default()
+    }
+
+    /// The key without the run.
+    pub(super) fn place(&self) -> &str {
+        self.key.split_once('/').map_or("", |(_, place)| place)
+    }
+}
+
+/// The service, and what the processes are told of it.
+pub(super) struct World {
+    service: Service,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Mutex<Vec<Seen>>,
+    /// Where the server listens now: events go there, whoever asked for them.
+    server: Mutex<String>,
+    /// What should not have happened, in words.
+    wrong: Mutex<Vec<String>>,
+}
+
+impl World {
+    pub(super) fn start() -> World {
+        let state = Arc::<State>::default();
+        let service = Service::start({
+            let state = Arc::clone(&state);
+            move |request| state.answer(&request)
+        });
+        World { service, state }
+    }
+
+    /// Writes the files that make a process know this world, and be known in it.
+    pub(super) fn introduce(&self, folder: &Path, life: usize) {
+        let base = format!("{}/{life}", self.service.address);
+        let egress = json!({"service": base});
+        std::fs::write(folder.join("egress.json"), egress.to_string()).unwrap();
+        let ok = "http://service/ok";
+        let connections = json!({
+            "connections": {"crm": {"baseUrl": "http://service"}}, "functions": {"price": {"baseUrl": ok}},
+            "activities": {"stamp": ok}, "actors": {"Counter": ok},
+        });
+        std::fs::write(folder.join("connections.json"), connections.to_string()).unwrap();
+    }
+
+    /// Where events are sent from now on.
+    pub(super) fn serves_at(&self, address: &str) {
+        address.clone_into(&mut self.state.server.lock().unwrap());
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    pub(super) fn wrong(&self) -> Vec<String> {
+        self.state.wrong.lock().unwrap().clone()
+    }
+}
+
+impl State {
+    fn answer(self: &Arc<Self>, request: &Request) -> Reply {
+        let mut path = request.path.trim_start_matches('/').split('/');
+        let life = path.next().and_then(|life| life.parse().ok()).expect("the egress rule names the life");
+        let what = path.next().unwrap_or_default();
+        let number = path.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let key = request.header("idempotency-key").expect("unsafe calls carry a key");
+        let call = Seen { life, key: key.trim_matches('"').to_owned(), body: request.body.clone() };
+        let (before, keys) = {
+            let mut seen = self.seen.lock().unwrap();
+            let before = seen.iter().filter(|seen| seen.key == call.key).count();
+            seen.push(call.clone());
+            // Occurrences of this action in this run.
+            let action = |seen: &Seen| {
+                let mut parts = seen.key.splitn(3, '/');
+                (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
+            };
+            let same = seen.iter().filter(|other| action(other) == action(&call));
+            (before, same.map(|other| other.key.as_str()).collect::<BTreeSet<_>>().len())
+        };
+        pause(WORK);
+        match what {
+            "flaky" => (if before < number { 503 } else { 200 }, json!({})),
+            "again" => (200, json!({"done": keys >= number})),
+            "atlast" => (if keys < number { 503 } else { 200 }, json!({})),
+            "down" => (500, json!({})),
+            "subscribe" => {
+                self.send_event(&request.body, WORK * (1 + before as u32));
+                (200, json!({}))
+            }
+            "never" => {
+                self.wrong.lock().unwrap().push(format!("{} was called", call.key));
+                (200, json!({}))
+            }
+            _ => (200, json!({"took": true})),
+        }
+    }
+
+    /// Sends the event that was subscribed to, until a server takes it.
+    fn send_event(self: &Arc<Self>, body: &str, after: Duration) {
+        let body: Value = serde_json::from_str(body).expect("a subscription is JSON");
+        let url = body["url"].as_str().expect("it says where events go").to_owned();
+        let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).expect("an address has a path");
+        let state = Arc::clone(self);
+        std::thread::spawn(move || {
+            pause(after);
+            loop {
+                let server = state.server.lock().unwrap().clone();
+                match served::request(&server, "POST", &path, br#"{"heard": true}"#) {
+                    // Another event was faster, or the answer to this one was lost with its server.
+                    Some(answer) if matches!(answer.status, 200 | 410) => return,
+                    Some(answer) if answer.status != 503 => {
+                        let text = format!("the event for {path} was refused: {answer:?}");
+                        state.wrong.lock().unwrap().push(text);
+                        return;
+                    }
+                    _ => pause(AGAIN),
+                }
+            }
+        });
+    }
+}

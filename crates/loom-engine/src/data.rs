@@ -120,9 +120,9 @@ pub(crate) fn table(
     scope: &Scope<'_>,
 ) -> Result<Value, Failure> {
     let items = source(from, scope)?;
-    let secret = items.iter().any(Value::contains_secret);
+    let mut secret = items.iter().any(Value::contains_secret);
     let (headers, rows) = match columns {
-        Some(columns) => explicit_rows(&items, columns, scope)?,
+        Some(columns) => explicit_rows(&items, columns, scope, &mut secret)?,
         None => item_rows(&items)?,
     };
     let text = match format {
@@ -134,17 +134,28 @@ pub(crate) fn table(
 
 type Rows = (Vec<String>, Vec<Vec<String>>);
 
-fn explicit_rows(items: &Array, columns: &[Column], scope: &Scope<'_>) -> Result<Rows, Failure> {
+/// The cells as text. Sets `secret` when one of them is.
+fn explicit_rows(
+    items: &Array,
+    columns: &[Column],
+    scope: &Scope<'_>,
+    secret: &mut bool,
+) -> Result<Rows, Failure> {
+    let mut text = |template: &Template, scope: &Scope<'_>| -> Result<String, Failure> {
+        let value = template.evaluate(scope)?;
+        *secret |= value.contains_secret();
+        Ok(value.text().into_owned())
+    };
     let mut headers = Vec::with_capacity(columns.len());
     for column in columns {
-        headers.push(column.header.evaluate(scope)?.text().into_owned());
+        headers.push(text(&column.header, scope)?);
     }
     let mut rows = Vec::with_capacity(items.len());
     for item in items {
         let scope = scope.with_item(item);
         let mut row = Vec::with_capacity(columns.len());
         for column in columns {
-            row.push(column.value.evaluate(&scope)?.text().into_owned());
+            row.push(text(&column.value, &scope)?);
         }
         rows.push(row);
     }

@@ -56,6 +56,17 @@ impl ErrorInfo {
         ErrorInfo { code: code.into(), message: message.into(), details: None }
     }
 
+    /// What a definition says with `{"code": …, "message": …}`. Errors are kept and shown as plain text, so a part that
+    /// is secret is left out of it.
+    pub(crate) fn told(value: &Value) -> ErrorInfo {
+        let part = |name: &str| match value.get(name) {
+            None => String::new(),
+            Some(part) if part.contains_secret() => SANITIZED.to_owned(),
+            Some(part) => part.text().into_owned(),
+        };
+        ErrorInfo { code: Code::Owned(part("code")), message: part("message"), details: None }
+    }
+
     /// `{"code": …, "message": …}`.
     pub fn to_value(&self) -> Value {
         let mut members =
@@ -66,6 +77,14 @@ impl ErrorInfo {
         members.into_iter().collect::<loom_expression::Object>().into()
     }
 }
+
+/// A value as messages quote it; one that is secret is not quoted.
+pub(crate) fn shown(value: &Value) -> String {
+    if value.contains_secret() { SANITIZED.to_owned() } else { value.to_json_text() }
+}
+
+/// What stands in the place of something secret.
+pub(crate) const SANITIZED: &str = "*sanitized*";
 
 /// How an action, or one attempt at it, ended.
 #[derive(Clone, Debug, PartialEq)]

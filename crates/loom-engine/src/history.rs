@@ -5,7 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use loom_definition::{ActionIdx, RunStatus, Status, Workflow, model::ActionKind};
 use loom_expression::{Timestamp, Value};
 
-use crate::event::{Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart};
+use crate::event::{
+    Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart, SANITIZED,
+};
 
 /// Everything that happened to each action.
 #[derive(Clone, Debug)]
@@ -285,6 +287,6 @@ impl Occurrence {
 
     /// Its outputs, or a mark when its definition says that they are secret.
     pub fn shown_outputs(&self, secure: bool) -> Option<Value> {
-        if secure { self.outputs.as_ref().map(|_| Value::from("*sanitized*")) } else { self.outputs.clone() }
+        if secure { self.outputs.as_ref().map(|_| Value::from(SANITIZED)) } else { self.outputs.clone() }
     }
 }

@@ -5,6 +5,8 @@
 
 use loom_expression::{Object, Value, ValueRef};
 
+use crate::event::shown;
+
 /// One place where a value does not fit its schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mismatch {
@@ -165,7 +167,7 @@ impl<'a> Checker<'a> {
         if let Some(allowed) = rules.get("enum") {
             let allowed = list(allowed, "enum", id)?;
             if !allowed.iter().any(|choice| choice.wdl_equals(value)) {
-                let message = format!("Value {} is not defined in enum.", value.to_json_text());
+                let message = format!("Value {} is not defined in enum.", shown(value));
                 self.report(value, path, id, "enum", message);
             }
         }
@@ -356,7 +358,7 @@ impl<'a> Checker<'a> {
 
     fn check_number(&mut self, rules: &Object, value: &Value, path: &str, id: &str) -> Result<(), Problem> {
         let Some(number) = value.as_f64() else { return Ok(()) };
-        let text = value.to_json_text();
+        let text = shown(value);
         let bound = |keyword: &str| match rules.get(keyword) {
             None => Ok(None),
             Some(bound) => bound

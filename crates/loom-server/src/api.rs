@@ -4,8 +4,8 @@ use std::{str::FromStr, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
-    http::{Response, StatusCode, Uri},
+    extract::{Request, State},
+    http::{Response, StatusCode, Uri, header},
 };
 use loom_definition::{
     Diagnostics, LoadOptions, RunStatus,
@@ -21,6 +21,7 @@ use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
     host::Fire,
     invoke::{deployed, find_trigger, refusal},
+    path::Path,
     request::{self, read_body},
     response::{Problem, json},
     server::Shared,
@@ -94,6 +95,7 @@ pub(crate) async fn deploy(
     Path(name): Path<String>,
     request: Request,
 ) -> Answer {
+    request::only(request.uri(), &["bump"])?;
     let bump = match request::query(request.uri(), "bump").as_deref() {
         None | Some("patch") => Bump::Patch,
         Some("minor") => Bump::Minor,
@@ -105,9 +107,10 @@ pub(crate) async fn deploy(
     if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
         return Err(Problem::bad("The name of a workflow holds no slash and no control character."));
     }
+    let only_new = request.headers().get(header::IF_NONE_MATCH).is_some_and(|given| given == "*");
     let bytes = read_body(request.into_body(), &shared.settings).await?;
     let options = LoadOptions { name: Some(name.as_str().into()), ..LoadOptions::default() };
-    let source = Source { bytes: bytes.to_vec(), options, origin: Origin::Api, bump };
+    let source = Source { bytes: bytes.to_vec(), options, origin: Origin::Api, bump, only_new };
     match shared.host.deploy(&source).await {
         Ok((deployment, changed)) => {
             let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
@@ -115,6 +118,11 @@ pub(crate) async fn deploy(
         }
         Err(DeployError::Refused(diagnostics)) => Err(refused(&diagnostics)),
         Err(DeployError::Store(error)) => Err(error.into()),
+        Err(DeployError::Exists) => {
+            let message =
+                format!("There is a workflow '{name}' already, and 'If-None-Match: *' asks for none.");
+            Err(Problem::new(StatusCode::PRECONDITION_FAILED, "WorkflowAlreadyExists", message))
+        }
         Err(DeployError::Catalog(error)) => {
             Err(Problem::new(StatusCode::CONFLICT, "VersionConflict", error.to_string()))
         }
@@ -214,8 +222,13 @@ pub(crate) async fn run_trigger(
     Ok(json(StatusCode::ACCEPTED, &object.into()))
 }
 
+/// What a list of runs can be asked for.
+const RUN_QUERIES: [&str; 9] =
+    ["workflow", "status", "error", "from", "before", "cursor", "parent", "limit", "order"];
+
 /// `GET /api/v1/runs?workflow=&status=&error=&from=&before=&order=&cursor=&limit=`.
 pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
+    request::only(&uri, &RUN_QUERIES)?;
     let mut query = RunQuery { limit: PAGE, ..RunQuery::default() };
     for (name, value) in request::queries(&uri) {
         match name.as_str() {
@@ -234,8 +247,12 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
             "error" => query.error = Some(value.into()),
             "from" => query.accepted_from = Some(moment(&value)?),
             "before" => query.accepted_before = Some(moment(&value)?),
-            "cursor" => query.after = Some(run_id(&value)?),
-            "parent" => query.parent = Some(run_id(&value)?),
+            "cursor" => query.after = Some(RunId::from_str(&value).map_err(|_| not_a_cursor())?),
+            "parent" => {
+                let parent = RunId::from_str(&value);
+                let parent = parent.map_err(|_| Problem::bad(format!("'{value}' is no id of a run.")))?;
+                query.parent = Some(parent);
+            }
             "limit" => query.limit = limit(&value)?,
             "order" => {
                 query.order = match value.as_str() {
@@ -247,12 +264,17 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
                     }
                 }
             }
-            other => return Err(Problem::bad(format!("There is no query parameter '{other}' here."))),
+            // The names were checked above.
+            _ => {}
         }
     }
     let page = shared.host.store.runs(query).await?;
     let rows = page.rows.iter().map(|row| Value::from(view::run_row(row))).collect();
     Ok(list("runs", rows, page.next.map(|next| next.to_string())))
+}
+
+fn not_a_cursor() -> Problem {
+    Problem::bad("'cursor' is the 'next' of the page before.")
 }
 
 /// Milliseconds since 1970, or a time as ISO 8601 has it.
@@ -303,6 +325,7 @@ pub(crate) async fn action(
     Path((id, name)): Path<(String, String)>,
     uri: Uri,
 ) -> Answer {
+    request::only(&uri, &["cursor", "limit"])?;
     let (_, history) = history(&shared, &id).await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {
         Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action '{name}'."))
@@ -310,7 +333,7 @@ pub(crate) async fn action(
     let size = request::query(&uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
     let skip = match request::query(&uri, "cursor") {
         None => 0,
-        Some(text) => text.parse().map_err(|_| Problem::bad("'cursor' comes from the page before."))?,
+        Some(text) => text.parse().map_err(|_| not_a_cursor())?,
     };
     Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), (skip, size))))
 }
@@ -346,6 +369,7 @@ async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
 
 /// `POST /api/v1/runs/{id}/resubmit?definition=same|current`: a new run from the same trigger outputs.
 pub(crate) async fn resubmit(State(shared): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    request::only(&uri, &["definition"])?;
     let (_, history) = history(&shared, &id).await?;
     let before = history.start.as_ref().ok_or_else(|| unknown_run(&id))?;
     if shared.host.engine.runs_in_progress() >= shared.host.settings.runs_max {

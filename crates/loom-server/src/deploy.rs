@@ -69,6 +69,8 @@ pub struct Source {
     pub origin: Origin,
     /// Which part of the version another text raises.
     pub bump: Bump,
+    /// Refuse the definition when its name has versions already.
+    pub only_new: bool,
 }
 
 /// Why a definition is not deployed. The one deployed before goes on.
@@ -80,6 +82,9 @@ pub enum DeployError {
     /// The store did not take it.
     #[error("the definition could not be kept")]
     Store(#[from] loom_store::Error),
+    /// The name is taken, and a new one was asked for.
+    #[error("the name has a definition already")]
+    Exists,
     /// Versions are counted in 32 bits.
     #[error(transparent)]
     Catalog(#[from] loom_definition::catalog::CatalogError),
@@ -178,7 +183,7 @@ impl Deployments {
         let options = LoadOptions { name: text("name").map(Arc::from), ..LoadOptions::default() };
         let origin = if text("origin") == Some("api") { Origin::Api } else { Origin::File };
         let bytes = text("text").unwrap_or_default().as_bytes().to_vec();
-        Some((id, Source { bytes, options, origin, bump: Bump::Patch }))
+        Some((id, Source { bytes, options, origin, bump: Bump::Patch, only_new: false }))
     }
 
     /// Loads, checks, keeps and puts in place a definition. Says whether anything changed.
@@ -207,6 +212,9 @@ impl Deployments {
             loaded.workflow.bind_parameters(&values, &app_setting).map_err(DeployError::Refused)?;
         let _publishing = self.publishing.lock().await;
         let workflow = loaded.workflow;
+        if source.only_new && !self.versions(&workflow.name).is_empty() {
+            return Err(DeployError::Exists);
+        }
         if let Some(present) = self.get(&workflow.name)
             && present.workflow.hash == workflow.hash
             && present.parameters == parameters

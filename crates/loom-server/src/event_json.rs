@@ -230,7 +230,8 @@ pub(crate) fn shown_outputs(workflow: &Workflow, outputs: &Value) -> Value {
     shown.collect::<Object>().into()
 }
 
-fn note_type(note: &Note, data: &mut Object) -> &'static str {
+/// What kind of note it is; what it says goes to `data`.
+pub(crate) fn note_type(note: &Note, data: &mut Object) -> &'static str {
     match note {
         Note::Held { service, by, wait } => {
             data.insert("service", Arc::clone(service));

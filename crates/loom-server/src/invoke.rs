@@ -4,7 +4,7 @@ use std::{str::FromStr, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
     response::IntoResponse,
 };
@@ -18,6 +18,7 @@ use loom_expression::{Object, Value};
 use crate::{
     deploy::Deployment,
     host::{Fire, FireError},
+    path::Path,
     request::{self, decode_body, outputs, read_body, relative_path},
     response::{self, Problem, json},
     server::Shared,

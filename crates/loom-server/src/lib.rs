@@ -25,6 +25,7 @@ mod event_json;
 mod journal_reader;
 mod metrics;
 mod openapi;
+mod path;
 mod sse;
 mod view;
 

@@ -61,7 +61,7 @@ impl Redaction {
     }
 
     pub(crate) fn inputs(&self, action: ActionIdx, value: &Value) -> Value {
-        hide_if(self.actions[action.0 as usize].inputs, value)
+        hide_if(self.actions[action.0 as usize].inputs, &without_credentials(value))
     }
 
     pub(crate) fn outputs(&self, action: ActionIdx, value: &Value) -> Value {
@@ -95,16 +95,49 @@ fn gives_inputs(kind: &ActionKind) -> bool {
     matches!(kind, ActionKind::Compose { .. } | ActionKind::ParseJson { .. } | ActionKind::Response { .. })
 }
 
-/// Authorization headers are never shown, even when a trigger lets its workflow see them.
+/// Headers that carry credentials.
+const CREDENTIALS: [&str; 2] = ["authorization", "proxy-authorization"];
+
+/// What of `authentication` says how one is known, and not the proof of it.
+const OPEN: [&str; 9] =
+    ["type", "username", "tenant", "authority", "audience", "clientId", "identity", "scheme", "resource"];
+
+/// Credentials are never shown: neither such headers, even when a trigger lets its workflow see them, nor what an action
+/// proves itself with. Webhooks have the parts of a request below `subscribe` and `unsubscribe`.
 fn without_credentials(value: &Value) -> Value {
     let Some(members) = value.as_object() else { return value.clone() };
-    let Some(headers) = members.get("headers").and_then(Value::as_object) else { return value.clone() };
-    let Some(name) = headers.name_ignore_case("authorization").cloned() else { return value.clone() };
-    let mut headers = headers.clone();
-    headers.insert(name, HIDDEN);
-    let mut members = members.clone();
-    members.insert("headers", headers);
-    members.into()
+    let mut shown = members.clone();
+    let mut changed = false;
+    for (name, member) in members {
+        let without = match &**name {
+            "headers" => without_members(member, |name| {
+                !CREDENTIALS.iter().any(|hidden| name.eq_ignore_ascii_case(hidden))
+            }),
+            "authentication" if member.as_object().is_none() => Some(Value::from(HIDDEN)),
+            "authentication" => {
+                without_members(member, |name| OPEN.iter().any(|open| name.eq_ignore_ascii_case(open)))
+            }
+            "subscribe" | "unsubscribe" => Some(without_credentials(member)),
+            _ => None,
+        };
+        if let Some(without) = without {
+            shown.insert(Arc::clone(name), without);
+            changed = true;
+        }
+    }
+    if changed { shown.into() } else { value.clone() }
+}
+
+/// The object with the members hidden that are not open; none when that changes nothing.
+fn without_members(value: &Value, open: impl Fn(&str) -> bool) -> Option<Value> {
+    let members = value.as_object()?;
+    if members.keys().all(|name| open(name)) {
+        return None;
+    }
+    let shown = members.iter().map(|(name, value)| {
+        (Arc::clone(name), if open(name) { value.clone() } else { Value::from(HIDDEN) })
+    });
+    Some(shown.collect::<Object>().into())
 }
 
 /// The lower-case text of each action without its children, by name.

@@ -93,6 +93,20 @@ pub(crate) fn queries(uri: &Uri) -> impl Iterator<Item = (String, String)> {
     pairs.into_iter().filter(|(name, value)| !(name.is_empty() && value.is_empty()))
 }
 
+/// The query parameters that an address has; any other is told, so that a slip of the pen is not taken for a wish.
+pub(crate) fn only(uri: &Uri, known: &[&str]) -> Result<(), Problem> {
+    match queries(uri).find(|(name, _)| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some((name, _)) if known.is_empty() => {
+            Err(Problem::bad(format!("There is no query parameter '{name}' here; there are none.")))
+        }
+        Some((name, _)) => {
+            let known = known.join("', '");
+            Err(Problem::bad(format!("There is no query parameter '{name}' here; there are '{known}'.")))
+        }
+    }
+}
+
 /// One query parameter.
 pub(crate) fn query(uri: &Uri, name: &str) -> Option<String> {
     queries(uri).find(|(known, _)| known == name).map(|(_, value)| value)

@@ -8,7 +8,7 @@ use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
     response::IntoResponse,
 };
@@ -22,6 +22,7 @@ use crate::{
     api::run_id,
     event_json::EventWriter,
     journal_reader::JournalReader,
+    path::Path,
     request,
     response::{Problem, json},
     server::Shared,
@@ -47,6 +48,7 @@ pub(crate) async fn events(
 }
 
 async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
+    request::only(uri, &["after", "limit"])?;
     let run = run_id(id)?;
     let row = shared.host.store.run(run).await?;
     let row = row.ok_or_else(|| Problem::not_found("RunNotFound", format!("There is no run '{id}'.")))?;

@@ -11,7 +11,7 @@ use loom_expression::{Object, Timestamp, Value};
 use loom_store::{RunRow, UnixMillis};
 
 use crate::{
-    event_json::{error_value, phase_name, shown_outputs},
+    event_json::{error_value, note_type, phase_name, shown_outputs},
     redact::{Redaction, hide},
 };
 
@@ -182,13 +182,14 @@ impl Viewer<'_> {
             object.insert("trackedProperties", hide(tracked));
         }
         if !occurrence.attempts.is_empty() {
-            let attempts = occurrence.attempts.iter().map(|attempt| self.attempt(action, attempt));
+            let attempts =
+                occurrence.attempts.iter().map(|attempt| self.attempt(action, occurrence, attempt));
             object.insert("attempts", attempts.collect::<Vec<Value>>());
         }
         object
     }
 
-    fn attempt(&self, action: ActionIdx, attempt: &Attempt) -> Value {
+    fn attempt(&self, action: ActionIdx, occurrence: &Occurrence, attempt: &Attempt) -> Value {
         let mut object = Object::new();
         object.insert("attempt", i64::from(attempt.number));
         object.insert("phase", phase_name(attempt.phase));
@@ -196,12 +197,25 @@ impl Viewer<'_> {
         if let Some(ended) = attempt.ended {
             object.insert("endTime", ended.to_string());
         }
-        if let Some(outcome) = &attempt.outcome {
-            object.insert("status", outcome.status.as_str());
-            object.insert("code", outcome.code.as_ref());
-            if let Some(error) = &outcome.error {
+        // The last attempt ended as its action did, and keeps no outcome of its own.
+        let own = attempt.outcome.as_ref();
+        let own = own.map(|outcome| (Some(outcome.status), &outcome.code, &outcome.error));
+        let last = || attempt.ended.map(|_| (occurrence.status, &occurrence.code, &occurrence.error));
+        if let Some((Some(status), code, error)) = own.or_else(last) {
+            object.insert("status", status.as_str());
+            object.insert("code", code.as_ref());
+            if let Some(error) = error {
                 object.insert("error", error_value(&self.redaction, action, error));
             }
+        }
+        if !attempt.notes.is_empty() {
+            let notes = attempt.notes.iter().map(|note| {
+                let mut shown = Object::new();
+                let kind = note_type(note, &mut shown);
+                shown.insert("type", kind);
+                Value::from(shown)
+            });
+            object.insert("notes", notes.collect::<Vec<Value>>());
         }
         if let Some(due) = attempt.next_due {
             object.insert("nextDue", due.to_string());

@@ -131,7 +131,7 @@ impl Watched {
             parameters_file: parameters,
             ..LoadOptions::default()
         };
-        let source = Source { bytes, options, origin: Origin::File, bump: Bump::Patch };
+        let source = Source { bytes, options, origin: Origin::File, bump: Bump::Patch, only_new: false };
         match host.deploy(&source).await {
             Ok((deployment, changed)) => {
                 known.name = Some(Arc::clone(&deployment.workflow.name));

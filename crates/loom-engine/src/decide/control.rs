@@ -9,7 +9,7 @@ use loom_definition::{
 use loom_expression::{Condition, Object, Template, Value, ValueRef};
 
 use super::Decider;
-use crate::event::{ErrorInfo, Event, FrameId, Outcome, Place};
+use crate::event::{ErrorInfo, Event, FrameId, Outcome, Place, shown};
 
 impl Decider<'_> {
     pub(super) fn branch(
@@ -100,7 +100,7 @@ impl Decider<'_> {
                     let message = format!(
                         "Terminate '{}' cannot end the run as {}; there are Succeeded, Failed, Cancelled.",
                         self.action(place).name,
-                        value.to_json_text()
+                        shown(&value)
                     );
                     let error = ErrorInfo::new("InvalidTemplate", message);
                     return self.end(place, Outcome::failed("BadRequest", error));
@@ -114,12 +114,7 @@ impl Decider<'_> {
                 Ok(value) => value,
                 Err(error) => return self.fail_inputs(place, &error),
             };
-            let text = |name: &str| value.get(name).map(|part| part.text().into_owned());
-            run_error = Some(ErrorInfo {
-                code: Cow::Owned(text("code").unwrap_or_default()),
-                message: text("message").unwrap_or_default(),
-                details: None,
-            });
+            run_error = Some(ErrorInfo::told(&value));
         }
         let run_error = match status {
             RunStatus::Failed => Some(Arc::new(run_error.unwrap_or_else(|| {
@@ -184,10 +179,7 @@ impl Decider<'_> {
         let text = |name: &str| canned.get(name).map(|part| part.text().into_owned());
         let status = text("status").and_then(|status| Status::parse(&status)).unwrap_or(Status::Succeeded);
         let outputs = canned.get("outputs").cloned();
-        let error = canned.get("error").map(|error| {
-            let part = |name: &str| error.get(name).map(|part| part.text().into_owned()).unwrap_or_default();
-            Arc::new(ErrorInfo { code: Cow::Owned(part("code")), message: part("message"), details: None })
-        });
+        let error = canned.get("error").map(|error| Arc::new(ErrorInfo::told(error)));
         let code = text("code").map_or_else(
             || match status {
                 Status::Succeeded => Cow::Borrowed("OK"),

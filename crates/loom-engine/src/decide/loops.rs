@@ -12,7 +12,7 @@ use loom_expression::{Object, Template, Value};
 
 use super::{Decider, control::block_outcome};
 use crate::{
-    event::{ErrorInfo, Event, FrameId, Outcome, Place, Purpose, RetryHint},
+    event::{ErrorInfo, Event, FrameId, Outcome, Place, Purpose, RetryHint, shown},
     random, retry,
     state::LoopState,
     time,
@@ -89,9 +89,8 @@ impl<'a> Decider<'a> {
             Setting::Computed(template) => {
                 let count = value(template)?;
                 let given = count.as_i64().filter(|count| (1..=ROUNDS_MAX).contains(count));
-                given.ok_or_else(|| {
-                    format!("count is {}; allowed are 1 to {ROUNDS_MAX}", count.to_json_text())
-                })? as u32
+                given.ok_or_else(|| format!("count is {}; allowed are 1 to {ROUNDS_MAX}", shown(&count)))?
+                    as u32
             }
         };
         let span = |setting: &Setting<Span>| match setting {

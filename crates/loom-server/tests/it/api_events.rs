@@ -1,0 +1,202 @@
+//! Events of a run: as a list, as a live stream, and for watchers that come and go.
+
+use hyper::Method;
+use loom_expression::Value;
+
+use crate::support::{Plan, World, list, on_disk, requested, text};
+
+fn sequence(event: &Value) -> i64 {
+    event.get("seq").and_then(Value::as_i64).unwrap()
+}
+
+/// A workflow of many events.
+fn busy(rounds: u32) -> String {
+    requested(&format!(
+        r#"{{"Each": {{"type": "Foreach", "foreach": "@range(0, {rounds})", "runAfter": {{}}, "actions": {{
+                "Say": {{"type": "Compose", "inputs": "round @{{item()}}", "runAfter": {{}}}}}}}},
+            "Pause": {{"type": "Wait", "inputs": {{"interval": {{"count": 1, "unit": "Hour"}}}}, "runAfter": {{"Each": ["Succeeded"]}}}}}}"#
+    ))
+}
+
+#[tokio::test]
+async fn the_list_comes_in_pages_and_is_what_the_stream_says() {
+    let world = World::new().await;
+    world.deploy("busy", &busy(20)).await;
+    let run = world.invoke("busy", "").await;
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    let streamed = world.events(&run, 0).await;
+    let (mut listed, mut after) = (Vec::new(), String::from("0"));
+    loop {
+        let page = world.get(&format!("/api/v1/runs/{run}/events?limit=7&after={after}")).await.json();
+        assert!(list(&page, "events").len() <= 7);
+        listed.extend(list(&page, "events").to_vec());
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => next.clone_into(&mut after),
+            None => break,
+        }
+    }
+    assert_eq!(listed, streamed);
+    let dense: Vec<i64> = (1..=listed.len() as i64).collect();
+    assert_eq!(listed.iter().map(sequence).collect::<Vec<_>>(), dense);
+    assert_eq!(text(&listed[0], "type"), "run.started");
+    let ends = listed.iter().filter(|event| text(event, "type") == "run.completed").count();
+    assert_eq!((ends, text(listed.last().unwrap(), "type")), (1, "run.completed"));
+    for event in &listed {
+        assert_eq!(event.get("v"), Some(&Value::from(1i64)));
+        assert_eq!(text(event, "runId"), run);
+        assert!(text(event, "ts").ends_with('Z'));
+        assert!(event.get("data").is_some_and(|data| data.as_object().is_some()));
+    }
+    for wrong in ["?limit=0", "?limit=1001", "?after=x", "?after=-1", "?color=red"] {
+        let reply = world.get(&format!("/api/v1/runs/{run}/events{wrong}")).await;
+        assert_eq!((reply.status, reply.error().as_str()), (400, "BadRequest"), "{wrong}");
+    }
+    assert_eq!(world.get("/api/v1/runs/0000000000000/events").await.error(), "RunNotFound");
+}
+
+#[tokio::test]
+async fn a_watcher_that_comes_back_twenty_times_sees_every_event_once_and_in_order() {
+    let world = World::new().await;
+    world.deploy("busy", &busy(60)).await;
+    let run = world.invoke("busy", "").await;
+    let (mut seen, mut last) = (Vec::new(), 0);
+    for visit in 0..20usize {
+        // Some see one event, some several; each leaves in the middle of the stream.
+        let mut watcher = world.watch(&run, last).await;
+        for _ in 0..=(visit % 5) {
+            let event = watcher.next().await.expect("the run goes on");
+            last = sequence(&event) as u64;
+            seen.push(event);
+        }
+    }
+    assert!(seen.iter().all(|event| text(event, "type") != "run.completed"));
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    seen.extend(world.events(&run, last).await);
+    let numbers: Vec<i64> = seen.iter().map(sequence).collect();
+    assert_eq!(numbers, (1..=seen.len() as i64).collect::<Vec<_>>());
+    assert_eq!(seen, world.events(&run, 0).await);
+    assert_eq!(text(seen.last().unwrap(), "type"), "run.completed");
+    // One that has seen the end is told to stay away.
+    let last = seen.len().to_string();
+    let headers = [("accept", "text/event-stream"), ("last-event-id", last.as_str())];
+    let path = format!("/api/v1/runs/{run}/events");
+    let over = world.send(Method::GET, &path, &headers, "").await.whole().await;
+    assert_eq!((over.status, over.body.len()), (204, 0));
+    // The header counts before the address it began with.
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "1")];
+    let mut back = world.send(Method::GET, &format!("{path}?after=3"), &headers, "").await;
+    assert_eq!(back.headers["content-type"], "text/event-stream");
+    assert_eq!(back.headers["cache-control"], "no-store");
+    let mut read = String::new();
+    while let Some(chunk) = back.chunk().await {
+        read.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(read.starts_with("retry: 1000\n\nid: 2\n"), "{read}");
+}
+
+#[tokio::test]
+async fn events_arrive_as_they_happen() {
+    let world = World::new().await;
+    world.deploy("busy", &busy(1)).await;
+    let run = world.invoke("busy", "").await;
+    let mut watcher = world.watch(&run, 0).await;
+    loop {
+        let event = watcher.next().await.expect("the run goes on");
+        if text(&event, "type") == "timer.set" {
+            break;
+        }
+    }
+    for (change, kind) in [("suspend", "run.suspended"), ("resume", "run.resumed")] {
+        world.post(&format!("/api/v1/runs/{run}/{change}"), "").await;
+        assert_eq!(text(&watcher.next().await.unwrap(), "type"), kind);
+    }
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    let mut kinds = Vec::new();
+    while let Some(event) = watcher.next().await {
+        kinds.push(text(&event, "type").to_owned());
+    }
+    assert_eq!(kinds.last().map(String::as_str), Some("run.completed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_shows_that_it_is_alive() {
+    let world = World::new().await;
+    world.deploy("busy", &busy(1)).await;
+    let run = world.invoke("busy", "").await;
+    let mut watcher = world.watch(&run, 0).await;
+    let begun = tokio::time::Instant::now();
+    for _ in 0..3 {
+        watcher.heartbeat().await;
+    }
+    let took = begun.elapsed().as_secs();
+    assert!((45..50).contains(&took), "three heartbeats in {took} s");
+}
+
+#[tokio::test]
+async fn a_watcher_that_reads_slowly_loses_nothing_and_holds_nothing_up() {
+    let world = World::new().await;
+    world.deploy("busy", &busy(3_000)).await;
+    let run = world.invoke("busy", "").await;
+    // It takes one event, and then reads no more: what is written fills the connection's buffers.
+    let mut slow = world.watch(&run, 0).await;
+    let first = slow.next().await.unwrap();
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    let all = world.events(&run, 0).await;
+    assert!(all.len() > 6_000, "{}", all.len());
+    let mut seen = vec![first];
+    while let Some(event) = slow.next().await {
+        seen.push(event);
+    }
+    assert!(seen == all, "it saw {} of {} events", seen.len(), all.len());
+}
+
+#[tokio::test]
+async fn streams_are_counted() {
+    let mut plan = Plan::default();
+    plan.settings.watchers_max = 2;
+    let world = World::start(plan).await;
+    world.deploy("busy", &busy(1)).await;
+    let run = world.invoke("busy", "").await;
+    let (mut first, second) = (world.watch(&run, 0).await, world.watch(&run, 0).await);
+    let path = format!("/api/v1/runs/{run}/events");
+    let third = world.send(Method::GET, &path, &[("accept", "text/event-stream")], "").await.whole().await;
+    assert_eq!((third.status, third.error().as_str()), (429, "TooManyWatchers"));
+    assert!(third.header("retry-after").is_some());
+    // The list needs no place.
+    assert_eq!(world.get(&path).await.status, 200);
+    drop(second);
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    while first.next().await.is_some() {}
+    assert!(!world.events(&run, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    world.deploy("busy", &busy(3)).await;
+    let run = world.invoke("busy", "").await;
+    let mut watcher = world.watch(&run, 0).await;
+    let mut seen = Vec::new();
+    loop {
+        let event = watcher.next().await.unwrap();
+        seen.push(event);
+        if text(seen.last().unwrap(), "type") == "timer.set" {
+            break;
+        }
+    }
+    // A stop ends streams as well; nobody waits for a watcher.
+    world.ask_to_stop();
+    assert!(watcher.next().await.is_none());
+    world.stop().await;
+    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    assert_eq!(world.recovered.runs, 1);
+    let mut watcher = world.watch(&run, sequence(seen.last().unwrap()) as u64).await;
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    while let Some(event) = watcher.next().await {
+        seen.push(event);
+    }
+    let numbers: Vec<i64> = seen.iter().map(sequence).collect();
+    assert_eq!(numbers, (1..=seen.len() as i64).collect::<Vec<_>>());
+    assert_eq!(text(seen.last().unwrap(), "type"), "run.completed");
+}

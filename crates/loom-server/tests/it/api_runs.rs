@@ -1,0 +1,275 @@
+//! Runs: lists and their filters, detail, actions, what can be done to a run in progress.
+
+use loom_expression::Value;
+use loom_testkit::mock::Mock;
+
+use crate::support::{World, json, list, requested, text};
+
+/// A workflow that waits until somebody cancels it.
+fn waiting() -> String {
+    requested(
+        r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}},
+            "After": {"type": "Compose", "inputs": 1, "runAfter": {"Pause": ["Succeeded"]}}}"#,
+    )
+}
+
+/// A workflow that fails with a code when its body says so.
+fn choosy() -> String {
+    requested(
+        r#"{"Choose": {"type": "If", "expression": "@equals(triggerBody()?['fail'], true)", "runAfter": {},
+            "actions": {"Stop": {"type": "Terminate", "runAfter": {},
+                "inputs": {"runStatus": "Failed", "runError": {"code": "Spoilt", "message": "as told"}}}}}}"#,
+    )
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    list(page, "runs").iter().map(|row| text(row, "id")).collect()
+}
+
+#[tokio::test]
+async fn runs_are_listed_by_what_one_asks_for() {
+    let world = World::new().await;
+    world.deploy("Choosy", &choosy()).await;
+    world.deploy("waiting", &waiting()).await;
+    let good = world.invoke("choosy", "{}").await;
+    let bad = world.invoke("choosy", r#"{"fail": true}"#).await;
+    world.ended(&good).await;
+    let failed = world.ended(&bad).await;
+    assert_eq!(failed.get("error").map(|error| text(error, "code")), Some("Spoilt"));
+    let slow = world.invoke("waiting", "").await;
+    let asked = async |query: &str| {
+        let page = world.get(&format!("/api/v1/runs{query}")).await.json();
+        ids(&page).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(asked("").await, [slow.as_str(), bad.as_str(), good.as_str()]);
+    assert_eq!(asked("?order=oldest").await, [good.as_str(), bad.as_str(), slow.as_str()]);
+    assert_eq!(asked("?workflow=choosy").await, [bad.as_str(), good.as_str()]);
+    assert_eq!(asked("?status=failed").await, [bad.as_str()]);
+    assert_eq!(asked("?status=Running").await, [slow.as_str()]);
+    assert_eq!(asked("?error=Spoilt").await, [bad.as_str()]);
+    assert_eq!(asked("?workflow=choosy&status=Succeeded").await, [good.as_str()]);
+    assert!(asked("?workflow=nobody").await.is_empty());
+    let row = world.get(&format!("/api/v1/runs/{bad}")).await.json();
+    let accepted = text(&row, "acceptedTime");
+    assert_eq!(asked(&format!("?from={accepted}&workflow=waiting")).await, [slow.as_str()]);
+    assert!(asked(&format!("?before={accepted}")).await.iter().all(|run| *run == good));
+    assert!(asked("?from=2999-01-01T00:00:00Z").await.is_empty());
+    assert!(asked("?before=0").await.is_empty());
+    for wrong in [
+        "?status=Happy",
+        "?limit=0",
+        "?limit=1001",
+        "?limit=many",
+        "?order=random",
+        "?from=yesterday",
+        "?colour=red",
+    ] {
+        let reply = world.get(&format!("/api/v1/runs{wrong}")).await;
+        assert_eq!((reply.status, reply.error().as_str()), (400, "BadRequest"), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_leads_through_all_pages_without_gaps_or_repeats() {
+    let world = World::new().await;
+    world.deploy("choosy", &choosy()).await;
+    let mut all = Vec::new();
+    for _ in 0..7 {
+        all.push(world.invoke("choosy", "{}").await);
+    }
+    for order in ["newest", "oldest"] {
+        if order == "oldest" {
+            all.sort();
+        } else {
+            all.sort_by(|left, right| right.cmp(left));
+        }
+        let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = world.get(&format!("/api/v1/runs?limit=3&order={order}{cursor}")).await.json();
+            seen.extend(ids(&page).into_iter().map(str::to_owned));
+            pages += 1;
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+            if pages == 1 && order == "newest" {
+                // A run that comes meanwhile moves nothing.
+                world.invoke("choosy", "{}").await;
+            }
+        }
+        let expected: Vec<&String> = all.iter().collect();
+        assert_eq!(seen.iter().filter(|run| all.contains(run)).collect::<Vec<_>>(), expected);
+        assert_eq!(pages, 3, "{order}");
+    }
+    let wrong = world.get("/api/v1/runs?cursor=nothing").await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (400, "BadRequest"));
+}
+
+#[tokio::test]
+async fn a_run_is_shown_with_its_actions_inputs_outputs_and_attempts() {
+    let world = World::new().await;
+    let rules = r#"{"rules": [{"path": "/quote", "responses": [{"status": 503, "times": 2}, {"body": {"price": 7}}]}]}"#;
+    let mock = Mock::start(&json(rules)).await.unwrap();
+    let base = mock.base_url();
+    let workflow = requested(&format!(
+        r#"{{"Quote": {{"type": "Http", "runAfter": {{}}, "inputs": {{"method": "POST", "uri": "{base}/quote", "body": {{"id": "@triggerBody()?['id']"}}}},
+                "retryPolicy": {{"maxAttempts": 4, "initialDelay": 1}}}},
+            "Tell": {{"type": "Compose", "inputs": "@body('Quote').price", "runAfter": {{"Quote": ["Succeeded"]}}}},
+            "Never": {{"type": "Compose", "inputs": 1, "runAfter": {{"Quote": ["Failed"]}}}}}}"#
+    ));
+    world.deploy("quote", &workflow).await;
+    let run = world.run("quote", r#"{"id": 5}"#).await;
+    assert_eq!(text(&run, "status"), "Succeeded");
+    let trigger = run.get("trigger").unwrap();
+    assert_eq!(trigger.get("outputs").and_then(|outputs| outputs.get("body")), Some(&json(r#"{"id": 5}"#)));
+    for time in ["acceptedTime", "startTime", "endTime"] {
+        assert!(text(&run, time).ends_with('Z'), "{run:?}");
+    }
+    let id = text(&run, "id");
+    let actions = world.get(&format!("/api/v1/runs/{id}/actions")).await.json();
+    let statuses: Vec<(&str, &str)> =
+        list(&actions, "actions").iter().map(|one| (text(one, "name"), text(one, "status"))).collect();
+    assert_eq!(statuses, [("Quote", "Succeeded"), ("Tell", "Succeeded"), ("Never", "Skipped")]);
+    let quote = world.get(&format!("/api/v1/runs/{id}/actions/quote")).await.json();
+    let [quote] = list(&quote, "occurrences") else { panic!("{quote:?}") };
+    assert_eq!(quote.get("inputs").and_then(|inputs| inputs.get("body")), Some(&json(r#"{"id": 5}"#)));
+    assert_eq!(quote.get("outputs").and_then(|outputs| outputs.get("body")), Some(&json(r#"{"price": 7}"#)));
+    let attempts = list(quote, "attempts");
+    let codes: Vec<&str> = attempts.iter().map(|attempt| text(attempt, "code")).collect();
+    assert_eq!(codes, ["ServiceUnavailable", "ServiceUnavailable", "OK"]);
+    assert!(attempts[0].get("nextDue").is_some() && attempts[2].get("nextDue").is_none());
+    assert_eq!(mock.requests().len(), 3);
+    for (path, code) in [
+        (format!("/api/v1/runs/{id}/actions/Nobody"), "ActionNotFound"),
+        ("/api/v1/runs/0000000000000/actions".to_owned(), "RunNotFound"),
+        ("/api/v1/runs/0000000000000".to_owned(), "RunNotFound"),
+        ("/api/v1/runs/no-id".to_owned(), "RunNotFound"),
+        ("/api/v1/runs/%ff".to_owned(), "BadRequest"),
+    ] {
+        assert_eq!(world.get(&path).await.error(), code, "{path}");
+    }
+    mock.stop().await;
+}
+
+#[tokio::test]
+async fn iterations_come_in_pages() {
+    let world = World::new().await;
+    let workflow = requested(
+        r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 25)", "runAfter": {}, "actions": {
+                "Say": {"type": "Compose", "inputs": "@mul(item(), 2)", "runAfter": {}}}}}"#,
+    );
+    world.deploy("loop", &workflow).await;
+    let run = world.run("loop", "").await;
+    let id = text(&run, "id");
+    let (mut cursor, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = world.get(&format!("/api/v1/runs/{id}/actions/Say?limit=10{cursor}")).await.json();
+        assert!(list(&page, "occurrences").len() <= 10);
+        for one in list(&page, "occurrences") {
+            let [round] = list(one, "path") else { panic!("{one:?}") };
+            let round = round.as_array().unwrap();
+            assert_eq!(round[0], Value::from("Each"));
+            assert_eq!(one.get("outputs"), Some(&Value::from(round[1].as_i64().unwrap() * 2)));
+            seen.push(one.get("number").and_then(Value::as_i64).unwrap());
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (1..=25).collect::<Vec<i64>>());
+    let actions = world.get(&format!("/api/v1/runs/{id}/actions")).await.json();
+    let say = list(&actions, "actions").iter().find(|one| text(one, "name") == "Say").unwrap();
+    assert_eq!(say.get("occurrenceCount"), Some(&Value::from(25i64)));
+    assert_eq!(say.get("occurrenceStatuses"), Some(&json(r#"{"Succeeded": 25}"#)));
+    for wrong in ["?limit=0", "?limit=x", "?cursor=x", "?page=1"] {
+        let reply = world.get(&format!("/api/v1/runs/{id}/actions/Say{wrong}")).await;
+        assert_eq!((reply.status, reply.error().as_str()), (400, "BadRequest"), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_suspended_resumed_and_cancelled() {
+    let world = World::new().await;
+    world.deploy("waiting", &waiting()).await;
+    let run = world.invoke("waiting", "").await;
+    let change = async |what: &str| world.post(&format!("/api/v1/runs/{run}/{what}"), "").await;
+    for (what, status) in [
+        ("suspend", "Suspended"),
+        ("suspend", "Suspended"),
+        ("resume", "Running"),
+        ("resume", "Running"),
+        ("suspend", "Suspended"),
+        ("cancel", "Cancelled"),
+    ] {
+        let reply = change(what).await;
+        assert_eq!((reply.status, text(&reply.json(), "status")), (200, status), "{what}");
+        let shown = world.get(&format!("/api/v1/runs/{run}")).await.json();
+        assert_eq!(text(&shown, "status"), status);
+    }
+    for what in ["suspend", "resume", "cancel"] {
+        let reply = change(what).await;
+        assert_eq!((reply.status, reply.error().as_str()), (409, "RunEnded"), "{what}");
+        let unknown = world.post(&format!("/api/v1/runs/0000000000000/{what}"), "").await;
+        assert_eq!((unknown.status, unknown.error().as_str()), (404, "RunNotFound"));
+    }
+    let actions = world.get(&format!("/api/v1/runs/{run}/actions")).await.json();
+    let statuses: Vec<&str> = list(&actions, "actions").iter().map(|one| text(one, "status")).collect();
+    assert_eq!(statuses, ["Cancelled", "Skipped"]);
+}
+
+#[tokio::test]
+async fn a_run_is_started_again_from_what_started_it() {
+    let world = World::new().await;
+    let said = |word: &str| {
+        requested(&format!(
+            r#"{{"Say": {{"type": "Compose", "inputs": "{word} @{{triggerBody()?['id']}}", "runAfter": {{}}}}}}"#
+        ))
+    };
+    world.deploy("orders", &said("old")).await;
+    let first = world.run("orders", r#"{"id": 9}"#).await;
+    let first = text(&first, "id");
+    world.deploy("orders", &said("new")).await;
+    for (query, output) in [("", "old 9"), ("?definition=same", "old 9"), ("?definition=current", "new 9")] {
+        let reply = world.post(&format!("/api/v1/runs/{first}/resubmit{query}"), "").await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        let reply = reply.json();
+        assert_eq!(text(&reply, "resubmitOf"), first);
+        let again = world.ended(text(&reply, "id")).await;
+        assert_eq!((text(&again, "status"), text(&again, "resubmitOf")), ("Succeeded", first));
+        let said = world.get(&format!("/api/v1/runs/{}/actions/Say", text(&again, "id"))).await.json();
+        assert_eq!(text(&list(&said, "occurrences")[0], "outputs"), output);
+    }
+    let wrong = world.post(&format!("/api/v1/runs/{first}/resubmit?definition=best"), "").await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (400, "BadRequest"));
+    world.host.withdraw("orders");
+    let gone = world.post(&format!("/api/v1/runs/{first}/resubmit?definition=current"), "").await;
+    assert_eq!((gone.status, gone.error().as_str()), (404, "WorkflowNotFound"));
+    let unknown = world.post("/api/v1/runs/0000000000000/resubmit", "").await;
+    assert_eq!((unknown.status, unknown.error().as_str()), (404, "RunNotFound"));
+}
+
+#[tokio::test]
+async fn any_trigger_is_fired_by_hand() {
+    let world = World::new().await;
+    let text_of = r#"{"definition": {
+        "triggers": {"Nightly": {"type": "Recurrence", "recurrence": {"frequency": "Month", "interval": 1, "startTime": "2999-01-01T00:00:00Z"}}},
+        "actions": {"Say": {"type": "Compose", "inputs": "@triggerOutputs()?['reason']", "runAfter": {}}}}}"#;
+    world.deploy("nightly", text_of).await;
+    let fired =
+        world.post("/api/v1/workflows/nightly/triggers/nightly/run", r#"{"reason": "by hand"}"#).await;
+    assert_eq!(fired.status, 202);
+    let fired = fired.json();
+    let [run] = list(&fired, "runs") else { panic!("{fired:?}") };
+    let run = world.ended(run.as_str().unwrap()).await;
+    let said = world.get(&format!("/api/v1/runs/{}/actions/Say", text(&run, "id"))).await.json();
+    assert_eq!(text(&list(&said, "occurrences")[0], "outputs"), "by hand");
+    for (path, body, status, code) in [
+        ("/api/v1/workflows/nightly/triggers/daily/run", "", 404, "WorkflowTriggerNotFound"),
+        ("/api/v1/workflows/weekly/triggers/nightly/run", "", 404, "WorkflowNotFound"),
+        ("/api/v1/workflows/nightly/triggers/nightly/run", "{", 400, "BadRequest"),
+    ] {
+        let reply = world.post(path, body).await;
+        assert_eq!((reply.status, reply.error().as_str()), (status, code));
+    }
+}

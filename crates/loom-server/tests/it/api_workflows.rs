@@ -1,0 +1,172 @@
+//! Workflows and their versions: what is published, what is refused, what is taken out of service.
+
+use hyper::Method;
+use loom_expression::Value;
+use loom_server::DeployError;
+
+use crate::support::{Plan, World, list, on_disk, requested, text};
+
+/// A workflow that answers with `number`.
+fn answering(number: u32) -> String {
+    requested(&format!(
+        r#"{{"Answer": {{"type": "Response", "inputs": {{"body": {number}}}, "runAfter": {{}}}}}}"#
+    ))
+}
+
+async fn answer(world: &World) -> String {
+    let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.text()
+}
+
+fn versions(rows: &Value) -> Vec<&str> {
+    list(rows, "versions").iter().map(|row| text(row, "version")).collect()
+}
+
+#[tokio::test]
+async fn a_changed_definition_is_published_as_the_next_version() {
+    let world = World::new().await;
+    let created = world.call(Method::PUT, "/api/v1/workflows/Orders", &answering(1)).await;
+    assert_eq!((created.status, text(&created.json(), "version")), (201, "1.0.0"));
+    let same = world.call(Method::PUT, "/api/v1/workflows/orders", &answering(1)).await;
+    assert_eq!((same.status, text(&same.json(), "version")), (200, "1.0.0"));
+    let bumps = [("", 2, "1.0.1"), ("?bump=patch", 3, "1.0.2"), ("?bump=minor", 4, "1.1.0")];
+    for (bump, number, version) in bumps.into_iter().chain([("?bump=major", 5, "2.0.0"), ("", 6, "2.0.1")]) {
+        let path = format!("/api/v1/workflows/Orders{bump}");
+        let changed = world.call(Method::PUT, &path, &answering(number)).await;
+        assert_eq!((changed.status, text(&changed.json(), "version")), (201, version));
+        assert_eq!(answer(&world).await, number.to_string());
+    }
+    let rows = world.get("/api/v1/workflows/ORDERS/versions").await.json();
+    assert_eq!(versions(&rows), ["1.0.0", "1.0.1", "1.0.2", "1.1.0", "2.0.0", "2.0.1"]);
+    let current = |row: &Value| row.get("current").and_then(Value::as_bool).unwrap();
+    let flags: Vec<bool> = list(&rows, "versions").iter().map(current).collect();
+    assert_eq!(flags, [false, false, false, false, false, true]);
+    // Each keeps its definition.
+    let old = world.get("/api/v1/workflows/orders/versions/1.0.1").await.json();
+    let action = old.get("definition").and_then(|all| all.get("definition")).unwrap();
+    let body = action.get("actions").and_then(|all| all.get("Answer")?.get("inputs")?.get("body"));
+    assert_eq!(body, Some(&Value::from(2i64)));
+    for unknown in ["1.0.9", "latest", "1.0", "%20"] {
+        let reply = world.get(&format!("/api/v1/workflows/orders/versions/{unknown}")).await;
+        assert_eq!((reply.status, reply.error().as_str()), (404, "VersionNotFound"));
+    }
+    let wrong = world.call(Method::PUT, "/api/v1/workflows/orders?bump=huge", &answering(7)).await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (400, "BadRequest"));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_can_be_guarded() {
+    let world = World::new().await;
+    let create = async |number| {
+        let headers = [("if-none-match", "*"), ("content-type", "application/json")];
+        let path = "/api/v1/workflows/orders";
+        world.send(Method::PUT, path, &headers, answering(number)).await.whole().await
+    };
+    assert_eq!(create(1).await.status, 201);
+    // The same definition is refused as well: the caller wanted a new name.
+    for number in [1, 2] {
+        let taken = create(number).await;
+        assert_eq!((taken.status, taken.error().as_str()), (412, "WorkflowAlreadyExists"));
+    }
+    assert_eq!(answer(&world).await, "1");
+}
+
+#[tokio::test]
+async fn a_broken_definition_leaves_the_one_before_in_place() {
+    let world = World::new().await;
+    world.deploy("orders", &answering(1)).await;
+    let broken =
+        requested(r#"{"A": {"type": "Compose", "inputs": "@body('Nobody')", "runAfter": {"B": []}}}"#);
+    assert!(matches!(world.try_deploy("orders", &broken).await, Err(DeployError::Refused(_))));
+    assert_eq!(answer(&world).await, "1");
+    // The API says where, and how to mend it.
+    let refused = world.call(Method::PUT, "/api/v1/workflows/orders", &broken).await;
+    assert_eq!((refused.status, refused.error().as_str()), (400, "InvalidDefinition"));
+    let details = refused.json();
+    let details = list(details.get("error").unwrap(), "details").to_vec();
+    assert!(details.len() >= 2, "all mistakes at once: {details:?}");
+    for detail in &details {
+        assert!(text(detail, "code").starts_with("LOOM") || !text(detail, "code").is_empty());
+        let offset = detail.get("offset").and_then(Value::as_i64).unwrap() as usize;
+        let length = detail.get("length").and_then(Value::as_i64).unwrap() as usize;
+        assert!(offset + length <= broken.len());
+        assert!(text(detail, "pointer").starts_with("/definition/actions/A"), "{detail:?}");
+    }
+    let rows = world.get("/api/v1/workflows/orders/versions").await.json();
+    assert_eq!(versions(&rows), ["1.0.0"]);
+    // No JSON at all.
+    for nonsense in ["", "{", "[]", "null", "\"a\"", "\u{feff}"] {
+        let refused = world.call(Method::PUT, "/api/v1/workflows/other", nonsense).await;
+        assert_eq!((refused.status, refused.error().as_str()), (400, "InvalidDefinition"), "{nonsense:?}");
+    }
+    assert_eq!(world.get("/api/v1/workflows/other").await.error(), "WorkflowNotFound");
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_is_no_longer_served() {
+    let world = World::new().await;
+    world.deploy("orders", &answering(1)).await;
+    world.deploy("Billing", &answering(2)).await;
+    let all = world.get("/api/v1/workflows").await.json();
+    let names: Vec<&str> = list(&all, "workflows").iter().map(|row| text(row, "name")).collect();
+    assert_eq!(names, ["Billing", "orders"]);
+    // As when its file goes away.
+    assert!(world.host.withdraw("ORDERS"));
+    assert!(!world.host.withdraw("orders"));
+    let gone = world.post("/workflows/orders/triggers/manual/invoke", "").await;
+    assert_eq!((gone.status, gone.error().as_str()), (404, "WorkflowNotFound"));
+    assert_eq!(world.get("/api/v1/workflows/orders").await.error(), "WorkflowNotFound");
+    // Its versions stay, and go on where they were.
+    world.deploy("orders", &answering(3)).await;
+    let rows = world.get("/api/v1/workflows/orders/versions").await.json();
+    assert_eq!(versions(&rows), ["1.0.0", "1.0.1"]);
+    // Deleted, they do not.
+    let deleted = world.call(Method::DELETE, "/api/v1/workflows/Orders", "").await;
+    assert_eq!((deleted.status, deleted.body.len()), (204, 0));
+    let again = world.call(Method::DELETE, "/api/v1/workflows/orders", "").await;
+    assert_eq!((again.status, again.error().as_str()), (404, "WorkflowNotFound"));
+    assert_eq!(world.get("/api/v1/workflows/orders/versions").await.error(), "WorkflowNotFound");
+}
+
+#[tokio::test]
+async fn a_run_ends_on_the_definition_it_began_with() {
+    let world = World::new().await;
+    let slow = |number: u32| {
+        requested(&format!(
+            r#"{{"Pause": {{"type": "Wait", "inputs": {{"interval": {{"count": 1, "unit": "Hour"}}}}, "runAfter": {{}}}},
+                "Say": {{"type": "Compose", "inputs": {number}, "runAfter": {{"Pause": ["Cancelled", "Succeeded"]}}}}}}"#
+        ))
+    };
+    world.deploy("orders", &slow(1)).await;
+    let run = world.invoke("orders", "").await;
+    let before = world.get(&format!("/api/v1/runs/{run}")).await.json();
+    world.deploy("orders", &slow(2)).await;
+    let after = world.get(&format!("/api/v1/runs/{run}")).await.json();
+    assert_eq!(text(&before, "definition"), text(&after, "definition"));
+    let new = world.invoke("orders", "").await;
+    let new = world.get(&format!("/api/v1/runs/{new}")).await.json();
+    assert_ne!(text(&before, "definition"), text(&new, "definition"));
+}
+
+#[tokio::test]
+async fn what_the_api_deployed_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    for number in [1, 2] {
+        world.call(Method::PUT, "/api/v1/workflows/Orders", &answering(number)).await;
+    }
+    world.deploy("from-a-file", &answering(3)).await;
+    let url = world.host.trigger_url("orders", "manual");
+    world.stop().await;
+    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    assert_eq!(answer(&world).await, "2");
+    let rows = world.get("/api/v1/workflows/orders/versions").await.json();
+    assert_eq!(versions(&rows), ["1.0.0", "1.0.1"]);
+    // A file is deployed as long as it is there; nobody brought it this time.
+    assert_eq!(world.get("/api/v1/workflows/from-a-file").await.error(), "WorkflowNotFound");
+    assert_eq!(world.get("/api/v1/workflows/from-a-file/versions").await.status, 200);
+    // Signatures given out stay good.
+    let signature = url.split_once("sig=").unwrap().1;
+    assert!(world.host.trigger_url("orders", "manual").ends_with(signature));
+}

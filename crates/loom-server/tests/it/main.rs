@@ -1,0 +1,10 @@
+//! The server over real connections: what a caller sends, and what it is answered.
+
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
+mod api_events;
+mod api_limits;
+mod api_runs;
+mod api_secrets;
+mod api_workflows;
+mod support;

@@ -1,7 +1,7 @@
 //! Durable runs: what a run costs that survives the process, on SQLite with a sync for every group of commits.
 //!
 //! `cargo bench -p loom-engine --bench durable`. Callers, engine and store share the machine. `-- SECONDS` sets the
-//! length of a round.
+//! length of a round, `--case WORD` picks cases.
 
 use std::{
     path::Path,
@@ -24,6 +24,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--test");
     let seconds = arguments.iter().find_map(|argument| argument.parse::<f64>().ok()).unwrap_or(1.0);
+    let wanted = arguments.iter().position(|argument| argument == "--case");
+    let wanted = wanted.and_then(|place| arguments.get(place + 1)).cloned().unwrap_or_default();
     let round = if quick { Duration::from_millis(20) } else { Duration::from_secs_f64(seconds) };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -37,22 +39,45 @@ fn main() {
         r#""Each": {"type": "Foreach", "foreach": "@range(0, 1000)", "runAfter": {},
             "actions": {"One": {"type": "Compose", "inputs": "@items('Each')", "runAfter": {}}}}"#,
     ));
-    let cases: [(&str, &Arc<Workflow>, &[usize]); 3] = [
-        ("10 effects in a row (12 commits)", &effects, &[1, 64, 256]),
-        ("chain of 10 Compose, full history", &composes, &[1, 64, 256]),
-        ("Foreach of 1,000 Compose", &foreach, &[1, 16]),
+    let waiting = load(&definition(
+        r#""Wait": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}}"#,
+    ));
+    let cases: [(&str, &Arc<Workflow>, Until, &[usize]); 4] = [
+        ("10 effects in a row (12 commits)", &effects, Until::Ended, &[1, 64, 256]),
+        ("chain of 10 Compose, full history", &composes, Until::Ended, &[1, 64, 256]),
+        ("Foreach of 1,000 Compose", &foreach, Until::Ended, &[1, 16]),
+        ("accepted, its first timer armed", &waiting, Until::Accepted, &[1, 64, 256]),
     ];
-    for (name, workflow, callers) in cases {
+    for (name, workflow, until, callers) in cases {
+        if !name.contains(&wanted) {
+            continue;
+        }
         for callers in callers {
             let folder = scratch();
-            runtime.block_on(measure(name, workflow, *callers, round, &folder));
+            runtime.block_on(measure(name, workflow, until, *callers, round, &folder));
             std::fs::remove_dir_all(&folder).ok();
         }
     }
 }
 
+/// What a caller waits for.
+#[derive(Clone, Copy)]
+enum Until {
+    /// The run is durable.
+    Accepted,
+    /// It has ended.
+    Ended,
+}
+
 #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-async fn measure(name: &str, workflow: &Arc<Workflow>, callers: usize, round: Duration, folder: &Path) {
+async fn measure(
+    name: &str,
+    workflow: &Arc<Workflow>,
+    until: Until,
+    callers: usize,
+    round: Duration,
+    folder: &Path,
+) {
     let store = SqliteStore::open(folder, SqliteOptions::default()).expect("the store opens");
     let store: Arc<dyn Store> = Arc::new(store);
     let engine =
@@ -65,8 +90,13 @@ async fn measure(name: &str, workflow: &Arc<Workflow>, callers: usize, round: Du
             let asked = Instant::now();
             let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), None);
             let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
-            let report = runs[0].ended().await.expect("it ends");
-            assert_eq!(report.status, RunStatus::Succeeded);
+            match until {
+                Until::Accepted => assert!(runs[0].accepted().await),
+                Until::Ended => {
+                    let report = runs[0].ended().await.expect("it ends");
+                    assert_eq!(report.status, RunStatus::Succeeded);
+                }
+            }
             took.push(asked.elapsed());
             done.fetch_add(1, Ordering::Relaxed);
         }

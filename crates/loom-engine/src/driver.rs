@@ -3,7 +3,7 @@
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{
-    StreamExt,
+    FutureExt, StreamExt,
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
@@ -13,6 +13,7 @@ use loom_definition::{
     policy::OnUncertain,
 };
 use loom_expression::{Timestamp, Value};
+use loom_store::Ack;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -31,6 +32,9 @@ use crate::{
 
 /// Events carried out before other runs get their turn.
 const FAIR_SHARE: usize = 2_048;
+
+/// Commands taken together, so that one commit serves all that is ready when a run has many calls in flight.
+const BATCH_MAX: usize = 256;
 
 /// The longest a run of a stateless workflow may take.
 const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
@@ -84,6 +88,8 @@ pub(crate) struct Driver {
     journal: Option<RunJournal>,
     /// Events that are not durable yet, and so were not shown to anybody.
     unshown: Vec<Event>,
+    /// Events that were handed to the store, and are being written.
+    spilled: Option<(Ack, Vec<Event>)>,
     inbox: mpsc::Receiver<Envelope>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
@@ -101,6 +107,7 @@ impl Driver {
             run,
             journal,
             unshown: Vec::new(),
+            spilled: None,
             inbox: links.inbox,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
@@ -138,15 +145,45 @@ impl Driver {
         while !self.is_over() {
             // Nothing else can be done for this run now, so what is gathered goes to the store and is shown.
             self.make_durable().await?;
-            let Some(Envelope { command, done }) = self.next_command().await else { continue };
-            self.handle(command).await?;
-            if let Some(done) = done {
-                self.make_durable().await?;
-                // Whoever asked may have gone.
-                done.send(()).ok();
-            }
+            let Some(first) = self.next_command().await else { continue };
+            self.handle_batch(first).await?;
         }
         self.make_durable().await
+    }
+
+    /// Hands the machine a command and those that are ready behind it, and carries out all that follows at once.
+    async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
+        let at = now(&self.inner);
+        let (mut more, mut told) = (false, Vec::new());
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(Envelope { command, done }) = next else { break };
+            more |= self.run.handle_some(command, at, FAIR_SHARE);
+            told.extend(done);
+            // Whoever sends a command to a run that has ended is told so by the closed inbox.
+            next = if self.is_over() { None } else { self.ready_command() };
+        }
+        self.settle_down(more).await?;
+        if !told.is_empty() {
+            self.make_durable().await?;
+        }
+        for done in told {
+            // Whoever asked may have gone.
+            done.send(()).ok();
+        }
+        Ok(())
+    }
+
+    /// A command that needs no waiting for: the end of a call, or what somebody sent.
+    fn ready_command(&mut self) -> Option<Envelope> {
+        while let Some(Some(finished)) = self.calls.next().now_or_never() {
+            // Aborted calls were asked to end; nothing is left to tell.
+            let command = finished.ok().and_then(|finished| self.finished(finished));
+            if let Some(command) = command {
+                return Some(Envelope::new(command));
+            }
+        }
+        self.inbox.try_recv().ok()
     }
 
     /// Takes up a run that was read back: makes the calls again that have no end, and does what can be done.
@@ -269,8 +306,32 @@ impl Driver {
         if let Some(journal) = &mut self.journal {
             journal.flush(self.run.state(), now(&self.inner)).await?;
         }
+        self.end_spill().await?;
         if !self.unshown.is_empty() {
             let events = std::mem::take(&mut self.unshown);
+            self.show(&events);
+        }
+        Ok(())
+    }
+
+    /// Hands what is gathered to the store and goes on while it is written. What was handed over before that must be
+    /// durable by then, so that a long loop holds no more than two such parts of its history in memory.
+    async fn spill(&mut self) -> Result<(), loom_store::Error> {
+        self.end_spill().await?;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let written = journal.spill(self.run.state(), now(&self.inner)).await?;
+        let events = std::mem::take(&mut self.unshown);
+        match written {
+            Some(written) => self.spilled = Some((written, events)),
+            None => self.show(&events),
+        }
+        Ok(())
+    }
+
+    /// Waits for what was handed over last, and shows it.
+    async fn end_spill(&mut self) -> Result<(), loom_store::Error> {
+        if let Some((written, events)) = self.spilled.take() {
+            written.await?;
             self.show(&events);
         }
         Ok(())
@@ -320,7 +381,7 @@ impl Driver {
             Some(journal) => {
                 journal.record(&events, self.run.state());
                 let barrier = durable::needs_barrier(&events);
-                let full = journal.is_full();
+                let is_full = journal.is_full();
                 if self.unshown.is_empty() {
                     self.unshown = events;
                 } else {
@@ -328,8 +389,8 @@ impl Driver {
                 }
                 if barrier {
                     self.make_durable().await?;
-                } else if full {
-                    journal.spill(self.run.state(), now(&self.inner)).await?;
+                } else if is_full {
+                    self.spill().await?;
                 }
             }
         }

@@ -14,9 +14,11 @@ use bytes::Bytes;
 use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_store::{
-    Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, RunRow, Seq, Snapshot, Store,
-    StoredFrame, UnixMillis, Urgency,
+    Ack, Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, RunRow, Seq, Snapshot,
+    Store, StoredFrame, UnixMillis,
 };
+
+use tokio::sync::OnceCell;
 
 use crate::{
     event::{Event, Phase, RunId, RunStart},
@@ -40,9 +42,12 @@ pub(crate) struct Durable {
     pub(crate) store: Arc<dyn Store>,
     /// What is written for each workflow, by its hash.
     definitions: Mutex<HashMap<[u8; 32], Definition>>,
-    /// Workflows read back, by the hash of what was written.
-    loaded: Mutex<HashMap<ContentHash, Arc<Workflow>>>,
+    /// Workflows read back, by the hash of what was written and the name.
+    loaded: Mutex<HashMap<(ContentHash, Arc<str>), Loaded>>,
 }
+
+/// A workflow that is being read back, or has been.
+type Loaded = Arc<OnceCell<Arc<Workflow>>>;
 
 impl fmt::Debug for Durable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,13 +215,16 @@ impl Durable {
 
     /// The definition a run began with, whatever has been deployed since.
     pub(crate) async fn workflow_of(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
-        let known = {
-            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.get(&row.definition).cloned()
+        let cell = {
+            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(loaded.entry((row.definition, Arc::clone(&row.workflow))).or_default())
         };
-        if let Some(workflow) = known {
-            return Ok(workflow);
-        }
+        // Many runs of one definition may be read back at once; one of them parses it, and the others wait.
+        let workflow = cell.get_or_try_init(|| self.parse(run, row)).await?;
+        Ok(Arc::clone(workflow))
+    }
+
+    async fn parse(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
         let body = self.store.definition(row.definition).await;
         let body = body.map_err(|source| RecoverError::Store { run, source })?;
         let Some(body) = body else {
@@ -227,11 +235,9 @@ impl Durable {
             Value::parse_json(&body).ok().and_then(|source| source.get("parametersFile").cloned());
         let options =
             LoadOptions { name: Some(Arc::clone(&row.workflow)), parameters_file, ..LoadOptions::default() };
-        let workflow = Parser::parse(&body, &options)
-            .map_err(|diagnostics| RecoverError::Definition { run, why: diagnostics.to_string() })?
-            .workflow;
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(loaded.entry(row.definition).or_insert(workflow)))
+        let parsed = Parser::parse(&body, &options)
+            .map_err(|diagnostics| RecoverError::Definition { run, why: diagnostics.to_string() })?;
+        Ok(parsed.workflow)
     }
 }
 
@@ -360,17 +366,21 @@ impl RunJournal {
         self.store.commit(commit).await.map(drop)
     }
 
-    /// Hands everything recorded to the store without a wait for the disk; it keeps its place in the order.
+    /// Hands everything recorded to the store without a wait for the disk. Gives the answer to wait for, unless
+    /// everything is durable already.
     ///
     /// # Errors
     /// As [`RunJournal::flush`].
-    pub(crate) async fn spill(&mut self, state: &RunState, now: Timestamp) -> Result<(), StoreError> {
-        let mut commit = self.take_commit(state, now);
-        commit.urgency = Urgency::Lazy;
+    pub(crate) async fn spill(
+        &mut self,
+        state: &RunState,
+        now: Timestamp,
+    ) -> Result<Option<Ack>, StoreError> {
+        let commit = self.take_commit(state, now);
         match self.store.append(commit) {
-            // Whether it was written is known when the next urgent commit of this run is answered: they keep order.
-            Ok(_ack) => Ok(()),
-            Err(refused) => self.store.commit(*refused.commit).await.map(drop),
+            Ok(written) => Ok(Some(written)),
+            // The queue is full: waiting for a place is what slows the run down to the speed of the disk.
+            Err(refused) => self.store.commit(*refused.commit).await.map(|_| None),
         }
     }
 }

@@ -1,0 +1,114 @@
+//! Going on with runs that are in the store: after a restart, and after the store could not write for a while.
+
+use std::sync::{Arc, PoisonError};
+
+use futures_util::{StreamExt, stream};
+use loom_store::RunIdSource;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Engine, INBOX_CAPACITY, RunHandle, Watcher};
+use crate::{
+    driver::{Driver, Links},
+    durable::RecoverError,
+    event::RunId,
+    machine::Run,
+};
+
+/// Unfinished runs read from the store at a time.
+const RECOVERY_PAGE: usize = 500;
+
+/// Runs read back at the same time: enough to keep the store's readers busy while runs are rebuilt.
+const RECOVERY_READS: usize = 32;
+
+/// What [`Engine::recover`] found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Runs that go on.
+    pub runs: Vec<RunHandle>,
+    /// Runs that cannot be read, and why.
+    pub unreadable: Vec<(RunId, RecoverError)>,
+}
+
+impl Engine {
+    /// Goes on with every run in the store that has not ended. Calls that were in progress when the last process ended
+    /// are made again, with the same idempotency keys. Call it once, before anything is started.
+    ///
+    /// Gives the runs that go on, and those that cannot be read; the latter are left as they are.
+    ///
+    /// # Errors
+    /// The store cannot be read at all.
+    pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
+        let mut recovered = Recovered { runs: Vec::new(), unreadable: Vec::new() };
+        let Some(durable) = &self.inner.durable else { return Ok(recovered) };
+        if let Some(newest) = durable.store.newest_run().await? {
+            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) =
+                RunIdSource::new(0, Some(newest));
+        }
+        let mut after = None;
+        loop {
+            let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
+            let reads = page.iter().map(|row| {
+                let (engine, watcher, id) = (self.clone(), watcher.cloned(), row.id);
+                async move { (id, engine.recover_run(id, watcher.as_ref()).await) }
+            });
+            // In the order in which the runs were accepted, whichever is read first.
+            let mut reads = stream::iter(reads).buffered(RECOVERY_READS);
+            while let Some((id, read)) = reads.next().await {
+                match read {
+                    Ok(Some(handle)) => recovered.runs.push(handle),
+                    Ok(None) => {}
+                    Err(error) => recovered.unreadable.push((id, error)),
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == RECOVERY_PAGE => after = Some(last.id),
+                _ => return Ok(recovered),
+            }
+        }
+    }
+
+    /// Goes on with one run from the store, unless it is in progress already or has ended.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; the run is left as it is.
+    pub async fn recover_run(
+        &self,
+        id: RunId,
+        watcher: Option<&Arc<dyn Watcher>>,
+    ) -> Result<Option<RunHandle>, RecoverError> {
+        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        if self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
+            return Ok(None);
+        }
+        let Some((state, journal)) = durable.load(id).await? else { return Ok(None) };
+        let run = Run::resume(state, Arc::clone(&self.inner.environment));
+        if run.state().status().is_final() {
+            return Ok(None);
+        }
+        let Some(start) = run.state().start().cloned() else { return Ok(None) };
+        let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
+        let (respond, response) = oneshot::channel();
+        let (report, ended) = watch::channel(None);
+        let watcher = watcher.cloned().or_else(|| self.inner.watcher.clone());
+        let links = Links { inbox, watcher, respond, report, accepted: None };
+        let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        self.adopt(id, commands.clone(), driver, None);
+        Ok(Some(RunHandle { id, start, commands, accepted: None, response: Some(response), ended }))
+    }
+
+    /// Takes up the runs again that are held because the store could not write them. Call it after the store was
+    /// resumed.
+    ///
+    /// # Errors
+    /// The first run that cannot be read; it and those after it stay held.
+    pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
+        let held = std::mem::take(&mut *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for (index, run) in held.iter().enumerate() {
+            if let Err(error) = self.recover_run(*run, watcher).await {
+                self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).extend(&held[index..]);
+                return Err(error);
+            }
+        }
+        Ok(held.len())
+    }
+}

@@ -1,0 +1,148 @@
+//! What starts a run, and the handle on one that was started.
+
+use std::sync::Arc;
+
+use loom_definition::{RunStatus, Workflow};
+use loom_expression::{Object, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    driver::Envelope,
+    event::{Command, ErrorInfo, RunId, RunStart},
+};
+
+/// What starts a run.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// The trigger that fires; the only one, or the first, when absent.
+    pub trigger: Option<Arc<str>>,
+    /// The trigger's outputs, `{headers?, queries?, body?, …}`.
+    pub outputs: Value,
+    /// Values by the order of `Workflow::parameters`.
+    pub parameters: Vec<Value>,
+    /// The caller's tracking id.
+    pub tracking_id: Option<Arc<str>>,
+    /// Whether somebody waits for a Response.
+    pub wants_response: bool,
+}
+
+impl RunRequest {
+    /// A run started by hand, with `body` as the trigger's body if there is one.
+    pub fn manual(workflow: Arc<Workflow>, parameters: Vec<Value>, body: Option<Value>) -> RunRequest {
+        let mut outputs = Object::new();
+        if let Some(body) = body {
+            outputs.insert("body", body);
+        }
+        RunRequest {
+            workflow,
+            trigger: None,
+            outputs: outputs.into(),
+            parameters,
+            tracking_id: None,
+            wants_response: false,
+        }
+    }
+}
+
+/// Why no run starts.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine is stopping.
+    #[error("the engine is stopping and starts no more runs")]
+    Stopping,
+    /// There is no such trigger.
+    #[error("the workflow '{workflow}' has no trigger named '{trigger}'")]
+    UnknownTrigger {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// The name asked for.
+        trigger: Arc<str>,
+    },
+    /// The trigger's own expressions failed.
+    #[error("the trigger failed: {}", .0.message)]
+    Trigger(ErrorInfo),
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub enum Started {
+    /// These runs.
+    Runs(Vec<RunHandle>),
+    /// None: the trigger's condition of this place did not hold.
+    Held {
+        /// Which condition, from 0.
+        condition: usize,
+    },
+}
+
+/// A run in progress, or one that has ended.
+#[derive(Debug)]
+pub struct RunHandle {
+    /// Its id.
+    pub id: RunId,
+    /// What it started from.
+    pub start: Arc<RunStart>,
+    pub(super) commands: mpsc::Sender<Envelope>,
+    pub(super) accepted: Option<oneshot::Receiver<()>>,
+    pub(super) response: Option<oneshot::Receiver<Value>>,
+    pub(super) ended: watch::Receiver<Option<Arc<RunReport>>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// Its id.
+    pub id: RunId,
+    /// How.
+    pub status: RunStatus,
+    /// What went wrong.
+    pub error: Option<Arc<ErrorInfo>>,
+    /// The workflow's outputs.
+    pub outputs: Option<Value>,
+    /// What the caller was answered.
+    pub response: Option<Value>,
+}
+
+impl RunHandle {
+    /// Waits until the run's start is durable; from then on it survives the process. False when the store refused it:
+    /// then nothing of it happened. At once true for runs that live in memory.
+    pub async fn accepted(&mut self) -> bool {
+        match self.accepted.take() {
+            Some(accepted) => accepted.await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// Waits for the Response. None when the run ends without one, and when it was asked for before.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a response that arrives while the future is dropped is lost here, not in the run's report.
+    pub async fn response(&mut self) -> Option<Value> {
+        match self.response.take() {
+            Some(response) => response.await.ok(),
+            None => None,
+        }
+    }
+
+    /// Waits for the end. None when the engine was shut down before it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn ended(&mut self) -> Option<Arc<RunReport>> {
+        let ended = self.ended.wait_for(Option::is_some).await.ok()?;
+        ended.clone()
+    }
+
+    /// Asks the run to stop; it ends as Cancelled. Does nothing to one that has ended.
+    pub async fn cancel(&self) {
+        // A closed inbox means that the run has ended.
+        self.commands.send(Envelope::new(Command::Cancel)).await.ok();
+    }
+
+    /// Hands the run a command.
+    pub async fn command(&self, command: Command) {
+        self.commands.send(Envelope::new(command)).await.ok();
+    }
+}

@@ -2,6 +2,7 @@
 
 mod args;
 mod console;
+mod data;
 mod eval;
 mod example;
 mod exit;

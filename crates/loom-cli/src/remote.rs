@@ -34,6 +34,9 @@ pub(crate) struct From {
     /// Ask this folder instead; its server must not be running.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "server")]
     data: Option<PathBuf>,
+    /// The key of the folder, if it is encrypted.
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "data")]
+    key_file: Option<PathBuf>,
     /// A file whose first line is the server's token.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     token_file: Option<PathBuf>,
@@ -213,7 +216,7 @@ fn with_connection(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let connection = match &from.data {
-            Some(folder) => Connection::folder(folder).await?,
+            Some(folder) => Connection::folder(folder, from.key_file.as_deref()).await?,
             None => Connection::server(&from.server, from.token_file.as_deref())?,
         };
         let outcome = work(&connection).await;

@@ -14,11 +14,11 @@ use clap::{Args, ValueHint};
 use loom_engine::{Engine, clock::SystemClock};
 use loom_expression::Object;
 use loom_server::{Host, HostSettings, Server, ServerSettings, is_loopback};
-use loom_store::{Durability, MemoryStore, SqliteOptions, SqliteStore, Store};
+use loom_store::{Durability, MemoryStore, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::RunWith, console::Console, exit::Exit, run::Settings};
+use crate::{args::RunWith, console::Console, data, exit::Exit, run::Settings};
 use files::Watched;
 
 /// How often files are looked at for changes.
@@ -46,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// Do not wait for the disk: runs survive the process, but the last ones not a loss of power.
     #[arg(long)]
     relaxed: bool,
+    /// Encrypt what runs hold, with the key in this file: 64 hexadecimal digits. A folder keeps the key it was begun with.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "memory")]
+    key_file: Option<PathBuf>,
     /// Where to listen. Any but a loopback address needs a token. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     addr: SocketAddr,
@@ -98,7 +101,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         bail!("{} can be reached from other machines; that needs --token-file (or --token)", args.addr);
     }
     let stop = stop_on_signals()?;
-    let store = open_store(args)?;
+    let store = open_store(args).await?;
     let listener =
         TcpListener::bind(args.addr).await.with_context(|| format!("could not listen on {}", args.addr))?;
     let base = match &args.public_url {
@@ -192,13 +195,12 @@ fn token(args: &ServeArgs) -> Result<Option<Arc<str>>> {
     }
 }
 
-fn open_store(args: &ServeArgs) -> Result<Arc<dyn Store>> {
+async fn open_store(args: &ServeArgs) -> Result<Arc<dyn Store>> {
     if args.memory {
         return Ok(Arc::new(MemoryStore::default()));
     }
     let durability = if args.relaxed { Durability::Relaxed } else { Durability::Durable };
-    let store = SqliteStore::open(&args.data, SqliteOptions { durability, ..SqliteOptions::default() })?;
-    Ok(Arc::new(store))
+    data::open(&args.data, durability, args.key_file.as_deref()).await
 }
 
 async fn open_host(
@@ -243,7 +245,8 @@ fn tell(args: &ServeArgs, host: &Host, base: &str) {
             }
         }
     }
-    let kept = if args.memory { "in memory".to_owned() } else { format!("in {}", shown(&args.data)) };
+    let sealed = if args.key_file.is_some() { ", encrypted" } else { "" };
+    let kept = if args.memory { "in memory".to_owned() } else { format!("in {}{sealed}", shown(&args.data)) };
     eprintln!("loom: runs are kept {kept}");
     println!("listening on {base}");
 }

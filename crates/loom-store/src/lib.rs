@@ -3,8 +3,7 @@
 //! A [`Store`] keeps, for each run, a row that can be searched for and a journal of opaque frames; and beside them
 //! timers, messages, definitions, blobs and named values. Whatever must become durable together travels in one
 //! [`Commit`], which is written as a whole or not at all. Two backends are here: [`MemoryStore`], which forgets, and
-//! [`SqliteStore`], which does not.
-//!
+//! [`SqliteStore`], which does not.//!
 //! ```
 //! use bytes::Bytes;
 //! use loom_store::{Commit, Frame, FrameQuery, MemoryStore, RunId, Seq, Store, UnixMillis};
@@ -37,6 +36,8 @@ mod pack;
 
 #[cfg(feature = "contract")]
 pub mod contract;
+#[cfg(feature = "encryption")]
+mod encrypted;
 
 pub use ack::Ack;
 pub use blob::{BLOB_ROW_MAX, Blob};
@@ -44,6 +45,8 @@ pub use commit::{
     Commit, Committed, Definition, Frame, InboxMessage, Journal, KeyExpectation, KeyValue, KeyWrite, Post,
     RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written,
 };
+#[cfg(feature = "encryption")]
+pub use encrypted::{KeyError, StoreKey, with_key};
 pub use error::{Cause, Conflict, Error, Refusal, Refused};
 pub use ids::{ContentHash, InboxId, InvalidId, RunId, RunIdSource, Seq, UnixMillis};
 pub use memory::MemoryStore;

@@ -72,7 +72,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// A definition.
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>>;
 
-    /// Makes content ready to be committed. A large one is written to the disk and synced here, away from the writer;
+    /// Makes content ready to be committed, and names it: the same content always has the same hash, which need not be that
+    /// of its bytes as they are. A large one is written to the disk and synced here, away from the writer;
     /// it belongs to nobody, and may be removed again, until a commit refers to it.
     fn put_blob(&self, content: Bytes) -> Answer<Blob>;
 

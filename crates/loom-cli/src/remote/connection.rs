@@ -11,7 +11,9 @@ use loom_actions::{Client, ClientOptions, Egress, Request, SystemResolver, Url};
 use loom_engine::{Engine, Environment, clock::SystemClock};
 use loom_expression::Value;
 use loom_server::{Host, HostSettings, Server, ServerSettings};
-use loom_store::{SqliteOptions, SqliteStore};
+use loom_store::Durability;
+
+use crate::data;
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -47,11 +49,11 @@ impl Connection {
     }
 
     /// Nothing in the folder goes on: its runs are only looked at.
-    pub(super) async fn folder(folder: &Path) -> Result<Connection> {
+    pub(super) async fn folder(folder: &Path, key_file: Option<&Path>) -> Result<Connection> {
         if !folder.join("loom.db").is_file() {
             anyhow::bail!("{} holds no store", folder.display());
         }
-        let store = Arc::new(SqliteStore::open(folder, SqliteOptions::default())?);
+        let store = data::open(folder, Durability::default(), key_file).await?;
         let host = Host::open(
             Engine::builder(),
             Environment::default(),

@@ -1,6 +1,7 @@
 //! Tests of the binary: what it prints where, and the code it exits with.
 
 mod crash;
+mod encrypted;
 mod eval;
 mod examples;
 mod files;

@@ -131,7 +131,9 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
     commit.snapshot = Some(Snapshot { run: run(1), upto: Seq(1), state: Bytes::from_static(b"state") });
     commit.timers_set = vec![Timer { key: TimerKey { run: run(1), number: 1 }, due: T0, kind: 0 }];
     commit.definitions = vec![Definition::new(Bytes::from_static(b"definition"))];
-    commit.blobs = vec![store.put_blob(Bytes::from_static(b"blob")).await.expect(WORKS)];
+    let blob = store.put_blob(Bytes::from_static(b"blob")).await.expect(WORKS);
+    let hash = blob.hash();
+    commit.blobs = vec![blob];
     commit.inbox_posted =
         vec![Post { run: None, kind: 0, at: T0, idempotency_key: None, payload: Bytes::new() }];
     commit.keys = vec![put("key", KeyExpectation::Any, "value")];
@@ -147,7 +149,7 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
     assert_eq!(store.timers(all_timers()).await.expect(WORKS), []);
     assert_eq!(store.inbox(all_messages()).await.expect(WORKS), []);
     assert_eq!(store.definition(ContentHash::of(b"definition")).await.expect(WORKS), None);
-    assert_eq!(store.blob(ContentHash::of(b"blob"), 0, 9).await.expect(WORKS), None);
+    assert_eq!(store.blob(hash, 0, 9).await.expect(WORKS), None);
     assert_eq!(store.key(NAMESPACE, "key").await.expect(WORKS), None);
 
     let strangers = Commit { row: Some(row(2, "w")), ..Commit::to_run(run(1), Seq(2), vec![frame("b")]) };
@@ -487,10 +489,9 @@ async fn definitions_and_blobs_are_kept_by_their_hash(store: Arc<dyn Store>) {
         let mut content = random.payload(16).to_vec();
         content.resize(size, size as u8);
         let content = Bytes::from(content);
-        let hash = ContentHash::of(&content);
-        assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS), None, "nobody committed it yet");
         let blob = store.put_blob(content.clone()).await.expect(WORKS);
-        assert_eq!(blob.hash(), hash);
+        let hash = blob.hash();
+        assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS), None, "nobody committed it yet");
         write(&*store, Commit { blobs: vec![blob], row: Some(row(1, "w")), ..Commit::new() }).await;
         assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS).as_ref(), Some(&content));
         let middle = store.blob(hash, size as u64 / 2, 5).await.expect(WORKS).expect("it is there");
@@ -498,10 +499,16 @@ async fn definitions_and_blobs_are_kept_by_their_hash(store: Arc<dyn Store>) {
         assert_eq!(store.blob(hash, u64::MAX, 5).await.expect(WORKS), Some(Bytes::new()));
         // Another run can refer to it, by name or by bringing it again.
         let again = store.put_blob(content.clone()).await.expect(WORKS);
+        assert_eq!(again.hash(), hash, "the same content has one name");
         write(&*store, Commit { blobs: vec![again], row: Some(row(2, "w")), ..Commit::new() }).await;
         let known = Commit { blobs: vec![Blob::known(hash)], row: Some(row(3, "w")), ..Commit::new() };
         write(&*store, known).await;
     }
+}
+
+/// The name that the store gives to this content.
+async fn hash_of(store: &dyn Store, content: Bytes) -> ContentHash {
+    store.put_blob(content).await.expect(WORKS).hash()
 }
 
 /// A run with a bit of everything, ended at `ended` if that is given.
@@ -528,6 +535,7 @@ async fn furnish(store: &dyn Store, number: i64, ended: Option<i64>, shared: &By
 
 async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
     let shared = Bytes::from(vec![9; BLOB_ROW_MAX + 7]);
+    let shared_hash = hash_of(&*store, shared.clone()).await;
     for (number, ended) in [(1, Some(100)), (2, Some(200)), (3, Some(300)), (4, None)] {
         furnish(&*store, number, ended, &shared).await;
     }
@@ -549,9 +557,10 @@ async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
     for (loaded, frames) in &left.runs[..2] {
         assert_eq!((loaded.snapshot.as_ref(), &loaded.frames[..], &frames[..]), (None, &[][..], &[][..]));
     }
-    assert_eq!(store.blob(ContentHash::of(b"blob of 2"), 0, 9).await.expect(WORKS), None);
-    assert!(store.blob(ContentHash::of(b"blob of 3"), 0, 9).await.expect(WORKS).is_some());
-    let shared_hash = ContentHash::of(&shared);
+    let (gone, kept) =
+        (hash_of(&*store, "blob of 2".into()).await, hash_of(&*store, "blob of 3".into()).await);
+    assert_eq!(store.blob(gone, 0, 9).await.expect(WORKS), None);
+    assert!(store.blob(kept, 0, 9).await.expect(WORKS).is_some());
     assert!(store.blob(shared_hash, 0, usize::MAX).await.expect(WORKS).is_some(), "others refer to it");
     // The row remembers: its key is taken, and its journal does not begin again.
     let late = Commit::to_run(run(1), Seq::FIRST, vec![frame("late")]);

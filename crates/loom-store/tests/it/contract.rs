@@ -5,7 +5,10 @@ use std::sync::Arc;
 use loom_store::{
     Committed, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
     contract::{CASES, Workload, dump},
+    with_key,
 };
+
+use crate::encrypted::KEY;
 
 #[tokio::test]
 async fn the_memory_store_keeps_the_contract() {
@@ -31,6 +34,17 @@ async fn the_sqlite_store_keeps_the_contract_and_remembers_it() {
         store.close().await.unwrap();
         let again = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
         assert_eq!(dump(&again).await, before, "{}", case.name);
+    }
+}
+
+#[tokio::test]
+async fn encrypted_stores_keep_the_contract() {
+    for case in CASES {
+        println!("{}", case.name);
+        (case.check)(with_key(Arc::new(MemoryStore::default()), Some(&KEY)).await.unwrap()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        (case.check)(with_key(Arc::new(store), Some(&KEY)).await.unwrap()).await;
     }
 }
 

@@ -1,0 +1,37 @@
+//! A folder of runs, opened as its key says.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result, anyhow, bail};
+use loom_store::{Durability, KeyError, SqliteOptions, SqliteStore, Store, StoreKey, with_key};
+
+/// Opens the store in `folder`, with the key in `key_file` if it is encrypted.
+pub(crate) async fn open(
+    folder: &Path,
+    durability: Durability,
+    key_file: Option<&Path>,
+) -> Result<Arc<dyn Store>> {
+    let key = key_file.map(read_key).transpose()?;
+    let store = SqliteStore::open(folder, SqliteOptions { durability, ..SqliteOptions::default() })?;
+    match with_key(Arc::new(store), key.as_ref()).await {
+        Ok(store) => Ok(store),
+        Err(error @ KeyError::Missing) => {
+            Err(anyhow!("{}: {error}; name its file with --key-file", folder.display()))
+        }
+        Err(error @ KeyError::NotEncrypted) => {
+            Err(anyhow!("{}: {error}; leave --key-file out, or take a new folder", folder.display()))
+        }
+        Err(error) => Err(error).with_context(|| folder.display().to_string()),
+    }
+}
+
+fn read_key(path: &Path) -> Result<StoreKey> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    match StoreKey::from_hex(&text) {
+        Some(key) => Ok(key),
+        None => bail!(
+            "{} holds no key: it is 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
+            path.display()
+        ),
+    }
+}

@@ -1,0 +1,77 @@
+//! A data folder with a key: nothing that a run was given can be read in it, and its runs survive all the same.
+
+use std::{ffi::OsStr, fs, path::Path};
+
+use crate::{
+    loom,
+    served::{Loom, Service},
+};
+
+const WORKFLOW: &str = r#"{
+  "triggers": {"manual": {"type": "Request"}},
+  "actions": {
+    "Call": {"type": "Http", "inputs": {"method": "POST", "uri": "SERVICE/call", "body": "@triggerBody()"}, "runAfter": {}},
+    "Pause": {"type": "Wait", "inputs": {"interval": {"count": 2, "unit": "Second"}}, "runAfter": {"Call": ["Succeeded"]}},
+    "Keep": {"type": "Compose", "inputs": "@triggerBody()['code']", "runAfter": {"Pause": ["Succeeded"]}}
+  }
+}"#;
+
+const SECRET: &str = "8461-2297-launch";
+
+fn holds(folder: &Path, text: &str) -> bool {
+    fs::read_dir(folder).expect("the folder is there").any(|entry| {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        let bytes = fs::read(&path).expect("it can be read");
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+#[test]
+fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
+    let service = Service::start(|_| {});
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("order.json"), WORKFLOW.replace("SERVICE", &service.address)).expect("it can be written");
+    fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
+    fs::write(path("other"), "0e".repeat(32)).expect("it can be written");
+    let (file, data, key) = (path("order.json"), path("data"), path("key"));
+    let arguments: [&OsStr; 5] =
+        [file.as_os_str(), "--data".as_ref(), data.as_os_str(), "--key-file".as_ref(), key.as_os_str()];
+
+    let mut server = Loom::serve(&arguments);
+    let body = format!(r#"{{"code": "{SECRET}"}}"#);
+    let answer = server.request("POST", "/workflows/order/triggers/manual/invoke", body.as_bytes());
+    let answer = answer.expect("it is answered");
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let run = answer.header("x-ms-workflow-run-id").expect("it names the run");
+    server.kill_after(std::time::Duration::ZERO).join().expect("it is killed");
+    server.wait_for_end();
+    assert!(!holds(&data, SECRET), "it can be read in the folder");
+
+    let asked = |key: &[&str]| {
+        let data = data.display().to_string();
+        loom(&[&["runs", "show", &run, "--data", &data][..], key].concat())
+    };
+    let missing = asked(&[]);
+    assert_eq!(missing.code, Some(2));
+    assert!(
+        missing.stderr.contains("encrypted") && missing.stderr.contains("--key-file"),
+        "{}",
+        missing.stderr
+    );
+    let wrong = asked(&["--key-file", &path("other").display().to_string()]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.stderr.contains("another key"), "{}", wrong.stderr);
+    let no_key = asked(&["--key-file", &file.display().to_string()]);
+    assert!(no_key.stderr.contains("64 hexadecimal digits"), "{}", no_key.stderr);
+
+    let server = Loom::serve(&arguments);
+    assert_eq!(server.end_of(&run), "Succeeded");
+    drop(server);
+    assert!(!holds(&data, SECRET), "it can be read in the folder");
+    let right = asked(&["--key-file", &key.display().to_string()]);
+    assert_eq!(right.code, Some(0), "{}", right.stderr);
+}

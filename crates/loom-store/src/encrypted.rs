@@ -1,0 +1,406 @@
+//! A store whose payloads are sealed before they reach the one below, and opened after they have been read.
+//!
+//! Sealed are frames, snapshots, messages, blobs, named values and the details of rows: all that can hold what a workflow was
+//! given or what it made. In the clear stay what the store searches by (ids, names, keys, statuses, times, error codes) and the
+//! definitions, which are programs. Each record is bound to its place, so that none can be put in the place of another.
+//!
+//! What is sealed does not shrink any more, so it is compressed before.
+
+mod seal;
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    Ack, Answer, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, Health, InboxMessage,
+    InboxQuery, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Refused,
+    Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerQuery,
+    UnixMillis,
+    pack::{Codec, pack, unpack},
+};
+pub use seal::StoreKey;
+use seal::{SALT, TAG};
+
+/// Bytes of content in each part of a blob: what has to be decrypted to read any byte of it.
+const PART: u64 = 64 * 1024;
+
+/// Bytes before the parts of a blob: the salt and the content's length.
+const BLOB_HEAD: usize = SALT + 8;
+
+/// Where a store says that it is encrypted, and by which key.
+const MARK: (&str, &str) = ("loom-store", "encrypted");
+
+/// What the mark holds, sealed.
+const MARK_TEXT: &[u8] = b"this store is encrypted";
+
+/// Why a store and a key do not go together.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The store is encrypted, and no key was given.
+    #[error("the store is encrypted, and no key was given")]
+    Missing,
+    /// The store is encrypted with another key.
+    #[error("the store is encrypted with another key")]
+    Wrong,
+    /// The store holds runs that were written without a key.
+    #[error("the store was begun without a key, and cannot be encrypted afterwards")]
+    NotEncrypted,
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Seals what goes into `store` and opens what comes out of it when there is a key, and makes sure that the store was always
+/// used like that.
+///
+/// An empty store takes the first key it is opened with. Without a key the store itself comes back.
+///
+/// # Errors
+/// [`KeyError`].
+pub async fn with_key(store: Arc<dyn Store>, key: Option<&StoreKey>) -> Result<Arc<dyn Store>, KeyError> {
+    let mark = store.key(MARK.0, MARK.1).await?;
+    let (Some(key), Some(mark)) = (key, &mark) else {
+        return match (key, mark) {
+            (None, None) => Ok(store),
+            (None, Some(_)) => Err(KeyError::Missing),
+            (Some(key), _) => begin(store, key).await,
+        };
+    };
+    match EncryptedStore::new(Arc::clone(&store), key).open(Place::Mark, &mark.value) {
+        Ok(text) if text == MARK_TEXT => Ok(Arc::new(EncryptedStore::new(store, key))),
+        _ => Err(KeyError::Wrong),
+    }
+}
+
+/// Marks an empty store.
+async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, KeyError> {
+    if store.newest_run().await?.is_some() {
+        return Err(KeyError::NotEncrypted);
+    }
+    let encrypted = EncryptedStore::new(Arc::clone(&store), key);
+    let mark = KeyWrite {
+        namespace: MARK.0.into(),
+        key: MARK.1.into(),
+        expect: KeyExpectation::Absent,
+        value: Some(encrypted.seal(Place::Mark, &Bytes::from_static(MARK_TEXT))),
+    };
+    store.commit(Commit { keys: vec![mark], ..Commit::new() }).await?;
+    Ok(Arc::new(encrypted))
+}
+
+/// See [`with_key`], which makes it.
+#[derive(Clone, Debug)]
+pub(crate) struct EncryptedStore {
+    inner: Arc<dyn Store>,
+    key: Arc<StoreKey>,
+}
+
+/// What is sealed, and where it belongs.
+#[derive(Clone, Copy, Debug)]
+enum Place<'a> {
+    Mark,
+    Frame(RunId, Seq),
+    Snapshot(RunId, Seq),
+    Row(RunId),
+    Message(Option<RunId>, u16),
+    Named(&'a str, &'a str),
+    Blob,
+}
+
+impl Place<'_> {
+    /// Different places never have the same context.
+    fn context(self) -> Vec<u8> {
+        let mut context = Vec::with_capacity(32);
+        let mut numbers = |tag: u8, numbers: &[u64]| {
+            context.push(tag);
+            context.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        };
+        match self {
+            Self::Mark => numbers(0, &[]),
+            Self::Frame(run, seq) => numbers(1, &[run.as_u64(), seq.0]),
+            Self::Snapshot(run, upto) => numbers(2, &[run.as_u64(), upto.0]),
+            Self::Row(run) => numbers(3, &[run.as_u64()]),
+            Self::Message(run, kind) => {
+                numbers(4, &[run.map_or(u64::MAX, RunId::as_u64), u64::from(kind)]);
+            }
+            Self::Named(namespace, key) => {
+                numbers(5, &[namespace.len() as u64]);
+                context.extend_from_slice(namespace.as_bytes());
+                context.extend_from_slice(key.as_bytes());
+            }
+            Self::Blob => numbers(6, &[]),
+        }
+        context
+    }
+
+    fn unreadable(self) -> Error {
+        Error::damaged(format_args!("a sealed record cannot be opened: {self:?}"))
+    }
+}
+
+impl EncryptedStore {
+    fn new(inner: Arc<dyn Store>, key: &StoreKey) -> Self {
+        Self { inner, key: Arc::new(key.clone()) }
+    }
+
+    /// The salt, and then, encrypted, how the payload is packed and the packed payload.
+    fn seal(&self, place: Place<'_>, payload: &Bytes) -> Bytes {
+        let context = place.context();
+        let (codec, packed) = pack(payload);
+        let salt = self.key.salt(&context, payload);
+        let mut sealed = Vec::with_capacity(SALT + 1 + packed.len() + TAG);
+        sealed.extend_from_slice(&salt);
+        sealed.push(codec as u8);
+        sealed.extend_from_slice(&packed);
+        self.key.cipher(&salt).seal(0, &context, &mut sealed, SALT);
+        sealed.into()
+    }
+
+    fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Bytes, Error> {
+        let broken = || place.unreadable();
+        let (salt, text) = sealed.split_first_chunk::<SALT>().ok_or_else(broken)?;
+        let mut text = text.to_vec();
+        let opened = self.key.cipher(salt).open(0, &place.context(), &mut text).ok_or_else(broken)?;
+        let (codec, packed) = opened.split_first().ok_or_else(broken)?;
+        let codec = Codec::from_number(i64::from(*codec)).ok_or_else(broken)?;
+        match unpack(codec, packed).ok_or_else(broken)? {
+            Cow::Borrowed(payload) => Ok(Bytes::copy_from_slice(payload)),
+            Cow::Owned(payload) => Ok(payload.into()),
+        }
+    }
+
+    fn seal_commit(&self, mut commit: Commit) -> Commit {
+        if let Some(journal) = &mut commit.journal {
+            for (place, frame) in journal.frames.iter_mut().enumerate() {
+                // The store refuses numbers past the range; until then they only have to be different.
+                let seq = Seq(journal.first.0.wrapping_add(place as u64));
+                frame.payload = self.seal(Place::Frame(journal.run, seq), &frame.payload);
+            }
+        }
+        if let Some(snapshot) = &mut commit.snapshot {
+            snapshot.state = self.seal(Place::Snapshot(snapshot.run, snapshot.upto), &snapshot.state);
+        }
+        if let Some(row) = &mut commit.row
+            && !row.details.is_empty()
+        {
+            row.details = self.seal(Place::Row(row.id), &row.details);
+        }
+        for post in &mut commit.inbox_posted {
+            post.payload = self.seal(Place::Message(post.run, post.kind), &post.payload);
+        }
+        for write in &mut commit.keys {
+            let place = Place::Named(&write.namespace, &write.key);
+            write.value = write.value.as_ref().map(|value| self.seal(place, value));
+        }
+        commit
+    }
+
+    fn open_row(&self, mut row: RunRow) -> Result<RunRow, Error> {
+        if !row.details.is_empty() {
+            row.details = self.open(Place::Row(row.id), &row.details)?;
+        }
+        Ok(row)
+    }
+
+    fn open_rows(&self, rows: Vec<RunRow>) -> Result<Vec<RunRow>, Error> {
+        rows.into_iter().map(|row| self.open_row(row)).collect()
+    }
+
+    fn open_frames(&self, run: RunId, frames: Vec<StoredFrame>) -> Result<Vec<StoredFrame>, Error> {
+        let open = |frame: StoredFrame| {
+            let payload = self.open(Place::Frame(run, frame.seq), &frame.payload)?;
+            Ok(StoredFrame { payload, ..frame })
+        };
+        frames.into_iter().map(open).collect()
+    }
+
+    fn open_run(&self, loaded: LoadedRun) -> Result<LoadedRun, Error> {
+        let run = loaded.row.id;
+        let snapshot = loaded.snapshot.map(|snapshot| {
+            let state = self.open(Place::Snapshot(run, snapshot.upto), &snapshot.state)?;
+            Ok::<_, Error>(Snapshot { state, ..snapshot })
+        });
+        Ok(LoadedRun {
+            row: self.open_row(loaded.row)?,
+            snapshot: snapshot.transpose()?,
+            frames: self.open_frames(run, loaded.frames)?,
+            next: loaded.next,
+        })
+    }
+
+    fn open_message(&self, mut message: InboxMessage) -> Result<InboxMessage, Error> {
+        let post = &mut message.post;
+        post.payload = self.open(Place::Message(post.run, post.kind), &post.payload)?;
+        Ok(message)
+    }
+
+    fn open_value(&self, namespace: &str, value: KeyValue) -> Result<KeyValue, Error> {
+        let opened = self.open(Place::Named(namespace, &value.key), &value.value)?;
+        Ok(KeyValue { value: opened, ..value })
+    }
+
+    /// The salt, the content's length, and the content in parts that are sealed one by one, so that a part can be read
+    /// without the others. The length is authenticated with each part.
+    fn seal_blob(&self, content: &[u8]) -> Bytes {
+        let salt = self.key.salt(&Place::Blob.context(), content);
+        let length = (content.len() as u64).to_le_bytes();
+        let parts = content.len().div_ceil(PART as usize);
+        let mut sealed = Vec::with_capacity(BLOB_HEAD + content.len() + parts * TAG);
+        sealed.extend_from_slice(&salt);
+        sealed.extend_from_slice(&length);
+        let cipher = self.key.cipher(&salt);
+        for (number, part) in content.chunks(PART as usize).enumerate() {
+            let from = sealed.len();
+            sealed.extend_from_slice(part);
+            cipher.seal(number as u64, &length, &mut sealed, from);
+        }
+        sealed.into()
+    }
+
+    async fn read_blob(self, hash: ContentHash, offset: u64, length: usize) -> Result<Option<Bytes>, Error> {
+        let broken = || Place::Blob.unreadable();
+        let Some(head) = self.inner.blob(hash, 0, BLOB_HEAD).await? else { return Ok(None) };
+        let (salt, size) = head.split_first_chunk::<SALT>().ok_or_else(broken)?;
+        let size: [u8; 8] = size.try_into().map_err(|_| broken())?;
+        let total = u64::from_le_bytes(size);
+        let end = offset.saturating_add(length as u64).min(total);
+        if offset >= end {
+            return Ok(Some(Bytes::new()));
+        }
+        let (first, last) = (offset / PART, (end - 1) / PART);
+        let sealed_part = PART + TAG as u64;
+        let from = BLOB_HEAD as u64 + first * sealed_part;
+        let span = usize::try_from((last - first + 1) * sealed_part).map_err(|_| broken())?;
+        let Some(sealed) = self.inner.blob(hash, from, span).await? else { return Ok(None) };
+        let cipher = self.key.cipher(salt);
+        let mut content = Vec::with_capacity(span);
+        let mut sealed = sealed.to_vec();
+        for (part, sealed) in (first..=last).zip(sealed.chunks_mut(sealed_part as usize)) {
+            content.extend_from_slice(cipher.open(part, &size, sealed).ok_or_else(broken)?);
+        }
+        let start = (offset - first * PART) as usize;
+        let wanted = start..start + (end - offset) as usize;
+        content.get(wanted).map(|found| Some(Bytes::copy_from_slice(found))).ok_or_else(broken)
+    }
+
+    /// Waits for `answer` and changes what it gives.
+    fn then<T: 'static, U: 'static>(
+        &self,
+        answer: Answer<T>,
+        change: impl FnOnce(&Self, T) -> Result<U, Error> + Send + 'static,
+    ) -> Answer<U> {
+        let this = self.clone();
+        Box::pin(async move { change(&this, answer.await?) })
+    }
+}
+
+impl Store for EncryptedStore {
+    fn append(&self, commit: Commit) -> Result<Ack, Refused> {
+        self.inner
+            .append(self.seal_commit(commit.clone()))
+            .map_err(|refused| Refused { commit: Box::new(commit), reason: refused.reason })
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<Committed> {
+        self.inner.commit(self.seal_commit(commit))
+    }
+
+    fn flush(&self) -> Answer<()> {
+        self.inner.flush()
+    }
+
+    fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
+        self.then(self.inner.run(run), |this, row| row.map(|row| this.open_row(row)).transpose())
+    }
+
+    fn run_by_key(&self, workflow: &str, idempotency_key: &str) -> Answer<Option<RunRow>> {
+        let found = self.inner.run_by_key(workflow, idempotency_key);
+        self.then(found, |this, row| row.map(|row| this.open_row(row)).transpose())
+    }
+
+    fn runs(&self, query: RunQuery) -> Answer<RunPage> {
+        self.then(self.inner.runs(query), |this, page| {
+            Ok(RunPage { rows: this.open_rows(page.rows)?, next: page.next })
+        })
+    }
+
+    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.then(self.inner.unfinished(after, limit), Self::open_rows)
+    }
+
+    fn newest_run(&self) -> Answer<Option<RunId>> {
+        self.inner.newest_run()
+    }
+
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.then(self.inner.load(run), |this, loaded| loaded.map(|loaded| this.open_run(loaded)).transpose())
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.then(self.inner.frames(query), move |this, page| {
+            Ok(FramePage { frames: this.open_frames(query.run, page.frames)?, next: page.next })
+        })
+    }
+
+    fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
+        self.inner.timers(query)
+    }
+
+    fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
+        self.then(self.inner.inbox(query), |this, messages| {
+            messages.into_iter().map(|message| this.open_message(message)).collect()
+        })
+    }
+
+    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
+        self.inner.definition(hash)
+    }
+
+    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
+        self.inner.put_blob(self.seal_blob(&content))
+    }
+
+    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
+        Box::pin(self.clone().read_blob(hash, offset, length))
+    }
+
+    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
+        let found = self.inner.key(namespace, key);
+        let namespace = namespace.to_owned();
+        self.then(found, move |this, value| value.map(|value| this.open_value(&namespace, value)).transpose())
+    }
+
+    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
+        let namespace = Arc::clone(&query.namespace);
+        self.then(self.inner.keys(query), move |this, page| {
+            let values = page.values.into_iter().map(|value| this.open_value(&namespace, value));
+            Ok(KeyPage { values: values.collect::<Result<_, _>>()?, next: page.next })
+        })
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        self.inner.sweep(policy, now)
+    }
+
+    fn verify(&self) -> Answer<u64> {
+        self.inner.verify()
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.inner.metrics()
+    }
+
+    fn resume(&self) -> Answer<()> {
+        self.inner.resume()
+    }
+
+    fn close(&self) -> Answer<()> {
+        self.inner.close()
+    }
+}

@@ -1,0 +1,138 @@
+//! Encrypted stores: what lies on the disk, what another key finds, and what happens to changed records.
+
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use bytes::Bytes;
+use loom_store::{
+    BLOB_ROW_MAX, Commit, ContentHash, Definition, Error, Frame, FrameQuery, InboxQuery, KeyError,
+    KeyExpectation, KeyWrite, MemoryStore, Post, Recipient, RunId, RunRow, Seq, Snapshot, SqliteOptions,
+    SqliteStore, Store, StoreKey, UnixMillis, with_key,
+};
+
+pub(crate) static KEY: LazyLock<StoreKey> = LazyLock::new(|| StoreKey::new(&[7; 32]));
+
+const SECRET: &str = "the launch code is 8461-2297";
+const RUN: RunId = RunId::MIN;
+
+/// Puts the secret wherever a store keeps payloads. Gives the blobs' names.
+async fn fill(store: &dyn Store) -> [ContentHash; 2] {
+    let text = || Bytes::from_static(SECRET.as_bytes());
+    let small = store.put_blob(text()).await.unwrap();
+    let large = store.put_blob(SECRET.repeat(BLOB_ROW_MAX / 16).into()).await.unwrap();
+    let hashes = [small.hash(), large.hash()];
+    let definition = Definition::new(Bytes::from_static(b"a program"));
+    let mut row = RunRow::new(RUN, "orders", definition.hash(), 1);
+    row.details = text();
+    let frame = |payload| Frame { at: UnixMillis(1), payload };
+    let mut commit = Commit::to_run(RUN, Seq::FIRST, vec![frame(text()), frame(SECRET.repeat(500).into())]);
+    commit.row = Some(row);
+    commit.definitions = vec![definition];
+    commit.blobs = vec![small, large];
+    commit.snapshot = Some(Snapshot { run: RUN, upto: Seq(1), state: text() });
+    commit.inbox_posted =
+        vec![Post { run: Some(RUN), kind: 3, at: UnixMillis(1), idempotency_key: None, payload: text() }];
+    commit.keys = vec![KeyWrite {
+        namespace: "n".into(),
+        key: "k".into(),
+        expect: KeyExpectation::Absent,
+        value: Some(text()),
+    }];
+    store.commit(commit).await.unwrap();
+    hashes
+}
+
+/// Whether any file of the folder holds the text.
+fn holds(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+fn open(folder: &Path) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(folder, SqliteOptions::default()).unwrap())
+}
+
+#[tokio::test]
+async fn nothing_of_a_payload_lies_on_the_disk() {
+    for (key, found) in [(None, true), (Some(&*KEY), false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = with_key(open(folder.path()), key).await.unwrap();
+        let hashes = fill(&*store).await;
+        assert_eq!(holds(folder.path(), SECRET), found, "while it is open");
+        store.close().await.unwrap();
+        drop(store);
+        assert_eq!(holds(folder.path(), SECRET), found);
+        assert_eq!(holds(folder.path(), "launch code"), found);
+
+        let store = with_key(open(folder.path()), key).await.unwrap();
+        let loaded = store.load(RUN).await.unwrap().unwrap();
+        assert_eq!(loaded.row.details, SECRET);
+        assert_eq!(loaded.snapshot.unwrap().state, SECRET);
+        assert_eq!(loaded.frames[0].payload, SECRET.repeat(500));
+        let query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: 9 };
+        assert_eq!(store.inbox(query).await.unwrap()[0].post.payload, SECRET);
+        assert_eq!(store.key("n", "k").await.unwrap().unwrap().value, SECRET);
+        assert_eq!(store.blob(hashes[0], 4, 6).await.unwrap().unwrap(), "launch");
+        let large = SECRET.repeat(BLOB_ROW_MAX / 16);
+        for (from, length) in [(0, 1), (65_530, 20), (1_000_000, 100_000), (large.len() - 3, 9)] {
+            let part = store.blob(hashes[1], from as u64, length).await.unwrap().unwrap();
+            assert_eq!(part, large[from..(from + length).min(large.len())], "{length} bytes from {from}");
+        }
+        store.verify().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_keeps_to_its_key() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    fill(&*with_key(Arc::clone(&store), Some(&KEY)).await.unwrap()).await;
+    let other = StoreKey::new(&[8; 32]);
+    assert!(matches!(with_key(Arc::clone(&store), Some(&other)).await, Err(KeyError::Wrong)));
+    assert!(matches!(with_key(Arc::clone(&store), None).await, Err(KeyError::Missing)));
+    assert!(with_key(store, Some(&KEY)).await.is_ok());
+
+    let plain: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    fill(&*plain).await;
+    assert!(matches!(with_key(plain, Some(&KEY)).await, Err(KeyError::NotEncrypted)));
+}
+
+#[tokio::test]
+async fn a_record_is_good_in_its_own_place_only() {
+    let below: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store = with_key(Arc::clone(&below), Some(&KEY)).await.unwrap();
+    fill(&*store).await;
+    let sealed = below.frames(FrameQuery::of(RUN)).await.unwrap().frames;
+    let move_to = async |run: u64, payload: Bytes| {
+        let run = RunId::from_u64(run).unwrap();
+        let frame = Frame { at: UnixMillis(1), payload };
+        below.commit(Commit::to_run(run, Seq::FIRST, vec![frame])).await.unwrap();
+        store.frames(FrameQuery::of(run)).await
+    };
+    let moved = move_to(1, sealed[0].payload.clone()).await;
+    assert!(matches!(moved, Err(Error::Damaged { .. })), "a frame of another run");
+    let mut changed = sealed[0].payload.to_vec();
+    for place in 0..changed.len() {
+        changed[place] ^= 1;
+        let read = move_to(2 + place as u64, changed.clone().into()).await;
+        assert!(matches!(read, Err(Error::Damaged { .. })), "byte {place} was changed");
+        changed[place] ^= 1;
+    }
+    assert!(matches!(move_to(1_000, Bytes::new()).await, Err(Error::Damaged { .. })), "nothing at all");
+}
+
+#[test]
+fn keys_are_64_hexadecimal_digits_and_are_not_shown() {
+    let text = format!(" {}\n", "0a".repeat(32));
+    assert_eq!(format!("{:?}", StoreKey::from_hex(&text)), "Some(StoreKey)");
+    for wrong in ["", "0a", &"0a".repeat(33), &"0x".repeat(32), "correct horse battery staple"] {
+        assert!(StoreKey::from_hex(wrong).is_none(), "{wrong}");
+    }
+}

@@ -31,7 +31,7 @@ fn holds(folder: &Path, text: &str) -> bool {
 
 #[test]
 fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
-    let service = Service::start(|_| {});
+    let service = Service::start(|_| (200, serde_json::Value::Null));
     let folder = tempfile::tempdir().expect("there is room");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("order.json"), WORKFLOW.replace("SERVICE", &service.address)).expect("it can be written");

@@ -26,7 +26,7 @@ use crate::{
 
 /// How an action names the service it calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// By its address: `uri`.
     Address,
     /// By a connection, and a path below it.
@@ -53,9 +53,7 @@ pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Request
 
 /// Handlers for Http, ApiConnection, Function, both webhooks, and the scripts that are not supported.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
-    let of = |kind| -> Arc<dyn ActionHandler> {
-        Arc::new(RequestHandler { requests: Arc::clone(requests), kind })
-    };
+    let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
     let mut all = vec![
         (EffectKind::Http, of(Kind::Address)),
         (EffectKind::HttpWebhook, of(Kind::Address)),
@@ -72,12 +70,16 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
 /// The handler that calls child workflows over HTTP, by the `workflows` of the connections file. Not among
 /// [`request_handlers`], because an engine runs the children that it knows itself.
 pub fn remote_workflow_handler(requests: &Arc<Requests>) -> Arc<dyn ActionHandler> {
-    Arc::new(RequestHandler { requests: Arc::clone(requests), kind: Kind::Workflow })
+    Arc::new(RequestHandler::new(requests, Kind::Workflow))
 }
 
 impl RequestHandler {
+    pub(crate) fn new(requests: &Arc<Requests>, kind: Kind) -> RequestHandler {
+        RequestHandler { requests: Arc::clone(requests), kind }
+    }
+
     /// The request that the inputs describe.
-    fn spec(&self, inputs: &Value) -> Result<Spec, Failure> {
+    pub(crate) fn spec(&self, inputs: &Value) -> Result<Spec, Failure> {
         let connections = &self.requests.settings().connections;
         let (service, path, default) = match self.kind {
             Kind::Address => return Spec::from_inputs(inputs),
@@ -147,7 +149,7 @@ fn operation(inputs: &Value) -> Option<&str> {
 }
 
 /// The request of a subscription: `subscribe`, which may leave its connection to what stands around it.
-fn subscription(inputs: &Value) -> Value {
+pub(crate) fn subscription(inputs: &Value) -> Value {
     let Some(subscribe) = inputs.get("subscribe").and_then(Value::as_object) else { return inputs.clone() };
     let mut request = subscribe.clone();
     if let Some(host) = inputs.get("host")

@@ -18,6 +18,7 @@ mod requests;
 mod script;
 mod settings;
 mod status;
+mod triggers;
 mod url;
 
 pub use self::{
@@ -38,5 +39,6 @@ pub use self::{
     script::ScriptHandler,
     settings::Settings,
     status::{is_transient, status_code},
+    triggers::TriggerRequests,
     url::{URL_BYTES_MAX, Url, UrlError},
 };

@@ -98,6 +98,24 @@ pub enum TriggerKind {
     },
 }
 
+impl TriggerKind {
+    /// The template of its inputs, for those that make requests of their own, or stand for an event.
+    pub fn inputs(&self) -> Option<&Template> {
+        match self {
+            TriggerKind::HttpPoll { inputs }
+            | TriggerKind::HttpWebhook { inputs }
+            | TriggerKind::ApiConnection { inputs }
+            | TriggerKind::ApiConnectionWebhook { inputs }
+            | TriggerKind::Event { inputs } => Some(inputs),
+            TriggerKind::Request { .. }
+            | TriggerKind::Recurrence
+            | TriggerKind::SlidingWindow { .. }
+            | TriggerKind::Manual
+            | TriggerKind::Other { .. } => None,
+        }
+    }
+}
+
 /// Limits of a trigger's runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TriggerConcurrency {

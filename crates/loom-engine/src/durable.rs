@@ -14,8 +14,8 @@ use bytes::Bytes;
 use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_store::{
-    Ack, Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, RunRow, Seq, Snapshot,
-    Store, StoredFrame, UnixMillis,
+    Ack, Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, KeyWrite, RunRow, Seq,
+    Snapshot, Store, StoredFrame, UnixMillis,
 };
 
 use tokio::sync::OnceCell;
@@ -53,6 +53,17 @@ impl fmt::Debug for Durable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Durable").field("store", &self.store).finish_non_exhaustive()
     }
+}
+
+/// What is written with the start of a run, beside the start itself.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// The run that this one repeats.
+    pub(crate) origin: Option<RunId>,
+    /// No other run of the workflow has this key.
+    pub(crate) idempotency_key: Option<Arc<str>>,
+    /// Named values that others keep.
+    pub(crate) keys: Vec<KeyWrite>,
 }
 
 /// Why a run cannot be read back.
@@ -104,7 +115,7 @@ impl Durable {
     }
 
     /// The journal of a run that is about to start.
-    pub(crate) fn begin(&self, workflow: &Workflow, start: &RunStart, origin: Option<RunId>) -> RunJournal {
+    pub(crate) fn begin(&self, workflow: &Workflow, start: &RunStart, written: Written) -> RunJournal {
         let definition = self.definition_of(workflow);
         let mut row = RunRow::new(
             start.run,
@@ -112,7 +123,8 @@ impl Durable {
             definition.hash(),
             status_number(RunStatus::Running),
         );
-        row.origin = origin;
+        row.origin = written.origin;
+        row.idempotency_key = written.idempotency_key;
         RunJournal {
             store: Arc::clone(&self.store),
             row,
@@ -121,6 +133,7 @@ impl Durable {
             row_changed: true,
             definition: Some(definition),
             pace: Pace::default(),
+            keys: written.keys,
         }
     }
 
@@ -177,6 +190,7 @@ impl Durable {
             row_changed: false,
             definition: None,
             pace,
+            keys: Vec::new(),
         }
     }
 
@@ -296,6 +310,8 @@ pub(crate) struct RunJournal {
     /// Written with the first commit.
     definition: Option<Definition>,
     pace: Pace,
+    /// Written with the first commit.
+    keys: Vec<KeyWrite>,
 }
 
 impl RunJournal {
@@ -351,6 +367,7 @@ impl RunJournal {
             commit.row = Some(self.row.clone());
         }
         commit.definitions.extend(self.definition.take());
+        commit.keys = std::mem::take(&mut self.keys);
         commit
     }
 

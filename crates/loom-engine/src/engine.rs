@@ -16,13 +16,13 @@ use std::{
 use loom_definition::{Workflow, trigger::Trigger};
 use loom_expression::{Timestamp, Value};
 use loom_resilience::ResilienceRegistry;
-use loom_store::{RunIdSource, RunRow};
+use loom_store::{KeyWrite, RunIdSource, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     driver::{Driver, Envelope, Links},
-    durable::{self, Durable, RecoverError},
+    durable::{self, Durable, RecoverError, Written},
     event::{Command, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
     guard::Services,
@@ -37,7 +37,7 @@ use builder::Handlers;
 
 pub use builder::EngineBuilder;
 pub use recovery::Recovered;
-pub use run::{RunHandle, RunReport, RunRequest, StartError, Started};
+pub use run::{Along, RunHandle, RunReport, RunRequest, StartError, Started};
 
 /// Commands that may wait for one run. When it is full, whoever sends waits.
 const INBOX_CAPACITY: usize = 64;
@@ -73,6 +73,10 @@ pub(crate) struct Inner {
 type Deployed = (Arc<Workflow>, Vec<Value>);
 
 impl Engine {
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     pub(crate) fn from_inner(inner: &Arc<Inner>) -> Engine {
         Engine { inner: Arc::clone(inner) }
     }
@@ -102,6 +106,67 @@ impl Engine {
         request: RunRequest,
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Started, StartError> {
+        let workflow = Arc::clone(&request.workflow);
+        match self.decide(request)? {
+            Fired::Held { condition } => Ok(Started::Held { condition }),
+            Fired::Runs(starts) => {
+                let spawn = |start| self.spawn(&workflow, start, Written::default(), watcher.cloned());
+                Ok(Started::Runs(starts.into_iter().map(spawn).collect()))
+            }
+        }
+    }
+
+    /// Fires a trigger, and has more become durable with it. Runs of the same firing that started before are left out.
+    ///
+    /// What is to be written goes with the start of the run when exactly one starts. Otherwise it is given back, for the
+    /// caller to write once the runs are accepted; the name keeps a firing that is repeated after a crash from starting
+    /// a run twice.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future starts nothing.
+    pub async fn start_along(
+        &self,
+        request: RunRequest,
+        along: Along,
+        watcher: Option<&Arc<dyn Watcher>>,
+    ) -> Result<(Started, Vec<KeyWrite>), StartError> {
+        let workflow = Arc::clone(&request.workflow);
+        let starts = match self.decide(request)? {
+            Fired::Held { condition } => {
+                let keys = along.keys.map(|keys| keys(&[])).unwrap_or_default();
+                return Ok((Started::Held { condition }, keys));
+            }
+            Fired::Runs(starts) => starts,
+        };
+        let mut fresh = Vec::with_capacity(starts.len());
+        for (index, start) in starts.into_iter().enumerate() {
+            let key = along.name.as_ref().map(|name| Arc::from(format!("{name}/{index}")));
+            if let (Some(key), Some(durable)) = (&key, &self.inner.durable) {
+                let known = durable.store.run_by_key(&workflow.name, key).await;
+                if known.map_err(StartError::Store)?.is_some() {
+                    continue;
+                }
+            }
+            fresh.push((start, key));
+        }
+        let ids: Vec<Arc<RunStart>> = fresh.iter().map(|(start, _)| Arc::clone(start)).collect();
+        let keys = along.keys.map(|keys| keys(&ids)).unwrap_or_default();
+        let (mut with_first, mut left) = (Vec::new(), keys);
+        if fresh.len() == 1 && self.inner.durable.is_some() {
+            std::mem::swap(&mut with_first, &mut left);
+        }
+        let spawn = |(start, idempotency_key)| {
+            let written = Written { origin: None, idempotency_key, keys: std::mem::take(&mut with_first) };
+            self.spawn(&workflow, start, written, watcher.cloned())
+        };
+        Ok((Started::Runs(fresh.into_iter().map(spawn).collect()), left))
+    }
+
+    /// What a firing leads to.
+    fn decide(&self, request: RunRequest) -> Result<Fired, StartError> {
         if self.inner.stopping.is_cancelled() {
             return Err(StartError::Stopping);
         }
@@ -115,15 +180,7 @@ impl Engine {
             wants_response: request.wants_response,
             now: self.inner.clock.now(),
         };
-        let fired = fire::fire(&firing, &self.inner.environment, || self.inner.next_run())
-            .map_err(StartError::Trigger)?;
-        match fired {
-            Fired::Held { condition } => Ok(Started::Held { condition }),
-            Fired::Runs(starts) => {
-                let spawn = |start| self.spawn(&request.workflow, start, None, watcher.cloned());
-                Ok(Started::Runs(starts.into_iter().map(spawn).collect()))
-            }
-        }
+        fire::fire(&firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)
     }
 
     /// Starts one run and waits for its end.
@@ -153,7 +210,8 @@ impl Engine {
         }
         let (run, seed) = self.inner.next_run();
         let start = fire::again(workflow, parameters, before, (run, seed));
-        Ok(self.spawn(workflow, start, Some(before.run), None))
+        let written = Written { origin: Some(before.run), ..Written::default() };
+        Ok(self.spawn(workflow, start, written, None))
     }
 
     /// The definition that a run in the store began with.
@@ -182,7 +240,7 @@ impl Engine {
         &self,
         workflow: &Arc<Workflow>,
         start: Arc<RunStart>,
-        origin: Option<RunId>,
+        written: Written,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> RunHandle {
         let id = start.run;
@@ -191,7 +249,7 @@ impl Engine {
         let (respond, response) = oneshot::channel();
         let (report, ended) = watch::channel(None);
         let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
-        let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start, origin));
+        let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start, written));
         let (accepted, acceptance) = oneshot::channel();
         let links = Links { inbox, watcher, respond, report, accepted: Some(accepted) };
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);

@@ -64,7 +64,7 @@ pub fn fire(
     let outputs = shown_outputs(firing);
     let tracking = |run: RunId| firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()));
     let record = trigger_record(firing, &name, outputs.clone(), (first_run, seed), &tracking(first_run));
-    let scope = TriggerScope { firing, environment, record, draws: Cell::new(seed) };
+    let scope = TriggerScope::of(firing, environment, record, seed);
     let Some(trigger) = firing.trigger else {
         let start = run_start(firing, first_run, seed, scope.record.clone(), tracking(first_run));
         return Ok(Fired::Runs(vec![start]));
@@ -118,7 +118,7 @@ pub fn fire(
         let (run, seed) = if index == 0 { (first_run, seed) } else { ids() };
         let outputs: Object = [("body", item.clone())].into_iter().collect();
         let record = trigger_record(firing, &name, Value::from(outputs.clone()), (run, seed), &tracking(run));
-        let scope = TriggerScope { firing, environment, record, draws: Cell::new(seed) };
+        let scope = TriggerScope::of(firing, environment, record, seed);
         let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
         let tracking_id = tracking_of(own, &scope)?.unwrap_or_else(|| tracking(run));
         let record = trigger_record(firing, &name, outputs.into(), (run, seed), &tracking_id);
@@ -192,6 +192,8 @@ fn trigger_record(
             members.push(("inputs", inputs.into()));
         }
     }
+    // A trigger that made a request shows its status, which conditions may ask for.
+    let code = outputs.get("statusCode").cloned();
     let trigger_tracking = random::format_uuid(random::uuid(random::mix(seed), random::mix(seed ^ 1)));
     members.extend([
         ("outputs", outputs),
@@ -202,6 +204,7 @@ fn trigger_record(
         ("originHistoryName", Value::from(run.to_string())),
         ("status", Value::from("Succeeded")),
     ]);
+    members.extend(code.map(|code| ("code", code)));
     members.into_iter().collect::<Object>().into()
 }
 
@@ -249,27 +252,55 @@ fn workflow_record(workflow: &Workflow, run: RunId) -> Value {
 }
 
 /// What the expressions of a trigger see.
-struct TriggerScope<'a> {
-    firing: &'a Firing<'a>,
-    environment: &'a Environment,
-    record: Value,
+pub(crate) struct TriggerScope<'a> {
+    pub(crate) workflow: &'a Workflow,
+    pub(crate) parameters: &'a [Value],
+    pub(crate) environment: &'a Environment,
+    /// What `trigger()` gives; null before the trigger has fired.
+    pub(crate) record: Value,
+    /// Where `listCallbackUrl()` points.
+    pub(crate) callback: Option<&'a str>,
+    pub(crate) now: Timestamp,
     /// Where the next random value comes from.
-    draws: Cell<u64>,
+    pub(crate) draws: Cell<u64>,
+}
+
+impl<'a> TriggerScope<'a> {
+    fn of(
+        firing: &'a Firing<'_>,
+        environment: &'a Environment,
+        record: Value,
+        seed: u64,
+    ) -> TriggerScope<'a> {
+        TriggerScope {
+            workflow: firing.workflow,
+            parameters: &firing.parameters,
+            environment,
+            record,
+            callback: None,
+            now: firing.now,
+            draws: Cell::new(seed),
+        }
+    }
 }
 
 impl Context for TriggerScope<'_> {
     fn parameter(&self, name: Name<'_>) -> Lookup {
-        let parameters = &self.firing.workflow.parameters;
+        let parameters = &self.workflow.parameters;
         let index = parameters.iter().position(|parameter| same_name(&parameter.name, name.text));
-        index.and_then(|index| self.firing.parameters.get(index).cloned()).ok_or_else(|| {
-            LookupError::Unknown {
-                available: parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect(),
-            }
+        index.and_then(|index| self.parameters.get(index).cloned()).ok_or_else(|| LookupError::Unknown {
+            available: parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect(),
         })
     }
 
     fn trigger(&self) -> Lookup {
         Ok(self.record.clone())
+    }
+
+    fn callback_url(&self) -> Lookup {
+        self.callback.map(Value::from).ok_or_else(|| LookupError::NotAvailable {
+            why: "listCallbackUrl() has a meaning only in the subscription of a webhook".to_owned(),
+        })
     }
 
     fn app_setting(&self, name: &str) -> Lookup {
@@ -281,7 +312,7 @@ impl Context for TriggerScope<'_> {
     }
 
     fn now(&self) -> Timestamp {
-        self.firing.now
+        self.now
     }
 
     fn random_u64(&self) -> u64 {

@@ -30,16 +30,18 @@ mod scope;
 pub mod simulate;
 mod state;
 mod time;
+mod trigger;
 mod types;
 mod work;
 
 pub use decide::calls::callback_token;
 pub use durable::RecoverError;
 pub use engine::{
-    Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError, Started, Watcher,
+    Along, Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError, Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_number, status_of_number};
 pub use machine::{Environment, Run, SecretSource};
 pub use random::format_uuid;
 pub use state::{RunState, Timer};
+pub use trigger::TriggerView;

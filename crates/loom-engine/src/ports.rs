@@ -68,3 +68,48 @@ pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
 }
+
+/// One request that a trigger makes by itself.
+#[derive(Clone, Debug)]
+pub struct TriggerCall {
+    /// The workflow's name.
+    pub workflow: Arc<str>,
+    /// Its version, for the service to see.
+    pub version: Arc<str>,
+    /// The trigger's name.
+    pub trigger: Arc<str>,
+    /// What is asked.
+    pub ask: TriggerAsk,
+    /// Whether `inputs` name a connection, not an address.
+    pub through_connection: bool,
+    /// The evaluated request.
+    pub inputs: Value,
+    /// Asked in the place of the address in `inputs`: where the last answer pointed.
+    pub address: Option<Arc<str>>,
+    /// The same for every attempt at this request, also after a crash.
+    pub idempotency_key: Arc<str>,
+    /// Tells the service which subscription or poll this is.
+    pub tracking_id: Arc<str>,
+}
+
+/// What a trigger asks of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TriggerAsk {
+    /// Whether there is something new.
+    Poll,
+    /// To be called back.
+    Subscribe,
+    /// Not to be called back any more.
+    Unsubscribe,
+}
+
+/// Makes the requests of triggers, one attempt at a time.
+///
+/// Its result is `EffectResult::Done`. A `Location` among the headers of its outputs is a whole address.
+pub trait TriggerHandler: std::fmt::Debug + Send + Sync {
+    /// Makes one attempt.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when the server stops; it must let go of its connection then.
+    fn call<'a>(&'a self, call: &'a TriggerCall) -> CallFuture<'a>;
+}

@@ -119,6 +119,26 @@ impl Template {
         }
     }
 
+    /// Evaluates one member of an object, found by its name ignoring case; what stands beside it is not looked at. None
+    /// when the template is no object, or has no such member.
+    ///
+    /// # Errors
+    /// The first failure, in the order of the text.
+    pub fn evaluate_member(&self, name: &str, context: &dyn Context) -> Option<Result<Value, Error>> {
+        match &self.0.node {
+            Node::Constant(value) => value.as_object()?.get_ignore_case(name).cloned().map(Ok),
+            Node::Object(nodes) => {
+                let (key, node) = nodes.iter().find(|(key, _)| same_name(key, name))?;
+                Some(evaluate_node(node, context, &self.0.limits).map_err(|failure| {
+                    let mut failure = outside(failure, key);
+                    failure.pointer.get_or_insert_default();
+                    *failure
+                }))
+            }
+            Node::Expression { .. } | Node::Interpolation { .. } | Node::Array(_) => None,
+        }
+    }
+
     /// What the template mentions by name, in the order of the text.
     pub fn references(&self) -> Vec<Reference> {
         self.0.references.clone()

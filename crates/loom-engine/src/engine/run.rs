@@ -1,9 +1,10 @@
 //! What starts a run, and the handle on one that was started.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::{Object, Value};
+use loom_store::KeyWrite;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -46,6 +47,22 @@ impl RunRequest {
     }
 }
 
+/// What becomes durable together with the runs of one firing.
+#[derive(Default)]
+pub struct Along {
+    /// A name for the firing: each of its runs starts at most once, however often it is fired under the same name.
+    pub name: Option<Arc<str>>,
+    /// Gives the named values to write in the same transaction, from the runs that start.
+    #[expect(clippy::type_complexity, reason = "one function, called once")]
+    pub keys: Option<Box<dyn FnOnce(&[Arc<RunStart>]) -> Vec<KeyWrite> + Send>>,
+}
+
+impl fmt::Debug for Along {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Along").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// Why no run starts.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StartError {
@@ -60,6 +77,9 @@ pub enum StartError {
         /// The name asked for.
         trigger: Arc<str>,
     },
+    /// The store did not say which runs of the firing had started before.
+    #[error("the store did not answer")]
+    Store(#[source] loom_store::Error),
     /// The trigger's own expressions failed.
     #[error("the trigger failed: {}", .0.message)]
     Trigger(ErrorInfo),

@@ -1,0 +1,112 @@
+//! The requests that triggers make: polls, subscriptions, and the ends of subscriptions.
+
+use std::{fmt, sync::Arc};
+
+use hyper::Method;
+use loom_engine::{
+    event::EffectResult,
+    ports::{CallFuture, TriggerAsk, TriggerCall, TriggerHandler},
+};
+use loom_expression::{Object, Value};
+
+use crate::{
+    Failure,
+    handlers::{Kind, RequestHandler, ended, subscription},
+    headers::Marks,
+    requests::{Answer, Behaviour, Progress, Requests, Spec},
+    url::Url,
+};
+
+/// Makes the requests of triggers, by address or through a connection.
+pub struct TriggerRequests {
+    requests: Arc<Requests>,
+}
+
+impl TriggerRequests {
+    /// Over these connections and settings.
+    pub fn new(requests: &Arc<Requests>) -> TriggerRequests {
+        TriggerRequests { requests: Arc::clone(requests) }
+    }
+
+    async fn attempt(&self, call: &TriggerCall) -> Result<Progress, Failure> {
+        let kind = if call.through_connection { Kind::Connection } else { Kind::Address };
+        let handler = RequestHandler::new(&self.requests, kind);
+        let inputs = match call.ask {
+            TriggerAsk::Subscribe => subscription(&call.inputs),
+            TriggerAsk::Poll | TriggerAsk::Unsubscribe => call.inputs.clone(),
+        };
+        let mut spec = handler.spec(&inputs)?;
+        if inputs.get("method").is_none_or(Value::is_null) {
+            spec.method = match call.ask {
+                TriggerAsk::Poll => spec.method,
+                TriggerAsk::Subscribe => Method::POST,
+                TriggerAsk::Unsubscribe => Method::DELETE,
+            };
+        }
+        if let Some(address) = &call.address {
+            go_on_at(&mut spec, address)?;
+        }
+        let behaviour = Behaviour { no_polling: true, ..Behaviour::default() };
+        let progress = self.requests.perform(&spec, &marks(call), &behaviour, None).await?;
+        Ok(match progress {
+            Progress::Final(answer) => Progress::Final(with_whole_location(answer, &spec.url)),
+            pending @ Progress::Pending { .. } => pending,
+        })
+    }
+}
+
+/// Asks where the answer before pointed. Its address is complete, so the queries of the inputs are not added again; and
+/// credentials do not leave an encrypted address for a plain one.
+fn go_on_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
+    let url = Url::parse(address)?;
+    if spec.url.is_https() && !url.is_https() {
+        return Err(Failure::lasting(
+            "BadGateway",
+            format!("'{}' refers to '{}', which is not encrypted.", spec.url.shown(), url.shown()),
+        ));
+    }
+    spec.url = url;
+    spec.queries = Value::NULL;
+    Ok(())
+}
+
+/// The answer with its `Location` made whole. One that is no address stays as it is.
+fn with_whole_location(mut answer: Answer, asked: &Url) -> Answer {
+    let Some(outputs) = answer.outputs.as_object() else { return answer };
+    let Some(headers) = outputs.get("headers").and_then(Value::as_object) else { return answer };
+    let location = headers.get("Location").and_then(Value::as_str);
+    let Some(whole) = location.and_then(|location| asked.join(location).ok()) else { return answer };
+    let mut headers = headers.clone();
+    headers.insert("Location", whole.to_string());
+    let mut outputs: Object = outputs.clone();
+    outputs.insert("headers", headers);
+    answer.outputs = outputs.into();
+    answer
+}
+
+fn marks(call: &TriggerCall) -> Marks {
+    Marks {
+        workflow: call.workflow.to_string(),
+        version: call.version.to_string(),
+        run: String::new(),
+        action: call.trigger.to_string(),
+        tracking_id: call.tracking_id.to_string(),
+        action_tracking_id: call.tracking_id.to_string(),
+        idempotency_key: call.idempotency_key.to_string(),
+    }
+}
+
+impl TriggerHandler for TriggerRequests {
+    fn call<'a>(&'a self, call: &'a TriggerCall) -> CallFuture<'a> {
+        Box::pin(async move {
+            let result: EffectResult = ended(self.attempt(call).await);
+            result
+        })
+    }
+}
+
+impl fmt::Debug for TriggerRequests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TriggerRequests")
+    }
+}

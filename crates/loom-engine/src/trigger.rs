@@ -1,0 +1,114 @@
+//! What a server asks about a trigger that acts by itself: its inputs, its timetable, when it tries again.
+
+use std::{cell::Cell, sync::Arc, time::Duration};
+
+use loom_definition::{
+    Workflow,
+    model::Setting,
+    policy::{RetryPolicy, RetrySetting},
+    trigger::{Recurrence, Trigger},
+};
+use loom_expression::{Error, Value};
+
+use crate::{
+    Engine,
+    event::{ErrorInfo, Outcome, RetryHint},
+    fire::TriggerScope,
+    retry,
+};
+
+/// A trigger, and what its expressions see.
+#[derive(Clone, Copy, Debug)]
+pub struct TriggerView<'a> {
+    /// Its workflow.
+    pub workflow: &'a Arc<Workflow>,
+    /// The trigger.
+    pub trigger: &'a Trigger,
+    /// Values by the order of `Workflow::parameters`.
+    pub parameters: &'a [Value],
+    /// What `trigger()` gives in its inputs: its last firing, or the answer to its subscription.
+    pub previous: Option<&'a Value>,
+    /// Where `listCallbackUrl()` points.
+    pub callback: Option<&'a str>,
+}
+
+impl Engine {
+    /// Evaluates the inputs of a trigger; with `member`, only that member of them. None when there is none.
+    ///
+    /// # Errors
+    /// An expression fails.
+    pub fn trigger_inputs(
+        &self,
+        view: TriggerView<'_>,
+        member: Option<&str>,
+    ) -> Result<Option<Value>, ErrorInfo> {
+        let Some(template) = view.trigger.kind.inputs() else { return Ok(None) };
+        let scope = self.scope(view);
+        let evaluated = match member {
+            None => Some(template.evaluate(&scope)),
+            Some(member) => template.evaluate_member(member, &scope),
+        };
+        evaluated.transpose().map_err(|error| template_error(view, "inputs", &error))
+    }
+
+    /// When a trigger fires, or how often it polls. None when it does neither.
+    ///
+    /// # Errors
+    /// An expression in it fails, or gives what is no recurrence.
+    pub fn trigger_recurrence(&self, view: TriggerView<'_>) -> Result<Option<Recurrence>, ErrorInfo> {
+        match &view.trigger.recurrence {
+            None => Ok(None),
+            Some(Setting::Fixed(recurrence)) => Ok(Some(recurrence.clone())),
+            Some(Setting::Computed(template)) => {
+                let value = template
+                    .evaluate(&self.scope(view))
+                    .map_err(|error| template_error(view, "recurrence", &error))?;
+                Recurrence::from_value(&value).map(Some).map_err(|(_, why)| {
+                    let message =
+                        format!("The recurrence of trigger '{}' cannot be used: {why}.", view.trigger.name);
+                    ErrorInfo::new("InvalidRecurrence", message)
+                })
+            }
+        }
+    }
+
+    /// How long to wait after a request of a trigger failed, before it is made again; none when it is not to be.
+    ///
+    /// `attempt` is the one that failed, from 1. The same arguments always give the same wait.
+    pub fn trigger_retry(
+        &self,
+        view: TriggerView<'_>,
+        attempt: u32,
+        outcome: &Outcome,
+        hint: RetryHint,
+        seed: u64,
+    ) -> Option<Duration> {
+        let policy = match &view.trigger.retry {
+            RetrySetting::Fixed(policy) => Arc::clone(policy),
+            RetrySetting::Default => Arc::clone(&self.inner().environment.default_retry),
+            RetrySetting::Computed(template) => {
+                let value = template.evaluate(&self.scope(view)).ok()?;
+                Arc::new(RetryPolicy::from_value(&value).ok()?)
+            }
+        };
+        retry::wait_before_next(&policy, attempt, outcome, hint, seed ^ u64::from(attempt))
+    }
+
+    fn scope<'a>(&'a self, view: TriggerView<'a>) -> TriggerScope<'a> {
+        let (_, seed) = self.inner().next_run();
+        TriggerScope {
+            workflow: view.workflow,
+            parameters: view.parameters,
+            environment: &self.inner().environment,
+            record: view.previous.cloned().unwrap_or(Value::NULL),
+            callback: view.callback,
+            now: self.inner().clock.now(),
+            draws: Cell::new(seed),
+        }
+    }
+}
+
+fn template_error(view: TriggerView<'_>, part: &str, error: &Error) -> ErrorInfo {
+    let message = format!("The {part} of trigger '{}' cannot be evaluated: {error}", view.trigger.name);
+    ErrorInfo::new("InvalidTemplate", message)
+}

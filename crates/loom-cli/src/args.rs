@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Runs(crate::remote::RunsArgs),
     /// Look at circuit breakers and limiters, and change them.
     Resilience(crate::remote::ResilienceArgs),
+    /// Measure how fast this machine runs workflows, end to end over HTTP.
+    Bench(crate::bench::BenchArgs),
     /// Print the completion script for a shell.
     Completions {
         /// Which shell.

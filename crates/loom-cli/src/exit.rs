@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Aborted = 6,
     /// The server does not answer.
     Unreachable = 7,
+    /// Stopped by an interrupt: 128 and the number of the signal, as shells have it.
+    Interrupted = 130,
 }
 
 impl Exit {

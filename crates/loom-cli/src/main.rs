@@ -1,6 +1,7 @@
 //! The `loom` binary: arguments, wiring, exit codes. The only place that prints, and that reads the environment.
 
 mod args;
+mod bench;
 mod console;
 mod data;
 mod eval;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),
         Command::Resilience(args) => remote::resilience(&args),
+        Command::Bench(args) => bench::command(&args, console),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "loom", &mut std::io::stdout());
             Ok(Exit::Success)

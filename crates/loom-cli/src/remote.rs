@@ -366,7 +366,8 @@ fn second(time: &str) -> &str {
     time.split('.').next().unwrap_or(time)
 }
 
-fn escape(text: &str) -> String {
+/// Escapes a segment of a path.
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
@@ -378,7 +379,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The token in a file's first line.
-fn token(path: &std::path::Path) -> Result<String> {
+pub(crate) fn token(path: &std::path::Path) -> Result<String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| anyhow!("could not read {}: {error}", path.display()))?;
     match text.lines().next().map(str::trim) {

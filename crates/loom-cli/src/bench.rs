@@ -1,0 +1,211 @@
+//! `loom bench`: how fast this machine runs workflows, end to end over HTTP, and what a long stretch of work leaves behind.
+//!
+//! The server runs in a process of its own with a data folder of its own, so that its memory and its time on the
+//! processor can be told from those of the callers. Callers, server and the service that workflows call share the machine.
+
+mod callers;
+mod metrics;
+mod report;
+mod server;
+mod shapes;
+mod soak;
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand, ValueHint};
+use loom_testkit::flaky::Flaky;
+use tokio::time::{Instant, sleep};
+
+use crate::{console::Console, exit::Exit};
+use callers::{Until, call};
+use report::Row;
+use server::Server;
+use shapes::{Job, Shape};
+use soak::SoakArgs;
+
+/// How often it is looked whether all runs have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The longest that runs may take to end after the last one was accepted.
+const DRAIN: Duration = Duration::from_mins(1);
+
+const ABOUT: &str = "\
+Each row is one workflow with so many callers at once, each on a connection of its own, who ask for the next run as soon
+as the last one was answered.
+
+  runs/s    runs that were answered, a second
+  ended/s   runs that came to their end, a second, the time until the last of them included
+  p50 …     from asking to the whole answer, in milliseconds
+  sync      the syncs that make runs durable, in milliseconds, as the server measures them
+  CPU       time of the server's process on a processor, for each run
+  RSS       resident memory of the server's process, at the end and at its highest
+
+Options for `loom serve` stand behind `--`:
+
+  loom bench --callers 64 -- --relaxed";
+
+/// Options of `loom bench`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, after_help = ABOUT)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+    #[command(flatten)]
+    speed: SpeedArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Start many runs, and watch what memory and disk become.
+    Soak(SoakArgs),
+}
+
+/// What is run, and where.
+#[derive(Args, Debug)]
+struct What {
+    /// A workflow of your own, instead of the built-in ones. A parameter named `service` is given the address of a
+    /// service in this process, the one of `loom example`.
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// The trigger's body for your own workflow: JSON, `@file` or `-` for standard input.
+    #[arg(long, short, value_name = "JSON|@FILE|-", requires = "file")]
+    input: Option<String>,
+    /// A server that runs already, as `http://host:port`. The workflow is deployed there as `bench-…`, and deleted in
+    /// the end.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "serve"])]
+    url: Option<String>,
+    /// A file whose first line is that server's token.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "url")]
+    token_file: Option<PathBuf>,
+    /// Where the server's own folder is made, for the time of the measurement; the disk below it decides much. Usually
+    /// the system's folder for temporary files.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    data: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Options for `loom serve`.
+    #[arg(last = true, value_name = "SERVE OPTIONS")]
+    serve: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+struct SpeedArgs {
+    #[command(flatten)]
+    what: What,
+    /// Which of the built-in workflows. May be given many times; all but `mixed` when it is not given.
+    #[arg(long, value_enum, conflicts_with = "file")]
+    shape: Vec<Shape>,
+    /// How many callers at once; a row for each number.
+    #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    callers: Vec<u32>,
+    /// Seconds that each row takes, after a second or less to warm up.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+}
+
+/// Runs the command.
+pub(crate) fn command(args: &BenchArgs, console: Console) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(async {
+        let work = async {
+            match &args.command {
+                None => speed(&args.speed, console).await,
+                Some(BenchCommand::Soak(args)) => soak::soak(args, console).await,
+            }
+        };
+        tokio::select! {
+            exit = work => exit,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    exit
+}
+
+/// The server under test, and the service that workflows call.
+struct Setting {
+    server: Server,
+    service: Flaky,
+}
+
+impl What {
+    async fn setting(&self) -> Result<Setting> {
+        let service = Flaky::start().await?;
+        let server = match &self.url {
+            Some(url) => Server::running(url, self.token_file.as_deref())?,
+            None => Server::start(self.data.as_deref(), &service.base_url(), &self.serve)?,
+        };
+        Ok(Setting { server, service })
+    }
+
+    /// The user's workflow, or these. None when it is refused.
+    fn jobs(&self, shapes: &[Shape], service: &str, console: Console) -> Result<Option<Vec<Job>>> {
+        match &self.file {
+            Some(file) => Ok(shapes::of_file(file, self.input.as_deref(), console)?.map(|job| vec![job])),
+            None => Ok(Some(shapes.iter().map(|shape| shape.job(service)).collect())),
+        }
+    }
+}
+
+async fn speed(args: &SpeedArgs, console: Console) -> Result<Exit> {
+    let setting = args.what.setting().await?;
+    let all = [Shape::Accept, Shape::Effects, Shape::Compose, Shape::Foreach];
+    let shapes = if args.shape.is_empty() { &all[..] } else { &args.shape[..] };
+    let Some(jobs) = args.what.jobs(shapes, &setting.service.base_url(), console)? else {
+        return Ok(Exit::Refused);
+    };
+    let mut rows = Vec::new();
+    if !args.what.json {
+        println!("{}", report::head());
+    }
+    for job in &jobs {
+        for &callers in &args.callers {
+            let row = measure(&setting.server, job, callers, Duration::from_secs(args.seconds)).await?;
+            if !args.what.json {
+                println!("{}", report::line(&row));
+            }
+            rows.push(row);
+        }
+    }
+    if args.what.json {
+        println!("{}", report::json(&rows).to_json_text());
+    }
+    let failed: Vec<String> = rows.iter().filter_map(Row::trouble).collect();
+    for trouble in &failed {
+        eprintln!("loom: {trouble}");
+    }
+    Ok(if failed.is_empty() { Exit::Success } else { Exit::Failure })
+}
+
+/// One row: deploys the workflow, warms up, measures, waits for the end of all runs.
+async fn measure(server: &Server, job: &Job, callers: u32, time: Duration) -> Result<Row> {
+    let path = server.deploy(job).await?;
+    let body = job.body.clone().into();
+    let warm_up = (time / 4).min(Duration::from_secs(1));
+    call(&server.target, &path, &body, callers, Until::Time(warm_up), |_| {}).await?;
+    drain(server).await?;
+    let (before, usage) = (server.metrics().await?, server.usage());
+    let began = Instant::now();
+    let tally = call(&server.target, &path, &body, callers, Until::Time(time), |_| {}).await?;
+    let answered = began.elapsed();
+    drain(server).await?;
+    let ended = began.elapsed();
+    let (after, used) = (server.metrics().await?, server.usage());
+    server.remove(job).await?;
+    let cpu_micros = used.cpu_micros.zip(usage.cpu_micros).map(|(used, before)| used - before);
+    Ok(Row::new(job, callers, tally, (answered, ended), &after.since(&before), (used, cpu_micros)))
+}
+
+/// Waits until no run is in progress.
+async fn drain(server: &Server) -> Result<()> {
+    let began = Instant::now();
+    while server.metrics().await?.get("loom_runs_in_progress").is_some_and(|runs| runs > 0.0) {
+        if began.elapsed() > DRAIN {
+            bail!("runs are still in progress {} s after the last one was accepted", DRAIN.as_secs());
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The server's metrics, as far as a report needs them: read from the text format of Prometheus.
+
+use std::collections::BTreeMap;
+
+/// Samples by their name, labels included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Metrics {
+    samples: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    pub(super) fn read(text: &str) -> Metrics {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        });
+        Metrics { samples: samples.collect() }
+    }
+
+    /// One sample.
+    pub(super) fn get(&self, name: &str) -> Option<f64> {
+        self.samples.get(name).copied()
+    }
+
+    /// All samples of a name together, whatever their labels.
+    pub(super) fn sum(&self, name: &str) -> f64 {
+        let labelled = format!("{name}{{");
+        let of_name = self.samples.iter().filter(|(key, _)| *key == name || key.starts_with(&labelled));
+        of_name.map(|(_, value)| value).sum()
+    }
+
+    /// What was counted since `before`.
+    pub(super) fn since(&self, before: &Metrics) -> Metrics {
+        let grown = |(name, value): (&String, &f64)| {
+            (name.clone(), value - before.samples.get(name).copied().unwrap_or_default())
+        };
+        Metrics { samples: self.samples.iter().map(grown).collect() }
+    }
+
+    /// The value below which the share `quantile` of a histogram lies, in its unit; between the ends of a bucket it is
+    /// taken to rise evenly, as Prometheus' `histogram_quantile` does. None when nothing was observed.
+    pub(super) fn quantile(&self, name: &str, quantile: f64) -> Option<f64> {
+        let prefix = format!("{name}_bucket{{le=\"");
+        let mut buckets: Vec<(f64, f64)> = self
+            .samples
+            .iter()
+            .filter_map(|(key, count)| {
+                let end = key.strip_prefix(&prefix)?.strip_suffix("\"}")?;
+                Some((if end == "+Inf" { f64::INFINITY } else { end.parse().ok()? }, *count))
+            })
+            .collect();
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let all = buckets.last()?.1;
+        let wanted = all * quantile;
+        let mut below = (0.0, 0.0);
+        for (end, count) in buckets {
+            if count >= wanted && count > below.1 {
+                if end.is_infinite() {
+                    return Some(below.0);
+                }
+                return Some(below.0 + (end - below.0) * (wanted - below.1) / (count - below.1));
+            }
+            below = (end, count);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! `loom bench`, in small: what it reports, and whom it leaves behind.
+
+use loom_expression::Value;
+
+use crate::{file, json, loom, repository, served::Loom};
+
+fn number(value: &Value, name: &str) -> f64 {
+    let member = value.get(name).unwrap_or_else(|| panic!("`{name}` is missing in {}", value.to_json_text()));
+    member.to_json_text().parse().unwrap_or_else(|_| panic!("`{name}` is {}", member.to_json_text()))
+}
+
+#[test]
+fn every_shape_is_measured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().display().to_string();
+    for shape in ["accept", "effects", "compose", "foreach"] {
+        let ended =
+            loom(&["bench", "--shape", shape, "--callers", "2", "--seconds", "1", "--json", "--data", &data]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let rows = json(&ended.stdout);
+        let row = rows.index(0).expect("one row");
+        assert_eq!(row.get("workflow").and_then(Value::as_str), Some(shape));
+        assert!(number(row, "runs") > 0.0 && number(row, "runsPerSecond") > 0.0, "{}", ended.stdout);
+        assert!(number(row, "p50Ms") <= number(row, "p99Ms") && number(row, "p99Ms") <= number(row, "maxMs"));
+        assert!(number(row, "syncs") > 0.0 && number(row, "syncP50Ms") > 0.0, "{}", ended.stdout);
+        assert!(number(row, "residentBytes") > 1e6, "{}", ended.stdout);
+    }
+    let left = std::fs::read_dir(folder.path()).expect("it is there").count();
+    assert_eq!(left, 0, "the servers' folders are gone");
+}
+
+#[test]
+fn a_workflow_of_ones_own_is_measured_on_a_running_server() {
+    let serve = Loom::serve(&["--memory".as_ref()]);
+    let path = file(
+        "bench-own",
+        "own.json",
+        r#"{"triggers": {"manual": {"type": "Request"}},
+            "actions": {"Twice": {"type": "Compose", "inputs": "@mul(triggerBody()?['n'], 2)", "runAfter": {}}}}"#,
+    );
+    let url = format!("http://{}", serve.address());
+    let arguments = [
+        "bench",
+        &path.display().to_string(),
+        "--input",
+        r#"{"n": 4}"#,
+        "--url",
+        &url,
+        "--callers",
+        "1",
+        "--seconds",
+        "1",
+        "--json",
+    ];
+    let ended = loom(&arguments);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let runs = number(json(&ended.stdout).index(0).expect("one row"), "runs");
+    let kept = serve.get("/api/v1/runs?limit=1");
+    assert_eq!(kept["runs"][0]["workflow"], "bench-own");
+    assert_eq!(kept["runs"][0]["status"], "Succeeded");
+    assert!(runs > 0.0);
+    let workflows = serve.get("/api/v1/workflows");
+    assert_eq!(
+        workflows["workflows"].as_array().map(Vec::len),
+        Some(0),
+        "it is taken away again: {workflows}"
+    );
+}
+
+#[test]
+fn a_soak_samples_and_keeps_its_bounds() {
+    let runs = ["bench", "soak", "--runs", "200", "--callers", "8", "--json"];
+    let ended = loom(&runs);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let told = json(&ended.stdout);
+    assert!((number(&told, "runs") - 200.0).abs() < 0.5, "{}", ended.stdout);
+    let samples = told.get("samples").and_then(Value::as_array).expect("samples");
+    assert!(samples.len() >= 2, "{}", ended.stdout);
+    let last = samples.iter().last().expect("one");
+    assert!(number(last, "dataBytes") > 0.0 && number(last, "residentBytes") > 0.0);
+    let mut bounded = runs.to_vec();
+    bounded.extend(["--rss-max", "1"]);
+    let ended = loom(&bounded);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("the bound is 1 MiB"), "{}", ended.stderr);
+}
+
+#[test]
+fn runs_that_fail_are_told() {
+    let path = file(
+        "bench-fails",
+        "fails.json",
+        r#"{"triggers": {"manual": {"type": "Request"}},
+            "actions": {"Divide": {"type": "Compose", "inputs": "@div(1, triggerBody()?['n'])", "runAfter": {}}}}"#,
+    );
+    let arguments =
+        ["bench", &path.display().to_string(), "--input", r#"{"n": 0}"#, "--callers", "1", "--seconds", "1"];
+    let ended = loom(&arguments);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("runs did not succeed"), "{}", ended.stderr);
+}
+
+#[test]
+fn wrong_use_is_told() {
+    let check = |arguments: &[&str], code: i32, said: &str| {
+        let ended = loom(arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{arguments:?}: {}", ended.stderr);
+    };
+    check(&["bench", "no-such.json"], 2, "could not read no-such.json");
+    check(&["bench", "--url", "ftp://host"], 2, "--url takes `http://host:port`");
+    check(&["bench", "--url", "http://127.0.0.1:1"], 2, "nobody answers at 127.0.0.1:1");
+    check(&["bench", "--shape", "square"], 2, "possible values: accept, effects");
+    check(&["bench", "--data", "no-such-folder"], 2, "no place for the server's data");
+    check(&["bench", "--", "--no-such-option"], 2, "the server did not start");
+    let timetable = repository("crates/loom-cli/tests/it/bench/timetable.json");
+    check(&["bench", &timetable], 2, "no trigger of type Request");
+}

@@ -74,7 +74,7 @@ impl RunState {
                 self.error.clone_from(error);
                 self.outputs.clone_from(outputs);
                 self.ended = Some(*at);
-                self.effects.retain(|_, call| call.phase == Phase::Unsubscribe);
+                self.effects.retain(|call| call.phase == Phase::Unsubscribe);
                 self.timers.clear();
                 self.due.clear();
                 self.ready.clear();
@@ -98,7 +98,7 @@ impl RunState {
         }
         let actions = &workflow.block(block).actions;
         while self.frames.len() <= frame.0 as usize {
-            self.frames.push(Frame::free());
+            self.frames.push(Frame::default());
         }
         let opened = &mut self.frames[frame.0 as usize];
         opened.block = block;
@@ -197,7 +197,7 @@ impl RunState {
     }
 
     fn end_attempt(&mut self, place: Place, effect: EffectId, outcome: &Outcome, next: &Next, at: Timestamp) {
-        let ended = self.effects.remove(&effect);
+        let ended = self.effects.remove(effect);
         if ended.is_some_and(|call| call.phase == Phase::Unsubscribe) {
             // Its action has ended, and the place may have been given to another.
             return;
@@ -243,7 +243,7 @@ impl RunState {
     fn set_timer(&mut self, timer: TimerId, due: Timestamp, place: Place, purpose: Purpose) {
         self.next_timer = self.next_timer.max(timer.0 + 1);
         self.timers.insert(timer, Timer { due, place, purpose });
-        self.due.insert((due, timer));
+        self.due.insert((due, timer), ());
         let slot = self.slot_mut(place);
         let activity = slot.activity.get_or_insert_default();
         match purpose {
@@ -253,8 +253,8 @@ impl RunState {
     }
 
     fn drop_timer(&mut self, timer: TimerId) {
-        if let Some(ended) = self.timers.remove(&timer) {
-            self.due.remove(&(ended.due, timer));
+        if let Some(ended) = self.timers.remove(timer) {
+            self.due.remove((ended.due, timer));
             if let Some(activity) = self.slot_mut(ended.place).activity.as_deref_mut() {
                 if activity.pause == Some(timer) {
                     activity.pause = None;
@@ -282,17 +282,19 @@ impl RunState {
                     self.slot(Place { frame: place.frame, action: dependency.action }).bad
                 }));
         let slot = self.slot_mut(place);
-        slot.phase = SlotPhase::Ended;
-        slot.status = outcome.status;
-        slot.bad = bad;
-        slot.started = started;
-        slot.ended = at;
-        slot.code.clone_from(&outcome.code);
-        if inputs.is_some() {
-            slot.inputs = inputs.cloned();
-        }
-        slot.outputs.clone_from(&outcome.outputs);
-        slot.error.clone_from(&outcome.error);
+        *slot = Slot {
+            phase: SlotPhase::Ended,
+            status: outcome.status,
+            bad,
+            pending: slot.pending,
+            started,
+            ended: at,
+            code: outcome.code.clone(),
+            inputs: inputs.cloned().or_else(|| slot.inputs.take()),
+            outputs: outcome.outputs.clone(),
+            error: outcome.error.clone(),
+            activity: slot.activity.take(),
+        };
         if let Some(activity) = slot.activity.as_deref() {
             let timers = [activity.limit, activity.pause];
             let effect = activity.call.as_ref().and_then(|call| call.effect);
@@ -300,7 +302,7 @@ impl RunState {
                 self.drop_timer(timer);
             }
             if let Some(effect) = effect {
-                self.effects.remove(&effect);
+                self.effects.remove(effect);
             }
         }
         for successor in &action.successors {
@@ -321,33 +323,17 @@ impl RunState {
 
     /// All actions of a block have ended: tell whoever opened it.
     fn frame_completed(&mut self, workflow: &Workflow, frame: FrameId) {
-        let failed = self.frame_failed(frame);
-        self.frames[frame.0 as usize].phase = FramePhase::Closed;
-        let Some(parent) = self.frame(frame).parent else {
-            self.ready.push_back(Work::FrameDone(frame));
-            return;
-        };
-        let index = self.frame(frame).index;
+        let failed = self.frame_failed(workflow, frame);
+        let closed = &mut self.frames[frame.0 as usize];
+        closed.phase = FramePhase::Closed;
+        let (parent, index) = (closed.parent, closed.index);
+        let Some(parent) = parent else { return self.ready.push_back(Work::FrameDone(frame)) };
+        if let ActionKind::Foreach { .. } = workflow.action(parent.action).kind {
+            return self.round_completed(workflow, parent, frame, index, failed);
+        }
         let result = self.round_result(workflow, parent, frame, failed);
-        let records = self.wants_round_records(parent).then(|| record::frame_records(self, frame));
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
-        if let Some(each) = &mut activity.each {
-            each.active = each.active.saturating_sub(1);
-            activity.failed |= failed;
-            if let (Some(results), Some(records)) = (&mut each.results, records) {
-                for (child, record) in results.iter_mut().zip(records) {
-                    if child.len() <= index as usize {
-                        child.resize(index as usize + 1, Value::NULL);
-                    }
-                    child[index as usize] = record;
-                }
-            }
-            activity.frames.retain(|open| *open != frame);
-            self.free_frame(frame);
-            self.ready.push_back(Work::Spawn(parent));
-            return;
-        }
         if let Some(looping) = &mut activity.looping {
             activity.failed = failed;
             match result {
@@ -361,10 +347,34 @@ impl RunState {
         self.ready.push_back(Work::FrameDone(frame));
     }
 
-    fn wants_round_records(&self, parent: Place) -> bool {
-        self.activity(parent)
-            .and_then(|activity| activity.each.as_ref())
-            .is_some_and(|each| each.results.is_some())
+    /// A round of a Foreach has ended: nothing of it is kept but what `result()` will ask for.
+    fn round_completed(
+        &mut self,
+        workflow: &Workflow,
+        parent: Place,
+        round: FrameId,
+        index: u32,
+        failed: bool,
+    ) {
+        let wanted = workflow.action(parent.action).result_wanted;
+        let records = if wanted { record::frame_records(self, round) } else { Vec::new() };
+        let activity = self.activity_mut(parent);
+        activity.open = activity.open.saturating_sub(1);
+        activity.failed |= failed;
+        if let Some(at) = activity.frames.iter().position(|open| *open == round) {
+            activity.frames.swap_remove(at);
+        }
+        if let Some(each) = &mut activity.each {
+            each.active = each.active.saturating_sub(1);
+            for (child, record) in each.results.iter_mut().flatten().zip(records) {
+                if child.len() <= index as usize {
+                    child.resize(index as usize + 1, Value::NULL);
+                }
+                child[index as usize] = record;
+            }
+        }
+        self.free_frame(round);
+        self.ready.push_back(Work::Spawn(parent));
     }
 
     /// What a loop in the Loom spelling keeps of a round.
@@ -386,9 +396,10 @@ impl RunState {
     }
 
     /// The leaf rule: a block fails when one of its branch ends is bad.
-    fn frame_failed(&self, frame: FrameId) -> bool {
-        let block = self.workflow.block(self.frame(frame).block);
-        block.leaves.iter().any(|leaf| self.slot(Place { frame, action: *leaf }).bad)
+    fn frame_failed(&self, workflow: &Workflow, frame: FrameId) -> bool {
+        let opened = self.frame(frame);
+        let mut leaves = workflow.block(opened.block).leaves.iter();
+        leaves.any(|leaf| opened.slots[workflow.action(*leaf).position as usize].bad)
     }
 
     /// Gives back an opening and all that was opened inside it.
@@ -397,18 +408,16 @@ impl RunState {
         if opened.phase == FramePhase::Free {
             return;
         }
-        let inner: Vec<FrameId> = opened
-            .slots
-            .iter()
-            .filter_map(|slot| slot.activity.as_deref())
-            .flat_map(|activity| activity.frames.iter().copied())
-            .collect();
-        // The slots keep their memory for the next opening.
-        opened.slots.clear();
-        *opened = Frame { slots: std::mem::take(&mut opened.slots), ..Frame::free() };
-        for frame in inner {
-            self.free_frame(frame);
+        let mut slots = std::mem::take(opened).slots;
+        for slot in slots.drain(..) {
+            if let Some(activity) = slot.activity {
+                for inner in activity.frames {
+                    self.free_frame(inner);
+                }
+            }
         }
+        // The slots keep their memory for the next opening.
+        self.frames[frame.0 as usize].slots = slots;
         self.free.push(frame);
     }
 
@@ -417,8 +426,9 @@ impl RunState {
     }
 }
 
-impl Frame {
-    pub(crate) fn free() -> Frame {
+impl Default for Frame {
+    /// One whose id is free.
+    fn default() -> Frame {
         Frame {
             block: BlockIdx(0),
             parent: None,

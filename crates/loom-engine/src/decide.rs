@@ -53,7 +53,7 @@ impl<'a> Decider<'a> {
         match command {
             Command::Start(start) if status == RunStatus::Waiting => self.start_run(start),
             Command::EffectEnded { effect, result } => self.effect_ended(effect, result),
-            Command::EffectNoted { effect, note } if self.state.effects.contains_key(&effect) => {
+            Command::EffectNoted { effect, note } if self.state.effects.contains(effect) => {
                 self.out.push(Event::AttemptNoted { effect, note, at: self.now });
             }
             Command::TimerFired(timer) => self.timer_fired(timer),
@@ -291,7 +291,7 @@ impl<'a> Decider<'a> {
     }
 
     fn timer_fired(&mut self, timer: TimerId) {
-        let Some(due) = self.state.timers.get(&timer).copied() else { return };
+        let Some(due) = self.state.timers.get(timer).copied() else { return };
         if self.state.status != RunStatus::Running {
             return;
         }

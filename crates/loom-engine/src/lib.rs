@@ -28,6 +28,7 @@ mod retry;
 pub mod schema;
 mod scope;
 pub mod simulate;
+mod sorted;
 mod state;
 mod time;
 mod trigger;

@@ -130,14 +130,14 @@ impl Run {
     /// The call that an outstanding effect asks for; none when nothing waits for it.
     pub fn call(&self, effect: EffectId) -> Option<Call> {
         let state = &self.state;
-        let asked = state.effects.get(&effect)?;
+        let asked = state.effects.get(effect)?;
         let start = state.start.as_ref()?;
         let (inputs, resume, due) = if asked.phase == Phase::Unsubscribe {
             // The action has ended, and its place may have been given to another.
             (asked.resume.clone().unwrap_or_default(), None, None)
         } else {
             let limit = state.activity(asked.place).and_then(|activity| activity.limit);
-            let due = limit.and_then(|limit| state.timers.get(&limit)).map(|timer| timer.due);
+            let due = limit.and_then(|limit| state.timers.get(limit)).map(|timer| timer.due);
             (state.slot(asked.place).inputs.clone().unwrap_or_default(), asked.resume.clone(), due)
         };
         let (key, tracking_id) = match asked.phase {

@@ -145,8 +145,13 @@ impl Simulation {
     }
 
     fn end_call(&mut self, effect: EffectId, answer: &mut impl FnMut(&Call) -> EffectResult) {
-        let Some(call) = self.run.call(effect) else { return };
-        let result = if call.phase == Phase::Admit { EffectResult::Admitted } else { answer(&call) };
+        let Some(asked) = self.run.state().asked_by(effect) else { return };
+        let result = if asked.phase == Phase::Admit {
+            EffectResult::Admitted
+        } else {
+            let Some(call) = self.run.call(effect) else { return };
+            answer(&call)
+        };
         self.command(Command::EffectEnded { effect, result });
     }
 

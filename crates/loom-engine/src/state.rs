@@ -1,16 +1,13 @@
 //! The state of a run: which blocks are open, how each of their actions stands, variables, timers, calls.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, Workflow, model::Action};
 use loom_expression::{Array, Timestamp, Value};
 
 use crate::{
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
+    sorted::Sorted,
     work::Work,
 };
 
@@ -26,10 +23,10 @@ pub struct RunState {
     pub(crate) free: Vec<FrameId>,
     pub(crate) variables: Vec<Option<Value>>,
     pub(crate) ready: VecDeque<Work>,
-    pub(crate) effects: BTreeMap<EffectId, Call>,
-    pub(crate) timers: BTreeMap<TimerId, Timer>,
+    pub(crate) effects: Sorted<EffectId, Call>,
+    pub(crate) timers: Sorted<TimerId, Timer>,
     /// The same timers by due time.
-    pub(crate) due: BTreeSet<(Timestamp, TimerId)>,
+    pub(crate) due: Sorted<(Timestamp, TimerId), ()>,
     pub(crate) next_effect: u32,
     pub(crate) next_timer: u32,
     pub(crate) response: Option<Value>,
@@ -209,9 +206,9 @@ impl RunState {
             free: Vec::new(),
             variables,
             ready: VecDeque::new(),
-            effects: BTreeMap::new(),
-            timers: BTreeMap::new(),
-            due: BTreeSet::new(),
+            effects: Sorted::default(),
+            timers: Sorted::default(),
+            due: Sorted::default(),
             next_effect: 0,
             next_timer: 0,
             response: None,
@@ -273,7 +270,7 @@ impl RunState {
 
     /// The timer that is due first.
     pub fn next_timer(&self) -> Option<(Timestamp, TimerId)> {
-        self.due.first().copied()
+        self.due.first().map(|(due, ())| *due)
     }
 
     /// Calls that have not ended: what a restarted process must make again.
@@ -283,12 +280,12 @@ impl RunState {
 
     /// What asked for a call that has not ended.
     pub fn asked_by(&self, effect: EffectId) -> Option<&Call> {
-        self.effects.get(&effect)
+        self.effects.get(effect)
     }
 
     /// Whether a call is still wanted.
     pub fn wants(&self, effect: EffectId) -> bool {
-        self.effects.contains_key(&effect)
+        self.effects.contains(effect)
     }
 
     pub(crate) fn frame(&self, frame: FrameId) -> &Frame {
@@ -394,7 +391,7 @@ impl RunState {
 
     /// The action that waits for a callback to the given subscription.
     pub(crate) fn waiting_for_callback(&self, effect: EffectId) -> Option<Place> {
-        if let Some(call) = self.effects.get(&effect) {
+        if let Some(call) = self.effects.get(effect) {
             return (call.phase == Phase::Subscribe).then_some(call.place);
         }
         self.frames.iter().enumerate().find_map(|(index, frame)| {

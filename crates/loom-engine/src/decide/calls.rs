@@ -84,7 +84,7 @@ impl Decider<'_> {
     }
 
     pub(super) fn effect_ended(&mut self, effect: EffectId, result: EffectResult) {
-        let Some(call) = self.state.effects.get(&effect) else { return };
+        let Some(call) = self.state.effects.get(effect) else { return };
         let (place, at) = (call.place, self.now);
         let ended = |next, outcome| Event::AttemptEnded { place, effect, outcome, next, at };
         match result {

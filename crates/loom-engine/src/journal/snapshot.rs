@@ -35,7 +35,7 @@ pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
     w.list(&state.frames, write_frame);
     w.list(&state.free, |w, frame| w.uint(u64::from(frame.0)));
     w.uint(state.effects.len() as u64);
-    for (effect, call) in &state.effects {
+    for (effect, call) in state.effects.iter() {
         w.uint(u64::from(effect.0));
         write_place(w, call.place);
         w.byte(phase_tag(call.phase));
@@ -43,7 +43,7 @@ pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
         w.option(call.resume.as_ref(), Writer::value);
     }
     w.uint(state.timers.len() as u64);
-    for (id, timer) in &state.timers {
+    for (id, timer) in state.timers.iter() {
         w.uint(u64::from(id.0));
         w.time(timer.due);
         write_place(w, timer.place);
@@ -84,7 +84,7 @@ pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunStat
         let id = TimerId(r.u32()?);
         let timer = Timer { due: r.time()?, place: read_place(r)?, purpose: read_purpose(r)? };
         state.timers.insert(id, timer);
-        state.due.insert((timer.due, id));
+        state.due.insert((timer.due, id), ());
     }
     state.next_effect = r.u32()?;
     state.next_timer = r.u32()?;
@@ -117,7 +117,7 @@ fn write_frame(w: &mut Writer<'_>, frame: &Frame) {
 
 fn read_frame(r: &mut Reader<'_>, workflow: &Workflow) -> Read<Frame> {
     let phase = match r.byte()? {
-        0 => return Ok(Frame::free()),
+        0 => return Ok(Frame::default()),
         1 => FramePhase::Open,
         2 => FramePhase::Closed,
         _ => return r.unreadable("the phase of an opening is unknown"),
@@ -281,11 +281,11 @@ fn inconsistency(state: &RunState) -> Option<&'static str> {
     let parents = state.frames.iter().filter_map(|frame| frame.parent);
     let slots = || state.frames.iter().flat_map(|frame| &frame.slots);
     let mut inner = slots().filter_map(|slot| slot.activity.as_deref()).flat_map(|activity| &activity.frames);
-    if !parents.chain(state.timers.values().map(|timer| timer.place)).all(is_place) {
+    if !parents.chain(state.timers.iter().map(|(_, timer)| timer.place)).all(is_place) {
         return Some("a place does not exist");
     }
     // What ends a subscription may outlive the place it was made from.
-    if !state.effects.values().all(|call| is_action(call.place) && frame(call.place.frame).is_some()) {
+    if !state.effects.iter().all(|(_, call)| is_action(call.place) && frame(call.place.frame).is_some()) {
         return Some("the place of a call does not exist");
     }
     if !inner.all(|id| frame(*id).is_some()) || !state.free.iter().all(|id| frame(*id).is_some()) {

@@ -1,0 +1,68 @@
+//! A small ordered map for things that come and go at its ends: calls and timers, whose ids grow.
+//!
+//! One ring of entries in order. Finding is a binary search; inserting and removing move the shorter side, which for the
+//! newest and the oldest is nothing. Unlike a tree it keeps its memory when it is emptied, and most actions that wait
+//! for something are the only ones to wait.
+
+use std::collections::VecDeque;
+
+#[derive(Debug)]
+pub(crate) struct Sorted<K, V>(VecDeque<(K, V)>);
+
+impl<K, V> Default for Sorted<K, V> {
+    fn default() -> Self {
+        Sorted(VecDeque::new())
+    }
+}
+
+impl<K: Copy + Ord, V> Sorted<K, V> {
+    fn find(&self, key: K) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(&key))
+    }
+
+    /// Puts an entry in its place, over the one with the same key if there is one.
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        match self.find(key) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (key, value)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
+        let at = self.find(key).ok()?;
+        self.0.remove(at).map(|(_, value)| value)
+    }
+
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
+        self.find(key).ok().map(|at| &self.0[at].1)
+    }
+
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.find(key).is_ok()
+    }
+
+    /// The entry with the least key.
+    pub(crate) fn first(&self) -> Option<&(K, V)> {
+        self.0.front()
+    }
+
+    /// All entries in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) {
+        self.0.retain(|(_, value)| keep(value));
+    }
+}
+
+#[cfg(test)]
+mod tests;

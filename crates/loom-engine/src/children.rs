@@ -9,12 +9,15 @@ use loom_definition::{Status, model::ActionKind};
 use loom_expression::{Object, Value};
 
 use crate::{
-    engine::{Engine, Inner, RunRequest, Started},
-    event::{EffectResult, ErrorInfo, Outcome, RetryHint},
+    durable::Written,
+    engine::{Engine, Inner, RunHandle, RunRequest, StartError},
+    event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
+    fire::Fired,
     ports::Call,
 };
 
-/// Starts the child, waits for its Response or its end.
+/// Starts the child, waits for its Response or its end. A child that this attempt has started before, in a process that
+/// died, is not started again: its Response is waited for.
 ///
 /// # Cancel safety
 /// Dropping the future leaves the child running, as the language does when a parent is cancelled.
@@ -56,18 +59,35 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         tracking_id: Some(Arc::clone(&call.tracking_id)),
         wants_response: true,
     };
-    let mut started = match engine.start(request, None) {
-        Ok(Started::Runs(runs)) => runs,
-        Ok(Started::Held { .. }) => {
+    let mut children = match start(&engine, request, call).await {
+        Ok(Some(children)) => children,
+        Ok(None) => {
             let message = format!("The trigger of '{name}' did not fire: a condition of it does not hold.");
             return failed("BadRequest", "TriggerConditionNotMet", message);
         }
         Err(error) => return failed("BadRequest", "ChildWorkflowNotStarted", error.to_string()),
     };
-    if !answers || started.len() != 1 {
+    for child in &mut children {
+        // Nothing is told of a child that a crash could still take back.
+        if let Child::Started(run) = child
+            && !run.accepted().await
+        {
+            let message = format!("The store takes no run of '{name}' in.");
+            return failed("ServiceUnavailable", "ChildWorkflowNotStarted", message);
+        }
+    }
+    let [child] = &mut children[..] else { return done(accepted()) };
+    if !answers {
         return done(accepted());
     }
-    match started[0].response().await {
+    let response = match child {
+        Child::Started(run) => run.response().await,
+        Child::Known(run) => match engine.response_of(*run).await {
+            Ok(response) => response,
+            Err(error) => return failed("BadGateway", "ChildWorkflowUnreadable", error.to_string()),
+        },
+    };
+    match response {
         Some(response) => done(from_response(response)),
         None => failed(
             "BadGateway",
@@ -75,6 +95,37 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
             format!("The workflow '{name}' ended without answering its caller."),
         ),
     }
+}
+
+/// A run that a parent calls.
+enum Child {
+    Started(RunHandle),
+    /// It was started before.
+    Known(RunId),
+}
+
+/// Starts what one attempt at an action calls, each run at most once. None when a condition holds it back.
+async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
+    let workflow = Arc::clone(&request.workflow);
+    let Fired::Runs(starts) = engine.decide(request)? else { return Ok(None) };
+    let mut children = Vec::with_capacity(starts.len());
+    for (index, start) in starts.into_iter().enumerate() {
+        let key: Arc<str> = format!("child:{}/{}/{index}", call.idempotency_key, call.attempt).into();
+        if let Some(durable) = &engine.inner().durable {
+            let known = durable.store.run_by_key(&workflow.name, &key).await;
+            if let Some(row) = known.map_err(StartError::Store)? {
+                children.push(Child::Known(row.id));
+                continue;
+            }
+        }
+        let written = Written {
+            parent: Some((call.run, Arc::clone(&call.idempotency_key))),
+            idempotency_key: Some(key),
+            ..Written::default()
+        };
+        children.push(Child::Started(engine.spawn(&workflow, start, written, None)));
+    }
+    Ok(Some(children))
 }
 
 fn accepted() -> Outcome {

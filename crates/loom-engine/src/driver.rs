@@ -76,7 +76,8 @@ impl Envelope {
 pub(crate) struct Links {
     pub(crate) inbox: mpsc::Receiver<Envelope>,
     pub(crate) watcher: Option<Arc<dyn Watcher>>,
-    pub(crate) respond: oneshot::Sender<Value>,
+    /// Told the Response.
+    pub(crate) respond: watch::Sender<Option<Value>>,
     pub(crate) report: watch::Sender<Option<Arc<RunReport>>>,
     /// Told when the start is durable.
     pub(crate) accepted: Option<oneshot::Sender<()>>,
@@ -96,7 +97,7 @@ pub(crate) struct Driver {
     aborts: HashMap<EffectId, AbortHandle>,
     admissions: HashMap<Place, Admission>,
     watcher: Option<Arc<dyn Watcher>>,
-    respond: Option<oneshot::Sender<Value>>,
+    respond: Option<watch::Sender<Option<Value>>>,
     report: watch::Sender<Option<Arc<RunReport>>>,
 }
 
@@ -347,10 +348,9 @@ impl Driver {
         }
         for event in events {
             if let Event::Responded { response, .. } = event
-                && let Some(respond) = self.respond.take()
+                && let Some(respond) = &self.respond
             {
-                // Nobody may be waiting.
-                respond.send(response.clone()).ok();
+                respond.send_replace(Some(response.clone()));
             }
         }
     }
@@ -498,7 +498,7 @@ async fn make_call(
     let work = || async {
         match handler {
             Some(handler) => handler.call(call).await,
-            None if effect == EffectKind::Workflow => children::call(inner, call).await,
+            None if effect == EffectKind::Workflow => Box::pin(children::call(inner, call)).await,
             None => unsupported(call),
         }
     };

@@ -60,6 +60,8 @@ impl fmt::Debug for Durable {
 pub(crate) struct Written {
     /// The run that this one repeats.
     pub(crate) origin: Option<RunId>,
+    /// The run that called this one, and where in it.
+    pub(crate) parent: Option<(RunId, Arc<str>)>,
     /// No other run of the workflow has this key.
     pub(crate) idempotency_key: Option<Arc<str>>,
     /// Named values that others keep.
@@ -125,6 +127,7 @@ impl Durable {
         );
         row.origin = written.origin;
         row.idempotency_key = written.idempotency_key;
+        (row.parent, row.parent_path) = written.parent.unzip();
         RunJournal {
             store: Arc::clone(&self.store),
             row,

@@ -66,7 +66,14 @@ pub(crate) struct Inner {
     held: Mutex<Vec<RunId>>,
     pub(crate) durable: Option<Durable>,
     watcher: Option<Arc<dyn Watcher>>,
-    runs: Mutex<HashMap<RunId, mpsc::Sender<Envelope>>>,
+    runs: Mutex<HashMap<RunId, InProgress>>,
+}
+
+/// How a run in progress is reached.
+#[derive(Clone)]
+struct InProgress {
+    commands: mpsc::Sender<Envelope>,
+    response: watch::Receiver<Option<Value>>,
 }
 
 /// A workflow that others may call, with the parameter values its runs get.
@@ -159,14 +166,15 @@ impl Engine {
             std::mem::swap(&mut with_first, &mut left);
         }
         let spawn = |(start, idempotency_key)| {
-            let written = Written { origin: None, idempotency_key, keys: std::mem::take(&mut with_first) };
+            let keys = std::mem::take(&mut with_first);
+            let written = Written { idempotency_key, keys, ..Written::default() };
             self.spawn(&workflow, start, written, watcher.cloned())
         };
         Ok((Started::Runs(fresh.into_iter().map(spawn).collect()), left))
     }
 
     /// What a firing leads to.
-    fn decide(&self, request: RunRequest) -> Result<Fired, StartError> {
+    pub(crate) fn decide(&self, request: RunRequest) -> Result<Fired, StartError> {
         if self.inner.stopping.is_cancelled() {
             return Err(StartError::Stopping);
         }
@@ -236,7 +244,7 @@ impl Engine {
         durable.history(run).await
     }
 
-    fn spawn(
+    pub(crate) fn spawn(
         &self,
         workflow: &Arc<Workflow>,
         start: Arc<RunStart>,
@@ -246,20 +254,21 @@ impl Engine {
         let id = start.run;
         let watcher = watcher.or_else(|| self.inner.watcher.clone());
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
-        let (respond, response) = oneshot::channel();
+        let (respond, response) = watch::channel(None);
         let (report, ended) = watch::channel(None);
         let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
         let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start, written));
         let (accepted, acceptance) = oneshot::channel();
         let links = Links { inbox, watcher, respond, report, accepted: Some(accepted) };
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
-        self.adopt(id, commands.clone(), driver, Some(Command::Start(Arc::clone(&start))));
-        RunHandle { id, start, commands, accepted: Some(acceptance), response: Some(response), ended }
+        let reached = InProgress { commands: commands.clone(), response: response.clone() };
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reached);
+        self.adopt(id, driver, Some(Command::Start(Arc::clone(&start))));
+        RunHandle { id, start, commands, accepted: Some(acceptance), response, ended }
     }
 
     /// Gives a run its task.
-    fn adopt(&self, id: RunId, commands: mpsc::Sender<Envelope>, driver: Driver, first: Option<Command>) {
-        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, commands);
+    fn adopt(&self, id: RunId, driver: Driver, first: Option<Command>) {
         let inner = Arc::clone(&self.inner);
         let stopping = self.inner.stopping.clone();
         self.inner.tasks.spawn(async move {
@@ -276,7 +285,7 @@ impl Engine {
     pub async fn command(&self, run: RunId, command: Command) -> bool {
         let sender = {
             let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.get(&run).cloned()
+            runs.get(&run).map(|reached| reached.commands.clone())
         };
         let Some(sender) = sender else { return false };
         let (envelope, done) = Envelope::acknowledged(command);

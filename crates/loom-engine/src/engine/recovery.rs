@@ -1,12 +1,16 @@
 //! Going on with runs that are in the store: after a restart, and after the store could not write for a while.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::hash_map::Entry,
+    sync::{Arc, PoisonError},
+};
 
 use futures_util::{StreamExt, stream};
-use loom_store::RunIdSource;
-use tokio::sync::{mpsc, oneshot, watch};
+use loom_expression::Value;
+use loom_store::{Condition, RunIdSource};
+use tokio::sync::{mpsc, watch};
 
-use super::{Engine, INBOX_CAPACITY, RunHandle, Watcher};
+use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
 use crate::{
     driver::{Driver, Links},
     durable::RecoverError,
@@ -77,23 +81,59 @@ impl Engine {
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Option<RunHandle>, RecoverError> {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
-        if self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
-            return Ok(None);
-        }
+        let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
+        let (respond, response) = watch::channel(None);
+        let reached = InProgress { commands: commands.clone(), response: response.clone() };
+        let Some(claim) = Claim::of(&self.inner, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else { return Ok(None) };
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
         if run.state().status().is_final() {
             return Ok(None);
         }
         let Some(start) = run.state().start().cloned() else { return Ok(None) };
-        let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
-        let (respond, response) = oneshot::channel();
+        respond.send_replace(run.state().response().cloned());
         let (report, ended) = watch::channel(None);
         let watcher = watcher.cloned().or_else(|| self.inner.watcher.clone());
         let links = Links { inbox, watcher, respond, report, accepted: None };
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
-        self.adopt(id, commands.clone(), driver, None);
-        Ok(Some(RunHandle { id, start, commands, accepted: None, response: Some(response), ended }))
+        claim.keep();
+        self.adopt(id, driver, None);
+        Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
+    }
+
+    /// Waits for the Response of a run in the store, whether it is in progress, still to be taken up, or has ended. None
+    /// when it ends without one.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub(crate) async fn response_of(&self, id: RunId) -> Result<Option<Value>, RecoverError> {
+        loop {
+            let reached = {
+                let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
+                runs.get(&id).map(|reached| reached.response.clone())
+            };
+            if let Some(mut response) = reached
+                && let Ok(response) = response.wait_for(Option::is_some).await
+            {
+                return Ok(response.clone());
+            }
+            // Whoever asks is held as well, and asks again when the store works.
+            match self.inner.durable.as_ref().map(|durable| durable.store.health().condition) {
+                Some(Condition::Paused(source)) => return Err(RecoverError::Store { run: id, source }),
+                Some(Condition::Closed) => {
+                    return Err(RecoverError::Store { run: id, source: loom_store::Error::Closed });
+                }
+                Some(Condition::Running) | None => {}
+            }
+            if let Some(mut run) = self.recover_run(id, None).await? {
+                return Ok(run.response().await);
+            }
+            match self.history(id).await? {
+                Some((_, history)) if !history.status.is_final() => tokio::task::yield_now().await,
+                Some((_, history)) => return Ok(history.response),
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Takes up the runs again that are held because the store could not write them. Call it after the store was
@@ -110,5 +150,39 @@ impl Engine {
             }
         }
         Ok(held.len())
+    }
+}
+
+/// A run that is being read back: nobody else takes it up meanwhile.
+struct Claim<'e> {
+    engine: &'e Inner,
+    run: RunId,
+    kept: bool,
+}
+
+impl<'e> Claim<'e> {
+    /// None when the run is in progress, or somebody else reads it back.
+    fn of(engine: &'e Inner, run: RunId, reached: InProgress) -> Option<Claim<'e>> {
+        let mut runs = engine.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        match runs.entry(run) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(place) => {
+                place.insert(reached);
+                Some(Claim { engine, run, kept: false })
+            }
+        }
+    }
+
+    /// The run is in progress now.
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.engine.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+        }
     }
 }

@@ -106,7 +106,7 @@ pub struct RunHandle {
     pub start: Arc<RunStart>,
     pub(super) commands: mpsc::Sender<Envelope>,
     pub(super) accepted: Option<oneshot::Receiver<()>>,
-    pub(super) response: Option<oneshot::Receiver<Value>>,
+    pub(super) response: watch::Receiver<Option<Value>>,
     pub(super) ended: watch::Receiver<Option<Arc<RunReport>>>,
 }
 
@@ -135,15 +135,12 @@ impl RunHandle {
         }
     }
 
-    /// Waits for the Response. None when the run ends without one, and when it was asked for before.
+    /// Waits for the Response. None when the run ends without one, or the engine stops before it.
     ///
     /// # Cancel safety
-    /// Not cancel safe: a response that arrives while the future is dropped is lost here, not in the run's report.
+    /// Cancel safe.
     pub async fn response(&mut self) -> Option<Value> {
-        match self.response.take() {
-            Some(response) => response.await.ok(),
-            None => None,
-        }
+        self.response.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Waits for the end. None when the engine was shut down before it.

@@ -51,7 +51,8 @@ Exit codes:
   3  the definition or its parameters are refused
   4  the run was Cancelled
   5  the run TimedOut
-  6  the engine Aborted it";
+  6  the engine Aborted it
+  130  it was interrupted; a run that is kept (--durable) can go on";
 
 /// Options of `loom run`.
 #[derive(Args, Debug)]
@@ -61,6 +62,25 @@ pub(crate) struct RunArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) with: RunWith,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
+}
+
+/// Where a run is kept that must survive the program.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Keep {
+    /// Keep the run on the disk, so that it can go on after an interrupt, a crash or a loss of power.
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// The folder in which it is kept.
+    #[arg(long, value_name = "DIR", default_value = ".loom", requires = "durable", value_hint = ValueHint::DirPath)]
+    pub(crate) data: PathBuf,
+    /// The key of that folder, if it is encrypted.
+    #[arg(long, value_name = "FILE", requires = "durable", value_hint = ValueHint::FilePath)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Go on with this run, from the folder, instead of starting one. It goes on with the definition that it began with.
+    #[arg(long, value_name = "RUN", requires = "durable", conflicts_with_all = ["input", "trigger"])]
+    pub(crate) resume: Option<String>,
 }
 
 /// What a run is given, and how it is shown.

@@ -99,7 +99,7 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     let Some(prepared) = run::prepare(&definition, &children, &with, console)? else {
         return Ok(Exit::Refused);
     };
-    let (engine, request) = prepared.into_parts()?;
+    let (engine, request) = prepared.into_parts(None)?;
     let live = Arc::new(Live::new(Arc::clone(&request.workflow), Style::Silent, console));
     let exit = run::play_shown(&engine, request, &live, console).await?;
     engine.shut_down().await;

@@ -49,6 +49,14 @@ impl Live {
         Live { inner: Mutex::new(Inner { run: None, history: History::new(workflow), lines }) }
     }
 
+    /// A view on a run that goes on: this has happened to it.
+    pub(crate) fn going_on(history: History, style: Style, console: Console) -> Live {
+        let run = history.start.as_ref().map(|start| start.run);
+        let workflow = Arc::clone(history.workflow());
+        let lines = (style == Style::Lines).then(|| Lines::since(workflow, history.started, console.color));
+        Live { inner: Mutex::new(Inner { run, history, lines }) }
+    }
+
     /// The history so far.
     pub(crate) fn history(&self) -> History {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).history.clone()

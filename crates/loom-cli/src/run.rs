@@ -1,32 +1,28 @@
 //! `loom run`: one workflow in this process, shown while it runs, with its answer on standard output.
 
+mod kept;
 mod result;
 mod settings;
+mod watch;
 
-use std::{io::stderr, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, render, text};
-use loom_engine::{
-    Command, Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher, clock::SystemClock,
-    ports::Clock,
-};
+use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
 use loom_expression::{Object, Value};
+use loom_store::Store;
 
 use crate::{
     args::{RunArgs, RunWith},
     console::Console,
     exit::Exit,
     files,
-    live::{Live, Screen, Style},
+    live::{Live, Style},
 };
+use kept::Kept;
 pub(crate) use settings::Settings;
-
-/// How often the tree is painted.
-const FRAME: Duration = Duration::from_millis(80);
-
-/// How long a cancelled run may take to end before the program does.
-const GRACE: Duration = Duration::from_secs(5);
+use watch::{Interrupts, Outlook, Shown, Sight, watch};
 
 /// Runs the command.
 pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
@@ -36,9 +32,17 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let longest = prepared.settings.run_duration_max()?;
-        let (engine, request) = prepared.into_parts()?;
-        let played = play(&engine, request, longest, &args.with, console).await;
+        let kept = Kept::open(&args.keep).await?;
+        let (engine, request) = prepared.into_parts(kept.as_ref().map(Kept::store))?;
+        let play = Play { engine: &engine, longest, with: &args.with, console };
+        let played = match &kept {
+            None => play.start(request, None).await,
+            Some(kept) => kept.play(&play, request).await,
+        };
         engine.shut_down().await;
+        if let Some(kept) = &kept {
+            kept.close().await?;
+        }
         played
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -156,8 +160,11 @@ pub(crate) fn parameters(with: &RunWith) -> Result<Object> {
 
 impl Prepared {
     /// The engine that this workflow runs on.
-    fn engine(&self) -> Result<Engine> {
-        let builder = Engine::builder().environment(self.settings.environment()?);
+    fn engine(&self, store: Option<Arc<dyn Store>>) -> Result<Engine> {
+        let mut builder = Engine::builder().environment(self.settings.environment()?);
+        if let Some(store) = store {
+            builder = builder.store(store);
+        }
         let engine = self.settings.handlers(builder, &self.connections)?.build();
         for (child, parameters) in &self.children {
             engine.deploy(Arc::clone(child), parameters.clone());
@@ -166,45 +173,82 @@ impl Prepared {
     }
 
     /// The engine and the request, for whoever plays the run.
-    pub(crate) fn into_parts(self) -> Result<(Engine, RunRequest)> {
-        Ok((self.engine()?, self.request))
+    pub(crate) fn into_parts(self, store: Option<Arc<dyn Store>>) -> Result<(Engine, RunRequest)> {
+        Ok((self.engine(store)?, self.request))
     }
 }
 
-/// Starts the run, shows it, and prints what came of it.
-async fn play(
-    engine: &Engine,
-    request: RunRequest,
+/// How runs are played on the command line.
+struct Play<'a> {
+    engine: &'a Engine,
     longest: Option<Duration>,
-    with: &RunWith,
+    with: &'a RunWith,
     console: Console,
-) -> Result<Exit> {
-    let workflow = Arc::clone(&request.workflow);
-    let style = if with.quiet || console.live { Style::Silent } else { Style::Lines };
-    let live = Arc::new(Live::new(workflow, style, console));
-    let shown = if console.live && !with.quiet { Shown::Painted } else { Shown::No };
-    let runs = match start(engine, request, &live)? {
-        Outset::Runs(runs) => runs,
-        Outset::None(exit) => return Ok(exit),
-    };
-    let mut exit = Exit::Success;
-    for (index, run) in runs.into_iter().enumerate() {
-        // Of many runs that `splitOn` starts, the first is shown; the others are only waited for.
-        let shown = if index == 0 { shown } else { Shown::No };
-        let report = watch(run, &live, shown, longest, console).await?;
-        exit = exit.worse(Exit::of_run(report.status));
-        if index == 0 {
-            result::print(&report, &live.history(), with.json);
-        } else if with.json {
-            result::print_report(&report);
+}
+
+impl Play<'_> {
+    fn style(&self) -> Style {
+        if self.with.quiet || self.console.live { Style::Silent } else { Style::Lines }
+    }
+
+    /// Starts the run, shows it, and prints what came of it.
+    async fn start(&self, request: RunRequest, kept: Option<&Kept>) -> Result<Exit> {
+        let live = Arc::new(Live::new(Arc::clone(&request.workflow), self.style(), self.console));
+        // Heard from before the start, so that none is missed.
+        let interrupts = Interrupts::hear()?;
+        match start(self.engine, request, &live)? {
+            Outset::Runs(runs) => self.follow(runs, &live, kept, interrupts).await,
+            Outset::None(exit) => Ok(exit),
         }
-        if with.quiet
+    }
+
+    /// Waits for runs in progress, shows the first, and prints what came of them.
+    async fn follow(
+        &self,
+        runs: Vec<RunHandle>,
+        live: &Live,
+        kept: Option<&Kept>,
+        mut interrupts: Interrupts,
+    ) -> Result<Exit> {
+        let mut exit = Exit::Success;
+        for (index, mut run) in runs.into_iter().enumerate() {
+            let id = run.id;
+            if let Some(kept) = kept {
+                kept.tell(&mut run, self.with.quiet).await?;
+            }
+            // Of many runs that `splitOn` starts, the first is shown; the others are only waited for.
+            let painted = index == 0 && self.console.live && !self.with.quiet;
+            let shown = if painted { Shown::Painted } else { Shown::No };
+            let sight = Sight { live, shown, console: self.console };
+            let outlook = Outlook { longest: self.longest, leaves: kept.is_some() };
+            match watch(run, &sight, outlook, &mut interrupts).await? {
+                watch::End::Left => {
+                    kept::tell_left(id);
+                    return Ok(Exit::Interrupted);
+                }
+                watch::End::Ended { report, interrupted } => {
+                    let ended = if interrupted { Exit::Interrupted } else { Exit::of_run(report.status) };
+                    exit = exit.worse(ended);
+                    if index == 0 {
+                        self.print(&report, live);
+                    } else if self.with.json {
+                        result::print_report(&report);
+                    }
+                }
+            }
+        }
+        Ok(exit)
+    }
+
+    /// What came of the run that was shown.
+    fn print(&self, report: &RunReport, live: &Live) {
+        result::print(report, &live.history(), self.with.json);
+        if self.with.quiet
             && let Some(error) = &report.error
         {
             eprintln!("loom: run {}: {}", report.status, error.message);
         }
     }
-    Ok(exit)
 }
 
 /// Plays one run and leaves its tree on standard error, terminal or not, and its answer on standard output.
@@ -220,9 +264,15 @@ pub(crate) async fn play_shown(
         Outset::None(exit) => return Ok(exit),
     };
     let shown = if console.live { Shown::Painted } else { Shown::AtTheEnd };
-    let report = watch(run, live, shown, None, console).await?;
-    result::print(&report, &live.history(), false);
-    Ok(Exit::of_run(report.status))
+    let sight = Sight { live, shown, console };
+    let outlook = Outlook { longest: None, leaves: false };
+    match watch(run, &sight, outlook, &mut Interrupts::hear()?).await? {
+        watch::End::Left => Ok(Exit::Interrupted),
+        watch::End::Ended { report, interrupted } => {
+            result::print(&report, &live.history(), false);
+            Ok(if interrupted { Exit::Interrupted } else { Exit::of_run(report.status) })
+        }
+    }
 }
 
 /// What came of starting.
@@ -246,67 +296,4 @@ fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outse
             Ok(Outset::None(Exit::Failure))
         }
     }
-}
-
-/// How a run's tree is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
-    /// Not at all.
-    No,
-    /// Painted again and again on a terminal.
-    Painted,
-    /// Once, when the run has ended.
-    AtTheEnd,
-}
-
-/// Waits for the end of a run. The first interrupt cancels it; the second, or the end of the grace, gives it up.
-async fn watch(
-    mut run: RunHandle,
-    live: &Live,
-    shown: Shown,
-    longest: Option<Duration>,
-    console: Console,
-) -> Result<Arc<RunReport>> {
-    let over = tokio::time::sleep(longest.unwrap_or(Duration::MAX));
-    tokio::pin!(over);
-    let mut told = false;
-    let mut screen = Screen::default();
-    let mut frames = tokio::time::interval(FRAME);
-    let mut interrupts = 0;
-    let grace = tokio::time::sleep(Duration::MAX);
-    tokio::pin!(grace);
-    loop {
-        tokio::select! {
-            biased;
-            report = run.ended() => {
-                if shown != Shown::No {
-                    paint(live, &mut screen, console, usize::MAX);
-                }
-                return report.context("the run stopped without a result");
-            }
-            signal = tokio::signal::ctrl_c() => {
-                signal.context("interrupts cannot be heard")?;
-                interrupts += 1;
-                if interrupts > 1 {
-                    bail!("interrupted again before the run had ended");
-                }
-                eprintln!("loom: cancelling the run; interrupt again to leave at once");
-                screen = Screen::default();
-                run.cancel().await;
-                grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
-            }
-            () = &mut over, if longest.is_some() && !told => {
-                told = true;
-                run.command(Command::TimeOut).await;
-            }
-            () = &mut grace, if interrupts > 0 => bail!("the run did not end after it was cancelled"),
-            _ = frames.tick(), if shown == Shown::Painted => paint(live, &mut screen, console, Screen::size().1.saturating_sub(1)),
-        }
-    }
-}
-
-fn paint(live: &Live, screen: &mut Screen, console: Console, rows: usize) {
-    let lines = live.tree(SystemClock.now(), console.color, (Screen::size().0, rows));
-    // A terminal that is gone does not stop the run.
-    screen.paint(&lines, &mut stderr().lock()).ok();
 }

@@ -39,11 +39,16 @@ struct Frame {
 
 impl Lines {
     pub(super) fn new(workflow: Arc<Workflow>, color: bool) -> Lines {
+        Lines::since(workflow, Timestamp::MIN, color)
+    }
+
+    /// For a run that has begun before.
+    pub(super) fn since(workflow: Arc<Workflow>, began: Timestamp, color: bool) -> Lines {
         Lines {
             workflow,
             paint: Paint { color },
-            began: Timestamp::MIN,
-            last: Timestamp::MIN,
+            began,
+            last: began,
             frames: HashMap::new(),
             attempts: HashMap::new(),
             made: HashMap::new(),

@@ -7,6 +7,7 @@ mod eval;
 mod examples;
 mod files;
 mod guide;
+mod interrupted;
 mod run;
 mod served;
 mod watch;

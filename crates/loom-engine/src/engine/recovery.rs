@@ -44,10 +44,7 @@ impl Engine {
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
         let mut recovered = Recovered { runs: Vec::new(), unreadable: Vec::new() };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
-        if let Some(newest) = durable.store.newest_run().await? {
-            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) =
-                RunIdSource::new(0, Some(newest));
-        }
+        self.number_on().await?;
         let mut after = None;
         loop {
             let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
@@ -69,6 +66,20 @@ impl Engine {
                 _ => return Ok(recovered),
             }
         }
+    }
+
+    /// Has new runs numbered after the newest one in the store, also when the clock was set back. [`Engine::recover`] does
+    /// it by itself. Call it before anything is started.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn number_on(&self) -> Result<(), loom_store::Error> {
+        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        if let Some(newest) = durable.store.newest_run().await? {
+            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) =
+                RunIdSource::new(0, Some(newest));
+        }
+        Ok(())
     }
 
     /// Goes on with one run from the store, unless it is in progress already or has ended.

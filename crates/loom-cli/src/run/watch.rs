@@ -1,0 +1,120 @@
+//! Waiting for a run: its tree is painted, its time limited, and interrupts are heard.
+
+use std::{io::stderr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use loom_engine::{Command, RunHandle, RunReport, clock::SystemClock, ports::Clock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    console::Console,
+    exit::Exit,
+    live::{Live, Screen},
+};
+
+/// How often the tree is painted.
+const FRAME: Duration = Duration::from_millis(80);
+
+/// How long a cancelled run may take to end before the program does.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a run's tree is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Not at all.
+    No,
+    /// Painted again and again on a terminal.
+    Painted,
+    /// Once, when the run has ended.
+    AtTheEnd,
+}
+
+/// What is shown, and where.
+pub(super) struct Sight<'a> {
+    pub(super) live: &'a Live,
+    pub(super) shown: Shown,
+    pub(super) console: Console,
+}
+
+/// How long a run is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook {
+    /// The longest it may take.
+    pub(super) longest: Option<Duration>,
+    /// Whether an interrupt leaves the run as it is, because it can go on later, and does not cancel it.
+    pub(super) leaves: bool,
+}
+
+/// How the wait ended.
+pub(super) enum End {
+    /// The run has ended.
+    Ended { report: Arc<RunReport>, interrupted: bool },
+    /// It has not, and goes on later.
+    Left,
+}
+
+/// The interrupts since [`Interrupts::hear`].
+pub(super) struct Interrupts(Signal);
+
+impl Interrupts {
+    pub(super) fn hear() -> Result<Interrupts> {
+        Ok(Interrupts(signal(SignalKind::interrupt()).context("interrupts cannot be heard")?))
+    }
+}
+
+/// Waits for the end of a run. The first interrupt cancels it, or leaves it where it is; the second ends the program.
+pub(super) async fn watch(
+    mut run: RunHandle,
+    sight: &Sight<'_>,
+    outlook: Outlook,
+    interrupts: &mut Interrupts,
+) -> Result<End> {
+    let over = tokio::time::sleep(outlook.longest.unwrap_or(Duration::MAX));
+    tokio::pin!(over);
+    let mut told = false;
+    let mut screen = Screen::default();
+    let mut frames = tokio::time::interval(FRAME);
+    let mut interrupted = false;
+    let grace = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(grace);
+    loop {
+        tokio::select! {
+            biased;
+            report = run.ended() => {
+                if sight.shown != Shown::No {
+                    paint(sight, &mut screen, usize::MAX);
+                }
+                let report = report.context("the run stopped without a result")?;
+                return Ok(End::Ended { report, interrupted });
+            }
+            _ = interrupts.0.recv() => {
+                if interrupted {
+                    eprintln!("loom: interrupted again; the run had not ended yet");
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+                interrupted = true;
+                if outlook.leaves {
+                    return Ok(End::Left);
+                }
+                eprintln!("loom: cancelling the run; interrupt again to leave at once");
+                screen = Screen::default();
+                run.cancel().await;
+                grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+            }
+            () = &mut over, if outlook.longest.is_some() && !told => {
+                told = true;
+                run.command(Command::TimeOut).await;
+            }
+            () = &mut grace, if interrupted => bail!("the run did not end after it was cancelled"),
+            _ = frames.tick(), if sight.shown == Shown::Painted => {
+                paint(sight, &mut screen, Screen::size().1.saturating_sub(1));
+            }
+        }
+    }
+}
+
+fn paint(sight: &Sight<'_>, screen: &mut Screen, rows: usize) {
+    let lines = sight.live.tree(SystemClock.now(), sight.console.color, (Screen::size().0, rows));
+    // A terminal that is gone does not stop the run.
+    screen.paint(&lines, &mut stderr().lock()).ok();
+}

@@ -58,7 +58,12 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Exit {
 fn check(path: &Path) -> Result<Checked> {
     let bytes = files::read(path)?;
     let name = path.display().to_string();
-    let options = LoadOptions { file_name: Some(Arc::from(name.as_str())), ..LoadOptions::default() };
+    // What can only fail when it runs is an error for whoever asks before it runs.
+    let options = LoadOptions {
+        file_name: Some(Arc::from(name.as_str())),
+        strict_expressions: true,
+        ..LoadOptions::default()
+    };
     let findings = match Definition::parse(&bytes, &options) {
         Ok(loaded) => loaded.warnings,
         Err(diagnostics) => diagnostics.0,

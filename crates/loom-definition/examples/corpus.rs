@@ -1,7 +1,7 @@
 //! Loads every `.json` file of a directory and prints what was found, by diagnostic code.
 //!
-//! `cargo run -p loom-definition --example corpus -- DIR [--list] [--defer] [--refused-at-most N]`: with `--list` every
-//! finding is shown; with `--defer` mistakes in expressions only fail their action; the exit status is 1 when more files
+//! `cargo run -p loom-definition --example corpus -- DIR [--list] [--strict] [--refused-at-most N]`: with `--list` every
+//! finding is shown; with `--strict` mistakes in expressions refuse a file; the exit status is 1 when more files
 //! are refused than allowed (none, unless said otherwise).
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
@@ -12,18 +12,18 @@ fn main() -> ExitCode {
     let mut directory = None;
     let mut list = false;
     let mut allowed = 0;
-    let mut defer_expression_errors = false;
+    let mut strict_expressions = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--list" => list = true,
-            "--defer" => defer_expression_errors = true,
+            "--strict" => strict_expressions = true,
             "--refused-at-most" => allowed = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(0),
             _ => directory = Some(PathBuf::from(argument)),
         }
     }
     let Some(directory) = directory else {
-        eprintln!("usage: corpus DIR [--list] [--defer] [--refused-at-most N]");
+        eprintln!("usage: corpus DIR [--list] [--strict] [--refused-at-most N]");
         return ExitCode::from(2);
     };
     let mut files: Vec<PathBuf> = match std::fs::read_dir(&directory) {
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         };
         let options = LoadOptions {
             file_name: Some(name.as_str().into()),
-            defer_expression_errors,
+            strict_expressions,
             ..LoadOptions::default()
         };
         let (diagnostics, loaded) = match Definition::parse(&bytes, &options) {

@@ -29,9 +29,9 @@ pub struct LoadOptions {
     /// Parameters declared beside the definition: the content of Standard's `parameters.json`,
     /// `{name: {type, value}}`.
     pub parameters_file: Option<Value>,
-    /// Lets mistakes in an action's expressions through as warnings: the action then fails when it runs, with
-    /// `InvalidTemplate`. Without it they are errors, and the definition does not load.
-    pub defer_expression_errors: bool,
+    /// Whether a mistake in an action's expression refuses the definition. Without it the definition loads with a
+    /// warning, and the action fails when it runs, with `InvalidTemplate`, as every other failing expression does.
+    pub strict_expressions: bool,
     /// What the text may cost.
     pub limits: Limits,
 }
@@ -112,7 +112,7 @@ impl Definition {
             name: name(options, chosen.name.as_deref()),
             kind,
             definition: &chosen.definition,
-            defer_expressions: options.defer_expression_errors,
+            strict_expressions: options.strict_expressions,
             parameters_file: options.parameters_file.as_ref(),
         };
         let workflow = lower(&subject, &mut found);

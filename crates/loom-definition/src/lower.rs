@@ -38,8 +38,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) kind: WorkflowKind,
     /// The definition.
     pub(crate) definition: &'a Node,
-    /// Whether mistakes in an action's expressions only fail that action, when it runs.
-    pub(crate) defer_expressions: bool,
+    /// Whether mistakes in an action's expressions refuse the definition.
+    pub(crate) strict_expressions: bool,
     /// Parameters declared beside the definition, as Standard's `parameters.json` holds them.
     pub(crate) parameters_file: Option<&'a Value>,
 }
@@ -54,7 +54,7 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         outline,
         found,
         any_result: false,
-        defer_expressions: subject.defer_expressions,
+        strict_expressions: subject.strict_expressions,
         broken: BTreeMap::new(),
     };
     lowerer.whole(subject)
@@ -69,7 +69,7 @@ struct Lowerer<'a, 'f, 's> {
     found: &'f mut Findings<'s>,
     /// Whether some `result()` computes its name, so that any block may be meant.
     any_result: bool,
-    defer_expressions: bool,
+    strict_expressions: bool,
     /// Actions with a deferred mistake, and the first one's message.
     broken: BTreeMap<usize, String>,
 }

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::{
-    Code, Context, Names, Options, Reference, ReferenceKind, TemplateError, Value,
+    Code, Context, Names, Options, Reference, ReferenceKind, Template, TemplateError, Value,
     evaluate::Evaluation,
     functions::{self, Function},
     suggest,
@@ -16,6 +16,8 @@ pub(crate) enum Expr {
     Constant(Value),
     Call(Box<CallExpr>),
     Access(Box<AccessExpr>),
+    /// An operand of a condition, with its pointer there.
+    Operand(Box<(Template, String)>),
 }
 
 /// A call with its function resolved.

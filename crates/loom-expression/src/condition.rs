@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use crate::{
     Code, Context, Error, Limits, Names, Options, Reference, Template, TemplateError, Value, ValueRef,
-    compile::Compiler,
+    compile::{CallExpr, Compiler, Expr},
     error::Failure,
-    evaluate::not_boolean,
-    functions::{self, Arguments, Body, Function, Secrecy},
-    suggest,
-    template::{push_pointer, within},
+    evaluate::{Evaluation, not_boolean},
+    functions, suggest,
+    template::within,
 };
 
 /// A compiled condition.
 ///
 /// Either a template (`"@greater(variables('n'), 3)"`), or an object with one operator: `and` and `or` with a list
-/// of conditions, `not` with one, or any function of two or more arguments with a list of operands, as in
-/// `{"equals": ["@variables('n')", 3]}`. Operators ignore case.
+/// of conditions, `not` with one, or any function with a list of operands, as in
+/// `{"equals": ["@variables('n')", 3]}`. An operand that is such an object itself is computed first, as in
+/// `{"equals": [{"length": ["@variables('list')"]}, 1]}`. Operators ignore case.
 #[derive(Clone, Debug)]
 pub struct Condition(Arc<Compiled>);
 
@@ -36,11 +36,8 @@ enum Node {
     And(Vec<(Node, String)>),
     Or(Vec<(Node, String)>),
     Not(Box<Node>),
-    Operator {
-        function: &'static Function,
-        operands: Vec<Template>,
-        pointer: String,
-    },
+    /// A function of operands, with the pointer of the operator.
+    Operator(Expr, String),
 }
 
 impl Condition {
@@ -80,6 +77,14 @@ impl Condition {
         evaluate_node(&self.0.node, context, &self.0.limits).map_err(|failure| *failure)
     }
 
+    /// The value of a condition that is one template and gives the same in every context; it may be no boolean.
+    pub fn as_constant(&self) -> Option<&Value> {
+        match &self.0.node {
+            Node::Template(template) => template.as_constant(),
+            Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Operator(..) => None,
+        }
+    }
+
     /// What the condition mentions by name, in the order of the text.
     pub fn references(&self) -> Vec<Reference> {
         self.0.references.clone()
@@ -114,17 +119,7 @@ fn compile_node(compiler: &mut Compiler<'_>, value: &Value, templates: &mut Vec<
             Some(Node::Template(Template::constant(Value::from(false))))
         }
         ValueRef::String(_) => {
-            let template = compile_template(compiler, value, templates)?;
-            if let Some(constant) = template.as_constant()
-                && constant.as_bool().is_none()
-            {
-                let message =
-                    format!("The condition is always of type '{}'; it must be a boolean.", constant.kind());
-                let hint = "an expression starts with '@', as in \"@equals(1, 1)\"".to_owned();
-                complain(compiler, message, Some(hint));
-                return None;
-            }
-            Some(Node::Template(template))
+            compile_template(compiler, value, templates).map(Node::Template)
         }
         ValueRef::Object(object) if object.len() == 1 => {
             let (operator, operands) = object.iter().next()?;
@@ -214,7 +209,11 @@ fn compile_operator(
             };
             inner.map(|node| Node::Not(Box::new(node)))
         }
-        _ => compile_function(compiler, operator, operands, templates),
+        _ => {
+            let pointer = compiler.pointer.clone();
+            compile_function(compiler, operator, operands, templates)
+                .map(|call| Node::Operator(call, pointer))
+        }
     }
 }
 
@@ -223,12 +222,9 @@ fn compile_function(
     operator: &str,
     operands: &Value,
     templates: &mut Vec<Template>,
-) -> Option<Node> {
-    let usable = |function: &Function| {
-        matches!(function.body, Body::Plain(_)) && function.info.arity.max.is_none_or(|max| max >= 2)
-    };
-    let Some(function) = functions::find(operator).filter(|function| usable(function)) else {
-        let names = functions::all().filter(|function| usable(function)).map(|function| function.info.name);
+) -> Option<Expr> {
+    let Some(function) = functions::find(operator) else {
+        let names = functions::all().map(|function| function.info.name);
         let hint = suggest::nearest(operator, names.chain(["and", "or", "not"]))
             .map(|name| format!("did you mean '{name}'?"));
         complain(compiler, format!("'{operator}' is not an operator of conditions."), hint);
@@ -243,16 +239,36 @@ fn compile_function(
         complain(compiler, message, Some(format!("its signature is {}", function.info.signature)));
         return None;
     }
-    let pointer = compiler.pointer.clone();
-    let operands: Vec<Option<Template>> = list
+    let operands: Vec<Option<Expr>> = list
         .iter()
         .enumerate()
         .map(|(at, operand)| {
-            within(compiler, &at.to_string(), |compiler| compile_template(compiler, operand, templates))
+            within(compiler, &at.to_string(), |compiler| compile_operand(compiler, operand, templates))
         })
         .collect();
-    let operands = operands.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Node::Operator { function, operands, pointer })
+    let arguments = operands.into_iter().collect::<Option<Box<[Expr]>>>()?;
+    Some(Expr::Call(Box::new(CallExpr { function, arguments, slot: None, span: 0..0 })))
+}
+
+/// An operand: a template, or an operator of its own. An object is one when its only member names a function and
+/// holds a list; every other object is a literal.
+fn compile_operand(
+    compiler: &mut Compiler<'_>,
+    operand: &Value,
+    templates: &mut Vec<Template>,
+) -> Option<Expr> {
+    if let Some(object) = operand.as_object().filter(|object| object.len() == 1)
+        && let Some((operator, operands)) = object.iter().next()
+        && operands.as_array().is_some()
+        && functions::find(operator).is_some()
+    {
+        return within(compiler, operator, |compiler| {
+            compile_function(compiler, operator, operands, templates)
+        });
+    }
+    let pointer = compiler.pointer.clone();
+    let template = compile_template(compiler, operand, templates)?;
+    Some(Expr::Operand(Box::new((template, pointer))))
 }
 
 fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
@@ -264,27 +280,15 @@ fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<
         }
         Node::And(members) => decide(members, false, context, limits),
         Node::Or(members) => decide(members, true, context, limits),
-        Node::Operator { function, operands, pointer } => {
-            let mut values = Vec::with_capacity(operands.len());
-            for (at, operand) in operands.iter().enumerate() {
-                values.push(operand.evaluate_with(context, limits).map_err(|error| {
-                    let mut inner = pointer.clone();
-                    push_pointer(&mut inner, &at.to_string());
-                    inner.push_str(error.pointer.as_deref().unwrap_or_default());
-                    Box::new(Error { pointer: Some(inner), ..error })
-                })?);
-            }
-            let secret = function.secrecy == Secrecy::Mix && values.iter().any(Value::contains_secret);
-            let Body::Plain(body) = function.body else {
-                unreachable!("only plain functions become operators");
-            };
-            let mut arguments = Arguments { values: &mut values, context, limits, function, slot: None };
-            body(&mut arguments).and_then(boolean).map(|value| value.secret_if(secret)).map_err(
-                |mut failure| {
-                    failure.pointer.get_or_insert_with(|| pointer.clone());
-                    failure
-                },
-            )
+        Node::Operator(call, pointer) => {
+            Evaluation { context, limits, source: "" }.expr(call).and_then(boolean).map_err(|mut failure| {
+                if failure.pointer.is_none() {
+                    // The operator itself failed, and it stands in no string.
+                    failure.span = None;
+                    failure.pointer = Some(pointer.clone());
+                }
+                failure
+            })
         }
     }
 }

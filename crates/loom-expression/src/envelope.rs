@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use base64::{
     Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+    engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 
 use crate::{Object, Value};
@@ -12,10 +12,10 @@ use crate::{Object, Value};
 const TYPE: &str = "$content-type";
 const CONTENT: &str = "$content";
 
-/// Reads base64 with and without its padding, as callers send both.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+/// Reads base64 as .NET does: the padding must be there, and the bits that it leaves over count for nothing.
+const READER: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
 /// An envelope around bytes.
@@ -45,13 +45,13 @@ pub fn decode(value: &Value) -> Option<(&str, Vec<u8>)> {
     Some((content_type, decode_base64(content)?))
 }
 
-/// The bytes in base64, with and without padding; outer white space and line breaks are skipped.
+/// The bytes in padded base64; white space is skipped.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
         let dense: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        return LENIENT.decode(dense).ok();
+        return READER.decode(dense).ok();
     }
-    LENIENT.decode(text).ok()
+    READER.decode(text).ok()
 }
 
 /// The base64 text in an envelope.

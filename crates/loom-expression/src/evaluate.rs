@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    Code, Context, Error, Kind, Limits, LookupError, Name, Value, ValueRef,
+    Code, Context, Error, Kind, Limits, LookupError, Name, Template, Value, ValueRef,
     compile::{AccessExpr, CallExpr, Expr, Part, Step},
     envelope,
     error::Failure,
@@ -28,7 +28,16 @@ impl Evaluation<'_> {
             Expr::Constant(value) => Ok(value.clone()),
             Expr::Call(call) => self.call(call),
             Expr::Access(access) => self.access(access),
+            Expr::Operand(operand) => self.operand(&operand.0, &operand.1),
         }
+    }
+
+    #[inline(never)]
+    fn operand(&self, template: &Template, pointer: &str) -> Outcome {
+        template.evaluate_with(self.context, self.limits).map_err(|error| {
+            let inner = error.pointer.as_deref().unwrap_or_default();
+            Box::new(Error { pointer: Some(format!("{pointer}{inner}")), ..error })
+        })
     }
 
     /// Evaluates an interpolated string.

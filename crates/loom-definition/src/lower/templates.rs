@@ -51,6 +51,14 @@ impl Lowerer<'_, '_, '_> {
         match Condition::compile(&value, &self.outline, &self.expression_options()) {
             Ok(condition) => {
                 self.references(node, &condition.references(), owner);
+                if let Some(constant) = condition.as_constant().filter(|value| value.as_bool().is_none()) {
+                    let message =
+                        format!("this condition is always of type '{}', not a boolean", constant.kind());
+                    let diagnostic = self.found.warning(code::BAD_EXPRESSION, node.place, message);
+                    diagnostic.label = "the action will fail".into();
+                    diagnostic.hint =
+                        Some("an expression starts with '@', as in \"@equals(1, 1)\"".to_owned());
+                }
                 condition
             }
             Err(errors) => {
@@ -83,7 +91,7 @@ impl Lowerer<'_, '_, '_> {
     /// Reports mistakes in expressions. Where they are to be met only when the action runs, they are warnings, and the
     /// action is remembered as one that can only fail.
     fn bad_expressions(&mut self, node: &Node, errors: &[TemplateError], owner: Option<usize>) {
-        let deferred = owner.filter(|_| self.defer_expressions);
+        let deferred = owner.filter(|_| !self.strict_expressions);
         if let (Some(owner), Some(first)) = (deferred, errors.first()) {
             self.broken.entry(owner).or_insert_with(|| first.message.clone());
         }

@@ -10,7 +10,8 @@ use loom_expression::{Object, RecordedContext, Value};
 /// Loads `text` and gives the finding with `code`.
 #[track_caller]
 fn find(text: &str, code: &str) -> Diagnostic {
-    let all = match Definition::parse(text.as_bytes(), &LoadOptions::default()) {
+    let options = LoadOptions { strict_expressions: true, ..LoadOptions::default() };
+    let all = match Definition::parse(text.as_bytes(), &options) {
         Ok(loaded) => loaded.warnings,
         Err(diagnostics) => diagnostics.0,
     };
@@ -395,9 +396,10 @@ fn findings_become_json_and_sarif() {
 #[test]
 fn mistakes_in_expressions_can_wait_until_the_action_runs() {
     let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@frobnicate(1)"}, "B": {"type": "Compose", "inputs": 1}}}"#;
-    assert_eq!(find(text, "L0500").severity, Error);
-    let options = LoadOptions { defer_expression_errors: true, ..LoadOptions::default() };
-    let loaded = Definition::parse(text.as_bytes(), &options).expect("it loads");
+    let strict = LoadOptions { strict_expressions: true, ..LoadOptions::default() };
+    let refused = Definition::parse(text.as_bytes(), &strict).expect_err("it is refused");
+    assert_eq!(refused.0.iter().map(|found| (found.code, found.severity)).collect::<Vec<_>>(), [("L0500", Error)]);
+    let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
     let found: Vec<_> = loaded.warnings.iter().map(|found| (found.code, found.severity)).collect();
     assert_eq!(found, [("L0500", Warning)]);
     let fails =

@@ -79,7 +79,8 @@ fn template() -> String {
 
 #[test]
 fn templates_resolve_what_they_know() {
-    let mut options = LoadOptions { choose: Some("orders".into()), ..LoadOptions::default() };
+    let mut options =
+        LoadOptions { choose: Some("orders".into()), strict_expressions: true, ..LoadOptions::default() };
     options.arm_parameters = [("greeting", Value::from("hi"))].into_iter().collect::<Object>();
     let text = template();
     let refused = load_with(&text, &options).expect_err("an expression in it is wrong");

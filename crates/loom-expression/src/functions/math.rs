@@ -141,7 +141,17 @@ fn check_divisor(arguments: &Arguments<'_>) -> Result<(), Failure> {
 
 fn div(arguments: &mut Arguments<'_>) -> Outcome {
     check_divisor(arguments)?;
-    calculate(arguments, i64::checked_div, |left, right| left / right, Decimal::checked_div)
+    calculate(arguments, i64::checked_div, |left, right| left / right, decimal_quotient)
+}
+
+/// The quotient with as many digits as it needs, and no fewer than the dividend has more than the divisor.
+fn decimal_quotient(left: Decimal, right: Decimal) -> Option<Decimal> {
+    let mut quotient = left.checked_div(right)?.normalize();
+    let digits = left.scale().saturating_sub(right.scale());
+    if quotient.scale() < digits {
+        quotient.rescale(digits);
+    }
+    Some(quotient)
 }
 
 fn modulo(arguments: &mut Arguments<'_>) -> Outcome {

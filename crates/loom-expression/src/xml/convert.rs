@@ -197,10 +197,13 @@ impl Groups {
             NodeType::Element => (decoded_name(qualified_name(node)), content(node)),
             NodeType::Text => {
                 let text = node.text().unwrap_or_default();
-                if text.trim().is_empty() {
+                let source = node.document().input_text().get(node.range()).unwrap_or_default();
+                let section = is_section(source);
+                if text.trim().is_empty() && !section {
                     return;
                 }
-                ("#text".to_owned(), Value::from(text))
+                let name = if section { "#cdata-section" } else { "#text" };
+                (name.to_owned(), Value::from(text))
             }
             NodeType::PI => {
                 let Some(pi) = node.pi() else { return };
@@ -223,6 +226,13 @@ impl Groups {
             (name, value)
         }));
     }
+}
+
+/// Whether the text is one CDATA section, or several with nothing between. Text beside a section joins with it.
+fn is_section(source: &str) -> bool {
+    source.starts_with("<![CDATA[")
+        && source.ends_with("]]>")
+        && source.split("]]>").all(|part| part.is_empty() || part.starts_with("<![CDATA["))
 }
 
 fn content(node: Node<'_, '_>) -> Value {

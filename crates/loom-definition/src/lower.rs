@@ -135,8 +135,8 @@ impl<'a> Lowerer<'a, '_, '_> {
         let options = self.options(node);
         let secure = self.secure(node, index);
         let static_result = self.static_result(runtime_node, static_results);
-        let timeout = self.action_timeout(node, &kind);
-        let resilience = self.resilience(node, &kind);
+        let timeout = self.action_timeout(node, &kind, index);
+        let resilience = self.resilience(node, &kind, index);
         let tracked_properties = node.get("trackedProperties").map(|tracked| self.template(tracked, index));
         self.known_members(node, index);
         let kind = match self.broken.remove(&index) {

@@ -397,8 +397,8 @@ pub enum ActionKind {
         items: Template,
         /// Its actions.
         body: BlockIdx,
-        /// Iterations in flight, 1–50; nested loops have 1.
-        concurrency: u32,
+        /// Iterations in flight, 1 to [`REPETITIONS_MAX`]; nested loops have 1.
+        concurrency: Setting<u32>,
     },
     /// `Until`, `While`, `DoUntil`.
     Loop(Box<Loop>),
@@ -450,6 +450,9 @@ pub enum ActionKind {
         count: Setting<u32>,
     },
 }
+
+/// The most iterations of a Foreach that run at once.
+pub const REPETITIONS_MAX: u32 = 50;
 
 /// How a variable changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,8 +39,8 @@ pub enum RetrySetting {
     Default,
     /// Known at load.
     Fixed(Arc<RetryPolicy>),
-    /// Holds an expression; read with [`RetryPolicy::from_value`] when the action starts.
-    Computed(Template),
+    /// Holds an expression; what it gives is read with [`RetryPolicy::read`], by the rules of the spelling.
+    Computed(Template, Spelling),
 }
 
 /// A retry policy, with every number in place.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use loom_definition::model::{Column, TableFormat};
-use loom_expression::{Array, Condition, Error, Object, Template, Value, ValueRef};
+use loom_expression::{Array, Condition, Error, Object, Template, Value, ValueRef, envelope};
 
 use crate::{event::Code, schema, scope::Scope};
 
@@ -35,7 +35,9 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
             return Err(refused("InvalidTemplate", "The content to parse is empty."));
         }
         ValueRef::String(text) => parse_text(text)?,
-        ValueRef::Object(object) if object.get("$content").is_some() => parse_text(&content.text())?,
+        ValueRef::Object(_) if envelope::content_type(&content).is_some() => {
+            parse_text(&envelope::text(&content))?
+        }
         _ => content.clone(),
     };
     let value = if content.is_secret() { value.into_secret() } else { value };
@@ -107,7 +109,7 @@ pub(crate) fn join(from: &Template, with: &Template, scope: &Scope<'_>) -> Resul
         if index > 0 {
             text.push_str(separator);
         }
-        text.push_str(&item.text());
+        text.push_str(&envelope::text(item));
     }
     let secret = items.iter().any(Value::contains_secret) || with.is_secret();
     Ok(if secret { Value::from(text).into_secret() } else { Value::from(text) })
@@ -144,7 +146,7 @@ fn explicit_rows(
     let mut text = |template: &Template, scope: &Scope<'_>| -> Result<String, Failure> {
         let value = template.evaluate(scope)?;
         *secret |= value.contains_secret();
-        Ok(value.text().into_owned())
+        Ok(envelope::text(&value).into_owned())
     };
     let mut headers = Vec::with_capacity(columns.len());
     for column in columns {
@@ -183,7 +185,7 @@ fn item_rows(items: &Array) -> Result<Rows, Failure> {
         let object = item.as_object();
         object
             .and_then(|object| object.get(header))
-            .map(|value| value.text().into_owned())
+            .map(|value| envelope::text(value).into_owned())
             .unwrap_or_default()
     };
     let rows = items.iter().map(|item| headers.iter().map(|header| cell(item, header)).collect()).collect();

@@ -14,6 +14,7 @@ use loom_definition::{
     BlockIdx, RunStatus, Status,
     duration::Span,
     model::{Action, ActionKind, Setting},
+    policy::RetrySetting,
 };
 use loom_expression::{Condition, Object, Template, Timestamp, Value};
 
@@ -121,6 +122,9 @@ impl<'a> Decider<'a> {
         }
         if let Some(index) = action.static_result {
             return self.end_with_static_result(place, index as usize);
+        }
+        if let Err(error) = self.check_settings(place, action) {
+            return self.end(place, Outcome::failed("BadRequest", error));
         }
         if calls::needs_admission(action) {
             self.set_limit(place);
@@ -399,18 +403,49 @@ impl<'a> Decider<'a> {
         effect
     }
 
+    /// Whether what an action's settings compute to can be used. Literal ones were checked when the definition was
+    /// loaded; an action whose settings say something impossible fails before it does anything.
+    fn check_settings(&self, place: Place, action: &Action) -> Result<(), ErrorInfo> {
+        let bad = |code, member: &str, why: String| {
+            ErrorInfo::new(code, format!("`{member}` of action '{}' cannot be used: {why}", action.name))
+        };
+        if let Some(limit @ Setting::Computed(_)) = &action.timeout {
+            self.limit(place, limit)
+                .map_err(|why| bad("WorkflowRunActionTimeoutLimitInvalid", "limit.timeout", why))?;
+        }
+        let retry = match &action.kind {
+            ActionKind::Retry { policy, .. } => Some(policy),
+            ActionKind::Foreach { concurrency: setting @ Setting::Computed(_), .. } => {
+                self.repetitions(place, setting).map_err(|why| {
+                    bad("ExpressionEvaluationFailed", "runtimeConfiguration.concurrency", why)
+                })?;
+                None
+            }
+            _ => action.resilience.as_deref().map(|resilience| &resilience.retry),
+        };
+        if let Some(RetrySetting::Computed(template, spelling)) = retry {
+            self.computed_retry(place, template, *spelling)
+                .map_err(|why| bad("InvalidTemplate", "retryPolicy", why))?;
+        }
+        Ok(())
+    }
+
+    fn limit(&self, place: Place, limit: &Setting<Span>) -> Result<Span, String> {
+        match limit {
+            Setting::Fixed(limit) => Ok(*limit),
+            Setting::Computed(template) => {
+                let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
+                let limit = Span::from_value(&value)?;
+                if limit == Span::default() { Err("it is zero".to_owned()) } else { Ok(limit) }
+            }
+        }
+    }
+
     /// Sets the timer of an action's time limit, if it has one.
     fn set_limit(&mut self, place: Place) {
         let Some(limit) = &self.action(place).timeout else { return };
-        let limit = match limit {
-            Setting::Fixed(limit) => Ok(*limit),
-            Setting::Computed(template) => self
-                .evaluate(place, template)
-                .map_err(|error| error.to_string())
-                .and_then(|value| Span::from_value(&value)),
-        };
-        // A limit that makes no sense limits nothing; the definition's own checks refuse every fixed one.
-        if let Ok(limit) = limit {
+        // It could be read when the action began.
+        if let Ok(limit) = self.limit(place, limit) {
             self.set_timer(place, time::add(self.now, limit), Purpose::Limit);
         }
     }

@@ -1,12 +1,20 @@
 //! A run's history for people: every occurrence of every action, with its attempts and notes, folded from the events.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use loom_definition::{ActionIdx, RunStatus, Status, Workflow, model::ActionKind};
 use loom_expression::{Timestamp, Value};
 
-use crate::event::{
-    Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart, SANITIZED,
+use crate::{
+    event::{
+        Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart, SANITIZED,
+    },
+    record,
 };
 
 /// Everything that happened to each action.
@@ -134,6 +142,52 @@ impl History {
         match owner {
             None => self.status.is_final().then_some(Status::Skipped),
             Some(owner) => self.status_of(owner).map(|_| Status::Skipped),
+        }
+    }
+
+    /// The occurrences of an action by the rounds of the loops around it, with those that never were: in every opening
+    /// of the block around it that did not reach its own block, the action is skipped.
+    pub fn records(&self, action: ActionIdx) -> Vec<Cow<'_, Occurrence>> {
+        let mut records: Vec<Cow<'_, Occurrence>> =
+            self.occurrences(action).iter().map(Cow::Borrowed).collect();
+        let known: HashSet<&[Round]> =
+            self.occurrences(action).iter().map(|occurrence| &*occurrence.path).collect();
+        let block = self.workflow.block(self.workflow.action(action).block);
+        let passed: Vec<Occurrence> = match block.owner {
+            None if known.is_empty() && self.status.is_final() => {
+                vec![self.never_opened(action, Vec::new(), "")]
+            }
+            None => Vec::new(),
+            Some(owner) => {
+                let repeats = crate::state::is_loop(self.workflow.action(owner));
+                let around = self.records(owner);
+                // Rounds that a loop did not make have no records, but a loop that was skipped skips what it holds.
+                let unreached = around.iter().filter(|record| match record.status {
+                    None => false,
+                    Some(status) => (!repeats || status == Status::Skipped) && !known.contains(&*record.path),
+                });
+                unreached.map(|record| self.never_opened(action, record.path.clone(), &record.code)).collect()
+            }
+        };
+        records.extend(passed.into_iter().map(Cow::Owned));
+        records.sort_by(|left, right| left.path.cmp(&right.path));
+        records
+    }
+
+    fn never_opened(&self, action: ActionIdx, path: Vec<Round>, owner_code: &str) -> Occurrence {
+        let at = self.ended.unwrap_or(self.started);
+        let error = record::skip_error_of_unopened(&self.workflow, self.workflow.action(action));
+        Occurrence {
+            path,
+            status: Some(Status::Skipped),
+            started: at,
+            ended: Some(at),
+            code: Code::Borrowed(if owner_code == "Terminated" { "Terminated" } else { "ActionSkipped" }),
+            error: Some(Arc::new(error)),
+            inputs: None,
+            outputs: None,
+            attempts: Vec::new(),
+            tracked: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom_definition::{
-    ActionIdx, Status,
+    ActionIdx, Status, Workflow,
     model::{Action, ActionKind},
 };
 use loom_expression::{Object, Timestamp, Value};
@@ -84,7 +84,7 @@ pub(crate) fn of_outcome(
 /// The record of an action inside a block that was never opened: a branch not taken, a skipped or failed block.
 pub(crate) fn never_opened(state: &RunState, action: ActionIdx) -> Value {
     let action = state.workflow.action(action);
-    let error = skip_error_of_unopened(state, action);
+    let error = skip_error_of_unopened(&state.workflow, action);
     let now = timestamp(state.started);
     let members = [
         ("name", Value::from(Arc::clone(&action.name))),
@@ -98,9 +98,9 @@ pub(crate) fn never_opened(state: &RunState, action: ActionIdx) -> Value {
 }
 
 /// Why an action of a block that was never opened is skipped.
-pub(crate) fn skip_error_of_unopened(state: &RunState, action: &Action) -> ErrorInfo {
-    let block = state.workflow.block(action.block);
-    let owner = block.owner.map(|owner| state.workflow.action(owner));
+pub(crate) fn skip_error_of_unopened(workflow: &Workflow, action: &Action) -> ErrorInfo {
+    let block = workflow.block(action.block);
+    let owner = block.owner.map(|owner| workflow.action(owner));
     let branching = owner.is_some_and(|owner| {
         matches!(owner.kind, ActionKind::If { .. } | ActionKind::Switch { .. }) && action.run_after.is_empty()
     });

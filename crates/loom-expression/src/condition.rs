@@ -118,9 +118,7 @@ fn compile_node(compiler: &mut Compiler<'_>, value: &Value, templates: &mut Vec<
         ValueRef::String(text) if compiler.options.loom_spelling && text.eq_ignore_ascii_case("false") => {
             Some(Node::Template(Template::constant(Value::from(false))))
         }
-        ValueRef::String(_) => {
-            compile_template(compiler, value, templates).map(Node::Template)
-        }
+        ValueRef::String(_) => compile_template(compiler, value, templates).map(Node::Template),
         ValueRef::Object(object) if object.len() == 1 => {
             let (operator, operands) = object.iter().next()?;
             within(compiler, operator, |compiler| compile_operator(compiler, operator, operands, templates))

@@ -8,7 +8,9 @@ use super::{Lowerer, declarations::missing, findings::head, outline::Type, resil
 use crate::{
     diagnostic::{code, did_you_mean},
     duration::Span,
-    model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Case, Loop, LoopStyle, Setting, Tool},
+    model::{
+        ActionIdx, ActionKind, BlockIdx, BlockRole, Case, Loop, LoopStyle, REPETITIONS_MAX, Setting, Tool,
+    },
     status::RunStatus,
     text::{Node, Number, Shape},
 };
@@ -33,7 +35,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             Type::Until | Type::While | Type::DoUntil => self.conditional_loop(index, kind),
             Type::Retry => {
                 let node = self.outline.actions[index].node;
-                let policy = self.retry_action_policy(node);
+                let policy = self.retry_action_policy(node, index);
                 let body = self.child(index, BlockRole::Body);
                 if self.outline.blocks[body.0 as usize].actions.is_empty() {
                     self.lack(index, "inputs.action");
@@ -149,23 +151,25 @@ impl<'a> Lowerer<'a, '_, '_> {
             .outline
             .around(ActionIdx(index as u32))
             .any(|action| self.outline.outlined(action).kind == Type::Foreach);
-        let asked = self.repetitions(node);
+        let asked = self.repetitions(node, index);
         ActionKind::Foreach {
             items,
             body: self.child(index, BlockRole::Body),
-            concurrency: if nested { 1 } else { asked },
+            concurrency: if nested { Setting::Fixed(1) } else { asked },
         }
     }
 
     /// Iterations in flight, as `Sequential` or `concurrency.repetitions` say; 20 when nothing does.
-    fn repetitions(&mut self, node: &Node) -> u32 {
+    fn repetitions(&mut self, node: &Node, owner: usize) -> Setting<u32> {
         let sequential = has_option(node, "Sequential");
         let inputs = node.get("inputs");
         let concurrency = node
             .get("runtimeConfiguration")
             .and_then(|runtime| runtime.get("concurrency"))
             .or_else(|| inputs.and_then(|inputs| inputs.get("concurrency")));
-        let Some(concurrency) = concurrency else { return if sequential { 1 } else { 20 } };
+        let Some(concurrency) = concurrency else {
+            return Setting::Fixed(if sequential { 1 } else { 20 });
+        };
         if sequential {
             let message =
                 "`Sequential` and `concurrency` both say how many iterations run at once; keep one of them";
@@ -173,19 +177,23 @@ impl<'a> Lowerer<'a, '_, '_> {
         }
         let repetitions =
             if concurrency.members().is_some() { concurrency.get("repetitions") } else { Some(concurrency) };
-        let Some(repetitions) = repetitions else { return 20 };
+        let Some(repetitions) = repetitions else { return Setting::Fixed(20) };
+        if holds_expression(repetitions) {
+            return Setting::Computed(self.template(repetitions, owner));
+        }
+        let most = REPETITIONS_MAX;
         match repetitions.integer() {
-            Some(count @ 1..=50) => count as u32,
+            Some(count) if (1..=i64::from(most)).contains(&count) => Setting::Fixed(count as u32),
             Some(count) => {
-                let message = format!("`repetitions` is {count}; it is from 1 to 50");
+                let message = format!("`repetitions` is {count}; it is from 1 to {most}");
                 self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
-                1
+                Setting::Fixed(1)
             }
             None => {
                 let message =
-                    format!("`repetitions` is a whole number from 1 to 50, not {}", repetitions.kind());
+                    format!("`repetitions` is a whole number from 1 to {most}, not {}", repetitions.kind());
                 self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
-                1
+                Setting::Fixed(1)
             }
         }
     }
@@ -200,10 +208,10 @@ impl<'a> Lowerer<'a, '_, '_> {
                 self.lack(index, if loom_spelling { "inputs.condition" } else { "expression" });
                 self.no_condition()
             };
-        let (count, timeout) = self.loop_limits(node, kind, loom_spelling);
+        let (count, timeout) = self.loop_limits(node, kind, loom_spelling, index);
         let inputs = node.get("inputs");
         let delay = inputs.and_then(|inputs| inputs.get("delay")).or_else(|| node.get("delay"));
-        let delay = delay.and_then(|delay| self.loop_delay(delay));
+        let delay = delay.and_then(|delay| self.loop_delay(delay, index));
         ActionKind::Loop(Box::new(Loop {
             style: match kind {
                 Type::While => LoopStyle::While,
@@ -220,12 +228,12 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 
     /// `{interval: {count, unit}}`, a duration, or milliseconds.
-    fn loop_delay(&mut self, node: &Node) -> Option<Setting<Span>> {
+    fn loop_delay(&mut self, node: &Node, owner: usize) -> Option<Setting<Span>> {
         let Some(interval) = node.get("interval").or_else(|| node.members().map(|_| node)) else {
-            return self.span_setting(node, "delay", true, None);
+            return self.span_setting(node, "delay", true, Some(owner));
         };
         if interval.members().is_none() {
-            return self.span_setting(interval, "delay.interval", true, None);
+            return self.span_setting(interval, "delay.interval", true, Some(owner));
         }
         let count = interval.get("count").and_then(Node::integer);
         let unit = interval.get("unit").and_then(Node::text).unwrap_or("second");
@@ -408,7 +416,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let count = node
             .get("limit")
             .and_then(|limit| limit.get("count"))
-            .and_then(|count| self.count_setting(count, "limit.count", 5_000))
+            .and_then(|count| self.count_setting(count, "limit.count", 5_000, index))
             .unwrap_or(Setting::Fixed(100));
         let inputs = if let Some(inputs) = node.get("inputs") {
             let mut value = inputs.to_value();

@@ -1,6 +1,10 @@
 //! `runAfter`: names to adjacency lists, with everything refused that could never run.
 
-use super::{Findings, findings::head, outline::Outline};
+use super::{
+    Findings,
+    findings::head,
+    outline::{Outline, Type},
+};
 use crate::{
     diagnostic::{code, did_you_mean},
     model::{Action, ActionIdx, Block, Dependency},
@@ -53,6 +57,13 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 .map(|action| &*action.name)
         };
         let Some(action) = outline.action(&member.name) else {
+            // Agents are drawn behind the trigger of their conversation. It has fired whenever a run starts.
+            if outlined.kind == Type::Agent
+                && statuses.contains(Status::Succeeded)
+                && outline.has_trigger(&member.name)
+            {
+                continue;
+            }
             let diagnostic = found.error(
                 code::UNKNOWN_DEPENDENCY,
                 member.name_place,

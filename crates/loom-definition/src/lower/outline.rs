@@ -11,7 +11,7 @@ use super::{Findings, findings::head};
 use crate::{
     diagnostic::code,
     model::{ActionIdx, Block, BlockIdx, BlockRole, Variable, VariableIdx, WorkflowKind},
-    text::{Node, Place},
+    text::{Member, Node, Place},
 };
 
 /// The types that mean something to the first pass or to more than one reader.
@@ -124,6 +124,7 @@ pub(super) struct Outline<'a> {
     pub(super) results_wanted: HashSet<u32>,
     /// Whether Loom's own constructs are used anywhere.
     pub(super) loom: bool,
+    triggers: &'a [Member],
     action_slots: HashMap<String, u32>,
     variable_slots: HashMap<String, u32>,
     parameter_slots: HashMap<String, u32>,
@@ -155,6 +156,7 @@ impl<'a> Outline<'a> {
             parameters: Vec::new(),
             results_wanted: HashSet::new(),
             loom: false,
+            triggers: definition.get("triggers").and_then(Node::members).unwrap_or_default(),
             action_slots: HashMap::new(),
             variable_slots: HashMap::new(),
             parameter_slots: HashMap::new(),
@@ -176,7 +178,7 @@ impl<'a> Outline<'a> {
                 .warning(code::NO_ACTIONS, place, "a workflow needs at least one action to do something")
                 .hint = Some("add one to `actions`".to_owned());
         }
-        outline.clash_with_triggers(definition, found);
+        outline.clash_with_triggers(found);
         outline
     }
 
@@ -318,9 +320,9 @@ impl<'a> Outline<'a> {
         }
     }
 
-    fn clash_with_triggers(&self, definition: &Node, found: &mut Findings<'_>) {
+    fn clash_with_triggers(&self, found: &mut Findings<'_>) {
         let mut seen: HashMap<String, Place> = HashMap::new();
-        for member in definition.get("triggers").and_then(Node::members).unwrap_or_default() {
+        for member in self.triggers {
             let other = match self.action(&member.name) {
                 Some(action) => Some((self.outlined(action).name_place, "an action has the name")),
                 None => seen.get(&fold(&member.name)).map(|place| (*place, "the other trigger")),
@@ -332,6 +334,10 @@ impl<'a> Outline<'a> {
                 diagnostic.related.push((place.range(), label.to_owned()));
             }
         }
+    }
+
+    pub(super) fn has_trigger(&self, name: &str) -> bool {
+        self.triggers.iter().any(|trigger| fold(&trigger.name) == fold(name))
     }
 
     pub(super) fn action(&self, name: &str) -> Option<ActionIdx> {

@@ -18,7 +18,12 @@ use crate::{
 
 impl Lowerer<'_, '_, '_> {
     /// `limit.timeout`, or `timeout` in the Loom spelling. Loops keep theirs in the model's `Loop`.
-    pub(super) fn action_timeout(&mut self, node: &Node, kind: &ActionKind) -> Option<Setting<Span>> {
+    pub(super) fn action_timeout(
+        &mut self,
+        node: &Node,
+        kind: &ActionKind,
+        owner: usize,
+    ) -> Option<Setting<Span>> {
         let limit = node.get("limit");
         if let Some(limit) = limit {
             self.found.want_object(limit, "limit");
@@ -33,7 +38,7 @@ impl Lowerer<'_, '_, '_> {
         if matches!(kind, ActionKind::Loop(_)) {
             return None;
         }
-        let owner = None;
+        let owner = Some(owner);
         match (wdl, loom) {
             (Some(node), _) => self.span_setting(node, "limit.timeout", false, owner),
             (None, Some(node)) => self.span_setting(node, "timeout", true, owner),
@@ -79,9 +84,15 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// A whole number in a range, or an expression that gives one.
-    pub(super) fn count_setting(&mut self, node: &Node, what: &str, most: u32) -> Option<Setting<u32>> {
+    pub(super) fn count_setting(
+        &mut self,
+        node: &Node,
+        what: &str,
+        most: u32,
+        owner: usize,
+    ) -> Option<Setting<u32>> {
         if holds_expression(node) {
-            return Some(Setting::Computed(self.template_of(node, &node.to_value(), None)));
+            return Some(Setting::Computed(self.template(node, owner)));
         }
         let found = node.integer().or_else(|| node.text().and_then(|text| text.trim().parse().ok()));
         match found {
@@ -100,7 +111,12 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// Everything the action asks for; none when it asks for nothing and its type has no default.
-    pub(super) fn resilience(&mut self, node: &Node, kind: &ActionKind) -> Option<Box<Resilience>> {
+    pub(super) fn resilience(
+        &mut self,
+        node: &Node,
+        kind: &ActionKind,
+        owner: usize,
+    ) -> Option<Box<Resilience>> {
         let inputs = node.get("inputs");
         let own = node.get("retryPolicy");
         // The `Retry` action's `inputs.retryPolicy` is about its body; it is read with the action's kind.
@@ -115,8 +131,8 @@ impl Lowerer<'_, '_, '_> {
         }
         let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };
         let retry = match (own, in_inputs) {
-            (Some(own), _) => self.retry_setting(own, Spelling::Loom),
-            (None, Some(inner)) => self.retry_setting(inner, wdl),
+            (Some(own), _) => self.retry_setting(own, Spelling::Loom, Some(owner)),
+            (None, Some(inner)) => self.retry_setting(inner, wdl, Some(owner)),
             (None, None) => RetrySetting::Default,
         };
         let breaker = node.get("circuitBreaker").and_then(|node| {
@@ -144,9 +160,14 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// A retry policy, fixed or computed.
-    pub(super) fn retry_setting(&mut self, node: &Node, spelling: Spelling) -> RetrySetting {
+    pub(super) fn retry_setting(
+        &mut self,
+        node: &Node,
+        spelling: Spelling,
+        owner: Option<usize>,
+    ) -> RetrySetting {
         if holds_expression(node) {
-            return RetrySetting::Computed(self.template_of(node, &node.to_value(), None));
+            return RetrySetting::Computed(self.template_of(node, &node.to_value(), owner), spelling);
         }
         let read = RetryPolicy::read(&node.to_value(), spelling).map(Some);
         match self.policy(node, read, code::BAD_RETRY) {
@@ -228,10 +249,10 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// The policy of a `Retry` action: on the action, or in its inputs.
-    pub(super) fn retry_action_policy(&mut self, node: &Node) -> RetrySetting {
+    pub(super) fn retry_action_policy(&mut self, node: &Node, owner: usize) -> RetrySetting {
         let inner = node.get("inputs").and_then(|inputs| inputs.get("retryPolicy"));
         match node.get("retryPolicy").or(inner) {
-            Some(policy) => self.retry_setting(policy, Spelling::Loom),
+            Some(policy) => self.retry_setting(policy, Spelling::Loom, Some(owner)),
             None => RetrySetting::Fixed(Arc::new(RetryPolicy::retry_action_default())),
         }
     }
@@ -242,6 +263,7 @@ impl Lowerer<'_, '_, '_> {
         node: &Node,
         kind: Type,
         loom: bool,
+        owner: usize,
     ) -> (Setting<u32>, Setting<Span>) {
         let limit = node.get("limit").or_else(|| node.get("inputs").and_then(|inputs| inputs.get("limit")));
         let stateless = self.kind == WorkflowKind::Stateless;
@@ -255,12 +277,12 @@ impl Lowerer<'_, '_, '_> {
         debug_assert!(kind.is_loop());
         let count = limit
             .and_then(|limit| limit.get("count"))
-            .and_then(|count| self.count_setting(count, "limit.count", most))
+            .and_then(|count| self.count_setting(count, "limit.count", most, owner))
             .unwrap_or(Setting::Fixed(60));
         let time = limit.and_then(|limit| limit.get("timeout"));
         let time = match (time, node.get("timeout")) {
-            (Some(time), _) => self.span_setting(time, "limit.timeout", loom, None),
-            (None, Some(time)) => self.span_setting(time, "timeout", true, None),
+            (Some(time), _) => self.span_setting(time, "limit.timeout", loom, Some(owner)),
+            (None, Some(time)) => self.span_setting(time, "timeout", true, Some(owner)),
             (None, None) => None,
         };
         (count, time.unwrap_or(Setting::Fixed(default_span)))

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use loom_expression::{
-    Condition, NameKind, Names, Object, Options, Reference, ReferenceKind, Template, TemplateError, Value,
+    Code, Condition, NameKind, Names, Object, Options, Reference, ReferenceKind, Template, TemplateError,
+    Value,
 };
 
 use super::{Findings, Lowerer, outline::Outline};
@@ -89,9 +90,10 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// Reports mistakes in expressions. Where they are to be met only when the action runs, they are warnings, and the
-    /// action is remembered as one that can only fail.
+    /// action is remembered as one that can only fail. A condition that is built wrongly is the definition's mistake.
     fn bad_expressions(&mut self, node: &Node, errors: &[TemplateError], owner: Option<usize>) {
-        let deferred = owner.filter(|_| !self.strict_expressions);
+        let built_wrongly = errors.iter().any(|error| error.code == Code::BadCondition);
+        let deferred = owner.filter(|_| !self.strict_expressions && !built_wrongly);
         if let (Some(owner), Some(first)) = (deferred, errors.first()) {
             self.broken.entry(owner).or_insert_with(|| first.message.clone());
         }

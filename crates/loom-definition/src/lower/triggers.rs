@@ -99,8 +99,8 @@ impl Lowerer<'_, '_, '_> {
             inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy"))
         });
         let retry = match (node.get("retryPolicy"), retry) {
-            (Some(own), _) => self.retry_setting(own, Spelling::Loom),
-            (None, Some(inner)) => self.retry_setting(inner, wdl),
+            (Some(own), _) => self.retry_setting(own, Spelling::Loom, None),
+            (None, Some(inner)) => self.retry_setting(inner, wdl, None),
             (None, None) => RetrySetting::Default,
         };
         Trigger {

@@ -80,14 +80,6 @@ impl RetryPolicy {
         }
     }
 
-    /// Reads a policy that an expression gave, in either spelling's words and with Loom's wide ranges.
-    ///
-    /// # Errors
-    /// What is wrong, in words that name the member.
-    pub fn from_value(value: &Value) -> Result<RetryPolicy, String> {
-        RetryPolicy::read(value, Spelling::Loom).map_err(|problem| problem.message)
-    }
-
     /// Reads a policy in either spelling's words, with the ranges and defaults of `spelling`.
     ///
     /// # Errors

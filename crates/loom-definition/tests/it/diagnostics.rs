@@ -398,7 +398,10 @@ fn mistakes_in_expressions_can_wait_until_the_action_runs() {
     let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@frobnicate(1)"}, "B": {"type": "Compose", "inputs": 1}}}"#;
     let strict = LoadOptions { strict_expressions: true, ..LoadOptions::default() };
     let refused = Definition::parse(text.as_bytes(), &strict).expect_err("it is refused");
-    assert_eq!(refused.0.iter().map(|found| (found.code, found.severity)).collect::<Vec<_>>(), [("L0500", Error)]);
+    assert_eq!(
+        refused.0.iter().map(|found| (found.code, found.severity)).collect::<Vec<_>>(),
+        [("L0500", Error)]
+    );
     let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
     let found: Vec<_> = loaded.warnings.iter().map(|found| (found.code, found.severity)).collect();
     assert_eq!(found, [("L0500", Warning)]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom_definition::{
     RunStatus, Status,
     model::{Action, ActionKind, EffectKind},
-    policy::{RetryPolicy, RetrySetting},
+    policy::{RetryPolicy, RetrySetting, Spelling},
 };
 use loom_expression::{Template, Timestamp, Value};
 
@@ -134,14 +134,24 @@ impl Decider<'_> {
         let setting = action.resilience.as_deref().map(|resilience| &resilience.retry);
         match setting {
             Some(RetrySetting::Fixed(policy)) => Some(Arc::clone(policy)),
-            Some(RetrySetting::Computed(template)) => {
-                let value = self.evaluate(place, template).ok()?;
-                RetryPolicy::from_value(&value).ok().map(Arc::new)
+            Some(RetrySetting::Computed(template, spelling)) => {
+                self.computed_retry(place, template, *spelling).ok().map(Arc::new)
             }
             Some(RetrySetting::Default) | None => {
                 is_request(&action.kind).then(|| Arc::clone(&self.environment.default_retry))
             }
         }
+    }
+
+    /// A policy that an expression gives.
+    pub(super) fn computed_retry(
+        &self,
+        place: Place,
+        template: &Template,
+        spelling: Spelling,
+    ) -> Result<RetryPolicy, String> {
+        let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
+        RetryPolicy::read(&value, spelling).map_err(|problem| problem.message)
     }
 
     /// Tries an action again that the engine executes itself, when its policy says so.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use loom_definition::{
     BlockIdx, Status,
     duration::Span,
-    model::{ActionKind, Loop, LoopStyle, Setting},
+    model::{ActionKind, Loop, LoopStyle, REPETITIONS_MAX, Setting},
     policy::{RetryPolicy, RetrySetting},
 };
 use loom_expression::{Object, Template, Value};
@@ -50,6 +50,7 @@ impl<'a> Decider<'a> {
         let Some(activity) = state.activity(place) else { return };
         let Some(each) = &activity.each else { return };
         let count = each.items.len() as u32;
+        let concurrency = self.repetitions(place, concurrency).unwrap_or(1);
         let room = concurrency.saturating_sub(each.active).min(count - each.next.min(count));
         for index in each.next..each.next + room {
             self.open_frame(*body, place, index);
@@ -57,6 +58,19 @@ impl<'a> Decider<'a> {
         if room == 0 && each.active == 0 && each.next >= count {
             self.end_started(place, block_outcome(activity.failed, None));
         }
+    }
+
+    /// How many rounds of a Foreach may run at once.
+    pub(super) fn repetitions(&self, place: Place, setting: &Setting<u32>) -> Result<u32, String> {
+        let template = match setting {
+            Setting::Fixed(count) => return Ok(*count),
+            Setting::Computed(template) => template,
+        };
+        let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
+        let count = value.as_i64().and_then(|count| u32::try_from(count).ok());
+        count.filter(|count| (1..=REPETITIONS_MAX).contains(count)).ok_or_else(|| {
+            format!("`repetitions` is {}; it is from 1 to {REPETITIONS_MAX}", value.to_json_text())
+        })
     }
 
     pub(super) fn start_loop(&mut self, place: Place, looping: &Loop) {
@@ -196,10 +210,9 @@ impl<'a> Decider<'a> {
     fn retry_action_policy(&self, place: Place, policy: &RetrySetting) -> Arc<RetryPolicy> {
         match policy {
             RetrySetting::Fixed(policy) => Arc::clone(policy),
-            RetrySetting::Computed(template) => {
-                let value = self.evaluate(place, template).ok();
-                let policy = value.and_then(|value| RetryPolicy::from_value(&value).ok());
-                Arc::new(policy.unwrap_or_else(RetryPolicy::retry_action_default))
+            RetrySetting::Computed(template, spelling) => {
+                let policy = self.computed_retry(place, template, *spelling);
+                Arc::new(policy.unwrap_or(RetryPolicy::NONE))
             }
             RetrySetting::Default => Arc::new(RetryPolicy::retry_action_default()),
         }

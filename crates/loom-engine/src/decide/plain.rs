@@ -6,7 +6,7 @@ use loom_definition::{
     Status, VariableIdx,
     model::{ActionKind, ValueType, VariableChange, VariableInit},
 };
-use loom_expression::{Object, Template, Value, ValueRef};
+use loom_expression::{Object, Template, Value, ValueRef, envelope};
 
 use super::Decider;
 use crate::{
@@ -128,7 +128,7 @@ impl Decider<'_> {
                     return Err(refuse("be appended with"));
                 }
                 let mut text = current.text().into_owned();
-                text.push_str(&operand.text());
+                text.push_str(&envelope::text(&operand));
                 let value = Value::from(text);
                 let secret = operand.contains_secret() || current.is_secret();
                 let value = if secret { value.into_secret() } else { value };

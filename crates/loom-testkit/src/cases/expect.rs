@@ -1,6 +1,6 @@
 //! What a case expects of its runs, set against what happened.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use loom_definition::{
     Status,
@@ -184,20 +184,17 @@ fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: 
         found.push(Difference::of(at, "the definition has no action of this name"));
         return;
     };
-    let occurrences = history.occurrences(index);
-    let last = occurrences.last();
+    let records = history.records(index);
+    let last = records.last().map(AsRef::as_ref);
     if let Some(status) = wanted.get("status") {
-        check_status(&format!("{at}.status"), status, history.status_of(index), error_of(last), found);
+        let actual = last.map_or_else(|| history.status_of(index), |last| last.status);
+        check_status(&format!("{at}.status"), status, actual, error_of(last), found);
     }
     if let Some(repetitions) = wanted.get("repetitions") {
-        check_repetitions(&format!("{at}.repetitions"), repetitions, occurrences, found);
+        check_repetitions(&format!("{at}.repetitions"), repetitions, &records, found);
     }
     if let Some(code) = wanted.get("code") {
-        let actual = match last {
-            Some(last) => Some(Value::from(last.code.as_ref())),
-            // An action of a block that was never opened has no record, and is skipped all the same.
-            None => history.status_of(index).map(|_| Value::from("ActionSkipped")),
-        };
+        let actual = last.map(|last| Value::from(last.code.as_ref()));
         compare_exact(&format!("{at}.code"), code, actual.as_ref(), found);
     }
     if let Some(error) = wanted.get("error") {
@@ -250,14 +247,13 @@ fn check_status(
 }
 
 /// One entry for each iteration of the loops around the action, in their order.
-fn check_repetitions(at: &str, wanted: &Value, occurrences: &[Occurrence], found: &mut Vec<Difference>) {
+fn check_repetitions(at: &str, wanted: &Value, records: &[Cow<'_, Occurrence>], found: &mut Vec<Difference>) {
     let Some(wanted) = wanted.as_array() else {
         found.push(Difference::of(at, "must be a list"));
         return;
     };
-    let mut repeated: Vec<&Occurrence> =
-        occurrences.iter().filter(|occurrence| !occurrence.path.is_empty()).collect();
-    repeated.sort_by(|left, right| left.path.cmp(&right.path));
+    let repeated: Vec<&Occurrence> =
+        records.iter().map(AsRef::as_ref).filter(|record: &&Occurrence| !record.path.is_empty()).collect();
     if wanted.len() != repeated.len() {
         let statuses: Vec<&str> =
             repeated.iter().map(|occurrence| occurrence.status.map_or("none", Status::as_str)).collect();

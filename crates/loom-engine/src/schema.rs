@@ -228,7 +228,8 @@ impl<'a> Checker<'a> {
             let missing: Vec<&str> = names.filter(|name| object.get(name).is_none()).collect();
             if !missing.is_empty() {
                 let message = format!("Required properties are missing from object: {}.", missing.join(", "));
-                self.report(value, path, id, "required", message);
+                let missing: Vec<Value> = missing.into_iter().map(Value::from).collect();
+                self.report(&Value::from(missing), path, id, "required", message);
             }
         }
         let properties = rules.get("properties").and_then(Value::as_object);

@@ -41,6 +41,15 @@ pub(super) fn refused(case: &Object, why: &str) -> Verdict {
     Verdict::Failed(vec![Difference::between("rejected", "a run", format!("it was refused: {why}"))])
 }
 
+/// The verdict on a trigger that failed, so that it started no run.
+pub(super) fn trigger_failed(case: &Object, why: &str) -> Verdict {
+    let expected = case.get("expected");
+    let says = |name: &str| expected.and_then(|expected| expected.get(name));
+    let no_run = says("triggerFired").and_then(Value::as_bool) == Some(false)
+        || says("runs").and_then(Value::as_array).is_some_and(|runs| runs.is_empty());
+    if no_run { Verdict::Passed } else { refused(case, why) }
+}
+
 /// The verdict on runs that were played.
 pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
     let mut found = Vec::new();

@@ -214,7 +214,7 @@ impl Stage {
         let request = request(case, &self.workflow, self.parameters);
         let started = match engine.start(request, Some(&watcher)) {
             Ok(started) => started,
-            Err(StartError::Trigger(error)) => return Err(expect::refused(case, &error.message)),
+            Err(StartError::Trigger(error)) => return Err(expect::trigger_failed(case, &error.message)),
             Err(error) => return Err(failed("trigger", error.to_string())),
         };
         let mut played = Played::default();

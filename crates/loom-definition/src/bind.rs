@@ -139,7 +139,9 @@ impl Context for Binding<'_> {
 
 fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
     // A definition may leave a parameter empty with a default of null, whatever its type.
-    if value.is_null() && parameter.default.as_ref().and_then(Template::as_constant).is_some_and(Value::is_null) {
+    if value.is_null()
+        && parameter.default.as_ref().and_then(Template::as_constant).is_some_and(Value::is_null)
+    {
         return None;
     }
     if !parameter.kind.accepts(value) {

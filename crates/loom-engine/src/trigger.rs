@@ -86,9 +86,9 @@ impl Engine {
         let policy = match &view.trigger.retry {
             RetrySetting::Fixed(policy) => Arc::clone(policy),
             RetrySetting::Default => Arc::clone(&self.inner().environment.default_retry),
-            RetrySetting::Computed(template) => {
+            RetrySetting::Computed(template, spelling) => {
                 let value = template.evaluate(&self.scope(view)).ok()?;
-                Arc::new(RetryPolicy::from_value(&value).ok()?)
+                Arc::new(RetryPolicy::read(&value, *spelling).ok()?)
             }
         };
         retry::wait_before_next(&policy, attempt, outcome, hint, seed ^ u64::from(attempt))

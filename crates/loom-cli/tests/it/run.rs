@@ -62,8 +62,12 @@ fn exit_codes_tell_how_a_run_ended() {
         let path = definition(&format!("run-exit-{status}"), &terminate(status));
         assert_eq!(loom(&["run", &path]).code, Some(code), "{status}");
     }
-    let refused = definition("run-refused", r#"{"A": {"type": "Compose", "inputs": "@nope()"}}"#);
+    let refused = definition("run-refused", r#"{"A": {"type": "Compose"}}"#);
     assert_eq!(loom(&["run", &refused]).code, Some(3));
+    // A wrong expression fails its action; whoever asks before the run is told that it is an error.
+    let failing = definition("run-failing", r#"{"A": {"type": "Compose", "inputs": "@nope()"}}"#);
+    assert_eq!(loom(&["run", &failing]).code, Some(1));
+    assert_eq!(loom(&["validate", &failing]).code, Some(3));
     let path = definition("run-usage", GREET);
     assert_eq!(loom(&["run", &path, "--param", "unknown=1"]).code, Some(3));
     assert_eq!(loom(&["run", &path, "--input", "{oops"]).code, Some(2));

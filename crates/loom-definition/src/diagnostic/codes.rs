@@ -101,7 +101,7 @@ codes! {
     PARAMETER_EXPRESSION = "L0411" "parameter value cannot be computed": "A parameter's value mentions an app setting or another parameter that is not there.";
 
     // Expressions.
-    BAD_EXPRESSION = "L0500" "bad expression": "The text after `@` is not an expression of the language. The marked place is where reading stopped.";
+    BAD_EXPRESSION = "L0500" "bad expression": "The text after `@` is not an expression of the language. The marked place is where reading stopped. In an action this is a warning when the definition is run: the action fails when it is reached.";
     UNKNOWN_ACTION = "L0510" "expression names an unknown action": "An expression asks for an action that does not exist. It fails when it is evaluated.";
     UNKNOWN_VARIABLE = "L0511" "expression names an unknown variable": "An expression reads a variable that no InitializeVariable declares. It fails when it is evaluated.";
     UNKNOWN_PARAMETER = "L0512" "expression names an unknown parameter": "An expression reads a parameter that the definition does not declare. It fails when it is evaluated.";

@@ -94,7 +94,8 @@ const MISTAKES: &[(&str, &str)] = &[
 
 /// What is printed for a file: its findings when it is loaded and, if it loads, when its parameters are bound.
 fn printed(source: &str) -> String {
-    let findings = match Definition::parse(source.as_bytes(), &LoadOptions::default()) {
+    let options = LoadOptions { strict_expressions: true, ..LoadOptions::default() };
+    let findings = match Definition::parse(source.as_bytes(), &options) {
         Err(diagnostics) => diagnostics.0,
         Ok(loaded) => match loaded.workflow.bind_parameters(&Object::new(), &|_| None) {
             Err(diagnostics) => diagnostics.0,

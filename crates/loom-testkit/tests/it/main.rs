@@ -33,3 +33,10 @@ fn every_expression_case_passes() {
     assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
     assert!(counts.passed > 0);
 }
+
+#[test]
+fn every_case_of_our_own_passes() {
+    let (counts, text) = play("audit.json");
+    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
+    assert!(counts.passed > 0);
+}

@@ -23,7 +23,7 @@
 //! | `anyOrder` | whether the calls may come in another order |
 //! | `workflows` | definitions of child workflows, by name |
 //! | `now` | what time it is when the run starts |
-//! | `expected` | as in a workflow case of [`crate::cases`] |
+//! | `expected` | as in a workflow case of [`crate::cases`], or a list of which one must hold |
 //!
 //! `{"$oracle": ["file.json", "member", …]}` stands for that member of a file in the folder of oracles; further members
 //! of such an object are added to it. Requests are not retried. Time is the system's, because calls go over sockets.

@@ -158,7 +158,7 @@ impl<'a> Compiler<'a> {
                 if call.accessors.is_empty() {
                     return target;
                 }
-                let steps: Box<[Step]> = call
+                let mut steps: Box<[Step]> = call
                     .accessors
                     .iter()
                     .map(|accessor| Step {
@@ -170,6 +170,9 @@ impl<'a> Compiler<'a> {
                         span: small(&accessor.span),
                     })
                     .collect();
+                if self.options.loom_spelling && call.name.eq_ignore_ascii_case("actions") {
+                    plural_outputs(&mut steps[0].key);
+                }
                 let constant = is_constant(&target) && steps.iter().all(|step| is_constant(&step.key));
                 let access =
                     Expr::Access(Box::new(AccessExpr { target, steps, start: expression.span.start as u32 }));
@@ -276,6 +279,15 @@ impl Context for NoContext {}
 
 fn is_constant(expr: &Expr) -> bool {
     matches!(expr, Expr::Constant(_))
+}
+
+/// In Loom's spelling the record of an action has its outputs as `output` too.
+fn plural_outputs(key: &mut Expr) {
+    if let Expr::Constant(name) = key
+        && name.as_str() == Some("output")
+    {
+        *name = Value::from("outputs");
+    }
 }
 
 /// Expressions are short, so their places fit 32 bits.

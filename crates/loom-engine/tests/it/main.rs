@@ -6,6 +6,7 @@ mod crash;
 mod graphs;
 mod loops;
 mod resilience;
+mod secrets;
 mod snapshots;
 mod support;
 mod workflow;

@@ -147,6 +147,17 @@ fn the_loom_spelling_tolerates_an_inner_at() {
     assert!(Template::compile_str("@concat(@'a')", &NoNames, &options).is_err());
 }
 
+#[test]
+fn the_loom_spelling_has_outputs_in_the_singular_too() {
+    let record = json(r#"{"actions": {"A": {"name": "A", "outputs": {"output": 7}}}}"#);
+    let context = RecordedContext::from_json(&record).unwrap();
+    for (loom_spelling, expected) in [(true, Some(Value::from(7))), (false, None)] {
+        let options = Options { loom_spelling, ..Options::default() };
+        let template = Template::compile_str("@actions('A').output.output", &NoNames, &options).unwrap();
+        assert_eq!(template.evaluate(&context).ok(), expected);
+    }
+}
+
 fn decide(condition: &str) -> Result<bool, Code> {
     let options = Options { loom_spelling: true, ..Options::default() };
     let condition =

@@ -1,0 +1,68 @@
+//! `@secret()`: where it may stand, what it says when there is none, and that nobody is shown it.
+
+use std::sync::Arc;
+
+use loom_definition::RunStatus;
+use loom_engine::{Environment, SecretSource, history::History, simulate::Simulation};
+use loom_expression::Value;
+
+use crate::support::{json, now, ok, start, workflow};
+
+/// Knows one secret.
+struct Safe;
+
+impl SecretSource for Safe {
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        if name == "api-key" { Ok(Value::from("s3cr3t")) } else { Err(format!("Secret not found: {name}")) }
+    }
+}
+
+/// Plays one Compose with these inputs.
+fn compose(inputs: &str, secrets: Option<Arc<dyn SecretSource>>) -> (Option<RunStatus>, History) {
+    let workflow = workflow(&format!(r#"{{"A": {{"type": "Compose", "inputs": {inputs}}}}}"#));
+    let environment = Arc::new(Environment { secrets, ..Environment::default() });
+    let mut simulation = Simulation::new(Arc::clone(&workflow), environment, now());
+    let status = simulation.play(start(7), 1_000, |_| ok("{}"));
+    let mut history = History::new(workflow);
+    history.extend(simulation.events());
+    (status, history)
+}
+
+fn error(history: &History) -> String {
+    let action = history.workflow().find_action("A").expect("it is there");
+    let occurrence = history.occurrences(action).last().expect("it ran");
+    occurrence.error.as_ref().map(|error| error.message.clone()).unwrap_or_default()
+}
+
+#[test]
+fn a_secret_stands_in_a_compose_and_inside_objects() {
+    for (inputs, expected) in [
+        (r#""@secret('api-key')""#, r#""s3cr3t""#),
+        (
+            r#"{"headers": {"Authorization": "Bearer @{secret('api-key')}"}}"#,
+            r#"{"headers": {"Authorization": "Bearer s3cr3t"}}"#,
+        ),
+    ] {
+        let (status, history) = compose(inputs, Some(Arc::new(Safe)));
+        assert_eq!(status, Some(RunStatus::Succeeded), "{inputs}");
+        let action = history.workflow().find_action("A").expect("it is there");
+        let outputs = history.occurrences(action)[0].outputs.clone().expect("it has outputs");
+        assert!(outputs.wdl_equals(&json(expected)), "{inputs}");
+        assert!(outputs.contains_secret(), "{inputs}");
+        assert!(!format!("{outputs:?}").contains("s3cr3t"), "{outputs:?}");
+    }
+}
+
+#[test]
+fn a_secret_that_is_not_there_fails_its_action() {
+    let (status, history) = compose(r#""@secret('nobody')""#, Some(Arc::new(Safe)));
+    assert_eq!(status, Some(RunStatus::Failed));
+    assert!(error(&history).contains("Secret not found: nobody"), "{}", error(&history));
+}
+
+#[test]
+fn without_a_store_a_secret_fails_its_action() {
+    let (status, history) = compose(r#""@secret('api-key')""#, None);
+    assert_eq!(status, Some(RunStatus::Failed));
+    assert!(error(&history).contains("No secrets client configured"), "{}", error(&history));
+}

@@ -277,6 +277,16 @@ fn redirected(
         for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
             next.headers.remove(name);
         }
+        // Keys travel in headers of any name; whoever put one there has marked it.
+        let marked: Vec<HeaderName> = next
+            .headers
+            .iter()
+            .filter(|(_, value)| value.is_sensitive())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in marked {
+            next.headers.remove(name);
+        }
         next.identity = None;
     }
     next.url = url;

@@ -65,11 +65,12 @@ pub(crate) fn from_author(given: &Value, method: &Method) -> Result<HeaderMap, F
         let name_parsed = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| Failure::bad_request(format!("'{name}' cannot be the name of a header.")))?;
         let mut push = |item: &Value| {
-            let value = HeaderValue::from_bytes(item.text().trim().as_bytes()).map_err(|_| {
+            let mut value = HeaderValue::from_bytes(item.text().trim().as_bytes()).map_err(|_| {
                 Failure::bad_request(format!(
                     "The value of the header '{name}' holds a line break or a control character."
                 ))
             })?;
+            value.set_sensitive(item.contains_secret());
             headers.append(&name_parsed, value);
             Ok::<(), Failure>(())
         };

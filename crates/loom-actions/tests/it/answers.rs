@@ -1,9 +1,10 @@
 //! What is sent, and how answers look.
 
-use loom_actions::{Behaviour, ClientOptions, Settings, Url};
+use loom_actions::{Behaviour, ClientOptions, Settings, Spec, Url};
+use loom_expression::Value;
 use loom_testkit::flaky::Flaky;
 
-use crate::support::{answer, attempt, body, finished, json, mock, requests};
+use crate::support::{answer, attempt, body, finished, json, marks, mock, requests};
 
 #[tokio::test]
 async fn a_request_goes_out_as_written_and_its_answer_comes_back() {
@@ -143,6 +144,21 @@ async fn redirects_are_followed_within_limits_and_lose_credentials_elsewhere() {
     assert_eq!(body(&answer(&base, &inputs("away")).await), "there".into());
     let away = &other.requests()[0];
     assert_eq!((away.header("authorization"), away.header("cookie")), (None, None));
+    // Keys under other names, by the authentication or out of a secret, stay behind too.
+    let given = json(&format!(
+        r#"{{"uri": "{base}/away", "headers": {{"x-kind": "plain"}}, "authentication": {{"type": "ApiKey", "name": "x-api-key", "value": "key"}}}}"#
+    ));
+    let mut spec = Spec::from_inputs(&given).unwrap();
+    let mut headers = spec.headers.as_object().cloned().unwrap();
+    headers.insert("x-secret", Value::from("hush").into_secret());
+    spec.headers = headers.into();
+    let defaults = requests(Settings::default());
+    defaults.perform(&spec, &marks(), &Behaviour::default(), None).await.unwrap();
+    let here = mock.requests().pop().unwrap();
+    assert_eq!((here.header("x-api-key"), here.header("x-secret")), (Some("key"), Some("hush")));
+    let away = &other.requests()[1];
+    assert_eq!((away.header("x-api-key"), away.header("x-secret")), (None, None));
+    assert_eq!(away.header("x-kind"), Some("plain"));
     assert_eq!(answer(&base, &inputs("plain")).await.status, 302);
     let before = mock.requests().len();
     assert_eq!(answer(&base, &inputs("loop")).await.status, 302);

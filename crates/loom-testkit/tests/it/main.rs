@@ -1,5 +1,7 @@
 //! The conformance suites, played by the runner that `loom test` uses.
 
+mod hostile;
+
 use std::path::Path;
 
 use loom_expression::Timestamp;

@@ -17,7 +17,7 @@ impl Dice {
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % bound as u64).unwrap()
+        usize::try_from((bits ^ (bits >> 31)) % bound as u64).expect("less than a usize")
     }
 }
 
@@ -52,7 +52,7 @@ fn odd_values() -> Vec<Value> {
         r#"{"type": "Compose", "inputs": 1}"#,
         r#"{"equals": [1]}"#,
     ];
-    let parsed = plain.iter().chain(&shapes).map(|text| Value::from_json_str(text).unwrap());
+    let parsed = plain.iter().chain(&shapes).map(|text| Value::from_json_str(text).expect("it is JSON"));
     texts.into_iter().map(Value::from).chain(parsed).collect()
 }
 

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -26,6 +26,9 @@ use crate::{
 /// Handles kept for actions; beyond that they are looked up again.
 const CACHE_MAX: usize = 4_096;
 
+/// At most three services guard one action: limiter, bulkhead, breaker.
+const SERVICES_MAX: usize = 3;
+
 /// Waits shorter than this are not worth telling.
 const WAIT_TOLD: Duration = Duration::from_millis(1);
 
@@ -33,6 +36,15 @@ const WAIT_TOLD: Duration = Duration::from_millis(1);
 pub(crate) struct Services {
     registry: Arc<ResilienceRegistry>,
     cache: RwLock<HashMap<CacheKey, Arc<Guarded>>>,
+    /// By the name of the service.
+    told: Mutex<HashMap<String, Arc<Mutex<Told>>>>,
+}
+
+/// The last change of a circuit that a history has told.
+#[derive(Debug)]
+struct Told {
+    generation: u32,
+    state: CircuitState,
 }
 
 type CacheKey = (u64, ActionIdx, Option<Arc<str>>);
@@ -41,7 +53,7 @@ type CacheKey = (u64, ActionIdx, Option<Arc<str>>);
 #[derive(Debug)]
 pub(crate) struct Guarded {
     /// From the outside in.
-    services: Vec<Service>,
+    services: Vec<(Service, Arc<Mutex<Told>>)>,
 }
 
 impl fmt::Debug for Services {
@@ -56,7 +68,7 @@ impl Services {
             let registry = ResilienceRegistry::builder().defaults(Policy::none()).build();
             Arc::new(registry.expect("a policy without parts holds no contradiction"))
         });
-        Services { registry, cache: RwLock::new(HashMap::new()) }
+        Services { registry, cache: RwLock::new(HashMap::new()), told: Mutex::new(HashMap::new()) }
     }
 
     pub(crate) fn registry(&self) -> &Arc<ResilienceRegistry> {
@@ -100,7 +112,12 @@ impl Services {
         if let Some(spec) = &wanted.breaker {
             add(spec.name.as_ref(), &|policy| policy.breaker = Some(resilience::breaker(spec)));
         }
-        let services = named.iter().map(|(name, policy)| self.service(name, policy)).collect();
+        let services = named.iter().map(|(name, policy)| {
+            let service = self.service(name, policy);
+            let told = self.told_of(&service);
+            (service, told)
+        });
+        let services = services.collect();
         let guarded = Arc::new(Guarded { services });
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHE_MAX {
@@ -108,6 +125,16 @@ impl Services {
         }
         cache.insert(key, Arc::clone(&guarded));
         Some(guarded)
+    }
+
+    /// What has been told of a service's circuit. All actions that it guards share it, so that each change is told once.
+    fn told_of(&self, service: &Service) -> Arc<Mutex<Told>> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = told.entry(service.name().to_string()).or_insert_with(|| {
+            let breaker = service.breaker();
+            Arc::new(Mutex::new(Told { generation: breaker.generation(), state: breaker.state() }))
+        });
+        Arc::clone(known)
     }
 
     /// The service `name` with at least the parts of `policy`. A part that it has already stays as it is, because
@@ -189,7 +216,7 @@ impl Guarded {
     /// Admits ready work without waiting; none when it must wait or is refused.
     pub(crate) fn try_admit(&self) -> Option<Admission> {
         let mut held = Vec::with_capacity(self.services.len());
-        for service in &self.services {
+        for (service, _) in &self.services {
             held.push(service.try_admit(service.clock().now()).ok()?);
         }
         Some(Admission::Held(held))
@@ -249,14 +276,16 @@ impl Guarded {
         F: FnOnce(Vec<Note>) -> Fut + Send,
         Fut: Future<Output = EffectResult> + Send,
     {
-        let Some(outer) = self.services.first() else { return work(Vec::new()).await };
+        let Some((outer, _)) = self.services.first() else { return work(Vec::new()).await };
         let clock = outer.clock();
         let began = clock.now();
         let deadline = deadline.map(|left| began + left);
-        let before: Vec<CircuitState> =
-            self.services.iter().map(|service| service.breaker().state()).collect();
+        let mut before = [0; SERVICES_MAX];
+        for (before, (service, _)) in before.iter_mut().zip(&self.services) {
+            *before = service.breaker().generation();
+        }
         // The circuit is asked before anything is spent on a call it would not let through.
-        if let [.., inner] = &self.services[..]
+        if let [.., (inner, _)] = &self.services[..]
             && let Err(refused) = inner.breaker().peek(began)
         {
             return refusal_result(&refused.by(inner.name()));
@@ -283,24 +312,41 @@ impl Guarded {
             let by = if outer.policy().limiter.is_some() { "rate limit" } else { "bulkhead" };
             notes.push(Note::Held { service: Arc::clone(outer.name()), by: by.into(), wait: waited });
         }
-        for (service, before) in self.services.iter().zip(before) {
-            let status = service.breaker().status(clock.now());
-            if status.state != before {
-                notes.push(Note::Breaker {
-                    service: Arc::clone(service.name()),
-                    from: state_name(before).into(),
-                    to: state_name(status.state).into(),
-                    why: status.cause.map(|cause| cause.to_string()).unwrap_or_default(),
-                });
+        for ((service, told), before) in self.services.iter().zip(before) {
+            if service.breaker().generation() != before {
+                notes.extend(change_to_tell(service, told));
             }
         }
         result
     }
 }
 
-/// At most three services guard one action: limiter, bulkhead, breaker.
+/// A change of a service's circuit, unless another run has told it. Several calls may end after the same change, and
+/// the first to ask tells it.
+fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    let generation = service.breaker().generation();
+    if generation == told.generation {
+        return None;
+    }
+    let status = service.breaker().status(service.clock().now());
+    let from = match (told.state, status.state) {
+        (before, now) if before != now => before,
+        // There and back again: what it came back from is what was not told.
+        (_, CircuitState::HalfOpen) => CircuitState::Open,
+        (_, CircuitState::Closed | CircuitState::Open) => CircuitState::HalfOpen,
+    };
+    *told = Told { generation, state: status.state };
+    Some(Note::Breaker {
+        service: Arc::clone(service.name()),
+        from: state_name(from).into(),
+        to: state_name(status.state).into(),
+        why: status.cause.map(|cause| cause.to_string()).unwrap_or_default(),
+    })
+}
+
 async fn run_nested<F, Fut>(
-    services: &[Service],
+    services: &[(Service, Arc<Mutex<Told>>)],
     deadline: Option<Moment>,
     number: u32,
     work: F,
@@ -311,14 +357,14 @@ where
 {
     match services {
         [] => EffectResult::Admitted,
-        [only] => run_one(only, deadline, number, || work(only.clock().now())).await,
-        [outer, inner] => {
+        [(only, _)] => run_one(only, deadline, number, || work(only.clock().now())).await,
+        [(outer, _), (inner, _)] => {
             run_one(outer, deadline, number, || {
                 run_one(inner, deadline, number, || work(inner.clock().now()))
             })
             .await
         }
-        [outer, middle, inner, ..] => {
+        [(outer, _), (middle, _), (inner, _), ..] => {
             run_one(outer, deadline, number, || {
                 run_one(middle, deadline, number, || {
                     run_one(inner, deadline, number, || work(inner.clock().now()))

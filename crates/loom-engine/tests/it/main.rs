@@ -4,6 +4,7 @@
 
 mod crash;
 mod graphs;
+mod long_loops;
 mod loops;
 mod resilience;
 mod secrets;

@@ -229,6 +229,40 @@ fn a_wait_is_an_event_so_that_it_outlives_the_process() {
     assert_eq!((retries, timers), (4, 4));
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_change_of_a_circuit_is_told_once() {
+    let service = Service::new(|_, _| (Duration::from_millis(10), unavailable()));
+    let workflow = workflow(
+        r#"{"Ask": {"type": "Http", "runAfter": {}, "circuitBreaker": {"failureThreshold": 3},
+            "inputs": {"method": "GET", "uri": "http://down", "retryPolicy": {"type": "none"}}}}"#,
+    );
+    let engine = engine(&service).registry(registry()).build();
+    let mut runs = Vec::new();
+    // Twenty calls are in flight when the third of them to end opens the circuit.
+    for _ in 0..20 {
+        let history = Arc::new(Recorder::new(&workflow));
+        let watcher: Arc<dyn Watcher> = Arc::clone(&history) as Arc<dyn Watcher>;
+        let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
+        let Ok(Started::Runs(mut started)) = engine.start(request, Some(&watcher)) else {
+            panic!("it starts")
+        };
+        runs.push((started.remove(0), history));
+    }
+    let mut told = Vec::new();
+    for (run, history) in &mut runs {
+        run.ended().await.expect("it ends");
+        let history = history.0.lock().unwrap();
+        let attempts = &history.occurrences(workflow.find_action("Ask").unwrap())[0].attempts;
+        told.extend(attempts.iter().flat_map(|attempt| attempt.notes.clone()));
+    }
+    assert_eq!(service.count(), 20);
+    assert!(
+        matches!(&told[..], [Note::Breaker { from, to, .. }] if from == "Closed" && to == "Open"),
+        "{told:?}"
+    );
+    engine.shut_down().await;
+}
+
 /// Keeps the history of what it sees.
 struct Recorder(std::sync::Mutex<History>);
 

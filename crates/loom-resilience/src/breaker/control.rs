@@ -55,6 +55,12 @@ impl CircuitBreaker {
         Word(self.word.load(Ordering::Acquire)).phase().state()
     }
 
+    /// How many times the circuit has changed its state, from 1. Equal numbers mean that nothing changed in between,
+    /// and each change has a number of its own, whoever looks.
+    pub fn generation(&self) -> u32 {
+        Word(self.word.load(Ordering::Acquire)).generation()
+    }
+
     /// Everything about the circuit at `now`.
     pub fn status(&self, now: Moment) -> BreakerStatus {
         let rare = lock(&self.rare);

@@ -282,19 +282,17 @@ impl RunState {
                     self.slot(Place { frame: place.frame, action: dependency.action }).bad
                 }));
         let slot = self.slot_mut(place);
-        *slot = Slot {
-            phase: SlotPhase::Ended,
-            status: outcome.status,
-            bad,
-            pending: slot.pending,
-            started,
-            ended: at,
-            code: outcome.code.clone(),
-            inputs: inputs.cloned().or_else(|| slot.inputs.take()),
-            outputs: outcome.outputs.clone(),
-            error: outcome.error.clone(),
-            activity: slot.activity.take(),
-        };
+        slot.phase = SlotPhase::Ended;
+        slot.status = outcome.status;
+        slot.bad = bad;
+        slot.started = started;
+        slot.ended = at;
+        slot.code.clone_from(&outcome.code);
+        if inputs.is_some() {
+            slot.inputs = inputs.cloned();
+        }
+        slot.outputs.clone_from(&outcome.outputs);
+        slot.error.clone_from(&outcome.error);
         if let Some(activity) = slot.activity.as_deref() {
             let timers = [activity.limit, activity.pause];
             let effect = activity.call.as_ref().and_then(|call| call.effect);
@@ -408,19 +406,18 @@ impl RunState {
         if opened.phase == FramePhase::Free {
             return;
         }
-        let mut slots = std::mem::take(opened).slots;
-        for slot in slots.drain(..) {
-            if let Some(activity) = slot.activity {
-                for inner in activity.frames {
-                    self.free_frame(inner);
-                }
-            }
-        }
+        let activities = opened.slots.iter_mut().filter_map(|slot| slot.activity.take());
+        let inner: Vec<FrameId> = activities.flat_map(|activity| activity.frames).collect();
         // The slots keep their memory for the next opening.
-        self.frames[frame.0 as usize].slots = slots;
+        opened.slots.clear();
+        *opened = Frame { slots: std::mem::take(&mut opened.slots), ..Frame::default() };
+        for frame in inner {
+            self.free_frame(frame);
+        }
         self.free.push(frame);
     }
 
+    #[inline]
     pub(crate) fn activity_mut(&mut self, place: Place) -> &mut Activity {
         self.slot_mut(place).activity.get_or_insert_default()
     }

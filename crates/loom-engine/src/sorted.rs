@@ -4,7 +4,7 @@
 //! newest and the oldest is nothing. Unlike a tree it keeps its memory when it is emptied, and most actions that wait
 //! for something are the only ones to wait.
 
-use std::collections::VecDeque;
+use std::{cmp::Ordering, collections::VecDeque};
 
 #[derive(Debug)]
 pub(crate) struct Sorted<K, V>(VecDeque<(K, V)>);
@@ -16,21 +16,30 @@ impl<K, V> Default for Sorted<K, V> {
 }
 
 impl<K: Copy + Ord, V> Sorted<K, V> {
+    /// Where a key is, or belongs. The newest is looked at first, because most often it is the one.
+    #[inline]
     fn find(&self, key: K) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.cmp(&key))
+        let Some((newest, _)) = self.0.back() else { return Err(0) };
+        match key.cmp(newest) {
+            Ordering::Greater => Err(self.0.len()),
+            Ordering::Equal => Ok(self.0.len() - 1),
+            Ordering::Less => self.0.binary_search_by(|(known, _)| known.cmp(&key)),
+        }
     }
 
     /// Puts an entry in its place, over the one with the same key if there is one.
     pub(crate) fn insert(&mut self, key: K, value: V) {
         match self.find(key) {
             Ok(at) => self.0[at].1 = value,
+            Err(at) if at == self.0.len() => self.0.push_back((key, value)),
             Err(at) => self.0.insert(at, (key, value)),
         }
     }
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         let at = self.find(key).ok()?;
-        self.0.remove(at).map(|(_, value)| value)
+        let removed = if at + 1 == self.0.len() { self.0.pop_back() } else { self.0.remove(at) };
+        removed.map(|(_, value)| value)
     }
 
     pub(crate) fn get(&self, key: K) -> Option<&V> {

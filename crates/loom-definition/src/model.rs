@@ -526,6 +526,32 @@ pub struct Loop {
     pub loom_spelling: bool,
 }
 
+/// What a loop in the Loom spelling binds for its body and its condition, read with `variables()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopVariable {
+    /// `loopIndex`: the round, from 0.
+    Index,
+    /// `loopCount`: the round, from 1.
+    Count,
+    /// `loopResult`: what the round before gave.
+    Result,
+    /// `loopStartTime`: when the loop began.
+    StartTime,
+}
+
+impl LoopVariable {
+    /// The variable of this name, ignoring case.
+    pub fn parse(name: &str) -> Option<LoopVariable> {
+        let all = [
+            ("loopIndex", LoopVariable::Index),
+            ("loopCount", LoopVariable::Count),
+            ("loopResult", LoopVariable::Result),
+            ("loopStartTime", LoopVariable::StartTime),
+        ];
+        all.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, variable)| variable)
+    }
+}
+
 /// When a loop looks at its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopStyle {

@@ -155,7 +155,7 @@ impl History {
         let block = self.workflow.block(self.workflow.action(action).block);
         let passed: Vec<Occurrence> = match block.owner {
             None if known.is_empty() && self.status.is_final() => {
-                vec![self.never_opened(action, Vec::new(), "")]
+                vec![self.never_opened(action, Vec::new(), None)]
             }
             None => Vec::new(),
             Some(owner) => {
@@ -166,7 +166,7 @@ impl History {
                     None => false,
                     Some(status) => (!repeats || status == Status::Skipped) && !known.contains(&*record.path),
                 });
-                unreached.map(|record| self.never_opened(action, record.path.clone(), &record.code)).collect()
+                unreached.map(|owner| self.never_opened(action, owner.path.clone(), Some(owner))).collect()
             }
         };
         records.extend(passed.into_iter().map(Cow::Owned));
@@ -174,15 +174,18 @@ impl History {
         records
     }
 
-    fn never_opened(&self, action: ActionIdx, path: Vec<Round>, owner_code: &str) -> Occurrence {
+    fn never_opened(&self, action: ActionIdx, path: Vec<Round>, owner: Option<&Occurrence>) -> Occurrence {
         let at = self.ended.unwrap_or(self.started);
-        let error = record::skip_error_of_unopened(&self.workflow, self.workflow.action(action));
+        let chosen = owner
+            .is_some_and(|owner| owner.status.is_some_and(|status| record::has_chosen(status, &owner.code)));
+        let terminated = owner.is_some_and(|owner| owner.code == "Terminated");
+        let error = record::skip_error_of_unopened(&self.workflow, self.workflow.action(action), chosen);
         Occurrence {
             path,
             status: Some(Status::Skipped),
             started: at,
             ended: Some(at),
-            code: Code::Borrowed(if owner_code == "Terminated" { "Terminated" } else { "ActionSkipped" }),
+            code: Code::Borrowed(if terminated { "Terminated" } else { "ActionSkipped" }),
             error: Some(Arc::new(error)),
             inputs: None,
             outputs: None,

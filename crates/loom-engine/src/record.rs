@@ -82,9 +82,11 @@ pub(crate) fn of_outcome(
 }
 
 /// The record of an action inside a block that was never opened: a branch not taken, a skipped or failed block.
-pub(crate) fn never_opened(state: &RunState, action: ActionIdx) -> Value {
+///
+/// `chosen` tells that the action it belongs to has chosen among its branches.
+pub(crate) fn never_opened(state: &RunState, action: ActionIdx, chosen: bool) -> Value {
     let action = state.workflow.action(action);
-    let error = skip_error_of_unopened(&state.workflow, action);
+    let error = skip_error_of_unopened(&state.workflow, action, chosen);
     let now = timestamp(state.started);
     let members = [
         ("name", Value::from(Arc::clone(&action.name))),
@@ -98,12 +100,12 @@ pub(crate) fn never_opened(state: &RunState, action: ActionIdx) -> Value {
 }
 
 /// Why an action of a block that was never opened is skipped.
-pub(crate) fn skip_error_of_unopened(workflow: &Workflow, action: &Action) -> ErrorInfo {
+pub(crate) fn skip_error_of_unopened(workflow: &Workflow, action: &Action, chosen: bool) -> ErrorInfo {
     let block = workflow.block(action.block);
     let owner = block.owner.map(|owner| workflow.action(owner));
-    let branching = owner.is_some_and(|owner| {
-        matches!(owner.kind, ActionKind::If { .. } | ActionKind::Switch { .. }) && action.run_after.is_empty()
-    });
+    let branching = chosen
+        && action.run_after.is_empty()
+        && owner.is_some_and(|owner| matches!(owner.kind, ActionKind::If { .. } | ActionKind::Switch { .. }));
     let owner = owner.map_or("the workflow", |owner| owner.name.as_ref());
     if branching {
         ErrorInfo::new(
@@ -122,6 +124,11 @@ pub(crate) fn skip_error_of_unopened(workflow: &Workflow, action: &Action) -> Er
             ),
         )
     }
+}
+
+/// Whether an If or a Switch that ended like this had chosen a branch, rather than been skipped or failed before.
+pub(crate) fn has_chosen(status: Status, code: &str) -> bool {
+    status != Status::Skipped && (status != Status::Failed || code == "ActionFailed")
 }
 
 /// The records of an opening's own actions, in file order.

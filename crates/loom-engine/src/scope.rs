@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use loom_definition::{ActionIdx, model::ActionKind};
+use loom_definition::{
+    ActionIdx,
+    model::{ActionKind, LoopVariable},
+};
 use loom_expression::{Context, Lookup, LookupError, Name, Timestamp, Value};
 
 use crate::{
@@ -95,7 +98,7 @@ impl<'a> Scope<'a> {
                 }
                 SlotPhase::Running | SlotPhase::Waiting | SlotPhase::Ready => Err(LookupError::NotRun),
             },
-            Ok(None) if self.was_passed_by(action) => Ok(Found::NeverOpened(action)),
+            Ok(None) if self.was_passed_by(action) => Ok(Found::NeverOpened(action, self.has_chosen(action))),
             Ok(None) => Err(LookupError::NotRun),
             Err(owner) => Err(LookupError::Ambiguous {
                 why: format!(
@@ -104,6 +107,17 @@ impl<'a> Scope<'a> {
                 ),
             }),
         }
+    }
+
+    /// Whether the action that holds `action` has chosen among its branches.
+    fn has_chosen(&self, action: ActionIdx) -> bool {
+        let workflow = &self.state.workflow;
+        let owner = workflow.block(workflow.action(action).block).owner;
+        let place = owner.and_then(|owner| self.state.locate(self.frame, owner).ok().flatten());
+        place.is_some_and(|place| {
+            let slot = self.state.slot(place);
+            slot.phase == SlotPhase::Running || record::has_chosen(slot.status, &slot.code)
+        })
     }
 
     /// Whether the block an action belongs to can no longer be opened.
@@ -125,9 +139,7 @@ impl<'a> Scope<'a> {
 
     /// Loom's own loop names: `loopIndex` and its kin, of the innermost loop in the Loom spelling.
     fn loop_variable(&self, name: &str) -> Option<Value> {
-        let (kind, ()) = LOOP_VARIABLES
-            .iter()
-            .find_map(|(text, kind)| text.eq_ignore_ascii_case(name).then_some((*kind, ())))?;
+        let kind = LoopVariable::parse(name)?;
         let workflow = Arc::clone(&self.state.workflow);
         let condition_of = self.current.filter(|place| is_loop(workflow.action(place.action)));
         let (index, opened, place) = if let Some(place) = condition_of {
@@ -153,24 +165,10 @@ impl<'a> Scope<'a> {
     }
 }
 
-#[derive(Clone, Copy)]
-enum LoopVariable {
-    Index,
-    Count,
-    Result,
-    StartTime,
-}
-
-const LOOP_VARIABLES: [(&str, LoopVariable); 4] = [
-    ("loopIndex", LoopVariable::Index),
-    ("loopCount", LoopVariable::Count),
-    ("loopResult", LoopVariable::Result),
-    ("loopStartTime", LoopVariable::StartTime),
-];
-
 enum Found {
     Place(Place),
-    NeverOpened(ActionIdx),
+    /// With whether the action it belongs to has chosen among its branches.
+    NeverOpened(ActionIdx, bool),
 }
 
 impl Context for Scope<'_> {
@@ -211,14 +209,14 @@ impl Context for Scope<'_> {
     fn action(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
             Found::Place(place) => Ok(record::record(self.state, place)),
-            Found::NeverOpened(action) => Ok(record::never_opened(self.state, action)),
+            Found::NeverOpened(action, chosen) => Ok(record::never_opened(self.state, action, chosen)),
         }
     }
 
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
             Found::Place(place) => Ok(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
-            Found::NeverOpened(_) => Ok(Value::NULL),
+            Found::NeverOpened(..) => Ok(Value::NULL),
         }
     }
 
@@ -282,7 +280,7 @@ impl Context for Scope<'_> {
         let wanted = self.action_index(name)?;
         let place = match self.find(name)? {
             Found::Place(place) => place,
-            Found::NeverOpened(_) => return Ok(children_never_opened(self.state, wanted)),
+            Found::NeverOpened(..) => return Ok(children_never_opened(self.state, wanted)),
         };
         let slot = self.state.slot(place);
         if slot.phase != SlotPhase::Ended {
@@ -341,6 +339,8 @@ impl Context for Scope<'_> {
 fn record_result(state: &RunState, place: Place) -> Option<Value> {
     let workflow = &state.workflow;
     let action = workflow.action(place.action);
+    let slot = state.slot(place);
+    let chosen = record::has_chosen(slot.status, &slot.code);
     let children = |block: loom_definition::BlockIdx| {
         let activity = state.activity(place);
         let opened = activity.and_then(|activity| {
@@ -352,7 +352,7 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
                 .block(block)
                 .actions
                 .iter()
-                .map(|child| record::never_opened(state, *child))
+                .map(|child| record::never_opened(state, *child, chosen))
                 .collect(),
         }
     };
@@ -397,7 +397,7 @@ fn children_never_opened(state: &RunState, action: ActionIdx) -> Value {
     let workflow = &state.workflow;
     let owned = workflow.blocks.iter().filter(|block| block.owner == Some(action));
     let records: Vec<Value> = owned
-        .flat_map(|block| block.actions.iter().map(|child| record::never_opened(state, *child)))
+        .flat_map(|block| block.actions.iter().map(|child| record::never_opened(state, *child, false)))
         .collect();
     Value::from(records)
 }

@@ -10,7 +10,7 @@ use loom_expression::{
 use super::{Findings, Lowerer, outline::Outline};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
-    model::ActionIdx,
+    model::{ActionIdx, LoopVariable},
     text::{Node, Place, file_offset, push_token},
 };
 
@@ -138,7 +138,7 @@ impl Lowerer<'_, '_, '_> {
             }
             let known = match (kind, slot) {
                 (NameKind::Loop, Some(slot)) => self.is_around(ActionIdx(slot), owner),
-                (NameKind::Variable, None) => self.loom && is_loop_variable(name),
+                (NameKind::Variable, None) => self.loom && LoopVariable::parse(name).is_some(),
                 (_, slot) => slot.is_some(),
             };
             if !known {
@@ -193,13 +193,6 @@ impl Lowerer<'_, '_, '_> {
         diagnostic.hint = hint;
         diagnostic.label = "it fails when it is evaluated".into();
     }
-}
-
-/// Names that a loop in the Loom spelling binds for its body.
-fn is_loop_variable(name: &str) -> bool {
-    ["loopIndex", "loopCount", "loopResult", "loopStartTime"]
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 fn never(outline: &Outline<'_>) -> Condition {

@@ -122,7 +122,8 @@ impl Decider<'_> {
             }))),
             _ => None,
         };
-        self.push_end(place, self.now, None, Outcome::ok(None));
+        let outcome = Outcome { code: Cow::Borrowed("NotSpecified"), ..Outcome::ok(None) };
+        self.push_end(place, self.now, None, outcome);
         self.cancel_frame(FrameId::ROOT, "Terminated", Some(place));
         self.out.push(Event::RunEnded { status, error: run_error, outputs: None, at: self.now });
     }

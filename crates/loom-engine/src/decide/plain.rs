@@ -158,7 +158,16 @@ impl Decider<'_> {
         match result {
             Ok(body) => {
                 let outputs: Object = [(names::body(), body)].into_iter().collect();
-                self.end(place, Outcome::ok(Some(outputs.into())));
+                let outcome = Outcome::ok(Some(outputs.into()));
+                self.end(
+                    place,
+                    match kind {
+                        ActionKind::Query { .. } | ActionKind::Select { .. } => {
+                            Outcome { code: Cow::Borrowed("NotSpecified"), ..outcome }
+                        }
+                        _ => outcome,
+                    },
+                );
             }
             Err(data::Failure::Template(error)) => self.fail_inputs(place, &error),
             Err(data::Failure::Refused { code, message, outputs }) => {

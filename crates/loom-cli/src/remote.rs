@@ -195,7 +195,7 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
         }
         for service in members(&services, "services") {
             let circuit = service.get("circuit").cloned().unwrap_or_default();
-            let failures = circuit.get("consecutive_failures").and_then(Value::as_i64).unwrap_or_default();
+            let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
             let isolated = circuit.get("isolated").and_then(Value::as_bool).unwrap_or_default();
             println!(
                 "{}  {}{}  {failures} failures in a row",

@@ -1,4 +1,4 @@
-//! The management API: workflows, versions, runs, actions, services, health.
+//! The management API: workflows, versions, runs, actions, health.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -32,7 +32,7 @@ use crate::{
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
-type Answer = Result<Response<Body>, Problem>;
+pub(crate) type Answer = Result<Response<Body>, Problem>;
 
 /// `GET /api/v1/workflows`.
 pub(crate) async fn workflows(State(shared): State<Shared>) -> Answer {
@@ -396,46 +396,6 @@ pub(crate) async fn resubmit(State(shared): State<Shared>, Path(id): Path<String
     Ok(json(StatusCode::ACCEPTED, &object.into()))
 }
 
-/// `GET /api/v1/resilience`.
-pub(crate) async fn services(State(shared): State<Shared>) -> Answer {
-    let services = shared.host.engine.registry().list();
-    let shown = services.iter().map(|status| {
-        let mut object = Object::new();
-        object.insert("name", status.name.as_str());
-        object.insert("circuit", of_serde(&status.breaker));
-        object.insert("limiter", of_serde(&status.limiter));
-        object.insert("inFlight", i64::from(status.in_flight));
-        object.insert("waitingForPlace", i64::from(status.waiting_for_place));
-        object.insert("retriesLeft", status.retries_left.map(i64::from));
-        Value::from(object)
-    });
-    Ok(list("services", shown.collect(), None))
-}
-
-fn of_serde(value: &impl serde::Serialize) -> Value {
-    serde_json::to_value(value).map(Value::from).unwrap_or_default()
-}
-
-/// `POST /api/v1/resilience/{service}/reset|isolate|close`.
-pub(crate) async fn change_service(
-    State(shared): State<Shared>,
-    Path((service, change)): Path<(String, String)>,
-) -> Answer {
-    let registry = shared.host.engine.registry();
-    let changed = match change.as_str() {
-        "reset" => registry.reset(&service),
-        "isolate" | "open" => registry.isolate(&service),
-        "close" => registry.close(&service),
-        other => {
-            let message = format!("A service can be reset, isolated and closed, not '{other}'.");
-            return Err(Problem::not_found("NotFound", message));
-        }
-    };
-    changed.map_err(|error| Problem::not_found("ServiceNotFound", format!("There is {error}.")))?;
-    shared.host.save_resilience().await?;
-    services(State(shared)).await
-}
-
 /// `GET /healthz`: whether the process works at all.
 pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
     let health = shared.host.store.health();
@@ -460,7 +420,7 @@ pub(crate) async fn ready(State(shared): State<Shared>) -> Response<Body> {
     json(status, &object.into())
 }
 
-fn list(name: &'static str, entries: Vec<Value>, next: Option<String>) -> Response<Body> {
+pub(crate) fn list(name: &'static str, entries: Vec<Value>, next: Option<String>) -> Response<Body> {
     let mut object = Object::new();
     object.insert(name, entries);
     if let Some(next) = next {

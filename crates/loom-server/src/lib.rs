@@ -5,6 +5,7 @@
 //! out. Nothing here prints, or reads files or the environment; the program around it does.
 
 mod host;
+mod routes;
 mod server;
 
 mod deploy;
@@ -26,6 +27,7 @@ mod journal_reader;
 mod metrics;
 mod openapi;
 mod path;
+mod services;
 mod sse;
 mod view;
 

@@ -1,15 +1,12 @@
-//! The HTTP side: routes, who may call them, and connections with limits.
+//! The HTTP side: who may call, and connections with limits.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
-    http::{HeaderMap, Method, Response, StatusCode, header},
-    middleware::{self, Next},
-    response::IntoResponse,
-    routing::{any, get, post},
+    extract::Request,
+    http::{HeaderMap, Method, StatusCode, header},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -23,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use crate::{Host, api, invoke, metrics, openapi, response::Problem, sign, sse};
+use crate::{Host, routes, sign};
 
 /// How the server treats its callers.
 #[derive(Clone, Debug)]
@@ -97,7 +94,7 @@ impl Server {
             watchers: Arc::new(Semaphore::new(settings.watchers_max)),
             settings: Arc::clone(&settings),
         };
-        Server { router: router(shared), settings, host }
+        Server { router: routes::router(shared), settings, host }
     }
 
     /// Answers one request without a connection, as if its caller had brought the token. Gives status and body.
@@ -188,68 +185,6 @@ async fn serve_connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
-}
-
-fn router(shared: Shared) -> Router {
-    let api = Router::new()
-        .route("/workflows", get(api::workflows))
-        .route("/workflows/{name}", get(api::workflow).put(api::deploy).delete(api::delete))
-        .route("/workflows/{name}/versions", get(api::versions))
-        .route("/workflows/{name}/versions/{version}", get(api::version))
-        .route("/workflows/{name}/triggers/{trigger}/run", post(api::run_trigger))
-        .route("/runs", get(api::runs))
-        .route("/runs/{id}", get(api::run))
-        .route("/runs/{id}/actions", get(api::actions))
-        .route("/runs/{id}/actions/{action}", get(api::action))
-        .route("/runs/{id}/events", get(sse::events))
-        .route("/runs/{id}/cancel", post(api::cancel))
-        .route("/runs/{id}/suspend", post(api::suspend))
-        .route("/runs/{id}/resume", post(api::resume))
-        .route("/runs/{id}/resubmit", post(api::resubmit))
-        .route("/resilience", get(api::services))
-        .route("/resilience/{service}/{change}", post(api::change_service))
-        .route("/openapi.json", get(openapi::document))
-        .layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
-    let metrics = Router::new()
-        .route("/metrics", get(metrics::page))
-        .layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
-    Router::new()
-        .nest("/api/v1", api)
-        .merge(metrics)
-        .route("/healthz", get(api::health))
-        .route("/readyz", get(api::ready))
-        .route("/workflows/{workflow}/triggers/{trigger}/invoke", any(invoke::invoke))
-        .route("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", any(invoke::invoke_below))
-        // The shape of addresses that Logic Apps Standard gives.
-        .route("/api/{workflow}/triggers/{trigger}/invoke", any(invoke::invoke))
-        .route("/api/{workflow}/triggers/{trigger}/invoke/{*path}", any(invoke::invoke_below))
-        .route("/callbacks/{token}", any(invoke::callback))
-        .route("/answers/{run}", get(invoke::answer))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(shared)
-}
-
-async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
-    if shared.is_allowed(request.headers()) {
-        return next.run(request).await;
-    }
-    let mut response = Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "AuthenticationFailed",
-        "The request must carry the server's token: 'Authorization: Bearer …'.",
-    )
-    .into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-    response
-}
-
-async fn nowhere() -> Problem {
-    Problem::not_found("NotFound", "There is nothing at this address.")
-}
-
-async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This address takes other methods.")
 }
 
 /// Whether an address can be reached from this machine only.

@@ -1,0 +1,122 @@
+//! Every address that is answered, and by whom. The OpenAPI document is held against this list.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    handler::Handler,
+    http::{HeaderValue, Method, Response, StatusCode, header},
+    middleware::{self, Next},
+    response::IntoResponse,
+    routing::{MethodFilter, on},
+};
+
+use crate::{api, invoke, metrics, openapi, response::Problem, server::Shared, services, sse};
+
+/// The methods that a Request trigger can ask for.
+const TRIGGER_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Routes in the making, and what they are.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    router: Router<Shared>,
+    /// Each method and path, as they were added.
+    pub(crate) known: Vec<(Method, &'static str)>,
+}
+
+impl Routes {
+    fn on<T: 'static>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        handler: impl Handler<T, Shared>,
+    ) -> Routes {
+        let filter = MethodFilter::try_from(method.clone()).expect("a method of the standard");
+        self.router = self.router.route(path, on(filter, handler));
+        self.known.push((method, path));
+        self
+    }
+
+    fn get<T: 'static>(self, path: &'static str, handler: impl Handler<T, Shared>) -> Routes {
+        self.on(Method::GET, path, handler)
+    }
+
+    fn post<T: 'static>(self, path: &'static str, handler: impl Handler<T, Shared>) -> Routes {
+        self.on(Method::POST, path, handler)
+    }
+
+    fn any<T: 'static>(self, path: &'static str, handler: impl Handler<T, Shared>) -> Routes {
+        TRIGGER_METHODS.into_iter().fold(self, |all, method| all.on(method, path, handler.clone()))
+    }
+}
+
+/// What only callers with the token get.
+pub(crate) fn guarded() -> Routes {
+    Routes::default()
+        .get("/api/v1/workflows", api::workflows)
+        .get("/api/v1/workflows/{name}", api::workflow)
+        .on(Method::PUT, "/api/v1/workflows/{name}", api::deploy)
+        .on(Method::DELETE, "/api/v1/workflows/{name}", api::delete)
+        .get("/api/v1/workflows/{name}/versions", api::versions)
+        .get("/api/v1/workflows/{name}/versions/{version}", api::version)
+        .post("/api/v1/workflows/{name}/triggers/{trigger}/run", api::run_trigger)
+        .get("/api/v1/runs", api::runs)
+        .get("/api/v1/runs/{id}", api::run)
+        .get("/api/v1/runs/{id}/actions", api::actions)
+        .get("/api/v1/runs/{id}/actions/{action}", api::action)
+        .get("/api/v1/runs/{id}/events", sse::events)
+        .post("/api/v1/runs/{id}/cancel", api::cancel)
+        .post("/api/v1/runs/{id}/suspend", api::suspend)
+        .post("/api/v1/runs/{id}/resume", api::resume)
+        .post("/api/v1/runs/{id}/resubmit", api::resubmit)
+        .get("/api/v1/resilience", services::services)
+        .post("/api/v1/resilience/{service}/{change}", services::change)
+        .get("/api/v1/openapi.json", openapi::document)
+        .get("/metrics", metrics::page)
+}
+
+/// What everybody gets, or what asks for a signature by itself.
+pub(crate) fn open() -> Routes {
+    Routes::default()
+        .get("/healthz", api::health)
+        .get("/readyz", api::ready)
+        .any("/workflows/{workflow}/triggers/{trigger}/invoke", invoke::invoke)
+        .any("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", invoke::invoke_below)
+        // The shape of addresses that Logic Apps Standard gives.
+        .any("/api/{workflow}/triggers/{trigger}/invoke", invoke::invoke)
+        .any("/api/{workflow}/triggers/{trigger}/invoke/{*path}", invoke::invoke_below)
+        .any("/callbacks/{token}", invoke::callback)
+        .get("/answers/{run}", invoke::answer)
+}
+
+/// All routes.
+pub(crate) fn router(shared: Shared) -> Router {
+    let guarded = guarded().router.route_layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
+    guarded
+        .merge(open().router)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
+    if shared.is_allowed(request.headers()) {
+        return next.run(request).await;
+    }
+    let mut response = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "AuthenticationFailed",
+        "The request must carry the server's token: 'Authorization: Bearer …'.",
+    )
+    .into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+async fn nowhere() -> Problem {
+    Problem::not_found("NotFound", "There is nothing at this address.")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This address takes other methods.")
+}

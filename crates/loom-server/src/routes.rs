@@ -45,7 +45,7 @@ impl Routes {
         self.on(Method::POST, path, handler)
     }
 
-    fn any<T: 'static>(self, path: &'static str, handler: impl Handler<T, Shared>) -> Routes {
+    fn any<T: 'static>(self, path: &'static str, handler: &impl Handler<T, Shared>) -> Routes {
         TRIGGER_METHODS.into_iter().fold(self, |all, method| all.on(method, path, handler.clone()))
     }
 }
@@ -80,12 +80,12 @@ pub(crate) fn open() -> Routes {
     Routes::default()
         .get("/healthz", api::health)
         .get("/readyz", api::ready)
-        .any("/workflows/{workflow}/triggers/{trigger}/invoke", invoke::invoke)
-        .any("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", invoke::invoke_below)
+        .any("/workflows/{workflow}/triggers/{trigger}/invoke", &invoke::invoke)
+        .any("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
         // The shape of addresses that Logic Apps Standard gives.
-        .any("/api/{workflow}/triggers/{trigger}/invoke", invoke::invoke)
-        .any("/api/{workflow}/triggers/{trigger}/invoke/{*path}", invoke::invoke_below)
-        .any("/callbacks/{token}", invoke::callback)
+        .any("/api/{workflow}/triggers/{trigger}/invoke", &invoke::invoke)
+        .any("/api/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
+        .any("/callbacks/{token}", &invoke::callback)
         .get("/answers/{run}", invoke::answer)
 }
 

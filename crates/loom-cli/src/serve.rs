@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueHint};
+use loom_actions::TriggerRequests;
 use loom_engine::{Engine, clock::SystemClock};
 use loom_expression::Object;
 use loom_server::{Host, HostSettings, Server, ServerSettings, is_loopback};
@@ -220,8 +221,9 @@ async fn open_host(
     let settings = Settings::read(&with, &first)?;
     let environment = settings.environment()?;
     let requests = settings.requests(&watched.connections())?;
-    let builder = settings.handlers_on(Engine::builder(), requests);
     let mut host = HostSettings::new(base);
+    host.trigger_calls = Some(Arc::new(TriggerRequests::new(&requests)));
+    let builder = settings.handlers_on(Engine::builder(), requests);
     host.app_settings.clone_from(&environment.app_settings);
     host.connections = settings.connections_parameter();
     host.parameters = parameters(&with)?;

@@ -19,6 +19,8 @@ use loom_expression::{Object, Value};
 use loom_store::{Commit, KeyExpectation, KeyQuery, KeyWrite, Store};
 use tokio_util::sync::CancellationToken;
 
+use crate::sign::Signer;
+
 /// Where versions are kept among the store's named values.
 const NAMESPACE: &str = "workflow";
 
@@ -43,6 +45,13 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// A name for this definition with these parameter values; it tells nothing about them.
+    pub(crate) fn mark(&self, signer: &Signer) -> String {
+        let hash = blake3::Hash::from_bytes(self.workflow.hash).to_hex();
+        let parameters: Vec<String> = self.parameters.iter().map(Value::to_json_text).collect();
+        signer.mark(&["deployment", &self.workflow.name, &hash, &parameters.join(",")])
+    }
+
     /// A trigger by name, ignoring case.
     pub fn trigger(&self, name: &str) -> Option<&Trigger> {
         self.workflow.find_trigger(name)

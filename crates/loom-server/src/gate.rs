@@ -79,6 +79,18 @@ impl Gates {
         Ok(Place { gates: Arc::clone(self), key: Some(key.to_owned()) })
     }
 
+    /// Takes a place if one is free.
+    pub(crate) fn try_enter(self: &Arc<Self>, key: &str, limit: TriggerConcurrency) -> Option<Place> {
+        let mut inner = self.lock();
+        let gate = inner.gates.entry(key.to_owned()).or_default();
+        gate.limit = limit.runs;
+        if gate.taken >= gate.limit {
+            return None;
+        }
+        gate.taken += 1;
+        Some(Place { gates: Arc::clone(self), key: Some(key.to_owned()) })
+    }
+
     /// Counts a run that is in progress already, whatever the limit says.
     pub(crate) fn adopt(&self, key: &str, limit: TriggerConcurrency, run: RunId) {
         let mut inner = self.lock();

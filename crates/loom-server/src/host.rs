@@ -12,8 +12,9 @@ use std::{
 use bytes::Bytes;
 use loom_definition::trigger::Trigger;
 use loom_engine::{
-    Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest, StartError,
-    Started, Watcher, ports::Clock,
+    Along, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest,
+    StartError, Started, Watcher,
+    ports::{Clock, TriggerHandler},
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Store};
@@ -21,9 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
+    gate::Place,
     hub::Hub,
     sign::{KEY_BYTES, Signer},
-    timetable,
+    subscription, triggers,
 };
 
 /// What a host is told by the program around it.
@@ -41,6 +43,8 @@ pub struct HostSettings {
     pub runs_max: usize,
     /// How long a caller waits for a Response before it is told `504`; the run goes on.
     pub response_timeout: Duration,
+    /// Makes the requests of triggers that poll or subscribe; without it such triggers fail.
+    pub trigger_calls: Option<Arc<dyn TriggerHandler>>,
 }
 
 impl HostSettings {
@@ -53,6 +57,7 @@ impl HostSettings {
             parameters: Object::new(),
             runs_max: 10_000,
             response_timeout: Duration::from_mins(2),
+            trigger_calls: None,
         }
     }
 }
@@ -167,7 +172,7 @@ impl Host {
         if changed {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
             if self.ready.load(Ordering::Acquire) {
-                timetable::start(self, &deployment);
+                triggers::start(self, &deployment);
             }
         }
         Ok((deployment, changed))
@@ -206,8 +211,9 @@ impl Host {
             self.count_at_gate(run);
         }
         self.ready.store(true, Ordering::Release);
+        subscription::end_orphans(self).await?;
         for deployment in self.deployments.all() {
-            timetable::start(self, &deployment);
+            triggers::start(self, &deployment);
         }
         Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
     }
@@ -238,6 +244,17 @@ impl Host {
 
     /// Fires a trigger, and waits until what it starts is durable.
     pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Vec<RunHandle>, FireError> {
+        self.fire_along(request, Along::default(), None).await
+    }
+
+    /// As [`Host::fire`], and has more become durable with it; see [`Engine::start_along`]. `place` was taken at the
+    /// trigger's gate before; without it, one is waited for.
+    pub(crate) async fn fire_along(
+        &self,
+        request: Fire<'_>,
+        along: Along,
+        place: Option<Place>,
+    ) -> Result<Vec<RunHandle>, FireError> {
         if self.engine.runs_in_progress() >= self.settings.runs_max {
             return Err(FireError::Busy);
         }
@@ -245,9 +262,10 @@ impl Host {
             return Err(FireError::StorePaused);
         }
         let Fire { deployment, trigger, outputs, tracking_id, wants_response } = request;
-        let place = match trigger.concurrency {
-            None => None,
-            Some(limit) => {
+        let place = match (place, trigger.concurrency) {
+            (Some(place), _) => Some(place),
+            (None, None) => None,
+            (None, Some(limit)) => {
                 let key = gate_key(&deployment.workflow.name, &trigger.name);
                 Some(self.hub.gates.enter(&key, limit).await.map_err(|_| FireError::Busy)?)
             }
@@ -260,10 +278,11 @@ impl Host {
             tracking_id,
             wants_response,
         };
-        let mut runs = match self.engine.start(request, None) {
-            Ok(Started::Runs(runs)) => runs,
-            Ok(Started::Held { condition }) => return Err(FireError::Held { condition }),
-            Err(error) => return Err(FireError::Start(error)),
+        let (started, left) =
+            self.engine.start_along(request, along, None).await.map_err(FireError::Start)?;
+        let (mut runs, held) = match started {
+            Started::Runs(runs) => (runs, None),
+            Started::Held { condition } => (Vec::new(), Some(condition)),
         };
         if let Some(place) = place {
             let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
@@ -275,7 +294,15 @@ impl Host {
                 return Err(FireError::StorePaused);
             }
         }
-        Ok(runs)
+        if !left.is_empty() {
+            let mut commit = Commit::new();
+            commit.keys = left;
+            self.store.commit(commit).await.map_err(|_| FireError::StorePaused)?;
+        }
+        match held {
+            Some(condition) => Err(FireError::Held { condition }),
+            None => Ok(runs),
+        }
     }
 
     /// Hands a run a command. False when the run is not in progress.

@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, request::Parts},
     response::IntoResponse,
 };
 use loom_definition::{
@@ -23,6 +23,7 @@ use crate::{
     response::{self, Problem, json},
     server::Shared,
     sign,
+    subscription::{self, Found},
 };
 
 /// How soon a caller who was refused may try again, in seconds.
@@ -97,6 +98,17 @@ async fn fire_request(
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
         }
     }
+    fire_with_body(shared, &deployment, found, (parts, body), given).await
+}
+
+/// Fires a trigger with what a caller sent, and answers the caller.
+async fn fire_with_body(
+    shared: &Shared,
+    deployment: &Deployment,
+    found: &Trigger,
+    (parts, body): (Parts, Body),
+    mut given: Object,
+) -> Result<Response<Body>, Problem> {
     let bytes = read_body(body, &shared.settings).await?;
     if let Some(body) = decode_body(&bytes, &parts.headers)? {
         given.insert("body", body);
@@ -105,7 +117,7 @@ async fn fire_request(
     let tracking_id = parts.headers.get("x-ms-client-tracking-id").and_then(|id| id.to_str().ok());
     let waits = deployment.has_response && found.split_on.is_none();
     let fire = Fire {
-        deployment: &deployment,
+        deployment,
         trigger: found,
         outputs: given.into(),
         tracking_id: tracking_id.map(Arc::from),
@@ -126,7 +138,7 @@ async fn fire_request(
         accepted()
     };
     if !found.options.suppress_headers_on_response && !found.options.suppress_workflow_headers {
-        add_marks(response.headers_mut(), &deployment, &first.start);
+        add_marks(response.headers_mut(), deployment, &first.start);
     }
     Ok(response)
 }
@@ -183,7 +195,12 @@ fn rest_of_path(path: &str) -> &str {
 }
 
 fn check_schema(trigger: &Trigger, body: Option<&Value>) -> Result<(), Problem> {
-    let TriggerKind::Request { schema, .. } = &trigger.kind else { return Ok(()) };
+    let schema = match &trigger.kind {
+        TriggerKind::Request { schema, .. } => Some(schema),
+        // Only the plain JSON of the definition: a schema holds no expressions.
+        kind => kind.inputs().and_then(|inputs| inputs.source_value().get("schema")),
+    };
+    let Some(schema) = schema else { return Ok(()) };
     if !trigger.options.validate_schema || schema.as_object().is_none_or(Object::is_empty) {
         return Ok(());
     }
@@ -306,6 +323,27 @@ fn add_marks(headers: &mut HeaderMap, deployment: &Deployment, start: &RunStart)
     }
 }
 
+/// An event that a trigger has subscribed to.
+async fn take_event(shared: &Shared, token: &str, request: Request) -> Result<Response<Body>, Problem> {
+    let (deployment, trigger) = match subscription::find(&shared.host, token).await? {
+        Found::Trigger(deployment, trigger) => (deployment, trigger),
+        Found::Ended => {
+            let message = "The subscription that this address belongs to has ended.";
+            return Err(Problem::new(StatusCode::GONE, "SubscriptionEnded", message));
+        }
+        Found::Unknown => return Err(callback_not_found()),
+    };
+    let (parts, body) = request.into_parts();
+    let found = find_trigger(&deployment, &trigger)?;
+    let given = outputs(&parts.uri, &parts.headers);
+    fire_with_body(shared, &deployment, found, (parts, body), given).await
+}
+
+/// One answer for all wrong tokens, so that nothing can be learned by trying.
+fn callback_not_found() -> Problem {
+    Problem::not_found("CallbackNotFound", "Nothing waits for this callback.")
+}
+
 /// `/callbacks/{token}`: the event that a webhook action of some run waits for.
 pub(crate) async fn callback(
     State(shared): State<Shared>,
@@ -316,8 +354,10 @@ pub(crate) async fn callback(
 }
 
 async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result<Response<Body>, Problem> {
-    // One answer for all wrong tokens, so that nothing can be learned by trying.
-    let unknown = || Problem::not_found("CallbackNotFound", "Nothing waits for this callback.");
+    if subscription::is_token(token) {
+        return take_event(shared, token, request).await;
+    }
+    let unknown = callback_not_found;
     let mut parts = token.split('-');
     let (Some(run), Some(effect), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {

@@ -14,8 +14,12 @@ mod hub;
 mod redact;
 mod sign;
 
+mod poll;
 mod recurrence;
+mod subscription;
 mod timetable;
+mod trigger_history;
+mod triggers;
 
 mod invoke;
 mod request;

@@ -68,6 +68,22 @@ impl Timetable {
         found.filter(|found| self.end.is_none_or(|end| *found <= end))
     }
 
+    /// The last occurrence after `from` and not after `until`. What lies between must be little: all of it is walked.
+    pub(crate) fn last_within(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        anchor: Timestamp,
+    ) -> Option<Timestamp> {
+        let next = |after: &Timestamp| self.next(*after, anchor).filter(|found| *found <= until);
+        std::iter::successors(next(&from), next).last()
+    }
+
+    /// Whether it happens more often than once a minute.
+    pub(crate) fn is_under_a_minute(&self) -> bool {
+        self.schedule.is_none() && self.frequency == Frequency::Second && self.interval < 60
+    }
+
     fn next_interval(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
         if after < anchor {
             return Some(anchor);

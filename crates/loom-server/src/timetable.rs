@@ -1,37 +1,27 @@
 //! Triggers that fire by the clock: Recurrence and SlidingWindow.
 //!
-//! A Recurrence that was missed is not made up for; the next one runs. Its progress is kept before it fires, so that no
-//! occurrence runs twice. A SlidingWindow processes every window, in order; its progress is kept after the run was
-//! accepted, so that none is lost, and a crash between the two may start a window again.
+//! How far a trigger has come becomes durable in the transaction that starts its run, so no occurrence fires twice, and
+//! one whose time has come fires late rather than never. Recurrences that were missed while nobody served are not made
+//! up for, but for the last one, if it was missed by no more than a short restart. A SlidingWindow processes every
+//! window, in order.
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use loom_definition::{
-    model::Setting,
-    trigger::{Trigger, TriggerKind},
-};
+use loom_definition::trigger::TriggerKind;
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{Commit, KeyExpectation, KeyWrite};
 
 use crate::{
-    deploy::Deployment,
-    host::{Fire, FireError, Host, gate_key},
     recurrence::Timetable,
+    trigger_history::{Note, NoteStatus},
+    triggers::{AGAIN, Fired, Keeper, moment, number},
 };
 
-/// Where progress is kept among the store's named values.
-const NAMESPACE: &str = "trigger";
-
-/// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
-const SLEEP_MAX: Duration = Duration::from_secs(30);
-
-/// The wait before something that failed for the moment is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+/// An occurrence that nobody fired in time is fired late by up to so many nanoseconds: a minute, as a restart takes.
+const LATE_MAX: i128 = 60_000_000_000;
 
 /// How far a trigger has come, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
+    /// When the trigger was deployed.
+    since: i128,
     /// What occurrences are counted from.
     anchor: i128,
     /// The last occurrence that fired, or the end of the last window.
@@ -39,175 +29,113 @@ struct Progress {
     fired: i64,
 }
 
-/// Lets the triggers of a deployment fire until it is retired or the host stops.
-pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
-    for (place, trigger) in deployment.workflow.triggers.iter().enumerate() {
-        if !matches!(trigger.kind, TriggerKind::Recurrence | TriggerKind::SlidingWindow { .. }) {
-            continue;
-        }
-        let timetable = match &trigger.recurrence {
-            Some(Setting::Fixed(recurrence)) => Timetable::new(recurrence),
-            Some(Setting::Computed(_)) => {
-                Err("its recurrence is computed, which a server cannot do".to_owned())
+/// Fires each occurrence when it is due. Ends when there are no more.
+pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
+    let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
+    let mut progress = Progress::load(keeper, &timetable).await?;
+    while timetable.count.is_none_or(|count| progress.fired < i64::from(count)) {
+        let next = match &keeper.trigger().kind {
+            TriggerKind::SlidingWindow { delay } => {
+                let delay = delay.map_or(0, |delay| delay.approximate().as_nanos() as i128);
+                fire_window(keeper, &timetable, progress, delay).await?
             }
-            None => Err("it has no recurrence".to_owned()),
+            _ => fire_occurrence(keeper, &timetable, progress).await?,
         };
-        let workflow = &deployment.workflow.name;
-        match timetable {
-            Err(why) => tracing::warn!(%workflow, trigger = %trigger.name, why, "the trigger does not fire"),
-            Ok(timetable) => {
-                let (host, deployment) = (Arc::clone(host), Arc::clone(deployment));
-                let tasks = host.tasks.clone();
-                tasks.spawn(async move {
-                    let trigger = &deployment.workflow.triggers[place];
-                    let keeper = Keeper { host: &host, deployment: &deployment, trigger, timetable };
-                    tokio::select! {
-                        () = keeper.keep() => {}
-                        () = deployment.retired.cancelled() => {}
-                        () = host.stopping.cancelled() => {}
-                    }
-                });
-            }
+        match next {
+            Some(next) => progress = next,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the next window to close and fires for it. None when there are no more.
+async fn fire_window(
+    keeper: &Keeper,
+    timetable: &Timetable,
+    progress: Progress,
+    delay: i128,
+) -> Result<Option<Progress>, loom_store::Error> {
+    let opens = progress.last.unwrap_or(progress.anchor);
+    let Some(closes) = timetable.next(moment(opens), moment(progress.anchor)) else { return Ok(None) };
+    let closes = closes.as_nanosecond();
+    keeper.sleep_until(closes + delay).await;
+    let text = |nanos| Value::from(Timestamp::from_unix_nanos(nanos).to_string());
+    let window: Object =
+        [("windowStartTime", text(opens)), ("windowEndTime", text(closes))].into_iter().collect();
+    let outputs: Object = [("body", window)].into_iter().collect();
+    let next = progress.after(closes);
+    loop {
+        let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(closes + delay);
+        let name = Some(format!("window:{}:{closes}", keeper.key()));
+        match keeper.fire(outputs.clone().into(), name, None, next.state(), note).await? {
+            Fired::Done => return Ok(Some(next)),
+            // Every window is processed, so this one waits for room.
+            Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }
     }
 }
 
-struct Keeper<'a> {
-    host: &'a Arc<Host>,
-    deployment: &'a Deployment,
-    trigger: &'a Trigger,
-    timetable: Timetable,
+/// Waits for the next occurrence and fires it. None when there are no more.
+async fn fire_occurrence(
+    keeper: &Keeper,
+    timetable: &Timetable,
+    progress: Progress,
+) -> Result<Option<Progress>, loom_store::Error> {
+    let anchor = moment(progress.anchor);
+    let now = keeper.now();
+    let due = if progress.last.is_none() && timetable.start.is_none() {
+        // A trigger without a start fires as soon as it is deployed.
+        Some(anchor)
+    } else {
+        // What came before the deployment is never fired.
+        let from = progress.last.unwrap_or(progress.since).max(now - LATE_MAX);
+        timetable
+            .last_within(moment(from), moment(now), anchor)
+            .or_else(|| timetable.next(moment(now.max(from)), anchor))
+    };
+    let Some(due) = due.map(jiff::Timestamp::as_nanosecond) else { return Ok(None) };
+    keeper.sleep_until(due).await;
+    let next = progress.after(due);
+    let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(due);
+    match keeper.fire(Object::new().into(), None, None, next.state(), note.clone()).await? {
+        Fired::Done => Ok(Some(next)),
+        Fired::NoRoom => {
+            // A recurrence that finds no room is left out; the next one comes.
+            let next = Progress { fired: progress.fired, ..next };
+            let note = note.skipped("As many runs as may be are in progress.");
+            keeper.commit(vec![keeper.state(next.state()), keeper.note(note)]).await?;
+            Ok(Some(next))
+        }
+    }
 }
 
-impl Keeper<'_> {
-    async fn keep(&self) {
-        loop {
-            match self.fire_on_time().await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(%error, trigger = %self.trigger.name, "the trigger waits"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    /// Fires each occurrence when it is due. Ends when there are no more.
-    async fn fire_on_time(&self) -> Result<(), loom_store::Error> {
-        let mut progress = self.progress().await?;
-        let anchor = moment(progress.anchor);
-        while self.timetable.count.is_none_or(|count| progress.fired < i64::from(count)) {
-            let now = self.host.now().unix_nanos();
-            if let TriggerKind::SlidingWindow { delay } = &self.trigger.kind {
-                let opens = progress.last.unwrap_or(progress.anchor);
-                let Some(closes) = self.timetable.next(moment(opens), anchor) else { return Ok(()) };
-                let wait = delay.map_or(0, |delay| delay.approximate().as_nanos() as i128);
-                self.sleep_until(closes.as_nanosecond() + wait).await;
-                let text = |nanos| Value::from(Timestamp::from_unix_nanos(nanos).to_string());
-                let window: Object =
-                    [("windowStartTime", text(opens)), ("windowEndTime", text(closes.as_nanosecond()))]
-                        .into_iter()
-                        .collect();
-                let outputs: Object = [("body", window)].into_iter().collect();
-                while !self.fire(outputs.clone().into()).await {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                progress.last = Some(closes.as_nanosecond());
-                progress.fired += 1;
-                self.keep_progress(progress).await?;
-            } else {
-                // Occurrences of the past are dropped, but for the first of a trigger without a start, which is now.
-                let first = progress.last.is_none() && self.timetable.start.is_none();
-                let due = if first {
-                    Some(anchor)
-                } else {
-                    self.timetable.next(moment(now.max(progress.last.unwrap_or(now))), anchor)
-                };
-                let Some(due) = due else { return Ok(()) };
-                self.sleep_until(due.as_nanosecond()).await;
-                progress.last = Some(due.as_nanosecond());
-                progress.fired += 1;
-                self.keep_progress(progress).await?;
-                self.fire(Object::new().into()).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// False when it should be tried again.
-    async fn fire(&self, outputs: Value) -> bool {
-        let fire = Fire {
-            deployment: self.deployment,
-            trigger: self.trigger,
-            outputs,
-            tracking_id: None,
-            wants_response: false,
-        };
-        match self.host.fire(fire).await {
-            Ok(_) | Err(FireError::Held { .. }) => true,
-            Err(FireError::Busy | FireError::StorePaused) => {
-                tracing::warn!(trigger = %self.trigger.name, "the trigger found no room for a run");
-                false
-            }
-            Err(FireError::Start(error)) => {
-                tracing::warn!(trigger = %self.trigger.name, %error, "the trigger failed");
-                true
-            }
-        }
-    }
-
-    async fn sleep_until(&self, due: i128) {
-        loop {
-            let left = due - self.host.now().unix_nanos();
-            let Ok(left) = u64::try_from(left) else { return };
-            if left == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_nanos(left).min(SLEEP_MAX)).await;
-        }
-    }
-
-    fn key(&self) -> String {
-        gate_key(&self.deployment.workflow.name, &self.trigger.name)
-    }
-
-    /// How far the trigger came before; another version begins anew.
-    async fn progress(&self) -> Result<Progress, loom_store::Error> {
-        let version = self.deployment.version.to_string();
-        if let Some(kept) = self.host.store.key(NAMESPACE, &self.key()).await?
-            && let Ok(kept) = Value::parse_json(&kept.value)
-            && kept.get("version").and_then(Value::as_str) == Some(&version)
-            && let Some(anchor) = number(&kept, "anchor")
+impl Progress {
+    /// How far the trigger came before, or its beginning, which is kept at once.
+    async fn load(keeper: &Keeper, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
+        if let Some(kept) = keeper.load().await?
+            && let (Some(since), Some(anchor)) = (number(&kept, "since"), number(&kept, "anchor"))
         {
             let fired = kept.get("fired").and_then(Value::as_i64).unwrap_or(0);
-            return Ok(Progress { anchor, last: number(&kept, "last"), fired });
+            return Ok(Progress { since, anchor, last: number(&kept, "last"), fired });
         }
-        let now = self.host.now().unix_nanos();
-        let anchor = self.timetable.start.map_or(now, jiff::Timestamp::as_nanosecond);
-        let progress = Progress { anchor, last: None, fired: 0 };
-        self.keep_progress(progress).await?;
+        let since = keeper.now();
+        let anchor = timetable.start.map_or(since, jiff::Timestamp::as_nanosecond);
+        let progress = Progress { since, anchor, last: None, fired: 0 };
+        keeper.commit(vec![keeper.state(progress.state())]).await?;
         Ok(progress)
     }
 
-    async fn keep_progress(&self, progress: Progress) -> Result<(), loom_store::Error> {
-        let mut kept = Object::new();
-        kept.insert("version", self.deployment.version.to_string());
-        kept.insert("anchor", progress.anchor.to_string());
-        kept.insert("last", progress.last.map(|last| last.to_string()));
-        kept.insert("fired", progress.fired);
-        let mut commit = Commit::new();
-        commit.keys.push(KeyWrite {
-            namespace: NAMESPACE.into(),
-            key: self.key().into(),
-            expect: KeyExpectation::Any,
-            value: Some(Bytes::from(Value::from(kept).to_json_text())),
-        });
-        self.host.store.commit(commit).await.map(drop)
+    fn after(self, last: i128) -> Progress {
+        Progress { last: Some(last), fired: self.fired + 1, ..self }
     }
-}
 
-fn number(kept: &Value, name: &str) -> Option<i128> {
-    kept.get(name)?.as_str()?.parse().ok()
-}
-
-fn moment(nanos: i128) -> jiff::Timestamp {
-    jiff::Timestamp::from_nanosecond(nanos).unwrap_or(jiff::Timestamp::MAX)
+    fn state(self) -> Object {
+        let mut kept = Object::new();
+        kept.insert("since", self.since.to_string());
+        kept.insert("anchor", self.anchor.to_string());
+        kept.insert("last", self.last.map(|last| last.to_string()));
+        kept.insert("fired", self.fired);
+        kept
+    }
 }

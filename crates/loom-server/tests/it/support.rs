@@ -87,6 +87,7 @@ impl World {
         }
         let mut settings = plan.host;
         settings.base = format!("http://{address}");
+        settings.trigger_calls = Some(Arc::new(loom_actions::TriggerRequests::new(&requests)));
         let host = Host::open(builder, plan.environment, plan.store, clock, settings).await.unwrap();
         let recovered = host.recover().await.unwrap();
         let token = plan.settings.token.clone();

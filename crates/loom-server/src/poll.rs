@@ -1,0 +1,237 @@
+//! Triggers that ask a service whether there is something new: Http, and ApiConnection with a recurrence.
+//!
+//! | answer | what follows |
+//! |---|---|
+//! | `200` | a run; the next question comes with the next recurrence, or at once after `Retry-After: 0` |
+//! | `202` | no run; the next question comes no sooner than `Retry-After` says |
+//! | anything else | a failure in the trigger's history; the next question comes with the next recurrence |
+//!
+//! A `Location` in either of the first two is asked next time. Conditions that mention the status decide alone whether a
+//! run starts. Where to ask next, and when, becomes durable with the run that an answer starts.
+
+use loom_engine::ports::TriggerAsk;
+use loom_expression::{Object, Timestamp, Value};
+
+use crate::{
+    recurrence::Timetable,
+    trigger_history::{Note, NoteStatus},
+    triggers::{AGAIN, Answered, Fired, Keeper, moment, number},
+};
+
+/// The last firing is kept for `trigger()` in the inputs; a longer body than this is left out of it.
+const PREVIOUS_BYTES_MAX: usize = 64 << 10;
+
+/// What a polling trigger remembers.
+#[derive(Clone, Debug)]
+struct Progress {
+    /// What recurrences are counted from, in nanoseconds since 1970.
+    anchor: i128,
+    /// When to ask next.
+    due: i128,
+    /// Where to ask next; none for where the inputs say.
+    address: Option<String>,
+    /// What `trigger()` gives in the inputs.
+    previous: Option<Value>,
+    /// Questions asked.
+    asked: i64,
+    /// An answer whose runs may not all have started.
+    pending: Option<Value>,
+}
+
+/// Asks again and again. Ends when the recurrence does.
+pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
+    let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
+    let mut progress = Progress::load(keeper, &timetable).await?;
+    if let Some(pending) = progress.pending.take() {
+        fire(keeper, pending, None, &progress, Note::new(keeper.now(), NoteStatus::Succeeded)).await?;
+    }
+    loop {
+        if timetable.count.is_some_and(|count| progress.asked >= i64::from(count))
+            || timetable.end.is_some_and(|end| progress.due > end.as_nanosecond())
+        {
+            return Ok(());
+        }
+        keeper.sleep_until(progress.due).await;
+        progress = ask(keeper, &timetable, progress).await?;
+    }
+}
+
+/// Asks once, and fires when the answer says so.
+async fn ask(
+    keeper: &Keeper,
+    timetable: &Timetable,
+    mut progress: Progress,
+) -> Result<Progress, loom_store::Error> {
+    let start = keeper.now();
+    progress.asked += 1;
+    let note = Note::new(start, NoteStatus::Skipped).scheduled(progress.due);
+    let by_recurrence = |now: i128, anchor: i128| {
+        let next = timetable.next(moment(now), moment(anchor));
+        next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
+    };
+    // A trigger that may start no run now does not ask, so that nothing new is taken from the service and lost.
+    let place = match keeper.trigger().concurrency {
+        None => None,
+        Some(limit) => {
+            let Some(place) = keeper.host.hub.gates.try_enter(&keeper.key(), limit) else {
+                progress.due = by_recurrence(start, progress.anchor);
+                let note = note.skipped("As many runs as may be are in progress.");
+                return keep_progress(keeper, progress, note).await;
+            };
+            Some(place)
+        }
+    };
+    let view = keeper.view(progress.previous.as_ref(), None);
+    let inputs = match keeper.host.engine.trigger_inputs(view, None) {
+        Ok(inputs) => inputs.unwrap_or_default(),
+        Err(error) => {
+            progress.due = by_recurrence(start, progress.anchor);
+            return keep_progress(keeper, progress, note.because(&error.code, &error.message)).await;
+        }
+    };
+    let mut call = keeper.call(TriggerAsk::Poll, inputs, &format!("{}/{start}", keeper.key()));
+    call.address = progress.address.as_deref().map(Into::into);
+    let answered = keeper.request(&call).await;
+    let now = keeper.now();
+    let note = note.until(now).code(&answered.outcome.code);
+    let status = answered.status();
+    if let Some(200 | 202) = status
+        && let Some(location) = answered.location()
+    {
+        progress.address = Some(location.to_owned());
+    }
+    progress.due = next_time(timetable, &answered, now, by_recurrence(now, progress.anchor));
+    let asks_conditions = status.is_some() && conditions_ask_for_the_status(keeper);
+    match (&answered.outcome.outputs, status) {
+        (Some(outputs), Some(status)) if status == 200 || asks_conditions => {
+            progress.previous = Some(previous(keeper, outputs, now));
+            fire(keeper, outputs.clone(), place, &progress, note).await?;
+            Ok(progress)
+        }
+        (_, Some(202)) => keep_progress(keeper, progress, note).await,
+        _ => {
+            let (code, message) = answered.error();
+            keep_progress(keeper, progress, note.because(&code, &message)).await
+        }
+    }
+}
+
+/// Starts the runs of an answer. With `splitOn` there may be many, which cannot become durable together; so the answer
+/// is kept before, and fired again after a crash under the same name, which starts only the runs that are missing.
+async fn fire(
+    keeper: &Keeper,
+    outputs: Value,
+    place: Option<crate::gate::Place>,
+    progress: &Progress,
+    note: Note,
+) -> Result<(), loom_store::Error> {
+    let name = format!("poll:{}:{}:{}", keeper.key(), progress.anchor, progress.asked);
+    if keeper.trigger().split_on.is_some() {
+        let pending = Progress { pending: Some(outputs.clone()), ..progress.clone() };
+        keeper.commit(vec![keeper.state(pending.state())]).await?;
+    }
+    let mut place = place;
+    loop {
+        let (outputs, name, note) = (outputs.clone(), Some(name.clone()), note.clone().fired());
+        match keeper.fire(outputs, name, place.take(), progress.state(), note).await? {
+            Fired::Done => return Ok(()),
+            // The service may have given the answer for good, so it is kept until there is room.
+            Fired::NoRoom => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+async fn keep_progress(
+    keeper: &Keeper,
+    progress: Progress,
+    note: Note,
+) -> Result<Progress, loom_store::Error> {
+    keeper.commit(vec![keeper.state(progress.state()), keeper.note(note)]).await?;
+    Ok(progress)
+}
+
+/// When to ask again, after an answer at `now`.
+fn next_time(timetable: &Timetable, answered: &Answered, now: i128, by_recurrence: i128) -> i128 {
+    let (status, after) = (answered.status(), answered.after);
+    let Some(after) = after.filter(|_| matches!(status, Some(200 | 202))) else { return by_recurrence };
+    let asked_for = now.saturating_add(i128::try_from(after.as_nanos()).unwrap_or(i128::MAX));
+    if (status == Some(200) && after.is_zero()) || timetable.is_under_a_minute() {
+        return asked_for;
+    }
+    asked_for.max(by_recurrence)
+}
+
+/// Whether a condition mentions the status: then it decides, in the place of the rule that `200` fires.
+fn conditions_ask_for_the_status(keeper: &Keeper) -> bool {
+    keeper.trigger().conditions.iter().any(|condition| {
+        let text = condition.source().to_lowercase();
+        let text: String = text.chars().filter(|c| !matches!(c, ' ' | '?')).collect();
+        ["statuscode", ").code", ")['code']"].iter().any(|part| text.contains(part))
+    })
+}
+
+/// What `trigger()` gives next time.
+fn previous(keeper: &Keeper, outputs: &Value, now: i128) -> Value {
+    let mut outputs = outputs.as_object().cloned().unwrap_or_default();
+    let body = outputs.get("body").map_or(0, |body| body.to_json_text().len());
+    if body > PREVIOUS_BYTES_MAX {
+        outputs.remove("body");
+    }
+    record(keeper, outputs, now)
+}
+
+/// A record of a trigger, as `trigger()` gives it.
+pub(crate) fn record(keeper: &Keeper, outputs: Object, now: i128) -> Value {
+    let at = Value::from(Timestamp::from_unix_nanos(now).to_string());
+    let mut record = Object::new();
+    record.insert("name", std::sync::Arc::clone(&keeper.trigger().name));
+    if let Some(code) = outputs.get("statusCode") {
+        record.insert("code", code.clone());
+    }
+    record.insert("outputs", outputs);
+    record.insert("startTime", at.clone());
+    record.insert("endTime", at);
+    record.insert("status", "Succeeded");
+    record.into()
+}
+
+impl Progress {
+    async fn load(keeper: &Keeper, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
+        if let Some(kept) = keeper.load().await?
+            && let (Some(anchor), Some(due)) = (number(&kept, "anchor"), number(&kept, "due"))
+        {
+            let present = |name: &str| kept.get(name).filter(|value| !value.is_null()).cloned();
+            return Ok(Progress {
+                anchor,
+                due,
+                address: present("address").and_then(|address| address.as_str().map(str::to_owned)),
+                previous: present("previous"),
+                asked: kept.get("asked").and_then(Value::as_i64).unwrap_or(0),
+                pending: present("pending"),
+            });
+        }
+        let now = keeper.now();
+        let anchor = timetable.start.map_or(now, jiff::Timestamp::as_nanosecond);
+        // Without a start, and without a finer timetable, the first question is asked at once.
+        let due = if timetable.start.is_none() {
+            now
+        } else {
+            let next = timetable.next(moment(now), moment(anchor));
+            next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
+        };
+        let progress = Progress { anchor, due, address: None, previous: None, asked: 0, pending: None };
+        keeper.commit(vec![keeper.state(progress.state())]).await?;
+        Ok(progress)
+    }
+
+    fn state(&self) -> Object {
+        let mut kept = Object::new();
+        kept.insert("anchor", self.anchor.to_string());
+        kept.insert("due", self.due.to_string());
+        kept.insert("address", self.address.as_deref());
+        kept.insert("previous", self.previous.clone());
+        kept.insert("asked", self.asked);
+        kept.insert("pending", self.pending.clone());
+        kept
+    }
+}

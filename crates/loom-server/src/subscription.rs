@@ -1,0 +1,444 @@
+//! Triggers that are called back: HttpWebhook and ApiConnectionWebhook.
+//!
+//! A subscription is a record in the store with an id of its own, and its callback address is made of that id. It is
+//! there before the service is asked, so that a crash on the way neither loses it nor makes a second one: the next process
+//! asks again, for the same address and under the same idempotency key. It is there until the service was told that it is
+//! over, so a workflow that disappears while nobody serves is unsubscribed by the next process.
+
+use std::{sync::Arc, time::Duration};
+
+use loom_definition::trigger::Trigger;
+use loom_engine::ports::{TriggerAsk, TriggerCall};
+use loom_expression::{Object, Value};
+use loom_store::KeyQuery;
+
+use crate::{
+    deploy::Deployment,
+    host::Host,
+    poll::record,
+    sign::Signer,
+    trigger_history::{Note, NoteStatus},
+    triggers::{AGAIN, Answered, Keeper, key_write},
+};
+
+/// Where subscriptions are kept among the store's named values, by id.
+const NAMESPACE: &str = "subscription";
+
+/// What callback addresses of triggers begin with.
+const TOKEN: &str = "trigger-";
+
+/// The wait between rounds of attempts, each with the trigger's retries, when a service refuses.
+const NEXT_ROUND: Duration = Duration::from_mins(5);
+
+/// Rounds in which a service is asked to end a subscription, before it is given up.
+const LEAVE_ROUNDS: u32 = 12;
+
+/// Records read from the store at a time.
+const PAGE: usize = 200;
+
+/// How far a subscription has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The service is being asked.
+    Subscribing,
+    /// It has agreed.
+    Subscribed,
+    /// It is being told that this is over.
+    Leaving,
+}
+
+/// One subscription.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    id: String,
+    workflow: Arc<str>,
+    trigger: Arc<str>,
+    /// Which deployment it belongs to, and under which address.
+    mark: String,
+    phase: Phase,
+    /// The call that ends it; none when nothing needs to be said.
+    unsubscribe: Option<Unsubscribe>,
+}
+
+/// What is needed to end a subscription, also when its definition is gone.
+#[derive(Clone, Debug)]
+struct Unsubscribe {
+    inputs: Value,
+    address: Option<Arc<str>>,
+    through_connection: bool,
+}
+
+impl Phase {
+    const ALL: [(Phase, &'static str); 3] =
+        [(Phase::Subscribing, "subscribing"), (Phase::Subscribed, "subscribed"), (Phase::Leaving, "leaving")];
+}
+
+impl Subscription {
+    fn from_value(id: &str, kept: &Value) -> Option<Subscription> {
+        let text = |name: &str| kept.get(name).and_then(Value::as_str);
+        let phase = Phase::ALL.iter().find(|(_, name)| Some(*name) == text("phase"))?.0;
+        let unsubscribe = kept.get("unsubscribe").filter(|kept| !kept.is_null()).map(|kept| Unsubscribe {
+            inputs: kept.get("inputs").cloned().unwrap_or_default(),
+            address: kept.get("address").and_then(Value::as_str).map(Arc::from),
+            through_connection: kept.get("throughConnection").and_then(Value::as_bool).unwrap_or(false),
+        });
+        Some(Subscription {
+            id: id.to_owned(),
+            workflow: text("workflow")?.into(),
+            trigger: text("trigger")?.into(),
+            mark: text("mark")?.to_owned(),
+            phase,
+            unsubscribe,
+        })
+    }
+
+    fn to_object(&self) -> Object {
+        let mut kept = Object::new();
+        kept.insert("workflow", Arc::clone(&self.workflow));
+        kept.insert("trigger", Arc::clone(&self.trigger));
+        kept.insert("mark", self.mark.as_str());
+        let phase = Phase::ALL.iter().find(|(phase, _)| *phase == self.phase);
+        kept.insert("phase", phase.map(|(_, name)| *name));
+        if let Some(unsubscribe) = &self.unsubscribe {
+            let mut end = Object::new();
+            end.insert("inputs", unsubscribe.inputs.clone());
+            end.insert("address", unsubscribe.address.as_deref());
+            end.insert("throughConnection", unsubscribe.through_connection);
+            kept.insert("unsubscribe", end);
+        }
+        kept
+    }
+
+    /// Whether it is a subscription of this trigger.
+    fn is_of(&self, deployment: &Deployment, trigger: &Trigger) -> bool {
+        self.workflow.to_lowercase() == deployment.workflow.name.to_lowercase()
+            && self.trigger.to_lowercase() == trigger.name.to_lowercase()
+    }
+
+    /// Where the service calls back.
+    fn callback_url(&self, host: &Host) -> String {
+        format!("{}/callbacks/{}", host.settings.base, token(&host.signer, &self.id))
+    }
+}
+
+fn token(signer: &Signer, id: &str) -> String {
+    format!("{TOKEN}{id}-{}", signer.mark(&["subscription", id]))
+}
+
+/// What a subscription belongs to: a deployment, served under an address.
+fn mark(host: &Host, deployment: &Deployment) -> String {
+    host.signer.mark(&["subscriber", &deployment.mark(&host.signer), &host.settings.base])
+}
+
+/// The trigger that a callback is for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// This trigger of what is deployed now.
+    Trigger(Arc<Deployment>, Arc<str>),
+    /// One that has been told to the service to be over.
+    Ended,
+    /// No address of ours.
+    Unknown,
+}
+
+/// Whether a callback's token is one of a trigger.
+pub(crate) fn is_token(token: &str) -> bool {
+    token.starts_with(TOKEN)
+}
+
+/// Finds whose callback this is.
+pub(crate) async fn find(host: &Host, given: &str) -> Result<Found, loom_store::Error> {
+    let id = given.strip_prefix(TOKEN).and_then(|rest| rest.split_once('-')).map(|(id, _)| id);
+    let Some(id) = id.filter(|id| crate::sign::same(token(&host.signer, id).as_bytes(), given.as_bytes()))
+    else {
+        return Ok(Found::Unknown);
+    };
+    let Some(subscription) = load(host, id).await? else { return Ok(Found::Ended) };
+    let deployment = host.deployments.get(&subscription.workflow);
+    let current = deployment.filter(|deployment| mark(host, deployment) == subscription.mark);
+    Ok(match current {
+        // A service may call before its answer to the subscription has arrived.
+        Some(deployment) if subscription.phase != Phase::Leaving => {
+            Found::Trigger(deployment, subscription.trigger)
+        }
+        _ => Found::Ended,
+    })
+}
+
+async fn load(host: &Host, id: &str) -> Result<Option<Subscription>, loom_store::Error> {
+    let kept = host.store.key(NAMESPACE, id).await?;
+    Ok(kept.and_then(|kept| Subscription::from_value(id, &Value::parse_json(&kept.value).ok()?)))
+}
+
+async fn all(host: &Host) -> Result<Vec<Subscription>, loom_store::Error> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
+        let page = host.store.keys(query).await?;
+        found.extend(
+            page.values.iter().filter_map(|kept| {
+                Subscription::from_value(&kept.key, &Value::parse_json(&kept.value).ok()?)
+            }),
+        );
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(found),
+        }
+    }
+}
+
+async fn save(host: &Host, subscription: &Subscription) -> Result<(), loom_store::Error> {
+    let mut commit = loom_store::Commit::new();
+    commit.keys.push(key_write(NAMESPACE, &subscription.id, Some(subscription.to_object())));
+    host.store.commit(commit).await.map(drop)
+}
+
+async fn forget(host: &Host, subscription: &Subscription) -> Result<(), loom_store::Error> {
+    let mut commit = loom_store::Commit::new();
+    commit.keys.push(key_write(NAMESPACE, &subscription.id, None));
+    host.store.commit(commit).await.map(drop)
+}
+
+/// Ends the subscriptions that no deployment has. Called once, when the host has its definitions.
+pub(crate) async fn end_orphans(host: &Arc<Host>) -> Result<(), loom_store::Error> {
+    for subscription in all(host).await? {
+        let deployment = host.deployments.get(&subscription.workflow);
+        let wanted = deployment.is_some_and(|deployment| {
+            deployment.trigger(&subscription.trigger).is_some()
+                && mark(host, &deployment) == subscription.mark
+        });
+        if !wanted || subscription.phase == Phase::Leaving {
+            end(host, subscription);
+        }
+    }
+    Ok(())
+}
+
+/// Tells the service, as a task of the host's.
+fn end(host: &Arc<Host>, subscription: Subscription) {
+    let (host, tasks) = (Arc::clone(host), host.tasks.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = leave(&host, subscription) => {}
+            // The next process goes on.
+            () = host.stopping.cancelled() => {}
+        }
+    });
+}
+
+/// Subscribes, and unsubscribes when the deployment is retired. A host that stops leaves its subscriptions in place.
+pub(crate) async fn keep(keeper: &Keeper) {
+    let subscription = tokio::select! {
+        subscription = subscribe_on(keeper) => subscription,
+        () = keeper.host.stopping.cancelled() => return,
+    };
+    tokio::select! {
+        () = keeper.deployment.retired.cancelled() => {}
+        () = keeper.host.stopping.cancelled() => return,
+    }
+    if let Some(subscription) = subscription {
+        tokio::select! {
+            () = leave(&keeper.host, subscription) => {}
+            () = keeper.host.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// Subscribes, beginning again from what the store says whenever it has failed.
+async fn subscribe_on(keeper: &Keeper) -> Option<Subscription> {
+    loop {
+        match subscribe(keeper).await {
+            Ok(subscription) => return subscription,
+            Err(error) => {
+                tracing::warn!(%error, trigger = %keeper.trigger().name, "the subscription waits for the store");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = keeper.deployment.retired.cancelled() => return None,
+        }
+    }
+}
+
+/// The subscription, once the service has agreed, or as far as it came when the deployment was retired.
+async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::Error> {
+    let host = &keeper.host;
+    keeper.count_notes().await?;
+    let mark = mark(host, &keeper.deployment);
+    let known = all(host).await?.into_iter().find(|known| {
+        known.is_of(&keeper.deployment, keeper.trigger())
+            && known.mark == mark
+            && known.phase != Phase::Leaving
+    });
+    let mut subscription = match known {
+        Some(known) if known.phase == Phase::Subscribed => return Ok(Some(known)),
+        Some(known) => known,
+        None => {
+            let Some(id) = fresh_id() else {
+                keeper.fails_for_good("NoRandomBytes", "The system gives no random bytes.").await?;
+                return Ok(None);
+            };
+            let new = Subscription {
+                id,
+                workflow: Arc::clone(&keeper.deployment.workflow.name),
+                trigger: Arc::clone(&keeper.trigger().name),
+                mark,
+                phase: Phase::Subscribing,
+                unsubscribe: None,
+            };
+            save(host, &new).await?;
+            new
+        }
+    };
+    let callback = subscription.callback_url(host);
+    loop {
+        let start = keeper.now();
+        let note = Note::new(start, NoteStatus::Failed);
+        let asked = match subscribe_inputs(keeper, &callback) {
+            Ok(inputs) => {
+                let answered = keeper.request(&subscribe_call(keeper, &subscription, inputs.clone())).await;
+                Ok((inputs, answered))
+            }
+            Err((code, message)) => Err((code, message)),
+        };
+        match asked {
+            Ok((inputs, answered)) if answered.outcome.status == loom_definition::Status::Succeeded => {
+                subscription.unsubscribe = unsubscribe_of(keeper, &inputs, &answered, &callback);
+                subscription.phase = Phase::Subscribed;
+                let note = Note::new(start, NoteStatus::Succeeded);
+                let note = note.until(keeper.now()).code(&answered.outcome.code);
+                let kept = key_write(NAMESPACE, &subscription.id, Some(subscription.to_object()));
+                keeper.commit(vec![kept, keeper.note(note)]).await?;
+                return Ok(Some(subscription));
+            }
+            Ok((_, answered)) => {
+                let (code, message) = answered.error();
+                refused(keeper, note, &code, &message).await?;
+            }
+            Err((code, message)) => refused(keeper, note, &code, &message).await?,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(NEXT_ROUND) => {}
+            () = keeper.deployment.retired.cancelled() => return Ok(Some(subscription)),
+        }
+    }
+}
+
+async fn refused(keeper: &Keeper, note: Note, code: &str, message: &str) -> Result<(), loom_store::Error> {
+    let (workflow, trigger) = (&keeper.deployment.workflow.name, &keeper.trigger().name);
+    tracing::warn!(%workflow, %trigger, code, message, "the trigger could not subscribe");
+    keeper.commit(vec![keeper.note(note.until(keeper.now()).because(code, message))]).await
+}
+
+/// The request that subscribes: the member `subscribe`, or all of the inputs.
+fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, String)> {
+    let inputs = |member: Option<&str>| {
+        let view = keeper.view(None, Some(callback));
+        let inputs = keeper.host.engine.trigger_inputs(view, member);
+        inputs.map_err(|error| (error.code.to_string(), error.message))
+    };
+    match inputs(Some("subscribe"))? {
+        // A subscription may leave its connection to what stands around it.
+        Some(subscribe) => {
+            let mut whole = Object::new();
+            whole.insert("subscribe", subscribe);
+            if let Some(host) = inputs(Some("host"))? {
+                whole.insert("host", host);
+            }
+            Ok(whole.into())
+        }
+        None => Ok(inputs(None)?.unwrap_or_default()),
+    }
+}
+
+fn subscribe_call(keeper: &Keeper, subscription: &Subscription, inputs: Value) -> TriggerCall {
+    keeper.call(TriggerAsk::Subscribe, inputs, &format!("{}/{}", keeper.key(), subscription.id))
+}
+
+/// How the subscription will be ended: as `unsubscribe` says, which may refer to the service's answer; or, through a
+/// connection that says nothing, by a DELETE of the place that the service gave it.
+fn unsubscribe_of(
+    keeper: &Keeper,
+    inputs: &Value,
+    answered: &Answered,
+    callback: &str,
+) -> Option<Unsubscribe> {
+    let through_connection = keeper.call(TriggerAsk::Unsubscribe, Value::NULL, "").through_connection;
+    let outputs = answered.outcome.outputs.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+    let record = record(keeper, outputs, keeper.now());
+    let view = keeper.view(Some(&record), Some(callback));
+    match keeper.host.engine.trigger_inputs(view, Some("unsubscribe")) {
+        Ok(Some(own)) if !own.is_null() => {
+            let mut own = own.as_object().cloned().unwrap_or_default();
+            if through_connection
+                && own.get_ignore_case("host").is_none()
+                && let Some(host) = inputs.get("host")
+            {
+                own.insert("host", host.clone());
+            }
+            Some(Unsubscribe { inputs: own.into(), address: None, through_connection })
+        }
+        Ok(_) => {
+            let location = answered.location().filter(|_| through_connection)?;
+            let host = inputs.get("host").or_else(|| inputs.get("subscribe")?.get("host"))?;
+            let request: Object = [("host", host.clone())].into_iter().collect();
+            let inputs = Value::from(request);
+            Some(Unsubscribe { inputs, address: Some(location.into()), through_connection })
+        }
+        Err(error) => {
+            let trigger = &keeper.trigger().name;
+            tracing::warn!(%trigger, error = %error.message, "the end of the subscription cannot be asked for");
+            None
+        }
+    }
+}
+
+/// Tells the service that a subscription is over, and forgets it. What the service never takes in is given up in the end.
+async fn leave(host: &Arc<Host>, mut subscription: Subscription) {
+    subscription.phase = Phase::Leaving;
+    while let Err(error) = save(host, &subscription).await {
+        tracing::warn!(%error, "the end of a subscription waits for the store");
+        tokio::time::sleep(AGAIN).await;
+    }
+    if let Some(unsubscribe) = &subscription.unsubscribe {
+        let call = TriggerCall {
+            workflow: Arc::clone(&subscription.workflow),
+            version: Arc::from(""),
+            trigger: Arc::clone(&subscription.trigger),
+            ask: TriggerAsk::Unsubscribe,
+            through_connection: unsubscribe.through_connection,
+            inputs: unsubscribe.inputs.clone(),
+            address: unsubscribe.address.clone(),
+            idempotency_key: format!("{}/unsubscribe", subscription.id).into(),
+            tracking_id: subscription.id.as_str().into(),
+        };
+        for round in 1..=LEAVE_ROUNDS {
+            let Some(calls) = &host.settings.trigger_calls else { break };
+            let loom_engine::event::EffectResult::Done { outcome, hint } = calls.call(&call).await else {
+                break;
+            };
+            if outcome.status == loom_definition::Status::Succeeded {
+                break;
+            }
+            let (workflow, trigger) = (&subscription.workflow, &subscription.trigger);
+            tracing::warn!(%workflow, %trigger, code = %outcome.code, round, "a subscription could not be ended");
+            // A service that does not know it any more has ended it.
+            if !hint.transient {
+                break;
+            }
+            let wait = AGAIN * 2u32.pow(round.min(6));
+            tokio::time::sleep(wait.max(hint.after.unwrap_or_default().min(NEXT_ROUND))).await;
+        }
+    }
+    while let Err(error) = forget(host, &subscription).await {
+        tracing::warn!(%error, "the end of a subscription waits for the store");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// An id that nobody has.
+fn fresh_id() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(format!("{:032x}", u128::from_le_bytes(bytes)))
+}

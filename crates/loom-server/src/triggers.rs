@@ -1,0 +1,369 @@
+//! Triggers that act by themselves: by the clock, by asking, or by being called back.
+//!
+//! Each has a task of its own that lives as long as its deployment. What it must remember is kept in the store, in the
+//! same transaction as the run that it starts; so after a crash nothing is fired twice, and nothing is forgotten.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use loom_definition::trigger::{Trigger, TriggerKind};
+use loom_engine::{
+    Along, StartError, TriggerView,
+    event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunStart},
+    ports::{TriggerAsk, TriggerCall},
+};
+use loom_expression::{Object, Value};
+use loom_store::{Commit, KeyExpectation, KeyWrite};
+
+use crate::{
+    deploy::Deployment,
+    gate::Place,
+    host::{Fire, FireError, Host, gate_key},
+    poll,
+    recurrence::Timetable,
+    subscription, timetable,
+    trigger_history::{self, Note, NoteStatus},
+};
+
+/// Where progress is kept among the store's named values.
+const NAMESPACE: &str = "trigger";
+
+/// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// The wait before something that failed for the moment is tried again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(5);
+
+/// Lets the triggers of a deployment act until it is retired or the host stops.
+pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
+    for (place, trigger) in deployment.workflow.triggers.iter().enumerate() {
+        match &trigger.kind {
+            TriggerKind::Recurrence
+            | TriggerKind::SlidingWindow { .. }
+            | TriggerKind::HttpPoll { .. }
+            | TriggerKind::ApiConnection { .. }
+            | TriggerKind::HttpWebhook { .. }
+            | TriggerKind::ApiConnectionWebhook { .. } => {}
+            TriggerKind::Request { .. }
+            | TriggerKind::Manual
+            | TriggerKind::Event { .. }
+            | TriggerKind::Other { .. } => continue,
+        }
+        let (host, deployment) = (Arc::clone(host), Arc::clone(deployment));
+        let tasks = host.tasks.clone();
+        let keeper = Keeper { host, deployment, place, noted: AtomicU64::new(0) };
+        tasks.spawn(async move { keeper.keep().await });
+    }
+}
+
+/// One trigger that acts by itself.
+pub(crate) struct Keeper {
+    pub(crate) host: Arc<Host>,
+    pub(crate) deployment: Arc<Deployment>,
+    place: usize,
+    /// The number of the next entry of its history.
+    noted: AtomicU64,
+}
+
+/// What became of a firing, as far as its trigger goes on.
+#[derive(Debug)]
+pub(crate) enum Fired {
+    /// It is done, and what was to be kept is kept: runs have started, or a condition held them back, or it failed.
+    Done,
+    /// There was no room for a run; nothing is kept.
+    NoRoom,
+}
+
+impl Keeper {
+    async fn keep(&self) {
+        if matches!(
+            self.trigger().kind,
+            TriggerKind::HttpWebhook { .. } | TriggerKind::ApiConnectionWebhook { .. }
+        ) {
+            // It watches for its end itself, because it has something to do then.
+            return subscription::keep(self).await;
+        }
+        tokio::select! {
+            () = self.keep_on() => {}
+            () = self.deployment.retired.cancelled() => {}
+            () = self.host.stopping.cancelled() => {}
+        }
+    }
+
+    /// Begins again from what the store says whenever the store has failed.
+    async fn keep_on(&self) {
+        loop {
+            let kept = match self.count_notes().await {
+                Ok(()) => match self.trigger().kind {
+                    TriggerKind::Recurrence | TriggerKind::SlidingWindow { .. } => {
+                        timetable::keep(self).await
+                    }
+                    _ => poll::keep(self).await,
+                },
+                Err(error) => Err(error),
+            };
+            match kept {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(%error, trigger = %self.trigger().name, "the trigger waits for the store");
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    pub(crate) fn trigger(&self) -> &Trigger {
+        &self.deployment.workflow.triggers[self.place]
+    }
+
+    pub(crate) fn view<'a>(
+        &'a self,
+        previous: Option<&'a Value>,
+        callback: Option<&'a str>,
+    ) -> TriggerView<'a> {
+        TriggerView {
+            workflow: &self.deployment.workflow,
+            trigger: self.trigger(),
+            parameters: &self.deployment.parameters,
+            previous,
+            callback,
+        }
+    }
+
+    /// `workflow/trigger`, in lower case.
+    pub(crate) fn key(&self) -> String {
+        gate_key(&self.deployment.workflow.name, &self.trigger().name)
+    }
+
+    pub(crate) fn now(&self) -> i128 {
+        self.host.now().unix_nanos()
+    }
+
+    /// Reads its recurrence. A failure is noted, and lasts until the next deployment.
+    pub(crate) async fn timetable(&self) -> Result<Option<Timetable>, loom_store::Error> {
+        let recurrence = self.host.engine.trigger_recurrence(self.view(None, None));
+        let recurrence = recurrence.map_err(|error| error.message).and_then(|recurrence| {
+            Timetable::new(&recurrence.ok_or("The trigger has no recurrence.")?)
+                .map_err(|why| format!("The recurrence cannot be used: {why}."))
+        });
+        match recurrence {
+            Ok(timetable) => Ok(Some(timetable)),
+            Err(why) => {
+                self.fails_for_good("InvalidRecurrence", &why).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes what keeps the trigger from ever firing.
+    pub(crate) async fn fails_for_good(&self, code: &str, why: &str) -> Result<(), loom_store::Error> {
+        let (workflow, trigger) = (&self.deployment.workflow.name, &self.trigger().name);
+        tracing::warn!(%workflow, %trigger, why, "the trigger does not fire");
+        let note = Note::new(self.now(), NoteStatus::Failed).because(code, why);
+        self.commit(vec![self.note(note)]).await
+    }
+
+    pub(crate) async fn sleep_until(&self, due: i128) {
+        loop {
+            let left = due - self.now();
+            if left <= 0 {
+                return;
+            }
+            let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
+            tokio::time::sleep(left.min(SLEEP_MAX)).await;
+        }
+    }
+
+    /// What was kept for this deployment; another one begins anew.
+    pub(crate) async fn load(&self) -> Result<Option<Value>, loom_store::Error> {
+        let kept = self.host.store.key(NAMESPACE, &self.key()).await?;
+        let kept = kept.and_then(|kept| Value::parse_json(&kept.value).ok());
+        let mark = self.deployment.mark(&self.host.signer);
+        Ok(kept.filter(|kept| kept.get("mark").and_then(Value::as_str) == Some(&mark)))
+    }
+
+    /// The write that keeps `state`.
+    pub(crate) fn state(&self, mut state: Object) -> KeyWrite {
+        state.insert("mark", self.deployment.mark(&self.host.signer));
+        key_write(NAMESPACE, &self.key(), Some(state))
+    }
+
+    /// The write that puts an entry into the trigger's history.
+    pub(crate) fn note(&self, note: Note) -> KeyWrite {
+        trigger_history::write(&self.key(), self.noted.fetch_add(1, Ordering::Relaxed), note)
+    }
+
+    /// Goes on counting where the history ends.
+    pub(crate) async fn count_notes(&self) -> Result<(), loom_store::Error> {
+        let next = trigger_history::next_number(&*self.host.store, &self.key()).await?;
+        self.noted.store(next, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) async fn commit(&self, keys: Vec<KeyWrite>) -> Result<(), loom_store::Error> {
+        let mut commit = Commit::new();
+        commit.keys = keys;
+        self.host.store.commit(commit).await.map(drop)
+    }
+
+    /// Fires. What is kept becomes durable with the run that starts, or, when none or several do, right after.
+    ///
+    /// `place` is a place at the trigger's gate that was taken before; without it, one is waited for.
+    ///
+    /// # Errors
+    /// The store failed. What it holds says whether the run has started.
+    pub(crate) async fn fire(
+        &self,
+        outputs: Value,
+        name: Option<String>,
+        place: Option<Place>,
+        state: Object,
+        note: Note,
+    ) -> Result<Fired, loom_store::Error> {
+        let trigger = self.trigger();
+        let fire =
+            Fire { deployment: &self.deployment, trigger, outputs, tracking_id: None, wants_response: false };
+        let (kept, key) = (self.state(state), self.key());
+        let number = self.noted.fetch_add(1, Ordering::Relaxed);
+        let keys = {
+            let (kept, key, note) = (kept.clone(), key.clone(), note.clone());
+            move |starts: &[Arc<RunStart>]| {
+                let runs = starts.iter().map(|start| start.run);
+                vec![kept, trigger_history::write(&key, number, note.with_runs(runs))]
+            }
+        };
+        let along = Along { name: name.map(Arc::from), keys: Some(Box::new(keys)) };
+        match self.host.fire_along(fire, along, place).await {
+            Ok(_) | Err(FireError::Held { .. }) => Ok(Fired::Done),
+            Err(FireError::Busy) => Ok(Fired::NoRoom),
+            Err(FireError::Start(StartError::Trigger(error))) => {
+                tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");
+                let note = note.because(&error.code, &error.message);
+                self.commit(vec![kept, trigger_history::write(&key, number, note)]).await?;
+                Ok(Fired::Done)
+            }
+            Err(FireError::Start(StartError::Store(error))) => Err(error),
+            Err(FireError::StorePaused | FireError::Start(_)) => Err(self.store_error()),
+        }
+    }
+
+    /// Why the store takes nothing in.
+    fn store_error(&self) -> loom_store::Error {
+        match self.host.store.health().condition {
+            loom_store::Condition::Paused(error) => error,
+            loom_store::Condition::Running | loom_store::Condition::Closed => loom_store::Error::Closed,
+        }
+    }
+
+    /// Makes a request with the trigger's retries; the last answer counts.
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets go of the request in progress.
+    pub(crate) async fn request(&self, call: &TriggerCall) -> Answered {
+        let mut attempt = 1;
+        loop {
+            let (outcome, hint) = self.request_once(call).await;
+            let answered = Answered { outcome, after: hint.after };
+            if answered.outcome.status == loom_definition::Status::Succeeded {
+                return answered;
+            }
+            let seed = self.now().unsigned_abs() as u64;
+            let view = self.view(None, None);
+            let retry = self.host.engine.trigger_retry(view, attempt, &answered.outcome, hint, seed);
+            let Some(wait) = retry else { return answered };
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn request_once(&self, call: &TriggerCall) -> (Outcome, RetryHint) {
+        let Some(calls) = &self.host.settings.trigger_calls else {
+            let error =
+                ErrorInfo::new("NotSupported", "This server makes no requests for triggers.".to_owned());
+            return (Outcome::failed("NotSupported", error), RetryHint::default());
+        };
+        match calls.call(call).await {
+            EffectResult::Done { outcome, hint } => (outcome, hint),
+            EffectResult::Pending { outcome, after, .. } => {
+                (outcome, RetryHint { after: Some(after), ..RetryHint::default() })
+            }
+            EffectResult::Admitted => (Outcome::ok(None), RetryHint::default()),
+        }
+    }
+
+    /// A request of this trigger.
+    pub(crate) fn call(&self, ask: TriggerAsk, inputs: Value, key: &str) -> TriggerCall {
+        TriggerCall {
+            workflow: Arc::clone(&self.deployment.workflow.name),
+            version: self.deployment.version.to_string().into(),
+            trigger: Arc::clone(&self.trigger().name),
+            ask,
+            through_connection: matches!(
+                self.trigger().kind,
+                TriggerKind::ApiConnection { .. } | TriggerKind::ApiConnectionWebhook { .. }
+            ),
+            inputs,
+            address: None,
+            idempotency_key: key.into(),
+            tracking_id: key.into(),
+        }
+    }
+}
+
+/// How a request of a trigger went, after its retries.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) outcome: Outcome,
+    /// What the answer's `Retry-After` asks for.
+    pub(crate) after: Option<Duration>,
+}
+
+impl Answered {
+    /// Its status; none when nobody answered.
+    pub(crate) fn status(&self) -> Option<i64> {
+        self.outcome.outputs.as_ref()?.get("statusCode")?.as_i64()
+    }
+
+    /// Where it points.
+    pub(crate) fn location(&self) -> Option<&str> {
+        let headers = self.outcome.outputs.as_ref()?.get("headers")?.as_object()?;
+        headers.get_ignore_case("Location")?.as_str()
+    }
+
+    /// What went wrong, for a history.
+    pub(crate) fn error(&self) -> (String, String) {
+        match &self.outcome.error {
+            Some(error) => (error.code.to_string(), error.message.clone()),
+            None => (self.outcome.code.to_string(), format!("The service answered {}.", self.outcome.code)),
+        }
+    }
+}
+
+/// A write of a JSON object under a name; none deletes.
+pub(crate) fn key_write(namespace: &str, key: &str, value: Option<Object>) -> KeyWrite {
+    KeyWrite {
+        namespace: namespace.into(),
+        key: key.into(),
+        expect: KeyExpectation::Any,
+        value: value.map(|value| Bytes::from(Value::from(value).to_json_text())),
+    }
+}
+
+/// A number that is kept as text, because it may be larger than what JSON readers take.
+pub(crate) fn number(kept: &Value, name: &str) -> Option<i128> {
+    kept.get(name)?.as_str()?.parse().ok()
+}
+
+/// A moment from nanoseconds since 1970, held at the end of the calendar.
+pub(crate) fn moment(nanos: i128) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(nanos).unwrap_or(jiff::Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! Triggers that act by themselves, against a service that follows a script, in time that jumps.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use loom_definition::{LoadOptions, catalog::Bump, policy::RetryPolicy};
+use loom_engine::{
+    Engine, Environment, RunId,
+    clock::TokioClock,
+    event::{EffectResult, ErrorInfo, Outcome, RetryHint},
+    ports::{CallFuture, TriggerAsk, TriggerCall, TriggerHandler},
+};
+use loom_expression::{Timestamp, Value};
+use loom_store::{MemoryStore, Order, RunQuery, Store};
+
+use crate::{Host, HostSettings, Origin, Source, trigger_history};
+
+/// A service that gives its answers one after the other, the last one for ever, and remembers what it was asked.
+#[derive(Debug, Default)]
+struct Service {
+    answers: Mutex<VecDeque<Value>>,
+    asked: Mutex<Vec<(Duration, TriggerCall)>>,
+    since: Mutex<Option<tokio::time::Instant>>,
+}
+
+impl TriggerHandler for Service {
+    fn call<'a>(&'a self, call: &'a TriggerCall) -> CallFuture<'a> {
+        let since = *self.since.lock().unwrap().get_or_insert_with(tokio::time::Instant::now);
+        self.asked.lock().unwrap().push((since.elapsed(), call.clone()));
+        let answer = {
+            let mut answers = self.answers.lock().unwrap();
+            if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+        };
+        Box::pin(async move {
+            let answer = answer.unwrap_or_default();
+            let Some(status) = answer.get("statusCode").and_then(Value::as_i64) else {
+                // A service that never answers.
+                return std::future::pending().await;
+            };
+            let after = answer.get("after").and_then(Value::as_i64);
+            let after = after.map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
+            let mut outcome = Outcome::ok(Some(answer));
+            if !(200..300).contains(&status) {
+                let error = ErrorInfo::new("Refused", format!("The service answered {status}."));
+                let outputs = outcome.outputs;
+                outcome = Outcome { outputs, ..Outcome::failed("Refused", error) };
+            }
+            let transient = status == 429 || status >= 500;
+            EffectResult::Done { outcome, hint: RetryHint { transient, after, refused: false } }
+        })
+    }
+}
+
+/// One service and one store, over the processes that use them.
+struct World {
+    store: Arc<dyn Store>,
+    service: Arc<Service>,
+    start: Timestamp,
+    since: tokio::time::Instant,
+}
+
+impl World {
+    fn new(answers: &[&str]) -> World {
+        let service = Service::default();
+        *service.answers.lock().unwrap() =
+            answers.iter().map(|answer| Value::from_json_str(answer).unwrap()).collect();
+        World {
+            store: Arc::new(MemoryStore::default()),
+            service: Arc::new(service),
+            start: Timestamp::from_unix_nanos(1_800_000_000_000_000_000),
+            since: tokio::time::Instant::now(),
+        }
+    }
+
+    /// A process: opens the store, deploys, and takes up what is there.
+    async fn process(&self, definitions: &[(&str, &str)]) -> Arc<Host> {
+        let none = Value::from_json_str(r#"{"type": "none"}"#).unwrap();
+        let none = RetryPolicy::read(&none, loom_definition::policy::Spelling::Wdl).unwrap();
+        let environment = Environment { default_retry: Arc::new(none), ..Environment::default() };
+        let mut settings = HostSettings::new("http://loom.test");
+        settings.trigger_calls = Some(Arc::clone(&self.service) as Arc<dyn TriggerHandler>);
+        let passed = i128::try_from(self.since.elapsed().as_nanos()).unwrap();
+        let now = Timestamp::from_unix_nanos(self.start.unix_nanos() + passed);
+        let clock = Arc::new(TokioClock::starting_at(now));
+        let store = Arc::clone(&self.store);
+        let host = Host::open(Engine::builder(), environment, store, clock, settings).await.unwrap();
+        for (name, text) in definitions {
+            deploy(&host, name, text).await;
+        }
+        host.recover().await.unwrap();
+        host
+    }
+
+    /// What the service was asked for: the kind and the second.
+    fn asked(&self) -> Vec<(TriggerAsk, u64)> {
+        let asked = self.service.asked.lock().unwrap();
+        asked.iter().map(|(at, call)| (call.ask, at.as_secs())).collect()
+    }
+
+    fn call(&self, index: usize) -> TriggerCall {
+        self.service.asked.lock().unwrap()[index].1.clone()
+    }
+
+    async fn runs(&self) -> Vec<RunId> {
+        let query = RunQuery { order: Order::OldestFirst, limit: 1_000, ..RunQuery::default() };
+        self.store.runs(query).await.unwrap().rows.iter().map(|row| row.id).collect()
+    }
+
+    /// Statuses of a trigger's history, oldest first.
+    async fn history(&self, trigger: &str) -> Vec<String> {
+        let entries = trigger_history::read(&*self.store, trigger).await.unwrap();
+        let status = |entry: &Value| entry.get("status").and_then(Value::as_str).unwrap().to_owned();
+        entries.iter().rev().map(status).collect()
+    }
+}
+
+async fn deploy(host: &Arc<Host>, name: &str, text: &str) {
+    let options = LoadOptions { name: Some(name.into()), ..LoadOptions::default() };
+    let source =
+        Source { bytes: text.into(), options, origin: Origin::File, bump: Bump::Patch, only_new: false };
+    host.deploy(&source).await.unwrap();
+}
+
+/// Ends a process as a crash does: nothing is said to the store.
+async fn crash(host: Arc<Host>) {
+    host.stopping.cancel();
+    host.tasks.close();
+    host.tasks.wait().await;
+    host.engine.shut_down().await;
+}
+
+/// Lets time pass, and what follows from it happen.
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn workflow(trigger: &str) -> String {
+    format!(
+        r#"{{"definition": {{"triggers": {{"t": {trigger}}}, "actions":
+            {{"Echo": {{"type": "Compose", "inputs": "@triggerOutputs()", "runAfter": {{}}}}}}}}}}"#
+    )
+}
+
+const HOOK: &str = r#"{"type": "HttpWebhook", "inputs": {
+    "subscribe": {"method": "POST", "uri": "https://hooks.test/", "body": {"to": "@{listCallbackUrl()}"}},
+    "unsubscribe": {"method": "DELETE", "uri": "https://hooks.test/@{triggerBody()['id']}"}}}"#;
+
+const AGREED: &str = r#"{"statusCode": 201, "headers": {}, "body": {"id": 7}}"#;
+
+fn body_of(call: &TriggerCall) -> String {
+    call.inputs.get("subscribe").unwrap_or(&call.inputs).to_json_text()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_outlives_processes_and_ends_with_its_workflow() {
+    let world = World::new(&[AGREED]);
+    let first = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    assert_eq!(world.asked(), [(TriggerAsk::Subscribe, 0)]);
+    assert!(body_of(&world.call(0)).contains("http://loom.test/callbacks/trigger-"));
+    crash(first).await;
+    let second = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1_000).await;
+    assert_eq!(world.asked().len(), 1, "the subscription is not made again");
+    assert!(second.withdraw("w"));
+    pass(1).await;
+    let asked = world.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[1].0, TriggerAsk::Unsubscribe);
+    assert_eq!(world.call(1).inputs.get("uri").and_then(Value::as_str), Some("https://hooks.test/7"));
+    pass(1_000).await;
+    assert_eq!(world.asked().len(), 2, "it is said once");
+    assert_eq!(world.history("w/t").await, ["Succeeded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_subscribing_asks_again_for_the_same_address() {
+    let world = World::new(&["{}"]);
+    let first = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    assert_eq!(world.asked().len(), 1);
+    crash(first).await;
+    *world.service.answers.lock().unwrap() = [Value::from_json_str(AGREED).unwrap()].into();
+    let _second = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    assert_eq!(world.asked().len(), 2);
+    let (before, after) = (world.call(0), world.call(1));
+    assert_eq!(body_of(&before), body_of(&after));
+    assert_eq!(before.idempotency_key, after.idempotency_key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_disappears_between_processes_is_unsubscribed() {
+    let world = World::new(&[AGREED]);
+    let first = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    crash(first).await;
+    let _second = world.process(&[]).await;
+    pass(1).await;
+    let kinds: Vec<TriggerAsk> = world.asked().iter().map(|(ask, _)| *ask).collect();
+    assert_eq!(kinds, [TriggerAsk::Subscribe, TriggerAsk::Unsubscribe]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_subscribes_anew_and_ends_the_subscription_before() {
+    let world = World::new(&[AGREED]);
+    let host = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    deploy(&host, "w", &workflow(&HOOK.replace("\"to\"", "\"notify\""))).await;
+    pass(1).await;
+    let mut kinds: Vec<TriggerAsk> = world.asked().iter().map(|(ask, _)| *ask).collect();
+    kinds.sort_by_key(|ask| *ask as u8);
+    assert_eq!(kinds, [TriggerAsk::Subscribe, TriggerAsk::Subscribe, TriggerAsk::Unsubscribe]);
+    let subscriptions: Vec<String> = (0..3)
+        .map(|index| world.call(index))
+        .filter(|call| call.ask == TriggerAsk::Subscribe)
+        .map(|call| call.idempotency_key.to_string())
+        .collect();
+    assert_ne!(subscriptions[0], subscriptions[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_refuses_is_asked_again_later() {
+    let world = World::new(&[r#"{"statusCode": 403, "headers": {}}"#, AGREED]);
+    let _host = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    assert_eq!(world.history("w/t").await, ["Failed"]);
+    pass(600).await;
+    assert_eq!(world.asked(), [(TriggerAsk::Subscribe, 0), (TriggerAsk::Subscribe, 300)]);
+    assert_eq!(world.history("w/t").await, ["Failed", "Succeeded"]);
+}
+
+fn poll(more: &str) -> String {
+    workflow(&format!(
+        r#"{{"type": "Http", "inputs": {{"method": "GET", "uri": "https://news.test/"}},
+            "recurrence": {{"frequency": "Minute", "interval": 5}}{more}}}"#
+    ))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_fires_for_news_and_goes_on_where_the_answer_points() {
+    let world = World::new(&[
+        r#"{"statusCode": 202, "headers": {"Location": "https://news.test/?after=1"}, "after": 400}"#,
+        r#"{"statusCode": 200, "headers": {"Location": "https://news.test/?after=2"}, "body": 1, "after": 0}"#,
+        r#"{"statusCode": 200, "headers": {}, "body": 2}"#,
+        r#"{"statusCode": 500, "headers": {}}"#,
+        r#"{"statusCode": 202, "headers": {}}"#,
+    ]);
+    let first = world.process(&[("w", &poll(""))]).await;
+    // The first at once; the second when `Retry-After` says, which is later than the recurrence; the third at once.
+    pass(450).await;
+    assert_eq!(world.asked().iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 400, 400]);
+    assert_eq!(world.call(0).address, None);
+    assert_eq!(world.call(1).address.as_deref(), Some("https://news.test/?after=1"));
+    assert_eq!(world.call(2).address.as_deref(), Some("https://news.test/?after=2"));
+    assert_eq!(world.runs().await.len(), 2);
+    // Where to ask next, and when, outlives the process.
+    crash(first).await;
+    let _second = world.process(&[("w", &poll(""))]).await;
+    pass(200).await;
+    assert_eq!(world.asked().len(), 4);
+    assert_eq!(world.asked()[3].1, 600);
+    assert_eq!(world.call(3).address.as_deref(), Some("https://news.test/?after=2"));
+    pass(300).await;
+    assert_eq!(world.asked()[4].1, 900);
+    assert_eq!(world.runs().await.len(), 2);
+    assert_eq!(world.history("w/t").await, ["Skipped", "Succeeded", "Succeeded", "Failed", "Skipped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_splits_its_answer_and_asks_its_conditions() {
+    let answers = [r#"{"statusCode": 200, "headers": {}, "body": [1, 2, 3]}"#];
+    let world = World::new(&answers);
+    let host = world.process(&[("w", &poll(r#", "splitOn": "@triggerBody()""#))]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 3);
+    crash(host).await;
+
+    let world = World::new(&answers);
+    let never = r#", "conditions": [{"expression": "@equals(length(triggerBody()), 9)"}]"#;
+    let _host = world.process(&[("w", &poll(never))]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 0);
+    assert_eq!(world.history("w/t").await, ["Skipped"]);
+
+    // A condition that mentions the status stands in the place of "200 fires".
+    let world = World::new(&[r#"{"statusCode": 201, "headers": {}, "body": 1}"#]);
+    let code = r#", "conditions": [{"expression": "@equals(triggers().code, 201)"}]"#;
+    let _host = world.process(&[("w", &poll(code))]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_does_not_ask_while_its_trigger_is_full() {
+    let world = World::new(&[r#"{"statusCode": 200, "headers": {}, "body": 1}"#]);
+    let text = poll(r#", "runtimeConfiguration": {"concurrency": {"runs": 1}}"#).replace(
+        r#""type": "Compose", "inputs": "@triggerOutputs()""#,
+        r#""type": "Wait", "inputs": {"interval": {"count": 450, "unit": "Second"}}"#,
+    );
+    let _host = world.process(&[("w", &text)]).await;
+    pass(650).await;
+    assert_eq!(world.asked().iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 600]);
+    assert_eq!(world.history("w/t").await, ["Succeeded", "Skipped", "Succeeded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn occurrences_fire_once_whatever_happens_to_the_process() {
+    let world = World::new(&[]);
+    let text = workflow(r#"{"type": "Recurrence", "recurrence": {"frequency": "Minute", "interval": 10}}"#);
+    let mut host = world.process(&[("w", &text)]).await;
+    // Crashes in between, and right after an occurrence; none is lost and none repeated.
+    for seconds in [1, 598, 2, 599, 1] {
+        pass(seconds).await;
+        crash(host).await;
+        host = world.process(&[("w", &text)]).await;
+    }
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 3, "at 0, 600 and 1,200 seconds");
+    // Missed by less than a minute: late. Missed by more: dropped.
+    pass(580).await;
+    crash(host).await;
+    pass(50).await;
+    host = world.process(&[("w", &text)]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 4);
+    crash(host).await;
+    pass(2_000).await;
+    let _host = world.process(&[("w", &text)]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_window_is_processed_once() {
+    let world = World::new(&[]);
+    let text =
+        workflow(r#"{"type": "SlidingWindow", "recurrence": {"frequency": "Minute", "interval": 10}}"#);
+    let host = world.process(&[("w", &text)]).await;
+    pass(1_201).await;
+    assert_eq!(world.runs().await.len(), 2);
+    crash(host).await;
+    pass(3_000).await;
+    let _host = world.process(&[("w", &text)]).await;
+    pass(1).await;
+    // 1,800, 2,400, 3,000, 3,600 and 4,200 seconds passed while nobody served.
+    assert_eq!(world.runs().await.len(), 7);
+    assert_eq!(world.history("w/t").await.len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recurrence_may_be_computed() {
+    let world = World::new(&[]);
+    let text = r#"{"definition": {"parameters": {"minutes": {"type": "int", "defaultValue": 20}},
+        "triggers": {"t": {"type": "Recurrence",
+            "recurrence": {"frequency": "Minute", "interval": "@parameters('minutes')"}}}, "actions": {}}}"#;
+    let _host = world.process(&[("w", text)]).await;
+    pass(2_401).await;
+    assert_eq!(world.runs().await.len(), 3, "at 0, 1,200 and 2,400 seconds");
+}

@@ -8,3 +8,4 @@ mod api_runs;
 mod api_secrets;
 mod api_workflows;
 mod support;
+mod triggers;

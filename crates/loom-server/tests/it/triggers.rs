@@ -1,0 +1,294 @@
+//! Triggers over real connections: requests that start runs, and services that call back.
+
+use hyper::Method;
+use loom_expression::Value;
+use loom_testkit::mock::Mock;
+
+use crate::support::{Plan, World, json, list, requested, text};
+
+/// A definition with one trigger, `t`, and a Response.
+fn answered(trigger: &str, response: &str) -> String {
+    format!(
+        r#"{{"definition": {{"triggers": {{"t": {trigger}}}, "actions":
+            {{"Answer": {{"type": "Response", "kind": "Http", "inputs": {response}, "runAfter": {{}}}}}}}}}}"#
+    )
+}
+
+const INVOKE: &str = "/workflows/w/triggers/t/invoke";
+
+#[tokio::test]
+async fn method_path_and_schema_are_checked_before_a_run_starts() {
+    let world = World::new().await;
+    let trigger = r#"{"type": "Request", "kind": "Http", "operationOptions": "EnableSchemaValidation", "inputs":
+        {"method": "PUT", "relativePath": "orders/{id}",
+         "schema": {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}}}"#;
+    let body = r#"{"body": {"id": "@triggerOutputs()['relativePathParameters']['id']", "n": "@triggerBody()['n']"}}"#;
+    world.deploy("w", &answered(trigger, body)).await;
+    let wrong = world.post(&format!("{INVOKE}/orders/7"), r#"{"n": 1}"#).await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (405, "MethodNotAllowed"));
+    assert_eq!(wrong.header("allow"), Some("PUT"));
+    let wrong = world.call(Method::PUT, &format!("{INVOKE}/orders"), r#"{"n": 1}"#).await;
+    assert_eq!(wrong.status, 404);
+    let wrong = world.call(Method::PUT, &format!("{INVOKE}/orders/7"), r#"{"n": "one"}"#).await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (400, "TriggerInputSchemaMismatch"));
+    let runs = world.get("/api/v1/runs").await.json();
+    assert!(list(&runs, "runs").is_empty(), "{}", runs.to_json_text());
+    let right = world.call(Method::PUT, &format!("{INVOKE}/orders/a%2Fb%3f"), r#"{"n": 1}"#).await;
+    assert_eq!(right.status, 200);
+    assert_eq!(right.json(), json(r#"{"id": "a/b?", "n": 1}"#));
+}
+
+#[tokio::test]
+async fn a_response_says_what_its_action_says() {
+    let world = World::new().await;
+    let request = r#"{"type": "Request"}"#;
+    let check = async |response: &str, status: u16, kind: Option<&str>, body: &str| {
+        world.deploy("w", &answered(request, response)).await;
+        let reply = world.post(INVOKE, "{}").await;
+        assert_eq!(reply.status, status, "{response}");
+        assert_eq!(reply.header("content-type"), kind, "{response}");
+        assert_eq!(reply.text(), body, "{response}");
+        reply
+    };
+    let text_kind = Some("text/plain; charset=utf-8");
+    let json_kind = Some("application/json; charset=utf-8");
+    check(r#"{"body": "hello"}"#, 200, text_kind, "hello").await;
+    check(r#"{"statusCode": 201, "body": {"a": null}}"#, 201, json_kind, r#"{"a":null}"#).await;
+    check(r#"{"statusCode": "@concat('4', '04')"}"#, 404, None, "").await;
+    let own = check(
+        r#"{"headers": {"Content-Type": "text/csv", "x-own": "1", "Content-Length": "99"}, "body": "a,b"}"#,
+        200,
+        Some("text/csv"),
+        "a,b",
+    )
+    .await;
+    assert_eq!(own.header("x-own"), Some("1"));
+    let envelope = r#"{"body": {"$content-type": "application/xml", "$content": "PGEvPg=="}}"#;
+    check(envelope, 200, Some("application/xml"), "<a/>").await;
+}
+
+#[tokio::test]
+async fn a_caller_learns_which_run_it_started() {
+    let world = World::new().await;
+    world.deploy("w", &answered(r#"{"type": "Request"}"#, r#"{"body": "@trigger()"}"#)).await;
+    let headers = [("x-ms-client-tracking-id", "mine")];
+    let reply = world.send(Method::POST, INVOKE, &headers, "").await.whole().await;
+    let record = reply.json();
+    assert_eq!(reply.header("x-ms-workflow-run-id"), Some(text(&record, "originHistoryName")));
+    assert_eq!(reply.header("x-ms-trigger-history-name"), reply.header("x-ms-workflow-run-id"));
+    let tracking = text(&record, "trackingId");
+    for name in ["x-ms-correlation-id", "x-ms-tracking-id"] {
+        assert_eq!(reply.header(name), Some(tracking));
+    }
+    assert_eq!(reply.header("x-ms-request-id"), Some(format!(":{tracking}").as_str()));
+    assert_eq!(reply.header("x-ms-client-tracking-id"), Some("mine"));
+    assert_eq!(text(&record, "clientTrackingId"), "mine");
+    assert_eq!(reply.header("x-ms-workflow-name"), Some("w"));
+    for name in ["x-ms-workflow-system-id", "x-ms-workflow-id", "x-ms-workflow-version"] {
+        assert!(reply.header(name).is_some(), "{name}");
+    }
+    let outputs = record.get("outputs").unwrap();
+    assert!(outputs.get("body").is_none(), "no body gives no member");
+    assert!(outputs.get("queries").is_none(), "no queries give no member");
+    let quiet = r#"{"type": "Request", "operationOptions": "SuppressWorkflowHeadersOnResponse"}"#;
+    world.deploy("w", &answered(quiet, r#"{"body": 1}"#)).await;
+    let reply = world.post(INVOKE, "null").await;
+    assert!(reply.headers.keys().all(|name| !name.as_str().starts_with("x-ms-")), "{reply:?}");
+}
+
+#[tokio::test]
+async fn bodies_are_read_by_their_type() {
+    let world = World::new().await;
+    let outputs = r#"{"body": {"outputs": "@triggerOutputs()"}}"#;
+    world.deploy("w", &answered(r#"{"type": "Request"}"#, outputs)).await;
+    let check = async |kind: &str, body: &str, expected: &str| {
+        let headers = [("content-type", kind)];
+        let reply = world.send(Method::POST, INVOKE, &headers, body.to_owned()).await.whole().await.json();
+        let got = reply.get("outputs").and_then(|outputs| outputs.get("body")).cloned();
+        assert_eq!(got, Some(json(expected)), "{kind}");
+    };
+    check("application/json", "null", "null").await;
+    check("text/plain", "7", r#""7""#).await;
+    check(
+        "application/x-www-form-urlencoded",
+        "a=1+2&b=%26",
+        r#"{"$content-type": "application/x-www-form-urlencoded", "$content": "YT0xKzImYj0lMjY=",
+            "$formdata": [{"key": "a", "value": "1 2"}, {"key": "b", "value": "&"}]}"#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_without_its_response_is_502_and_one_that_is_late_504() {
+    let mut plan = Plan::default();
+    plan.host.response_timeout = std::time::Duration::ZERO;
+    let world = World::start(plan).await;
+    let waits = r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}},
+        "Answer": {"type": "Response", "inputs": {}, "runAfter": {"Pause": ["Succeeded"]}}}"#;
+    world.deploy("late", &requested(waits)).await;
+    let late = world.post("/workflows/late/triggers/manual/invoke", "{}").await;
+    assert_eq!((late.status, late.error().as_str()), (504, "GatewayTimeout"));
+    let world = World::new().await;
+    let never = r#"{"Stop": {"type": "Terminate", "inputs": {"runStatus": "Succeeded"}, "runAfter": {}},
+        "Answer": {"type": "Response", "inputs": {}, "runAfter": {"Stop": ["Succeeded"]}}}"#;
+    world.deploy("never", &requested(never)).await;
+    let never = world.post("/workflows/never/triggers/manual/invoke", "{}").await;
+    assert_eq!((never.status, never.error().as_str()), (502, "NoResponse"));
+}
+
+#[tokio::test]
+async fn an_asynchronous_response_is_fetched_later_and_work_goes_on_after_it() {
+    let rules = json(r#"[{"path": "/work", "response": {"status": 500, "body": "broken"}}]"#);
+    let mock = Mock::start(&rules).await.unwrap();
+    let world = World::new().await;
+    let text_of = format!(
+        r#"{{"Answer": {{"type": "Response", "operationOptions": "Asynchronous",
+                "inputs": {{"statusCode": 201, "body": "late"}}, "runAfter": {{}}}},
+            "Work": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{}/work",
+                "retryPolicy": {{"type": "none"}}}}, "runAfter": {{"Answer": ["Succeeded"]}}}}}}"#,
+        mock.base_url()
+    );
+    world.deploy("w", &requested(&text_of)).await;
+    let first = world.post("/workflows/w/triggers/manual/invoke", "{}").await;
+    assert_eq!(first.status, 202);
+    let location = first.header("location").unwrap().to_owned();
+    let run = first.header("x-ms-workflow-run-id").unwrap().to_owned();
+    let ended = world.ended(&run).await;
+    assert_eq!(text(&ended, "status"), "Failed", "the work after the answer failed");
+    let path = location.split_once(&world.address.to_string()).unwrap().1.to_owned();
+    let late = world.get(&path).await;
+    assert_eq!((late.status, late.text().as_str()), (201, "late"));
+    assert_eq!(late.header("content-type"), Some("text/plain; charset=utf-8"));
+    let forged = world.get(path.split('?').next().unwrap()).await;
+    assert_eq!(forged.status, 404);
+}
+
+#[tokio::test]
+async fn split_items_and_conditions_decide_about_runs() {
+    let world = World::new().await;
+    let trigger = r#"{"type": "Request", "splitOn": "@triggerBody()?['rows']",
+        "conditions": [{"expression": "@not(equals(triggerBody()?['kind'], 'test'))"}]}"#;
+    let echo = r#"{"Echo": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}"#;
+    let definition = format!(r#"{{"definition": {{"triggers": {{"t": {trigger}}}, "actions": {echo}}}}}"#);
+    world.deploy("w", &definition).await;
+    assert_eq!(world.post(INVOKE, r#"{"kind": "test", "rows": [1]}"#).await.status, 202);
+    let runs = world.get("/api/v1/runs").await.json();
+    assert!(list(&runs, "runs").is_empty(), "a condition held it back");
+    assert_eq!(world.post(INVOKE, r#"{"rows": [1, 2, 3]}"#).await.status, 202);
+    let runs = world.get("/api/v1/runs").await.json();
+    assert_eq!(list(&runs, "runs").len(), 3);
+}
+
+/// The address that a service was given, below the server's own.
+fn callback(mock: &Mock, world: &World) -> String {
+    let requests = mock.requests();
+    let subscribe = requests.iter().find(|request| request.path.ends_with("/subscribe"));
+    let body = subscribe.expect("the trigger has subscribed").body_value();
+    let address = body.get("callback_url").and_then(Value::as_str).unwrap();
+    address.split_once(&world.address.to_string()).unwrap().1.to_owned()
+}
+
+/// Waits until a mock was asked so often.
+async fn asked(mock: &Mock, count: usize) {
+    while mock.requests().len() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_subscribes_through_its_connection_and_its_callbacks_start_runs() {
+    let rules = json(
+        r#"[{"method": "POST", "path": "/hub/subscribe",
+             "response": {"status": 201, "headers": {"Location": "{{base}}/hub/subscriptions/9"}}},
+            {"method": "DELETE", "path": "/hub/subscriptions/9", "calls": 1}]"#,
+    );
+    let mock = Mock::start(&rules).await.unwrap();
+    let connections =
+        json(&format!(r#"{{"connections": {{"hub": {{"baseUrl": "{}/hub"}}}}}}"#, mock.base_url()));
+    let connections =
+        loom_actions::Connections::from_json(&connections, &loom_actions::Sources::default()).unwrap();
+    let mut plan = Plan::default();
+    plan.requests.connections = connections;
+    let world = World::start(plan).await;
+    let definition = r#"{"definition": {"triggers": {"t": {"type": "ApiConnectionWebhook",
+        "splitOn": "@triggerBody()?['events']", "inputs": {"path": "/subscribe",
+            "host": {"connection": {"referenceName": "hub"}}, "body": {"callback_url": "@{listCallbackUrl()}"}}}},
+        "actions": {"Echo": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}}}"#;
+    world.deploy("w", definition).await;
+    asked(&mock, 1).await;
+    let callback = callback(&mock, &world);
+    assert_eq!(world.post(&callback, r#"{"events": [{"n": 1}, {"n": 2}]}"#).await.status, 202);
+    let runs = world.get("/api/v1/runs").await.json();
+    assert_eq!(list(&runs, "runs").len(), 2);
+    let mut forged = callback.clone();
+    let last = forged.pop().unwrap();
+    forged.push(if last == '0' { '1' } else { '0' });
+    assert_eq!(world.post(&forged, "{}").await.error(), "CallbackNotFound");
+    assert!(world.host.withdraw("w"));
+    asked(&mock, 2).await;
+    let ended = world.post(&callback, r#"{"events": [{"n": 3}]}"#).await;
+    assert_eq!((ended.status, ended.error().as_str()), (410, "SubscriptionEnded"));
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_callback_of_a_waiting_action_counts_once() {
+    let rules = json(r#"[{"method": "POST", "path": "/subscribe"}]"#);
+    let mock = Mock::start(&rules).await.unwrap();
+    let world = World::new().await;
+    let hook = format!(
+        r#"{{"Hook": {{"type": "HttpWebhook", "inputs": {{"subscribe": {{"method": "POST", "uri": "{}/subscribe",
+            "body": {{"callback_url": "@{{listCallbackUrl()}}"}}}}, "unsubscribe": {{}}}}, "runAfter": {{}}}}}}"#,
+        mock.base_url()
+    );
+    world.deploy("w", &requested(&hook)).await;
+    let run = world.invoke("w", "{}").await;
+    asked(&mock, 1).await;
+    let callback = callback(&mock, &world);
+    assert_eq!(world.post(&callback, r#"{"n": 1}"#).await.status, 200);
+    assert_eq!(text(&world.ended(&run).await, "status"), "Succeeded");
+    let again = world.post(&callback, r#"{"n": 2}"#).await;
+    assert_eq!((again.status, again.error().as_str()), (410, "RunEnded"));
+    let wrong = world.post("/callbacks/0000000000000-1-0", "{}").await;
+    assert_eq!(wrong.error(), "CallbackNotFound");
+}
+
+#[tokio::test]
+async fn a_full_trigger_refuses_and_loses_nothing() {
+    let world = World::new().await;
+    let trigger = r#"{"type": "Request",
+        "runtimeConfiguration": {"concurrency": {"runs": 1, "maximumWaitingRuns": 1}}}"#;
+    let waits =
+        r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}}}"#;
+    let definition = format!(r#"{{"definition": {{"triggers": {{"t": {trigger}}}, "actions": {waits}}}}}"#);
+    world.deploy("w", &definition).await;
+    let first = world.post(INVOKE, "{}").await;
+    assert_eq!(first.status, 202);
+    let run = first.header("x-ms-workflow-run-id").unwrap().to_owned();
+    // Of two more, one waits for a place and the other is refused, whichever comes first.
+    let (one, other) = (world.post(INVOKE, "{}"), world.post(INVOKE, "{}"));
+    tokio::pin!(one, other);
+    let (refused, waiting) = tokio::select! {
+        refused = &mut one => (refused, &mut other),
+        refused = &mut other => (refused, &mut one),
+    };
+    assert_eq!((refused.status, refused.error().as_str()), (429, "WorkflowTriggerIsThrottled"));
+    assert!(refused.header("retry-after").is_some());
+    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+    assert_eq!(waiting.await.status, 202);
+}
+
+#[tokio::test]
+async fn a_trigger_takes_the_signature_of_its_address_or_the_token() {
+    let mut plan = Plan::default();
+    plan.settings.token = Some("a-token-for-these-tests".into());
+    let world = World::start(plan).await;
+    world.deploy("w", &answered(r#"{"type": "Request"}"#, r#"{"body": "in"}"#)).await;
+    let address = world.host.trigger_url("w", "t");
+    let signed = address.split_once(&world.address.to_string()).unwrap().1;
+    let send = async |path: &str| world.send(Method::POST, path, &[], "").await.whole().await;
+    assert_eq!(send(INVOKE).await.error(), "AuthenticationFailed");
+    assert_eq!(send(&format!("{INVOKE}?sig=00")).await.error(), "AuthenticationFailed");
+    assert_eq!(send(signed).await.text(), "in");
+    assert_eq!(world.post(INVOKE, "").await.text(), "in");
+}

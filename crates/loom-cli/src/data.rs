@@ -11,6 +11,9 @@ pub(crate) async fn open(
     durability: Durability,
     key_file: Option<&Path>,
 ) -> Result<Arc<dyn Store>> {
+    if folder.is_file() {
+        bail!("{} is a file; runs are kept in a folder", folder.display());
+    }
     let key = key_file.map(read_key).transpose()?;
     let store = SqliteStore::open(folder, SqliteOptions { durability, ..SqliteOptions::default() })?;
     match with_key(Arc::new(store), key.as_ref()).await {

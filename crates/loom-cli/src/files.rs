@@ -2,13 +2,16 @@
 
 use std::{fs, io::Read, path::Path};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use loom_expression::Value;
 
 /// The bytes of a file; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     if path == Path::new("-") {
         return read_stdin();
+    }
+    if path.is_dir() {
+        bail!("{} is a folder, and a file is wanted", path.display());
     }
     fs::read(path).with_context(|| format!("could not read {}", path.display()))
 }

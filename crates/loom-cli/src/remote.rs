@@ -16,6 +16,12 @@ use connection::{Connection, Refusal};
 /// How often a run that is watched is asked for news.
 const POLL: Duration = Duration::from_millis(250);
 
+/// Letters of a run's id.
+const RUN_ID_LENGTH: usize = 13;
+
+/// Runs among which the beginning of an id is looked for.
+const NEWEST: usize = 1_000;
+
 /// Options of `loom runs`.
 #[derive(Args, Debug)]
 pub(crate) struct RunsArgs {
@@ -64,17 +70,17 @@ enum RunsCommand {
     },
     /// Show one run and its actions.
     Show {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
     },
     /// Follow a run until it ends. The exit code is that of the run.
     Watch {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
     },
     /// Print the events of a run so far, one JSON object a line.
     Events {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
         /// Only those after this number.
         #[arg(long, default_value_t = 0)]
@@ -82,22 +88,22 @@ enum RunsCommand {
     },
     /// Ask a run to stop.
     Cancel {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
     },
     /// Let a run stand still.
     Suspend {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
     },
     /// Let a run that stands still go on.
     Resume {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
     },
     /// Start a run once more, from the same trigger outputs.
     Resubmit {
-        /// Its id.
+        /// Its id, or enough of its beginning.
         run: String,
         /// On the definition that is deployed now, instead of the one it had.
         #[arg(long)]
@@ -162,18 +168,29 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             }
             Ok(Exit::Success)
         }
-        RunsCommand::Show { run } => show(connection, run, args.from.json).await,
-        RunsCommand::Watch { run } => watch(connection, run, args.from.json).await,
+        RunsCommand::Show { run } => show(connection, &full_id(connection, run).await?, args.from.json).await,
+        RunsCommand::Watch { run } => {
+            watch(connection, &full_id(connection, run).await?, args.from.json).await
+        }
         RunsCommand::Events { run, after } => {
-            events(connection, run, *after, |event| println!("{}", event.to_json_text())).await?;
+            events(connection, &full_id(connection, run).await?, *after, |event| {
+                println!("{}", event.to_json_text());
+            })
+            .await?;
             Ok(Exit::Success)
         }
-        RunsCommand::Cancel { run } => change(connection, run, "cancel", args.from.json).await,
-        RunsCommand::Suspend { run } => change(connection, run, "suspend", args.from.json).await,
-        RunsCommand::Resume { run } => change(connection, run, "resume", args.from.json).await,
+        RunsCommand::Cancel { run } => {
+            change(connection, &full_id(connection, run).await?, "cancel", args.from.json).await
+        }
+        RunsCommand::Suspend { run } => {
+            change(connection, &full_id(connection, run).await?, "suspend", args.from.json).await
+        }
+        RunsCommand::Resume { run } => {
+            change(connection, &full_id(connection, run).await?, "resume", args.from.json).await
+        }
         RunsCommand::Resubmit { run, current } => {
             let which = if *current { "resubmit?definition=current" } else { "resubmit" };
-            change(connection, run, which, args.from.json).await
+            change(connection, &full_id(connection, run).await?, which, args.from.json).await
         }
     })
 }
@@ -225,6 +242,7 @@ fn with_connection(
             Ok(exit) => Ok(exit),
             Err(Refusal::Unreachable(why)) => {
                 eprintln!("loom: {why}");
+                eprintln!("loom: `loom serve` starts a server; `--server` names another, and `--data` the folder of one that does not run");
                 Ok(Exit::Unreachable)
             }
             Err(Refusal::Answered { status, message }) if status < 500 => {
@@ -238,6 +256,28 @@ fn with_connection(
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// The id of a run of which only the beginning was typed, among the newest runs. What fits none is left to the server.
+async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal> {
+    let typed = typed.to_ascii_lowercase();
+    if typed.is_empty() || typed.len() >= RUN_ID_LENGTH {
+        return Ok(typed);
+    }
+    let page = connection.ask(Method::GET, &format!("/api/v1/runs?limit={NEWEST}")).await?;
+    let ids = members(&page, "runs").map(|run| text(run, "id"));
+    let fitting: Vec<&str> = ids.filter(|id| id.starts_with(&typed)).collect();
+    match fitting[..] {
+        [] => Ok(typed),
+        [only] => Ok(only.to_owned()),
+        [first, second, ..] => {
+            let count = fitting.len();
+            let message = format!(
+                "{count} runs begin with '{typed}', {first} and {second} among them; type more of it"
+            );
+            Err(Refusal::Answered { status: 400, message })
+        }
+    }
 }
 
 async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {

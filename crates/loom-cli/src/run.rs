@@ -284,13 +284,15 @@ enum Outset {
 
 fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outset> {
     let watcher = Arc::clone(live) as Arc<dyn Watcher>;
+    let names = request.workflow.triggers.iter().map(|trigger| format!("'{}'", trigger.name));
+    let names = names.collect::<Vec<_>>().join(", ");
     match engine.start(request, Some(&watcher)) {
         Ok(Started::Runs(runs)) => Ok(Outset::Runs(runs)),
         Ok(Started::Held { condition }) => {
             eprintln!("loom: condition {condition} of the trigger does not hold; no run was started");
             Ok(Outset::None(Exit::Success))
         }
-        Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!(error)),
+        Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!("{error}; it has {names}")),
         Err(error) => {
             eprintln!("loom: {error}");
             Ok(Outset::None(Exit::Failure))

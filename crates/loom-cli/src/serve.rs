@@ -97,14 +97,21 @@ pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
 }
 
 async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
+    if let Some(file) = args.files.iter().find(|file| file.is_dir()) {
+        bail!("{0} is a folder; `--workflows {0}` serves the definitions in it", file.display());
+    }
+    if let Some(folder) = args.workflows.as_ref().filter(|folder| !folder.is_dir()) {
+        bail!("--workflows: there is no folder {}", folder.display());
+    }
     let token = token(args)?;
     if !is_loopback(args.addr) && token.is_none() {
         bail!("{} can be reached from other machines; that needs --token-file (or --token)", args.addr);
     }
     let stop = stop_on_signals()?;
     let store = open_store(args).await?;
-    let listener =
-        TcpListener::bind(args.addr).await.with_context(|| format!("could not listen on {}", args.addr))?;
+    let listener = TcpListener::bind(args.addr).await.with_context(|| {
+        format!("could not listen on {}; `--addr` takes another address, and port 0 a free port", args.addr)
+    })?;
     let base = match &args.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{}", reachable(listener.local_addr()?)),

@@ -3,6 +3,7 @@
 mod bench;
 mod crash;
 mod encrypted;
+mod errors_page;
 mod eval;
 mod examples;
 mod files;

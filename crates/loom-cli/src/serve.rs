@@ -77,6 +77,14 @@ pub(crate) struct ServeArgs {
     /// Where requests really go: a JSON object of address to address.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     egress: Option<PathBuf>,
+    /// A host that actions may send requests to: `example.com`, `example.com:8443`, `*.example.com`. May be given many
+    /// times; without it every host may be asked.
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
+    /// Refuse requests to loopback, private and link-local addresses, whatever name or redirect leads to them. Places
+    /// that --connections and --egress name are excepted.
+    #[arg(long)]
+    deny_private: bool,
     /// Settings of the app and the host, in the form of `local.settings.json`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     settings: Option<PathBuf>,
@@ -225,7 +233,8 @@ async fn open_host(
         ..RunWith::default()
     };
     let first = watched.first().unwrap_or_else(|| PathBuf::from("workflow"));
-    let settings = Settings::read(&with, &first)?;
+    let mut settings = Settings::read(&with, &first)?;
+    settings.limit_egress(&args.allow_host, args.deny_private)?;
     let environment = settings.environment()?;
     let requests = settings.requests(&watched.connections())?;
     let mut host = HostSettings::new(base);

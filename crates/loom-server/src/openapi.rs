@@ -11,3 +11,6 @@ pub(crate) async fn document() -> Response<Body> {
     response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests;

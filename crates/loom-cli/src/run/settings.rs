@@ -76,6 +76,18 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Narrows where requests may go, on top of what the egress file says.
+    pub(crate) fn limit_egress(&mut self, allow: &[String], deny_private: bool) -> Result<()> {
+        for host in allow {
+            let egress = std::mem::take(&mut self.egress);
+            self.egress = egress.allow(host).with_context(|| format!("--allow-host {host}"))?;
+        }
+        if deny_private {
+            self.egress = std::mem::take(&mut self.egress).block_private(true);
+        }
+        Ok(())
+    }
+
     fn read_settings(&mut self, path: &Path) -> Result<()> {
         let value = files::read_json(path)?;
         let object = value.as_object().ok_or_else(|| anyhow!("{} holds no object", path.display()))?;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod api_egress;
 mod api_events;
 mod api_limits;
 mod api_runs;

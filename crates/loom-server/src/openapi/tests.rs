@@ -1,0 +1,60 @@
+//! The document and the routes are the same list.
+
+use std::collections::BTreeSet;
+
+use loom_expression::Value;
+
+use crate::routes;
+
+fn document() -> Value {
+    Value::from_json_str(include_str!("../openapi.json")).expect("the document is JSON")
+}
+
+#[test]
+fn every_route_is_in_the_document_and_every_operation_is_a_route() {
+    let known = routes::guarded().known.into_iter().chain(routes::open().known);
+    // A wildcard is an ordinary parameter there.
+    let routes: BTreeSet<String> =
+        known.map(|(method, path)| format!("{method} {}", path.replace("{*", "{"))).collect();
+    let document = document();
+    let paths = document.get("paths").and_then(Value::as_object).expect("it has paths");
+    let mut operations = BTreeSet::new();
+    for (path, methods) in paths {
+        for (method, _) in methods.as_object().expect("a path has methods") {
+            assert!(operations.insert(format!("{} {path}", method.to_uppercase())));
+        }
+    }
+    let undocumented: Vec<&String> = routes.difference(&operations).collect();
+    let invented: Vec<&String> = operations.difference(&routes).collect();
+    assert!(
+        undocumented.is_empty() && invented.is_empty(),
+        "only routes: {undocumented:?}; only told: {invented:?}"
+    );
+}
+
+#[test]
+fn the_parameters_of_a_path_are_described_and_references_lead_somewhere() {
+    let document = document();
+    let schemas = document.get("components").and_then(|all| all.get("schemas")).expect("it has schemas");
+    for (path, methods) in document.get("paths").and_then(Value::as_object).expect("it has paths") {
+        let wanted: BTreeSet<&str> =
+            path.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect();
+        for (method, operation) in methods.as_object().expect("a path has methods") {
+            let parameters = operation.get("parameters").and_then(Value::as_array).expect("a list");
+            let described: BTreeSet<&str> = parameters
+                .iter()
+                .filter(|one| one.get("in").and_then(Value::as_str) == Some("path"))
+                .filter_map(|one| one.get("name").and_then(Value::as_str))
+                .collect();
+            assert_eq!(described, wanted, "{method} {path}");
+        }
+    }
+    let text = document.to_json_text();
+    let references =
+        text.split("\"#/components/schemas/").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0));
+    let names: BTreeSet<&str> = references.collect();
+    assert!(names.len() > 10);
+    for name in names {
+        assert!(schemas.get(name).is_some(), "there is no schema '{name}'");
+    }
+}

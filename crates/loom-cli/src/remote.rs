@@ -156,6 +156,9 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
                 println!("{}", page.to_json_text());
                 return Ok(Exit::Success);
             }
+            if members(&page, "runs").next().is_none() {
+                eprintln!("loom: there are no such runs");
+            }
             for run in members(&page, "runs") {
                 let error = text(run, "error");
                 println!(

@@ -51,7 +51,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "memory")]
     key_file: Option<PathBuf>,
     /// Where to listen. Any but a loopback address needs a token. Port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", value_parser = address)]
     addr: SocketAddr,
     /// The address that others reach this server under; callbacks and answers are sent there.
     #[arg(long, value_name = "URL")]
@@ -192,6 +192,14 @@ fn stop_on_signals() -> Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// An IP address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "an IP address and a port are wanted, such as 127.0.0.1:7070 or [::1]:0; ports end at 65535"
+            .to_owned()
+    })
 }
 
 fn token(args: &ServeArgs) -> Result<Option<Arc<str>>> {

@@ -159,6 +159,11 @@ fn the_page_shows_what_the_binary_prints() {
             .replace(serving.address(), "127.0.0.1:7070"),
     ));
     shown.push((
+        "An address that is none",
+        "loom serve --addr localhost",
+        fails(&["serve", "--addr", "localhost"], 2),
+    ));
+    shown.push((
         "A public address without a token",
         "loom serve --addr 0.0.0.0:7070",
         fails(&["serve", "--memory", "--addr", "0.0.0.0:7070"], 2),

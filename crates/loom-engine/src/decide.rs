@@ -441,9 +441,13 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Sets the timer of an action's time limit, if it has one.
+    /// Sets the timer of an action's time limit, if it has one. It counts from the first time it is asked for, so that
+    /// waits for admission and earlier attempts are within it.
     fn set_limit(&mut self, place: Place) {
         let Some(limit) = &self.action(place).timeout else { return };
+        if self.state.activity(place).is_some_and(|activity| activity.limit.is_some()) {
+            return;
+        }
         // It could be read when the action began.
         if let Ok(limit) = self.limit(place, limit) {
             self.set_timer(place, time::add(self.now, limit), Purpose::Limit);

@@ -8,7 +8,7 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use loom_definition::{
-    Status,
+    RunStatus, Status,
     model::{ActionKind, EffectKind, WorkflowKind},
     policy::OnUncertain,
 };
@@ -225,7 +225,9 @@ impl Driver {
 
     /// Waits for whatever comes first: a command, the end of a call, a timer.
     async fn next_command(&mut self) -> Option<Envelope> {
-        let timer = self.run.state().next_timer();
+        let state = self.run.state();
+        // A suspended run has timers too: they fire when it is resumed.
+        let timer = (state.status() == RunStatus::Running).then(|| state.next_timer()).flatten();
         let end = self.end_of_time();
         if now(&self.inner) >= end {
             return Some(Envelope::new(Command::TimeOut));

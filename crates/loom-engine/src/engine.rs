@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     stopping: CancellationToken,
     ids: Mutex<RunIdSource>,
     held: Mutex<Vec<RunId>>,
+    /// Where the seeds of runs come from; the system's randomness when absent.
+    seed: Option<u64>,
     pub(crate) durable: Option<Durable>,
     watcher: Option<Arc<dyn Watcher>>,
     runs: Mutex<HashMap<RunId, InProgress>>,
@@ -273,8 +275,9 @@ impl Engine {
         let stopping = self.inner.stopping.clone();
         self.inner.tasks.spawn(async move {
             tokio::select! {
-                () = driver.drive(first) => {}
+                biased;
                 () = stopping.cancelled() => {}
+                () = driver.drive(first) => {}
             }
             inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         });
@@ -334,7 +337,7 @@ impl Inner {
     pub(crate) fn next_run(&self) -> (RunId, u64) {
         let now = durable::millis(self.clock.now());
         let run = self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now);
-        (run, fresh_seed() ^ random::mix(run.as_u64()))
+        (run, self.seed.unwrap_or_else(fresh_seed) ^ random::mix(run.as_u64()))
     }
 }
 

@@ -45,6 +45,7 @@ pub struct EngineBuilder {
     store: Option<Arc<dyn Store>>,
     watcher: Option<Arc<dyn Watcher>>,
     clock: Arc<dyn Clock>,
+    seed: Option<u64>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -63,6 +64,7 @@ impl Default for EngineBuilder {
             store: None,
             watcher: None,
             clock: Arc::new(crate::clock::SystemClock),
+            seed: None,
         }
     }
 }
@@ -124,6 +126,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Draws the seeds of runs from `seed` instead of the system's randomness, so that a simulation can be played
+    /// again. Whoever knows it can guess callback addresses: not for serving.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry);
@@ -138,6 +148,7 @@ impl EngineBuilder {
                 stopping: CancellationToken::new(),
                 ids: Mutex::new(RunIdSource::new(0, None)),
                 held: Mutex::new(Vec::new()),
+                seed: self.seed,
                 durable: self.store.map(Durable::new),
                 watcher: self.watcher,
                 runs: Mutex::new(HashMap::new()),

@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod crash;
+mod flows;
 mod graphs;
+mod laws;
 mod long_loops;
 mod loops;
 mod resilience;
 mod secrets;
+mod seeds;
+mod simulation;
 mod snapshots;
 mod support;
 mod workflow;
+mod world;

@@ -1,0 +1,497 @@
+//! What every history must obey, whatever the definition, the answers and the crashes were.
+//!
+//! Written against the language's rules and the definition alone: nothing here asks the engine's own state.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use loom_definition::{
+    ActionIdx, BlockIdx, RunStatus, Status, Workflow,
+    model::{ActionKind, Setting},
+    policy::{RetryPolicy, RetrySetting},
+};
+use loom_engine::{
+    EffectId, Event, FrameId, Outcome, Place, TimerId,
+    event::{Next, Phase, Purpose},
+};
+use loom_expression::Timestamp;
+
+/// What may be taken for granted about the time in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// It never goes back, the process never dies, and timers fire when they are due.
+    Steady,
+    /// The clock was set: only the order of events counts.
+    Set,
+}
+
+/// How late a timer may fire in steady time.
+const LATE_MAX: Duration = Duration::from_millis(5);
+
+/// Checks a whole history, from a run's start to its end.
+///
+/// # Errors
+/// Says which law was broken, and where.
+pub(crate) fn check(workflow: &Workflow, events: &[Event], time: Time) -> Result<(), String> {
+    let mut book = Book {
+        workflow,
+        time,
+        frames: BTreeMap::new(),
+        effects: HashMap::new(),
+        last_effect: None,
+        timers: BTreeMap::new(),
+        ended_timers: HashSet::new(),
+        tries: HashMap::new(),
+        counts: Counts::default(),
+        latest: Timestamp::MIN,
+        suspended: false,
+        resumed: Timestamp::MIN,
+        ended: None,
+    };
+    for (number, event) in events.iter().enumerate() {
+        book.event(event).map_err(|why| format!("event {number}, {event:?}: {why}"))?;
+    }
+    book.finish()
+}
+
+struct Book<'w> {
+    workflow: &'w Workflow,
+    time: Time,
+    frames: BTreeMap<FrameId, Opened>,
+    /// Calls that have no end yet.
+    effects: HashMap<EffectId, (Place, Phase)>,
+    last_effect: Option<EffectId>,
+    timers: BTreeMap<TimerId, (Timestamp, Place, Purpose)>,
+    ended_timers: HashSet<TimerId>,
+    /// Attempts at each occurrence under way.
+    tries: HashMap<Place, Tries>,
+    counts: Counts,
+    latest: Timestamp,
+    /// While it is suspended, and when it was last resumed.
+    suspended: bool,
+    resumed: Timestamp,
+    ended: Option<RunStatus>,
+}
+
+#[derive(Default)]
+struct Counts {
+    increments: i64,
+    appends: usize,
+    appended: usize,
+    stopped: bool,
+}
+
+struct Opened {
+    block: BlockIdx,
+    parent: Option<Place>,
+    started: HashSet<ActionIdx>,
+    ended: HashMap<ActionIdx, Status>,
+    /// Rounds that each loop in this block has had.
+    rounds: HashMap<ActionIdx, HashSet<u32>>,
+    /// When the time limit of an action ends.
+    limits: HashMap<ActionIdx, Timestamp>,
+}
+
+#[derive(Default)]
+struct Tries {
+    attempt: u32,
+    /// No attempt is made before this.
+    due: Option<Timestamp>,
+    /// The attempt under way has not ended, or will be polled.
+    open: bool,
+}
+
+impl Book<'_> {
+    fn event(&mut self, event: &Event) -> Result<(), String> {
+        if self.ended.is_some() {
+            return Err("something follows the end".to_owned());
+        }
+        self.tick(event)?;
+        match event {
+            Event::RunStarted { .. } => {}
+            Event::FrameOpened { frame, block, parent, index, .. } => {
+                self.open(*frame, *block, *parent, *index)?;
+            }
+            Event::ActionStarted { place, .. } => self.begin(*place)?,
+            Event::LoopStarted { .. } | Event::Tracked { .. } | Event::AttemptNoted { .. } => {}
+            Event::AttemptStarted { place, attempt, effect, phase, at, .. } => {
+                self.attempt(*place, *attempt, *effect, *phase, *at)?;
+            }
+            Event::AttemptEnded { place, effect, outcome, next, at } => {
+                self.attempt_ended(*place, *effect, outcome, next, *at)?;
+            }
+            Event::TimerSet { timer, due, place, purpose } => {
+                if self.timers.insert(*timer, (*due, *place, *purpose)).is_some()
+                    || self.ended_timers.contains(timer)
+                {
+                    return Err("a timer's number is given twice".to_owned());
+                }
+                if *purpose == Purpose::Limit {
+                    self.frame_mut(*place)?.limits.insert(place.action, *due);
+                }
+            }
+            Event::TimerEnded { timer } => {
+                let Some((due, ..)) = self.timers.remove(timer) else {
+                    return Err("a timer ends that was not set, or ends twice".to_owned());
+                };
+                self.ended_timers.insert(*timer);
+                // The moment is that of the events around it; the next one checks that it is not before this.
+                if self.time != Time::Set {
+                    self.latest = self.latest.max(due);
+                }
+            }
+            Event::VariableSet { .. } => {}
+            Event::VariableAppended { .. } => self.counts.appends += 1,
+            Event::Responded { place, .. } => {
+                self.frame_mut(*place)?;
+            }
+            Event::ActionEnded { place, at, outcome, .. } => self.end(*place, *at, outcome)?,
+            Event::Suspended { .. } => self.suspended = true,
+            Event::Resumed { at } => (self.suspended, self.resumed) = (false, *at),
+            Event::RunEnded { status, outputs, .. } => {
+                self.ended = Some(*status);
+                if let Some(outputs) = outputs {
+                    let n = outputs.get("n").and_then(loom_expression::Value::as_i64);
+                    if n.is_some_and(|n| n != self.counts.increments) {
+                        return Err(format!("{} increments gave {n:?}", self.counts.increments));
+                    }
+                    let list = outputs.get("list").and_then(|list| list.as_array()).map(|list| list.len());
+                    if list.is_some_and(|length| length != self.counts.appended) {
+                        return Err(format!("{} appends gave {list:?} items", self.counts.appended));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Time does not run backwards.
+    fn tick(&mut self, event: &Event) -> Result<(), String> {
+        let Some(at) = at_of(event) else { return Ok(()) };
+        if self.time != Time::Set && at < self.latest {
+            return Err(format!("it happens before {}", self.latest));
+        }
+        self.latest = self.latest.max(at);
+        Ok(())
+    }
+
+    fn frame(&self, place: Place) -> Result<&Opened, String> {
+        let frame = self.frames.get(&place.frame).ok_or("its block was not opened")?;
+        if self.workflow.action(place.action).block == frame.block {
+            Ok(frame)
+        } else {
+            Err("its block's place was given to another block".to_owned())
+        }
+    }
+
+    fn frame_mut(&mut self, place: Place) -> Result<&mut Opened, String> {
+        self.frame(place)?;
+        Ok(self.frames.get_mut(&place.frame).expect("it was just found"))
+    }
+
+    fn open(
+        &mut self,
+        frame: FrameId,
+        block: BlockIdx,
+        parent: Option<Place>,
+        index: u32,
+    ) -> Result<(), String> {
+        if let Some(parent) = parent {
+            let around = self.frame_mut(parent)?;
+            if !around.started.contains(&parent.action) || around.ended.contains_key(&parent.action) {
+                return Err("it is opened by an action that does not run".to_owned());
+            }
+            let action = self.workflow.action(parent.action);
+            let looped = matches!(
+                action.kind,
+                ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. }
+            );
+            let admitted = action.resilience.is_some();
+            let around = self.frame_mut(parent)?;
+            if looped && !around.rounds.entry(parent.action).or_default().insert(index) && !admitted {
+                return Err("a round is begun twice".to_owned());
+            }
+            if let ActionKind::Foreach { concurrency: Setting::Fixed(concurrency), .. } = &action.kind {
+                let open = self.frames.values().filter(|opened| {
+                    opened.parent == Some(parent)
+                        && opened.ended.len() < self.workflow.block(opened.block).actions.len()
+                });
+                if open.count() >= *concurrency as usize {
+                    return Err(format!("more than {concurrency} rounds at once"));
+                }
+            }
+        }
+        if let Some(old) = self.frames.remove(&frame) {
+            self.complete(&old)?;
+        }
+        self.frames.insert(
+            frame,
+            Opened {
+                block,
+                parent,
+                started: HashSet::new(),
+                ended: HashMap::new(),
+                rounds: HashMap::new(),
+                limits: HashMap::new(),
+            },
+        );
+        Ok(())
+    }
+
+    /// Every action of an opened block has ended.
+    fn complete(&self, opened: &Opened) -> Result<(), String> {
+        let missing =
+            self.workflow.block(opened.block).actions.iter().find(|a| !opened.ended.contains_key(a));
+        match missing {
+            Some(action) => Err(format!("'{}' has no end", self.workflow.action(*action).name)),
+            None => Ok(()),
+        }
+    }
+
+    /// What an action waits for has happened.
+    fn run_after(&self, place: Place) -> Result<bool, String> {
+        let frame = self.frame(place)?;
+        let mut met = true;
+        for dependency in &self.workflow.action(place.action).run_after {
+            match frame.ended.get(&dependency.action) {
+                None => return Err("it does not wait for what it runs after".to_owned()),
+                Some(status) => met &= dependency.statuses.contains(*status),
+            }
+        }
+        Ok(met)
+    }
+
+    fn begin(&mut self, place: Place) -> Result<(), String> {
+        if !self.run_after(place)? {
+            return Err("it starts although its runAfter is not met".to_owned());
+        }
+        let tried_again = self.tries.get(&place).is_some_and(|tries| tries.attempt > 0);
+        let frame = self.frame_mut(place)?;
+        if frame.ended.contains_key(&place.action) {
+            return Err("it starts after its end".to_owned());
+        }
+        if !frame.started.insert(place.action) && !tried_again {
+            return Err("it starts twice".to_owned());
+        }
+        Ok(())
+    }
+
+    fn attempt(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        effect: EffectId,
+        phase: Phase,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        if self.last_effect.is_some_and(|last| effect <= last) {
+            return Err("a call's number is given twice".to_owned());
+        }
+        self.last_effect = Some(effect);
+        self.effects.insert(effect, (place, phase));
+        if phase == Phase::Unsubscribe {
+            return self.frame(place).map(drop);
+        }
+        if !self.run_after(place)? {
+            return Err("it calls although its runAfter is not met".to_owned());
+        }
+        if self.frame(place)?.ended.contains_key(&place.action) {
+            return Err("it calls after its end".to_owned());
+        }
+        if phase == Phase::Admit {
+            self.frame_mut(place)?.started.insert(place.action);
+        }
+        let most = attempts_max(self.workflow, place.action);
+        let tries = self.tries.entry(place).or_default();
+        if tries.open && attempt == tries.attempt {
+            // The same attempt goes on: it is polled.
+            return Ok(());
+        }
+        if attempt != tries.attempt + 1 || tries.open {
+            return Err(format!("attempt {attempt} follows attempt {}", tries.attempt));
+        }
+        if attempt > most {
+            return Err(format!("the policy allows {most} attempts"));
+        }
+        if self.time != Time::Set && tries.due.is_some_and(|due| at < due) {
+            return Err("it does not wait as long as it said".to_owned());
+        }
+        *tries = Tries { attempt, due: None, open: true };
+        Ok(())
+    }
+
+    fn attempt_ended(
+        &mut self,
+        place: Place,
+        effect: EffectId,
+        outcome: &Outcome,
+        next: &Next,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        let admitted = matches!(next, Next::Retry { .. }) && is_local(self.workflow, place.action);
+        if self.effects.remove(&effect).is_none() && !admitted {
+            return Err("a call ends that was not begun, or ends twice".to_owned());
+        }
+        let tries = self.tries.entry(place).or_default();
+        match next {
+            Next::Retry { due } => {
+                if outcome.status == Status::Succeeded {
+                    return Err("what succeeded is tried again".to_owned());
+                }
+                if *due < at {
+                    return Err("the next attempt is due in the past".to_owned());
+                }
+                tries.due = Some(*due);
+                tries.open = false;
+            }
+            Next::Poll { .. } | Next::Callback | Next::Execute | Next::End => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, place: Place, at: Timestamp, outcome: &Outcome) -> Result<(), String> {
+        let status = outcome.status;
+        let code = outcome.error.as_ref().map(|error| error.code.as_ref());
+        if status != Status::Skipped && !self.run_after(place)? {
+            return Err("it ran although its runAfter is not met".to_owned());
+        }
+        if code == Some("ActionConditionFailed") && self.run_after(place)? {
+            return Err("it is skipped although its runAfter is met".to_owned());
+        }
+        let still_open = self.frames.values().any(|opened| {
+            opened.parent == Some(place)
+                && opened.ended.len() < self.workflow.block(opened.block).actions.len()
+        });
+        if still_open {
+            return Err("a block inside it has not ended".to_owned());
+        }
+        let (steady, suspended, resumed) = (self.time == Time::Steady, self.suspended, self.resumed);
+        let frame = self.frame_mut(place)?;
+        if status == Status::Skipped && frame.started.contains(&place.action) {
+            return Err("it is skipped although it started".to_owned());
+        }
+        if frame.ended.insert(place.action, status).is_some() {
+            return Err("it ends twice".to_owned());
+        }
+        let limit = frame.limits.remove(&place.action);
+        if let Some(limit) = limit
+            && steady
+            && !suspended
+            && milliseconds(at) - milliseconds(limit.max(resumed)) > LATE_MAX.as_millis() as i64
+            && status != Status::Cancelled
+        {
+            return Err(format!("its time was over at {limit}"));
+        }
+        if code == Some("ActionTimedOut") && limit.is_some_and(|limit| at < limit) && self.time != Time::Set {
+            return Err("its time was not over".to_owned());
+        }
+        self.tries.remove(&place);
+        // Its calls end with it, save those that tidy up behind it.
+        self.effects.retain(|_, (owner, phase)| *owner != place || *phase == Phase::Unsubscribe);
+        self.timers.retain(|_, (_, owner, _)| *owner != place);
+        if status == Status::Succeeded {
+            let action = self.workflow.action(place.action);
+            match action.type_name.as_ref() {
+                "IncrementVariable" => self.counts.increments += 1,
+                "AppendToArrayVariable" => self.counts.appended += 1,
+                "Terminate" => self.counts.stopped = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        let Some(status) = self.ended else { return Err("the run has no end".to_owned()) };
+        for opened in self.frames.values() {
+            self.complete(opened)?;
+        }
+        if let Some((effect, _)) = self.effects.iter().find(|(_, (_, phase))| *phase != Phase::Unsubscribe) {
+            return Err(format!("call {effect:?} outlives its action"));
+        }
+        if self.counts.appends != self.counts.appended {
+            return Err(format!("{} appends by {} actions", self.counts.appends, self.counts.appended));
+        }
+        let natural = matches!(status, RunStatus::Succeeded | RunStatus::Failed) && !self.counts.stopped;
+        let failed = self.leaves_failed();
+        let outputs_fail = status == RunStatus::Failed && !failed && !self.workflow.outputs.is_empty();
+        if natural && !outputs_fail && failed != (status == RunStatus::Failed) {
+            return Err(format!("the run is {status:?}, and its leaves say failed: {failed}"));
+        }
+        Ok(())
+    }
+
+    /// A run fails when a leaf did, or was skipped behind something that did.
+    fn leaves_failed(&self) -> bool {
+        let Some(root) = self.frames.get(&FrameId::ROOT) else { return false };
+        let mut bad: HashMap<ActionIdx, bool> = HashMap::new();
+        // Predecessors come first in no particular order, so it is asked until nothing changes.
+        let actions = &self.workflow.block(root.block).actions;
+        for _ in 0..actions.len() {
+            for action in actions {
+                let Some(status) = root.ended.get(action) else { continue };
+                let behind = |bad: &HashMap<ActionIdx, bool>| {
+                    self.workflow
+                        .action(*action)
+                        .run_after
+                        .iter()
+                        .any(|dependency| bad.get(&dependency.action).copied().unwrap_or(false))
+                };
+                let is_bad = status.is_bad() || (*status == Status::Skipped && behind(&bad));
+                bad.insert(*action, is_bad);
+            }
+        }
+        let leaf = |action: &ActionIdx| self.workflow.action(*action).successors.is_empty();
+        actions.iter().filter(|action| leaf(action)).any(|action| bad.get(action).copied().unwrap_or(false))
+    }
+}
+
+/// Attempts that an action's policy allows.
+fn attempts_max(workflow: &Workflow, action: ActionIdx) -> u32 {
+    let action = workflow.action(action);
+    match action.resilience.as_deref().map(|resilience| &resilience.retry) {
+        Some(RetrySetting::Fixed(policy)) => policy.max_attempts,
+        Some(RetrySetting::Computed(..)) => u32::MAX,
+        Some(RetrySetting::Default) | None if is_local(workflow, action.index) => 1,
+        Some(RetrySetting::Default) | None => RetryPolicy::wdl_default().max_attempts,
+    }
+}
+
+/// Whether the engine executes it itself.
+fn is_local(workflow: &Workflow, action: ActionIdx) -> bool {
+    !matches!(workflow.action(action).kind, ActionKind::Effect { .. } | ActionKind::Agent { .. })
+}
+
+/// Whether an action's time is limited by a number in the definition.
+pub(crate) fn is_limited(workflow: &Workflow, action: ActionIdx) -> bool {
+    matches!(workflow.action(action).timeout, Some(Setting::Fixed(_)))
+}
+
+fn milliseconds(at: Timestamp) -> i64 {
+    at.unix_millis()
+}
+
+/// When an event happened, if it says so.
+fn at_of(event: &Event) -> Option<Timestamp> {
+    match event {
+        Event::RunStarted { at, .. }
+        | Event::FrameOpened { at, .. }
+        | Event::ActionStarted { at, .. }
+        | Event::AttemptStarted { at, .. }
+        | Event::AttemptNoted { at, .. }
+        | Event::AttemptEnded { at, .. }
+        | Event::ActionEnded { at, .. }
+        | Event::Suspended { at }
+        | Event::Resumed { at }
+        | Event::RunEnded { at, .. } => Some(*at),
+        Event::LoopStarted { .. }
+        | Event::TimerSet { .. }
+        | Event::TimerEnded { .. }
+        | Event::VariableSet { .. }
+        | Event::VariableAppended { .. }
+        | Event::Responded { .. }
+        | Event::Tracked { .. } => None,
+    }
+}

@@ -26,7 +26,7 @@ pub use self::{
     actor::{ActorCall, ActorHandler, ActorReply, ActorStore, Actors, MemoryActorStore, StoreFuture},
     auth::{ManagedIdentity, TokenSettings},
     client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
-    connections::{Connections, ConnectionsError, Service, Sources},
+    connections::{Connections, ConnectionsError, Service, Sources, complete_connections},
     content::{
         Body, DecodeError, EncodeError, boundary_of, decode, decode_form, decode_leniently, decode_multipart,
         encode, encode_form,

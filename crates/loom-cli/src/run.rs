@@ -123,8 +123,8 @@ fn load(
         values.insert(Arc::clone(parameter), value.clone());
     }
     let declared = |name: &str| loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == name);
-    if declared("$connections") && values.get_ignore_case("$connections").is_none() {
-        values.insert("$connections", settings.connections_parameter());
+    if declared("$connections") {
+        loom_actions::complete_connections(&mut values, &settings.connections_parameter());
     }
     match loaded.workflow.bind_parameters(&values, &|name| settings.app_setting(name)) {
         Ok(values) => Some((loaded, values)),

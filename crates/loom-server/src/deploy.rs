@@ -209,8 +209,8 @@ impl Deployments {
             }
         }
         let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");
-        if declared && values.get_ignore_case("$connections").is_none() {
-            values.insert("$connections", self.surroundings.connections.clone());
+        if declared {
+            loom_actions::complete_connections(&mut values, &self.surroundings.connections);
         }
         let app_setting = |name: &str| {
             let mut settings = self.surroundings.app_settings.iter();

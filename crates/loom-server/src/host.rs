@@ -35,7 +35,7 @@ pub struct HostSettings {
     pub base: String,
     /// Settings of the app, for parameters that mention them.
     pub app_settings: Vec<(Arc<str>, Value)>,
-    /// The value of `$connections` for definitions that declare it and have none.
+    /// What definitions that declare `$connections` find there, beside what their own value names.
     pub connections: Value,
     /// Values for parameters, by name, that go before what a definition's file says.
     pub parameters: Object,

@@ -100,3 +100,23 @@ fn the_short_shape_and_what_definitions_call_it() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[test]
+fn what_a_definition_does_not_name_itself_is_added_to_its_connections() {
+    let object = |text: &str| Value::from_json_str(text).unwrap();
+    let check = |own: &str, known: &str, expected: &str| {
+        let mut values = object(own).as_object().unwrap().clone();
+        super::complete_connections(&mut values, &object(known));
+        assert_eq!(Value::from(values), object(expected), "{own}");
+    };
+    let known =
+        r#"{"crm": {"connectionId": "/connections/crm"}, "Mail": {"connectionId": "/connections/Mail"}}"#;
+    check(
+        r#"{"$connections": {"mail": {"connectionId": "own"}}}"#,
+        known,
+        r#"{"$connections": {"mail": {"connectionId": "own"}, "crm": {"connectionId": "/connections/crm"}}}"#,
+    );
+    check("{}", known, &format!(r#"{{"$connections": {known}}}"#));
+    // A value that is no object is for the binding of parameters to refuse.
+    check(r#"{"$connections": 7}"#, known, r#"{"$connections": 7}"#);
+}

@@ -131,7 +131,7 @@ impl Settings {
         self.values.get_ignore_case(name).map(|value| value.text().into_owned())
     }
 
-    /// A value for the parameter `$connections`, for definitions that declare it and were given none.
+    /// A value for the parameter `$connections`, for definitions that declare it.
     pub(crate) fn connections_parameter(&self) -> Value {
         self.connections.parameter_value()
     }

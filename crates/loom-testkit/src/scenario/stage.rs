@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use loom_actions::{Connections, Egress, Settings, Sources, request_handlers, requests};
+use loom_actions::{
+    Connections, Egress, Settings, Sources, complete_connections, request_handlers, requests,
+};
 use loom_definition::{
     Definition, LoadOptions, Workflow,
     policy::{RetryPolicy, Spelling},
@@ -93,8 +95,8 @@ impl Stage {
         connections.learn(&loaded.connections);
         let mut values = loaded.parameter_values;
         let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");
-        if declared && values.get_ignore_case("$connections").is_none() {
-            values.insert("$connections", connections.parameter_value());
+        if declared {
+            complete_connections(&mut values, &connections.parameter_value());
         }
         let parameters =
             loaded.workflow.bind_parameters(&values, &setting).map_err(|found| found.to_string())?;

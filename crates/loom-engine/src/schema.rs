@@ -305,11 +305,8 @@ impl<'a> Checker<'a> {
             }
         }
         if rules.get("uniqueItems").and_then(Value::as_bool) == Some(true) {
-            let repeated = items
-                .iter()
-                .enumerate()
-                .find(|(index, item)| items[..*index].iter().any(|earlier| earlier.wdl_equals(item)));
-            if let Some((index, item)) = repeated {
+            if let Some(index) = items.first_repeated() {
+                let item = &items[index];
                 let message = format!("Non-unique array item at index {index}.");
                 self.report(item, &format!("{path}[{index}]"), id, "uniqueItems", message);
             }

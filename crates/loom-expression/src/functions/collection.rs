@@ -283,6 +283,15 @@ impl Seen {
     }
 }
 
+impl Array {
+    /// The index of the first item that equals one before it, as the language compares. Takes time in proportion to the
+    /// size of the items.
+    pub fn first_repeated(&self) -> Option<usize> {
+        let mut seen = Seen::default();
+        self.iter().position(|item| !seen.insert(item))
+    }
+}
+
 /// Whether all arguments are arrays (true) or objects (false).
 fn all_arrays(arguments: &Arguments<'_>) -> Result<bool, Failure> {
     let arrays = arguments.get(0).as_array().is_some();

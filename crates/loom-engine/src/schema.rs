@@ -304,12 +304,11 @@ impl<'a> Checker<'a> {
                 (None, None) => {}
             }
         }
-        if rules.get("uniqueItems").and_then(Value::as_bool) == Some(true) {
-            if let Some(index) = items.first_repeated() {
-                let item = &items[index];
-                let message = format!("Non-unique array item at index {index}.");
-                self.report(item, &format!("{path}[{index}]"), id, "uniqueItems", message);
-            }
+        if rules.get("uniqueItems").and_then(Value::as_bool) == Some(true)
+            && let Some(index) = items.first_repeated()
+        {
+            let message = format!("Non-unique array item at index {index}.");
+            self.report(&items[index], &format!("{path}[{index}]"), id, "uniqueItems", message);
         }
         self.check_size(rules, ("minItems", "maxItems"), "Array item count", items.len(), value, path, id)
     }

@@ -19,13 +19,13 @@ use loom_store::{Condition, Order, RunQuery, RunRow, UnixMillis};
 
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
-    host::Fire,
+    host::{Fire, gate_key},
     invoke::{deployed, find_trigger, refusal},
     path::Path,
     request::{self, read_body},
     response::{Problem, json},
     server::Shared,
-    view,
+    trigger_history, view,
 };
 
 /// Entries of a page when the caller does not say, and the most there are.
@@ -198,6 +198,17 @@ fn version_row(entry: &Entry) -> Object {
         object.insert("description", Arc::clone(description));
     }
     object
+}
+
+/// `GET /api/v1/workflows/{name}/triggers/{trigger}/histories`: what the trigger did by itself, newest first.
+pub(crate) async fn trigger_history(
+    State(shared): State<Shared>,
+    Path((name, trigger)): Path<(String, String)>,
+) -> Answer {
+    let deployment = deployed(&shared, &name)?;
+    let trigger = find_trigger(&deployment, &trigger)?;
+    let key = gate_key(&deployment.workflow.name, &trigger.name);
+    Ok(list("histories", trigger_history::read(&*shared.host.store, &key).await?, None))
 }
 
 /// `POST /api/v1/workflows/{name}/triggers/{trigger}/run`: fires any trigger by hand; a JSON body becomes its outputs.

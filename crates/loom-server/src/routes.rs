@@ -60,6 +60,7 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/workflows/{name}/versions", api::versions)
         .get("/api/v1/workflows/{name}/versions/{version}", api::version)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/run", api::run_trigger)
+        .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", api::trigger_history)
         .get("/api/v1/runs", api::runs)
         .get("/api/v1/runs/{id}", api::run)
         .get("/api/v1/runs/{id}/actions", api::actions)

@@ -220,6 +220,15 @@ async fn a_webhook_subscribes_through_its_connection_and_its_callbacks_start_run
     assert_eq!(world.post(&callback, r#"{"events": [{"n": 1}, {"n": 2}]}"#).await.status, 202);
     let runs = world.get("/api/v1/runs").await.json();
     assert_eq!(list(&runs, "runs").len(), 2);
+    // Callbacks are taken as soon as the service knows the address; the history follows its answer.
+    let history = loop {
+        let history = world.get("/api/v1/workflows/w/triggers/t/histories").await.json();
+        if !list(&history, "histories").is_empty() {
+            break history;
+        }
+    };
+    let entry = &list(&history, "histories")[0];
+    assert_eq!((text(entry, "status"), text(entry, "code")), ("Succeeded", "Created"));
     let mut forged = callback.clone();
     let last = forged.pop().unwrap();
     forged.push(if last == '0' { '1' } else { '0' });

@@ -5,6 +5,7 @@
 //! and bad ones, for comparisons and crash tests. Every check panics with what differed.
 
 mod cases;
+mod faulty;
 mod workload;
 
 use std::{pin::Pin, sync::Arc};
@@ -15,6 +16,7 @@ use crate::{
 };
 
 pub use cases::CASES;
+pub use faulty::{FaultRate, FaultyStore};
 pub use workload::{Seeded, Workload};
 
 /// A promise: its name, and the check of it on an empty store.

@@ -23,8 +23,8 @@ use loom_expression::Timestamp;
 pub(crate) enum Time {
     /// It never goes back, the process never dies, and timers fire when they are due.
     Steady,
-    /// The clock was set: only the order of events counts.
-    Set,
+    /// It never goes back, but nothing may have been listening for a while: timers fire late.
+    Interrupted,
 }
 
 /// How late a timer may fire in steady time.
@@ -138,9 +138,7 @@ impl Book<'_> {
                 };
                 self.ended_timers.insert(*timer);
                 // The moment is that of the events around it; the next one checks that it is not before this.
-                if self.time != Time::Set {
-                    self.latest = self.latest.max(due);
-                }
+                self.latest = self.latest.max(due);
             }
             Event::VariableSet { .. } => {}
             Event::VariableAppended { .. } => self.counts.appends += 1,
@@ -170,7 +168,7 @@ impl Book<'_> {
     /// Time does not run backwards.
     fn tick(&mut self, event: &Event) -> Result<(), String> {
         let Some(at) = at_of(event) else { return Ok(()) };
-        if self.time != Time::Set && at < self.latest {
+        if at < self.latest {
             return Err(format!("it happens before {}", self.latest));
         }
         self.latest = self.latest.max(at);
@@ -315,7 +313,7 @@ impl Book<'_> {
         if attempt > most {
             return Err(format!("the policy allows {most} attempts"));
         }
-        if self.time != Time::Set && tries.due.is_some_and(|due| at < due) {
+        if tries.due.is_some_and(|due| at < due) {
             return Err("it does not wait as long as it said".to_owned());
         }
         *tries = Tries { attempt, due: None, open: true };
@@ -384,7 +382,7 @@ impl Book<'_> {
         {
             return Err(format!("its time was over at {limit}"));
         }
-        if code == Some("ActionTimedOut") && limit.is_some_and(|limit| at < limit) && self.time != Time::Set {
+        if code == Some("ActionTimedOut") && limit.is_some_and(|limit| at < limit) {
             return Err("its time was not over".to_owned());
         }
         self.tries.remove(&place);

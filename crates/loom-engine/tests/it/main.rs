@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod crash;
+mod faulty_disk;
 mod flows;
 mod graphs;
 mod laws;

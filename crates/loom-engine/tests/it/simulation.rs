@@ -78,7 +78,7 @@ async fn simulate(seed: u64) {
 }
 
 /// The workflow that others call.
-fn load_child() -> Arc<loom_definition::Workflow> {
+pub(crate) fn load_child() -> Arc<loom_definition::Workflow> {
     let options = loom_definition::LoadOptions {
         name: Some(Arc::from("child")),
         ..loom_definition::LoadOptions::default()

@@ -106,8 +106,11 @@ impl World {
                 biased;
                 () = self.news.notified() => {}
                 () = tokio::time::sleep_until(next.unwrap_or(far)) => {
-                    let Some((_, (run, command, sent))) = self.stimuli.lock().unwrap().pop_first() else { continue };
+                    let first = self.stimuli.lock().unwrap().first_key_value().map(|(key, what)| (*key, what.clone()));
+                    let Some((key, (run, command, sent))) = first else { continue };
                     let told = engine.command(run, command.clone()).await;
+                    // Only now: a process that dies meanwhile has not heard it.
+                    self.stimuli.lock().unwrap().remove(&key);
                     // Whoever calls back goes on until somebody says that it has arrived.
                     if !told && matches!(command, Command::Callback { .. }) && sent < SENDINGS_MAX {
                         self.enter(Duration::from_secs(20), run, command, sent + 1);
@@ -304,4 +307,14 @@ impl SeenRun {
         }
         Ok(())
     }
+}
+
+/// Calls that have no end in a history.
+pub(crate) fn calls_open(
+    workflow: &Arc<loom_definition::Workflow>,
+    history: &[Event],
+) -> Vec<loom_engine::EffectId> {
+    let mut state = RunState::new(Arc::clone(workflow));
+    state.replay(history);
+    state.calls().map(|(effect, _)| effect).collect()
 }

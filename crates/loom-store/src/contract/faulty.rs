@@ -1,0 +1,292 @@
+//! A store on a disk that fails by seed: for simulations of whoever uses a store.
+//!
+//! A commit is taken in, waits, and is written and synced with the others that wait when somebody gives the writer its
+//! [`turn`](FaultyStore::turn). A turn may fail, before or after anything took effect, and then the store pauses as a
+//! real one does. A [`crash`](FaultyStore::crash) drops what waits, except for a beginning that made it to the disk
+//! although nobody was told. Reads fail now and then. Everything is drawn from the seed, and no thread or clock is used.
+
+use std::{
+    io, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use super::Seeded;
+use crate::{
+    Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Durability, Error, FramePage, FrameQuery,
+    Health, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics, Refusal,
+    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery, UnixMillis,
+};
+
+/// How often the disk fails: one time in so many, or never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FaultRate {
+    /// Turns of the writer.
+    pub turns: Option<u64>,
+    /// Reads.
+    pub reads: Option<u64>,
+}
+
+/// A store that fails. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct FaultyStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// What is on the disk.
+    disk: MemoryStore,
+    state: Mutex<State>,
+    news: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Seeded,
+    rate: FaultRate,
+    condition: Condition,
+    /// Taken in, and only in memory.
+    waiting: Vec<(Commit, oneshot::Sender<Result<Committed, Error>>)>,
+    /// Reached the disk in a turn that failed: seen once the store is resumed or opened anew.
+    unseen: Vec<Commit>,
+}
+
+impl FaultyStore {
+    /// Opens what `disk` holds.
+    pub fn new(disk: MemoryStore, seed: u64, rate: FaultRate) -> Self {
+        let state = State {
+            random: Seeded::new(seed),
+            rate,
+            condition: Condition::Running,
+            waiting: Vec::new(),
+            unseen: Vec::new(),
+        };
+        Self(Arc::new(Shared { disk, state: Mutex::new(state), news: Notify::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something was taken in.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn work(&self) {
+        self.0.news.notified().await;
+    }
+
+    /// Writes and syncs what waits, or fails.
+    pub fn turn(&self) {
+        let mut state = self.lock();
+        if !matches!(state.condition, Condition::Running) || state.waiting.is_empty() {
+            return;
+        }
+        let group = mem::take(&mut state.waiting);
+        if state.strikes(|rate| rate.turns) {
+            let reached = match state.random.below(3) {
+                0 => 0,
+                1 => group.len(),
+                _ => state.random.below(group.len() as u64 + 1) as usize,
+            };
+            let error = Error::Paused { operation: "write a group", source: Arc::new(no_room()) };
+            state.condition = Condition::Paused(error.clone());
+            for (place, (commit, answer)) in group.into_iter().enumerate() {
+                if place < reached {
+                    state.unseen.push(commit);
+                }
+                // Whoever asked may have gone.
+                answer.send(Err(error.clone())).ok();
+            }
+            return;
+        }
+        for (commit, answer) in group {
+            answer.send(self.0.write(commit)).ok();
+        }
+    }
+
+    /// Ends the process that has the store open: from now on it answers nothing but that it is closed. What waits is
+    /// lost, but for a beginning of it. Gives what the next process finds.
+    pub fn crash(&self) -> MemoryStore {
+        let mut state = self.lock();
+        let waiting = mem::take(&mut state.waiting);
+        let reached = state.random.below(waiting.len() as u64 + 1) as usize;
+        state.condition = Condition::Closed;
+        let unseen = mem::take(&mut state.unseen);
+        for commit in unseen.into_iter().chain(waiting.into_iter().take(reached).map(|(commit, _)| commit)) {
+            // A refused one leaves no trace, and nobody is left to be told.
+            self.0.write(commit).ok();
+        }
+        self.0.disk.clone()
+    }
+
+    fn read<T: Send + 'static>(&self, ask: impl FnOnce(&MemoryStore) -> Answer<T>) -> Answer<T> {
+        let mut state = self.lock();
+        if matches!(state.condition, Condition::Closed) {
+            return Box::pin(async { Err(Error::Closed) });
+        }
+        if state.strikes(|rate| rate.reads) {
+            let error = Error::Io { operation: "read", source: Arc::new(io::Error::other("the disk fails")) };
+            return Box::pin(async move { Err(error) });
+        }
+        ask(&self.0.disk)
+    }
+}
+
+impl State {
+    fn strikes(&mut self, one_in: impl Fn(&FaultRate) -> Option<u64>) -> bool {
+        one_in(&self.rate).is_some_and(|times| self.random.one_in(times))
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        match &self.condition {
+            Condition::Running => None,
+            Condition::Paused(error) => Some(error.clone()),
+            Condition::Closed => Some(Error::Closed),
+        }
+    }
+}
+
+impl Shared {
+    fn write(&self, commit: Commit) -> Result<Committed, Error> {
+        match self.disk.append(commit) {
+            // The memory store answers at once.
+            Ok(ack) => futures_ready(ack),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+}
+
+/// The answer of a future that has it already.
+fn futures_ready(ack: Ack) -> Result<Committed, Error> {
+    let mut ack = std::pin::pin!(ack);
+    match ack.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(answer) => answer,
+        std::task::Poll::Pending => unreachable!("the memory store answers at once"),
+    }
+}
+
+fn no_room() -> io::Error {
+    io::Error::from(io::ErrorKind::StorageFull)
+}
+
+impl Store for FaultyStore {
+    fn append(&self, commit: Commit) -> Result<Ack, Refused> {
+        let mut state = self.lock();
+        if let Some(error) = state.refusal() {
+            return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(error) });
+        }
+        let (answer, told) = oneshot::channel();
+        state.waiting.push((commit, answer));
+        self.0.news.notify_one();
+        Ok(Ack::waiting(told))
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<Committed> {
+        match self.append(commit) {
+            Ok(ack) => Box::pin(ack),
+            Err(Refused { reason: Refusal::Unavailable(error), .. }) => Box::pin(async move { Err(error) }),
+            Err(Refused { reason: Refusal::Full, .. }) => unreachable!("its queue has no end"),
+        }
+    }
+
+    fn flush(&self) -> Answer<()> {
+        let empty = self.commit(Commit::new());
+        Box::pin(async move { empty.await.map(drop) })
+    }
+
+    fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
+        self.read(|disk| disk.run(run))
+    }
+
+    fn run_by_key(&self, workflow: &str, idempotency_key: &str) -> Answer<Option<RunRow>> {
+        self.read(|disk| disk.run_by_key(workflow, idempotency_key))
+    }
+
+    fn runs(&self, query: RunQuery) -> Answer<RunPage> {
+        self.read(|disk| disk.runs(query))
+    }
+
+    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|disk| disk.unfinished(after, limit))
+    }
+
+    fn newest_run(&self) -> Answer<Option<RunId>> {
+        self.read(MemoryStore::newest_run)
+    }
+
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.read(|disk| disk.load(run))
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.read(|disk| disk.frames(query))
+    }
+
+    fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
+        self.read(|disk| disk.timers(query))
+    }
+
+    fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
+        self.read(|disk| disk.inbox(query))
+    }
+
+    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
+        self.read(|disk| disk.definition(hash))
+    }
+
+    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
+        self.read(|disk| disk.put_blob(content))
+    }
+
+    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
+        self.read(|disk| disk.blob(hash, offset, length))
+    }
+
+    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
+        self.read(|disk| disk.key(namespace, key))
+    }
+
+    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
+        self.read(|disk| disk.keys(query))
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        self.read(|disk| disk.sweep(policy, now))
+    }
+
+    fn verify(&self) -> Answer<u64> {
+        self.read(MemoryStore::verify)
+    }
+
+    fn health(&self) -> Health {
+        let condition = self.lock().condition.clone();
+        Health { durability: Durability::Durable, condition, queued_bytes: 0, queue_bytes_max: usize::MAX }
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.0.disk.metrics()
+    }
+
+    fn resume(&self) -> Answer<()> {
+        let mut state = self.lock();
+        if matches!(state.condition, Condition::Paused(_)) {
+            for commit in mem::take(&mut state.unseen) {
+                // Whoever made it was told that it failed; a refused one leaves no trace.
+                self.0.write(commit).ok();
+            }
+            state.condition = Condition::Running;
+        }
+        let closed = matches!(state.condition, Condition::Closed);
+        Box::pin(async move { if closed { Err(Error::Closed) } else { Ok(()) } })
+    }
+
+    fn close(&self) -> Answer<()> {
+        while matches!(self.lock().condition, Condition::Running) && !self.lock().waiting.is_empty() {
+            self.turn();
+        }
+        self.lock().condition = Condition::Closed;
+        Box::pin(async { Ok(()) })
+    }
+}

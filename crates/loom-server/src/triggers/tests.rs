@@ -297,6 +297,29 @@ async fn a_poll_splits_its_answer_and_asks_its_conditions() {
     assert_eq!(world.runs().await.len(), 1);
 }
 
+/// A crash after the runs of a split answer were accepted, and before the trigger kept that it is done with them.
+#[tokio::test(start_paused = true)]
+async fn the_runs_of_a_split_answer_start_once_over_a_crash() {
+    let answer = r#"{"statusCode": 200, "headers": {}, "body": [1, 2, 3]}"#;
+    let world = World::new(&[answer]);
+    let text = poll(r#", "splitOn": "@triggerBody()""#);
+    let host = world.process(&[("w", &text)]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 3);
+    crash(host).await;
+    // What the trigger keeps before it starts the runs.
+    let kept = world.store.key(super::NAMESPACE, "w/t").await.unwrap().unwrap();
+    let mut kept = Value::parse_json(&kept.value).unwrap().as_object().unwrap().clone();
+    assert!(kept.get("pending").unwrap().is_null());
+    kept.insert("pending", Value::from_json_str(&answer.replace("3]", "3, 4]")).unwrap());
+    let mut commit = loom_store::Commit::new();
+    commit.keys.push(super::key_write(super::NAMESPACE, "w/t", Some(kept)));
+    world.store.commit(commit).await.unwrap();
+    let _host = world.process(&[("w", &text)]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 4, "the one that is missing, and no other");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_poll_does_not_ask_while_its_trigger_is_full() {
     let world = World::new(&[r#"{"statusCode": 200, "headers": {}, "body": 1}"#]);

@@ -5,6 +5,7 @@
 mod api_egress;
 mod api_events;
 mod api_limits;
+mod api_metrics;
 mod api_runs;
 mod api_secrets;
 mod api_workflows;

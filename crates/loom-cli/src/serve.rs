@@ -15,7 +15,7 @@ use loom_actions::TriggerRequests;
 use loom_engine::{Engine, clock::SystemClock};
 use loom_expression::Object;
 use loom_server::{Host, HostSettings, Server, ServerSettings, is_loopback};
-use loom_store::{Durability, MemoryStore, Store};
+use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +65,15 @@ pub(crate) struct ServeArgs {
     /// Runs in progress at once; more are refused with 429.
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     runs_max: usize,
+    /// Days that ended runs are kept with all they did; their rows in lists stay 60 days longer.
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    retain_days: u32,
+    /// Bytes that all runs may take; beyond that, those that ended first are forgotten.
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 30)]
+    retain_bytes: u64,
+    /// Ended runs that are kept with all they did. Without it their number does not matter.
+    #[arg(long, value_name = "COUNT")]
+    retain_runs: Option<u64>,
     /// Seconds that a caller waits for a Response before it is told 504; the run goes on.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     response_timeout: u64,
@@ -252,8 +261,20 @@ async fn open_host(
     host.connections = settings.connections_parameter();
     host.parameters = parameters(&with)?;
     host.runs_max = args.runs_max;
+    host.retention = retention(args);
     host.response_timeout = Duration::from_secs(args.response_timeout.max(1));
     Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
+}
+
+fn retention(args: &ServeArgs) -> Retention {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let kept = i64::from(args.retain_days) * DAY_MS;
+    Retention {
+        age_max_ms: Some(kept),
+        runs_max: args.retain_runs,
+        bytes_max: Some(args.retain_bytes),
+        row_age_max_ms: Some(kept + 60 * DAY_MS),
+    }
 }
 
 fn parameters(with: &RunWith) -> Result<Object> {

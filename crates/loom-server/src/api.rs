@@ -316,6 +316,16 @@ async fn history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem
     shared.host.engine.history(run_id(id)?).await?.ok_or_else(|| unknown_run(id))
 }
 
+/// The history of a run that retention has not forgotten.
+async fn kept_history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem> {
+    let (row, history) = history(shared, id).await?;
+    if history.start.is_none() {
+        let message = format!("What run '{id}' did was forgotten by retention; only its row is left.");
+        return Err(Problem::not_found("RunForgotten", message));
+    }
+    Ok((row, history))
+}
+
 /// `GET /api/v1/runs/{id}`.
 pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     let (row, history) = history(&shared, &id).await?;
@@ -324,7 +334,7 @@ pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) ->
 
 /// `GET /api/v1/runs/{id}/actions`.
 pub(crate) async fn actions(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    let (_, history) = history(&shared, &id).await?;
+    let (_, history) = kept_history(&shared, &id).await?;
     let mut object = Object::new();
     object.insert("actions", view::actions(&history, shared.host.now()));
     Ok(json(StatusCode::OK, &object.into()))
@@ -337,7 +347,7 @@ pub(crate) async fn action(
     uri: Uri,
 ) -> Answer {
     request::only(&uri, &["cursor", "limit"])?;
-    let (_, history) = history(&shared, &id).await?;
+    let (_, history) = kept_history(&shared, &id).await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {
         Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action '{name}'."))
     })?;
@@ -381,7 +391,7 @@ async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
 /// `POST /api/v1/runs/{id}/resubmit?definition=same|current`: a new run from the same trigger outputs.
 pub(crate) async fn resubmit(State(shared): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::only(&uri, &["definition"])?;
-    let (_, history) = history(&shared, &id).await?;
+    let (_, history) = kept_history(&shared, &id).await?;
     let before = history.start.as_ref().ok_or_else(|| unknown_run(&id))?;
     if shared.host.engine.runs_in_progress() >= shared.host.settings.runs_max {
         return Err(refusal(crate::host::FireError::Busy));

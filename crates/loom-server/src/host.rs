@@ -17,13 +17,14 @@ use loom_engine::{
     ports::{Clock, TriggerHandler},
 };
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Store};
+use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
     gate::Place,
     hub::Hub,
+    retain,
     sign::{KEY_BYTES, Signer},
     subscription, triggers,
 };
@@ -45,10 +46,12 @@ pub struct HostSettings {
     pub response_timeout: Duration,
     /// Makes the requests of triggers that poll or subscribe; without it such triggers fail.
     pub trigger_calls: Option<Arc<dyn TriggerHandler>>,
+    /// Which ended runs are forgotten, and when; looked at every minute.
+    pub retention: Retention,
 }
 
 impl HostSettings {
-    /// The defaults: 10,000 runs, 120 s, nothing else.
+    /// The defaults: 10,000 runs, 120 s, what [`Retention::DEFAULT`] keeps, nothing else.
     pub fn new(base: impl Into<String>) -> HostSettings {
         HostSettings {
             base: base.into(),
@@ -58,6 +61,7 @@ impl HostSettings {
             runs_max: 10_000,
             response_timeout: Duration::from_mins(2),
             trigger_calls: None,
+            retention: Retention::DEFAULT,
         }
     }
 }
@@ -215,6 +219,7 @@ impl Host {
         for deployment in self.deployments.all() {
             triggers::start(self, &deployment);
         }
+        retain::start(self);
         Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
     }
 

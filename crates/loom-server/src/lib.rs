@@ -24,6 +24,7 @@ mod triggers;
 mod invoke;
 mod request;
 mod response;
+mod retain;
 
 mod api;
 mod event_json;

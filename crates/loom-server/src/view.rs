@@ -44,6 +44,11 @@ pub(crate) fn run_row(row: &RunRow) -> Object {
 /// A run alone: its row, what started it, and what came of it.
 pub(crate) fn run(row: &RunRow, history: &History) -> Value {
     let mut object = run_row(row);
+    if history.start.is_none() {
+        // Retention has taken everything but the row.
+        object.insert("forgotten", true);
+        return object.into();
+    }
     object.insert("status", history.status.as_str());
     let trigger = history.start.as_ref().and_then(|start| start.trigger.get("name")).and_then(Value::as_str);
     let redaction = Redaction::of(history.workflow(), trigger);

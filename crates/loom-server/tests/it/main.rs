@@ -9,5 +9,6 @@ mod api_metrics;
 mod api_runs;
 mod api_secrets;
 mod api_workflows;
+mod retention;
 mod support;
 mod triggers;

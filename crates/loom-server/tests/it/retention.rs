@@ -1,0 +1,54 @@
+//! What retention forgets, while the server works, and what is said about it afterwards.
+
+use loom_expression::Value;
+use loom_store::Retention;
+
+use crate::support::{Plan, World, list, on_disk, requested, text};
+
+#[tokio::test]
+async fn old_runs_are_forgotten_and_their_rows_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let definition =
+        requested(r#"{"Keep": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}"#);
+    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    world.deploy("keeper", &definition).await;
+    let mut runs = Vec::new();
+    for number in 0..5 {
+        let run = world.invoke("keeper", &format!(r#"{{"number": {number}}}"#)).await;
+        world.ended(&run).await;
+        runs.push(run);
+    }
+    world.stop().await;
+
+    let mut plan = Plan { store: on_disk(folder.path()), ..Plan::default() };
+    plan.host.retention = Retention { runs_max: Some(2), ..Retention::default() };
+    let world = World::start(plan).await;
+    world.deploy("keeper", &definition).await;
+    let detail = async |run: &str| world.get(&format!("/api/v1/runs/{run}")).await.json();
+    // The sweep goes on beside the requests; it takes the run that ended third last.
+    while detail(&runs[2]).await.get("forgotten").is_none() {
+        tokio::task::yield_now().await;
+    }
+    for run in &runs[..3] {
+        let row = detail(run).await;
+        assert_eq!((text(&row, "status"), row.get("forgotten")), ("Succeeded", Some(&Value::from(true))));
+        for path in ["actions", "actions/Keep"] {
+            let gone = world.get(&format!("/api/v1/runs/{run}/{path}")).await;
+            assert_eq!(gone.status, 404);
+            assert_eq!(
+                gone.json().get("error").map(|error| text(error, "code").to_owned()).as_deref(),
+                Some("RunForgotten")
+            );
+        }
+        assert!(list(&world.get(&format!("/api/v1/runs/{run}/events")).await.json(), "events").is_empty());
+        assert!(world.events(run, 0).await.is_empty(), "a stream of nothing ends");
+    }
+    for run in &runs[3..] {
+        let row = detail(run).await;
+        assert_eq!((text(&row, "status"), row.get("forgotten")), ("Succeeded", None));
+        assert!(!world.events(run, 0).await.is_empty());
+    }
+    let new = world.run("keeper", "{}").await;
+    assert_eq!(text(&new, "status"), "Succeeded");
+    world.stop().await;
+}

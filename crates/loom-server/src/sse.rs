@@ -141,7 +141,8 @@ impl Feed {
             reader: JournalReader::new(row.id),
             writer: EventWriter::new(row.id, workflow),
             after,
-            ended: false,
+            // Its end is in the journal then, or was forgotten with the rest.
+            ended: row.ended.is_some(),
         })
     }
 

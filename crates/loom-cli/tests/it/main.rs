@@ -7,6 +7,7 @@ mod errors_page;
 mod eval;
 mod examples;
 mod files;
+mod folder;
 mod guide;
 mod interrupted;
 mod run;

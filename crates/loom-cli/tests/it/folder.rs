@@ -1,0 +1,43 @@
+//! What a server says when it cannot have its folder: another process has it, it is damaged, it is no folder.
+
+use std::{ffi::OsStr, fs};
+
+use crate::{loom, served::Loom};
+
+#[test]
+fn two_servers_cannot_share_a_folder() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let data = folder.path().join("data");
+    let arguments: [&OsStr; 2] = ["--data".as_ref(), data.as_os_str()];
+    let first = Loom::serve(&arguments);
+    let data = data.display().to_string();
+    let second = loom(&["serve", "--addr", "127.0.0.1:0", "--data", &data]);
+    assert_eq!(second.code, Some(2));
+    assert!(second.stderr.contains("is in use by process"), "{}", second.stderr);
+    let look = loom(&["runs", "list", "--data", &data]);
+    assert_eq!(look.code, Some(2));
+    assert!(look.stderr.contains("is in use by process"), "{}", look.stderr);
+    let answer = first.request("GET", "/readyz", b"").expect("the first one works on");
+    assert_eq!(answer.status, 200);
+    drop(first);
+    // The lock goes with the process, however it ended.
+    drop(Loom::serve(&["--data".as_ref(), data.as_ref()]));
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_told_and_left_alone() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let database = folder.path().join("loom.db");
+    fs::write(&database, "these are not runs, and nobody may write over them").expect("it can be written");
+    let data = folder.path().display().to_string();
+    let ended = loom(&["serve", "--addr", "127.0.0.1:0", "--data", &data]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("loom.db is not a Loom store"), "{}", ended.stderr);
+    let kept = fs::read_to_string(&database).expect("it is there");
+    assert_eq!(kept, "these are not runs, and nobody may write over them");
+
+    let file = database.display().to_string();
+    let ended = loom(&["serve", "--addr", "127.0.0.1:0", "--data", &file]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains(&file), "{}", ended.stderr);
+}

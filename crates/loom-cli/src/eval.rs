@@ -80,7 +80,7 @@ fn evaluate(text: &str, context: &RecordedContext) -> Result<Value, (Vec<Problem
 /// that would show it: it never is.
 fn print_value(value: &Value, json: bool) {
     if value.contains_secret() {
-        println!("*sanitized*");
+        println!("{}", loom_server::HIDDEN);
         return;
     }
     match value.as_str() {

@@ -12,7 +12,7 @@ use loom_definition::{
 use loom_expression::{Object, Value};
 
 /// What stands in the place of something secret.
-pub(crate) const HIDDEN: &str = "*sanitized*";
+pub const HIDDEN: &str = "*sanitized*";
 
 /// What of one workflow is hidden.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ fn hide_if(secure: bool, value: &Value) -> Value {
 }
 
 /// The value with everything that is marked secret replaced.
-pub(crate) fn hide(value: &Value) -> Value {
+pub fn hide(value: &Value) -> Value {
     if value.is_secret() {
         return Value::from(HIDDEN);
     }

@@ -6,9 +6,7 @@ use loom_engine::{
     history::{History, Occurrence},
 };
 use loom_expression::{Object, Value};
-
-/// What stands in the place of something secret.
-const HIDDEN: &str = "*sanitized*";
+use loom_server::{HIDDEN, hide};
 
 /// Prints what came of a run: without `json` the body of its answer, or its outputs, or nothing; with it everything.
 pub(super) fn print(report: &RunReport, history: &History, json: bool) {
@@ -133,24 +131,4 @@ fn hide_secure_outputs(outputs: &Value, history: &History) -> Value {
         (std::sync::Arc::clone(name), if secure { Value::from(HIDDEN) } else { hide(value) })
     });
     shown.collect::<Object>().into()
-}
-
-/// The value with everything secret in it replaced.
-pub(super) fn hide(value: &Value) -> Value {
-    if value.is_secret() {
-        return Value::from(HIDDEN);
-    }
-    if !value.contains_secret() {
-        return value.clone();
-    }
-    if let Some(items) = value.as_array() {
-        return items.iter().map(hide).collect::<Vec<Value>>().into();
-    }
-    match value.as_object() {
-        Some(members) => {
-            let members = members.iter().map(|(name, value)| (std::sync::Arc::clone(name), hide(value)));
-            members.collect::<Object>().into()
-        }
-        None => Value::from(HIDDEN),
-    }
 }

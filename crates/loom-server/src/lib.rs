@@ -38,5 +38,5 @@ mod view;
 
 pub use deploy::{DeployError, Deployment, Origin, Source};
 pub use host::{Host, HostError, HostSettings, Recovery};
-pub use redact::{HIDDEN, hide};
+pub use redact::{HIDDEN, hide, without_credentials};
 pub use server::{Server, ServerSettings, is_loopback};

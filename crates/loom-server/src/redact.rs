@@ -104,7 +104,7 @@ const OPEN: [&str; 9] =
 
 /// Credentials are never shown: neither such headers, even when a trigger lets its workflow see them, nor what an action
 /// proves itself with. Webhooks have the parts of a request below `subscribe` and `unsubscribe`.
-fn without_credentials(value: &Value) -> Value {
+pub fn without_credentials(value: &Value) -> Value {
     let Some(members) = value.as_object() else { return value.clone() };
     let mut shown = members.clone();
     let mut changed = false;

@@ -6,7 +6,7 @@ use loom_engine::{
     history::{History, Occurrence},
 };
 use loom_expression::{Object, Value};
-use loom_server::{HIDDEN, hide};
+use loom_server::{HIDDEN, hide, without_credentials};
 
 /// Prints what came of a run: without `json` the body of its answer, or its outputs, or nothing; with it everything.
 pub(super) fn print(report: &RunReport, history: &History, json: bool) {
@@ -105,7 +105,7 @@ fn occurrence_json(occurrence: &Occurrence, secure_inputs: bool, secure_outputs:
     }
     let shown = |value: &Value, secure: bool| if secure { Value::from(HIDDEN) } else { hide(value) };
     if let Some(inputs) = &occurrence.inputs {
-        object.insert("inputs", shown(inputs, secure_inputs));
+        object.insert("inputs", shown(&without_credentials(inputs), secure_inputs));
     }
     if let Some(outputs) = &occurrence.outputs {
         object.insert("outputs", shown(outputs, secure_outputs));

@@ -118,3 +118,14 @@ fn secrets_are_shown_nowhere() {
         assert!(ended.stdout.contains("*sanitized*"), "{}", ended.stdout);
     }
 }
+
+#[test]
+fn credentials_in_a_definition_are_not_printed() {
+    let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"Call": {"type": "Http", "runAfter": {}, "inputs": {
+        "method": "GET", "uri": "http://127.0.0.1:1/", "retryPolicy": {"type": "none"},
+        "authentication": {"type": "Basic", "username": "ada", "password": "hunter2"}}}}}"#;
+    let path = file("credentials", "call.json", text).display().to_string();
+    let ended = loom(&["run", "--json", &path]);
+    assert!(ended.stdout.contains("ada"), "what is no secret is shown: {}", ended.stdout);
+    assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
+}

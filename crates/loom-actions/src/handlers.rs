@@ -196,6 +196,7 @@ fn behaviour(call: &Call, kind: Kind) -> Behaviour {
 }
 
 pub(crate) fn marks(call: &Call) -> Marks {
+    let state = call.trace.as_ref().and_then(|trace| trace.state.as_deref());
     Marks {
         workflow: call.workflow.name.to_string(),
         version: call.workflow.content_version.to_string(),
@@ -204,6 +205,8 @@ pub(crate) fn marks(call: &Call) -> Marks {
         tracking_id: call.tracking_id.to_string(),
         action_tracking_id: call.action_tracking_id.to_string(),
         idempotency_key: call.idempotency_key.to_string(),
+        trace_parent: call.trace.as_ref().map(ToString::to_string).unwrap_or_default(),
+        trace_state: state.map(ToString::to_string).unwrap_or_default(),
     }
 }
 

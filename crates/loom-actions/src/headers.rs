@@ -27,6 +27,10 @@ pub struct Marks {
     pub action_tracking_id: String,
     /// The same for every attempt at this occurrence of the action; empty for none.
     pub idempotency_key: String,
+    /// The value of `traceparent`; empty for none.
+    pub trace_parent: String,
+    /// The value of `tracestate`; empty for none.
+    pub trace_state: String,
 }
 
 /// Whether the language removes a header that an author wrote, without a word.
@@ -82,11 +86,21 @@ pub(crate) fn from_author(given: &Value, method: &Method) -> Result<HeaderMap, F
     Ok(headers)
 }
 
-/// Adds what tells the service who calls: `User-Agent`, and the tracking headers unless they are suppressed. Nothing that
+/// Adds what tells the service who calls: `User-Agent`, the trace, and the tracking headers unless they are suppressed. Nothing that
 /// the author set is replaced.
 pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool) {
     let agent = concat!("loom/", env!("CARGO_PKG_VERSION"));
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(agent));
+    // A trace that the author goes on with is left alone as a whole.
+    if !headers.contains_key("traceparent") {
+        for (name, value) in [("traceparent", &marks.trace_parent), ("tracestate", &marks.trace_state)] {
+            if let Ok(value) = HeaderValue::from_str(value)
+                && !value.is_empty()
+            {
+                headers.entry(HeaderName::from_static(name)).or_insert(value);
+            }
+        }
+    }
     if suppressed {
         return;
     }

@@ -93,6 +93,7 @@ fn marks(call: &TriggerCall) -> Marks {
         tracking_id: call.tracking_id.to_string(),
         action_tracking_id: call.tracking_id.to_string(),
         idempotency_key: call.idempotency_key.to_string(),
+        ..Marks::default()
     }
 }
 

@@ -84,6 +84,7 @@ fn run(workflow: &Arc<Workflow>) {
         workflow: Value::from(Object::new()),
         tracking_id: Arc::from("bench"),
         wants_response: false,
+        trace: None,
     });
     let mut simulation =
         Simulation::new(Arc::clone(workflow), environment, Timestamp::from_unix_millis(1_700_000_000_000));

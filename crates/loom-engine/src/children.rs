@@ -58,6 +58,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         parameters,
         tracking_id: Some(Arc::clone(&call.tracking_id)),
         wants_response: true,
+        trace: call.trace.clone(),
     };
     let mut children = match start(&engine, request, call).await {
         Ok(Some(children)) => children,

@@ -46,6 +46,11 @@ const INBOX_CAPACITY: usize = 64;
 pub trait Watcher: Send + Sync {
     /// New events of a run, already folded into `state`.
     fn events(&self, state: &RunState, events: &[Event]);
+
+    /// A run that was read back is about to go on; what happened to it before is in `state`, and not told again.
+    fn resumes(&self, state: &RunState) {
+        let _ = state;
+    }
 }
 
 /// Runs workflows. Cheap to clone.
@@ -188,6 +193,7 @@ impl Engine {
             parameters: request.parameters,
             tracking_id: request.tracking_id,
             wants_response: request.wants_response,
+            trace: request.trace,
             now: self.inner.clock.now(),
         };
         fire::fire(&firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)

@@ -8,6 +8,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 use loom_expression::{Timestamp, Value};
 
+use crate::trace::TraceParent;
+
 pub use loom_store::RunId;
 
 /// One opening of a block within a run. Ids are given again once the block is closed.
@@ -375,6 +377,8 @@ pub struct RunStart {
     pub tracking_id: Arc<str>,
     /// Whether somebody waits for a Response.
     pub wants_response: bool,
+    /// The span that the run belongs under, if its caller named one.
+    pub trace: Option<TraceParent>,
 }
 
 /// Something that asks a run to go on.

@@ -13,6 +13,7 @@ use crate::{
     event::{ErrorInfo, RunId, RunStart},
     machine::Environment,
     random, record,
+    trace::TraceParent,
 };
 
 /// The most items `splitOn` takes, and the most it takes when the trigger limits its runs.
@@ -34,6 +35,8 @@ pub struct Firing<'a> {
     pub tracking_id: Option<Arc<str>>,
     /// Whether somebody waits for a Response.
     pub wants_response: bool,
+    /// The span that the runs belong under, if the caller named one.
+    pub trace: Option<TraceParent>,
     /// When.
     pub now: Timestamp,
 }
@@ -142,6 +145,8 @@ pub(crate) fn again(
         workflow: workflow_record(workflow, run),
         tracking_id: Arc::clone(&before.tracking_id),
         wants_response: false,
+        // Who called then is not who asks now.
+        trace: None,
     })
 }
 
@@ -223,6 +228,7 @@ fn run_start(
         workflow: workflow_record(firing.workflow, run),
         tracking_id,
         wants_response: firing.wants_response,
+        trace: firing.trace.clone(),
     })
 }
 

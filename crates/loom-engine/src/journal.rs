@@ -20,7 +20,7 @@ use primitive::{Reader, Writer};
 const VERSION: u8 = 1;
 
 /// The version of snapshots. Another one is not read, because a run's frames say the same.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// Bytes that are no journal frame or snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

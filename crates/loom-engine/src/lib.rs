@@ -31,6 +31,7 @@ pub mod simulate;
 mod sorted;
 mod state;
 mod time;
+pub mod trace;
 mod trigger;
 mod types;
 mod work;

@@ -14,6 +14,7 @@ use crate::{
     ports::Call,
     random,
     state::RunState,
+    trace::RunTrace,
 };
 
 /// Reads secrets for `secret()`. Values come out marked secret, whatever the source says.
@@ -37,6 +38,9 @@ pub struct Environment {
     pub run_duration_max: Duration,
     /// Where callbacks arrive; the run and the call are appended. None when nothing listens.
     pub callback_base: Option<Arc<str>>,
+    /// Whether spans of runs are recorded. Calls then name them as their callers; otherwise they hand on what the run's
+    /// own caller said.
+    pub traced: bool,
 }
 
 impl Default for Environment {
@@ -47,6 +51,7 @@ impl Default for Environment {
             default_retry: Arc::new(RetryPolicy::wdl_default()),
             run_duration_max: Duration::from_hours(2160),
             callback_base: None,
+            traced: false,
         }
     }
 }
@@ -152,6 +157,15 @@ impl Run {
                 (idempotency_key(state, start, asked.place), random::tracking_id(state, asked.place))
             }
         };
+        let trace = match asked.phase {
+            Phase::Admit => None,
+            _ if !self.environment.traced => start.trace.clone(),
+            // Its place may have been given to another, so the rounds around it are not known.
+            Phase::Unsubscribe => Some(RunTrace::of(start).handed_on(effect, &[])),
+            Phase::Call | Phase::Subscribe => {
+                Some(RunTrace::of(start).handed_on(effect, &state.path(asked.place.frame)))
+            }
+        };
         Some(Call {
             run: start.run,
             workflow: Arc::clone(&state.workflow),
@@ -164,6 +178,7 @@ impl Run {
             idempotency_key: key,
             tracking_id: Arc::clone(&start.tracking_id),
             action_tracking_id: tracking_id,
+            trace,
             due,
         })
     }

@@ -5,7 +5,10 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use loom_definition::{ActionIdx, Workflow, model::Action};
 use loom_expression::{Timestamp, Value};
 
-use crate::event::{EffectId, EffectResult, Phase, RunId};
+use crate::{
+    event::{EffectId, EffectResult, Phase, RunId},
+    trace::TraceParent,
+};
 
 /// One call that an action asks for.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Call {
     pub tracking_id: Arc<str>,
     /// Identifies this occurrence of the action.
     pub action_tracking_id: Arc<str>,
+    /// The span that what is called belongs under, for the service to go on in the same trace.
+    pub trace: Option<TraceParent>,
     /// When the action's time is over; none leaves it to the handler.
     pub due: Option<Timestamp>,
 }

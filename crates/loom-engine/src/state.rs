@@ -288,6 +288,30 @@ impl RunState {
         self.effects.contains(effect)
     }
 
+    /// The blocks that are open, or have ended and can still be read: what opened each, and its round.
+    pub fn openings(&self) -> impl Iterator<Item = (FrameId, Option<Place>, u32)> {
+        let taken = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase != FramePhase::Free);
+        taken.map(|(index, frame)| (FrameId(index as u32), frame.parent, frame.index))
+    }
+
+    /// Actions that are under way: when each began, and its inputs.
+    pub fn actions_under_way(&self) -> impl Iterator<Item = (Place, Timestamp, Option<&Value>)> {
+        let open = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase == FramePhase::Open);
+        open.flat_map(|(index, frame)| {
+            let actions = &self.workflow.block(frame.block).actions;
+            let slots = frame.slots.iter().zip(actions).filter(|(slot, _)| slot.phase == SlotPhase::Running);
+            slots.map(move |(slot, action)| {
+                let place = Place { frame: FrameId(index as u32), action: *action };
+                (place, slot.started, slot.inputs.as_ref())
+            })
+        })
+    }
+
+    /// When the last attempt at a running action began.
+    pub fn attempt_started_at(&self, place: Place) -> Option<Timestamp> {
+        self.activity(place)?.call.as_ref().map(|call| call.attempt_started)
+    }
+
     pub(crate) fn frame(&self, frame: FrameId) -> &Frame {
         &self.frames[frame.0 as usize]
     }

@@ -219,13 +219,15 @@ pub(crate) async fn run_trigger(
 ) -> Answer {
     let deployment = deployed(&shared, &name)?;
     let trigger = find_trigger(&deployment, &trigger)?;
+    let trace = request::trace(request.headers());
     let bytes = read_body(request.into_body(), &shared.settings).await?;
     let outputs = if bytes.is_empty() {
         Value::from(Object::new())
     } else {
         Value::parse_json(&bytes).map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?
     };
-    let fire = Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false };
+    let fire =
+        Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false, trace };
     let runs = shared.host.fire(fire).await.map_err(refusal)?;
     let runs: Vec<Value> = runs.iter().map(|run| Value::from(run.id.to_string())).collect();
     let mut object = Object::new();

@@ -15,6 +15,7 @@ use loom_engine::{
     Along, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest,
     StartError, Started, Watcher,
     ports::{Clock, TriggerHandler},
+    trace::TraceParent,
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
@@ -266,7 +267,7 @@ impl Host {
         if !self.store_runs() {
             return Err(FireError::StorePaused);
         }
-        let Fire { deployment, trigger, outputs, tracking_id, wants_response } = request;
+        let Fire { deployment, trigger, outputs, tracking_id, wants_response, trace } = request;
         let place = match (place, trigger.concurrency) {
             (Some(place), _) => Some(place),
             (None, None) => None,
@@ -282,6 +283,7 @@ impl Host {
             parameters: deployment.parameters.clone(),
             tracking_id,
             wants_response,
+            trace,
         };
         let (started, left) =
             self.engine.start_along(request, along, None).await.map_err(FireError::Start)?;
@@ -355,6 +357,8 @@ pub(crate) struct Fire<'a> {
     pub(crate) outputs: Value,
     pub(crate) tracking_id: Option<Arc<str>>,
     pub(crate) wants_response: bool,
+    /// The span that the runs belong under, if the caller named one.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 /// Why a trigger that fires starts no run.

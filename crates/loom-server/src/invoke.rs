@@ -122,6 +122,7 @@ async fn fire_with_body(
         outputs: given.into(),
         tracking_id: tracking_id.map(Arc::from),
         wants_response: waits,
+        trace: request::trace(&parts.headers),
     };
     let mut runs = match shared.host.fire(fire).await {
         Ok(runs) => runs,

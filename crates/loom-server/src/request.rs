@@ -8,6 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use loom_engine::trace::TraceParent;
 use loom_expression::{Object, Value, form};
 
 use crate::{response::Problem, server::ServerSettings};
@@ -85,6 +86,15 @@ fn spelling(name: &str) -> String {
         first.into_iter().chain(characters).collect::<String>()
     };
     name.split('-').map(word).collect::<Vec<_>>().join("-")
+}
+
+/// The trace that the caller belongs to. What is no trace counts for nothing, and several say nothing for certain.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let state: Vec<&str> =
+        headers.get_all("tracestate").iter().filter_map(|state| state.to_str().ok()).collect();
+    TraceParent::parse(parent.to_str().ok()?.trim(), Some(&state.join(",")))
 }
 
 /// The query, decoded.

@@ -227,8 +227,14 @@ impl Keeper {
         note: Note,
     ) -> Result<Fired, loom_store::Error> {
         let trigger = self.trigger();
-        let fire =
-            Fire { deployment: &self.deployment, trigger, outputs, tracking_id: None, wants_response: false };
+        let fire = Fire {
+            deployment: &self.deployment,
+            trigger,
+            outputs,
+            tracking_id: None,
+            wants_response: false,
+            trace: None,
+        };
         let (kept, key) = (self.state(state), self.key());
         let number = self.noted.fetch_add(1, Ordering::Relaxed);
         let keys = {

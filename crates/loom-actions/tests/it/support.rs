@@ -53,6 +53,7 @@ pub(crate) fn marks() -> Marks {
         tracking_id: "track".to_owned(),
         action_tracking_id: "own".to_owned(),
         idempotency_key: "0000000000000001/Call".to_owned(),
+        ..Marks::default()
     }
 }
 

@@ -36,6 +36,7 @@ impl Scene {
             workflow: Value::from(Object::new()),
             tracking_id: Arc::from("test"),
             wants_response: false,
+            trace: None,
         };
         self.simulation.play(Arc::new(start), steps, answer);
         self

@@ -105,6 +105,9 @@ impl Engine {
         respond.send_replace(run.state().response().cloned());
         let (report, ended) = watch::channel(None);
         let watcher = watcher.cloned().or_else(|| self.inner.watcher.clone());
+        if let Some(watcher) = &watcher {
+            watcher.resumes(run.state());
+        }
         let links = Links { inbox, watcher, respond, report, accepted: None };
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         claim.keep();

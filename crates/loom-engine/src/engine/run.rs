@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     driver::Envelope,
     event::{Command, ErrorInfo, RunId, RunStart},
+    trace::TraceParent,
 };
 
 /// What starts a run.
@@ -27,6 +28,8 @@ pub struct RunRequest {
     pub tracking_id: Option<Arc<str>>,
     /// Whether somebody waits for a Response.
     pub wants_response: bool,
+    /// The span that the runs belong under, if the caller named one.
+    pub trace: Option<TraceParent>,
 }
 
 impl RunRequest {
@@ -43,6 +46,7 @@ impl RunRequest {
             parameters,
             tracking_id: None,
             wants_response: false,
+            trace: None,
         }
     }
 }

@@ -9,8 +9,12 @@ use super::{
     primitive::{Reader, Writer},
     status_number, status_of_number,
 };
-use crate::event::{
-    EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, Purpose, RunId, RunStart, TimerId,
+use crate::{
+    event::{
+        EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, Purpose, RunId, RunStart,
+        TimerId,
+    },
+    trace::TraceParent,
 };
 
 type Read<T> = Result<T, Unreadable>;
@@ -33,12 +37,19 @@ mod tag {
     pub(super) const SUSPENDED: u8 = 15;
     pub(super) const RESUMED: u8 = 16;
     pub(super) const RUN_ENDED: u8 = 17;
+    pub(super) const TRACED_RUN_STARTED: u8 = 18;
 }
 
 pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
     match event {
         Event::RunStarted { start, at } => {
-            w.byte(tag::RUN_STARTED);
+            match &start.trace {
+                None => w.byte(tag::RUN_STARTED),
+                Some(trace) => {
+                    w.byte(tag::TRACED_RUN_STARTED);
+                    write_trace(w, trace);
+                }
+            }
             write_start(w, start);
             w.time(*at);
         }
@@ -146,6 +157,11 @@ pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
 pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
     Ok(match r.byte()? {
         tag::RUN_STARTED => Event::RunStarted { start: Arc::new(read_start(r)?), at: r.time()? },
+        tag::TRACED_RUN_STARTED => {
+            let trace = Some(read_trace(r)?);
+            let start = RunStart { trace, ..read_start(r)? };
+            Event::RunStarted { start: Arc::new(start), at: r.time()? }
+        }
         tag::FRAME_OPENED => Event::FrameOpened {
             frame: FrameId(r.u32()?),
             block: BlockIdx(r.u32()?),
@@ -212,6 +228,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
     })
 }
 
+/// All but the trace, which not every kind of start has.
 pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
     w.uint(start.run.as_u64());
     w.uint(start.seed);
@@ -241,6 +258,24 @@ pub(super) fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
         workflow: r.value()?,
         tracking_id: r.arc_text()?,
         wants_response: r.byte()? != 0,
+        trace: None,
+    })
+}
+
+pub(super) fn write_trace(w: &mut Writer<'_>, trace: &TraceParent) {
+    w.uint((trace.trace >> 64) as u64);
+    w.uint(trace.trace as u64);
+    w.uint(trace.span);
+    w.byte(u8::from(trace.sampled));
+    w.option(trace.state.as_deref(), Writer::text);
+}
+
+pub(super) fn read_trace(r: &mut Reader<'_>) -> Read<TraceParent> {
+    Ok(TraceParent {
+        trace: u128::from(r.uint()?) << 64 | u128::from(r.uint()?),
+        span: r.uint()?,
+        sampled: r.byte()? != 0,
+        state: r.option(Reader::arc_text)?,
     })
 }
 

@@ -12,12 +12,13 @@ use super::{
     Unreadable,
     events::{
         phase_tag, purpose_tag, read_error, read_phase, read_place, read_purpose, read_run_status,
-        read_start, read_status, write_error, write_place, write_run_status, write_start,
+        read_start, read_status, read_trace, write_error, write_place, write_run_status, write_start,
+        write_trace,
     },
     primitive::{Reader, Writer},
 };
 use crate::{
-    event::{EffectId, FrameId, Place, TimerId},
+    event::{EffectId, FrameId, Place, RunStart, TimerId},
     state::{
         Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
     },
@@ -27,7 +28,10 @@ type Read<T> = Result<T, Unreadable>;
 
 pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
     w.uint(state.seq);
-    w.option(state.start.as_deref(), write_start);
+    w.option(state.start.as_deref(), |w, start| {
+        write_start(w, start);
+        w.option(start.trace.as_ref(), write_trace);
+    });
     write_run_status(w, state.status);
     w.time(state.started);
     w.option(state.ended, Writer::time);
@@ -60,7 +64,11 @@ pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
 pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunState> {
     let mut state = RunState::new(Arc::clone(workflow));
     state.seq = r.uint()?;
-    state.start = r.option(read_start)?.map(Arc::new);
+    let start = r.option(|r| {
+        let start = read_start(r)?;
+        Ok(RunStart { trace: r.option(read_trace)?, ..start })
+    })?;
+    state.start = start.map(Arc::new);
     state.status = read_run_status(r)?;
     state.started = r.time()?;
     state.ended = r.option(Reader::time)?;

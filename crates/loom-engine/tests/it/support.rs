@@ -10,6 +10,7 @@ use loom_engine::{
     history::History,
     ports::{ActionHandler, Call, CallFuture},
     simulate::Simulation,
+    trace::TraceParent,
 };
 use loom_expression::{Object, Timestamp, Value};
 
@@ -40,7 +41,15 @@ pub(crate) fn start(seed: u64) -> Arc<RunStart> {
         workflow: Value::from(Object::new()),
         tracking_id: Arc::from("test"),
         wants_response: false,
+        trace: traced(seed),
     })
+}
+
+/// Some runs have a caller that named its trace, so that what is kept of a run is tested with and without.
+fn traced(seed: u64) -> Option<TraceParent> {
+    let state = seed.is_multiple_of(3).then_some("vendor=opaque");
+    let parent = format!("00-{:032x}-{:016x}-0{}", u128::from(seed) << 80 | 1, seed | 1, seed & 1);
+    (!seed.is_multiple_of(4)).then(|| TraceParent::parse(&parent, state).unwrap())
 }
 
 /// A finished simulated run.

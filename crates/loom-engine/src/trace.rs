@@ -1,0 +1,184 @@
+//! Where a run stands in a distributed trace: the ids of its spans, and the context that its calls hand on.
+//!
+//! The formats are those of the W3C recommendation "Trace Context" (level 1). The ids are hashes of what a run is and of
+//! what happens in it, never drawn: a run that is taken up by another process goes on under the same ids, and nothing
+//! has to be kept for that.
+
+use std::{fmt, sync::Arc};
+
+use loom_definition::ActionIdx;
+
+use crate::event::{EffectId, RunStart};
+
+/// The longest `tracestate` that is handed on, in bytes; a longer one is left out, as the recommendation allows.
+const STATE_BYTES_MAX: usize = 512;
+
+/// The most members of a `tracestate`.
+const STATE_MEMBERS_MAX: usize = 32;
+
+/// Rounds of a loop that have spans; see [`has_spans`].
+const ROUNDS_WITH_SPANS: u64 = 256;
+
+/// Who calls, as `traceparent` and `tracestate` say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The trace; never 0.
+    pub trace: u128,
+    /// The caller's span; never 0.
+    pub span: u64,
+    /// Whether the caller records the trace.
+    pub sampled: bool,
+    /// What other systems have noted along the way, as it came.
+    pub state: Option<Arc<str>>,
+}
+
+impl TraceParent {
+    /// Reads the two headers. None when `traceparent` is not of the form `00-{32 digits}-{16 digits}-{2 digits}`, lower
+    /// case; then `state` counts for nothing, too. A later version may say more behind these.
+    pub fn parse(parent: &str, state: Option<&str>) -> Option<TraceParent> {
+        let bytes = parent.as_bytes();
+        let (fixed, rest) = bytes.split_at_checked(55)?;
+        let version = number(&fixed[..2])?;
+        let is_whole = match version {
+            0 => rest.is_empty(),
+            255 => false,
+            _ => rest.first().is_none_or(|next| *next == b'-'),
+        };
+        if !is_whole || [fixed[2], fixed[35], fixed[52]] != *b"---" {
+            return None;
+        }
+        let (trace, span) = (number(&fixed[3..35])?, number(&fixed[36..52])? as u64);
+        if trace == 0 || span == 0 {
+            return None;
+        }
+        let sampled = number(&fixed[53..])? & 1 == 1;
+        let state = state.map(str::trim).filter(|state| is_state(state)).map(Arc::from);
+        Some(TraceParent { trace, span, sampled, state })
+    }
+}
+
+impl fmt::Display for TraceParent {
+    /// The value of `traceparent`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.sampled))
+    }
+}
+
+/// Lower-case hexadecimal digits, at most 32.
+fn number(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0u128, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
+}
+
+/// Whether every member is `key=value` in printable characters.
+fn is_state(state: &str) -> bool {
+    let members = || state.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let is_member = |member: &str| {
+        let printable = member.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        printable && member.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.is_empty())
+    };
+    (1..=STATE_BYTES_MAX).contains(&state.len())
+        && (1..=STATE_MEMBERS_MAX).contains(&members().count())
+        && members().all(is_member)
+}
+
+/// The ids of one run's spans.
+#[derive(Clone, Debug)]
+pub struct RunTrace {
+    /// The trace: the caller's, or one of the run's own.
+    pub trace: u128,
+    /// The span of the run.
+    pub run: u64,
+    /// Who called the run, if it said so.
+    pub parent: Option<TraceParent>,
+    key: [u8; 32],
+}
+
+impl RunTrace {
+    /// The ids of the run that `start` begins. The same start always gives the same ids.
+    pub fn of(start: &RunStart) -> RunTrace {
+        let mut key = blake3::Hasher::new_derive_key("loom-engine 2026-11-24 ids of a run's spans");
+        // The seed is not to be found out from an id, because callback addresses are made from it.
+        key.update(&start.run.as_u64().to_le_bytes()).update(&start.seed.to_le_bytes());
+        let key = *key.finalize().as_bytes();
+        let own = || u128::from_le_bytes(first(&hash(&key, b't', &[])));
+        RunTrace {
+            trace: start.trace.as_ref().map_or_else(|| own().max(1), |parent| parent.trace),
+            run: span(&key, b'r', &[]),
+            parent: start.trace.clone(),
+            key,
+        }
+    }
+
+    /// Whether the trace is recorded: a caller that does not record it is followed.
+    pub fn is_sampled(&self) -> bool {
+        self.parent.as_ref().is_none_or(|parent| parent.sampled)
+    }
+
+    /// The span of one occurrence of an action. `path` are the rounds of the loops around it, outermost first.
+    pub fn action(&self, action: ActionIdx, path: &[(ActionIdx, u32)]) -> u64 {
+        let rounds = path.iter().flat_map(|(owner, round)| [owner.0, *round]);
+        span(&self.key, b'a', &[action.0].into_iter().chain(rounds).collect::<Vec<_>>())
+    }
+
+    /// The span of one call.
+    pub fn call(&self, effect: EffectId) -> u64 {
+        span(&self.key, b'c', &[effect.0])
+    }
+
+    /// What a call hands on: itself as the caller, or, when the round it is made in has no spans, the loop around it.
+    pub(crate) fn handed_on(&self, effect: EffectId, path: &[(ActionIdx, u32)]) -> TraceParent {
+        let shown = shown_part(path);
+        let span = match path.get(shown) {
+            None => self.call(effect),
+            Some((owner, _)) => self.action(*owner, &path[..shown]),
+        };
+        let state = self.parent.as_ref().and_then(|parent| parent.state.clone());
+        TraceParent { trace: self.trace, span, sampled: self.is_sampled(), state }
+    }
+}
+
+/// Whether what happens in a round has spans of its own: while the numbers of the round and of those around it, from 1,
+/// multiply to no more than 256. So the first rounds of each loop are shown, and a run has a bounded number of spans
+/// however often it goes round. The rule looks at nothing else, so that every process decides alike.
+pub fn has_spans(path: &[(ActionIdx, u32)]) -> bool {
+    shown_part(path) == path.len()
+}
+
+/// How many of the outermost rounds have spans.
+fn shown_part(path: &[(ActionIdx, u32)]) -> usize {
+    let mut product = 1u64;
+    path.iter()
+        .take_while(|(_, round)| {
+            product = product.saturating_mul(u64::from(*round) + 1);
+            product <= ROUNDS_WITH_SPANS
+        })
+        .count()
+}
+
+/// An id is never 0.
+fn span(key: &[u8; 32], kind: u8, parts: &[u32]) -> u64 {
+    u64::from_le_bytes(first(&hash(key, kind, parts))).max(1)
+}
+
+fn hash(key: &[u8; 32], kind: u8, parts: &[u32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&[kind]);
+    for part in parts {
+        hasher.update(&part.to_le_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn first<const N: usize>(bytes: &[u8; 32]) -> [u8; N] {
+    std::array::from_fn(|index| bytes[index])
+}
+
+#[cfg(test)]
+mod tests;

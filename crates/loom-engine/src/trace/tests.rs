@@ -1,0 +1,115 @@
+use super::*;
+use crate::event::RunId;
+
+const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn start(run: u64, seed: u64, trace: Option<TraceParent>) -> RunStart {
+    RunStart {
+        run: RunId::from_u64(run).unwrap(),
+        seed,
+        parameters: Vec::new(),
+        trigger: loom_expression::Value::NULL,
+        workflow: loom_expression::Value::NULL,
+        tracking_id: "t".into(),
+        wants_response: false,
+        trace,
+    }
+}
+
+#[test]
+fn a_context_is_read_and_written_alike() {
+    let parent = TraceParent::parse(GIVEN, Some(" rojo=00f067aa0ba902b7,congo=t61rcWkgMzE ")).unwrap();
+    assert_eq!(parent.trace, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+    assert_eq!((parent.span, parent.sampled), (0x00f0_67aa_0ba9_02b7, true));
+    assert_eq!(parent.state.as_deref(), Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
+    assert_eq!(parent.to_string(), GIVEN);
+    let unsampled = TraceParent::parse(&GIVEN.replace("-01", "-00"), None).unwrap();
+    assert!(!unsampled.sampled && unsampled.to_string().ends_with("-00"));
+    // Only the lowest bit is ours to hand on.
+    assert_eq!(TraceParent::parse(&GIVEN.replace("-01", "-ff"), None).unwrap().to_string(), GIVEN);
+}
+
+#[test]
+fn what_is_no_context_is_passed_over() {
+    let wrong = [
+        "",
+        "00",
+        "garbage",
+        &GIVEN[1..],
+        &format!("{GIVEN}0"),
+        &format!("{GIVEN}-00"),
+        &GIVEN.to_uppercase(),
+        &GIVEN.replace("00-4", "ff-4"),
+        &GIVEN.replace("00-4", "0g-4"),
+        &GIVEN.replace('-', "_"),
+        &GIVEN.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+        &GIVEN.replace("00f067aa0ba902b7", &"0".repeat(16)),
+        &GIVEN.replace("-01", "-0x"),
+        &"é".repeat(28),
+        &GIVEN.replace("4bf", "4bé"),
+    ];
+    for parent in wrong {
+        assert_eq!(TraceParent::parse(parent, None), None, "{parent:?}");
+    }
+    // A version that is not known yet may say more.
+    let later = format!("cc{}-what-the-future-will-be-like", &GIVEN[2..]);
+    assert_eq!(TraceParent::parse(&later, None).unwrap().to_string(), GIVEN);
+    assert_eq!(TraceParent::parse(&format!("cc{}.what", &GIVEN[2..]), None), None);
+}
+
+#[test]
+fn a_state_that_breaks_the_rules_is_left_out_alone() {
+    let long = format!("a={}", "x".repeat(STATE_BYTES_MAX));
+    let many = vec!["a=b"; STATE_MEMBERS_MAX + 1].join(",");
+    for state in ["", " ", "novalue", "a=", "=b", "a=b,c", "a=\u{7f}", "a=é", &long, &many] {
+        let parent = TraceParent::parse(GIVEN, Some(state)).unwrap();
+        assert_eq!(parent.state, None, "{state:?}");
+    }
+}
+
+#[test]
+fn ids_are_a_function_of_the_run_and_differ_in_all_else() {
+    let trace = RunTrace::of(&start(7, 9, None));
+    let again = RunTrace::of(&start(7, 9, None));
+    let a = ActionIdx(1);
+    let mut ids = vec![trace.run, trace.call(EffectId(0)), trace.call(EffectId(1))];
+    ids.extend([trace.action(a, &[]), trace.action(ActionIdx(2), &[])]);
+    ids.extend((0..3).map(|round| trace.action(a, &[(ActionIdx(0), round)])));
+    ids.push(trace.action(a, &[(ActionIdx(0), 0), (ActionIdx(0), 1)]));
+    ids.push(RunTrace::of(&start(8, 9, None)).run);
+    ids.push(RunTrace::of(&start(7, 10, None)).run);
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    assert_eq!((again.trace, again.run), (trace.trace, trace.run));
+    assert_ne!(trace.trace, RunTrace::of(&start(8, 9, None)).trace);
+}
+
+#[test]
+fn a_caller_is_followed() {
+    let parent = TraceParent::parse(GIVEN, Some("a=b")).unwrap();
+    let trace = RunTrace::of(&start(7, 9, Some(parent.clone())));
+    let next = trace.handed_on(EffectId(3), &[]);
+    assert_eq!((next.trace, next.span), (parent.trace, trace.call(EffectId(3))));
+    assert_eq!(next.state, parent.state);
+    let unsampled = TraceParent { sampled: false, ..parent };
+    let trace = RunTrace::of(&start(7, 9, Some(unsampled)));
+    assert!(!trace.is_sampled() && !trace.handed_on(EffectId(3), &[]).sampled);
+}
+
+#[test]
+fn spans_of_rounds_are_bounded_and_their_calls_stay_in_the_trace() {
+    let (outer, inner) = (ActionIdx(0), ActionIdx(1));
+    assert!(has_spans(&[]) && has_spans(&[(outer, 255)]) && !has_spans(&[(outer, 256)]));
+    let shown = (0..2_000u32)
+        .flat_map(|first| (0..2_000u32).map(move |second| [(outer, first), (inner, second)]))
+        .filter(|path| has_spans(path))
+        .count();
+    assert!((256..2_000).contains(&shown), "{shown}");
+    assert!(!has_spans(&[(outer, u32::MAX), (inner, u32::MAX), (inner, u32::MAX)]));
+    let trace = RunTrace::of(&start(7, 9, None));
+    let deep = [(outer, 1), (inner, 200)];
+    assert_eq!(trace.handed_on(EffectId(3), &deep).span, trace.action(inner, &deep[..1]));
+    assert_eq!(trace.handed_on(EffectId(3), &[(outer, 256), (inner, 0)]).span, trace.action(outer, &[]));
+}

@@ -1,0 +1,216 @@
+//! Sends spans: gathers them for a moment, posts them as JSON, and tries again where the protocol says so.
+//!
+//! What when full: the queue has a number of places, and a span that finds none is dropped. What when the collector is
+//! gone: a request is repeated a few times with growing waits, and then its spans are dropped. Both are counted.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method,
+    header::{self, HeaderName, HeaderValue},
+};
+use loom_actions::{Client, ClientOptions, Egress, Failure, Reply, Request, SystemResolver, Url};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    TelemetryError, TelemetrySettings,
+    span::{self, Span},
+};
+
+/// How often one request is made.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// The longest wait between two attempts, whatever the collector asks for.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What became of spans since the process began.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) exported: AtomicU64,
+    /// There was no place in the queue.
+    pub(crate) overflowed: AtomicU64,
+    /// The collector did not take them.
+    pub(crate) refused: AtomicU64,
+    /// The collector could not be reached, or was too busy, for too long.
+    pub(crate) undelivered: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    queue: mpsc::Sender<Span>,
+    counts: Arc<Counts>,
+    flush_timeout: Duration,
+    /// What waits is sent, and then no more.
+    stopping: CancellationToken,
+    /// Nothing is sent any more.
+    giving_up: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Exporter {
+    /// Begins to send what is offered.
+    pub(crate) fn start(settings: &TelemetrySettings) -> Result<Exporter, TelemetryError> {
+        let broken = |why: String| TelemetryError::Address { address: settings.address.clone(), why };
+        let url = Url::parse(&settings.address).map_err(|error| broken(error.to_string()))?;
+        let client = Client::new(ClientOptions::default(), Arc::new(Egress::default()), Arc::new(SystemResolver))
+            .map_err(|error| broken(error.to_string()))?;
+        let (queue, spans) = mpsc::channel(settings.queue_max.max(1));
+        let exporter = Exporter {
+            queue,
+            counts: Arc::new(Counts::default()),
+            flush_timeout: settings.flush_timeout,
+            stopping: CancellationToken::new(),
+            giving_up: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let sender = Sender {
+            client,
+            url,
+            headers: headers(&settings.headers)?,
+            settings: settings.clone(),
+            counts: Arc::clone(&exporter.counts),
+            stopping: exporter.stopping.clone(),
+            failing: false,
+        };
+        let giving_up = exporter.giving_up.clone();
+        exporter.tasks.spawn(async move {
+            tokio::select! {
+                () = giving_up.cancelled() => {}
+                () = sender.run(spans) => {}
+            }
+        });
+        exporter.tasks.close();
+        Ok(exporter)
+    }
+
+    /// Takes a span, or drops it. Never waits.
+    pub(super) fn offer(&self, span: Span) {
+        if self.queue.try_send(span).is_err() {
+            self.counts.overflowed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Spans that wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Sends what waits, for as long as the settings say, and ends.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the rest to be sent in the background.
+    pub(crate) async fn shut_down(&self) {
+        self.stopping.cancel();
+        if tokio::time::timeout(self.flush_timeout, self.tasks.wait()).await.is_err() {
+            self.giving_up.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+fn headers(given: &[(String, String)]) -> Result<HeaderMap, TelemetryError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let agent = concat!("loom/", env!("CARGO_PKG_VERSION"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+    for (name, value) in given {
+        let broken = || TelemetryError::Header { name: name.clone() };
+        let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+        let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| broken())?;
+        // It stays behind when a redirect leads elsewhere.
+        value.set_sensitive(true);
+        headers.insert(known, value);
+    }
+    Ok(headers)
+}
+
+struct Sender {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    settings: TelemetrySettings,
+    counts: Arc<Counts>,
+    stopping: CancellationToken,
+    /// Whether the last request failed; only changes are told.
+    failing: bool,
+}
+
+impl Sender {
+    async fn run(mut self, mut spans: mpsc::Receiver<Span>) {
+        let mut batch = Vec::with_capacity(self.settings.batch_max);
+        loop {
+            self.gather(&mut spans, &mut batch).await;
+            if batch.is_empty() {
+                return;
+            }
+            self.deliver(&batch).await;
+            batch.clear();
+        }
+    }
+
+    /// Waits for spans, and then a little longer for more. None come when the exporter stops and nothing waits.
+    async fn gather(&self, spans: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) {
+        let most = self.settings.batch_max.max(1);
+        let first = tokio::select! {
+            biased;
+            first = spans.recv() => first,
+            () = self.stopping.cancelled() => None,
+        };
+        let Some(first) = first else { return };
+        batch.push(first);
+        let until = tokio::time::sleep(self.settings.delay);
+        tokio::pin!(until);
+        while batch.len() < most {
+            let room = most - batch.len();
+            tokio::select! {
+                biased;
+                taken = spans.recv_many(batch, room) => if taken == 0 { return },
+                () = &mut until => return,
+                () = self.stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// Posts a batch, as often as it takes or makes sense.
+    async fn deliver(&mut self, batch: &[Span]) {
+        let body = Bytes::from(span::request(&self.settings.resource, batch).to_string());
+        let mut wait = self.settings.retry_wait;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let sent = self.client.send(self.request(body.clone())).await;
+            let asked = match judge(&sent) {
+                Judgement::Taken { refused } => {
+                    let refused = refused.min(batch.len() as u64);
+                    self.counts.exported.fetch_add(batch.len() as u64 - refused, Ordering::Relaxed);
+                    self.counts.refused.fetch_add(refused, Ordering::Relaxed);
+                    if std::mem::take(&mut self.failing) {
+                        tracing::info!(collector = %self.url.shown(), "spans are taken again");
+                    }
+                    return;
+                }
+                Judgement::Refused => return self.lost(batch, &sent, &self.counts.refused.clone_of()),
+                Judgement::Later { .. } if attempt == ATTEMPTS_MAX => break,
+                Judgement::Later { after } => after,
+            };
+            let pause = asked.unwrap_or(wait).min(WAIT_MAX);
+            wait = wait.saturating_mul(2);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // The last attempts are made at once.
+                () = self.stopping.cancelled() => {}
+            }
+        }
+    }
+}

@@ -284,7 +284,7 @@ fn role(role: BlockRole) -> &'static str {
     }
 }
 
-fn is_loop(workflow: &Workflow, action: ActionIdx) -> bool {
+pub(crate) fn is_loop(workflow: &Workflow, action: ActionIdx) -> bool {
     use loom_definition::model::ActionKind;
     matches!(
         workflow.action(action).kind,

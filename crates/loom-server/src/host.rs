@@ -27,7 +27,9 @@ use crate::{
     hub::Hub,
     retain,
     sign::{KEY_BYTES, Signer},
-    subscription, triggers,
+    subscription,
+    telemetry::{Exporter, Recorder, TelemetryError, TelemetrySettings},
+    triggers,
 };
 
 /// What a host is told by the program around it.
@@ -49,6 +51,8 @@ pub struct HostSettings {
     pub trigger_calls: Option<Arc<dyn TriggerHandler>>,
     /// Which ended runs are forgotten, and when; looked at every minute.
     pub retention: Retention,
+    /// Where traces of runs are sent; nowhere without it.
+    pub telemetry: Option<TelemetrySettings>,
 }
 
 impl HostSettings {
@@ -63,6 +67,7 @@ impl HostSettings {
             response_timeout: Duration::from_mins(2),
             trigger_calls: None,
             retention: Retention::DEFAULT,
+            telemetry: None,
         }
     }
 }
@@ -76,6 +81,9 @@ pub enum HostError {
     /// The system gives no random bytes.
     #[error("no random bytes are to be had: {0}")]
     Random(getrandom::Error),
+    /// Traces cannot be sent where the settings say.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
 }
 
 /// What was found when unfinished runs were taken up.
@@ -123,7 +131,9 @@ impl Host {
         clock: Arc<dyn Clock>,
         settings: HostSettings,
     ) -> Result<Arc<Host>, HostError> {
-        let hub = Arc::new(Hub::default());
+        let exporter = settings.telemetry.as_ref().map(Exporter::start).transpose()?.map(Arc::new);
+        environment.traced = exporter.is_some();
+        let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
         environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
         let engine = builder
             .environment(environment)
@@ -343,6 +353,9 @@ impl Host {
         self.tasks.close();
         self.tasks.wait().await;
         self.engine.shut_down().await;
+        if let Some(recorder) = &self.hub.recorder {
+            recorder.exporter().shut_down().await;
+        }
         if self.store_runs() {
             self.save_resilience().await?;
         }

@@ -15,18 +15,25 @@ use loom_definition::RunStatus;
 use loom_engine::{Event, RunId, RunState, Watcher};
 use tokio::sync::watch;
 
-use crate::gate::Gates;
+use crate::{gate::Gates, telemetry::Recorder};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     pub(crate) gates: Arc<Gates>,
+    /// Records traces, if somebody wants them.
+    pub(crate) recorder: Option<Recorder>,
     watched: Mutex<HashMap<RunId, watch::Sender<u64>>>,
     started: AtomicU64,
     ended: [AtomicU64; RunStatus::ALL.len()],
 }
 
 impl Hub {
+    /// A hub that has traces recorded, if there is a recorder.
+    pub(crate) fn new(recorder: Option<Recorder>) -> Hub {
+        Hub { recorder, ..Hub::default() }
+    }
+
     /// Tells the number of a run's last event, now and whenever there are more.
     pub(crate) fn watch(&self, run: RunId) -> watch::Receiver<u64> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,9 +75,18 @@ impl Watcher for Hub {
                 _ => {}
             }
         }
+        if let Some(recorder) = &self.recorder {
+            recorder.events(state, events);
+        }
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watched.get(&run) {
             sender.send_replace(state.seq());
+        }
+    }
+
+    fn resumes(&self, state: &RunState) {
+        if let Some(recorder) = &self.recorder {
+            recorder.resumes(state);
         }
     }
 }

@@ -34,9 +34,11 @@ mod openapi;
 mod path;
 mod services;
 mod sse;
+mod telemetry;
 mod view;
 
 pub use deploy::{DeployError, Deployment, Origin, Source};
 pub use host::{Host, HostError, HostSettings, Recovery};
 pub use redact::{HIDDEN, hide, without_credentials};
 pub use server::{Server, ServerSettings, is_loopback};
+pub use telemetry::{TelemetryError, TelemetrySettings};

@@ -1,6 +1,6 @@
 //! Metrics in the text format that Prometheus reads. Every name of a metric stands in this file.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::atomic::Ordering};
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use axum::{
 use loom_definition::RunStatus;
 use loom_store::{BUCKET_MICROS, Condition, Histogram};
 
-use crate::server::Shared;
+use crate::{server::Shared, telemetry::Exporter};
 
 /// `GET /metrics`.
 pub(crate) async fn page(State(shared): State<Shared>) -> Response<Body> {
@@ -57,6 +57,9 @@ fn text(shared: &Shared) -> String {
     );
     page.histogram("loom_store_group_seconds", "Writing one transaction.", &metrics.group_seconds);
     page.histogram("loom_store_sync_seconds", "The sync that ends a transaction.", &metrics.sync_seconds);
+    if let Some(recorder) = &host.hub.recorder {
+        spans(&mut page, recorder.exporter());
+    }
     let services = host.engine.registry().list();
     page.head("loom_circuit_state", "gauge", "1 for the state that a service's circuit is in.");
     for service in &services {
@@ -72,6 +75,24 @@ fn text(shared: &Shared) -> String {
         page.sample("loom_service_in_flight", &labels, service.in_flight);
     }
     page.0
+}
+
+/// What became of the spans of runs, where somebody wants them.
+fn spans(page: &mut Page, exporter: &Exporter) {
+    let counts = exporter.counts();
+    page.head("loom_telemetry_spans_exported_total", "counter", "Spans that the collector took.");
+    page.sample("loom_telemetry_spans_exported_total", "", counts.exported.load(Ordering::Relaxed));
+    page.head("loom_telemetry_spans_dropped_total", "counter", "Spans that were lost, by why.");
+    for (reason, count) in [
+        ("queue_full", &counts.overflowed),
+        ("refused", &counts.refused),
+        ("undelivered", &counts.undelivered),
+    ] {
+        let labels = format!("reason=\"{reason}\"");
+        page.sample("loom_telemetry_spans_dropped_total", &labels, count.load(Ordering::Relaxed));
+    }
+    page.head("loom_telemetry_queued_spans", "gauge", "Spans that wait to be sent.");
+    page.sample("loom_telemetry_queued_spans", "", exporter.queued());
 }
 
 #[derive(Default)]

@@ -61,8 +61,9 @@ impl Exporter {
     pub(crate) fn start(settings: &TelemetrySettings) -> Result<Exporter, TelemetryError> {
         let broken = |why: String| TelemetryError::Address { address: settings.address.clone(), why };
         let url = Url::parse(&settings.address).map_err(|error| broken(error.to_string()))?;
-        let client = Client::new(ClientOptions::default(), Arc::new(Egress::default()), Arc::new(SystemResolver))
-            .map_err(|error| broken(error.to_string()))?;
+        let client =
+            Client::new(ClientOptions::default(), Arc::new(Egress::default()), Arc::new(SystemResolver))
+                .map_err(|error| broken(error.to_string()))?;
         let (queue, spans) = mpsc::channel(settings.queue_max.max(1));
         let exporter = Exporter {
             queue,
@@ -184,33 +185,90 @@ impl Sender {
         }
     }
 
-    /// Posts a batch, as often as it takes or makes sense.
+    /// Posts a batch, as often as it takes and makes sense.
     async fn deliver(&mut self, batch: &[Span]) {
+        let count = batch.len() as u64;
         let body = Bytes::from(span::request(&self.settings.resource, batch).to_string());
         let mut wait = self.settings.retry_wait;
-        for attempt in 1..=ATTEMPTS_MAX {
+        let mut attempt = 1;
+        loop {
             let sent = self.client.send(self.request(body.clone())).await;
-            let asked = match judge(&sent) {
+            let (asked, why) = match judge(&sent) {
                 Judgement::Taken { refused } => {
-                    let refused = refused.min(batch.len() as u64);
-                    self.counts.exported.fetch_add(batch.len() as u64 - refused, Ordering::Relaxed);
+                    let refused = refused.min(count);
+                    self.counts.exported.fetch_add(count - refused, Ordering::Relaxed);
                     self.counts.refused.fetch_add(refused, Ordering::Relaxed);
                     if std::mem::take(&mut self.failing) {
-                        tracing::info!(collector = %self.url.shown(), "spans are taken again");
+                        tracing::warn!(collector = %self.url.shown(), "spans are taken again");
                     }
                     return;
                 }
-                Judgement::Refused => return self.lost(batch, &sent, &self.counts.refused.clone_of()),
-                Judgement::Later { .. } if attempt == ATTEMPTS_MAX => break,
-                Judgement::Later { after } => after,
+                Judgement::Refused(why) => {
+                    self.counts.refused.fetch_add(count, Ordering::Relaxed);
+                    return self.tell(&why);
+                }
+                Judgement::Later(asked, why) => (asked, why),
             };
-            let pause = asked.unwrap_or(wait).min(WAIT_MAX);
-            wait = wait.saturating_mul(2);
+            if attempt == ATTEMPTS_MAX {
+                self.counts.undelivered.fetch_add(count, Ordering::Relaxed);
+                return self.tell(&why);
+            }
+            attempt += 1;
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(asked.unwrap_or(wait).min(WAIT_MAX)) => {}
                 // The last attempts are made at once.
                 () = self.stopping.cancelled() => {}
             }
+            wait = wait.saturating_mul(2);
         }
+    }
+
+    /// Tells that spans are lost, once until some are taken again.
+    fn tell(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(collector = %self.url.shown(), why, "spans are lost; runs go on without them");
+        }
+    }
+
+    fn request(&self, body: Bytes) -> Request {
+        let mut request = Request::get(self.url.clone(), self.settings.timeout);
+        request.method = Method::POST;
+        request.headers = self.headers.clone();
+        request.body = body;
+        request
+    }
+}
+
+/// What an answer means for the spans that were sent (OTLP 1.x, "OTLP/HTTP Response").
+enum Judgement {
+    /// The collector has them, but for so many.
+    Taken { refused: u64 },
+    /// It never will, for this reason.
+    Refused(String),
+    /// It may, after so long.
+    Later(Option<Duration>, String),
+}
+
+fn judge(sent: &Result<Reply, Failure>) -> Judgement {
+    let reply = match sent {
+        Ok(reply) => reply,
+        Err(failure) if failure.transient => return Judgement::Later(failure.after, failure.message.clone()),
+        Err(failure) => return Judgement::Refused(failure.message.clone()),
+    };
+    let answered = || format!("the collector answered {}", reply.status);
+    match reply.status.as_u16() {
+        200..=299 => {
+            // An answer in another encoding says nothing that can be read.
+            let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            let refused = &said["partialSuccess"]["rejectedSpans"];
+            let refused = refused.as_u64().or_else(|| refused.as_str()?.parse().ok());
+            Judgement::Taken { refused: refused.unwrap_or_default() }
+        }
+        429 | 502..=504 => {
+            let seconds = reply.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+            let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
+            Judgement::Later(seconds.map(Duration::from_secs), answered())
+        }
+        _ => Judgement::Refused(answered()),
     }
 }

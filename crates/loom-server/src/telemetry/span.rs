@@ -115,9 +115,7 @@ fn encoded(span: &Span) -> Value {
         object["traceState"] = json!(**state);
     }
     if !span.events.kept.is_empty() {
-        let event = |(name, at, more): &(&str, Timestamp, Attributes)| {
-            json!({"name": name, "timeUnixNano": nanos(*at), "attributes": attributes(more)})
-        };
+        let event = |(name, at, more): &(&str, Timestamp, Attributes)| json!({"name": name, "timeUnixNano": nanos(*at), "attributes": attributes(more)});
         object["events"] = span.events.kept.iter().map(event).collect();
     }
     if span.events.dropped > 0 {

@@ -11,4 +11,5 @@ mod api_secrets;
 mod api_workflows;
 mod retention;
 mod support;
+mod telemetry;
 mod triggers;

@@ -1,0 +1,519 @@
+//! Makes spans of what happens to runs: one for a run, one for each action, one for each call that an action makes.
+//!
+//! A span is handed over when what it tells of has ended, so little is kept meanwhile, and nothing has to outlive the
+//! process: the next one finds the rest in the run's state, and the ids are the run's own. Only durable events are told
+//! here, so no span tells what a crash takes back. What a definition or a value says is secret is left out.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use loom_actions::Url;
+use loom_definition::{
+    ActionIdx, RunStatus, Status, Workflow,
+    model::{ActionKind, EffectKind},
+    trigger::TriggerKind,
+};
+use loom_engine::{
+    EffectId, Event, FrameId, Place, RunId, RunStart, RunState,
+    event::{ErrorInfo, Note, Outcome, Phase},
+    trace::{self, RunTrace},
+};
+use loom_expression::{Timestamp, Value};
+
+use super::{
+    Exporter,
+    span::{Attribute, Attributes, Events, Kind, Span},
+};
+use crate::{event_json, redact::Redaction};
+
+/// The most characters of an error's message.
+const MESSAGE_MAX: usize = 1_024;
+
+/// Rules about secrets that are kept; beyond that they are made anew.
+const RULES_MAX: usize = 1_024;
+
+/// Rounds of loops, outermost first.
+type Rounds = Vec<(ActionIdx, u32)>;
+
+/// A definition, by its hash, and the trigger that fired.
+type Fired = ([u8; 32], Option<Arc<str>>);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    exporter: Arc<Exporter>,
+    runs: Mutex<HashMap<RunId, Arc<Mutex<Recorded>>>>,
+    rules: Mutex<HashMap<Fired, Arc<Redaction>>>,
+}
+
+impl Recorder {
+    pub(crate) fn new(exporter: Arc<Exporter>) -> Recorder {
+        Recorder { exporter, runs: Mutex::default(), rules: Mutex::default() }
+    }
+
+    pub(crate) fn exporter(&self) -> &Exporter {
+        &self.exporter
+    }
+
+    /// New events of a run, already folded into `state`.
+    pub(crate) fn events(&self, state: &RunState, events: &[Event]) {
+        let Some(start) = state.start() else { return };
+        if matches!(events.first(), Some(Event::RunStarted { .. })) {
+            self.begin(state, start);
+        }
+        let known = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&start.run).cloned();
+        let Some(known) = known else { return };
+        {
+            let mut recorded = known.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in events {
+                recorded.event(event, state, &self.exporter);
+            }
+        }
+        if state.status().is_final() {
+            self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&start.run);
+        }
+    }
+
+    /// A run that goes on from what the store has of it.
+    pub(crate) fn resumes(&self, state: &RunState) {
+        let Some(start) = state.start() else { return };
+        if let Some(recorded) = self.begin(state, start) {
+            recorded.lock().unwrap_or_else(PoisonError::into_inner).take_up(state);
+        }
+    }
+
+    fn begin(&self, state: &RunState, start: &Arc<RunStart>) -> Option<Arc<Mutex<Recorded>>> {
+        let trace = RunTrace::of(start);
+        if !trace.is_sampled() {
+            return None;
+        }
+        let workflow = state.workflow();
+        let trigger = start.trigger.get("name").and_then(Value::as_str).map(Arc::from);
+        let recorded = Arc::new(Mutex::new(Recorded {
+            trace,
+            workflow: Arc::clone(workflow),
+            redaction: self.rules(workflow, trigger),
+            openings: HashMap::new(),
+            busy: HashMap::new(),
+            calls: HashMap::new(),
+        }));
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.insert(start.run, Arc::clone(&recorded));
+        Some(recorded)
+    }
+
+    fn rules(&self, workflow: &Arc<Workflow>, trigger: Option<Arc<str>>) -> Arc<Redaction> {
+        let key = (workflow.hash, trigger);
+        let known = self.rules.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let rules = Arc::new(Redaction::of(workflow, key.1.as_deref()));
+            let mut all = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= RULES_MAX {
+                all.clear();
+            }
+            all.insert(key, Arc::clone(&rules));
+            rules
+        })
+    }
+}
+
+/// What must be remembered of a run until its spans are whole.
+#[derive(Debug)]
+struct Recorded {
+    trace: RunTrace,
+    workflow: Arc<Workflow>,
+    redaction: Arc<Redaction>,
+    openings: HashMap<FrameId, Opening>,
+    /// Actions under way that have begun with an event of their own.
+    busy: HashMap<Place, Busy>,
+    calls: HashMap<EffectId, Call>,
+}
+
+/// One opening of a block.
+#[derive(Clone, Debug)]
+struct Opening {
+    rounds: Rounds,
+    /// The span of what opened it.
+    owner: u64,
+    /// The nearest action around it that has a span, if what happens in here has none.
+    told_by: Option<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Busy {
+    asks: Option<Asks>,
+    events: Events,
+    call: Option<EffectId>,
+}
+
+/// What may be told of the request that an action makes.
+#[derive(Clone, Debug)]
+struct Asks {
+    method: String,
+    host: String,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct Call {
+    place: Place,
+    /// The span of the action that makes it.
+    owner: u64,
+    phase: Phase,
+    attempt: u32,
+    started: Timestamp,
+    asks: Option<Asks>,
+    events: Events,
+}
+
+impl Recorded {
+    fn event(&mut self, event: &Event, state: &RunState, exporter: &Exporter) {
+        match event {
+            Event::FrameOpened { frame, parent, index, .. } => {
+                let opening = self.opening(*parent, *index);
+                self.openings.insert(*frame, opening);
+            }
+            Event::ActionStarted { place, inputs, .. } if self.has_span(*place) => {
+                self.begin(*place, inputs.as_ref());
+            }
+            Event::AttemptStarted { place, attempt, effect, phase, at, .. } if self.has_span(*place) => {
+                self.begin_call(*effect, *place, *phase, *attempt, *at);
+            }
+            Event::AttemptNoted { effect, note, at } => self.note(*effect, note, *at),
+            Event::AttemptEnded { effect, outcome, at, .. } => {
+                self.end_call(*effect, Some(outcome), *at, exporter);
+            }
+            Event::ActionEnded { place, started, at, outcome, .. } => {
+                self.end(*place, *started, *at, outcome, exporter);
+            }
+            Event::Suspended { .. } | Event::Resumed { .. } => {}
+            Event::RunEnded { status, error, at, .. } => {
+                let open: Vec<EffectId> = self.calls.keys().copied().collect();
+                for effect in open {
+                    self.end_call(effect, None, *at, exporter);
+                }
+                exporter.offer(self.run_span(state, *status, error.as_deref(), *at));
+            }
+            Event::RunStarted { .. }
+            | Event::ActionStarted { .. }
+            | Event::AttemptStarted { .. }
+            | Event::LoopStarted { .. }
+            | Event::TimerSet { .. }
+            | Event::TimerEnded { .. }
+            | Event::VariableSet { .. }
+            | Event::VariableAppended { .. }
+            | Event::Responded { .. }
+            | Event::Tracked { .. } => {}
+        }
+    }
+
+    /// Takes in what happened before this process.
+    fn take_up(&mut self, state: &RunState) {
+        let mut left: HashMap<FrameId, (Option<Place>, u32)> =
+            state.openings().map(|(frame, parent, index)| (frame, (parent, index))).collect();
+        // What is around an opening may have a higher number than itself.
+        while !left.is_empty() {
+            let known: Vec<FrameId> = left
+                .iter()
+                .filter(|(_, (parent, _))| parent.is_none_or(|parent| !left.contains_key(&parent.frame)))
+                .map(|(frame, _)| *frame)
+                .collect();
+            if known.is_empty() {
+                break;
+            }
+            for frame in known {
+                if let Some((parent, index)) = left.remove(&frame) {
+                    let opening = self.opening(parent, index);
+                    self.openings.insert(frame, opening);
+                }
+            }
+        }
+        for (place, _, inputs) in state.actions_under_way() {
+            if self.has_span(place) {
+                self.begin(place, inputs);
+            }
+        }
+        for (effect, call) in state.calls() {
+            // The end of a subscription outlives its action, and nothing tells when it began.
+            if call.phase != Phase::Unsubscribe
+                && self.has_span(call.place)
+                && let Some(started) = state.attempt_started_at(call.place)
+            {
+                self.begin_call(effect, call.place, call.phase, call.attempt, started);
+            }
+        }
+    }
+
+    fn opening(&self, parent: Option<Place>, index: u32) -> Opening {
+        let Some(parent) = parent else {
+            return Opening { rounds: Rounds::new(), owner: self.trace.run, told_by: None };
+        };
+        let around = self.openings.get(&parent.frame);
+        let mut rounds = around.map(|around| around.rounds.clone()).unwrap_or_default();
+        let owner = self.trace.action(parent.action, &rounds);
+        if event_json::is_loop(&self.workflow, parent.action) {
+            rounds.push((parent.action, index));
+        }
+        let told_by = match around.and_then(|around| around.told_by) {
+            None if trace::has_spans(&rounds) => None,
+            None => Some(parent),
+            known => known,
+        };
+        Opening { rounds, owner, told_by }
+    }
+
+    fn has_span(&self, place: Place) -> bool {
+        self.openings.get(&place.frame).is_some_and(|opening| opening.told_by.is_none())
+    }
+
+    fn begin(&mut self, place: Place, inputs: Option<&Value>) {
+        let asks = inputs.and_then(|inputs| self.asks(place.action, inputs));
+        let busy = self.busy.entry(place).or_default();
+        if asks.is_some() {
+            busy.asks = asks;
+        }
+    }
+
+    /// Method and host of a request, if nothing of it is secret.
+    fn asks(&self, action: ActionIdx, inputs: &Value) -> Option<Asks> {
+        let ActionKind::Effect { effect: EffectKind::Http | EffectKind::HttpWebhook, .. } =
+            &self.workflow.action(action).kind
+        else {
+            return None;
+        };
+        let shown = self.redaction.inputs(action, inputs);
+        let part =
+            |name: &str| shown.get("subscribe").and_then(|half| half.get(name)).or_else(|| shown.get(name));
+        let address = part("uri").or_else(|| part("url"))?;
+        let url = Url::parse(address.as_str()?).ok()?;
+        let given = part("method").and_then(Value::as_str).unwrap_or("GET").trim().to_ascii_uppercase();
+        let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
+        let method = if known.contains(&given.as_str()) { given } else { "_OTHER".to_owned() };
+        Some(Asks { method, host: url.host().to_owned(), port: url.port() })
+    }
+
+    fn begin_call(&mut self, effect: EffectId, place: Place, phase: Phase, attempt: u32, at: Timestamp) {
+        let owner = self.action_span(place);
+        let busy = (phase != Phase::Unsubscribe).then(|| self.busy.entry(place).or_default());
+        let asks = busy.and_then(|busy| {
+            busy.call = Some(effect);
+            busy.asks.clone()
+        });
+        let call = Call { place, owner, phase, attempt, started: at, asks, events: Events::default() };
+        self.calls.insert(effect, call);
+    }
+
+    fn action_span(&self, place: Place) -> u64 {
+        let rounds = self.openings.get(&place.frame).map(|opening| opening.rounds.as_slice());
+        self.trace.action(place.action, rounds.unwrap_or_default())
+    }
+
+    fn note(&mut self, effect: EffectId, note: &Note, at: Timestamp) {
+        let Some(call) = self.calls.get_mut(&effect) else { return };
+        let (name, attributes): (_, Attributes) = match note {
+            Note::Held { service, by, wait } => (
+                "held",
+                vec![
+                    ("loom.service.name", (&**service).into()),
+                    ("loom.held.by", by.as_ref().into()),
+                    ("loom.held.wait_ms", (wait.as_millis() as i64).into()),
+                ],
+            ),
+            Note::Breaker { service, from, to, why } => (
+                "breaker",
+                vec![
+                    ("loom.service.name", (&**service).into()),
+                    ("loom.breaker.from", from.as_ref().into()),
+                    ("loom.breaker.to", to.as_ref().into()),
+                    ("loom.breaker.why", why.as_str().into()),
+                ],
+            ),
+        };
+        // An admission is no call and has no span.
+        match (call.phase, self.busy.get_mut(&call.place)) {
+            (Phase::Admit, Some(busy)) => busy.events.push(name, at, attributes),
+            (Phase::Admit, None) => {}
+            _ => call.events.push(name, at, attributes),
+        }
+    }
+
+    /// A call has ended: with an outcome, or because nobody waits for it any more.
+    fn end_call(&mut self, effect: EffectId, outcome: Option<&Outcome>, at: Timestamp, exporter: &Exporter) {
+        let Some(call) = self.calls.remove(&effect) else { return };
+        if let Some(busy) = self.busy.get_mut(&call.place)
+            && busy.call == Some(effect)
+        {
+            busy.call = None;
+        }
+        if call.phase == Phase::Admit {
+            return;
+        }
+        let action = self.workflow.action(call.place.action);
+        let mut attributes: Attributes = vec![
+            ("loom.action.name", (&*action.name).into()),
+            ("loom.attempt.number", i64::from(call.attempt).into()),
+            ("loom.attempt.phase", event_json::phase_name(call.phase).into()),
+        ];
+        if let Some(asks) = &call.asks {
+            attributes.push(("http.request.method", asks.method.as_str().into()));
+            attributes.push(("server.address", asks.host.as_str().into()));
+            attributes.push(("server.port", i64::from(asks.port).into()));
+            let answered = outcome.and_then(|outcome| outcome.outputs.as_ref()?.get("statusCode")?.as_i64());
+            attributes.extend(answered.map(|status| ("http.response.status_code", status.into())));
+            if call.attempt > 1 {
+                attributes.push(("http.request.resend_count", i64::from(call.attempt - 1).into()));
+            }
+        }
+        let failed = outcome.and_then(|outcome| self.failure(call.place.action, outcome, &mut attributes));
+        let name = match &call.asks {
+            Some(asks) if asks.method != "_OTHER" => asks.method.clone(),
+            Some(_) => "HTTP".to_owned(),
+            None => action.type_name.to_string(),
+        };
+        exporter.offer(Span {
+            id: self.trace.call(effect),
+            parent: Some(call.owner),
+            name,
+            kind: Kind::Client,
+            start: call.started,
+            end: at,
+            attributes,
+            events: call.events,
+            failed,
+            ..self.blank(at)
+        });
+    }
+
+    fn end(
+        &mut self,
+        place: Place,
+        started: Timestamp,
+        at: Timestamp,
+        outcome: &Outcome,
+        exporter: &Exporter,
+    ) {
+        let Some(opening) = self.openings.get(&place.frame).cloned() else { return };
+        let action = &self.workflow.action(place.action);
+        let (name, kind) = (action.name.to_string(), action.type_name.to_string());
+        let mut attributes: Attributes = vec![
+            ("loom.action.name", name.as_str().into()),
+            ("loom.action.type", kind.into()),
+            ("loom.action.status", outcome.status.as_str().into()),
+            ("loom.action.code", outcome.code.as_ref().into()),
+        ];
+        if !opening.rounds.is_empty() {
+            let round =
+                |(owner, round): &(ActionIdx, u32)| format!("{}/{round}", self.workflow.action(*owner).name);
+            let path: Vec<String> = opening.rounds.iter().map(round).collect();
+            attributes.push(("loom.action.path", path.join("/").into()));
+        }
+        let failed = self.failure(place.action, outcome, &mut attributes);
+        if let Some(teller) = opening.told_by {
+            if let Some(message) = failed
+                && let Some(busy) = self.busy.get_mut(&teller)
+            {
+                attributes.push(("exception.message", message.into()));
+                busy.events.push("action failed", at, attributes);
+            }
+            return;
+        }
+        let busy = self.busy.remove(&place).unwrap_or_default();
+        if let Some(effect) = busy.call {
+            self.end_call(effect, Some(outcome), at, exporter);
+        }
+        exporter.offer(Span {
+            id: self.trace.action(place.action, &opening.rounds),
+            parent: Some(opening.owner),
+            name,
+            kind: Kind::Internal,
+            start: started,
+            end: at,
+            attributes,
+            events: busy.events,
+            failed,
+            ..self.blank(at)
+        });
+    }
+
+    /// What went wrong, for people; its kind goes to `attributes`.
+    fn failure(&self, action: ActionIdx, outcome: &Outcome, attributes: &mut Attributes) -> Option<String> {
+        if !matches!(outcome.status, Status::Failed | Status::TimedOut | Status::Aborted) {
+            return None;
+        }
+        let error = outcome.error.as_deref();
+        let kind = error.map_or(outcome.code.as_ref(), |error| error.code.as_ref());
+        attributes.push(("error.type", kind.into()));
+        let message = error.map_or("", |error| error.message.as_str());
+        // It may quote what went in as well as what came out.
+        let shown = self.redaction.outputs(action, &self.redaction.inputs(action, &Value::from(message)));
+        Some(bounded(shown.as_str().unwrap_or_default()))
+    }
+
+    fn run_span(
+        &self,
+        state: &RunState,
+        status: RunStatus,
+        error: Option<&ErrorInfo>,
+        at: Timestamp,
+    ) -> Span {
+        let mut attributes: Attributes = vec![
+            ("loom.workflow.name", (&*self.workflow.name).into()),
+            ("loom.workflow.content_version", (&*self.workflow.content_version).into()),
+            ("loom.run.status", status.as_str().into()),
+        ];
+        let mut kind = Kind::Internal;
+        if let Some(start) = state.start() {
+            attributes.push(("loom.run.id", start.run.to_string().into()));
+            attributes.push(("loom.client_tracking_id", bounded(&start.tracking_id).into()));
+            let trigger = start.trigger.get("name").and_then(Value::as_str);
+            attributes.extend(trigger.map(|name| ("loom.trigger.name", Attribute::from(name))));
+            let found = trigger.and_then(|name| self.workflow.find_trigger(name));
+            if found.is_some_and(|trigger| matches!(trigger.kind, TriggerKind::Request { .. })) {
+                kind = Kind::Server;
+            }
+        }
+        let bad = matches!(status, RunStatus::Failed | RunStatus::TimedOut | RunStatus::Aborted);
+        if bad {
+            let kind = error.map_or(status.as_str(), |error| error.code.as_ref());
+            attributes.push(("error.type", kind.into()));
+        }
+        let message = error.map(|error| bounded(&error.message)).unwrap_or_default();
+        Span {
+            id: self.trace.run,
+            parent: self.trace.parent.as_ref().map(|parent| parent.span),
+            name: self.workflow.name.to_string(),
+            kind,
+            start: state.started_at(),
+            end: at,
+            attributes,
+            failed: bad.then_some(message),
+            ..self.blank(at)
+        }
+    }
+
+    /// What all spans of the run have in common.
+    fn blank(&self, at: Timestamp) -> Span {
+        Span {
+            trace: self.trace.trace,
+            id: 0,
+            parent: None,
+            state: self.trace.parent.as_ref().and_then(|parent| parent.state.clone()),
+            name: String::new(),
+            kind: Kind::Internal,
+            start: at,
+            end: at,
+            attributes: Attributes::new(),
+            events: Events::default(),
+            failed: None,
+        }
+    }
+}
+
+fn bounded(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

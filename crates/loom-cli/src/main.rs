@@ -14,6 +14,7 @@ mod run;
 mod serve;
 mod test_cases;
 mod validate;
+mod warnings;
 
 use std::process::ExitCode;
 

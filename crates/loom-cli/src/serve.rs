@@ -1,6 +1,7 @@
 //! `loom serve`: workflows behind HTTP, on a store that survives the process.
 
 mod files;
+mod telemetry;
 
 use std::{
     net::SocketAddr,
@@ -14,12 +15,12 @@ use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
 use loom_engine::{Engine, clock::SystemClock};
 use loom_expression::Object;
-use loom_server::{Host, HostSettings, Server, ServerSettings, is_loopback};
+use loom_server::{Host, HostSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
 use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::RunWith, console::Console, data, exit::Exit, run::Settings};
+use crate::{args::RunWith, console::Console, data, exit::Exit, run::Settings, warnings};
 use files::Watched;
 
 /// How often files are looked at for changes.
@@ -94,6 +95,10 @@ pub(crate) struct ServeArgs {
     /// that --connections and --egress name are excepted.
     #[arg(long)]
     deny_private: bool,
+    /// Send traces of runs to a collector that speaks OTLP over HTTP, such as http://127.0.0.1:4318. The environment's OTEL_…
+    /// variables say more, or the same.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
     /// Settings of the app and the host, in the form of `local.settings.json`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     settings: Option<PathBuf>,
@@ -107,6 +112,7 @@ Exit codes:
 
 /// Runs the command.
 pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
+    warnings::show();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(serve(args, console));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -120,6 +126,8 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if let Some(folder) = args.workflows.as_ref().filter(|folder| !folder.is_dir()) {
         bail!("--workflows: there is no folder {}", folder.display());
     }
+    #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
+    let telemetry = telemetry::settings(args.otlp.as_deref(), |name| std::env::var(name).ok())?;
     let token = token(args)?;
     if !is_loopback(args.addr) && token.is_none() {
         bail!("{} can be reached from other machines; that needs --token-file (or --token)", args.addr);
@@ -134,7 +142,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         None => format!("http://{}", reachable(listener.local_addr()?)),
     };
     let mut watched = Watched::new(&args.files, args.workflows.as_deref());
-    let host = open_host(args, &base, store, &watched).await?;
+    let host = open_host(args, &base, store, &watched, telemetry).await?;
     let refused = watched.deploy_all(&host, console).await;
     if refused > 0 && !args.files.is_empty() {
         host.shut_down().await.ok();
@@ -241,6 +249,7 @@ async fn open_host(
     base: &str,
     store: Arc<dyn Store>,
     watched: &Watched,
+    telemetry: Option<TelemetrySettings>,
 ) -> Result<Arc<Host>> {
     let with = RunWith {
         connections: args.connections.clone(),
@@ -262,6 +271,7 @@ async fn open_host(
     host.parameters = parameters(&with)?;
     host.runs_max = args.runs_max;
     host.retention = retention(args);
+    host.telemetry = telemetry;
     host.response_timeout = Duration::from_secs(args.response_timeout.max(1));
     Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
 }
@@ -295,6 +305,9 @@ fn tell(args: &ServeArgs, host: &Host, base: &str) {
     let sealed = if args.key_file.is_some() { ", encrypted" } else { "" };
     let kept = if args.memory { "in memory".to_owned() } else { format!("in {}{sealed}", shown(&args.data)) };
     eprintln!("loom: runs are kept {kept}");
+    if let Some(telemetry) = host.telemetry() {
+        eprintln!("loom: traces are sent to {}", telemetry.address);
+    }
     println!("listening on {base}");
 }
 

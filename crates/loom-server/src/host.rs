@@ -198,6 +198,11 @@ impl Host {
         self.deployments.withdraw(name)
     }
 
+    /// Where traces are sent, if they are.
+    pub fn telemetry(&self) -> Option<&TelemetrySettings> {
+        self.settings.telemetry.as_ref()
+    }
+
     /// What is deployed, by name.
     pub fn deployments(&self) -> Vec<Arc<Deployment>> {
         self.deployments.all()

@@ -12,6 +12,7 @@ mod guide;
 mod interrupted;
 mod run;
 mod served;
+mod traced;
 mod watch;
 
 use std::{

@@ -113,7 +113,7 @@ fn spans(mock: &Mock) -> Vec<Span> {
 }
 
 /// The only span that fits.
-fn only<'s>(spans: &'s [Span], fits: impl Fn(&Span) -> bool) -> &'s Span {
+fn only(spans: &[Span], fits: impl Fn(&Span) -> bool) -> &Span {
     let found: Vec<&Span> = spans.iter().filter(|span| fits(span)).collect();
     assert_eq!(found.len(), 1, "{:#?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
     found[0]

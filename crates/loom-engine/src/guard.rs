@@ -286,7 +286,7 @@ impl Guarded {
         }
         // The circuit is asked before anything is spent on a call it would not let through.
         if let [.., (inner, _)] = &self.services[..]
-            && let Err(refused) = inner.breaker().peek(began)
+            && let Err(refused) = inner.ask_breaker(began)
         {
             return refusal_result(&refused.by(inner.name()));
         }

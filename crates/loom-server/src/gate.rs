@@ -44,6 +44,14 @@ pub(crate) struct Place {
 pub(crate) struct Full;
 
 impl Gates {
+    /// Callers that wait for a place, at all gates together.
+    pub(crate) fn waiting(&self) -> usize {
+        let inner = self.lock();
+        let waiting =
+            inner.gates.values().map(|gate| gate.waiting.iter().filter(|turn| !turn.is_closed()).count());
+        waiting.sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

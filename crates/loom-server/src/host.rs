@@ -18,6 +18,7 @@ use loom_engine::{
     trace::TraceParent,
 };
 use loom_expression::{Object, Timestamp, Value};
+use loom_resilience::{Observer, Policy, ResilienceRegistry};
 use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -119,7 +120,7 @@ impl fmt::Debug for Host {
 }
 
 impl Host {
-    /// Opens a host on a store: completes the engine that `builder` describes, and deploys again what the API had
+    /// Opens a host on a store: completes the engine that `builder` describes, whose services are the host's own, and deploys again what the API had
     /// deployed.
     ///
     /// # Errors
@@ -134,12 +135,18 @@ impl Host {
         let exporter = settings.telemetry.as_ref().map(Exporter::start).transpose()?.map(Arc::new);
         environment.traced = exporter.is_some();
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
+        // Only what a definition asks for guards its actions.
+        let registry = ResilienceRegistry::builder()
+            .defaults(Policy::none())
+            .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>)
+            .build();
         environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
         let engine = builder
             .environment(environment)
             .store(Arc::clone(&store))
             .clock(Arc::clone(&clock))
             .watcher(Arc::clone(&hub) as Arc<dyn Watcher>)
+            .registry(Arc::new(registry.expect("a policy without parts holds no contradiction")))
             .build();
         let surroundings = Surroundings {
             app_settings: settings.app_settings.clone(),

@@ -5,27 +5,22 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use loom_definition::RunStatus;
 use loom_engine::{Event, RunId, RunState, Watcher};
 use tokio::sync::watch;
 
-use crate::{gate::Gates, telemetry::Recorder};
+use crate::{gate::Gates, metrics::Tally, telemetry::Recorder};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     pub(crate) gates: Arc<Gates>,
+    pub(crate) tally: Arc<Tally>,
     /// Records traces, if somebody wants them.
     pub(crate) recorder: Option<Recorder>,
     watched: Mutex<HashMap<RunId, watch::Sender<u64>>>,
-    started: AtomicU64,
-    ended: [AtomicU64; RunStatus::ALL.len()],
 }
 
 impl Hub {
@@ -41,40 +36,15 @@ impl Hub {
         watched.retain(|_, sender| sender.receiver_count() > 0);
         watched.entry(run).or_insert_with(|| watch::channel(0).0).subscribe()
     }
-
-    /// Runs started since the process began.
-    pub(crate) fn started(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
-    }
-
-    /// Runs ended since the process began, by how.
-    pub(crate) fn ended(&self) -> impl Iterator<Item = (RunStatus, u64)> + '_ {
-        let counts = RunStatus::ALL.into_iter().zip(&self.ended);
-        counts.map(|(status, count)| (status, count.load(Ordering::Relaxed)))
-    }
-
-    fn count_end(&self, status: RunStatus) {
-        if let Some(place) = RunStatus::ALL.into_iter().position(|known| known == status) {
-            self.ended[place].fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Watcher for Hub {
     fn events(&self, state: &RunState, events: &[Event]) {
         let Some(run) = state.start().map(|start| start.run) else { return };
-        for event in events {
-            match event {
-                Event::RunStarted { .. } => {
-                    self.started.fetch_add(1, Ordering::Relaxed);
-                }
-                Event::RunEnded { status, .. } => {
-                    self.gates.ended(run);
-                    self.count_end(*status);
-                }
-                _ => {}
-            }
+        if state.status().is_final() {
+            self.gates.ended(run);
         }
+        self.tally.events(state, events);
         if let Some(recorder) = &self.recorder {
             recorder.events(state, events);
         }

@@ -1,43 +1,218 @@
 //! Metrics in the text format that Prometheus reads. Every name of a metric stands in this file.
 
-use std::{fmt::Write, sync::atomic::Ordering};
+mod tally;
+mod text;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
     extract::State,
     http::{HeaderValue, Response, header},
 };
-use loom_definition::RunStatus;
-use loom_store::{BUCKET_MICROS, Condition, Histogram};
+use loom_definition::{RunStatus, Status};
+use loom_resilience::{CircuitState, ServiceStatus};
+use loom_store::{BUCKET_MICROS, Condition, Histogram, Store};
 
-use crate::{server::Shared, telemetry::Exporter};
+pub(crate) use self::tally::Tally;
+use self::{
+    tally::{Durations, ENDS_MS, NAMES_MAX, lock},
+    text::Page,
+};
+use crate::{host::Host, server::Shared, telemetry::Exporter};
 
 /// `GET /metrics`.
 pub(crate) async fn page(State(shared): State<Shared>) -> Response<Body> {
-    let mut response = Response::new(Body::from(text(&shared)));
+    let mut response = Response::new(Body::from(text(&shared.host)));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
-fn text(shared: &Shared) -> String {
-    let host = &shared.host;
+fn text(host: &Host) -> String {
     let mut page = Page::default();
-    page.head("loom_runs_started_total", "counter", "Runs started since the process began.");
-    page.sample("loom_runs_started_total", "", host.hub.started());
-    page.head("loom_runs_ended_total", "counter", "Runs ended since the process began, by status.");
-    for (status, count) in host.hub.ended().filter(|(status, _)| RunStatus::is_final(*status)) {
-        page.sample("loom_runs_ended_total", &format!("status=\"{}\"", status.as_str()), count);
+    runs(&mut page, host);
+    actions(&mut page, &host.hub.tally);
+    services(&mut page, &host.hub.tally, host.engine.registry().list());
+    store(&mut page, &*host.store);
+    if let Some(recorder) = &host.hub.recorder {
+        spans(&mut page, recorder.exporter());
+    }
+    page.0
+}
+
+fn runs(page: &mut Page, host: &Host) {
+    let workflows: Vec<_> = {
+        let workflows = lock(&host.hub.tally.workflows);
+        workflows.0.iter().map(|(name, counts)| (Arc::clone(name), Arc::clone(counts))).collect()
+    };
+    page.head("loom_runs_started_total", "counter", "Runs started since the process began, by workflow.");
+    for (name, counts) in &workflows {
+        page.sample("loom_runs_started_total", &[("workflow", name)], read(&counts.started));
+    }
+    page.head(
+        "loom_runs_ended_total",
+        "counter",
+        "Runs ended since the process began, by workflow and status.",
+    );
+    for (name, counts) in &workflows {
+        for (status, count) in
+            RunStatus::ALL.iter().zip(&counts.ended).filter(|(status, _)| status.is_final())
+        {
+            let labels = [("workflow", &**name), ("status", status.as_str())];
+            page.sample("loom_runs_ended_total", &labels, read(count));
+        }
+    }
+    page.head("loom_run_duration_seconds", "histogram", "From the start of a run to its end, by workflow.");
+    for (name, counts) in &workflows {
+        durations(page, "loom_run_duration_seconds", ("workflow", name), &counts.took);
     }
     page.head("loom_runs_in_progress", "gauge", "Runs that this process carries on now.");
-    page.sample("loom_runs_in_progress", "", host.engine.runs_in_progress());
+    page.sample("loom_runs_in_progress", &[], host.engine.runs_in_progress());
+    page.head(
+        "loom_callers_waiting",
+        "gauge",
+        "Callers that wait until their trigger may have one more run.",
+    );
+    page.sample("loom_callers_waiting", &[], host.hub.gates.waiting());
     page.head("loom_workflows", "gauge", "Workflows deployed.");
-    page.sample("loom_workflows", "", host.deployments.all().len());
-    let (health, metrics) = (host.store.health(), host.store.metrics());
+    page.sample("loom_workflows", &[], host.deployments.all().len());
+}
+
+fn actions(page: &mut Page, tally: &Tally) {
+    let types: Vec<_> = {
+        let types = lock(&tally.types);
+        types.0.iter().map(|(name, counts)| (Arc::clone(name), Arc::clone(counts))).collect()
+    };
+    page.head(
+        "loom_actions_ended_total",
+        "counter",
+        "Actions ended since the process began, by type and status.",
+    );
+    for (name, counts) in &types {
+        for (status, count) in Status::ALL.iter().zip(&counts.ended) {
+            let labels = [("type", &**name), ("status", status.as_str())];
+            page.sample("loom_actions_ended_total", &labels, read(count));
+        }
+    }
+    page.head(
+        "loom_action_duration_seconds",
+        "histogram",
+        "From the start of an action to its end, by type.",
+    );
+    for (name, counts) in &types {
+        durations(page, "loom_action_duration_seconds", ("type", name), &counts.took);
+    }
+    page.head(
+        "loom_attempts_total",
+        "counter",
+        "Calls begun by actions, by type; polls of one call are not counted.",
+    );
+    for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
+        page.sample("loom_attempts_total", &[("type", name)], read(&counts.attempts));
+    }
+    page.head("loom_retries_total", "counter", "Calls that failed and were to be made again, by type.");
+    for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
+        page.sample("loom_retries_total", &[("type", name)], read(&counts.retries));
+    }
+}
+
+/// The states a circuit can be in.
+const STATES: [CircuitState; 3] = [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen];
+
+/// As labels spell it.
+fn state_name(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "Closed",
+        CircuitState::Open => "Open",
+        CircuitState::HalfOpen => "HalfOpen",
+    }
+}
+
+fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
+    page.head("loom_services", "gauge", "Services that circuits, limiters or bulkheads guard.");
+    page.sample("loom_services", &[], now.len());
+    // Those that need to be looked at come first, should there be too many.
+    now.sort_by_key(|service| service.breaker.state == CircuitState::Closed);
+    now.truncate(NAMES_MAX);
+    now.sort_by(|left, right| left.name.cmp(&right.name));
+    page.head("loom_circuit_state", "gauge", "1 for the state that a service's circuit is in.");
+    for service in &now {
+        for state in STATES {
+            let labels = [("service", service.name.as_str()), ("state", state_name(state))];
+            page.sample("loom_circuit_state", &labels, u8::from(service.breaker.state == state));
+        }
+    }
+    page.head("loom_service_in_flight", "gauge", "Calls in flight, where a bulkhead counts them.");
+    for service in &now {
+        page.sample("loom_service_in_flight", &[("service", &service.name)], service.in_flight);
+    }
+    page.head(
+        "loom_service_waiting",
+        "gauge",
+        "Calls that wait for a permit of the limiter, or a place in the bulkhead.",
+    );
+    for service in &now {
+        for (on, waiting) in [("permit", service.limiter.waiting), ("place", service.waiting_for_place)] {
+            page.sample("loom_service_waiting", &[("service", &service.name), ("on", on)], waiting);
+        }
+    }
+    let counted: Vec<_> = {
+        let services = lock(&tally.services);
+        services.0.iter().map(|(name, counts)| (Arc::clone(name), Arc::clone(counts))).collect()
+    };
+    page.head(
+        "loom_circuit_changes_total",
+        "counter",
+        "Changes of a service's circuit, by the states before and after.",
+    );
+    for (name, counts) in &counted {
+        for ((from, to), count) in &lock(counts).changes {
+            let labels = [("service", &**name), ("from", from), ("to", to)];
+            page.sample("loom_circuit_changes_total", &labels, count);
+        }
+    }
+    page.head(
+        "loom_calls_refused_total",
+        "counter",
+        "Calls that our own rules did not let through, by service and rule.",
+    );
+    for (name, counts) in &counted {
+        for (rule, count) in &lock(counts).refused {
+            page.sample("loom_calls_refused_total", &[("service", name), ("rule", rule)], count);
+        }
+    }
+    page.head(
+        "loom_service_waits_total",
+        "counter",
+        "Calls that waited for a permit or a place, and went on.",
+    );
+    for (name, counts) in &counted {
+        for (on, (times, _)) in &lock(counts).waited {
+            page.sample("loom_service_waits_total", &[("service", name), ("on", on)], times);
+        }
+    }
+    page.head("loom_service_wait_seconds_total", "counter", "How long these calls waited, together.");
+    for (name, counts) in &counted {
+        for (on, (_, long)) in &lock(counts).waited {
+            let labels = [("service", &**name), ("on", on)];
+            page.sample("loom_service_wait_seconds_total", &labels, long.as_secs_f64());
+        }
+    }
+}
+
+fn store(page: &mut Page, store: &dyn Store) {
+    let (health, metrics) = (store.health(), store.metrics());
     page.head("loom_store_up", "gauge", "Whether the store takes commits in.");
-    page.sample("loom_store_up", "", u8::from(matches!(health.condition, Condition::Running)));
+    page.sample("loom_store_up", &[], u8::from(matches!(health.condition, Condition::Running)));
     page.head("loom_store_queued_bytes", "gauge", "Bytes that wait for the writer.");
-    page.sample("loom_store_queued_bytes", "", health.queued_bytes);
+    page.sample("loom_store_queued_bytes", &[], health.queued_bytes);
     for (name, help, value) in [
         ("loom_store_groups_total", "Transactions written.", metrics.groups),
         ("loom_store_commits_total", "Commits written.", metrics.commits),
@@ -48,84 +223,43 @@ fn text(shared: &Shared) -> String {
         ("loom_store_pauses_total", "Times the store paused.", metrics.pauses),
     ] {
         page.head(name, "counter", help);
-        page.sample(name, "", value);
+        page.sample(name, &[], value);
     }
-    page.histogram(
-        "loom_store_commit_seconds",
-        "From taking a commit in to its answer.",
-        &metrics.wait_seconds,
-    );
-    page.histogram("loom_store_group_seconds", "Writing one transaction.", &metrics.group_seconds);
-    page.histogram("loom_store_sync_seconds", "The sync that ends a transaction.", &metrics.sync_seconds);
-    if let Some(recorder) = &host.hub.recorder {
-        spans(&mut page, recorder.exporter());
+    for (name, help, histogram) in [
+        ("loom_store_commit_seconds", "From taking a commit in to its answer.", &metrics.wait_seconds),
+        ("loom_store_group_seconds", "Writing one transaction.", &metrics.group_seconds),
+        ("loom_store_sync_seconds", "The sync that ends a transaction.", &metrics.sync_seconds),
+    ] {
+        page.head(name, "histogram", help);
+        let Histogram { counts, sum } = histogram;
+        let ends = BUCKET_MICROS.iter().map(|end| *end as f64 / 1e6);
+        page.histogram(name, None, ends, counts, *sum);
     }
-    let services = host.engine.registry().list();
-    page.head("loom_circuit_state", "gauge", "1 for the state that a service's circuit is in.");
-    for service in &services {
-        let state = format!("{:?}", service.breaker.state);
-        for known in ["Closed", "Open", "HalfOpen"] {
-            let labels = format!("service=\"{}\",state=\"{known}\"", escaped(&service.name));
-            page.sample("loom_circuit_state", &labels, u8::from(state == known));
-        }
-    }
-    page.head("loom_service_in_flight", "gauge", "Calls in flight, where a bulkhead counts them.");
-    for service in &services {
-        let labels = format!("service=\"{}\"", escaped(&service.name));
-        page.sample("loom_service_in_flight", &labels, service.in_flight);
-    }
-    page.0
 }
 
 /// What became of the spans of runs, where somebody wants them.
 fn spans(page: &mut Page, exporter: &Exporter) {
     let counts = exporter.counts();
     page.head("loom_telemetry_spans_exported_total", "counter", "Spans that the collector took.");
-    page.sample("loom_telemetry_spans_exported_total", "", counts.exported.load(Ordering::Relaxed));
+    page.sample("loom_telemetry_spans_exported_total", &[], read(&counts.exported));
     page.head("loom_telemetry_spans_dropped_total", "counter", "Spans that were lost, by why.");
     for (reason, count) in [
         ("queue_full", &counts.overflowed),
         ("refused", &counts.refused),
         ("undelivered", &counts.undelivered),
     ] {
-        let labels = format!("reason=\"{reason}\"");
-        page.sample("loom_telemetry_spans_dropped_total", &labels, count.load(Ordering::Relaxed));
+        page.sample("loom_telemetry_spans_dropped_total", &[("reason", reason)], read(count));
     }
     page.head("loom_telemetry_queued_spans", "gauge", "Spans that wait to be sent.");
-    page.sample("loom_telemetry_queued_spans", "", exporter.queued());
+    page.sample("loom_telemetry_queued_spans", &[], exporter.queued());
 }
 
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
-    }
-
-    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        if labels.is_empty() {
-            writeln!(self.0, "{name} {value}").ok();
-        } else {
-            writeln!(self.0, "{name}{{{labels}}} {value}").ok();
-        }
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.head(name, "histogram", help);
-        let mut below = 0;
-        for (end, count) in BUCKET_MICROS.iter().zip(&histogram.counts) {
-            below += count;
-            let labels = format!("le=\"{}\"", *end as f64 / 1e6);
-            self.sample(&format!("{name}_bucket"), &labels, below);
-        }
-        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", histogram.count());
-        self.sample(&format!("{name}_sum"), "", histogram.sum.as_secs_f64());
-        self.sample(&format!("{name}_count"), "", histogram.count());
-    }
+fn durations(page: &mut Page, name: &str, label: (&str, &str), durations: &Durations) {
+    let counts: Vec<u64> = durations.counts.iter().map(read).collect();
+    let sum = Duration::from_micros(read(&durations.sum_micros));
+    page.histogram(name, Some(label), ENDS_MS.iter().map(|end| *end as f64 / 1e3), &counts, sum);
 }
 
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }

@@ -30,6 +30,16 @@ impl Metrics {
         of_name.map(|(_, value)| value).sum()
     }
 
+    /// All samples of a name together that have `label="value"`.
+    pub(super) fn sum_where(&self, name: &str, label: &str, value: &str) -> f64 {
+        let (labelled, wanted) = (format!("{name}{{"), format!("{label}=\"{value}\""));
+        let fitting = self.samples.iter().filter(|(key, _)| {
+            let labels = key.strip_prefix(&labelled).and_then(|rest| rest.strip_suffix('}'));
+            labels.is_some_and(|labels| labels.split(',').any(|pair| pair == wanted))
+        });
+        fitting.map(|(_, value)| value).sum()
+    }
+
     /// What was counted since `before`.
     pub(super) fn since(&self, before: &Metrics) -> Metrics {
         let grown = |(name, value): (&String, &f64)| {

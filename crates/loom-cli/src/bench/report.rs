@@ -36,9 +36,7 @@ impl Row {
         (usage, cpu_micros): (Usage, Option<u64>),
     ) -> Row {
         tally.micros.sort_unstable();
-        let status = |name: &str| {
-            metrics.get(&format!("loom_runs_ended_total{{status=\"{name}\"}}")).unwrap_or_default()
-        };
+        let status = |name: &str| metrics.sum_where("loom_runs_ended_total", "status", name);
         let sync = |quantile| metrics.quantile("loom_store_sync_seconds", quantile);
         let runs_ended = metrics.sum("loom_runs_ended_total");
         Row {

@@ -132,7 +132,7 @@ pub(super) async fn soak(args: &SoakArgs, console: Console) -> Result<Exit> {
     server.remove(job).await?;
     let mut sorted = tally.micros;
     sorted.sort_unstable();
-    let succeeded = grown.get("loom_runs_ended_total{status=\"Succeeded\"}").unwrap_or_default();
+    let succeeded = grown.sum_where("loom_runs_ended_total", "status", "Succeeded");
     let ended = grown.sum("loom_runs_ended_total");
     let trend = trend(&samples);
     if args.what.json {

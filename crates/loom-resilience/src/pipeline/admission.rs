@@ -132,9 +132,13 @@ impl Pipeline {
         Ok(Entry { ticket, at: now, has_place })
     }
 
-    /// Asks the breaker without taking anything from it.
+    /// Asks the breaker without taking anything from it, for whoever has to decide before other parts are asked. The
+    /// observer hears of a refusal as of any other.
+    ///
+    /// # Errors
+    /// [`Refused`] while the circuit lets no calls through.
     #[inline]
-    fn ask_breaker(&self, now: Moment) -> Result<(), Refused> {
+    pub fn ask_breaker(&self, now: Moment) -> Result<(), Refused> {
         self.breaker.peek(now).inspect_err(|refused| {
             self.voice.say(|service| crate::Event::Refused { service, refused, enforced: true });
         })

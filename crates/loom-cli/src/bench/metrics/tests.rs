@@ -11,6 +11,11 @@ fn samples_are_found_with_and_without_their_labels() {
     assert_eq!(metrics.get("runs{status=\"Failed\"}"), Some(2.0));
     assert_eq!(metrics.sum("runs").to_string(), "42");
     assert_eq!(metrics.get("down"), None);
+    let page = "runs{of=\"a\",status=\"Failed\"} 2\nruns{of=\"b\",status=\"Failed\"} 3\nruns{of=\"b\",status=\"Succeeded\"} 40\n";
+    let metrics = Metrics::read(page);
+    assert_eq!(metrics.sum_where("runs", "status", "Failed").to_string(), "5");
+    assert_eq!(metrics.sum_where("runs", "of", "b").to_string(), "43");
+    assert_eq!(metrics.sum_where("runs", "status", "fail").to_string(), "0");
 }
 
 #[test]

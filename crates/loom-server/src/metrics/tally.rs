@@ -1,0 +1,216 @@
+//! Counts what runs, actions and services do, since the process began.
+//!
+//! Runs are counted by workflow, actions by type, calls by service. These are names that definitions choose, so each kind
+//! of name has a limit; what comes beyond it is counted together, under [`OTHER`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use loom_definition::{RunStatus, Status, Workflow};
+use loom_engine::{
+    Event, RunState,
+    event::{Next, Phase},
+};
+use loom_expression::Timestamp;
+use loom_resilience::{Event as ServiceEvent, Observer, WaitFor};
+
+/// Names of one kind that are told apart.
+pub(super) const NAMES_MAX: usize = 200;
+
+/// What the names beyond [`NAMES_MAX`] are counted under.
+pub(super) const OTHER: &str = "_other";
+
+/// Definitions whose counters are at hand; beyond that they are looked up again.
+const CACHE_MAX: usize = 1_024;
+
+/// The upper ends of the buckets of [`Durations`], in milliseconds.
+pub(super) const ENDS_MS: [u64; 15] =
+    [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 600_000, 3_600_000];
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// By the address of the definition, which is kept, so that no other comes to lie there.
+    known: RwLock<HashMap<usize, Arc<Known>>>,
+    pub(super) workflows: Mutex<Named<RunCounts>>,
+    pub(super) types: Mutex<Named<ActionCounts>>,
+    pub(super) services: Mutex<Named<Mutex<ServiceCounts>>>,
+}
+
+/// The counters of one definition.
+#[derive(Debug)]
+struct Known {
+    _definition: Arc<Workflow>,
+    runs: Arc<RunCounts>,
+    /// By the index of the action.
+    actions: Vec<Arc<ActionCounts>>,
+}
+
+/// Counters by name; a bounded number of them.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) BTreeMap<Arc<str>, Arc<T>>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Named(BTreeMap::new())
+    }
+}
+
+impl<T: Default> Named<T> {
+    pub(super) fn of(&mut self, name: &str) -> Arc<T> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        let name = if self.0.len() < NAMES_MAX { name } else { OTHER };
+        Arc::clone(self.0.entry(Arc::from(name)).or_default())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RunCounts {
+    pub(super) started: AtomicU64,
+    /// By the place of the status in [`RunStatus::ALL`].
+    pub(super) ended: [AtomicU64; RunStatus::ALL.len()],
+    pub(super) took: Durations,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ActionCounts {
+    /// By the place of the status in [`Status::ALL`].
+    pub(super) ended: [AtomicU64; Status::ALL.len()],
+    pub(super) took: Durations,
+    pub(super) attempts: AtomicU64,
+    pub(super) retries: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ServiceCounts {
+    /// By the states before and after.
+    pub(super) changes: BTreeMap<(&'static str, &'static str), u64>,
+    /// By the rule.
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    /// By what was waited for: how often, and how long.
+    pub(super) waited: BTreeMap<&'static str, (u64, Duration)>,
+}
+
+/// How often a duration fell between two ends.
+#[derive(Debug, Default)]
+pub(super) struct Durations {
+    /// One for each of [`ENDS_MS`], and one for all that is longer.
+    pub(super) counts: [AtomicU64; ENDS_MS.len() + 1],
+    pub(super) sum_micros: AtomicU64,
+}
+
+impl Durations {
+    fn record(&self, from: Timestamp, to: Timestamp) {
+        // A clock that was set back makes no negative durations. A tick is 100 ns.
+        let micros = (to.ticks().saturating_sub(from.ticks()).max(0) / 10) as u64;
+        let bucket = ENDS_MS.partition_point(|end| end * 1_000 < micros);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl Tally {
+    /// New events of a run.
+    pub(crate) fn events(&self, state: &RunState, events: &[Event]) {
+        let known = self.known(state.workflow());
+        let action = |index: loom_definition::ActionIdx| &known.actions[index.0 as usize];
+        for event in events {
+            match event {
+                Event::RunStarted { .. } => add(&known.runs.started),
+                Event::RunEnded { status, at, .. } => {
+                    add(&known.runs.ended[place(&RunStatus::ALL, *status)]);
+                    known.runs.took.record(state.started_at(), *at);
+                }
+                // To ask again what became of an attempt is no new one.
+                Event::AttemptStarted {
+                    place, phase: Phase::Call | Phase::Subscribe, resume: None, ..
+                } => add(&action(place.action).attempts),
+                Event::AttemptEnded { place, next: Next::Retry { .. }, .. } => {
+                    add(&action(place.action).retries);
+                }
+                Event::ActionEnded { place: at_place, started, at, outcome, .. } => {
+                    let counts = action(at_place.action);
+                    add(&counts.ended[place(&Status::ALL, outcome.status)]);
+                    if outcome.status != Status::Skipped {
+                        counts.took.record(*started, *at);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn known(&self, workflow: &Arc<Workflow>) -> Arc<Known> {
+        let address = Arc::as_ptr(workflow).addr();
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&address) {
+            return Arc::clone(known);
+        }
+        let runs = lock(&self.workflows).of(&workflow.name);
+        let mut types = lock(&self.types);
+        let actions = workflow.actions.iter().map(|action| types.of(&action.type_name)).collect();
+        drop(types);
+        let known = Arc::new(Known { _definition: Arc::clone(workflow), runs, actions });
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= CACHE_MAX {
+            all.clear();
+        }
+        all.insert(address, Arc::clone(&known));
+        known
+    }
+
+    fn service(&self, name: &str, change: impl FnOnce(&mut ServiceCounts)) {
+        let counts = lock(&self.services).of(name);
+        change(&mut lock(&counts));
+    }
+}
+
+impl Observer for Tally {
+    fn on_event(&self, event: &ServiceEvent<'_>) {
+        match *event {
+            ServiceEvent::StateChanged { service, from, to, .. } => {
+                let states = (super::state_name(from), super::state_name(to));
+                self.service(service, |counts| *counts.changes.entry(states).or_default() += 1);
+            }
+            ServiceEvent::Refused { service, refused, enforced: true } => {
+                let rule = refused.rule.as_str();
+                self.service(service, |counts| *counts.refused.entry(rule).or_default() += 1);
+            }
+            ServiceEvent::Waited { service, on, waited } => {
+                let on = match on {
+                    WaitFor::Permit => "permit",
+                    WaitFor::Place => "place",
+                };
+                self.service(service, |counts| {
+                    let (times, long) = counts.waited.entry(on).or_default();
+                    *times += 1;
+                    *long += waited;
+                });
+            }
+            // What actions do is counted where it is durable.
+            _ => {}
+        }
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn place<T: PartialEq + Copy>(all: &[T], one: T) -> usize {
+    all.iter().position(|known| *known == one).expect("the list has all of them")
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn json(text: &str) -> Value {
@@ -135,4 +137,39 @@ fn every_form_of_retry_after() {
     waits(&[("retry-after", "soon")], None);
     waits(&[("retry-after", "-1")], None);
     waits(&[], None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_key_can_be_sent_and_two_keys_never_look_alike(one in any::<String>(), other in any::<String>()) {
+        let sent = |key: &str| {
+            let mut headers = HeaderMap::new();
+            add_idempotency_key(&mut headers, &Method::POST, key);
+            headers.get("idempotency-key").map(|value| value.to_str().expect("it is ASCII").to_owned())
+        };
+        let (first, second) = (sent(&one), sent(&other));
+        prop_assert_eq!(first.is_none(), one.is_empty());
+        prop_assert_eq!(first == second, one == other);
+        if let Some(text) = first {
+            let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            prop_assert!(inner.is_some_and(|inner| !inner.contains(['"', '\\'])), "{}", text);
+        }
+    }
+
+    #[test]
+    fn any_names_and_traces_leave_the_request_whole(name in any::<String>(), parent in any::<String>(), state in any::<String>()) {
+        let marks = Marks {
+            workflow: name.clone(),
+            action: name.clone(),
+            tracking_id: name,
+            trace_parent: parent,
+            trace_state: state,
+            ..Marks::default()
+        };
+        let mut headers = HeaderMap::new();
+        add_marks(&mut headers, &marks, false);
+        prop_assert!(headers.contains_key("user-agent"));
+    }
 }

@@ -37,7 +37,7 @@ impl Metrics {
             let labels = key.strip_prefix(&labelled).and_then(|rest| rest.strip_suffix('}'));
             labels.is_some_and(|labels| labels.split(',').any(|pair| pair == wanted))
         });
-        fitting.map(|(_, value)| value).sum()
+        fitting.fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// What was counted since `before`.

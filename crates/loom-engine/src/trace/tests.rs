@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::event::RunId;
 
@@ -112,4 +114,36 @@ fn spans_of_rounds_are_bounded_and_their_calls_stay_in_the_trace() {
     let deep = [(outer, 1), (inner, 200)];
     assert_eq!(trace.handed_on(EffectId(3), &deep).span, trace.action(inner, &deep[..1]));
     assert_eq!(trace.handed_on(EffectId(3), &[(outer, 256), (inner, 0)]).span, trace.action(outer, &[]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_048, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_passed_over(parent in "(\\PC|[0-9a-f-]){0,70}", state in any::<Option<String>>()) {
+        if let Some(read) = TraceParent::parse(&parent, state.as_deref()) {
+            prop_assert_eq!(TraceParent::parse(&read.to_string(), read.state.as_deref()), Some(read));
+        }
+    }
+
+    #[test]
+    fn a_context_with_one_byte_changed_is_another_or_none(at in 0..GIVEN.len(), byte in any::<char>()) {
+        let mut changed = GIVEN.to_owned();
+        changed.replace_range(at..=at, &byte.to_string());
+        match TraceParent::parse(&changed, None) {
+            None => {}
+            Some(read) => {
+                prop_assert!(byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+                prop_assert!(read.trace != 0 && read.span != 0);
+                // Of the version and the flags only one bit is kept.
+                prop_assert!(!(3..52).contains(&at) || read.to_string() == changed);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again(trace in 1..u128::MAX, span in 1..u64::MAX, sampled in any::<bool>()) {
+        let parent = TraceParent { trace, span, sampled, state: None };
+        prop_assert_eq!(TraceParent::parse(&parent.to_string(), None), Some(parent));
+    }
 }

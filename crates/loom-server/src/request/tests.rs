@@ -1,4 +1,5 @@
 use loom_expression::Value;
+use proptest::prelude::*;
 
 use super::{escape, relative_path, unescape};
 
@@ -27,4 +28,34 @@ fn escaping_is_undone_by_unescaping() {
         assert_eq!(unescape(&escape(text)), text);
     }
     assert_eq!(unescape("%zz%2%"), "%zz%2%");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_survives_escaping(text in any::<String>()) {
+        let escaped = escape(&text);
+        prop_assert!(escaped.is_ascii());
+        prop_assert_eq!(unescape(&escaped), text);
+    }
+
+    #[test]
+    fn parameters_of_any_path_are_whole_segments(template in "(/?([a-z]{0,2}|\\{[a-z]?\\}|%[0-9]?)){0,4}", path in "(/?([a-z]{0,2}|%[0-9a-f]{0,2}|\\PC)){0,4}") {
+        if let Some(found) = relative_path(&template, &path) {
+            let segments = |text: &str| text.trim_matches('/').split('/').count();
+            prop_assert_eq!(segments(&template), segments(&path));
+            for value in found.values() {
+                prop_assert!(value.as_str().is_some_and(|text| !text.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_comes_back_as_it_was_meant(first in "\\PC{1,8}", second in any::<String>().prop_filter("not empty", |text| !text.is_empty())) {
+        let path = format!("/a/{}/b/{}", escape(&first), escape(&second));
+        let found = relative_path("a/{x}/b/{y}", &path).expect("it fits");
+        prop_assert_eq!(found.get("x").and_then(Value::as_str), Some(first.as_str()));
+        prop_assert_eq!(found.get("y").and_then(Value::as_str), Some(second.as_str()));
+    }
 }

@@ -9,6 +9,7 @@ mod api_metrics;
 mod api_runs;
 mod api_secrets;
 mod api_workflows;
+mod arbitrary;
 mod retention;
 mod support;
 mod telemetry;

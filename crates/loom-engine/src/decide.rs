@@ -34,7 +34,10 @@ use crate::{
 pub(crate) struct Decider<'a> {
     pub(crate) state: &'a RunState,
     pub(crate) environment: &'a Environment,
+    /// In the run's own time: what events are marked with, and what times that are over are measured by.
     pub(crate) now: Timestamp,
+    /// What expressions see.
+    pub(crate) wall: Timestamp,
     pub(crate) out: &'a mut Vec<Event>,
     pub(crate) planned: Planned,
 }
@@ -269,7 +272,7 @@ impl<'a> Decider<'a> {
         if workflow.outputs.is_empty() {
             return Ok(None);
         }
-        let scope = Scope::new(self.state, self.environment, FrameId::ROOT, self.now);
+        let scope = Scope::new(self.state, self.environment, FrameId::ROOT, self.wall);
         let mut outputs = loom_expression::Object::default();
         for output in &workflow.outputs {
             let value = output.value.evaluate(&scope).map_err(|error| {
@@ -327,7 +330,7 @@ impl<'a> Decider<'a> {
     }
 
     fn scope(&self, frame: FrameId) -> Scope<'a> {
-        Scope::new(self.state, self.environment, frame, self.now)
+        Scope::new(self.state, self.environment, frame, self.wall)
     }
 
     fn evaluate(&self, place: Place, template: &Template) -> Result<Value, loom_expression::Error> {

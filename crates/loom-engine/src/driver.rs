@@ -18,10 +18,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     children,
+    clock::{Now, RunClock},
     durable::{self, RunJournal},
-    engine::{Inner, RunReport, Watcher, now},
+    engine::{Inner, RunReport, Watcher},
     event::{
         Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
+        TimerId,
     },
     guard::Admission,
     machine::Run,
@@ -86,6 +88,7 @@ pub(crate) struct Links {
 pub(crate) struct Driver {
     inner: Arc<Inner>,
     run: Run,
+    clock: RunClock,
     journal: Option<RunJournal>,
     /// Events that are not durable yet, and so were not shown to anybody.
     unshown: Vec<Event>,
@@ -103,7 +106,9 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(inner: Arc<Inner>, run: Run, journal: Option<RunJournal>, links: Links) -> Driver {
+        let reached = journal.as_ref().map_or(Timestamp::MIN, RunJournal::reached);
         Driver {
+            clock: RunClock::from(Arc::clone(&inner.clock), reached),
             inner,
             run,
             journal,
@@ -154,7 +159,7 @@ impl Driver {
 
     /// Hands the machine a command and those that are ready behind it, and carries out all that follows at once.
     async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
-        let at = now(&self.inner);
+        let at = self.clock.now();
         let (mut more, mut told) = (false, Vec::new());
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
@@ -195,7 +200,7 @@ impl Driver {
         for command in commands {
             self.handle(command).await?;
         }
-        let at = now(&self.inner);
+        let at = self.clock.now();
         let more = self.run.advance(at, FAIR_SHARE);
         self.settle_down(more).await
     }
@@ -225,15 +230,13 @@ impl Driver {
 
     /// Waits for whatever comes first: a command, the end of a call, a timer.
     async fn next_command(&mut self) -> Option<Envelope> {
-        let state = self.run.state();
-        // A suspended run has timers too: they fire when it is resumed.
-        let timer = (state.status() == RunStatus::Running).then(|| state.next_timer()).flatten();
+        let now = self.clock.now();
         let end = self.end_of_time();
-        if now(&self.inner) >= end {
+        if now.run >= end {
             return Some(Envelope::new(Command::TimeOut));
         }
-        let next = timer.map_or(end, |(due, _)| due.min(end));
-        let wait = time::between(now(&self.inner), next);
+        let timer = self.first_to_fire(now).map(|(_, wait)| wait);
+        let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
         tokio::select! {
             biased;
             finished = self.calls.next(), if !self.calls.is_empty() => match finished {
@@ -243,10 +246,17 @@ impl Driver {
             },
             command = self.inbox.recv(), if !self.inbox.is_closed() => command,
             () = tokio::time::sleep(wait.min(SLEEP_MAX)) => {
-                let (due, timer) = timer?;
-                (now(&self.inner) >= due).then(|| Envelope::new(Command::TimerFired(timer)))
+                let now = self.clock.now();
+                let (timer, wait) = self.first_to_fire(now)?;
+                wait.is_zero().then(|| Envelope::new(Command::TimerFired(timer)))
             }
         }
+    }
+
+    /// The timer that fires first, and in how long. A suspended run has timers too: they fire when it is resumed.
+    fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
+        let state = self.run.state();
+        (state.status() == RunStatus::Running).then(|| state.first_to_fire(now)).flatten()
     }
 
     /// When the run has taken as long as a run may.
@@ -271,7 +281,7 @@ impl Driver {
             Finished::Nothing => return None,
         };
         self.aborts.remove(&effect);
-        let at = now(&self.inner);
+        let at = self.clock.now();
         for note in notes {
             self.run.handle(Command::EffectNoted { effect, note }, at);
         }
@@ -280,7 +290,7 @@ impl Driver {
 
     /// Hands the machine a command and carries out all that follows at once.
     async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
-        let at = now(&self.inner);
+        let at = self.clock.now();
         let more = self.run.handle_some(command, at, FAIR_SHARE);
         self.settle_down(more).await
     }
@@ -289,7 +299,7 @@ impl Driver {
     async fn settle_down(&mut self, mut more: bool) -> Result<(), loom_store::Error> {
         loop {
             let immediate = self.carry_out().await?;
-            let at = now(&self.inner);
+            let at = self.clock.now();
             if !immediate.is_empty() {
                 for command in immediate {
                     more |= self.run.handle_some(command, at, FAIR_SHARE);
@@ -307,7 +317,7 @@ impl Driver {
     /// Makes everything that happened durable, and shows it.
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
         if let Some(journal) = &mut self.journal {
-            journal.flush(self.run.state(), now(&self.inner)).await?;
+            journal.flush(self.run.state(), self.clock.now().run).await?;
         }
         self.end_spill().await?;
         if !self.unshown.is_empty() {
@@ -322,7 +332,7 @@ impl Driver {
     async fn spill(&mut self) -> Result<(), loom_store::Error> {
         self.end_spill().await?;
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        let written = journal.spill(self.run.state(), now(&self.inner)).await?;
+        let written = journal.spill(self.run.state(), self.clock.now().run).await?;
         let events = std::mem::take(&mut self.unshown);
         match written {
             Some(written) => self.spilled = Some((written, events)),
@@ -425,7 +435,7 @@ impl Driver {
     fn begin(&mut self, call: Call) -> Option<Command> {
         let effect = call.effect;
         let place = self.run.state().asked_by(effect)?.place;
-        let left = call.due.map(|due| time::between(now(&self.inner), due));
+        let left = call.due.map(|due| time::between(self.clock.now().run, due));
         if call.phase != Phase::Admit {
             let inner = Arc::clone(&self.inner);
             self.push(effect, async move {

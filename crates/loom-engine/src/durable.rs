@@ -132,6 +132,7 @@ impl Durable {
             store: Arc::clone(&self.store),
             row,
             next: Seq::FIRST,
+            reached: Timestamp::MIN,
             gathered: Vec::new(),
             row_changed: true,
             definition: Some(definition),
@@ -161,7 +162,11 @@ impl Durable {
             },
         };
         replay(run, &mut state, &loaded.frames, &mut pace)?;
-        Ok(Some((state, self.resume(loaded.row, loaded.next, pace))))
+        let reached = match loaded.frames.last() {
+            Some(last) => last.at,
+            None => self.last_frame_at(run, loaded.next).await?,
+        };
+        Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace))))
     }
 
     /// Frames are never removed while their run is kept, and each has a checksum of its own. So a snapshot that cannot be
@@ -175,20 +180,29 @@ impl Durable {
         let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(row) = row else { return Ok(None) };
         let mut state = RunState::new(self.workflow_of(run, &row).await?);
-        let (mut pace, mut next) = (Pace::default(), Seq::FIRST);
+        let (mut pace, mut next, mut reached) = (Pace::default(), Seq::FIRST, UnixMillis(0));
         self.each_page(run, |frames| {
-            next = frames.last().map_or(next, |frame| frame.seq.plus(1));
+            (next, reached) = frames.last().map_or((next, reached), |frame| (frame.seq.plus(1), frame.at));
             replay(run, &mut state, frames, &mut pace)
         })
         .await?;
-        Ok(Some((state, self.resume(row, next, pace))))
+        Ok(Some((state, self.resume(row, next, reached, pace))))
     }
 
-    fn resume(&self, row: RunRow, next: Seq, pace: Pace) -> RunJournal {
+    /// When the frame before `next` was made: a snapshot says everything else that was in it.
+    async fn last_frame_at(&self, run: RunId, next: Seq) -> Result<UnixMillis, RecoverError> {
+        let last = Seq(next.0.saturating_sub(1).max(Seq::FIRST.0));
+        let query = FrameQuery { from: last, frames_max: 1, ..FrameQuery::of(run) };
+        let page = self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
+        Ok(page.frames.last().map_or(UnixMillis(0), |frame| frame.at))
+    }
+
+    fn resume(&self, row: RunRow, next: Seq, reached: UnixMillis, pace: Pace) -> RunJournal {
         RunJournal {
             store: Arc::clone(&self.store),
             row,
             next,
+            reached: Timestamp::from_unix_millis(reached.0),
             gathered: Vec::new(),
             row_changed: false,
             definition: None,
@@ -307,6 +321,8 @@ pub(crate) struct RunJournal {
     store: Arc<dyn Store>,
     row: RunRow,
     next: Seq,
+    /// The time of the run when what was read back was written.
+    reached: Timestamp,
     /// One frame in the making.
     gathered: Vec<u8>,
     row_changed: bool,
@@ -337,6 +353,11 @@ impl RunJournal {
                 _ => {}
             }
         }
+    }
+
+    /// The time of the run when what was read back was written; of a new one, the first there is.
+    pub(crate) fn reached(&self) -> Timestamp {
+        self.reached
     }
 
     /// Whether everything recorded has been handed to the store.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use loom_definition::{Workflow, trigger::Trigger};
-use loom_expression::{Timestamp, Value};
+use loom_expression::Value;
 use loom_resilience::ResilienceRegistry;
 use loom_store::{KeyWrite, RunIdSource, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -351,8 +351,4 @@ impl Inner {
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
-}
-
-pub(crate) fn now(inner: &Inner) -> Timestamp {
-    inner.clock.now()
 }

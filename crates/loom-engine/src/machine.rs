@@ -6,9 +6,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use loom_definition::{RunStatus, Workflow, policy::RetryPolicy};
-use loom_expression::{Lookup, LookupError, Timestamp, Value};
+use loom_expression::{Lookup, LookupError, Value};
 
 use crate::{
+    clock::Now,
     decide::{Decider, Planned},
     event::{Command, EffectId, Event, Phase, Place, RunStart},
     ports::Call,
@@ -185,7 +186,8 @@ impl Run {
 
     /// Carries out a command and everything that follows from it at once. A command that no longer applies (a call
     /// that was cancelled, a timer that was dropped) does nothing.
-    pub fn handle(&mut self, command: Command, now: Timestamp) {
+    pub fn handle(&mut self, command: Command, now: impl Into<Now>) {
+        let now = now.into();
         let first = self.events.len();
         self.decider(now).command(command);
         self.apply_from(first);
@@ -194,7 +196,8 @@ impl Run {
 
     /// As [`Run::handle`], but stops after about `budget` events and says whether more can be done. The rest is done
     /// by [`Run::advance`]; whoever drives many runs uses this to be fair.
-    pub fn handle_some(&mut self, command: Command, now: Timestamp, budget: usize) -> bool {
+    pub fn handle_some(&mut self, command: Command, now: impl Into<Now>, budget: usize) -> bool {
+        let now = now.into();
         let first = self.events.len();
         self.decider(now).command(command);
         self.apply_from(first);
@@ -202,7 +205,8 @@ impl Run {
     }
 
     /// Does what can be done now, up to about `budget` events. True when there is more.
-    pub fn advance(&mut self, now: Timestamp, budget: usize) -> bool {
+    pub fn advance(&mut self, now: impl Into<Now>, budget: usize) -> bool {
+        let now = now.into();
         let limit = self.events.len().saturating_add(budget);
         while self.events.len() < limit {
             if self.state.status != RunStatus::Running {
@@ -219,11 +223,12 @@ impl Run {
         true
     }
 
-    fn decider(&mut self, now: Timestamp) -> Decider<'_> {
+    fn decider(&mut self, now: Now) -> Decider<'_> {
         Decider {
             state: &self.state,
             environment: &self.environment,
-            now,
+            now: now.run,
+            wall: now.wall,
             out: &mut self.events,
             planned: Planned::default(),
         }

@@ -68,7 +68,7 @@ pub trait ActionHandler: Send + Sync {
     }
 }
 
-/// Wall time. Steps of the system's clock may show; timers are made of differences.
+/// Wall time. Steps of the system's clock may show; runs reckon in a time of their own, which never goes back.
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;

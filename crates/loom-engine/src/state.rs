@@ -1,13 +1,16 @@
 //! The state of a run: which blocks are open, how each of their actions stands, variables, timers, calls.
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, Workflow, model::Action};
 use loom_expression::{Array, Timestamp, Value};
 
 use crate::{
+    clock::Now,
+    decide::calls::waits_for_instant,
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
     sorted::Sorted,
+    time,
     work::Work,
 };
 
@@ -271,6 +274,28 @@ impl RunState {
     /// The timer that is due first.
     pub fn next_timer(&self) -> Option<(Timestamp, TimerId)> {
         self.due.first().map(|(due, ())| *due)
+    }
+
+    /// The timer that fires first if no clock is set meanwhile, and in how long.
+    pub fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
+        let waits = |due, shown| time::between(shown, due);
+        let mut for_instant = None;
+        for (due, timer) in self.due.iter().map(|(due, ())| *due) {
+            if !self.is_for_instant(timer) {
+                // Those behind it are due later by both clocks, and the wall clock is never ahead.
+                let first = Some((timer, waits(due, now.run)));
+                return [for_instant, first].into_iter().flatten().min_by_key(|(_, wait)| *wait);
+            }
+            for_instant = for_instant.or(Some((timer, waits(due, now.wall))));
+        }
+        for_instant
+    }
+
+    /// Whether a timer is for an instant that the wall clock is to show.
+    fn is_for_instant(&self, timer: TimerId) -> bool {
+        let Some(timer) = self.timers.get(timer) else { return false };
+        let inputs = || self.slot(timer.place).inputs.as_ref();
+        timer.purpose == Purpose::Wait && inputs().is_some_and(waits_for_instant)
     }
 
     /// Calls that have not ended: what a restarted process must make again.

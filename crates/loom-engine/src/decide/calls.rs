@@ -40,7 +40,7 @@ impl Decider<'_> {
         match effect {
             EffectKind::Compute(kind) => match self.evaluate(place, inputs) {
                 Ok(inputs) => {
-                    let outcome = compute::run(kind, &inputs, self.now);
+                    let outcome = compute::run(kind, &inputs, self.wall);
                     self.end(place, outcome);
                 }
                 Err(error) => self.fail_inputs(place, &error),
@@ -235,7 +235,8 @@ impl Decider<'_> {
                 return self.end(place, Outcome::failed("BadRequest", error));
             }
         };
-        if due <= self.now {
+        let now = if waits_for_instant(&inputs) { self.wall } else { self.now };
+        if due <= now {
             return self.end(place, Outcome::ok(None));
         }
         self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(inputs) });
@@ -248,6 +249,11 @@ impl Decider<'_> {
 pub fn callback_token(run: crate::event::RunId, seed: u64, effect: EffectId) -> String {
     let signature = random::mix(random::mix(seed ^ 0x63_616c_6c62_6163) ^ u64::from(effect.0));
     format!("{run}-{:x}-{signature:016x}", effect.0)
+}
+
+/// Whether a `Wait` is for an instant that the wall clock is to show, and not for a time to pass.
+pub(crate) fn waits_for_instant(inputs: &Value) -> bool {
+    inputs.get("interval").is_none()
 }
 
 /// When a `Wait` is over.

@@ -5,14 +5,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-/// Runs and tests workflow definitions, anywhere.
+/// Runs, tests and serves workflow definitions, anywhere.
 #[derive(Debug, Parser)]
-#[command(name = "loom", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "loom", version, max_term_width = 100, disable_help_subcommand = true, after_help = FIRST_STEPS)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+const FIRST_STEPS: &str = "\
+First steps:
+  loom example flaky                  a workflow whose service fails on purpose
+  loom run FILE --input '{\"id\": 7}'   one run, shown as it goes
+  loom serve --workflows DIR          runs that survive the process, over HTTP";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -57,9 +63,9 @@ Exit codes:
 /// Options of `loom run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// The definition.
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
+    /// The definition. A run that is resumed needs none: it goes on with the one that is kept with it.
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "resume")]
+    pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) with: RunWith,
     #[command(flatten)]

@@ -1,6 +1,9 @@
 //! What kind of place the output goes to: a terminal or a file, with colours or without.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    fmt,
+    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
+};
 
 /// Where the output goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,4 +26,16 @@ impl Console {
         let err = stderr().is_terminal();
         Console { live: err && !dumb, color: color(err) }
     }
+}
+
+/// Writes to standard output. When nobody reads it any more, as `head` does once it has enough, the program ends as others do
+/// then: without a word.
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    let Err(error) = stdout().lock().write_fmt(text) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        // What a shell gives for a program that SIGPIPE ended.
+        std::process::exit(141);
+    }
+    eprintln!("loom: could not write to standard output: {error}");
+    std::process::exit(2);
 }

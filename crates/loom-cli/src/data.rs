@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
-use loom_store::{Durability, KeyError, SqliteOptions, SqliteStore, Store, StoreKey, with_key};
+use loom_store::{
+    Durability, Error as StoreError, KeyError, SqliteOptions, SqliteStore, Store, StoreKey, with_key,
+};
 
 /// Opens the store in `folder`, with the key in `key_file` if it is encrypted.
 pub(crate) async fn open(
@@ -15,7 +17,14 @@ pub(crate) async fn open(
         bail!("{} is a file; runs are kept in a folder", folder.display());
     }
     let key = key_file.map(read_key).transpose()?;
-    let store = SqliteStore::open(folder, SqliteOptions { durability, ..SqliteOptions::default() })?;
+    let options = SqliteOptions { durability, ..SqliteOptions::default() };
+    let store = SqliteStore::open(folder, options).map_err(|error| match error {
+        StoreError::Locked { .. } => anyhow!(
+            "{error}: a server or a `loom run` has the folder; `loom runs` without --data asks a server, and another --data keeps \
+             runs elsewhere"
+        ),
+        error => error.into(),
+    })?;
     match with_key(Arc::new(store), key.as_ref()).await {
         Ok(store) => Ok(store),
         Err(error @ KeyError::Missing) => {

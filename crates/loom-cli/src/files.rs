@@ -16,6 +16,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("could not read {}", path.display()))
 }
 
+/// Says early that a file cannot be read.
+pub(crate) fn readable(path: &Path) -> Result<()> {
+    fs::File::open(path).with_context(|| format!("could not read {}", path.display())).map(drop)
+}
+
 /// All of standard input.
 pub(crate) fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

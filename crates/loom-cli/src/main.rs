@@ -1,5 +1,16 @@
 //! The `loom` binary: arguments, wiring, exit codes. The only place that prints, and that reads the environment.
 
+/// As the standard one, but whoever stops reading ends the program without a word.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::console::print(format_args!($($text)*)) };
+}
+
+/// As the standard one, but whoever stops reading ends the program without a word.
+macro_rules! println {
+    () => { $crate::console::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod args;
 mod bench;
 mod console;
@@ -37,7 +48,9 @@ fn main() -> ExitCode {
         Command::Resilience(args) => remote::resilience(&args),
         Command::Bench(args) => bench::command(&args, console),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "loom", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "loom", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(Exit::Success)
         }
     };

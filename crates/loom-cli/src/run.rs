@@ -26,20 +26,19 @@ use watch::{Interrupts, Outlook, Shown, Sight, watch};
 
 /// Runs the command.
 pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
-    let source = Source::read(&args.file)?;
     let children = args.with.children.iter().map(|path| Source::read(path)).collect::<Result<Vec<_>>>()?;
-    let Some(prepared) = prepare(&source, &children, &args.with, console)? else { return Ok(Exit::Refused) };
+    let given = args.file.as_deref().map(Source::read).transpose()?;
+    let prepared = match &given {
+        None => None,
+        Some(source) => match prepare(source, &children, &args.with, console)? {
+            Some(prepared) => Some(prepared),
+            None => return Ok(Exit::Refused),
+        },
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
-        let longest = prepared.settings.run_duration_max()?;
         let kept = Kept::open(&args.keep).await?;
-        let (engine, request) = prepared.into_parts(kept.as_ref().map(Kept::store))?;
-        let play = Play { engine: &engine, longest, with: &args.with, console };
-        let played = match &kept {
-            None => play.start(request, None).await,
-            Some(kept) => kept.play(&play, request).await,
-        };
-        engine.shut_down().await;
+        let played = play(args, prepared, &children, kept.as_ref(), console).await;
         if let Some(kept) = &kept {
             kept.close().await?;
         }
@@ -49,10 +48,40 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     Ok(exit)
 }
 
+/// Plays the run that is asked for on an engine of its own. Without a definition, the one that is kept with the run counts.
+async fn play(
+    args: &RunArgs,
+    prepared: Option<Prepared>,
+    children: &[Source],
+    kept: Option<&Kept>,
+    console: Console,
+) -> Result<Exit> {
+    let prepared = match (prepared, kept) {
+        (Some(prepared), _) => prepared,
+        (None, Some(kept)) => {
+            let source = kept.definition().await?;
+            match prepare_again(&source, children, &args.with, console)? {
+                Some(prepared) => prepared,
+                None => return Ok(Exit::Refused),
+            }
+        }
+        (None, None) => bail!("a definition is wanted"),
+    };
+    let longest = prepared.settings.run_duration_max()?;
+    let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
+    let play = Play { engine: &engine, longest, with: &args.with, console };
+    let played = match kept {
+        None => play.start(request, None).await,
+        Some(kept) => kept.play(&play, request).await,
+    };
+    engine.shut_down().await;
+    played
+}
+
 /// A workflow that is ready to run, and the host around it.
 pub(crate) struct Prepared {
     request: RunRequest,
-    children: Vec<(Arc<loom_definition::Workflow>, Vec<Value>)>,
+    children: Vec<Child>,
     settings: Settings,
     connections: Value,
 }
@@ -81,18 +110,47 @@ pub(crate) fn prepare(
     let Some((loaded, values)) = load(definition, &settings, &parameters(with)?, warn, console) else {
         return Ok(None);
     };
-    let mut known = Vec::new();
-    for child in children {
-        let Some((child, values)) = load(child, &settings, &Object::new(), false, console) else {
-            return Ok(None);
-        };
-        known.push((child.workflow, values));
-    }
+    let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
     let body = with.input.as_deref().map(files::read_input).transpose()?;
     let mut request = RunRequest::manual(Arc::clone(&loaded.workflow), values, body);
     request.trigger = with.trigger.as_deref().map(Arc::from);
     request.wants_response = true;
     Ok(Some(Prepared { request, children: known, settings, connections: loaded.connections }))
+}
+
+/// The host around a run that goes on with the definition it began with, and with the parameters it had.
+fn prepare_again(
+    definition: &Source,
+    children: &[Source],
+    with: &RunWith,
+    console: Console,
+) -> Result<Option<Prepared>> {
+    let settings = Settings::read(with, Path::new(&definition.name))?;
+    let options = LoadOptions { name: Some(Arc::from(definition.name.as_str())), ..LoadOptions::default() };
+    let loaded = match Definition::parse(&definition.bytes, &options) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            tell(&diagnostics, &definition.bytes, &definition.name, console);
+            return Ok(None);
+        }
+    };
+    let Some(children) = load_children(children, &settings, console) else { return Ok(None) };
+    // What a run starts from is kept with it; nothing is started with this.
+    let request = RunRequest::manual(loaded.workflow, Vec::new(), None);
+    Ok(Some(Prepared { request, children, settings, connections: loaded.connections }))
+}
+
+/// A workflow that may be called, and the values of its parameters.
+type Child = (Arc<loom_definition::Workflow>, Vec<Value>);
+
+/// None when one is refused, which was told then.
+fn load_children(children: &[Source], settings: &Settings, console: Console) -> Option<Vec<Child>> {
+    let mut known = Vec::new();
+    for child in children {
+        let (child, values) = load(child, settings, &Object::new(), false, console)?;
+        known.push((child.workflow, values));
+    }
+    Some(known)
 }
 
 fn load(
@@ -223,7 +281,9 @@ impl Play<'_> {
             let outlook = Outlook { longest: self.longest, leaves: kept.is_some() };
             match watch(run, &sight, outlook, &mut interrupts).await? {
                 watch::End::Left => {
-                    kept::tell_left(id);
+                    if let Some(kept) = kept {
+                        kept.tell_left(id);
+                    }
                     return Ok(Exit::Interrupted);
                 }
                 watch::End::Ended { report, interrupted } => {

@@ -1,6 +1,6 @@
 //! `loom serve`: workflows behind HTTP, on a store that survives the process.
 
-mod files;
+mod definitions;
 mod telemetry;
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueHint};
-use loom_actions::TriggerRequests;
+use loom_actions::{TriggerRequests, Url};
 use loom_engine::{Engine, clock::SystemClock};
 use loom_expression::Object;
 use loom_server::{Host, HostSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
@@ -20,8 +20,8 @@ use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::RunWith, console::Console, data, exit::Exit, run::Settings, warnings};
-use files::Watched;
+use crate::{args::RunWith, console::Console, data, exit::Exit, files, run::Settings, warnings};
+use definitions::Watched;
 
 /// How often files are looked at for changes.
 const POLL: Duration = Duration::from_secs(1);
@@ -51,11 +51,12 @@ pub(crate) struct ServeArgs {
     /// Encrypt what runs hold, with the key in this file: 64 hexadecimal digits. A folder keeps the key it was begun with.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "memory")]
     key_file: Option<PathBuf>,
-    /// Where to listen. Any but a loopback address needs a token. Port 0 takes a free one.
+    /// Where to listen: an address and a port, or a port of this machine alone. Any but a loopback address needs a token. Port 0
+    /// takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070", value_parser = address)]
     addr: SocketAddr,
     /// The address that others reach this server under; callbacks and answers are sent there.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = public_url)]
     public_url: Option<String>,
     /// A file whose first line is the token that callers must bring as `Authorization: Bearer …`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -64,8 +65,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
     /// Runs in progress at once; more are refused with 429.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
-    runs_max: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    runs_max: u32,
     /// Days that ended runs are kept with all they did; their rows in lists stay 60 days longer.
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     retain_days: u32,
@@ -76,7 +77,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "COUNT")]
     retain_runs: Option<u64>,
     /// Seconds that a caller waits for a Response before it is told 504; the run goes on.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     response_timeout: u64,
     /// A parameter's value, for every workflow that declares it; JSON, or else text. May be given many times.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
@@ -107,7 +108,7 @@ pub(crate) struct ServeArgs {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  stopped by an interrupt or SIGTERM; unfinished runs go on with the next start
-  2  the arguments are wrong, the address cannot be had, or the store cannot be opened
+  2  the arguments are wrong, a file cannot be read, the address cannot be had, or the store cannot be opened
   3  a definition that was named is refused";
 
 /// Runs the command.
@@ -123,6 +124,9 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if let Some(file) = args.files.iter().find(|file| file.is_dir()) {
         bail!("{0} is a folder; `--workflows {0}` serves the definitions in it", file.display());
     }
+    for file in &args.files {
+        files::readable(file)?;
+    }
     if let Some(folder) = args.workflows.as_ref().filter(|folder| !folder.is_dir()) {
         bail!("--workflows: there is no folder {}", folder.display());
     }
@@ -137,10 +141,8 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let listener = TcpListener::bind(args.addr).await.with_context(|| {
         format!("could not listen on {}; `--addr` takes another address, and port 0 a free port", args.addr)
     })?;
-    let base = match &args.public_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("http://{}", reachable(listener.local_addr()?)),
-    };
+    let here = format!("http://{}", reachable(listener.local_addr()?));
+    let base = args.public_url.clone().unwrap_or_else(|| here.clone());
     let mut watched = Watched::new(&args.files, args.workflows.as_deref());
     let host = open_host(args, &base, store, &watched, telemetry).await?;
     let refused = watched.deploy_all(&host, console).await;
@@ -155,7 +157,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if recovery.runs > 0 {
         eprintln!("loom: {} unfinished runs go on", recovery.runs);
     }
-    tell(args, &host, &base);
+    tell(args, &host, &here);
     let settings = ServerSettings { token, ..ServerSettings::default() };
     let server = Server::new(Arc::clone(&host), settings);
     tokio::select! {
@@ -211,12 +213,25 @@ fn stop_on_signals() -> Result<CancellationToken> {
     Ok(stop)
 }
 
-/// An IP address and a port.
+/// An IP address and a port; a port alone, and `localhost`, mean the loopback address.
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "an IP address and a port are wanted, such as 127.0.0.1:7070 or [::1]:0; ports end at 65535"
+    let port = text.strip_prefix("localhost:").unwrap_or(text).parse().ok();
+    let local = port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    local.or_else(|| text.parse().ok()).ok_or_else(|| {
+        "an IP address and a port are wanted, such as 127.0.0.1:7070 or [::1]:0, or a port alone; ports end at 65535"
             .to_owned()
     })
+}
+
+/// An address that others reach, without a slash at its end.
+fn public_url(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(_) if text.contains(['?', '#']) => {
+            Err("it has a query or a fragment; only a place can be named".to_owned())
+        }
+        Ok(_) => Ok(text.trim_end_matches('/').to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn token(args: &ServeArgs) -> Result<Option<Arc<str>>> {
@@ -269,10 +284,10 @@ async fn open_host(
     host.app_settings.clone_from(&environment.app_settings);
     host.connections = settings.connections_parameter();
     host.parameters = parameters(&with)?;
-    host.runs_max = args.runs_max;
+    host.runs_max = args.runs_max as usize;
     host.retention = retention(args);
     host.telemetry = telemetry;
-    host.response_timeout = Duration::from_secs(args.response_timeout.max(1));
+    host.response_timeout = Duration::from_secs(args.response_timeout);
     Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
 }
 
@@ -292,8 +307,20 @@ fn parameters(with: &RunWith) -> Result<Object> {
 }
 
 /// Says what is served, and where. The address goes to standard output, for programs that wait for it.
-fn tell(args: &ServeArgs, host: &Host, base: &str) {
-    for deployment in host.deployments() {
+fn tell(args: &ServeArgs, host: &Host, here: &str) {
+    let deployments = host.deployments();
+    if deployments.is_empty() {
+        match &args.workflows {
+            Some(folder) => eprintln!(
+                "loom: there are no workflows in {} yet; they are served as they come",
+                folder.display()
+            ),
+            None => eprintln!(
+                "loom: there is no workflow yet; name its file, or a folder of them with --workflows"
+            ),
+        }
+    }
+    for deployment in deployments {
         let workflow = &deployment.workflow;
         eprintln!("loom: {} {}", workflow.name, deployment.version);
         for trigger in &workflow.triggers {
@@ -308,7 +335,10 @@ fn tell(args: &ServeArgs, host: &Host, base: &str) {
     if let Some(telemetry) = host.telemetry() {
         eprintln!("loom: traces are sent to {}", telemetry.address);
     }
-    println!("listening on {base}");
+    if let Some(url) = &args.public_url {
+        eprintln!("loom: others reach this server at {url}");
+    }
+    println!("listening on {here}");
 }
 
 fn shown(path: &Path) -> String {

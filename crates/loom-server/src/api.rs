@@ -253,8 +253,10 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
             "status" => {
                 let status =
                     RunStatus::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(&value));
-                let status =
-                    status.ok_or_else(|| Problem::bad(format!("'{value}' is no status of a run.")))?;
+                let status = status.ok_or_else(|| {
+                    let known = RunStatus::ALL.map(RunStatus::as_str).join("', '");
+                    Problem::bad(format!("'{value}' is no status of a run; there are '{known}'."))
+                })?;
                 query.status = Some(status_number(status));
             }
             "error" => query.error = Some(value.into()),

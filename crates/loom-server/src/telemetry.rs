@@ -64,11 +64,9 @@ impl fmt::Debug for TelemetrySettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TelemetryError {
     /// The address is none.
-    #[error("the collector's address '{address}' cannot be used: {why}")]
+    #[error("traces cannot be sent: {why}")]
     Address {
-        /// As it was given.
-        address: String,
-        /// What is wrong.
+        /// What is wrong, with the address.
         why: String,
     },
     /// A header cannot be sent.

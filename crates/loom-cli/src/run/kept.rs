@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use loom_engine::{RunHandle, RunId, RunReport, RunRequest, Watcher};
 use loom_store::{Durability, Store};
 
-use super::{Play, watch::Interrupts};
+use super::{Play, Source, watch::Interrupts};
 use crate::{args::Keep, data, exit::Exit, live::Live};
 
 /// The folder of kept runs, open.
@@ -32,12 +32,31 @@ impl Kept {
                 })?)
             }
         };
+        // What is not there is not made for a run that cannot be in it.
+        if resume.is_some() && !keep.data.join("loom.db").is_file() {
+            bail!("{} holds no store, so there is no run in it to go on with", keep.data.display());
+        }
         let store = data::open(&keep.data, Durability::Durable, keep.key_file.as_deref()).await?;
         Ok(Some(Kept { folder: keep.data.clone(), store, resume }))
     }
 
     pub(super) fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
+    }
+
+    /// The definition that the run to go on with began with.
+    pub(super) async fn definition(&self) -> Result<Source> {
+        let id = self.resume.context("a definition is wanted for a run that is started")?;
+        let Some(row) = self.store.run(id).await? else { return Err(self.unknown(id)) };
+        let bytes = self.store.definition(row.definition).await?;
+        let bytes =
+            bytes.with_context(|| format!("the definition of run {id} is no longer kept; name its file"))?;
+        Ok(Source { name: row.workflow.to_string(), bytes: bytes.to_vec() })
+    }
+
+    fn unknown(&self, id: RunId) -> anyhow::Error {
+        let folder = self.folder.display();
+        anyhow!("there is no run {id} in {folder}; `loom runs list --data {folder}` shows those there are")
     }
 
     pub(super) async fn close(&self) -> Result<()> {
@@ -50,7 +69,7 @@ impl Kept {
         let Some(id) = self.resume else { return play.start(request, Some(self)).await };
         let interrupts = Interrupts::hear()?;
         let Some((_, history)) = play.engine.history(id).await? else {
-            bail!("there is no run {id} in {}", self.folder.display());
+            return Err(self.unknown(id));
         };
         let report = history.status.is_final().then(|| RunReport {
             id,
@@ -85,7 +104,13 @@ impl Kept {
     }
 }
 
-/// Tells that a run stays where it is.
-pub(super) fn tell_left(run: RunId) {
-    eprintln!("loom: run {run} stays where it is; the same command with `--resume {run}` goes on with it");
+impl Kept {
+    /// Tells that a run stays where it is.
+    pub(super) fn tell_left(&self, run: RunId) {
+        let folder = self.folder.display();
+        eprintln!(
+            "loom: run {run} stays where it is; `loom run --durable --data {folder} --resume {run}` goes on with it, with the \
+             other options as they were"
+        );
+    }
 }

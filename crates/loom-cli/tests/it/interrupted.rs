@@ -75,6 +75,12 @@ fn definition(test: &str, service: &str, pause: &str) -> String {
     file(test, "definition.json", &text).display().to_string()
 }
 
+/// Asks nobody.
+fn simple(test: &str) -> String {
+    let text = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}}"#;
+    file(test, "definition.json", text).display().to_string()
+}
+
 fn counting() -> (Service, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -119,8 +125,9 @@ fn a_kept_run_is_left_by_an_interrupt_and_goes_on_with_resume() {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     finishes(&path, &data, &run);
     assert_eq!(calls.load(Ordering::SeqCst), 2, "what was done is not done again");
-    // Asked for once more, it tells what came of it, and does nothing.
+    // Asked for once more, it tells what came of it, and does nothing. Its definition is kept with it.
     finishes(&path, &data, &run);
+    finishes_alone(&data, &run);
     assert_eq!(calls.load(Ordering::SeqCst), 2);
     let listed = loom(&["runs", "list", "--data", &data]);
     assert!(listed.stdout.contains(&run) && listed.stdout.contains("Succeeded"), "{}", listed.stdout);
@@ -139,8 +146,16 @@ fn a_kept_run_survives_kill_9() {
     assert_eq!(ended.code, None);
     let (before, _) = ended.said.split_once(" is kept in").expect("it says where the run is");
     let run = before.rsplit(' ').next().unwrap().to_owned();
-    finishes(&path, &data, &run);
+    // The file may be gone.
+    std::fs::remove_file(&path).unwrap();
+    finishes_alone(&data, &run);
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[track_caller]
+fn finishes_alone(data: &str, run: &str) {
+    let ended = loom(&["run", "--durable", "--data", data, "--resume", run]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "\"done\"\n"), "{}", ended.stderr);
 }
 
 #[track_caller]
@@ -163,6 +178,16 @@ fn a_run_that_cannot_go_on_is_told() {
         assert!(ended.stderr.contains(said), "{}", ended.stderr);
     };
     check(&["--durable", "--resume", "nonsense"], "'nonsense' is none");
-    check(&["--durable", "--resume", "38gany9ft0000"], "there is no run 38gany9ft0000 in");
+    check(&["--durable", "--resume", "38gany9ft0000"], "holds no store");
     check(&["--resume", "38gany9ft0000"], "--durable");
+    let other = folder.path().join("runs").display().to_string();
+    let started = loom(&["run", &simple("resume-other"), "--durable", "--data", &other]);
+    assert_eq!(started.code, Some(0), "{}", started.stderr);
+    for file in [Some(path.as_str()), None] {
+        let arguments = ["--durable", "--data", &other, "--resume", "38gany9ft0000"];
+        let all: Vec<&str> = ["run"].into_iter().chain(file).chain(arguments).collect();
+        let ended = loom(&all);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("there is no run 38gany9ft0000 in"), "{}", ended.stderr);
+    }
 }

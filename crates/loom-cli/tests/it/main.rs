@@ -10,6 +10,7 @@ mod files;
 mod folder;
 mod guide;
 mod interrupted;
+mod newcomer;
 mod run;
 mod served;
 mod traced;

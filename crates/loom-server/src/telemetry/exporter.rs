@@ -59,7 +59,7 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Begins to send what is offered.
     pub(crate) fn start(settings: &TelemetrySettings) -> Result<Exporter, TelemetryError> {
-        let broken = |why: String| TelemetryError::Address { address: settings.address.clone(), why };
+        let broken = |why: String| TelemetryError::Address { why };
         let url = Url::parse(&settings.address).map_err(|error| broken(error.to_string()))?;
         let client =
             Client::new(ClientOptions::default(), Arc::new(Egress::default()), Arc::new(SystemResolver))

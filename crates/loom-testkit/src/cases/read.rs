@@ -54,7 +54,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// It is not JSON.
-    #[error("{path} is not JSON: {source}")]
+    #[error("{path} is not JSON")]
     NotJson {
         /// The file.
         path: String,

@@ -1,0 +1,98 @@
+//! What somebody sees who types something wrong, or something for the first time.
+
+use std::process::{Command, Stdio};
+
+use crate::{
+    file, loom,
+    served::{Loom, Service},
+};
+
+const WORKFLOW: &str = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}}"#;
+
+/// Ends with a usage error that says this.
+#[track_caller]
+fn refused(arguments: &[&str], said: &[&str]) {
+    let ended = loom(arguments);
+    assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.stderr);
+    for part in said {
+        assert!(ended.stderr.contains(part), "{arguments:?}: `{part}` is missing: {}", ended.stderr);
+    }
+    assert_eq!(ended.stdout, "", "{arguments:?}");
+}
+
+#[test]
+fn the_first_help_says_what_it_is_and_where_to_begin() {
+    let help = loom(&["--help"]).stdout;
+    assert!(help.starts_with("Runs, tests and serves workflow definitions"), "{help}");
+    assert!(help.contains("loom example flaky"), "{help}");
+}
+
+#[test]
+fn options_of_serve_that_make_no_sense_are_refused_before_anything_happens() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let data = folder.path().join("data").display().to_string();
+    let serve = |more: &[&str], said: &[&str]| {
+        let all: Vec<&str> = ["serve", "--data", &data].iter().chain(more).copied().collect();
+        refused(&all, said);
+    };
+    serve(&["nowhere.json"], &["could not read nowhere.json"]);
+    serve(&["--workflows", "nowhere"], &["there is no folder nowhere"]);
+    serve(&["--addr", "70707"], &["ports end at 65535"]);
+    serve(&["--addr", "example.com:80"], &["127.0.0.1:7070"]);
+    serve(&["--addr", "0.0.0.0:0"], &["--token-file"]);
+    serve(&["--public-url", "example.com"], &["http://"]);
+    serve(&["--public-url", "https://example.com/?a=b"], &["query"]);
+    serve(&["--runs-max", "0"], &["--runs-max"]);
+    serve(&["--response-timeout", "0"], &["--response-timeout"]);
+    serve(
+        &["--otlp", "grpc://collector:4317", "--addr", "0"],
+        &["traces cannot be sent", "grpc://collector"],
+    );
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let service = Service::start(|_| (200, serde_json::Value::Null));
+    let address = service.address.strip_prefix("http://").expect("an address");
+    let port = address.rsplit(':').next().expect("a port");
+    // A port alone is one of this machine.
+    for address in [address, port, &format!("localhost:{port}")] {
+        refused(&["serve", "--memory", "--addr", address], &["could not listen on", "--addr", port]);
+    }
+}
+
+#[test]
+fn a_folder_that_a_server_has_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let data = folder.path().join("data");
+    let _server = Loom::serve(&["--data".as_ref(), data.as_os_str()]);
+    let workflow = file("folder-in-use", "workflow.json", WORKFLOW).display().to_string();
+    let data = data.display().to_string();
+    refused(&["run", &workflow, "--durable", "--data", &data], &["is in use by process", "--data"]);
+}
+
+#[test]
+fn whoever_stops_reading_ends_the_program_without_a_word() {
+    for arguments in [&["completions", "bash"][..], &["example", "flaky", "--show"], &["eval", "@add(1, 2)"]]
+    {
+        let (reader, writer) = std::io::pipe().expect("there is a pipe");
+        drop(reader);
+        let ended = Command::new(env!("CARGO_BIN_EXE_loom"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .output()
+            .expect("it ends");
+        assert_eq!(ended.status.code(), Some(141), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_file_is_told_once() {
+    let broken = file("told-once", "broken.json", "{").display().to_string();
+    for arguments in [["test", &broken], ["run", &broken]] {
+        let said = loom(&arguments).stderr;
+        assert_eq!(said.matches("a name in double quotes").count(), 1, "{said}");
+    }
+}

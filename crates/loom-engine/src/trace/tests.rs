@@ -132,6 +132,8 @@ proptest! {
         changed.replace_range(at..=at, &byte.to_string());
         match TraceParent::parse(&changed, None) {
             None => {}
+            // The byte that was there already changes nothing.
+            Some(_) if changed == GIVEN => {}
             Some(read) => {
                 prop_assert!(byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
                 prop_assert!(read.trace != 0 && read.span != 0);

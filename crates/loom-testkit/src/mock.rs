@@ -35,6 +35,7 @@ use std::{
 };
 
 use loom_expression::{Object, Value};
+use tokio::sync::watch;
 
 use self::rule::Rule;
 use crate::server::{Answer, Received, Respond, Server};
@@ -44,6 +45,10 @@ use crate::server::{Answer, Received, Respond, Server};
 pub struct Mock {
     server: Server,
     state: Arc<Mutex<State>>,
+    /// How many requests have come.
+    came: watch::Receiver<usize>,
+    /// How many of them, in order of arrival, may be answered by now.
+    answered: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -100,9 +105,18 @@ impl Mock {
             rule::rules(script).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let state = Arc::new(Mutex::new(State { rules, ..State::default() }));
         let scripted = Arc::clone(&state);
+        let (counter, came) = watch::channel(0);
+        let (answered, answers) = watch::channel(usize::MAX);
         let respond: Respond = Arc::new(move |received| {
-            let (delay, answer) = lock(&scripted).take(received);
+            let (number, (delay, answer)) = {
+                let mut state = lock(&scripted);
+                (state.requests.len(), state.take(received))
+            };
+            counter.send_modify(|came| *came += 1);
+            let mut answers = answers.clone();
             Box::pin(async move {
+                // A mock that is gone holds nobody back.
+                answers.wait_for(|answered| *answered > number).await.ok();
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
                 }
@@ -111,7 +125,7 @@ impl Mock {
         });
         let server = Server::start(0, respond).await?;
         lock(&state).base = format!("http://{}", server.address());
-        Ok(Mock { server, state })
+        Ok(Mock { server, state, came, answered })
     }
 
     /// Where it listens.
@@ -122,6 +136,20 @@ impl Mock {
     /// `http://127.0.0.1:port`.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    /// Answers the first `count` requests only; later ones wait until a larger count is given.
+    pub fn answer_only(&self, count: usize) {
+        self.answered.send_replace(count);
+    }
+
+    /// Waits until so many requests have come.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn came(&self, count: usize) {
+        // The server lives as long as the mock, and the count with it.
+        self.came.clone().wait_for(|came| *came >= count).await.ok();
     }
 
     /// Everything that was asked so far, in order of arrival.

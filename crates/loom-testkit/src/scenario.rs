@@ -24,9 +24,14 @@
 //! | `workflows` | definitions of child workflows, by name |
 //! | `now` | what time it is when the run starts |
 //! | `expected` | as in a workflow case of [`crate::cases`], or a list of which one must hold |
+//! | `subscription` | served only: the call that a webhook trigger subscribes with, as in `calls` |
+//! | `answersLater` | served only: whether the caller is told where the answer will be |
 //!
 //! `{"$oracle": ["file.json", "member", …]}` stands for that member of a file in the folder of oracles; further members
 //! of such an object are added to it. Requests are not retried. Time is the system's, because calls go over sockets.
+//!
+//! Here the engine is fired directly. The example `served` plays the same cases through a server, and looks at the two
+//! members that only a served trigger has.
 
 mod calls;
 mod oracle;
@@ -39,6 +44,8 @@ use std::{
 };
 
 use loom_expression::{Object, Value};
+
+pub use calls::compare as compare_calls;
 
 use crate::cases::{Difference, Verdict};
 
@@ -72,7 +79,7 @@ impl Corpus {
             id: id.to_owned(),
             verdict: Verdict::Failed(vec![Difference::of("scenario", why)]),
         };
-        let cases = match self.read(file) {
+        let cases = match self.cases(file) {
             Ok(cases) => cases,
             Err(why) => return vec![failed(&name, why)],
         };
@@ -87,8 +94,11 @@ impl Corpus {
         cases.iter().map(play).collect()
     }
 
-    /// The cases of a file, each with the members that all share.
-    fn read(&self, file: &Path) -> Result<Vec<Object>, String> {
+    /// The cases of a scenario file, each with the members that all share and with what it takes from oracles.
+    ///
+    /// # Errors
+    /// What cannot be read, or is no scenario, in words.
+    pub fn cases(&self, file: &Path) -> Result<Vec<Object>, String> {
         let value = read_json(file)?;
         let value = oracle::resolve(&value, &self.folder.join("oracles"))?;
         let shared = value.as_object().ok_or("a scenario file holds an object")?;
@@ -110,9 +120,17 @@ impl Corpus {
         Ok(read)
     }
 
-    fn stage(&self, case: &Object) -> Result<stage::Stage, String> {
+    /// The file of the definition that a case is about.
+    ///
+    /// # Errors
+    /// There is none, or more than one, in words.
+    pub fn definition(&self, case: &Object) -> Result<PathBuf, String> {
         let ending = case.get("definition").and_then(Value::as_str).ok_or("`definition` names no file")?;
-        stage::Stage::set_up(case, &find(&self.folder.join("definitions"), ending)?)
+        find(&self.folder.join("definitions"), ending)
+    }
+
+    fn stage(&self, case: &Object) -> Result<stage::Stage, String> {
+        stage::Stage::set_up(case, &self.definition(case)?)
     }
 }
 

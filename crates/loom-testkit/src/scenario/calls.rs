@@ -14,8 +14,8 @@ use crate::{
     server::query_members,
 };
 
-/// Compares all calls, in order of arrival or in any.
-pub(super) fn compare(expected: &[Value], came: &[Recorded], any_order: bool, found: &mut Vec<Difference>) {
+/// Compares all calls that a scenario expects with those that came, in order of arrival or in any.
+pub fn compare(expected: &[Value], came: &[Recorded], any_order: bool, found: &mut Vec<Difference>) {
     if expected.len() != came.len() {
         let names: Vec<String> = came.iter().map(|call| format!("{} {}", call.method, call.path)).collect();
         let names = format!("{}: {}", came.len(), names.join(", "));

@@ -29,7 +29,7 @@ use crate::{
 /// How long a run may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-const MEMBERS: [&str; 14] = [
+const MEMBERS: [&str; 16] = [
     "id",
     "note",
     "definition",
@@ -44,6 +44,8 @@ const MEMBERS: [&str; 14] = [
     "now",
     "expected",
     "evidence",
+    "subscription",
+    "answersLater",
 ];
 
 /// Refuses members that nobody would look at.

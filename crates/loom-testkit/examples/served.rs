@@ -1,0 +1,308 @@
+//! Plays scenarios through a real server: `served LOOM CORPUS_DIR SCENARIO…`.
+//!
+//! For each case, the binary LOOM serves the definition as it stands in the corpus, in a project folder with the files
+//! that lie beside one, and a mock plays every service. Request triggers are invoked. A trigger that is called back must
+//! subscribe first, with the call that the scenario names; the event then goes to the address that it gave. Everything is
+//! looked at from outside: what the caller is answered, what the services were asked, and what the API shows of the run
+//! and of its actions' statuses. Exits with 1 if a case failed, or none was played.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{HeaderMap, Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use loom_expression::{Object, Value};
+use loom_testkit::{
+    cases::{Difference, compare_exact},
+    mock::Mock,
+    scenario::{Corpus, compare_calls},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+    task::JoinSet,
+};
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// How long one case may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The name that every definition is served under.
+const NAME: &str = "served";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Fallible<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: served LOOM CORPUS_DIR SCENARIO…";
+    let loom = PathBuf::from(arguments.next().ok_or(usage)?);
+    let corpus = Corpus::at(arguments.next().ok_or(usage)?);
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in arguments {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios");
+        for case in corpus.cases(&file.join(format!("{scenario}.json")))? {
+            let id = case.get("id").and_then(Value::as_str).unwrap_or("only case");
+            let played = tokio::time::timeout(PATIENCE, play(&loom, &corpus, &case)).await;
+            let found = match played {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => vec![Difference::of("served", error.to_string())],
+                Err(_) => vec![Difference::of("served", "it did not come to an end")],
+            };
+            println!("{}{scenario}: {id}", if found.is_empty() { "ok      " } else { "FAILED  " });
+            for difference in &found {
+                println!("  {difference}");
+            }
+            if found.is_empty() { passed += 1 } else { failed += 1 }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Plays a case, and gives what was not as it says.
+async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Difference>> {
+    let subscription = case.get("subscription");
+    let mock = Mock::start(&rules(case)).await?;
+    let folder = tempfile::tempdir()?;
+    lay_out(folder.path(), case, &corpus.definition(case)?, &mock.base_url())?;
+    let served = Served::start(loom, folder.path()).await?;
+    let mut found = Vec::new();
+    let late = case.get("answersLater").and_then(Value::as_bool).unwrap_or(false);
+    let caller = match subscription {
+        Some(_) => {
+            mock.came(1).await;
+            let callback = mock.requests()[0].body_value();
+            let callback = callback.get("callback_url").and_then(Value::as_str).unwrap_or_default();
+            let path = callback.strip_prefix(&served.base).ok_or("the callback leads elsewhere")?.to_owned();
+            served.fire(&path, case).await?
+        }
+        None if late => served.fire_and_fetch(case, &mock, &mut found).await?,
+        None => {
+            let path = served.trigger(case).await?;
+            served.fire(&path, case).await?
+        }
+    };
+    let run = served.only_run().await?;
+    let expected = case.get("expected").ok_or("the case expects nothing")?;
+    if let Some(wanted) = expected.get("runStatus") {
+        compare_exact("runStatus", wanted, run.get("status"), &mut found);
+    }
+    check_answer(expected.get("response"), &caller, &mut found);
+    served.check_actions(text(&run, "id")?, expected, &mut found).await?;
+    let mut came = mock.requests();
+    if let Some(subscription) = subscription {
+        let first = came.drain(..1).collect::<Vec<_>>();
+        compare_calls(std::slice::from_ref(subscription), &first, false, &mut found);
+    }
+    if let Some(calls) = case.get("calls").and_then(Value::as_array) {
+        let any_order = case.get("anyOrder").and_then(Value::as_bool).unwrap_or(false);
+        compare_calls(calls, &came, any_order, &mut found);
+    }
+    found.extend(mock.problems().into_iter().map(|problem| Difference::of("rules", problem)));
+    Ok(found)
+}
+
+/// The script of the mock: the case's, and an answer to the subscription.
+fn rules(case: &Object) -> Value {
+    let own = case.get("rules").and_then(Value::as_array).map(|rules| rules.to_vec()).unwrap_or_default();
+    let subscription = case.get("subscription").map(|call| {
+        let mut rule = Object::new();
+        for member in ["method", "path"] {
+            rule.insert(member, call.get(member).cloned());
+        }
+        rule.insert("response", [("status", 201)].into_iter().collect::<Object>());
+        rule.insert("calls", 1);
+        Value::from(rule)
+    });
+    subscription.into_iter().chain(own).collect::<Vec<Value>>().into()
+}
+
+/// Writes the project, with the definition's own bytes.
+fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Fallible<()> {
+    let project = folder.join("project");
+    std::fs::create_dir_all(project.join(NAME))?;
+    std::fs::copy(definition, project.join(NAME).join("workflow.json"))?;
+    let write = |path: &Path, value: Value| std::fs::write(path, value.to_json_text());
+    for (member, file) in [("parametersFile", "parameters.json"), ("connections", "connections.json")] {
+        if let Some(value) = case.get(member) {
+            write(&project.join(file), value.clone())?;
+        }
+    }
+    // A service that fails is to be asked once.
+    let host: Object = [("defaultRetryPolicy", "none")].into_iter().collect();
+    let mut settings: Object = [("Loom", host)].into_iter().collect();
+    settings.insert("Values", case.get("appSettings").cloned().unwrap_or_else(|| Object::new().into()));
+    write(&project.join("local.settings.json"), settings.into())?;
+    let egress: Object = [("*", mock)].into_iter().collect();
+    write(&folder.join("egress.json"), egress.into())?;
+    Ok(())
+}
+
+/// A server as a process of its own; it dies with this value.
+struct Served {
+    _process: Child,
+    base: String,
+}
+
+struct Answer {
+    status: i64,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Served {
+    async fn start(loom: &Path, folder: &Path) -> Fallible<Served> {
+        let mut process = Command::new(loom)
+            .args(["serve", "--memory", "--addr", "127.0.0.1:0", "--workflows"])
+            .arg(folder.join("project"))
+            .arg("--egress")
+            .arg(folder.join("egress.json"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = process.stdout.take().ok_or("the server has no output")?;
+        let line = BufReader::new(output).lines().next_line().await?.ok_or("the server did not start")?;
+        let base = line.strip_prefix("listening on ").ok_or("the server does not say where it listens")?;
+        Ok(Served { base: base.to_owned(), _process: process })
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &Object, body: &str) -> Fallible<Answer> {
+        let address = self.base.strip_prefix("http://").ok_or("the server speaks HTTP")?;
+        let mut request = Request::builder().method(method).uri(path).header("host", address);
+        for (name, value) in headers {
+            request = request.header(&**name, value.text().as_ref());
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(TcpStream::connect(address).await?)).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            // How it ended shows in the answer.
+            connection.await.ok();
+        });
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer { status: i64::from(parts.status.as_u16()), headers: parts.headers, body })
+    }
+
+    async fn get(&self, path: &str) -> Fallible<Value> {
+        let answer = self.send("GET", path, &Object::new(), "").await?;
+        Ok(Value::parse_json(&answer.body)?)
+    }
+
+    /// The address of the definition's one trigger.
+    async fn trigger(&self, case: &Object) -> Fallible<String> {
+        let workflow = self.get(&format!("/api/v1/workflows/{NAME}")).await?;
+        let triggers = workflow.get("triggers").and_then(Value::as_array).ok_or("no triggers")?;
+        let named = case.get("trigger").and_then(|trigger| trigger.get("name")).and_then(Value::as_str);
+        let name = named.map_or_else(|| text(triggers.first().ok_or("no trigger")?, "name"), Ok)?;
+        Ok(format!("/workflows/{NAME}/triggers/{}/invoke", name.replace(' ', "%20")))
+    }
+
+    /// Sends what the case's trigger is given.
+    async fn fire(&self, path: &str, case: &Object) -> Fallible<Answer> {
+        let given = case.get("trigger").and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut headers = given.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
+        let body = given.get("body").map(Value::to_json_text).unwrap_or_default();
+        if !body.is_empty() {
+            headers.insert("content-type", "application/json");
+        }
+        self.send("POST", path, &headers, &body).await
+    }
+
+    /// A caller who is told to come back: asks before any service has answered, and again when the first one has.
+    async fn fire_and_fetch(
+        &self,
+        case: &Object,
+        mock: &Mock,
+        found: &mut Vec<Difference>,
+    ) -> Fallible<Answer> {
+        mock.answer_only(0);
+        let accepted = self.fire(&self.trigger(case).await?, case).await?;
+        compare_exact("answer.statusCode", &Value::from(202), Some(&accepted.status.into()), found);
+        let place = accepted.headers.get("location").ok_or("the caller was given no Location")?;
+        let place = place.to_str()?.strip_prefix(&self.base).ok_or("the Location leads elsewhere")?;
+        mock.came(1).await;
+        let early = self.send("GET", place, &Object::new(), "").await?;
+        compare_exact("early.statusCode", &Value::from(202), Some(&early.status.into()), found);
+        compare_exact(
+            "early.location",
+            &true.into(),
+            Some(&early.headers.contains_key("location").into()),
+            found,
+        );
+        mock.answer_only(1);
+        // A second service is asked when the caller has its answer already, and that one can be had meanwhile.
+        let calls = case.get("calls").and_then(Value::as_array).map_or(0, |calls| calls.len());
+        if calls > 1 {
+            mock.came(2).await;
+        } else {
+            self.only_run().await?;
+        }
+        let answer = self.send("GET", place, &Object::new(), "").await?;
+        mock.answer_only(usize::MAX);
+        Ok(answer)
+    }
+
+    /// The one run that there is, once it has ended.
+    async fn only_run(&self) -> Fallible<Value> {
+        let runs = self.get("/api/v1/runs").await?;
+        let Some([run]) = runs.get("runs").and_then(Value::as_array).map(|runs| &runs[..]) else {
+            return Err(format!("one run was to start: {}", runs.to_json_text()).into());
+        };
+        let id = text(run, "id")?;
+        // The stream of events ends with the run.
+        let headers: Object = [("accept", "text/event-stream")].into_iter().collect();
+        self.send("GET", &format!("/api/v1/runs/{id}/events"), &headers, "").await?;
+        self.get(&format!("/api/v1/runs/{id}")).await
+    }
+
+    async fn check_actions(&self, run: &str, expected: &Value, found: &mut Vec<Difference>) -> Fallible<()> {
+        let Some(expected) = expected.get("actions").and_then(Value::as_object) else { return Ok(()) };
+        let all = self.get(&format!("/api/v1/runs/{run}/actions")).await?;
+        let all = all.get("actions").and_then(Value::as_array).ok_or("a run has no actions")?;
+        for (name, wanted) in expected {
+            let named = |action: &&Value| action.get("name").and_then(Value::as_str) == Some(name);
+            let action = all.iter().find(named);
+            if let Some(status) = wanted.get("status") {
+                let got = action.and_then(|action| action.get("status"));
+                compare_exact(&format!("actions.{name}.status"), status, got, found);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the caller was answered as a Response of the case says; one without is told that its request was taken.
+fn check_answer(wanted: Option<&Value>, answer: &Answer, found: &mut Vec<Difference>) {
+    let accepted: Value = [("statusCode", 202)].into_iter().collect::<Object>().into();
+    let wanted = wanted.unwrap_or(&accepted);
+    let status = wanted.get("statusCode").cloned().unwrap_or_else(|| 200.into());
+    compare_exact("response.statusCode", &status, Some(&answer.status.into()), found);
+    if let Some(body) = wanted.get("body") {
+        let text = String::from_utf8_lossy(&answer.body);
+        // A text goes over the wire as it is, whatever it holds, and null as nothing.
+        let got = match Value::parse_json(&answer.body) {
+            Ok(value) if body.as_str().is_none() => value,
+            _ if body.is_null() && text.is_empty() => Value::NULL,
+            _ => Value::from(&*text),
+        };
+        compare_exact("response.body", body, Some(&got), found);
+    }
+    for (name, wanted) in wanted.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        let got = answer.headers.get(&**name).and_then(|got| got.to_str().ok()).map(Value::from);
+        compare_exact(&format!("response.headers.{name}"), wanted, got.as_ref(), found);
+    }
+}
+
+fn text<'v>(value: &'v Value, member: &str) -> Fallible<&'v str> {
+    Ok(value.get(member).and_then(Value::as_str).ok_or_else(|| format!("there is no `{member}`"))?)
+}

@@ -215,8 +215,15 @@ impl Client {
             {
                 wire.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
-            let response =
-                pool.request(wire).await.map_err(|error| classify::no_answer(&request.url, &error))?;
+            let response = pool.request(wire).await.map_err(|error| {
+                let mut failure = classify::no_answer(&request.url, &error);
+                if target.origin() != request.url.origin() {
+                    // Who looks for the mistake must know where the request really went.
+                    let sent_to = format!(" The egress rules send it to '{}'.", target.origin());
+                    failure.message.push_str(&sent_to);
+                }
+                failure
+            })?;
             if followed < options.redirects_max
                 && let Some(next) = redirected(&request, response.status(), response.headers())?
             {

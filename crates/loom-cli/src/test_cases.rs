@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_testkit::cases::{CaseFile, Counts, Runner};
 
@@ -41,6 +41,11 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         let text =
             format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n{suites}</testsuites>\n");
         fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    if let Some(filter) = &args.filter
+        && total == Counts::default()
+    {
+        bail!("there is no case whose id contains '{filter}'; nothing was tested");
     }
     if args.json {
         eprintln!("{total}");

@@ -6,6 +6,7 @@ use loom_definition::{ActionIdx, RunStatus, Status, model::Action};
 use loom_engine::{
     history::{Attempt, History, Occurrence},
     status_of_number,
+    trace::RunTrace,
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{RunRow, UnixMillis};
@@ -55,6 +56,7 @@ pub(crate) fn run(row: &RunRow, history: &History) -> Value {
     if let Some(start) = &history.start {
         object.insert("startTime", history.started.to_string());
         object.insert("clientTrackingId", Arc::clone(&start.tracking_id));
+        object.insert("traceId", format!("{:032x}", RunTrace::of(start).trace));
         object.insert("trigger", redaction.trigger(&start.trigger));
     }
     if let Some(ended) = history.ended {

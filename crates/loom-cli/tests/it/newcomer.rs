@@ -1,6 +1,9 @@
 //! What somebody sees who types something wrong, or something for the first time.
 
-use std::process::{Command, Stdio};
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+};
 
 use crate::{
     file, loom,
@@ -86,6 +89,31 @@ fn whoever_stops_reading_ends_the_program_without_a_word() {
         assert_eq!(ended.status.code(), Some(141), "{arguments:?}");
         assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{arguments:?}");
     }
+}
+
+#[test]
+fn a_filter_that_fits_no_case_is_no_success() {
+    let cases = r#"[{"id": "one", "expression": "@add(1, 2)", "expected": 3}]"#;
+    let cases = file("filter", "cases.json", cases).display().to_string();
+    assert_eq!(loom(&["test", &cases, "--filter", "on"]).code, Some(0));
+    let ended = loom(&["test", &cases, "--filter", "two"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("no case whose id contains 'two'"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_call_that_is_sent_elsewhere_says_where() {
+    let call = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Ask": {"type": "Http", "runAfter": {},
+        "inputs": {"method": "GET", "uri": "https://stock.example.com/x?key=k", "retryPolicy": {"type": "none"}}}}}"#;
+    let call = file("elsewhere", "call.json", call).display().to_string();
+    // A port that was free a moment ago: nobody listens there.
+    let free =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let egress = format!(r#"{{"https://stock.example.com": "http://{free}"}}"#);
+    let egress = file("elsewhere", "egress.json", &egress);
+    let said = loom(&["run", &call, "--egress", &egress.display().to_string()]).stderr;
+    assert!(said.contains("'https://stock.example.com': nothing listens there."), "{said}");
+    assert!(said.contains(&format!("The egress rules send it to 'http://{free}'.")), "{said}");
 }
 
 #[test]

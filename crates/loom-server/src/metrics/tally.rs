@@ -18,7 +18,7 @@ use loom_engine::{
     event::{Next, Phase},
 };
 use loom_expression::Timestamp;
-use loom_resilience::{Event as ServiceEvent, Observer, WaitFor};
+use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver, WaitFor};
 
 /// Names of one kind that are told apart.
 pub(super) const NAMES_MAX: usize = 200;
@@ -178,6 +178,8 @@ impl Observer for Tally {
             ServiceEvent::StateChanged { service, from, to, .. } => {
                 let states = (super::state_name(from), super::state_name(to));
                 self.service(service, |counts| *counts.changes.entry(states).or_default() += 1);
+                // Whoever operates the server wants to read this, too.
+                TracingObserver.on_event(event);
             }
             ServiceEvent::Refused { service, refused, enforced: true } => {
                 let rule = refused.rule.as_str();

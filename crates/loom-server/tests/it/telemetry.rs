@@ -162,7 +162,7 @@ async fn a_run_is_a_tree_of_spans_below_its_caller() {
     let headers = [("traceparent", CALLER), ("tracestate", "vendor=opaque")];
     let reply = world.send(Method::POST, path, &headers, "").await.whole().await;
     let run = reply.header("x-ms-workflow-run-id").unwrap().to_owned();
-    world.ended(&run).await;
+    assert_eq!(text(&world.ended(&run).await, "traceId"), CALLERS_TRACE);
     world.stop().await;
 
     let spans = spans(&mock);
@@ -243,8 +243,9 @@ async fn a_run_without_a_caller_begins_a_trace_and_one_that_is_not_recorded_stay
         let reply = world.send(Method::POST, path, &[("traceparent", wrong)], "").await.whole().await;
         runs.push(reply.header("x-ms-workflow-run-id").unwrap().to_owned());
     }
+    let mut traces = HashSet::new();
     for run in &runs {
-        world.ended(run).await;
+        traces.insert(text(&world.ended(run).await, "traceId").to_owned());
     }
     // Who asks for it again is not who asked first.
     let again = world.post(&format!("/api/v1/runs/{first}/resubmit"), "{}").await.json();
@@ -255,6 +256,11 @@ async fn a_run_without_a_caller_begins_a_trace_and_one_that_is_not_recorded_stay
     assert_eq!(roots.len(), 5, "all but the one that is not recorded");
     assert!(roots.iter().all(|root| root.parent.is_none()));
     assert_eq!(roots.iter().map(|root| &root.trace).collect::<HashSet<_>>().len(), 5);
+    assert_eq!(
+        roots.iter().filter(|root| traces.contains(&root.trace)).count(),
+        4,
+        "the API tells the trace"
+    );
     assert!(!spans.iter().any(|span| span.trace == CALLERS_TRACE));
     let parents: Vec<String> = mock
         .requests()

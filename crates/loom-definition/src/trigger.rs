@@ -10,7 +10,11 @@ use crate::{
     policy::RetrySetting,
 };
 
+mod cron;
 mod recurrence;
+
+pub use cron::{Cron, CronDay, CronError, CronWeekDay};
+pub use recurrence::RecurrenceError;
 
 /// One trigger.
 #[derive(Debug)]
@@ -142,10 +146,8 @@ pub struct TriggerOptions {
 /// When something happens again.
 #[derive(Clone, Debug)]
 pub struct Recurrence {
-    /// The unit.
-    pub frequency: Frequency,
-    /// How many units, at least 1.
-    pub interval: u32,
+    /// How it goes on.
+    pub rhythm: Rhythm,
     /// ISO 8601 without offset (with `time_zone`), or with `Z`.
     pub start_time: Option<Arc<str>>,
     /// As `start_time`.
@@ -154,8 +156,22 @@ pub struct Recurrence {
     pub count: Option<u32>,
     /// A Windows id; UTC when absent.
     pub time_zone: Option<Arc<str>>,
-    /// Which hours, minutes and days.
-    pub schedule: Option<RecurrenceSchedule>,
+}
+
+/// How a recurrence goes on.
+#[derive(Clone, Debug)]
+pub enum Rhythm {
+    /// After so many units of time.
+    Every {
+        /// The unit.
+        frequency: Frequency,
+        /// How many units, at least 1.
+        interval: u32,
+        /// Which hours, minutes and days.
+        schedule: Option<RecurrenceSchedule>,
+    },
+    /// As a cron expression says.
+    Cron(Cron),
 }
 
 /// Units of a recurrence.

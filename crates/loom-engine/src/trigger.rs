@@ -63,7 +63,7 @@ impl Engine {
                 let value = template
                     .evaluate(&self.scope(view))
                     .map_err(|error| template_error(view, "recurrence", &error))?;
-                Recurrence::from_value(&value).map(Some).map_err(|(_, why)| {
+                Recurrence::from_value(&value).map(Some).map_err(|why| {
                     let message =
                         format!("The recurrence of trigger '{}' cannot be used: {why}.", view.trigger.name);
                     ErrorInfo::new("InvalidRecurrence", message)

@@ -212,8 +212,7 @@ impl Progress {
         }
         let now = keeper.now();
         let anchor = timetable.start.map_or(now, jiff::Timestamp::as_nanosecond);
-        // Without a start, and without a finer timetable, the first question is asked at once.
-        let due = if timetable.start.is_none() {
+        let due = if timetable.begins_at_once() {
             now
         } else {
             let next = timetable.next(moment(now), moment(anchor));

@@ -2,7 +2,8 @@
 //!
 //! Days, weeks and months are counted on the calendar of the recurrence's time zone, so a daily run keeps its local time
 //! when clocks change. A local time that a spring night skips moves on by the gap; one that an autumn night repeats
-//! happens once, the first time.
+//! happens once, the first time. A cron expression whose hours begin with `*` follows the time that passes instead: what it
+//! names in the repeated hour happens twice, and in the skipped one not at all.
 
 use std::str::FromStr;
 
@@ -11,8 +12,10 @@ use jiff::{
     civil::{Date, DateTime, Time, Weekday},
     tz::TimeZone,
 };
-use loom_definition::trigger::{Frequency, Recurrence, RecurrenceSchedule};
+use loom_definition::trigger::{Frequency, Recurrence, RecurrenceSchedule, Rhythm};
 use loom_expression::iana_time_zone;
+
+mod cron;
 
 /// The most days or steps that are looked at: longer than any interval of the language.
 const SEARCH_MAX: usize = 60_000;
@@ -23,9 +26,7 @@ type Step = fn(&ZonedDateTime, i64) -> Result<ZonedDateTime, jiff::Error>;
 /// A recurrence whose times and zone are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Timetable {
-    frequency: Frequency,
-    interval: i64,
-    schedule: Option<RecurrenceSchedule>,
+    rhythm: Rhythm,
     zone: TimeZone,
     /// The first moment, if the definition names one.
     pub(crate) start: Option<Timestamp>,
@@ -48,9 +49,7 @@ impl Timetable {
         };
         let moment = |text: Option<&str>| text.map(|text| moment(text, &zone)).transpose();
         Ok(Timetable {
-            frequency: recurrence.frequency,
-            interval: i64::from(recurrence.interval.max(1)),
-            schedule: recurrence.schedule.clone(),
+            rhythm: recurrence.rhythm.clone(),
             start: moment(recurrence.start_time.as_deref())?,
             end: moment(recurrence.end_time.as_deref())?,
             count: recurrence.count,
@@ -59,11 +58,18 @@ impl Timetable {
     }
 
     /// The first occurrence after `after`, counted from `anchor`: the start time, or when the trigger began. Without a
-    /// schedule the anchor itself is the first one; with one it is only the earliest time. None when there is no more.
+    /// schedule the anchor itself is the first one; with one, or a cron expression, it is only the earliest time. None when
+    /// there is no more.
     pub(crate) fn next(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
-        let found = match &self.schedule {
-            None => self.next_interval(after, anchor),
-            Some(schedule) => self.next_scheduled(schedule, after, anchor),
+        let found = match &self.rhythm {
+            Rhythm::Every { frequency, interval, schedule } => {
+                let every = Every { frequency: *frequency, interval: i64::from((*interval).max(1)) };
+                match schedule {
+                    None => every.next(after, anchor, &self.zone),
+                    Some(schedule) => every.next_scheduled(schedule, after, anchor, &self.zone),
+                }
+            }
+            Rhythm::Cron(cron) => cron::next(cron, after, anchor, &self.zone),
         };
         found.filter(|found| self.end.is_none_or(|end| *found <= end))
     }
@@ -81,14 +87,33 @@ impl Timetable {
 
     /// Whether it happens more often than once a minute.
     pub(crate) fn is_under_a_minute(&self) -> bool {
-        self.schedule.is_none() && self.frequency == Frequency::Second && self.interval < 60
+        match &self.rhythm {
+            Rhythm::Every { frequency, interval, schedule } => {
+                schedule.is_none() && *frequency == Frequency::Second && *interval < 60
+            }
+            Rhythm::Cron(cron) => cron.seconds.len() > 1,
+        }
     }
 
-    fn next_interval(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+    /// Whether it begins when it is deployed, if it names no start.
+    pub(crate) fn begins_at_once(&self) -> bool {
+        self.start.is_none() && matches!(self.rhythm, Rhythm::Every { .. })
+    }
+}
+
+/// So many units of time.
+#[derive(Clone, Copy, Debug)]
+struct Every {
+    frequency: Frequency,
+    interval: i64,
+}
+
+impl Every {
+    fn next(self, after: Timestamp, anchor: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         if after < anchor {
             return Some(anchor);
         }
-        let zoned = anchor.to_zoned_datetime(self.zone.clone());
+        let zoned = anchor.to_zoned_datetime(zone.clone());
         let passed = after.as_second() - anchor.as_second();
         // The longest that a unit takes, so that the estimate is never too far.
         let (unit, at): (i64, Step) = match self.frequency {
@@ -109,21 +134,22 @@ impl Timetable {
     }
 
     fn next_scheduled(
-        &self,
+        self,
         schedule: &RecurrenceSchedule,
         after: Timestamp,
         anchor: Timestamp,
+        zone: &TimeZone,
     ) -> Option<Timestamp> {
-        let base = anchor.to_zoned_datetime(self.zone.clone());
+        let base = anchor.to_zoned_datetime(zone.clone());
         let times = times(schedule, base.time());
         // A day earlier, because a skipped hour may move a time past midnight.
-        let mut day = after.max(anchor).to_zoned_datetime(self.zone.clone()).date().yesterday().ok()?;
+        let mut day = after.max(anchor).to_zoned_datetime(zone.clone()).date().yesterday().ok()?;
         for _ in 0..SEARCH_MAX {
             if self.is_day(schedule, day, base.date()) {
                 // Within one day later local times may not be later moments, so all are compared.
                 let found = times
                     .iter()
-                    .filter_map(|time| day.to_datetime(*time).to_zoned_datetime(self.zone.clone()).ok())
+                    .filter_map(|time| day.to_datetime(*time).to_zoned_datetime(zone.clone()).ok())
                     .map(|zoned| zoned.timestamp())
                     .filter(|moment| *moment > after && *moment >= anchor)
                     .min();
@@ -136,7 +162,7 @@ impl Timetable {
         None
     }
 
-    fn is_day(&self, schedule: &RecurrenceSchedule, day: Date, base: Date) -> bool {
+    fn is_day(self, schedule: &RecurrenceSchedule, day: Date, base: Date) -> bool {
         match self.frequency {
             Frequency::Week => {
                 let monday = |date: Date| days(date) - i64::from(date.weekday().to_monday_zero_offset());

@@ -84,8 +84,7 @@ async fn fire_occurrence(
 ) -> Result<Option<Progress>, loom_store::Error> {
     let anchor = moment(progress.anchor);
     let now = keeper.now();
-    let due = if progress.last.is_none() && timetable.start.is_none() {
-        // A trigger without a start fires as soon as it is deployed.
+    let due = if progress.last.is_none() && timetable.begins_at_once() {
         Some(anchor)
     } else {
         // What came before the deployment is never fired.

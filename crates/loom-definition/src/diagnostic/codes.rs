@@ -109,7 +109,7 @@ codes! {
 
     // Triggers.
     UNKNOWN_TRIGGER_TYPE = "L0600" "unknown trigger type": "No built-in trigger has this type. The workflow can be started by hand.";
-    BAD_RECURRENCE = "L0601" "bad recurrence": "A recurrence has a `frequency`, an `interval` in its range, and a `schedule` that fits the frequency.";
+    BAD_RECURRENCE = "L0601" "bad recurrence": "A recurrence has a `frequency`, an `interval` in its range, and a `schedule` that fits the frequency; or a `cron` expression in their place.";
     BAD_TRIGGER_CONCURRENCY = "L0602" "bad trigger concurrency": "`runs` is 1 to 100, `maximumWaitingRuns` 1 to 200; `SingleInstance` cannot be combined with `concurrency`.";
     BAD_SPLIT_ON = "L0603" "bad splitOn": "`splitOn` is one expression that gives an array.";
 }

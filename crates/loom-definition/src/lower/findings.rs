@@ -1,9 +1,11 @@
 //! The diagnostics of one file while they are gathered, with the lookups that every report needs.
 
+use std::ops::Range;
+
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Severity, code},
     model::Secure,
-    text::{Node, Place},
+    text::{Node, Place, file_offset},
 };
 
 /// Gathers diagnostics and knows the file they are about.
@@ -19,9 +21,14 @@ impl<'s> Findings<'s> {
         Findings { source, root, list: Vec::new() }
     }
 
-    /// The file's text.
-    pub(crate) fn source(&self) -> &'s str {
-        self.source
+    /// Where the bytes `span` of a string's content stand in the file; the whole of what is no string of the file.
+    pub(crate) fn part(&self, node: &Node, span: &Range<usize>) -> Place {
+        if node.computed || node.text().is_none() {
+            return node.place;
+        }
+        let start = file_offset(self.source, node.place, span.start);
+        let end = file_offset(self.source, node.place, span.end);
+        Place::new(start, end.max(start))
     }
 
     /// Everything found, in file order.

@@ -11,7 +11,7 @@ use super::{Findings, Lowerer, outline::Outline};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
     model::{ActionIdx, LoopVariable},
-    text::{Node, Place, file_offset, push_token},
+    text::{Node, Place, push_token},
 };
 
 impl Lowerer<'_, '_, '_> {
@@ -234,13 +234,7 @@ fn reference_range(found: &Findings<'_>, node: &Node, reference: &Reference) -> 
 /// The bytes of the file for a place in a string within `node`.
 fn string_range(found: &Findings<'_>, node: &Node, pointer: &str, span: &Range<usize>) -> Range<usize> {
     let string = string_at(node, pointer);
-    let Some(string) = string else { return node.place.range() };
-    if string.computed || string.text().is_none() {
-        return string.place.range();
-    }
-    let start = file_offset(found.source(), string.place, span.start);
-    let end = file_offset(found.source(), string.place, span.end);
-    start..end.max(start)
+    string.map_or_else(|| node.place.range(), |string| found.part(string, span).range())
 }
 
 /// The node at `pointer`. `uri` may stand in the file as `url`, Loom's name for it.

@@ -15,7 +15,7 @@ use crate::{
     model::{Setting, WorkflowKind},
     policy::{RetrySetting, Spelling},
     text::Node,
-    trigger::{Recurrence, Trigger, TriggerConcurrency, TriggerKind, TriggerOptions},
+    trigger::{Cron, Recurrence, RecurrenceError, Trigger, TriggerConcurrency, TriggerKind, TriggerOptions},
 };
 
 const KNOWN: [&str; 18] = [
@@ -178,7 +178,10 @@ impl Lowerer<'_, '_, '_> {
 
     fn recurrence(&mut self, name: &str, kind: &TriggerKind, node: &Node) -> Option<Setting<Recurrence>> {
         let inputs = node.get("inputs");
-        let loom_inputs = inputs.filter(|inputs| inputs.get("frequency").is_some());
+        let loom_inputs = inputs.filter(|inputs| {
+            inputs.get("frequency").is_some()
+                || Recurrence::CRON_MEMBERS.iter().any(|member| inputs.get(member).is_some())
+        });
         let found = node
             .get("recurrence")
             .or_else(|| inputs.and_then(|inputs| inputs.get("recurrence")))
@@ -190,24 +193,32 @@ impl Lowerer<'_, '_, '_> {
         let Some(found) = found else {
             if needed {
                 let message = format!("trigger `{name}` needs a `recurrence`");
-                self.found.error(code::BAD_RECURRENCE, head(node), message).hint =
-                    Some("such as {\"frequency\": \"Hour\", \"interval\": 1}".to_owned());
+                self.found.error(code::BAD_RECURRENCE, head(node), message).hint = Some(
+                    "such as {\"frequency\": \"Hour\", \"interval\": 1}, or {\"cron\": \"0 9 * * MON-FRI\"}"
+                        .to_owned(),
+                );
             }
             return None;
         };
-        if holds_expression(found) {
+        // `@daily` is no expression of the language.
+        let is_short = |node: &Node| node.text().is_some_and(Cron::is_short_form);
+        let computed = found.members().map_or(holds_expression(found), |members| {
+            members.iter().any(|member| holds_expression(&member.value) && !is_short(&member.value))
+        });
+        if computed {
             return Some(Setting::Computed(self.template_of(found, &found.to_value(), None)));
         }
         match Recurrence::from_value(&found.to_value()) {
             Ok(recurrence) => Some(Setting::Fixed(recurrence)),
-            Err((member, message)) => {
+            Err(RecurrenceError { member, span, message }) => {
                 let member = found.get(member).unwrap_or(found);
                 if holds_template_text(found) {
                     // A deployment fills these in; until then the timetable is unknown, not wrong.
                     let message = format!("{message}; the text looks like a template expression");
                     self.found.warning(code::ARM_UNRESOLVED, member.place, message);
                 } else {
-                    self.found.error(code::BAD_RECURRENCE, member.place, message);
+                    let part = span.map_or(member.place, |span| self.found.part(member, &span));
+                    self.found.error(code::BAD_RECURRENCE, part, message);
                 }
                 None
             }

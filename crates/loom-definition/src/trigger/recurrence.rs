@@ -1,10 +1,10 @@
 //! Reads recurrences from values, with the ranges of the language.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Object, Value};
 
-use super::{Frequency, Recurrence, RecurrenceSchedule};
+use super::{Cron, Frequency, Recurrence, RecurrenceSchedule, Rhythm};
 
 const WEEK_DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
@@ -33,40 +33,83 @@ impl Frequency {
     }
 }
 
+/// What is wrong with a recurrence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RecurrenceError {
+    /// The member at fault; empty for the whole.
+    pub member: &'static str,
+    /// The bytes of its text that are at fault, if they are known.
+    pub span: Option<Range<usize>>,
+    /// What is wrong with it, in words.
+    pub message: String,
+}
+
 impl Recurrence {
-    /// Reads a `recurrence` object.
+    /// The members that may hold a cron expression, most usual first. A `schedule` may also be an object.
+    pub const CRON_MEMBERS: [&str; 3] = ["cron", "expression", "schedule"];
+
+    /// Reads a `recurrence` object: `frequency`, `interval` and `schedule`, or a cron expression in their place.
     ///
     /// # Errors
     /// The member at fault, and what is wrong with it in words.
-    pub fn from_value(value: &Value) -> Result<Recurrence, (&'static str, String)> {
+    pub fn from_value(value: &Value) -> Result<Recurrence, RecurrenceError> {
+        let wrong = |(member, message)| RecurrenceError { member, span: None, message };
         let Some(object) = value.as_object() else {
-            return Err(("", format!("`recurrence` is an object, not {}", value.kind())));
+            return Err(wrong(("", format!("`recurrence` is an object, not {}", value.kind()))));
         };
-        let Some(frequency) = text(object, "frequency")? else {
-            return Err(("", "a recurrence needs a `frequency`".to_owned()));
+        let rhythm = match cron(object) {
+            Some((member, text)) => {
+                if present(object, "frequency").is_some() || present(object, "interval").is_some() {
+                    let message = format!("`{member}` stands in the place of `frequency` and `interval`");
+                    return Err(wrong((member, message)));
+                }
+                let cron = Cron::parse(text).map_err(|error| RecurrenceError {
+                    member,
+                    span: Some(error.span),
+                    message: error.message,
+                })?;
+                Rhythm::Cron(cron)
+            }
+            None => every(object).map_err(wrong)?,
         };
-        let Some(frequency) = Frequency::parse(frequency) else {
-            let message = format!(
-                "`frequency` is `{frequency}`; it is `Second`, `Minute`, `Hour`, `Day`, `Week`, `Month` or `Year`"
-            );
-            return Err(("frequency", message));
-        };
-        let interval =
-            integer(object, "interval", 1, i64::from(frequency.interval_max()))?.unwrap_or(1) as u32;
-        let schedule = match present(object, "schedule") {
-            None => None,
-            Some(value) => schedule(value, frequency)?,
-        };
+        let count = integer(object, "count", 1, i64::from(u32::MAX)).map_err(wrong)?;
+        let text = |name: &'static str| text(object, name).map(|text| text.map(Arc::from)).map_err(wrong);
         Ok(Recurrence {
-            frequency,
-            interval,
-            start_time: text(object, "startTime")?.map(Arc::from),
-            end_time: text(object, "endTime")?.map(Arc::from),
-            count: integer(object, "count", 1, i64::from(u32::MAX))?.map(|count| count as u32),
-            time_zone: text(object, "timeZone")?.map(Arc::from),
-            schedule,
+            rhythm,
+            start_time: text("startTime")?,
+            end_time: text("endTime")?,
+            count: count.map(|count| count as u32),
+            time_zone: text("timeZone")?,
         })
     }
+}
+
+/// The cron expression of a recurrence, if it has one, and the member that holds it.
+fn cron(object: &Object) -> Option<(&'static str, &str)> {
+    let text = |name: &'static str| Some((name, present(object, name)?.as_str()?));
+    Recurrence::CRON_MEMBERS.into_iter().find_map(text)
+}
+
+fn every(object: &Object) -> Reading<Rhythm> {
+    if let Some(other) = present(object, "cron") {
+        return Err(("cron", format!("`cron` is text, such as \"0 9 * * MON-FRI\", not {}", other.kind())));
+    }
+    let Some(frequency) = text(object, "frequency")? else {
+        return Err(("", "a recurrence needs a `frequency`, or a `cron` expression".to_owned()));
+    };
+    let Some(frequency) = Frequency::parse(frequency) else {
+        let message = format!(
+            "`frequency` is `{frequency}`; it is `Second`, `Minute`, `Hour`, `Day`, `Week`, `Month` or `Year`"
+        );
+        return Err(("frequency", message));
+    };
+    let interval = integer(object, "interval", 1, i64::from(frequency.interval_max()))?.unwrap_or(1) as u32;
+    let schedule = match present(object, "schedule") {
+        None => None,
+        Some(value) => schedule(value, frequency)?,
+    };
+    Ok(Rhythm::Every { frequency, interval, schedule })
 }
 
 type Reading<T> = Result<T, (&'static str, String)>;

@@ -325,6 +325,26 @@ fn texts_and_shapes() {
             "L0601",
             "17",
         ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "schedule", "inputs": {"cron": "0 9 * * \u004dOO-FRI"}}}}"#,
+            "L0601",
+            "\\u004dOO",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "schedule", "inputs": {"schedule": "0 24 * * *"}}}}"#,
+            "L0601",
+            "24",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "schedule", "inputs": {"cron": "@daily", "interval": 2}}}}"#,
+            "L0601",
+            "\"@daily\"",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Recurrence", "recurrence": {"cron": 5}}}}"#,
+            "L0601",
+            "5",
+        ),
         (r#"{"actions": {}, "triggers": {"t": {"type": "Reqest"}}}"#, "L0600", "\"Reqest\""),
         (
             r#"{"actions": {}, "triggers": {"t": {"type": "Request", "splitOn": "body"}}}"#,

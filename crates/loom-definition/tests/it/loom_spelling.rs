@@ -7,6 +7,7 @@ use loom_definition::{
     duration::Span,
     model::{ActionKind, BlockRole, LoopStyle, Setting},
     policy::{OnUncertain, RetrySetting, Schedule},
+    trigger::Rhythm,
 };
 
 fn load(actions: &str) -> Arc<Workflow> {
@@ -156,4 +157,35 @@ fn results_are_wanted_only_where_asked_for() {
     assert_eq!(wanted(&scopes("@equals(1, 1)")), [false, false, false]);
     assert_eq!(wanted(&scopes("@result('s')")), [true, false, false]);
     assert_eq!(wanted(&scopes("@result(outputs('S'))")), [true, true, true]);
+}
+
+#[test]
+fn a_schedule_may_be_a_cron_expression() {
+    let recurrence = |trigger: &str| {
+        let text = format!(r#"{{"triggers": {{"t": {trigger}}}, "actions": {{}}}}"#);
+        let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default());
+        let loaded = loaded.unwrap_or_else(|diagnostics| panic!("{text}: {diagnostics}"));
+        let trigger = loaded.workflow.find_trigger("t").unwrap();
+        match trigger.recurrence.as_ref().expect("it has a recurrence") {
+            Setting::Fixed(recurrence) => Some(recurrence.clone()),
+            Setting::Computed(_) => None,
+        }
+    };
+    let cron = |text: &str| loom_definition::trigger::Cron::parse(text).unwrap();
+    for (trigger, expected) in [
+        (r#"{"type": "schedule", "inputs": {"cron": "0 9 * * MON-FRI"}}"#, "0 9 * * 1-5"),
+        (r#"{"type": "schedule", "inputs": {"expression": "*/5 * * * *"}}"#, "*/5 * * * *"),
+        (r#"{"type": "schedule", "inputs": {"schedule": "@daily"}}"#, "0 0 * * *"),
+        (r#"{"type": "schedule", "inputs": {"recurrence": {"cron": "0 0 1 * *"}}}"#, "@monthly"),
+        (r#"{"type": "Recurrence", "recurrence": {"cron": "0 0 1 * *", "timeZone": "UTC"}}"#, "@monthly"),
+    ] {
+        let found = recurrence(trigger).expect("it is fixed");
+        let Rhythm::Cron(found) = found.rhythm else { panic!("{trigger}: no cron expression") };
+        assert_eq!(found, cron(expected), "{trigger}");
+    }
+    let zone =
+        recurrence(r#"{"type": "schedule", "inputs": {"cron": "@daily", "timeZone": "UTC", "count": 3}}"#);
+    assert!(zone.is_some_and(|found| found.time_zone.as_deref() == Some("UTC") && found.count == Some(3)));
+    let computed = r#"{"type": "schedule", "inputs": {"cron": "@concat('0 9 * * ', '*')"}}"#;
+    assert!(recurrence(computed).is_none());
 }

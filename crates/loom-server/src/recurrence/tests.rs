@@ -102,3 +102,101 @@ fn nothing_happens_after_the_end() {
         &["2026-01-02T00:00:00Z", ""],
     );
 }
+
+#[test]
+fn cron_expressions_name_moments() {
+    let check = |cron: &str, after: &str, expected: &[&str]| {
+        check(&format!(r#"{{"cron": "{cron}"}}"#), "2020-01-01T00:00:00Z", after, expected);
+    };
+    check(
+        "*/15 9-10 * * MON-FRI",
+        "2026-01-02T10:40:00Z",
+        &["2026-01-02T10:45:00Z", "2026-01-05T09:00:00Z", "2026-01-05T09:15:00Z"],
+    );
+    check("0 0 29 2 *", "2024-02-29T00:00:00Z", &["2028-02-29T00:00:00Z"]);
+    check("15,45 30 8 * * *", "2026-05-01T08:30:15Z", &["2026-05-01T08:30:45Z", "2026-05-02T08:30:15Z"]);
+    // Either day is enough when both are named.
+    check(
+        "0 0 13 * 5",
+        "2026-02-01T00:00:00Z",
+        &["2026-02-06T00:00:00Z", "2026-02-13T00:00:00Z", "2026-02-20T00:00:00Z"],
+    );
+    check("0 0 L * *", "2026-02-01T00:00:00Z", &["2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"]);
+    check("0 0 L-2 * *", "2026-02-01T00:00:00Z", &["2026-02-26T00:00:00Z", "2026-03-29T00:00:00Z"]);
+    // The 15th of August 2026 is a Saturday, the 1st too; the 31st of May a Sunday.
+    check("0 0 15W 8 *", "2026-01-01T00:00:00Z", &["2026-08-14T00:00:00Z"]);
+    check("0 0 1W 8 *", "2026-01-01T00:00:00Z", &["2026-08-03T00:00:00Z"]);
+    check("0 0 31W 4,5 *", "2026-01-01T00:00:00Z", &["2026-05-29T00:00:00Z"]);
+    check("0 0 LW 5 *", "2026-01-01T00:00:00Z", &["2026-05-29T00:00:00Z"]);
+    check("0 0 * * MON#2", "2026-01-01T00:00:00Z", &["2026-01-12T00:00:00Z", "2026-02-09T00:00:00Z"]);
+    check("0 0 * * 5L", "2026-01-01T00:00:00Z", &["2026-01-30T00:00:00Z", "2026-02-27T00:00:00Z"]);
+    check("@weekly", "2026-01-01T00:00:00Z", &["2026-01-04T00:00:00Z", "2026-01-11T00:00:00Z"]);
+}
+
+#[test]
+fn cron_expressions_follow_clocks_that_change() {
+    let check = |cron: &str, after: &str, expected: &[&str]| {
+        let cron = format!(r#"{{"cron": "{cron}", "timeZone": "Pacific Standard Time"}}"#);
+        check(&cron, "2020-01-01T00:00:00Z", after, expected);
+    };
+    // An hour that is named happens once: 2:30 is skipped in March and moves to 3:30, 1:30 comes twice in November.
+    check("30 2 * * *", "2026-03-08T00:00:00Z", &["2026-03-08T10:30:00Z", "2026-03-09T09:30:00Z"]);
+    check("30 1 * * *", "2026-11-01T00:00:00Z", &["2026-11-01T08:30:00Z", "2026-11-02T09:30:00Z"]);
+    // Every hour means every hour that passes.
+    check("30 * * * *", "2026-03-08T09:00:00Z", &["2026-03-08T09:30:00Z", "2026-03-08T10:30:00Z"]);
+    check(
+        "*/30 * * * *",
+        "2026-11-01T08:15:00Z",
+        &["2026-11-01T08:30:00Z", "2026-11-01T09:00:00Z", "2026-11-01T09:30:00Z", "2026-11-01T10:00:00Z"],
+    );
+    check("0 22 * * *", "2026-07-01T06:00:00Z", &["2026-07-02T05:00:00Z"]);
+}
+
+#[test]
+fn cron_expressions_begin_and_end_when_they_are_told_to() {
+    check(
+        r#"{"cron": "0 9 * * *", "startTime": "2026-04-01T09:00:00Z", "endTime": "2026-04-02T12:00:00Z"}"#,
+        "",
+        "2026-01-01T00:00:00Z",
+        &["2026-04-01T09:00:00Z", "2026-04-02T09:00:00Z", ""],
+    );
+}
+
+proptest::proptest! {
+    /// What comes next is found by walking second by second, too.
+    #[test]
+    fn the_next_moment_of_a_cron_expression_is_the_first(
+        minutes in proptest::collection::vec(0u8..60, 1..4),
+        hours in proptest::option::of(proptest::collection::vec(0u8..24, 1..4)),
+        start in 0i64..3_600 * 48,
+        autumn: bool,
+    ) {
+        let list = |values: &[u8]| values.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+        let hours = hours.map_or_else(|| "*".to_owned(), |hours| list(&hours));
+        let text = format!("{} {hours} * * *", list(&minutes));
+        let cron = loom_definition::trigger::Cron::parse(&text).unwrap();
+        let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+        // Around the change of clocks: the 29th of March and the 25th of October 2026, at one o'clock UTC.
+        let change = if autumn { "2026-10-25T01:00:00Z" } else { "2026-03-29T01:00:00Z" };
+        let change: jiff::Timestamp = change.parse().unwrap();
+        let after = change + jiff::SignedDuration::from_secs(start - 3_600 * 24);
+        let found = super::cron::next(&cron, after, jiff::Timestamp::UNIX_EPOCH, &zone).unwrap();
+        let fits = |moment: jiff::Timestamp| {
+            let wall = moment.to_zoned_datetime(zone.clone());
+            let (hour, minute) = (wall.hour() as u8, wall.minute() as u8);
+            let named = cron.hours.contains(&hour) && cron.minutes.contains(&minute);
+            // The second time that a named hour comes does not count, and a skipped one counts an hour later.
+            let earlier = (moment - jiff::SignedDuration::from_hours(1)).to_zoned_datetime(zone.clone());
+            let repeated = earlier.hour() == wall.hour();
+            let skipped = earlier.hour() + 2 == wall.hour()
+                && cron.hours.contains(&(hour - 1)) && cron.minutes.contains(&minute);
+            if cron.any_hour { named } else { (named && !repeated) || skipped }
+        };
+        let minute = jiff::SignedDuration::from_mins(1);
+        let mut walked = jiff::Timestamp::from_second((after.as_second() / 60 + 1) * 60).unwrap();
+        while !fits(walked) {
+            walked += minute;
+        }
+        proptest::prop_assert_eq!(found, walked, "{}", text);
+    }
+}

@@ -387,3 +387,22 @@ async fn a_recurrence_may_be_computed() {
     pass(2_401).await;
     assert_eq!(world.runs().await.len(), 3, "at 0, 1,200 and 2,400 seconds");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_expression_fires_at_its_moments_and_not_before() {
+    let world = World::new(&[]);
+    let text = r#"{"definition": {"triggers": {"t": {"type": "schedule",
+        "inputs": {"cron": "*/10 * * * *", "timeZone": "Asia/Kathmandu", "count": 3}}}, "actions": {}}}"#;
+    let host = world.process(&[("w", text)]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 0, "deploying it is no reason to fire");
+    pass(600).await;
+    assert_eq!(world.runs().await.len(), 1);
+    crash(host).await;
+    let host = world.process(&[("w", text)]).await;
+    pass(1).await;
+    assert_eq!(world.runs().await.len(), 1, "what has fired is not fired again");
+    pass(3_600).await;
+    assert_eq!(world.runs().await.len(), 3, "no more than its count");
+    crash(host).await;
+}

@@ -25,6 +25,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         check_words(&shown, &text, &mut findings);
     }
     check_map(root, &mut findings)?;
+    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
+        check_tests(root, &shown, &fs::read_to_string(path)?, &mut findings);
+    }
     if findings.is_empty() {
         return Ok(());
     }
@@ -83,6 +87,34 @@ fn check_words(shown: &str, text: &str, findings: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// A page that names a test as `path/of/file.rs::name` names one that exists.
+fn check_tests(root: &Path, shown: &str, page: &str, findings: &mut Vec<String>) {
+    for (index, line) in page.lines().enumerate() {
+        let code = line.split('`').skip(1).step_by(2);
+        for (file, name) in code.filter_map(|code| code.split_once(".rs::")) {
+            let text = fs::read_to_string(root.join(format!("{file}.rs"))).unwrap_or_default();
+            if !is_test(&text, name) {
+                let line = index + 1;
+                findings.push(format!("{shown}:{line}: there is no test `{name}` in `{file}.rs`"));
+            }
+        }
+    }
+}
+
+/// Whether a file has a function of this name with an attribute that makes it a test.
+fn is_test(text: &str, name: &str) -> bool {
+    let head = format!("fn {name}(");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let found = lines.iter().position(|line| {
+        line.strip_suffix('{').is_some()
+            && (line.starts_with(&head) || line.starts_with(&format!("async {head}")))
+    });
+    let attributes = found.map(|at| lines[..at].iter().rev().take_while(|line| line.starts_with("#[")));
+    attributes.is_some_and(|mut lines| {
+        lines.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
 }
 
 /// `ARCHITECTURE.md` names exactly the crates that exist.

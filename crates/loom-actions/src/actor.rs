@@ -21,6 +21,10 @@ use crate::{
     requests::{Behaviour, Requests},
 };
 
+mod durable;
+
+pub use durable::DurableActorStore;
+
 /// What an actor is given.
 #[derive(Clone, Debug)]
 pub struct ActorCall {

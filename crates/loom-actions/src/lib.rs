@@ -23,7 +23,10 @@ mod url;
 
 pub use self::{
     activity::{Activities, ActivityCall, ActivityHandler, UserError},
-    actor::{ActorCall, ActorHandler, ActorReply, ActorStore, Actors, MemoryActorStore, StoreFuture},
+    actor::{
+        ActorCall, ActorHandler, ActorReply, ActorStore, Actors, DurableActorStore, MemoryActorStore,
+        StoreFuture,
+    },
     auth::{ManagedIdentity, TokenSettings},
     client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
     connections::{Connections, ConnectionsError, Service, Sources, complete_connections},

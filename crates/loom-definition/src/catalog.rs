@@ -69,8 +69,8 @@ pub struct Entry {
     pub version: Version,
     /// Free text.
     pub description: Option<Arc<str>>,
-    /// Free words.
-    pub tags: Vec<Arc<str>>,
+    /// An object of names and values, or a list of words; null for none.
+    pub tags: Value,
     /// When the id was created, in the caller's clock: milliseconds since 1970, UTC.
     pub created_at: i64,
     /// When this version was published, in the same clock.
@@ -109,8 +109,8 @@ pub enum CatalogError {
 pub struct Draft {
     /// Free text.
     pub description: Option<Arc<str>>,
-    /// Free words.
-    pub tags: Vec<Arc<str>>,
+    /// An object of names and values, or a list of words; null for none.
+    pub tags: Value,
     /// The definition as JSON.
     pub definition: Value,
 }

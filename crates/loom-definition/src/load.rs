@@ -111,6 +111,7 @@ impl Definition {
         let subject = Subject {
             name: name(options, chosen.name.as_deref()),
             kind,
+            tags: chosen.tags.as_ref(),
             definition: &chosen.definition,
             strict_expressions: options.strict_expressions,
             parameters_file: options.parameters_file.as_ref(),

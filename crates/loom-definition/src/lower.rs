@@ -36,6 +36,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) name: Arc<str>,
     /// How it keeps its state.
     pub(crate) kind: WorkflowKind,
+    /// What stands beside the definition as `tags`.
+    pub(crate) tags: Option<&'a Node>,
     /// The definition.
     pub(crate) definition: &'a Node,
     /// Whether mistakes in an action's expressions refuse the definition.
@@ -110,6 +112,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             name: Arc::clone(&subject.name),
             kind: subject.kind,
             description: text("description").map(Arc::from),
+            tags: tags(subject),
             content_version: Arc::from(content_version),
             parameters,
             triggers,
@@ -362,6 +365,13 @@ fn rest_of_runtime(node: &Node) -> Value {
 /// The compact text of everything that decides what the workflow does, in a shape that can be loaded again.
 ///
 /// Members keep their order, because actions are numbered in it and journals hold those numbers.
+/// What people sort their workflows by: an object of names and values, or a list of words.
+fn tags(subject: &Subject<'_>) -> Value {
+    let written = subject.tags.or_else(|| subject.definition.get("tags"));
+    let tags = written.map(Node::to_value).unwrap_or_default();
+    if tags.as_object().is_some() || tags.as_array().is_some() { tags } else { Value::NULL }
+}
+
 fn source(subject: &Subject<'_>) -> String {
     let kind = match subject.kind {
         WorkflowKind::Stateful => "Stateful",
@@ -369,6 +379,9 @@ fn source(subject: &Subject<'_>) -> String {
         WorkflowKind::Agentic => "Agentic",
     };
     let mut members = vec![("kind", Value::from(kind)), ("definition", subject.definition.to_value())];
+    if let Some(tags) = subject.tags {
+        members.push(("tags", tags.to_value()));
+    }
     if let Some(parameters) = subject.parameters_file {
         members.push(("parametersFile", parameters.clone()));
     }

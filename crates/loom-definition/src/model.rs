@@ -38,6 +38,8 @@ pub struct Workflow {
     pub kind: WorkflowKind,
     /// Free text of the definition, if any.
     pub description: Option<Arc<str>>,
+    /// `tags` of the definition or beside it: an object or an array, null when there are none.
+    pub tags: Value,
     /// `contentVersion`, `1.0.0.0` when absent.
     pub content_version: Arc<str>,
     /// Declared parameters.
@@ -55,7 +57,7 @@ pub struct Workflow {
     /// Canned results by name.
     pub static_results: Vec<StaticResult>,
     /// Everything that decides what it does, as compact JSON that can be loaded again:
-    /// `{kind, definition, parametersFile?}`. What is kept for runs that outlive a deployment.
+    /// `{kind, definition, tags?, parametersFile?}`. What is kept for runs that outlive a deployment.
     pub source: Arc<str>,
     /// blake3 of `source`; the same definition always has the same hash.
     pub hash: [u8; 32],

@@ -21,6 +21,8 @@ pub(crate) struct Chosen<'n> {
     pub(crate) kind: Option<&'n Node>,
     /// The workflow's name in the file, if it has one.
     pub(crate) name: Option<String>,
+    /// `tags`, if written beside the definition.
+    pub(crate) tags: Option<Node>,
     /// Values of parameters: name → `{value}`.
     values: Option<Node>,
     /// `connectionReferences`.
@@ -90,6 +92,7 @@ pub(crate) fn choose<'n>(
             definition: root.clone(),
             kind: None,
             name: None,
+            tags: None,
             values: None,
             references: None,
         });
@@ -126,6 +129,7 @@ fn wrapped<'n>(
         definition: definition.clone(),
         kind: holder.get("kind").or_else(|| root.get("kind")).filter(|kind| kind.text().is_some()),
         name,
+        tags: holder.get("tags").or_else(|| root.get("tags")).cloned(),
         values: holder.get("parameters").filter(|values| values.members().is_some()).cloned(),
         references: holder.get("connectionReferences").or_else(|| root.get("connectionReferences")),
     })
@@ -191,6 +195,7 @@ fn from_template<'n>(
         definition,
         kind: candidate.resource.get("kind").filter(|kind| kind.text().and_then(workflow_kind).is_some()),
         name: Some(candidate.name.clone()),
+        tags: candidate.resource.get("tags").map(|tags| resolve(tags, &template, found)),
         values,
         references: properties.and_then(|properties| properties.get("connectionReferences")),
     })

@@ -245,13 +245,14 @@ fn workflow_record(workflow: &Workflow, run: RunId) -> Value {
         WorkflowKind::Stateless => "Stateless",
         WorkflowKind::Agentic => "Agentic",
     };
+    let tags = if workflow.tags.is_null() { Value::from(Object::new()) } else { workflow.tags.clone() };
     let members = [
         ("name", Value::from(Arc::clone(&workflow.name))),
         ("type", Value::from("Microsoft.Logic/workflows")),
         ("id", Value::from(id)),
         ("location", Value::from("local")),
         ("kind", Value::from(kind)),
-        ("tags", Value::from(Object::new())),
+        ("tags", tags),
         ("run", run_members.into_iter().collect::<Object>().into()),
     ];
     members.into_iter().collect::<Object>().into()

@@ -197,6 +197,9 @@ fn version_row(entry: &Entry) -> Object {
     if let Some(description) = &entry.description {
         object.insert("description", Arc::clone(description));
     }
+    if !entry.tags.is_null() {
+        object.insert("tags", entry.tags.clone());
+    }
     object
 }
 

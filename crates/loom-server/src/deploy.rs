@@ -176,7 +176,7 @@ impl Deployments {
         let at = kept.get("updatedAt").and_then(Value::as_i64)?;
         let draft = Draft {
             description: text("description").map(Arc::from),
-            tags: Vec::new(),
+            tags: kept.get("tags").cloned().unwrap_or_default(),
             definition: Value::from_json_str(text("definition")?).ok()?,
         };
         let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +256,8 @@ impl Deployments {
     async fn publish(&self, workflow: &Workflow, source: &Source, now: i64) -> Result<Version, DeployError> {
         let id = workflow.name.to_lowercase();
         let definition = Value::from_json_str(&workflow.source).unwrap_or_default();
-        let draft = Draft { description: workflow.description.clone(), tags: Vec::new(), definition };
+        let draft =
+            Draft { description: workflow.description.clone(), tags: workflow.tags.clone(), definition };
         // The change is tried on a copy, and counts once the store has it.
         let (mut catalog, latest) = {
             let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,6 +281,7 @@ impl Deployments {
         kept.insert("updatedAt", entry.updated_at);
         kept.insert("origin", if source.origin == Origin::Api { "api" } else { "file" });
         kept.insert("description", workflow.description.clone());
+        kept.insert("tags", workflow.tags.clone());
         kept.insert("definition", Arc::clone(&workflow.source));
         if source.origin == Origin::Api {
             kept.insert("text", String::from_utf8_lossy(&source.bytes).as_ref());

@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use loom_actions::{
-    Activities, ActivityHandler, ActorHandler, ActorReply, Actors, Connections, MemoryActorStore, Settings,
-    Sources, UserError, remote_workflow_handler, request_handlers, requests,
+    Activities, ActivityHandler, ActorHandler, ActorReply, Actors, Connections, DurableActorStore,
+    MemoryActorStore, Settings, Sources, UserError, remote_workflow_handler, request_handlers, requests,
 };
 use loom_definition::{Definition, LoadOptions, model::EffectKind};
 use loom_engine::{Engine, RunReport, RunRequest, clock::SystemClock};
 use loom_expression::Value;
+use loom_store::{SqliteOptions, SqliteStore, Store};
 use loom_testkit::mock::Mock;
 
 use crate::support::{json, mock};
@@ -164,6 +165,40 @@ async fn an_actor_does_one_thing_at_a_time_and_remembers() {
     assert_eq!(output(&report, "all"), json("[210, 0, 5]"));
     assert_eq!(*most.lock().unwrap(), 1);
     assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+/// Each life of the process opens the folder anew.
+#[tokio::test]
+async fn an_actor_remembers_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let definition = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Add": {"type": "Actor", "inputs": {"actorType": "Counter", "actorId": "a/1", "method": "add", "args": 4}}},
+        "outputs": {"sum": {"type": "array", "value": "@body('Add')"}}}"#;
+    let workflow = Definition::parse_text(definition, &LoadOptions::default()).unwrap().workflow;
+    for life in 1..=3i64 {
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
+        let mut actors = Actors::default();
+        actors.register("counter", |call| async move {
+            // From the second call on the state is a secret, and the third is told so.
+            let sum = call.state.as_i64().unwrap_or(0) + call.args.as_i64().unwrap_or(0);
+            let secret = call.state.is_secret() || sum > 4;
+            let result = vec![Value::from(sum), call.state.is_secret().into()].into();
+            let state = Value::from(sum);
+            Ok(ActorReply { result, state: if secret { state.into_secret() } else { state } })
+        });
+        let requests = requests(Settings::default(), Arc::new(SystemClock)).unwrap();
+        let kept = Arc::new(DurableActorStore::new(Arc::clone(&store)));
+        let handler = Arc::new(ActorHandler::new(actors, kept, requests));
+        let engine = Engine::builder().handler(EffectKind::Actor, handler).build();
+        let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
+        let report = engine.run(request).await.unwrap().expect("the run ends");
+        let found = output(&report, "sum");
+        assert_eq!(found.index(0), Some(&Value::from(4 * life)));
+        assert_eq!(found.index(1), Some(&Value::from(life == 3)));
+        engine.shut_down().await;
+        store.close().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -173,3 +173,27 @@ fn other_encodings_load() {
     let wrong = Definition::parse(b"{\"a\": \"\xff\"}", &LoadOptions::default()).expect_err("it is not text");
     assert_eq!((wrong.0[0].code, wrong.0[0].span.start), ("L0002", 7));
 }
+
+#[test]
+fn tags_stand_in_the_definition_or_beside_it() {
+    let tags = |text: &str| {
+        let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
+        // What is kept of a workflow tells the same.
+        let again =
+            Definition::parse(loaded.workflow.source.as_bytes(), &LoadOptions::default()).expect("again");
+        assert_eq!(again.workflow.hash, loaded.workflow.hash);
+        assert_eq!(again.workflow.tags, loaded.workflow.tags);
+        loaded.workflow.tags.to_json_text()
+    };
+    assert_eq!(tags(r#"{"triggers": {}, "actions": {}}"#), "null");
+    assert_eq!(tags(r#"{"triggers": {}, "actions": {}, "tags": ["a"]}"#), r#"["a"]"#);
+    assert_eq!(tags(r#"{"triggers": {}, "actions": {}, "tags": "a"}"#), "null");
+    assert_eq!(
+        tags(r#"{"definition": {"actions": {}, "tags": ["in"]}, "tags": {"k": "v"}}"#),
+        r#"{"k":"v"}"#
+    );
+    let template = r#"{"parameters": {"team": {"type": "string", "defaultValue": "stock"}}, "resources": [
+        {"type": "Microsoft.Logic/workflows", "name": "w", "tags": {"team": "[parameters('team')]"},
+         "properties": {"definition": {"triggers": {}, "actions": {}}}}]}"#;
+    assert_eq!(tags(template), r#"{"team":"stock"}"#);
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use loom_definition::{RunStatus, Status};
+use loom_definition::{RunStatus, Status, model::ActionKind};
 use loom_engine::{
     EffectId, Environment,
     event::{Command, Phase},
@@ -70,6 +70,7 @@ fn do_until_continues_until_met() {
 #[test]
 fn conditions_tolerate_an_inner_at_sign() {
     check("While", "@not(@greaterOrEquals(variables('loopIndex'), 2))", "", "completed", 2, true);
+    check("Until", "@not(@less(@variables('loopIndex'), 4))", "", "completed", 4, true);
     check("Until", "@equals(@variables('loopIndex'), 2)", "", "completed", 2, true);
 }
 
@@ -139,6 +140,38 @@ fn retry_gives_up_after_its_count() {
     let outputs = played.outputs("R");
     assert_eq!(outputs.get("status").and_then(Value::as_str), Some("failed"));
     assert_eq!(outputs.get("attempts").and_then(Value::as_i64), Some(3));
+}
+
+/// The waits of a `Retry` whose every attempt fails, in milliseconds.
+fn waits_of_a_retry(policy: &str) -> Vec<i64> {
+    let workflow = workflow(&RETRY.replace("POLICY", policy));
+    let played = play_with(&workflow, |_| unavailable());
+    assert_eq!(played.status, Some(RunStatus::Failed));
+    let ActionKind::Retry { body, .. } = &workflow.action(played.action("R")).kind else {
+        panic!("it is a Retry")
+    };
+    let calls = played.history.occurrences(workflow.block(*body).actions[0]);
+    calls.windows(2).map(|pair| pair[1].started.unix_millis() - pair[0].started.unix_millis()).collect()
+}
+
+#[test]
+fn retry_waits_longer_each_time_up_to_its_longest_interval() {
+    // Three retries when nothing is said, the waits drawn from the upper half of 1, 2 and 4 seconds.
+    let waits = waits_of_a_retry("");
+    assert_eq!(waits.len(), 3);
+    for (wait, bound) in waits.iter().zip([1_000, 2_000, 4_000]) {
+        assert!((bound / 2..=bound).contains(wait), "{waits:?}");
+    }
+    let long = r#", "retryPolicy": {"type": "exponential", "count": 9, "interval": "PT10S", "minimumInterval": "PT8S", "maxInterval": "PT1M"}"#;
+    let waits = waits_of_a_retry(long);
+    assert_eq!(waits.len(), 9);
+    assert!(waits.iter().all(|wait| (8_000..=60_000).contains(wait)), "{waits:?}");
+    assert!(waits[3..].iter().any(|wait| *wait > 30_000), "{waits:?}");
+    assert_eq!(
+        waits_of_a_retry(r#", "retryPolicy": {"type": "fixed", "count": 2, "interval": "PT5S"}"#),
+        [5_000, 5_000]
+    );
+    assert_eq!(waits_of_a_retry(r#", "retryPolicy": {"type": "none"}"#), [0i64; 0]);
 }
 
 #[test]

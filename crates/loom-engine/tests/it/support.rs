@@ -93,6 +93,13 @@ impl Played {
         occurrences.last().map(|last| last.code.to_string()).unwrap_or_default()
     }
 
+    /// What the action's error says.
+    pub(crate) fn message(&self, name: &str) -> String {
+        let occurrences = self.history.occurrences(self.action(name));
+        let error = occurrences.last().and_then(|last| last.error.as_ref());
+        error.map(|error| error.message.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn times(&self, name: &str) -> usize {
         self.history.occurrences(self.action(name)).len()
     }

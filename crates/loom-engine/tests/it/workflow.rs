@@ -95,8 +95,30 @@ fn a_time_limit_covers_every_retry_and_wait() {
     assert_eq!(calls, 2);
     assert_eq!(played.status_of("Call"), Some(Status::TimedOut));
     assert_eq!(played.code("Call"), "ActionTimedOut");
+    assert_eq!(played.message("Call"), "Action 'Call' timed out after 30000ms");
     assert_eq!(played.status_of("Late"), Some(Status::Succeeded));
     assert_eq!(played.status, Some(RunStatus::Succeeded));
+}
+
+/// A call that is slow, and not one that fails: the limit comes while it is still out.
+#[tokio::test(start_paused = true)]
+async fn a_slow_action_times_out() {
+    let service = Service::new(|_, _| (Duration::from_hours(1), ok("{}")));
+    for limit in [r#""timeout": 1500"#, r#""timeout": "PT1.5S""#, r#""limit": {"timeout": "PT1.5S"}"#] {
+        let workflow = workflow(&format!(
+            r#"{{"Slow": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://s"}}, {limit}, "runAfter": {{}}}},
+                "Next": {{"type": "Terminate", "inputs": {{"runStatus": "Failed", "runError": {{"code": "Late", "message": "@actions('Slow')['error']['message']"}}}},
+                    "runAfter": {{"Slow": ["TimedOut"]}}}}}}"#
+        ));
+        let engine = engine(&service).build();
+        let began = tokio::time::Instant::now();
+        let report = run(&engine, &workflow).await;
+        assert_eq!(began.elapsed(), Duration::from_millis(1_500), "{limit}");
+        let error = report.error.as_ref().expect("the run tells its error");
+        assert_eq!(error.message, "Action 'Slow' timed out after 1500ms", "{limit}");
+        engine.shut_down().await;
+    }
+    assert_eq!(service.count(), 3);
 }
 
 #[test]

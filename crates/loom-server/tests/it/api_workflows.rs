@@ -56,6 +56,39 @@ async fn a_changed_definition_is_published_as_the_next_version() {
 }
 
 #[tokio::test]
+async fn a_version_tells_what_its_definition_says_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let answering = |tags: &str| {
+        format!(
+            r#"{{"tags": {tags}, "definition": {{"description": "asks the stock", "triggers": {{"manual": {{"type": "Request"}}}},
+                "actions": {{"Answer": {{"type": "Response", "inputs": {{"body": "@workflow()['tags']"}}}}}}}}}}"#
+        )
+    };
+    let plan = || Plan { store: on_disk(folder.path()), ..Plan::default() };
+    let world = World::start(plan()).await;
+    for tags in [r#"{"team":"stock"}"#, r#"["stock","daily"]"#] {
+        let path = "/api/v1/workflows/orders";
+        assert_eq!(world.call(Method::PUT, path, &answering(tags)).await.status, 201);
+        assert_eq!(answer(&world).await, tags);
+    }
+    world.stop().await;
+    // All of it is kept.
+    let world = World::start(plan()).await;
+    assert_eq!(answer(&world).await, r#"["stock","daily"]"#);
+    let rows = world.get("/api/v1/workflows/orders/versions").await.json();
+    assert_eq!(versions(&rows), ["1.0.0", "1.0.1"]);
+    let rows = list(&rows, "versions");
+    assert_eq!(rows[0].get("tags").unwrap().to_json_text(), r#"{"team":"stock"}"#);
+    assert_eq!(rows[1].get("tags").unwrap().to_json_text(), r#"["stock","daily"]"#);
+    assert!(rows.iter().all(|row| text(row, "description") == "asks the stock"));
+    let times: Vec<_> =
+        rows.iter().map(|row| (text(row, "createdTime"), text(row, "publishedTime"))).collect();
+    assert_eq!((times[0].0, times[0].0), (times[0].1, times[1].0));
+    assert!(times[1].1 >= times[0].1);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_name_that_is_taken_can_be_guarded() {
     let world = World::new().await;
     let create = async |number| {

@@ -1,0 +1,69 @@
+//! States of actors among the named values of a store, so that they outlive the process.
+
+use std::{fmt::Display, sync::Arc};
+
+use bytes::Bytes;
+use loom_expression::{Object, Value};
+use loom_store::{Commit, KeyExpectation, KeyWrite, Store};
+
+use super::{ActorStore, StoreFuture};
+use crate::UserError;
+
+/// Where states are kept among the store's named values.
+const NAMESPACE: &str = "actor";
+
+/// Keeps states in a store: saved is durable. Calls of one actor that follow each other wait for the disk each time.
+///
+/// A state that holds a secret comes back as one secret. With a key, the store keeps it encrypted.
+///
+/// # What is not promised
+/// A call whose process dies between the saving of the state and the journaling of the action's end is made again, with
+/// the same idempotency key, and then finds the state it left itself. An actor to whom that matters keeps the key in its
+/// state.
+#[derive(Clone, Debug)]
+pub struct DurableActorStore {
+    store: Arc<dyn Store>,
+}
+
+impl DurableActorStore {
+    /// States in this store, which may be the one that keeps the runs.
+    pub fn new(store: Arc<dyn Store>) -> DurableActorStore {
+        DurableActorStore { store }
+    }
+}
+
+impl ActorStore for DurableActorStore {
+    fn load<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Value> {
+        Box::pin(async move {
+            let Some(found) = self.store.key(NAMESPACE, key).await.map_err(|why| lost(key, why))? else {
+                return Ok(Value::NULL);
+            };
+            let kept = Value::parse_json(&found.value).map_err(|why| lost(key, why))?;
+            let state = kept.get("state").cloned().unwrap_or_default();
+            let secret = kept.get("secret").and_then(Value::as_bool).unwrap_or_default();
+            Ok(if secret { state.into_secret() } else { state })
+        })
+    }
+
+    fn save<'a>(&'a self, key: &'a str, state: Value) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let mut kept = Object::new();
+            kept.insert("secret", state.contains_secret());
+            kept.insert("state", state);
+            let mut commit = Commit::new();
+            commit.keys.push(KeyWrite {
+                namespace: NAMESPACE.into(),
+                key: key.into(),
+                expect: KeyExpectation::Any,
+                value: Some(Bytes::from(Value::from(kept).to_json_text())),
+            });
+            self.store.commit(commit).await.map_err(|why| lost(key, why))?;
+            Ok(())
+        })
+    }
+}
+
+/// Another attempt may find the store well again.
+fn lost(key: &str, why: impl Display) -> UserError {
+    UserError::new(format!("The state of the actor '{key}' could not be read or kept: {why}")).transient()
+}

@@ -92,7 +92,12 @@ impl RequestHandler {
             }
             Kind::Connection => {
                 let host = inputs.get("host").cloned().unwrap_or_default();
-                let path = inputs.get("path").and_then(Value::as_str).unwrap_or_default();
+                let path = match inputs.get("path").filter(|path| !path.is_null()) {
+                    None => "",
+                    Some(path) => path.as_str().ok_or_else(|| {
+                        Failure::bad_request(format!("'path' must be a string, not {}.", path.kind()))
+                    })?,
+                };
                 (connections.of_host(&host)?, path, Method::GET)
             }
             Kind::Function => {

@@ -12,10 +12,10 @@ use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
-    HeaderMap, Method,
+    HeaderMap, Method, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{Object, Timestamp, Value, envelope};
 
 use crate::{
     Failure, Settings,
@@ -97,6 +97,8 @@ pub struct Answer {
     pub outputs: Value,
     /// What `Retry-After` asks for.
     pub after: Option<Duration>,
+    /// The end of work that the service had accepted. The request that asked for the work did not fail.
+    pub of_accepted: bool,
 }
 
 /// How far a request has come.
@@ -191,6 +193,10 @@ impl Requests {
         let mut headers = headers::from_author(&spec.headers, &method)?;
         let declared =
             headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+        if !spec.queries.is_null() && spec.queries.as_object().is_none() {
+            let kind = spec.queries.kind();
+            return Err(Failure::bad_request(format!("'queries' must be an object, not {kind}.")));
+        }
         let mut bytes = Bytes::new();
         if headers::has_body(&method) {
             let body = content::encode(&spec.body, declared.as_deref());
@@ -205,12 +211,7 @@ impl Requests {
                 bytes = body.bytes;
             }
         }
-        if let Some(cookie) = &spec.cookie {
-            let mut cookie = HeaderValue::from_bytes(cookie.as_bytes())
-                .map_err(|_| Failure::bad_request("'cookie' holds a line break or a control character."))?;
-            cookie.set_sensitive(true);
-            headers.insert(header::COOKIE, cookie);
-        }
+        add_cookie(&mut headers, spec)?;
         headers::add_idempotency_key(&mut headers, &method, &marks.idempotency_key);
         headers::add_marks(&mut headers, marks, behaviour.no_marks);
         Ok(Request {
@@ -245,6 +246,10 @@ impl Requests {
         let mut request = Request::get(url, self.timeout(behaviour));
         request.decompress = !behaviour.no_decompression;
         request.headers = headers::from_author(&spec.headers, &Method::GET)?;
+        // Cookies belong to the place that they were written for.
+        if request.url.origin() == spec.url.origin() {
+            add_cookie(&mut request.headers, spec)?;
+        }
         headers::add_marks(&mut request.headers, marks, behaviour.no_marks);
         Ok(request)
     }
@@ -274,12 +279,24 @@ impl Requests {
         self.client.send(request).await
     }
 
+    /// A kept token may have been withdrawn before its time. A request that is refused for it did nothing, so it is sent
+    /// once more with a new one.
     async fn send_with_token(&self, mut request: Request, token: &TokenRequest) -> Result<Reply, Failure> {
-        let value = self.tokens.header(&self.client, token).await?;
-        request.headers.insert(header::AUTHORIZATION, value.clone());
+        let used = self.tokens.header(&self.client, token).await?;
+        request.headers.insert(header::AUTHORIZATION, used.header.clone());
+        let reply = self.client.send(request.clone()).await?;
+        if reply.status != 401 {
+            return Ok(reply);
+        }
+        self.tokens.refused(token, &used.header).await;
+        if used.is_new {
+            return Ok(reply);
+        }
+        let used = self.tokens.header(&self.client, token).await?;
+        request.headers.insert(header::AUTHORIZATION, used.header.clone());
         let reply = self.client.send(request).await?;
         if reply.status == 401 {
-            self.tokens.refused(token, &value).await;
+            self.tokens.refused(token, &used.header).await;
         }
         Ok(reply)
     }
@@ -287,12 +304,18 @@ impl Requests {
     /// The answer that a reply is.
     ///
     /// A body that is not what its type says is a failure only when the status is a success: an error page under a wrong
-    /// type must not hide that the service is down.
+    /// type must not hide that the service is down. Nor does it make accepted work undone. What is still packed is bytes,
+    /// whatever is inside.
     fn answer(&self, reply: &Reply) -> Result<Answer, Failure> {
         let kind = reply.header(header::CONTENT_TYPE);
         let body = match content::decode(&reply.body, kind) {
+            _ if is_packed(&reply.headers) && !reply.body.is_empty() => {
+                Some(envelope::encode(kind.unwrap_or("application/octet-stream"), &reply.body))
+            }
             Ok(body) => body,
-            Err(_) if !reply.status.is_success() => content::decode_leniently(&reply.body, kind),
+            Err(_) if !reply.status.is_success() || reply.status == StatusCode::ACCEPTED => {
+                content::decode_leniently(&reply.body, kind)
+            }
             Err(error) => {
                 let shown = reply.url.shown();
                 return Err(Failure::bad_request(format!(
@@ -310,7 +333,8 @@ impl Requests {
         if let Some(body) = body {
             outputs.insert("body", body);
         }
-        Answer { status, outputs: outputs.into(), after: headers::retry_after(headers, (self.clock)()) }
+        let after = headers::retry_after(headers, (self.clock)());
+        Answer { status, outputs: outputs.into(), after, of_accepted: false }
     }
 }
 
@@ -320,9 +344,9 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// Whether the language tries again after the status.
+    /// Whether the language sends the request again after the status.
     pub fn is_transient(&self) -> bool {
-        status::is_transient(self.status)
+        !self.of_accepted && status::is_transient(self.status)
     }
 }
 
@@ -381,6 +405,21 @@ impl Spec {
         }
         self.headers = headers.into();
     }
+}
+
+fn add_cookie(headers: &mut HeaderMap, spec: &Spec) -> Result<(), Failure> {
+    let Some(cookie) = &spec.cookie else { return Ok(()) };
+    let mut cookie = HeaderValue::from_bytes(cookie.as_bytes())
+        .map_err(|_| Failure::bad_request("'cookie' holds a line break or a control character."))?;
+    cookie.set_sensitive(true);
+    headers.insert(header::COOKIE, cookie);
+    Ok(())
+}
+
+/// Whether the body has an encoding that nobody undid.
+fn is_packed(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|encoding| encoding.to_str().ok());
+    encoding.is_some_and(|name| !name.trim().is_empty() && !name.trim().eq_ignore_ascii_case("identity"))
 }
 
 fn is_upload(method: &Method) -> bool {

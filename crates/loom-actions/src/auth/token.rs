@@ -101,6 +101,14 @@ struct Token {
     fresh_until: Instant,
 }
 
+/// A token to use.
+pub(crate) struct Used {
+    /// The `Authorization` header.
+    pub(crate) header: HeaderValue,
+    /// Fetched just now, rather than kept from before.
+    pub(crate) is_new: bool,
+}
+
 /// The tokens of a process.
 pub(crate) struct Tokens {
     settings: TokenSettings,
@@ -125,20 +133,16 @@ impl Tokens {
     ///
     /// # Cancel safety
     /// A dropped future lets the next one that waits fetch the token.
-    pub(crate) async fn header(
-        &self,
-        client: &Client,
-        request: &TokenRequest,
-    ) -> Result<HeaderValue, Failure> {
+    pub(crate) async fn header(&self, client: &Client, request: &TokenRequest) -> Result<Used, Failure> {
         let slot = self.slot(request);
         let mut token = slot.lock().await;
         if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.fresh_until) {
-            return Ok(token.header.clone());
+            return Ok(Used { header: token.header.clone(), is_new: false });
         }
         let fetched = self.fetch(client, request).await?;
         let header = fetched.header.clone();
         *token = Some(fetched);
-        Ok(header)
+        Ok(Used { header, is_new: true })
     }
 
     /// Forgets a token that a service refused, so that the next attempt asks for a new one; unless somebody already has.

@@ -33,7 +33,7 @@ impl Requests {
             Ok(reply) => reply,
             Err(failure) if failure.transient && failures < FAILURES_MAX => {
                 let outputs = Object::new();
-                let answer = Answer { status: 202, outputs: outputs.into(), after: None };
+                let answer = Answer { status: 202, outputs: outputs.into(), after: None, of_accepted: true };
                 return Ok(self.again(answer, &url, failures + 1));
             }
             Err(failure) => return Err(Failure { transient: false, ..failure }),
@@ -49,7 +49,7 @@ impl Requests {
         if answer.is_transient() && failures < FAILURES_MAX {
             return Ok(self.again(answer, &url, failures + 1));
         }
-        Ok(Progress::Final(answer))
+        Ok(Progress::Final(Answer { of_accepted: true, ..answer }))
     }
 
     pub(super) fn pending(&self, reply: &Reply, url: &Url, failures: i64) -> Result<Progress, Failure> {

@@ -47,13 +47,18 @@ async fn a_token_is_fetched_once_by_all_that_want_it() {
 
 #[tokio::test]
 async fn a_token_that_a_service_refuses_is_replaced() {
-    let rules = r#", {"path": "/api.example/do", "headers": {"authorization": "Bearer t1"}, "response": {"status": 401}},
-        {"path": "/api.example/do", "headers": {"authorization": "Bearer t2"}}"#;
+    let rules = r#", {"path": "/api.example/do", "headers": {"authorization": "Bearer t1"}, "responses": [{"status": 200}, {"status": 401}]},
+        {"path": "/api.example/do", "headers": {"authorization": "Bearer t2"}, "responses": [{"status": 200}, {"status": 401}]}"#;
     let (mock, requests) = played(rules).await;
+    let tokens = || paths(&mock).iter().filter(|path| path.ends_with("/token")).count();
+    assert_eq!(send(&requests, OAUTH).await, 200);
+    assert_eq!(tokens(), 1);
+    // The kept token was withdrawn; the request that is refused for it is sent again at once.
+    assert_eq!(send(&requests, OAUTH).await, 200);
+    assert_eq!((tokens(), mock.requests().len()), (2, 5));
+    // A new one that is refused as well is the service's answer.
     assert_eq!(send(&requests, OAUTH).await, 401);
-    assert_eq!(send(&requests, OAUTH).await, 200);
-    assert_eq!(send(&requests, OAUTH).await, 200);
-    assert_eq!(paths(&mock).iter().filter(|path| path.ends_with("/token")).count(), 2);
+    assert_eq!((tokens(), mock.requests().len()), (3, 8));
 }
 
 #[tokio::test]

@@ -88,9 +88,13 @@ async fn gzip_is_undone_unless_the_author_wants_it() {
     assert_eq!(unpacked.outputs.get("headers").unwrap().get("Content-Encoding"), None);
     let raw = Behaviour { no_decompression: true, ..Behaviour::default() };
     let inputs = r#"{"uri": "{base}/z"}"#;
-    // Packed bytes under a JSON type are no JSON.
-    let refused = attempt(&requests(Settings::default()), &mock.base_url(), inputs, &raw).await.unwrap_err();
-    assert_eq!(refused.code, "BadRequest");
+    // Packed bytes are bytes, whatever is inside, and go on as they came.
+    let packed = attempt(&requests(Settings::default()), &mock.base_url(), inputs, &raw).await.unwrap();
+    let packed = finished(packed);
+    assert_eq!(packed.outputs.get("headers").unwrap().get("Content-Encoding"), Some(&"gzip".into()));
+    let envelope = body(&packed);
+    assert_eq!(envelope.get("$content-type"), Some(&"application/json".into()));
+    assert_eq!(envelope.get("$content").and_then(Value::as_str), Some(base64));
     assert_eq!(mock.requests()[1].header("accept-encoding"), None);
 }
 

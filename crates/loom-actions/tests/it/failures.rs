@@ -185,6 +185,7 @@ async fn inputs_that_cannot_be_sent() {
             r#"{"uri": "{base}", "method": "POST", "body": {"$content-type": "a/b", "$content": "?"}}"#,
             "base64",
         ),
+        (r#"{"uri": "{base}", "queries": "a=1"}"#, "'queries' must be an object, not String"),
         (r#"{"uri": "{base}", "authentication": {"type": "Magic"}}"#, "'Magic'"),
     ] {
         is(&failure(&requests, "http://127.0.0.1:9", inputs).await, "BadRequest", false, part);

@@ -69,6 +69,35 @@ async fn work_that_fails_is_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn what_becomes_of_accepted_work_does_not_ask_for_it_again() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s", "Content-Type": "application/json"}, "body": "no JSON"}, "calls": 1},
+            {"method": "GET", "path": "/s", "headers": {"cookie": "c=1"}, "response": {"status": 503, "body": "down"}, "calls": 5}]"#,
+    )
+    .await;
+    let (last, waits) = followed(&mock, &WORK.replace(r#""body""#, r#""cookie": "c=1", "body""#)).await;
+    assert_eq!((last.status, body(&last), waits.len()), (503, "down".into(), 5));
+    assert!(!last.is_transient() && !last.is_success(), "{last:?}");
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn cookies_stay_where_they_belong() {
+    let other = mock(r#"[{"path": "/next", "response": {"body": {"value": [2]}}}]"#).await;
+    let rules = r#"[{"path": "/list", "query": {"page": "2"}, "response": {"body": {"value": [1], "nextLink": "OTHER/next"}}},
+        {"path": "/list", "response": {"body": {"value": [0], "nextLink": "?page=2"}}}]"#;
+    let mock = mock(&rules.replace("OTHER", &other.base_url())).await;
+    let pages = Behaviour { minimum_items: Some(3), ..Behaviour::default() };
+    let inputs = r#"{"uri": "{base}/list", "cookie": "c=1"}"#;
+    let all = attempt(&requests(Settings::default()), &mock.base_url(), inputs, &pages).await.unwrap();
+    assert_eq!(body(&finished(all)).get("value"), Some(&json("[0, 1, 2]")));
+    let cookies: Vec<_> =
+        mock.requests().iter().map(|request| request.header("cookie").map(str::to_owned)).collect();
+    assert_eq!(cookies, [Some("c=1".to_owned()), Some("c=1".to_owned())]);
+    assert_eq!(other.requests()[0].header("cookie"), None);
+}
+
+#[tokio::test]
 async fn accepted_is_final_without_a_place_or_when_polling_is_off() {
     let mock = mock(
         r#"[{"path": "/nowhere", "response": {"status": 202, "body": "later"}},

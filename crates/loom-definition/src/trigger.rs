@@ -10,9 +10,11 @@ use crate::{
     policy::RetrySetting,
 };
 
+mod batch;
 mod cron;
 mod recurrence;
 
+pub use batch::{BatchConfiguration, BatchError};
 pub use cron::{Cron, CronDay, CronError, CronWeekDay};
 pub use recurrence::RecurrenceError;
 
@@ -88,6 +90,11 @@ pub enum TriggerKind {
         /// As the action.
         inputs: Template,
     },
+    /// Collects messages of other workflows; a batch of them starts a run.
+    Batch {
+        /// For [`BatchConfiguration::from_inputs`].
+        inputs: Template,
+    },
     /// Started by hand, or by a parent workflow.
     Manual,
     /// A named event of the host program.
@@ -103,13 +110,14 @@ pub enum TriggerKind {
 }
 
 impl TriggerKind {
-    /// The template of its inputs, for those that make requests of their own, or stand for an event.
+    /// The template of its inputs, for those that make requests of their own, collect batches, or stand for an event.
     pub fn inputs(&self) -> Option<&Template> {
         match self {
             TriggerKind::HttpPoll { inputs }
             | TriggerKind::HttpWebhook { inputs }
             | TriggerKind::ApiConnection { inputs }
             | TriggerKind::ApiConnectionWebhook { inputs }
+            | TriggerKind::Batch { inputs }
             | TriggerKind::Event { inputs } => Some(inputs),
             TriggerKind::Request { .. }
             | TriggerKind::Recurrence

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_store::{
-    Ack, Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, KeyWrite, RunRow, Seq,
-    Snapshot, Store, StoredFrame, UnixMillis,
+    Ack, Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, InboxId, KeyWrite, RunRow,
+    Seq, Snapshot, Store, StoredFrame, UnixMillis,
 };
 
 use tokio::sync::OnceCell;
@@ -66,6 +66,8 @@ pub(crate) struct Written {
     pub(crate) idempotency_key: Option<Arc<str>>,
     /// Named values that others keep.
     pub(crate) keys: Vec<KeyWrite>,
+    /// Messages that the run takes in.
+    pub(crate) messages: Vec<InboxId>,
 }
 
 /// Why a run cannot be read back.
@@ -138,6 +140,7 @@ impl Durable {
             definition: Some(definition),
             pace: Pace::default(),
             keys: written.keys,
+            messages: written.messages,
         }
     }
 
@@ -208,6 +211,7 @@ impl Durable {
             definition: None,
             pace,
             keys: Vec::new(),
+            messages: Vec::new(),
         }
     }
 
@@ -331,6 +335,8 @@ pub(crate) struct RunJournal {
     pace: Pace,
     /// Written with the first commit.
     keys: Vec<KeyWrite>,
+    /// Taken in with the first commit.
+    messages: Vec<InboxId>,
 }
 
 impl RunJournal {
@@ -392,6 +398,7 @@ impl RunJournal {
         }
         commit.definitions.extend(self.definition.take());
         commit.keys = std::mem::take(&mut self.keys);
+        commit.inbox_consumed = std::mem::take(&mut self.messages);
         commit
     }
 

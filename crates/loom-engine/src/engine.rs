@@ -168,13 +168,13 @@ impl Engine {
         }
         let ids: Vec<Arc<RunStart>> = fresh.iter().map(|(start, _)| Arc::clone(start)).collect();
         let keys = along.keys.map(|keys| keys(&ids)).unwrap_or_default();
-        let (mut with_first, mut left) = (Vec::new(), keys);
+        let (mut with_first, mut left) = (Written::default(), keys);
         if fresh.len() == 1 && self.inner.durable.is_some() {
-            std::mem::swap(&mut with_first, &mut left);
+            std::mem::swap(&mut with_first.keys, &mut left);
+            with_first.messages = along.messages;
         }
         let spawn = |(start, idempotency_key)| {
-            let keys = std::mem::take(&mut with_first);
-            let written = Written { idempotency_key, keys, ..Written::default() };
+            let written = Written { idempotency_key, ..std::mem::take(&mut with_first) };
             self.spawn(&workflow, start, written, watcher.cloned())
         };
         Ok((Started::Runs(fresh.into_iter().map(spawn).collect()), left))

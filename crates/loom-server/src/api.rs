@@ -86,6 +86,7 @@ fn takes_requests(trigger: &Trigger) -> bool {
             | TriggerKind::SlidingWindow { .. }
             | TriggerKind::HttpPoll { .. }
             | TriggerKind::ApiConnection { .. }
+            | TriggerKind::Batch { .. }
     )
 }
 

@@ -10,11 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use loom_definition::trigger::Trigger;
+use loom_definition::{model::EffectKind, trigger::Trigger};
 use loom_engine::{
     Along, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest,
     StartError, Started, Watcher,
-    ports::{Clock, TriggerHandler},
+    ports::{ActionHandler, Clock, TriggerHandler},
     trace::TraceParent,
 };
 use loom_expression::{Object, Timestamp, Value};
@@ -23,6 +23,7 @@ use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retentio
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    batch::{self, Piles, Sender},
     deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
     gate::Place,
     hub::Hub,
@@ -102,6 +103,7 @@ pub struct Host {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) piles: Piles,
     pub(crate) deployments: Deployments,
     pub(crate) settings: HostSettings,
     pub(crate) signer: Signer,
@@ -141,7 +143,9 @@ impl Host {
             .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>)
             .build();
         environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
+        let sender = Arc::new(Sender::default());
         let engine = builder
+            .handler(EffectKind::Custom(batch::TYPE.into()), Arc::clone(&sender) as Arc<dyn ActionHandler>)
             .environment(environment)
             .store(Arc::clone(&store))
             .clock(Arc::clone(&clock))
@@ -159,6 +163,7 @@ impl Host {
             engine,
             clock,
             hub,
+            piles: Piles::default(),
             deployments,
             settings,
             signer,
@@ -167,6 +172,7 @@ impl Host {
             ready: AtomicBool::new(false),
             store,
         });
+        sender.belongs_to(&host);
         if let Some(saved) = host.store.key("server", "resilience").await?
             && let Ok(snapshot) = serde_json::from_slice(&saved.value)
         {

@@ -93,7 +93,8 @@ async fn fire_request(
         TriggerKind::Recurrence
         | TriggerKind::SlidingWindow { .. }
         | TriggerKind::HttpPoll { .. }
-        | TriggerKind::ApiConnection { .. } => {
+        | TriggerKind::ApiConnection { .. }
+        | TriggerKind::Batch { .. } => {
             let message = format!("The trigger '{}' fires by itself; it takes no requests.", found.name);
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
         }

@@ -14,6 +14,7 @@ mod hub;
 mod redact;
 mod sign;
 
+mod batch;
 mod poll;
 mod recurrence;
 mod subscription;

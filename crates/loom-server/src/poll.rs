@@ -133,8 +133,8 @@ async fn fire(
     let mut place = place;
     loop {
         let (outputs, name, note) = (outputs.clone(), Some(name.clone()), note.clone().fired());
-        match keeper.fire(outputs, name, place.take(), progress.state(), note).await? {
-            Fired::Done => return Ok(()),
+        match keeper.fire(outputs, name, place.take(), progress.state(), note, Vec::new()).await? {
+            Fired::Runs | Fired::Held | Fired::Failed => return Ok(()),
             // The service may have given the answer for good, so it is kept until there is room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }

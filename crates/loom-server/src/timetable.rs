@@ -68,8 +68,8 @@ async fn fire_window(
     loop {
         let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(closes + delay);
         let name = Some(format!("window:{}:{closes}", keeper.key()));
-        match keeper.fire(outputs.clone().into(), name, None, next.state(), note).await? {
-            Fired::Done => return Ok(Some(next)),
+        match keeper.fire(outputs.clone().into(), name, None, next.state(), note, Vec::new()).await? {
+            Fired::Runs | Fired::Held | Fired::Failed => return Ok(Some(next)),
             // Every window is processed, so this one waits for room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }
@@ -97,8 +97,8 @@ async fn fire_occurrence(
     keeper.sleep_until(due).await;
     let next = progress.after(due);
     let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(due);
-    match keeper.fire(Object::new().into(), None, None, next.state(), note.clone()).await? {
-        Fired::Done => Ok(Some(next)),
+    match keeper.fire(Object::new().into(), None, None, next.state(), note.clone(), Vec::new()).await? {
+        Fired::Runs | Fired::Held | Fired::Failed => Ok(Some(next)),
         Fired::NoRoom => {
             // A recurrence that finds no room is left out; the next one comes.
             let next = Progress { fired: progress.fired, ..next };

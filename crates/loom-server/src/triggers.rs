@@ -1,4 +1,4 @@
-//! Triggers that act by themselves: by the clock, by asking, or by being called back.
+//! Triggers that act by themselves: by the clock, by asking, by being called back, or by collecting.
 //!
 //! Each has a task of its own that lives as long as its deployment. What it must remember is kept in the store, in the
 //! same transaction as the run that it starts; so after a crash nothing is fired twice, and nothing is forgotten.
@@ -19,9 +19,10 @@ use loom_engine::{
     ports::{TriggerAsk, TriggerCall},
 };
 use loom_expression::{Object, Value};
-use loom_store::{Commit, KeyExpectation, KeyWrite};
+use loom_store::{Commit, InboxId, KeyExpectation, KeyWrite};
 
 use crate::{
+    batch,
     deploy::Deployment,
     gate::Place,
     host::{Fire, FireError, Host, gate_key},
@@ -49,7 +50,8 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
             | TriggerKind::HttpPoll { .. }
             | TriggerKind::ApiConnection { .. }
             | TriggerKind::HttpWebhook { .. }
-            | TriggerKind::ApiConnectionWebhook { .. } => {}
+            | TriggerKind::ApiConnectionWebhook { .. }
+            | TriggerKind::Batch { .. } => {}
             TriggerKind::Request { .. }
             | TriggerKind::Manual
             | TriggerKind::Event { .. }
@@ -74,20 +76,25 @@ pub(crate) struct Keeper {
 /// What became of a firing, as far as its trigger goes on.
 #[derive(Debug)]
 pub(crate) enum Fired {
-    /// It is done, and what was to be kept is kept: runs have started, or a condition held them back, or it failed.
-    Done,
+    /// What was to be kept is kept, and runs have started.
+    Runs,
+    /// What was to be kept is kept; a condition held the runs back.
+    Held,
+    /// What was to be kept is kept; the trigger's own expressions failed.
+    Failed,
     /// There was no room for a run; nothing is kept.
     NoRoom,
 }
 
 impl Keeper {
     async fn keep(&self) {
-        if matches!(
-            self.trigger().kind,
-            TriggerKind::HttpWebhook { .. } | TriggerKind::ApiConnectionWebhook { .. }
-        ) {
-            // It watches for its end itself, because it has something to do then.
-            return subscription::keep(self).await;
+        match self.trigger().kind {
+            // These watch for their end themselves, because they have something to do then.
+            TriggerKind::HttpWebhook { .. } | TriggerKind::ApiConnectionWebhook { .. } => {
+                return subscription::keep(self).await;
+            }
+            TriggerKind::Batch { .. } => return batch::keep(self).await,
+            _ => {}
         }
         tokio::select! {
             () = self.keep_on() => {}
@@ -214,7 +221,8 @@ impl Keeper {
 
     /// Fires. What is kept becomes durable with the run that starts, or, when none or several do, right after.
     ///
-    /// `place` is a place at the trigger's gate that was taken before; without it, one is waited for.
+    /// `place` is a place at the trigger's gate that was taken before; without it, one is waited for. `messages` are taken
+    /// in by the run, if one starts.
     ///
     /// # Errors
     /// The store failed. What it holds says whether the run has started.
@@ -225,6 +233,7 @@ impl Keeper {
         place: Option<Place>,
         state: Object,
         note: Note,
+        messages: Vec<InboxId>,
     ) -> Result<Fired, loom_store::Error> {
         let trigger = self.trigger();
         let fire = Fire {
@@ -244,15 +253,16 @@ impl Keeper {
                 vec![kept, trigger_history::write(&key, number, note.with_runs(runs))]
             }
         };
-        let along = Along { name: name.map(Arc::from), keys: Some(Box::new(keys)) };
+        let along = Along { name: name.map(Arc::from), keys: Some(Box::new(keys)), messages };
         match self.host.fire_along(fire, along, place).await {
-            Ok(_) | Err(FireError::Held { .. }) => Ok(Fired::Done),
+            Ok(_) => Ok(Fired::Runs),
+            Err(FireError::Held { .. }) => Ok(Fired::Held),
             Err(FireError::Busy) => Ok(Fired::NoRoom),
             Err(FireError::Start(StartError::Trigger(error))) => {
                 tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");
                 let note = note.because(&error.code, &error.message);
                 self.commit(vec![kept, trigger_history::write(&key, number, note)]).await?;
-                Ok(Fired::Done)
+                Ok(Fired::Failed)
             }
             Err(FireError::Start(StartError::Store(error))) => Err(error),
             Err(FireError::StorePaused | FireError::Start(_)) => Err(self.store_error()),
@@ -372,4 +382,4 @@ pub(crate) fn moment(nanos: i128) -> jiff::Timestamp {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! Tests of the binary: what it prints where, and the code it exits with.
 
+mod batches;
 mod bench;
 mod crash;
 mod encrypted;

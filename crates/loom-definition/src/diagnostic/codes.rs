@@ -112,4 +112,5 @@ codes! {
     BAD_RECURRENCE = "L0601" "bad recurrence": "A recurrence has a `frequency`, an `interval` in its range, and a `schedule` that fits the frequency; or a `cron` expression in their place.";
     BAD_TRIGGER_CONCURRENCY = "L0602" "bad trigger concurrency": "`runs` is 1 to 100, `maximumWaitingRuns` 1 to 200; `SingleInstance` cannot be combined with `concurrency`.";
     BAD_SPLIT_ON = "L0603" "bad splitOn": "`splitOn` is one expression that gives an array.";
+    BAD_BATCH = "L0604" "bad batch": "A Batch trigger names its batches under `configurations`, each with `releaseCriteria`: a `messageCount` of 1 to 8,000, a `batchSize` of 1 to 83,886,080 bytes, a `recurrence`, or several of them.";
 }

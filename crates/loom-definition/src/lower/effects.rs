@@ -163,6 +163,20 @@ impl Lowerer<'_, '_, '_> {
             EffectKind::HttpWebhook if inputs.get("subscribe").is_none() => {
                 self.found.error(code::MISSING_MEMBER, head(inputs), "a webhook needs `inputs.subscribe`");
             }
+            EffectKind::Custom(name) if &**name == "SendToBatch" => {
+                for part in ["batchName", "content"] {
+                    if inputs.get(part).is_none() {
+                        self.lack(index, &format!("inputs.{part}"));
+                    }
+                }
+                let host = inputs.get("host");
+                if host.and_then(|host| host.get("triggerName")).is_none() {
+                    self.lack(index, "inputs.host.triggerName");
+                }
+                if host.and_then(|host| host.get("workflow")?.get("id")).is_none() {
+                    self.lack(index, "inputs.host.workflow.id");
+                }
+            }
             EffectKind::Activity if inputs.get("activityName").is_none() => {
                 self.lack(index, "inputs.activityName");
             }

@@ -15,7 +15,10 @@ use crate::{
     model::{Setting, WorkflowKind},
     policy::{RetrySetting, Spelling},
     text::Node,
-    trigger::{Cron, Recurrence, RecurrenceError, Trigger, TriggerConcurrency, TriggerKind, TriggerOptions},
+    trigger::{
+        BatchConfiguration, BatchError, Cron, Recurrence, RecurrenceError, Trigger, TriggerConcurrency,
+        TriggerKind, TriggerOptions,
+    },
 };
 
 const KNOWN: [&str; 18] = [
@@ -80,6 +83,12 @@ impl Lowerer<'_, '_, '_> {
             if !holds_expression(split) && split.items().is_none() {
                 let message = "`splitOn` is an expression that gives an array, such as `@triggerBody()`";
                 self.found.error(code::BAD_SPLIT_ON, split.place, message);
+                return None;
+            }
+            if matches!(kind, TriggerKind::Batch { .. }) {
+                let message = "a batch starts one run, and is not split";
+                let diagnostic = self.found.error(code::BAD_SPLIT_ON, split.place, message);
+                diagnostic.hint = Some("go through `triggerBody()?['items']` with a Foreach".to_owned());
                 return None;
             }
             Some(self.template_of(split, &split.to_value(), None))
@@ -159,6 +168,10 @@ impl Lowerer<'_, '_, '_> {
             "apiconnectionwebhook" | "openapiconnectionwebhook" => {
                 TriggerKind::ApiConnectionWebhook { inputs: template(self) }
             }
+            "batch" => {
+                self.batches(node);
+                TriggerKind::Batch { inputs: template(self) }
+            }
             "manual" => TriggerKind::Manual,
             "event" => TriggerKind::Event { inputs: template(self) },
             other => {
@@ -173,6 +186,27 @@ impl Lowerer<'_, '_, '_> {
                 }
                 TriggerKind::Other { inputs: inputs.map_or(Value::NULL, Node::to_value) }
             }
+        }
+    }
+
+    /// Checks what a Batch trigger collects, unless that is computed.
+    fn batches(&mut self, trigger: &Node) {
+        let inputs = trigger.get("inputs");
+        if inputs.is_some_and(holds_expression) {
+            return;
+        }
+        let value = inputs.map_or(Value::NULL, Node::to_value);
+        let Err(BatchError { path, message, unsupported }) = BatchConfiguration::from_inputs(&value) else {
+            return;
+        };
+        let mut place = inputs.unwrap_or(trigger);
+        for member in &path {
+            place = place.get(member).unwrap_or(place);
+        }
+        if unsupported {
+            self.found.warning(code::BAD_BATCH, head(place), message).label = "it collects nothing".into();
+        } else {
+            self.found.error(code::BAD_BATCH, head(place), message);
         }
     }
 

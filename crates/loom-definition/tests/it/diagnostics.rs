@@ -345,6 +345,32 @@ fn texts_and_shapes() {
             "L0601",
             "5",
         ),
+        (r#"{"actions": {}, "triggers": {"t": {"type": "Batch"}}}"#, "L0604", "{"),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "inputs": {"mode": "IntegrationAccount"}}}}"#,
+            "L0604",
+            "\"IntegrationAccount\"",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "inputs": {"configurations": {"b": {"releaseCriteria": {}}}}}}}"#,
+            "L0604",
+            "{",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "inputs": {"configurations": {"b": {"releaseCriteria": {"messageCount": 8001}}}}}}}"#,
+            "L0604",
+            "8001",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "inputs": {"configurations": {"b": {"releaseCriteria": {"recurrence": {"frequency": "Month", "interval": 17}}}}}}}}"#,
+            "L0604",
+            "17",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "splitOn": "@triggerBody()", "inputs": {"configurations": {"b": {"releaseCriteria": {"messageCount": 2}}}}}}}"#,
+            "L0603",
+            "\"@triggerBody()\"",
+        ),
         (r#"{"actions": {}, "triggers": {"t": {"type": "Reqest"}}}"#, "L0600", "\"Reqest\""),
         (
             r#"{"actions": {}, "triggers": {"t": {"type": "Request", "splitOn": "body"}}}"#,

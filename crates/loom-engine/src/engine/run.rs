@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::{Object, Value};
-use loom_store::KeyWrite;
+use loom_store::{InboxId, KeyWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -59,6 +59,9 @@ pub struct Along {
     /// Gives the named values to write in the same transaction, from the runs that start.
     #[expect(clippy::type_complexity, reason = "one function, called once")]
     pub keys: Option<Box<dyn FnOnce(&[Arc<RunStart>]) -> Vec<KeyWrite> + Send>>,
+    /// Messages of the store's inbox that the run takes in with its start. They stay where they are unless exactly one
+    /// run starts.
+    pub messages: Vec<InboxId>,
 }
 
 impl fmt::Debug for Along {

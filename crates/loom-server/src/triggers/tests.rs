@@ -55,15 +55,15 @@ impl TriggerHandler for Service {
 }
 
 /// One service and one store, over the processes that use them.
-struct World {
-    store: Arc<dyn Store>,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
     service: Arc<Service>,
     start: Timestamp,
     since: tokio::time::Instant,
 }
 
 impl World {
-    fn new(answers: &[&str]) -> World {
+    pub(crate) fn new(answers: &[&str]) -> World {
         let service = Service::default();
         *service.answers.lock().unwrap() =
             answers.iter().map(|answer| Value::from_json_str(answer).unwrap()).collect();
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// A process: opens the store, deploys, and takes up what is there.
-    async fn process(&self, definitions: &[(&str, &str)]) -> Arc<Host> {
+    pub(crate) async fn process(&self, definitions: &[(&str, &str)]) -> Arc<Host> {
         let none = Value::from_json_str(r#"{"type": "none"}"#).unwrap();
         let none = RetryPolicy::read(&none, loom_definition::policy::Spelling::Wdl).unwrap();
         let environment = Environment { default_retry: Arc::new(none), ..Environment::default() };
@@ -104,20 +104,20 @@ impl World {
         self.service.asked.lock().unwrap()[index].1.clone()
     }
 
-    async fn runs(&self) -> Vec<RunId> {
+    pub(crate) async fn runs(&self) -> Vec<RunId> {
         let query = RunQuery { order: Order::OldestFirst, limit: 1_000, ..RunQuery::default() };
         self.store.runs(query).await.unwrap().rows.iter().map(|row| row.id).collect()
     }
 
     /// Statuses of a trigger's history, oldest first.
-    async fn history(&self, trigger: &str) -> Vec<String> {
+    pub(crate) async fn history(&self, trigger: &str) -> Vec<String> {
         let entries = trigger_history::read(&*self.store, trigger).await.unwrap();
         let status = |entry: &Value| entry.get("status").and_then(Value::as_str).unwrap().to_owned();
         entries.iter().rev().map(status).collect()
     }
 }
 
-async fn deploy(host: &Arc<Host>, name: &str, text: &str) {
+pub(crate) async fn deploy(host: &Arc<Host>, name: &str, text: &str) {
     let options = LoadOptions { name: Some(name.into()), ..LoadOptions::default() };
     let source =
         Source { bytes: text.into(), options, origin: Origin::File, bump: Bump::Patch, only_new: false };
@@ -125,7 +125,7 @@ async fn deploy(host: &Arc<Host>, name: &str, text: &str) {
 }
 
 /// Ends a process as a crash does: nothing is said to the store.
-async fn crash(host: Arc<Host>) {
+pub(crate) async fn crash(host: Arc<Host>) {
     host.stopping.cancel();
     host.tasks.close();
     host.tasks.wait().await;
@@ -133,7 +133,7 @@ async fn crash(host: Arc<Host>) {
 }
 
 /// Lets time pass, and what follows from it happen.
-async fn pass(seconds: u64) {
+pub(crate) async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;

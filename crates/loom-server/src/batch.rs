@@ -1,0 +1,299 @@
+//! Triggers that collect what other workflows send, and start a run for a batch of it.
+//!
+//! A message is durable in the store's inbox before its sender goes on, under the idempotency key of the action that sent
+//! it; so one that is sent again after a crash is there once, also when its batch has gone. The run of a batch takes its
+//! messages in with the commit that starts it; so after a crash each message is either still collected or in one run.
+//!
+//! Messages belong to a workflow's name, not to its version. A new version collects them with its own criteria, and what
+//! no version wants waits. A batch that a condition holds back, or whose trigger fails, stays together, and is looked at
+//! again with its next message or time.
+
+mod pile;
+mod send;
+
+use std::collections::HashMap;
+
+use loom_definition::trigger::BatchConfiguration;
+use loom_expression::{Object, Value};
+use loom_store::{InboxId, InboxQuery, Recipient};
+
+pub(crate) use pile::Piles;
+pub(crate) use send::{Sender, TYPE};
+
+use self::pile::PileName;
+use crate::{
+    gate::Place,
+    recurrence::Timetable,
+    trigger_history::{Note, NoteStatus},
+    triggers::{AGAIN, Fired, Keeper, moment},
+};
+
+/// What batches that are sent to no partition are in.
+const PARTITION: &str = "DEFAULT";
+
+/// The `kind` of messages for batches in the store's inbox.
+const KIND: u16 = 1;
+
+/// Collects until the deployment is retired or the host stops. A release that has begun is brought to its end.
+pub(crate) async fn keep(keeper: &Keeper) {
+    // The version before may still have a release under way.
+    let turn = keeper.host.piles.turn(&keeper.key());
+    let _turn = tokio::select! {
+        turn = turn.lock() => turn,
+        () = keeper.host.stopping.cancelled() => return,
+    };
+    tokio::select! {
+        () = collect_on(keeper) => {}
+        () = keeper.host.stopping.cancelled() => {}
+    }
+}
+
+/// Begins again from what the store says whenever it has failed.
+async fn collect_on(keeper: &Keeper) {
+    while let Err(error) = collect(keeper).await {
+        tracing::warn!(%error, trigger = %keeper.trigger().name, "the trigger waits for the store");
+        keeper.host.piles.forget().await;
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = keeper.deployment.retired.cancelled() => return,
+        }
+    }
+}
+
+async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
+    let (host, key) = (&keeper.host, keeper.key());
+    keeper.count_notes().await?;
+    let Some(mut collector) = Collector::load(keeper).await? else { return Ok(()) };
+    let mut changes = host.piles.changes(&key);
+    host.piles.touch_all(&key);
+    loop {
+        changes.mark_unchanged();
+        host.piles.catch_up(&*host.store).await?;
+        for pile in host.piles.touched(&key) {
+            collector.release_full(keeper, &pile).await?;
+            if keeper.deployment.retired.is_cancelled() {
+                return Ok(());
+            }
+        }
+        let due = collector.next_due();
+        if due.is_some_and(|(_, due)| due <= keeper.now()) {
+            collector.release_due(keeper).await?;
+            continue;
+        }
+        tokio::select! {
+            // The sender lives as long as the piles.
+            changed = changes.changed() => changed.unwrap_or_default(),
+            () = keeper.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
+            () = keeper.deployment.retired.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// What a trigger collects, and how far its times have come.
+struct Collector {
+    batches: Vec<Batch>,
+    /// When collecting began, in nanoseconds since 1970.
+    since: i128,
+}
+
+struct Batch {
+    configuration: BatchConfiguration,
+    timetable: Option<Timetable>,
+    /// The last time at which everything went.
+    last: i128,
+}
+
+impl Collector {
+    /// None when the trigger can collect nothing, which is noted.
+    async fn load(keeper: &Keeper) -> Result<Option<Collector>, loom_store::Error> {
+        let kept = keeper.load().await?.unwrap_or_default();
+        let now = keeper.now();
+        let since = crate::triggers::number(&kept, "since").unwrap_or(now);
+        let batch = |configuration: BatchConfiguration| {
+            let timetable = configuration.recurrence.as_ref().map(Timetable::new).transpose()?;
+            let last = kept.get("last").and_then(|last| crate::triggers::number(last, &configuration.name));
+            Ok(Batch { timetable, last: last.unwrap_or(since), configuration })
+        };
+        let inputs = keeper.host.engine.trigger_inputs(keeper.view(None, None), None);
+        let batches = inputs.map_err(|error| error.message).and_then(|inputs| {
+            let read = BatchConfiguration::from_inputs(&inputs.unwrap_or_default());
+            let read = read.map_err(|error| error.message)?;
+            read.into_iter().map(batch).collect::<Result<Vec<Batch>, String>>()
+        });
+        match batches {
+            Ok(batches) => {
+                let collector = Collector { batches, since };
+                keeper.commit(vec![keeper.state(collector.state())]).await?;
+                Ok(Some(collector))
+            }
+            Err(why) => {
+                let why = format!("The batches cannot be collected: {}.", why.trim_end_matches('.'));
+                keeper.fails_for_good("InvalidBatchConfiguration", &why).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn state(&self) -> Object {
+        let last =
+            |batch: &Batch| (batch.configuration.name.to_string(), Value::from(batch.last.to_string()));
+        let mut kept = Object::new();
+        kept.insert("since", self.since.to_string());
+        kept.insert("last", self.batches.iter().map(last).collect::<Object>());
+        kept
+    }
+
+    /// Which batch goes next by the clock, and when.
+    fn next_due(&self) -> Option<(usize, i128)> {
+        let due = |(place, batch): (usize, &Batch)| {
+            let timetable = batch.timetable.as_ref()?;
+            let anchor = timetable.start.map_or(moment(self.since), |start| start);
+            Some((place, timetable.next(moment(batch.last), anchor)?.as_nanosecond()))
+        };
+        self.batches.iter().enumerate().filter_map(due).min_by_key(|(_, due)| *due)
+    }
+
+    /// Lets everything go of the batch whose time has come. One time stands for all that were missed.
+    async fn release_due(&mut self, keeper: &Keeper) -> Result<(), loom_store::Error> {
+        let Some((place, due)) = self.next_due() else { return Ok(()) };
+        let now = keeper.now();
+        self.batches[place].last = now.max(due);
+        let name = self.batches[place].configuration.name.to_lowercase();
+        let piles = keeper.host.piles.of_batch(&keeper.key(), &name);
+        for pile in &piles {
+            let note = Note::new(now, NoteStatus::Succeeded).scheduled(due);
+            while self.release(keeper, pile, Measure::Everything, note.clone()).await? {}
+        }
+        if piles.is_empty() {
+            keeper.commit(vec![keeper.state(self.state())]).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets batches go as long as a pile has enough for one.
+    async fn release_full(&self, keeper: &Keeper, pile: &PileName) -> Result<(), loom_store::Error> {
+        let mut batches = self.batches.iter().map(|batch| &batch.configuration);
+        // What the definition does not name waits for one that does.
+        let Some(batch) = batches.find(|batch| batch.name.to_lowercase() == pile.batch) else {
+            return Ok(());
+        };
+        let measure = Measure::Full {
+            messages: batch.message_count.unwrap_or(BatchConfiguration::MESSAGES_MAX) as usize,
+            bytes: batch.batch_size.map_or(u64::MAX, u64::from),
+        };
+        while self.release(keeper, pile, measure, Note::new(keeper.now(), NoteStatus::Succeeded)).await? {}
+        Ok(())
+    }
+
+    /// Starts a run for one batch, if there is enough for it. Says whether there may be more.
+    async fn release(
+        &self,
+        keeper: &Keeper,
+        pile: &PileName,
+        measure: Measure,
+        note: Note,
+    ) -> Result<bool, loom_store::Error> {
+        let (host, key) = (&keeper.host, keeper.key());
+        let Some(chosen) = host.piles.choose(&key, pile, measure) else { return Ok(false) };
+        let Some(place) = self.place(keeper).await else { return Ok(false) };
+        let messages = read(keeper, &chosen).await?;
+        if messages.len() < chosen.len() {
+            // Another process, or a hand, has taken them out.
+            let left: Vec<InboxId> = messages.iter().map(|(id, _)| *id).collect();
+            let gone: Vec<InboxId> = chosen.into_iter().filter(|id| !left.contains(id)).collect();
+            host.piles.remove(&key, pile, &gone);
+            return Ok(true);
+        }
+        let outputs = self.outputs(pile, messages.into_iter().map(|(_, message)| message));
+        match keeper.fire(outputs, None, place, self.state(), note, chosen.clone()).await? {
+            Fired::Runs => {
+                host.piles.remove(&key, pile, &chosen);
+                Ok(true)
+            }
+            Fired::Held | Fired::Failed => Ok(false),
+            Fired::NoRoom => {
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => Ok(true),
+                    () = keeper.deployment.retired.cancelled() => Ok(false),
+                }
+            }
+        }
+    }
+
+    /// A place at the trigger's gate, if it has one. None when the trigger is retired before there is room.
+    async fn place(&self, keeper: &Keeper) -> Option<Option<Place>> {
+        let Some(limit) = keeper.trigger().concurrency else { return Some(None) };
+        let key = keeper.key();
+        loop {
+            tokio::select! {
+                place = keeper.host.hub.gates.enter(&key, limit) => if let Ok(place) = place {
+                    return Some(Some(place));
+                },
+                () = keeper.deployment.retired.cancelled() => return None,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = keeper.deployment.retired.cancelled() => return None,
+            }
+        }
+    }
+
+    /// What the trigger gives.
+    fn outputs(&self, pile: &PileName, messages: impl Iterator<Item = Value>) -> Value {
+        let items: Vec<Value> = messages
+            .map(|message| {
+                let mut item = Object::new();
+                for member in ["messageId", "content"] {
+                    item.insert(member, message.get(member).cloned());
+                }
+                item.into()
+            })
+            .collect();
+        let mut names = self.batches.iter().map(|batch| &batch.configuration.name);
+        let name = names.find(|name| name.to_lowercase() == pile.batch);
+        let mut body = Object::new();
+        body.insert("batchName", name.map_or(pile.batch.as_str(), |name| name));
+        body.insert("partitionName", pile.partition.as_str());
+        body.insert("items", items);
+        [("body", body)].into_iter().collect::<Object>().into()
+    }
+}
+
+/// How much a batch takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Measure {
+    /// So many messages, or bytes, whichever is reached first.
+    Full {
+        /// Messages.
+        messages: usize,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// All that has come, up to what one batch may have.
+    Everything,
+}
+
+/// The messages of these ids, in their order; those that are gone are left out.
+async fn read(keeper: &Keeper, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>, loom_store::Error> {
+    let mut found = HashMap::with_capacity(ids.len());
+    // Ids that follow each other are read together, so that nothing is read that is not wanted.
+    for neighbours in ids.chunk_by(|one, next| next.0 == one.0 + 1) {
+        let mut after = InboxId(neighbours[0].0 - 1);
+        let last = neighbours[neighbours.len() - 1];
+        while after < last {
+            let limit = (last.0 - after.0) as usize;
+            let query = InboxQuery { recipient: Recipient::Nobody, after: Some(after), limit };
+            let page = keeper.host.store.inbox(query).await?;
+            let Some(end) = page.last().map(|message| message.id) else { break };
+            for message in page {
+                let value = Value::parse_json(&message.post.payload).unwrap_or_default();
+                found.insert(message.id, value);
+            }
+            after = end;
+        }
+    }
+    Ok(ids.iter().filter_map(|id| Some((*id, found.remove(id)?))).collect())
+}
+
+#[cfg(test)]
+mod tests;

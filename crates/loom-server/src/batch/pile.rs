@@ -1,0 +1,165 @@
+//! Which messages wait for which batch: an index in memory over the store's inbox.
+//!
+//! It only points: contents are read when a batch goes. Nothing is entered that the store does not show as pending, and
+//! the store shows a message only when it is durable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use loom_definition::trigger::BatchConfiguration;
+use loom_expression::Value;
+use loom_store::{InboxId, InboxQuery, Recipient, Store};
+use tokio::sync::watch;
+
+use super::{KIND, Measure};
+use crate::host::gate_key;
+
+/// Messages read from the store at a time.
+const PAGE: usize = 200;
+
+/// One batch that is being collected: a name and a partition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PileName {
+    /// In lower case.
+    pub(crate) batch: String,
+    /// As it was sent.
+    pub(crate) partition: String,
+}
+
+/// All batches of all triggers that are being collected.
+#[derive(Debug, Default)]
+pub(crate) struct Piles {
+    /// How far the inbox was read.
+    read: tokio::sync::Mutex<Option<InboxId>>,
+    triggers: Mutex<BTreeMap<String, Trigger>>,
+}
+
+#[derive(Debug, Default)]
+struct Trigger {
+    piles: BTreeMap<PileName, Pile>,
+    /// Piles that have grown since they were last asked for.
+    touched: BTreeSet<PileName>,
+    changed: watch::Sender<()>,
+    /// Held by the deployment that collects.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Pile {
+    /// Sizes by the order of arrival.
+    messages: BTreeMap<InboxId, u64>,
+    bytes: u64,
+}
+
+impl Piles {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Trigger>> {
+        self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters what has come to the inbox since it was last read.
+    ///
+    /// # Cancel safety
+    /// What was read is entered; the rest is read next time.
+    pub(crate) async fn catch_up(&self, store: &dyn Store) -> Result<(), loom_store::Error> {
+        let mut read = self.read.lock().await;
+        loop {
+            let query = InboxQuery { recipient: Recipient::Nobody, after: *read, limit: PAGE };
+            let page = store.inbox(query).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            *read = Some(last.id);
+            let mut triggers = self.lock();
+            for message in page.iter().filter(|message| message.post.kind == KIND) {
+                let Ok(value) = Value::parse_json(&message.post.payload) else { continue };
+                let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+                let name = PileName {
+                    batch: text("batchName").to_lowercase(),
+                    partition: text("partitionName").to_owned(),
+                };
+                let trigger = triggers.entry(gate_key(text("workflow"), text("trigger"))).or_default();
+                let bytes = value.get("content").map_or(0, |content| content.text().len() as u64);
+                let pile = trigger.piles.entry(name.clone()).or_default();
+                if pile.messages.insert(message.id, bytes).is_none() {
+                    pile.bytes += bytes;
+                }
+                trigger.touched.insert(name);
+                trigger.changed.send_replace(());
+            }
+        }
+    }
+
+    /// Forgets everything, to be read anew: the store may hold something else than was thought.
+    pub(crate) async fn forget(&self) {
+        let mut read = self.read.lock().await;
+        *read = None;
+        for trigger in self.lock().values_mut() {
+            trigger.piles.clear();
+        }
+    }
+
+    /// Whose holder collects for a trigger.
+    pub(crate) fn turn(&self, trigger: &str) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.lock().entry(trigger.to_owned()).or_default().turn)
+    }
+
+    /// Changes when a message comes.
+    pub(crate) fn changes(&self, trigger: &str) -> watch::Receiver<()> {
+        self.lock().entry(trigger.to_owned()).or_default().changed.subscribe()
+    }
+
+    /// Has all piles of a trigger looked at.
+    pub(crate) fn touch_all(&self, trigger: &str) {
+        if let Some(trigger) = self.lock().get_mut(trigger) {
+            trigger.touched.extend(trigger.piles.keys().cloned());
+        }
+    }
+
+    /// The piles that have grown since this was last asked.
+    pub(crate) fn touched(&self, trigger: &str) -> BTreeSet<PileName> {
+        self.lock().get_mut(trigger).map(|trigger| std::mem::take(&mut trigger.touched)).unwrap_or_default()
+    }
+
+    /// The partitions of a batch that have messages.
+    pub(crate) fn of_batch(&self, trigger: &str, batch: &str) -> Vec<PileName> {
+        let triggers = self.lock();
+        let names = triggers.get(trigger).into_iter().flat_map(|trigger| trigger.piles.keys());
+        names.filter(|name| name.batch == batch).cloned().collect()
+    }
+
+    /// The oldest messages of a pile, as many as make a batch. None when there are too few.
+    pub(crate) fn choose(&self, trigger: &str, name: &PileName, measure: Measure) -> Option<Vec<InboxId>> {
+        let triggers = self.lock();
+        let pile = triggers.get(trigger)?.piles.get(name)?;
+        let (messages, bytes) = match measure {
+            Measure::Full { messages, bytes } => {
+                if pile.messages.len() < messages && pile.bytes < bytes {
+                    return None;
+                }
+                (messages, bytes)
+            }
+            Measure::Everything => (BatchConfiguration::MESSAGES_MAX as usize, u64::MAX),
+        };
+        let mut taken = 0;
+        let enough = pile.messages.iter().take(messages).take_while(|(_, size)| {
+            let more = taken < bytes;
+            taken = taken.saturating_add(**size);
+            more
+        });
+        let chosen: Vec<InboxId> = enough.map(|(id, _)| *id).collect();
+        (!chosen.is_empty()).then_some(chosen)
+    }
+
+    /// Takes out what has gone.
+    pub(crate) fn remove(&self, trigger: &str, name: &PileName, gone: &[InboxId]) {
+        let mut triggers = self.lock();
+        let Some(trigger) = triggers.get_mut(trigger) else { return };
+        let Some(pile) = trigger.piles.get_mut(name) else { return };
+        for id in gone {
+            pile.bytes -= pile.messages.remove(id).unwrap_or(0);
+        }
+        if pile.messages.is_empty() {
+            trigger.piles.remove(name);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! SendToBatch: leaves a message for a Batch trigger of another workflow, or of the same.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use loom_definition::trigger::{BatchConfiguration, TriggerKind};
+use loom_engine::{
+    event::{EffectResult, ErrorInfo, Outcome, RetryHint},
+    ports::{ActionHandler, Call, CallFuture},
+};
+use loom_expression::{Object, Value};
+use loom_store::{Commit, Post, UnixMillis};
+
+use super::{KIND, PARTITION};
+use crate::{deploy::Deployment, host::Host, triggers::AGAIN};
+
+/// The type of the action.
+pub(crate) const TYPE: &str = "SendToBatch";
+
+/// Makes the calls of SendToBatch actions.
+#[derive(Debug, Default)]
+pub(crate) struct Sender {
+    host: OnceLock<Weak<Host>>,
+}
+
+impl Sender {
+    /// Tells it whose triggers it sends to.
+    pub(crate) fn belongs_to(&self, host: &Arc<Host>) {
+        // It is told once, by the host that made it.
+        self.host.set(Arc::downgrade(host)).ok();
+    }
+}
+
+impl ActionHandler for Sender {
+    fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
+        Box::pin(async move {
+            let Some(host) = self.host.get().and_then(Weak::upgrade) else {
+                return failed("ServerStopping", "The server is stopping.".to_owned(), true);
+            };
+            match Message::read(call, &host) {
+                Ok(message) => message.leave(&host, call).await,
+                Err((code, why)) => failed(code, why, false),
+            }
+        })
+    }
+}
+
+fn failed(code: &'static str, message: String, transient: bool) -> EffectResult {
+    let hint = RetryHint { transient, after: transient.then_some(AGAIN), ..RetryHint::default() };
+    EffectResult::Done { outcome: Outcome::failed(code, ErrorInfo::new(code, message)), hint }
+}
+
+/// What is left, and for whom.
+struct Message {
+    workflow: Arc<str>,
+    trigger: Arc<str>,
+    batch: Arc<str>,
+    partition: String,
+    id: String,
+    content: Value,
+}
+
+impl Message {
+    fn read(call: &Call, host: &Host) -> Result<Message, Refusal> {
+        let inputs = &call.inputs;
+        let action = &call.definition().name;
+        let text = |value: Option<&Value>| {
+            value
+                .filter(|value| !value.is_null())
+                .map(|value| value.text().into_owned())
+                .filter(|text| !text.is_empty())
+        };
+        let needed = |value: Option<&Value>, member: &str| {
+            text(value).ok_or_else(|| {
+                ("InvalidTemplateInputs", format!("The action '{action}' needs a text as '{member}'."))
+            })
+        };
+        let receiver = inputs.get("host");
+        let id = receiver.and_then(|receiver| receiver.get("workflow")?.get("id"));
+        let id = needed(id, "host.workflow.id")?;
+        // In the cloud this is a whole path, whose last part is the name.
+        let name = id.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let trigger = needed(receiver.and_then(|receiver| receiver.get("triggerName")), "host.triggerName")?;
+        let batch = needed(inputs.get("batchName"), "batchName")?;
+        let deployment = host
+            .deployments
+            .get(name)
+            .ok_or_else(|| ("WorkflowNotFound", format!("The workflow '{name}' could not be found.")))?;
+        let (trigger, batch) = find(host, &deployment, &trigger, &batch)?;
+        Ok(Message {
+            workflow: Arc::clone(&deployment.workflow.name),
+            trigger,
+            batch,
+            partition: text(inputs.get("partitionName")).unwrap_or_else(|| PARTITION.to_owned()),
+            id: text(inputs.get("messageId")).unwrap_or_else(|| call.action_tracking_id.to_string()),
+            content: inputs.get("content").cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Leaves it, once for all attempts at the same occurrence of the action.
+    async fn leave(self, host: &Host, call: &Call) -> EffectResult {
+        let mut kept = Object::new();
+        kept.insert("workflow", self.workflow);
+        kept.insert("trigger", self.trigger);
+        kept.insert("batchName", Arc::clone(&self.batch));
+        kept.insert("partitionName", self.partition.as_str());
+        kept.insert("messageId", self.id.as_str());
+        kept.insert("content", self.content);
+        let mut commit = Commit::new();
+        commit.inbox_posted.push(Post {
+            run: None,
+            kind: KIND,
+            at: UnixMillis(host.now().unix_millis()),
+            idempotency_key: Some(format!("batch:{}", call.idempotency_key).into()),
+            payload: Bytes::from(Value::from(kept).to_json_text()),
+        });
+        if let Err(error) = host.store.commit(commit).await {
+            return failed("StoreUnavailable", format!("The message could not be kept: {error}."), true);
+        }
+        // The message is safe. Should this fail, the next look finds it.
+        if let Err(error) = host.piles.catch_up(&*host.store).await {
+            tracing::warn!(%error, "messages of batches wait for the store");
+        }
+        let mut body = Object::new();
+        body.insert("batchName", self.batch);
+        body.insert("messageId", self.id);
+        body.insert("partitionName", self.partition);
+        let outputs: Object = [("body", body)].into_iter().collect();
+        EffectResult::Done { outcome: Outcome::ok(Some(outputs.into())), hint: RetryHint::default() }
+    }
+}
+
+/// The code of a refusal, and what it says.
+type Refusal = (&'static str, String);
+
+/// The trigger and the batch as the definition spells them.
+fn find(
+    host: &Host,
+    deployment: &Deployment,
+    trigger: &str,
+    batch: &str,
+) -> Result<(Arc<str>, Arc<str>), Refusal> {
+    let workflow = &deployment.workflow;
+    let found = deployment.trigger(trigger).filter(|found| matches!(found.kind, TriggerKind::Batch { .. }));
+    let found = found.ok_or_else(|| {
+        let why = format!("The workflow '{}' has no Batch trigger named '{trigger}'.", workflow.name);
+        ("WorkflowTriggerNotFound", why)
+    })?;
+    let view = loom_engine::TriggerView {
+        workflow,
+        trigger: found,
+        parameters: &deployment.parameters,
+        previous: None,
+        callback: None,
+    };
+    let inputs = host.engine.trigger_inputs(view, None).map_err(|error| error.message);
+    let batches = inputs.and_then(|inputs| {
+        BatchConfiguration::from_inputs(&inputs.unwrap_or_default()).map_err(|error| error.message)
+    });
+    let batches = batches.map_err(|why| {
+        let why = format!("The trigger '{}' of '{}' collects nothing: {why}.", found.name, workflow.name);
+        ("InvalidBatchConfiguration", why)
+    })?;
+    let named = batches.iter().find(|known| known.name.to_lowercase() == batch.to_lowercase());
+    let named = named.ok_or_else(|| {
+        let known: Vec<&str> = batches.iter().map(|known| &*known.name).collect();
+        let why = format!(
+            "The trigger '{}' of '{}' has no batch '{batch}'; it has {}.",
+            found.name,
+            workflow.name,
+            known.join(", ")
+        );
+        ("BatchNotFound", why)
+    })?;
+    Ok((Arc::clone(&found.name), Arc::clone(&named.name)))
+}

@@ -1,6 +1,5 @@
 //! The real binary, killed without warning while messages are sent to a batch and batches go: each message that was
 //! sent is in exactly one run of the collector in the end.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{collections::BTreeMap, ffi::OsStr, time::Duration};
 

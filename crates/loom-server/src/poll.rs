@@ -7,7 +7,9 @@
 //! | anything else | a failure in the trigger's history; the next question comes with the next recurrence |
 //!
 //! A `Location` in either of the first two is asked next time. Conditions that mention the status decide alone whether a
-//! run starts. Where to ask next, and when, becomes durable with the run that an answer starts.
+//! run starts. Where to ask next, and when, becomes durable with the run that an answer starts. So do the waits between the
+//! attempts at one question: a process that begins in such a wait goes on with it, and asks no sooner than the service
+//! and the policy want.
 
 use loom_engine::ports::TriggerAsk;
 use loom_expression::{Object, Timestamp, Value};
@@ -32,8 +34,10 @@ struct Progress {
     address: Option<String>,
     /// What `trigger()` gives in the inputs.
     previous: Option<Value>,
-    /// Questions asked.
+    /// Questions asked and answered, well or not.
     asked: i64,
+    /// Which attempt at the next question is due, from 1.
+    attempt: u32,
     /// An answer whose runs may not all have started.
     pending: Option<Value>,
 }
@@ -63,7 +67,6 @@ async fn ask(
     mut progress: Progress,
 ) -> Result<Progress, loom_store::Error> {
     let start = keeper.now();
-    progress.asked += 1;
     let note = Note::new(start, NoteStatus::Skipped).scheduled(progress.due);
     let by_recurrence = |now: i128, anchor: i128| {
         let next = timetable.next(moment(now), moment(anchor));
@@ -74,7 +77,7 @@ async fn ask(
         None => None,
         Some(limit) => {
             let Some(place) = keeper.host.hub.gates.try_enter(&keeper.key(), limit) else {
-                progress.due = by_recurrence(start, progress.anchor);
+                progress.next_question(by_recurrence(start, progress.anchor));
                 let note = note.skipped("As many runs as may be are in progress.");
                 return keep_progress(keeper, progress, note).await;
             };
@@ -85,14 +88,21 @@ async fn ask(
     let inputs = match keeper.host.engine.trigger_inputs(view, None) {
         Ok(inputs) => inputs.unwrap_or_default(),
         Err(error) => {
-            progress.due = by_recurrence(start, progress.anchor);
+            progress.next_question(by_recurrence(start, progress.anchor));
             return keep_progress(keeper, progress, note.because(&error.code, &error.message)).await;
         }
     };
-    let mut call = keeper.call(TriggerAsk::Poll, inputs, &format!("{}/{start}", keeper.key()));
+    let question = format!("{}/{}/{}", keeper.key(), progress.anchor, progress.asked);
+    let mut call = keeper.call(TriggerAsk::Poll, inputs, &question);
     call.address = progress.address.as_deref().map(Into::into);
-    let answered = keeper.request(&call).await;
+    let answered = keeper.attempt(&call, progress.attempt).await;
     let now = keeper.now();
+    if let Some(wait) = answered.retry {
+        progress.attempt += 1;
+        progress.due = now.saturating_add(i128::try_from(wait.as_nanos()).unwrap_or(i128::MAX));
+        keeper.commit(vec![keeper.state(progress.state())]).await?;
+        return Ok(progress);
+    }
     let note = note.until(now).code(&answered.outcome.code);
     let status = answered.status();
     if let Some(200 | 202) = status
@@ -100,7 +110,7 @@ async fn ask(
     {
         progress.address = Some(location.to_owned());
     }
-    progress.due = next_time(timetable, &answered, now, by_recurrence(now, progress.anchor));
+    progress.next_question(next_time(timetable, &answered, now, by_recurrence(now, progress.anchor)));
     let asks_conditions = status.is_some() && conditions_ask_for_the_status(keeper);
     match (&answered.outcome.outputs, status) {
         (Some(outputs), Some(status)) if status == 200 || asks_conditions => {
@@ -207,6 +217,7 @@ impl Progress {
                 address: present("address").and_then(|address| address.as_str().map(str::to_owned)),
                 previous: present("previous"),
                 asked: kept.get("asked").and_then(Value::as_i64).unwrap_or(0),
+                attempt: kept.get("attempt").and_then(Value::as_i64).map_or(1, |attempt| attempt as u32),
                 pending: present("pending"),
             });
         }
@@ -218,9 +229,17 @@ impl Progress {
             let next = timetable.next(moment(now), moment(anchor));
             next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
         };
-        let progress = Progress { anchor, due, address: None, previous: None, asked: 0, pending: None };
+        let progress =
+            Progress { anchor, due, address: None, previous: None, asked: 0, attempt: 1, pending: None };
         keeper.commit(vec![keeper.state(progress.state())]).await?;
         Ok(progress)
+    }
+
+    /// This question is done; the next is due then.
+    fn next_question(&mut self, due: i128) {
+        self.asked += 1;
+        self.attempt = 1;
+        self.due = due;
     }
 
     fn state(&self) -> Object {
@@ -230,6 +249,7 @@ impl Progress {
         kept.insert("address", self.address.as_deref());
         kept.insert("previous", self.previous.clone());
         kept.insert("asked", self.asked);
+        kept.insert("attempt", i64::from(self.attempt));
         kept.insert("pending", self.pending.clone());
         kept
     }

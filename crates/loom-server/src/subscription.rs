@@ -4,6 +4,10 @@
 //! there before the service is asked, so that a crash on the way neither loses it nor makes a second one: the next process
 //! asks again, for the same address and under the same idempotency key. It is there until the service was told that it is
 //! over, so a workflow that disappears while nobody serves is unsubscribed by the next process.
+//!
+//! The waits between attempts live in memory, on purpose. A process that begins asks at once, for whoever starts a server
+//! again may have mended what was wrong; a service is asked sooner than it would have been, but never for a second
+//! subscription, and one that hears of the end once more than it had to has lost nothing.
 
 use std::{sync::Arc, time::Duration};
 

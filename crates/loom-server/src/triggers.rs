@@ -284,18 +284,24 @@ impl Keeper {
     pub(crate) async fn request(&self, call: &TriggerCall) -> Answered {
         let mut attempt = 1;
         loop {
-            let (outcome, hint) = self.request_once(call).await;
-            let answered = Answered { outcome, after: hint.after };
-            if answered.outcome.status == loom_definition::Status::Succeeded {
-                return answered;
-            }
-            let seed = self.now().unsigned_abs() as u64;
-            let view = self.view(None, None);
-            let retry = self.host.engine.trigger_retry(view, attempt, &answered.outcome, hint, seed);
-            let Some(wait) = retry else { return answered };
+            let answered = self.attempt(call, attempt).await;
+            let Some(wait) = answered.retry else { return answered };
             tokio::time::sleep(wait).await;
             attempt += 1;
         }
+    }
+
+    /// Makes one attempt at a request, from 1, and says whether the trigger's policy wants another.
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets go of the request.
+    pub(crate) async fn attempt(&self, call: &TriggerCall, attempt: u32) -> Answered {
+        let (outcome, hint) = self.request_once(call).await;
+        let failed = outcome.status != loom_definition::Status::Succeeded;
+        let seed = self.now().unsigned_abs() as u64;
+        let again = || self.host.engine.trigger_retry(self.view(None, None), attempt, &outcome, hint, seed);
+        let retry = failed.then(again).flatten();
+        Answered { outcome, after: hint.after, retry }
     }
 
     async fn request_once(&self, call: &TriggerCall) -> (Outcome, RetryHint) {
@@ -332,12 +338,14 @@ impl Keeper {
     }
 }
 
-/// How a request of a trigger went, after its retries.
+/// How an attempt at a request of a trigger went.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) outcome: Outcome,
     /// What the answer's `Retry-After` asks for.
     pub(crate) after: Option<Duration>,
+    /// After how long it is to be made again, if it failed and may be.
+    pub(crate) retry: Option<Duration>,
 }
 
 impl Answered {

@@ -406,3 +406,31 @@ async fn a_cron_expression_fires_at_its_moments_and_not_before() {
     assert_eq!(world.runs().await.len(), 3, "no more than its count");
     crash(host).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_before_a_question_is_asked_again_outlives_the_process() {
+    let world = World::new(&[
+        r#"{"statusCode": 503, "headers": {}}"#,
+        r#"{"statusCode": 503, "headers": {}}"#,
+        r#"{"statusCode": 200, "headers": {}, "body": 1}"#,
+    ]);
+    let retries = r#", "retryPolicy": {"type": "fixed", "interval": "PT1M", "count": 2}"#;
+    let first = world.process(&[("w", &poll(retries))]).await;
+    pass(10).await;
+    crash(first).await;
+    let second = world.process(&[("w", &poll(retries))]).await;
+    pass(10).await;
+    assert_eq!(world.asked().len(), 1, "the wait goes on");
+    pass(45).await;
+    crash(second).await;
+    // Nobody serves when the last attempt is due, so it comes late.
+    pass(100).await;
+    let third = world.process(&[("w", &poll(retries))]).await;
+    pass(1).await;
+    assert_eq!(world.asked().iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 60, 165]);
+    let keys = [0, 1, 2].map(|index| world.call(index).idempotency_key);
+    assert!(keys.iter().all(|key| *key == keys[0]), "all ask the same question: {keys:?}");
+    assert_eq!(world.runs().await.len(), 1);
+    assert_eq!(world.history("w/t").await, ["Succeeded"], "a question is told once");
+    crash(third).await;
+}

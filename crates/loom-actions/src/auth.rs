@@ -3,6 +3,7 @@
 //! Nothing read here may reach a message or a log: types that hold credentials hide them from `Debug`, and failures name
 //! members, never values.
 
+mod archives;
 mod token;
 
 use std::{fmt, sync::Arc};
@@ -11,8 +12,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::header::HeaderValue;
 use loom_expression::{Value, ValueRef};
 
-pub(crate) use self::token::Tokens;
 pub use self::token::{ManagedIdentity, TokenSettings};
+pub(crate) use self::{
+    archives::Archives,
+    token::{Tokens, Used},
+};
 use crate::{Failure, client::Identity};
 
 /// What to add to a request.
@@ -22,6 +26,8 @@ pub(crate) enum Credentials {
     Header(HeaderValue),
     /// A certificate for the TLS session.
     Certificate(Arc<Identity>),
+    /// An archive that holds the certificate for the TLS session; to be opened first.
+    Archive(Archive),
     /// A member of the query, as function keys are sent.
     Query {
         name: String,
@@ -45,10 +51,38 @@ pub(crate) enum TokenRequest {
         tenant: String,
         audience: String,
         client_id: String,
-        secret: String,
+        proof: Proof,
     },
     /// The identity of the machine.
     ManagedIdentity { audience: String, identity: Option<String> },
+}
+
+/// How an application proves who it is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Proof {
+    Secret(String),
+    /// By a signature with a key whose certificate the authority knows (RFC 7523).
+    Certificate(Archive),
+}
+
+/// A PKCS#12 archive and its password.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Archive {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) password: String,
+}
+
+impl Archive {
+    /// `pfx` and `password`; none when there is no `pfx`.
+    fn from_value(value: &Value) -> Result<Option<Archive>, Failure> {
+        let Some(text) = optional(value, "pfx") else { return Ok(None) };
+        // People wrap base64 into lines.
+        let text: String = text.split_ascii_whitespace().collect();
+        let bytes = STANDARD
+            .decode(text)
+            .map_err(|_| Failure::bad_request("The 'pfx' of the authentication is not base64."))?;
+        Ok(Some(Archive { bytes, password: optional(value, "password").unwrap_or_default() }))
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -56,7 +90,7 @@ impl fmt::Debug for Credentials {
         f.write_str(match self {
             Credentials::None => "None",
             Credentials::Header(_) => "Header(<secret>)",
-            Credentials::Certificate(_) => "Certificate(<secret>)",
+            Credentials::Certificate(_) | Credentials::Archive(_) => "Certificate(<secret>)",
             Credentials::Query { .. } => "Query(<secret>)",
             Credentials::Named { .. } => "Named(<secret>)",
             Credentials::Token(_) => "Token(<secret>)",
@@ -100,18 +134,24 @@ impl Credentials {
             "header" | "apikey" => {
                 Ok(Credentials::Named { name: text(value, "name")?, value: text(value, "value")? })
             }
-            "clientcertificate" => certificate(value).map(Credentials::Certificate),
+            "clientcertificate" => certificate(value),
             "activedirectoryoauth" => {
-                let secret = optional(value, "secret").ok_or_else(|| match optional(value, "pfx") {
-                    Some(_) => no_pfx("ActiveDirectoryOAuth", "Use 'secret' instead."),
-                    None => missing("secret"),
-                })?;
+                // What is left of the other form must not get in the way.
+                let by_certificate = optional(value, "credentialType")
+                    .is_some_and(|kind| kind.eq_ignore_ascii_case("certificate"));
+                let proof = match optional(value, "secret").filter(|_| !by_certificate) {
+                    Some(secret) => Proof::Secret(secret),
+                    None => Proof::Certificate(
+                        Archive::from_value(value)?
+                            .ok_or_else(|| missing(if by_certificate { "pfx" } else { "secret" }))?,
+                    ),
+                };
                 Ok(Credentials::Token(TokenRequest::ClientCredentials {
                     authority: optional(value, "authority"),
                     tenant: text(value, "tenant")?,
                     audience: text(value, "audience")?,
                     client_id: text(value, "clientId")?,
-                    secret,
+                    proof,
                 }))
             }
             "managedserviceidentity" => Ok(Credentials::Token(TokenRequest::ManagedIdentity {
@@ -128,25 +168,15 @@ impl Credentials {
     }
 }
 
-/// `pem` holds chain and unencrypted key. A PKCS#12 archive needs a large tree of old ciphers to open, which we do not take
-/// in, so it is refused with the command that turns it into PEM.
-fn certificate(value: &Value) -> Result<Arc<Identity>, Failure> {
-    if let Some(pem) = optional(value, "pem") {
-        let identity = Identity::from_pem(&pem).map_err(|error| {
-            Failure::bad_request(format!("The client certificate cannot be used: {error}."))
-        })?;
-        return Ok(Arc::new(identity));
+/// `pfx` as the language has it, or `pem` with chain and unencrypted key.
+fn certificate(value: &Value) -> Result<Credentials, Failure> {
+    if let Some(archive) = Archive::from_value(value)? {
+        return Ok(Credentials::Archive(archive));
     }
-    if optional(value, "pfx").is_some() {
-        let advice =
-            "Give certificate and unencrypted key as PEM text in 'pem' (openssl pkcs12 -in file.pfx -nodes).";
-        return Err(no_pfx("ClientCertificate", advice));
-    }
-    Err(missing("pem"))
-}
-
-fn no_pfx(kind: &str, advice: &str) -> Failure {
-    Failure::bad_request(format!("{kind}: PKCS#12 archives ('pfx') are not supported. {advice}"))
+    let pem = optional(value, "pem").ok_or_else(|| missing("pfx"))?;
+    let identity = Identity::from_pem(&pem)
+        .map_err(|error| Failure::bad_request(format!("The client certificate cannot be used: {error}.")))?;
+    Ok(Credentials::Certificate(Arc::new(identity)))
 }
 
 fn authorization(text: &str) -> Result<Credentials, Failure> {

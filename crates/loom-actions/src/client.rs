@@ -7,6 +7,8 @@
 
 mod classify;
 mod connect;
+mod der;
+mod pfx;
 mod read;
 mod tls;
 

@@ -19,7 +19,7 @@ use loom_expression::{Object, Timestamp, Value, envelope};
 
 use crate::{
     Failure, Settings,
-    auth::{Credentials, TokenRequest, Tokens},
+    auth::{Archives, Credentials, TokenRequest, Tokens, Used},
     client::{Client, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
     content,
     headers::{self, Marks},
@@ -34,6 +34,7 @@ pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Requests {
     client: Client,
     tokens: Tokens,
+    archives: Archives,
     settings: Settings,
     clock: WallClock,
 }
@@ -137,7 +138,8 @@ impl Requests {
     ) -> Result<Requests, TlsError> {
         let egress = Arc::new(settings.trusting_egress());
         let client = Client::new(settings.client.clone(), egress, resolver)?;
-        Ok(Requests { client, tokens: Tokens::new(settings.tokens.clone()), settings, clock })
+        let tokens = Tokens::new(settings.tokens.clone());
+        Ok(Requests { client, tokens, archives: Archives::default(), settings, clock })
     }
 
     /// The settings.
@@ -262,6 +264,9 @@ impl Requests {
                 request.headers.insert(header::AUTHORIZATION, value.clone());
             }
             Credentials::Certificate(identity) => request.identity = Some(Arc::<Identity>::clone(identity)),
+            Credentials::Archive(archive) => {
+                request.identity = Some(self.archives.identity(archive).await?);
+            }
             Credentials::Query { name, value } => {
                 let member: Object = [(name.as_str(), Value::from(value.as_str()))].into_iter().collect();
                 request.url = request.url.with_queries(&member.into())?;
@@ -282,7 +287,7 @@ impl Requests {
     /// A kept token may have been withdrawn before its time. A request that is refused for it did nothing, so it is sent
     /// once more with a new one.
     async fn send_with_token(&self, mut request: Request, token: &TokenRequest) -> Result<Reply, Failure> {
-        let used = self.tokens.header(&self.client, token).await?;
+        let used = self.token(token).await?;
         request.headers.insert(header::AUTHORIZATION, used.header.clone());
         let reply = self.client.send(request.clone()).await?;
         if reply.status != 401 {
@@ -292,13 +297,17 @@ impl Requests {
         if used.is_new {
             return Ok(reply);
         }
-        let used = self.tokens.header(&self.client, token).await?;
+        let used = self.token(token).await?;
         request.headers.insert(header::AUTHORIZATION, used.header.clone());
         let reply = self.client.send(request).await?;
         if reply.status == 401 {
             self.tokens.refused(token, &used.header).await;
         }
         Ok(reply)
+    }
+
+    async fn token(&self, token: &TokenRequest) -> Result<Used, Failure> {
+        self.tokens.header(&self.client, &self.archives, token, (self.clock)()).await
     }
 
     /// The answer that a reply is.

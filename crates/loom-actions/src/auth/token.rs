@@ -7,18 +7,23 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use bytes::Bytes;
 use hyper::{
     Method,
     header::{self, HeaderName, HeaderValue},
 };
-use loom_expression::Value;
+use loom_expression::{Object, Timestamp, Value};
+use ring::{
+    digest::{SHA1_FOR_LEGACY_USE_ONLY, digest},
+    rand::{SecureRandom as _, SystemRandom},
+};
 use tokio::time::Instant;
 
-use super::TokenRequest;
+use super::{Archives, Proof, TokenRequest};
 use crate::{
     Failure,
-    client::{Client, Request},
+    client::{Client, Identity, Request},
     content::encode_form,
     status,
     url::{Url, encode_component},
@@ -133,13 +138,19 @@ impl Tokens {
     ///
     /// # Cancel safety
     /// A dropped future lets the next one that waits fetch the token.
-    pub(crate) async fn header(&self, client: &Client, request: &TokenRequest) -> Result<Used, Failure> {
+    pub(crate) async fn header(
+        &self,
+        client: &Client,
+        archives: &Archives,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Used, Failure> {
         let slot = self.slot(request);
         let mut token = slot.lock().await;
         if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.fresh_until) {
             return Ok(Used { header: token.header.clone(), is_new: false });
         }
-        let fetched = self.fetch(client, request).await?;
+        let fetched = self.fetch(client, archives, request, now).await?;
         let header = fetched.header.clone();
         *token = Some(fetched);
         Ok(Used { header, is_new: true })
@@ -154,8 +165,14 @@ impl Tokens {
         }
     }
 
-    async fn fetch(&self, client: &Client, request: &TokenRequest) -> Result<Token, Failure> {
-        let wire = self.wire(request)?;
+    async fn fetch(
+        &self,
+        client: &Client,
+        archives: &Archives,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Token, Failure> {
+        let wire = self.wire(archives, request, now).await?;
         let url = wire.url.shown();
         let reply = client.send(wire).await.map_err(|failure| Failure {
             message: format!("No token for the request's authentication: {}", failure.message),
@@ -187,10 +204,15 @@ impl Tokens {
         Ok(Token { header, fresh_until: Instant::now() + life.saturating_sub(MARGIN.min(life / 10)) })
     }
 
-    fn wire(&self, request: &TokenRequest) -> Result<Request, Failure> {
+    async fn wire(
+        &self,
+        archives: &Archives,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Request, Failure> {
         let settings = &self.settings;
         match request {
-            TokenRequest::ClientCredentials { authority, tenant, audience, client_id, secret } => {
+            TokenRequest::ClientCredentials { authority, tenant, audience, client_id, proof } => {
                 let authority = match (&settings.authority_override, authority) {
                     (Some(instead), _) => instead.clone(),
                     (None, Some(authority)) => Url::parse(authority)?,
@@ -198,12 +220,19 @@ impl Tokens {
                 };
                 let url = authority.below(&format!("{}/oauth2/token", encode_component(tenant)))?;
                 let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-                let form = encode_form(&[
-                    field("grant_type", "client_credentials"),
-                    field("client_id", client_id),
-                    field("client_secret", secret),
-                    field("resource", audience),
-                ]);
+                let mut fields =
+                    vec![field("grant_type", "client_credentials"), field("client_id", client_id)];
+                match proof {
+                    Proof::Secret(secret) => fields.push(field("client_secret", secret)),
+                    Proof::Certificate(archive) => {
+                        let identity = archives.identity(archive).await?;
+                        let assertion = assertion(&identity, client_id, &url, now)?;
+                        fields.push(field("client_assertion_type", ASSERTION_TYPE));
+                        fields.push(field("client_assertion", &assertion));
+                    }
+                }
+                fields.push(field("resource", audience));
+                let form = encode_form(&fields);
                 let mut wire = Request::get(url, settings.timeout);
                 wire.method = Method::POST;
                 wire.body = Bytes::from(form);
@@ -221,7 +250,7 @@ impl Tokens {
                     let name = if identity.starts_with('/') { "mi_res_id" } else { "client_id" };
                     queries.push((name, Value::from(identity.as_str())));
                 }
-                let queries = Value::from(queries.into_iter().collect::<loom_expression::Object>());
+                let queries = Value::from(queries.into_iter().collect::<Object>());
                 let mut wire = Request::get(endpoint.endpoint.with_queries(&queries)?, settings.timeout);
                 let (name, value) = &endpoint.header;
                 let broken =
@@ -234,6 +263,36 @@ impl Tokens {
             }
         }
     }
+}
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// How long an assertion is good for, in seconds. It is used once, at once.
+const ASSERTION_SECONDS: i64 = 600;
+
+/// A signed word of ours that we are the application (RFC 7523, section 3), for one endpoint.
+fn assertion(identity: &Identity, client_id: &str, url: &Url, now: Timestamp) -> Result<String, Failure> {
+    let broken = |error: &dyn fmt::Display| {
+        Failure::bad_request(format!("The certificate of the authentication cannot sign: {error}."))
+    };
+    let mut once = [0; 16];
+    SystemRandom::new().fill(&mut once).map_err(|_| broken(&"the system gives no random bytes"))?;
+    let print = digest(&SHA1_FOR_LEGACY_USE_ONLY, identity.certificate());
+    let header = [("alg", "RS256".to_owned()), ("typ", "JWT".to_owned()), ("x5t", BASE64.encode(print))];
+    let header: Object = header.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+    let seconds = now.unix_millis() / 1_000;
+    let claims = [
+        ("aud", Value::from(url.to_string())),
+        ("iss", client_id.into()),
+        ("sub", client_id.into()),
+        ("jti", BASE64.encode(once).into()),
+        ("nbf", seconds.into()),
+        ("exp", (seconds + ASSERTION_SECONDS).into()),
+    ];
+    let claims: Object = claims.into_iter().collect();
+    let part = |object: Object| BASE64.encode(Value::from(object).to_json_text());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let signature = identity.sign(signed.as_bytes()).map_err(|error| broken(&error))?;
+    Ok(format!("{signed}.{}", BASE64.encode(signature)))
 }
 
 fn is_error_code(code: &str) -> bool {

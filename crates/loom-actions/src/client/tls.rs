@@ -3,9 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, RootCertStore, SignatureScheme,
+    crypto::ring::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+
+use super::pfx;
 
 /// Why certificates or keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,40 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| missing("the PEM text holds no unencrypted private key"))?;
         Ok(Identity { chain, key, fingerprint: *blake3::hash(pem.as_bytes()).as_bytes() })
+    }
+
+    /// Opens a PKCS#12 archive. Takes milliseconds of computing, and more where the archive asks for more.
+    ///
+    /// # Errors
+    /// [`TlsError::Identity`] when the archive cannot be read or does not hold both.
+    pub fn from_pfx(archive: &[u8], password: &str) -> Result<Identity, TlsError> {
+        let opened =
+            pfx::open(archive, password).map_err(|why| TlsError::Identity { reason: why.to_string() })?;
+        let mut hasher = blake3::Hasher::new();
+        for part in opened.chain.iter().chain([&opened.key]) {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        Ok(Identity {
+            fingerprint: *hasher.finalize().as_bytes(),
+            chain: opened.chain.into_iter().map(CertificateDer::from).collect(),
+            key: PrivateKeyDer::Pkcs8(opened.key.into()),
+        })
+    }
+
+    /// The certificate itself, without those that vouch for it.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        self.chain.first().map_or(&[], |certificate| certificate)
+    }
+
+    /// Signs with the private key, which must be RSA: PKCS#1 1.5 with SHA-256.
+    ///
+    /// # Errors
+    /// [`TlsError::Identity`] when the key is another one.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TlsError> {
+        let key = any_supported_type(&self.key).ok();
+        let signer = key.and_then(|key| key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]));
+        let signature = signer.and_then(|signer| signer.sign(message).ok());
+        signature.ok_or_else(|| TlsError::Identity { reason: "the private key is not RSA".to_owned() })
     }
 
     /// Tells identities apart; a hash, nothing can be read from it.

@@ -1,11 +1,9 @@
 //! Everything that can go wrong on the way, told apart.
 
-use std::sync::Arc;
-
 use loom_actions::{Behaviour, ClientOptions, Egress, Settings};
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::net::TcpListener;
 
-use crate::support::{Then, attempt, failure, json, mock, raw, requests};
+use crate::support::{Then, attempt, failure, json, mock, raw, requests, secured};
 
 const GET: &str = r#"{"uri": "{base}/x?sig=geheim", "authentication": {"type": "Raw", "value": "geheim"}}"#;
 
@@ -71,31 +69,7 @@ async fn a_port_without_tls_spoken_to_with_tls() {
 
 #[tokio::test]
 async fn a_certificate_is_trusted_only_when_the_operator_says_so() {
-    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let config =
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![signed.cert.der().clone()], key)
-            .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut head = [0; 4096];
-            if stream.read(&mut head).await.is_ok() {
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nsafe";
-                tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap_or_default();
-                tokio::io::AsyncWriteExt::flush(&mut stream).await.unwrap_or_default();
-            }
-        }
-    });
+    let (signed, port, _tasks) = secured(None).await;
     let base = format!("https://localhost:{port}");
     let failed = failure(&requests(Settings::default()), &base, GET).await;
     is(&failed, "TrustFailure", false, "not accepted");

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod answers;
+mod certificates;
 mod engine;
 mod failures;
 mod patterns;

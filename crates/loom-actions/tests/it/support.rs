@@ -5,6 +5,10 @@ use std::{future::Future, io, net::IpAddr, pin::Pin, sync::Arc};
 use loom_actions::{Answer, Behaviour, Failure, Marks, Progress, Requests, Resolve, Settings, Spec};
 use loom_expression::{Timestamp, Value};
 use loom_testkit::mock::Mock;
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -130,4 +134,44 @@ pub(crate) async fn raw(bytes: Vec<u8>, then: Then) -> (String, tokio::task::Joi
         }
     });
     (base, tasks)
+}
+
+/// A server that speaks TLS under a certificate of its own for `localhost`, and answers every request with `safe`. With
+/// an authority it talks only to clients whose certificate that authority signed.
+pub(crate) async fn secured(
+    clients: Option<&[u8]>,
+) -> (rcgen::CertifiedKey<rcgen::KeyPair>, u16, tokio::task::JoinSet<()>) {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let config = config.with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = [0; 4096];
+            if stream.read(&mut head).await.is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nsafe";
+                stream.write_all(answer).await.unwrap_or_default();
+                stream.flush().await.unwrap_or_default();
+            }
+        }
+    });
+    (signed, port, tasks)
 }

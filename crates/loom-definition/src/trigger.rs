@@ -164,6 +164,8 @@ pub struct Recurrence {
     pub count: Option<u32>,
     /// A Windows id; UTC when absent.
     pub time_zone: Option<Arc<str>>,
+    /// What it was read from, with its expressions evaluated.
+    pub source: Value,
 }
 
 /// How a recurrence goes on.

@@ -13,7 +13,7 @@ use loom_definition::{
     model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{Command, RunId, history::History, status_number};
+use loom_engine::{Command, RunId, TriggerView, history::History, status_number};
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Condition, Order, RunQuery, RunRow, UnixMillis};
 
@@ -22,6 +22,7 @@ use crate::{
     host::{Fire, gate_key},
     invoke::{deployed, find_trigger, refusal},
     path::Path,
+    redact::hide,
     request::{self, read_body},
     response::{Problem, json},
     server::Shared,
@@ -71,12 +72,28 @@ fn shown(shared: &Shared, deployment: &Deployment) -> Object {
         if takes_requests(trigger) {
             shown.insert("url", shared.host.trigger_url(&workflow.name, &trigger.name));
         }
+        if let Some(recurrence) = evaluated_recurrence(shared, deployment, trigger) {
+            shown.insert("evaluatedRecurrence", recurrence);
+        }
         Value::from(shown)
     });
     object.insert("triggers", triggers.collect::<Vec<Value>>());
     let warnings = deployment.warnings.iter().map(|warning| Value::from(warning.message.as_str()));
     object.insert("warnings", warnings.collect::<Vec<Value>>());
     object
+}
+
+/// When a trigger fires, or asks, as its parameters have it. None when it does neither, or cannot: its history says why.
+fn evaluated_recurrence(shared: &Shared, deployment: &Deployment, trigger: &Trigger) -> Option<Value> {
+    let view = TriggerView {
+        workflow: &deployment.workflow,
+        trigger,
+        parameters: &deployment.parameters,
+        previous: None,
+        callback: None,
+    };
+    let recurrence = shared.host.engine.trigger_recurrence(view).ok()??;
+    Some(hide(&recurrence.source))
 }
 
 fn takes_requests(trigger: &Trigger) -> bool {

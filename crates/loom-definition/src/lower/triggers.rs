@@ -219,7 +219,9 @@ impl Lowerer<'_, '_, '_> {
         let found = node
             .get("recurrence")
             .or_else(|| inputs.and_then(|inputs| inputs.get("recurrence")))
-            .or(loom_inputs);
+            .or(loom_inputs)
+            // What the recurrence came to when the cloud last saved it; only where nothing better stands.
+            .or_else(|| node.get("evaluatedRecurrence"));
         let needed = matches!(
             kind,
             TriggerKind::Recurrence | TriggerKind::SlidingWindow { .. } | TriggerKind::HttpPoll { .. }

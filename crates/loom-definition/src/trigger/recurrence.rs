@@ -74,13 +74,18 @@ impl Recurrence {
             None => every(object).map_err(wrong)?,
         };
         let count = integer(object, "count", 1, i64::from(u32::MAX)).map_err(wrong)?;
-        let text = |name: &'static str| text(object, name).map(|text| text.map(Arc::from)).map_err(wrong);
+        // A parameter that nobody filled in is an empty text.
+        let text = |name: &'static str| {
+            let text = text(object, name).map_err(wrong)?.map(str::trim);
+            Ok(text.filter(|text| !text.is_empty()).map(Arc::from))
+        };
         Ok(Recurrence {
             rhythm,
             start_time: text("startTime")?,
             end_time: text("endTime")?,
             count: count.map(|count| count as u32),
             time_zone: text("timeZone")?,
+            source: value.clone(),
         })
     }
 }

@@ -45,6 +45,14 @@ fn intervals_are_counted_from_the_start_and_past_ones_are_dropped() {
 }
 
 #[test]
+fn a_start_that_was_left_empty_is_none() {
+    let text = r#"{"frequency": "Day", "startTime": "", "endTime": " ", "timeZone": ""}"#;
+    let recurrence = Recurrence::from_value(&Value::from_json_str(text).unwrap()).unwrap();
+    let timetable = Timetable::new(&recurrence).unwrap();
+    assert!(timetable.begins_at_once() && timetable.end.is_none());
+}
+
+#[test]
 fn local_times_stay_when_clocks_change() {
     let daily =
         r#"{"frequency": "Day", "startTime": "2026-03-06T09:00:00", "timeZone": "Pacific Standard Time"}"#;

@@ -203,3 +203,27 @@ async fn what_the_api_deployed_is_there_after_a_restart() {
     let signature = url.split_once("sig=").unwrap().1;
     assert!(world.host.trigger_url("orders", "manual").ends_with(signature));
 }
+
+#[tokio::test]
+async fn a_trigger_tells_what_its_recurrence_came_to() {
+    let world = World::new().await;
+    let text_of = r#"{"definition": {
+        "parameters": {"every": {"type": "Int", "defaultValue": 7}, "from": {"type": "String", "defaultValue": ""}},
+        "triggers": {
+            "computed": {"type": "Recurrence", "recurrence": {"frequency": "Day", "interval": "@parameters('every')",
+                "startTime": "@parameters('from')"}, "evaluatedRecurrence": {"frequency": "Day", "interval": 1}},
+            "saved": {"type": "Recurrence", "evaluatedRecurrence": {"frequency": "Week", "startTime": "2030-01-01T00:00:00Z"}},
+            "cron": {"type": "schedule", "inputs": {"cron": "0 0 1 1 *"}},
+            "none": {"type": "Manual"}}, "actions": {}}}"#;
+    world.deploy("w", text_of).await;
+    let shown = world.get("/api/v1/workflows/w").await.json();
+    let evaluated = |name: &str| {
+        let trigger = list(&shown, "triggers").iter().find(|trigger| text(trigger, "name") == name).unwrap();
+        trigger.get("evaluatedRecurrence").cloned()
+    };
+    let json = |text: &str| Some(crate::support::json(text));
+    assert_eq!(evaluated("computed"), json(r#"{"frequency": "Day", "interval": 7, "startTime": ""}"#));
+    assert_eq!(evaluated("saved"), json(r#"{"frequency": "Week", "startTime": "2030-01-01T00:00:00Z"}"#));
+    assert_eq!(evaluated("cron"), json(r#"{"cron": "0 0 1 1 *"}"#));
+    assert_eq!(evaluated("none"), None);
+}

@@ -12,6 +12,7 @@ mod folder;
 mod guide;
 mod interrupted;
 mod newcomer;
+mod reloaded;
 mod run;
 mod served;
 mod traced;

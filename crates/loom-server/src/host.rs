@@ -145,7 +145,10 @@ impl Host {
         environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
         let sender = Arc::new(Sender::default());
         let engine = builder
-            .handler(EffectKind::Custom(batch::TYPE.into()), Arc::clone(&sender) as Arc<dyn ActionHandler>)
+            .default_handler(
+                EffectKind::Custom(batch::TYPE.into()),
+                Arc::clone(&sender) as Arc<dyn ActionHandler>,
+            )
             .environment(environment)
             .store(Arc::clone(&store))
             .clock(Arc::clone(&clock))

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     future::ready,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -167,14 +168,13 @@ impl Store for MemoryStore {
 
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.read(|content| {
-            let later = content.inbox.iter().filter(|(id, post)| {
-                query.after.is_none_or(|after| **id > after)
-                    && match query.recipient {
-                        Recipient::Anyone => true,
-                        Recipient::Run(run) => post.run == Some(run),
-                        Recipient::Nobody => post.run.is_none(),
-                    }
-            });
+            let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
+            let later =
+                content.inbox.range((start, Bound::Unbounded)).filter(|(_, post)| match query.recipient {
+                    Recipient::Anyone => true,
+                    Recipient::Run(run) => post.run == Some(run),
+                    Recipient::Nobody => post.run.is_none(),
+                });
             let messages = later.map(|(id, post)| InboxMessage { id: *id, post: post.clone() });
             messages.take(query.limit.max(1)).collect()
         })

@@ -2,8 +2,8 @@
 //!
 //! For each case, the binary LOOM serves the definition as it stands in the corpus, in a project folder with the files
 //! that lie beside one, and a mock plays every service. Request triggers are invoked. A trigger that is called back must
-//! subscribe first, with the call that the scenario names; the event then goes to the address that it gave. Everything is
-//! looked at from outside: what the caller is answered, what the services were asked, and what the API shows of the run
+//! subscribe first, with the call that the scenario names; the event then goes to the address that it gave. To a trigger
+//! that collects, a second workflow sends the items, one by one. Everything is looked at from outside: what the caller is answered, what the services were asked, and what the API shows of the run
 //! and of its actions' statuses. Exits with 1 if a case failed, or none was played.
 
 use std::{
@@ -37,6 +37,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The name that every definition is served under.
 const NAME: &str = "served";
+
+/// Sends what it is given to the batch that it is told of.
+const SENDER: &str = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+    "Each": {"type": "Foreach", "foreach": "@triggerBody()?['items']", "operationOptions": "Sequential", "actions": {
+        "Send": {"type": "SendToBatch", "inputs": {
+            "batchName": "@triggerBody()?['batchName']", "partitionName": "@triggerBody()?['partitionName']",
+            "messageId": "@item()?['messageId']", "content": "@item()?['content']",
+            "host": {"triggerName": "@triggerBody()?['trigger']", "workflow": {"id": "served"}}}}}}}}}"#;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Fallible<ExitCode> {
@@ -83,9 +91,14 @@ async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Diffe
             let path = callback.strip_prefix(&served.base).ok_or("the callback leads elsewhere")?.to_owned();
             served.fire(&path, case).await?
         }
+        None if served.trigger_type().await? == "Batch" => {
+            let accepted = served.send_items(case).await?;
+            mock.came(1).await;
+            accepted
+        }
         None if late => served.fire_and_fetch(case, &mock, &mut found).await?,
         None => {
-            let path = served.trigger(case).await?;
+            let path = served.trigger().await?;
             served.fire(&path, case).await?
         }
     };
@@ -129,6 +142,8 @@ fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Falli
     let project = folder.join("project");
     std::fs::create_dir_all(project.join(NAME))?;
     std::fs::copy(definition, project.join(NAME).join("workflow.json"))?;
+    std::fs::create_dir(project.join("sender"))?;
+    std::fs::write(project.join("sender").join("workflow.json"), SENDER)?;
     let write = |path: &Path, value: Value| std::fs::write(path, value.to_json_text());
     for (member, file) in [("parametersFile", "parameters.json"), ("connections", "connections.json")] {
         if let Some(value) = case.get(member) {
@@ -198,12 +213,32 @@ impl Served {
         Ok(Value::parse_json(&answer.body)?)
     }
 
-    /// The address of the definition's one trigger.
-    async fn trigger(&self, case: &Object) -> Fallible<String> {
+    /// The definition's one trigger.
+    async fn only_trigger(&self) -> Fallible<Value> {
         let workflow = self.get(&format!("/api/v1/workflows/{NAME}")).await?;
-        let triggers = workflow.get("triggers").and_then(Value::as_array).ok_or("no triggers")?;
-        let named = case.get("trigger").and_then(|trigger| trigger.get("name")).and_then(Value::as_str);
-        let name = named.map_or_else(|| text(triggers.first().ok_or("no trigger")?, "name"), Ok)?;
+        let triggers = workflow.get("triggers").and_then(Value::as_array).map(|triggers| &triggers[..]);
+        let Some([trigger]) = triggers else { return Err("the definition has not one trigger".into()) };
+        Ok(trigger.clone())
+    }
+
+    async fn trigger_type(&self) -> Fallible<String> {
+        Ok(text(&self.only_trigger().await?, "type")?.to_owned())
+    }
+
+    /// Has the other workflow send what the trigger is to collect.
+    async fn send_items(&self, case: &Object) -> Fallible<Answer> {
+        let given = case.get("trigger").and_then(|trigger| trigger.get("body"));
+        let mut given = given.and_then(Value::as_object).cloned().ok_or("nothing is to be sent")?;
+        given.insert("trigger", text(&self.only_trigger().await?, "name")?);
+        let headers: Object = [("content-type", "application/json")].into_iter().collect();
+        let body = Value::from(given).to_json_text();
+        self.send("POST", "/workflows/sender/triggers/manual/invoke", &headers, &body).await
+    }
+
+    /// The address of the definition's one trigger.
+    async fn trigger(&self) -> Fallible<String> {
+        let trigger = self.only_trigger().await?;
+        let name = text(&trigger, "name")?;
         Ok(format!("/workflows/{NAME}/triggers/{}/invoke", name.replace(' ', "%20")))
     }
 
@@ -226,7 +261,7 @@ impl Served {
         found: &mut Vec<Difference>,
     ) -> Fallible<Answer> {
         mock.answer_only(0);
-        let accepted = self.fire(&self.trigger(case).await?, case).await?;
+        let accepted = self.fire(&self.trigger().await?, case).await?;
         compare_exact("answer.statusCode", &Value::from(202), Some(&accepted.status.into()), found);
         let place = accepted.headers.get("location").ok_or("the caller was given no Location")?;
         let place = place.to_str()?.strip_prefix(&self.base).ok_or("the Location leads elsewhere")?;
@@ -254,7 +289,7 @@ impl Served {
 
     /// The one run that there is, once it has ended.
     async fn only_run(&self) -> Fallible<Value> {
-        let runs = self.get("/api/v1/runs").await?;
+        let runs = self.get(&format!("/api/v1/runs?workflow={NAME}")).await?;
         let Some([run]) = runs.get("runs").and_then(Value::as_array).map(|runs| &runs[..]) else {
             return Err(format!("one run was to start: {}", runs.to_json_text()).into());
         };

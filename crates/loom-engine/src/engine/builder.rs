@@ -92,6 +92,16 @@ impl EngineBuilder {
         self
     }
 
+    /// As [`EngineBuilder::handler`], unless somebody was named for this kind before.
+    #[must_use]
+    pub fn default_handler(self, effect: EffectKind, handler: Arc<dyn ActionHandler>) -> Self {
+        let named = match &effect {
+            EffectKind::Custom(name) => self.handlers.custom.contains_key(&name.to_lowercase()),
+            effect => self.handlers.known.iter().any(|(kind, _)| kind == effect),
+        };
+        if named { self } else { self.handler(effect, handler) }
+    }
+
     /// Who makes the calls of actions of type `name`, which the language does not know.
     #[must_use]
     pub fn custom(self, name: &str, handler: Arc<dyn ActionHandler>) -> Self {

@@ -287,3 +287,33 @@ async fn what_cannot_be_sent_says_why() {
     assert_eq!(TYPE, call(&host, "k", "{}").definition().type_name.as_ref());
     crash(host).await;
 }
+
+/// Somebody's own way of sending.
+#[derive(Debug)]
+struct Own;
+
+impl loom_engine::ports::ActionHandler for Own {
+    fn call<'a>(&'a self, _: &'a Call) -> loom_engine::ports::CallFuture<'a> {
+        let outcome = loom_engine::event::Outcome::ok(Some("own".into()));
+        Box::pin(
+            async move { EffectResult::Done { outcome, hint: loom_engine::event::RetryHint::default() } },
+        )
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_brings_a_handler_of_their_own_keeps_it() {
+    let world = World::new(&[]);
+    let builder = loom_engine::Engine::builder().custom("sendtobatch", Arc::new(Own));
+    let clock =
+        Arc::new(loom_engine::clock::TokioClock::starting_at(loom_expression::Timestamp::from_unix_nanos(0)));
+    let settings = crate::HostSettings::new("http://loom.test");
+    let host =
+        Host::open(builder, loom_engine::Environment::default(), Arc::clone(&world.store), clock, settings);
+    let host = host.await.unwrap();
+    deploy(&host, "sender", SENDER).await;
+    host.recover().await.unwrap();
+    // There is no collector, and nobody asks for one.
+    send(&host, "[[null, 1]]").await;
+    crash(host).await;
+}

@@ -75,6 +75,10 @@ fn shown(shared: &Shared, deployment: &Deployment) -> Object {
         if let Some(recurrence) = evaluated_recurrence(shared, deployment, trigger) {
             shown.insert("evaluatedRecurrence", recurrence);
         }
+        if let TriggerKind::Batch { .. } = trigger.kind {
+            let key = gate_key(&workflow.name, &trigger.name);
+            shown.insert("waiting", shared.host.piles.waiting(&key));
+        }
         Value::from(shown)
     });
     object.insert("triggers", triggers.collect::<Vec<Value>>());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use loom_definition::trigger::BatchConfiguration;
-use loom_expression::Value;
+use loom_expression::{Object, Value};
 use loom_store::{InboxId, InboxQuery, Recipient, Store};
 use tokio::sync::watch;
 
@@ -18,6 +18,9 @@ use crate::host::gate_key;
 
 /// Messages read from the store at a time.
 const PAGE: usize = 200;
+
+/// The most piles of a trigger that are shown.
+const PILES_SHOWN: usize = 100;
 
 /// One batch that is being collected: a name and a partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +128,21 @@ impl Piles {
         let triggers = self.lock();
         let names = triggers.get(trigger).into_iter().flat_map(|trigger| trigger.piles.keys());
         names.filter(|name| name.batch == batch).cloned().collect()
+    }
+
+    /// What waits for a trigger, for people to see: the first piles by name.
+    pub(crate) fn waiting(&self, trigger: &str) -> Vec<Value> {
+        let triggers = self.lock();
+        let piles = triggers.get(trigger).into_iter().flat_map(|trigger| &trigger.piles).take(PILES_SHOWN);
+        let shown = piles.map(|(name, pile)| {
+            let mut shown = Object::new();
+            shown.insert("batchName", name.batch.as_str());
+            shown.insert("partitionName", name.partition.as_str());
+            shown.insert("messages", pile.messages.len() as i64);
+            shown.insert("bytes", i64::try_from(pile.bytes).unwrap_or(i64::MAX));
+            shown.into()
+        });
+        shown.collect()
     }
 
     /// The oldest messages of a pile, as many as make a batch. None when there are too few.

@@ -301,3 +301,45 @@ async fn a_trigger_takes_the_signature_of_its_address_or_the_token() {
     assert_eq!(send(signed).await.text(), "in");
     assert_eq!(world.post(INVOKE, "").await.text(), "in");
 }
+
+#[tokio::test]
+async fn what_a_batch_has_collected_can_be_seen_until_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || World::start(Plan { store: crate::support::on_disk(folder.path()), ..Plan::default() });
+    let collector = r#"{"definition": {"triggers": {"Collect": {"type": "Batch", "inputs": {"configurations":
+        {"Orders": {"releaseCriteria": {"messageCount": 3}}}}}}, "actions": {}}}"#;
+    let sender = requested(
+        r#"{"Send": {"type": "SendToBatch", "inputs": {"batchName": "orders", "content": "@triggerBody()",
+            "host": {"triggerName": "collect", "workflow": {"id": "collector"}}}}}"#,
+    );
+    let waiting = async |world: &World| {
+        let shown = world.get("/api/v1/workflows/collector").await.json();
+        list(&shown, "triggers")[0].get("waiting").cloned().unwrap()
+    };
+    let world = start().await;
+    world.deploy("collector", collector).await;
+    world.deploy("sender", &sender).await;
+    assert_eq!(waiting(&world).await, json("[]"));
+    world.run("sender", "\"one\"").await;
+    let sent = world.run("sender", "[12]").await;
+    assert_eq!(text(&sent, "status"), "Succeeded");
+    let expected = r#"[{"batchName": "orders", "partitionName": "DEFAULT", "messages": 2, "bytes": 7}]"#;
+    assert_eq!(waiting(&world).await, json(expected));
+    world.stop().await;
+    let world = start().await;
+    world.deploy("collector", collector).await;
+    world.deploy("sender", &sender).await;
+    world.run("sender", "{}").await;
+    // The run of the batch is there as soon as nothing waits.
+    while waiting(&world).await != json("[]") {
+        tokio::task::yield_now().await;
+    }
+    let runs = world.get("/api/v1/runs?workflow=collector").await.json();
+    let run = world.ended(text(&list(&runs, "runs")[0], "id")).await;
+    let items =
+        run.get("trigger").and_then(|trigger| trigger.get("outputs")?.get("body")?.get("items").cloned());
+    let contents: Vec<Value> =
+        items.unwrap().as_array().unwrap().iter().map(|item| item.get("content").cloned().unwrap()).collect();
+    assert_eq!(Value::from(contents), json(r#"["one", [12], {}]"#));
+    world.stop().await;
+}

@@ -74,6 +74,13 @@ impl Envelope {
     }
 }
 
+/// The store has failed, and the run is to be held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unwritten {
+    /// Times that held runs had been released before the first write that may have failed.
+    pub(crate) releases: u64,
+}
+
 /// Who a run talks to.
 pub(crate) struct Links {
     pub(crate) inbox: mpsc::Receiver<Envelope>,
@@ -94,6 +101,8 @@ pub(crate) struct Driver {
     unshown: Vec<Event>,
     /// Events that were handed to the store, and are being written.
     spilled: Option<(Ack, Vec<Event>)>,
+    /// See [`Unwritten`].
+    releases: u64,
     inbox: mpsc::Receiver<Envelope>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
@@ -108,6 +117,7 @@ impl Driver {
     pub(crate) fn new(inner: Arc<Inner>, run: Run, journal: Option<RunJournal>, links: Links) -> Driver {
         let reached = journal.as_ref().map_or(Timestamp::MIN, RunJournal::reached);
         Driver {
+            releases: inner.releases(),
             clock: RunClock::from(Arc::clone(&inner.clock), reached),
             inner,
             run,
@@ -127,20 +137,28 @@ impl Driver {
 
     /// Drives the run to its end, or until the store fails; then the run is left as it is in the store.
     ///
+    /// # Errors
+    /// [`Unwritten`]: the store failed.
+    ///
     /// # Cancel safety
     /// Dropping the future drops the calls in progress; a durable run is continued by the next process.
-    pub(crate) async fn drive(mut self, first: Option<Command>) {
+    pub(crate) async fn drive(mut self, first: Option<Command>) -> Result<(), Unwritten> {
         if let Err(error) = self.drive_to_end(first).await {
             let run = self.run.state().start().map(|start| start.run);
             tracing::error!(run_id = ?run, %error, "the run is held: its journal cannot be written");
-            self.inner.held(run);
-            return;
+            return Err(Unwritten { releases: self.releases });
         }
         self.tell_end();
         // What ends a subscription may still be on its way.
         while !self.calls.is_empty() {
             self.calls.next().await;
         }
+        Ok(())
+    }
+
+    /// Who hears of the run.
+    pub(crate) fn watcher(&self) -> Option<&Arc<dyn Watcher>> {
+        self.watcher.as_ref()
     }
 
     async fn drive_to_end(&mut self, first: Option<Command>) -> Result<(), loom_store::Error> {
@@ -316,6 +334,7 @@ impl Driver {
 
     /// Makes everything that happened durable, and shows it.
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
+        self.begin_write();
         if let Some(journal) = &mut self.journal {
             journal.flush(self.run.state(), self.clock.now().run).await?;
         }
@@ -331,6 +350,7 @@ impl Driver {
     /// durable by then, so that a long loop holds no more than two such parts of its history in memory.
     async fn spill(&mut self) -> Result<(), loom_store::Error> {
         self.end_spill().await?;
+        self.begin_write();
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let written = journal.spill(self.run.state(), self.clock.now().run).await?;
         let events = std::mem::take(&mut self.unshown);
@@ -339,6 +359,13 @@ impl Driver {
             None => self.show(&events),
         }
         Ok(())
+    }
+
+    /// Marks a write whose failure would be the first.
+    fn begin_write(&mut self) {
+        if self.journal.is_some() && self.spilled.is_none() {
+            self.releases = self.inner.releases();
+        }
     }
 
     /// Waits for what was handed over last, and shows it.

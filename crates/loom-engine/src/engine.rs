@@ -68,12 +68,20 @@ pub(crate) struct Inner {
     tasks: TaskTracker,
     stopping: CancellationToken,
     ids: Mutex<RunIdSource>,
-    held: Mutex<Vec<RunId>>,
+    held: Mutex<Held>,
     /// Where the seeds of runs come from; the system's randomness when absent.
     seed: Option<u64>,
     pub(crate) durable: Option<Durable>,
     watcher: Option<Arc<dyn Watcher>>,
     runs: Mutex<HashMap<RunId, InProgress>>,
+}
+
+/// Runs whose journal could not be written.
+#[derive(Default)]
+struct Held {
+    runs: Vec<RunId>,
+    /// Times that such runs were released.
+    releases: u64,
 }
 
 /// How a run in progress is reached.
@@ -277,15 +285,20 @@ impl Engine {
 
     /// Gives a run its task.
     fn adopt(&self, id: RunId, driver: Driver, first: Option<Command>) {
-        let inner = Arc::clone(&self.inner);
+        let engine = self.clone();
+        let watcher = driver.watcher().cloned();
         let stopping = self.inner.stopping.clone();
         self.inner.tasks.spawn(async move {
-            tokio::select! {
+            let driven = tokio::select! {
                 biased;
-                () = stopping.cancelled() => {}
-                () = driver.drive(first) => {}
+                () = stopping.cancelled() => Ok(()),
+                driven = driver.drive(first) => driven,
+            };
+            engine.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            // Whoever releases held runs takes up only those that are in progress no more; so this comes last.
+            if let Err(unwritten) = driven {
+                engine.hold(id, unwritten, watcher.as_ref()).await;
             }
-            inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         });
     }
 
@@ -334,9 +347,9 @@ fn find_trigger<'w>(
 }
 
 impl Inner {
-    /// A run whose journal could not be written. It is taken up again once the store works.
-    pub(crate) fn held(&self, run: Option<RunId>) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(run);
+    /// Times that held runs were released.
+    pub(crate) fn releases(&self) -> u64 {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).releases
     }
 
     /// A new id, later than all before, and a seed that nobody can guess from it.

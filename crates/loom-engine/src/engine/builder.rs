@@ -11,7 +11,7 @@ use loom_resilience::ResilienceRegistry;
 use loom_store::{RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Engine, Inner, Watcher};
+use super::{Engine, Held, Inner, Watcher};
 use crate::{
     durable::Durable,
     guard::Services,
@@ -157,7 +157,7 @@ impl EngineBuilder {
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
                 ids: Mutex::new(RunIdSource::new(0, None)),
-                held: Mutex::new(Vec::new()),
+                held: Mutex::new(Held::default()),
                 seed: self.seed,
                 durable: self.store.map(Durable::new),
                 watcher: self.watcher,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::hash_map::Entry,
+    pin::Pin,
     sync::{Arc, PoisonError},
 };
 
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
 use crate::{
-    driver::{Driver, Links},
+    driver::{Driver, Links, Unwritten},
     durable::RecoverError,
     event::RunId,
     machine::Run,
@@ -156,14 +157,37 @@ impl Engine {
     /// # Errors
     /// The first run that cannot be read; it and those after it stay held.
     pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
-        let held = std::mem::take(&mut *self.inner.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let held = {
+            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.releases += 1;
+            std::mem::take(&mut held.runs)
+        };
         for (index, run) in held.iter().enumerate() {
             if let Err(error) = self.recover_run(*run, watcher).await {
-                self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).extend(&held[index..]);
+                let mut again = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+                again.runs.extend(&held[index..]);
                 return Err(error);
             }
         }
         Ok(held.len())
+    }
+
+    /// Keeps a run whose journal could not be written until the store works again. If held runs were released since it
+    /// was last written, its turn has been already, and it is taken up at once.
+    pub(super) async fn hold(&self, run: RunId, unwritten: Unwritten, watcher: Option<&Arc<dyn Watcher>>) {
+        {
+            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.releases == unwritten.releases {
+                held.runs.push(run);
+                return;
+            }
+        }
+        // Recovery gives the run a task of its own, and this is the end of one: the types would be endless.
+        let taken_up: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.recover_run(run, watcher));
+        if let Err(error) = taken_up.await {
+            tracing::error!(run_id = %run, %error, "the run is held: it cannot be read back");
+            self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.push(run);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod crash;
 mod faulty_disk;
 mod flows;
 mod graphs;
+mod held;
 mod laws;
 mod long_loops;
 mod loops;

@@ -1,11 +1,11 @@
 //! Runs every definition of a corpus that needs nothing but the language itself, with nobody there to answer its calls:
 //! `unanswered CORPUS_DIR`.
 //!
-//! Each must come to an end all the same: the one that `conformance/unanswered.json` names, with the actions that fail
-//! by themselves on the way, or the refusal that stands there. Time is virtual, so retries and waits cost none. The
-//! trigger gives an empty object. Parameters without a value, and settings of the app, are given one that only has the
-//! right type. Every call fails as a connection does that is refused, which a retry policy tries again. Exits with 1 if a
-//! definition ends otherwise, or the corpus has others than the file.
+//! Each must come to an end all the same: the one that `conformance/corpus/unanswered.json` names, with the actions
+//! that fail by themselves on the way, or the refusal that stands there. Time is virtual, so retries and waits cost
+//! none. The trigger gives an empty object. Parameters without a value, and settings of the app, are given one that
+//! only has the right type. Every call fails as a connection does that is refused, which a retry policy tries again.
+//! Exits with 1 if a definition ends otherwise, or the corpus has others than the file.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_hours(400 * 24);
 fn main() -> Fallible<ExitCode> {
     let folder = std::env::args().nth(1).ok_or("usage: unanswered CORPUS_DIR")?;
     let folder = Path::new(&folder);
-    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/unanswered.json");
+    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/corpus/unanswered.json");
     let expected = Value::parse_json(&fs::read(expected)?)?;
     let mut expected: BTreeMap<String, String> = expected
         .as_object()

@@ -61,7 +61,7 @@ async fn what_is_held_waits_for_its_release() {
             tokio::time::sleep(Duration::from_millis(1)).await;
             store.turn();
             if matches!(store.health().condition, Condition::Paused(_)) {
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
                 assert_eq!(
                     engine.runs_in_progress(),
                     0,

@@ -145,6 +145,11 @@ impl Driver {
     pub(crate) async fn drive(mut self, first: Option<Command>) -> Result<(), Unwritten> {
         if let Err(error) = self.drive_to_end(first).await {
             let run = self.run.state().start().map(|start| start.run);
+            if self.journal.as_ref().is_some_and(RunJournal::is_duplicate) {
+                // Nobody was told of it, and nothing was done for it.
+                tracing::debug!(run_id = ?run, "the run is dropped: another one was accepted under its key");
+                return Ok(());
+            }
             tracing::error!(run_id = ?run, %error, "the run is held: its journal cannot be written");
             return Err(Unwritten { releases: self.releases });
         }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_store::{
-    Ack, Commit, ContentHash, Definition, Error as StoreError, Frame, FrameQuery, InboxId, KeyWrite, RunRow,
-    Seq, Snapshot, Store, StoredFrame, UnixMillis,
+    Ack, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame, FrameQuery,
+    InboxId, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame, UnixMillis,
 };
 
 use tokio::sync::OnceCell;
@@ -64,6 +64,8 @@ pub(crate) struct Written {
     pub(crate) parent: Option<(RunId, Arc<str>)>,
     /// No other run of the workflow has this key.
     pub(crate) idempotency_key: Option<Arc<str>>,
+    /// Kept with the row, for whoever knows the key.
+    pub(crate) mark: Bytes,
     /// Named values that others keep.
     pub(crate) keys: Vec<KeyWrite>,
     /// Messages that the run takes in.
@@ -129,6 +131,7 @@ impl Durable {
         );
         row.origin = written.origin;
         row.idempotency_key = written.idempotency_key;
+        row.details = written.mark;
         (row.parent, row.parent_path) = written.parent.unzip();
         RunJournal {
             store: Arc::clone(&self.store),
@@ -141,6 +144,7 @@ impl Durable {
             pace: Pace::default(),
             keys: written.keys,
             messages: written.messages,
+            is_duplicate: false,
         }
     }
 
@@ -212,6 +216,7 @@ impl Durable {
             pace,
             keys: Vec::new(),
             messages: Vec::new(),
+            is_duplicate: false,
         }
     }
 
@@ -337,6 +342,8 @@ pub(crate) struct RunJournal {
     keys: Vec<KeyWrite>,
     /// Taken in with the first commit.
     messages: Vec<InboxId>,
+    /// The store had a run with its idempotency key before.
+    is_duplicate: bool,
 }
 
 impl RunJournal {
@@ -364,6 +371,11 @@ impl RunJournal {
     /// The time of the run when what was read back was written; of a new one, the first there is.
     pub(crate) fn reached(&self) -> Timestamp {
         self.reached
+    }
+
+    /// Whether the store refused the run because it has another with the same idempotency key.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        self.is_duplicate
     }
 
     /// Whether everything recorded has been handed to the store.
@@ -411,7 +423,13 @@ impl RunJournal {
             return Ok(());
         }
         let commit = self.take_commit(state, now);
-        self.store.commit(commit).await.map(drop)
+        match self.store.commit(commit).await? {
+            Committed::Written(_) => Ok(()),
+            Committed::Duplicate(_) => {
+                self.is_duplicate = true;
+                Err(StoreError::Conflict(Conflict::Identity { run: self.row.id }))
+            }
+        }
     }
 
     /// Hands everything recorded to the store without a wait for the disk. Gives the answer to wait for, unless

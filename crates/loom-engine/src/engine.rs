@@ -142,7 +142,8 @@ impl Engine {
     ///
     /// What is to be written goes with the start of the run when exactly one starts. Otherwise it is given back, for the
     /// caller to write once the runs are accepted; the name keeps a firing that is repeated after a crash from starting
-    /// a run twice.
+    /// a run twice. Of two firings of one name at the same moment the store takes one, and the runs of the other are never
+    /// accepted.
     ///
     /// # Errors
     /// [`StartError`]; nothing was started then.
@@ -167,9 +168,11 @@ impl Engine {
         for (index, start) in starts.into_iter().enumerate() {
             let key = along.name.as_ref().map(|name| Arc::from(format!("{name}/{index}")));
             if let (Some(key), Some(durable)) = (&key, &self.inner.durable) {
-                let known = durable.store.run_by_key(&workflow.name, key).await;
-                if known.map_err(StartError::Store)?.is_some() {
-                    continue;
+                let known = durable.store.run_by_key(&workflow.name, key).await.map_err(StartError::Store)?;
+                match known {
+                    Some(row) if row.details == along.mark => continue,
+                    Some(row) => return Err(StartError::OtherFiring { run: row.id }),
+                    None => {}
                 }
             }
             fresh.push((start, key));
@@ -182,7 +185,8 @@ impl Engine {
             with_first.messages = along.messages;
         }
         let spawn = |(start, idempotency_key)| {
-            let written = Written { idempotency_key, ..std::mem::take(&mut with_first) };
+            let mark = along.mark.clone();
+            let written = Written { idempotency_key, mark, ..std::mem::take(&mut with_first) };
             self.spawn(&workflow, start, written, watcher.cloned())
         };
         Ok((Started::Runs(fresh.into_iter().map(spawn).collect()), left))

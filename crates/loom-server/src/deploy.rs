@@ -44,6 +44,13 @@ pub struct Deployment {
     pub(crate) answers_later: bool,
 }
 
+/// Whether a workflow has a Response; with `later`, whether it has one that its callers do not wait for.
+pub(crate) fn responds(workflow: &Workflow, later: bool) -> bool {
+    workflow.actions.iter().any(|action| {
+        matches!(action.kind, ActionKind::Response { .. }) && (!later || action.options.asynchronous)
+    })
+}
+
 impl Deployment {
     /// A name for this definition with these parameter values; it tells nothing about them.
     pub(crate) fn mark(&self, signer: &Signer) -> String {
@@ -231,14 +238,9 @@ impl Deployments {
             return Ok((present, false));
         }
         let version = self.publish(&workflow, source, now).await?;
-        let response = |later: bool| {
-            workflow.actions.iter().any(|action| {
-                matches!(action.kind, ActionKind::Response { .. }) && (!later || action.options.asynchronous)
-            })
-        };
         let deployment = Arc::new(Deployment {
-            has_response: response(false),
-            answers_later: response(true),
+            has_response: responds(&workflow, false),
+            answers_later: responds(&workflow, true),
             workflow: Arc::clone(&workflow),
             parameters,
             version,

@@ -10,14 +10,19 @@ use axum::{
 };
 use loom_definition::{
     RunStatus,
+    catalog::Version,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{Command, EffectId, RunHandle, RunId, StartError, callback_token, event::RunStart, schema};
+use loom_engine::{
+    Command, EffectId, RecoverError, RunId, StartError, callback_token, event::RunStart, schema,
+};
 use loom_expression::{Object, Value};
+use loom_store::RunRow;
 
 use crate::{
-    deploy::Deployment,
+    deploy::{Deployment, responds},
     host::{Fire, FireError},
+    idempotency::{self, Keyed},
     path::Path,
     request::{self, decode_body, outputs, read_body, relative_path},
     response::{self, Problem, json},
@@ -111,6 +116,13 @@ async fn fire_with_body(
     mut given: Object,
 ) -> Result<Response<Body>, Problem> {
     let bytes = read_body(body, &shared.settings).await?;
+    let keyed = Keyed::of(&shared.host.signer, &found.name, &parts, &bytes)?;
+    let workflow = &deployment.workflow.name;
+    if let Some(keyed) = &keyed
+        && let Some(row) = keyed.known(shared, workflow).await?
+    {
+        return answer_again(shared, deployment, found, &row).await;
+    }
     if let Some(body) = decode_body(&bytes, &parts.headers)? {
         given.insert("body", body);
     }
@@ -125,24 +137,74 @@ async fn fire_with_body(
         wants_response: waits,
         trace: request::trace(&parts.headers),
     };
-    let mut runs = match shared.host.fire(fire).await {
-        Ok(runs) => runs,
+    let along = keyed.as_ref().map(Keyed::along).unwrap_or_default();
+    let fired = shared.host.fire_along(fire, along, None).await;
+    let fired = match fired {
         // The request was right, and starts nothing.
         Err(FireError::Held { .. }) => return Ok(accepted()),
-        Err(error) => return Err(refusal(error)),
+        fired => fired.map_err(refusal),
     };
+    // Another request with the same key may have been faster.
+    if fired.as_ref().map_or(true, Vec::is_empty)
+        && let Some(keyed) = &keyed
+        && let Some(row) = keyed.known(shared, workflow).await?
+    {
+        return answer_again(shared, deployment, found, &row).await;
+    }
+    let mut runs = fired?;
     let Some(first) = runs.first_mut() else { return Ok(accepted()) };
     let mut response = if waits && deployment.answers_later {
         answer_later(shared, first.id)
     } else if waits {
-        wait_for_answer(shared, first).await
+        let run = first.id;
+        wait_for_answer(shared, run, async { Ok(first.response().await) }).await
     } else {
         accepted()
     };
-    if !found.options.suppress_headers_on_response && !found.options.suppress_workflow_headers {
-        add_marks(response.headers_mut(), deployment, &first.start);
+    if shows_marks(found) {
+        add_marks(response.headers_mut(), &deployment.workflow.name, Some(deployment.version), &first.start);
     }
     Ok(response)
+}
+
+fn shows_marks(trigger: &Trigger) -> bool {
+    !trigger.options.suppress_headers_on_response && !trigger.options.suppress_workflow_headers
+}
+
+/// Answers a request that has started a run before: with what the run answered, or as soon as it does.
+async fn answer_again(
+    shared: &Shared,
+    deployment: &Deployment,
+    trigger: &Trigger,
+    row: &RunRow,
+) -> Result<Response<Body>, Problem> {
+    let engine = &shared.host.engine;
+    let (run, unknown) = (row.id, || forgotten(row.id));
+    let (_, history) = engine.history(run).await?.ok_or_else(unknown)?;
+    let start = history.start.as_ref().ok_or_else(unknown)?;
+    let workflow = history.workflow();
+    let mut response = if !start.wants_response {
+        accepted()
+    } else if responds(workflow, true) {
+        answer_later(shared, run)
+    } else {
+        wait_for_answer(shared, run, engine.response_of(run)).await
+    };
+    let headers = response.headers_mut();
+    if shows_marks(trigger) {
+        // Which number an earlier definition had is not known here.
+        let version = (workflow.hash == deployment.workflow.hash).then_some(deployment.version);
+        add_marks(headers, &workflow.name, version, start);
+    }
+    headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+fn forgotten(run: RunId) -> Problem {
+    let message = format!(
+        "A request with this 'Idempotency-Key' started the run '{run}', and retention has forgotten what it answered."
+    );
+    Problem::new(StatusCode::GONE, "AnswerForgotten", message)
 }
 
 pub(crate) fn deployed(shared: &Shared, workflow: &str) -> Result<Arc<Deployment>, Problem> {
@@ -183,12 +245,14 @@ pub(crate) fn refusal(error: FireError) -> Problem {
             "The server is stopping; nothing was started.",
         )
         .later(RETRY_AFTER),
+        FireError::Start(StartError::OtherFiring { run }) => idempotency::reused(run),
+        FireError::Start(StartError::Store(error)) => error.into(),
         FireError::Start(error) => Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.to_string()),
     }
 }
 
 /// What stands behind `/invoke`, still escaped.
-fn rest_of_path(path: &str) -> &str {
+pub(crate) fn rest_of_path(path: &str) -> &str {
     // Names may hold an escaped slash, but no plain one, so the segments can be counted.
     let mut segments = path.splitn(7, '/');
     segments.by_ref().take(5).for_each(drop);
@@ -232,23 +296,27 @@ fn accepted() -> Response<Body> {
 }
 
 /// Waits for the run's Response, as long as a caller waits.
-async fn wait_for_answer(shared: &Shared, run: &mut RunHandle) -> Response<Body> {
+async fn wait_for_answer(
+    shared: &Shared,
+    run: RunId,
+    answer: impl Future<Output = Result<Option<Value>, RecoverError>>,
+) -> Response<Body> {
     let limit = shared.host.settings.response_timeout;
     let answered = tokio::select! {
-        answered = tokio::time::timeout(limit, run.response()) => answered,
+        answered = tokio::time::timeout(limit, answer) => answered,
         () = shared.host.stopping.cancelled() => {
             // The run goes on in the next process, and its caller can fetch the answer there.
-            return answer_later(shared, run.id);
+            return answer_later(shared, run);
         }
     };
     match answered {
-        Ok(Some(answer)) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
-        Ok(None) => no_response(run.id).into_response(),
+        Ok(Ok(Some(answer))) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
+        Ok(Ok(None)) => no_response(run).into_response(),
+        Ok(Err(error)) => Problem::from(error).into_response(),
         Err(_) => {
             let message = format!(
-                "The workflow did not answer within {} seconds; its run '{}' goes on.",
+                "The workflow did not answer within {} seconds; its run '{run}' goes on.",
                 limit.as_secs(),
-                run.id
             );
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", message).into_response()
         }
@@ -299,11 +367,11 @@ async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<B
 }
 
 /// The headers that tell the caller which run it has started.
-fn add_marks(headers: &mut HeaderMap, deployment: &Deployment, start: &RunStart) {
+fn add_marks(headers: &mut HeaderMap, workflow: &str, version: Option<Version>, start: &RunStart) {
     let run = start.run.to_string();
     let trigger = |name: &str| start.trigger.get(name).and_then(Value::as_str).unwrap_or_default();
-    let system = format!("/workflows/{}", deployment.workflow.name);
-    let version = deployment.version.to_string();
+    let system = format!("/workflows/{workflow}");
+    let version = version.map(|version| version.to_string()).unwrap_or_default();
     let request = format!(":{}", trigger("trackingId"));
     let marks = [
         ("x-ms-workflow-run-id", run.as_str()),
@@ -313,13 +381,15 @@ fn add_marks(headers: &mut HeaderMap, deployment: &Deployment, start: &RunStart)
         ("x-ms-workflow-system-id", &system),
         ("x-ms-workflow-id", &system),
         ("x-ms-workflow-version", &version),
-        ("x-ms-workflow-name", &deployment.workflow.name),
+        ("x-ms-workflow-name", workflow),
         ("x-ms-tracking-id", trigger("trackingId")),
         ("x-ms-request-id", &request),
     ];
     for (name, value) in marks {
         // A tracking id of the caller's may hold what no header can.
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        if !value.is_empty()
+            && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
+        {
             headers.insert(name, value);
         }
     }

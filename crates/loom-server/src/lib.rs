@@ -22,6 +22,7 @@ mod timetable;
 mod trigger_history;
 mod triggers;
 
+mod idempotency;
 mod invoke;
 mod request;
 mod response;

@@ -14,7 +14,7 @@ use loom_expression::{Object, Value, form};
 use crate::{response::Problem, server::ServerSettings};
 
 /// Query parameters that belong to the address, not to the workflow.
-const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];
+pub(crate) const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];
 
 /// Reads a body of so many bytes, and for so long, as the settings allow.
 ///

@@ -253,7 +253,8 @@ impl Keeper {
                 vec![kept, trigger_history::write(&key, number, note.with_runs(runs))]
             }
         };
-        let along = Along { name: name.map(Arc::from), keys: Some(Box::new(keys)), messages };
+        let along =
+            Along { name: name.map(Arc::from), keys: Some(Box::new(keys)), messages, ..Along::default() };
         match self.host.fire_along(fire, along, place).await {
             Ok(_) => Ok(Fired::Runs),
             Err(FireError::Held { .. }) => Ok(Fired::Held),

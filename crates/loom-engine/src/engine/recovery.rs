@@ -117,11 +117,14 @@ impl Engine {
     }
 
     /// Waits for the Response of a run in the store, whether it is in progress, still to be taken up, or has ended. None
-    /// when it ends without one.
+    /// when it ends without one, or the engine is shut down before it.
     ///
     /// # Errors
     /// [`RecoverError`].
-    pub(crate) async fn response_of(&self, id: RunId) -> Result<Option<Value>, RecoverError> {
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn response_of(&self, id: RunId) -> Result<Option<Value>, RecoverError> {
         loop {
             let reached = {
                 let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);

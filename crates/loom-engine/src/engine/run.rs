@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::{Object, Value};
 use loom_store::{InboxId, KeyWrite};
@@ -56,6 +57,9 @@ impl RunRequest {
 pub struct Along {
     /// A name for the firing: each of its runs starts at most once, however often it is fired under the same name.
     pub name: Option<Arc<str>>,
+    /// What tells this firing from another of the same name, in a few bytes that are kept with each of its runs. A firing
+    /// whose name is known with other ones starts nothing.
+    pub mark: Bytes,
     /// Gives the named values to write in the same transaction, from the runs that start.
     #[expect(clippy::type_complexity, reason = "one function, called once")]
     pub keys: Option<Box<dyn FnOnce(&[Arc<RunStart>]) -> Vec<KeyWrite> + Send>>,
@@ -83,6 +87,12 @@ pub enum StartError {
         workflow: Arc<str>,
         /// The name asked for.
         trigger: Arc<str>,
+    },
+    /// Another firing had this name before.
+    #[error("a firing with this name, and of other content, has started the run {run}")]
+    OtherFiring {
+        /// What it started.
+        run: RunId,
     },
     /// The store did not say which runs of the firing had started before.
     #[error("the store did not answer")]
@@ -133,8 +143,8 @@ pub struct RunReport {
 }
 
 impl RunHandle {
-    /// Waits until the run's start is durable; from then on it survives the process. False when the store refused it:
-    /// then nothing of it happened. At once true for runs that live in memory.
+    /// Waits until the run's start is durable; from then on it survives the process. False when the store refused it, or
+    /// has another run of the same firing: then nothing of it happened. At once true for runs that live in memory.
     pub async fn accepted(&mut self) -> bool {
         match self.accepted.take() {
             Some(accepted) => accepted.await.is_ok(),

@@ -4,6 +4,7 @@
 
 mod api_egress;
 mod api_events;
+mod api_idempotency;
 mod api_limits;
 mod api_metrics;
 mod api_runs;

@@ -108,6 +108,9 @@ enum RunsCommand {
         /// On the definition that is deployed now, instead of the one it had.
         #[arg(long)]
         current: bool,
+        /// Begin with this action: what had ended before it is kept, with its outputs.
+        #[arg(long, value_name = "ACTION")]
+        from: Option<String>,
     },
 }
 
@@ -191,9 +194,12 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         RunsCommand::Resume { run } => {
             change(connection, &full_id(connection, run).await?, "resume", args.from.json).await
         }
-        RunsCommand::Resubmit { run, current } => {
-            let which = if *current { "resubmit?definition=current" } else { "resubmit" };
-            change(connection, &full_id(connection, run).await?, which, args.from.json).await
+        RunsCommand::Resubmit { run, current, from } => {
+            let mut which = format!("resubmit?definition={}", if *current { "current" } else { "same" });
+            if let Some(action) = from {
+                which.extend(["&from=", &escape(action)]);
+            }
+            change(connection, &full_id(connection, run).await?, &which, args.from.json).await
         }
     })
 }

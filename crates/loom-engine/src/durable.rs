@@ -235,6 +235,30 @@ impl Durable {
         Ok(Some((row, history)))
     }
 
+    /// What a run started from: its first event. None when there is no such run, or its journal is gone.
+    pub(crate) async fn start_of(&self, run: RunId) -> Result<Option<Arc<RunStart>>, RecoverError> {
+        let query = FrameQuery { frames_max: 1, ..FrameQuery::of(run) };
+        let page = self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
+        let Some(first) = page.frames.first() else { return Ok(None) };
+        Ok(match decode(run, first)?.into_iter().next() {
+            Some(Event::RunStarted { start, .. }) => Some(start),
+            _ => None,
+        })
+    }
+
+    /// All events of a run, from its first on.
+    pub(crate) async fn events(&self, run: RunId) -> Result<Vec<Event>, RecoverError> {
+        let mut events = Vec::new();
+        self.each_page(run, |frames| {
+            for frame in frames {
+                events.extend(decode(run, frame)?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(events)
+    }
+
     /// Hands a run's frames to `take`, a page at a time.
     async fn each_page(
         &self,

@@ -254,6 +254,15 @@ impl Engine {
         durable.workflow_of(row.id, row).await
     }
 
+    /// What a run in the store started from. None when there is no such run, or retention has taken its journal.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn start_of(&self, run: RunId) -> Result<Option<Arc<RunStart>>, RecoverError> {
+        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        durable.start_of(run).await
+    }
+
     /// Everything that happened to a run in the store, whether it is in progress or has ended. None when there is no such
     /// run.
     ///

@@ -24,6 +24,7 @@ pub mod ports;
 mod random;
 mod record;
 mod resilience;
+mod resubmit;
 mod retry;
 pub mod schema;
 mod scope;
@@ -45,5 +46,6 @@ pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunSta
 pub use journal::{status_number, status_of_number};
 pub use machine::{Environment, Run, SecretSource};
 pub use random::format_uuid;
+pub use resubmit::ResubmitError;
 pub use state::{RunState, Timer};
 pub use trigger::TriggerView;

@@ -13,13 +13,13 @@ use loom_definition::{
     model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{Command, RunId, TriggerView, history::History, status_number};
+use loom_engine::{Command, ResubmitError, RunId, StartError, TriggerView, history::History, status_number};
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Condition, Order, RunQuery, RunRow, UnixMillis};
 
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
-    host::{Fire, gate_key},
+    host::{Fire, FireError, gate_key},
     invoke::{deployed, find_trigger, refusal},
     path::Path,
     redact::hide,
@@ -349,10 +349,14 @@ async fn history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem
 async fn kept_history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem> {
     let (row, history) = history(shared, id).await?;
     if history.start.is_none() {
-        let message = format!("What run '{id}' did was forgotten by retention; only its row is left.");
-        return Err(Problem::not_found("RunForgotten", message));
+        return Err(forgotten_run(id));
     }
     Ok((row, history))
+}
+
+fn forgotten_run(id: &str) -> Problem {
+    let message = format!("What run '{id}' did was forgotten by retention; only its row is left.");
+    Problem::not_found("RunForgotten", message)
 }
 
 /// `GET /api/v1/runs/{id}`.
@@ -412,38 +416,106 @@ async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
         return Err(Problem::new(StatusCode::CONFLICT, "RunEnded", format!("The run '{id}' has ended.")));
     }
     if !taken {
-        return Err(refusal(crate::host::FireError::StorePaused));
+        return Err(refusal(FireError::StorePaused));
     }
     Ok(json(StatusCode::OK, &view::run_row(&row).into()))
 }
 
-/// `POST /api/v1/runs/{id}/resubmit?definition=same|current`: a new run from the same trigger outputs.
-pub(crate) async fn resubmit(State(shared): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
-    request::only(&uri, &["definition"])?;
-    let (_, history) = kept_history(&shared, &id).await?;
-    let before = history.start.as_ref().ok_or_else(|| unknown_run(&id))?;
+/// `POST /api/v1/runs/{id}/resubmit?definition=same|current&from=`: a new run from the same trigger outputs, or from the
+/// middle of this one. A JSON body may say the same as the query.
+pub(crate) async fn resubmit(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    let (definition, from) = resubmission(&shared, request).await?;
+    let run = run_id(&id)?;
+    let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(&id))?;
+    let before = shared.host.engine.start_of(run).await?.ok_or_else(|| forgotten_run(&id))?;
     if shared.host.engine.runs_in_progress() >= shared.host.settings.runs_max {
-        return Err(refusal(crate::host::FireError::Busy));
+        return Err(refusal(FireError::Busy));
     }
-    let (workflow, parameters) = match request::query(&uri, "definition").as_deref() {
-        None | Some("same") => (Arc::clone(history.workflow()), before.parameters.clone()),
+    if !shared.host.store_runs() {
+        return Err(refusal(FireError::StorePaused));
+    }
+    let (workflow, parameters) = match definition.as_deref() {
+        None | Some("same") => (shared.host.engine.workflow_of(&row).await?, before.parameters.clone()),
         Some("current") => {
-            let deployment = deployed(&shared, &history.workflow().name)?;
+            let deployment = deployed(&shared, &row.workflow)?;
             (Arc::clone(&deployment.workflow), deployment.parameters.clone())
         }
         Some(other) => {
             return Err(Problem::bad(format!("'definition' is 'same' or 'current', not '{other}'.")));
         }
     };
-    let started = shared.host.engine.resubmit(&workflow, parameters, before);
-    let mut run = started.map_err(|error| refusal(crate::host::FireError::Start(error)))?;
-    if !run.accepted().await {
-        return Err(refusal(crate::host::FireError::StorePaused));
-    }
     let mut object = Object::new();
-    object.insert("id", run.id.to_string());
+    let mut started = match &from {
+        None => {
+            let started = shared.host.engine.resubmit(&workflow, parameters, &before);
+            started.map_err(|error| refusal(FireError::Start(error)))?
+        }
+        Some(from) => {
+            let started = shared.host.engine.resubmit_from(&workflow, parameters, run, from).await;
+            started.map_err(|error| not_resubmitted(&id, error))?
+        }
+    };
+    if !started.accepted().await {
+        return Err(refusal(FireError::StorePaused));
+    }
+    object.insert("id", started.id.to_string());
     object.insert("resubmitOf", id);
+    if let Some(from) = from {
+        object.insert("from", from);
+    }
     Ok(json(StatusCode::ACCEPTED, &object.into()))
+}
+
+/// What a resubmission asks for, in its query or its body: the definition, and the action to begin with.
+async fn resubmission(
+    shared: &Shared,
+    request: Request,
+) -> Result<(Option<String>, Option<String>), Problem> {
+    const MEMBERS: [&str; 2] = ["definition", "from"];
+    request::only(request.uri(), &MEMBERS)?;
+    let mut asked = MEMBERS.map(|name| request::query(request.uri(), name));
+    let bytes = read_body(request.into_body(), &shared.settings).await?;
+    if !bytes.is_empty() {
+        let body = Value::parse_json(&bytes)
+            .map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?;
+        let members = body.as_object().ok_or_else(|| Problem::bad("The body is an object."))?;
+        for (name, value) in members {
+            let place = MEMBERS.iter().position(|known| **known == **name).ok_or_else(|| {
+                let known = MEMBERS.join("', '");
+                Problem::bad(format!("There is no member '{name}' here; there are '{known}'."))
+            })?;
+            let value =
+                value.as_str().ok_or_else(|| Problem::bad(format!("'{name}' is a text.")))?.to_owned();
+            if asked[place].as_ref().is_some_and(|asked| *asked != value) {
+                return Err(Problem::bad(format!(
+                    "The query and the body say different things of '{name}'."
+                )));
+            }
+            asked[place] = Some(value);
+        }
+    }
+    let [definition, from] = asked;
+    Ok((definition, from))
+}
+
+/// Why no run begins in the middle of another.
+fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
+    let message = format!("{error}.");
+    let conflict = |code| Problem::new(StatusCode::CONFLICT, code, message.clone());
+    match error {
+        ResubmitError::Stopping => refusal(FireError::Start(StartError::Stopping)),
+        ResubmitError::Store(error) => error.into(),
+        ResubmitError::Unreadable(error) => error.into(),
+        ResubmitError::Unknown { .. } => forgotten_run(id),
+        ResubmitError::UnknownAction { .. } => Problem::not_found("ActionNotFound", message),
+        ResubmitError::InProgress { .. } => conflict("RunInProgress"),
+        ResubmitError::Differs { .. } => conflict("DefinitionDiffers"),
+        _ => conflict("ActionNotResubmittable"),
+    }
 }
 
 /// `GET /healthz`: whether the process works at all.

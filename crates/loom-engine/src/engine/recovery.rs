@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
+use loom_definition::Workflow;
 use loom_expression::Value;
 use loom_store::{Condition, RunIdSource};
 use tokio::sync::{mpsc, watch};
@@ -14,9 +15,12 @@ use tokio::sync::{mpsc, watch};
 use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
 use crate::{
     driver::{Driver, Links, Unwritten},
-    durable::RecoverError,
-    event::RunId,
+    durable::{RecoverError, Written},
+    event::{Event, RunId, RunStart},
+    fire,
     machine::Run,
+    resubmit::{self, ResubmitError},
+    state::RunState,
 };
 
 /// Unfinished runs read from the store at a time.
@@ -114,6 +118,81 @@ impl Engine {
         claim.keep();
         self.adopt(id, driver, None);
         Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
+    }
+
+    /// Starts a run that begins in the middle of one that has ended: with the action `from`. What had ended before is kept
+    /// as it was, with its outputs and times, but for what follows `from` or was cut off; variables have the values that
+    /// the kept actions gave them. `workflow` may be another definition than the run had, if what is kept is the same in
+    /// both. The new run is durable when this returns.
+    ///
+    /// # Errors
+    /// [`ResubmitError`]; nothing was started then.
+    ///
+    /// # Cancel safety
+    /// The run starts, or does not, whether or not the future is dropped.
+    pub async fn resubmit_from(
+        &self,
+        workflow: &Arc<Workflow>,
+        parameters: Vec<Value>,
+        before: RunId,
+        from: &str,
+    ) -> Result<RunHandle, ResubmitError> {
+        if self.inner.stopping.is_cancelled() {
+            return Err(ResubmitError::Stopping);
+        }
+        let unknown = || ResubmitError::Unknown { run: before };
+        let durable = self.inner.durable.as_ref().ok_or_else(unknown)?;
+        let row = durable.store.run(before).await.map_err(ResubmitError::Store)?.ok_or_else(unknown)?;
+        if row.ended.is_none() {
+            return Err(ResubmitError::InProgress { run: before });
+        }
+        let old = durable.workflow_of(before, &row).await?;
+        let events = durable.events(before).await?;
+        let Some(Event::RunStarted { start, .. }) = events.first() else { return Err(unknown()) };
+        let at = self.inner.clock.now();
+        let kept = resubmit::kept(&events, &old, workflow, from, at)?;
+        let start = fire::again(workflow, parameters, start, self.inner.next_run());
+        drop(events);
+        let mut first = vec![Event::RunStarted { start: Arc::clone(&start), at }];
+        first.extend(kept);
+        let (engine, workflow) = (self.clone(), Arc::clone(workflow));
+        let begun =
+            self.inner.tasks.spawn(async move { engine.begin_with(&workflow, start, first, before).await });
+        begun.await.map_err(|_| ResubmitError::Stopping)?
+    }
+
+    /// Starts a run whose journal begins with `events`.
+    async fn begin_with(
+        &self,
+        workflow: &Arc<Workflow>,
+        start: Arc<RunStart>,
+        events: Vec<Event>,
+        origin: RunId,
+    ) -> Result<RunHandle, ResubmitError> {
+        let id = start.run;
+        let durable = self.inner.durable.as_ref().ok_or(ResubmitError::Unknown { run: origin })?;
+        let mut state = RunState::new(Arc::clone(workflow));
+        state.replay(&events);
+        let written = Written { origin: Some(origin), ..Written::default() };
+        let mut journal = durable.begin(workflow, &start, written);
+        journal.record(&events, &state);
+        let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
+        let (respond, response) = watch::channel(state.response().cloned());
+        let reached = InProgress { commands: commands.clone(), response: response.clone() };
+        let claim = Claim::of(&self.inner, id, reached).ok_or(ResubmitError::Stopping)?;
+        journal.flush(&state, state.started_at()).await.map_err(ResubmitError::Store)?;
+        let watcher = self.inner.watcher.clone();
+        if let Some(watcher) = &watcher {
+            watcher.events(&state, &events[..1]);
+            watcher.resumes(&state);
+        }
+        let (report, ended) = watch::channel(None);
+        let links = Links { inbox, watcher, respond, report, accepted: None };
+        let run = Run::resume(state, Arc::clone(&self.inner.environment));
+        let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        claim.keep();
+        self.adopt(id, driver, None);
+        Ok(RunHandle { id, start, commands, accepted: None, response, ended })
     }
 
     /// Waits for the Response of a run in the store, whether it is in progress, still to be taken up, or has ended. None

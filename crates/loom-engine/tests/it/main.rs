@@ -12,6 +12,7 @@ mod laws;
 mod long_loops;
 mod loops;
 mod resilience;
+mod resubmit;
 mod secrets;
 mod seeds;
 mod simulation;

@@ -250,6 +250,68 @@ async fn a_run_is_started_again_from_what_started_it() {
 }
 
 #[tokio::test]
+async fn a_run_is_started_again_from_one_of_its_actions() {
+    let world = World::new().await;
+    let rules = r#"{"rules": [{"path": "/first", "response": {"body": "one"}},
+        {"path": "/second", "responses": [{"status": 400}, {"body": "two"}]}]}"#;
+    let mock = Mock::start(&json(rules)).await.unwrap();
+    let base = mock.base_url();
+    let definition = |word: &str| {
+        requested(&format!(
+            r#"{{"First": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/first"}}, "runAfter": {{}}}},
+                "Second": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/second"}}, "runAfter": {{"First": ["Succeeded"]}}}},
+                "Tell": {{"type": "Compose", "inputs": "{word} @{{body('First')}} @{{body('Second')}}", "runAfter": {{"Second": ["Succeeded"]}}}},
+                "Each": {{"type": "Foreach", "foreach": "@range(0, 2)", "runAfter": {{}}, "actions": {{
+                    "Inner": {{"type": "Compose", "inputs": 1, "runAfter": {{}}}}}}}}}}"#
+        ))
+    };
+    world.deploy("orders", &definition("old")).await;
+    let failed = world.run("orders", "{}").await;
+    assert_eq!(text(&failed, "status"), "Failed");
+    let id = text(&failed, "id");
+    world.deploy("orders", &definition("new")).await;
+    let asked = [
+        ("?from=second", "", "old"),
+        ("", r#"{"from": "Second", "definition": "current"}"#, "new"),
+        ("?definition=same", r#"{"from": "Second", "definition": "same"}"#, "old"),
+    ];
+    for (query, body, word) in asked {
+        let reply = world.post(&format!("/api/v1/runs/{id}/resubmit{query}"), body).await;
+        assert_eq!(reply.status, 202, "{reply:?}");
+        let reply = reply.json();
+        assert_eq!(
+            (text(&reply, "resubmitOf"), text(&reply, "from").to_lowercase().as_str()),
+            (id, "second")
+        );
+        let again = world.ended(text(&reply, "id")).await;
+        assert_eq!((text(&again, "status"), text(&again, "resubmitOf")), ("Succeeded", id));
+        let said = world.get(&format!("/api/v1/runs/{}/actions/Tell", text(&again, "id"))).await.json();
+        assert_eq!(text(&list(&said, "occurrences")[0], "outputs"), format!("{word} one two"));
+    }
+    let firsts = mock.requests().iter().filter(|request| request.path == "/first").count();
+    assert_eq!((firsts, mock.requests().len()), (1, 5), "what is kept is not called again");
+    world.deploy("waiting", &waiting()).await;
+    let waits = world.invoke("waiting", "").await;
+    world.deploy("orders", &definition("new").replace("/first", "/other")).await;
+    for (run, query, body, status, code) in [
+        (id, "?from=Nobody", "", 404, "ActionNotFound"),
+        (id, "?from=Inner", "", 409, "ActionNotResubmittable"),
+        (id, "?from=Second&definition=current", "", 409, "DefinitionDiffers"),
+        (waits.as_str(), "?from=After", "", 409, "RunInProgress"),
+        (id, "?from=Second", r#"{"from": "First"}"#, 400, "BadRequest"),
+        (id, "", r#"{"form": "First"}"#, 400, "BadRequest"),
+        (id, "", r#"{"from": 1}"#, 400, "BadRequest"),
+        (id, "", "[]", 400, "BadRequest"),
+        (id, "", "{", 400, "BadRequest"),
+        ("0000000000000", "?from=First", "", 404, "RunNotFound"),
+    ] {
+        let reply = world.post(&format!("/api/v1/runs/{run}/resubmit{query}"), body).await;
+        assert_eq!((reply.status, reply.error().as_str()), (status, code), "{query} {body}");
+    }
+    mock.stop().await;
+}
+
+#[tokio::test]
 async fn any_trigger_is_fired_by_hand() {
     let world = World::new().await;
     let text_of = r#"{"definition": {

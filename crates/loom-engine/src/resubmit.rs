@@ -1,0 +1,491 @@
+//! What a run that begins in the middle of another takes over from it: the events of what is kept, in their order.
+//!
+//! Kept is every action that had ended, but for the one to begin with, those that follow it, and those that were cut off or
+//! follow something that was. The blocks around the one to begin with are opened anew; in them the same rule holds. What is
+//! kept becomes the beginning of the new run's own journal, so that it is read back as any other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use loom_definition::{
+    ActionIdx, BlockIdx, Status, VariableIdx, Workflow,
+    model::{ActionKind, same_name},
+};
+use loom_expression::{Object, Timestamp, Value};
+
+use crate::{
+    event::{EffectId, Event, FrameId, Outcome, Phase, Place, Purpose, RunId, TimerId},
+    state::is_loop,
+    time,
+};
+
+/// Why a run cannot begin where it was asked to.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResubmitError {
+    /// The engine is stopping.
+    #[error("the engine is stopping and starts no more runs")]
+    Stopping,
+    /// There is no such run, or its history is gone.
+    #[error("there is no history of run {run}")]
+    Unknown {
+        /// The run asked for.
+        run: RunId,
+    },
+    /// It has not ended.
+    #[error("the run {run} has not ended; cancel it first, or wait for its end")]
+    InProgress {
+        /// The run.
+        run: RunId,
+    },
+    /// A definition does not have the action.
+    #[error("the workflow '{workflow}' has no action '{action}'")]
+    UnknownAction {
+        /// Whose definition.
+        workflow: Box<str>,
+        /// The name asked for.
+        action: Box<str>,
+    },
+    /// The action is repeated, so its name does not say where to begin.
+    #[error("the action '{action}' is inside '{around}', which repeats it; resubmit from '{around}' instead")]
+    Repeated {
+        /// The action asked for.
+        action: Box<str>,
+        /// What repeats it.
+        around: Box<str>,
+    },
+    /// The run did not come that far.
+    #[error(
+        "the run did not open the block of '{around}' that holds the action '{action}'; resubmit from '{around}' instead"
+    )]
+    NotReached {
+        /// The action asked for.
+        action: Box<str>,
+        /// The block action around it.
+        around: Box<str>,
+    },
+    /// What would be kept is not the same in both definitions.
+    #[error(
+        "the action '{action}' would be kept, but the definition has another one now; resubmit from there, or with the \
+         definition that the run began with"
+    )]
+    Differs {
+        /// The action.
+        action: Box<str>,
+    },
+    /// The run cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] crate::RecoverError),
+    /// The store did not take the new run in.
+    #[error("the store did not take the new run in")]
+    Store(#[source] loom_store::Error),
+}
+
+/// What a run begins with that repeats another from an action on; all but the start itself.
+///
+/// `events` are those of the other run, whose definition was `old`. Blocks that are opened anew are opened `now`; what is
+/// kept keeps its times.
+pub(crate) fn kept(
+    events: &[Event],
+    old: &Workflow,
+    new: &Workflow,
+    from: &str,
+    now: Timestamp,
+) -> Result<Vec<Event>, ResubmitError> {
+    let unknown = |workflow: &Workflow| ResubmitError::UnknownAction {
+        workflow: (*workflow.name).into(),
+        action: from.into(),
+    };
+    let first = old.find_action(from).ok_or_else(|| unknown(old))?;
+    new.find_action(from).ok_or_else(|| unknown(new))?;
+    let opened = Opened::around(events, old, first)?;
+    let kept = opened.kept(events, old, first);
+    let translation = Translation::between(old, new);
+    translation.check(&opened, &kept, old, new)?;
+    let mut taken = Taken {
+        opened: &opened,
+        kept: &kept,
+        inside: HashMap::new(),
+        effects: HashMap::new(),
+        timers: HashMap::new(),
+        limits: HashSet::new(),
+        variables: Vec::new(),
+        now,
+        reached: now,
+        out: Vec::new(),
+    };
+    for (at, event) in events.iter().enumerate() {
+        taken.take(at, event);
+    }
+    taken.out.iter().map(|event| translation.event(event)).collect()
+}
+
+/// The blocks that stay open: the workflow's own, and those of the actions around the one to begin with.
+struct Opened {
+    /// The actions around it, outermost first, with the event that started each for the last time.
+    around: Vec<(Place, usize)>,
+    /// Each opening, with its block and the event that opened it.
+    frames: BTreeMap<FrameId, (BlockIdx, usize)>,
+}
+
+impl Opened {
+    fn around(events: &[Event], workflow: &Workflow, first: ActionIdx) -> Result<Opened, ResubmitError> {
+        let name = |action: ActionIdx| Box::<str>::from(&*workflow.action(action).name);
+        let mut owners = Vec::new();
+        let mut block = workflow.action(first).block;
+        while let Some(owner) = workflow.block(block).owner {
+            let action = workflow.action(owner);
+            if is_loop(action) || matches!(action.kind, ActionKind::Agent { .. }) {
+                return Err(ResubmitError::Repeated { action: name(first), around: name(owner) });
+            }
+            owners.push((owner, block));
+            block = action.block;
+        }
+        let mut opened = Opened { around: Vec::new(), frames: BTreeMap::new() };
+        let root =
+            events.iter().position(|event| matches!(event, Event::FrameOpened { frame: FrameId::ROOT, .. }));
+        let mut since = root.unwrap_or_default();
+        opened.frames.insert(FrameId::ROOT, (Workflow::ROOT, since));
+        let mut frame = FrameId::ROOT;
+        for (owner, inner) in owners.into_iter().rev() {
+            let place = Place { frame, action: owner };
+            let not_reached = || ResubmitError::NotReached { action: name(first), around: name(owner) };
+            let later = events.iter().enumerate().skip(since);
+            let started = later
+                .filter(|(_, event)| matches!(event, Event::ActionStarted { place: at, .. } if *at == place));
+            since = started.map(|(at, _)| at).next_back().ok_or_else(not_reached)?;
+            opened.around.push((place, since));
+            let mut next = None;
+            for (at, event) in events.iter().enumerate().skip(since) {
+                if let Event::FrameOpened { frame, block, parent: Some(parent), .. } = event
+                    && *parent == place
+                {
+                    opened.frames.insert(*frame, (*block, at));
+                    next = if *block == inner { Some(*frame) } else { next };
+                }
+            }
+            frame = next.ok_or_else(not_reached)?;
+        }
+        Ok(opened)
+    }
+
+    /// The actions of the open blocks that are kept.
+    fn kept(&self, events: &[Event], workflow: &Workflow, first: ActionIdx) -> HashSet<Place> {
+        let mut ended = HashMap::new();
+        for (at, event) in events.iter().enumerate() {
+            if let Event::ActionEnded { place, outcome, .. } = event
+                && self.frames.get(&place.frame).is_some_and(|(_, since)| at > *since)
+            {
+                ended.insert(*place, outcome);
+            }
+        }
+        let mut kept = HashSet::new();
+        for (frame, (block, _)) in &self.frames {
+            let actions = &workflow.block(*block).actions;
+            let is_new = |action: ActionIdx| {
+                let place = Place { frame: *frame, action };
+                action == first
+                    || self.around.iter().any(|(around, _)| *around == place)
+                    || ended.get(&place).is_none_or(|outcome| was_cut_off(outcome))
+                    || matches!(workflow.action(action).kind, ActionKind::Terminate { .. })
+            };
+            let mut anew: HashSet<ActionIdx> = HashSet::new();
+            let mut spreading: Vec<ActionIdx> =
+                actions.iter().copied().filter(|action| is_new(*action)).collect();
+            while let Some(action) = spreading.pop() {
+                if anew.insert(action) {
+                    spreading.extend(&workflow.action(action).successors);
+                }
+            }
+            let same = actions.iter().filter(|action| !anew.contains(action));
+            kept.extend(same.map(|action| Place { frame: *frame, action: *action }));
+        }
+        kept
+    }
+}
+
+/// Whether an action was ended from outside: by a cancellation, a time limit around it, or the end of the run.
+fn was_cut_off(outcome: &Outcome) -> bool {
+    let by_end = matches!(outcome.code.as_ref(), "ActionCancelled" | "Terminated");
+    match outcome.status {
+        Status::Cancelled => by_end,
+        // One that is skipped in its turn says why.
+        Status::Skipped => by_end || outcome.error.is_none(),
+        _ => false,
+    }
+}
+
+/// What becomes of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Drop,
+    Keep,
+    /// It belongs to a block action that is opened anew.
+    Reopen,
+}
+
+/// The events of what is kept, in the making.
+struct Taken<'a> {
+    opened: &'a Opened,
+    kept: &'a HashSet<Place>,
+    /// Which action of an open block each other opening is inside of; none when it is not kept.
+    inside: HashMap<FrameId, Option<Place>>,
+    effects: HashMap<EffectId, Verdict>,
+    timers: HashMap<TimerId, Verdict>,
+    /// Time limits that begin anew.
+    limits: HashSet<TimerId>,
+    /// Changes of variables, until it is known whose they are: the action that ends next.
+    variables: Vec<Event>,
+    now: Timestamp,
+    /// The time of the events, as far as they tell.
+    reached: Timestamp,
+    out: Vec<Event>,
+}
+
+impl Taken<'_> {
+    fn is_open(&self, frame: FrameId, at: usize) -> bool {
+        self.opened.frames.get(&frame).is_some_and(|(_, since)| at >= *since)
+    }
+
+    /// The action of an open block that a place belongs to.
+    fn unit(&self, place: Place, at: usize) -> Option<Place> {
+        if self.is_open(place.frame, at) {
+            Some(place)
+        } else {
+            self.inside.get(&place.frame).copied().flatten()
+        }
+    }
+
+    fn verdict(&self, place: Place, at: usize) -> Verdict {
+        match self.unit(place, at) {
+            Some(unit) if self.kept.contains(&unit) => Verdict::Keep,
+            Some(unit) if unit == place && self.opened.around.iter().any(|(around, _)| *around == place) => {
+                Verdict::Reopen
+            }
+            _ => Verdict::Drop,
+        }
+    }
+
+    fn push_if(&mut self, verdict: Verdict, event: &Event) {
+        if verdict != Verdict::Drop {
+            self.out.push(event.clone());
+        }
+    }
+
+    fn take(&mut self, at: usize, event: &Event) {
+        match event {
+            Event::RunStarted { at, .. } => self.reached = *at,
+            Event::Suspended { .. } | Event::Resumed { .. } | Event::RunEnded { .. } => {}
+            Event::FrameOpened { frame, block, parent, index, at: time } => {
+                self.reached = *time;
+                if self.opened.frames.get(frame).is_some_and(|(_, opening)| *opening == at) {
+                    let (frame, block, parent, index) = (*frame, *block, *parent, *index);
+                    return self.out.push(Event::FrameOpened { frame, block, parent, index, at: self.now });
+                }
+                let unit = parent.and_then(|parent| self.unit(parent, at));
+                let unit = unit.filter(|unit| self.kept.contains(unit));
+                self.inside.insert(*frame, unit);
+                if unit.is_some() {
+                    self.out.push(event.clone());
+                }
+            }
+            Event::ActionStarted { place, at: time, inputs } => {
+                self.reached = *time;
+                match self.verdict(*place, at) {
+                    Verdict::Keep => self.out.push(event.clone()),
+                    Verdict::Reopen if self.opened.around.contains(&(*place, at)) => {
+                        self.out.push(Event::ActionStarted {
+                            place: *place,
+                            at: self.now,
+                            inputs: inputs.clone(),
+                        });
+                    }
+                    Verdict::Reopen | Verdict::Drop => {}
+                }
+            }
+            Event::LoopStarted { place, .. } => self.push_if(self.verdict(*place, at), event),
+            Event::AttemptStarted { place, effect, phase, at: time, .. } => {
+                self.reached = *time;
+                // A subscription that has ended is not ended again.
+                let verdict =
+                    if *phase == Phase::Unsubscribe { Verdict::Drop } else { self.verdict(*place, at) };
+                self.effects.insert(*effect, verdict);
+                self.push_if(verdict, event);
+            }
+            Event::AttemptNoted { effect, .. } | Event::AttemptEnded { effect, .. } => {
+                let verdict = self.effects.get(effect).copied().unwrap_or(Verdict::Drop);
+                self.push_if(verdict, event);
+            }
+            Event::TimerSet { timer, due, place, purpose } => {
+                let verdict = self.verdict(*place, at);
+                self.timers.insert(*timer, verdict);
+                if verdict == Verdict::Reopen && *purpose == Purpose::Limit {
+                    self.limits.insert(*timer);
+                    let due = time::after(self.now, time::between(self.reached, *due));
+                    return self.out.push(Event::TimerSet {
+                        timer: *timer,
+                        due,
+                        place: *place,
+                        purpose: *purpose,
+                    });
+                }
+                self.push_if(verdict, event);
+            }
+            Event::TimerEnded { timer } => {
+                if !self.limits.contains(timer) {
+                    let verdict = self.timers.get(timer).copied().unwrap_or(Verdict::Drop);
+                    self.push_if(verdict, event);
+                }
+            }
+            Event::VariableSet { .. } | Event::VariableAppended { .. } => self.variables.push(event.clone()),
+            Event::Responded { place, .. } | Event::Tracked { place, .. } => {
+                let verdict = self.verdict(*place, at);
+                if verdict == Verdict::Keep {
+                    self.out.push(event.clone());
+                }
+            }
+            Event::ActionEnded { place, at: time, .. } => {
+                self.reached = *time;
+                let changed = std::mem::take(&mut self.variables);
+                if self.verdict(*place, at) == Verdict::Keep {
+                    self.out.extend(changed);
+                    self.out.push(event.clone());
+                }
+            }
+        }
+    }
+}
+
+/// From the indices of one definition to those of another, by names.
+struct Translation<'w> {
+    old: &'w Workflow,
+    /// None when both are the same.
+    new: Option<&'w Workflow>,
+}
+
+impl<'w> Translation<'w> {
+    fn between(old: &'w Workflow, new: &'w Workflow) -> Translation<'w> {
+        Translation { old, new: (old.hash != new.hash).then_some(new) }
+    }
+
+    /// Whether everything that is kept is the same in both.
+    fn check(
+        &self,
+        opened: &Opened,
+        kept: &HashSet<Place>,
+        old: &Workflow,
+        new: &Workflow,
+    ) -> Result<(), ResubmitError> {
+        if self.new.is_none() {
+            return Ok(());
+        }
+        let differs =
+            |action: ActionIdx| ResubmitError::Differs { action: (*old.action(action).name).into() };
+        let sources = (Value::from_json_str(&old.source), Value::from_json_str(&new.source));
+        let (Ok(old_source), Ok(new_source)) = sources else {
+            return opened.around.first().map_or(Ok(()), |(place, _)| Err(differs(place.action)));
+        };
+        let mut wanted: Vec<ActionIdx> = kept.iter().map(|place| place.action).collect();
+        wanted.sort_unstable();
+        for action in wanted {
+            let name = &old.action(action).name;
+            let (before, after) = (find(&old_source, name), find(&new_source, name));
+            if before.is_none() || before != after || !self.is_at_same_place(action) {
+                return Err(differs(action));
+            }
+        }
+        for (place, _) in &opened.around {
+            let name = &old.action(place.action).name;
+            let own = |source| find(source, name).map(without_blocks);
+            let (before, after) = (own(&old_source), own(&new_source));
+            if before.is_none() || before != after || !self.is_at_same_place(place.action) {
+                return Err(differs(place.action));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_at_same_place(&self, action: ActionIdx) -> bool {
+        let Some(new) = self.new else { return true };
+        let Some(there) = new.find_action(&self.old.action(action).name) else { return false };
+        self.block(self.old.action(action).block).is_ok_and(|block| new.action(there).block == block)
+    }
+
+    fn action(&self, action: ActionIdx) -> Result<ActionIdx, ResubmitError> {
+        let Some(new) = self.new else { return Ok(action) };
+        let name = &self.old.action(action).name;
+        new.find_action(name).ok_or_else(|| ResubmitError::Differs { action: (**name).into() })
+    }
+
+    fn block(&self, block: BlockIdx) -> Result<BlockIdx, ResubmitError> {
+        let Some(new) = self.new else { return Ok(block) };
+        let here = self.old.block(block);
+        let Some(owner) = here.owner else { return Ok(Workflow::ROOT) };
+        let there = self.action(owner)?;
+        let fits =
+            |known: &loom_definition::model::Block| known.owner == Some(there) && known.role == here.role;
+        let found = new.blocks.iter().position(fits);
+        found
+            .map(|found| BlockIdx(found as u32))
+            .ok_or_else(|| ResubmitError::Differs { action: (*self.old.action(owner).name).into() })
+    }
+
+    fn variable(&self, variable: VariableIdx) -> Result<VariableIdx, ResubmitError> {
+        let Some(new) = self.new else { return Ok(variable) };
+        let name = &self.old.variables[variable.0 as usize].name;
+        new.find_variable(name).ok_or_else(|| ResubmitError::Differs { action: (**name).into() })
+    }
+
+    fn place(&self, place: Place) -> Result<Place, ResubmitError> {
+        Ok(Place { frame: place.frame, action: self.action(place.action)? })
+    }
+
+    fn event(&self, event: &Event) -> Result<Event, ResubmitError> {
+        let mut event = event.clone();
+        match &mut event {
+            Event::FrameOpened { block, parent, .. } => {
+                *block = self.block(*block)?;
+                *parent = parent.map(|parent| self.place(parent)).transpose()?;
+            }
+            Event::ActionStarted { place, .. }
+            | Event::LoopStarted { place, .. }
+            | Event::AttemptStarted { place, .. }
+            | Event::AttemptEnded { place, .. }
+            | Event::TimerSet { place, .. }
+            | Event::Responded { place, .. }
+            | Event::ActionEnded { place, .. }
+            | Event::Tracked { place, .. } => *place = self.place(*place)?,
+            Event::VariableSet { variable, .. } | Event::VariableAppended { variable, .. } => {
+                *variable = self.variable(*variable)?;
+            }
+            Event::RunStarted { .. }
+            | Event::AttemptNoted { .. }
+            | Event::TimerEnded { .. }
+            | Event::Suspended { .. }
+            | Event::Resumed { .. }
+            | Event::RunEnded { .. } => {}
+        }
+        Ok(event)
+    }
+}
+
+/// An action in the text of a definition. Names are unique in all of it.
+fn find<'v>(source: &'v Value, name: &str) -> Option<&'v Value> {
+    if let Some(items) = source.as_array() {
+        return items.iter().find_map(|item| find(item, name));
+    }
+    let members = source.as_object()?;
+    let own = members.iter().filter(|(key, _)| same_name(key, "actions")).find_map(|(_, actions)| {
+        actions.as_object()?.iter().find(|(key, _)| same_name(key, name)).map(|(_, action)| action)
+    });
+    own.or_else(|| members.iter().find_map(|(_, member)| find(member, name)))
+}
+
+/// A block action without the actions that it holds.
+fn without_blocks(action: &Value) -> Object {
+    const BLOCKS: [&str; 5] = ["actions", "else", "cases", "default", "branches"];
+    let members = action.as_object().into_iter().flatten();
+    members
+        .filter(|(key, _)| !BLOCKS.iter().any(|block| same_name(key, block)))
+        .map(|(key, value)| (std::sync::Arc::clone(key), value.clone()))
+        .collect()
+}

@@ -422,7 +422,7 @@ async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
 }
 
 /// `POST /api/v1/runs/{id}/resubmit?definition=same|current&from=`: a new run from the same trigger outputs, or from the
-/// middle of this one. A JSON body may say the same as the query.
+/// middle of this one. What a JSON body says goes before the query.
 pub(crate) async fn resubmit(
     State(shared): State<Shared>,
     Path(id): Path<String>,
@@ -490,11 +490,6 @@ async fn resubmission(
             })?;
             let value =
                 value.as_str().ok_or_else(|| Problem::bad(format!("'{name}' is a text.")))?.to_owned();
-            if asked[place].as_ref().is_some_and(|asked| *asked != value) {
-                return Err(Problem::bad(format!(
-                    "The query and the body say different things of '{name}'."
-                )));
-            }
             asked[place] = Some(value);
         }
     }

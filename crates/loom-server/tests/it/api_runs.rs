@@ -298,7 +298,7 @@ async fn a_run_is_started_again_from_one_of_its_actions() {
         (id, "?from=Inner", "", 409, "ActionNotResubmittable"),
         (id, "?from=Second&definition=current", "", 409, "DefinitionDiffers"),
         (waits.as_str(), "?from=After", "", 409, "RunInProgress"),
-        (id, "?from=Second", r#"{"from": "First"}"#, 400, "BadRequest"),
+        (id, "?from=Second", r#"{"from": "Nobody"}"#, 404, "ActionNotFound"),
         (id, "", r#"{"form": "First"}"#, 400, "BadRequest"),
         (id, "", r#"{"from": 1}"#, 400, "BadRequest"),
         (id, "", "[]", 400, "BadRequest"),

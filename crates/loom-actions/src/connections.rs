@@ -21,6 +21,10 @@ mod sources;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use loom_definition::{
+    Workflow,
+    model::{ActionKind, EffectKind},
+};
 use loom_expression::{Object, Value};
 
 pub use self::sources::Sources;
@@ -158,16 +162,37 @@ impl Connections {
     /// # Errors
     /// [`Failure`] when no connection is named, or none that can be used.
     pub fn of_host(&self, host: &Value) -> Result<&Service, Failure> {
-        let connection = host.get("connection");
-        let named = connection.and_then(|connection| {
-            let member = connection.get("referenceName").or_else(|| connection.get("name"));
-            member.or(Some(connection))?.as_str()
-        });
-        let named = named
-            .or_else(|| host.get("connectionReferenceName").and_then(Value::as_str))
-            .or_else(|| host.get("connectionName").and_then(Value::as_str));
-        let named = named.ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
+        let named =
+            name_in(host).ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
         find(&self.managed, &self.aliases, named, "connection")
+    }
+
+    /// The connections that actions of a workflow will look for in vain, in the order of the actions: those that this
+    /// file does not name, under their names in the definition. `parameter` is the value of its `$connections`.
+    pub fn missing(&self, workflow: &Workflow, parameter: &Value) -> Vec<String> {
+        let mut missing: Vec<String> = Vec::new();
+        for action in &workflow.actions {
+            let ActionKind::Effect { effect, inputs, .. } = &action.kind else { continue };
+            if !matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook) {
+                continue;
+            }
+            let inputs = inputs.source_value();
+            let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"));
+            let Some(written) = host.and_then(name_in) else { continue };
+            let name = match in_connections(written) {
+                Some(name) => name,
+                // What is computed in another way is known only when it is computed.
+                None if written.starts_with('@') || written.contains("@{") => continue,
+                None => written,
+            };
+            let own = parameter.get("value").unwrap_or(parameter).get(name);
+            let ids = ["connectionId", "connectionName"].into_iter().filter_map(|id| own?.get(id)?.as_str());
+            let found = ids.chain([name]).any(|id| entry(&self.managed, &self.aliases, id).is_some());
+            if !found && !missing.iter().any(|known| known == name) {
+                missing.push(name.to_owned());
+            }
+        }
+        missing
     }
 
     /// The function that an id or a name stands for.
@@ -212,6 +237,25 @@ impl Connections {
         let tables = [&self.managed, &self.functions, &self.workflows, &self.activities, &self.actors];
         tables.into_iter().flat_map(Table::values).filter_map(|entry| entry.service.as_ref().ok())
     }
+}
+
+/// What a `host` calls its connection.
+fn name_in(host: &Value) -> Option<&str> {
+    let connection = host.get("connection");
+    let named = connection.and_then(|connection| {
+        let member = connection.get("referenceName").or_else(|| connection.get("name"));
+        member.or(Some(connection))?.as_str()
+    });
+    named
+        .or_else(|| host.get("connectionReferenceName").and_then(Value::as_str))
+        .or_else(|| host.get("connectionName").and_then(Value::as_str))
+}
+
+/// `NAME` of `@parameters('$connections')['NAME']…`.
+fn in_connections(expression: &str) -> Option<&str> {
+    let (_, rest) = expression.split_once("parameters('$connections')")?;
+    let rest = rest.strip_prefix('?').unwrap_or(rest).strip_prefix("['")?;
+    rest.split_once("']").map(|(name, _)| name)
 }
 
 /// A part of the file.
@@ -284,16 +328,14 @@ fn find<'a>(
 ) -> Result<&'a Service, Failure> {
     let Some(entry) = entry(table, aliases, named) else {
         let known: Vec<&str> = table.values().map(|entry| &*entry.name).collect();
-        let known = if known.is_empty() {
-            "it names none".to_owned()
+        // Ids are paths; what was left of a deployment template is none.
+        let short = if named.starts_with('[') { named } else { named.rsplit('/').next().unwrap_or_default() };
+        let message = if known.is_empty() {
+            format!("Nothing says where the {what} '{short}' is: no connections file names a {what}.")
         } else {
-            format!("it names: {}", known.join(", "))
+            format!("The connections file has no {what} '{short}' (it names: {}).", known.join(", "))
         };
-        let short = named.rsplit('/').next().unwrap_or_default();
-        return Err(Failure::lasting(
-            "ConnectionNotFound",
-            format!("The connections file has no {what} '{short}' ({known})."),
-        ));
+        return Err(Failure::lasting("ConnectionNotFound", message));
     };
     entry.service.as_ref().map_err(|reason| {
         Failure::lasting(

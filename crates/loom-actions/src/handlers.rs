@@ -108,8 +108,11 @@ impl RequestHandler {
                 (connections.function(named)?, "", Method::POST)
             }
             Kind::Workflow => {
-                let host = inputs.get("host").and_then(|host| host.get("workflow"));
-                let id = host.and_then(|workflow| workflow.get("id")).or(host).and_then(Value::as_str);
+                let host = inputs.get("host");
+                let named = host.and_then(|host| host.get("workflow"));
+                let flow = host.and_then(|host| host.get("workflowReferenceName"));
+                let id = named.and_then(|workflow| workflow.get("id")).or(named).or(flow);
+                let id = id.and_then(Value::as_str);
                 let id = id.ok_or_else(|| Failure::bad_request("The action's 'host' names no workflow."))?;
                 (connections.workflow(id)?, "", Method::POST)
             }

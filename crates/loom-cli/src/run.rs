@@ -8,7 +8,7 @@ mod watch;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
-use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, render, text};
+use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, render, text, trigger::TriggerKind};
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
 use loom_expression::{Object, Value};
 use loom_store::Store;
@@ -111,10 +111,14 @@ pub(crate) fn prepare(
         return Ok(None);
     };
     let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
+    if warn {
+        tell_missing(&loaded, &values, &settings);
+    }
     let body = with.input.as_deref().map(files::read_input).transpose()?;
     let mut request = RunRequest::manual(Arc::clone(&loaded.workflow), values, body);
     request.trigger = with.trigger.as_deref().map(Arc::from);
     request.wants_response = true;
+    with_headers(&mut request);
     Ok(Some(Prepared { request, children: known, settings, connections: loaded.connections }))
 }
 
@@ -198,6 +202,37 @@ fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
     for diagnostic in &diagnostics.0 {
         eprintln!("{}", render(diagnostic, &source, name, console.color));
     }
+}
+
+/// Connections that will be looked for in vain are told before anything runs.
+fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
+    let workflow = &loaded.workflow;
+    let place = workflow.parameters.iter().position(|parameter| &*parameter.name == "$connections");
+    let own = place.and_then(|place| values.get(place)).unwrap_or(&loaded.connections);
+    let missing = settings.connections().missing(workflow, own);
+    if !missing.is_empty() {
+        let missing = missing.join("', '");
+        eprintln!("loom: no connections file (--connections) names '{missing}'");
+    }
+}
+
+/// A request that starts a run has headers, if only few; definitions rely on it.
+fn with_headers(request: &mut RunRequest) {
+    let workflow = &request.workflow;
+    let trigger = match &request.trigger {
+        Some(name) => workflow.find_trigger(name),
+        None => workflow.triggers.first(),
+    };
+    let Some(mut outputs) = request.outputs.as_object().cloned() else { return };
+    if !trigger.is_some_and(|trigger| matches!(trigger.kind, TriggerKind::Request { .. })) {
+        return;
+    }
+    let mut headers = Object::new();
+    if outputs.get("body").is_some() {
+        headers.insert("Content-Type", "application/json; charset=utf-8");
+    }
+    outputs.insert("headers", headers);
+    request.outputs = outputs.into();
 }
 
 /// `--param name=value`: JSON if it reads as JSON, else text.
@@ -346,6 +381,7 @@ fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outse
     let watcher = Arc::clone(live) as Arc<dyn Watcher>;
     let names = request.workflow.triggers.iter().map(|trigger| format!("'{}'", trigger.name));
     let names = names.collect::<Vec<_>>().join(", ");
+    let without_body = request.outputs.get("body").is_none();
     match engine.start(request, Some(&watcher)) {
         Ok(Started::Runs(runs)) => Ok(Outset::Runs(runs)),
         Ok(Started::Held { condition }) => {
@@ -354,7 +390,12 @@ fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outse
         }
         Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!("{error}; it has {names}")),
         Err(error) => {
-            eprintln!("loom: {error}");
+            let hint = if without_body && matches!(error, StartError::Trigger(_)) {
+                " The trigger was fired without a body; --input gives it one."
+            } else {
+                ""
+            };
+            eprintln!("loom: {error}{hint}");
             Ok(Outset::None(Exit::Failure))
         }
     }

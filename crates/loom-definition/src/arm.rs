@@ -42,6 +42,30 @@ impl Default for Deployment {
     }
 }
 
+/// Functions that only a deployment has, or that are rarely outermost anywhere else.
+const TELLING: [&str; 10] = [
+    "parameters(",
+    "variables(",
+    "resourceid(",
+    "resourcegroup(",
+    "subscription(",
+    "reference(",
+    "listkeys(",
+    "deployment(",
+    "concat(",
+    "uniquestring(",
+];
+
+/// Whether a text can hardly be anything but an expression of a template that was not deployed.
+pub(crate) fn is_expression(text: &str) -> bool {
+    let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inside = inside.filter(|inside| inside.starts_with(|first: char| first.is_ascii_alphabetic()));
+    inside.is_some_and(|inside| {
+        let lower = inside.to_ascii_lowercase();
+        TELLING.iter().any(|name| lower.contains(name)) && syntax::parse(inside).is_ok()
+    })
+}
+
 /// How deep parameters and variables may mention each other.
 const DEPTH_MAX: u32 = 32;
 /// The most values one expression may compute; templates that double text over and over end here.

@@ -22,8 +22,11 @@ use crate::{
 /// # Cancel safety
 /// Dropping the future leaves the child running, as the language does when a parent is cancelled.
 pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
-    let wanted = call.inputs.get("host").and_then(|host| host.get("workflow"));
+    let host = call.inputs.get("host");
+    let wanted = host.and_then(|host| host.get("workflow"));
     let id = wanted.and_then(|workflow| workflow.get("id").or(Some(workflow)));
+    // Flows name each other so.
+    let id = id.or_else(|| host.and_then(|host| host.get("workflowReferenceName")));
     let Some(id) = id.and_then(Value::as_str) else {
         return failed(
             "BadRequest",
@@ -39,7 +42,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     };
     let Some((child, parameters)) = child else {
         let message =
-            format!("There is no workflow named '{name}' to call; make it known to the engine first.");
+            format!("There is no workflow named '{name}' to call; it must be deployed beside this one.");
         return failed("NotFound", "WorkflowNotFound", message);
     };
     let trigger = call.inputs.get("host").and_then(|host| host.get("triggerName")).and_then(Value::as_str);

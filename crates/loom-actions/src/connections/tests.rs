@@ -120,3 +120,35 @@ fn what_a_definition_does_not_name_itself_is_added_to_its_connections() {
     // A value that is no object is for the binding of parameters to refuse.
     check(r#"{"$connections": 7}"#, known, r#"{"$connections": 7}"#);
 }
+
+#[test]
+fn connections_that_will_be_looked_for_in_vain_are_known_before() {
+    let actions = r#"{
+        "A": {"type": "ApiConnection", "inputs": {"host": {"connection": {"name": "@parameters('$connections')['outlook']['connectionId']"}}, "method": "get", "path": "/"}},
+        "B": {"type": "ApiConnection", "inputs": {"host": {"connection": {"name": "@parameters('$connections')?['Sql_1']['connectionId']"}}, "method": "get", "path": "/"}},
+        "C": {"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "teams"}}, "method": "get", "path": "/"}},
+        "D": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "shared_teams", "operationId": "Post"}, "parameters": {}}},
+        "E": {"type": "ServiceProvider", "inputs": {"serviceProviderConfiguration": {"connectionName": "serviceBus", "operationId": "send", "serviceProviderId": "x"}, "parameters": {}}},
+        "F": {"type": "ApiConnection", "inputs": {"host": {"connection": {"name": "@{variables('which')}"}}, "method": "get", "path": "/"}},
+        "G": {"type": "Scope", "actions": {"H": {"type": "ApiConnectionWebhook", "inputs": {"host": {"connection": {"referenceName": "Teams"}}, "path": "/"}}}},
+        "I": {"type": "Http", "inputs": {"method": "GET", "uri": "http://x"}}}"#;
+    let text = format!(
+        r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "parameters": {{"$connections": {{"type": "Object", "defaultValue": {{}}}}}}, "actions": {actions}}}"#
+    );
+    let loaded =
+        loom_definition::Definition::parse(text.as_bytes(), &loom_definition::LoadOptions::default());
+    let workflow = loaded.unwrap().workflow;
+    let missing = |connections: &Connections, own: &str| connections.missing(&workflow, &json(own));
+    let none = Connections::default();
+    let all = ["outlook", "Sql_1", "teams", "shared_teams", "serviceBus", "Teams"];
+    assert_eq!(missing(&none, "{}"), all);
+    assert_eq!(missing(&standard(), "{}"), all[1..]);
+    // What the definition calls its connection leads to one that the file knows.
+    let own = r#"{"Sql_1": {"connectionId": "/subscriptions/S1/connections/outlook01"}}"#;
+    assert_eq!(missing(&standard(), own), all[2..]);
+    let whole = ["sql-1", "teams", "shared_teams", "servicebus"].map(|name| (name, "http://x"));
+    let whole: Object = whole.into_iter().collect();
+    let whole = Value::from([("connections", Value::from(whole))].into_iter().collect::<Object>());
+    let whole = Connections::from_json(&whole, &Sources::default()).unwrap();
+    assert_eq!(missing(&whole, "{}"), ["outlook"]);
+}

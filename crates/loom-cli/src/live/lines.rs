@@ -15,7 +15,7 @@ use super::words::{self, Paint};
 const ROUNDS_TOLD: u32 = 20;
 
 /// Characters of an error's message.
-const MESSAGE_MAX: usize = 160;
+const MESSAGE_MAX: usize = 400;
 
 /// Turns events into lines.
 pub(super) struct Lines {
@@ -190,7 +190,12 @@ impl Lines {
         }
         let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
         let why = match &outcome.error {
-            Some(error) if status.is_bad() && !holds_actions(&action.kind) => because(error),
+            // Whoever holds actions fails by theirs, which have told why; or by an expression of its own.
+            Some(error)
+                if status.is_bad() && (!holds_actions(&action.kind) || error.code != "ActionFailed") =>
+            {
+                format!(": {}", words::reason_of(error, outcome.outputs.as_ref(), MESSAGE_MAX))
+            }
             _ => String::new(),
         };
         let sign = self.paint.status(Some(status), words::sign(Some(status)));
@@ -212,7 +217,7 @@ impl Lines {
 }
 
 fn because(error: &ErrorInfo) -> String {
-    format!(": {}", words::one_line(&error.message, MESSAGE_MAX))
+    format!(": {}", words::reason(&error.message, MESSAGE_MAX))
 }
 
 /// Rounds that are told of a long loop: 100, 200, … 1000, 2000, …
@@ -226,7 +231,7 @@ pub(super) fn is_loop(kind: &ActionKind) -> bool {
     matches!(kind, ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. })
 }
 
-/// Whether an action's failure is that of the actions in it, which have told theirs.
+/// Whether an action's failure is mostly that of the actions in it.
 fn holds_actions(kind: &ActionKind) -> bool {
     is_loop(kind)
         || matches!(

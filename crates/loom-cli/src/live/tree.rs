@@ -95,7 +95,7 @@ impl Tree<'_> {
             (Tone::Dim, format!("  {}  run {run}", words::duration(took))),
         ];
         if let Some(error) = &history.error {
-            parts.push((Tone::Plain, format!("  {}", words::one_line(&error.message, 120))));
+            parts.push((Tone::Plain, format!("  {}", words::reason(&error.message, 120))));
         }
         self.row(String::new(), &parts, true)
     }
@@ -131,7 +131,10 @@ impl Tree<'_> {
             && let Some(error) = only.error.as_ref().filter(|_| only.status.is_some_and(Status::is_bad))
             && (children(action).is_empty() || error.code != "ActionFailed")
         {
-            parts.push((Tone::Of(only.status), format!("  {}", words::one_line(&error.message, 100))));
+            parts.push((
+                Tone::Of(only.status),
+                format!("  {}", words::reason_of(error, only.outputs.as_ref(), 100)),
+            ));
         }
         let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         rows.push(self.row(format!("{indent}{branch}"), &parts, running || !ended));

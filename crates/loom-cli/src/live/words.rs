@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use loom_definition::Status;
-use loom_engine::event::{Note, Outcome};
+use loom_engine::event::{ErrorInfo, Note, Outcome};
 use loom_expression::{Timestamp, Value};
 
 /// Colours, or none.
@@ -117,6 +117,27 @@ pub(super) fn note(note: &Note) -> String {
 /// `1 round`, `2 rounds`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Why an action failed, on one line. Content that does not fit its schema is told with the first place where it does not.
+pub(super) fn reason_of(error: &ErrorInfo, outputs: Option<&Value>, most: usize) -> String {
+    let first = outputs.and_then(|outputs| outputs.get("errors")?.index(0));
+    let detail = first.filter(|_| error.code == "ValidationFailed").and_then(|first| {
+        let (message, path) = (first.get("message")?.as_str()?, first.get("path")?.as_str()?);
+        let path = if path.is_empty() { "the top" } else { path };
+        Some(format!("{} {message} (at {path})", error.message))
+    });
+    reason(detail.as_deref().unwrap_or(&error.message), most)
+}
+
+/// Why something failed, on one line. The language's long lead-in to a failed expression says nothing that does not stand
+/// beside it, and would push the reason off the line.
+pub(super) fn reason(message: &str, most: usize) -> String {
+    let inside = message
+        .strip_prefix("Unable to process template language expressions in action ")
+        .and_then(|rest| rest.split_once(" at line '0' and column '0': '"))
+        .map(|(_, inside)| inside.strip_suffix("'.").unwrap_or(inside));
+    one_line(inside.unwrap_or(message), most)
 }
 
 /// One line of a message that may have many, at most `most` characters.

@@ -136,6 +136,11 @@ impl Settings {
         self.connections.parameter_value()
     }
 
+    /// What the connections file names.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     /// What runs see of the host.
     pub(crate) fn environment(&self) -> Result<Environment> {
         let app_settings =

@@ -124,3 +124,47 @@ fn a_mistake_in_a_file_is_told_once() {
         assert_eq!(said.matches("a name in double quotes").count(), 1, "{said}");
     }
 }
+
+#[test]
+fn what_a_connector_needs_is_told_before_it_is_missed() {
+    let flow = r#"{"triggers": {"mail": {"type": "ApiConnectionWebhook", "splitOn": "@triggerBody()?['value']", "inputs": {"host": {"connection": {"referenceName": "outlook"}}, "path": "/s"}}},
+        "actions": {"Send": {"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "outlook"}}, "method": "post", "path": "/v2/Mail"}}}}"#;
+    let flow = file("connector", "flow.json", flow).display().to_string();
+    let without = loom(&["run", &flow]);
+    assert!(
+        without.stderr.contains("no connections file (--connections) names 'outlook'"),
+        "{}",
+        without.stderr
+    );
+    assert!(without.stderr.contains("--input gives it one"), "{}", without.stderr);
+    assert_eq!(without.code, Some(1));
+    let given = loom(&["run", &flow, "--input", r#"{"value": [1]}"#]);
+    assert!(given.stderr.contains("Nothing says where the connection 'outlook' is"), "{}", given.stderr);
+    let quiet = loom(&["run", &flow, "--quiet", "--input", r#"{"value": [1]}"#]);
+    assert!(!quiet.stderr.contains("(--connections)"), "{}", quiet.stderr);
+}
+
+#[test]
+fn the_reason_of_a_failure_is_on_its_line() {
+    let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Read": {"type": "Compose", "inputs": "@triggerBody()?['order']['lines']['first']['number']"},
+        "Each": {"type": "Foreach", "foreach": "@triggerBody()?['orders']", "actions": {}},
+        "Fit": {"type": "ParseJson", "inputs": {"content": {"a": [{"b": 1}]}, "schema": {"properties": {"a": {"items": {"properties": {"b": {"type": "string"}}}}}}}},
+        "Kind": {"type": "Compose", "inputs": "@triggerOutputs()['headers']['Content-Type']"},
+        "Call": {"type": "Workflow", "inputs": {"host": {"workflowReferenceName": "a-child"}}}}}"#;
+    let flow = file("reasons", "flow.json", flow).display().to_string();
+    let said = loom(&["run", &flow, "--input", "{}"]).stderr;
+    for part in [
+        "Read: The template language expression 'triggerBody()?['order']['lines']",
+        "Each: The execution of template action 'Each' failed: the result of the evaluation of 'foreach' is of type 'Null'",
+        "Fit: Schema validation failed. Invalid type. Expected String but got Integer. (at a[0].b)",
+        "✔ Kind",
+        "There is no workflow named 'a-child' to call",
+    ] {
+        assert!(said.contains(part), "`{part}` is missing in\n{said}");
+    }
+    let child = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"R": {"type": "Response", "inputs": {"body": 7}}}}"#;
+    let child = file("reasons", "a-child.json", child).display().to_string();
+    let said = loom(&["run", &flow, "--input", "{}", "--child", &child]).stderr;
+    assert!(said.contains("✔ Call (200"), "{said}");
+}

@@ -43,6 +43,11 @@ impl<'s> Findings<'s> {
         self.root.pointer_to(place)
     }
 
+    /// Whether this was found at this place already.
+    pub(crate) fn has(&self, code: &str, place: Place) -> bool {
+        self.list.iter().any(|found| found.code == code && found.span == place.range())
+    }
+
     /// Adds a finding about `place`; the caller adds label, hint and related places.
     pub(crate) fn report(
         &mut self,

@@ -9,9 +9,10 @@ use loom_expression::{
 
 use super::{Findings, Lowerer, outline::Outline};
 use crate::{
+    arm,
     diagnostic::{Severity, code, did_you_mean},
     model::{ActionIdx, LoopVariable},
-    text::{Node, Place, push_token},
+    text::{Node, Place, Shape, push_token},
 };
 
 impl Lowerer<'_, '_, '_> {
@@ -22,6 +23,7 @@ impl Lowerer<'_, '_, '_> {
 
     /// The template of `value`, which is `node` with some members taken away.
     pub(super) fn template_of(&mut self, node: &Node, value: &Value, owner: Option<usize>) -> Template {
+        self.leftovers(node);
         let options = self.expression_options();
         let compile = |value: &Value, outline: &Outline<'_>| Template::compile(value, outline, &options);
         let mut compiled = compile(value, &self.outline);
@@ -80,13 +82,29 @@ impl Lowerer<'_, '_, '_> {
             if let Some(string) = string_at(node, &error.pointer)
                 && string.text().is_some_and(|text| text.starts_with('[') && text.ends_with(']'))
             {
-                let message = "this looks like an expression of a deployment template; it stays as text";
-                self.found.warning(code::ARM_UNRESOLVED, string.place, message);
+                self.leftover(string.place);
                 strings.push(&error.pointer);
             }
         }
         let plain = strings.iter().map(|pointer| (*pointer).to_owned()).collect::<Vec<_>>();
         (!plain.is_empty()).then(|| made_plain(value, &mut String::new(), &plain))
+    }
+
+    /// Warns of strings that a deployment would have computed, and that no expression of the language is in to fail.
+    fn leftovers(&mut self, node: &Node) {
+        match &node.shape {
+            Shape::String(text) if arm::is_expression(text) => self.leftover(node.place),
+            Shape::Array(items) => items.iter().for_each(|item| self.leftovers(item)),
+            Shape::Object(members) => members.iter().for_each(|member| self.leftovers(&member.value)),
+            Shape::String(_) | Shape::Null | Shape::Bool(_) | Shape::Number(_) => {}
+        }
+    }
+
+    fn leftover(&mut self, place: Place) {
+        if !self.found.has(code::ARM_UNRESOLVED, place) {
+            let message = "this looks like an expression of a deployment template; it stays as text";
+            self.found.warning(code::ARM_UNRESOLVED, place, message);
+        }
     }
 
     /// Reports mistakes in expressions. Where they are to be met only when the action runs, they are warnings, and the

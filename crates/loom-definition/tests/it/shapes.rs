@@ -175,6 +175,26 @@ fn other_encodings_load() {
 }
 
 #[test]
+fn what_a_deployment_would_have_computed_is_told() {
+    let loaded = load(
+        r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+            "A": {"type": "Http", "inputs": {"method": "GET", "uri": "[concat('https://', parameters('Host'), '/x')]",
+                "headers": {"a": "[variables('v')]", "b": "@{utcNow()}", "c": "[1, 2]", "d": "[not one]", "e": "[External(1)]", "f": "[[concat('x')]"}}},
+            "B": {"type": "Compose", "inputs": ["[resourceGroup().location]", "[concat('@{', 'x')]"]}}}"#,
+    );
+    let found: Vec<_> = loaded.warnings.iter().map(|found| (found.code, found.pointer.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            ("L0106", "/actions/A/inputs/uri"),
+            ("L0106", "/actions/A/inputs/headers/a"),
+            ("L0106", "/actions/B/inputs/0"),
+            ("L0106", "/actions/B/inputs/1"),
+        ]
+    );
+}
+
+#[test]
 fn tags_stand_in_the_definition_or_beside_it() {
     let tags = |text: &str| {
         let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");

@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use crate::{
     event::{Event, Phase, RunId, RunStart},
     history::History,
-    journal::{self, status_number},
+    journal::{self, Draft, FrameReader, LargeValues, status_number},
     state::RunState,
 };
 
@@ -96,6 +96,16 @@ pub enum RecoverError {
         #[source]
         source: journal::Unreadable,
     },
+    /// A large value is not what was written, or is gone.
+    #[error("the journal of run {run} names the value {hash}, which {why}")]
+    Value {
+        /// Which run.
+        run: RunId,
+        /// What the store calls the value.
+        hash: ContentHash,
+        /// What is wrong with it, in words.
+        why: String,
+    },
     /// The definition it began with cannot be loaded.
     #[error("the definition of run {run} cannot be loaded: {why}")]
     Definition {
@@ -138,7 +148,8 @@ impl Durable {
             row,
             next: Seq::FIRST,
             reached: Timestamp::MIN,
-            gathered: Vec::new(),
+            gathered: Draft::default(),
+            values: LargeValues::default(),
             row_changed: true,
             definition: Some(definition),
             pace: Pace::default(),
@@ -157,23 +168,27 @@ impl Durable {
             Err(source) => return Err(RecoverError::Store { run, source }),
         };
         let workflow = self.workflow_of(run, &loaded.row).await?;
-        let mut pace = Pace::default();
+        let (mut pace, mut reader) = (Pace::default(), FrameReader::new(run));
         let mut state = match &loaded.snapshot {
             None => RunState::new(workflow),
-            Some(snapshot) => match journal::decode_snapshot(&workflow, &snapshot.state) {
+            Some(snapshot) => match reader.state(&*self.store, &workflow, snapshot).await {
                 Ok(state) => {
                     pace.snapshot_taken(snapshot.state.len());
                     state
                 }
+                Err(RecoverError::Store { run, source }) => return Err(RecoverError::Store { run, source }),
                 Err(problem) => return self.load_without_snapshot(run, &problem).await,
             },
         };
-        replay(run, &mut state, &loaded.frames, &mut pace)?;
+        for frame in &loaded.frames {
+            state.replay(&reader.events(&*self.store, frame).await?);
+            pace.frame_written(frame.payload.len());
+        }
         let reached = match loaded.frames.last() {
             Some(last) => last.at,
             None => self.last_frame_at(run, loaded.next).await?,
         };
-        Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace))))
+        Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace, reader))))
     }
 
     /// Frames are never removed while their run is kept, and each has a checksum of its own. So a snapshot that cannot be
@@ -188,12 +203,14 @@ impl Durable {
         let Some(row) = row else { return Ok(None) };
         let mut state = RunState::new(self.workflow_of(run, &row).await?);
         let (mut pace, mut next, mut reached) = (Pace::default(), Seq::FIRST, UnixMillis(0));
-        self.each_page(run, |frames| {
-            (next, reached) = frames.last().map_or((next, reached), |frame| (frame.seq.plus(1), frame.at));
-            replay(run, &mut state, frames, &mut pace)
+        let mut reader = FrameReader::new(run);
+        self.each_frame(&mut reader, run, |frame, events| {
+            (next, reached) = (frame.seq.plus(1), frame.at);
+            state.replay(&events);
+            pace.frame_written(frame.payload.len());
         })
         .await?;
-        Ok(Some((state, self.resume(row, next, reached, pace))))
+        Ok(Some((state, self.resume(row, next, reached, pace, reader))))
     }
 
     /// When the frame before `next` was made: a snapshot says everything else that was in it.
@@ -204,13 +221,21 @@ impl Durable {
         Ok(page.frames.last().map_or(UnixMillis(0), |frame| frame.at))
     }
 
-    fn resume(&self, row: RunRow, next: Seq, reached: UnixMillis, pace: Pace) -> RunJournal {
+    fn resume(
+        &self,
+        row: RunRow,
+        next: Seq,
+        reached: UnixMillis,
+        pace: Pace,
+        reader: FrameReader,
+    ) -> RunJournal {
         RunJournal {
             store: Arc::clone(&self.store),
             row,
             next,
             reached: Timestamp::from_unix_millis(reached.0),
-            gathered: Vec::new(),
+            gathered: Draft::default(),
+            values: reader.into_values(),
             row_changed: false,
             definition: None,
             pace,
@@ -225,13 +250,7 @@ impl Durable {
         let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(row) = row else { return Ok(None) };
         let mut history = History::new(self.workflow_of(run, &row).await?);
-        self.each_page(run, |frames| {
-            for frame in frames {
-                history.extend(&decode(run, frame)?);
-            }
-            Ok(())
-        })
-        .await?;
+        self.each_frame(&mut FrameReader::new(run), run, |_, events| history.extend(&events)).await?;
         Ok(Some((row, history)))
     }
 
@@ -240,7 +259,7 @@ impl Durable {
         let query = FrameQuery { frames_max: 1, ..FrameQuery::of(run) };
         let page = self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(first) = page.frames.first() else { return Ok(None) };
-        Ok(match decode(run, first)?.into_iter().next() {
+        Ok(match FrameReader::new(run).events(&*self.store, first).await?.into_iter().next() {
             Some(Event::RunStarted { start, .. }) => Some(start),
             _ => None,
         })
@@ -249,27 +268,24 @@ impl Durable {
     /// All events of a run, from its first on.
     pub(crate) async fn events(&self, run: RunId) -> Result<Vec<Event>, RecoverError> {
         let mut events = Vec::new();
-        self.each_page(run, |frames| {
-            for frame in frames {
-                events.extend(decode(run, frame)?);
-            }
-            Ok(())
-        })
-        .await?;
+        self.each_frame(&mut FrameReader::new(run), run, |_, more| events.extend(more)).await?;
         Ok(events)
     }
 
-    /// Hands a run's frames to `take`, a page at a time.
-    async fn each_page(
+    /// Hands a run's frames to `take`, with what they say.
+    async fn each_frame(
         &self,
+        reader: &mut FrameReader,
         run: RunId,
-        mut take: impl FnMut(&[StoredFrame]) -> Result<(), RecoverError>,
+        mut take: impl FnMut(&StoredFrame, Vec<Event>),
     ) -> Result<(), RecoverError> {
         let mut query = FrameQuery::of(run);
         loop {
             let page =
                 self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
-            take(&page.frames)?;
+            for frame in &page.frames {
+                take(frame, reader.events(&*self.store, frame).await?);
+            }
             match page.next {
                 Some(next) => query.from = next,
                 None => return Ok(()),
@@ -303,24 +319,6 @@ impl Durable {
             .map_err(|diagnostics| RecoverError::Definition { run, why: diagnostics.to_string() })?;
         Ok(parsed.workflow)
     }
-}
-
-fn decode(run: RunId, frame: &StoredFrame) -> Result<Vec<Event>, RecoverError> {
-    journal::decode(&frame.payload).map_err(|source| RecoverError::Journal { run, frame: frame.seq, source })
-}
-
-/// Folds frames into a state.
-fn replay(
-    run: RunId,
-    state: &mut RunState,
-    frames: &[StoredFrame],
-    pace: &mut Pace,
-) -> Result<(), RecoverError> {
-    for frame in frames {
-        state.replay(&decode(run, frame)?);
-        pace.frame_written(frame.payload.len());
-    }
-    Ok(())
 }
 
 /// When the next snapshot of a run is due: after so much journal that reading it back would take a while, and never so
@@ -357,7 +355,8 @@ pub(crate) struct RunJournal {
     /// The time of the run when what was read back was written.
     reached: Timestamp,
     /// One frame in the making.
-    gathered: Vec<u8>,
+    gathered: Draft,
+    values: LargeValues,
     row_changed: bool,
     /// Written with the first commit.
     definition: Option<Definition>,
@@ -373,7 +372,7 @@ pub(crate) struct RunJournal {
 impl RunJournal {
     /// Gathers events.
     pub(crate) fn record(&mut self, events: &[Event], state: &RunState) {
-        journal::append(events, &mut self.gathered);
+        journal::append(events, &mut self.gathered, &mut self.values);
         for event in events {
             match event {
                 Event::RunStarted { at, .. } => self.row.started = Some(millis(*at)),
@@ -409,17 +408,17 @@ impl RunJournal {
 
     /// Whether so much is gathered that it should go to the store before the run goes on.
     pub(crate) fn is_full(&self) -> bool {
-        self.gathered.len() >= SPILL_BYTES
+        self.gathered.len() + self.values.waiting_bytes() >= SPILL_BYTES
     }
 
     /// `state` holds everything that was recorded.
-    fn take_commit(&mut self, state: &RunState, now: Timestamp) -> Commit {
-        let payload = Bytes::from(std::mem::take(&mut self.gathered));
-        self.pace.frame_written(payload.len());
-        let frame = Frame { at: millis(now), payload };
+    async fn take_commit(&mut self, state: &RunState, now: Timestamp) -> Result<Commit, StoreError> {
+        self.pace.frame_written(self.gathered.len() + self.values.waiting_bytes());
+        let stored = self.values.put(&*self.store).await?;
+        let frame = Frame { at: millis(now), payload: std::mem::take(&mut self.gathered).finish(&stored) };
         let mut commit = Commit::to_run(self.row.id, self.next, vec![frame]);
         if self.pace.is_due() && !state.status.is_final() {
-            let snapshot = Bytes::from(journal::encode_snapshot(state));
+            let snapshot = journal::draft_snapshot(state, &mut self.values).finish(&stored);
             self.pace.snapshot_taken(snapshot.len());
             // One that large is not worth its place in the queue; the frames say the same.
             commit.snapshot = (snapshot.len() <= SNAPSHOT_BYTES_MAX).then_some(Snapshot {
@@ -428,6 +427,8 @@ impl RunJournal {
                 state: snapshot,
             });
         }
+        commit.blobs = stored.blobs;
+        self.values.forget_unused();
         self.next = self.next.plus(1);
         if std::mem::take(&mut self.row_changed) {
             commit.row = Some(self.row.clone());
@@ -435,7 +436,7 @@ impl RunJournal {
         commit.definitions.extend(self.definition.take());
         commit.keys = std::mem::take(&mut self.keys);
         commit.inbox_consumed = std::mem::take(&mut self.messages);
-        commit
+        Ok(commit)
     }
 
     /// Makes everything recorded durable.
@@ -446,7 +447,7 @@ impl RunJournal {
         if self.is_clean() {
             return Ok(());
         }
-        let commit = self.take_commit(state, now);
+        let commit = self.take_commit(state, now).await?;
         match self.store.commit(commit).await? {
             Committed::Written(_) => Ok(()),
             Committed::Duplicate(_) => {
@@ -466,7 +467,7 @@ impl RunJournal {
         state: &RunState,
         now: Timestamp,
     ) -> Result<Option<Ack>, StoreError> {
-        let commit = self.take_commit(state, now);
+        let commit = self.take_commit(state, now).await?;
         match self.store.append(commit) {
             Ok(written) => Ok(Some(written)),
             // The queue is full: waiting for a place is what slows the run down to the speed of the disk.

@@ -305,6 +305,36 @@ impl Value {
         }
     }
 
+    /// Where its text, items or members are in memory, which clones share. `None` for a value that holds all of itself.
+    ///
+    /// While two values live, the same address means the same content; their own labels may differ.
+    pub fn address(&self) -> Option<usize> {
+        match &self.0 {
+            Repr::String { value, .. } => Some(Arc::as_ptr(value).addr()),
+            Repr::Array { value, .. } => Some(value.address()),
+            Repr::Object { value, .. } => Some(value.address()),
+            Repr::Null { .. }
+            | Repr::Bool { .. }
+            | Repr::Int { .. }
+            | Repr::Float { .. }
+            | Repr::Decimal { .. } => None,
+        }
+    }
+
+    /// Whether another value has the same [`address`](Value::address) at this moment.
+    pub fn is_shared(&self) -> bool {
+        match &self.0 {
+            Repr::String { value, .. } => Arc::strong_count(value) > 1,
+            Repr::Array { value, .. } => value.is_shared(),
+            Repr::Object { value, .. } => value.is_shared(),
+            Repr::Null { .. }
+            | Repr::Bool { .. }
+            | Repr::Int { .. }
+            | Repr::Float { .. }
+            | Repr::Decimal { .. } => false,
+        }
+    }
+
     /// Whether two values are equal as the language's `equals` sees it: strict about kinds, numbers by value,
     /// members of objects in any order. (`equals(true, 1)` is settled by the function, not here.)
     pub fn wdl_equals(&self, other: &Self) -> bool {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use loom_engine::{Event, RecoverError, RunId, journal};
-use loom_store::{FrameQuery, Seq, Store};
+use loom_engine::{Event, RecoverError, RunId, journal::FrameReader};
+use loom_store::{FrameQuery, Seq, Store, StoredFrame};
 
 /// Bytes of frames read at a time. One frame may be larger.
 const PAGE_BYTES: usize = 256 << 10;
@@ -16,12 +16,22 @@ pub(crate) struct JournalReader {
     /// The number of the last event that was given out.
     given: u64,
     decoded: VecDeque<Event>,
+    /// Read and not decoded: the values that a frame names may be much larger than the frame.
+    frames: VecDeque<StoredFrame>,
+    decoder: FrameReader,
 }
 
 impl JournalReader {
     /// At the beginning.
     pub(crate) fn new(run: RunId) -> JournalReader {
-        JournalReader { run, next_frame: Seq::FIRST, given: 0, decoded: VecDeque::new() }
+        JournalReader {
+            run,
+            next_frame: Seq::FIRST,
+            given: 0,
+            decoded: VecDeque::new(),
+            frames: VecDeque::new(),
+            decoder: FrameReader::new(run),
+        }
     }
 
     /// The next event that is durable and its number; none when there is no more now.
@@ -29,8 +39,13 @@ impl JournalReader {
     /// # Cancel safety
     /// A dropped read has read nothing.
     pub(crate) async fn next(&mut self, store: &dyn Store) -> Result<Option<(u64, Event)>, RecoverError> {
-        if self.decoded.is_empty() {
-            self.read_page(store).await?;
+        while self.decoded.is_empty() {
+            if self.frames.is_empty() {
+                self.read_page(store).await?;
+            }
+            let Some(frame) = self.frames.front() else { return Ok(None) };
+            self.decoded.extend(self.decoder.events(store, frame).await?);
+            self.frames.pop_front();
         }
         let Some(event) = self.decoded.pop_front() else { return Ok(None) };
         self.given += 1;
@@ -41,15 +56,10 @@ impl JournalReader {
         let run = self.run;
         let query = FrameQuery { from: self.next_frame, bytes_max: PAGE_BYTES, ..FrameQuery::of(run) };
         let page = store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
-        for frame in &page.frames {
-            let events = journal::decode(&frame.payload).map_err(|source| RecoverError::Journal {
-                run,
-                frame: frame.seq,
-                source,
-            })?;
-            self.decoded.extend(events);
-            self.next_frame = frame.seq.plus(1);
+        if let Some(last) = page.frames.last() {
+            self.next_frame = last.seq.plus(1);
         }
+        self.frames.extend(page.frames);
         Ok(())
     }
 }

@@ -3,8 +3,12 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use loom_expression::{Array, Object, Timestamp, Value, ValueRef};
+use loom_store::ContentHash;
 
-use super::Unreadable;
+use super::{
+    Unreadable,
+    large::{Draft, INLINE_MAX, LargeValues, Name},
+};
 
 /// The deepest nesting of a value that is read back, so that damage cannot exhaust the stack.
 const DEPTH_MAX: u32 = 512;
@@ -14,6 +18,16 @@ const LIST_RESERVED_MAX: usize = 1_024;
 
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut Vec<u8>,
+    /// Where large values go. Without it they stay where they are.
+    pub(super) apart: Option<Apart<'a>>,
+}
+
+/// Where large values go, and the names that stand for them.
+pub(super) struct Apart<'a> {
+    pub(super) values: &'a mut LargeValues,
+    pub(super) names: &'a mut Vec<Name>,
+    /// Whether values that the store does not have go there too.
+    pub(super) keeps_new: bool,
 }
 
 impl Writer<'_> {
@@ -82,26 +96,54 @@ impl Writer<'_> {
                 self.byte(tag::DECIMAL | secret);
                 self.text(&number.to_string());
             }
-            ValueRef::String(text) => {
+            ValueRef::String(text) if text.len() < INLINE_MAX - 8 => {
                 self.byte(tag::TEXT | secret);
                 self.text(text);
             }
-            ValueRef::Array(items) => {
-                self.byte(tag::ARRAY | secret);
-                self.uint(items.len() as u64);
+            ValueRef::String(text) => self.perhaps_apart(value, secret, |w| {
+                w.byte(tag::TEXT | secret);
+                w.text(text);
+            }),
+            ValueRef::Array(items) => self.perhaps_apart(value, secret, |w| {
+                w.byte(tag::ARRAY | secret);
+                w.uint(items.len() as u64);
                 for item in items {
-                    self.value(item);
+                    w.value(item);
                 }
-            }
-            ValueRef::Object(members) => {
-                self.byte(tag::OBJECT | secret);
-                self.uint(members.len() as u64);
+            }),
+            ValueRef::Object(members) => self.perhaps_apart(value, secret, |w| {
+                w.byte(tag::OBJECT | secret);
+                w.uint(members.len() as u64);
                 for (name, member) in members {
-                    self.text(name);
-                    self.value(member);
+                    w.text(name);
+                    w.value(member);
                 }
-            }
+            }),
         }
+    }
+
+    /// Writes a value that may be large, and then has a place of its own and only its mark here.
+    fn perhaps_apart(&mut self, value: &Value, secret: u8, write: impl FnOnce(&mut Self)) {
+        let Some(apart) = &mut self.apart else { return write(self) };
+        if let Some(name) = apart.values.name_of(value) {
+            apart.names.push(name);
+            return self.byte(tag::LARGE | secret);
+        }
+        let (start, named) = (self.out.len(), apart.names.len());
+        write(self);
+        let Some(apart) = self.apart.as_mut().filter(|apart| apart.keeps_new) else { return };
+        if self.out.len() - start <= INLINE_MAX {
+            return;
+        }
+        let mut draft = Draft::default();
+        draft.begin(super::LARGE_VERSION);
+        // Its own label stays here: it is the same value wherever it is secret and wherever it is not.
+        draft.bytes.push(self.out[start] & !tag::SECRET);
+        draft.bytes.extend_from_slice(&self.out[start + 1..]);
+        draft.names = apart.names.split_off(named);
+        apart.names.push(apart.values.keep(value, draft));
+        self.out.truncate(start);
+        self.byte(tag::LARGE | secret);
     }
 }
 
@@ -116,23 +158,42 @@ mod tag {
     pub(super) const TEXT: u8 = 6;
     pub(super) const ARRAY: u8 = 7;
     pub(super) const OBJECT: u8 = 8;
+    /// A value that is kept apart: the next of the names at the head of the frame.
+    pub(super) const LARGE: u8 = 9;
     pub(super) const SECRET: u8 = 0x80;
 }
 
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The large values that were not met yet.
+    large: std::slice::Iter<'a, Value>,
 }
 
 type Read<T> = Result<T, Unreadable>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { bytes, at: 0 }
+        Reader { bytes, at: 0, large: [].iter() }
+    }
+
+    /// From here on, with these large values.
+    pub(super) fn with(mut self, large: &'a [Value]) -> Reader<'a> {
+        self.large = large.iter();
+        self
     }
 
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
+    }
+
+    /// The names of the large values.
+    pub(super) fn names(&mut self) -> Read<Vec<ContentHash>> {
+        self.list(|r| {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(r.take(32)?);
+            Ok(ContentHash::from_bytes(hash))
+        })
     }
 
     pub(super) fn unreadable<T>(&self, reason: &'static str) -> Read<T> {
@@ -279,6 +340,10 @@ impl<'a> Reader<'a> {
                 }
                 Value::from(members)
             }
+            tag::LARGE => match self.large.next() {
+                Some(value) => value.clone(),
+                None => return self.unreadable("a large value has no name"),
+            },
             _ => return self.unreadable("a value has an unknown tag"),
         };
         Ok(if mark & tag::SECRET != 0 { value.into_secret() } else { value })

@@ -44,6 +44,14 @@ impl Array {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Whether any item is secret or holds a secret.
     #[inline]
     pub fn contains_secret(&self) -> bool {

@@ -85,3 +85,22 @@ fn floats_are_written_the_shortest_way() {
         assert_eq!(Value::from(value).text(), text);
     }
 }
+
+#[test]
+fn clones_share_an_address_until_one_is_changed() {
+    for text in ["\"text\"", "[1, 2]", "{\"a\": 1}"] {
+        let value = json(text);
+        assert!(!value.is_shared());
+        let clone = value.clone().into_secret();
+        assert_eq!(clone.address(), value.address());
+        assert!(value.is_shared() && clone.is_shared());
+        assert_ne!(json(text).address(), value.address());
+        drop(clone);
+        assert!(!value.is_shared());
+    }
+    let mut items = json("[1]").into_array().unwrap();
+    let before = Value::from(items.clone());
+    items.push(Value::from(2));
+    assert_ne!(Value::from(items).address(), before.address());
+    assert_eq!((json("1").address(), json("1").is_shared()), (None, false));
+}

@@ -73,6 +73,11 @@ impl Run {
 }
 
 impl MemoryStore {
+    /// How many blobs it holds.
+    pub fn blobs(&self) -> usize {
+        self.lock().blobs.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

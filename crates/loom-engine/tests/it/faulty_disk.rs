@@ -14,11 +14,11 @@ use std::{
 use futures_util::FutureExt;
 use loom_definition::{RunStatus, Workflow};
 use loom_engine::{
-    EffectId, Engine, Environment, Event, RunId, RunRequest, Started, Watcher, clock::TokioClock, journal,
-    ports::Call, status_of_number,
+    EffectId, Engine, Environment, Event, RunId, RunRequest, Started, Watcher, clock::TokioClock,
+    journal::FrameReader, ports::Call, status_of_number,
 };
 use loom_store::{
-    Condition, FrameQuery, MemoryStore, RunQuery, Seq, Store,
+    Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, Store, UnixMillis,
     contract::{FaultRate, FaultyStore, Seeded},
 };
 
@@ -31,6 +31,9 @@ use crate::{
     world::{Seen, World, calls_open},
 };
 
+/// A frame of so many bytes would hold large values.
+const FRAME_MAX: usize = 100_000;
+
 /// The longest a simulated run may take.
 const RUN_MAX: Duration = Duration::from_hours(5);
 
@@ -42,7 +45,8 @@ fn what_was_accepted_ends_whatever_the_disk_does() {
     // A simulation in which nothing goes wrong says nothing.
     if seeds.end - seeds.start >= 200 {
         let seen =
-            [&tally.accepted, &tally.refused, &tally.pauses, &tally.repeated, &tally.taken_up].map(Cell::get);
+            [&tally.accepted, &tally.refused, &tally.pauses, &tally.repeated, &tally.taken_up, &tally.large];
+        let seen = seen.map(Cell::get);
         assert!(seen.iter().all(|times| *times > 50), "too little happened: {tally:?}");
     }
 }
@@ -57,6 +61,8 @@ struct Tally {
     repeated: Cell<usize>,
     /// Runs that a later process took up.
     taken_up: Cell<usize>,
+    /// Large values.
+    large: Cell<usize>,
 }
 
 fn add(count: &Cell<usize>, more: usize) {
@@ -77,10 +83,12 @@ struct Ledger {
 fn history(disk: &MemoryStore, run: RunId) -> Vec<Event> {
     let query = FrameQuery { frames_max: usize::MAX, bytes_max: usize::MAX, ..FrameQuery::of(run) };
     let page = disk.frames(query).now_or_never().expect("memory answers at once").expect("it can be read");
-    let mut events = Vec::new();
+    let (mut reader, mut events) = (FrameReader::new(run), Vec::new());
     for (place, frame) in page.frames.iter().enumerate() {
         assert_eq!(frame.seq, Seq(place as u64 + 1), "frames are dense");
-        events.extend(journal::decode(&frame.payload).expect("what was written can be read"));
+        assert!(frame.payload.len() < FRAME_MAX, "a large value stands in frame {place}");
+        let read = reader.events(disk, frame).now_or_never().expect("memory answers at once");
+        events.extend(read.expect("what was written can be read"));
     }
     events
 }
@@ -171,6 +179,7 @@ async fn simulate(seed: u64, tally: &Tally) {
     }
     add(&tally.repeated, ledger.lock().unwrap().repeated);
     judge(&disk, &seen, &workflows, &accepted);
+    add(&tally.large, forget(&disk, &mut random));
 }
 
 /// The writer of the store: it takes its time before each turn.
@@ -237,6 +246,25 @@ async fn live(
             return;
         }
     }
+}
+
+/// Retention removes the runs in parts: what is kept can be read with all its values, and in the end no value is left.
+/// Gives how many there were.
+fn forget(disk: &MemoryStore, random: &mut Seeded) -> usize {
+    let (mut values, mut last) = (0, false);
+    while !last {
+        let runs_max = random.below(3);
+        last = runs_max == 0;
+        let policy = Retention { runs_max: Some(runs_max), ..Retention::default() };
+        let swept = disk.sweep(policy, UnixMillis(i64::MAX)).now_or_never().expect("memory answers at once");
+        values += swept.expect("it can be swept").blobs;
+        for row in rows(disk) {
+            // Of a run that was forgotten there are no frames.
+            history(disk, row.id);
+        }
+    }
+    assert_eq!(disk.blobs(), 0, "a value that no run holds is kept");
+    usize::try_from(values).unwrap()
 }
 
 /// After the last life: everything is there, in order, and what was seen is what happened.

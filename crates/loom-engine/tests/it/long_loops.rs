@@ -9,7 +9,7 @@ use std::{
 use loom_definition::{RunStatus, Workflow};
 use loom_engine::{
     Engine, Environment, Event, RunId, RunReport, RunRequest, RunState, Started, Watcher,
-    event::EffectResult, history::History, journal, simulate::Simulation,
+    event::EffectResult, history::History, journal::FrameReader, simulate::Simulation,
 };
 use loom_store::{FrameQuery, MemoryStore, Store, StoredFrame};
 
@@ -48,8 +48,12 @@ async fn frames(store: &dyn Store, run: RunId) -> Vec<StoredFrame> {
     }
 }
 
-fn decoded(frames: &[StoredFrame]) -> Vec<Event> {
-    frames.iter().flat_map(|frame| journal::decode(&frame.payload).expect("it can be read")).collect()
+async fn decoded(store: &dyn Store, run: RunId, frames: &[StoredFrame]) -> Vec<Event> {
+    let (mut reader, mut events) = (FrameReader::new(run), Vec::new());
+    for frame in frames {
+        events.extend(reader.events(store, frame).await.expect("it can be read"));
+    }
+    events
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,14 +73,14 @@ async fn the_history_of_a_long_loop_goes_to_the_store_in_parts() {
     let largest = frames.iter().map(|frame| frame.payload.len()).max().unwrap();
     assert!(frames.len() >= 5, "{} frames", frames.len());
     assert!(largest <= 512 * 1024, "the largest frame has {largest} bytes");
-    let events = decoded(&frames);
+    let events = decoded(&*store, report.id, &frames).await;
     assert!(shown.iter().all(|part| part.len() < events.len() / 2), "it is shown in parts");
     assert_eq!(shown.concat(), events, "everything is shown, once, in the order of the journal");
     assert!(store.load(report.id).await.unwrap().unwrap().snapshot.is_some());
 
     // The process ends after any of the parts: the run goes on, and each item is done once.
     for count in 1..frames.len() {
-        let before = decoded(&frames[..count]);
+        let before = decoded(&*store, report.id, &frames[..count]).await;
         let mut again =
             Simulation::resume(Arc::clone(&workflow), Arc::new(Environment::default()), now(), &before);
         let status = again.play_on(10, |_| -> EffectResult { panic!("nothing is called") });

@@ -8,6 +8,7 @@ mod faulty_disk;
 mod flows;
 mod graphs;
 mod held;
+mod large_values;
 mod laws;
 mod long_loops;
 mod loops;

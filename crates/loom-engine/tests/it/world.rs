@@ -19,7 +19,7 @@ use loom_engine::{
     journal,
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_expression::{Timestamp, Value};
+use loom_expression::{Array, Object, Timestamp, Value};
 use loom_store::contract::Seeded;
 use tokio::{sync::Notify, time::Instant};
 
@@ -131,7 +131,8 @@ impl World {
         let patience = Duration::from_secs(1 + random.below(90));
         let answered = |result| Some((soon, result));
         match random.below(100) {
-            0..50 => answered(succeeded(200)),
+            0..10 => answered(much(random.below(3))),
+            10..50 => answered(succeeded(200)),
             50..56 => Some((Duration::ZERO, succeeded(200))),
             56..66 => answered(unavailable()),
             66..72 => answered(throttled(429, patience)),
@@ -225,6 +226,19 @@ impl Drop for Live<'_> {
 fn succeeded(status: u16) -> EffectResult {
     let outcome = Outcome::ok(Some(json(&format!(r#"{{"statusCode": {status}, "body": "{status}"}}"#))));
     EffectResult::Done { outcome, hint: RetryHint::default() }
+}
+
+/// An answer that is kept apart from the journal: a long text, a list with long items, or one of many small items.
+fn much(kind: u64) -> EffectResult {
+    let body = match kind {
+        0 => Value::from("much ".repeat(1_700)),
+        1 => Value::from(Array::from(vec![Value::from("more ".repeat(1_700)); 2])),
+        _ => (0..2_900).map(Value::from).collect::<Array>().into(),
+    };
+    let mut outputs = Object::new();
+    outputs.insert("statusCode", 200);
+    outputs.insert("body", body);
+    EffectResult::Done { outcome: Outcome::ok(Some(outputs.into())), hint: RetryHint::default() }
 }
 
 fn failed(status: u16, transient: bool, after: Option<Duration>) -> EffectResult {

@@ -1,5 +1,7 @@
 //! `loom example`: the examples of the repository, built in, with the service that they call.
 
+mod killed;
+
 use std::{fmt::Write, sync::Arc};
 
 use anyhow::{Result, anyhow};
@@ -26,6 +28,9 @@ struct Example {
     counted: &'static [(&'static str, &'static str)],
 }
 
+/// The one that plays in processes of its own.
+const KILLED: &str = "durable";
+
 macro_rules! example {
     ($name:literal, $title:literal, service: $service:literal, counted: $counted:expr $(, child: $child:literal)*) => {
         Example {
@@ -46,6 +51,7 @@ macro_rules! example {
 const EXAMPLES: &[Example] = &[
     example!("flaky", "a service that fails, and a workflow that copes", service: true,
         counted: &[("/flaky", "the quote"), ("/down", "billing, for six customers"), ("/ok", "the rest")]),
+    example!("durable", "kill -9 in the middle of a run, which goes on in another process", service: true, counted: &[]),
     example!("retry-backoff", "503 twice, then 200: retries with growing waits", service: true, counted: &[]),
     example!("retry-policy", "an action that repeats other actions until they succeed", service: true, counted: &[]),
     example!("timeout", "a time limit on an action, and what runs when it is over", service: true, counted: &[]),
@@ -90,6 +96,9 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     let service = if example.service { Some(Flaky::start().await?) } else { None };
     let mut with = RunWith::default();
     if let Some(service) = &service {
+        if example.name == KILLED {
+            return killed::play(example, service).await;
+        }
         with.parameters.push(format!("service={}", service.base_url()));
         eprintln!("{}: {}. The service listens at {}.\n", example.name, example.title, service.base_url());
     }

@@ -98,7 +98,8 @@ impl Kept {
             bail!("the run could not be written to {}; nothing was started", self.folder.display());
         }
         if !quiet {
-            eprintln!("loom: run {} is kept in {}", run.id, self.folder.display());
+            let how = if self.resume.is_some() { "goes on; it is kept in" } else { "is kept in" };
+            eprintln!("loom: run {} {how} {}", run.id, self.folder.display());
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The effects of workflow actions: HTTP and everything that is called over it, user code, and stateful objects.
+//! The effects of workflow actions: HTTP and everything that is called over it, user code, and stateful objects; and the
+//! secrets of the host.
 //!
 //! Each handler makes one attempt and says how it went. Retries, breakers, limiters and time limits stand around the
 //! handlers, not in them. Nothing in this crate knows how a run is recorded, prints, or reads the environment;
@@ -16,6 +17,7 @@ mod handlers;
 mod headers;
 mod requests;
 mod script;
+pub mod secrets;
 mod settings;
 mod status;
 mod triggers;

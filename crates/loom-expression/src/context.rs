@@ -243,6 +243,20 @@ impl Timestamp {
     }
 }
 
+/// A text that is no timestamp of the language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no timestamp, such as 2026-11-24T17:00:00Z")]
+pub struct InvalidTimestamp;
+
+/// In all the forms that the functions of the language read; without a zone it is UTC.
+impl std::str::FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        crate::time::parse_utc(text).ok_or(InvalidTimestamp)
+    }
+}
+
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
         match time.duration_since(std::time::UNIX_EPOCH) {

@@ -44,7 +44,7 @@ mod xml;
 
 pub use self::{
     condition::Condition,
-    context::{Context, Lookup, LookupError, Name, NameKind, Names, NoNames, Timestamp},
+    context::{Context, InvalidTimestamp, Lookup, LookupError, Name, NameKind, Names, NoNames, Timestamp},
     error::{Code, Error, TemplateError, caret},
     functions::{Arity, Category, Example, FunctionInfo, function, functions, reference_page},
     limits::{Limits, Options},

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use loom_actions::secrets::{FixedSecrets, Secrets};
 use loom_definition::{
     Definition, LoadOptions, Workflow,
     model::{ActionKind, EffectKind, StaticResult},
@@ -20,7 +21,7 @@ use loom_engine::{
     history::History,
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_expression::{Object, Template, Timestamp, Value};
+use loom_expression::{InvalidTimestamp, Object, Template, Timestamp, Value};
 use loom_resilience::{Clock, Policy, ResilienceRegistry};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -89,21 +90,31 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
     let now = match case.get("now") {
         None => now,
         Some(text) => {
-            let context = [("now", text.clone())].into_iter().collect::<Object>();
-            let read = loom_expression::RecordedContext::from_json(&context.into());
-            let read = read.map_err(|error| wrong("now", error.to_string()))?;
-            loom_expression::Context::now(&read)
+            let read = text.as_str().ok_or(InvalidTimestamp).and_then(str::parse);
+            read.map_err(|error| wrong("now", error.to_string()))?
         }
     };
     let app_settings = settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
     let mut environment = Environment { app_settings, ..Environment::default() };
     environment.callback_base = Some(Arc::from("http://localhost/callbacks"));
+    environment.secrets = Some(Arc::new(secrets(&object(case, "secrets")?)?));
     if let Some(policy) = case.get("defaultRetryPolicy") {
         let policy = RetryPolicy::read(policy, Spelling::Wdl)
             .map_err(|problem| wrong("defaultRetryPolicy", problem.message))?;
         environment.default_retry = Arc::new(policy);
     }
     Ok(Stage { workflow, parameters, children, answers, environment, now })
+}
+
+/// The secrets that `secret()` gives in a case: names to texts.
+fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
+    let mut known = Vec::new();
+    for (name, value) in members {
+        let text = value.as_str().ok_or_else(|| wrong(&format!("secrets.{name}"), "must be a text"))?;
+        known.push((name.to_string(), text.to_owned()));
+    }
+    let known = FixedSecrets::new(known).map_err(|error| wrong("secrets", error.to_string()))?;
+    Ok(Secrets::new(vec![Arc::new(known)]))
 }
 
 fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {

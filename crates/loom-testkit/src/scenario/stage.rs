@@ -14,7 +14,7 @@ use loom_engine::{
     clock::{SystemClock, TokioClock},
     ports::Clock,
 };
-use loom_expression::{Context, Object, RecordedContext, Value};
+use loom_expression::{InvalidTimestamp, Object, Value};
 
 use super::calls;
 use crate::{
@@ -119,10 +119,8 @@ impl Stage {
         let clock = match case.get("now") {
             None => None,
             Some(now) => {
-                let context = [("now", now.clone())].into_iter().collect::<Object>();
-                let context =
-                    RecordedContext::from_json(&context.into()).map_err(|error| error.to_string())?;
-                Some(context.now())
+                let now = now.as_str().ok_or(InvalidTimestamp).and_then(str::parse);
+                Some(now.map_err(|error| format!("`now`: {error}"))?)
             }
         };
         Ok(Stage { workflow: loaded.workflow, parameters, children, connections, environment, clock })

@@ -1,0 +1,130 @@
+//! Who knows secrets, and in which order they are asked.
+
+use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::PathBuf, sync::Arc};
+
+use loom_engine::SecretSource;
+use loom_expression::Value;
+
+use super::{SECRET_BYTES_MAX, SecretError, checked_name};
+
+/// Somebody who knows secrets.
+pub trait SecretProvider: fmt::Debug + Send + Sync {
+    /// The value of `name`, which is in lower case; of the version that counts now, or of the one that is asked for. `None` when
+    /// the name is not known here, so that the next is asked.
+    ///
+    /// # Errors
+    /// [`SecretError`] when it is known here, and cannot be had.
+    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError>;
+}
+
+/// Asks one provider after the other; the first that knows the name answers.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    providers: Vec<Arc<dyn SecretProvider>>,
+}
+
+impl Secrets {
+    /// In this order.
+    pub fn new(providers: Vec<Arc<dyn SecretProvider>>) -> Secrets {
+        Secrets { providers }
+    }
+
+    /// The value of `name` or `name@version`.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn get(&self, name: &str) -> Result<Arc<str>, SecretError> {
+        let (name, version) = match name.split_once('@') {
+            Some((name, version)) => (checked_name(name)?, Some(version)),
+            None => (checked_name(name)?, None),
+        };
+        for provider in &self.providers {
+            if let Some(value) = provider.read(&name, version)? {
+                return Ok(value);
+            }
+        }
+        Err(SecretError::NotFound { name })
+    }
+}
+
+impl SecretSource for Secrets {
+    fn secret(&self, name: &str) -> Result<Value, String> {
+        self.get(name).map(Value::from).map_err(|error| error.whole_text())
+    }
+}
+
+/// Secrets that the host was given when it started. They have no versions.
+#[derive(Default)]
+pub struct FixedSecrets(BTreeMap<String, Arc<str>>);
+
+impl FixedSecrets {
+    /// These names and values.
+    ///
+    /// # Errors
+    /// [`SecretError::Name`], [`SecretError::TooLarge`].
+    pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<FixedSecrets, SecretError> {
+        let mut known = BTreeMap::new();
+        for (name, value) in secrets {
+            known.insert(checked_name(&name)?, checked_value(&value)?.into());
+        }
+        Ok(FixedSecrets(known))
+    }
+}
+
+/// Values are never shown.
+impl fmt::Debug for FixedSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl SecretProvider for FixedSecrets {
+    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        unversioned(name, version)?;
+        Ok(Some(Arc::clone(value)))
+    }
+}
+
+/// A folder with a file for each secret, as orchestrators mount them: `/run/secrets`, or what systemd names in
+/// `$CREDENTIALS_DIRECTORY`. Files are named in lower case and read when they are asked for, so what is renewed counts at once. One
+/// line break at the end of a file does not count. They have no versions.
+#[derive(Clone, Debug)]
+pub struct SecretFolder(PathBuf);
+
+impl SecretFolder {
+    /// The files of this folder.
+    pub fn new(folder: impl Into<PathBuf>) -> SecretFolder {
+        SecretFolder(folder.into())
+    }
+}
+
+impl SecretProvider for SecretFolder {
+    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError> {
+        let path = self.0.join(name);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(SecretError::io("read", path)(error)),
+        };
+        unversioned(name, version)?;
+        let value = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+        Ok(Some(checked_value(value)?.into()))
+    }
+}
+
+fn unversioned(name: &str, version: Option<&str>) -> Result<(), SecretError> {
+    match version {
+        None => Ok(()),
+        Some(version) => {
+            Err(SecretError::VersionNotFound { name: name.to_owned(), version: version.to_owned() })
+        }
+    }
+}
+
+pub(super) fn checked_value(value: &str) -> Result<&str, SecretError> {
+    if value.len() > SECRET_BYTES_MAX {
+        return Err(SecretError::TooLarge { bytes: value.len() });
+    }
+    Ok(value)
+}

@@ -1,0 +1,119 @@
+//! Versions of a secret, and which of them counts. Knows no file and no clock.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use loom_expression::Timestamp;
+
+use super::SecretError;
+
+/// What is known of a version, but for its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretProperties {
+    /// The secret.
+    pub name: Arc<str>,
+    /// From 1, in the order in which they were set.
+    pub version: u32,
+    /// When it was set.
+    pub created_on: Timestamp,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// Whether it was deleted, and can still be brought back.
+    pub deleted: bool,
+    /// From when on it may be used.
+    pub not_before: Option<Timestamp>,
+    /// When it ends.
+    pub expires_on: Option<Timestamp>,
+    /// What the value is, in the words of whoever set it.
+    pub content_type: Option<Arc<str>>,
+    /// Names to values, for people and programs.
+    pub tags: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl SecretProperties {
+    /// Why the version may not be used at `now`, if so.
+    pub(super) fn refusal(&self, now: Timestamp) -> Option<SecretError> {
+        let name = || self.name.to_string();
+        if self.deleted || !self.enabled {
+            return Some(SecretError::Disabled { name: name() });
+        }
+        if self.expires_on.is_some_and(|end| end <= now) {
+            return Some(SecretError::Expired { name: name() });
+        }
+        if self.not_before.is_some_and(|start| start > now) {
+            return Some(SecretError::NotYetValid { name: name() });
+        }
+        None
+    }
+}
+
+/// How a value is to be kept.
+#[derive(Clone, Debug)]
+pub struct NewSecret {
+    /// Whether it may be used at once.
+    pub enabled: bool,
+    /// From when on it may be used.
+    pub not_before: Option<Timestamp>,
+    /// When it ends.
+    pub expires_on: Option<Timestamp>,
+    /// What the value is.
+    pub content_type: Option<Arc<str>>,
+    /// Names to values.
+    pub tags: BTreeMap<Arc<str>, Arc<str>>,
+    /// The version that must be the newest, so that nobody's change is lost; 0 when the secret must be new.
+    pub if_version: Option<u32>,
+}
+
+impl Default for NewSecret {
+    fn default() -> Self {
+        NewSecret {
+            enabled: true,
+            not_before: None,
+            expires_on: None,
+            content_type: None,
+            tags: BTreeMap::new(),
+            if_version: None,
+        }
+    }
+}
+
+/// A version with its value, sealed.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    pub(super) properties: SecretProperties,
+    /// The data key it is sealed with.
+    pub(super) key: u32,
+    pub(super) sealed: Vec<u8>,
+}
+
+/// All versions of one secret, oldest first; never empty.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    pub(super) versions: Vec<Version>,
+    /// The highest number ever given, so that a version that was purged is never meant by another value.
+    pub(super) last: u32,
+}
+
+impl Record {
+    /// The version that counts at `now`, or the one that is asked for.
+    pub(super) fn pick(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        now: Timestamp,
+    ) -> Result<&Version, SecretError> {
+        let Some(wanted) = version else {
+            let valid = self.versions.iter().rev().find(|version| version.properties.refusal(now).is_none());
+            return valid.ok_or_else(|| SecretError::NoValidVersion { name: name.to_owned() });
+        };
+        let found = wanted.parse().ok().and_then(|number: u32| self.version(number));
+        let found = found.ok_or_else(|| SecretError::VersionNotFound {
+            name: name.to_owned(),
+            version: wanted.to_owned(),
+        })?;
+        found.properties.refusal(now).map_or(Ok(found), Err)
+    }
+
+    pub(super) fn version(&self, number: u32) -> Option<&Version> {
+        self.versions.iter().find(|version| version.properties.version == number)
+    }
+}

@@ -1,0 +1,331 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    thread,
+};
+
+use loom_engine::{SecretSource, ports::Clock};
+use loom_expression::Timestamp;
+
+use super::*;
+
+/// A clock that is set by hand, in seconds since 1970.
+#[derive(Default)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.0.load(Ordering::Relaxed) * 1_000)
+    }
+}
+
+fn at(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_unix_millis(seconds * 1_000))
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    clock: Arc<Hand>,
+    key: MasterKey,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            clock: Arc::default(),
+            key: MasterKey::from_hex(&"7a".repeat(32)).unwrap(),
+        }
+    }
+
+    /// The vault, opened anew.
+    fn vault(&self) -> Vault {
+        self.vault_under(&self.key)
+    }
+
+    fn vault_under(&self, key: &MasterKey) -> Vault {
+        let key = key.clone();
+        let clock: Arc<dyn Clock> = Arc::<Hand>::clone(&self.clock);
+        Vault::new(self.folder.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
+    }
+
+    fn at(&self, seconds: i64) {
+        self.clock.0.store(seconds, Ordering::Relaxed);
+    }
+}
+
+#[track_caller]
+fn value(vault: &Vault, name: &str, version: Option<&str>) -> String {
+    vault.get(name, version).unwrap().1.to_string()
+}
+
+#[track_caller]
+fn refused(vault: &Vault, name: &str, version: Option<&str>) -> String {
+    vault.get(name, version).unwrap_err().to_string()
+}
+
+#[test]
+fn a_secret_is_set_and_got() {
+    let world = World::new();
+    let set = world.vault().set("Api-Key", "s3cr3t", NewSecret::default()).unwrap();
+    assert_eq!((&*set.name, set.version, set.enabled), ("api-key", 1, true));
+    assert_eq!(value(&world.vault(), "API-KEY", None), "s3cr3t");
+    let text = fs::read_to_string(world.vault().path()).unwrap();
+    assert!(text.contains("api-key") && !text.contains("s3cr3t"), "{text}");
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_told() {
+    let world = World::new();
+    assert_eq!(refused(&world.vault(), "api-key", None), "Secret not found: api-key");
+    world.vault().set("other", "x", NewSecret::default()).unwrap();
+    assert_eq!(refused(&world.vault(), "api-key", None), "Secret not found: api-key");
+    assert_eq!(refused(&world.vault(), "other", Some("7")), "Secret version not found: other@7");
+    assert_eq!(refused(&world.vault(), "other", Some("seven")), "Secret version not found: other@seven");
+}
+
+#[test]
+fn each_set_makes_a_version_and_old_ones_stay_readable() {
+    let world = World::new();
+    let vault = world.vault();
+    for (number, text) in [(1, "one"), (2, "two"), (3, "three")] {
+        assert_eq!(vault.set("k", text, NewSecret::default()).unwrap().version, number);
+    }
+    assert_eq!(value(&vault, "k", None), "three");
+    assert_eq!(value(&vault, "k", Some("1")), "one");
+    let numbers: Vec<u32> = vault.versions("k").unwrap().iter().map(|version| version.version).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[test]
+fn an_expired_version_is_passed_over() {
+    let world = World::new();
+    let vault = world.vault();
+    vault.set("k", "old", NewSecret::default()).unwrap();
+    vault.set("k", "short", NewSecret { expires_on: at(100), ..NewSecret::default() }).unwrap();
+    world.at(99);
+    assert_eq!(value(&vault, "k", None), "short");
+    world.at(100);
+    assert_eq!(value(&vault, "k", None), "old");
+    assert_eq!(refused(&vault, "k", Some("2")), "Secret expired: k");
+    vault.enable("k", Some(1), false).unwrap();
+    assert_eq!(refused(&vault, "k", None), "No valid versions for secret: k");
+    assert_eq!(refused(&vault, "k", Some("1")), "Secret disabled: k");
+}
+
+#[test]
+fn a_version_that_has_not_begun_waits_for_its_time() {
+    let world = World::new();
+    let vault = world.vault();
+    vault.set("k", "now", NewSecret::default()).unwrap();
+    vault.set("k", "later", NewSecret { not_before: at(50), ..NewSecret::default() }).unwrap();
+    assert_eq!(value(&vault, "k", None), "now");
+    assert_eq!(refused(&vault, "k", Some("2")), "Secret not valid yet: k");
+    world.at(50);
+    assert_eq!(value(&vault, "k", None), "later");
+}
+
+#[test]
+fn a_deleted_secret_is_still_listed_and_can_come_back() {
+    let world = World::new();
+    let vault = world.vault();
+    vault.set("k", "one", NewSecret { enabled: false, ..NewSecret::default() }).unwrap();
+    vault.set("k", "two", NewSecret::default()).unwrap();
+    vault.delete("k").unwrap();
+    assert_eq!(refused(&vault, "k", None), "No valid versions for secret: k");
+    assert_eq!(refused(&vault, "k", Some("2")), "Secret disabled: k");
+    let listed = vault.list().unwrap();
+    assert_eq!((listed.len(), listed[0].deleted), (1, true));
+    vault.undelete("k").unwrap();
+    assert_eq!(value(&vault, "k", None), "two");
+    assert_eq!(refused(&vault, "k", Some("1")), "Secret disabled: k", "it was disabled before");
+    // What is set after a deletion counts, and what was deleted stays so.
+    vault.delete("k").unwrap();
+    vault.set("k", "three", NewSecret::default()).unwrap();
+    assert_eq!(value(&vault, "k", None), "three");
+    assert_eq!(refused(&vault, "k", Some("2")), "Secret disabled: k");
+}
+
+#[test]
+fn what_is_purged_is_gone_and_its_number_with_it() {
+    let world = World::new();
+    let vault = world.vault();
+    for text in ["one", "two"] {
+        vault.set("k", text, NewSecret::default()).unwrap();
+    }
+    vault.purge("k", Some(2)).unwrap();
+    assert_eq!(vault.set("k", "three", NewSecret::default()).unwrap().version, 3);
+    vault.purge("k", None).unwrap();
+    assert_eq!(refused(&vault, "k", None), "Secret not found: k");
+    assert!(vault.list().unwrap().is_empty());
+    assert_eq!(vault.purge("k", None).unwrap_err().to_string(), "Secret not found: k");
+}
+
+#[test]
+fn tags_and_types_are_kept_and_the_list_has_no_values() {
+    let world = World::new();
+    let tags = BTreeMap::from([("team".into(), "billing".into())]);
+    let new = NewSecret { content_type: Some("text/plain".into()), tags: tags.clone(), ..NewSecret::default() };
+    world.vault().set("k", "s3cr3t", new).unwrap();
+    world.vault().set("l", "t0p", NewSecret { not_before: at(5), expires_on: at(9), ..NewSecret::default() }).unwrap();
+    let listed = world.vault().list().unwrap();
+    assert_eq!(listed[0].tags, tags);
+    assert_eq!(listed[0].content_type.as_deref(), Some("text/plain"));
+    assert_eq!((listed[1].not_before, listed[1].expires_on), (at(5), at(9)));
+    let shown = format!("{listed:?} {:?}", world.vault());
+    assert!(!shown.contains("s3cr3t") && !shown.contains("t0p"), "{shown}");
+}
+
+#[test]
+fn a_change_that_nobody_expected_is_not_overwritten() {
+    let world = World::new();
+    let vault = world.vault();
+    let new = |version| NewSecret { if_version: Some(version), ..NewSecret::default() };
+    vault.set("k", "one", new(0)).unwrap();
+    assert_eq!(vault.set("k", "two", new(0)).unwrap_err().to_string(), "the newest version of 'k' is 1, and not 0");
+    vault.set("k", "two", new(1)).unwrap();
+    assert_eq!(value(&vault, "k", None), "two");
+}
+
+#[test]
+fn another_key_opens_nothing_and_changes_nothing() {
+    let world = World::new();
+    world.vault().set("k", "s3cr3t", NewSecret::default()).unwrap();
+    let before = fs::read(world.vault().path()).unwrap();
+    let other = world.vault_under(&MasterKey::generate());
+    assert!(refused(&other, "k", None).contains("another master key"));
+    let set = other.set("k", "mine", NewSecret::default()).unwrap_err();
+    assert!(matches!(set, SecretError::WrongKey { .. }), "{set}");
+    assert_eq!(fs::read(world.vault().path()).unwrap(), before);
+    assert_eq!(other.list().unwrap().len(), 1, "names need no key");
+}
+
+#[test]
+fn a_rotation_seals_every_value_anew_under_the_new_key() {
+    let world = World::new();
+    for (name, text) in [("a", "one"), ("a", "two"), ("b", "three")] {
+        world.vault().set(name, text, NewSecret::default()).unwrap();
+    }
+    let reader = world.vault();
+    assert_eq!(value(&reader, "a", None), "two");
+    let before = fs::read_to_string(reader.path()).unwrap();
+    let next = MasterKey::generate();
+    assert_eq!(world.vault().rotate(Some(&next)).unwrap(), 3);
+    assert!(refused(&reader, "a", None).contains("another master key"), "a reader sees the change at once");
+    let vault = world.vault_under(&next);
+    assert_eq!((value(&vault, "a", Some("1")), value(&vault, "b", None)), ("one".into(), "three".into()));
+    let after = fs::read_to_string(vault.path()).unwrap();
+    for line in before.lines().filter(|line| line.contains("\"sealed\"") || line.contains("\"wrapped\"")) {
+        assert!(!after.contains(line), "{line}");
+    }
+    assert_eq!(vault.rotate(None).unwrap(), 3);
+    assert_eq!(value(&vault, "a", None), "two");
+}
+
+#[test]
+fn a_value_that_was_moved_does_not_open() {
+    let world = World::new();
+    world.vault().set("mine", "harmless", NewSecret::default()).unwrap();
+    world.vault().set("root", "s3cr3t", NewSecret::default()).unwrap();
+    let path = world.vault().path().to_owned();
+    let text = fs::read_to_string(&path).unwrap();
+    let sealed: Vec<&str> = text.lines().filter(|line| line.contains("\"sealed\"")).collect();
+    assert_eq!(sealed.len(), 2);
+    fs::write(&path, text.replace(sealed[0], sealed[1])).unwrap();
+    assert!(refused(&world.vault(), "mine", None).contains("version 1 of 'mine' is not what was sealed there"));
+    fs::write(&path, "{\"format\": \"loom-secrets/9\"}").unwrap();
+    assert!(refused(&world.vault(), "mine", None).contains("'loom-secrets/9'"));
+    fs::write(&path, "{").unwrap();
+    assert!(refused(&world.vault(), "mine", None).contains("not JSON"));
+    assert!(world.vault().set("mine", "x", NewSecret::default()).is_err());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{", "what cannot be read is not replaced");
+}
+
+#[test]
+fn names_and_values_have_limits() {
+    let world = World::new();
+    let vault = world.vault();
+    for name in ["", "a/b", "../x", ".hidden", "a b", "ä", &"n".repeat(128)] {
+        assert!(matches!(vault.get(name, None), Err(SecretError::Name { .. })), "{name:?}");
+    }
+    let large = "x".repeat(SECRET_BYTES_MAX + 1);
+    assert!(matches!(vault.set("k", &large, NewSecret::default()), Err(SecretError::TooLarge { .. })));
+    vault.set("k", &large[1..], NewSecret::default()).unwrap();
+    assert_eq!(value(&vault, "k", None), large[1..]);
+}
+
+#[test]
+fn writers_wait_for_each_other_and_lose_nothing() {
+    let world = World::new();
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let vault = world.vault();
+            scope.spawn(move || {
+                for round in 0..5 {
+                    vault.set("k", &format!("{writer}/{round}"), NewSecret::default()).unwrap();
+                }
+            });
+        }
+    });
+    let vault = world.vault();
+    let versions = vault.versions("k").unwrap();
+    assert_eq!(versions.iter().map(|version| version.version).collect::<Vec<u32>>(), (1..=20).collect::<Vec<u32>>());
+    let mut values: Vec<String> =
+        versions.iter().map(|version| value(&vault, "k", Some(&version.version.to_string()))).collect();
+    values.sort();
+    values.dedup();
+    assert_eq!(values.len(), 20);
+}
+
+#[test]
+fn the_first_that_knows_a_name_answers() {
+    let world = World::new();
+    let folder = world.folder.path().join("mounted");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("mounted"), "from a file\n").unwrap();
+    fs::write(folder.join("both"), "from a file").unwrap();
+    let vault = Arc::new(world.vault());
+    vault.set("both", "from the vault", NewSecret::default()).unwrap();
+    vault.set("gone", "x", NewSecret::default()).unwrap();
+    vault.delete("gone").unwrap();
+    let given = [("given".to_owned(), "from the start".to_owned()), ("gone".to_owned(), "y".to_owned())];
+    let secrets = Secrets::new(vec![
+        vault,
+        Arc::new(SecretFolder::new(&folder)),
+        Arc::new(FixedSecrets::new(given).unwrap()),
+    ]);
+    for (name, expected) in [
+        ("both", "from the vault"),
+        ("both@1", "from the vault"),
+        ("mounted", "from a file"),
+        ("Given", "from the start"),
+    ] {
+        assert_eq!(secrets.secret(name).unwrap().as_str(), Some(expected), "{name}");
+    }
+    for (name, why) in [
+        ("nobody", "Secret not found: nobody"),
+        ("both@2", "Secret version not found: both@2"),
+        ("mounted@1", "Secret version not found: mounted@1"),
+        ("given@1", "Secret version not found: given@1"),
+        ("gone", "No valid versions for secret: gone"),
+    ] {
+        assert_eq!(secrets.secret(name).unwrap_err(), why, "{name}");
+    }
+    assert!(secrets.secret("../secrets.json").unwrap_err().contains("no name of a secret"));
+    assert!(!format!("{secrets:?}").contains("from the start"));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let world = World::new();
+    world.vault().set("k", "s3cr3t", NewSecret::default()).unwrap();
+    let mode = fs::metadata(world.vault().path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}

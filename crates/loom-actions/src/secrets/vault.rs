@@ -1,0 +1,315 @@
+//! `Vault`: secrets with versions, in one encrypted file.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use loom_engine::ports::Clock;
+use zeroize::Zeroizing;
+
+use super::{
+    MasterKey, NewSecret, SecretError, SecretProperties, SecretProvider, checked_name,
+    file::{self, Contents, Stamp, WrappedKey},
+    key::DataKey,
+    provider::checked_value,
+    record::{Record, Version},
+};
+
+/// Where the master key comes from. Asked whenever the file has changed, so that a key which is made later is found.
+pub type KeySource = Arc<dyn Fn() -> Result<MasterKey, SecretError> + Send + Sync>;
+
+/// Secrets with versions, in one encrypted file that several processes may use at once.
+///
+/// Setting a secret makes a version; deleting disables all versions, and they can be brought back. Every change replaces the file
+/// as a whole while a lock beside it is held, and is on the disk when the method returns. What another process changes is
+/// seen by the next read.
+///
+/// Methods block on the file, which is small.
+pub struct Vault {
+    path: PathBuf,
+    key: KeySource,
+    clock: Arc<dyn Clock>,
+    /// The file as it was read last.
+    opened: Mutex<Option<(Stamp, Arc<Opened>)>>,
+}
+
+/// The file's contents, and the keys that open its values.
+#[derive(Debug, Default)]
+struct Opened {
+    contents: Contents,
+    keys: Vec<DataKey>,
+}
+
+impl Vault {
+    /// The vault in this file, which need not be there yet.
+    pub fn new(path: impl Into<PathBuf>, key: KeySource, clock: Arc<dyn Clock>) -> Vault {
+        Vault { path: path.into(), key, clock, opened: Mutex::new(None) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value that counts now, or that of one version, with what is known of it.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn get(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(SecretProperties, Zeroizing<String>), SecretError> {
+        let name = checked_name(name)?;
+        self.opened()?.get(&name, version, self)?.ok_or(SecretError::NotFound { name })
+    }
+
+    /// Keeps a value as the newest version.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn set(&self, name: &str, value: &str, new: NewSecret) -> Result<SecretProperties, SecretError> {
+        let name = checked_name(name)?;
+        let value = checked_value(value)?;
+        let now = self.clock.now();
+        self.change(|opened| {
+            let key = opened.newest_key(self, now)?;
+            let record = opened.contents.records.entry(name.clone()).or_default();
+            if let Some(expected) = new.if_version.filter(|expected| *expected != record.last) {
+                return Err(SecretError::Changed { name: name.clone(), newest: record.last, expected });
+            }
+            record.last += 1;
+            let properties = SecretProperties {
+                name: Arc::from(name.as_str()),
+                version: record.last,
+                created_on: now,
+                enabled: new.enabled,
+                deleted: false,
+                not_before: new.not_before,
+                expires_on: new.expires_on,
+                content_type: new.content_type,
+                tags: new.tags,
+            };
+            let sealed = key.seal(&name, record.last, value);
+            record.versions.push(Version { properties: properties.clone(), key: key.id, sealed });
+            Ok(properties)
+        })
+    }
+
+    /// The newest version of every secret, deleted ones too, by name. Needs no key.
+    ///
+    /// # Errors
+    /// [`SecretError`], when the file cannot be read.
+    pub fn list(&self) -> Result<Vec<SecretProperties>, SecretError> {
+        let contents = file::read(&self.path)?;
+        let newest = contents.records.values().filter_map(|record| record.versions.last());
+        Ok(newest.map(|version| version.properties.clone()).collect())
+    }
+
+    /// All versions of a secret, oldest first. Needs no key.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn versions(&self, name: &str) -> Result<Vec<SecretProperties>, SecretError> {
+        let name = checked_name(name)?;
+        let contents = file::read(&self.path)?;
+        let record = contents.records.get(&name).ok_or(SecretError::NotFound { name })?;
+        Ok(record.versions.iter().map(|version| version.properties.clone()).collect())
+    }
+
+    /// Deletes all versions, so that none can be used. [`Vault::undelete`] brings them back.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn delete(&self, name: &str) -> Result<(), SecretError> {
+        self.each_version(name, None, |properties| properties.deleted = true)
+    }
+
+    /// Takes a deletion back.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn undelete(&self, name: &str) -> Result<(), SecretError> {
+        self.each_version(name, None, |properties| properties.deleted = false)
+    }
+
+    /// Enables or disables one version, or all.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn enable(&self, name: &str, version: Option<u32>, enabled: bool) -> Result<(), SecretError> {
+        self.each_version(name, version, |properties| properties.enabled = enabled)
+    }
+
+    /// Removes one version, or the secret, for good.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn purge(&self, name: &str, version: Option<u32>) -> Result<(), SecretError> {
+        let name = checked_name(name)?;
+        self.change(|opened| {
+            let record = opened.record(&name)?;
+            match version {
+                None => record.versions.clear(),
+                Some(number) => {
+                    let at = record.position(&name, number)?;
+                    record.versions.remove(at);
+                }
+            }
+            if record.versions.is_empty() {
+                opened.contents.records.remove(&name);
+            }
+            Ok(())
+        })
+    }
+
+    /// Seals every value anew under a new data key, which is wrapped under `master`, or under the key there is. The old data keys
+    /// are forgotten. Answers how many values that were.
+    ///
+    /// # Errors
+    /// [`SecretError`]; then everything is as it was.
+    pub fn rotate(&self, master: Option<&MasterKey>) -> Result<usize, SecretError> {
+        let current = (self.key)()?;
+        let now = self.clock.now();
+        self.change(|opened| {
+            let id = opened.contents.keys.iter().map(|key| key.id).max().unwrap_or_default() + 1;
+            let key = DataKey::generate(id);
+            let mut count = 0;
+            let mut records = std::mem::take(&mut opened.contents.records);
+            for (name, record) in &mut records {
+                for version in &mut record.versions {
+                    let value = opened.open(name, version, self)?;
+                    version.sealed = key.seal(name, version.properties.version, &value);
+                    version.key = id;
+                    count += 1;
+                }
+            }
+            opened.contents.records = records;
+            let wrapped = master.unwrap_or(&current).wrap(&key);
+            opened.contents.keys = vec![WrappedKey { id, wrapped, created_on: now }];
+            Ok(count)
+        })
+    }
+
+    fn each_version(
+        &self,
+        name: &str,
+        version: Option<u32>,
+        change: impl Fn(&mut SecretProperties),
+    ) -> Result<(), SecretError> {
+        let name = checked_name(name)?;
+        self.change(|opened| {
+            let record = opened.record(&name)?;
+            match version {
+                None => record.versions.iter_mut().for_each(|version| change(&mut version.properties)),
+                Some(number) => {
+                    let at = record.position(&name, number)?;
+                    change(&mut record.versions[at].properties);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The file as it is now.
+    fn opened(&self) -> Result<Arc<Opened>, SecretError> {
+        let Some(stamp) = file::stamp(&self.path)? else { return Ok(Arc::default()) };
+        let mut cached = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, opened)) = cached.as_ref().filter(|(known, _)| *known == stamp) {
+            return Ok(Arc::clone(opened));
+        }
+        // A file that is replaced between the two looks is read with the older stamp, and read again next time.
+        let opened = Arc::new(self.open()?);
+        *cached = Some((stamp, Arc::clone(&opened)));
+        Ok(opened)
+    }
+
+    fn open(&self) -> Result<Opened, SecretError> {
+        let contents = file::read(&self.path)?;
+        let mut keys = Vec::new();
+        if !contents.keys.is_empty() {
+            let master = (self.key)()?;
+            for key in &contents.keys {
+                let opened = master.unwrap_key(key.id, &key.wrapped);
+                keys.push(opened.ok_or_else(|| SecretError::WrongKey { path: self.path.clone() })?);
+            }
+        }
+        Ok(Opened { contents, keys })
+    }
+
+    /// Changes the file, if `change` agrees.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Opened) -> Result<T, SecretError>,
+    ) -> Result<T, SecretError> {
+        let _alone = file::lock(&self.path)?;
+        let mut opened = self.open()?;
+        let answer = change(&mut opened)?;
+        file::write(&self.path, &opened.contents)?;
+        Ok(answer)
+    }
+}
+
+impl Opened {
+    fn get(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        vault: &Vault,
+    ) -> Result<Option<(SecretProperties, Zeroizing<String>)>, SecretError> {
+        let Some(record) = self.contents.records.get(name) else { return Ok(None) };
+        let version = record.pick(name, version, vault.clock.now())?;
+        Ok(Some((version.properties.clone(), self.open(name, version, vault)?)))
+    }
+
+    fn open(&self, name: &str, version: &Version, vault: &Vault) -> Result<Zeroizing<String>, SecretError> {
+        let number = version.properties.version;
+        let key = self.keys.iter().find(|key| key.id == version.key);
+        let value = key.and_then(|key| key.open(name, number, &version.sealed));
+        value.ok_or_else(|| SecretError::Damaged {
+            path: vault.path.clone(),
+            why: format!("version {number} of '{name}' is not what was sealed there"),
+        })
+    }
+
+    fn record(&mut self, name: &str) -> Result<&mut Record, SecretError> {
+        let record = self.contents.records.get_mut(name);
+        record.ok_or_else(|| SecretError::NotFound { name: name.to_owned() })
+    }
+
+    /// What new values are sealed with; the first value brings the first key.
+    fn newest_key(
+        &mut self,
+        vault: &Vault,
+        now: loom_expression::Timestamp,
+    ) -> Result<DataKey, SecretError> {
+        if self.keys.is_empty() {
+            let key = DataKey::generate(1);
+            let wrapped = (vault.key)()?.wrap(&key);
+            self.contents.keys.push(WrappedKey { id: key.id, wrapped, created_on: now });
+            self.keys.push(key);
+        }
+        Ok(self.keys[self.keys.len() - 1].clone())
+    }
+}
+
+impl Record {
+    fn position(&self, name: &str, number: u32) -> Result<usize, SecretError> {
+        let at = self.versions.iter().position(|version| version.properties.version == number);
+        at.ok_or_else(|| SecretError::VersionNotFound { name: name.to_owned(), version: number.to_string() })
+    }
+}
+
+impl SecretProvider for Vault {
+    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError> {
+        let found = self.opened()?.get(name, version, self)?;
+        Ok(found.map(|(_, value)| Arc::from(value.as_str())))
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("path", &self.path).finish_non_exhaustive()
+    }
+}

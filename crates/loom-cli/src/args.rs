@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::secrets::SecretOptions;
+
 /// Runs, tests and serves workflow definitions, anywhere.
 #[derive(Debug, Parser)]
 #[command(name = "loom", version, max_term_width = 100, disable_help_subcommand = true, after_help = FIRST_STEPS)]
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Runs(crate::remote::RunsArgs),
     /// Look at circuit breakers and limiters, and change them.
     Resilience(crate::remote::ResilienceArgs),
+    /// Keep secrets for `secret('name')`, with versions, in an encrypted file.
+    Secrets(crate::secrets::SecretsArgs),
     /// Measure how fast this machine runs workflows, end to end over HTTP.
     Bench(crate::bench::BenchArgs),
     /// Print the completion script for a shell.
@@ -110,6 +114,8 @@ pub(crate) struct RunWith {
     /// Settings of the app and the host, in the form of `local.settings.json`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) settings: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) secrets: SecretOptions,
     /// Make another workflow callable as a child, under its own name. May be given many times.
     #[arg(long = "child", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) children: Vec<PathBuf>,

@@ -22,6 +22,7 @@ mod files;
 mod live;
 mod remote;
 mod run;
+mod secrets;
 mod serve;
 mod test_cases;
 mod validate;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console::from_environment();
     let outcome = match cli.command {
-        Command::Run(args) => run::command(&args, console),
+        Command::Run(args) => run::command(args, console),
         Command::Validate(args) => Ok(validate::command(&args, console)),
         Command::Eval(args) => eval::command(&args, console),
         Command::Test(args) => test_cases::command(&args),
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),
         Command::Resilience(args) => remote::resilience(&args),
+        Command::Secrets(args) => secrets::command(&args),
         Command::Bench(args) => bench::command(&args, console),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -25,7 +25,9 @@ pub(crate) use settings::Settings;
 use watch::{Interrupts, Outlook, Shown, Sight, watch};
 
 /// Runs the command.
-pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
+pub(crate) fn command(mut args: RunArgs, console: Console) -> Result<Exit> {
+    args.with.secrets = args.with.secrets.beside(&args.keep.data);
+    let args = &args;
     let children = args.with.children.iter().map(|path| Source::read(path)).collect::<Result<Vec<_>>>()?;
     let given = args.file.as_deref().map(Source::read).transpose()?;
     let prepared = match &given {

@@ -20,7 +20,9 @@ use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::RunWith, console::Console, data, exit::Exit, files, run::Settings, warnings};
+use crate::{
+    args::RunWith, console::Console, data, exit::Exit, files, run::Settings, secrets::SecretOptions, warnings,
+};
 use definitions::Watched;
 
 /// How often files are looked at for changes.
@@ -103,6 +105,8 @@ pub(crate) struct ServeArgs {
     /// Settings of the app and the host, in the form of `local.settings.json`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     settings: Option<PathBuf>,
+    #[command(flatten)]
+    secrets: SecretOptions,
 }
 
 const EXIT_CODES: &str = "\
@@ -271,6 +275,7 @@ async fn open_host(
         egress: args.egress.clone(),
         settings: args.settings.clone(),
         parameters: args.parameters.clone(),
+        secrets: args.secrets.clone().beside(&args.data),
         ..RunWith::default()
     };
     let first = watched.first().unwrap_or_else(|| PathBuf::from("workflow"));

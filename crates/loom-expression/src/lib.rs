@@ -50,6 +50,7 @@ pub use self::{
     limits::{Limits, Options},
     recorded::{RecordedContext, RecordedContextError},
     reference::{Reference, ReferenceKind},
+    suggest::nearest,
     template::Template,
     time::iana_time_zone,
     value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Object, Value, ValueRef},

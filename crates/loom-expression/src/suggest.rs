@@ -1,16 +1,17 @@
 //! Did-you-mean: the known name that is nearest to the one that was written.
 
-/// The nearest of the candidates, if it is near enough to be a likely slip. Case does not count.
-pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate nearest to `written`, if one is near enough to be meant: within a third of its length, and never with all of
+/// its letters changed. Case does not count.
+pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Distances grow with the product of the lengths; nobody mistypes a name of this size.
-    if written.len() > 100 {
+    if written.len() > 400 {
         return None;
     }
     let written: Vec<char> = written.to_lowercase().chars().collect();
-    let allowed = (written.len() / 3).clamp(1, 3);
+    let allowed = written.len().div_ceil(3).min(written.len().saturating_sub(1)).min(4);
     candidates
         .into_iter()
-        .filter(|candidate| candidate.len() <= 200)
+        .filter(|candidate| candidate.len() <= 400)
         .map(|candidate| (distance(&written, candidate), candidate))
         .filter(|&(distance, _)| distance <= allowed)
         .min_by_key(|&(distance, _)| distance)

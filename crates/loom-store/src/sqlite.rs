@@ -133,7 +133,7 @@ impl SqliteStore {
     /// not one this program can use, [`Error::Damaged`] when it is broken, [`Error::Open`] when the disk refuses.
     pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, Error> {
         let failed = |source: std::io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
-        fs::create_dir_all(folder).map_err(failed)?;
+        files::create_private(folder).map_err(failed)?;
         let lock = FolderLock::take(folder)?;
         let setting = Arc::new(Setting {
             path: folder.join("loom.db"),

@@ -103,7 +103,10 @@ pub enum SecretError {
 }
 
 impl SecretError {
-    pub(super) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> SecretError {
+    pub(super) fn io(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> SecretError {
         let path = path.into();
         move |source| SecretError::Io { what, path, source: Arc::new(source) }
     }

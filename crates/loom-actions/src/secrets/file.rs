@@ -90,16 +90,13 @@ pub(super) fn read(path: &Path) -> Result<Contents, SecretError> {
 /// Puts the file in its place, readable by its owner alone.
 pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError> {
     let folder = folder(path);
-    fs::create_dir_all(&folder).map_err(SecretError::io("make the folder", &folder))?;
+    create_private(&folder)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
     let mut text = to_json(contents).to_json_text_pretty();
     text.push('\n');
-    let mut file = private(&beside)
-        .truncate(true)
-        .open(&beside)
-        .map_err(SecretError::io("write", &beside))?;
+    let mut file = private().truncate(true).open(&beside).map_err(SecretError::io("write", &beside))?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(SecretError::io("write", &beside))?;
@@ -110,13 +107,22 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError>
 /// Waits until nobody else changes the file. The lock ends with the value.
 pub(super) fn lock(path: &Path) -> Result<File, SecretError> {
     let folder = folder(path);
-    fs::create_dir_all(&folder).map_err(SecretError::io("make the folder", &folder))?;
+    create_private(&folder)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
-    let file = private(&beside).open(&beside).map_err(SecretError::io("lock", &beside))?;
+    let file = private().open(&beside).map_err(SecretError::io("lock", &beside))?;
     file.lock().map_err(SecretError::io("lock", &beside))?;
     Ok(file)
+}
+
+/// Makes the folder, if it is not there, for its owner alone.
+fn create_private(path: &Path) -> Result<(), SecretError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(SecretError::io("make the folder", path))
 }
 
 fn folder(path: &Path) -> PathBuf {
@@ -126,7 +132,7 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
-fn private(_: &Path) -> OpenOptions {
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).write(true);
     #[cfg(unix)]
@@ -175,7 +181,8 @@ fn version_to_json(version: &Version) -> Value {
     }
     if !properties.tags.is_empty() {
         let tags = properties.tags.iter();
-        let tags: Object = tags.map(|(tag, value)| (Arc::clone(tag), Value::from(Arc::clone(value)))).collect();
+        let tags: Object =
+            tags.map(|(tag, value)| (Arc::clone(tag), Value::from(Arc::clone(value)))).collect();
         object.insert("tags", tags);
     }
     object.insert("key", i64::from(version.key));
@@ -196,7 +203,9 @@ fn from_json(value: &Value) -> Result<Contents, String> {
     let secrets = value.get("secrets").and_then(Value::as_object).ok_or_else(|| missing("secrets"))?;
     for (name, record) in secrets {
         let mut read = Record { versions: Vec::new(), last: 0 };
-        for (index, version) in list(record, "versions").map_err(|why| format!("{name}: {why}"))?.iter().enumerate() {
+        for (index, version) in
+            list(record, "versions").map_err(|why| format!("{name}: {why}"))?.iter().enumerate()
+        {
             let version = version_from_json(name, version)
                 .map_err(|why| format!("secrets.{name}.versions[{index}]: {why}"))?;
             read.last = read.last.max(version.properties.version);

@@ -23,8 +23,8 @@ impl Clock for Hand {
     }
 }
 
-fn at(seconds: i64) -> Option<Timestamp> {
-    Some(Timestamp::from_unix_millis(seconds * 1_000))
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_millis(seconds * 1_000)
 }
 
 struct World {
@@ -106,7 +106,7 @@ fn an_expired_version_is_passed_over() {
     let world = World::new();
     let vault = world.vault();
     vault.set("k", "old", NewSecret::default()).unwrap();
-    vault.set("k", "short", NewSecret { expires_on: at(100), ..NewSecret::default() }).unwrap();
+    vault.set("k", "short", NewSecret { expires_on: Some(at(100)), ..NewSecret::default() }).unwrap();
     world.at(99);
     assert_eq!(value(&vault, "k", None), "short");
     world.at(100);
@@ -122,7 +122,7 @@ fn a_version_that_has_not_begun_waits_for_its_time() {
     let world = World::new();
     let vault = world.vault();
     vault.set("k", "now", NewSecret::default()).unwrap();
-    vault.set("k", "later", NewSecret { not_before: at(50), ..NewSecret::default() }).unwrap();
+    vault.set("k", "later", NewSecret { not_before: Some(at(50)), ..NewSecret::default() }).unwrap();
     assert_eq!(value(&vault, "k", None), "now");
     assert_eq!(refused(&vault, "k", Some("2")), "Secret not valid yet: k");
     world.at(50);
@@ -169,13 +169,21 @@ fn what_is_purged_is_gone_and_its_number_with_it() {
 fn tags_and_types_are_kept_and_the_list_has_no_values() {
     let world = World::new();
     let tags = BTreeMap::from([("team".into(), "billing".into())]);
-    let new = NewSecret { content_type: Some("text/plain".into()), tags: tags.clone(), ..NewSecret::default() };
+    let new =
+        NewSecret { content_type: Some("text/plain".into()), tags: tags.clone(), ..NewSecret::default() };
     world.vault().set("k", "s3cr3t", new).unwrap();
-    world.vault().set("l", "t0p", NewSecret { not_before: at(5), expires_on: at(9), ..NewSecret::default() }).unwrap();
+    world
+        .vault()
+        .set(
+            "l",
+            "t0p",
+            NewSecret { not_before: Some(at(5)), expires_on: Some(at(9)), ..NewSecret::default() },
+        )
+        .unwrap();
     let listed = world.vault().list().unwrap();
     assert_eq!(listed[0].tags, tags);
     assert_eq!(listed[0].content_type.as_deref(), Some("text/plain"));
-    assert_eq!((listed[1].not_before, listed[1].expires_on), (at(5), at(9)));
+    assert_eq!((listed[1].not_before, listed[1].expires_on), (Some(at(5)), Some(at(9))));
     let shown = format!("{listed:?} {:?}", world.vault());
     assert!(!shown.contains("s3cr3t") && !shown.contains("t0p"), "{shown}");
 }
@@ -186,7 +194,10 @@ fn a_change_that_nobody_expected_is_not_overwritten() {
     let vault = world.vault();
     let new = |version| NewSecret { if_version: Some(version), ..NewSecret::default() };
     vault.set("k", "one", new(0)).unwrap();
-    assert_eq!(vault.set("k", "two", new(0)).unwrap_err().to_string(), "the newest version of 'k' is 1, and not 0");
+    assert_eq!(
+        vault.set("k", "two", new(0)).unwrap_err().to_string(),
+        "the newest version of 'k' is 1, and not 0"
+    );
     vault.set("k", "two", new(1)).unwrap();
     assert_eq!(value(&vault, "k", None), "two");
 }
@@ -236,7 +247,9 @@ fn a_value_that_was_moved_does_not_open() {
     let sealed: Vec<&str> = text.lines().filter(|line| line.contains("\"sealed\"")).collect();
     assert_eq!(sealed.len(), 2);
     fs::write(&path, text.replace(sealed[0], sealed[1])).unwrap();
-    assert!(refused(&world.vault(), "mine", None).contains("version 1 of 'mine' is not what was sealed there"));
+    assert!(
+        refused(&world.vault(), "mine", None).contains("version 1 of 'mine' is not what was sealed there")
+    );
     fs::write(&path, "{\"format\": \"loom-secrets/9\"}").unwrap();
     assert!(refused(&world.vault(), "mine", None).contains("'loom-secrets/9'"));
     fs::write(&path, "{").unwrap();
@@ -273,7 +286,10 @@ fn writers_wait_for_each_other_and_lose_nothing() {
     });
     let vault = world.vault();
     let versions = vault.versions("k").unwrap();
-    assert_eq!(versions.iter().map(|version| version.version).collect::<Vec<u32>>(), (1..=20).collect::<Vec<u32>>());
+    assert_eq!(
+        versions.iter().map(|version| version.version).collect::<Vec<u32>>(),
+        (1..=20).collect::<Vec<u32>>()
+    );
     let mut values: Vec<String> =
         versions.iter().map(|version| value(&vault, "k", Some(&version.version.to_string()))).collect();
     values.sort();

@@ -279,11 +279,7 @@ impl Opened {
     }
 
     /// What new values are sealed with; the first value brings the first key.
-    fn newest_key(
-        &mut self,
-        vault: &Vault,
-        now: loom_expression::Timestamp,
-    ) -> Result<DataKey, SecretError> {
+    fn newest_key(&mut self, vault: &Vault, now: loom_expression::Timestamp) -> Result<DataKey, SecretError> {
         if self.keys.is_empty() {
             let key = DataKey::generate(1);
             let wrapped = (vault.key)()?.wrap(&key);

@@ -24,14 +24,14 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use loom_actions::{
     Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Requests,
-    Sources, Url, remote_workflow_handler, request_handlers, requests,
+    Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
 use loom_definition::{
     duration::Span,
     model::EffectKind,
     policy::{RetryPolicy, Spelling},
 };
-use loom_engine::{EngineBuilder, Environment, clock::SystemClock};
+use loom_engine::{EngineBuilder, Environment, SecretSource, clock::SystemClock};
 use loom_expression::{Object, Value};
 
 use crate::{args::RunWith, files};
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     remote_workflows: bool,
     egress: Egress,
     parameters: Option<Value>,
+    secrets: Secrets,
 }
 
 /// The members of `Loom` in a settings file.
@@ -56,7 +57,7 @@ impl Settings {
     /// Reads what the options name, and what lies beside `definition` in a project.
     pub(crate) fn read(with: &RunWith, definition: &Path) -> Result<Settings> {
         let beside = |name: &str| project_file(definition, name);
-        let mut settings = Settings::default();
+        let mut settings = Settings { secrets: with.secrets.source()?, ..Settings::default() };
         if let Some(path) = with.settings.clone().or_else(|| beside("local.settings.json")) {
             settings.read_settings(&path)?;
         }
@@ -145,7 +146,8 @@ impl Settings {
     pub(crate) fn environment(&self) -> Result<Environment> {
         let app_settings =
             self.values.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
-        let mut environment = Environment { app_settings, ..Environment::default() };
+        let secrets: Arc<dyn SecretSource> = Arc::new(self.secrets.clone());
+        let mut environment = Environment { app_settings, secrets: Some(secrets), ..Environment::default() };
         if let Some(policy) = self.host.get("defaultRetryPolicy") {
             environment.default_retry = Arc::new(retry_policy(policy)?);
         }

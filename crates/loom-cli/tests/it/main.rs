@@ -14,6 +14,7 @@ mod interrupted;
 mod newcomer;
 mod reloaded;
 mod run;
+mod secrets;
 mod served;
 mod traced;
 mod watch;

@@ -59,7 +59,7 @@ impl Files {
         let failed = |source| Error::Io { operation: "write a blob", source: Arc::new(source) };
         setting.fault(FaultPoint::BlobWrite).map_err(failed)?;
         let folder = path.parent().expect("the path was joined from folder and name");
-        fs::create_dir_all(folder).map_err(failed)?;
+        create_private(folder).map_err(failed)?;
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(format!("{hash}-{number}.{TEMPORARY}"));
         let written = write_synced(&temporary, content)
@@ -169,6 +169,15 @@ fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(content)?;
     file.sync_all()
+}
+
+/// Makes a folder, if it is not there, that only its owner can look into: payloads are nobody else's.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 /// Makes new names in a folder durable.

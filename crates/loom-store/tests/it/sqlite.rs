@@ -85,3 +85,16 @@ async fn a_reader_does_not_hold_up_the_writer_when_the_log_is_long() {
     assert_eq!(store.metrics().commits, 399);
     assert!(store.metrics().checkpoints > 0);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_folder_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let around = tempfile::tempdir().unwrap();
+    let folder = around.path().join("runs");
+    let store = SqliteStore::open(&folder, SqliteOptions::default()).unwrap();
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+    store.close().await.unwrap();
+}

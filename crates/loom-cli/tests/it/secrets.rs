@@ -1,0 +1,104 @@
+//! `loom secrets`: what is kept there reaches runs, and nobody who looks at them.
+
+use std::{fs, path::Path, process::Stdio};
+
+use crate::{Ended, json};
+
+/// Calls the binary in `folder`, with a master key of its own, and `input` on standard input.
+fn loom(folder: &Path, arguments: &[&str], input: &str) -> Ended {
+    loom_under(&"5c".repeat(32), folder, arguments, input)
+}
+
+fn loom_under(key: &str, folder: &Path, arguments: &[&str], input: &str) -> Ended {
+    use std::io::Write;
+
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_loom"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .env("LOOM_MASTER_KEY", key)
+        .env("LOOM_SECRET_FROM_ENVIRONMENT", "3nv1r0n")
+        .env_remove("LOOM_MASTER_KEY_FILE")
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().expect("the binary ends");
+    let text = |bytes| String::from_utf8(bytes).expect("the output is text");
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn a_secret_reaches_a_run_and_nobody_who_looks() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let folder = folder.path();
+    let workflow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+      "Use": {"type": "Compose", "inputs": {"header": "Bearer @{secret('Api-Key')}"}, "runAfter": {}},
+      "Judge": {"type": "If", "expression": {"and": [
+          {"equals": [{"concat": ["@secret('api-key@1')", "@{secret('api-key')}"]}, "0ne-secrettw0-secret"]},
+          {"equals": ["@secret('from-environment')", "3nv1r0n"]},
+          {"equals": ["@secret('mounted')", "m0unted"]}]},
+        "actions": {"Right": {"type": "Compose", "inputs": 1, "runAfter": {}}},
+        "else": {"actions": {"Wrong": {"type": "Terminate", "inputs": {"runStatus": "Failed"}, "runAfter": {}}}},
+        "runAfter": {"Use": ["Succeeded"]}}}}"#;
+    fs::write(folder.join("use.json"), workflow).expect("it can be written");
+    fs::create_dir(folder.join("run-secrets")).expect("it can be made");
+    fs::write(folder.join("run-secrets").join("mounted"), "m0unted\n").expect("it can be written");
+
+    for value in ["0ne-secret\n", "tw0-secret"] {
+        let set = loom(folder, &["secrets", "set", "api-key", "--tag", "team=billing"], value);
+        assert_eq!(set.code, Some(0), "{}", set.stderr);
+        assert!(!set.stdout.contains("secret") && set.stdout.contains("team=billing"), "{}", set.stdout);
+    }
+    let run = loom(folder, &["run", "use.json", "--json", "--durable", "--secrets-dir", "run-secrets"], "");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    for value in ["0ne-secret", "tw0-secret", "3nv1r0n", "m0unted"] {
+        assert!(!run.stdout.contains(value) && !run.stderr.contains(value), "{}{}", run.stdout, run.stderr);
+    }
+    let run = json(&run.stdout);
+    let used = run.get("actions").and_then(|actions| actions.get("Use")).expect("it ran");
+    assert_eq!(used.get("outputs").expect("it has outputs").to_json_text(), r#"{"header":"*sanitized*"}"#);
+
+    let versions = loom(folder, &["secrets", "versions", "api-key", "--json"], "");
+    assert_eq!(versions.stdout.lines().count(), 2, "{}", versions.stdout);
+    let shown = loom(folder, &["secrets", "show", "api-key", "--version", "1", "--reveal"], "");
+    assert_eq!(shown.stdout, "0ne-secret\n");
+}
+
+#[test]
+fn what_is_typed_wrong_is_told() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let folder = folder.path();
+    let told = |arguments: &[&str], input: &str, code: i32, part: &str| {
+        let ended = loom(folder, arguments, input);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
+    };
+    told(&["secrets", "list"], "", 0, "`loom secrets set NAME` keeps one");
+    told(&["secrets", "set", "api-key"], "", 2, "standard input holds no value");
+    told(&["secrets", "set", "api key"], "x", 2, "is no name of a secret");
+    told(&["secrets", "set", "api-key", "--expires-on", "soon"], "x", 2, "no timestamp, such as");
+    told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 0, "");
+    told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 2, "the newest version of 'api-key' is 1");
+    told(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; there is 'api-key'");
+    let other = loom_under(&"5d".repeat(32), folder, &["secrets", "show", "api-key", "--reveal"], "");
+    assert_eq!((other.code, other.stdout.as_str()), (Some(2), ""));
+    assert!(other.stderr.contains("another master key; LOOM_MASTER_KEY_FILE names"), "{}", other.stderr);
+    let none = loom_under("no key", folder, &["secrets", "show", "api-key", "--reveal"], "");
+    assert!(none.stderr.contains("LOOM_MASTER_KEY holds no key: it is 64"), "{}", none.stderr);
+}
+
+#[test]
+fn a_new_master_key_takes_the_place_of_the_old_one() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let folder = folder.path();
+    assert_eq!(loom(folder, &["secrets", "set", "k"], "v4lue").code, Some(0));
+    let rotated = loom(folder, &["secrets", "rotate-key", "--new-master-key-file", "new.key"], "");
+    assert_eq!(rotated.code, Some(0), "{}", rotated.stderr);
+    assert_eq!(loom(folder, &["secrets", "show", "k", "--reveal"], "").code, Some(2));
+    let key = fs::read_to_string(folder.join("new.key")).expect("it was made");
+    assert_eq!(loom_under(key.trim(), folder, &["secrets", "show", "k", "--reveal"], "").stdout, "v4lue\n");
+}

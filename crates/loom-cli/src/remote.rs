@@ -163,11 +163,13 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
                 eprintln!("loom: there are no such runs");
             }
             for run in members(&page, "runs") {
-                let error = text(run, "error");
+                // Why a run stands still is more than that it has not ended.
+                let held = run.get("held").and_then(Value::as_str);
+                let error = held.unwrap_or_else(|| text(run, "error"));
                 println!(
                     "{}  {:<10}  {}  {}  {error}",
                     text(run, "id"),
-                    text(run, "status"),
+                    if held.is_some() { "Held" } else { text(run, "status") },
                     second(text(run, "acceptedTime")),
                     text(run, "workflow")
                 );
@@ -301,6 +303,9 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     }
     println!("{}  {}  {}", text(&found, "id"), text(&found, "workflow"), text(&found, "status"));
     println!("  from {} to {}", text(&found, "startTime"), text(&found, "endTime"));
+    if let Some(why) = found.get("held").and_then(Value::as_str) {
+        println!("  held: {why}");
+    }
     if let Some(error) = found.get("error") {
         println!("  {}: {}", text(error, "code"), text(error, "message"));
     }

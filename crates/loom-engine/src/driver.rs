@@ -75,10 +75,23 @@ impl Envelope {
 }
 
 /// The store has failed, and the run is to be held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Unwritten {
     /// Times that held runs had been released before the first write that may have failed.
     pub(crate) releases: u64,
+    /// What the store said.
+    pub(crate) why: loom_store::Error,
+}
+
+/// How the task of a run ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Driven {
+    /// With the run, or with the engine.
+    Over,
+    /// The store has another run of the same firing, and nothing of this one happened.
+    Duplicate,
+    /// The store failed.
+    Unwritten(Unwritten),
 }
 
 /// Who a run talks to.
@@ -137,28 +150,52 @@ impl Driver {
 
     /// Drives the run to its end, or until the store fails; then the run is left as it is in the store.
     ///
-    /// # Errors
-    /// [`Unwritten`]: the store failed.
-    ///
     /// # Cancel safety
     /// Dropping the future drops the calls in progress; a durable run is continued by the next process.
-    pub(crate) async fn drive(mut self, first: Option<Command>) -> Result<(), Unwritten> {
-        if let Err(error) = self.drive_to_end(first).await {
+    pub(crate) async fn drive(mut self, first: Option<Command>) -> Driven {
+        if let Err(why) = self.drive_to_end(first).await {
             let run = self.run.state().start().map(|start| start.run);
             if self.journal.as_ref().is_some_and(RunJournal::is_duplicate) {
                 // Nobody was told of it, and nothing was done for it.
                 tracing::debug!(run_id = ?run, "the run is dropped: another one was accepted under its key");
-                return Ok(());
+                return Driven::Duplicate;
             }
-            tracing::error!(run_id = ?run, %error, "the run is held: its journal cannot be written");
-            return Err(Unwritten { releases: self.releases });
+            tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
+            return Driven::Unwritten(Unwritten { releases: self.releases, why });
         }
         self.tell_end();
-        // What ends a subscription may still be on its way.
+        self.end_calls().await;
+        Driven::Over
+    }
+
+    /// Makes the calls again that had no end when a run ended, whose end is in the store: they end its subscriptions.
+    ///
+    /// # Cancel safety
+    /// As [`Driver::drive`].
+    pub(crate) async fn unsubscribe(mut self) {
+        let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
+        for call in outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>() {
+            // Nobody is left to be told how they end.
+            drop(self.begin_again(call));
+        }
+        self.end_calls().await;
+    }
+
+    /// What ends a subscription may still be on its way when the run has ended. That it was, is known to the store
+    /// since the end of the run, until it is over.
+    async fn end_calls(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
         while !self.calls.is_empty() {
             self.calls.next().await;
         }
-        Ok(())
+        let run = self.run.state().start().map(|start| start.run);
+        if let (Some(durable), Some(run)) = (&self.inner.durable, run)
+            && let Err(error) = durable.unsubscribed(run).await
+        {
+            tracing::warn!(run_id = %run, %error, "its subscriptions are ended once more with the next start");
+        }
     }
 
     /// Who hears of the run.
@@ -523,6 +560,9 @@ impl Driver {
         };
         self.respond = None;
         self.report.send_replace(Some(Arc::new(report)));
+        // What somebody still sends comes too late, and is told so at once.
+        self.inbox.close();
+        while self.inbox.try_recv().is_ok() {}
     }
 }
 

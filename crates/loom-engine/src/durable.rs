@@ -15,7 +15,7 @@ use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_store::{
     Ack, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame, FrameQuery,
-    InboxId, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame, UnixMillis,
+    InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame, UnixMillis,
 };
 
 use tokio::sync::OnceCell;
@@ -36,6 +36,12 @@ const SNAPSHOT_BYTES: usize = 256 * 1024;
 
 /// A larger snapshot is not kept.
 const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
+
+/// Named values: the runs that have ended while the ends of their subscriptions were still on their way.
+const UNSUBSCRIBING: &str = "engine/unsubscribing";
+
+/// Such runs read at a time.
+const UNSUBSCRIBING_PAGE: usize = 500;
 
 /// Definitions and runs of one store.
 pub(crate) struct Durable {
@@ -245,11 +251,44 @@ impl Durable {
         }
     }
 
-    /// Everything that happened to a run, from its first frame on.
-    pub(crate) async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
+    /// Runs that have ended before the ends of their subscriptions were known to have arrived, after one of them.
+    pub(crate) async fn unsubscribing(&self, after: Option<RunId>) -> Result<Vec<RunId>, StoreError> {
+        let query = KeyQuery {
+            namespace: UNSUBSCRIBING.into(),
+            prefix: String::new(),
+            after: after.map(|run| run.to_string().into()),
+            limit: UNSUBSCRIBING_PAGE,
+        };
+        let page = self.store.keys(query).await?;
+        Ok(page.values.iter().filter_map(|value| value.key.parse().ok()).collect())
+    }
+
+    /// Whether a run is one of [`Durable::unsubscribing`].
+    pub(crate) async fn is_unsubscribing(&self, run: RunId) -> Result<bool, StoreError> {
+        Ok(self.store.key(UNSUBSCRIBING, &run.to_string()).await?.is_some())
+    }
+
+    /// All subscriptions of a run that has ended are ended.
+    pub(crate) async fn unsubscribed(&self, run: RunId) -> Result<(), StoreError> {
+        let mut commit = Commit::new();
+        commit.keys.push(unsubscribing(run, None));
+        self.store.commit(commit).await.map(drop)
+    }
+
+    /// How a run stands, from its last snapshot on.
+    pub(crate) async fn state(&self, run: RunId) -> Result<Option<(RunRow, RunState)>, RecoverError> {
+        Ok(self.load(run).await?.map(|(state, journal)| (journal.row, state)))
+    }
+
+    /// What happened to a run, from its first frame on, as far as `begin` keeps it.
+    pub(crate) async fn history(
+        &self,
+        run: RunId,
+        begin: impl FnOnce(Arc<Workflow>) -> History,
+    ) -> Result<Option<(RunRow, History)>, RecoverError> {
         let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(row) = row else { return Ok(None) };
-        let mut history = History::new(self.workflow_of(run, &row).await?);
+        let mut history = begin(self.workflow_of(run, &row).await?);
         self.each_frame(&mut FrameReader::new(run), run, |_, events| history.extend(&events)).await?;
         Ok(Some((row, history)))
     }
@@ -361,9 +400,9 @@ pub(crate) struct RunJournal {
     /// Written with the first commit.
     definition: Option<Definition>,
     pace: Pace,
-    /// Written with the first commit.
+    /// Written with the next commit.
     keys: Vec<KeyWrite>,
-    /// Taken in with the first commit.
+    /// Taken in with the next commit.
     messages: Vec<InboxId>,
     /// The store had a run with its idempotency key before.
     is_duplicate: bool,
@@ -381,6 +420,9 @@ impl RunJournal {
                     self.row.ended = Some(millis(*at));
                     self.row.error = error.as_ref().map(|error| Arc::from(error.code.as_ref()));
                     self.row_changed = true;
+                    if state.calls().next().is_some() {
+                        self.keys.push(unsubscribing(self.row.id, Some(Bytes::new())));
+                    }
                 }
                 Event::Suspended { .. } | Event::Resumed { .. } => {
                     self.row.status = status_number(state.status());
@@ -497,6 +539,11 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
         | Event::Tracked { .. }
         | Event::Resumed { .. } => false,
     })
+}
+
+fn unsubscribing(run: RunId, value: Option<Bytes>) -> KeyWrite {
+    let (namespace, key) = (Arc::from(UNSUBSCRIBING), Arc::from(run.to_string()));
+    KeyWrite { namespace, key, expect: KeyExpectation::Any, value }
 }
 
 pub(crate) fn millis(at: Timestamp) -> UnixMillis {

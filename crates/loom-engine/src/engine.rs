@@ -8,7 +8,7 @@ mod recovery;
 mod run;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    driver::{Driver, Envelope, Links},
+    driver::{Driven, Driver, Envelope, Links},
     durable::{self, Durable, RecoverError, Written},
     event::{Command, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
@@ -51,6 +51,12 @@ pub trait Watcher: Send + Sync {
     fn resumes(&self, state: &RunState) {
         let _ = state;
     }
+
+    /// A run is in progress no more, and its end is not told: the store took no start of it, or it took its end without
+    /// an answer.
+    fn gone(&self, run: RunId) {
+        let _ = run;
+    }
 }
 
 /// Runs workflows. Cheap to clone.
@@ -76,10 +82,10 @@ pub(crate) struct Inner {
     runs: Mutex<HashMap<RunId, InProgress>>,
 }
 
-/// Runs whose journal could not be written.
+/// Runs whose journal could not be written, or not be read back afterwards, and why.
 #[derive(Default)]
 struct Held {
-    runs: Vec<RunId>,
+    runs: BTreeMap<RunId, Arc<str>>,
     /// Times that such runs were released.
     releases: u64,
 }
@@ -270,7 +276,30 @@ impl Engine {
     /// [`RecoverError`].
     pub async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
-        durable.history(run).await
+        durable.history(run, History::new).await
+    }
+
+    /// As [`Engine::history`], as far as `begin` keeps it; see [`History::within`]. A long history is read part by part.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn history_within(
+        &self,
+        run: RunId,
+        begin: impl FnOnce(Arc<Workflow>) -> History,
+    ) -> Result<Option<(RunRow, History)>, RecoverError> {
+        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        durable.history(run, begin).await
+    }
+
+    /// How a run in the store stands, whether it is in progress or has ended. Takes as long as its state is large, however
+    /// long its history is. None when there is no such run; its state has no start when retention has taken it.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn state_of(&self, run: RunId) -> Result<Option<(RunRow, RunState)>, RecoverError> {
+        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        durable.state(run).await
     }
 
     pub(crate) fn spawn(
@@ -304,15 +333,24 @@ impl Engine {
         self.inner.tasks.spawn(async move {
             let driven = tokio::select! {
                 biased;
-                () = stopping.cancelled() => Ok(()),
+                () = stopping.cancelled() => Driven::Over,
                 driven = driver.drive(first) => driven,
             };
             engine.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            // Whoever releases held runs takes up only those that are in progress no more; so this comes last.
-            if let Err(unwritten) = driven {
-                engine.hold(id, unwritten, watcher.as_ref()).await;
+            match driven {
+                Driven::Over => {}
+                Driven::Duplicate => engine.gone(id, watcher.as_ref()),
+                // Whoever releases held runs takes up only those that are in progress no more; so this comes last.
+                Driven::Unwritten(unwritten) => engine.hold(id, unwritten, watcher.as_ref()).await,
             }
         });
+    }
+
+    /// Tells that nothing more will be told of a run.
+    fn gone(&self, run: RunId, watcher: Option<&Arc<dyn Watcher>>) {
+        if let Some(watcher) = watcher.or(self.inner.watcher.as_ref()) {
+            watcher.gone(run);
+        }
     }
 
     /// Hands a command to a run in progress, and waits until what it brings about is durable. False when there is no
@@ -325,6 +363,18 @@ impl Engine {
         let Some(sender) = sender else { return false };
         let (envelope, done) = Envelope::acknowledged(command);
         sender.send(envelope).await.is_ok() && done.await.is_ok()
+    }
+
+    /// Runs that stand still because the store does not take or give what they need, and why; see
+    /// [`Engine::release_held`].
+    pub fn held(&self) -> Vec<(RunId, Arc<str>)> {
+        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.runs.iter().map(|(run, why)| (*run, Arc::clone(why))).collect()
+    }
+
+    /// Why a run is held, if it is.
+    pub fn why_held(&self, run: RunId) -> Option<Arc<str>> {
+        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
     }
 
     /// Runs in progress.

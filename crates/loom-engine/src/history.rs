@@ -1,8 +1,10 @@
 //! A run's history for people: every occurrence of every action, with its attempts and notes, folded from the events.
+//! Whoever wants a page of it keeps only that page while the events go by.
 
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -21,8 +23,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct History {
     workflow: Arc<Workflow>,
-    /// Occurrences by action, in the order in which they began.
-    actions: Vec<Vec<Occurrence>>,
+    /// By action.
+    actions: Vec<Occurrences>,
     frames: HashMap<FrameId, Opened>,
     current: HashMap<Place, (ActionIdx, usize)>,
     /// Whose calls they are; their places may be given to others before they end.
@@ -41,6 +43,59 @@ pub struct History {
     pub outputs: Option<Value>,
     /// What the caller was answered.
     pub response: Option<Value>,
+}
+
+/// The occurrences of one action, numbered from 0 in the order in which they began.
+#[derive(Clone, Debug)]
+struct Occurrences {
+    /// Which are kept after they have ended.
+    window: Range<usize>,
+    /// Those in the window.
+    kept: Vec<Occurrence>,
+    /// Those beside it that have not ended.
+    under_way: HashMap<usize, Occurrence>,
+    begun: usize,
+    /// How many ended with each status, in the order of [`Status::ALL`].
+    ended: [usize; Status::ALL.len()],
+    /// How the last one to begin ended, if it has.
+    last: Option<Status>,
+}
+
+impl Occurrences {
+    fn new(window: Range<usize>) -> Occurrences {
+        let ended = [0; Status::ALL.len()];
+        Occurrences { window, kept: Vec::new(), under_way: HashMap::new(), begun: 0, ended, last: None }
+    }
+
+    fn begin(&mut self, occurrence: Occurrence) -> usize {
+        let number = self.begun;
+        self.begun += 1;
+        self.last = None;
+        if self.window.contains(&number) {
+            self.kept.push(occurrence);
+        } else {
+            self.under_way.insert(number, occurrence);
+        }
+        number
+    }
+
+    /// None when it has ended and is not kept.
+    fn get_mut(&mut self, number: usize) -> Option<&mut Occurrence> {
+        if self.window.contains(&number) {
+            return self.kept.get_mut(number - self.window.start);
+        }
+        self.under_way.get_mut(&number)
+    }
+
+    fn end(&mut self, number: usize, status: Status) {
+        if let Some(place) = Status::ALL.iter().position(|known| *known == status) {
+            self.ended[place] += 1;
+        }
+        if number + 1 == self.begun {
+            self.last = Some(status);
+        }
+        self.under_way.remove(&number);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +159,13 @@ pub struct Attempt {
 impl History {
     /// The history of a run that has not begun.
     pub fn new(workflow: Arc<Workflow>) -> History {
-        let actions = vec![Vec::new(); workflow.actions.len()];
+        History::within(workflow, |_| 0..usize::MAX)
+    }
+
+    /// As [`History::new`], for somebody who wants to see a part only: of each action, the occurrences of a window are
+    /// kept, and of the others how many they were.
+    pub fn within(workflow: Arc<Workflow>, window: impl Fn(ActionIdx) -> Range<usize>) -> History {
+        let actions = workflow.actions.iter().map(|action| Occurrences::new(window(action.index))).collect();
         History {
             workflow,
             actions,
@@ -126,17 +187,28 @@ impl History {
         &self.workflow
     }
 
-    /// Every occurrence of an action, in the order in which they began. Empty for an action inside a block that was
-    /// never opened; see [`History::status_of`].
+    /// Every occurrence of an action that is kept, in the order in which they began. Empty for an action inside a block
+    /// that was never opened; see [`History::status_of`].
     pub fn occurrences(&self, action: ActionIdx) -> &[Occurrence] {
-        &self.actions[action.0 as usize]
+        &self.actions[action.0 as usize].kept
+    }
+
+    /// How often an action began, or was skipped.
+    pub fn occurrence_count(&self, action: ActionIdx) -> usize {
+        self.actions[action.0 as usize].begun
+    }
+
+    /// How many occurrences of an action ended with each status.
+    pub fn occurrence_statuses(&self, action: ActionIdx) -> impl Iterator<Item = (Status, usize)> {
+        Status::ALL.into_iter().zip(self.actions[action.0 as usize].ended)
     }
 
     /// The status of an action as a whole: that of its last occurrence, or Skipped when the block it belongs to has
     /// ended, or will never be opened, without it. None while it may still run.
     pub fn status_of(&self, action: ActionIdx) -> Option<Status> {
-        if let Some(last) = self.occurrences(action).last() {
-            return last.status;
+        let own = &self.actions[action.0 as usize];
+        if own.begun > 0 {
+            return own.last;
         }
         let owner = self.workflow.block(self.workflow.action(action).block).owner;
         match owner {
@@ -146,7 +218,7 @@ impl History {
     }
 
     /// The occurrences of an action by the rounds of the loops around it, with those that never were: in every opening
-    /// of the block around it that did not reach its own block, the action is skipped.
+    /// of the block around it that did not reach its own block, the action is skipped. For a history that keeps all.
     pub fn records(&self, action: ActionIdx) -> Vec<Cow<'_, Occurrence>> {
         let mut records: Vec<Cow<'_, Occurrence>> =
             self.occurrences(action).iter().map(Cow::Borrowed).collect();
@@ -210,7 +282,7 @@ impl History {
             }
             Event::FrameOpened { frame, parent, index, .. } => self.open(*frame, *parent, *index),
             Event::ActionStarted { place, at, inputs } => {
-                let occurrence = self.occurrence(*place, *at);
+                let Some(occurrence) = self.occurrence(*place, *at) else { return };
                 if inputs.is_some() {
                     occurrence.inputs.clone_from(inputs);
                 }
@@ -230,8 +302,10 @@ impl History {
                     next_due: None,
                     notes: Vec::new(),
                 };
-                self.occurrence(*place, *at).attempts.push(attempt);
-                self.effects.insert(*effect, self.current[place]);
+                if let Some(occurrence) = self.occurrence(*place, *at) {
+                    occurrence.attempts.push(attempt);
+                    self.effects.insert(*effect, self.current[place]);
+                }
             }
             Event::AttemptNoted { effect, note, .. } => {
                 if let Some(attempt) = self.attempt(*effect) {
@@ -254,7 +328,9 @@ impl History {
                 self.end(*place, *started, *at, inputs.as_ref(), outcome);
             }
             Event::Tracked { place, properties } => {
-                self.occurrence(*place, Timestamp::MIN).tracked = Some(properties.clone());
+                if let Some(occurrence) = self.occurrence(*place, Timestamp::MIN) {
+                    occurrence.tracked = Some(properties.clone());
+                }
             }
             Event::Suspended { .. } => self.status = RunStatus::Suspended,
             Event::Resumed { .. } => self.status = RunStatus::Running,
@@ -282,14 +358,15 @@ impl History {
     }
 
     fn attempt(&mut self, effect: EffectId) -> Option<&mut Attempt> {
-        let (action, index) = *self.effects.get(&effect)?;
-        self.actions[action.0 as usize][index].attempts.last_mut()
+        let (action, number) = *self.effects.get(&effect)?;
+        self.actions[action.0 as usize].get_mut(number)?.attempts.last_mut()
     }
 
-    fn occurrence(&mut self, place: Place, at: Timestamp) -> &mut Occurrence {
+    /// The occurrence at a place; none when it has ended and is not kept.
+    fn occurrence(&mut self, place: Place, at: Timestamp) -> Option<&mut Occurrence> {
         let list = &mut self.actions[place.action.0 as usize];
-        let index = self.current.entry(place).or_insert_with(|| {
-            list.push(Occurrence {
+        let (_, number) = *self.current.entry(place).or_insert_with(|| {
+            let number = list.begin(Occurrence {
                 path: self.frames.get(&place.frame).map(|frame| frame.path.clone()).unwrap_or_default(),
                 status: None,
                 started: at,
@@ -301,9 +378,9 @@ impl History {
                 attempts: Vec::new(),
                 tracked: None,
             });
-            (place.action, list.len() - 1)
+            (place.action, number)
         });
-        &mut list[index.1]
+        list.get_mut(number)
     }
 
     fn end(
@@ -316,7 +393,7 @@ impl History {
     ) {
         let workflow = Arc::clone(&self.workflow);
         let computes = matches!(workflow.action(place.action).kind, ActionKind::Compose { .. });
-        let occurrence = self.occurrence(place, started);
+        let Some(occurrence) = self.occurrence(place, started) else { return };
         occurrence.status = Some(outcome.status);
         occurrence.started = started;
         occurrence.ended = Some(at);
@@ -333,6 +410,8 @@ impl History {
         {
             attempt.ended = Some(at);
         }
+        let (action, number) = self.current[&place];
+        self.actions[action.0 as usize].end(number, outcome.status);
     }
 }
 

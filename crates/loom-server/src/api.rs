@@ -8,7 +8,7 @@ use axum::{
     http::{Response, StatusCode, Uri, header},
 };
 use loom_definition::{
-    Diagnostics, LoadOptions, RunStatus,
+    Diagnostics, LoadOptions, RunStatus, Workflow,
     catalog::{Bump, Entry, Version},
     model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
@@ -309,7 +309,7 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
         }
     }
     let page = shared.host.store.runs(query).await?;
-    let rows = page.rows.iter().map(|row| Value::from(view::run_row(row))).collect();
+    let rows = page.rows.iter().map(|row| with_hold(&shared, row, view::run_row(row))).collect();
     Ok(list("runs", rows, page.next.map(|next| next.to_string())))
 }
 
@@ -341,17 +341,28 @@ fn unknown_run(text: &str) -> Problem {
     Problem::not_found("RunNotFound", format!("There is no run '{text}'."))
 }
 
-async fn history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem> {
-    shared.host.engine.history(run_id(id)?).await?.ok_or_else(|| unknown_run(id))
-}
-
-/// The history of a run that retention has not forgotten.
-async fn kept_history(shared: &Shared, id: &str) -> Result<(RunRow, History), Problem> {
-    let (row, history) = history(shared, id).await?;
+/// The history of a run that retention has not forgotten, as far as `begin` keeps it.
+async fn history(
+    shared: &Shared,
+    id: &str,
+    begin: impl FnOnce(Arc<Workflow>) -> History,
+) -> Result<History, Problem> {
+    let found = shared.host.engine.history_within(run_id(id)?, begin).await?;
+    let (_, history) = found.ok_or_else(|| unknown_run(id))?;
     if history.start.is_none() {
         return Err(forgotten_run(id));
     }
-    Ok((row, history))
+    Ok(history)
+}
+
+/// What is shown of a run, and why it stands still, if the store makes it.
+fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Value {
+    if row.ended.is_none()
+        && let Some(why) = shared.host.engine.why_held(row.id)
+    {
+        shown.insert("held", why);
+    }
+    shown.into()
 }
 
 fn forgotten_run(id: &str) -> Problem {
@@ -361,13 +372,14 @@ fn forgotten_run(id: &str) -> Problem {
 
 /// `GET /api/v1/runs/{id}`.
 pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    let (row, history) = history(&shared, &id).await?;
-    Ok(json(StatusCode::OK, &view::run(&row, &history)))
+    let found = shared.host.engine.state_of(run_id(&id)?).await?;
+    let (row, state) = found.ok_or_else(|| unknown_run(&id))?;
+    Ok(json(StatusCode::OK, &with_hold(&shared, &row, view::run(&row, &state))))
 }
 
 /// `GET /api/v1/runs/{id}/actions`.
 pub(crate) async fn actions(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    let (_, history) = kept_history(&shared, &id).await?;
+    let history = history(&shared, &id, |workflow| History::within(workflow, |_| 0..1)).await?;
     let mut object = Object::new();
     object.insert("actions", view::actions(&history, shared.host.now()));
     Ok(json(StatusCode::OK, &object.into()))
@@ -380,16 +392,21 @@ pub(crate) async fn action(
     uri: Uri,
 ) -> Answer {
     request::only(&uri, &["cursor", "limit"])?;
-    let (_, history) = kept_history(&shared, &id).await?;
-    let index = history.workflow().find_action(&name).ok_or_else(|| {
-        Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action '{name}'."))
-    })?;
     let size = request::query(&uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
-    let skip = match request::query(&uri, "cursor") {
+    let skip: usize = match request::query(&uri, "cursor") {
         None => 0,
         Some(text) => text.parse().map_err(|_| not_a_cursor())?,
     };
-    Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), (skip, size))))
+    let page = skip..skip.saturating_add(size);
+    let history = history(&shared, &id, |workflow| {
+        let wanted = workflow.find_action(&name);
+        History::within(workflow, |action| if Some(action) == wanted { page.clone() } else { 0..0 })
+    });
+    let history = history.await?;
+    let index = history.workflow().find_action(&name).ok_or_else(|| {
+        Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action '{name}'."))
+    })?;
+    Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), skip)))
 }
 
 /// `POST /api/v1/runs/{id}/cancel`.
@@ -418,7 +435,7 @@ async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
     if !taken {
         return Err(refusal(FireError::StorePaused));
     }
-    Ok(json(StatusCode::OK, &view::run_row(&row).into()))
+    Ok(json(StatusCode::OK, &with_hold(shared, &row, view::run_row(&row))))
 }
 
 /// `POST /api/v1/runs/{id}/resubmit?definition=same|current&from=`: a new run from the same trigger outputs, or from the
@@ -522,18 +539,26 @@ pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
         Condition::Paused(_) => (StatusCode::SERVICE_UNAVAILABLE, "paused"),
         Condition::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closed"),
     };
+    if let Condition::Paused(why) = &health.condition {
+        object.insert("reason", why.to_string());
+    }
     object.insert("status", if status == StatusCode::OK { "ok" } else { "failing" });
     object.insert("store", condition);
     object.insert("durability", health.durability.to_string());
     object.insert("runsInProgress", shared.host.engine.runs_in_progress() as i64);
+    object.insert("runsHeld", shared.host.engine.held().len() as i64);
     json(status, &object.into())
 }
 
 /// `GET /readyz`: whether requests are taken.
 pub(crate) async fn ready(State(shared): State<Shared>) -> Response<Body> {
-    let ready = shared.host.is_ready();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let object: Object = [("ready", ready)].into_iter().collect();
+    let why = shared.host.why_not_ready();
+    let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut object = Object::new();
+    object.insert("ready", why.is_none());
+    if let Some(why) = why {
+        object.insert("reason", why);
+    }
     json(status, &object.into())
 }
 

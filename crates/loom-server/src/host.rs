@@ -27,7 +27,7 @@ use crate::{
     deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
     gate::Place,
     hub::Hub,
-    retain,
+    retain, revive,
     sign::{KEY_BYTES, Signer},
     subscription,
     telemetry::{Exporter, Recorder, TelemetryError, TelemetrySettings},
@@ -252,6 +252,7 @@ impl Host {
             triggers::start(self, &deployment);
         }
         retain::start(self);
+        revive::start(self);
         Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
     }
 
@@ -268,7 +269,23 @@ impl Host {
 
     /// Whether unfinished runs were taken up, the store takes commits in, and nobody asked to stop.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.stopping.is_cancelled() && self.store_runs()
+        self.why_not_ready().is_none()
+    }
+
+    /// Why requests are not taken, for anybody; none when they are.
+    pub(crate) fn why_not_ready(&self) -> Option<String> {
+        if self.stopping.is_cancelled() {
+            return Some("the server is stopping".to_owned());
+        }
+        if !self.ready.load(Ordering::Acquire) {
+            return Some("unfinished runs are being taken up".to_owned());
+        }
+        match self.store.health().condition {
+            Condition::Running => None,
+            // What the disk said is for the operator, and stands in the log.
+            Condition::Paused(why) => Some(why.to_string()),
+            Condition::Closed => Some("the store is closed".to_owned()),
+        }
     }
 
     pub(crate) fn store_runs(&self) -> bool {
@@ -326,11 +343,13 @@ impl Host {
             let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
             place.keep(&ids);
         }
+        // Those that the store takes no start of give their places back; see `Hub::gone`.
+        let mut all_accepted = true;
         for run in &mut runs {
-            if !run.accepted().await {
-                self.hub.gates.ended(run.id);
-                return Err(FireError::StorePaused);
-            }
+            all_accepted &= run.accepted().await;
+        }
+        if !all_accepted {
+            return Err(FireError::StorePaused);
         }
         if !left.is_empty() {
             let mut commit = Commit::new();

@@ -59,4 +59,13 @@ impl Watcher for Hub {
             recorder.resumes(state);
         }
     }
+
+    fn gone(&self, run: RunId) {
+        self.gates.ended(run);
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = watched.get(&run) {
+            // Whatever is new is in the journal.
+            sender.send_modify(|_| {});
+        }
+    }
 }

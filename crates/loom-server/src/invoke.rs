@@ -180,9 +180,9 @@ async fn answer_again(
 ) -> Result<Response<Body>, Problem> {
     let engine = &shared.host.engine;
     let (run, unknown) = (row.id, || forgotten(row.id));
-    let (_, history) = engine.history(run).await?.ok_or_else(unknown)?;
-    let start = history.start.as_ref().ok_or_else(unknown)?;
-    let workflow = history.workflow();
+    let (_, state) = engine.state_of(run).await?.ok_or_else(unknown)?;
+    let start = state.start().ok_or_else(unknown)?;
+    let workflow = state.workflow();
     let mut response = if !start.wants_response {
         accepted()
     } else if responds(workflow, true) {
@@ -358,10 +358,10 @@ async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<B
     if !shared.host.signer.is_answer(id, &signature) {
         return Err(unknown());
     }
-    let (_, history) = shared.host.engine.history(id).await?.ok_or_else(unknown)?;
-    match history.response {
-        Some(answer) => response::of_action(&answer),
-        None if history.status.is_final() => Err(no_response(id)),
+    let (_, state) = shared.host.engine.state_of(id).await?.ok_or_else(unknown)?;
+    match state.response() {
+        Some(answer) => response::of_action(answer),
+        None if state.status().is_final() => Err(no_response(id)),
         None => Ok(answer_later(shared, id)),
     }
 }
@@ -437,12 +437,11 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     };
     let run = RunId::from_str(run).map_err(|_| unknown())?;
     let effect = u32::from_str_radix(effect, 16).map(EffectId).map_err(|_| unknown())?;
-    let (_, history) = shared.host.engine.history(run).await?.ok_or_else(unknown)?;
-    let seed = history.start.as_ref().map(|start| start.seed).ok_or_else(unknown)?;
+    let seed = shared.host.engine.start_of(run).await?.map(|start| start.seed).ok_or_else(unknown)?;
     if !sign::same(callback_token(run, seed, effect).as_bytes(), token.as_bytes()) {
         return Err(unknown());
     }
-    if history.status.is_final() {
+    if shared.host.store.run(run).await?.is_none_or(|row| row.ended.is_some()) {
         return Err(Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended."));
     }
     let (parts, body) = request.into_parts();

@@ -27,6 +27,7 @@ mod invoke;
 mod request;
 mod response;
 mod retain;
+mod revive;
 
 mod api;
 mod event_json;

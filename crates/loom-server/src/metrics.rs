@@ -76,6 +76,12 @@ fn runs(page: &mut Page, host: &Host) {
     page.head("loom_runs_in_progress", "gauge", "Runs that this process carries on now.");
     page.sample("loom_runs_in_progress", &[], host.engine.runs_in_progress());
     page.head(
+        "loom_runs_held",
+        "gauge",
+        "Runs that stand still because the store does not take or give what they need.",
+    );
+    page.sample("loom_runs_held", &[], host.engine.held().len());
+    page.head(
         "loom_callers_waiting",
         "gauge",
         "Callers that wait until their trigger may have one more run.",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use loom_definition::{ActionIdx, RunStatus, Status, model::Action};
 use loom_engine::{
+    RunState,
     history::{Attempt, History, Occurrence},
     status_of_number,
     trace::RunTrace,
@@ -43,68 +44,58 @@ pub(crate) fn run_row(row: &RunRow) -> Object {
 }
 
 /// A run alone: its row, what started it, and what came of it.
-pub(crate) fn run(row: &RunRow, history: &History) -> Value {
+pub(crate) fn run(row: &RunRow, state: &RunState) -> Object {
     let mut object = run_row(row);
-    if history.start.is_none() {
+    let Some(start) = state.start() else {
         // Retention has taken everything but the row.
         object.insert("forgotten", true);
-        return object.into();
-    }
-    object.insert("status", history.status.as_str());
-    let trigger = history.start.as_ref().and_then(|start| start.trigger.get("name")).and_then(Value::as_str);
-    let redaction = Redaction::of(history.workflow(), trigger);
-    if let Some(start) = &history.start {
-        object.insert("startTime", history.started.to_string());
-        object.insert("clientTrackingId", Arc::clone(&start.tracking_id));
-        object.insert("traceId", format!("{:032x}", RunTrace::of(start).trace));
-        object.insert("trigger", redaction.trigger(&start.trigger));
-    }
-    if let Some(ended) = history.ended {
+        return object;
+    };
+    object.insert("status", state.status().as_str());
+    let redaction = Redaction::of(state.workflow(), start.trigger.get("name").and_then(Value::as_str));
+    object.insert("startTime", state.started_at().to_string());
+    object.insert("clientTrackingId", Arc::clone(&start.tracking_id));
+    object.insert("traceId", format!("{:032x}", RunTrace::of(start).trace));
+    object.insert("trigger", redaction.trigger(&start.trigger));
+    if let Some(ended) = state.ended_at() {
         object.insert("endTime", ended.to_string());
     }
-    if let Some(error) = &history.error {
+    if let Some(error) = state.error() {
         object.insert("error", hide(&error.to_value()));
     }
-    if let Some(outputs) = &history.outputs {
-        object.insert("outputs", shown_outputs(history.workflow(), outputs));
+    if let Some(outputs) = state.outputs() {
+        object.insert("outputs", shown_outputs(state.workflow(), outputs));
     }
-    if let Some(response) = &history.response {
+    if let Some(response) = state.response() {
         object.insert("response", redaction.answer(response));
     }
-    object.into()
+    object
 }
 
-/// All actions of a run, in the definition's order, each as a whole.
+/// All actions of a run, in the definition's order, each as a whole. The first occurrence of each is all that is needed.
 pub(crate) fn actions(history: &History, now: Timestamp) -> Value {
     let viewer = Viewer::of(history, now);
     let workflow = history.workflow();
     workflow.actions.iter().map(|action| viewer.action(action)).collect::<Vec<Value>>().into()
 }
 
-/// One action with the page of its occurrences after the first `skip`.
-pub(crate) fn action(
-    history: &History,
-    index: ActionIdx,
-    now: Timestamp,
-    (skip, limit): (usize, usize),
-) -> Value {
+/// One action with the page of its occurrences that `history` has kept: those after the first `skip`.
+pub(crate) fn action(history: &History, index: ActionIdx, now: Timestamp, skip: usize) -> Value {
     let viewer = Viewer::of(history, now);
-    let occurrences = history.occurrences(index);
     let mut object = viewer.head(history.workflow().action(index));
-    let page: Vec<Value> = occurrences
+    let page: Vec<Value> = history
+        .occurrences(index)
         .iter()
         .enumerate()
-        .skip(skip)
-        .take(limit)
         .map(|(place, occurrence)| {
             let mut shown = viewer.occurrence(index, occurrence);
-            shown.insert("number", place as i64 + 1);
+            shown.insert("number", skip.saturating_add(place) as i64 + 1);
             shown.into()
         })
         .collect();
     let end = skip.saturating_add(page.len());
     object.insert("occurrences", page);
-    if end < occurrences.len() {
+    if end < history.occurrence_count(index) {
         object.insert("next", end.to_string());
     }
     object.into()
@@ -126,9 +117,9 @@ impl Viewer<'_> {
         object.insert("name", Arc::clone(&action.name));
         object.insert("type", Arc::clone(&action.type_name));
         let status = self.history.status_of(action.index);
-        let begun = !self.history.occurrences(action.index).is_empty();
-        object.insert("status", status.map_or(if begun { "Running" } else { "Waiting" }, Status::as_str));
-        object.insert("occurrenceCount", self.history.occurrences(action.index).len() as i64);
+        let count = self.history.occurrence_count(action.index);
+        object.insert("status", status.map_or(if count > 0 { "Running" } else { "Waiting" }, Status::as_str));
+        object.insert("occurrenceCount", count as i64);
         object
     }
 
@@ -136,16 +127,16 @@ impl Viewer<'_> {
     fn action(&self, action: &Action) -> Value {
         let mut object = self.head(action);
         match self.history.occurrences(action.index) {
-            [only] if only.path.is_empty() => object.extend(
-                self.occurrence(action.index, only)
-                    .iter()
-                    .map(|(name, value)| (Arc::clone(name), value.clone()))
-                    .collect::<Vec<_>>(),
-            ),
-            many => {
+            [only] if only.path.is_empty() && self.history.occurrence_count(action.index) == 1 => object
+                .extend(
+                    self.occurrence(action.index, only)
+                        .iter()
+                        .map(|(name, value)| (Arc::clone(name), value.clone()))
+                        .collect::<Vec<_>>(),
+                ),
+            _ => {
                 let mut counts = Object::new();
-                for status in Status::ALL {
-                    let count = many.iter().filter(|one| one.status == Some(status)).count();
+                for (status, count) in self.history.occurrence_statuses(action.index) {
                     if count > 0 {
                         counts.insert(status.as_str(), count as i64);
                     }

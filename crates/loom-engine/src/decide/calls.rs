@@ -193,9 +193,10 @@ impl Decider<'_> {
     }
 
     /// A callback ends the webhook that waits for it; one that arrives before its subscription has been confirmed
-    /// counts too, because services are free to call at once.
+    /// counts too, because services are free to call at once. A run that stands still takes it as well, because its
+    /// caller will not come again.
     pub(super) fn callback(&mut self, effect: EffectId, payload: Value) {
-        if self.state.status != RunStatus::Running {
+        if !matches!(self.state.status, RunStatus::Running | RunStatus::Suspended) {
             return;
         }
         let Some(place) = self.state.waiting_for_callback(effect) else { return };

@@ -50,6 +50,8 @@ impl Engine {
         let mut recovered = Recovered { runs: Vec::new(), unreadable: Vec::new() };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
         self.number_on().await?;
+        // Those that end from here on see to it themselves.
+        self.unsubscribe().await?;
         let mut after = None;
         loop {
             let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
@@ -101,11 +103,19 @@ impl Engine {
         let (respond, response) = watch::channel(None);
         let reached = InProgress { commands: commands.clone(), response: response.clone() };
         let Some(claim) = Claim::of(&self.inner, id, reached) else { return Ok(None) };
-        let Some((state, journal)) = durable.load(id).await? else { return Ok(None) };
-        let run = Run::resume(state, Arc::clone(&self.inner.environment));
-        if run.state().status().is_final() {
+        let Some((state, journal)) = durable.load(id).await? else {
+            self.gone(id, watcher);
+            return Ok(None);
+        };
+        if state.status().is_final() {
+            drop(claim);
+            if state.calls().next().is_some() {
+                self.unsubscribe_later(id);
+            }
+            self.gone(id, watcher);
             return Ok(None);
         }
+        let run = Run::resume(state, Arc::clone(&self.inner.environment));
         let Some(start) = run.state().start().cloned() else { return Ok(None) };
         respond.send_replace(run.state().response().cloned());
         let (report, ended) = watch::channel(None);
@@ -225,9 +235,9 @@ impl Engine {
             if let Some(mut run) = self.recover_run(id, None).await? {
                 return Ok(run.response().await);
             }
-            match self.history(id).await? {
-                Some((_, history)) if !history.status.is_final() => tokio::task::yield_now().await,
-                Some((_, history)) => return Ok(history.response),
+            match self.state_of(id).await? {
+                Some((_, state)) if !state.status().is_final() => tokio::task::yield_now().await,
+                Some((_, state)) => return Ok(state.response().cloned()),
                 None => return Ok(None),
             }
         }
@@ -237,40 +247,122 @@ impl Engine {
     /// resumed.
     ///
     /// # Errors
-    /// The first run that cannot be read; it and those after it stay held.
+    /// The first run that cannot be read. Such runs stay held; all others go on.
     pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
         let held = {
             let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.releases += 1;
             std::mem::take(&mut held.runs)
         };
-        for (index, run) in held.iter().enumerate() {
-            if let Err(error) = self.recover_run(*run, watcher).await {
-                let mut again = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-                again.runs.extend(&held[index..]);
-                return Err(error);
+        let (mut released, mut first_error) = (0, None);
+        for run in held.into_keys() {
+            match self.recover_run(run, watcher).await {
+                Ok(_) => released += 1,
+                Err(error) => {
+                    let mut again = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+                    again.runs.insert(run, error.to_string().into());
+                    first_error = first_error.or(Some(error));
+                }
             }
         }
-        Ok(held.len())
+        first_error.map_or(Ok(released), Err)
     }
 
     /// Keeps a run whose journal could not be written until the store works again. If held runs were released since it
     /// was last written, its turn has been already, and it is taken up at once.
     pub(super) async fn hold(&self, run: RunId, unwritten: Unwritten, watcher: Option<&Arc<dyn Watcher>>) {
-        {
-            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.releases == unwritten.releases {
-                held.runs.push(run);
+        let mut why: Arc<str> = with_causes(&unwritten.why).into();
+        let mut seen = unwritten.releases;
+        loop {
+            {
+                let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+                if held.releases == seen {
+                    held.runs.insert(run, why);
+                    return;
+                }
+                seen = held.releases;
+            }
+            // Recovery gives the run a task of its own, and this is the end of one: the types would be endless.
+            let taken_up: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.recover_run(run, watcher));
+            match taken_up.await {
+                Ok(_) => return,
+                // Another release may have come meanwhile, and then it is tried again.
+                Err(error) => {
+                    tracing::error!(run_id = %run, %error, "the run is held: it cannot be read back");
+                    why = error.to_string().into();
+                }
+            }
+        }
+    }
+
+    /// Ends the subscriptions of runs that had ended when the last process did, and perhaps had not heard the end of
+    /// them.
+    async fn unsubscribe(&self) -> Result<(), loom_store::Error> {
+        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let page = durable.unsubscribing(after).await?;
+            for run in &page {
+                self.unsubscribe_later(*run);
+            }
+            match page.last() {
+                Some(last) => after = Some(*last),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn unsubscribe_later(&self, run: RunId) {
+        let engine = self.clone();
+        self.inner.tasks.spawn(async move {
+            let stopping = engine.inner.stopping.clone();
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = engine.unsubscribe_run(run) => {}
+            }
+        });
+    }
+
+    async fn unsubscribe_run(&self, run: RunId) {
+        let Some(durable) = &self.inner.durable else { return };
+        match durable.is_unsubscribing(run).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(run_id = %run, %error, "its subscriptions cannot be ended; the next start tries again");
                 return;
             }
         }
-        // Recovery gives the run a task of its own, and this is the end of one: the types would be endless.
-        let taken_up: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.recover_run(run, watcher));
-        if let Err(error) = taken_up.await {
-            tracing::error!(run_id = %run, %error, "the run is held: it cannot be read back");
-            self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.push(run);
+        match durable.load(run).await {
+            Ok(Some((state, _))) if state.calls().next().is_some() => {
+                let (_, inbox) = mpsc::channel(1);
+                let (respond, report) = (watch::channel(None).0, watch::channel(None).0);
+                let links = Links { inbox, watcher: None, respond, report, accepted: None };
+                let run = Run::resume(state, Arc::clone(&self.inner.environment));
+                Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
+            }
+            // Retention has taken it, and what is known of its subscriptions with it.
+            Ok(_) => {
+                if let Err(error) = durable.unsubscribed(run).await {
+                    tracing::warn!(run_id = %run, %error, "it stays marked as one that unsubscribes");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(run_id = %run, %error, "its subscriptions cannot be ended; the next start tries again");
+            }
         }
     }
+}
+
+/// What went wrong, and what the disk said to it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text.extend([": ", &deeper.to_string()]);
+        cause = deeper.source();
+    }
+    text
 }
 
 /// A run that is being read back: nobody else takes it up meanwhile.

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod crash;
+mod endings;
 mod faulty_disk;
 mod flows;
 mod graphs;

@@ -1,0 +1,126 @@
+//! What a run leaves behind when it ends: subscriptions that are still to be ended, and commands that come too late.
+
+use std::{sync::Arc, time::Duration};
+
+use loom_definition::{RunStatus, model::EffectKind};
+use loom_engine::{
+    Command, EffectId, Engine, RunHandle, RunRequest, Started, event::Phase, ports::ActionHandler,
+};
+use loom_store::MemoryStore;
+
+use crate::support::{Service, engine, json, ok, workflow};
+
+const HOOK: &str = r#"{"Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
+    "subscribe": {"method": "POST", "uri": "http://s/on"}, "unsubscribe": {"method": "POST", "uri": "http://s/off"}}}}"#;
+
+/// Answers subscriptions at once, and the end of one after `off`.
+fn hooks(off: Duration) -> Arc<Service> {
+    Service::new(move |call, _| {
+        (if call.phase == Phase::Unsubscribe { off } else { Duration::ZERO }, ok(r#"{"statusCode": 200}"#))
+    })
+}
+
+fn open(service: &Arc<Service>, store: &Arc<MemoryStore>) -> Engine {
+    let handler = Arc::clone(service) as Arc<dyn ActionHandler>;
+    engine(service).handler(EffectKind::HttpWebhook, handler).store(Arc::clone(store) as _).build()
+}
+
+fn begin(engine: &Engine) -> RunHandle {
+    let request = RunRequest::manual(workflow(HOOK), Vec::new(), None);
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    runs.remove(0)
+}
+
+fn callback() -> Command {
+    Command::Callback { effect: EffectId(0), payload: json(r#"{"body": "done"}"#) }
+}
+
+fn unsubscribed(service: &Service) -> Vec<String> {
+    service.by_key().into_keys().filter(|key| key.contains("/unsubscribe/")).collect()
+}
+
+/// The process ends when the run has, before the service has answered that the subscription is ended.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_subscription_is_not_lost_with_the_process_that_ended_the_run() {
+    let store = Arc::new(MemoryStore::default());
+    let slow = hooks(Duration::from_hours(1));
+    let first = open(&slow, &store);
+    let mut run = begin(&first);
+    while slow.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(first.command(run.id, callback()).await);
+    assert_eq!(run.ended().await.map(|report| report.status), Some(RunStatus::Succeeded));
+    first.shut_down().await;
+    let before = unsubscribed(&slow);
+    assert_eq!(before.len(), 1);
+
+    // The next process does it again, under the same key. When that is over, it is known to be.
+    let quick = hooks(Duration::from_secs(5));
+    let second = open(&quick, &store);
+    assert!(second.recover(None).await.unwrap().runs.is_empty(), "the run has ended");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(unsubscribed(&quick), before);
+    assert_eq!(quick.count(), 1);
+    second.shut_down().await;
+
+    let third = open(&quick, &store);
+    third.recover(None).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(quick.count(), 1, "what is known to be over is not done again");
+    third.shut_down().await;
+}
+
+/// Without a crash nothing is left for the next process.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_was_ended_is_not_ended_again() {
+    let store = Arc::new(MemoryStore::default());
+    let service = hooks(Duration::from_secs(5));
+    let first = open(&service, &store);
+    let mut run = begin(&first);
+    while service.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(first.command(run.id, callback()).await);
+    run.ended().await.unwrap();
+    // Its task still waits for the service; who sends a command now is not kept waiting with it.
+    assert_eq!(first.runs_in_progress(), 1);
+    let now = tokio::time::Instant::now();
+    assert!(!first.command(run.id, Command::Cancel).await);
+    assert_eq!(now.elapsed(), Duration::ZERO);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((first.runs_in_progress(), service.count()), (0, 2));
+    first.shut_down().await;
+
+    let second = open(&service, &store);
+    second.recover(None).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(service.count(), 2);
+    second.shut_down().await;
+}
+
+/// Its caller was told that it was taken, and will not come again.
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_comes_while_the_run_stands_still_is_kept() {
+    let store = Arc::new(MemoryStore::default());
+    let service = hooks(Duration::ZERO);
+    let first = open(&service, &store);
+    let run = begin(&first);
+    while service.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(first.command(run.id, Command::Suspend).await);
+    assert!(first.command(run.id, callback()).await);
+    first.shut_down().await;
+
+    let second = open(&service, &store);
+    let mut recovered = second.recover(None).await.unwrap();
+    let mut run = recovered.runs.remove(0);
+    assert!(second.command(run.id, Command::Resume).await);
+    let report = run.ended().await.unwrap();
+    assert_eq!(report.status, RunStatus::Succeeded);
+    let (_, history) = second.history(run.id).await.unwrap().unwrap();
+    let hook = history.workflow().find_action("Hook").unwrap();
+    assert_eq!(history.occurrences(hook)[0].outputs, Some(json(r#"{"body": "done"}"#)));
+    second.shut_down().await;
+}

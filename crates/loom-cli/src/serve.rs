@@ -28,9 +28,6 @@ use definitions::Watched;
 /// How often files are looked at for changes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How often the state of circuits and limiters is kept.
-const SAVE: Duration = Duration::from_secs(10);
-
 /// Options of `loom serve`.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
@@ -166,7 +163,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let server = Server::new(Arc::clone(&host), settings);
     tokio::select! {
         () = server.serve(listener, stop.clone()) => {}
-        () = keep_up(&mut watched, &host, console, args.workflows.is_some() || !args.files.is_empty()) => {}
+        () = keep_up(&mut watched, &host, console), if args.workflows.is_some() || !args.files.is_empty() => {}
     }
     let left = host.engine().runs_in_progress();
     host.shut_down().await.context("the store could not be closed in order")?;
@@ -177,18 +174,12 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Looks after files and circuits, for ever.
-async fn keep_up(watched: &mut Watched, host: &Arc<Host>, console: Console, files: bool) {
+/// Looks after files, for ever.
+async fn keep_up(watched: &mut Watched, host: &Arc<Host>, console: Console) {
     let mut polls = tokio::time::interval(POLL);
-    let mut saves = tokio::time::interval(SAVE);
     loop {
-        tokio::select! {
-            _ = polls.tick(), if files => watched.deploy_changes(host, console).await,
-            _ = saves.tick() => {
-                // The next one comes soon, and a store that fails says so itself.
-                host.save_resilience().await.ok();
-            }
-        }
+        polls.tick().await;
+        watched.deploy_changes(host, console).await;
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
     gate::Place,
     hub::Hub,
-    retain, revive,
+    remember, retain, revive,
     sign::{KEY_BYTES, Signer},
     subscription,
     telemetry::{Exporter, Recorder, TelemetryError, TelemetrySettings},
@@ -253,6 +253,7 @@ impl Host {
         }
         retain::start(self);
         revive::start(self);
+        remember::start(self);
         Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
     }
 
@@ -365,6 +366,11 @@ impl Host {
     /// Hands a run a command. False when the run is not in progress.
     pub(crate) async fn command(&self, run: RunId, command: Command) -> bool {
         self.engine.command(run, command).await
+    }
+
+    /// Whether there is nothing to keep of breakers and limiters.
+    pub(crate) fn services_are_fresh(&self) -> bool {
+        self.engine.registry().snapshot().services.is_empty()
     }
 
     /// Keeps the state of breakers and limiters for the next process.

@@ -24,6 +24,7 @@ mod triggers;
 
 mod idempotency;
 mod invoke;
+mod remember;
 mod request;
 mod response;
 mod retain;

@@ -3,6 +3,7 @@
 mod batches;
 mod bench;
 mod crash;
+mod disk_full;
 mod encrypted;
 mod errors_page;
 mod eval;
@@ -13,6 +14,7 @@ mod guide;
 mod interrupted;
 mod newcomer;
 mod reloaded;
+mod restarts;
 mod run;
 mod secrets;
 mod served;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long a run, or a process, may take to end.
@@ -104,6 +105,47 @@ impl Loom {
 
     pub(crate) fn wait_for_end(&mut self) {
         self.child.lock().unwrap().wait().unwrap();
+    }
+
+    /// Kills it, as `kill -9` does, now.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child.lock().unwrap())
+    }
+
+    /// Asks it to stop, as a supervisor does.
+    pub(crate) fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+    }
+
+    /// The code it ends with; none when it does not end in time.
+    pub(crate) fn exit_within(&self, time: Duration) -> Option<i32> {
+        let step = Duration::from_millis(20);
+        let mut left = time;
+        loop {
+            if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
+                return status.code();
+            }
+            left = left.checked_sub(step)?;
+            pause(step);
+        }
+    }
+
+    /// Asks again and again until the answer is as wanted.
+    pub(crate) fn until(&self, path: &str, mut wanted: impl FnMut(&Answer) -> bool) -> Answer {
+        let mut left = PATIENCE;
+        loop {
+            let answer = self.request("GET", path, b"").expect("the server answers");
+            if wanted(&answer) {
+                return answer;
+            }
+            let step = Duration::from_millis(50);
+            left = left.checked_sub(step).unwrap_or_else(|| panic!("{path} stays {answer:?}"));
+            pause(step);
+        }
     }
 
     /// One request; none when the process died before it had answered in full.

@@ -19,6 +19,7 @@ use loom_engine::{
 };
 use loom_expression::Timestamp;
 use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver, WaitFor};
+use tokio::sync::Notify;
 
 /// Names of one kind that are told apart.
 pub(super) const NAMES_MAX: usize = 200;
@@ -41,6 +42,8 @@ pub(crate) struct Tally {
     pub(super) workflows: Mutex<Named<RunCounts>>,
     pub(super) types: Mutex<Named<ActionCounts>>,
     pub(super) services: Mutex<Named<Mutex<ServiceCounts>>>,
+    /// Told whenever a circuit has changed.
+    pub(crate) circuit_changed: Notify,
 }
 
 /// The counters of one definition.
@@ -178,6 +181,7 @@ impl Observer for Tally {
             ServiceEvent::StateChanged { service, from, to, .. } => {
                 let states = (super::state_name(from), super::state_name(to));
                 self.service(service, |counts| *counts.changes.entry(states).or_default() += 1);
+                self.circuit_changed.notify_one();
                 // Whoever operates the server wants to read this, too.
                 TracingObserver.on_event(event);
             }

@@ -1,0 +1,179 @@
+//! The real binary on a disk that has no room left: what it was told is safe, what it is told is refused, and it goes on
+//! by itself.
+//!
+//! A limit on the size of files stands for the disk. It can be set on a process from outside, and taken away again,
+//! without being root.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use loom_store::{SqliteOptions, SqliteStore, Store};
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+
+use crate::served::{Answer, Loom, Service};
+
+/// A service that keeps its callers waiting until it is opened, and counts them by their keys.
+#[derive(Default)]
+struct Held {
+    open: Mutex<bool>,
+    news: Condvar,
+    calls: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Held {
+    fn start(self: &Arc<Self>) -> Service {
+        let held = Arc::clone(self);
+        Service::start(move |request| {
+            // A structured header: a string in quotes.
+            let key = request.header("idempotency-key").unwrap_or_default().trim_matches('"').to_owned();
+            *held.calls.lock().unwrap().entry(key).or_default() += 1;
+            held.news.notify_all();
+            let open = held.open.lock().unwrap();
+            drop(held.news.wait_while(open, |open| !*open).unwrap());
+            (200, json!({"done": true}))
+        })
+    }
+
+    fn called(&self) {
+        drop(self.news.wait_while(self.calls.lock().unwrap(), |calls| calls.is_empty()).unwrap());
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.news.notify_all();
+    }
+}
+
+fn workflows(folder: &Path, service: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let call = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Call": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{service}/work"), "retryPolicy": {"type": "none"}}, "runAfter": {}},
+        "After": {"type": "Compose", "inputs": "@body('Call')['done']", "runAfter": {"Call": ["Succeeded"]}}}});
+    let note = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Note": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}});
+    fs::write(folder.join("call.json"), call.to_string()).unwrap();
+    fs::write(folder.join("note.json"), note.to_string()).unwrap();
+}
+
+fn serve(folder: &Path) -> Loom {
+    let (workflows, data) = (folder.join("workflows"), folder.join("data"));
+    let arguments: [&OsStr; 4] =
+        ["--workflows".as_ref(), workflows.as_os_str(), "--data".as_ref(), data.as_os_str()];
+    Loom::serve(&arguments)
+}
+
+/// Nothing can be written beyond the first page of any file, or everything can.
+fn room(loom: &Loom, is_there: bool) {
+    let limit = Rlimit { current: (!is_there).then_some(4_096), maximum: None };
+    prlimit(Some(loom.pid()), Resource::Fsize, limit).unwrap();
+}
+
+fn fire(loom: &Loom, workflow: &str) -> Answer {
+    let path = format!("/workflows/{workflow}/triggers/manual/invoke");
+    loom.request("POST", &path, br#"{"n": 1}"#).expect("the server answers")
+}
+
+fn accepted(answer: &Answer) -> String {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.header("x-ms-workflow-run-id").unwrap()
+}
+
+fn refused(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("StoreUnavailable"), "{answer:?}");
+    assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+}
+
+fn runs(loom: &Loom) -> Vec<Value> {
+    loom.pages("/api/v1/runs?limit=100", "runs", "cursor")
+}
+
+/// A server that has a finished run and one whose call is under way, and then no room; the call is answered meanwhile.
+fn without_room(folder: &Path, held: &Arc<Held>) -> (Loom, String, String) {
+    let service = held.start();
+    workflows(&folder.join("workflows"), &service.address);
+    let loom = serve(folder);
+    let before = accepted(&fire(&loom, "note"));
+    assert_eq!(loom.end_of(&before), "Succeeded");
+    let under_way = accepted(&fire(&loom, "call"));
+    held.called();
+    room(&loom, false);
+    for _ in 0..3 {
+        refused(&fire(&loom, "note"));
+    }
+    let ready = loom.request("GET", "/readyz", b"").unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("has paused"), "{ready:?}");
+    held.open();
+    loom.until(&format!("/api/v1/runs/{under_way}"), |answer| answer.body.contains("\"held\""));
+    (loom, before, under_way)
+}
+
+fn whole_and_sound(folder: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = SqliteStore::open(&folder.join("data"), SqliteOptions::default()).unwrap();
+        store.verify().await.unwrap();
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn without_room_runs_are_held_and_go_on_by_themselves_when_there_is_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = Arc::new(Held::default());
+    let (loom, before, under_way) = without_room(folder.path(), &held);
+    let address = format!("http://{}", loom.address());
+    let listed = crate::loom(&["runs", "list", "--server", &address]);
+    let line = listed.stdout.lines().find(|line| line.contains(&under_way)).expect("it is listed");
+    assert!(line.contains("Held") && line.contains("has paused"), "{line}");
+    assert_eq!(runs(&loom).len(), 2, "what was refused is no run");
+
+    room(&loom, true);
+    loom.until("/readyz", |answer| answer.status == 200);
+    assert_eq!(loom.end_of(&under_way), "Succeeded");
+    let after = accepted(&fire(&loom, "note"));
+    assert_eq!(loom.end_of(&after), "Succeeded");
+    let ids: Vec<Value> = runs(&loom).iter().map(|run| run["id"].clone()).collect();
+    assert_eq!(ids, [after, under_way.clone(), before], "what was refused never ran");
+    assert!(runs(&loom).iter().all(|run| run.get("held").is_none()));
+    // Its answer could not be kept, so the call was made again, once, and under the same key.
+    let calls = held.calls.lock().unwrap().clone();
+    assert_eq!(calls, BTreeMap::from([(format!("{under_way}/Call"), 2)]));
+    loom.terminate();
+    assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0));
+    whole_and_sound(folder.path());
+}
+
+#[test]
+fn killed_without_room_the_next_process_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = Arc::new(Held::default());
+    let (loom, before, under_way) = without_room(folder.path(), &held);
+    loom.kill();
+    whole_and_sound(folder.path());
+    let loom = serve(folder.path());
+    assert_eq!(loom.end_of(&under_way), "Succeeded");
+    let ids: Vec<Value> = runs(&loom).iter().map(|run| run["id"].clone()).collect();
+    assert_eq!(ids, [under_way, before]);
+}
+
+#[test]
+fn stopped_without_room_it_stops_in_order_and_the_next_process_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = Arc::new(Held::default());
+    let (loom, _, under_way) = without_room(folder.path(), &held);
+    loom.terminate();
+    assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0));
+    whole_and_sound(folder.path());
+    let loom = serve(folder.path());
+    assert_eq!(loom.end_of(&under_way), "Succeeded");
+}

@@ -1,0 +1,238 @@
+//! The real binary, stopped and killed: what it owes to callers, to the clock and to services is not forgotten.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::served::{Loom, Service, pause, request};
+
+fn serve(folder: &Path, workflows: &[(&str, Value)]) -> Loom {
+    let (sources, data) = (folder.join("workflows"), folder.join("data"));
+    fs::create_dir_all(&sources).unwrap();
+    for (name, definition) in workflows {
+        fs::write(sources.join(format!("{name}.json")), definition.to_string()).unwrap();
+    }
+    let arguments: [&OsStr; 4] =
+        ["--workflows".as_ref(), sources.as_os_str(), "--data".as_ref(), data.as_os_str()];
+    Loom::serve(&arguments)
+}
+
+fn wait(mut done: impl FnMut() -> bool) {
+    for _ in 0..3_000 {
+        if done() {
+            return;
+        }
+        pause(Duration::from_millis(20));
+    }
+    panic!("it does not come");
+}
+
+/// Three callers at the moment of SIGTERM: one waits for a Response, one has sent half of its request, one comes after.
+#[test]
+fn a_stop_in_mid_run_answers_who_was_let_in_and_the_runs_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (slow, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let service = {
+        let (slow, calls) = (Arc::clone(&slow), Arc::clone(&calls));
+        Service::start(move |_| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            if slow.load(Ordering::SeqCst) {
+                // Longer than the server may take to stop.
+                pause(Duration::from_mins(2));
+            }
+            (200, json!({}))
+        })
+    };
+    let ask = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Call": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{}/work", service.address)}, "runAfter": {}},
+        "Answer": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@triggerBody()"}, "runAfter": {"Call": ["Succeeded"]}}}});
+    let workflows = [("ask", ask)];
+    let loom = serve(folder.path(), &workflows);
+    let path = "/workflows/ask/triggers/manual/invoke";
+
+    let (told, answers) = mpsc::channel();
+    let address = loom.address().to_owned();
+    let waiting = std::thread::spawn(move || told.send(request(&address, "POST", path, b"\"first\"")));
+    wait(|| calls.load(Ordering::SeqCst) == 1);
+    let body = b"\"second\"";
+    let mut half = TcpStream::connect(loom.address()).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: loom\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    half.write_all(head.as_bytes()).unwrap();
+    half.write_all(&body[..3]).unwrap();
+    // It is in when another request on the same server has been answered after it.
+    loom.get("/api/v1/runs?limit=1");
+
+    loom.terminate();
+    let first = answers.recv_timeout(Duration::from_secs(30)).unwrap().expect("it is answered in full");
+    waiting.join().unwrap().unwrap();
+    assert_eq!(first.status, 202, "{first:?}");
+    let later = first.header("location").expect("it says where the answer will be");
+    wait(|| TcpStream::connect(loom.address()).is_err());
+    half.write_all(&body[3..]).unwrap();
+    let mut second = String::new();
+    half.read_to_string(&mut second).unwrap();
+    let was_taken = second.starts_with("HTTP/1.0 202") || second.starts_with("HTTP/1.1 202");
+    assert!(was_taken || second.contains(" 503 "), "{second}");
+    assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0), "it stops in time, and in order");
+
+    slow.store(false, Ordering::SeqCst);
+    let loom = serve(folder.path(), &workflows);
+    let later = &later[later.find("/answers/").unwrap()..];
+    let answer = loom.until(later, |answer| answer.status != 202);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "first"));
+    let runs = loom.pages("/api/v1/runs?limit=100", "runs", "cursor");
+    assert_eq!(runs.len(), 1 + usize::from(was_taken), "what was taken in is there, and nothing else");
+    for run in runs {
+        assert_eq!(loom.end_of(run["id"].as_str().unwrap()), "Succeeded");
+    }
+}
+
+/// A Recurrence and a SlidingWindow, both of one second, in a server that is killed again and again.
+#[test]
+fn killed_again_and_again_the_clock_fires_each_occurrence_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let every_second = json!({"frequency": "Second", "interval": 1});
+    let takes = |kind: &str| {
+        json!({"triggers": {"tick": {"type": kind, "recurrence": every_second}}, "actions": {
+            "Note": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}})
+    };
+    let workflows = [("recurs", takes("Recurrence")), ("slides", takes("SlidingWindow"))];
+    for life in 0..5u64 {
+        let loom = serve(folder.path(), &workflows);
+        // Around the moments at which something fires, on either side of them.
+        pause(Duration::from_millis(900 + 130 * life));
+        loom.kill();
+    }
+    let loom = serve(folder.path(), &workflows);
+    pause(Duration::from_millis(1_500));
+    let count = || loom.pages("/api/v1/runs?limit=100", "runs", "cursor").len();
+    let so_far = count();
+    wait(|| count() > so_far + 2);
+    let histories = |name: &str| {
+        let path = format!("/api/v1/workflows/{name}/triggers/tick/histories");
+        loom.get(&path)["histories"].as_array().unwrap().clone()
+    };
+    // What has fired stands in the history, each with its moment and its runs.
+    for name in ["recurs", "slides"] {
+        let mut seen = BTreeMap::new();
+        for entry in histories(name) {
+            let at = entry["scheduledTime"].as_str().unwrap_or_else(|| panic!("{entry}")).to_owned();
+            let runs = entry["runs"].as_array().map_or(0, Vec::len);
+            assert!(seen.insert(at, runs).is_none(), "{name} fired twice: {entry}");
+            assert_eq!(runs, 1, "{name}: {entry}");
+        }
+        assert!(seen.len() >= 5, "{name}: {seen:?}");
+    }
+    let mut windows: Vec<(String, String)> = Vec::new();
+    for run in loom.pages("/api/v1/runs?workflow=slides&limit=100", "runs", "cursor") {
+        let shown = loom.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap()));
+        let body = &shown["trigger"]["outputs"]["body"];
+        let text = |name: &str| body[name].as_str().unwrap_or_else(|| panic!("{shown}")).to_owned();
+        windows.push((text("windowStartTime"), text("windowEndTime")));
+    }
+    windows.sort();
+    assert!(windows.len() >= 5, "{windows:?}");
+    for pair in windows.windows(2) {
+        assert_eq!(pair[0].1, pair[1].0, "a window is lost, or was processed twice: {windows:?}");
+    }
+}
+
+/// What a service did to a circuit, and what calls took of a limit, is known after a crash.
+#[test]
+fn a_circuit_that_opened_and_permits_that_were_taken_outlive_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let calls = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
+    let service = {
+        let calls = Arc::clone(&calls);
+        Service::start(move |request| {
+            *calls.lock().unwrap().entry(request.path.clone()).or_default() += 1;
+            (if request.path == "/bad" { 503 } else { 200 }, json!({}))
+        })
+    };
+    let call = |path: &str, guard: (&str, Value)| {
+        json!({"triggers": {"manual": {"type": "Request"}}, "actions": {"Call": {"type": "Http", guard.0: guard.1, "runAfter": {},
+            "inputs": {"method": "GET", "uri": format!("{}{path}", service.address), "retryPolicy": {"type": "none"}}}}})
+    };
+    let breaker = json!({"name": "bad", "failureThreshold": 2, "timeout": 6000});
+    let limit = json!({"name": "few", "requests": 2, "per": "hour", "maxWait": 0});
+    let other = json!({"name": "other", "failureThreshold": 2});
+    let workflows = [
+        ("bad", call("/bad", ("circuitBreaker", breaker))),
+        ("few", call("/few", ("rateLimit", limit))),
+        ("other", call("/other", ("circuitBreaker", other))),
+    ];
+    let run = |loom: &Loom, name: &str| {
+        let answer = loom.request("POST", &format!("/workflows/{name}/triggers/manual/invoke"), b"").unwrap();
+        let run = answer.header("x-ms-workflow-run-id").unwrap_or_else(|| panic!("{answer:?}"));
+        loom.end_of(&run);
+        loom.get(&format!("/api/v1/runs/{run}/actions/Call"))["occurrences"][0]["code"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let loom = serve(folder.path(), &workflows);
+    assert_eq!([run(&loom, "few"), run(&loom, "few")], ["OK", "OK"]);
+    assert_eq!(run(&loom, "other"), "OK");
+    assert_eq!(run(&loom, "bad"), "ServiceUnavailable");
+    assert_ne!(run(&loom, "bad"), "CircuitBreakerOpen");
+    assert_eq!(run(&loom, "bad"), "CircuitBreakerOpen");
+    // Once this is answered, all that came before it is kept.
+    let answer = loom.request("POST", "/api/v1/resilience/other/close", b"").unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    loom.kill();
+
+    let loom = serve(folder.path(), &workflows);
+    assert_eq!(run(&loom, "bad"), "CircuitBreakerOpen", "it is left alone until its time is over");
+    assert_eq!(run(&loom, "few"), "RateLimitExceeded", "permits that were taken stay taken");
+    assert_eq!(run(&loom, "other"), "OK");
+    assert_eq!(calls.lock().unwrap()["/bad"], 2);
+    assert_eq!(calls.lock().unwrap()["/few"], 2);
+    wait(|| run(&loom, "bad") != "CircuitBreakerOpen");
+    assert_eq!(calls.lock().unwrap()["/bad"], 3, "then it is probed");
+}
+
+/// The same without a word to the server: opening alone is enough for it to be kept.
+#[test]
+fn a_circuit_is_kept_as_soon_as_it_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(|_| (503, json!({})));
+    let call = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {"Call": {"type": "Http", "runAfter": {},
+        "circuitBreaker": {"name": "bad", "failureThreshold": 1, "timeout": 3_600_000},
+        "inputs": {"method": "GET", "uri": format!("{}/", service.address), "retryPolicy": {"type": "none"}}}}});
+    let workflows = [("bad", call)];
+    let loom = serve(folder.path(), &workflows);
+    let commits = |loom: &Loom| {
+        let page = loom.request("GET", "/metrics", b"").unwrap().body;
+        let line = page.lines().find(|line| line.starts_with("loom_store_commits_total ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = commits(&loom);
+    let answer = loom.request("POST", "/workflows/bad/triggers/manual/invoke", b"").unwrap();
+    loom.end_of(&answer.header("x-ms-workflow-run-id").unwrap());
+    // The start, the end, and between or after them the circuit.
+    wait(|| commits(&loom) >= before + 3);
+    loom.kill();
+    let loom = serve(folder.path(), &workflows);
+    let answer = loom.request("POST", "/workflows/bad/triggers/manual/invoke", b"").unwrap();
+    let run = answer.header("x-ms-workflow-run-id").unwrap();
+    loom.end_of(&run);
+    let call = loom.get(&format!("/api/v1/runs/{run}/actions/Call"));
+    assert_eq!(call["occurrences"][0]["code"], "CircuitBreakerOpen", "{call}");
+}

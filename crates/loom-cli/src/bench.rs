@@ -21,6 +21,7 @@ use crate::{console::Console, exit::Exit};
 use callers::{Until, call};
 use report::Row;
 use server::Server;
+pub(crate) use shapes::NOTHING;
 use shapes::{Job, Shape};
 use soak::SoakArgs;
 
@@ -94,7 +95,8 @@ struct What {
 struct SpeedArgs {
     #[command(flatten)]
     what: What,
-    /// Which of the built-in workflows. May be given many times; all but `mixed` when it is not given.
+    /// Which of the built-in workflows. May be given many times; all but `mixed` when it is not given; `steps` needs a
+    /// server of its own.
     #[arg(long, value_enum, conflicts_with = "file")]
     shape: Vec<Shape>,
     /// How many callers at once; a row for each number.
@@ -151,7 +153,10 @@ impl What {
 
 async fn speed(args: &SpeedArgs, console: Console) -> Result<Exit> {
     let setting = args.what.setting().await?;
-    let all = [Shape::Accept, Shape::Effects, Shape::Compose, Shape::Foreach];
+    let all = [Shape::Accept, Shape::Steps, Shape::Effects, Shape::Compose, Shape::Foreach];
+    // Only a server of our own has the activity that does nothing.
+    let all = all.into_iter().filter(|shape| *shape != Shape::Steps || args.what.url.is_none());
+    let all: Vec<Shape> = all.collect();
     let shapes = if args.shape.is_empty() { &all[..] } else { &args.shape[..] };
     let Some(jobs) = args.what.jobs(shapes, &setting.service.base_url(), console)? else {
         return Ok(Exit::Refused);

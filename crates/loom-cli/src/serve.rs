@@ -21,7 +21,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::RunWith, console::Console, data, exit::Exit, files, run::Settings, secrets::SecretOptions, warnings,
+    args::RunWith, bench::NOTHING, console::Console, data, exit::Exit, files, run::Settings,
+    secrets::SecretOptions, warnings,
 };
 use definitions::Watched;
 
@@ -31,6 +32,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// Options of `loom serve`.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ServeArgs {
     /// Definitions to deploy.
     #[arg(value_hint = ValueHint::FilePath)]
@@ -104,6 +106,9 @@ pub(crate) struct ServeArgs {
     settings: Option<PathBuf>,
     #[command(flatten)]
     secrets: SecretOptions,
+    /// Have the activity that does nothing, which `loom bench` calls.
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 const EXIT_CODES: &str = "\
@@ -272,6 +277,9 @@ async fn open_host(
     let first = watched.first().unwrap_or_else(|| PathBuf::from("workflow"));
     let mut settings = Settings::read(&with, &first)?;
     settings.limit_egress(&args.allow_host, args.deny_private)?;
+    if args.bench {
+        settings.activities().register(NOTHING, async |call| Ok(call.input));
+    }
     let environment = settings.environment()?;
     let requests = settings.requests(&watched.connections())?;
     let mut host = HostSettings::new(base);

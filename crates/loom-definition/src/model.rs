@@ -453,6 +453,24 @@ pub enum ActionKind {
     },
 }
 
+impl ActionKind {
+    /// Whether the language tries it again when the definition does not say: it is a request.
+    pub fn retries_by_default(&self) -> bool {
+        matches!(
+            self,
+            Self::Effect {
+                effect: EffectKind::Http
+                    | EffectKind::ApiConnection
+                    | EffectKind::Function
+                    | EffectKind::HttpWebhook
+                    | EffectKind::ApiConnectionWebhook
+                    | EffectKind::Workflow,
+                ..
+            }
+        )
+    }
+}
+
 /// The most iterations of a Foreach that run at once.
 pub const REPETITIONS_MAX: u32 = 50;
 

@@ -65,7 +65,7 @@ impl Server {
         let program = std::env::current_exe().context("the program cannot find itself")?;
         let log = folder.path().join("log.txt");
         let mut command = Command::new(program);
-        command.args(["serve", "--addr", "127.0.0.1:0", "--param", &format!("service={service}")]);
+        command.args(["serve", "--bench", "--addr", "127.0.0.1:0", "--param", &format!("service={service}")]);
         if !options.iter().any(|option| option == "--memory") {
             command.arg("--data").arg(folder.path().join("data"));
         }

@@ -9,6 +9,9 @@ use loom_expression::Value;
 
 use crate::{console::Console, files};
 
+/// The activity that does nothing, which a server has when it is asked for.
+pub(crate) const NOTHING: &str = "bench-nothing";
+
 /// A built-in workflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shape {
@@ -16,6 +19,8 @@ pub(crate) enum Shape {
     Accept,
     /// Ten calls in a row to a service in this process, then the answer.
     Effects,
+    /// Ten effects in a row inside the server that do nothing, each durable before it begins, then the answer.
+    Steps,
     /// Ten Compose in a row, then the answer.
     Compose,
     /// A Foreach over 1,000 items with a Compose in it, then the answer.
@@ -67,10 +72,14 @@ impl Shape {
         let call = format!(
             r#""type": "Http", "inputs": {{"method": "POST", "uri": "{service}/ok", "body": "@triggerBody()"}}"#
         );
+        let step_members = format!(
+            r#""type": "Activity", "inputs": {{"activityName": "{NOTHING}", "input": "@triggerBody()?['id']"}}"#
+        );
         let compose = r#""type": "Compose", "inputs": "@triggerBody()?['id']""#;
         match self {
             Shape::Accept => add("Keep", compose),
             Shape::Effects => (1..=10).for_each(|step| add(&format!("Call_{step}"), &call)),
+            Shape::Steps => (1..=10).for_each(|step| add(&format!("Step_{step}"), &step_members)),
             Shape::Compose => (1..=10).for_each(|step| add(&format!("Compose_{step}"), compose)),
             Shape::Foreach => add(
                 "Each",

@@ -47,6 +47,7 @@ pub(crate) struct Settings {
     egress: Egress,
     parameters: Option<Value>,
     secrets: Secrets,
+    activities: Activities,
 }
 
 /// The members of `Loom` in a settings file.
@@ -122,6 +123,11 @@ impl Settings {
         }
     }
 
+    /// User code that runs in this process.
+    pub(crate) fn activities(&mut self) -> &mut Activities {
+        &mut self.activities
+    }
+
     /// The project's `parameters.json`.
     pub(crate) fn parameters_file(&self) -> Option<Value> {
         self.parameters.clone()
@@ -195,7 +201,7 @@ impl Settings {
         if self.remote_workflows {
             builder = builder.handler(EffectKind::Workflow, remote_workflow_handler(&requests));
         }
-        let activities = ActivityHandler::new(Activities::default(), Arc::clone(&requests));
+        let activities = ActivityHandler::new(self.activities.clone(), Arc::clone(&requests));
         let actors = ActorHandler::new(Actors::default(), Arc::new(MemoryActorStore::default()), requests);
         builder
             .handler(EffectKind::Activity, Arc::new(activities))

@@ -8,7 +8,7 @@ use super::{Lowerer, outline::Type};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
     duration::Span,
-    model::{ActionKind, EffectKind, Setting, WorkflowKind},
+    model::{ActionKind, Setting, WorkflowKind},
     policy::{
         BreakerSpec, BulkheadSpec, OnUncertain, PolicyProblem, RateLimitSpec, Resilience, RetryPolicy,
         RetrySetting, Spelling,
@@ -153,7 +153,7 @@ impl Lowerer<'_, '_, '_> {
             && rate_limit.is_none()
             && bulkhead.is_none()
             && on_uncertain == OnUncertain::Retry;
-        if silent && !retries_by_default(kind) {
+        if silent && !kind.retries_by_default() {
             return None;
         }
         Some(Box::new(Resilience { retry, breaker, rate_limit, bulkhead, on_uncertain }))
@@ -311,22 +311,6 @@ fn remove(object: &mut loom_expression::Object, name: &str) {
     if let Some(name) = object.name_ignore_case(name).cloned() {
         object.remove(&name);
     }
-}
-
-/// Whether a request of this kind is tried again when nothing is said.
-fn retries_by_default(kind: &ActionKind) -> bool {
-    matches!(
-        kind,
-        ActionKind::Effect {
-            effect: EffectKind::Http
-                | EffectKind::ApiConnection
-                | EffectKind::Function
-                | EffectKind::HttpWebhook
-                | EffectKind::ApiConnectionWebhook
-                | EffectKind::Workflow,
-            ..
-        }
-    )
 }
 
 /// Whether some string in `node` is evaluated.

@@ -138,7 +138,7 @@ impl Decider<'_> {
                 self.computed_retry(place, template, *spelling).ok().map(Arc::new)
             }
             Some(RetrySetting::Default) | None => {
-                is_request(&action.kind).then(|| Arc::clone(&self.environment.default_retry))
+                action.kind.retries_by_default().then(|| Arc::clone(&self.environment.default_retry))
             }
         }
     }
@@ -288,22 +288,6 @@ pub(crate) fn is_call(kind: &ActionKind) -> bool {
         ActionKind::Agent { .. } => true,
         _ => false,
     }
-}
-
-/// Whether the language retries it without being asked.
-fn is_request(kind: &ActionKind) -> bool {
-    matches!(
-        kind,
-        ActionKind::Effect {
-            effect: EffectKind::Http
-                | EffectKind::ApiConnection
-                | EffectKind::Function
-                | EffectKind::HttpWebhook
-                | EffectKind::ApiConnectionWebhook
-                | EffectKind::Workflow,
-            ..
-        }
-    )
 }
 
 fn is_webhook(kind: &ActionKind) -> bool {

@@ -108,11 +108,19 @@ fn sections(format: &str) -> Vec<Vec<Part>> {
                 let mut ahead = chars.clone();
                 let sign = ahead.next_if(|&c| c == '+' || c == '-');
                 let zeros = std::iter::from_fn(|| ahead.next_if_eq(&'0')).count();
-                if zeros > 0 {
+                let section = sections.last_mut().expect("there is always a section");
+                if zeros == 0 {
+                    Part::Text(c)
+                } else if section.iter().any(|part| matches!(part, Part::Exponent(..))) {
+                    // A section shows its exponent once; what looks like a second one is text.
+                    section.push(Part::Text(c));
+                    section.extend(sign.map(Part::Text));
+                    section.extend((1..zeros).map(|_| Part::Text('0')));
+                    chars = ahead;
+                    Part::Text('0')
+                } else {
                     chars = ahead;
                     Part::Exponent(c, sign == Some('+'), zeros.min(10))
-                } else {
-                    Part::Text(c)
                 }
             }
             c => Part::Text(c),

@@ -1,6 +1,6 @@
 //! Text to timestamps by an exact custom format.
 
-use super::{DateTime, Parts, TICKS_PER_SECOND, Zone, parse::fraction};
+use super::{DateTime, Parts, TICKS_PER_SECOND, Zone, parse::{OFFSET_MINUTES_MAX, fraction}};
 use crate::culture::Culture;
 
 /// Parses a text that must look exactly like the format says; a standard format stands for its pattern.
@@ -24,10 +24,14 @@ pub(crate) fn parse_exact(text: &str, format: &str, culture: &Culture) -> Option
         custom if custom.chars().count() > 1 => custom.to_owned(),
         _ => return None,
     };
+    let of_machines = matches!(format, "O" | "o" | "R" | "r" | "s" | "u");
+    let culture = if of_machines { Culture::INVARIANT } else { culture };
     let mut found = Found::default();
     found.read(text, &pattern, culture)?;
-    let utc = matches!(format, "R" | "r" | "u" | "U");
-    found.finish(if utc { Some(Zone::Utc) } else { None })
+    if format == "U" {
+        found.zone = Some(Zone::Utc);
+    }
+    found.finish()
 }
 
 #[derive(Default)]
@@ -37,6 +41,8 @@ struct Found {
     day: Option<i64>,
     weekday: Option<usize>,
     hour: i64,
+    /// Whether the hour is one of twelve.
+    of_twelve: bool,
     half: Option<i64>,
     minute: i64,
     second: i64,
@@ -110,6 +116,7 @@ impl Found {
                 },
                 'H' => self.hour = digits(&mut rest, run().min(2), 2)?,
                 'h' => {
+                    self.of_twelve = true;
                     self.hour = digits(&mut rest, run().min(2), 2).filter(|hour| (0..=12).contains(hour))?;
                 }
                 'm' => self.minute = digits(&mut rest, run().min(2), 2)?,
@@ -146,8 +153,9 @@ impl Found {
                         self.read_offset(&mut rest, 3)?;
                     }
                 }
-                ':' => literal(&mut rest, culture.time_separator)?,
-                '/' => literal(&mut rest, culture.date_separator)?,
+                // The separators of dates and times are also taken as the format writes them.
+                ':' => literal(&mut rest, ":").or_else(|| literal(&mut rest, culture.time_separator))?,
+                '/' => literal(&mut rest, "/").or_else(|| literal(&mut rest, culture.date_separator))?,
                 '\'' | '"' => loop {
                     match chars.next()? {
                         end if end == c => break,
@@ -156,6 +164,10 @@ impl Found {
                 },
                 '\\' => literal(&mut rest, chars.next()?.encode_utf8(&mut [0; 4]))?,
                 '%' => {}
+                'g' => {
+                    run();
+                    literal(&mut rest, "A.D.")?;
+                }
                 other => literal(&mut rest, other.encode_utf8(&mut [0; 4]))?,
             }
         }
@@ -172,7 +184,7 @@ impl Found {
         } else {
             0
         };
-        if hours > 14 || minutes > 59 {
+        if hours * 60 + minutes > OFFSET_MINUTES_MAX || minutes > 59 {
             return None;
         }
         self.zone = Some(Zone::Offset);
@@ -180,9 +192,11 @@ impl Found {
         Some(())
     }
 
-    fn finish(self, zone: Option<Zone>) -> Option<DateTime> {
+    fn finish(self) -> Option<DateTime> {
         let hour = match self.half {
-            Some(half) if self.hour <= 12 => self.hour % 12 + half,
+            half if self.of_twelve => self.hour % 12 + half.unwrap_or(0),
+            // An hour of the whole day must lie in the half that is named.
+            Some(half) if (self.hour >= 12) != (half == 12) => return None,
             _ => self.hour,
         };
         let parts = Parts {
@@ -195,7 +209,7 @@ impl Found {
             second: self.second,
             fraction: self.fraction,
         };
-        let zone = zone.or(self.zone).unwrap_or(Zone::Unspecified);
+        let zone = self.zone.unwrap_or(Zone::Unspecified);
         let local = DateTime::from_parts(parts, zone)?;
         if self.weekday.is_some_and(|weekday| weekday != local.day_of_week()) {
             return None;

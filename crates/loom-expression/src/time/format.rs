@@ -117,9 +117,10 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
                 }
             },
             '\\' => text.push(chars.next()?),
-            '%' => match chars.peek() {
+            // What follows is a format of its own, so `%MM` is the number of the month twice.
+            '%' => match chars.next() {
                 None | Some('%') => return None,
-                Some(_) => {}
+                Some(single) => text.push_str(&custom(at, single.encode_utf8(&mut [0; 4]), culture)?),
             },
             literal => text.push(literal),
         }

@@ -7,6 +7,9 @@
 use super::{DateTime, Parts, TICKS_PER_SECOND, Zone};
 use crate::culture::{Culture, DateOrder};
 
+/// The largest offset from UTC that there is, in minutes.
+pub(super) const OFFSET_MINUTES_MAX: i64 = 14 * 60;
+
 /// Longer texts are no timestamps, whatever they hold.
 const LENGTH_MAX: usize = 200;
 
@@ -69,15 +72,14 @@ fn iso(text: &str) -> Option<DateTime> {
     }
 }
 
-/// Ticks of the digits behind the point of a second; more than seven digits are rounded.
+/// Ticks of the digits behind the point of a second; more than seven digits are rounded, up to a whole second.
 pub(super) fn fraction(digits: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let seven: i64 = format!("{:0<7}", &digits[..digits.len().min(7)]).parse().ok()?;
     let up = digits.as_bytes().get(7).is_some_and(|&digit| digit >= b'5');
-    // Rounding up must not reach into the next second.
-    Some((seven + i64::from(up)).min(TICKS_PER_SECOND - 1))
+    Some(seven + i64::from(up))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,10 +129,14 @@ struct Reader<'a> {
     culture: &'a Culture,
     numbers: Vec<&'a str>,
     month: Option<u32>,
+    /// How many numbers stand before the name of the month.
+    month_at: usize,
     weekday: Option<usize>,
     time: Option<(i64, i64, i64, i64)>,
     /// 0 for AM, 12 for PM.
     half: Option<i64>,
+    /// Whether the time was the last thing read, so that a hyphen starts an offset.
+    after_time: bool,
     /// Minutes east of UTC.
     offset: Option<i64>,
     utc: bool,
@@ -144,9 +150,11 @@ impl<'a> Reader<'a> {
             culture,
             numbers: Vec::new(),
             month: None,
+            month_at: 0,
             weekday: None,
             time: None,
             half: None,
+            after_time: false,
             offset: None,
             utc: false,
         }
@@ -160,12 +168,10 @@ impl<'a> Reader<'a> {
         while let Some(token) = self.peek(0) {
             match token {
                 Token::Number(_) if self.peek(1) == Some(Token::Mark(':')) && self.time.is_none() => {
-                    self.read_time()?;
+                    self.start_time()?;
+                    self.read_time(1)?;
                 }
                 Token::Number(digits) => {
-                    if digits.len() > 4 || self.numbers.len() == 3 {
-                        return None;
-                    }
                     // "2 PM" is a time without minutes.
                     let word = match (self.peek(1), self.peek(2)) {
                         (Some(Token::Space), Some(Token::Word(word))) | (Some(Token::Word(word)), _) => {
@@ -174,14 +180,19 @@ impl<'a> Reader<'a> {
                         _ => None,
                     };
                     if self.time.is_none() && word.is_some_and(|word| self.half_of_day(word).is_some()) {
-                        self.time = Some((digits.parse().ok()?, 0, 0, 0));
+                        self.start_time()?;
+                        self.time = Some((short(digits)?.into(), 0, 0, 0));
+                    } else if digits.len() > 4 || self.numbers.len() == 3 {
+                        return None;
                     } else {
                         self.numbers.push(digits);
+                        self.after_time = false;
                     }
                     self.at += 1;
                 }
-                Token::Mark('+' | '-')
-                    if self.time.is_some() && matches!(self.peek(1), Some(Token::Number(_))) =>
+                Token::Mark(sign @ ('+' | '-'))
+                    if matches!(self.peek(1), Some(Token::Number(_)))
+                        && (sign == '+' || self.after_time || self.date_parts() == 3) =>
                 {
                     self.read_offset()?;
                 }
@@ -189,21 +200,40 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     self.read_word(word)?;
                 }
-                Token::Space | Token::Mark('/' | '-' | '.' | ',') => self.at += 1,
+                Token::Mark('/' | '-') => {
+                    self.at += 1;
+                    if matches!(self.peek(0), Some(Token::Mark(_))) {
+                        return None;
+                    }
+                }
+                Token::Space | Token::Mark('.' | ',') => self.at += 1,
                 Token::Mark(_) => return None,
             }
         }
         self.finish()
     }
 
-    fn read_time(&mut self) -> Option<()> {
+    /// How many of year, month and day were read.
+    fn date_parts(&self) -> usize {
+        self.numbers.len() + usize::from(self.month.is_some())
+    }
+
+    /// A time stands before the date or behind it, never within; so after half a date it is its next number that is
+    /// no number of a date.
+    fn start_time(&mut self) -> Option<()> {
+        self.after_time = true;
+        matches!(self.date_parts(), 0 | 3).then_some(())
+    }
+
+    /// Reads hours, minutes and what follows of the seconds, each of at least so many digits.
+    fn read_time(&mut self, digits_min: usize) -> Option<()> {
         let mut values = [0; 3];
         let mut count = 0;
         while let Some(Token::Number(digits)) = self.peek(0) {
-            if digits.len() > 2 || count == 3 {
+            if count == 3 || digits.len() < digits_min {
                 return None;
             }
-            values[count] = digits.parse().ok()?;
+            values[count] = short(digits)?.into();
             count += 1;
             self.at += 1;
             if self.peek(0) != Some(Token::Mark(':')) {
@@ -216,13 +246,34 @@ impl<'a> Reader<'a> {
         }
         let mut ticks = 0;
         if count == 3
-            && let (Some(Token::Mark('.' | ',')), Some(Token::Number(digits))) = (self.peek(0), self.peek(1))
+            && let (Some(Token::Mark('.')), Some(Token::Number(digits))) = (self.peek(0), self.peek(1))
         {
             ticks = fraction(digits)?;
             self.at += 2;
         }
         self.time = Some((values[0], values[1], values[2], ticks));
-        Some(())
+        (count > 1).then_some(())
+    }
+
+    /// What follows the `T` of ISO 8601: a time of two digits each, and its zone; nothing else.
+    fn read_iso_time(&mut self) -> Option<()> {
+        let skip_space = |reader: &mut Self| {
+            if reader.peek(0) == Some(Token::Space) {
+                reader.at += 1;
+            }
+        };
+        skip_space(self);
+        self.read_time(2)?;
+        skip_space(self);
+        match self.peek(0) {
+            Some(Token::Mark('+' | '-')) => self.read_offset()?,
+            Some(Token::Word("Z" | "z")) => {
+                self.utc = true;
+                self.at += 1;
+            }
+            _ => {}
+        }
+        (self.at == self.tokens.len()).then_some(())
     }
 
     fn read_offset(&mut self) -> Option<()> {
@@ -237,10 +288,13 @@ impl<'a> Reader<'a> {
                 (hours.parse().ok()?, minutes.parse().ok()?)
             }
             (1 | 2, ..) => (hours.parse().ok()?, 0),
-            (4, ..) => (hours[..2].parse().ok()?, hours[2..].parse().ok()?),
+            (3 | 4, ..) => {
+                let (hours, minutes) = hours.split_at(hours.len() - 2);
+                (hours.parse().ok()?, minutes.parse().ok()?)
+            }
             _ => return None,
         };
-        if hours > 14 || minutes > 59 || self.offset.is_some() || self.utc {
+        if hours * 60 + minutes > OFFSET_MINUTES_MAX || minutes > 59 || self.offset.is_some() || self.utc {
             return None;
         }
         self.offset = Some(sign * (hours * 60 + minutes));
@@ -262,16 +316,10 @@ impl<'a> Reader<'a> {
     }
 
     fn read_word(&mut self, word: &str) -> Option<()> {
-        let named = |names: &[&str]| {
-            names.iter().position(|name| crate::context::same_name(name.trim_end_matches('.'), word))
-        };
-        if word.eq_ignore_ascii_case("t") && !self.numbers.is_empty() && self.time.is_none() {
-            return matches!(self.peek(0), Some(Token::Number(_))).then_some(());
+        if word.eq_ignore_ascii_case("t") && self.numbers.len() == 3 && long(self.numbers[0]) {
+            return if self.time.is_none() { self.read_iso_time() } else { None };
         }
-        if (word.eq_ignore_ascii_case("z") && self.time.is_some())
-            || word.eq_ignore_ascii_case("gmt")
-            || word.eq_ignore_ascii_case("utc")
-        {
+        if word.eq_ignore_ascii_case("z") || word.eq_ignore_ascii_case("gmt") {
             let first = !self.utc && self.offset.is_none();
             self.utc = true;
             return first.then_some(());
@@ -283,25 +331,42 @@ impl<'a> Reader<'a> {
             self.half = Some(half);
             return Some(());
         }
-        let culture = self.culture;
-        if let Some(month) = named(&culture.months).or_else(|| named(&culture.months_short)) {
+        if let Some(month) = self.named(word, |culture| [&culture.months, &culture.months_short]) {
+            self.after_time = false;
+            self.month_at = self.numbers.len();
             return self.month.replace(month as u32 + 1).is_none().then_some(());
         }
-        if let Some(day) = named(&culture.days).or_else(|| named(&culture.days_short)) {
+        if let Some(day) = self.named(word, |culture| [&culture.days, &culture.days_short]) {
             return self.weekday.replace(day).is_none().then_some(());
         }
         // Small words that dates are written with in some languages.
         ["de", "den", "del", "le"].contains(&word.to_lowercase().as_str()).then_some(())
     }
 
+    /// Which of the names the word is. English names are understood in every culture.
+    fn named<const N: usize>(
+        &self,
+        word: &str,
+        names: impl Fn(&Culture) -> [&[&'static str; N]; 2],
+    ) -> Option<usize> {
+        [self.culture, Culture::INVARIANT].into_iter().find_map(|culture| {
+            names(culture).into_iter().find_map(|names| {
+                names.iter().position(|name| crate::context::same_name(name.trim_end_matches('.'), word))
+            })
+        })
+    }
+
     fn finish(self) -> Option<DateTime> {
         let (year, month, day) = self.date()?;
         let (mut hour, minute, second, fraction) = self.time.unwrap_or_default();
         if let Some(half) = self.half {
-            if hour > 12 || (hour == 0 && half == 12) {
+            // An hour after noon may be counted from midnight although PM is said.
+            if hour > 12 && half == 0 {
                 return None;
             }
-            hour = hour % 12 + half;
+            if hour <= 12 {
+                hour = hour % 12 + half;
+            }
         }
         let zone = match (self.utc, self.offset) {
             (true, _) => Zone::Utc,
@@ -327,27 +392,59 @@ impl<'a> Reader<'a> {
                 _ => value,
             })
         };
-        let small =
-            |digits: &str| -> Option<u32> { if digits.len() > 2 { None } else { digits.parse().ok() } };
-        let long = |digits: &&str| digits.len() > 2;
+        let order = self.culture.order;
         match (self.month, self.numbers.as_slice()) {
-            (Some(month), [only]) if long(only) => Some((year(only)?, month, 1)),
-            (Some(month), [first, second]) if long(first) => Some((year(first)?, month, small(second)?)),
-            (Some(month), [first, second]) => Some((year(second)?, month, small(first)?)),
-            (Some(_), _) => None,
-            (None, [first, second]) if long(first) => Some((year(first)?, small(second)?, 1)),
-            (None, [first, second]) if long(second) => Some((year(second)?, small(first)?, 1)),
-            (None, [first, second, third]) if long(first) => {
-                Some((year(first)?, small(second)?, small(third)?))
+            (Some(month), [only]) if long(only) || self.number_is_year() => Some((year(only)?, month, 1)),
+            (Some(month), [first, second]) if long(first) => Some((year(first)?, month, short(second)?)),
+            (Some(month), [first, second]) if long(second) => Some((year(second)?, month, short(first)?)),
+            (Some(month), [first, second]) => {
+                let (day, of_year) =
+                    if order == DateOrder::YearMonthDay { (second, first) } else { (first, second) };
+                // The other way around where the day would not exist.
+                [(day, of_year), (of_year, day)].into_iter().find_map(|(day, of_year)| {
+                    let (day, year) = (short(day)?, year(of_year)?);
+                    (1..=super::days_in_month(year, month)).contains(&day).then_some((year, month, day))
+                })
             }
-            (None, [first, second, third]) => match self.culture.order {
-                DateOrder::MonthDayYear => Some((year(third)?, small(first)?, small(second)?)),
-                DateOrder::DayMonthYear => Some((year(third)?, small(second)?, small(first)?)),
+            (Some(_), _) => None,
+            (None, [first, second]) if long(first) => Some((year(first)?, short(second)?, 1)),
+            (None, [first, second]) if long(second) => Some((year(second)?, short(first)?, 1)),
+            (None, [first, second, third]) if long(first) => {
+                Some((year(first)?, short(second)?, short(third)?))
+            }
+            (None, [first, second, third]) => match order {
+                DateOrder::MonthDayYear => Some((year(third)?, short(first)?, short(second)?)),
+                DateOrder::DayMonthYear => Some((year(third)?, short(second)?, short(first)?)),
                 // Also cultures that start with the year write it last when it has four digits.
-                DateOrder::YearMonthDay if long(third) => Some((year(third)?, small(first)?, small(second)?)),
-                DateOrder::YearMonthDay => Some((year(first)?, small(second)?, small(third)?)),
+                DateOrder::YearMonthDay if long(third) => Some((year(third)?, short(first)?, short(second)?)),
+                DateOrder::YearMonthDay => Some((year(first)?, short(second)?, short(third)?)),
             },
             (None, _) => None,
         }
     }
+
+    /// Whether a number beside the name of a month is a year: it is where the culture writes the day on the other
+    /// side of the month, and the year on this one.
+    fn number_is_year(&self) -> bool {
+        let before = |pattern: &str, part: char| {
+            let mut quoted = false;
+            let first = pattern.chars().find(|&c| {
+                quoted ^= c == '\'';
+                !quoted && (c == part || c == 'M')
+            });
+            first == Some(part)
+        };
+        let number_first = self.month_at == 1;
+        before(self.culture.month_day, 'd') != number_first
+            && before(self.culture.year_month, 'y') == number_first
+    }
+}
+
+/// Whether the digits can only be a year.
+fn long(digits: &str) -> bool {
+    digits.len() > 2
+}
+
+fn short(digits: &str) -> Option<u32> {
+    if long(digits) { None } else { digits.parse().ok() }
 }

@@ -5,8 +5,9 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+mod cultures;
 mod tidy;
 
 fn main() -> ExitCode {
@@ -15,8 +16,12 @@ fn main() -> ExitCode {
         "ci" => ci(),
         "lint" => lint(),
         "tidy" => tidy::check(&root()),
+        "cultures" => match std::env::args().nth(2) {
+            Some(packages) => cultures::write(&root(), Path::new(&packages)),
+            None => Err(anyhow!("cultures needs the folder of CLDR's packages")),
+        },
         other => {
-            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy");
+            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy, cultures");
             return ExitCode::from(2);
         }
     };

@@ -1,7 +1,9 @@
 //! Cultures: names of months and days, separators, patterns.
 //!
-//! The data is a table of the cultures most asked for, after the Unicode CLDR with .NET's patterns. A name that is
-//! not in it is an error, as an invalid locale is.
+//! The data is the Unicode CLDR's with .NET's choices among it, for all cultures that CLDR knows well and whose
+//! calendar is ours or only counts other years. A name that is not in it is an error, as an invalid locale is.
+
+mod table;
 
 /// How a culture writes numbers, dates and times.
 #[derive(Debug)]
@@ -10,7 +12,9 @@ pub(crate) struct Culture {
     pub(crate) name: &'static str,
     pub(crate) decimal: &'static str,
     pub(crate) group: &'static str,
-    /// Sizes of groups from the point on; the last repeats.
+    pub(crate) currency_decimal: &'static str,
+    pub(crate) currency_group: &'static str,
+    /// Sizes of groups from the point on; the last repeats. None of them: nothing is grouped.
     pub(crate) groups: &'static [usize],
     pub(crate) minus: &'static str,
     pub(crate) currency: &'static str,
@@ -20,7 +24,10 @@ pub(crate) struct Culture {
     pub(crate) currency_negative: &'static str,
     pub(crate) percent: &'static str,
     pub(crate) months: [&'static str; 12],
+    /// The months beside the number of a day.
+    pub(crate) months_in_date: [&'static str; 12],
     pub(crate) months_short: [&'static str; 12],
+    pub(crate) months_short_in_date: [&'static str; 12],
     /// From Sunday on.
     pub(crate) days: [&'static str; 7],
     pub(crate) days_short: [&'static str; 7],
@@ -37,6 +44,8 @@ pub(crate) struct Culture {
     pub(crate) year_month: &'static str,
     /// Whether a date in numbers starts with the day, the month or the year.
     pub(crate) order: DateOrder,
+    /// How many years the culture's calendar is ahead of ours.
+    pub(crate) years_ahead: i64,
 }
 
 /// In which order a culture writes day, month and year.
@@ -55,23 +64,24 @@ impl Culture {
 
     /// The culture of this name, ignoring case; a language alone (`de`) means its main culture.
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
-        let exact = table::ALL.iter().find(|culture| culture.name.eq_ignore_ascii_case(name));
-        let language = || {
-            let main = table::ALL.iter().find(|culture| {
-                culture.name.split('-').next().is_some_and(|language| language.eq_ignore_ascii_case(name))
-            });
-            main.filter(|_| !name.is_empty())
-        };
-        exact.or_else(language).copied()
+        if name.is_empty() {
+            return Some(Self::INVARIANT);
+        }
+        if name.eq_ignore_ascii_case(Self::EN_US.name) {
+            return Some(Self::EN_US);
+        }
+        table::find(name)
     }
 
-    /// The text behind a group separator, if one starts it. Cultures that group by a space accept any kind of it.
+    /// The text behind a group separator, if one starts it. Cultures that group by a space or an apostrophe accept
+    /// any kind of it.
     pub(crate) fn strip_group<'t>(&self, text: &'t str) -> Option<&'t str> {
-        if self.group.trim().is_empty() {
+        if self.group.trim().is_empty() && !self.group.is_empty() {
             return text.strip_prefix([' ', '\u{a0}', '\u{202f}']);
         }
-        text.strip_prefix(self.group)
+        if matches!(self.group, "’" | "'") {
+            return text.strip_prefix(['’', '\'']);
+        }
+        text.strip_prefix(self.group).filter(|_| !self.group.is_empty())
     }
 }
-
-mod table;

@@ -41,9 +41,14 @@ fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Cul
     match letter.to_ascii_uppercase() {
         'C' => {
             let number = number.rounded(precision.unwrap_or(culture.currency_digits));
-            let digits = grouped(&number, precision.unwrap_or(culture.currency_digits), culture);
-            let pattern = if number.negative { culture.currency_negative } else { culture.currency_positive };
-            Some(filled(pattern, &digits, culture.currency))
+            let precision = precision.unwrap_or(culture.currency_digits);
+            let digits =
+                grouped(&number, precision, culture, culture.currency_group, culture.currency_decimal);
+            Some(if number.negative {
+                filled(culture.currency_negative, &digits, culture.currency).replacen('-', culture.minus, 1)
+            } else {
+                filled(culture.currency_positive, &digits, culture.currency)
+            })
         }
         'D' => {
             let digits = integer?.unsigned_abs().to_string();
@@ -60,12 +65,13 @@ fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Cul
         'N' => {
             let precision = precision.unwrap_or(2);
             let number = number.rounded(precision);
-            Some(format!("{}{}", sign(&number, culture), grouped(&number, precision, culture)))
+            let digits = grouped(&number, precision, culture, culture.group, culture.decimal);
+            Some(format!("{}{digits}", sign(&number, culture)))
         }
         'P' => {
             let precision = precision.unwrap_or(2);
             let number = number.shifted(2).rounded(precision);
-            let digits = grouped(&number, precision, culture);
+            let digits = grouped(&number, precision, culture, culture.group, culture.decimal);
             Some(format!("{}{}", sign(&number, culture), filled(culture.percent, &digits, "%")))
         }
         'R' => Some(general(value, number, 'G', None, culture)),
@@ -97,19 +103,19 @@ fn plain(number: &Digits, precision: usize, culture: &Culture) -> String {
     text
 }
 
-fn grouped(number: &Digits, precision: usize, culture: &Culture) -> String {
+fn grouped(number: &Digits, precision: usize, culture: &Culture, group: &str, decimal: &str) -> String {
     let digits: Vec<char> = number.integer_digits().collect();
     let breaks = group_breaks(culture, digits.len());
     let mut text = String::new();
     for (at, digit) in digits.iter().enumerate() {
         let left = digits.len() - at;
         if at > 0 && breaks.contains(&left) {
-            text.push_str(culture.group);
+            text.push_str(group);
         }
         text.push(*digit);
     }
     if precision > 0 {
-        text.push_str(culture.decimal);
+        text.push_str(decimal);
         text.extend(number.fraction_digits(precision));
     }
     text
@@ -118,7 +124,10 @@ fn grouped(number: &Digits, precision: usize, culture: &Culture) -> String {
 /// Before how many remaining digits a group separator stands.
 fn group_breaks(culture: &Culture, digits: usize) -> Vec<usize> {
     let mut breaks = Vec::new();
-    let mut total = culture.groups[0];
+    let Some(&first) = culture.groups.first() else {
+        return breaks;
+    };
+    let mut total = first;
     let mut at = 0;
     while total < digits {
         breaks.push(total);

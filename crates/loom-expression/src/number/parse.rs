@@ -32,9 +32,9 @@ fn plain(text: &str, culture: &Culture, exponents: bool) -> Option<String> {
     let mut rest = text.trim();
     let mut plain = String::with_capacity(rest.len() + 1);
     let mut signed = false;
-    if let Some(after) = rest.strip_prefix(['+', '-']) {
+    if let Some(after) = rest.strip_prefix(['+', '-']).or_else(|| rest.strip_prefix(culture.minus)) {
         signed = true;
-        if rest.starts_with('-') {
+        if !rest.starts_with('+') {
             plain.push('-');
         }
         rest = after;
@@ -77,7 +77,7 @@ fn plain(text: &str, culture: &Culture, exponents: bool) -> Option<String> {
     match rest.trim() {
         "" => Some(plain),
         "+" if !signed => Some(plain),
-        "-" if !signed => Some(format!("-{plain}")),
+        minus if !signed && (minus == "-" || minus == culture.minus) => Some(format!("-{plain}")),
         _ => None,
     }
 }

@@ -1,6 +1,10 @@
 //! Text to timestamps by an exact custom format.
 
-use super::{DateTime, Parts, TICKS_PER_SECOND, Zone, parse::{OFFSET_MINUTES_MAX, fraction}};
+use super::{
+    DateTime, Parts, TICKS_PER_SECOND, Zone,
+    format::era,
+    parse::{OFFSET_MINUTES_MAX, fraction},
+};
 use crate::culture::Culture;
 
 /// Parses a text that must look exactly like the format says; a standard format stands for its pattern.
@@ -31,7 +35,7 @@ pub(crate) fn parse_exact(text: &str, format: &str, culture: &Culture) -> Option
     if format == "U" {
         found.zone = Some(Zone::Utc);
     }
-    found.finish()
+    found.finish(culture.years_ahead)
 }
 
 #[derive(Default)]
@@ -80,6 +84,12 @@ fn name(rest: &mut &str, names: &[&str]) -> Option<usize> {
     Some(at)
 }
 
+/// Takes the longest of a month's forms off the text, which are the culture's two and the English one; its number.
+fn month(rest: &mut &str, alone: &[&str; 12], in_date: &[&str; 12], english: &[&str; 12]) -> Option<i64> {
+    let all: Vec<&str> = alone.iter().chain(in_date).chain(english).copied().collect();
+    Some(name(rest, &all)? as i64 % 12 + 1)
+}
+
 fn literal(rest: &mut &str, text: &str) -> Option<()> {
     *rest = rest.strip_prefix(text)?;
     Some(())
@@ -88,6 +98,7 @@ fn literal(rest: &mut &str, text: &str) -> Option<()> {
 impl Found {
     fn read(&mut self, text: &str, pattern: &str, culture: &Culture) -> Option<()> {
         let mut rest = text;
+        let english = Culture::EN_US;
         let mut chars = pattern.chars().peekable();
         while let Some(c) = chars.next() {
             let mut run = || 1 + std::iter::from_fn(|| chars.next_if_eq(&c)).count();
@@ -105,8 +116,13 @@ impl Found {
                 'M' => {
                     self.month = Some(match run() {
                         count @ (1 | 2) => digits(&mut rest, count, 2)?,
-                        3 => name(&mut rest, &culture.months_short)? as i64 + 1,
-                        _ => name(&mut rest, &culture.months)? as i64 + 1,
+                        3 => month(
+                            &mut rest,
+                            &culture.months_short,
+                            &culture.months_short_in_date,
+                            &english.months_short,
+                        )?,
+                        _ => month(&mut rest, &culture.months, &culture.months_in_date, &english.months)?,
                     });
                 }
                 'd' => match run() {
@@ -166,7 +182,7 @@ impl Found {
                 '%' => {}
                 'g' => {
                     run();
-                    literal(&mut rest, "A.D.")?;
+                    literal(&mut rest, era(culture))?;
                 }
                 other => literal(&mut rest, other.encode_utf8(&mut [0; 4]))?,
             }
@@ -177,7 +193,7 @@ impl Found {
     fn read_offset(&mut self, rest: &mut &str, count: usize) -> Option<()> {
         let sign = if rest.starts_with('-') { -1 } else { 1 };
         *rest = rest.strip_prefix(['+', '-'])?;
-        let hours = digits(rest, count.min(2), 2)?;
+        let hours = digits(rest, 1, 2)?;
         let minutes = if count >= 3 {
             *rest = rest.strip_prefix(':').unwrap_or(rest);
             digits(rest, 2, 2)?
@@ -192,7 +208,7 @@ impl Found {
         Some(())
     }
 
-    fn finish(self) -> Option<DateTime> {
+    fn finish(self, years_ahead: i64) -> Option<DateTime> {
         let hour = match self.half {
             half if self.of_twelve => self.hour % 12 + half.unwrap_or(0),
             // An hour of the whole day must lie in the half that is named.
@@ -201,7 +217,7 @@ impl Found {
         };
         let parts = Parts {
             // Without a year it would be this year's date, and nothing here asks for the time.
-            year: self.year?,
+            year: self.year? - years_ahead,
             month: u32::try_from(self.month.unwrap_or(1)).ok()?,
             day: u32::try_from(self.day.unwrap_or(1)).ok()?,
             hour,

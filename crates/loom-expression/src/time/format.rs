@@ -35,6 +35,7 @@ pub(crate) fn format(at: DateTime, format: &str, culture: &Culture) -> Option<St
 
 fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
     let parts = at.parts();
+    let year = parts.year + culture.years_ahead;
     let mut text = String::with_capacity(format.len() + 8);
     let mut chars = format.chars().peekable();
     while let Some(c) = chars.next() {
@@ -56,13 +57,15 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
                 let name = parts.month as usize - 1;
                 match run(&mut chars) {
                     count @ (1 | 2) => number(&mut text, i64::from(parts.month), count),
+                    3 if has_day(format) => text.push_str(culture.months_short_in_date[name]),
                     3 => text.push_str(culture.months_short[name]),
+                    _ if has_day(format) => text.push_str(culture.months_in_date[name]),
                     _ => text.push_str(culture.months[name]),
                 }
             }
             'y' => match run(&mut chars) {
-                count @ (1 | 2) => number(&mut text, parts.year % 100, count),
-                count => number(&mut text, parts.year, count),
+                count @ (1 | 2) => number(&mut text, year % 100, count),
+                count => number(&mut text, year, count),
             },
             'h' => number(&mut text, (parts.hour + 11) % 12 + 1, run(&mut chars).min(2)),
             'H' => number(&mut text, parts.hour, run(&mut chars).min(2)),
@@ -105,7 +108,7 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
             },
             'g' => {
                 run(&mut chars);
-                text.push_str("A.D.");
+                text.push_str(era(culture));
             }
             ':' => text.push_str(culture.time_separator),
             '/' => text.push_str(culture.date_separator),
@@ -126,6 +129,24 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// Whether the day of the month stands in a format; the names of months may have a form of their own beside it.
+fn has_day(format: &str) -> bool {
+    let mut rest = format;
+    while let Some(start) = rest.find('d') {
+        let after = rest[start..].trim_start_matches('d');
+        if rest.len() - start - after.len() <= 2 {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+/// The only era that the language can name.
+pub(super) fn era(culture: &Culture) -> &'static str {
+    if culture.years_ahead == 543 { "พ.ศ." } else { "A.D." }
 }
 
 fn number(text: &mut String, value: i64, width: usize) {

@@ -5,7 +5,11 @@
 //! lacks the year or the month is refused: nothing here asks for today's date.
 
 use super::{DateTime, Parts, TICKS_PER_SECOND, Zone};
-use crate::culture::{Culture, DateOrder};
+use crate::{
+    context::same_name,
+    culture::{Culture, DateOrder},
+    value::fold_char,
+};
 
 /// The largest offset from UTC that there is, in minutes.
 pub(super) const OFFSET_MINUTES_MAX: i64 = 14 * 60;
@@ -91,7 +95,8 @@ enum Token<'a> {
     Space,
 }
 
-fn tokens(text: &str) -> Vec<Token<'_>> {
+/// The tokens of a text, and at which byte each of them starts.
+fn tokens(text: &str) -> Vec<(usize, Token<'_>)> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -111,11 +116,12 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             kind => rest.find(|c| class(c) != kind).unwrap_or(rest.len()),
         };
         let (token, after) = rest.split_at(length);
+        let start = text.len() - rest.len();
         tokens.push(match class(first) {
-            0 => Token::Number(token),
-            1 => Token::Word(token),
-            2 => Token::Space,
-            _ => Token::Mark(first),
+            0 => (start, Token::Number(token)),
+            1 => (start, Token::Word(token)),
+            2 => (start, Token::Space),
+            _ => (start, Token::Mark(first)),
         });
         rest = after;
     }
@@ -124,7 +130,8 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
 
 /// What has been understood so far.
 struct Reader<'a> {
-    tokens: Vec<Token<'a>>,
+    text: &'a str,
+    tokens: Vec<(usize, Token<'a>)>,
     at: usize,
     culture: &'a Culture,
     numbers: Vec<&'a str>,
@@ -145,6 +152,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(text: &'a str, culture: &'a Culture) -> Self {
         Self {
+            text,
             tokens: tokens(text),
             at: 0,
             culture,
@@ -161,25 +169,33 @@ impl<'a> Reader<'a> {
     }
 
     fn peek(&self, ahead: usize) -> Option<Token<'a>> {
-        self.tokens.get(self.at + ahead).copied()
+        self.tokens.get(self.at + ahead).map(|(_, token)| *token)
+    }
+
+    /// The text from a token on.
+    fn rest(&self, ahead: usize) -> &'a str {
+        self.tokens.get(self.at + ahead).map_or("", |(start, _)| &self.text[*start..])
+    }
+
+    /// Goes on behind so many bytes from the current token on.
+    fn skip(&mut self, bytes: usize) {
+        let end = self.tokens.get(self.at).map_or(0, |(start, _)| start + bytes);
+        self.at += self.tokens[self.at..].iter().take_while(|(start, _)| *start < end).count();
     }
 
     fn read(mut self) -> Option<DateTime> {
         while let Some(token) = self.peek(0) {
             match token {
-                Token::Number(_) if self.peek(1) == Some(Token::Mark(':')) && self.time.is_none() => {
+                Token::Number(_) if self.time.is_none() && self.at_time_separator(1) => {
                     self.start_time()?;
                     self.read_time(1)?;
                 }
                 Token::Number(digits) => {
                     // "2 PM" is a time without minutes.
-                    let word = match (self.peek(1), self.peek(2)) {
-                        (Some(Token::Space), Some(Token::Word(word))) | (Some(Token::Word(word)), _) => {
-                            Some(word)
-                        }
-                        _ => None,
-                    };
-                    if self.time.is_none() && word.is_some_and(|word| self.half_of_day(word).is_some()) {
+                    let behind = if self.peek(1) == Some(Token::Space) { 2 } else { 1 };
+                    let hour =
+                        matches!(self.peek(behind), Some(Token::Word(_))) && self.half_at(behind).is_some();
+                    if self.time.is_none() && self.half.is_none() && hour {
                         self.start_time()?;
                         self.time = Some((short(digits)?.into(), 0, 0, 0));
                     } else if digits.len() > 4 || self.numbers.len() == 3 {
@@ -196,10 +212,7 @@ impl<'a> Reader<'a> {
                 {
                     self.read_offset()?;
                 }
-                Token::Word(word) => {
-                    self.at += 1;
-                    self.read_word(word)?;
-                }
+                Token::Word(word) => self.read_word(word)?,
                 Token::Mark('/' | '-') => {
                     self.at += 1;
                     if matches!(self.peek(0), Some(Token::Mark(_))) {
@@ -225,6 +238,19 @@ impl<'a> Reader<'a> {
         matches!(self.date_parts(), 0 | 3).then_some(())
     }
 
+    /// Some cultures separate times as dates are separated too, so theirs counts only behind the date.
+    fn at_time_separator(&self, ahead: usize) -> bool {
+        match self.peek(ahead) {
+            Some(Token::Mark(':')) => true,
+            Some(Token::Mark('.')) => {
+                self.culture.time_separator == "."
+                    && self.date_parts() == 3
+                    && matches!(self.peek(ahead + 1), Some(Token::Number(_)))
+            }
+            _ => false,
+        }
+    }
+
     /// Reads hours, minutes and what follows of the seconds, each of at least so many digits.
     fn read_time(&mut self, digits_min: usize) -> Option<()> {
         let mut values = [0; 3];
@@ -236,7 +262,7 @@ impl<'a> Reader<'a> {
             values[count] = short(digits)?.into();
             count += 1;
             self.at += 1;
-            if self.peek(0) != Some(Token::Mark(':')) {
+            if !self.at_time_separator(0) {
                 break;
             }
             self.at += 1;
@@ -301,65 +327,66 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    fn half_of_day(&self, word: &str) -> Option<i64> {
-        let same = |designator: &str| {
-            let letters: String = designator.chars().filter(|c| c.is_alphabetic()).collect();
-            !letters.is_empty() && crate::context::same_name(&letters, word)
-        };
-        if same(self.culture.am) || word.eq_ignore_ascii_case("am") {
-            Some(0)
-        } else if same(self.culture.pm) || word.eq_ignore_ascii_case("pm") {
-            Some(12)
-        } else {
-            None
-        }
+    /// Which half of the day is named at a token, and how long the name is.
+    fn half_at(&self, ahead: usize) -> Option<(usize, usize)> {
+        let halves = |culture: &Culture| [culture.am, culture.pm];
+        let rest = self.rest(ahead);
+        longest(rest, &halves(self.culture)).or_else(|| longest(rest, &halves(Culture::INVARIANT)))
     }
 
     fn read_word(&mut self, word: &str) -> Option<()> {
         if word.eq_ignore_ascii_case("t") && self.numbers.len() == 3 && long(self.numbers[0]) {
+            self.at += 1;
             return if self.time.is_none() { self.read_iso_time() } else { None };
         }
         if word.eq_ignore_ascii_case("z") || word.eq_ignore_ascii_case("gmt") {
+            self.at += 1;
             let first = !self.utc && self.offset.is_none();
             self.utc = true;
             return first.then_some(());
         }
-        if self.time.is_some()
-            && self.half.is_none()
-            && let Some(half) = self.half_of_day(word)
+        if self.half.is_none()
+            && let Some((half, length)) = self.half_at(0)
         {
-            self.half = Some(half);
+            self.half = Some(12 * half as i64);
+            self.skip(length);
             return Some(());
         }
-        if let Some(month) = self.named(word, |culture| [&culture.months, &culture.months_short]) {
-            self.after_time = false;
-            self.month_at = self.numbers.len();
-            return self.month.replace(month as u32 + 1).is_none().then_some(());
+        // Such as the character for "day", which is also short for a day of the week.
+        let behind_number = self.at > 0 && matches!(self.tokens[self.at - 1].1, Token::Number(_));
+        if behind_number && !word.is_ascii() && is_written_in_dates(word, self.culture) {
+            self.at += 1;
+            return Some(());
         }
-        if let Some(day) = self.named(word, |culture| [&culture.days, &culture.days_short]) {
-            return self.weekday.replace(day).is_none().then_some(());
+        // English names are understood in every culture.
+        for culture in [self.culture, Culture::INVARIANT] {
+            let months = [
+                &culture.months,
+                &culture.months_in_date,
+                &culture.months_short,
+                &culture.months_short_in_date,
+            ];
+            if let Some((month, length)) = longest(self.rest(0), &months.map(<[&str; 12]>::as_slice).concat())
+            {
+                self.skip(length);
+                self.after_time = false;
+                self.month_at = self.numbers.len();
+                return self.month.replace(month as u32 % 12 + 1).is_none().then_some(());
+            }
+            if let Some((day, length)) = longest(self.rest(0), &[culture.days, culture.days_short].concat()) {
+                self.skip(length);
+                return self.weekday.replace(day % 7).is_none().then_some(());
+            }
         }
-        // Small words that dates are written with in some languages.
-        ["de", "den", "del", "le"].contains(&word.to_lowercase().as_str()).then_some(())
-    }
-
-    /// Which of the names the word is. English names are understood in every culture.
-    fn named<const N: usize>(
-        &self,
-        word: &str,
-        names: impl Fn(&Culture) -> [&[&'static str; N]; 2],
-    ) -> Option<usize> {
-        [self.culture, Culture::INVARIANT].into_iter().find_map(|culture| {
-            names(culture).into_iter().find_map(|names| {
-                names.iter().position(|name| crate::context::same_name(name.trim_end_matches('.'), word))
-            })
-        })
+        self.at += 1;
+        is_written_in_dates(word, self.culture).then_some(())
     }
 
     fn finish(self) -> Option<DateTime> {
         let (year, month, day) = self.date()?;
         let (mut hour, minute, second, fraction) = self.time.unwrap_or_default();
         if let Some(half) = self.half {
+            self.time?;
             // An hour after noon may be counted from midnight although PM is said.
             if hour > 12 && half == 0 {
                 return None;
@@ -385,6 +412,7 @@ impl<'a> Reader<'a> {
     fn date(&self) -> Option<(i64, u32, u32)> {
         let year = |digits: &str| -> Option<i64> {
             let value: i64 = digits.parse().ok()?;
+            let value = if long(digits) { value - self.culture.years_ahead } else { value };
             Some(match digits.len() {
                 // Two digits mean the years from 1950 to 2049.
                 1 | 2 if value < 50 => 2000 + value,
@@ -438,6 +466,46 @@ impl<'a> Reader<'a> {
         before(self.culture.month_day, 'd') != number_first
             && before(self.culture.year_month, 'y') == number_first
     }
+}
+
+/// The longest of the names that a text starts with and that ends with a word, ignoring case, kinds of spaces and
+/// the point of an abbreviation: which one, and how long it is in the text.
+fn longest(text: &str, names: &[&str]) -> Option<(usize, usize)> {
+    let length = |name: &str| {
+        let mut chars = text.char_indices();
+        let same = name.trim_end_matches('.').chars().all(|c| {
+            chars.next().is_some_and(|(_, other)| {
+                fold_char(other) == fold_char(c) || (c.is_whitespace() && other.is_whitespace())
+            })
+        });
+        let end = chars.next();
+        let whole = same && end.is_none_or(|(_, next)| !next.is_alphabetic());
+        whole.then(|| end.map_or(text.len(), |(at, _)| at)).filter(|&length| length > 0)
+    };
+    let found = names.iter().enumerate().filter_map(|(at, name)| Some((at, length(name)?)));
+    // Of names that are equally long the first is meant.
+    found.reduce(|best, next| if next.1 > best.1 { next } else { best })
+}
+
+/// Whether the word is text in the culture's patterns of dates, or what follows the number in the name of a month.
+fn is_written_in_dates(word: &str, culture: &Culture) -> bool {
+    let patterns = [culture.short_date, culture.long_date, culture.month_day, culture.year_month];
+    let in_pattern = |pattern: &str| {
+        let mut quoted = false;
+        let text: String = pattern
+            .chars()
+            .map(|c| {
+                quoted ^= c == '\'';
+                if c.is_alphabetic() && (quoted || !c.is_ascii()) { c } else { ' ' }
+            })
+            .collect();
+        text.split(' ').any(|literal| same_name(literal, word))
+    };
+    let behind_number = |month: &str| {
+        let name = month.trim_start_matches(|c: char| c.is_ascii_digit());
+        name.len() < month.len() && name == word
+    };
+    patterns.into_iter().any(in_pattern) || culture.months.into_iter().any(behind_number)
 }
 
 /// Whether the digits can only be a year.

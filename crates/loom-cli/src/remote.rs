@@ -6,7 +6,7 @@ use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint};
-use hyper::Method;
+use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_definition::RunStatus;
 use loom_expression::Value;
 
@@ -100,6 +100,19 @@ enum RunsCommand {
     Resume {
         /// Its id, or enough of its beginning.
         run: String,
+    },
+    /// Send a signal to a run, for a WaitForSignal action that waits for it, or will.
+    Signal {
+        /// Its id, or enough of its beginning.
+        run: String,
+        /// The name that the action waits for.
+        name: String,
+        /// What the signal says.
+        #[arg(long, value_name = "JSON")]
+        body: Option<String>,
+        /// A signal of this name that is sent again under its key is the first one.
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
     },
     /// Start a run once more, from the same trigger outputs.
     Resubmit {
@@ -195,6 +208,11 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         }
         RunsCommand::Resume { run } => {
             change(connection, &full_id(connection, run).await?, "resume", args.from.json).await
+        }
+        RunsCommand::Signal { run, name, body, idempotency_key } => {
+            let run = full_id(connection, run).await?;
+            signal(connection, (&run, name), body.as_deref(), idempotency_key.as_deref(), args.from.json)
+                .await
         }
         RunsCommand::Resubmit { run, current, from } => {
             let mut which = format!("resubmit?definition={}", if *current { "current" } else { "same" });
@@ -395,6 +413,40 @@ async fn events(
             return Ok(after);
         }
     }
+}
+
+/// Sends a signal, and tells its number.
+async fn signal(
+    connection: &Connection,
+    (run, name): (&str, &str),
+    body: Option<&str>,
+    key: Option<&str>,
+    json: bool,
+) -> Result<Exit, Refusal> {
+    let refused = |message: String| Refusal::Answered { status: 400, message };
+    let body = body.unwrap_or_default();
+    if !body.is_empty() {
+        Value::from_json_str(body).map_err(|error| refused(format!("--body is no JSON: {error}")))?;
+    }
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key {
+        let key = HeaderValue::from_str(key);
+        let key = key.map_err(|_| refused("--idempotency-key holds what no header can".to_owned()))?;
+        headers.insert("idempotency-key", key);
+    }
+    let path = format!("/api/v1/runs/{}/signals/{}", escape(run), escape(name));
+    let answer = connection.send(Method::POST, &path, headers, body.as_bytes().to_vec()).await?;
+    if json {
+        println!("{}", answer.to_json_text());
+    } else {
+        println!(
+            "{}  signal {} sent as {}",
+            text(&answer, "run"),
+            text(&answer, "name"),
+            text(&answer, "id")
+        );
+    }
+    Ok(Exit::Success)
 }
 
 async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> Result<Exit, Refusal> {

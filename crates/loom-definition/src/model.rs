@@ -627,6 +627,8 @@ pub enum EffectKind {
     GroupChat,
     /// Shared memory.
     Memory,
+    /// A wait for a signal that is sent to the run.
+    Signal,
     /// Any other type: it runs if a handler is registered under this name.
     Custom(Arc<str>),
 }

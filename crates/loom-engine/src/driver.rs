@@ -28,6 +28,7 @@ use crate::{
     guard::Admission,
     machine::Run,
     ports::Call,
+    signals::{self, Mailbox},
     state::RunState,
     time,
 };
@@ -50,6 +51,8 @@ type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
 enum Finished {
     /// A call.
     Call(EffectId, EffectResult, Vec<Note>),
+    /// A wait for a signal, which its mailbox keeps for the call.
+    Signal(EffectId, EffectResult),
     /// An admission, to be held while the engine executes the action.
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>),
     /// Nothing that the run needs to know.
@@ -103,6 +106,7 @@ pub(crate) struct Links {
     pub(crate) report: watch::Sender<Option<Arc<RunReport>>>,
     /// Told when the start is durable.
     pub(crate) accepted: Option<oneshot::Sender<()>>,
+    pub(crate) mailbox: Arc<Mailbox>,
 }
 
 pub(crate) struct Driver {
@@ -117,6 +121,7 @@ pub(crate) struct Driver {
     /// See [`Unwritten`].
     releases: u64,
     inbox: mpsc::Receiver<Envelope>,
+    mailbox: Arc<Mailbox>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
     aborts: HashMap<EffectId, AbortHandle>,
@@ -138,6 +143,7 @@ impl Driver {
             unshown: Vec::new(),
             spilled: None,
             inbox: links.inbox,
+            mailbox: links.mailbox,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
             aborts: HashMap::new(),
@@ -270,6 +276,8 @@ impl Driver {
         let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
         match uncertain.unwrap_or_default() {
             _ if matches!(call.phase, Phase::Admit | Phase::Unsubscribe) => self.begin(call),
+            // A wait sends nothing, so nothing about it is uncertain.
+            _ if self.waits_for_signal(&call) => self.begin(call),
             OnUncertain::Retry => self.begin(call),
             OnUncertain::Fail => {
                 let message = format!(
@@ -334,6 +342,16 @@ impl Driver {
     fn finished(&mut self, finished: Finished) -> Option<Command> {
         let (effect, result, notes) = match finished {
             Finished::Call(effect, result, notes) => (effect, result, notes),
+            Finished::Signal(effect, result) => {
+                // What nobody receives is there for the next; what somebody does leaves with the commit of its end.
+                if !self.run.state().wants(effect) {
+                    self.mailbox.put_back(effect);
+                } else if let (Some(message), Some(journal)) = (self.mailbox.take(effect), &mut self.journal)
+                {
+                    journal.take_in(message);
+                }
+                (effect, result, Vec::new())
+            }
             Finished::Admitted(effect, place, told, notes) => {
                 self.admissions.insert(place, Admission::Waited(told));
                 (effect, EffectResult::Admitted, notes)
@@ -505,6 +523,14 @@ impl Driver {
         let effect = call.effect;
         let place = self.run.state().asked_by(effect)?.place;
         let left = call.due.map(|due| time::between(self.clock.now().run, due));
+        if self.waits_for_signal(&call) {
+            let Some(durable) = &self.inner.durable else {
+                return Some(Command::EffectEnded { effect, result: signals::unreachable() });
+            };
+            let (mailbox, store) = (Arc::clone(&self.mailbox), Arc::clone(&durable.store));
+            self.push(effect, async move { Finished::Signal(effect, mailbox.receive(store, &call).await) });
+            return None;
+        }
         if call.phase != Phase::Admit {
             let inner = Arc::clone(&self.inner);
             self.push(effect, async move {
@@ -540,6 +566,14 @@ impl Driver {
             }
         });
         None
+    }
+
+    /// Whether a call is a wait for a signal, and nobody else was named to answer it.
+    fn waits_for_signal(&self, call: &Call) -> bool {
+        let ActionKind::Effect { effect: EffectKind::Signal, .. } = &call.definition().kind else {
+            return false;
+        };
+        call.phase == Phase::Call && self.inner.handlers.find(&EffectKind::Signal).is_none()
     }
 
     fn push(&mut self, effect: EffectId, future: impl Future<Output = Finished> + Send + 'static) {

@@ -443,6 +443,11 @@ impl RunJournal {
         self.is_duplicate
     }
 
+    /// A message is taken in by what is recorded next.
+    pub(crate) fn take_in(&mut self, message: InboxId) {
+        self.messages.push(message);
+    }
+
     /// Whether everything recorded has been handed to the store.
     pub(crate) fn is_clean(&self) -> bool {
         self.gathered.is_empty()

@@ -30,6 +30,7 @@ use crate::{
     machine::{Environment, Run},
     ports::Clock,
     random,
+    signals::Mailbox,
     state::RunState,
 };
 
@@ -95,6 +96,7 @@ struct Held {
 struct InProgress {
     commands: mpsc::Sender<Envelope>,
     response: watch::Receiver<Option<Value>>,
+    mailbox: Arc<Mailbox>,
 }
 
 /// A workflow that others may call, with the parameter values its runs get.
@@ -317,9 +319,17 @@ impl Engine {
         let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
         let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start, written));
         let (accepted, acceptance) = oneshot::channel();
-        let links = Links { inbox, watcher, respond, report, accepted: Some(accepted) };
+        let mailbox = Arc::<Mailbox>::default();
+        let links = Links {
+            inbox,
+            watcher,
+            respond,
+            report,
+            accepted: Some(accepted),
+            mailbox: Arc::clone(&mailbox),
+        };
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
-        let reached = InProgress { commands: commands.clone(), response: response.clone() };
+        let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox };
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reached);
         self.adopt(id, driver, Some(Command::Start(Arc::clone(&start))));
         RunHandle { id, start, commands, accepted: Some(acceptance), response, ended }
@@ -413,6 +423,14 @@ impl Inner {
     /// Times that held runs were released.
     pub(crate) fn releases(&self) -> u64 {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).releases
+    }
+
+    /// A message has come for a run. One that is not in progress finds it when it is taken up.
+    pub(crate) fn tell_mailbox(&self, run: RunId) {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reached) = runs.get(&run) {
+            reached.mailbox.tell();
+        }
     }
 
     /// A new id, later than all before, and a seed that nobody can guess from it.

@@ -66,7 +66,8 @@ impl Keyed {
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+/// The key that a request has, if it has one.
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let (first, more) = (keys.next(), keys.next());
     let Some(first) = first else { return Ok(None) };

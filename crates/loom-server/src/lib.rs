@@ -37,6 +37,7 @@ mod metrics;
 mod openapi;
 mod path;
 mod services;
+mod signals;
 mod sse;
 mod telemetry;
 mod view;

@@ -11,7 +11,7 @@ use axum::{
     routing::{MethodFilter, on},
 };
 
-use crate::{api, invoke, metrics, openapi, response::Problem, server::Shared, services, sse};
+use crate::{api, invoke, metrics, openapi, response::Problem, server::Shared, services, signals, sse};
 
 /// The methods that a Request trigger can ask for.
 const TRIGGER_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -70,6 +70,7 @@ pub(crate) fn guarded() -> Routes {
         .post("/api/v1/runs/{id}/suspend", api::suspend)
         .post("/api/v1/runs/{id}/resume", api::resume)
         .post("/api/v1/runs/{id}/resubmit", api::resubmit)
+        .post("/api/v1/runs/{id}/signals/{name}", signals::send)
         .get("/api/v1/resilience", services::services)
         .post("/api/v1/resilience/{service}/{change}", services::change)
         .get("/api/v1/openapi.json", openapi::document)

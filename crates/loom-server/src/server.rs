@@ -105,13 +105,15 @@ impl Server {
         &self,
         method: Method,
         path: &str,
+        headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<(StatusCode, Vec<u8>), axum::http::Error> {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = &self.settings.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Body::from(body))?;
+        let mut request = request.body(Body::from(body))?;
+        request.headers_mut().extend(headers);
         let mut router = self.router.clone();
         let Ok(response) = router.call(request).await;
         let (parts, body) = response.into_parts();

@@ -13,10 +13,10 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, Health, InboxMessage,
-    InboxQuery, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Refused,
-    Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerQuery,
-    UnixMillis,
+    Ack, Answer, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, Health, InboxId,
+    InboxMessage, InboxQuery, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics,
+    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept, Timer,
+    TimerQuery, UnixMillis,
     pack::{Codec, pack, unpack},
 };
 pub use seal::StoreKey;
@@ -352,6 +352,14 @@ impl Store for EncryptedStore {
         self.then(self.inner.inbox(query), |this, messages| {
             messages.into_iter().map(|message| this.open_message(message)).collect()
         })
+    }
+
+    fn pending(&self, run: RunId) -> Answer<u64> {
+        self.inner.pending(run)
+    }
+
+    fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
+        self.inner.posted(run, idempotency_key)
     }
 
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {

@@ -185,6 +185,14 @@ impl Store for MemoryStore {
         })
     }
 
+    fn pending(&self, run: RunId) -> Answer<u64> {
+        self.read(|content| content.inbox.values().filter(|post| post.run == Some(run)).count() as u64)
+    }
+
+    fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
+        self.read(|content| content.inbox_keys.get(&(run, Arc::from(idempotency_key))).copied())
+    }
+
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
         self.read(|content| content.definitions.get(&hash).cloned())
     }

@@ -42,8 +42,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     Ack, Answer, BLOB_ROW_MAX, Blob, Cause, Commit, Committed, Condition, ContentHash, Durability, Error,
-    FramePage, FrameQuery, Health, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics,
-    Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
+    FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun,
+    Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
     UnixMillis, Urgency, blob::Body, metrics::Meter, pack::pack,
 };
 
@@ -342,6 +342,15 @@ impl Store for SqliteStore {
 
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.0.readers.ask(move |connection| read::inbox(connection, query))
+    }
+
+    fn pending(&self, run: RunId) -> Answer<u64> {
+        self.0.readers.ask(move |connection| read::pending(connection, run))
+    }
+
+    fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
+        let key = idempotency_key.to_owned();
+        self.0.readers.ask(move |connection| read::posted(connection, run, &key))
     }
 
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {

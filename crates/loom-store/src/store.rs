@@ -8,9 +8,9 @@ use std::{fmt, pin::Pin};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, InboxMessage, InboxQuery,
-    KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow,
-    Swept, Timer, TimerQuery, UnixMillis,
+    Ack, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage,
+    InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId, RunPage,
+    RunQuery, RunRow, Swept, Timer, TimerQuery, UnixMillis,
 };
 
 /// An answer that is on its way.
@@ -68,6 +68,12 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Messages that are pending.
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>>;
+
+    /// How many messages are pending for a run.
+    fn pending(&self, run: RunId) -> Answer<u64>;
+
+    /// The message that was left for a run, or for nobody, under an idempotency key, whether or not it is pending.
+    fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>>;
 
     /// A definition.
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>>;

@@ -68,6 +68,17 @@ impl Connection {
 
     /// Asks; the answer is JSON.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Value, Refusal> {
+        self.send(method, path, HeaderMap::new(), Vec::new()).await
+    }
+
+    /// Asks with a body, and headers beside those of every question; the answer is JSON.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        more: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Value, Refusal> {
         let (status, body) = match self {
             Connection::Server { client, base, headers } => {
                 let address = format!("{}{path}", base.shown().trim_end_matches('/'));
@@ -76,12 +87,14 @@ impl Connection {
                 let mut request = Request::get(url, TIMEOUT);
                 request.method = method;
                 request.headers.clone_from(headers);
+                request.headers.extend(more);
+                request.body = body.into();
                 let reply = client.send(request).await;
                 let reply = reply.map_err(|failure| unusable(failure.message))?;
                 (reply.status.as_u16(), reply.body.to_vec())
             }
             Connection::Folder { server, .. } => {
-                let answered = server.ask(method, path, Vec::new()).await;
+                let answered = server.ask(method, path, more, body).await;
                 let (status, body) = answered.map_err(|error| Refusal::Unreachable(error.to_string()))?;
                 (status.as_u16(), body)
             }

@@ -236,3 +236,49 @@ fn a_circuit_is_kept_as_soon_as_it_opens() {
     let call = loom.get(&format!("/api/v1/runs/{run}/actions/Call"));
     assert_eq!(call["occurrences"][0]["code"], "CircuitBreakerOpen", "{call}");
 }
+
+/// Signals that were answered before a kill, sent under keys and sent again after it; and one that is left in the folder
+/// while no server runs.
+#[test]
+fn signals_outlive_kills_and_are_received_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let collect = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "V": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "got", "type": "array", "value": []}]}, "runAfter": {}},
+        "Each": {"type": "Foreach", "foreach": "@range(0, 8)", "operationOptions": "Sequential", "runAfter": {"V": ["Succeeded"]}, "actions": {
+            "Wait": {"type": "WaitForSignal", "inputs": {"name": "next"}, "limit": {"timeout": "P7D"}, "runAfter": {}},
+            "Keep": {"type": "AppendToArrayVariable", "inputs": {"name": "got", "value": "@body('Wait')"}, "runAfter": {"Wait": ["Succeeded"]}}}},
+        "All": {"type": "Compose", "inputs": "@variables('got')", "runAfter": {"Each": ["Succeeded"]}}}});
+    let workflows = [("collect", collect)];
+    let mut loom = serve(folder.path(), &workflows);
+    let answer = loom.request("POST", "/workflows/collect/triggers/manual/invoke", b"").unwrap();
+    let run = answer.header("x-ms-workflow-run-id").unwrap();
+    let send = |number: usize, whom: &[&str]| {
+        let (body, key) = (number.to_string(), format!("number {number}"));
+        let mut arguments = vec!["runs", "signal", &run, "Next", "--body", &body, "--idempotency-key", &key];
+        arguments.extend(whom);
+        let sent = crate::loom(&arguments);
+        assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+        sent.stdout
+    };
+    for number in 0..6 {
+        let server = format!("http://{}", loom.address());
+        let sent = send(number, &["--server", &server]);
+        loom.kill();
+        if number == 3 {
+            let data = folder.path().join("data").display().to_string();
+            assert_eq!(send(number, &["--data", &data]), sent, "it is the same signal");
+            send(6, &["--data", &data]);
+        }
+        loom = serve(folder.path(), &workflows);
+        let server = format!("http://{}", loom.address());
+        assert_eq!(send(number, &["--server", &server]), sent, "it is the same signal");
+    }
+    let server = format!("http://{}", loom.address());
+    send(7, &["--server", &server]);
+    assert_eq!(loom.end_of(&run), "Succeeded");
+    let all = loom.get(&format!("/api/v1/runs/{run}/actions/All"));
+    assert_eq!(all["occurrences"][0]["outputs"], json!([0, 1, 2, 3, 6, 4, 5, 7]));
+    let refused = crate::loom(&["runs", "signal", &run, "next", "--server", &server]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("has ended"), "{}", refused.stderr);
+}

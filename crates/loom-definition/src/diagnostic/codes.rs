@@ -74,6 +74,7 @@ codes! {
     BAD_TERMINATE = "L0218" "bad Terminate": "`runStatus` is `Succeeded`, `Failed` or `Cancelled`; `runError` belongs to `Failed` only.";
     BAD_WAIT = "L0219" "bad Wait": "A Wait has either `interval` with `count` and `unit`, or `until` with `timestamp`.";
     SINGLE_ACTION = "L0220" "Retry repeats one action": "`inputs.action` of a Retry holds exactly one action, or `actions` a block of them; not both.";
+    BAD_SIGNAL = "L0221" "bad WaitForSignal": "A WaitForSignal has a `name` of 1 to 128 characters in its `inputs`, or an expression that gives one. It calls nobody, so policies for calls have no place on it; `limit.timeout` bounds the wait.";
 
     // Values of settings.
     BAD_DURATION = "L0300" "bad duration": "A duration is ISO 8601, such as `PT20S` or `P1DT12H`; where the Loom spelling allows it, also a number of milliseconds.";

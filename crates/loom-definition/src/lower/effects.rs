@@ -78,6 +78,7 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
         "ai" => EffectKind::Ai,
         "groupchat" => EffectKind::GroupChat,
         "memory" => EffectKind::Memory,
+        "waitforsignal" => EffectKind::Signal,
         _ => {
             let known = RECOGNISED.iter().find(|name| name.eq_ignore_ascii_case(type_name));
             let name = known.map_or_else(|| Arc::from(type_name), |name| Arc::from(*name));
@@ -88,7 +89,7 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
 }
 
 fn known_types() -> impl Iterator<Item = &'static str> {
-    const EFFECTS: [&str; 18] = [
+    const EFFECTS: [&str; 19] = [
         "Http",
         "ApiConnection",
         "OpenApiConnection",
@@ -107,6 +108,7 @@ fn known_types() -> impl Iterator<Item = &'static str> {
         "Activity",
         "GroupChat",
         "Memory",
+        "WaitForSignal",
     ];
     Type::names().chain(EFFECTS).chain(RECOGNISED)
 }
@@ -136,7 +138,52 @@ impl Lowerer<'_, '_, '_> {
         if node.get("inputs").is_none() && matches!(effect, EffectKind::Http | EffectKind::HttpWebhook) {
             self.lack(index, "inputs");
         }
+        if effect == EffectKind::Signal {
+            self.signal(index);
+        }
         ActionKind::Effect { effect, inputs }
+    }
+
+    /// A wait for a signal has a name, and calls nobody.
+    fn signal(&mut self, index: usize) {
+        const POLICIES: [&str; 5] = ["retryPolicy", "circuitBreaker", "rateLimit", "bulkhead", "onUncertain"];
+        let node = self.outline.actions[index].node;
+        let inputs = node.get("inputs");
+        if let Some(inputs) = inputs.filter(|inputs| inputs.members().is_none()) {
+            let message =
+                format!("`inputs` of a WaitForSignal is an object with a `name`, not {}", inputs.kind());
+            self.found.error(code::BAD_SIGNAL, inputs.place, message);
+        } else {
+            match inputs.and_then(|inputs| inputs.get("name")) {
+                None => self.lack(index, "inputs.name"),
+                Some(name) => match name.text() {
+                    Some(text) if text.contains('@') => {}
+                    Some(text) if is_signal_name(text) => {}
+                    Some(_) => {
+                        let message =
+                            "the name of a signal has 1 to 128 characters, and no control characters";
+                        self.found.error(code::BAD_SIGNAL, name.place, message);
+                    }
+                    None => {
+                        let message = format!("the name of a signal is a text, not {}", name.kind());
+                        self.found.error(code::BAD_SIGNAL, name.place, message);
+                    }
+                },
+            }
+            for member in inputs.and_then(Node::members).unwrap_or_default() {
+                if !member.name.eq_ignore_ascii_case("name") {
+                    let message = format!("a WaitForSignal takes no `inputs.{}`", member.name);
+                    let found = self.found.warning(code::BAD_SIGNAL, member.name_place, message);
+                    found.hint = Some("`limit.timeout` of the action bounds the wait".to_owned());
+                }
+            }
+        }
+        for policy in POLICIES {
+            if let Some(policy_node) = node.member(policy) {
+                let message = format!("a WaitForSignal calls nobody, so `{policy}` has nothing to do");
+                self.found.error(code::BAD_SIGNAL, policy_node.name_place, message);
+            }
+        }
     }
 
     /// What a request cannot do without; handlers of other kinds check their own inputs.
@@ -213,6 +260,10 @@ impl Lowerer<'_, '_, '_> {
             .collect::<Object>();
         Value::from(renamed)
     }
+}
+
+fn is_signal_name(text: &str) -> bool {
+    (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 const METHODS: [&str; 8] = ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"];

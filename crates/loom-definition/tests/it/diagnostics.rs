@@ -96,6 +96,38 @@ fn actions_and_their_order() {
 }
 
 #[test]
+fn waits_for_signals() {
+    let wait = |rest: &str| format!(r#"{{"W": {{"type": "WaitForSignal", {rest}}}}}"#);
+    check(&wait(r#""runAfter": {}"#), "L0104", Error, "/actions/W", "{", "inputs.name");
+    check(&wait(r#""inputs": {}"#), "L0104", Error, "/actions/W", "{", "inputs.name");
+    check(&wait(r#""inputs": "go""#), "L0221", Error, "/actions/W/inputs", r#""go""#, "with a `name`");
+    check(&wait(r#""inputs": {"name": 5}"#), "L0221", Error, "/actions/W/inputs/name", "5", "a text");
+    check(&wait(r#""inputs": {"name": ""}"#), "L0221", Error, "/actions/W/inputs/name", r#""""#, "1 to 128");
+    check(
+        &wait(r#""inputs": {"name": "go", "timeout": "PT1H"}"#),
+        "L0221",
+        Warning,
+        "/actions/W/inputs/timeout",
+        r#""timeout""#,
+        "limit.timeout",
+    );
+    for policy in
+        [r#""circuitBreaker": {}"#, r#""retryPolicy": {"type": "none"}"#, r#""onUncertain": "fail""#]
+    {
+        let name = policy.split(':').next().unwrap();
+        let pointer = format!("/actions/W/{}", name.trim_matches('"'));
+        check(
+            &wait(&format!(r#""inputs": {{"name": "go"}}, {policy}"#)),
+            "L0221",
+            Error,
+            &pointer,
+            name,
+            "calls nobody",
+        );
+    }
+}
+
+#[test]
 fn what_may_not_stand_in_loops() {
     let inside = |action: &str| {
         format!(

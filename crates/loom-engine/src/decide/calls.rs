@@ -58,6 +58,7 @@ impl Decider<'_> {
             | EffectKind::Ai
             | EffectKind::GroupChat
             | EffectKind::Memory
+            | EffectKind::Signal
             | EffectKind::Custom(_) => self.start_call(place, inputs, Phase::Call),
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     fire,
     machine::Run,
     resubmit::{self, ResubmitError},
+    signals::Mailbox,
     state::RunState,
 };
 
@@ -101,7 +102,12 @@ impl Engine {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);
-        let reached = InProgress { commands: commands.clone(), response: response.clone() };
+        let mailbox = Arc::<Mailbox>::default();
+        let reached = InProgress {
+            commands: commands.clone(),
+            response: response.clone(),
+            mailbox: Arc::clone(&mailbox),
+        };
         let Some(claim) = Claim::of(&self.inner, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else {
             self.gone(id, watcher);
@@ -123,7 +129,7 @@ impl Engine {
         if let Some(watcher) = &watcher {
             watcher.resumes(run.state());
         }
-        let links = Links { inbox, watcher, respond, report, accepted: None };
+        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox };
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         claim.keep();
         self.adopt(id, driver, None);
@@ -188,7 +194,12 @@ impl Engine {
         journal.record(&events, &state);
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(state.response().cloned());
-        let reached = InProgress { commands: commands.clone(), response: response.clone() };
+        let mailbox = Arc::<Mailbox>::default();
+        let reached = InProgress {
+            commands: commands.clone(),
+            response: response.clone(),
+            mailbox: Arc::clone(&mailbox),
+        };
         let claim = Claim::of(&self.inner, id, reached).ok_or(ResubmitError::Stopping)?;
         journal.flush(&state, state.started_at()).await.map_err(ResubmitError::Store)?;
         let watcher = self.inner.watcher.clone();
@@ -197,7 +208,7 @@ impl Engine {
             watcher.resumes(&state);
         }
         let (report, ended) = watch::channel(None);
-        let links = Links { inbox, watcher, respond, report, accepted: None };
+        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox };
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         claim.keep();
@@ -337,7 +348,8 @@ impl Engine {
             Ok(Some((state, _))) if state.calls().next().is_some() => {
                 let (_, inbox) = mpsc::channel(1);
                 let (respond, report) = (watch::channel(None).0, watch::channel(None).0);
-                let links = Links { inbox, watcher: None, respond, report, accepted: None };
+                let mailbox = Arc::default();
+                let links = Links { inbox, watcher: None, respond, report, accepted: None, mailbox };
                 let run = Run::resume(state, Arc::clone(&self.inner.environment));
                 Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
             }

@@ -17,6 +17,7 @@ mod resilience;
 mod resubmit;
 mod secrets;
 mod seeds;
+mod signals;
 mod simulation;
 mod snapshots;
 mod support;

@@ -9,6 +9,7 @@ mod api_limits;
 mod api_metrics;
 mod api_runs;
 mod api_secrets;
+mod api_signals;
 mod api_workflows;
 mod arbitrary;
 mod retention;

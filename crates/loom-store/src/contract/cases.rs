@@ -398,6 +398,8 @@ async fn messages_are_taken_in_once(store: Arc<dyn Store>) {
     assert_eq!(read(Recipient::Run(run(1)), None, 9).await, [ids[0], ids[3], ids[4]]);
     assert_eq!(read(Recipient::Run(run(1)), Some(ids[0]), 1).await, [ids[3]]);
     assert_eq!(read(Recipient::Nobody, None, 9).await, [ids[2]]);
+    let pending = async |number| store.pending(run(number)).await.expect(WORKS);
+    assert_eq!([pending(1).await, pending(2).await, pending(3).await], [3, 1, 0]);
     let messages = store.inbox(all_messages()).await.expect(WORKS);
     assert!(messages.iter().map(|message| &message.post).eq(&posts[..5]));
 
@@ -405,7 +407,14 @@ async fn messages_are_taken_in_once(store: Arc<dyn Store>) {
     consume.inbox_consumed = vec![ids[0], ids[2]];
     write(&*store, consume).await;
     assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
+    assert_eq!([pending(1).await, pending(2).await], [2, 1]);
     // A key is remembered when its message is gone.
+    let posted = async |of, key| store.posted(of, key).await.expect(WORKS);
+    assert_eq!(
+        [posted(Some(run(1)), "k").await, posted(Some(run(2)), "k").await],
+        [Some(ids[0]), Some(ids[1])]
+    );
+    assert_eq!([posted(None, "k").await, posted(None, "other").await], [Some(ids[2]), None]);
     let again = Commit { inbox_posted: vec![posts[0].clone(), posts[2].clone()], ..Commit::new() };
     assert_eq!(write(&*store, again).await.inbox, [ids[0], ids[2]]);
     assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);

@@ -16,8 +16,9 @@ use tokio::sync::{Notify, oneshot};
 use super::Seeded;
 use crate::{
     Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Durability, Error, FramePage, FrameQuery,
-    Health, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics, Refusal,
-    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery, UnixMillis,
+    Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics,
+    Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
+    UnixMillis,
 };
 
 /// How often the disk fails: one time in so many, or never.
@@ -230,6 +231,14 @@ impl Store for FaultyStore {
 
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.read(|disk| disk.inbox(query))
+    }
+
+    fn pending(&self, run: RunId) -> Answer<u64> {
+        self.read(|disk| disk.pending(run))
+    }
+
+    fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
+        self.read(|disk| disk.posted(run, idempotency_key))
     }
 
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use rusqlite::{Connection, Params, Row, ToSql, params, types::Value};
 
 use crate::{
-    ContentHash, Error, FramePage, FrameQuery, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue,
-    LoadedRun, Order, Recipient, RunId, RunPage, RunQuery, RunRow, Seq, Timer, TimerKey, TimerQuery,
-    UnixMillis,
+    ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery,
+    KeyValue, LoadedRun, Order, Recipient, RunId, RunPage, RunQuery, RunRow, Seq, Timer, TimerKey,
+    TimerQuery, UnixMillis,
 };
 
 use super::{
@@ -245,6 +245,23 @@ pub(super) fn inbox(connection: &Connection, query: InboxQuery) -> Result<Vec<In
             all(connection, &sql, params![after, rows_max], rows::inbox_message)
         }
     }
+}
+
+pub(super) fn pending(connection: &Connection, run: RunId) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run = ?1";
+    let count = one(connection, sql, [rows::id(run)], |row| row.get::<_, i64>(0).map_err(read_error))?;
+    Ok(count.unwrap_or(0).cast_unsigned())
+}
+
+pub(super) fn posted(
+    connection: &Connection,
+    run: Option<RunId>,
+    key: &str,
+) -> Result<Option<InboxId>, Error> {
+    let sql = "SELECT id FROM inbox WHERE ifnull(run, -1) = ifnull(?1, -1) AND idempotency_key = ?2";
+    one(connection, sql, params![run.map(rows::id), key], |row| {
+        row.get::<_, i64>(0).map(|id| InboxId(id.cast_unsigned())).map_err(read_error)
+    })
 }
 
 pub(super) fn definition(connection: &Connection, hash: ContentHash) -> Result<Option<Bytes>, Error> {

@@ -2,10 +2,26 @@
 
 /// Encodes every byte but letters, digits and `-_.~`, with upper-case digits.
 pub(crate) fn encode(text: &str) -> String {
+    encode_but(text, |_, byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~'))
+}
+
+/// Encodes what may not stand in a path or a query: all that is no character of URIs, and percent signs that start
+/// no escape.
+pub(crate) fn escape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    encode_but(text, |at, byte| match byte {
+        b'%' => digit(at + 1) && digit(at + 2),
+        b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
+        byte => byte.is_ascii_graphic(),
+    })
+}
+
+fn encode_but(text: &str, kept: impl Fn(usize, u8) -> bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len() + text.len() / 4);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+    for (at, byte) in text.bytes().enumerate() {
+        if kept(at, byte) {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');

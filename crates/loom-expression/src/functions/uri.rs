@@ -1,7 +1,7 @@
 //! Parts of URIs.
 
 use super::{Arguments, Body, Category, Function, Outcome, ex};
-use crate::{Value, error::Failure};
+use crate::{Value, error::Failure, percent};
 
 const fn uri(name: &'static str, body: fn(&mut Arguments<'_>) -> Outcome) -> Function {
     Function::new(Category::Uri, name, (1, 1), Body::Plain(body))
@@ -15,11 +15,11 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@uriHost('https://www.localhost.com:8080')", r#""www.localhost.com""#), ex("@uriHost('/a')", "error")]),
     uri("uriPath", |arguments| Ok(Value::from(Uri::of(arguments)?.path()))).docs(
         "uriPath(uri: string) → string",
-        "The path of an absolute URI, / when there is none. Escapes stay.",
+        "The path of an absolute URI, / when there is none. Escapes stay; what may not stand in a URI is escaped, and . and .. are resolved.",
     ).examples(&[ex("@uriPath('https://www.contoso.com/catalog/shownew.htm?date=today')", r#""/catalog/shownew.htm""#), ex("@uriPath('https://h')", r#""/""#)]),
     uri("uriPathAndQuery", |arguments| {
         let uri = Uri::of(arguments)?;
-        Ok(Value::from(format!("{}{}", uri.path(), uri.query)))
+        Ok(Value::from(format!("{}{}", uri.path(), uri.query())))
     }).docs(
         "uriPathAndQuery(uri: string) → string",
         "The path and the query of an absolute URI.",
@@ -28,7 +28,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "uriPort(uri: string) → integer",
         "The port of an absolute URI; where it names none, the usual one of its scheme, or -1.",
     ).examples(&[ex("@uriPort('https://www.localhost:8080')", "8080"), ex("@uriPort('https://contoso.com')", "443")]),
-    uri("uriQuery", |arguments| Ok(Value::from(Uri::of(arguments)?.query))).docs(
+    uri("uriQuery", |arguments| Ok(Value::from(Uri::of(arguments)?.query()))).docs(
         "uriQuery(uri: string) → string",
         "The query of an absolute URI with its question mark, or nothing.",
     ).examples(&[ex("@uriQuery('https://contoso.com/a?b=1#f')", r#""?b=1""#), ex("@uriQuery('https://contoso.com/a')", r#""""#)]),
@@ -99,8 +99,17 @@ impl<'a> Uri<'a> {
         Some(Self { scheme, hierarchical: true, host, port, path, query })
     }
 
-    fn path(&self) -> &'a str {
-        if self.path.is_empty() && self.hierarchical { "/" } else { self.path }
+    fn path(&self) -> String {
+        let path = percent::escape(self.path);
+        match path.as_str() {
+            "" if self.hierarchical => "/".to_owned(),
+            dotted if is_web(self.scheme) && dotted.contains("/.") => without_dots(dotted),
+            _ => path,
+        }
+    }
+
+    fn query(&self) -> String {
+        percent::escape(self.query)
     }
 
     fn port(&self) -> i64 {
@@ -118,6 +127,27 @@ impl<'a> Uri<'a> {
             _ => -1,
         })
     }
+}
+
+/// The path with its segments `.` and `..` resolved (RFC 3986, section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                // At the end they leave a slash.
+                if segments.peek().is_none() {
+                    kept.push("");
+                }
+            }
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
 }
 
 fn is_web(scheme: &str) -> bool {

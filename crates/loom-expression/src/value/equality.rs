@@ -95,7 +95,8 @@ fn compare_decimal_float(decimal: &Decimal, float: f64) -> Option<Ordering> {
 }
 
 /// One character with its case taken away, the way ordinal comparison that ignores case does it: the simple
-/// upper-case mapping, and the character itself where the mapping is not one to one.
+/// upper-case mapping, and the character itself where the mapping is not one to one or leads from another letter to
+/// one of ASCII (the dotless i, the long s).
 #[inline]
 pub(crate) fn fold_char(c: char) -> char {
     if c.is_ascii() {
@@ -103,7 +104,7 @@ pub(crate) fn fold_char(c: char) -> char {
     }
     let mut upper = c.to_uppercase();
     match (upper.next(), upper.next()) {
-        (Some(upper), None) => upper,
+        (Some(upper), None) if !upper.is_ascii() => upper,
         _ => c,
     }
 }

@@ -245,6 +245,10 @@ fn html_cell(text: &mut String, tag: &str, content: &str) {
             '>' => text.push_str("&gt;"),
             '"' => text.push_str("&quot;"),
             '\'' => text.push_str("&#39;"),
+            // Latin-1 beyond ASCII, and what takes two code units, are written as numbers.
+            '\u{a0}'..='\u{ff}' | '\u{10000}'.. => {
+                let _ = write!(text, "&#{};", u32::from(character));
+            }
             other => text.push(other),
         }
     }

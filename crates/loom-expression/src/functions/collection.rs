@@ -284,11 +284,12 @@ impl Seen {
 }
 
 impl Array {
-    /// The index of the first item that equals one before it, as the language compares. Takes time in proportion to the
+    /// The indexes of the items that equal one before them, as the language compares. Takes time in proportion to the
     /// size of the items.
-    pub fn first_repeated(&self) -> Option<usize> {
+    pub fn repeated(&self) -> Vec<usize> {
         let mut seen = Seen::default();
-        self.iter().position(|item| !seen.insert(item))
+        let repeated = self.iter().enumerate().filter(|(_, item)| !seen.insert(item));
+        repeated.map(|(index, _)| index).collect()
     }
 }
 

@@ -112,15 +112,9 @@ impl<'a> Decider<'a> {
         for dependency in &action.run_after {
             let before = self.state.slot(Place { frame: place.frame, action: dependency.action });
             if !dependency.statuses.contains(before.status) {
-                let message = format!(
-                    "The execution of template action '{}' is skipped: the 'runAfter' condition for action '{}' is not \
-                     satisfied. Expected status values '{}' and actual value '{}'.",
-                    action.name,
-                    self.state.workflow.action(dependency.action).name,
-                    dependency.statuses,
-                    before.status,
-                );
-                return self.end(place, skipped(ErrorInfo::new("ActionConditionFailed", message)));
+                let error =
+                    record::condition_failed(&self.state.workflow, action, *dependency, before.status);
+                return self.end(place, skipped(error));
             }
         }
         if let Some(index) = action.static_result {

@@ -16,7 +16,7 @@ use crate::{
     event::{
         Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart, SANITIZED,
     },
-    record,
+    record::{self, Unopened},
 };
 
 /// Everything that happened to each action.
@@ -248,10 +248,11 @@ impl History {
 
     fn never_opened(&self, action: ActionIdx, path: Vec<Round>, owner: Option<&Occurrence>) -> Occurrence {
         let at = self.ended.unwrap_or(self.started);
-        let chosen = owner
-            .is_some_and(|owner| owner.status.is_some_and(|status| record::has_chosen(status, &owner.code)));
+        let unopened = owner
+            .and_then(|owner| Some(Unopened::ended(owner.status?, &owner.code)))
+            .unwrap_or(Unopened::SKIPPED);
         let terminated = owner.is_some_and(|owner| owner.code == "Terminated");
-        let error = record::skip_error_of_unopened(&self.workflow, self.workflow.action(action), chosen);
+        let error = record::skip_error_of_unopened(&self.workflow, self.workflow.action(action), &unopened);
         Occurrence {
             path,
             status: Some(Status::Skipped),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom_definition::{
     ActionIdx, Status, Workflow,
-    model::{Action, ActionKind},
+    model::{Action, ActionKind, Dependency},
 };
 use loom_expression::{Object, Timestamp, Value};
 
@@ -81,12 +81,32 @@ pub(crate) fn of_outcome(
     from_slot(state, place, action, &slot)
 }
 
+/// How an action stands whose block was never opened.
+pub(crate) struct Unopened<'a> {
+    /// Whether it has chosen among its branches, and not this one.
+    chosen: bool,
+    status: Status,
+    code: &'a str,
+}
+
+impl<'a> Unopened<'a> {
+    /// It was skipped itself, or never reached.
+    pub(crate) const SKIPPED: Unopened<'static> =
+        Unopened { chosen: false, status: Status::Skipped, code: "ActionSkipped" };
+
+    /// It is on its way in another branch.
+    pub(crate) const ELSEWHERE: Unopened<'static> =
+        Unopened { chosen: true, status: Status::Succeeded, code: "NotSpecified" };
+
+    pub(crate) fn ended(status: Status, code: &'a str) -> Unopened<'a> {
+        Unopened { chosen: has_chosen(status, code), status, code }
+    }
+}
+
 /// The record of an action inside a block that was never opened: a branch not taken, a skipped or failed block.
-///
-/// `chosen` tells that the action it belongs to has chosen among its branches.
-pub(crate) fn never_opened(state: &RunState, action: ActionIdx, chosen: bool) -> Value {
+pub(crate) fn never_opened(state: &RunState, action: ActionIdx, owner: &Unopened<'_>) -> Value {
     let action = state.workflow.action(action);
-    let error = skip_error_of_unopened(&state.workflow, action, chosen);
+    let error = skip_error_of_unopened(&state.workflow, action, owner);
     let now = timestamp(state.started);
     let members = [
         ("name", Value::from(Arc::clone(&action.name))),
@@ -100,34 +120,56 @@ pub(crate) fn never_opened(state: &RunState, action: ActionIdx, chosen: bool) ->
 }
 
 /// Why an action of a block that was never opened is skipped.
-pub(crate) fn skip_error_of_unopened(workflow: &Workflow, action: &Action, chosen: bool) -> ErrorInfo {
-    let block = workflow.block(action.block);
-    let owner = block.owner.map(|owner| workflow.action(owner));
-    let branching = chosen
-        && action.run_after.is_empty()
-        && owner.is_some_and(|owner| matches!(owner.kind, ActionKind::If { .. } | ActionKind::Switch { .. }));
-    let owner = owner.map_or("the workflow", |owner| owner.name.as_ref());
-    if branching {
-        ErrorInfo::new(
+pub(crate) fn skip_error_of_unopened(
+    workflow: &Workflow,
+    action: &Action,
+    owner: &Unopened<'_>,
+) -> ErrorInfo {
+    let name = &action.name;
+    let holder = workflow.block(action.block).owner.map(|holder| workflow.action(holder));
+    let branches =
+        holder.is_some_and(|holder| matches!(holder.kind, ActionKind::If { .. } | ActionKind::Switch { .. }));
+    if !(owner.chosen && branches) {
+        let holder = holder.map_or("the workflow", |holder| holder.name.as_ref());
+        let message = format!(
+            "The execution of template action '{name}' is skipped: dependant action '{holder}' completed with status \
+             '{}' and code '{}'.",
+            owner.status, owner.code
+        );
+        return ErrorInfo::new("ActionDependencyFailed", message);
+    }
+    // Those that go before it are skipped, too.
+    match action.run_after.iter().find(|dependency| !dependency.statuses.contains(Status::Skipped)) {
+        Some(dependency) => condition_failed(workflow, action, *dependency, Status::Skipped),
+        None => ErrorInfo::new(
             "ActionBranchingConditionNotSatisfied",
             format!(
-                "The execution of template action '{}' skipped: the branching condition for this action is not satisfied.",
-                action.name
+                "The execution of template action '{name}' skipped: the branching condition for this action is not \
+                 satisfied."
             ),
-        )
-    } else {
-        ErrorInfo::new(
-            "ActionDependencyFailed",
-            format!(
-                "The execution of template action '{}' is skipped because '{owner}', which it belongs to, did not run it.",
-                action.name
-            ),
-        )
+        ),
     }
 }
 
+/// Why an action is skipped that does not run after what has become of another.
+pub(crate) fn condition_failed(
+    workflow: &Workflow,
+    action: &Action,
+    dependency: Dependency,
+    actual: Status,
+) -> ErrorInfo {
+    let message = format!(
+        "The execution of template action '{}' is skipped: the 'runAfter' condition for action '{}' is not satisfied. \
+         Expected status values '{}' and actual value '{actual}'.",
+        action.name,
+        workflow.action(dependency.action).name,
+        dependency.statuses,
+    );
+    ErrorInfo::new("ActionConditionFailed", message)
+}
+
 /// Whether an If or a Switch that ended like this had chosen a branch, rather than been skipped or failed before.
-pub(crate) fn has_chosen(status: Status, code: &str) -> bool {
+fn has_chosen(status: Status, code: &str) -> bool {
     status != Status::Skipped && (status != Status::Failed || code == "ActionFailed")
 }
 

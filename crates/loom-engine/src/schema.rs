@@ -123,7 +123,7 @@ impl<'a> Checker<'a> {
                 ValueRef::Array(_) => self.check_items(rules, spot)?,
                 ValueRef::String(text) => self.check_text(rules, text, spot),
                 ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) => {
-                    self.check_number(rules, spot)
+                    self.check_number(rules, spot);
                 }
                 ValueRef::Null | ValueRef::Bool(_) => {}
             }
@@ -256,7 +256,7 @@ impl<'a> Checker<'a> {
         keyword: &'static str,
         spot: Spot<'_>,
         fitting: bool,
-    ) -> Result<Option<(Vec<usize>, Vec<Mismatch>)>, Problem> {
+    ) -> Result<Option<Tried>, Problem> {
         let Some(schemas) = rules.get(keyword).and_then(Value::as_array) else { return Ok(None) };
         let holder = Pointer::Key(spot.id, keyword);
         let (mut indexes, mut misfits) = (Vec::new(), Vec::new());
@@ -295,6 +295,9 @@ impl<'a> Checker<'a> {
         }
     }
 }
+
+/// The indexes of schemas, and what kept others from fitting.
+type Tried = (Vec<usize>, Vec<Mismatch>);
 
 /// In the order in which a message lists them.
 const TYPES: [&str; 8] = ["string", "number", "integer", "boolean", "object", "array", "null", "any"];

@@ -11,7 +11,8 @@ use loom_expression::{Context, Lookup, LookupError, Name, Timestamp, Value};
 use crate::{
     event::{FrameId, Place},
     machine::Environment,
-    random, record,
+    random,
+    record::{self, Unopened},
     state::{RunState, SlotPhase, is_loop},
 };
 
@@ -98,7 +99,7 @@ impl<'a> Scope<'a> {
                 }
                 SlotPhase::Running | SlotPhase::Waiting | SlotPhase::Ready => Err(LookupError::NotRun),
             },
-            Ok(None) if self.was_passed_by(action) => Ok(Found::NeverOpened(action, self.has_chosen(action))),
+            Ok(None) if self.was_passed_by(action) => Ok(Found::NeverOpened(action)),
             Ok(None) => Err(LookupError::NotRun),
             Err(owner) => Err(LookupError::Ambiguous {
                 why: format!(
@@ -109,15 +110,17 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether the action that holds `action` has chosen among its branches.
-    fn has_chosen(&self, action: ActionIdx) -> bool {
+    /// How the action stands that holds `action`.
+    fn unopened(&self, action: ActionIdx) -> Unopened<'_> {
         let workflow = &self.state.workflow;
         let owner = workflow.block(workflow.action(action).block).owner;
         let place = owner.and_then(|owner| self.state.locate(self.frame, owner).ok().flatten());
-        place.is_some_and(|place| {
-            let slot = self.state.slot(place);
-            slot.phase == SlotPhase::Running || record::has_chosen(slot.status, &slot.code)
-        })
+        let Some(slot) = place.map(|place| self.state.slot(place)) else { return Unopened::SKIPPED };
+        match slot.phase {
+            SlotPhase::Ended => Unopened::ended(slot.status, &slot.code),
+            SlotPhase::Running => Unopened::ELSEWHERE,
+            SlotPhase::Waiting | SlotPhase::Ready => Unopened::SKIPPED,
+        }
     }
 
     /// Whether the block an action belongs to can no longer be opened.
@@ -167,8 +170,7 @@ impl<'a> Scope<'a> {
 
 enum Found {
     Place(Place),
-    /// With whether the action it belongs to has chosen among its branches.
-    NeverOpened(ActionIdx, bool),
+    NeverOpened(ActionIdx),
 }
 
 impl Context for Scope<'_> {
@@ -209,14 +211,20 @@ impl Context for Scope<'_> {
     fn action(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
             Found::Place(place) => Ok(record::record(self.state, place)),
-            Found::NeverOpened(action, chosen) => Ok(record::never_opened(self.state, action, chosen)),
+            Found::NeverOpened(action) => {
+                Ok(record::never_opened(self.state, action, &self.unopened(action)))
+            }
         }
     }
 
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
+            // What a history keeps of a condition is no output of it.
+            Found::Place(place) if record::is_block(self.state.workflow.action(place.action)) => {
+                Ok(Value::NULL)
+            }
             Found::Place(place) => Ok(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
-            Found::NeverOpened(..) => Ok(Value::NULL),
+            Found::NeverOpened(_) => Ok(Value::NULL),
         }
     }
 
@@ -280,7 +288,9 @@ impl Context for Scope<'_> {
         let wanted = self.action_index(name)?;
         let place = match self.find(name)? {
             Found::Place(place) => place,
-            Found::NeverOpened(..) => return Ok(children_never_opened(self.state, wanted)),
+            Found::NeverOpened(_) => {
+                return Ok(children_never_opened(self.state, wanted, &Unopened::SKIPPED));
+            }
         };
         let slot = self.state.slot(place);
         if slot.phase != SlotPhase::Ended {
@@ -340,7 +350,7 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
     let workflow = &state.workflow;
     let action = workflow.action(place.action);
     let slot = state.slot(place);
-    let chosen = record::has_chosen(slot.status, &slot.code);
+    let unopened = Unopened::ended(slot.status, &slot.code);
     let children = |block: loom_definition::BlockIdx| {
         let activity = state.activity(place);
         let opened = activity.and_then(|activity| {
@@ -352,7 +362,7 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
                 .block(block)
                 .actions
                 .iter()
-                .map(|child| record::never_opened(state, *child, chosen))
+                .map(|child| record::never_opened(state, *child, &unopened))
                 .collect(),
         }
     };
@@ -367,7 +377,10 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
         ActionKind::Parallel { branches } => branches.iter().copied().flat_map(children).collect(),
         ActionKind::Loop(looping) => children(looping.body),
         ActionKind::Foreach { body, .. } => {
-            let results = state.activity(place)?.each.as_ref()?.results.as_ref()?;
+            let each = state.activity(place).and_then(|activity| activity.each.as_ref());
+            let Some(results) = each.and_then(|each| each.results.as_ref()) else {
+                return Some(children_never_opened(state, place.action, &unopened));
+            };
             let names = &workflow.block(*body).actions;
             names
                 .iter()
@@ -377,7 +390,9 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
                     let members = [
                         ("name", Value::from(Arc::clone(&workflow.action(*child).name))),
                         ("outputs", Value::from(rounds.clone())),
+                        ("code", Value::from("NotSpecified")),
                         ("status", Value::from(status)),
+                        ("repetitionCount", Value::from(rounds.len() as i64)),
                     ];
                     members.into_iter().collect::<loom_expression::Object>().into()
                 })
@@ -393,11 +408,11 @@ fn is_bad_record(record: &Value) -> bool {
     status.and_then(loom_definition::Status::parse).is_some_and(loom_definition::Status::is_bad)
 }
 
-fn children_never_opened(state: &RunState, action: ActionIdx) -> Value {
+fn children_never_opened(state: &RunState, action: ActionIdx, owner: &Unopened<'_>) -> Value {
     let workflow = &state.workflow;
     let owned = workflow.blocks.iter().filter(|block| block.owner == Some(action));
     let records: Vec<Value> = owned
-        .flat_map(|block| block.actions.iter().map(|child| record::never_opened(state, *child, false)))
+        .flat_map(|block| block.actions.iter().map(|child| record::never_opened(state, *child, owner)))
         .collect();
     Value::from(records)
 }

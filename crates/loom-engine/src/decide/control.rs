@@ -50,7 +50,7 @@ impl Decider<'_> {
         self.start_block(place, Some(value));
         match taken {
             Some(block) => self.open_frame(block, place, 0),
-            None => self.push_end(place, self.now, None, Outcome::ok(None)),
+            None => self.push_end(place, self.now, None, block_outcome(false, None)),
         }
     }
 
@@ -60,7 +60,7 @@ impl Decider<'_> {
             self.open_frame(*block, place, 0);
         }
         if blocks.is_empty() {
-            self.push_end(place, self.now, None, Outcome::ok(None));
+            self.push_end(place, self.now, None, block_outcome(false, None));
         }
     }
 

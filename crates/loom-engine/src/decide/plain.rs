@@ -106,7 +106,7 @@ impl Decider<'_> {
                 Ok((Event::VariableSet { variable, value }, None))
             }
             VariableChange::Increment | VariableChange::Decrement => {
-                let value = counted(current, &operand, change).ok_or_else(|| {
+                let value = counted(declared.kind, current, &operand, change).ok_or_else(|| {
                     refuse(if change == VariableChange::Increment {
                         "be incremented by"
                     } else {
@@ -180,16 +180,16 @@ impl Decider<'_> {
     }
 }
 
-/// A counter after counting; none when the kinds of the two do not allow it.
-fn counted(current: &Value, by: &Value, change: VariableChange) -> Option<Value> {
+/// A counter after counting; none when the kinds of the two do not allow it. A float may stand at a whole number.
+fn counted(kind: ValueType, current: &Value, by: &Value, change: VariableChange) -> Option<Value> {
     let up = change == VariableChange::Increment;
     match (current.as_ref(), by.as_ref()) {
         (ValueRef::Int(current), ValueRef::Int(by)) => {
             let counted = if up { current.checked_add(by) } else { current.checked_sub(by) };
             counted.map(Value::from)
         }
-        (ValueRef::Float(current), _) => {
-            let by = by.as_f64()?;
+        _ if kind == ValueType::Float => {
+            let (current, by) = (current.as_f64()?, by.as_f64()?);
             Some(Value::from(if up { current + by } else { current - by }))
         }
         _ => None,

@@ -77,6 +77,9 @@ pub(crate) struct ServeArgs {
     /// Ended runs that are kept with all they did. Without it their number does not matter.
     #[arg(long, value_name = "COUNT")]
     retain_runs: Option<u64>,
+    /// Rows of forgotten runs that stay in lists. They take a quarter of --retain-bytes at most, too.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    retain_rows: u64,
     /// Seconds that a caller waits for a Response before it is told 504; the run goes on.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     response_timeout: u64,
@@ -303,6 +306,7 @@ fn retention(args: &ServeArgs) -> Retention {
         runs_max: args.retain_runs,
         bytes_max: Some(args.retain_bytes),
         row_age_max_ms: Some(kept + 60 * DAY_MS),
+        rows_max: Some(args.retain_rows),
     }
 }
 

@@ -429,9 +429,12 @@ impl Content {
             self.ended[1].insert((ended, run));
         }
         let before = policy.delete_before(now);
-        while let Some(&(ended, run)) =
-            self.ended[1].first().filter(|(ended, _)| before.is_some_and(|at| *ended < at))
-        {
+        let rows_max = policy.purged_rows_max();
+        while let Some(&(ended, run)) = self.ended[1].first() {
+            let too_many = rows_max.is_some_and(|most| self.ended[1].len() as u64 > most);
+            if !too_many && before.is_none_or(|before| ended >= before) {
+                break;
+            }
             self.ended[1].remove(&(ended, run));
             let row = self.runs.remove(&run).and_then(|run| run.row);
             if let Some(RunRow { workflow, idempotency_key: Some(key), .. }) = row {

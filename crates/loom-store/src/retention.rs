@@ -17,7 +17,17 @@ pub struct Retention {
     pub bytes_max: Option<u64>,
     /// Rows of runs that ended longer ago than so many milliseconds are deleted; such runs are purged first.
     pub row_age_max_ms: Option<i64>,
+    /// When there are more rows of purged runs than this, those of the runs that ended first are deleted. `bytes_max` is a
+    /// bound, too: such rows take about a quarter of it at most, so that there is room for runs with data.
+    pub rows_max: Option<u64>,
 }
+
+/// What a row of a purged run takes, indexes included, with a name and a key of moderate length; four times that is the
+/// part of `bytes_max` that each such row must have.
+const ROW_BYTES: u64 = 512;
+
+/// So many rows are never too many for `bytes_max`.
+const ROWS_MIN: u64 = 1_000;
 
 impl Retention {
     /// Thirty days or 10 GiB of data, whichever is reached first, and 90 days of rows.
@@ -28,6 +38,7 @@ impl Retention {
             runs_max: None,
             bytes_max: Some(10 << 30),
             row_age_max_ms: Some(90 * day),
+            rows_max: Some(1_000_000),
         }
     };
 
@@ -38,6 +49,12 @@ impl Retention {
             (data, row) => data.or(row),
         };
         age.map(|age| now.plus(age.saturating_neg()))
+    }
+
+    /// The most rows of purged runs.
+    pub(crate) fn purged_rows_max(&self) -> Option<u64> {
+        let by_bytes = self.bytes_max.map(|bytes| (bytes / (4 * ROW_BYTES)).max(ROWS_MIN));
+        [self.rows_max, by_bytes].into_iter().flatten().min()
     }
 
     /// Rows of runs that ended before this are deleted.

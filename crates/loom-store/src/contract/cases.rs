@@ -612,6 +612,16 @@ async fn retention_by_number_and_bytes_takes_those_that_ended_first(store: Arc<d
     assert_eq!(with_data().await, [run(9)]);
     let policy = Retention { bytes_max: Some(1 << 40), runs_max: Some(100), ..Retention::default() };
     assert_eq!(store.sweep(policy, T0).await.expect(WORKS), Swept::default());
+    // Rows of runs that have no data are not kept without end either.
+    let rows = async || {
+        let found = store.runs(RunQuery { limit: 100, ..RunQuery::default() }).await.expect(WORKS).rows;
+        found.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(rows().await.len(), 9);
+    let policy = Retention { rows_max: Some(3), ..Retention::default() };
+    assert_eq!(store.sweep(policy, T0).await.expect(WORKS), Swept { rows: 5, ..Swept::default() });
+    assert_eq!(rows().await, [9, 2, 1, 0].map(run));
+    assert_eq!(store.sweep(policy, T0).await.expect(WORKS), Swept::default());
     store.verify().await.expect(WORKS);
 }
 

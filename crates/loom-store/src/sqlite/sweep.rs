@@ -44,6 +44,8 @@ pub(super) struct Sweep {
 pub(super) struct Count {
     surplus: u64,
     file_bytes: u64,
+    /// Rows of purged runs.
+    rows: u64,
 }
 
 /// What a slice did beyond the database.
@@ -65,6 +67,14 @@ pub(super) fn count(connection: &Connection, policy: &Retention) -> rusqlite::Re
             |row| row.get(0),
         )?;
         count.surplus = kept.cast_unsigned().saturating_sub(runs_max);
+    }
+    if policy.purged_rows_max().is_some() {
+        let rows: i64 = connection.query_row(
+            "SELECT count(*) FROM run INDEXED BY run_ended WHERE purged = ?1 AND ended IS NOT NULL",
+            [PURGED],
+            |row| row.get(0),
+        )?;
+        count.rows = rows.cast_unsigned();
     }
     if policy.bytes_max.is_some() {
         let bytes: i64 = connection.query_row(
@@ -199,17 +209,27 @@ fn purge_rest(
     connection.prepare_cached("DELETE FROM blob_ref WHERE run = ?1")?.execute([id])?;
     connection.prepare_cached("UPDATE run SET purged = ?2 WHERE id = ?1")?.execute([id, PURGED])?;
     sweep.swept.purged += 1;
+    sweep.count.rows += 1;
     Ok(())
 }
 
 fn delete_rows(connection: &Connection, sweep: &mut Sweep, rows_max: usize) -> rusqlite::Result<usize> {
-    let Some(before) = sweep.policy.delete_before(sweep.now) else { return Ok(0) };
-    let deleted = connection
-        .prepare_cached(
-            "DELETE FROM run WHERE id IN
-             (SELECT id FROM run INDEXED BY run_ended WHERE purged = ?1 AND ended < ?2 ORDER BY ended, id LIMIT ?3)",
-        )?
-        .execute(params![PURGED, before.0, rows_max as i64])?;
+    let surplus = sweep.policy.purged_rows_max().map_or(0, |most| sweep.count.rows.saturating_sub(most));
+    let surplus = usize::try_from(surplus).unwrap_or(usize::MAX).min(rows_max);
+    let mut deleted = 0;
+    for (before, rows_max) in [
+        (Some(i64::MAX), surplus),
+        (sweep.policy.delete_before(sweep.now).map(|before| before.0), rows_max - surplus),
+    ] {
+        let Some(before) = before.filter(|_| rows_max > 0) else { continue };
+        deleted += connection
+            .prepare_cached(
+                "DELETE FROM run WHERE id IN
+                 (SELECT id FROM run INDEXED BY run_ended WHERE purged = ?1 AND ended < ?2 ORDER BY ended, id LIMIT ?3)",
+            )?
+            .execute(params![PURGED, before, rows_max as i64])?;
+    }
     sweep.swept.rows += deleted as u64;
+    sweep.count.rows = sweep.count.rows.saturating_sub(deleted as u64);
     Ok(deleted)
 }

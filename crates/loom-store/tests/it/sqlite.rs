@@ -62,6 +62,39 @@ async fn a_large_sweep_goes_in_slices_and_gives_the_room_back() {
     assert!(size() < 1_700_000, "{} bytes are left", size());
 }
 
+/// Forty times as many runs as are kept go through a store: its file stays as large as it was after the first few.
+#[tokio::test]
+async fn a_store_that_forgets_does_not_grow() {
+    const RUNS: usize = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let policy = Retention { runs_max: Some(100), rows_max: Some(250), ..Retention::default() };
+    let mut ids = RunIdSource::new(0, None);
+    let mut sizes = Vec::new();
+    for round in 1..=10 {
+        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        let at = UnixMillis(round);
+        let mut acks = Vec::new();
+        for _ in 0..RUNS {
+            let run = ids.next(at);
+            let mut commit = Commit::to_run(run, Seq::FIRST, vec![Frame { at, payload: vec![1; 600].into() }]);
+            let mut row = RunRow::new(run, "w", ContentHash::of(b""), 0);
+            (row.ended, row.idempotency_key) = (Some(at), Some(format!("key {run}").into()));
+            commit.row = Some(row);
+            acks.push(store.append(commit).unwrap());
+        }
+        for ack in acks {
+            ack.await.unwrap();
+        }
+        let swept = store.sweep(policy, at).await.unwrap();
+        assert_eq!(swept.purged, if round == 1 { 300 } else { RUNS as u64 });
+        store.close().await.unwrap();
+        sizes.push(std::fs::metadata(folder.path().join("loom.db")).unwrap().len());
+    }
+    // What one round adds is more than this.
+    let (settled, last) = (sizes[3], sizes[9]);
+    assert!(last.abs_diff(settled) < 100_000, "{sizes:?}");
+}
+
 #[tokio::test]
 async fn a_reader_does_not_hold_up_the_writer_when_the_log_is_long() {
     let folder = tempfile::tempdir().unwrap();

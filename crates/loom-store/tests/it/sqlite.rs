@@ -76,7 +76,8 @@ async fn a_store_that_forgets_does_not_grow() {
         let mut acks = Vec::new();
         for _ in 0..RUNS {
             let run = ids.next(at);
-            let mut commit = Commit::to_run(run, Seq::FIRST, vec![Frame { at, payload: vec![1; 600].into() }]);
+            let mut commit =
+                Commit::to_run(run, Seq::FIRST, vec![Frame { at, payload: vec![1; 600].into() }]);
             let mut row = RunRow::new(run, "w", ContentHash::of(b""), 0);
             (row.ended, row.idempotency_key) = (Some(at), Some(format!("key {run}").into()));
             commit.row = Some(row);

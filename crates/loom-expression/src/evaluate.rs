@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    Code, Context, Error, Kind, Limits, LookupError, Name, Template, Value, ValueRef,
+    Code, Context, Error, Kind, Limits, LookupError, Name, Object, Template, Value, ValueRef,
     compile::{AccessExpr, CallExpr, Expr, Part, Step},
     envelope,
     error::Failure,
@@ -185,7 +185,10 @@ impl Evaluation<'_> {
             };
             secret |= at.is_secret() || key.contains_secret();
             match self.step(at, key, step, access.start) {
-                Ok(Some(member)) => at = member,
+                Ok(Some((member, through_secret))) => {
+                    at = member;
+                    secret |= through_secret;
+                }
                 Ok(None) => at = const { &Value::NULL },
                 Err(failure) => return Err(failure),
             }
@@ -193,17 +196,22 @@ impl Evaluation<'_> {
         Ok(at.clone().secret_if(secret))
     }
 
+    /// The member, and whether something secret was passed on the way to it.
     fn step<'v>(
         &self,
         target: &'v Value,
         key: &Value,
         step: &Step,
         start: u32,
-    ) -> Result<Option<&'v Value>, Failure> {
+    ) -> Result<Option<(&'v Value, bool)>, Failure> {
         let found = match (target.as_ref(), key.as_ref()) {
-            (ValueRef::Object(object), ValueRef::String(name)) => object.get_ignore_case(name),
+            (ValueRef::Object(object), ValueRef::String(name)) => object
+                .get_ignore_case(name)
+                .map(|member| (member, false))
+                .or_else(|| along_path(object, name)),
             (ValueRef::Array(items), ValueRef::Int(index)) => {
-                usize::try_from(index).ok().and_then(|index| items.get(index))
+                let item = usize::try_from(index).ok().and_then(|index| items.get(index));
+                item.map(|item| (item, false))
             }
             (ValueRef::Null, _) => None,
             _ => return Err(self.access_failed(target, key, step, start)),
@@ -268,6 +276,15 @@ impl Evaluation<'_> {
 
 /// Gives a failure its place, unless one further inside is known.
 #[cold]
+/// What `body/value` leads to in an object that has no member of this name: the way connectors' operations are written.
+fn along_path<'v>(object: &'v Object, path: &str) -> Option<(&'v Value, bool)> {
+    let (first, rest) = path.split_once('/')?;
+    let member = object.get_ignore_case(first)?;
+    let inner = member.as_object()?;
+    let found = inner.get_ignore_case(rest).map(|found| (found, false)).or_else(|| along_path(inner, rest));
+    found.map(|(found, secret)| (found, secret || member.is_secret()))
+}
+
 fn placed(mut failure: Failure, span: &Range<u32>) -> Failure {
     failure.span.get_or_insert(span.start as usize..span.end as usize);
     failure

@@ -52,6 +52,6 @@ pub use self::{
     reference::{Reference, ReferenceKind},
     suggest::nearest,
     template::Template,
-    time::iana_time_zone,
+    time::{iana_time_zone, is_time_zone},
     value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Object, Value, ValueRef},
 };

@@ -6,7 +6,7 @@ mod parse;
 mod span;
 mod zones;
 
-pub use self::zones::iana_time_zone;
+pub use self::zones::{iana_time_zone, is_time_zone};
 pub(crate) use self::{
     exact::parse_exact,
     format::format,

@@ -75,19 +75,35 @@ impl Recurrence {
         };
         let count = integer(object, "count", 1, i64::from(u32::MAX)).map_err(wrong)?;
         // A parameter that nobody filled in is an empty text.
-        let text = |name: &'static str| {
+        let text = |name: &'static str| -> Result<Option<Arc<str>>, RecurrenceError> {
             let text = text(object, name).map_err(wrong)?.map(str::trim);
             Ok(text.filter(|text| !text.is_empty()).map(Arc::from))
         };
+        let moment = |name: &'static str| match text(name)? {
+            Some(text) if !is_moment(&text) => {
+                Err(wrong((name, format!("`{text}` is no time; it is written as 2017-09-18T14:00:00"))))
+            }
+            moment => Ok(moment),
+        };
+        let time_zone: Option<Arc<str>> = text("timeZone")?;
+        if let Some(zone) = time_zone.as_deref().filter(|zone| !loom_expression::is_time_zone(zone)) {
+            return Err(wrong(("timeZone", format!("there is no time zone `{zone}`"))));
+        }
         Ok(Recurrence {
             rhythm,
-            start_time: text("startTime")?,
-            end_time: text("endTime")?,
+            start_time: moment("startTime")?,
+            end_time: moment("endTime")?,
             count: count.map(|count| count as u32),
-            time_zone: text("timeZone")?,
+            time_zone,
             source: value.clone(),
         })
     }
+}
+
+/// Whether a text is a moment, or a local time, in the form of ISO 8601.
+fn is_moment(text: &str) -> bool {
+    let year = text.split_once('-').map_or("", |(year, _)| year);
+    year.len() == 4 && text.parse::<loom_expression::Timestamp>().is_ok()
 }
 
 /// The cron expression of a recurrence, if it has one, and the member that holds it.

@@ -21,6 +21,11 @@ pub fn iana_time_zone(windows: &str) -> Option<&'static str> {
     ZONES.iter().find(|(name, _)| name.eq_ignore_ascii_case(windows)).map(|(_, iana)| *iana)
 }
 
+/// Whether there is a time zone of this name, a Windows one or an IANA one.
+pub fn is_time_zone(name: &str) -> bool {
+    iana_time_zone(name).is_some() || TimeZone::get(name.trim()).is_ok()
+}
+
 fn zone(windows: &str) -> Option<(TimeZone, &'static str)> {
     let iana = iana_time_zone(windows)?;
     TimeZone::get(iana).ok().map(|zone| (zone, iana))

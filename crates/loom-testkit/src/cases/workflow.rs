@@ -276,6 +276,9 @@ pub(crate) fn request(case: &Object, workflow: &Arc<Workflow>, parameters: Vec<V
             }
         }
     }
+    let headers = outputs.get("headers").and_then(Value::as_object);
+    let tracking_id = headers.and_then(|headers| headers.get_ignore_case("x-ms-client-tracking-id"));
+    request.tracking_id = tracking_id.and_then(Value::as_str).map(Arc::from);
     request.outputs = outputs.into();
     request.wants_response = true;
     request

@@ -28,6 +28,7 @@ mod resubmit;
 mod retry;
 pub mod schema;
 mod scope;
+pub mod script;
 mod signals;
 pub mod simulate;
 mod sorted;

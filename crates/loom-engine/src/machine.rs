@@ -13,7 +13,7 @@ use crate::{
     decide::{Decider, Planned},
     event::{Command, EffectId, Event, Phase, Place, RunStart},
     ports::Call,
-    random,
+    random, script,
     state::RunState,
     trace::RunTrace,
 };
@@ -167,6 +167,10 @@ impl Run {
                 Some(RunTrace::of(start).handed_on(effect, &state.path(asked.place.frame)))
             }
         };
+        let context = match asked.phase {
+            Phase::Call => script::context(state, &self.environment, asked.place, &inputs),
+            Phase::Admit | Phase::Subscribe | Phase::Unsubscribe => None,
+        };
         Some(Call {
             run: start.run,
             workflow: Arc::clone(&state.workflow),
@@ -175,6 +179,7 @@ impl Run {
             phase: asked.phase,
             attempt: asked.attempt,
             inputs,
+            context,
             resume,
             idempotency_key: key,
             tracking_id: Arc::clone(&start.tracking_id),

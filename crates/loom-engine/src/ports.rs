@@ -27,6 +27,8 @@ pub struct Call {
     pub attempt: u32,
     /// The action's evaluated inputs. For `Phase::Unsubscribe`, the request to send.
     pub inputs: Value,
+    /// For a script, what its code sees of the run: `{workflow, trigger, actions}`, with what it refers to and no more.
+    pub context: Option<Value>,
     /// What an earlier call of this action handed over with [`EffectResult::Pending`].
     pub resume: Option<Value>,
     /// The same for every attempt at this occurrence of the action, also after a crash:

@@ -51,7 +51,7 @@ pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Request
     Requests::new(settings, Arc::new(move || clock.now())).map(Arc::new)
 }
 
-/// Handlers for Http, ApiConnection, Function, both webhooks, and the scripts that are not supported.
+/// Handlers for Http, ApiConnection, Function, both webhooks, and scripts.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
     let mut all = vec![
@@ -61,8 +61,9 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
         (EffectKind::ApiConnectionWebhook, of(Kind::Connection)),
         (EffectKind::Function, of(Kind::Function)),
     ];
+    let scripts = Arc::new(ScriptHandler::new(requests.settings().scripts));
     for language in ["JavaScriptCode", "PowerShellCode", "CSharpScriptCode"] {
-        all.push((EffectKind::Script(Arc::from(language)), Arc::new(ScriptHandler)));
+        all.push((EffectKind::Script(Arc::from(language)), Arc::clone(&scripts) as Arc<dyn ActionHandler>));
     }
     all
 }

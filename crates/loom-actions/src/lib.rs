@@ -23,6 +23,8 @@ mod status;
 mod triggers;
 mod url;
 
+#[cfg(feature = "javascript")]
+pub use self::script::{Mistake, check_javascript};
 pub use self::{
     activity::{Activities, ActivityCall, ActivityHandler, UserError},
     actor::{
@@ -41,7 +43,7 @@ pub use self::{
     handlers::{RequestHandler, remote_workflow_handler, request_handlers, requests},
     headers::Marks,
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
-    script::ScriptHandler,
+    script::{ScriptHandler, ScriptLimits},
     settings::Settings,
     status::{is_transient, status_code},
     triggers::TriggerRequests,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{auth::TokenSettings, client::ClientOptions, connections::Connections, egress::Egress};
+use crate::{
+    auth::TokenSettings, client::ClientOptions, connections::Connections, egress::Egress,
+    script::ScriptLimits,
+};
 
 /// The settings of all handlers. The default suits a server on the open Internet.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct Settings {
     pub chunk_bytes: usize,
     /// The most pages that one action reads: 10,000.
     pub pages_max: usize,
+    /// What inline scripts may take.
+    pub scripts: ScriptLimits,
 }
 
 impl Default for Settings {
@@ -36,6 +41,7 @@ impl Default for Settings {
             poll_interval: Duration::from_secs(1),
             chunk_bytes: 1024 * 1024,
             pages_max: 10_000,
+            scripts: ScriptLimits::default(),
         }
     }
 }

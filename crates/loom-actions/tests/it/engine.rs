@@ -206,9 +206,9 @@ async fn what_cannot_be_done_fails_in_words() {
     let mock = mock("[]").await;
     for (action, code, part) in [
         (
-            r#"{"type": "JavaScriptCode", "inputs": {"code": "return 1;"}}"#,
+            r#"{"type": "PowerShellCode", "inputs": {"CodeFile": "run.ps1"}}"#,
             "ActionTypeNotSupported",
-            "does not run scripts",
+            "does not run scripts in this language",
         ),
         (r#"{"type": "Activity", "inputs": {"activityName": "nobody"}}"#, "ConnectionNotFound", "'nobody'"),
         (

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use loom_actions::ScriptHandler;
 use loom_actions::secrets::{FixedSecrets, Secrets};
 use loom_definition::{
     Definition, LoadOptions, Workflow,
@@ -203,16 +204,20 @@ impl Stage {
         let registry = ResilienceRegistry::builder().defaults(Policy::none()).clock(Clock::tokio()).build();
         let registry = registry.map_err(|error| failed("case", error.to_string()))?;
         let (callbacks, mut arriving) = mpsc::channel(CALLBACKS_MAX);
+        let clock = Arc::new(TokioClock::starting_at(self.now));
+        let scripts = ScriptHandler::default().with_clock({
+            let clock = Arc::clone(&clock);
+            Arc::new(move || loom_engine::ports::Clock::now(&*clock))
+        });
         let scripted = Arc::new(Scripted {
             answers: self.answers,
+            scripts,
             occurrences: Mutex::default(),
             unanswered: Mutex::default(),
             callbacks,
         });
-        let mut builder = Engine::builder()
-            .environment(self.environment)
-            .registry(Arc::new(registry))
-            .clock(Arc::new(TokioClock::starting_at(self.now)));
+        let mut builder =
+            Engine::builder().environment(self.environment).registry(Arc::new(registry)).clock(clock);
         for effect in effects(&self.workflow, &self.children, &scripted.answers) {
             builder = builder.handler(effect, Arc::clone(&scripted) as Arc<dyn ActionHandler>);
         }
@@ -309,9 +314,10 @@ fn effects(
     found
 }
 
-/// Answers calls with what the case says.
+/// Answers calls with what the case says, and runs the scripts that it does not answer for.
 struct Scripted {
     answers: HashMap<String, Answers>,
+    scripts: ScriptHandler,
     /// Which occurrence each idempotency key stands for, by action.
     occurrences: Mutex<BTreeMap<String, Vec<Arc<str>>>>,
     /// Actions that made a call for which there is no answer.
@@ -346,7 +352,11 @@ impl ActionHandler for Scripted {
             if call.phase == Phase::Unsubscribe {
                 return EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() };
             }
-            let Some(answer) = self.answer(call) else {
+            let answer = self.answer(call);
+            if answer.is_none() && is_javascript(call) {
+                return self.scripts.call(call).await;
+            }
+            let Some(answer) = answer else {
                 let name = &call.definition().name;
                 self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(name));
                 let message = format!("The test case has no answer for the call of '{name}'.");
@@ -373,6 +383,11 @@ impl ActionHandler for Scripted {
         let end = uri[after_scheme..].find(['/', '?', '#']).map_or(uri.len(), |at| after_scheme + at);
         Some(Arc::from(uri[..end].to_ascii_lowercase()))
     }
+}
+
+fn is_javascript(call: &Call) -> bool {
+    matches!(&call.definition().kind, ActionKind::Effect { effect: EffectKind::Script(language), .. }
+        if &**language == "JavaScriptCode")
 }
 
 /// Keeps the history of every run that is watched.

@@ -79,7 +79,10 @@ impl ScriptHandler {
     /// The same, with a clock of the host's. For scripts it stands still where it was when they began. Without one they
     /// see the system's.
     #[must_use]
-    #[cfg_attr(not(feature = "javascript"), expect(unused_variables, reason = "nobody looks at a clock"))]
+    #[cfg_attr(
+        not(feature = "javascript"),
+        expect(unused_variables, clippy::needless_pass_by_value, reason = "nobody looks at a clock")
+    )]
     pub fn with_clock(self, clock: WallClock) -> ScriptHandler {
         ScriptHandler {
             #[cfg(feature = "javascript")]

@@ -21,8 +21,9 @@ use super::{
 };
 use crate::{Failure, handlers::failed, requests::WallClock};
 
-/// How much longer than its time a script is waited for: it stops itself, a moment after it is due.
-const GRACE: Duration = Duration::from_secs(1);
+/// How much longer than its time a script is waited for: it stops itself a moment after it is due, if its thread gets to
+/// run at all.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs scripts in JavaScript, so many at once.
 #[derive(Clone)]
@@ -69,7 +70,7 @@ impl JavaScript {
             Ok(script) => self.run(script).await,
             Err(failure) => Err(failure),
         };
-        match ended.and_then(|ended| self.outputs(call, ended, secret)) {
+        match ended.and_then(|ended| outputs(call, ended, secret)) {
             Ok(outputs) => {
                 EffectResult::Done { outcome: Outcome::ok(Some(outputs)), hint: RetryHint::default() }
             }
@@ -94,7 +95,7 @@ impl JavaScript {
             return Err(Failure::lasting(PARSING, format!("The script has more than {most} characters.")));
         }
         let context =
-            call.context.as_ref().map(Value::to_json_text).unwrap_or_else(|| r#"{"actions":{}}"#.to_owned());
+            call.context.as_ref().map_or_else(|| r#"{"actions":{}}"#.to_owned(), Value::to_json_text);
         if context.len() > self.limits.data_bytes {
             let message =
                 format!("What the script refers to has more than {} bytes.", self.limits.data_bytes);
@@ -122,7 +123,12 @@ impl JavaScript {
                 let message = format!("No thread can be had for the script: {error}.");
                 return Err(Failure::transient(INTERNAL, message));
             }
-            match told.recv_timeout(limits.time + GRACE) {
+            let mut news = told.recv_timeout(limits.time + GRACE);
+            if matches!(news, Ok(News::Cancelled)) {
+                // Nobody listens any more, but whether the place is lost has to be known.
+                news = told.recv_timeout(GRACE);
+            }
+            match news {
                 Ok(News::Ended(ended)) => Ok(ended),
                 Ok(News::Cancelled) | Err(RecvTimeoutError::Timeout) => {
                     given_up.give_up();
@@ -137,26 +143,27 @@ impl JavaScript {
         drop(waiting);
         result.unwrap_or_else(|_| Err(Failure::transient(INTERNAL, "The host is shutting down.")))
     }
+}
 
-    fn outputs(&self, call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
-        let action = &call.definition().name;
-        if !secret {
-            for line in &ended.lines {
-                tracing::debug!(run_id = %call.run, action = %action, "console: {line}");
-            }
+/// The outputs of an action whose script has ended.
+fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
+    let action = &call.definition().name;
+    if !secret {
+        for line in &ended.lines {
+            tracing::debug!(run_id = %call.run, action = %action, "console: {line}");
         }
-        if let Some(exception) = ended.exception {
-            return Err(told(action, &exception, secret));
-        }
-        let mut outputs = Object::new();
-        if let Some(text) = ended.returned {
-            let body = Value::from_json_str(&text).map_err(|error| {
-                Failure::lasting(RUNTIME, format!("What the script '{action}' gave cannot be read: {error}."))
-            })?;
-            outputs.insert("body", body.secret_if(secret));
-        }
-        Ok(outputs.into())
     }
+    if let Some(exception) = ended.exception {
+        return Err(told(action, &exception, secret));
+    }
+    let mut outputs = Object::new();
+    if let Some(text) = ended.returned {
+        let body = Value::from_json_str(&text).map_err(|error| {
+            Failure::lasting(RUNTIME, format!("What the script '{action}' gave cannot be read: {error}."))
+        })?;
+        outputs.insert("body", body.secret_if(secret));
+    }
+    Ok(outputs.into())
 }
 
 /// The failure of an action whose script failed. What a script says that has read secrets may be one of them.

@@ -7,4 +7,5 @@ mod certificates;
 mod engine;
 mod failures;
 mod patterns;
+mod scripts;
 mod support;

@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
         match first {
             _ if is_space(first) => self.rest = self.rest.trim_start_matches(is_space),
             '/' if self.rest.starts_with("//") => {
-                self.pass(self.rest.find(['\n', '\r', '\u{2028}', '\u{2029}']))
+                self.pass(self.rest.find(is_line_end));
             }
             '/' if self.rest.starts_with("/*") => {
                 self.pass(self.rest[2..].find("*/").map(|end| end + 4));

@@ -9,12 +9,8 @@ async fn a_place_that_is_kept_by_a_script_given_up_is_lost_until_the_script_ends
     let (end, ends) = mpsc::channel::<()>();
     place.work(0, move || ends.recv().unwrap()).unwrap();
     // Somebody waits already when it is given up.
-    let waits = tokio::spawn({
-        let places = Arc::clone(&places);
-        async move { places.enter().await.map(drop) }
-    });
-    given_up.give_up();
-    assert_eq!(waits.await.unwrap(), Err(AllLost));
+    let (waited, ()) = tokio::join!(places.enter(), async { given_up.give_up() });
+    assert_eq!(waited.map(drop), Err(AllLost));
     assert_eq!(places.enter().await.map(drop), Err(AllLost));
     let mut lost = places.lost.subscribe();
     end.send(()).unwrap();

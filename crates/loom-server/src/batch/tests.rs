@@ -209,6 +209,7 @@ fn call(host: &Host, key: &str, inputs: &str) -> Call {
         phase: Phase::Call,
         attempt: 1,
         inputs: Value::from_json_str(inputs).unwrap(),
+        context: None,
         resume: None,
         idempotency_key: key.into(),
         tracking_id: "t".into(),

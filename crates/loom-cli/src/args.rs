@@ -9,12 +9,15 @@ use crate::secrets::SecretOptions;
 
 /// Runs, tests and serves workflow definitions, anywhere.
 #[derive(Debug, Parser)]
-#[command(name = "loom", version, max_term_width = 100, disable_help_subcommand = true, after_help = FIRST_STEPS)]
+#[command(name = "loom", version = VERSION, max_term_width = 100, after_help = FIRST_STEPS)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// The version, and the commit it was built from where that is known.
+const VERSION: &str = env!("LOOM_VERSION");
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -29,11 +32,16 @@ pub(crate) enum Command {
     #[command(after_help = RUN_EXIT_CODES)]
     Run(RunArgs),
     /// Check definitions, and point at what is wrong in them.
+    #[command(after_help = VALIDATE_EXIT_CODES)]
     Validate(ValidateArgs),
     /// Evaluate one expression.
+    #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
     /// Play the cases of test files, in virtual time and without calls.
+    #[command(after_help = TEST_EXIT_CODES)]
     Test(TestArgs),
+    /// Tell what a code such as L0204 means; without one, list them all.
+    Explain(ExplainArgs),
     /// Run one of the built-in examples; without a name, list them.
     Example(ExampleArgs),
     /// Serve workflows over HTTP; their runs survive the process.
@@ -63,6 +71,41 @@ Exit codes:
   5  the run TimedOut
   6  the engine Aborted it
   130  it was interrupted; a run that is kept (--durable) can go on";
+
+const EVAL_HELP: &str = "\
+Examples:
+  loom eval '@add(1, 2)'
+  loom eval 'Hello, @{toUpper(parameters(\'name\'))}!' --param name=ada
+  loom eval \"@triggerBody()?['lines'][0]\" --body '{\"lines\": [7]}'
+  loom eval \"@outputs('Ask')?['body']\" --outputs Ask='{\"statusCode\": 200, \"body\": 1}'
+  loom eval \"@item()\" --context '{\"item\": 3}'
+
+The context is an object with any of these members:
+  parameters, variables, appSettings   names to values
+  trigger                              what trigger() gives: {\"name\": …, \"outputs\": {\"body\": …}}
+  actions                              names to records: {\"Ask\": {\"status\": \"Succeeded\", \"outputs\": …}}
+  item; loops                          what item() gives; names to {\"item\": …} or {\"index\": 0}
+  results                              names of scopes to what result() gives
+  workflow, action                     what workflow() and action() give
+  now, seed                            the clock, and where random values begin
+
+Exit codes:
+  0  it has a value
+  1  it has none: evaluating it failed
+  2  the arguments are wrong, or a file cannot be read
+  3  it is no expression";
+
+const TEST_EXIT_CODES: &str = "\
+Exit codes:
+  0  no case failed
+  1  a case failed
+  2  the arguments are wrong, a file cannot be read or holds no cases, or no case fits the filter";
+
+const VALIDATE_EXIT_CODES: &str = "\
+Exit codes:
+  0  no file has an error; warnings may have been told
+  2  the arguments are wrong, or a file cannot be read
+  3  a file has an error";
 
 /// Options of `loom run`.
 #[derive(Args, Debug)]
@@ -99,10 +142,11 @@ pub(crate) struct RunWith {
     /// The trigger's body: JSON, `@file` or `-` for standard input.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     pub(crate) input: Option<String>,
-    /// A parameter's value; JSON, or else text. May be given many times.
+    /// A parameter's value: the text itself for a string, JSON for everything else, `@file` for what a file holds. May be
+    /// given many times.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     pub(crate) parameters: Vec<String>,
-    /// Which trigger fires.
+    /// Which trigger fires; the first one without it.
     #[arg(long, value_name = "NAME")]
     pub(crate) trigger: Option<String>,
     /// Connections: names to addresses and credentials.
@@ -130,8 +174,8 @@ pub(crate) struct RunWith {
 /// Options of `loom validate`.
 #[derive(Args, Debug)]
 pub(crate) struct ValidateArgs {
-    /// The definitions.
-    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    /// The definitions; in a folder, all at any depth. `-` reads standard input.
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub(crate) files: Vec<PathBuf>,
     /// One JSON object a file.
     #[arg(long, conflicts_with = "sarif")]
@@ -147,9 +191,21 @@ pub(crate) struct EvalArgs {
     /// The expression as it stands in a definition, such as `@add(1, 2)`; `-` reads standard input.
     #[arg(allow_hyphen_values = true)]
     pub(crate) expression: String,
-    /// What it may refer to: a JSON object with `parameters`, `variables`, `trigger`, `actions`, …
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) context: Option<PathBuf>,
+    /// What it may refer to, as JSON; see below.
+    #[arg(long, short, value_name = "JSON|@FILE|FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) context: Option<String>,
+    /// What `parameters('NAME')` gives: JSON, or else text. May be given many times.
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
+    pub(crate) parameters: Vec<String>,
+    /// What `variables('NAME')` gives: JSON, or else text. May be given many times.
+    #[arg(long = "variable", value_name = "NAME=VALUE")]
+    pub(crate) variables: Vec<String>,
+    /// What `triggerBody()` gives.
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    pub(crate) body: Option<String>,
+    /// What `outputs('NAME')` gives. May be given many times.
+    #[arg(long = "outputs", value_name = "NAME=JSON")]
+    pub(crate) outputs: Vec<String>,
     /// The value, or the error, as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -158,8 +214,8 @@ pub(crate) struct EvalArgs {
 /// Options of `loom test`.
 #[derive(Args, Debug)]
 pub(crate) struct TestArgs {
-    /// Files with cases.
-    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    /// Files with cases; in a folder, all at any depth.
+    #[arg(default_value = ".", value_hint = ValueHint::AnyPath)]
     pub(crate) files: Vec<PathBuf>,
     /// One JSON object a case.
     #[arg(long)]
@@ -170,6 +226,13 @@ pub(crate) struct TestArgs {
     /// Only cases whose id contains this.
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
+}
+
+/// Options of `loom explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The code, as it stands in brackets behind `error` or `warning`.
+    pub(crate) code: Option<String>,
 }
 
 /// Options of `loom example`.

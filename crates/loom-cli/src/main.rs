@@ -18,6 +18,7 @@ mod data;
 mod eval;
 mod example;
 mod exit;
+mod explain;
 mod files;
 mod live;
 mod remote;
@@ -40,9 +41,10 @@ fn main() -> ExitCode {
     let console = Console::from_environment();
     let outcome = match cli.command {
         Command::Run(args) => run::command(args, console),
-        Command::Validate(args) => Ok(validate::command(&args, console)),
+        Command::Validate(args) => validate::command(&args, console),
         Command::Eval(args) => eval::command(&args, console),
         Command::Test(args) => test_cases::command(&args),
+        Command::Explain(args) => explain::command(&args),
         Command::Example(args) => example::command(&args, console),
         Command::Serve(args) => serve::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),

@@ -8,7 +8,10 @@ mod watch;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
-use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, render, text, trigger::TriggerKind};
+use loom_definition::{
+    Definition, Diagnostics, LoadOptions, Loaded, Workflow, model::ValueType, render, text,
+    trigger::TriggerKind,
+};
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
 use loom_expression::{Object, Value};
 use loom_store::Store;
@@ -109,12 +112,16 @@ pub(crate) fn prepare(
 ) -> Result<Option<Prepared>> {
     let settings = Settings::read(with, Path::new(&definition.name))?;
     let warn = !with.quiet;
-    let Some((loaded, values)) = load(definition, &settings, &parameters(with)?, warn, console) else {
+    let Some((loaded, values)) = load(definition, &settings, &parameters(&with.parameters)?, warn, console)
+    else {
         return Ok(None);
     };
     let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
     if warn {
         tell_missing(&loaded, &values, &settings);
+    }
+    if warn {
+        tell_trigger(&loaded.workflow, with);
     }
     let body = with.input.as_deref().map(files::read_input).transpose()?;
     let mut request = RunRequest::manual(Arc::clone(&loaded.workflow), values, body);
@@ -153,7 +160,7 @@ type Child = (Arc<loom_definition::Workflow>, Vec<Value>);
 fn load_children(children: &[Source], settings: &Settings, console: Console) -> Option<Vec<Child>> {
     let mut known = Vec::new();
     for child in children {
-        let (child, values) = load(child, settings, &Object::new(), false, console)?;
+        let (child, values) = load(child, settings, &[], false, console)?;
         known.push((child.workflow, values));
     }
     Some(known)
@@ -162,7 +169,7 @@ fn load_children(children: &[Source], settings: &Settings, console: Console) -> 
 fn load(
     source: &Source,
     settings: &Settings,
-    supplied: &Object,
+    supplied: &[(Arc<str>, String)],
     warn: bool,
     console: Console,
 ) -> Option<(Loaded, Vec<Value>)> {
@@ -183,8 +190,17 @@ fn load(
         tell(&Diagnostics(loaded.warnings.clone()), bytes, name, console);
     }
     let mut values = loaded.parameter_values.clone();
-    for (parameter, value) in supplied {
-        values.insert(Arc::clone(parameter), value.clone());
+    for (name, text) in supplied {
+        let declared = loaded.workflow.find_parameter(name);
+        let kind = declared.map_or(ValueType::Any, |parameter| parameter.kind);
+        let Ok(value) = kind.read_text(text) else {
+            eprintln!("loom: {:#}", files::not_json(&format!("--param {name}"), text));
+            return None;
+        };
+        values.insert(
+            declared.map_or_else(|| Arc::clone(name), |parameter| Arc::clone(&parameter.name)),
+            value,
+        );
     }
     let declared = |name: &str| loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == name);
     if declared("$connections") {
@@ -218,6 +234,16 @@ fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
     }
 }
 
+/// Of several triggers one fires; that is told when nobody said which.
+fn tell_trigger(workflow: &Workflow, with: &RunWith) {
+    if let ([first, others @ ..], None) = (&workflow.triggers[..], &with.trigger)
+        && !others.is_empty()
+    {
+        let others: Vec<String> = others.iter().map(|trigger| format!("'{}'", trigger.name)).collect();
+        eprintln!("loom: the trigger '{}' fires; --trigger takes another: {}", first.name, others.join(", "));
+    }
+}
+
 /// A request that starts a run has headers, if only few; definitions rely on it.
 fn with_headers(request: &mut RunRequest) {
     let workflow = &request.workflow;
@@ -237,20 +263,19 @@ fn with_headers(request: &mut RunRequest) {
     request.outputs = outputs.into();
 }
 
-/// `--param name=value`: JSON if it reads as JSON, else text.
-pub(crate) fn parameters(with: &RunWith) -> Result<Object> {
-    let mut values = Object::new();
-    for argument in &with.parameters {
+/// `--param name=value`: each name with the text that its declaration will read; `@file` is the text of that file.
+pub(crate) fn parameters(arguments: &[String]) -> Result<Vec<(Arc<str>, String)>> {
+    let read = |argument: &String| {
         let Some((name, text)) = argument.split_once('=') else {
             bail!("--param takes NAME=VALUE, and '{argument}' has no `=`");
         };
-        let value = match text.strip_prefix('@') {
-            Some(path) if Path::new(path).is_file() => files::read_json(Path::new(path))?,
-            _ => Value::from_json_str(text).unwrap_or_else(|_| Value::from(text)),
+        let text = match text.strip_prefix('@') {
+            Some(path) if Path::new(path).is_file() => files::read_text(Path::new(path))?,
+            _ => text.to_owned(),
         };
-        values.insert(name, value);
-    }
-    Ok(values)
+        Ok((Arc::from(name), text))
+    };
+    arguments.iter().map(read).collect()
 }
 
 impl Prepared {

@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueHint};
 use loom_actions::{TriggerRequests, Url};
 use loom_engine::{Engine, clock::SystemClock};
-use loom_expression::Object;
 use loom_server::{Host, HostSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
 use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::net::TcpListener;
@@ -290,7 +289,7 @@ async fn open_host(
     let builder = settings.handlers_on(Engine::builder(), requests);
     host.app_settings.clone_from(&environment.app_settings);
     host.connections = settings.connections_parameter();
-    host.parameters = parameters(&with)?;
+    host.typed_parameters = crate::run::parameters(&args.parameters)?;
     host.runs_max = args.runs_max as usize;
     host.retention = retention(args);
     host.telemetry = telemetry;
@@ -308,10 +307,6 @@ fn retention(args: &ServeArgs) -> Retention {
         row_age_max_ms: Some(kept + 60 * DAY_MS),
         rows_max: Some(args.retain_rows),
     }
-}
-
-fn parameters(with: &RunWith) -> Result<Object> {
-    crate::run::parameters(with)
 }
 
 /// Says what is served, and where. The address goes to standard output, for programs that wait for it.

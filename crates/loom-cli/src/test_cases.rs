@@ -1,12 +1,12 @@
 //! `loom test`: plays the cases of files and says what differs.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_testkit::cases::{CaseFile, Counts, Runner};
 
-use crate::{args::TestArgs, exit::Exit};
+use crate::{args::TestArgs, exit::Exit, files};
 
 /// Runs the command. The last line of its output is `N passed, N failed`, with `, N skipped` when there are any;
 /// with `--json` that line goes to standard error, so that standard output holds one object a case and nothing else.
@@ -15,7 +15,12 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     let mut total = Counts::default();
     let mut suites = String::new();
     // All files are read before the first case is played: a misspelt name is told at once.
-    let files = args.files.iter().map(|path| CaseFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let paths = files::meant(
+        &args.files,
+        "file with cases (*.test.json, or a list of cases)",
+        files::looks_like_cases,
+    )?;
+    let files = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     for file in &files {
         let report = runner.play_all(file, args.filter.as_deref());
         let counts = report.counts();
@@ -53,4 +58,12 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         println!("{total}");
     }
     Ok(if total.failed == 0 { Exit::Success } else { Exit::Failure })
+}
+
+fn read(path: &Path) -> Result<CaseFile> {
+    let name = path.display().to_string();
+    let bytes = files::read(path)?;
+    let cases = files::parse_json(&name, &bytes)?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    Ok(CaseFile::of(&cases, name, folder)?.with_lines(&bytes))
 }

@@ -10,7 +10,7 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value};
 
-use crate::{args::ValidateArgs, console::Console, exit::Exit, files};
+use crate::{args::ValidateArgs, console::Console, exit::Exit, explain, files};
 
 /// One file and what was found in it.
 struct Checked {
@@ -20,10 +20,12 @@ struct Checked {
 }
 
 /// Runs the command.
-pub(crate) fn command(args: &ValidateArgs, console: Console) -> Exit {
+pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
     let mut exit = Exit::Success;
     let mut checked = Vec::new();
-    for path in &args.files {
+    let wanted =
+        |path: &Path, bytes: &[u8]| files::may_be_a_definition(path) && files::looks_like_a_definition(bytes);
+    for path in &files::meant(&args.files, "definition", wanted)? {
         match check(path) {
             Ok(file) => {
                 if file.has_errors() {
@@ -51,8 +53,9 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Exit {
         for file in &checked {
             file.print(console);
         }
+        explain::point_at(checked.iter().flat_map(|file| &file.findings));
     }
-    exit
+    Ok(exit)
 }
 
 fn check(path: &Path) -> Result<Checked> {

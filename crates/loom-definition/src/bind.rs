@@ -2,18 +2,39 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use loom_expression::{Context, Lookup, LookupError, Name, Object, Template, Value};
+use loom_expression::{Context, JsonError, Lookup, LookupError, Name, Object, Template, Value};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Severity, code, did_you_mean},
     lower::parameter_template,
-    model::{Parameter, Workflow, same_name},
+    model::{Parameter, ValueType, Workflow, same_name},
 };
 
 #[cfg(test)]
 mod tests;
 
+impl ValueType {
+    /// What a text means that somebody typed for a value of this type. A string is the text itself, unless it stands in the
+    /// quotes of JSON. Everything else is JSON; where it is none, the text stays, and is of the wrong type.
+    ///
+    /// # Errors
+    /// Where an array or an object is wanted, what keeps the text from being JSON.
+    pub fn read_text(self, text: &str) -> Result<Value, JsonError> {
+        match (self, Value::from_json_str(text)) {
+            (ValueType::String, Ok(value)) if value.as_str().is_none() => Ok(Value::from(text)),
+            (_, Ok(value)) => Ok(value),
+            (ValueType::Array | ValueType::Object, Err(error)) => Err(error),
+            (_, Err(_)) => Ok(Value::from(text)),
+        }
+    }
+}
+
 impl Workflow {
+    /// The declaration of a parameter; the case of its name does not count.
+    pub fn find_parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| same_name(&parameter.name, name))
+    }
+
     /// The value of each declared parameter, in order: the supplied one, else the default. Values may mention
     /// `@appsetting('x')` and `@parameters('x')`. Values of secure parameters come out marked secret.
     ///

@@ -14,7 +14,7 @@ pub(crate) use self::codes as code;
 pub use codes::{CodeInfo, catalogue, explain};
 pub use render::render;
 pub use sarif::{SourceFile, sarif};
-pub(crate) use suggest::{did_you_mean, nearest};
+pub use suggest::{did_you_mean, nearest};
 
 use loom_expression::{Object, Value};
 

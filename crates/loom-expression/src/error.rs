@@ -3,11 +3,11 @@
 use std::{fmt, ops::Range};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal,)*) => {
+    ($(#[doc = $doc:literal] $variant:ident = $number:literal $name:literal,)*) => {
         /// A stable code: its number is never reused for something else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum Code { $($(#[$doc])* $variant,)* }
+        pub enum Code { $(#[doc = $doc] $variant,)* }
 
         impl Code {
             /// All codes, in order.
@@ -21,6 +21,11 @@ macro_rules! codes {
             /// The name, such as `unknown-function`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it stands for, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $doc.trim_ascii(),)* }
             }
         }
     };

@@ -38,6 +38,25 @@ const MAPS: [&str; 8] =
     ["parameters", "variables", "actions", "loops", "results", "appSettings", "agentParameters", "secrets"];
 
 impl RecordedContext {
+    /// The members that a context may have.
+    pub const MEMBERS: &[&str] = &[
+        "parameters",
+        "variables",
+        "trigger",
+        "actions",
+        "item",
+        "loops",
+        "workflow",
+        "results",
+        "now",
+        "action",
+        "callbackUrl",
+        "appSettings",
+        "agentParameters",
+        "secrets",
+        "seed",
+    ];
+
     /// Reads a context; `null` is an empty one.
     ///
     /// # Errors

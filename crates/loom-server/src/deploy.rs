@@ -112,6 +112,8 @@ pub(crate) struct Surroundings {
     pub(crate) app_settings: Vec<(Arc<str>, Value)>,
     pub(crate) connections: Value,
     pub(crate) parameters: Object,
+    /// As [`HostSettings::typed_parameters`](crate::HostSettings::typed_parameters).
+    pub(crate) typed_parameters: Vec<(Arc<str>, String)>,
 }
 
 /// All deployments.
@@ -213,6 +215,13 @@ impl Deployments {
         for (name, value) in &self.surroundings.parameters {
             if loaded.workflow.parameters.iter().any(|parameter| parameter.name == *name) {
                 values.insert(Arc::clone(name), value.clone());
+            }
+        }
+        for (name, text) in &self.surroundings.typed_parameters {
+            if let Some(parameter) = loaded.workflow.find_parameter(name) {
+                // What is none of the type stays a text, and is refused with its place.
+                let value = parameter.kind.read_text(text).unwrap_or_else(|_| Value::from(text.as_str()));
+                values.insert(Arc::clone(&parameter.name), value);
             }
         }
         let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");

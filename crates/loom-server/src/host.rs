@@ -45,6 +45,8 @@ pub struct HostSettings {
     pub connections: Value,
     /// Values for parameters, by name, that go before what a definition's file says.
     pub parameters: Object,
+    /// Values for parameters as somebody typed them: each definition that declares one reads it as its type says.
+    pub typed_parameters: Vec<(Arc<str>, String)>,
     /// Runs in progress at once; more are refused with `429`. Runs that are recovered are never refused.
     pub runs_max: usize,
     /// How long a caller waits for a Response before it is told `504`; the run goes on.
@@ -65,6 +67,7 @@ impl HostSettings {
             app_settings: Vec::new(),
             connections: Value::from(Object::new()),
             parameters: Object::new(),
+            typed_parameters: Vec::new(),
             runs_max: 10_000,
             response_timeout: Duration::from_mins(2),
             trigger_calls: None,
@@ -159,6 +162,7 @@ impl Host {
             app_settings: settings.app_settings.clone(),
             connections: settings.connections.clone(),
             parameters: settings.parameters.clone(),
+            typed_parameters: settings.typed_parameters.clone(),
         };
         let signer = Signer::new(signing_key(&*store).await?);
         let deployments = Deployments::new(Arc::clone(&store), surroundings);

@@ -14,10 +14,6 @@ use loom_server::{DeployError, Host, Origin, Source};
 
 use crate::{console::Console, files};
 
-/// Files of a project that are no definitions.
-const NOT_DEFINITIONS: [&str; 5] =
-    ["parameters.json", "connections.json", "local.settings.json", "host.json", "package.json"];
-
 /// The files of one `loom serve`.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -51,9 +47,7 @@ impl Watched {
             let path = entry.path();
             if path.is_dir() {
                 found.extend(Some(path.join("workflow.json")).filter(|inner| inner.is_file()));
-            } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
-                && !NOT_DEFINITIONS.iter().any(|name| path.ends_with(name))
-            {
+            } else if files::may_be_a_definition(&path) {
                 found.insert(path);
             }
         }
@@ -122,7 +116,7 @@ impl Watched {
             }
         };
         let named = self.files.iter().any(|file| file == path);
-        if !named && !looks_like_a_definition(&bytes) {
+        if !named && !files::looks_like_a_definition(&bytes) {
             return true;
         }
         let parameters = parameters_beside(path).and_then(|path| files::read_json(&path).ok());
@@ -156,16 +150,6 @@ impl Watched {
             }
         }
     }
-}
-
-/// Whether JSON in a folder is meant to be a workflow. What cannot be read is, so that its mistake is told.
-fn looks_like_a_definition(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let Ok(value) = Value::parse_json(bytes) else { return true };
-    let has = |value: &Value| {
-        ["definition", "actions", "triggers", "resources"].iter().any(|name| value.get(name).is_some())
-    };
-    has(&value) || value.get("properties").is_some_and(has)
 }
 
 /// `parameters.json` of the project that a `NAME/workflow.json` belongs to.

@@ -52,3 +52,34 @@ fn a_secret_is_not_printed() {
     let ended = loom(&["eval", "@concat('x', secret('key'))", "--context", &context]);
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
 }
+
+#[test]
+fn options_give_an_expression_what_it_refers_to() {
+    let value = |expression: &str, arguments: &[&str]| {
+        let all: Vec<&str> = ["eval", expression].iter().chain(arguments).copied().collect();
+        let ended = loom(&all);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    };
+    assert_eq!(value("@parameters('n')", &["-p", "n=4"]), "4\n");
+    assert_eq!(value("@variables('n')", &["--variable", "n=four"]), "four\n");
+    assert_eq!(value("@triggerBody()?['a'][1]", &["--body", r#"{"a": [1, 2]}"#]), "2\n");
+    assert_eq!(value("@body('Ask')", &["--outputs", r#"Ask={"body": 5}"#]), "5\n");
+    assert_eq!(value("@item()", &["--context", r#"{"item": 6}"#]), "6\n");
+    // An option goes before the context.
+    assert_eq!(value("@parameters('n')", &["-c", r#"{"parameters": {"n": 1}}"#, "-p", "n=2"]), "2\n");
+}
+
+#[test]
+fn what_is_missing_or_misspelt_is_told_with_what_to_do() {
+    let missing = loom(&["eval", "@parameters('n')"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains("--param"), "{}", missing.stderr);
+    let misspelt = loom(&["eval", "1", "--context", r#"{"paramters": {}}"#]);
+    assert_eq!(misspelt.code, Some(2));
+    assert!(misspelt.stderr.contains("did you mean `parameters`?"), "{}", misspelt.stderr);
+    let text = loom(&["eval", "add(1, 2)"]);
+    assert_eq!((text.code, text.stdout.as_str()), (Some(0), "add(1, 2)\n"));
+    assert!(text.stderr.contains("`@add(1, 2)` is one"), "{}", text.stderr);
+    assert_eq!(loom(&["eval", "plain text"]).stderr, "");
+}

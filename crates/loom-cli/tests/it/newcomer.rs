@@ -168,3 +168,88 @@ fn the_reason_of_a_failure_is_on_its_line() {
     let said = loom(&["run", &flow, "--input", "{}", "--child", &child]).stderr;
     assert!(said.contains("✔ Call (200"), "{said}");
 }
+
+#[test]
+fn a_folder_stands_for_the_files_in_it() {
+    let cases = r#"[{"id": "one", "definitionFile": "flow.json", "expected": {"runStatus": "Succeeded"}}]"#;
+    let folder =
+        file("folders", "flow.json", WORKFLOW).parent().expect("it lies in a folder").display().to_string();
+    file("folders/deeper", "broken.json", r#"{"actions": {"A": {"type": "Compose", "inputs": "@add(1"}}}"#);
+    file("folders", "flow.test.json", cases);
+    file("folders", "parameters.json", "{}");
+    let validated = loom(&["validate", &folder]);
+    assert_eq!(validated.code, Some(3), "{}", validated.stderr);
+    assert_eq!(validated.stdout.lines().count(), 2, "{}", validated.stdout);
+    assert!(validated.stderr.contains("`loom explain L0500`"), "{}", validated.stderr);
+    let tested = loom(&["test", &folder]);
+    assert_eq!((tested.code, tested.stdout.as_str()), (Some(0), "1 passed, 0 failed\n"), "{}", tested.stderr);
+    refused(&["test", &format!("{folder}/deeper")], &["there is no file with cases"]);
+    file("folders/empty", "parameters.json", "{}");
+    refused(&["validate", &format!("{folder}/empty")], &["there is no definition in"]);
+}
+
+#[test]
+fn a_typed_value_is_read_as_its_declaration_says() {
+    let flow = r#"{"parameters": {"name": {"type": "string"}, "count": {"type": "int", "defaultValue": 1}, "list": {"type": "array", "defaultValue": []}},
+        "triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1}},
+        "outputs": {"name": {"type": "string", "value": "@parameters('name')"}, "count": {"type": "int", "value": "@parameters('count')"}}}"#;
+    let flow = file("typed", "flow.json", flow).display().to_string();
+    let outputs = |arguments: &[&str]| {
+        let all: Vec<&str> = ["run", &flow, "--quiet"].iter().chain(arguments).copied().collect();
+        let ended = loom(&all);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        crate::json(&ended.stdout)
+    };
+    let given = outputs(&["-p", "name=007", "-p", "count=7"]);
+    assert_eq!(given, crate::json(r#"{"name": "007", "count": 7}"#));
+    assert_eq!(outputs(&["-p", "name=\"quoted\""]), crate::json(r#"{"name": "quoted", "count": 1}"#));
+    let wrong = loom(&["run", &flow, "-p", "name=a", "-p", "count=seven"]);
+    assert_eq!(wrong.code, Some(3));
+    assert!(wrong.stderr.contains("parameter `count` is of type integer"), "{}", wrong.stderr);
+    let broken = loom(&["run", &flow, "-p", "name=a", "-p", "list=[1, 2"]);
+    assert_eq!(broken.code, Some(3));
+    assert!(broken.stderr.contains("--> --param list:1:6"), "{}", broken.stderr);
+}
+
+#[test]
+fn json_that_is_none_is_shown_with_its_place() {
+    let flow = file("carets", "flow.json", WORKFLOW).display().to_string();
+    let broken = file("carets", "body.json", "{\n  \"a\": 1\n  \"b\": 2\n}").display().to_string();
+    refused(&["run", &flow, "--input", &format!("@{broken}")], &["body.json:3:3", "3 |   \"b\": 2\n  |   ^"]);
+    refused(&["run", &flow, "--input", &broken], &[&format!("`--input @{broken}` reads the file")]);
+    let lenient = file("carets", "lenient.json", "// a note\n{\"a\": [1,],}").display().to_string();
+    assert_eq!(loom(&["run", &flow, "--input", &format!("@{lenient}")]).code, Some(0));
+    let cases = file("carets", "cases.json", "[{\"id\" 1}]").display().to_string();
+    refused(&["test", &cases], &["cases.json:1:8"]);
+}
+
+#[test]
+fn of_several_triggers_the_one_that_fires_is_told() {
+    let flow = r#"{"triggers": {"a": {"type": "Request"}, "b": {"type": "Request"}}, "actions": {"Act": {"type": "Compose", "inputs": 1}}}"#;
+    let flow = file("triggers", "flow.json", flow).display().to_string();
+    let said = loom(&["run", &flow]).stderr;
+    assert!(said.contains("the trigger 'a' fires; --trigger takes another: 'b'"), "{said}");
+    let said = loom(&["run", &flow, "--trigger", "b"]).stderr;
+    assert!(!said.contains("fires"), "{said}");
+}
+
+#[test]
+fn codes_are_explained_and_every_code_of_the_catalogue_is_one() {
+    let list = loom(&["explain"]).stdout;
+    assert!(list.lines().count() > 80, "{list}");
+    for line in list.lines() {
+        let code = line.split(' ').next().expect("a line begins with its code");
+        let told = loom(&["explain", &code.to_lowercase()]);
+        assert_eq!(told.code, Some(0), "{code}: {}", told.stderr);
+        assert!(told.stdout.starts_with(&format!("{code}: ")), "{}", told.stdout);
+    }
+    let with_example = loom(&["explain", "L0204"]).stdout;
+    assert!(with_example.contains("    error[L0204]: Unknown dependency: Laod"), "{with_example}");
+    refused(&["explain", "L9999"], &["there is no code 'L9999'"]);
+}
+
+#[test]
+fn the_version_names_the_commit_where_there_is_one() {
+    let said = loom(&["--version"]).stdout;
+    assert!(said.starts_with(&format!("loom {}", env!("CARGO_PKG_VERSION"))), "{said}");
+}

@@ -1,9 +1,9 @@
 //! "Did you mean": the nearest of the names that exist, or all of them.
 
-pub(crate) use loom_expression::nearest;
+pub use loom_expression::nearest;
 
 /// The hint for a wrong name: the nearest candidate, or the whole list where it is short.
-pub(crate) fn did_you_mean<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn did_you_mean<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     if let Some(found) = nearest(wrong, candidates.iter().copied()) {
         return Some(format!("did you mean `{found}`?"));

@@ -118,6 +118,11 @@ fn generated() -> String {
         write!(page, "### {}: {}\n\n{}\n\n", info.code, info.title, info.explanation)
             .expect("a String takes all");
     }
+    page.push_str("## Codes of expressions\n\n| code | what it stands for |\n|---|---|\n");
+    for code in loom_expression::Code::ALL {
+        writeln!(page, "| {} | {} |", code.number(), code.meaning()).expect("a String takes all");
+    }
+    page.push('\n');
     page
 }
 

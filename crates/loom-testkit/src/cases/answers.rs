@@ -16,6 +16,8 @@ use loom_definition::{Status, duration::Span};
 use loom_engine::event::{EffectResult, ErrorInfo, Outcome, RetryHint};
 use loom_expression::{Object, Value};
 
+use super::compare::meant;
+
 /// The answers for one action.
 #[derive(Clone, Debug)]
 pub(super) struct Answers {
@@ -103,7 +105,7 @@ fn read(value: &Value) -> Result<Answer, String> {
         return Err(format!("an answer is an object, not {}", value.to_json_text()));
     };
     if let Some(name) = object.keys().find(|name| !KNOWN.contains(&&***name)) {
-        return Err(format!("an answer has no member `{name}`; it may have {}", KNOWN.join(", ")));
+        return Err(format!("an answer has no member `{name}`; {}", meant(name, &KNOWN, "it may have")));
     }
     let (mut outcome, by_rule) = match object.get("statusCode") {
         Some(code) => http(object, code)?,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use loom_definition::diagnostic::nearest;
 use loom_expression::{Object, Value};
 
 /// The relative error that two numbers may differ by, unless both are integers.
@@ -115,6 +116,14 @@ fn same_scalar(expected: &Value, actual: &Value) -> bool {
 #[expect(clippy::float_cmp, reason = "infinities and zeros are the same only when they are equal")]
 fn same_number(expected: f64, actual: f64) -> bool {
     expected == actual || (expected - actual).abs() <= TOLERANCE * expected.abs().max(actual.abs())
+}
+
+/// What a misspelt name probably stands for, else all that there are.
+pub(super) fn meant(wrong: &str, known: &[&str], intro: &str) -> String {
+    match nearest(wrong, known.iter().copied()) {
+        Some(found) => format!("did you mean `{found}`?"),
+        None => format!("{intro} {}", known.join(", ")),
+    }
 }
 
 /// A value as a message shows it. Secrets are never spelled out.

@@ -3,7 +3,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use loom_definition::{
-    Status,
+    Status, Workflow,
+    diagnostic::did_you_mean,
     model::{Action, ActionKind},
 };
 use loom_engine::{
@@ -15,7 +16,7 @@ use loom_expression::{Object, Value};
 
 use super::{
     Difference, Verdict,
-    compare::{compare_exact, compare_subset, text},
+    compare::{compare_exact, compare_subset, meant, text},
 };
 
 /// What a firing of the trigger led to.
@@ -54,7 +55,9 @@ pub(super) fn trigger_failed(case: &Object, why: &str) -> Verdict {
 pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
     let mut found = Vec::new();
     for name in &played.unanswered {
-        let what = "it made a call, and the case has no answer under `mocks`";
+        let what = format!(
+            "it made a call, and the case has no answer under `mocks`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
+        );
         found.push(Difference::of(format!("mocks.{name}"), what));
     }
     match case.get("expected").and_then(Value::as_object) {
@@ -67,7 +70,7 @@ pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
 
 fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>) {
     if let Some(name) = expected.keys().find(|name| !KNOWN.contains(&&***name)) {
-        let what = format!("nothing can be expected under this name; there are {}", KNOWN.join(", "));
+        let what = format!("nothing can be expected under this name; {}", meant(name, &KNOWN, "there are"));
         found.push(Difference::of(format!("expected.{name}"), what));
     }
     let says = |name: &str| expected.get(name).and_then(Value::as_bool);
@@ -190,7 +193,7 @@ const KNOWN_OF_ACTION: [&str; 8] =
 
 fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: &mut Vec<Difference>) {
     let Some(index) = history.workflow().find_action(name) else {
-        found.push(Difference::of(at, "the definition has no action of this name"));
+        found.push(Difference::of(at, no_action(history.workflow(), name)));
         return;
     };
     let records = history.records(index);
@@ -226,11 +229,18 @@ fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: 
     }
     for member in wanted.as_object().into_iter().flat_map(Object::keys) {
         if !KNOWN_OF_ACTION.contains(&&**member) {
-            let what =
-                format!("nothing can be expected under this name; there are {}", KNOWN_OF_ACTION.join(", "));
+            let hint = meant(member, &KNOWN_OF_ACTION, "there are");
+            let what = format!("nothing can be expected under this name; {hint}");
             found.push(Difference::of(format!("{at}.{member}"), what));
         }
     }
+}
+
+/// That there is no action of a name, and which one may be meant.
+pub(super) fn no_action(workflow: &Workflow, name: &str) -> String {
+    let hint = did_you_mean(name, workflow.actions.iter().map(|action| &*action.name));
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("the definition has no action of this name{hint}")
 }
 
 fn attempts_made(occurrence: &Occurrence) -> u32 {

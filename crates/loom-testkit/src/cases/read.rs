@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use loom_definition::text::{self, Limits, Node};
 use loom_expression::{JsonError, Object, Value};
 
 /// The cases of one file.
@@ -23,6 +24,8 @@ pub struct CaseFile {
 pub struct Case {
     /// Its id, or its place in the file.
     pub id: String,
+    /// The line that it begins at, if that is known.
+    pub line: Option<usize>,
     /// Why it is there.
     pub note: Option<String>,
     /// Whether documentation alone does not settle what it expects.
@@ -89,10 +92,36 @@ impl CaseFile {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let value =
             Value::parse_json(bytes).map_err(|source| ReadError::NotJson { path: name.clone(), source })?;
+        CaseFile::of(&value, name, folder)
+    }
+
+    /// The cases of a file that has been read.
+    ///
+    /// # Errors
+    /// [`ReadError::NoCases`].
+    pub fn of(value: &Value, name: String, folder: PathBuf) -> Result<CaseFile, ReadError> {
         let list = value.as_array().or_else(|| value.get("cases").and_then(Value::as_array));
         let Some(list) = list else { return Err(ReadError::NoCases { path: name }) };
         let cases = list.iter().enumerate().map(|(index, case)| read_case(index, case)).collect();
         Ok(CaseFile { name, folder, cases })
+    }
+
+    /// With the line that each case begins at in the text of the file.
+    #[must_use]
+    pub fn with_lines(mut self, bytes: &[u8]) -> CaseFile {
+        let Ok(source) = text::decode(bytes) else { return self };
+        let limits = Limits { bytes: usize::MAX, ..Limits::default() };
+        let Ok(read) = text::read(&source, &limits) else { return self };
+        let list = read.root.items().or_else(|| read.root.get("cases").and_then(Node::items));
+        let (mut from, mut line) = (0, 1);
+        // In file order, so that no part of the text is counted twice.
+        for (case, node) in self.cases.iter_mut().zip(list.unwrap_or_default()) {
+            let begin = node.place.range().start;
+            line += source[from..begin].bytes().filter(|byte| *byte == b'\n').count();
+            from = begin;
+            case.line = Some(line);
+        }
+        self
     }
 }
 
@@ -111,6 +140,7 @@ fn read_case(index: usize, case: &Value) -> Case {
     };
     Case {
         id: member("id").unwrap_or_else(|| format!("#{}", index + 1)),
+        line: None,
         note: member("why").or_else(|| member("note")),
         inferred: member("confidence").as_deref() == Some("inferred"),
         body,

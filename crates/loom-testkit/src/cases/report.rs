@@ -74,6 +74,9 @@ impl Report {
                 Verdict::Failed(differences) => {
                     let inferred = if case.inferred { " (inferred)" } else { "" };
                     let _ = writeln!(out, "failed  {}{inferred}", case.id);
+                    if let Some(line) = case.line {
+                        let _ = writeln!(out, "  --> {}:{line}", self.file);
+                    }
                     if let Some(note) = &case.note {
                         let _ = writeln!(out, "  {note}");
                     }
@@ -86,7 +89,7 @@ impl Report {
         out
     }
 
-    /// One object a case: `file`, `id`, `result` (`passed`, `failed`, `skipped`), `inferred`, `differences`, `reason`.
+    /// One object a case: `file`, `id`, `line`, `result` (`passed`, `failed`, `skipped`), `inferred`, `differences`, `reason`.
     pub fn json(&self) -> Vec<Value> {
         self.entries.iter().map(|(case, verdict)| entry_json(&self.file, case, verdict)).collect()
     }
@@ -95,7 +98,7 @@ impl Report {
     pub fn junit(&self) -> String {
         let counts = self.counts();
         let mut out = format!(
-            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">\n",
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
             xml(&self.file),
             self.entries.len(),
             counts.failed,
@@ -130,6 +133,9 @@ fn entry_json(file: &str, case: &Case, verdict: &Verdict) -> Value {
     let mut object = Object::new();
     object.insert("file", file);
     object.insert("id", case.id.as_str());
+    if let Some(line) = case.line {
+        object.insert("line", line as i64);
+    }
     object.insert(
         "result",
         match verdict {

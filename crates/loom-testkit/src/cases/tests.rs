@@ -105,6 +105,14 @@ fn misspelt_expectations_are_not_passed_over() {
     assert_eq!(with_call(r#""mocks": {"Ask": {"statsCode": 1}}, "expected": {}"#), ["mocks.Ask"]);
     assert_eq!(with_call(r#""mocks": {"Asks": {}}, "expected": {}"#), ["mocks.Asks"]);
     assert_eq!(with_call(mocks), ["expected"]);
+    // A member of a case that looks like a slip says so; a note of one's own does not.
+    assert_eq!(with_call(r#""mock": {"Ask": {"statusCode": 200}}, "expected": {}"#), ["mock"]);
+    assert_eq!(
+        with_call(&format!(
+            r#"{mocks}, "notes": "n", "team": "t", "expected": {{"runStatus": "Succeeded"}}"#
+        )),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -211,8 +219,16 @@ fn counts_and_reports_tell_the_same_story() {
         report.json().iter().map(|case| case.get("result").cloned().unwrap_or_default()).collect();
     assert_eq!(results, [Value::from("passed"), Value::from("failed"), Value::from("skipped")]);
     let junit = report.junit();
-    assert!(junit.contains("tests=\"3\" failures=\"1\" skipped=\"1\""), "{junit}");
+    assert!(junit.contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{junit}");
     assert!(junit.contains("&lt;&amp;\\&quot;"), "{junit}");
     let only = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, Some("b"));
     assert_eq!(only.entries.len(), 1);
+}
+
+#[test]
+fn a_case_knows_the_line_it_begins_at() {
+    let text = "[\n  {\"id\": \"a\"},\n\n  {\"id\": \"b\"}, {\"id\": \"c\"}\n]";
+    let file = CaseFile::parse(text.as_bytes(), "test".to_owned(), PathBuf::new()).expect("it is a list");
+    let lines: Vec<_> = file.with_lines(text.as_bytes()).cases.iter().map(|case| case.line).collect();
+    assert_eq!(lines, [Some(2), Some(4), Some(4)]);
 }

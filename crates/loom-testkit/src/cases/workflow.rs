@@ -12,6 +12,7 @@ use loom_actions::ScriptHandler;
 use loom_actions::secrets::{FixedSecrets, Secrets};
 use loom_definition::{
     Definition, LoadOptions, Workflow,
+    diagnostic::nearest,
     model::{ActionKind, EffectKind, StaticResult},
     policy::{RetryPolicy, Spelling},
 };
@@ -72,7 +73,36 @@ struct Stage {
     now: Timestamp,
 }
 
+/// The members that say what is played. Others are notes, unless they look like one of these.
+const MEMBERS: [&str; 10] = [
+    "definition",
+    "definitionFile",
+    "trigger",
+    "parameters",
+    "appSettings",
+    "mocks",
+    "workflows",
+    "now",
+    "defaultRetryPolicy",
+    "expected",
+];
+
+/// Usual notes, none of which is a slip.
+const NOTES: [&str; 4] = ["id", "note", "why", "source"];
+
+/// Refuses members that look like misspelt ones, which would say nothing without a word.
+fn no_slips(case: &Object) -> Result<(), Obstacle> {
+    for name in case.keys().filter(|name| !MEMBERS.contains(&&***name)) {
+        let meant = nearest(name, NOTES.into_iter().chain(MEMBERS));
+        if let Some(meant) = meant.filter(|meant| MEMBERS.contains(meant)) {
+            return Err(wrong(name, format!("a case has no member of this name; did you mean `{meant}`?")));
+        }
+    }
+    Ok(())
+}
+
 fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
+    no_slips(case)?;
     let settings = object(case, "appSettings")?;
     let (mut workflow, parameters) = load(case, folder, &settings, None)?;
     let mut children = Vec::new();
@@ -173,7 +203,7 @@ fn add_answers(
     answers: &mut HashMap<String, Answers>,
 ) -> Result<(), String> {
     let Some(index) = workflow.find_action(name) else {
-        return Err("the definition has no action of this name".to_owned());
+        return Err(expect::no_action(workflow, name));
     };
     if matches!(workflow.action(index).kind, ActionKind::Effect { .. } | ActionKind::Agent { .. }) {
         answers.insert(name.to_lowercase(), read);

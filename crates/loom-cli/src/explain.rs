@@ -1,0 +1,71 @@
+//! `loom explain`: what a code means, and what a mistake that has it looks like.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow};
+use loom_definition::{Diagnostic, Severity, catalogue, diagnostic};
+use loom_expression::Code;
+
+use crate::{args::ExplainArgs, exit::Exit};
+
+/// The page whose examples are what the program prints; its tests hold it to that.
+const PAGE: &str = include_str!("../../../docs/errors.md");
+
+/// Runs the command.
+pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
+    let Some(asked) = &args.code else {
+        for info in catalogue() {
+            println!("{}  {}", info.code, info.title);
+        }
+        for code in Code::ALL {
+            println!("{}   {}", code.number(), code.meaning());
+        }
+        return Ok(Exit::Success);
+    };
+    if let Some(info) = diagnostic::explain(asked) {
+        println!("{}: {}\n\n{}", info.code, info.title, info.explanation);
+        if let Some((title, shown)) = example(info.code) {
+            println!("\nFor example: {title}\n");
+            for line in shown.lines() {
+                println!("    {line}");
+            }
+        }
+        return Ok(Exit::Success);
+    }
+    if let Some(code) = Code::ALL.iter().find(|code| code.number().eq_ignore_ascii_case(asked)) {
+        println!("{}: {}\n\n{}", code.number(), code.name().replace('-', " "), code.meaning());
+        return Ok(Exit::Success);
+    }
+    let known = catalogue().iter().map(|info| info.code).chain(Code::ALL.iter().map(|code| code.number()));
+    let hint = match diagnostic::nearest(asked, known) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => "`loom explain` lists those there are".to_owned(),
+    };
+    Err(anyhow!("there is no code '{asked}'; {hint}"))
+}
+
+/// The first mistake on the page that is told with this code.
+fn example(code: &str) -> Option<(&'static str, &'static str)> {
+    let told = format!("[{code}]: ");
+    PAGE.split("\n### ").find_map(|section| {
+        let (title, rest) = section.split_once('\n')?;
+        let (_, rest) = rest.split_once("```text\n")?;
+        let (shown, _) = rest.split_once("```")?;
+        shown.contains(&told).then_some((title, shown))
+    })
+}
+
+/// Says where more is told about errors that were shown.
+pub(crate) fn point_at<'a>(findings: impl Iterator<Item = &'a Diagnostic>) {
+    let codes: BTreeSet<&str> =
+        findings.filter(|finding| finding.severity == Severity::Error).map(|finding| finding.code).collect();
+    match codes.first() {
+        None => {}
+        Some(code) if codes.len() == 1 => {
+            eprintln!("loom: `loom explain {code}` tells more about this error");
+        }
+        Some(code) => eprintln!(
+            "loom: `loom explain CODE` tells more about these errors, such as `loom explain {code}`"
+        ),
+    }
+}

@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, hint::black_box};
 
 use cel_interpreter::{Context as CelContext, Program};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use loom_expression::{
     Context, Lookup, LookupError, Name, NameKind, Names, Options, Template, Timestamp, Value,
 };
@@ -211,5 +211,28 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
+/// Evaluates one case so many times and nothing else, for tools that count instructions.
+fn count_out(case: &str, count: u64) {
+    let run = run();
+    let (_, text, ..) = CASES.iter().find(|known| known.0 == case).expect("the case exists");
+    let template = Template::compile_str(text, &run, &Options::default()).expect("the case compiles");
+    for _ in 0..count {
+        drop(black_box(black_box(&template).evaluate(&run)));
+    }
+}
+
 criterion_group!(all, benches);
-criterion_main!(all);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(at + 1)
+    };
+    if let (Some(case), Some(count)) = (value("--case"), value("--count")) {
+        count_out(case, count.parse().expect("the count is a number"));
+        return;
+    }
+    all();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -73,6 +73,10 @@ impl Evaluation<'_> {
                 }
                 many => self.plain_many(call, body, many),
             },
+            Body::Pair(pair, body) => match &*call.arguments {
+                [first, second] => self.pair(call, pair, body, first, second),
+                many => self.plain_many(call, body, many),
+            },
             Body::AskByName(ask) => self.ask_by_name(call, ask),
             Body::Ask(ask) => match ask(self.context) {
                 Ok(value) => Ok(value),
@@ -80,6 +84,49 @@ impl Evaluation<'_> {
             },
             Body::Lazy(lazy) => self.lazy(call, lazy).map_err(|failure| placed(failure, &call.span)),
         }
+    }
+
+    /// A call of two arguments that only looks at them, so that constants need no clone.
+    #[inline]
+    fn pair(
+        &self,
+        call: &CallExpr,
+        pair: fn(&Value, &Value) -> Option<Value>,
+        body: fn(&mut Arguments<'_>) -> Outcome,
+        first: &Expr,
+        second: &Expr,
+    ) -> Outcome {
+        let (computed_first, computed_second);
+        let left = match first {
+            Expr::Constant(value) => value,
+            first => {
+                computed_first = self.expr(first)?;
+                &computed_first
+            }
+        };
+        let right = match second {
+            Expr::Constant(value) => value,
+            second => {
+                computed_second = self.expr(second)?;
+                &computed_second
+            }
+        };
+        match pair(left, right) {
+            Some(value) if left.contains_secret() || right.contains_secret() => Ok(value.into_secret()),
+            Some(value) => Ok(value),
+            None => self.plain_cold(call, body, left, right),
+        }
+    }
+
+    #[cold]
+    fn plain_cold(
+        &self,
+        call: &CallExpr,
+        body: fn(&mut Arguments<'_>) -> Outcome,
+        left: &Value,
+        right: &Value,
+    ) -> Outcome {
+        self.plain(call, body, &mut [left.clone(), right.clone()])
     }
 
     #[inline(never)]
@@ -160,7 +207,36 @@ impl Evaluation<'_> {
                 }
                 Ok(Value::NULL.secret_if(secret))
             }
+            Lazy::Concat => self.concat(call),
         }
+    }
+
+    /// Appends each argument as soon as it is known, so that constants need no clone and values no place to wait.
+    fn concat(&self, call: &CallExpr) -> Outcome {
+        const COMPUTED_BYTES: usize = 24;
+        let sizes = call.arguments.iter().map(|argument| match argument {
+            Expr::Constant(value) => value.as_str().map_or(COMPUTED_BYTES, str::len),
+            _ => COMPUTED_BYTES,
+        });
+        let limit = self.limits.text_bytes_max;
+        let mut text = String::with_capacity(sizes.sum::<usize>().min(limit));
+        let mut secret = false;
+        for argument in &call.arguments {
+            let computed;
+            let value = match argument {
+                Expr::Constant(value) => value,
+                argument => {
+                    computed = self.expr(argument)?;
+                    &computed
+                }
+            };
+            secret |= value.contains_secret();
+            envelope::push_text(value, &mut text);
+            if text.len() > limit {
+                return Err(arguments::too_large(call.function, "bytes of text", limit));
+            }
+        }
+        Ok(Value::from(text).secret_if(secret))
     }
 
     /// Walks down by reference and clones only what it arrives at.

@@ -155,6 +155,9 @@ pub(crate) struct Function {
 pub(crate) enum Body {
     /// Gets its arguments evaluated.
     Plain(fn(&mut Arguments<'_>) -> Outcome),
+    /// Of two arguments, looks at both where they are and gives a value that holds no others; where it gives none, or
+    /// there are more arguments, the second function takes over and says what is wrong.
+    Pair(fn(&Value, &Value) -> Option<Value>, fn(&mut Arguments<'_>) -> Outcome),
     /// Takes no argument and asks the context.
     Ask(fn(&dyn Context) -> Lookup),
     /// Takes one name and asks the context.
@@ -163,13 +166,14 @@ pub(crate) enum Body {
     Lazy(Lazy),
 }
 
-/// The functions that do not evaluate all their arguments.
+/// The functions that do not evaluate all their arguments, or need none of them any more when they go to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lazy {
     If,
     And,
     Or,
     Coalesce,
+    Concat,
 }
 
 /// How labels travel from arguments to the result.

@@ -90,14 +90,7 @@ impl Arguments<'_> {
 
     /// A result that would be too large.
     pub(crate) fn too_large(&self, what: &str, limit: usize) -> Failure {
-        Error::new(
-            Code::LimitExceeded,
-            format!(
-                "The template language function '{}' cannot be evaluated: its result would have more than \
-                 {limit} {what}.",
-                self.function.info.name
-            ),
-        )
+        too_large(self.function, what, limit)
     }
 
     /// Refuses text of more bytes than the limits allow, before it is built.
@@ -116,6 +109,19 @@ impl Arguments<'_> {
     pub(crate) fn shown(&self, at: usize) -> String {
         shown(self.get(at))
     }
+}
+
+/// A result that would be too large.
+#[cold]
+pub(crate) fn too_large(function: &Function, what: &str, limit: usize) -> Failure {
+    Error::new(
+        Code::LimitExceeded,
+        format!(
+            "The template language function '{}' cannot be evaluated: its result would have more than \
+             {limit} {what}.",
+            function.info.name
+        ),
+    )
 }
 
 /// Complains about an argument's kind.

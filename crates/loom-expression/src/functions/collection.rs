@@ -16,7 +16,7 @@ const fn collection(
 
 #[rustfmt::skip]
 pub(super) static FUNCTIONS: &[Function] = &[
-    collection("contains", (2, 2), contains).docs(
+    Function::new(Category::Collection, "contains", (2, 2), Body::Pair(holds, contains)).docs(
         "contains(collection: string | array | object, value: any) → boolean",
         "Whether a text contains the other (case counts), an array an equal item, an object a property of that name (exact or ignoring case).",
     ).examples(&[ex("@contains('hello world', 'world')", "true"), ex("@contains(createArray(1, 2), 2.0)", "true"), ex("@contains(json('{\"a\":null}'), 'a')", "true"), ex("@contains(null, 'a')", "error")]),
@@ -78,14 +78,22 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@range(1, 4)", "[1,2,3,4]"), ex("@range(1, 0)", "error")]),
 ];
 
-fn contains(arguments: &mut Arguments<'_>) -> Outcome {
-    let found = match arguments.get(0).as_ref() {
-        ValueRef::String(text) => text.contains(arguments.str(1)?),
-        ValueRef::Array(items) => items.iter().any(|item| item.wdl_equals(arguments.get(1))),
-        ValueRef::Object(object) => object.get_ignore_case(arguments.str(1)?).is_some(),
-        _ => return Err(arguments.wrong_type(0, "a string, an array or an object")),
+/// Whether the value is in the collection; `None` for what is no collection, and what a collection cannot hold.
+fn holds(collection: &Value, wanted: &Value) -> Option<Value> {
+    let found = match collection.as_ref() {
+        ValueRef::String(text) => text.contains(wanted.as_str()?),
+        ValueRef::Array(items) => items.iter().any(|item| item.wdl_equals(wanted)),
+        ValueRef::Object(object) => object.get_ignore_case(wanted.as_str()?).is_some(),
+        _ => return None,
     };
-    Ok(Value::from(found))
+    Some(Value::from(found))
+}
+
+fn contains(arguments: &mut Arguments<'_>) -> Outcome {
+    holds(arguments.get(0), arguments.get(1)).ok_or_else(|| match arguments.get(0).as_ref() {
+        ValueRef::String(_) | ValueRef::Object(_) => arguments.wrong_type(1, "a string"),
+        _ => arguments.wrong_type(0, "a string, an array or an object"),
+    })
 }
 
 fn empty(arguments: &mut Arguments<'_>) -> Outcome {

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use super::{ANY, Arguments, Body, Category, Function, Lazy, Outcome, ex};
 use crate::{
     Value, ValueRef,
-    error::Failure,
     value::{compare_numbers, fold_char},
 };
 
@@ -28,23 +27,23 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@or(false, true)", "true"), ex("@or(true, div(1, 0))", "true")]),
     logical("not", (1, 1), Body::Plain(not)).docs("not(condition: boolean) → boolean", "The opposite.")
         .examples(&[ex("@not(false)", "true"), ex("@not(1)", "error")]),
-    logical("equals", (2, ANY), Body::Plain(equals)).docs(
+    logical("equals", (2, ANY), Body::Pair(|left, right| Some(Value::from(equal(left, right))), equals)).docs(
         "equals(a: any, b: any, …) → boolean",
         "Whether all values equal the first. Strict about types; text by its code units, case included; integers and floats by value; members of objects in any order. A boolean beside a number counts as 1 or 0.",
     ).examples(&[ex("@equals(1, 1.0)", "true"), ex("@equals('a', 'A')", "false"), ex("@equals(true, 1)", "true"), ex("@equals('1', 1)", "false")]),
-    logical("greater", (2, 2), Body::Plain(greater)).docs(
+    logical("greater", (2, 2), Body::Pair(|left, right| ordered(left, right, GREATER), |arguments| compare(arguments, GREATER))).docs(
         "greater(a: number | string, b: number | string) → boolean",
         "Whether a is greater than b. Two numbers, or two texts; texts are compared ignoring case.",
     ).examples(&[ex("@greater(10, 5)", "true"), ex("@greater('b', 'A')", "true"), ex("@greater('1', 1)", "error")]),
-    logical("greaterOrEquals", (2, 2), Body::Plain(greater_or_equals)).docs(
+    logical("greaterOrEquals", (2, 2), Body::Pair(|left, right| ordered(left, right, GREATER_OR_EQUALS), |arguments| compare(arguments, GREATER_OR_EQUALS))).docs(
         "greaterOrEquals(a: number | string, b: number | string) → boolean",
         "Whether a is greater than b or the same. Two numbers, or two texts; texts are compared ignoring case.",
     ).examples(&[ex("@greaterOrEquals(5, 5)", "true"), ex("@greaterOrEquals('a', 'A')", "true")]),
-    logical("less", (2, 2), Body::Plain(less)).docs(
+    logical("less", (2, 2), Body::Pair(|left, right| ordered(left, right, LESS), |arguments| compare(arguments, LESS))).docs(
         "less(a: number | string, b: number | string) → boolean",
         "Whether a is less than b. Two numbers, or two texts; texts are compared ignoring case.",
     ).examples(&[ex("@less(5, 10)", "true"), ex("@less('10', '9')", "true"), ex("@less(null, 1)", "error")]),
-    logical("lessOrEquals", (2, 2), Body::Plain(less_or_equals)).docs(
+    logical("lessOrEquals", (2, 2), Body::Pair(|left, right| ordered(left, right, LESS_OR_EQUALS), |arguments| compare(arguments, LESS_OR_EQUALS))).docs(
         "lessOrEquals(a: number | string, b: number | string) → boolean",
         "Whether a is less than b or the same. Two numbers, or two texts; texts are compared ignoring case.",
     ).examples(&[ex("@lessOrEquals(5, 5.0)", "true"), ex("@lessOrEquals('b', 'A')", "false")]),
@@ -91,29 +90,29 @@ pub(super) fn compare_text(left: &str, right: &str) -> Ordering {
     units(left).cmp(&units(right))
 }
 
-fn compare(arguments: &Arguments<'_>) -> Result<Option<Ordering>, Failure> {
+/// Which order of its arguments a comparison holds for. That of a number that is none holds for nothing.
+type Wanted = fn(Ordering) -> bool;
+
+const GREATER: Wanted = Ordering::is_gt;
+const GREATER_OR_EQUALS: Wanted = Ordering::is_ge;
+const LESS: Wanted = Ordering::is_lt;
+const LESS_OR_EQUALS: Wanted = Ordering::is_le;
+
+/// Whether two values are in the order; `None` where they cannot be compared.
+fn ordered(left: &Value, right: &Value, wanted: Wanted) -> Option<Value> {
+    let order = match (left.as_ref(), right.as_ref()) {
+        (ValueRef::String(left), ValueRef::String(right)) => Some(compare_text(left, right)),
+        _ if left.is_number() && right.is_number() => compare_numbers(left, right),
+        _ => return None,
+    };
+    Some(Value::from(order.is_some_and(wanted)))
+}
+
+fn compare(arguments: &Arguments<'_>, wanted: Wanted) -> Outcome {
     let (left, right) = (arguments.get(0), arguments.get(1));
-    match (left.as_ref(), right.as_ref()) {
-        (ValueRef::String(left), ValueRef::String(right)) => Ok(Some(compare_text(left, right))),
-        _ if left.is_number() && right.is_number() => Ok(compare_numbers(left, right)),
-        (ValueRef::String(_), _) => Err(arguments.wrong_type(1, "a string like the first")),
-        _ if left.is_number() => Err(arguments.wrong_type(1, "a number like the first")),
-        _ => Err(arguments.wrong_type(0, "a number or a string")),
-    }
-}
-
-fn greater(arguments: &mut Arguments<'_>) -> Outcome {
-    Ok(Value::from(compare(arguments)? == Some(Ordering::Greater)))
-}
-
-fn greater_or_equals(arguments: &mut Arguments<'_>) -> Outcome {
-    Ok(Value::from(compare(arguments)?.is_some_and(Ordering::is_ge)))
-}
-
-fn less(arguments: &mut Arguments<'_>) -> Outcome {
-    Ok(Value::from(compare(arguments)? == Some(Ordering::Less)))
-}
-
-fn less_or_equals(arguments: &mut Arguments<'_>) -> Outcome {
-    Ok(Value::from(compare(arguments)?.is_some_and(Ordering::is_le)))
+    ordered(left, right, wanted).ok_or_else(|| match left.as_ref() {
+        ValueRef::String(_) => arguments.wrong_type(1, "a string like the first"),
+        _ if left.is_number() => arguments.wrong_type(1, "a number like the first"),
+        _ => arguments.wrong_type(0, "a number or a string"),
+    })
 }

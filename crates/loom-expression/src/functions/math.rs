@@ -5,14 +5,14 @@ use std::cmp::Ordering;
 use rust_decimal::{Decimal, prelude::ToPrimitive};
 
 use super::{ANY, Arguments, Body, Category, Function, Outcome, ex};
-use crate::{Code, Error, Value, ValueRef, error::Failure, value::compare_numbers};
+use crate::{Code, Error, Value, ValueRef, value::compare_numbers};
 
 const fn math(name: &'static str, arity: (usize, usize), body: Body) -> Function {
     Function::new(Category::Math, name, arity, body)
 }
 
 pub(super) static FUNCTIONS: &[Function] = &[
-    math("add", (2, 2), Body::Plain(add))
+    math("add", (2, 2), Body::Pair(sum, |arguments| calculate(arguments, sum)))
         .docs(
             "add(a: number, b: number) → number",
             "The sum. Integers give an integer; a sum beyond 64 bits is an error.",
@@ -22,13 +22,13 @@ pub(super) static FUNCTIONS: &[Function] = &[
             ex("@add(2, 3)", "5"),
             ex("@add(9223372036854775807, 1)", "error"),
         ]),
-    math("sub", (2, 2), Body::Plain(sub))
+    math("sub", (2, 2), Body::Pair(difference, |arguments| calculate(arguments, difference)))
         .docs("sub(a: number, b: number) → number", "The difference: a minus b.")
         .examples(&[ex("@sub(10.3, 0.3)", "10.0"), ex("@sub(1, 3)", "-2")]),
-    math("mul", (2, 2), Body::Plain(mul))
+    math("mul", (2, 2), Body::Pair(product, |arguments| calculate(arguments, product)))
         .docs("mul(a: number, b: number) → number", "The product.")
         .examples(&[ex("@mul(2, 3)", "6"), ex("@mul(1.5, 2)", "3.0")]),
-    math("div", (2, 2), Body::Plain(div))
+    math("div", (2, 2), Body::Pair(quotient, |arguments| divide(arguments, quotient)))
         .docs(
             "div(a: number, b: number) → number",
             "The quotient. Two integers give an integer, cut towards zero. Division by zero is an error.",
@@ -39,7 +39,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
             ex("@div(11.0, 5)", "2.2"),
             ex("@div(1, 0)", "error"),
         ]),
-    math("mod", (2, 2), Body::Plain(modulo))
+    math("mod", (2, 2), Body::Pair(remainder, |arguments| divide(arguments, remainder)))
         .docs("mod(a: number, b: number) → number", "The remainder of the division, with the sign of a.")
         .examples(&[ex("@mod(3, 2)", "1"), ex("@mod(-5, 3)", "-2"), ex("@mod(1, 0)", "error")]),
     math("max", (1, ANY), Body::Plain(max))
@@ -63,44 +63,38 @@ pub(super) static FUNCTIONS: &[Function] = &[
         .examples(&[ex("@rand(1, 2)", "1"), ex("@rand(2, 2)", "error")]),
 ];
 
-/// Two operands brought to the same kind.
-enum Pair {
-    Int(i64, i64),
-    Float(f64, f64),
-    Decimal(Decimal, Decimal),
+type Operation = fn(&Value, &Value) -> Option<Value>;
+
+/// Two numbers brought to the same kind and computed; `None` for what is no number, and beyond the kind's range.
+#[inline]
+fn operate(
+    left: &Value,
+    right: &Value,
+    int: impl Fn(i64, i64) -> Option<i64>,
+    float: impl Fn(f64, f64) -> f64,
+    decimal: impl Fn(Decimal, Decimal) -> Option<Decimal>,
+) -> Option<Value> {
+    match (left.as_ref(), right.as_ref()) {
+        (ValueRef::Int(left), ValueRef::Int(right)) => int(left, right).map(Value::from),
+        (ValueRef::Decimal(left), ValueRef::Decimal(right)) => decimal(*left, *right).map(Value::from),
+        (ValueRef::Decimal(left), ValueRef::Int(right)) => {
+            decimal(*left, Decimal::from(right)).map(Value::from)
+        }
+        (ValueRef::Int(left), ValueRef::Decimal(right)) => {
+            decimal(Decimal::from(left), *right).map(Value::from)
+        }
+        // JSON has no infinity, so what leaves the range of doubles is an error like any overflow.
+        _ => Some(float(left.as_f64()?, right.as_f64()?)).filter(|value| value.is_finite()).map(Value::from),
+    }
 }
 
-fn pair(arguments: &Arguments<'_>) -> Result<Pair, Failure> {
+fn calculate(arguments: &Arguments<'_>, operation: Operation) -> Outcome {
     for at in 0..2 {
         if !arguments.get(at).is_number() {
             return Err(arguments.wrong_type(at, "a number"));
         }
     }
-    let float = |at: usize| arguments.get(at).as_f64().unwrap_or(f64::NAN);
-    Ok(match (arguments.get(0).as_ref(), arguments.get(1).as_ref()) {
-        (ValueRef::Int(left), ValueRef::Int(right)) => Pair::Int(left, right),
-        (ValueRef::Decimal(left), ValueRef::Decimal(right)) => Pair::Decimal(*left, *right),
-        (ValueRef::Decimal(left), ValueRef::Int(right)) => Pair::Decimal(*left, Decimal::from(right)),
-        (ValueRef::Int(left), ValueRef::Decimal(right)) => Pair::Decimal(Decimal::from(left), *right),
-        _ => Pair::Float(float(0), float(1)),
-    })
-}
-
-fn calculate(
-    arguments: &Arguments<'_>,
-    int: fn(i64, i64) -> Option<i64>,
-    float: fn(f64, f64) -> f64,
-    decimal: fn(Decimal, Decimal) -> Option<Decimal>,
-) -> Outcome {
-    let value = match pair(arguments)? {
-        Pair::Int(left, right) => int(left, right).map(Value::from),
-        // JSON has no infinity, so what leaves the range of doubles is an error like any overflow.
-        Pair::Float(left, right) => {
-            Some(float(left, right)).filter(|value| value.is_finite()).map(Value::from)
-        }
-        Pair::Decimal(left, right) => decimal(left, right).map(Value::from),
-    };
-    value.ok_or_else(|| {
+    operation(arguments.get(0), arguments.get(1)).ok_or_else(|| {
         let message = format!(
             "The template language function '{}' cannot be evaluated: the result is out of the range of type '{}'.",
             arguments.function.info.name,
@@ -110,19 +104,30 @@ fn calculate(
     })
 }
 
-fn add(arguments: &mut Arguments<'_>) -> Outcome {
-    calculate(arguments, i64::checked_add, |left, right| left + right, Decimal::checked_add)
+fn sum(left: &Value, right: &Value) -> Option<Value> {
+    operate(left, right, i64::checked_add, |left, right| left + right, Decimal::checked_add)
 }
 
-fn sub(arguments: &mut Arguments<'_>) -> Outcome {
-    calculate(arguments, i64::checked_sub, |left, right| left - right, Decimal::checked_sub)
+fn difference(left: &Value, right: &Value) -> Option<Value> {
+    operate(left, right, i64::checked_sub, |left, right| left - right, Decimal::checked_sub)
 }
 
-fn mul(arguments: &mut Arguments<'_>) -> Outcome {
-    calculate(arguments, i64::checked_mul, |left, right| left * right, Decimal::checked_mul)
+fn product(left: &Value, right: &Value) -> Option<Value> {
+    operate(left, right, i64::checked_mul, |left, right| left * right, Decimal::checked_mul)
 }
 
-fn check_divisor(arguments: &Arguments<'_>) -> Result<(), Failure> {
+/// By zero there is no quotient, neither of floats.
+fn quotient(left: &Value, right: &Value) -> Option<Value> {
+    operate(left, right, i64::checked_div, |left, right| left / right, decimal_quotient)
+}
+
+fn remainder(left: &Value, right: &Value) -> Option<Value> {
+    // The smallest integer by -1 leaves no remainder, though its quotient overflows.
+    let int = |left: i64, right: i64| (right != 0).then(|| left.wrapping_rem(right));
+    operate(left, right, int, |left, right| left % right, Decimal::checked_rem)
+}
+
+fn divide(arguments: &Arguments<'_>, operation: Operation) -> Outcome {
     let zero = match arguments.get(1).as_ref() {
         ValueRef::Int(value) => value == 0,
         ValueRef::Float(value) => value == 0.0,
@@ -136,12 +141,7 @@ fn check_divisor(arguments: &Arguments<'_>) -> Result<(), Failure> {
         );
         return Err(Error::new(Code::DivisionByZero, message));
     }
-    Ok(())
-}
-
-fn div(arguments: &mut Arguments<'_>) -> Outcome {
-    check_divisor(arguments)?;
-    calculate(arguments, i64::checked_div, |left, right| left / right, decimal_quotient)
+    calculate(arguments, operation)
 }
 
 /// The quotient with as many digits as it needs, and no fewer than the dividend has more than the divisor.
@@ -152,13 +152,6 @@ fn decimal_quotient(left: Decimal, right: Decimal) -> Option<Decimal> {
         quotient.rescale(digits);
     }
     Some(quotient)
-}
-
-fn modulo(arguments: &mut Arguments<'_>) -> Outcome {
-    check_divisor(arguments)?;
-    // The smallest integer by -1 leaves no remainder, though its quotient overflows.
-    let int = |left: i64, right: i64| Some(left.wrapping_rem(right));
-    calculate(arguments, int, |left, right| left % right, Decimal::checked_rem)
 }
 
 fn extreme(arguments: &mut Arguments<'_>, wanted: Ordering) -> Outcome {

@@ -1,6 +1,6 @@
 //! Text. Lengths and places count UTF-16 code units.
 
-use super::{ANY, Arguments, Body, Category, Function, Outcome, ex};
+use super::{ANY, Arguments, Body, Category, Function, Lazy, Outcome, ex};
 use crate::{
     Value, ValueRef, envelope,
     error::Failure,
@@ -19,7 +19,7 @@ const fn string(
 
 #[rustfmt::skip]
 pub(super) static FUNCTIONS: &[Function] = &[
-    string("concat", (1, ANY), concat).docs(
+    Function::new(Category::String, "concat", (1, ANY), Body::Lazy(Lazy::Concat)).docs(
         "concat(value: any, …) → string",
         "The values as text, joined.",
     ).examples(&[ex("@concat('Hello', 'World')", r#""HelloWorld""#), ex("@concat('a', 1, true, null)", r#""a1True""#), ex("@concat(createArray('a'))", r#""[\"a\"]""#)]),
@@ -99,17 +99,6 @@ pub(super) static FUNCTIONS: &[Function] = &[
 
 fn count(count: usize) -> Value {
     Value::from(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-fn concat(arguments: &mut Arguments<'_>) -> Outcome {
-    let known = arguments.values.iter().map(|value| value.as_str().map_or(8, str::len)).sum();
-    arguments.check_text_bytes(known)?;
-    let mut text = String::with_capacity(known);
-    for value in arguments.values.iter() {
-        envelope::push_text(value, &mut text);
-        arguments.check_text_bytes(text.len())?;
-    }
-    Ok(Value::from(text))
 }
 
 fn ends_with(arguments: &mut Arguments<'_>) -> Outcome {

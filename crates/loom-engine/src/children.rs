@@ -3,18 +3,22 @@
 use std::{
     borrow::Cow,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use loom_definition::{Status, model::ActionKind};
 use loom_expression::{Object, Value};
 
 use crate::{
-    durable::Written,
+    durable::{RecoverError, Written},
     engine::{Engine, Inner, RunHandle, RunRequest, StartError},
     event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
     fire::Fired,
     ports::Call,
 };
+
+/// How soon a store that took no child in is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Starts the child, waits for its Response or its end. A child that this attempt has started before, in a process that
 /// died, is not started again: its Response is waited for.
@@ -69,6 +73,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
             let message = format!("The trigger of '{name}' did not fire: a condition of it does not hold.");
             return failed("BadRequest", "TriggerConditionNotMet", message);
         }
+        Err(error @ StartError::Store(_)) => return later(error.to_string()),
         Err(error) => return failed("BadRequest", "ChildWorkflowNotStarted", error.to_string()),
     };
     for child in &mut children {
@@ -76,18 +81,23 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         if let Child::Started(run) = child
             && !run.accepted().await
         {
-            let message = format!("The store takes no run of '{name}' in.");
-            return failed("ServiceUnavailable", "ChildWorkflowNotStarted", message);
+            return later(format!("The store takes no run of '{name}' in."));
         }
     }
     let [child] = &mut children[..] else { return done(accepted()) };
     if !answers {
         return done(accepted());
     }
-    let response = match child {
-        Child::Started(run) => run.response().await,
-        Child::Known(run) => match engine.response_of(*run).await {
+    let (id, told) = match child {
+        Child::Started(run) => (run.id, run.response().await),
+        Child::Known(run) => (*run, None),
+    };
+    let response = match told {
+        Some(response) => Some(response),
+        // It has ended without an answer, or is held because the store does not take what it has to keep.
+        None => match engine.response_of(id).await {
             Ok(response) => response,
+            Err(error @ RecoverError::Store { .. }) => return later(error.to_string()),
             Err(error) => return failed("BadGateway", "ChildWorkflowUnreadable", error.to_string()),
         },
     };
@@ -156,6 +166,12 @@ fn done(outcome: Outcome) -> EffectResult {
         outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64);
     let transient = matches!(status, Some(408 | 429 | 500..=599));
     EffectResult::Done { outcome, hint: RetryHint { transient, after: None, refused: false } }
+}
+
+/// What ails the store is no failure of the action: the same attempt is made again, and finds the child if there is one.
+fn later(message: String) -> EffectResult {
+    let outcome = Outcome::failed("ServiceUnavailable", ErrorInfo::new("StoreUnavailable", message));
+    EffectResult::Pending { outcome, after: AGAIN, resume: Value::NULL }
 }
 
 fn failed(code: &'static str, error: &'static str, message: String) -> EffectResult {

@@ -166,7 +166,12 @@ impl Driver {
                 tracing::debug!(run_id = ?run, "the run is dropped: another one was accepted under its key");
                 return Driven::Duplicate;
             }
-            tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
+            // That the store has paused was told by itself; it holds many runs at once.
+            if matches!(why, loom_store::Error::Paused { .. }) {
+                tracing::debug!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
+            } else {
+                tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
+            }
             return Driven::Unwritten(Unwritten { releases: self.releases, why });
         }
         self.tell_end();

@@ -37,6 +37,9 @@ const SNAPSHOT_BYTES: usize = 256 * 1024;
 /// A larger snapshot is not kept.
 const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
 
+/// Definitions kept at hand that no run needs; a server that is deployed to all its life does not keep them all.
+const CACHED_MAX: usize = 256;
+
 /// Named values: the runs that have ended while the ends of their subscriptions were still on their way.
 const UNSUBSCRIBING: &str = "engine/unsubscribing";
 
@@ -130,6 +133,9 @@ impl Durable {
     /// What is written for a workflow. Made once for each definition.
     fn definition_of(&self, workflow: &Workflow) -> Definition {
         let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if definitions.len() >= CACHED_MAX && !definitions.contains_key(&workflow.hash) {
+            definitions.clear();
+        }
         let made = definitions
             .entry(workflow.hash)
             .or_insert_with(|| Definition::new(Bytes::copy_from_slice(workflow.source.as_bytes())));
@@ -336,7 +342,15 @@ impl Durable {
     pub(crate) async fn workflow_of(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
         let cell = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(loaded.entry((row.definition, Arc::clone(&row.workflow))).or_default())
+            let key = (row.definition, Arc::clone(&row.workflow));
+            if loaded.len() >= CACHED_MAX && !loaded.contains_key(&key) {
+                // Those that are being read, and those that runs hold, stay shared.
+                loaded.retain(|_, cell| {
+                    Arc::strong_count(cell) > 1
+                        || cell.get().is_some_and(|found| Arc::strong_count(found) > 1)
+                });
+            }
+            Arc::clone(loaded.entry(key).or_default())
         };
         // Many runs of one definition may be read back at once; one of them parses it, and the others wait.
         let workflow = cell.get_or_try_init(|| self.parse(run, row)).await?;

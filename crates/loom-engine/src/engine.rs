@@ -127,6 +127,12 @@ impl Engine {
         workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
     }
 
+    /// Forgets a name, so that no action calls it any more. Its runs go on.
+    pub fn withdraw(&self, name: &str) {
+        let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        workflows.remove(&name.to_lowercase());
+    }
+
     /// Fires a trigger: decides about its conditions and `splitOn`, and starts the runs that follow.
     ///
     /// # Errors

@@ -130,6 +130,10 @@ impl Services {
     /// What has been told of a service's circuit. All actions that it guards share it, so that each change is told once.
     fn told_of(&self, service: &Service) -> Arc<Mutex<Told>> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= CACHE_MAX {
+            // Names may be origins that data chose. What no action holds is as good as new when it comes again.
+            told.retain(|_, known| Arc::strong_count(known) > 1);
+        }
         let known = told.entry(service.name().to_string()).or_insert_with(|| {
             let breaker = service.breaker();
             Arc::new(Mutex::new(Told { generation: breaker.generation(), state: breaker.state() }))

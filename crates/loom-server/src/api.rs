@@ -176,6 +176,10 @@ pub(crate) async fn delete(State(shared): State<Shared>, Path(name): Path<String
     if !shared.host.deployments.delete(&name).await? {
         return Err(Problem::not_found("WorkflowNotFound", format!("There is no workflow '{name}'.")));
     }
+    // Unless it was deployed again meanwhile.
+    if shared.host.deployments.get(&name).is_none() {
+        shared.host.engine.withdraw(&name);
+    }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)

@@ -215,6 +215,7 @@ impl Host {
 
     /// Takes a name out of service. Its versions stay, and its runs go on. False when it was not deployed.
     pub fn withdraw(&self, name: &str) -> bool {
+        self.engine.withdraw(name);
         self.deployments.withdraw(name)
     }
 

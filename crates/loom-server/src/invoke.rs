@@ -157,7 +157,14 @@ async fn fire_with_body(
         answer_later(shared, first.id)
     } else if waits {
         let run = first.id;
-        wait_for_answer(shared, run, async { Ok(first.response().await) }).await
+        let answer = async {
+            match first.response().await {
+                Some(answer) => Ok(Some(answer)),
+                // It has ended without one, or is held because the store does not take what it has to keep.
+                None => shared.host.engine.response_of(run).await,
+            }
+        };
+        wait_for_answer(shared, run, answer).await
     } else {
         accepted()
     };
@@ -312,6 +319,8 @@ async fn wait_for_answer(
     match answered {
         Ok(Ok(Some(answer))) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
         Ok(Ok(None)) => no_response(run).into_response(),
+        // The run goes on when the store does, and its caller can fetch the answer then.
+        Ok(Err(RecoverError::Store { .. })) => answer_later(shared, run),
         Ok(Err(error)) => Problem::from(error).into_response(),
         Err(_) => {
             let message = format!(

@@ -70,6 +70,9 @@ impl From<loom_store::Error> for Problem {
 
 impl From<loom_engine::RecoverError> for Problem {
     fn from(error: loom_engine::RecoverError) -> Problem {
+        if let loom_engine::RecoverError::Store { source, .. } = error {
+            return source.into();
+        }
         tracing::error!(%error, "a run cannot be read");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "RunUnreadable", error.to_string())
     }

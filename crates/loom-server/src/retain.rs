@@ -41,7 +41,11 @@ pub(crate) fn start(host: &Arc<Host>) {
                     });
                     if is_due {
                         last = Some((now, metrics));
-                        sweep(&keeper).await;
+                        // A sweep that is left alone is finished by the store, or by the next one.
+                        tokio::select! {
+                            () = keeper.stopping.cancelled() => return,
+                            () = sweep(&keeper) => {}
+                        }
                     }
                 }
             }

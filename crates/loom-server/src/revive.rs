@@ -48,7 +48,7 @@ async fn look(host: &Host) -> bool {
     }
     match host.engine.release_held(None).await {
         Ok(runs) => {
-            tracing::info!(runs, "runs that were held go on");
+            tracing::warn!(runs, "runs that were held go on");
             well
         }
         Err(error) => {

@@ -18,7 +18,7 @@ use loom_store::{SqliteOptions, SqliteStore, Store};
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::served::{Answer, Loom, Service};
+use crate::served::{Answer, Loom, Service, request};
 
 /// A service that keeps its callers waiting until it is opened, and counts them by their keys.
 #[derive(Default)]
@@ -59,6 +59,10 @@ fn workflows(folder: &Path, service: &str) {
         "After": {"type": "Compose", "inputs": "@body('Call')['done']", "runAfter": {"Call": ["Succeeded"]}}}});
     let note = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Note": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}});
+    let ask = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Call": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{service}/work"), "retryPolicy": {"type": "none"}}, "runAfter": {}},
+        "Answer": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@body('Call')['done']"}, "runAfter": {"Call": ["Succeeded"]}}}});
+    fs::write(folder.join("ask.json"), ask.to_string()).unwrap();
     fs::write(folder.join("call.json"), call.to_string()).unwrap();
     fs::write(folder.join("note.json"), note.to_string()).unwrap();
 }
@@ -176,4 +180,29 @@ fn stopped_without_room_it_stops_in_order_and_the_next_process_goes_on() {
     whole_and_sound(folder.path());
     let loom = serve(folder.path());
     assert_eq!(loom.end_of(&under_way), "Succeeded");
+}
+
+#[test]
+fn without_room_who_waits_for_a_response_is_told_where_it_will_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = Arc::new(Held::default());
+    let service = held.start();
+    workflows(&folder.path().join("workflows"), &service.address);
+    let loom = serve(folder.path());
+    let address = loom.address().to_owned();
+    let caller = std::thread::spawn(move || {
+        request(&address, "POST", "/workflows/ask/triggers/manual/invoke", b"")
+            .expect("it is answered in full")
+    });
+    held.called();
+    room(&loom, false);
+    refused(&fire(&loom, "note"));
+    held.open();
+    let answer = caller.join().unwrap();
+    assert_eq!(answer.status, 202, "the run has not ended: {answer:?}");
+    let later = answer.header("location").unwrap();
+    let later = &later[later.find("/answers/").unwrap()..];
+    room(&loom, true);
+    let answer = loom.until(later, |answer| answer.status != 202);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "true"));
 }

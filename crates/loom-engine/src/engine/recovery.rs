@@ -66,7 +66,14 @@ impl Engine {
                 match read {
                     Ok(Some(handle)) => recovered.runs.push(handle),
                     Ok(None) => {}
-                    Err(error) => recovered.unreadable.push((id, error)),
+                    Err(error) => {
+                        if matches!(error, RecoverError::Store { .. }) {
+                            // The store may answer the next time; whoever releases held runs asks it.
+                            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+                            held.runs.insert(id, error.to_string().into());
+                        }
+                        recovered.unreadable.push((id, error));
+                    }
                 }
             }
             match page.last() {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use loom_definition::RunStatus;
+use loom_definition::{Definition, LoadOptions, RunStatus};
 use loom_engine::{RunRequest, Started};
 use loom_store::{
     Condition, MemoryStore, RunQuery, Store,
@@ -75,4 +75,56 @@ async fn what_is_held_waits_for_its_release() {
         engine.shut_down().await;
     }
     assert!(released > 20, "too little happened: {released} releases");
+}
+
+/// A child that the store does not take in is no failure of its parent, also when the store works again before the parent
+/// has heard of it; and it is started once.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_the_store_refuses_is_started_later() {
+    const PARENT: &str = r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 6)", "operationOptions": "Sequential", "runAfter": {}, "actions": {
+        "Child": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "child"}, "triggerName": "manual"}}, "runAfter": {}}}}}"#;
+    const CHILD: &str = r#"{"name": "child", "definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}},
+        "Answer": {"type": "Response", "inputs": {"statusCode": 200}, "runAfter": {"Call": ["Succeeded"]}}}}}"#;
+    let (mut pauses, mut parents) = (0, 0);
+    for seed in 0..40 {
+        let store =
+            FaultyStore::new(MemoryStore::default(), seed, FaultRate { turns: Some(6), reads: Some(40) });
+        let service = Service::new(|_, _| (Duration::from_millis(5), ok("{}")));
+        let engine = engine(&service).store(Arc::new(store.clone())).build();
+        let options = LoadOptions { name: Some("child".into()), ..LoadOptions::default() };
+        let child = Definition::parse(CHILD.as_bytes(), &options).expect("it loads").workflow;
+        engine.deploy(Arc::clone(&child), Vec::new());
+        let request = RunRequest::manual(workflow(PARENT), Vec::new(), None);
+        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("it starts") };
+        for _ in 0..30_000 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            store.turn();
+            if matches!(store.health().condition, Condition::Paused(_)) {
+                pauses += 1;
+                store.resume().await.expect("it is not closed");
+            }
+            // What cannot be read now is read the next time.
+            if !engine.held().is_empty() {
+                engine.release_held(None).await.ok();
+            } else if engine.runs_in_progress() == 0 {
+                break;
+            }
+        }
+        let rows = loop {
+            // Reads fail now and then.
+            if let Ok(page) = store.runs(RunQuery { limit: 100, ..RunQuery::default() }).await {
+                break page.rows;
+            }
+        };
+        for row in &rows {
+            let status = loom_engine::status_of_number(row.status);
+            assert_eq!(status, Some(RunStatus::Succeeded), "seed {seed}: {}", row.workflow);
+        }
+        let own = rows.iter().filter(|row| row.parent.is_none()).count();
+        assert_eq!(rows.len(), own * 7, "seed {seed}: a child too many, or one too few");
+        parents += own;
+        engine.shut_down().await;
+    }
+    assert!(pauses > 100 && parents > 20, "too little happened: {pauses} pauses, {parents} parents");
 }

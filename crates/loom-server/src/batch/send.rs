@@ -115,7 +115,10 @@ impl Message {
             payload: Bytes::from(Value::from(kept).to_json_text()),
         });
         if let Err(error) = host.store.commit(commit).await {
-            return failed("StoreUnavailable", format!("The message could not be kept: {error}."), true);
+            // What ails the store is no failure of the action: the same attempt is made again, under the same key.
+            let message = format!("The message could not be kept: {error}.");
+            let outcome = Outcome::failed("ServiceUnavailable", ErrorInfo::new("StoreUnavailable", message));
+            return EffectResult::Pending { outcome, after: AGAIN, resume: Value::NULL };
         }
         // The message is safe. Should this fail, the next look finds it.
         if let Err(error) = host.piles.catch_up(&*host.store).await {

@@ -227,3 +227,25 @@ async fn a_trigger_tells_what_its_recurrence_came_to() {
     assert_eq!(evaluated("cron"), json(r#"{"cron": "0 0 1 1 *"}"#));
     assert_eq!(evaluated("none"), None);
 }
+
+/// What is taken out of service cannot be called by others either, as after a restart.
+#[tokio::test]
+async fn a_workflow_that_is_deleted_is_no_child_any_more() {
+    let world = World::new().await;
+    let child = requested(r#"{"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#);
+    let parent = requested(
+        r#"{"Call": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "child"}, "triggerName": "manual"}}, "runAfter": {}}}"#,
+    );
+    assert_eq!(world.call(Method::PUT, "/api/v1/workflows/child", &child).await.status, 201);
+    assert_eq!(world.call(Method::PUT, "/api/v1/workflows/parent", &parent).await.status, 201);
+    assert_eq!(text(&world.run("parent", "").await, "status"), "Succeeded");
+    assert_eq!(world.call(Method::DELETE, "/api/v1/workflows/child", "").await.status, 204);
+    let run = world.run("parent", "").await;
+    assert_eq!(text(&run, "status"), "Failed");
+    let path = format!("/api/v1/runs/{}/actions/Call", text(&run, "id"));
+    let call = world.get(&path).await.json();
+    let error = list(&call, "occurrences")[0].get("error").unwrap();
+    assert_eq!(text(error, "code"), "WorkflowNotFound");
+    assert_eq!(world.call(Method::PUT, "/api/v1/workflows/child", &child).await.status, 201);
+    assert_eq!(text(&world.run("parent", "").await, "status"), "Succeeded");
+}

@@ -184,7 +184,8 @@ impl Writer {
 
     /// Gives up the connection, which rolls back whatever was not committed, and answers everybody who waits.
     fn pause(&mut self, reason: &Error) {
-        tracing::error!(error = %reason, "the store pauses");
+        let cause = std::error::Error::source(reason).map(ToString::to_string);
+        tracing::error!(error = %reason, cause, "the store pauses");
         self.open = None;
         self.meter.update(|metrics| metrics.pauses += 1);
         answer_all(self.queue.stop(reason.clone()), reason);
@@ -194,7 +195,8 @@ impl Writer {
         if self.open.is_none() {
             self.open = Some(self.setting.connect()?);
             self.queue.restart();
-            tracing::info!("the store goes on");
+            // As loud as the pause was, so that whoever read of the one reads of the other.
+            tracing::warn!("the store goes on");
         }
         Ok(())
     }

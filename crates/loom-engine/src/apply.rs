@@ -281,27 +281,25 @@ impl RunState {
                 && action.run_after.iter().any(|dependency| {
                     self.slot(Place { frame: place.frame, action: dependency.action }).bad
                 }));
-        let slot = self.slot_mut(place);
+        let frame = &mut self.frames[place.frame.0 as usize];
+        let slot = &mut frame.slots[action.position as usize];
         slot.phase = SlotPhase::Ended;
         slot.status = outcome.status;
         slot.bad = bad;
-        slot.started = started;
-        slot.ended = at;
-        slot.code.clone_from(&outcome.code);
-        if inputs.is_some() {
-            slot.inputs = inputs.cloned();
+        let is_last = frame.remaining <= 1 && frame.phase == FramePhase::Open;
+        if !(is_last && frame.parent.is_some_and(|parent| keeps_nothing(workflow, parent))) {
+            slot.started = started;
+            slot.ended = at;
+            let Outcome { code, outputs, error, .. } = outcome.clone();
+            slot.code = code;
+            if inputs.is_some() {
+                slot.inputs = inputs.cloned();
+            }
+            slot.outputs = outputs;
+            slot.error = error;
         }
-        slot.outputs.clone_from(&outcome.outputs);
-        slot.error.clone_from(&outcome.error);
-        if let Some(activity) = slot.activity.as_deref() {
-            let timers = [activity.limit, activity.pause];
-            let effect = activity.call.as_ref().and_then(|call| call.effect);
-            for timer in timers.into_iter().flatten() {
-                self.drop_timer(timer);
-            }
-            if let Some(effect) = effect {
-                self.effects.remove(effect);
-            }
+        if slot.activity.is_some() {
+            self.end_activity(place);
         }
         for successor in &action.successors {
             let next = Place { frame: place.frame, action: *successor };
@@ -319,10 +317,27 @@ impl RunState {
         }
     }
 
+    /// What an action was busy with is over; only what can still be read of it stays.
+    fn end_activity(&mut self, place: Place) {
+        let slot = self.slot_mut(place);
+        let Some(activity) = slot.activity.as_deref() else { return };
+        let timers = [activity.limit, activity.pause];
+        let effect = activity.call.as_ref().and_then(|call| call.effect);
+        if activity.frames.is_empty() && activity.each.is_none() && activity.looping.is_none() {
+            slot.activity = None;
+        }
+        for timer in timers.into_iter().flatten() {
+            self.drop_timer(timer);
+        }
+        if let Some(effect) = effect {
+            self.effects.remove(effect);
+        }
+    }
+
     /// All actions of a block have ended: tell whoever opened it.
     fn frame_completed(&mut self, workflow: &Workflow, frame: FrameId) {
-        let failed = self.frame_failed(workflow, frame);
         let closed = &mut self.frames[frame.0 as usize];
+        let failed = is_failed(workflow, closed);
         closed.phase = FramePhase::Closed;
         let (parent, index) = (closed.parent, closed.index);
         let Some(parent) = parent else { return self.ready.push_back(Work::FrameDone(frame)) };
@@ -355,7 +370,7 @@ impl RunState {
         failed: bool,
     ) {
         let wanted = workflow.action(parent.action).result_wanted;
-        let records = if wanted { record::frame_records(self, round) } else { Vec::new() };
+        let records = wanted.then(|| record::frame_records(self, round));
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
         activity.failed |= failed;
@@ -364,15 +379,20 @@ impl RunState {
         }
         if let Some(each) = &mut activity.each {
             each.active = each.active.saturating_sub(1);
-            for (child, record) in each.results.iter_mut().flatten().zip(records) {
-                if child.len() <= index as usize {
-                    child.resize(index as usize + 1, Value::NULL);
+            if let (Some(results), Some(records)) = (&mut each.results, records) {
+                for (child, record) in results.iter_mut().zip(records) {
+                    if child.len() <= index as usize {
+                        child.resize(index as usize + 1, Value::NULL);
+                    }
+                    child[index as usize] = record;
                 }
-                child[index as usize] = record;
             }
         }
         self.free_frame(round);
-        self.ready.push_back(Work::Spawn(parent));
+        // Rounds that end one after the other are told of once: the first telling opens all the rounds there is room for.
+        if self.ready.back() != Some(&Work::Spawn(parent)) {
+            self.ready.push_back(Work::Spawn(parent));
+        }
     }
 
     /// What a loop in the Loom spelling keeps of a round.
@@ -393,24 +413,19 @@ impl RunState {
         }
     }
 
-    /// The leaf rule: a block fails when one of its branch ends is bad.
-    fn frame_failed(&self, workflow: &Workflow, frame: FrameId) -> bool {
-        let opened = self.frame(frame);
-        let mut leaves = workflow.block(opened.block).leaves.iter();
-        leaves.any(|leaf| opened.slots[workflow.action(*leaf).position as usize].bad)
-    }
-
     /// Gives back an opening and all that was opened inside it.
     fn free_frame(&mut self, frame: FrameId) {
         let opened = &mut self.frames[frame.0 as usize];
         if opened.phase == FramePhase::Free {
             return;
         }
-        let activities = opened.slots.iter_mut().filter_map(|slot| slot.activity.take());
-        let inner: Vec<FrameId> = activities.flat_map(|activity| activity.frames).collect();
-        // The slots keep their memory for the next opening.
-        opened.slots.clear();
-        *opened = Frame { slots: std::mem::take(&mut opened.slots), ..Frame::default() };
+        let mut inner = Vec::new();
+        for slot in &mut opened.slots {
+            if let Some(activity) = slot.activity.take() {
+                inner.extend(activity.frames);
+            }
+        }
+        opened.forget();
         for frame in inner {
             self.free_frame(frame);
         }
@@ -420,6 +435,33 @@ impl RunState {
     #[inline]
     pub(crate) fn activity_mut(&mut self, place: Place) -> &mut Activity {
         self.slot_mut(place).activity.get_or_insert_default()
+    }
+}
+
+/// The leaf rule: a block fails when one of its branch ends is bad.
+fn is_failed(workflow: &Workflow, opened: &Frame) -> bool {
+    let mut leaves = workflow.block(opened.block).leaves.iter();
+    leaves.any(|leaf| opened.slots[workflow.action(*leaf).position as usize].bad)
+}
+
+/// Whether nothing of a block that this action opened can be read once the block has ended: a round of a Foreach that
+/// nobody asks for results.
+fn keeps_nothing(workflow: &Workflow, opener: Place) -> bool {
+    let opener = workflow.action(opener.action);
+    !opener.result_wanted && matches!(opener.kind, ActionKind::Foreach { .. })
+}
+
+impl Frame {
+    /// Makes its id free. The slots keep their memory for the next opening.
+    fn forget(&mut self) {
+        let Frame { block, parent, index, remaining, phase, slots, opened } = self;
+        *block = BlockIdx(0);
+        *parent = None;
+        *index = 0;
+        *remaining = 0;
+        *phase = FramePhase::Free;
+        slots.clear();
+        *opened = Timestamp::MIN;
     }
 }
 

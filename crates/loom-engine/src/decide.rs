@@ -357,6 +357,7 @@ impl<'a> Decider<'a> {
         self.push_end(place, started, None, outcome);
     }
 
+    #[inline]
     fn push_end(&mut self, place: Place, started: Timestamp, inputs: Option<Value>, outcome: Outcome) {
         if outcome.status != Status::Skipped {
             self.track(place, started, &outcome);

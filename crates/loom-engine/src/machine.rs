@@ -99,6 +99,9 @@ fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str>
     Arc::from(key)
 }
 
+/// How many events most decisions make at most; room for them is made before.
+const ROOM: usize = 4;
+
 /// A run and the events it has not handed out yet.
 #[derive(Debug)]
 pub struct Run {
@@ -229,6 +232,10 @@ impl Run {
     }
 
     fn decider(&mut self, now: Now) -> Decider<'_> {
+        if self.events.capacity() - self.events.len() < ROOM {
+            // Coarse steps: moving what has happened so far costs more than memory that is not touched yet.
+            self.events.reserve(2 * ROOM + 3 * self.events.len());
+        }
         Decider {
             state: &self.state,
             environment: &self.environment,

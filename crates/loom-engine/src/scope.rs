@@ -80,6 +80,7 @@ impl<'a> Scope<'a> {
         random::mix(random::mix(seed ^ self.state.seq.wrapping_mul(0x2545_f491_4f6c_dd1d)) ^ draw)
     }
 
+    #[inline]
     fn action_index(&self, name: Name<'_>) -> Result<ActionIdx, LookupError> {
         let known = name.slot.map(ActionIdx).or_else(|| self.state.workflow.find_action(name.text));
         known.ok_or_else(|| LookupError::Unknown {
@@ -262,7 +263,7 @@ impl Context for Scope<'_> {
 
     fn items(&self, name: Name<'_>) -> Lookup {
         let wanted = self.action_index(name)?;
-        let found = self.state.enclosing(self.frame, |action| action.index == wanted);
+        let found = self.state.enclosing_index(self.frame, |action| action == wanted);
         found.and_then(|(frame, owner)| self.state.item_of(frame, owner)).ok_or_else(|| {
             LookupError::NotAvailable { why: format!("'{}' is not a Foreach around this action", name.text) }
         })

@@ -341,11 +341,13 @@ impl RunState {
         &self.frames[frame.0 as usize]
     }
 
+    #[inline]
     pub(crate) fn slot(&self, place: Place) -> &Slot {
         let position = self.workflow.action(place.action).position as usize;
         &self.frames[place.frame.0 as usize].slots[position]
     }
 
+    #[inline]
     pub(crate) fn slot_mut(&mut self, place: Place) -> &mut Slot {
         let position = self.workflow.action(place.action).position as usize;
         &mut self.frames[place.frame.0 as usize].slots[position]
@@ -403,10 +405,19 @@ impl RunState {
         from: FrameId,
         mut wanted: impl FnMut(&Action) -> bool,
     ) -> Option<(FrameId, Place)> {
+        self.enclosing_index(from, |action| wanted(self.workflow.action(action)))
+    }
+
+    /// As [`RunState::enclosing`], for an owner that is known by its index.
+    pub(crate) fn enclosing_index(
+        &self,
+        from: FrameId,
+        mut wanted: impl FnMut(ActionIdx) -> bool,
+    ) -> Option<(FrameId, Place)> {
         let mut frame = from;
         loop {
             let parent = self.frame(frame).parent?;
-            if wanted(self.workflow.action(parent.action)) {
+            if wanted(parent.action) {
                 return Some((frame, parent));
             }
             frame = parent.frame;
@@ -414,6 +425,7 @@ impl RunState {
     }
 
     /// The item of a Foreach round.
+    #[inline]
     pub(crate) fn item_of(&self, round: FrameId, owner: Place) -> Option<Value> {
         let each = self.activity(owner)?.each.as_ref()?;
         each.items.get(self.frame(round).index as usize).cloned()

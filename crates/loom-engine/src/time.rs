@@ -13,7 +13,9 @@ pub(crate) fn add(from: Timestamp, span: Span) -> Timestamp {
 
 /// `from` plus a plain duration; the last timestamp there is, if that would be later.
 pub(crate) fn after(from: Timestamp, wait: Duration) -> Timestamp {
-    let ticks = i64::try_from(wait.as_nanos().div_ceil(100)).unwrap_or(i64::MAX);
+    let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+    let fraction = i64::from(wait.subsec_nanos().div_ceil(100));
+    let ticks = seconds.saturating_mul(Timestamp::TICKS_PER_SECOND).saturating_add(fraction);
     Timestamp::from_ticks(from.ticks().saturating_add(ticks)).unwrap_or(Timestamp::MAX)
 }
 

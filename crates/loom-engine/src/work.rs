@@ -3,7 +3,7 @@
 
 use crate::{
     event::{FrameId, Place},
-    state::{Activity, FramePhase, RunState, SlotPhase},
+    state::{Activity, FramePhase, RunState, Slot, SlotPhase},
 };
 
 /// Work that the state says can be done now. Entries may be stale; whoever takes one checks.
@@ -23,7 +23,7 @@ impl RunState {
     /// Whether work that was once queued is still to be done.
     pub(crate) fn is_current(&self, work: Work) -> bool {
         match work {
-            Work::Action(place) => self.phase_at(place) == Some(SlotPhase::Ready),
+            Work::Action(place) => self.slot_at(place).is_some_and(|slot| slot.phase == SlotPhase::Ready),
             Work::FrameDone(frame) => self.is_done(frame),
             Work::Spawn(place) => self.running(place).is_some_and(|activity| activity.each.is_some()),
             Work::Execute(place) => self.running(place).is_some_and(is_to_execute),
@@ -67,18 +67,16 @@ impl RunState {
 
     /// What a running action is busy with.
     fn running(&self, place: Place) -> Option<&Activity> {
-        if self.phase_at(place) != Some(SlotPhase::Running) {
-            return None;
-        }
-        self.activity(place)
+        let slot = self.slot_at(place).filter(|slot| slot.phase == SlotPhase::Running)?;
+        slot.activity.as_deref()
     }
 
-    /// How an action of an open block stands. None when its place has been given to another block since.
-    fn phase_at(&self, place: Place) -> Option<SlotPhase> {
+    /// An action of an open block. None when its place has been given to another block since.
+    fn slot_at(&self, place: Place) -> Option<&Slot> {
         let opened = self.frames.get(place.frame.0 as usize)?;
         let action = self.workflow.action(place.action);
         let is_here = opened.phase == FramePhase::Open && opened.block == action.block;
-        is_here.then(|| opened.slots[action.position as usize].phase)
+        is_here.then(|| &opened.slots[action.position as usize])
     }
 }
 

@@ -116,11 +116,11 @@ impl Decider<'_> {
                 let value =
                     if operand.is_secret() || current.is_secret() { value.into_secret() } else { value };
                 types::check(declared.kind, &value).map_err(|_| refuse("be counted by"))?;
-                let counter: Object =
-                    [(names::name(), Value::from(Arc::clone(name))), (names::value(), value.clone())]
-                        .into_iter()
-                        .collect();
-                let outputs: Object = [(names::body(), Value::from(counter))].into_iter().collect();
+                let counter = Object::pair(
+                    (names::name(), Value::from(Arc::clone(name))),
+                    (names::value(), value.clone()),
+                );
+                let outputs = Object::single(names::body(), Value::from(counter));
                 Ok((Event::VariableSet { variable, value }, Some(outputs.into())))
             }
             VariableChange::AppendText => {
@@ -157,7 +157,7 @@ impl Decider<'_> {
         };
         match result {
             Ok(body) => {
-                let outputs: Object = [(names::body(), body)].into_iter().collect();
+                let outputs = Object::single(names::body(), body);
                 let outcome = Outcome::ok(Some(outputs.into()));
                 self.end(
                     place,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::{Deref, DerefMut},
     sync::{Arc, OnceLock},
 };
 
@@ -18,15 +19,87 @@ const SCAN_MAX: usize = 12;
 pub struct Object(Arc<Members>);
 
 struct Members {
-    entries: Vec<(Arc<str>, Value)>,
+    entries: Entries,
     /// 1 + the depth of the deepest member.
     depth: u32,
     /// Whether any member is secret or holds a secret.
     secret_inside: bool,
-    /// Where each name sits; built on the first look into a large object, dropped when a member is removed.
-    exact: OnceLock<HashMap<Arc<str>, u32>>,
+    /// Built on the first look into a large object, dropped when a member is removed.
+    index: OnceLock<Box<Index>>,
+}
+
+type Entry = (Arc<str>, Value);
+
+/// One or two members, which is what the outputs of most actions have, stay inside the object.
+#[derive(Clone)]
+enum Entries {
+    None,
+    One([Entry; 1]),
+    Two([Entry; 2]),
+    Many(Vec<Entry>),
+}
+
+/// Where the members of a large object are.
+struct Index {
+    exact: HashMap<Arc<str>, u32>,
     /// Where the first of the names sits that are the same but for case; built on the first miss of `exact`.
     folded: OnceLock<HashMap<Box<str>, u32>>,
+}
+
+impl Entries {
+    fn with_capacity(capacity: usize) -> Self {
+        if capacity <= 2 { Self::None } else { Self::Many(Vec::with_capacity(capacity)) }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if let Self::Many(entries) = self {
+            return entries.push(entry);
+        }
+        *self = match std::mem::replace(self, Self::None) {
+            Self::None => Self::One([entry]),
+            Self::One([first]) => Self::Two([first, entry]),
+            Self::Two([first, second]) => Self::Many(vec![first, second, entry]),
+            Self::Many(_) => return,
+        };
+    }
+
+    fn remove(&mut self, at: usize) -> Entry {
+        let mut entries = match std::mem::replace(self, Self::None) {
+            Self::None => Vec::new(),
+            Self::One(entries) => entries.into(),
+            Self::Two(entries) => entries.into(),
+            Self::Many(entries) => entries,
+        };
+        let removed = entries.remove(at);
+        *self = Self::Many(entries);
+        removed
+    }
+}
+
+impl Deref for Entries {
+    type Target = [Entry];
+
+    #[inline]
+    fn deref(&self) -> &[Entry] {
+        match self {
+            Self::None => &[],
+            Self::One(entries) => entries,
+            Self::Two(entries) => entries,
+            Self::Many(entries) => entries,
+        }
+    }
+}
+
+impl DerefMut for Entries {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Entry] {
+        match self {
+            Self::None => &mut [],
+            Self::One(entries) => entries,
+            Self::Two(entries) => entries,
+            Self::Many(entries) => entries,
+        }
+    }
 }
 
 impl Clone for Members {
@@ -35,21 +108,33 @@ impl Clone for Members {
             entries: self.entries.clone(),
             depth: self.depth,
             secret_inside: self.secret_inside,
-            exact: OnceLock::new(),
-            folded: OnceLock::new(),
+            index: OnceLock::new(),
         }
     }
 }
 
 impl Members {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            entries: Entries::with_capacity(capacity),
+            depth: 1,
+            secret_inside: false,
+            index: OnceLock::new(),
+        }
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| {
+            let exact = self.entries.iter().zip(0..).map(|((key, _), at)| (Arc::clone(key), at)).collect();
+            Box::new(Index { exact, folded: OnceLock::new() })
+        })
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         if self.entries.len() <= SCAN_MAX {
             return self.entries.iter().position(|(key, _)| &**key == name);
         }
-        let index = self.exact.get_or_init(|| {
-            self.entries.iter().zip(0..).map(|((key, _), at)| (Arc::clone(key), at)).collect()
-        });
-        index.get(name).map(|&at| at as usize)
+        self.index().exact.get(name).map(|&at| at as usize)
     }
 
     fn position_ignore_case(&self, name: &str) -> Option<usize> {
@@ -59,7 +144,7 @@ impl Members {
         if self.entries.len() <= SCAN_MAX {
             return self.entries.iter().position(|(key, _)| fold_eq(key, name));
         }
-        let index = self.folded.get_or_init(|| {
+        let index = self.index().folded.get_or_init(|| {
             let mut index = HashMap::with_capacity(self.entries.len());
             for ((key, _), at) in self.entries.iter().zip(0..) {
                 index.entry(fold_text(key).into_boxed_str()).or_insert(at);
@@ -91,11 +176,11 @@ impl Members {
         self.depth = self.depth.max(depth);
         self.secret_inside |= secret;
         let at = self.entries.len() as u32;
-        if let Some(index) = self.exact.get_mut() {
-            index.insert(Arc::clone(&key), at);
-        }
-        if let Some(index) = self.folded.get_mut() {
-            index.entry(fold_text(&key).into_boxed_str()).or_insert(at);
+        if let Some(index) = self.index.get_mut() {
+            index.exact.insert(Arc::clone(&key), at);
+            if let Some(folded) = index.folded.get_mut() {
+                folded.entry(fold_text(&key).into_boxed_str()).or_insert(at);
+            }
         }
         self.entries.push((key, value));
         None
@@ -110,12 +195,29 @@ impl Object {
 
     /// An empty object with room for `capacity` members.
     pub fn with_capacity(capacity: usize) -> Self {
+        Self(Arc::new(Members::with_capacity(capacity)))
+    }
+
+    /// An object of one member.
+    pub fn single(name: Arc<str>, value: Value) -> Self {
         Self(Arc::new(Members {
-            entries: Vec::with_capacity(capacity),
-            depth: 1,
-            secret_inside: false,
-            exact: OnceLock::new(),
-            folded: OnceLock::new(),
+            depth: 1 + value.depth() as u32,
+            secret_inside: value.contains_secret(),
+            entries: Entries::One([(name, value)]),
+            index: OnceLock::new(),
+        }))
+    }
+
+    /// An object of two members; of one if their names are the same, and then the second is that one.
+    pub fn pair(first: (Arc<str>, Value), second: (Arc<str>, Value)) -> Self {
+        if first.0 == second.0 {
+            return Self::single(second.0, second.1);
+        }
+        Self(Arc::new(Members {
+            depth: 1 + first.1.depth().max(second.1.depth()) as u32,
+            secret_inside: first.1.contains_secret() || second.1.contains_secret(),
+            entries: Entries::Two([first, second]),
+            index: OnceLock::new(),
         }))
     }
 
@@ -160,8 +262,7 @@ impl Object {
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         let at = self.0.position(name)?;
         let members = Arc::make_mut(&mut self.0);
-        members.exact.take();
-        members.folded.take();
+        members.index.take();
         let (_, value) = members.entries.remove(at);
         members.measure();
         Some(value)
@@ -223,16 +324,18 @@ impl std::fmt::Debug for Object {
 /// Equal members in the same order.
 impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
-        self.ptr_eq(other) || self.0.entries == other.0.entries
+        self.ptr_eq(other) || *self.0.entries == *other.0.entries
     }
 }
 
 impl<K: Into<Arc<str>>, V: Into<Value>> FromIterator<(K, V)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
         let members = members.into_iter();
-        let mut object = Self::with_capacity(members.size_hint().0);
-        object.extend(members);
-        object
+        let mut made = Members::with_capacity(members.size_hint().0);
+        for (key, value) in members {
+            made.insert(key.into(), value.into());
+        }
+        Self(Arc::new(made))
     }
 }
 

@@ -11,6 +11,52 @@ fn a_value_is_three_words() {
 }
 
 #[test]
+fn objects_keep_their_order_and_names_however_many_members_they_have() {
+    let names: Vec<String> = (0..20).map(|at| format!("Name{at}")).collect();
+    for count in 0..=names.len() {
+        let mut object: Object =
+            names.iter().take(count).map(|name| (name.as_str(), name.as_str())).collect();
+        assert_eq!(object.len(), count);
+        assert!(object.keys().map(|key| &**key).eq(names.iter().take(count)));
+        for name in &names[..count] {
+            assert_eq!(object.get(name).and_then(Value::as_str), Some(name.as_str()));
+            assert_eq!(object.get(&name.to_lowercase()), None);
+            assert_eq!(
+                object.get_ignore_case(&name.to_lowercase()).and_then(Value::as_str),
+                Some(name.as_str())
+            );
+            // In its place.
+            assert!(object.insert(name.as_str(), 1).is_some());
+        }
+        assert_eq!((object.len(), object.get("none")), (count, None));
+        for name in &names[..count] {
+            assert_eq!(object.remove(name), Some(Value::from(1)));
+            assert_eq!((object.len(), object.get(name)), (count - 1, None));
+            object.insert(name.as_str(), 1);
+            assert_eq!(object.keys().last().map(|key| &**key), Some(name.as_str()));
+        }
+        assert_eq!(object.len(), count);
+    }
+}
+
+#[test]
+fn objects_made_at_once_are_those_made_by_inserting() {
+    let secret = || Value::from("s").into_secret();
+    let deep = || Value::from(vec![Value::from(vec![Value::NULL])]);
+    for (first, second) in [("a", "b"), ("a", "a")] {
+        for (one, two) in [(secret(), deep()), (deep(), secret()), (Value::from(1), Value::from(2))] {
+            let inserted: Object = [(first, one.clone()), (second, two.clone())].into_iter().collect();
+            let pair = Object::pair((Arc::from(first), one.clone()), (Arc::from(second), two));
+            let told = |object: &Object| (object.len(), object.depth(), object.contains_secret());
+            assert_eq!((told(&pair), &pair), (told(&inserted), &inserted));
+            let single = Object::single(Arc::from(first), one.clone());
+            let inserted: Object = [(first, one)].into_iter().collect();
+            assert_eq!((told(&single), single), (told(&inserted), inserted));
+        }
+    }
+}
+
+#[test]
 fn json_round_trips_exactly() {
     for text in [
         "null",

@@ -7,7 +7,7 @@
 mod functions;
 mod syntax;
 
-use std::{cell::Cell, sync::Arc};
+use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
 use loom_expression::{Object, Value};
 
@@ -74,8 +74,14 @@ const STEPS_MAX: u32 = 100_000;
 /// A template whose expressions can be evaluated.
 pub(crate) struct Template<'a> {
     root: &'a Node,
-    supplied: &'a Object,
+    supplied: Cow<'a, Object>,
     deployment: &'a Deployment,
+    /// The template that deploys this one.
+    outer: Option<Rc<Template<'a>>>,
+    /// Whether its expressions see their own template alone, and not the outer one first.
+    isolated: bool,
+    /// What `copyIndex()` gives.
+    copy_index: Cell<Option<i64>>,
     depth: Cell<u32>,
     steps: Cell<u32>,
 }
@@ -86,11 +92,71 @@ impl<'a> Template<'a> {
     pub(crate) fn new(root: &'a Node, options: &'a LoadOptions) -> Template<'a> {
         Template {
             root,
-            supplied: &options.arm_parameters,
+            supplied: Cow::Borrowed(&options.arm_parameters),
             deployment: &options.deployment,
+            outer: None,
+            isolated: true,
+            copy_index: Cell::new(None),
             depth: Cell::new(0),
             steps: Cell::new(0),
         }
+    }
+
+    /// The template inside a deployment among the resources of `outer`.
+    pub(crate) fn nested(outer: &Rc<Template<'a>>, deployment: &'a Node, root: &'a Node) -> Template<'a> {
+        let mut supplied = Object::new();
+        outer.forget_steps();
+        for member in deployment.get("parameters").and_then(Node::members).unwrap_or_default() {
+            let value = member.value.member("value").map(|value| outer.literal(&value.value));
+            if let Some(Ok(value)) = value {
+                supplied.insert(Arc::clone(&member.name), value);
+            }
+        }
+        let scope = deployment.get("expressionEvaluationOptions").and_then(|options| options.get("scope"));
+        Template {
+            root,
+            supplied: Cow::Owned(supplied),
+            deployment: outer.deployment,
+            outer: Some(Rc::clone(outer)),
+            isolated: scope.and_then(Node::text).is_some_and(|scope| scope.eq_ignore_ascii_case("inner")),
+            copy_index: Cell::new(None),
+            depth: Cell::new(0),
+            steps: Cell::new(0),
+        }
+    }
+
+    /// In which turn of a loop of copies expressions stand from now on.
+    pub(crate) fn set_copy_index(&self, index: Option<i64>) {
+        self.copy_index.set(index);
+    }
+
+    /// What a text that is but a mention of a variable or of a parameter's default stands for, as it is written there.
+    pub(crate) fn mentioned(&self, text: &str) -> Option<&'a Node> {
+        let inside = text.strip_prefix('[')?.strip_suffix(']')?;
+        let Ok(Expression::Call(function, arguments)) = syntax::parse(inside) else { return None };
+        let [Expression::Literal(name)] = arguments.as_slice() else { return None };
+        let name = name.as_str()?;
+        match function.to_ascii_lowercase().as_str() {
+            "variables" => Some(&self.root.get("variables")?.member(name)?.value),
+            "parameters" if self.supplied.get_ignore_case(name).is_none() => {
+                Some(&self.root.get("parameters")?.get(name)?.member("defaultValue")?.value)
+            }
+            _ => None,
+        }
+    }
+
+    fn forget_steps(&self) {
+        self.steps.set(0);
+        if let Some(outer) = &self.outer {
+            outer.forget_steps();
+        }
+    }
+
+    /// The outer template, where it declares `name` and its names go first.
+    fn outer_with(&self, section: &str, name: &str) -> Option<&Template<'a>> {
+        let outer = self.outer.as_deref().filter(|_| !self.isolated)?;
+        let declared = outer.root.get(section).is_some_and(|section| section.get(name).is_some());
+        if declared { Some(outer) } else { outer.outer_with(section, name) }
     }
 
     /// The value of a string of the template; `None` when it is plain text.
@@ -102,7 +168,7 @@ impl<'a> Template<'a> {
         if let Some(rest) = text.strip_prefix("[[") {
             return Some(Ok(Value::from(format!("[{rest}"))));
         }
-        self.steps.set(0);
+        self.forget_steps();
         Some(self.expression(&text[1..text.len() - 1]))
     }
 
@@ -200,6 +266,13 @@ impl<'a> Template<'a> {
         match lower.as_str() {
             "parameters" => self.parameter(one_name()?),
             "variables" => self.variable(one_name()?),
+            "copyindex" => {
+                let offset = values.iter().find_map(Value::as_i64).unwrap_or(0);
+                let index = self.copy_index.get().and_then(|index| index.checked_add(offset));
+                index
+                    .map(Value::from)
+                    .ok_or_else(|| "`copyIndex` has a meaning only in a loop of copies".to_owned())
+            }
             "resourcegroup" => Ok(object([
                 ("id", self.group_id()),
                 ("name", self.deployment.resource_group.to_string()),
@@ -237,6 +310,9 @@ impl<'a> Template<'a> {
     }
 
     fn parameter(&self, name: &str) -> Evaluated {
+        if let Some(outer) = self.outer_with("parameters", name) {
+            return outer.parameter(name);
+        }
         if let Some(value) = self.supplied.get_ignore_case(name) {
             return Ok(value.clone());
         }
@@ -251,6 +327,9 @@ impl<'a> Template<'a> {
     }
 
     fn variable(&self, name: &str) -> Evaluated {
+        if let Some(outer) = self.outer_with("variables", name) {
+            return outer.variable(name);
+        }
         match self.root.get("variables").and_then(|variables| variables.member(name)) {
             Some(variable) => self.deeper(name, || self.literal(&variable.value)),
             None => Err(format!("the template has no variable `{name}`")),

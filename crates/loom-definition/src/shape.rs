@@ -1,5 +1,7 @@
 //! The shapes in which people keep definitions, and what stands beside the definition in each.
 
+use std::{borrow::Cow, rc::Rc};
+
 use loom_expression::{Object, Value};
 
 use crate::{
@@ -64,7 +66,7 @@ impl Chosen<'_> {
 /// Finds the definition in a file, or reports why there is none to load.
 pub(crate) fn choose<'n>(
     root: &'n Node,
-    options: &LoadOptions,
+    options: &'n LoadOptions,
     found: &mut Findings<'_>,
 ) -> Option<Chosen<'n>> {
     if root.members().is_none() {
@@ -72,7 +74,7 @@ pub(crate) fn choose<'n>(
         found.error(code::NOT_A_DEFINITION, root.place, message);
         return None;
     }
-    if let Some(resources) = root.get("resources").filter(|resources| resources.items().is_some()) {
+    if let Some(resources) = root.get("resources").filter(|resources| is_list_of_resources(root, resources)) {
         return from_template(root, resources, options, found);
     }
     if let Some(properties) = root.get("properties")
@@ -138,17 +140,30 @@ fn wrapped<'n>(
 /// One workflow resource of a template.
 struct Candidate<'n> {
     resource: &'n Node,
-    definition: &'n Node,
+    definition: Cow<'n, Node>,
     name: String,
+    /// What its expressions are evaluated with.
+    template: Rc<arm::Template<'n>>,
+    /// Which copy it is.
+    copy: Option<i64>,
+}
+
+/// The most copies of one resource that are looked at.
+const COPIES_MAX: i64 = 200;
+
+/// Resources stand in an array, or, in newer templates, under symbolic names.
+fn is_list_of_resources(root: &Node, resources: &Node) -> bool {
+    let schema = root.get("$schema").and_then(Node::text).unwrap_or_default().to_ascii_lowercase();
+    resources.items().is_some() || (resources.members().is_some() && schema.contains("deploymenttemplate"))
 }
 
 fn from_template<'n>(
     root: &'n Node,
     resources: &'n Node,
-    options: &LoadOptions,
+    options: &'n LoadOptions,
     found: &mut Findings<'_>,
 ) -> Option<Chosen<'n>> {
-    let template = arm::Template::new(root, options);
+    let template = Rc::new(arm::Template::new(root, options));
     let mut candidates = Vec::new();
     collect(resources, &template, &mut candidates, 0);
     let names = || candidates.iter().map(|candidate| candidate.name.as_str());
@@ -184,18 +199,20 @@ fn from_template<'n>(
             }
         }
     };
-    let definition = resolve(candidate.definition, &template, found);
+    let template = &*candidate.template;
+    template.set_copy_index(candidate.copy);
+    let definition = resolve(&candidate.definition, template, found);
     found.want_object(&definition, "definition")?;
     let properties = candidate.resource.get("properties");
     let values = properties
         .and_then(|properties| properties.get("parameters"))
-        .map(|values| resolve(values, &template, found))
+        .map(|values| resolve(values, template, found))
         .filter(|values| values.members().is_some());
     Some(Chosen {
         definition,
         kind: candidate.resource.get("kind").filter(|kind| kind.text().and_then(workflow_kind).is_some()),
         name: Some(candidate.name.clone()),
-        tags: candidate.resource.get("tags").map(|tags| resolve(tags, &template, found)),
+        tags: candidate.resource.get("tags").map(|tags| resolve(tags, template, found)),
         values,
         references: properties.and_then(|properties| properties.get("connectionReferences")),
     })
@@ -204,39 +221,68 @@ fn from_template<'n>(
 /// Workflows among `resources`, those of nested resources and nested templates included.
 fn collect<'n>(
     resources: &'n Node,
-    template: &arm::Template<'_>,
+    template: &Rc<arm::Template<'n>>,
     list: &mut Vec<Candidate<'n>>,
     depth: usize,
 ) {
     if depth > 10 {
         return;
     }
-    for resource in resources.items().unwrap_or_default() {
+    let named = resources.members().unwrap_or_default().iter().map(|member| &member.value);
+    for resource in resources.items().unwrap_or_default().iter().chain(named) {
         let properties = resource.get("properties");
-        let definition = properties
-            .and_then(|properties| properties.get("definition"))
-            .filter(|definition| definition.members().is_some());
-        if let Some(definition) = definition {
+        let written = properties.and_then(|properties| properties.get("definition"));
+        if let Some(definition) = written.and_then(|written| workflow_in(written, template)) {
             let looks_right =
                 ["actions", "triggers", "$schema"].iter().any(|part| definition.get(part).is_some());
             let kind = resource.get("type").and_then(Node::text).unwrap_or_default();
             if looks_right
                 && (kind.to_ascii_lowercase().ends_with("workflows") || definition.get("actions").is_some())
             {
-                let written = resource.get("name").and_then(Node::text).unwrap_or("workflow");
-                let name = match template.evaluate(written) {
-                    Some(Ok(value)) => value.text().into_owned(),
-                    _ => written.to_owned(),
-                };
-                list.push(Candidate { resource, definition, name });
+                for copy in copies(resource, template) {
+                    template.set_copy_index(copy);
+                    let written = resource.get("name").and_then(Node::text).unwrap_or("workflow");
+                    let name = match template.evaluate(written) {
+                        Some(Ok(value)) => value.text().into_owned(),
+                        _ => written.to_owned(),
+                    };
+                    let (definition, template) = (definition.clone(), Rc::clone(template));
+                    list.push(Candidate { resource, definition, name, template, copy });
+                }
+                template.set_copy_index(None);
             }
         }
-        let nested = properties.and_then(|properties| properties.get("template"));
-        let inner = nested.and_then(|nested| nested.get("resources"));
-        for inner in [resource.get("resources"), inner].into_iter().flatten() {
+        if let Some(inner) = resource.get("resources") {
             collect(inner, template, list, depth + 1);
         }
+        let nested = properties.and_then(|properties| Some((properties, properties.get("template")?)));
+        if let Some((deployment, root)) = nested
+            && let Some(inner) = root.get("resources")
+        {
+            let template = Rc::new(arm::Template::nested(template, deployment, root));
+            collect(inner, &template, list, depth + 1);
+        }
     }
+}
+
+/// A definition that is written in its place, or that stands among the template's variables or parameters.
+fn workflow_in<'n>(written: &'n Node, template: &arm::Template<'n>) -> Option<Cow<'n, Node>> {
+    let Some(text) = written.text() else {
+        return written.members().map(|_| Cow::Borrowed(written));
+    };
+    if let Some(elsewhere) = template.mentioned(text) {
+        return elsewhere.members().map(|_| Cow::Borrowed(elsewhere));
+    }
+    let value = template.evaluate(text)?.ok().filter(|value| value.as_object().is_some())?;
+    Some(Cow::Owned(Node::computed(&value, written.place)))
+}
+
+/// The turns of a resource's loop of copies; one that is no turn without a loop.
+fn copies(resource: &Node, template: &arm::Template<'_>) -> Vec<Option<i64>> {
+    let Some(count) = resource.get("copy").and_then(|copy| copy.get("count")) else { return vec![None] };
+    let written = count.text().and_then(|text| template.evaluate(text));
+    let count = count.integer().or_else(|| written?.ok()?.as_i64());
+    (0..count.unwrap_or(1).clamp(0, COPIES_MAX)).map(Some).collect()
 }
 
 /// The tree with template expressions replaced by their values; those that cannot be stay, with a warning.

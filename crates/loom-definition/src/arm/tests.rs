@@ -102,3 +102,61 @@ fn what_cannot_be_resolved_says_why() {
     fails("[div(1, 0)]", "division by zero");
     fails(&format!("[{}1{}]", "not(".repeat(500), ")".repeat(500)), "too deeply");
 }
+
+fn load(template: &str, choose: Option<&str>) -> (String, Value) {
+    let options = LoadOptions { choose: choose.map(Arc::from), ..LoadOptions::default() };
+    let loaded = crate::load::Definition::parse(template.as_bytes(), &options).expect("it loads");
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let source = Value::from_json_str(&loaded.workflow.source).expect("it is JSON");
+    let inputs =
+        ["definition", "actions", "A", "inputs"].into_iter().try_fold(&source, |at, name| at.get(name));
+    let inputs =
+        inputs.or_else(|| ["actions", "A", "inputs"].into_iter().try_fold(&source, |at, name| at.get(name)));
+    (loaded.workflow.name.to_string(), inputs.cloned().unwrap_or(Value::NULL))
+}
+
+const WORKFLOW: &str =
+    r#"{"triggers": {"t": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "INPUTS"}}}"#;
+
+fn workflow(inputs: &str) -> String {
+    WORKFLOW.replace("INPUTS", inputs)
+}
+
+#[test]
+fn a_nested_template_sees_its_own_names_or_those_around_it() {
+    for (scope, expected) in [("inner", "inner-given"), ("outer", "outer-outer")] {
+        let template = format!(
+            r#"{{"parameters": {{"p": {{"type": "string", "defaultValue": "outer"}}}}, "variables": {{"v": "outer"}},
+                "resources": [{{"type": "Microsoft.Resources/deployments", "properties": {{
+                  "expressionEvaluationOptions": {{"scope": "{scope}"}},
+                  "parameters": {{"p": {{"value": "[concat('gi', 'ven')]"}}}},
+                  "template": {{"parameters": {{"p": {{"type": "string"}}}}, "variables": {{"v": "inner"}},
+                    "resources": [{{"type": "Microsoft.Logic/workflows", "name": "w",
+                      "properties": {{"definition": {}}}}}]}}}}}}]}}"#,
+            workflow("[format('{0}-{1}', variables('v'), parameters('p'))]")
+        );
+        assert_eq!(load(&template, None), ("w".to_owned(), Value::from(expected)));
+    }
+}
+
+#[test]
+fn a_loop_of_copies_makes_several_workflows() {
+    let template = format!(
+        r#"{{"variables": {{"names": ["a", "b"]}}, "resources": [{{"type": "Microsoft.Logic/workflows",
+            "name": "[variables('names')[copyIndex()]]", "copy": {{"name": "n", "count": "[length(variables('names'))]"}},
+            "properties": {{"definition": {}}}}}]}}"#,
+        workflow("[copyIndex(10)]")
+    );
+    assert_eq!(load(&template, Some("b")), ("b".to_owned(), Value::from(11i64)));
+}
+
+#[test]
+fn definitions_stand_elsewhere_and_resources_have_names() {
+    let template = format!(
+        r#"{{"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+            "languageVersion": "2.0", "variables": {{"x": "seen", "d": {}}}, "resources": {{"symbol":
+            {{"type": "Microsoft.Logic/workflows", "name": "w", "properties": {{"definition": "[variables('d')]"}}}}}}}}"#,
+        workflow("[variables('x')]")
+    );
+    assert_eq!(load(&template, None), ("w".to_owned(), Value::from("seen")));
+}

@@ -149,6 +149,9 @@ pub(crate) struct RunWith {
     /// Which trigger fires; the first one without it.
     #[arg(long, value_name = "NAME")]
     pub(crate) trigger: Option<String>,
+    /// Which workflow of a template that holds several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workflow: Option<String>,
     /// Connections: names to addresses and credentials.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) connections: Option<PathBuf>,

@@ -112,8 +112,9 @@ pub(crate) fn prepare(
 ) -> Result<Option<Prepared>> {
     let settings = Settings::read(with, Path::new(&definition.name))?;
     let warn = !with.quiet;
-    let Some((loaded, values)) = load(definition, &settings, &parameters(&with.parameters)?, warn, console)
-    else {
+    let supplied = parameters(&with.parameters)?;
+    let choose = with.workflow.as_deref();
+    let Some((loaded, values)) = load(definition, &settings, &supplied, choose, warn, console) else {
         return Ok(None);
     };
     let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
@@ -160,7 +161,7 @@ type Child = (Arc<loom_definition::Workflow>, Vec<Value>);
 fn load_children(children: &[Source], settings: &Settings, console: Console) -> Option<Vec<Child>> {
     let mut known = Vec::new();
     for child in children {
-        let (child, values) = load(child, settings, &[], false, console)?;
+        let (child, values) = load(child, settings, &[], None, false, console)?;
         known.push((child.workflow, values));
     }
     Some(known)
@@ -170,12 +171,14 @@ fn load(
     source: &Source,
     settings: &Settings,
     supplied: &[(Arc<str>, String)],
+    choose: Option<&str>,
     warn: bool,
     console: Console,
 ) -> Option<(Loaded, Vec<Value>)> {
     let Source { name, bytes } = source;
     let options = LoadOptions {
         file_name: Some(Arc::from(name.as_str())),
+        choose: choose.map(Arc::from),
         parameters_file: settings.parameters_file(),
         ..LoadOptions::default()
     };

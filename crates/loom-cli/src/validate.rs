@@ -67,10 +67,25 @@ fn check(path: &Path) -> Result<Checked> {
         strict_expressions: true,
         ..LoadOptions::default()
     };
-    let findings = match Definition::parse(&bytes, &options) {
+    let found = |options: &LoadOptions| match Definition::parse(&bytes, options) {
         Ok(loaded) => loaded.warnings,
         Err(diagnostics) => diagnostics.0,
     };
+    let workflows = Definition::workflows(&bytes, &options);
+    let mut findings = Vec::new();
+    if workflows.len() > 1 {
+        for workflow in workflows {
+            let options = LoadOptions { choose: Some(Arc::from(workflow)), ..options.clone() };
+            for finding in found(&options) {
+                // What is wrong with the file is wrong with each of them.
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+    } else {
+        findings = found(&options);
+    }
     // Text that cannot be decoded is shown without its line.
     let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     Ok(Checked { name, source, findings })

@@ -80,6 +80,14 @@ impl Definition {
         Definition::parse_text(&source, options)
     }
 
+    /// The names of the workflows that a template holds, for [`LoadOptions::choose`]; none where the text has another
+    /// shape, or cannot be read.
+    pub fn workflows(bytes: &[u8], options: &LoadOptions) -> Vec<String> {
+        let source = text::decode(bytes).ok();
+        let read = source.and_then(|source| text::read(&source, &options.limits).ok());
+        read.map(|read| shape::names(&read.root, options)).unwrap_or_default()
+    }
+
     /// As [`Definition::parse`], from text.
     ///
     /// # Errors

@@ -114,6 +114,17 @@ pub(crate) fn choose<'n>(
     None
 }
 
+/// The names of the workflows in a template; none in other shapes.
+pub(crate) fn names(root: &Node, options: &LoadOptions) -> Vec<String> {
+    let Some(resources) = root.get("resources").filter(|resources| is_list_of_resources(root, resources))
+    else {
+        return Vec::new();
+    };
+    let mut candidates = Vec::new();
+    collect(resources, &Rc::new(arm::Template::new(root, options)), &mut candidates, 0);
+    candidates.into_iter().map(|candidate| candidate.name).collect()
+}
+
 fn wrapped<'n>(
     definition: &'n Node,
     holder: &'n Node,

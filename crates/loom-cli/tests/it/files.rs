@@ -79,3 +79,27 @@ fn tests_can_be_read_by_machines() {
     let report = std::fs::read_to_string(junit).expect("it was written");
     assert!(report.starts_with("<?xml") && report.contains("failures=\"1\""), "{report}");
 }
+
+#[test]
+fn a_template_with_several_workflows_is_checked_whole_and_one_of_them_is_run() {
+    let workflow = |name: &str, inputs: &str| {
+        format!(
+            r#"{{"type": "Microsoft.Logic/workflows", "name": "{name}", "properties": {{"definition":
+            {{"triggers": {{"t": {{"type": "Request"}}}}, "actions": {{"A": {{"type": "Compose", "inputs": "{inputs}"}}}}}}}}}}"#
+        )
+    };
+    let template = |second: &str| {
+        format!(r#"{{"resources": [{}, {}]}}"#, workflow("first", "one"), workflow("second", second))
+    };
+    let wrong = file("several", "wrong.json", &template("@nosuch(1)")).display().to_string();
+    let ended = loom(&["validate", &wrong]);
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("nosuch"), "{}", ended.stderr);
+    let right = file("several", "right.json", &template("two")).display().to_string();
+    assert_eq!(loom(&["validate", &right]).code, Some(0));
+    let ended = loom(&["run", &right, "--workflow", "second", "--json"]);
+    assert!(ended.stdout.contains(r#""outputs":"two""#), "{}", ended.stdout);
+    let ended = loom(&["run", &right]);
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("`second`"), "{}", ended.stderr);
+}

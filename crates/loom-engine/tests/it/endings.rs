@@ -1,14 +1,18 @@
-//! What a run leaves behind when it ends: subscriptions that are still to be ended, and commands that come too late.
+//! What a run leaves behind when it ends or waits: subscriptions that are still to be ended, commands that come too late,
+//! times that outlive the process.
 
 use std::{sync::Arc, time::Duration};
 
 use loom_definition::{RunStatus, model::EffectKind};
 use loom_engine::{
-    Command, EffectId, Engine, RunHandle, RunRequest, Started, event::Phase, ports::ActionHandler,
+    Command, EffectId, Engine, RunHandle, RunRequest, Started,
+    clock::TokioClock,
+    event::Phase,
+    ports::{ActionHandler, Clock},
 };
 use loom_store::MemoryStore;
 
-use crate::support::{Service, engine, json, ok, workflow};
+use crate::support::{Service, engine, json, now, ok, workflow};
 
 const HOOK: &str = r#"{"Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
     "subscribe": {"method": "POST", "uri": "http://s/on"}, "unsubscribe": {"method": "POST", "uri": "http://s/off"}}}}"#;
@@ -123,4 +127,45 @@ async fn a_callback_that_comes_while_the_run_stands_still_is_kept() {
     let hook = history.workflow().find_action("Hook").unwrap();
     assert_eq!(history.occurrences(hook)[0].outputs, Some(json(r#"{"body": "done"}"#)));
     second.shut_down().await;
+}
+
+/// A wait of a week, and a server that is gone for three days of it, or for all of it and more.
+#[tokio::test(start_paused = true)]
+async fn a_wait_of_a_week_ends_in_time_whoever_was_there() {
+    const DAY: Duration = Duration::from_hours(24);
+    let service = hooks(Duration::ZERO);
+    let week = workflow(
+        r#"{"Wait": {"type": "Wait", "inputs": {"interval": {"count": 7, "unit": "Day"}}, "runAfter": {}},
+            "Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {"Wait": ["Succeeded"]}}}"#,
+    );
+    for (gone_days, then_days) in [(3, 4), (8, 0)] {
+        let before = service.count();
+        // One clock for both processes.
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now()));
+        let store = Arc::new(MemoryStore::default());
+        let open = || engine(&service).clock(Arc::clone(&clock)).store(Arc::clone(&store) as _).build();
+        let first = open();
+        let Ok(Started::Runs(mut runs)) =
+            first.start(RunRequest::manual(Arc::clone(&week), Vec::new(), None), None)
+        else {
+            panic!("it starts")
+        };
+        assert!(runs[0].accepted().await);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        first.shut_down().await;
+        tokio::time::sleep(DAY * gone_days).await;
+
+        let second = open();
+        let mut run = second.recover(None).await.unwrap().runs.remove(0);
+        let began = tokio::time::Instant::now();
+        if then_days > 0 {
+            tokio::time::sleep(DAY * then_days - Duration::from_mins(1)).await;
+            assert_eq!(service.count(), before, "it is not over yet");
+        }
+        assert_eq!(run.ended().await.map(|report| report.status), Some(RunStatus::Succeeded));
+        // What the first process lived is not waited for again.
+        assert!(began.elapsed() <= DAY * then_days, "{:?}", began.elapsed());
+        assert_eq!(service.count(), before + 1);
+        second.shut_down().await;
+    }
 }

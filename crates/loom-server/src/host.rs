@@ -407,8 +407,11 @@ impl Host {
         if let Some(recorder) = &self.hub.recorder {
             recorder.exporter().shut_down().await;
         }
-        if self.store_runs() {
-            self.save_resilience().await?;
+        // On a disk that is full just now the last word about circuits is lost; all that was answered is there.
+        if self.store_runs()
+            && let Err(error) = self.save_resilience().await
+        {
+            tracing::warn!(%error, "circuits and limiters are as they were kept last");
         }
         self.store.close().await
     }

@@ -206,3 +206,17 @@ fn without_room_who_waits_for_a_response_is_told_where_it_will_be() {
     let answer = loom.until(later, |answer| answer.status != 202);
     assert_eq!((answer.status, answer.body.as_str()), (200, "true"));
 }
+
+/// Nobody has noticed yet that there is no room, when the server is asked to stop.
+#[test]
+fn a_stop_that_finds_no_room_is_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    workflows(&folder.path().join("workflows"), "http://127.0.0.1:9");
+    let loom = serve(folder.path());
+    let run = accepted(&fire(&loom, "note"));
+    assert_eq!(loom.end_of(&run), "Succeeded");
+    room(&loom, false);
+    loom.terminate();
+    assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0));
+    whole_and_sound(folder.path());
+}

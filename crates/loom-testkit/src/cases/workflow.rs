@@ -88,7 +88,7 @@ const MEMBERS: [&str; 10] = [
 ];
 
 /// Usual notes, none of which is a slip.
-const NOTES: [&str; 4] = ["id", "note", "why", "source"];
+const NOTES: [&str; 7] = ["id", "note", "why", "source", "description", "confidence", "inferredFrom"];
 
 /// Refuses members that look like misspelt ones, which would say nothing without a word.
 fn no_slips(case: &Object) -> Result<(), Obstacle> {

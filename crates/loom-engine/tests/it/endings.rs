@@ -159,7 +159,7 @@ async fn a_wait_of_a_week_ends_in_time_whoever_was_there() {
         let mut run = second.recover(None).await.unwrap().runs.remove(0);
         let began = tokio::time::Instant::now();
         if then_days > 0 {
-            tokio::time::sleep(DAY * then_days - Duration::from_mins(1)).await;
+            tokio::time::sleep((DAY * then_days).saturating_sub(Duration::from_mins(1))).await;
             assert_eq!(service.count(), before, "it is not over yet");
         }
         assert_eq!(run.ended().await.map(|report| report.status), Some(RunStatus::Succeeded));

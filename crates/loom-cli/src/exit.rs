@@ -28,6 +28,12 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// A server, or a folder of runs, has not what was asked for: 3, as for everything that is of no use.
+    pub(crate) const NOT_FOUND: Exit = Exit::Refused;
+
+    /// The server's token is missing or wrong: 4, as with other programs that ask servers.
+    pub(crate) const NOT_ALLOWED: Exit = Exit::Cancelled;
+
     /// The code for a run that ended with this status.
     pub(crate) fn of_run(status: RunStatus) -> Exit {
         match status {

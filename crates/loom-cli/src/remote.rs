@@ -5,7 +5,7 @@ mod connection;
 use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_definition::RunStatus;
 use loom_expression::Value;
@@ -22,8 +22,19 @@ const RUN_ID_LENGTH: usize = 13;
 /// Runs among which the beginning of an id is looked for.
 const NEWEST: usize = 1_000;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it cannot be done, such as to cancel a run that has ended
+  2  the arguments are wrong
+  3  there is no such run, action or service
+  4  the server wants a token, or another one
+  7  the server does not answer
+`loom runs watch` ends with the code of the run, as `loom run` does.";
+
 /// Options of `loom runs`.
 #[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct RunsArgs {
     #[command(subcommand)]
     command: RunsCommand,
@@ -59,7 +70,7 @@ enum RunsCommand {
         #[arg(long)]
         workflow: Option<String>,
         /// With this status.
-        #[arg(long)]
+        #[arg(long, ignore_case = true, hide_possible_values = true, value_parser = statuses())]
         status: Option<String>,
         /// With this error code.
         #[arg(long)]
@@ -68,10 +79,12 @@ enum RunsCommand {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
     },
-    /// Show one run and its actions.
+    /// Show one run and its actions, or all about one action: inputs, outputs, attempts.
     Show {
         /// Its id, or enough of its beginning.
         run: String,
+        /// The action of which all is shown, as JSON: one object for each time that it ran, as in a loop.
+        action: Option<String>,
     },
     /// Follow a run until it ends. The exit code is that of the run.
     Watch {
@@ -129,6 +142,7 @@ enum RunsCommand {
 
 /// Options of `loom resilience`.
 #[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES.lines().take(7).collect::<Vec<_>>().join("\n"))]
 pub(crate) struct ResilienceArgs {
     #[command(subcommand)]
     command: ResilienceCommand,
@@ -155,6 +169,11 @@ enum ResilienceCommand {
         /// Its name.
         service: String,
     },
+}
+
+/// The statuses that a run can be asked for by.
+fn statuses() -> PossibleValuesParser {
+    PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str))
 }
 
 /// Runs `loom runs`.
@@ -189,7 +208,12 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             }
             Ok(Exit::Success)
         }
-        RunsCommand::Show { run } => show(connection, &full_id(connection, run).await?, args.from.json).await,
+        RunsCommand::Show { run, action: None } => {
+            show(connection, &full_id(connection, run).await?, args.from.json).await
+        }
+        RunsCommand::Show { run, action: Some(action) } => {
+            show_action(connection, &full_id(connection, run).await?, action, args.from.json).await
+        }
         RunsCommand::Watch { run } => {
             watch(connection, &full_id(connection, run).await?, args.from.json).await
         }
@@ -276,7 +300,14 @@ fn with_connection(
             }
             Err(Refusal::Answered { status, message }) if status < 500 => {
                 eprintln!("loom: {message}");
-                Ok(Exit::Failure)
+                Ok(match status {
+                    404 | 410 => Exit::NOT_FOUND,
+                    401 | 403 => {
+                        eprintln!("loom: --token-file names the file that holds the server's token");
+                        Exit::NOT_ALLOWED
+                    }
+                    _ => Exit::Failure,
+                })
             }
             Err(Refusal::Answered { status, message }) => {
                 Err(anyhow!("the server answered {status}: {message}"))
@@ -320,7 +351,10 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
         return Ok(Exit::Success);
     }
     println!("{}  {}  {}", text(&found, "id"), text(&found, "workflow"), text(&found, "status"));
-    println!("  from {} to {}", text(&found, "startTime"), text(&found, "endTime"));
+    match text(&found, "endTime") {
+        "" => println!("  since {}", text(&found, "startTime")),
+        ended => println!("  from {} to {ended}", text(&found, "startTime")),
+    }
     if let Some(why) = found.get("held").and_then(Value::as_str) {
         println!("  held: {why}");
     }
@@ -336,8 +370,44 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
             text(action, "name"),
             text(action, "code")
         );
+        let error = action.get("error").filter(|_| text(action, "status") != "Skipped");
+        if let Some(error) = error {
+            println!("             {}", text(error, "message"));
+        }
     }
     Ok(Exit::Success)
+}
+
+/// Each time that an action ran, page after page.
+async fn show_action(connection: &Connection, run: &str, action: &str, json: bool) -> Result<Exit, Refusal> {
+    let path = format!("/api/v1/runs/{}/actions/{}", escape(run), escape(action));
+    let mut cursor = String::new();
+    loop {
+        let page = connection.ask(Method::GET, &format!("{path}{cursor}")).await?;
+        for occurrence in members(&page, "occurrences") {
+            if json {
+                println!("{}", occurrence.to_json_text());
+            } else {
+                println!("{}", occurrence.to_json_text_pretty());
+            }
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => cursor = format!("?cursor={}", escape(next)),
+            None => return Ok(Exit::Success),
+        }
+    }
+}
+
+/// An action with the rounds of the loops around it, counted from 1: `Each[3] › Post`.
+fn place(event: &Value) -> String {
+    let mut place = String::new();
+    for round in members(event, "path") {
+        let name = round.index(0).and_then(Value::as_str).unwrap_or_default();
+        let number = round.index(1).and_then(Value::as_i64).unwrap_or_default() + 1;
+        write!(place, "{name}[{number}] › ").expect("writing to a String cannot fail");
+    }
+    place.push_str(text(event, "action"));
+    place
 }
 
 async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
@@ -367,7 +437,7 @@ async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, R
 /// A line for what a person wants to know.
 fn tell(event: &Value) {
     let data = event.get("data").cloned().unwrap_or_default();
-    let (kind, action) = (text(event, "type"), text(event, "action"));
+    let (kind, action) = (text(event, "type"), place(event));
     let at = second(text(event, "ts"));
     let status = text(&data, "status");
     let code = text(&data, "code");
@@ -377,7 +447,10 @@ fn tell(event: &Value) {
         }
         "run.completed" => println!("{at}  run {status}"),
         "run.suspended" | "run.resumed" | "run.responded" => println!("{at}  {}", kind.replace('.', " ")),
-        "action.completed" => println!("{at}  {action}: {status} ({code})"),
+        "action.completed" => {
+            let why = data.get("error").map(|error| format!(": {}", text(error, "message")));
+            println!("{at}  {action}: {status} ({code}){}", why.unwrap_or_default());
+        }
         "action.retrying" => println!("{at}  {action}: {code}, again at {}", text(&data, "due")),
         "breaker.opened" | "breaker.halfOpened" | "breaker.closed" => {
             println!(

@@ -172,7 +172,7 @@ fn the_page_shows_what_the_binary_prints() {
     shown.push((
         "A run that does not exist",
         "loom runs show 38x",
-        fails(&["runs", "show", "38x", "--server", &server], 1),
+        fails(&["runs", "show", "38x", "--server", &server], 3),
     ));
     drop(serving);
     shown.push((

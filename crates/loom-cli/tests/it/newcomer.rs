@@ -253,3 +253,33 @@ fn the_version_names_the_commit_where_there_is_one() {
     let said = loom(&["--version"]).stdout;
     assert!(said.starts_with(&format!("loom {}", env!("CARGO_PKG_VERSION"))), "{said}");
 }
+
+#[test]
+fn runs_are_looked_at_down_to_the_rounds_of_their_loops() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let data = folder.path().join("data").display().to_string();
+    let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Each": {"type": "Foreach", "foreach": [7, 0], "actions": {
+        "Divide": {"type": "Compose", "inputs": "@div(14, item())"}}}}}"#;
+    let flow = file("looked-at", "flow.json", flow).display().to_string();
+    assert_eq!(loom(&["run", &flow, "--durable", "--data", &data]).code, Some(1));
+    let listed = loom(&["runs", "list", "--data", &data, "--status", "failed"]).stdout;
+    let run = listed.split(' ').next().expect("the run is listed");
+    let watched = loom(&["runs", "watch", run, "--data", &data]);
+    assert_eq!(watched.code, Some(1), "{}", watched.stderr);
+    assert!(watched.stdout.contains("Each[2] › Divide: Failed"), "{}", watched.stdout);
+    let rounds = loom(&["runs", "show", run, "Divide", "--json", "--data", &data]).stdout;
+    let rounds: Vec<_> = rounds.lines().map(crate::json).collect();
+    assert_eq!(rounds.len(), 2);
+    assert_eq!(rounds[0].get("outputs").and_then(loom_expression::Value::as_i64), Some(2), "{rounds:?}");
+    let missing = |arguments: &[&str]| {
+        let all: Vec<&str> = arguments.iter().copied().chain(["--data", &data]).collect();
+        assert_eq!(loom(&all).code, Some(3), "{arguments:?}");
+    };
+    missing(&["runs", "show", run, "Multiply"]);
+    missing(&["runs", "show", "nothing"]);
+    missing(&["resilience", "reset", "nothing"]);
+    refused(
+        &["runs", "list", "--data", &data, "--status", "Suceeded"],
+        &["similar value exists: 'Succeeded'"],
+    );
+}

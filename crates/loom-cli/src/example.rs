@@ -5,6 +5,7 @@ mod killed;
 use std::{fmt::Write, sync::Arc};
 
 use anyhow::{Result, anyhow};
+use loom_definition::diagnostic::nearest;
 use loom_testkit::flaky::Flaky;
 
 use crate::{
@@ -72,8 +73,10 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
         return Ok(Exit::Success);
     };
     let found = EXAMPLES.iter().find(|example| example.name == name.as_str());
-    let example =
-        found.ok_or_else(|| anyhow!("there is no example named '{name}'; there are\n{}", list()))?;
+    let example = found.ok_or_else(|| match nearest(name, EXAMPLES.iter().map(|example| example.name)) {
+        Some(meant) => anyhow!("there is no example named '{name}'; did you mean `loom example {meant}`?"),
+        None => anyhow!("there is no example named '{name}'; there are\n{}", list().trim_end()),
+    })?;
     if args.show {
         print!("{}", example.definition);
         return Ok(Exit::Success);

@@ -140,4 +140,5 @@ fn an_unknown_example_is_a_usage_error() {
     let ended = loom(&["example", "no-such"]);
     assert_eq!(ended.code, Some(2));
     shows(&ended.stderr, &["flaky"]);
+    shows(&loom(&["example", "timout"]).stderr, &["did you mean `loom example timeout`?"]);
 }

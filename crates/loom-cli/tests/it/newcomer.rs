@@ -283,3 +283,18 @@ fn runs_are_looked_at_down_to_the_rounds_of_their_loops() {
         &["similar value exists: 'Succeeded'"],
     );
 }
+
+#[test]
+fn a_missing_and_a_wrong_token_have_a_code_of_their_own() {
+    let right = file("tokens", "right", "a-token-of-this-test\n").display().to_string();
+    let wrong = file("tokens", "wrong", "another-token\n").display().to_string();
+    let server = Loom::serve(&["--memory".as_ref(), "--token-file".as_ref(), right.as_ref()]);
+    let address = format!("http://{}", server.address());
+    let code = |more: &[&str]| {
+        let all: Vec<&str> = ["runs", "list", "--server", &address].iter().chain(more).copied().collect();
+        loom(&all).code
+    };
+    assert_eq!(code(&[]), Some(4));
+    assert_eq!(code(&["--token-file", &wrong]), Some(4));
+    assert_eq!(code(&["--token-file", &right]), Some(0));
+}

@@ -266,6 +266,10 @@ impl RunState {
         }
     }
 
+    #[expect(
+        clippy::assigning_clones,
+        reason = "there is nothing yet to clone into, and looking for it costs more"
+    )]
     fn end_action(
         &mut self,
         workflow: &Workflow,
@@ -290,13 +294,12 @@ impl RunState {
         if !(is_last && frame.parent.is_some_and(|parent| keeps_nothing(workflow, parent))) {
             slot.started = started;
             slot.ended = at;
-            let Outcome { code, outputs, error, .. } = outcome.clone();
-            slot.code = code;
+            slot.code = outcome.code.clone();
             if inputs.is_some() {
                 slot.inputs = inputs.cloned();
             }
-            slot.outputs = outputs;
-            slot.error = error;
+            slot.outputs = outcome.outputs.clone();
+            slot.error = outcome.error.clone();
         }
         if slot.activity.is_some() {
             self.end_activity(place);

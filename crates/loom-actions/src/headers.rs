@@ -124,12 +124,12 @@ pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool
     }
 }
 
-/// Adds `Idempotency-Key` where a repeated request could act twice: to POST and PATCH.
+/// Adds `Idempotency-Key` to every method that is not safe (RFC 9110, section 9.2.1). PUT and DELETE are meant to be idempotent, but
+/// a service that counts what it is asked can still tell a repeated request by it.
 ///
-/// The form is that of the IETF draft "The Idempotency-Key HTTP Header Field": a quoted string. PUT and DELETE are
-/// idempotent by definition (RFC 9110, section 9.2.2) and get none. A key that the author set stays.
+/// The form is that of the IETF draft "The Idempotency-Key HTTP Header Field": a quoted string. A key that the author set stays.
 pub(crate) fn add_idempotency_key(headers: &mut HeaderMap, method: &Method, key: &str) {
-    if key.is_empty() || !matches!(*method, Method::POST | Method::PATCH) {
+    if key.is_empty() || method.is_safe() {
         return;
     }
     let mut text = String::with_capacity(key.len() + 2);

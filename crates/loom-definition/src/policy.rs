@@ -81,6 +81,14 @@ pub enum Schedule {
     },
 }
 
+impl Schedule {
+    /// Whether it is one of WDL's own, `fixed` or `exponential`: a service's `Retry-After` takes the place of their waits. In the
+    /// Loom spelling it only makes them longer.
+    pub const fn is_of_the_language(&self) -> bool {
+        matches!(self, Self::Fixed(_) | Self::Band { .. })
+    }
+}
+
 /// How waits are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Jitter {

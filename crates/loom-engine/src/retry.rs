@@ -27,7 +27,13 @@ pub(crate) fn wait_before_next(
         return None;
     }
     let wait = crate::resilience::scheduled_wait(&policy.schedule, attempt, seed);
-    Some(wait.max(hint.after.unwrap_or_default().min(RETRY_AFTER_MAX)))
+    Some(match hint.after.map(|after| after.min(RETRY_AFTER_MAX)) {
+        None => wait,
+        // In the language's own policies, what the service asks for takes the place of the wait. What we refuse ourselves has no
+        // such word.
+        Some(after) if !hint.refused && policy.schedule.is_of_the_language() => after,
+        Some(after) => wait.max(after),
+    })
 }
 
 /// A service may ask for a long pause, but not for ever.

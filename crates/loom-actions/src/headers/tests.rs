@@ -65,13 +65,15 @@ fn values_become_text_and_smuggling_is_refused() {
 }
 
 #[test]
-fn only_what_could_act_twice_carries_a_key() {
+fn every_method_that_is_not_safe_carries_a_key() {
     for (method, expected) in [
         (Method::POST, Some("\"run/A%C3%A4 %22x%22/0\"")),
         (Method::PATCH, Some("\"run/A%C3%A4 %22x%22/0\"")),
-        (Method::PUT, None),
-        (Method::DELETE, None),
+        (Method::PUT, Some("\"run/A%C3%A4 %22x%22/0\"")),
+        (Method::DELETE, Some("\"run/A%C3%A4 %22x%22/0\"")),
         (Method::GET, None),
+        (Method::HEAD, None),
+        (Method::OPTIONS, None),
     ] {
         let mut headers = HeaderMap::new();
         add_idempotency_key(&mut headers, &method, "run/Aä \"x\"/0");

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use loom_definition::{RunStatus, Status};
 use loom_engine::{
     RunRequest, Started, Watcher,
-    event::{Event, Next, Note},
+    event::{EffectResult, Event, Next, Note, RetryHint},
     history::History,
 };
 use loom_resilience::{Clock, Policy, ResilienceRegistry};
@@ -29,12 +29,53 @@ fn retry_with_the_loom_spelling_counts_the_first_call() {
         if calls < 3 { unavailable() } else { ok("{}") }
     });
     assert_eq!((calls, played.status), (3, Some(RunStatus::Succeeded)));
+    assert_eq!(waits(&played), [500, 1_000]);
+}
+
+/// Milliseconds between the attempts of `Call`.
+fn waits(played: &crate::support::Played) -> Vec<i64> {
     let attempts = &played.history.occurrences(played.action("Call"))[0].attempts;
-    let waits: Vec<i64> = attempts
+    let waits = attempts
         .iter()
-        .filter_map(|attempt| Some(attempt.next_due?.unix_millis() - attempt.ended?.unix_millis()))
-        .collect();
-    assert_eq!(waits, [500, 1_000]);
+        .filter_map(|attempt| Some(attempt.next_due?.unix_millis() - attempt.ended?.unix_millis()));
+    waits.collect()
+}
+
+#[test]
+fn what_a_service_asks_for_sets_the_wait_of_the_language_and_lengthens_that_of_loom() {
+    for (policy, asked, expected) in [
+        (
+            r#""inputs": {"uri": "http://s", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT10S"}}"#,
+            3,
+            3,
+        ),
+        (
+            r#""inputs": {"uri": "http://s", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT10S"}}"#,
+            30,
+            30,
+        ),
+        (
+            r#""inputs": {"uri": "http://s", "retryPolicy": {"type": "exponential", "count": 1, "interval": "PT9S"}}"#,
+            1,
+            1,
+        ),
+        (r#""inputs": {"url": "http://s"}, "retryPolicy": {"maxAttempts": 2, "initialDelay": 10000}"#, 3, 10),
+        (
+            r#""inputs": {"url": "http://s"}, "retryPolicy": {"maxAttempts": 2, "initialDelay": 10000}"#,
+            30,
+            30,
+        ),
+    ] {
+        let workflow = workflow(&format!(r#"{{"Call": {{"type": "Http", {policy}, "runAfter": {{}}}}}}"#));
+        let played = play_with(&workflow, |_| {
+            let EffectResult::Done { outcome, hint } = unavailable() else { panic!("it has ended") };
+            EffectResult::Done {
+                outcome,
+                hint: RetryHint { after: Some(Duration::from_secs(asked)), ..hint },
+            }
+        });
+        assert_eq!(waits(&played), [expected * 1_000], "{policy}, asked for {asked} s");
+    }
 }
 
 #[test]

@@ -19,7 +19,10 @@
 
 mod sources;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use loom_definition::{
     Workflow,
@@ -29,6 +32,9 @@ use loom_expression::{Object, Value};
 
 pub use self::sources::Sources;
 use crate::{Failure, url::Url};
+
+/// The header in which API Management takes its key.
+pub(crate) const SUBSCRIPTION_KEY: &str = "Ocp-Apim-Subscription-Key";
 
 /// Services by name.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +46,8 @@ pub struct Connections {
     actors: Table,
     /// Whatever a definition may call a connection (its id, its display name), to the connection's name.
     aliases: BTreeMap<String, Arc<str>>,
+    /// Connections of built-in service providers, which speak protocols of their own: known by name, and of no use here.
+    providers: BTreeSet<String>,
 }
 
 /// By lower-case name. The name as written stays inside.
@@ -104,6 +112,10 @@ impl Connections {
             Section::Workflows => &mut self.workflows,
             Section::Activities => &mut self.activities,
             Section::Actors => &mut self.actors,
+            Section::Providers => {
+                self.providers.insert(name.to_lowercase());
+                return;
+            }
             Section::Ignored => return,
         };
         let name: Arc<str> = name.into();
@@ -114,7 +126,7 @@ impl Connections {
                 .into_iter()
                 .flatten()
                 .filter_map(|owner| owner.get("id"))
-                .chain(value.get("connectionId"));
+                .chain(["connectionId", "apiId"].into_iter().filter_map(|member| value.get(member)));
             for id in ids.filter_map(Value::as_str) {
                 self.aliases.insert(id.to_lowercase(), Arc::clone(&name));
             }
@@ -164,6 +176,15 @@ impl Connections {
     pub fn of_host(&self, host: &Value) -> Result<&Service, Failure> {
         let named =
             name_in(host).ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
+        if self.providers.contains(&named.to_lowercase())
+            && entry(&self.managed, &self.aliases, named).is_none()
+        {
+            let message = format!(
+                "'{named}' is a connection of a built-in service provider, which speaks a protocol of its own. Name it under \
+                 'connections', with the 'baseUrl' of a service that its operations are posted to."
+            );
+            return Err(Failure::lasting("ConnectionNotFound", message));
+        }
         find(&self.managed, &self.aliases, named, "connection")
     }
 
@@ -177,8 +198,8 @@ impl Connections {
                 continue;
             }
             let inputs = inputs.source_value();
-            let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"));
-            let Some(written) = host.and_then(name_in) else { continue };
+            let host = host_of(inputs);
+            let Some(written) = name_in(&host) else { continue };
             let name = match in_connections(written) {
                 Some(name) => name,
                 // What is computed in another way is known only when it is computed.
@@ -239,6 +260,18 @@ impl Connections {
     }
 }
 
+/// Where the inputs of a connector's action say that they go: their `host`, or what service providers and API Management have in
+/// its place. Null when they say nothing.
+pub(crate) fn host_of(inputs: &Value) -> Value {
+    let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"));
+    let gateway = || {
+        let managed = inputs.get("apiManagement").and_then(|gateway| gateway.get("connection"));
+        let named = managed.or_else(|| inputs.get("api").and_then(|api| api.get("id")))?;
+        Some([("connection", named.clone())].into_iter().collect::<Object>().into())
+    };
+    host.cloned().or_else(gateway).unwrap_or_default()
+}
+
 /// What a `host` calls its connection.
 fn name_in(host: &Value) -> Option<&str> {
     let connection = host.get("connection");
@@ -269,7 +302,9 @@ enum Section {
     Workflows,
     Activities,
     Actors,
-    /// In-app connectors speak protocols of their own: the section is legal, and nothing here can use it.
+    /// Built-in service providers.
+    Providers,
+    /// The section is legal, and nothing here can use it.
     Ignored,
 }
 
@@ -284,7 +319,8 @@ impl Section {
             "workflows" => Section::Workflows,
             "activities" => Section::Activities,
             "actors" => Section::Actors,
-            "serviceproviderconnections" | "agentconnections" | "agentmcpconnections" => Section::Ignored,
+            "serviceproviderconnections" => Section::Providers,
+            "agentconnections" | "agentmcpconnections" => Section::Ignored,
             _ => {
                 return Err(ConnectionsError {
                     reason: format!(
@@ -378,7 +414,7 @@ impl Service {
         let mut headers = value.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
         // API Management takes its key in a header.
         if let Some(key) = value.get("subscriptionKey").filter(|key| !key.is_null()) {
-            headers.insert("Ocp-Apim-Subscription-Key", key.clone());
+            headers.insert(SUBSCRIPTION_KEY, key.clone());
         }
         Ok(Service {
             base,

@@ -16,7 +16,7 @@ use loom_expression::{Object, Value};
 use crate::{
     Failure, Settings,
     client::TlsError,
-    connections::Service,
+    connections::{SUBSCRIPTION_KEY, Service, host_of},
     headers::Marks,
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
@@ -85,14 +85,15 @@ impl RequestHandler {
         let (service, path, default) = match self.kind {
             Kind::Address => return Spec::from_inputs(inputs),
             // What ends a subscription may be an address that the service gave.
-            Kind::Connection if inputs.get("host").is_none() && inputs.get("uri").is_some() => {
+            Kind::Connection if host_of(inputs).is_null() && inputs.get("uri").is_some() => {
                 return Spec::from_inputs(inputs);
             }
+            Kind::Connection if inputs.get("pathTemplate").is_some() => return self.templated_spec(inputs),
             Kind::Connection if inputs.get("path").is_none() && operation(inputs).is_some() => {
                 return self.operation_spec(inputs);
             }
             Kind::Connection => {
-                let host = inputs.get("host").cloned().unwrap_or_default();
+                let host = host_of(inputs);
                 let path = match inputs.get("path").filter(|path| !path.is_null()) {
                     None => "",
                     Some(path) => path.as_str().ok_or_else(|| {
@@ -124,9 +125,7 @@ impl RequestHandler {
     /// A connector that names an operation instead of a path: `POST base/operationId` with the operation's parameters
     /// as the body. What answers there is the operator's own service, so this form is ours.
     fn operation_spec(&self, inputs: &Value) -> Result<Spec, Failure> {
-        let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"));
-        let host = host.cloned().unwrap_or_default();
-        let service = self.requests.settings().connections.of_host(&host)?;
+        let service = self.requests.settings().connections.of_host(&host_of(inputs))?;
         let id = operation(inputs).unwrap_or_default();
         let request: Object = [
             ("method", Value::from("POST")),
@@ -135,6 +134,20 @@ impl RequestHandler {
         .into_iter()
         .collect();
         through(service, &format!("/{}", encode_component(id)), &Value::from(request), Method::POST)
+    }
+
+    /// An operation of API Management: its path has parameters, and its key may stand beside it.
+    fn templated_spec(&self, inputs: &Value) -> Result<Spec, Failure> {
+        let service = self.requests.settings().connections.of_host(&host_of(inputs))?;
+        let template = inputs.get("pathTemplate").cloned().unwrap_or_default();
+        let path = fill(&template)?;
+        let mut spec = through(service, &path, inputs, Method::GET)?;
+        if let Some(key) = inputs.get("subscriptionKey").filter(|key| !key.is_null())
+            && service.headers.get_ignore_case(SUBSCRIPTION_KEY).is_none()
+        {
+            spec.add_headers(&[(SUBSCRIPTION_KEY, key.clone())].into_iter().collect());
+        }
+        Ok(spec)
     }
 
     async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {
@@ -155,6 +168,24 @@ impl RequestHandler {
 fn operation(inputs: &Value) -> Option<&str> {
     let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"))?;
     host.get("operationId").and_then(Value::as_str)
+}
+
+/// A path with its parameters, each of them encoded: `template` holds `{name}` for every member of `parameters`.
+fn fill(template: &Value) -> Result<String, Failure> {
+    let wrong = |why: &str| Failure::bad_request(format!("The action's 'pathTemplate' {why}."));
+    let text = template.get("template").and_then(Value::as_str).ok_or_else(|| wrong("has no 'template'"))?;
+    let parameters = template.get("parameters").and_then(Value::as_object);
+    let mut path = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').ok_or_else(|| wrong("has a '{' without '}'"))?;
+        let value = parameters.and_then(|parameters| parameters.get_ignore_case(name));
+        let value = value.ok_or_else(|| wrong(&format!("has no parameter '{name}'")))?;
+        path.extend([before, &encode_component(&value.text())]);
+        rest = after;
+    }
+    path.push_str(rest);
+    Ok(path)
 }
 
 /// The request of a subscription: `subscribe`, which may leave its connection to what stands around it.
@@ -234,8 +265,7 @@ impl ActionHandler for RequestHandler {
                 Some(Url::parse(address).ok()?.origin().into())
             }
             Kind::Connection => {
-                let host = inputs.get("host")?;
-                let base = &self.requests.settings().connections.of_host(host).ok()?.base;
+                let base = &self.requests.settings().connections.of_host(&host_of(&inputs)).ok()?.base;
                 Some(base.shown().trim_end_matches('/').into())
             }
             Kind::Function | Kind::Workflow => Some(self.spec(&inputs).ok()?.url.origin().into()),

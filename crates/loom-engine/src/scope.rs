@@ -308,7 +308,11 @@ impl Context for Scope<'_> {
 
     fn callback_url(&self) -> Lookup {
         self.callback.map(Value::from).ok_or_else(|| LookupError::NotAvailable {
-            why: "listCallbackUrl() has a meaning only in webhook triggers and actions".to_owned(),
+            why: if self.environment.callback_base.is_none() {
+                "nothing here listens for callbacks; a server does".to_owned()
+            } else {
+                "listCallbackUrl() has a meaning only in webhook triggers and actions".to_owned()
+            },
         })
     }
 

@@ -96,7 +96,7 @@ fn gives_inputs(kind: &ActionKind) -> bool {
 }
 
 /// Headers that carry credentials.
-const CREDENTIALS: [&str; 2] = ["authorization", "proxy-authorization"];
+const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "ocp-apim-subscription-key"];
 
 /// What of `authentication` says how one is known, and not the proof of it.
 const OPEN: [&str; 9] =
@@ -117,6 +117,7 @@ pub fn without_credentials(value: &Value) -> Value {
             "authentication" => {
                 without_members(member, |name| OPEN.iter().any(|open| name.eq_ignore_ascii_case(open)))
             }
+            "subscriptionKey" => Some(Value::from(HIDDEN)),
             "subscribe" | "unsubscribe" => Some(without_credentials(member)),
             _ => None,
         };

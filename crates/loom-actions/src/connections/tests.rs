@@ -152,3 +152,29 @@ fn connections_that_will_be_looked_for_in_vain_are_known_before() {
     let whole = Connections::from_json(&whole, &Sources::default()).unwrap();
     assert_eq!(missing(&whole, "{}"), ["outlook"]);
 }
+
+#[test]
+fn a_built_in_provider_is_told_from_a_name_that_is_wrong() {
+    let connections = standard();
+    let told = |name: &str| {
+        let host = json(&format!(r#"{{"connectionName": "{name}"}}"#));
+        connections.of_host(&host).unwrap_err().message
+    };
+    assert!(told("SQL").contains("a connection of a built-in service provider"), "{}", told("SQL"));
+    assert!(told("sqk").contains("has no connection 'sqk'"), "{}", told("sqk"));
+}
+
+#[test]
+fn whatever_stands_in_the_place_of_a_host_is_found() {
+    let connections = standard();
+    for inputs in [
+        r#"{"apiManagement": {"connection": "apim"}, "pathTemplate": {"template": "/a"}}"#,
+        r#"{"api": {"id": "/subscriptions/s/service/i/apis/apim"}, "pathTemplate": {"template": "/a"}}"#,
+        r#"{"serviceProviderConfiguration": {"connectionName": "apim"}}"#,
+        r#"{"host": {"connection": {"referenceName": "apim"}}, "api": {"id": "other"}}"#,
+    ] {
+        let service = connections.of_host(&host_of(&json(inputs))).unwrap();
+        assert_eq!(service.base.to_string(), "https://apim.example/x", "{inputs}");
+    }
+    assert!(connections.of_host(&host_of(&json("{}"))).unwrap_err().message.contains("names no connection"));
+}

@@ -245,3 +245,26 @@ async fn operations_of_connectors_are_posted_below_their_connection() {
     assert_eq!(output(&report, "sent"), Value::from(202i64));
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn operations_of_api_management_fill_in_their_paths() {
+    let mock = mock(
+        r#"[{"method": "GET", "path": "/crm/things/a%2Fb/7", "query": {"q": "1"}, "headers": {"ocp-apim-subscription-key": "sk"}, "response": {"body": "one"}, "calls": 1},
+            {"method": "POST", "path": "/crm/send", "body": {"to": "q"}, "response": {"body": "two"}, "calls": 1}]"#,
+    )
+    .await;
+    let actions = r#"{
+        "Standard": {"type": "ApiManagement", "inputs": {"apiManagement": {"connection": "crm", "operationId": "get"}, "method": "get", "queries": {"q": 1},
+          "pathTemplate": {"template": "/things/{id}/{Count}", "parameters": {"id": "a/b", "count": 7}}, "subscriptionKey": "sk"}},
+        "Consumption": {"type": "ApiManagement", "inputs": {"api": {"id": "/service/i/apis/crm"}, "method": "post", "body": {"to": "q"},
+          "pathTemplate": {"template": "/send", "parameters": {}}}},
+        "Lacking": {"type": "ApiManagement", "inputs": {"api": {"id": "/service/i/apis/crm"}, "method": "get", "pathTemplate": {"template": "/a/{b}"}}},
+        "Look": {"type": "Compose", "runAfter": {"Lacking": ["Failed"]}, "inputs": "@actions('Lacking')['error']['message']"}}"#;
+    let outputs = r#"{"one": {"type": "string", "value": "@body('Standard')"}, "two": {"type": "string", "value": "@body('Consumption')"},
+        "lacking": {"type": "string", "value": "@outputs('Look')"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "one"), "one".into());
+    assert_eq!(output(&report, "two"), "two".into());
+    assert_eq!(output(&report, "lacking"), "The action's 'pathTemplate' has no parameter 'b'.".into());
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}

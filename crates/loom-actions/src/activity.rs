@@ -130,7 +130,7 @@ impl ActivityHandler {
             Ok(service) => service,
             Err(failure) => return failed(failure),
         };
-        match posted(service, &[], input) {
+        match posted(&service, &[], input) {
             Ok(spec) => {
                 let (marks, plain) = (marks(call), Behaviour::default());
                 ended(self.requests.perform(&spec, &marks, &plain, call.resume.as_ref()).await)

@@ -177,7 +177,7 @@ impl ActorHandler {
             done(reply.result)
         } else {
             let service = self.requests.settings().connections.actor(actor_type)?;
-            let spec = posted(service, &[id, method], args)?;
+            let spec = posted(&service, &[id, method], args)?;
             let (marks, plain) = (marks(call), Behaviour::default());
             ended(self.requests.perform(&spec, &marks, &plain, call.resume.as_ref()).await)
         };

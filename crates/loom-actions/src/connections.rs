@@ -14,12 +14,14 @@
 //! }
 //! ```
 //!
-//! Texts may be templates that mention `appsetting('…')` and `parameters('…')`. They are evaluated when the file is
-//! read; one that cannot be evaluated spoils its own connection only, and only when that is used.
+//! Texts may be templates that mention `appsetting('…')`, `parameters('…')` and `secret('…')`. They are evaluated when the file
+//! is read, and those of a connection that mentions a secret whenever it is used, so that a new version of it counts at once. One
+//! that cannot be evaluated spoils its own connection only, and only when that is used.
 
 mod sources;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -28,7 +30,7 @@ use loom_definition::{
     Workflow,
     model::{ActionKind, EffectKind},
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, ValueRef};
 
 pub use self::sources::Sources;
 use crate::{Failure, url::Url};
@@ -57,6 +59,22 @@ type Table = BTreeMap<String, Entry>;
 struct Entry {
     name: Arc<str>,
     service: Result<Service, String>,
+    /// How the service comes about, if that may be another way the next time.
+    renewed: Option<Arc<Recipe>>,
+}
+
+/// What a service is made of.
+#[derive(Debug)]
+struct Recipe {
+    section: Section,
+    raw: Value,
+    sources: Sources,
+}
+
+impl Recipe {
+    fn service(&self) -> Result<Service, String> {
+        Service::from_value(&self.sources.evaluate(&self.raw)?, self.section.address_members())
+    }
 }
 
 /// One service.
@@ -119,7 +137,9 @@ impl Connections {
             Section::Ignored => return,
         };
         let name: Arc<str> = name.into();
-        table.insert(name.to_lowercase(), Entry { name: Arc::clone(&name), service });
+        let renewed = mentions_secret(raw)
+            .then(|| Arc::new(Recipe { section, raw: raw.clone(), sources: sources.clone() }));
+        table.insert(name.to_lowercase(), Entry { name: Arc::clone(&name), service, renewed });
         if let Ok(value) = &evaluated {
             let ids = [value.get("connection"), value.get("function"), value.get("workflow")];
             let ids = ids
@@ -136,7 +156,8 @@ impl Connections {
     /// Adds a connection.
     #[must_use]
     pub fn with(mut self, name: &str, service: Service) -> Connections {
-        self.managed.insert(name.to_lowercase(), Entry { name: name.into(), service: Ok(service) });
+        self.managed
+            .insert(name.to_lowercase(), Entry { name: name.into(), service: Ok(service), renewed: None });
         self
     }
 
@@ -173,7 +194,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`Failure`] when no connection is named, or none that can be used.
-    pub fn of_host(&self, host: &Value) -> Result<&Service, Failure> {
+    pub fn of_host(&self, host: &Value) -> Result<Cow<'_, Service>, Failure> {
         let named =
             name_in(host).ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
         if self.providers.contains(&named.to_lowercase())
@@ -220,7 +241,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`Failure`] when there is none that can be used.
-    pub fn function(&self, id: &str) -> Result<&Service, Failure> {
+    pub fn function(&self, id: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.functions, &self.aliases, id, "function")
     }
 
@@ -228,7 +249,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`Failure`] when there is none that can be used.
-    pub fn workflow(&self, id: &str) -> Result<&Service, Failure> {
+    pub fn workflow(&self, id: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.workflows, &self.aliases, id, "workflow")
     }
 
@@ -241,7 +262,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`Failure`] when there is none that can be used.
-    pub fn activity(&self, name: &str) -> Result<&Service, Failure> {
+    pub fn activity(&self, name: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.activities, &self.aliases, name, "activity")
     }
 
@@ -249,7 +270,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`Failure`] when there is none that can be used.
-    pub fn actor(&self, name: &str) -> Result<&Service, Failure> {
+    pub fn actor(&self, name: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.actors, &self.aliases, name, "actor")
     }
 
@@ -291,8 +312,18 @@ fn in_connections(expression: &str) -> Option<&str> {
     rest.split_once("']").map(|(name, _)| name)
 }
 
+/// Whether some text of a value may call `secret()`.
+fn mentions_secret(value: &Value) -> bool {
+    match value.as_ref() {
+        ValueRef::String(text) => text.contains('@') && text.to_ascii_lowercase().contains("secret"),
+        ValueRef::Array(items) => items.iter().any(mentions_secret),
+        ValueRef::Object(members) => members.values().any(mentions_secret),
+        _ => false,
+    }
+}
+
 /// A part of the file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Section {
     Managed,
     Gateway,
@@ -361,7 +392,7 @@ fn find<'a>(
     aliases: &BTreeMap<String, Arc<str>>,
     named: &str,
     what: &str,
-) -> Result<&'a Service, Failure> {
+) -> Result<Cow<'a, Service>, Failure> {
     let Some(entry) = entry(table, aliases, named) else {
         let known: Vec<&str> = table.values().map(|entry| &*entry.name).collect();
         // Ids are paths; what was left of a deployment template is none.
@@ -373,7 +404,11 @@ fn find<'a>(
         };
         return Err(Failure::lasting("ConnectionNotFound", message));
     };
-    entry.service.as_ref().map_err(|reason| {
+    let service = match &entry.renewed {
+        None => entry.service.as_ref().map(Cow::Borrowed).map_err(Clone::clone),
+        Some(recipe) => recipe.service().map(Cow::Owned),
+    };
+    service.map_err(|reason| {
         Failure::lasting(
             "ConnectionNotFound",
             format!("The {what} '{}' cannot be used: {reason}", entry.name),

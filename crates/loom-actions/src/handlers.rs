@@ -119,7 +119,7 @@ impl RequestHandler {
                 (connections.workflow(id)?, "", Method::POST)
             }
         };
-        through(service, path, inputs, default)
+        through(&service, path, inputs, default)
     }
 
     /// A connector that names an operation instead of a path: `POST base/operationId` with the operation's parameters
@@ -133,7 +133,7 @@ impl RequestHandler {
         ]
         .into_iter()
         .collect();
-        through(service, &format!("/{}", encode_component(id)), &Value::from(request), Method::POST)
+        through(&service, &format!("/{}", encode_component(id)), &Value::from(request), Method::POST)
     }
 
     /// An operation of API Management: its path has parameters, and its key may stand beside it.
@@ -141,7 +141,7 @@ impl RequestHandler {
         let service = self.requests.settings().connections.of_host(&host_of(inputs))?;
         let template = inputs.get("pathTemplate").cloned().unwrap_or_default();
         let path = fill(&template)?;
-        let mut spec = through(service, &path, inputs, Method::GET)?;
+        let mut spec = through(&service, &path, inputs, Method::GET)?;
         if let Some(key) = inputs.get("subscriptionKey").filter(|key| !key.is_null())
             && service.headers.get_ignore_case(SUBSCRIPTION_KEY).is_none()
         {

@@ -6,14 +6,18 @@ use loom_expression::{
     Context, Lookup, LookupError, Name, NoNames, Options, Template, Value, context::same_name,
 };
 
-/// App settings and parameters by name. A parameter's value may be a template itself, or `{"type": …, "value": …}` as in
-/// a `parameters.json`.
+use crate::secrets::Secrets;
+
+/// App settings and parameters by name, and secrets. A parameter's value may be a template itself, or
+/// `{"type": …, "value": …}` as in a `parameters.json`.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// What `appsetting('name')` gives.
     pub app_settings: BTreeMap<String, String>,
     /// What `parameters('name')` gives.
     pub parameters: BTreeMap<String, Value>,
+    /// What `secret('name')` gives.
+    pub secrets: Secrets,
 }
 
 /// Parameters that mention each other in a circle end here.
@@ -67,5 +71,10 @@ impl Context for Scope<'_> {
         found
             .map(|(_, value)| Value::from(value.as_str()))
             .ok_or_else(|| LookupError::Unknown { available: Vec::new() })
+    }
+
+    fn secret(&self, name: &str) -> Lookup {
+        let value = self.sources.secrets.get(name);
+        value.map(Value::from).map_err(|error| LookupError::NotAvailable { why: error.whole_text() })
     }
 }

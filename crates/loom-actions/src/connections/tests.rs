@@ -1,4 +1,5 @@
 use super::*;
+use crate::secrets::{FixedSecrets, MasterKey, NewSecret, SecretProvider, Secrets, Vault};
 
 fn json(text: &str) -> Value {
     Value::from_json_str(text).unwrap()
@@ -28,6 +29,7 @@ fn standard() -> Connections {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), json(value)))
         .collect(),
+        secrets: Secrets::default(),
     };
     assert!(sources.evaluate(&json(r#""@parameters('circle')""#)).unwrap_err().contains("itself"));
     Connections::from_json(&file, &sources).unwrap()
@@ -177,4 +179,31 @@ fn whatever_stands_in_the_place_of_a_host_is_found() {
         assert_eq!(service.base.to_string(), "https://apim.example/x", "{inputs}");
     }
     assert!(connections.of_host(&host_of(&json("{}"))).unwrap_err().message.contains("names no connection"));
+}
+
+#[test]
+fn a_secret_in_the_file_is_read_whenever_its_connection_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = MasterKey::generate();
+    let vault = || {
+        let key = key.clone();
+        let clock = Arc::new(loom_engine::clock::SystemClock);
+        Vault::new(folder.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
+    };
+    vault().set("crm-key", "one", NewSecret::default()).unwrap();
+    let providers: Vec<Arc<dyn SecretProvider>> = vec![Arc::new(vault()), Arc::new(FixedSecrets::default())];
+    let sources = Sources { secrets: Secrets::new(providers), ..Sources::default() };
+    let file = json(
+        r#"{"connections": {
+            "crm": {"baseUrl": "https://crm.example", "authentication": {"type": "Raw", "value": "Key @{secret('crm-key')}"}},
+            "lost": {"baseUrl": "https://x.example", "authentication": {"type": "Raw", "value": "@secret('nobody')"}}}}"#,
+    );
+    let connections = Connections::from_json(&file, &sources).unwrap();
+    let of = |name: &str| connections.of_host(&json(&format!(r#"{{"connectionName": "{name}"}}"#)));
+    let value = || of("crm").unwrap().authentication.get("value").unwrap().clone();
+    assert_eq!(value().as_str(), Some("Key one"));
+    assert!(value().is_secret());
+    vault().set("crm-key", "two", NewSecret::default()).unwrap();
+    assert_eq!(value().as_str(), Some("Key two"));
+    assert!(of("lost").unwrap_err().message.contains("Secret not found: nobody"));
 }

@@ -120,6 +120,7 @@ impl Settings {
             parameters: parameters
                 .map(|parameters| parameters.iter().map(parameter).collect())
                 .unwrap_or_default(),
+            secrets: self.secrets.clone(),
         }
     }
 

@@ -81,6 +81,7 @@ impl Stage {
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
+            ..Sources::default()
         };
         let connections = Value::from(member("connections"));
         let mut connections =

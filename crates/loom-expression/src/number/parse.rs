@@ -58,8 +58,9 @@ fn plain(text: &str, culture: &Culture, exponents: bool) -> Option<String> {
     if digits == 0 {
         return None;
     }
+    // A point without digits behind it adds none, not even to a decimal.
     if plain.ends_with('.') {
-        plain.push('0');
+        plain.pop();
     }
     if exponents && let Some(after) = rest.strip_prefix(['e', 'E']) {
         let (sign, after) = match after.strip_prefix(['+', '-']) {

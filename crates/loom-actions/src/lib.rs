@@ -24,7 +24,7 @@ mod triggers;
 mod url;
 
 #[cfg(feature = "javascript")]
-pub use self::script::{Mistake, check_javascript};
+pub use self::script::check_javascript;
 pub use self::{
     activity::{Activities, ActivityCall, ActivityHandler, UserError},
     actor::{

@@ -15,7 +15,7 @@ use loom_engine::ports::{ActionHandler, Call, CallFuture};
 use crate::{Failure, handlers::failed, requests::WallClock};
 
 #[cfg(feature = "javascript")]
-pub use self::interpreter::{Mistake, check_javascript};
+pub use self::interpreter::check_javascript;
 
 /// What a script may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

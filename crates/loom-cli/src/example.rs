@@ -64,6 +64,7 @@ const EXAMPLES: &[Example] = &[
     example!("loops", "Foreach, Until, While, and a Switch in a loop", service: false, counted: &[]),
     example!("child-workflow", "a workflow that calls another one", service: false, counted: &[], child: "price"),
     example!("paging", "page after page until there is none", service: true, counted: &[]),
+    example!("inline-script", "JavaScript that adds up, and JavaScript that fails", service: false, counted: &[]),
 ];
 
 /// Runs the command.

@@ -180,6 +180,7 @@ fn load(
         file_name: Some(Arc::from(name.as_str())),
         choose: choose.map(Arc::from),
         parameters_file: settings.parameters_file(),
+        script_check: Some(loom_actions::check_javascript),
         ..LoadOptions::default()
     };
     let loaded = match Definition::parse(bytes, &options) {

@@ -65,6 +65,7 @@ fn check(path: &Path) -> Result<Checked> {
     let options = LoadOptions {
         file_name: Some(Arc::from(name.as_str())),
         strict_expressions: true,
+        script_check: Some(loom_actions::check_javascript),
         ..LoadOptions::default()
     };
     let found = |options: &LoadOptions| match Definition::parse(&bytes, options) {

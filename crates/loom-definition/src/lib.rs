@@ -32,6 +32,6 @@ pub mod text;
 pub mod trigger;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, catalogue, render};
-pub use load::{Definition, LoadOptions, Loaded};
+pub use load::{Definition, LoadOptions, Loaded, ScriptCheck, ScriptMistake};
 pub use model::{ActionIdx, BlockIdx, VariableIdx, Workflow};
 pub use status::{RunStatus, Status, StatusSet};

@@ -32,8 +32,22 @@ pub struct LoadOptions {
     /// Whether a mistake in an action's expression refuses the definition. Without it the definition loads with a
     /// warning, and the action fails when it runs, with `InvalidTemplate`, as every other failing expression does.
     pub strict_expressions: bool,
+    /// Finds mistakes in the code of `JavaScriptCode` actions. What finds none may be left out: this crate reads no code.
+    pub script_check: Option<ScriptCheck>,
     /// What the text may cost.
     pub limits: Limits,
+}
+
+/// Finds the first mistake in the grammar of a script's code, without running it.
+pub type ScriptCheck = fn(&str) -> Option<ScriptMistake>;
+
+/// A mistake in a script's code that can be seen before it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptMistake {
+    /// What is wrong.
+    pub message: String,
+    /// Where in the code, as an offset in bytes.
+    pub offset: usize,
 }
 
 /// A loaded definition.
@@ -122,6 +136,7 @@ impl Definition {
             tags: chosen.tags.as_ref(),
             definition: &chosen.definition,
             strict_expressions: options.strict_expressions,
+            script_check: options.script_check,
             parameters_file: options.parameters_file.as_ref(),
         };
         let workflow = lower(&subject, &mut found);

@@ -26,6 +26,7 @@ use outline::{Outline, Type};
 
 use crate::{
     diagnostic::{Severity, code},
+    load::ScriptCheck,
     model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
     text::Node,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) definition: &'a Node,
     /// Whether mistakes in an action's expressions refuse the definition.
     pub(crate) strict_expressions: bool,
+    /// Finds mistakes in scripts.
+    pub(crate) script_check: Option<ScriptCheck>,
     /// Parameters declared beside the definition, as Standard's `parameters.json` holds them.
     pub(crate) parameters_file: Option<&'a Value>,
 }
@@ -57,6 +60,7 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         found,
         any_result: false,
         strict_expressions: subject.strict_expressions,
+        script_check: subject.script_check,
         broken: BTreeMap::new(),
     };
     lowerer.whole(subject)
@@ -72,6 +76,7 @@ struct Lowerer<'a, 'f, 's> {
     /// Whether some `result()` computes its name, so that any block may be meant.
     any_result: bool,
     strict_expressions: bool,
+    script_check: Option<ScriptCheck>,
     /// Actions with a deferred mistake, and the first one's message.
     broken: BTreeMap<usize, String>,
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use loom_definition::ScriptMistake;
 use rquickjs::{
     Coerced, Context, Ctx, Error, Function, Object, Runtime, Value, context::EvalOptions,
     promise::PromiseState,
@@ -60,15 +61,6 @@ pub(super) struct Exception {
     pub(super) at: Option<(usize, usize)>,
 }
 
-/// A mistake in a script's code that can be seen before it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// What is wrong.
-    pub message: String,
-    /// Where in the code, as an offset in bytes.
-    pub offset: usize,
-}
-
 /// When a script has to stop.
 #[derive(Debug)]
 pub(super) struct Stop {
@@ -119,7 +111,7 @@ pub(super) fn run(script: &Script, limits: &ScriptLimits, stop: &Arc<Stop>) -> E
         Ok(Ok(returned)) => ended.returned = returned,
         Ok(Err(exception)) => ended.exception = Some(exception),
         Err(error) => {
-            let message = format!("the interpreter cannot be started: {error}");
+            let message = format!("The interpreter cannot be started: {error}");
             ended.exception = Some(Exception { code: INTERNAL, message, at: None });
         }
     }
@@ -127,7 +119,7 @@ pub(super) fn run(script: &Script, limits: &ScriptLimits, stop: &Arc<Stop>) -> E
 }
 
 /// Finds the first mistake in the grammar of a script's code. Nothing of it is executed.
-pub fn check_javascript(code: &str) -> Option<Mistake> {
+pub fn check_javascript(code: &str) -> Option<ScriptMistake> {
     let limits = ScriptLimits::default();
     let (stop, deadline) = (Stop::new(), now() + CHECK_TIME);
     let checked = within(&limits, &stop, deadline, |ctx| {
@@ -136,7 +128,7 @@ pub fn check_javascript(code: &str) -> Option<Mistake> {
     });
     let exception = checked.ok()??;
     let (line, column) = exception.at.unwrap_or((1, 1));
-    Some(Mistake { message: exception.message, offset: offset(code, line, column) })
+    Some(ScriptMistake { message: exception.message, offset: offset(code, line, column) })
 }
 
 /// The byte of a line and a column in bytes, from 1; at most the end of the line.
@@ -202,7 +194,7 @@ impl<'js> Playing<'_, 'js> {
         let text = text.map(|text| text.to_string()).transpose().map_err(|error| failed(RUNTIME, error))?;
         match text {
             Some(text) if text.len() > self.limits.data_bytes => {
-                let message = format!("the result has more than {} bytes", self.limits.data_bytes);
+                let message = format!("The result has more than {} bytes", self.limits.data_bytes);
                 Err(Exception { code: RUNTIME, message, at: None })
             }
             text => Ok(text),
@@ -229,7 +221,7 @@ impl<'js> Playing<'_, 'js> {
                     if self.stop.is_due(self.deadline) || !self.ctx.execute_pending_job() =>
                 {
                     return Err(self.stopped().unwrap_or_else(|| {
-                        let message = "the promise that was returned is never settled: a script has no timers and nothing \
+                        let message = "The promise that was returned is never settled: a script has no timers and nothing \
                                        else to wait for";
                         Exception { code: RUNTIME, message: message.to_owned(), at: None }
                     }));
@@ -240,7 +232,7 @@ impl<'js> Playing<'_, 'js> {
     }
 
     fn stopped(&self) -> Option<Exception> {
-        let message = || format!("the script took longer than {:?}", self.limits.time);
+        let message = || format!("The script took longer than {:?}", self.limits.time);
         self.stop.has_stopped().then(|| Exception { code: TIMEOUT, message: message(), at: None })
     }
 
@@ -252,7 +244,7 @@ impl<'js> Playing<'_, 'js> {
         }
         if !error.is_exception() {
             let message = match code {
-                PARSING => "the code is not the body of a function".to_owned(),
+                PARSING => "The code is not the body of a function".to_owned(),
                 _ => error.to_string(),
             };
             return Exception { code, message, at: None };
@@ -273,14 +265,14 @@ impl<'js> Playing<'_, 'js> {
             Some(format!("{}: {}", name.map_or_else(|| "Error".to_owned(), |name| name.0), own.message()?))
         });
         if message.as_deref() == Some("InternalError: out of memory") {
-            let message = format!("the script needs more than {} bytes of memory", self.limits.memory_bytes);
+            let message = format!("The script needs more than {} bytes of memory", self.limits.memory_bytes);
             return Exception { code: RUNTIME, message, at: None };
         }
         if thrown.is_null() {
-            let message = "null was thrown, which is also what happens when memory runs out".to_owned();
+            let message = "Null was thrown, which is also what happens when memory runs out".to_owned();
             return Exception { code: RUNTIME, message, at: None };
         }
-        let mut message = message.unwrap_or_else(|| "an exception that cannot be shown".to_owned());
+        let mut message = message.unwrap_or_else(|| "An exception that cannot be shown".to_owned());
         if let Some((end, _)) = message.char_indices().nth(SHOWN_MAX) {
             message.truncate(end);
         }

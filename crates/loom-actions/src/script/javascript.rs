@@ -154,7 +154,7 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
         }
     }
     if let Some(exception) = ended.exception {
-        return Err(told(action, &exception, secret));
+        return Err(told(&exception, secret));
     }
     let mut outputs = Object::new();
     if let Some(text) = ended.returned {
@@ -167,16 +167,13 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
 }
 
 /// The failure of an action whose script failed. What a script says that has read secrets may be one of them.
-fn told(action: &str, exception: &Exception, secret: bool) -> Failure {
+fn told(exception: &Exception, secret: bool) -> Failure {
     let place =
         exception.at.map(|(line, column)| format!(" (line {line}, column {column})")).unwrap_or_default();
     let message = if secret && matches!(exception.code, RUNTIME | PARSING) {
-        "it reads secrets, so its words are not shown"
+        "The script has failed. It reads secrets, so its words are not shown."
     } else {
         &exception.message
     };
-    Failure::lasting(
-        exception.code,
-        format!("The execution of the inline code action '{action}' failed: {message}{place}."),
-    )
+    Failure::lasting(exception.code, format!("{message}{place}"))
 }

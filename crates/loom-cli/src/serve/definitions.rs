@@ -123,6 +123,7 @@ impl Watched {
         let options = LoadOptions {
             file_name: Some(Arc::from(path.to_string_lossy().as_ref())),
             parameters_file: parameters,
+            script_check: Some(loom_actions::check_javascript),
             ..LoadOptions::default()
         };
         let source = Source { bytes, options, origin: Origin::File, bump: Bump::Patch, only_new: false };

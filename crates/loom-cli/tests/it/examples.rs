@@ -136,6 +136,17 @@ fn loops_children_and_pages() {
 }
 
 #[test]
+fn inline_script() {
+    let (printed, shown) = run("inline-script");
+    let body = printed.get("body").unwrap_or(&printed);
+    let totals = body.get("totals").expect("the totals are printed");
+    assert_eq!(totals.to_json_text(), r#"{"Ada":28,"Grace":80}"#);
+    let error = body.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
+    assert_eq!(error, Some("TypeError: cannot read property 'customer' of undefined (line 2, column 8)"));
+    shows(&shown, &["InlineCodeScriptRuntimeFailure", "TypeError: cannot read"]);
+}
+
+#[test]
 fn an_unknown_example_is_a_usage_error() {
     let ended = loom(&["example", "no-such"]);
     assert_eq!(ended.code, Some(2));

@@ -108,6 +108,9 @@ codes! {
     UNKNOWN_PARAMETER = "L0512" "expression names an unknown parameter": "An expression reads a parameter that the definition does not declare. It fails when it is evaluated.";
     UNKNOWN_LOOP = "L0513" "expression names a loop that is not around it": "`items()` and `iterationIndexes()` name a loop around the expression. It fails when it is evaluated.";
 
+    // Scripts.
+    BAD_SCRIPT = "L0520" "bad script": "The code of an inline script is no JavaScript. The marked place is where reading stopped. Code with expressions in it is read when it runs.";
+
     // Triggers.
     UNKNOWN_TRIGGER_TYPE = "L0600" "unknown trigger type": "No built-in trigger has this type. The workflow can be started by hand.";
     BAD_RECURRENCE = "L0601" "bad recurrence": "A recurrence has a `frequency`, an `interval` in its range, and a `schedule` that fits the frequency; or a `cron` expression in their place.";

@@ -6,7 +6,7 @@ use loom_expression::{Object, Template, Value};
 
 use super::{Lowerer, findings::head, outline::Type, resilience::without_retry};
 use crate::{
-    diagnostic::{code, nearest},
+    diagnostic::{Severity, code, nearest},
     model::{ActionKind, EffectKind},
     text::Node,
 };
@@ -186,6 +186,21 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
+    /// Checks the code of a script that stands there as it will run.
+    fn script(&mut self, inputs: &Node) {
+        let (Some(check), Some(node)) = (self.script_check, inputs.get("code")) else { return };
+        let Some(code) = node.text().filter(|code| !code.starts_with('@') && !code.contains("@{")) else {
+            return;
+        };
+        let Some(mistake) = check(code) else { return };
+        let start = code.floor_char_boundary(mistake.offset);
+        let end = code[start..].chars().next().map_or(start, |marked| start + marked.len_utf8());
+        let place = self.found.part(node, &(start..end));
+        let severity = if self.strict_expressions { Severity::Error } else { Severity::Warning };
+        let diagnostic = self.found.report(severity, code::BAD_SCRIPT, place, mistake.message);
+        diagnostic.label = "the action will fail".into();
+    }
+
     /// What a request cannot do without; handlers of other kinds check their own inputs.
     fn required_inputs(&mut self, index: usize, effect: &EffectKind, inputs: &Node) {
         if inputs.members().is_none() {
@@ -207,6 +222,7 @@ impl Lowerer<'_, '_, '_> {
                     self.found.warning(code::BAD_CHOICE, method.place, message).hint = hint;
                 }
             }
+            EffectKind::Script(language) if &**language == "JavaScriptCode" => self.script(inputs),
             EffectKind::HttpWebhook if inputs.get("subscribe").is_none() => {
                 self.found.error(code::MISSING_MEMBER, head(inputs), "a webhook needs `inputs.subscribe`");
             }

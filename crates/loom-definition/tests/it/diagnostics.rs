@@ -1,7 +1,7 @@
 //! Every mistake has its code, and points at its place: one row each.
 
 use loom_definition::{
-    Definition, Diagnostic, LoadOptions, Severity, diagnostic::SourceFile, diagnostic::sarif,
+    Definition, Diagnostic, LoadOptions, ScriptMistake, Severity, diagnostic::SourceFile, diagnostic::sarif,
     model::ActionKind, render,
 };
 
@@ -10,7 +10,15 @@ use loom_expression::{Object, RecordedContext, Value};
 /// Loads `text` and gives the finding with `code`.
 #[track_caller]
 fn find(text: &str, code: &str) -> Diagnostic {
-    let options = LoadOptions { strict_expressions: true, ..LoadOptions::default() };
+    let options = LoadOptions {
+        strict_expressions: true,
+        // What a script's code may not have here.
+        script_check: Some(|code| {
+            let offset = code.find('#')?;
+            Some(ScriptMistake { message: "SyntaxError: no `#` here".to_owned(), offset })
+        }),
+        ..LoadOptions::default()
+    };
     let all = match Definition::parse(text.as_bytes(), &options) {
         Ok(loaded) => loaded.warnings,
         Err(diagnostics) => diagnostics.0,
@@ -336,6 +344,27 @@ fn expressions_point_into_their_strings() {
         "no parameter",
     );
     check(&compose(r#""@equals(items('L'), 1)""#), "L0513", Warning, "/actions/A/inputs", "'L'", "no loop");
+}
+
+#[test]
+fn mistakes_in_scripts_point_into_their_code() {
+    let script =
+        |code: &str| format!(r#"{{"A": {{"type": "JavaScriptCode", "inputs": {{"code": {code}}}}}}}"#);
+    check(&script(r#""\r\n\u00e9 é # x""#), "L0520", Error, "/actions/A/inputs/code", "#", "no `#` here");
+    // What an expression changes is read when it runs, and other languages are not read at all.
+    for text in [
+        script(r##""# @{1}""##),
+        script(r#""@concat('#')""#),
+        script(r##""#""##).replace("JavaScript", "CSharpScript"),
+    ] {
+        let text = format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {text}}}"#);
+        let options = LoadOptions {
+            script_check: Some(|_| Some(ScriptMistake { message: String::new(), offset: usize::MAX })),
+            ..LoadOptions::default()
+        };
+        let loaded = Definition::parse(text.as_bytes(), &options).unwrap();
+        assert!(loaded.warnings.iter().all(|warning| warning.code != "L0520"), "{text}");
+    }
 }
 
 #[test]

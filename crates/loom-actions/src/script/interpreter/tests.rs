@@ -107,7 +107,7 @@ fn exceptions_say_what_and_where() {
     );
     check_fails("throw {reason: 7}", RUNTIME, r#"{"reason":7}"#, None);
     check_fails("throw 'plain'", RUNTIME, "plain", None);
-    check_fails("throw null", RUNTIME, "null was thrown", None);
+    check_fails("throw null", RUNTIME, "Null was thrown", None);
     check_fails("const o = {}; o.o = o; return o", RUNTIME, "circular", None);
     check_fails("return 1n", RUNTIME, "BigInt", None);
     check_fails("throw {get message() { throw 1 }, name: 'x'}", RUNTIME, "cannot be shown", None);

@@ -107,10 +107,15 @@ pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>,
         }));
     };
     if is_json(kind) {
-        let text = charset_text(bytes, kind);
-        return Value::from_json_str(without_mark(&text))
-            .map(Some)
-            .map_err(|error| DecodeError { content_type: kind.to_owned(), reason: error.to_string() });
+        let wrong = |reason: String| DecodeError { content_type: kind.to_owned(), reason };
+        // JSON is exchanged in UTF-8 (RFC 8259, section 8.1); another character set counts only when it is declared.
+        let text = if parameter(kind, "charset").is_none_or(|name| name.eq_ignore_ascii_case("utf-8")) {
+            let text = std::str::from_utf8(bytes);
+            text.map_err(|error| wrong(format!("byte {} is not UTF-8", error.valid_up_to() + 1)))?.into()
+        } else {
+            charset_text(bytes, kind)
+        };
+        return Value::from_json_str(without_mark(&text)).map(Some).map_err(|error| wrong(error.to_string()));
     }
     if is_text(kind) {
         return Ok(Some(without_mark(&charset_text(bytes, kind)).into()));

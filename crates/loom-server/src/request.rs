@@ -42,8 +42,16 @@ pub(crate) async fn read_body(body: Body, settings: &ServerSettings) -> Result<B
     }
 }
 
-/// The body as the language sees it; none when there is none.
+/// The body as the language sees it; none when there is none. One that was packed for the way is refused, because nobody could
+/// tell how much of it there is.
 pub(crate) fn decode_body(bytes: &[u8], headers: &HeaderMap) -> Result<Option<Value>, Problem> {
+    let packed = headers.get(header::CONTENT_ENCODING).map(|name| String::from_utf8_lossy(name.as_bytes()));
+    if let Some(name) =
+        packed.filter(|name| !name.trim().eq_ignore_ascii_case("identity") && !bytes.is_empty())
+    {
+        let message = format!("The body of the request is encoded as '{name}'; it is read as it is only.");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message));
+    }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     loom_actions::decode(bytes, kind).map_err(|error| {
         let message = format!("The body of the request cannot be read: {error}.");

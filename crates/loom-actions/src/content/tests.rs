@@ -113,3 +113,10 @@ fn multipart_goes_out_and_comes_back() {
     let broken = json(r#"{"$multipart":[{"headers":{}}]}"#);
     assert_eq!(encode(&broken, None), Err(EncodeError::Part { index: 0 }));
 }
+
+#[test]
+fn json_that_is_no_utf8_is_refused_at_its_byte() {
+    let error = decode(b"{\"a\": \"\xff\"}", Some("application/json")).unwrap_err();
+    assert!(error.to_string().ends_with("the body is not JSON: byte 8 is not UTF-8"), "{error}");
+    received(b"{\"a\": \"\xe4\"}", Some("application/json; charset=iso-8859-1"), r#"{"a": "\u00e4"}"#);
+}

@@ -1,7 +1,23 @@
+use axum::http::{HeaderMap, StatusCode, header};
 use loom_expression::Value;
 use proptest::prelude::*;
 
-use super::{escape, relative_path, unescape};
+use super::{decode_body, escape, relative_path, unescape};
+
+#[test]
+fn a_packed_body_is_refused_in_words() {
+    let read = |encoding: &str, bytes: &[u8]| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, encoding.parse().expect("it is a header"));
+        headers.insert(header::CONTENT_TYPE, "application/json".parse().expect("it is a header"));
+        decode_body(bytes, &headers)
+    };
+    let problem = read("gzip", b"\x1f\x8b").err().expect("it is refused");
+    assert_eq!(problem.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(problem.message.contains("'gzip'"), "{}", problem.message);
+    assert!(read("identity", b"7").is_ok_and(|body| body == Some(7.into())));
+    assert!(read("gzip", b"").is_ok_and(|body| body.is_none()));
+}
 
 #[test]
 fn relative_paths_match_by_segment_and_decode() {

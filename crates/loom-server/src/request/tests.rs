@@ -12,7 +12,7 @@ fn a_packed_body_is_refused_in_words() {
         headers.insert(header::CONTENT_TYPE, "application/json".parse().expect("it is a header"));
         decode_body(bytes, &headers)
     };
-    let problem = read("gzip", b"\x1f\x8b").err().expect("it is refused");
+    let problem = read("gzip", b"\x1f\x8b").expect_err("it is refused");
     assert_eq!(problem.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert!(problem.message.contains("'gzip'"), "{}", problem.message);
     assert!(read("identity", b"7").is_ok_and(|body| body == Some(7.into())));

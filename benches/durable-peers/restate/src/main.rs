@@ -1,5 +1,8 @@
 //! Ten steps in a row that do nothing, each durable before the next, as a service of Restate.
 
+// The macro of the SDK uses what the SDK has deprecated.
+#![allow(deprecated)]
+
 use restate_sdk::prelude::*;
 
 #[restate_sdk::service]

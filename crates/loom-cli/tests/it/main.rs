@@ -40,8 +40,12 @@ fn loom(arguments: &[&str]) -> Ended {
 }
 
 fn loom_with_input(arguments: &[&str], input: &str) -> Ended {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
-        .args(arguments)
+    ended(Command::new(env!("CARGO_BIN_EXE_loom")).args(arguments), input)
+}
+
+/// Runs a command with `input` on standard input, to its end.
+fn ended(command: &mut Command, input: &str) -> Ended {
+    let mut child = command
         .env("NO_COLOR", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,8 +1,8 @@
 //! `loom secrets`: what is kept there reaches runs, and nobody who looks at them.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path, process::Command};
 
-use crate::{Ended, json};
+use crate::{Ended, ended, json};
 
 /// Calls the binary in `folder`, with a master key of its own, and `input` on standard input.
 fn loom(folder: &Path, arguments: &[&str], input: &str) -> Ended {
@@ -10,25 +10,15 @@ fn loom(folder: &Path, arguments: &[&str], input: &str) -> Ended {
 }
 
 fn loom_under(key: &str, folder: &Path, arguments: &[&str], input: &str) -> Ended {
-    use std::io::Write;
-
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_loom"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
+    command
         .args(arguments)
         .current_dir(folder)
-        .env("NO_COLOR", "1")
         .env("LOOM_MASTER_KEY", key)
         .env("LOOM_SECRET_FROM_ENVIRONMENT", "3nv1r0n")
         .env_remove("LOOM_MASTER_KEY_FILE")
-        .env_remove("CREDENTIALS_DIRECTORY")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).ok();
-    let output = child.wait_with_output().expect("the binary ends");
-    let text = |bytes| String::from_utf8(bytes).expect("the output is text");
-    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        .env_remove("CREDENTIALS_DIRECTORY");
+    ended(&mut command, input)
 }
 
 #[test]

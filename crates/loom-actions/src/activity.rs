@@ -114,7 +114,7 @@ impl ActivityHandler {
         let Some(name) = name else {
             return failed(Failure::bad_request("The action names no activity: 'activityName' is missing."));
         };
-        let input = call.inputs.get_labelled("input").unwrap_or_default();
+        let input = call.inputs.get("input").cloned().unwrap_or_default();
         if let Some(code) = self.activities.by_name.get(&name.to_lowercase()) {
             let call = ActivityCall {
                 input,

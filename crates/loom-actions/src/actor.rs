@@ -158,7 +158,7 @@ impl ActorHandler {
         };
         let (actor_type, method) = (needed("actorType")?, needed("method")?);
         let id = text("actorId").unwrap_or("default");
-        let args = call.inputs.get_labelled("args").unwrap_or_default();
+        let args = call.inputs.get("args").cloned().unwrap_or_default();
         let key = format!("{}/{id}", actor_type.to_lowercase());
         let seat = Seat { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
         // Fair: tokio's mutex serves in order of arrival.

@@ -129,7 +129,7 @@ impl RequestHandler {
         let id = operation(inputs).unwrap_or_default();
         let request: Object = [
             ("method", Value::from("POST")),
-            ("body", inputs.get_labelled("parameters").unwrap_or_else(|| Value::from(Object::new()))),
+            ("body", inputs.get("parameters").cloned().unwrap_or_else(|| Value::from(Object::new()))),
         ]
         .into_iter()
         .collect();

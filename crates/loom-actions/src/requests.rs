@@ -376,7 +376,7 @@ impl Spec {
 
     /// Reads everything but the address.
     pub(crate) fn at(url: Url, inputs: &Value, default: Method) -> Result<Spec, Failure> {
-        let member = |name: &str| inputs.get_labelled(name).unwrap_or_default();
+        let member = |name: &str| inputs.get(name).cloned().unwrap_or_default();
         let method = match inputs.get("method") {
             None => default,
             Some(value) if value.is_null() => default,

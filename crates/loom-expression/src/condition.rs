@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Code, Context, Error, Limits, Names, Options, Reference, Template, TemplateError, Value, ValueRef,
+    Code, Context, Error, Labels, Limits, Names, Options, Reference, Template, TemplateError, Value,
+    ValueRef,
     compile::{CallExpr, Compiler, Expr},
     error::Failure,
     evaluate::{Evaluation, not_boolean},
@@ -274,7 +275,7 @@ fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<
         Node::Template(template) => boolean(template.evaluate_with(context, limits).map_err(Box::new)?),
         Node::Not(inner) => {
             let value = evaluate_node(inner, context, limits)?;
-            Ok(Value::from(value.as_bool() != Some(true)).secret_if(value.is_secret()))
+            Ok(Value::from(value.as_bool() != Some(true)).labelled(value.labels()))
         }
         Node::And(members) => decide(members, false, context, limits),
         Node::Or(members) => decide(members, true, context, limits),
@@ -297,7 +298,7 @@ fn decide(
     context: &dyn Context,
     limits: &Limits,
 ) -> Result<Value, Failure> {
-    let mut secret = false;
+    let mut labels = Labels::NONE;
     for (member, pointer) in members {
         let value = evaluate_node(member, context, limits).map_err(|mut failure| {
             if failure.pointer.as_ref().is_none_or(String::is_empty) {
@@ -305,12 +306,12 @@ fn decide(
             }
             failure
         })?;
-        secret |= value.is_secret();
+        labels |= value.labels();
         if value.as_bool() == Some(stop) {
-            return Ok(Value::from(stop).secret_if(secret));
+            return Ok(Value::from(stop).labelled(labels));
         }
     }
-    Ok(Value::from(!stop).secret_if(secret))
+    Ok(Value::from(!stop).labelled(labels))
 }
 
 fn boolean(value: Value) -> Result<Value, Failure> {

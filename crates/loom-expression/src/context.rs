@@ -108,7 +108,7 @@ pub trait Context {
 
     /// `outputs('name')`: the record's outputs, null when it has none. `body('name')` reads `body` in them.
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
-        Ok(self.action(name)?.get_labelled("outputs").unwrap_or_default())
+        Ok(self.action(name)?.get("outputs").cloned().unwrap_or_default())
     }
 
     /// `trigger()`: the whole record.
@@ -118,12 +118,12 @@ pub trait Context {
 
     /// `triggerOutputs()`: the record's outputs, null when it has none.
     fn trigger_outputs(&self) -> Lookup {
-        Ok(self.trigger()?.get_labelled("outputs").unwrap_or_default())
+        Ok(self.trigger()?.get("outputs").cloned().unwrap_or_default())
     }
 
     /// `triggerBody()`: `body` of the outputs, null when there is none.
     fn trigger_body(&self) -> Lookup {
-        Ok(self.trigger_outputs()?.get_labelled("body").unwrap_or_default())
+        Ok(self.trigger_outputs()?.get("body").cloned().unwrap_or_default())
     }
 
     /// `action()`: the record of the action that is being worked on.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    Code, Context, Error, Kind, Limits, LookupError, Name, Object, Template, Value, ValueRef,
+    Code, Context, Error, Kind, Labels, Limits, LookupError, Name, Object, Template, Value, ValueRef,
     compile::{AccessExpr, CallExpr, Expr, Part, Step},
     envelope,
     error::Failure,
@@ -43,13 +43,13 @@ impl Evaluation<'_> {
     /// Evaluates an interpolated string.
     pub(crate) fn interpolation(&self, parts: &[Part]) -> Outcome {
         let mut text = String::new();
-        let mut secret = false;
+        let mut labels = Labels::NONE;
         for part in parts {
             match part {
                 Part::Text(plain) => text.push_str(plain),
                 Part::Expression(expr) => {
                     let value = self.expr(expr)?;
-                    secret |= value.contains_secret();
+                    labels |= value.labels_within();
                     envelope::push_text(&value, &mut text);
                 }
             }
@@ -58,7 +58,7 @@ impl Evaluation<'_> {
                 return Err(Error::new(Code::LimitExceeded, message));
             }
         }
-        Ok(Value::from(text).secret_if(secret))
+        Ok(Value::from(text).labelled(labels))
     }
 
     fn call(&self, call: &CallExpr) -> Outcome {
@@ -112,8 +112,7 @@ impl Evaluation<'_> {
             }
         };
         match pair(left, right) {
-            Some(value) if left.contains_secret() || right.contains_secret() => Ok(value.into_secret()),
-            Some(value) => Ok(value),
+            Some(value) => Ok(value.labelled(left.labels_within() | right.labels_within())),
             None => self.plain_cold(call, body, left, right),
         }
     }
@@ -143,15 +142,16 @@ impl Evaluation<'_> {
         values: &mut [Value],
     ) -> Outcome {
         let function = call.function;
-        let secret = function.secrecy == Secrecy::Mix && values.iter().any(Value::contains_secret);
+        let labels: Labels = values.iter().map(Value::labels_within).collect();
         let mut arguments =
             Arguments { values, context: self.context, limits: self.limits, function, slot: call.slot };
         match body(&mut arguments) {
             Ok(value) if value.depth() > self.limits.depth_max => {
                 Err(placed(too_deep(function.info.name, self.limits.depth_max), &call.span))
             }
-            Ok(value) => Ok(if secret { value.into_secret() } else { value }),
-            Err(failure) => Err(placed(failure, &call.span)),
+            Ok(value) if function.secrecy == Secrecy::Mix => Ok(value.labelled(labels)),
+            Ok(value) => Ok(value),
+            Err(failure) => Err(placed(withheld(failure, function, labels), &call.span)),
         }
     }
 
@@ -168,8 +168,11 @@ impl Evaluation<'_> {
             return Err(placed(arguments::wrong_type(call.function, 0, "a string", name.kind()), &call.span));
         };
         match ask(self.context, Name { text, slot: call.slot }) {
-            Ok(value) => Ok(value),
-            Err(error) => Err(placed(lookup_failed(call.function, Some(name), error), &call.span)),
+            Ok(value) => Ok(value.labelled(name.labels())),
+            Err(error) => {
+                let failure = lookup_failed(call.function, Some(name), error);
+                Err(placed(withheld(failure, call.function, name.labels()), &call.span))
+            }
         }
     }
 
@@ -179,33 +182,33 @@ impl Evaluation<'_> {
             value.as_bool().ok_or_else(|| arguments::wrong_type(call.function, at, "a boolean", value.kind()))
         };
         // What was looked at decides the result, so its labels go to the result.
-        let mut secret = false;
+        let mut labels = Labels::NONE;
         match lazy {
             Lazy::If => {
                 let condition = self.expr(&call.arguments[0])?;
                 let branch = if boolean(0, &condition)? { 1 } else { 2 };
-                Ok(self.expr(&call.arguments[branch])?.secret_if(condition.contains_secret()))
+                Ok(self.expr(&call.arguments[branch])?.labelled(condition.labels()))
             }
             Lazy::And | Lazy::Or => {
                 let stop = matches!(lazy, Lazy::Or);
                 for (at, argument) in call.arguments.iter().enumerate() {
                     let value = self.expr(argument)?;
-                    secret |= value.contains_secret();
+                    labels |= value.labels_within();
                     if boolean(at, &value)? == stop {
-                        return Ok(Value::from(stop).secret_if(secret));
+                        return Ok(Value::from(stop).labelled(labels));
                     }
                 }
-                Ok(Value::from(!stop).secret_if(secret))
+                Ok(Value::from(!stop).labelled(labels))
             }
             Lazy::Coalesce => {
                 for argument in &call.arguments {
                     let value = self.expr(argument)?;
                     if !value.is_null() {
-                        return Ok(value.secret_if(secret));
+                        return Ok(value.labelled(labels));
                     }
-                    secret |= value.is_secret();
+                    labels |= value.labels();
                 }
-                Ok(Value::NULL.secret_if(secret))
+                Ok(Value::NULL.labelled(labels))
             }
             Lazy::Concat => self.concat(call),
         }
@@ -220,7 +223,7 @@ impl Evaluation<'_> {
         });
         let limit = self.limits.text_bytes_max;
         let mut text = String::with_capacity(sizes.sum::<usize>().min(limit));
-        let mut secret = false;
+        let mut labels = Labels::NONE;
         for argument in &call.arguments {
             let computed;
             let value = match argument {
@@ -230,13 +233,13 @@ impl Evaluation<'_> {
                     &computed
                 }
             };
-            secret |= value.contains_secret();
+            labels |= value.labels_within();
             envelope::push_text(value, &mut text);
             if text.len() > limit {
                 return Err(arguments::too_large(call.function, "bytes of text", limit));
             }
         }
-        Ok(Value::from(text).secret_if(secret))
+        Ok(Value::from(text).labelled(labels))
     }
 
     /// Walks down by reference and clones only what it arrives at.
@@ -249,7 +252,7 @@ impl Evaluation<'_> {
                 &owned
             }
         };
-        let mut secret = false;
+        let mut labels = Labels::NONE;
         for step in &access.steps {
             let computed;
             let key = match &step.key {
@@ -259,35 +262,34 @@ impl Evaluation<'_> {
                     &computed
                 }
             };
-            secret |= at.is_secret() || key.contains_secret();
+            labels |= key.labels_within();
             match self.step(at, key, step, access.start) {
-                Ok(Some((member, through_secret))) => {
-                    at = member;
-                    secret |= through_secret;
+                Ok(Some(member)) => at = member,
+                Ok(None) => {
+                    // That there is no such member tells something about a secret object, too.
+                    labels |= at.labels();
+                    at = const { &Value::NULL };
                 }
-                Ok(None) => at = const { &Value::NULL },
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(at.clone().secret_if(secret))
+        Ok(at.clone().labelled(labels))
     }
 
-    /// The member, and whether something secret was passed on the way to it.
+    /// The member, which carries the labels of what it was taken from.
     fn step<'v>(
         &self,
         target: &'v Value,
         key: &Value,
         step: &Step,
         start: u32,
-    ) -> Result<Option<(&'v Value, bool)>, Failure> {
+    ) -> Result<Option<&'v Value>, Failure> {
         let found = match (target.as_ref(), key.as_ref()) {
-            (ValueRef::Object(object), ValueRef::String(name)) => object
-                .get_ignore_case(name)
-                .map(|member| (member, false))
-                .or_else(|| along_path(object, name)),
+            (ValueRef::Object(object), ValueRef::String(name)) => {
+                object.get_ignore_case(name).or_else(|| along_path(object, name))
+            }
             (ValueRef::Array(items), ValueRef::Int(index)) => {
-                let item = usize::try_from(index).ok().and_then(|index| items.get(index));
-                item.map(|item| (item, false))
+                usize::try_from(index).ok().and_then(|index| items.get(index))
             }
             (ValueRef::Null, _) => None,
             _ => return Err(self.access_failed(target, key, step, start)),
@@ -303,6 +305,13 @@ impl Evaluation<'_> {
         let quoted = self.source.get(start as usize..step.span.end as usize).unwrap_or_default();
         let shown = if key.contains_secret() { "<secret>".into() } else { key.text() };
         let because = match (target.as_ref(), key.as_ref()) {
+            // The names and the number of what is in a secret are secret.
+            (ValueRef::Object(_), ValueRef::String(_)) if target.is_secret() => {
+                (Code::NoProperty, format!("property '{shown}' doesn't exist"))
+            }
+            (ValueRef::Array(_), ValueRef::Int(_)) if target.is_secret() => {
+                (Code::OutOfRange, format!("array index '{shown}' is outside bounds"))
+            }
             (ValueRef::Object(object), ValueRef::String(_)) => {
                 let available = quoted_list(object.keys().map(|key| &**key));
                 (
@@ -350,19 +359,33 @@ impl Evaluation<'_> {
     }
 }
 
-/// Gives a failure its place, unless one further inside is known.
-#[cold]
 /// What `body/value` leads to in an object that has no member of this name: the way connectors' operations are written.
-fn along_path<'v>(object: &'v Object, path: &str) -> Option<(&'v Value, bool)> {
+fn along_path<'v>(object: &'v Object, path: &str) -> Option<&'v Value> {
     let (first, rest) = path.split_once('/')?;
-    let member = object.get_ignore_case(first)?;
-    let inner = member.as_object()?;
-    let found = inner.get_ignore_case(rest).map(|found| (found, false)).or_else(|| along_path(inner, rest));
-    found.map(|(found, secret)| (found, secret || member.is_secret()))
+    let inner = object.get_ignore_case(first)?.as_object()?;
+    inner.get_ignore_case(rest).or_else(|| along_path(inner, rest))
 }
 
+/// Gives a failure its place, unless one further inside is known.
+#[cold]
 fn placed(mut failure: Failure, span: &Range<u32>) -> Failure {
     failure.span.get_or_insert(span.start as usize..span.end as usize);
+    failure
+}
+
+/// The failure of a function whose arguments have these labels. If they are secret, only what names kinds and limits
+/// is kept of its message: every other text may have been made from the arguments.
+#[cold]
+fn withheld(mut failure: Failure, function: &Function, labels: Labels) -> Failure {
+    if labels.contains(Labels::SECRET)
+        && !matches!(failure.code, Code::WrongType | Code::LimitExceeded | Code::DivisionByZero)
+    {
+        failure.message = format!(
+            "The template language function '{}' cannot be evaluated. Its arguments are secret, so the reason is \
+             not shown.",
+            function.info.name
+        );
+    }
     failure
 }
 

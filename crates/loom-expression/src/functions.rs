@@ -179,7 +179,7 @@ pub(crate) enum Lazy {
 /// How labels travel from arguments to the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Secrecy {
-    /// The result mixes its arguments: if one of them holds a secret, the result is secret.
+    /// The result mixes its arguments: it has all the labels that they and their parts have.
     Mix,
     /// The result is made of arguments or parts of them, and the body keeps their labels.
     Carry,

@@ -53,5 +53,5 @@ pub use self::{
     suggest::nearest,
     template::Template,
     time::{iana_time_zone, is_time_zone},
-    value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Object, Value, ValueRef},
+    value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Labels, Object, Value, ValueRef},
 };

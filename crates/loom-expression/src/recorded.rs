@@ -119,7 +119,8 @@ impl RecordedContext {
     fn in_loop(&self, name: &str, member: &str) -> Lookup {
         let record = self.named("loops", name)?;
         record
-            .get_labelled(member)
+            .get(member)
+            .cloned()
             .ok_or_else(|| LookupError::NotAvailable { why: format!("the loop '{name}' has no {member}") })
     }
 }

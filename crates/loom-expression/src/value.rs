@@ -2,11 +2,13 @@
 //!
 //! Everything of Loom that carries data carries it as a `Value`: outputs, items, variables, bodies. This file
 //! knows nothing of expressions. Text, arrays and objects sit behind an `Arc`, so a clone is a reference count.
-//! Every value carries a secrecy label; values computed from secret ones are secret too.
+//! Every value carries [`Labels`]. Labels are deep: what is inside a labelled array or object carries its labels too,
+//! so no way of reading a container can lose them.
 
 mod array;
 mod equality;
 mod json;
+mod labels;
 mod object;
 mod serde_impl;
 mod write;
@@ -18,6 +20,7 @@ pub use rust_decimal::Decimal;
 pub use self::{
     array::Array,
     json::{JSON_DEPTH_MAX, JsonError},
+    labels::Labels,
     object::Object,
 };
 pub(crate) use self::{
@@ -32,17 +35,17 @@ pub(crate) use self::{
 #[derive(Clone)]
 pub struct Value(Repr);
 
-/// The label sits inside each variant because only there it costs no space: a `Value` stays at 24 bytes.
+/// The labels sit inside each variant because only there they cost no space: a `Value` stays at 24 bytes.
 #[derive(Clone)]
 enum Repr {
-    Null { secret: bool },
-    Bool { secret: bool, value: bool },
-    Int { secret: bool, value: i64 },
-    Float { secret: bool, value: f64 },
-    Decimal { secret: bool, value: Arc<Decimal> },
-    String { secret: bool, value: Arc<str> },
-    Array { secret: bool, value: Array },
-    Object { secret: bool, value: Object },
+    Null { labels: Labels },
+    Bool { labels: Labels, value: bool },
+    Int { labels: Labels, value: i64 },
+    Float { labels: Labels, value: f64 },
+    Decimal { labels: Labels, value: Arc<Decimal> },
+    String { labels: Labels, value: Arc<str> },
+    Array(Array),
+    Object(Object),
 }
 
 /// A borrowed look at a [`Value`], to match on.
@@ -103,8 +106,8 @@ impl fmt::Display for Kind {
 }
 
 impl Value {
-    /// The null value, not secret.
-    pub const NULL: Self = Self(Repr::Null { secret: false });
+    /// The null value, without labels.
+    pub const NULL: Self = Self(Repr::Null { labels: Labels::NONE });
 
     /// Borrows the value for matching.
     #[inline]
@@ -116,8 +119,8 @@ impl Value {
             Repr::Float { value, .. } => ValueRef::Float(*value),
             Repr::Decimal { value, .. } => ValueRef::Decimal(value),
             Repr::String { value, .. } => ValueRef::String(value),
-            Repr::Array { value, .. } => ValueRef::Array(value),
-            Repr::Object { value, .. } => ValueRef::Object(value),
+            Repr::Array(value) => ValueRef::Array(value),
+            Repr::Object(value) => ValueRef::Object(value),
         }
     }
 
@@ -130,8 +133,8 @@ impl Value {
             Repr::Float { .. } => Kind::Float,
             Repr::Decimal { .. } => Kind::Decimal,
             Repr::String { .. } => Kind::String,
-            Repr::Array { .. } => Kind::Array,
-            Repr::Object { .. } => Kind::Object,
+            Repr::Array(_) => Kind::Array,
+            Repr::Object(_) => Kind::Object,
         }
     }
 
@@ -198,7 +201,7 @@ impl Value {
     #[inline]
     pub fn as_array(&self) -> Option<&Array> {
         match &self.0 {
-            Repr::Array { value, .. } => Some(value),
+            Repr::Array(value) => Some(value),
             _ => None,
         }
     }
@@ -207,30 +210,28 @@ impl Value {
     #[inline]
     pub fn as_object(&self) -> Option<&Object> {
         match &self.0 {
-            Repr::Object { value, .. } => Some(value),
+            Repr::Object(value) => Some(value),
             _ => None,
         }
     }
 
-    /// The array, taken out without touching a reference count; `None` drops the value.
+    /// The array with its labels, taken out without touching a reference count; `None` drops the value.
     pub fn into_array(self) -> Option<Array> {
         match self.0 {
-            Repr::Array { value, .. } => Some(value),
+            Repr::Array(value) => Some(value),
             _ => None,
         }
     }
 
-    /// The object, taken out without touching a reference count; `None` drops the value.
+    /// The object with its labels, taken out without touching a reference count; `None` drops the value.
     pub fn into_object(self) -> Option<Object> {
         match self.0 {
-            Repr::Object { value, .. } => Some(value),
+            Repr::Object(value) => Some(value),
             _ => None,
         }
     }
 
     /// The member of an object by name: the exact name first, then ignoring case. `None` for other kinds.
-    ///
-    /// The member of a secret object must be treated as secret; [`Value::get_labelled`] does that for you.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.as_object()?.get_ignore_case(name)
@@ -242,50 +243,74 @@ impl Value {
         self.as_array()?.get(index)
     }
 
-    /// Like [`Value::get`], but the member of a secret object comes out secret.
-    pub fn get_labelled(&self, name: &str) -> Option<Value> {
-        self.get(name).map(|member| member.clone().secret_if(self.is_secret()))
+    /// The labels of this very value. Its members and items carry them too, and may carry more.
+    #[inline]
+    pub fn labels(&self) -> Labels {
+        match &self.0 {
+            Repr::Null { labels }
+            | Repr::Bool { labels, .. }
+            | Repr::Int { labels, .. }
+            | Repr::Float { labels, .. }
+            | Repr::Decimal { labels, .. }
+            | Repr::String { labels, .. } => *labels,
+            Repr::Array(value) => value.labels(),
+            Repr::Object(value) => value.labels(),
+        }
     }
 
-    /// Whether this very value is labelled secret. Members and items have labels of their own.
+    /// The labels of the value and of everything inside it. Costs nothing: containers remember them.
+    #[inline]
+    pub fn labels_within(&self) -> Labels {
+        match &self.0 {
+            Repr::Array(value) => value.labels_within(),
+            Repr::Object(value) => value.labels_within(),
+            _ => self.labels(),
+        }
+    }
+
+    /// The same value with these labels, too, on itself and on everything inside it. Never takes a label away.
+    ///
+    /// A container that does not have them yet is walked, and copied if somebody else holds it.
+    #[inline]
+    #[must_use]
+    pub fn labelled(mut self, labels: Labels) -> Self {
+        if !self.labels().contains(labels) {
+            self.add_labels(labels);
+        }
+        self
+    }
+
+    #[cold]
+    fn add_labels(&mut self, added: Labels) {
+        let added = added.if_enabled();
+        match &mut self.0 {
+            Repr::Null { labels }
+            | Repr::Bool { labels, .. }
+            | Repr::Int { labels, .. }
+            | Repr::Float { labels, .. }
+            | Repr::Decimal { labels, .. }
+            | Repr::String { labels, .. } => *labels |= added,
+            Repr::Array(value) => value.add_labels(added),
+            Repr::Object(value) => value.add_labels(added),
+        }
+    }
+
+    /// Whether this very value is labelled secret, and with it everything inside it.
     #[inline]
     pub fn is_secret(&self) -> bool {
-        match self.0 {
-            Repr::Null { secret }
-            | Repr::Bool { secret, .. }
-            | Repr::Int { secret, .. }
-            | Repr::Float { secret, .. }
-            | Repr::Decimal { secret, .. }
-            | Repr::String { secret, .. }
-            | Repr::Array { secret, .. }
-            | Repr::Object { secret, .. } => secret,
-        }
+        self.labels().contains(Labels::SECRET)
     }
 
     /// Whether the value or anything inside it is secret. Costs nothing: containers remember it.
     #[inline]
     pub fn contains_secret(&self) -> bool {
-        match &self.0 {
-            Repr::Array { secret, value } => *secret || value.contains_secret(),
-            Repr::Object { secret, value } => *secret || value.contains_secret(),
-            _ => self.is_secret(),
-        }
+        self.labels_within().contains(Labels::SECRET)
     }
 
     /// The same value, labelled secret.
     #[must_use]
-    pub fn into_secret(mut self) -> Self {
-        match &mut self.0 {
-            Repr::Null { secret }
-            | Repr::Bool { secret, .. }
-            | Repr::Int { secret, .. }
-            | Repr::Float { secret, .. }
-            | Repr::Decimal { secret, .. }
-            | Repr::String { secret, .. }
-            | Repr::Array { secret, .. }
-            | Repr::Object { secret, .. } => *secret = true,
-        }
-        self
+    pub fn into_secret(self) -> Self {
+        self.labelled(Labels::SECRET)
     }
 
     /// Labels the value secret when `secret` is true; never takes a label away.
@@ -299,8 +324,8 @@ impl Value {
     #[inline]
     pub fn depth(&self) -> usize {
         match &self.0 {
-            Repr::Array { value, .. } => value.depth(),
-            Repr::Object { value, .. } => value.depth(),
+            Repr::Array(value) => value.depth(),
+            Repr::Object(value) => value.depth(),
             _ => 0,
         }
     }
@@ -311,8 +336,8 @@ impl Value {
     pub fn address(&self) -> Option<usize> {
         match &self.0 {
             Repr::String { value, .. } => Some(Arc::as_ptr(value).addr()),
-            Repr::Array { value, .. } => Some(value.address()),
-            Repr::Object { value, .. } => Some(value.address()),
+            Repr::Array(value) => Some(value.address()),
+            Repr::Object(value) => Some(value.address()),
             Repr::Null { .. }
             | Repr::Bool { .. }
             | Repr::Int { .. }
@@ -325,8 +350,8 @@ impl Value {
     pub fn is_shared(&self) -> bool {
         match &self.0 {
             Repr::String { value, .. } => Arc::strong_count(value) > 1,
-            Repr::Array { value, .. } => value.is_shared(),
-            Repr::Object { value, .. } => value.is_shared(),
+            Repr::Array(value) => value.is_shared(),
+            Repr::Object(value) => value.is_shared(),
             Repr::Null { .. }
             | Repr::Bool { .. }
             | Repr::Int { .. }
@@ -389,13 +414,13 @@ impl PartialEq for Value {
 
 impl From<bool> for Value {
     fn from(value: bool) -> Self {
-        Self(Repr::Bool { secret: false, value })
+        Self(Repr::Bool { labels: Labels::NONE, value })
     }
 }
 
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
-        Self(Repr::Int { secret: false, value })
+        Self(Repr::Int { labels: Labels::NONE, value })
     }
 }
 
@@ -413,13 +438,13 @@ impl From<u32> for Value {
 
 impl From<f64> for Value {
     fn from(value: f64) -> Self {
-        Self(Repr::Float { secret: false, value })
+        Self(Repr::Float { labels: Labels::NONE, value })
     }
 }
 
 impl From<Decimal> for Value {
     fn from(value: Decimal) -> Self {
-        Self(Repr::Decimal { secret: false, value: Arc::new(value) })
+        Self(Repr::Decimal { labels: Labels::NONE, value: Arc::new(value) })
     }
 }
 
@@ -437,19 +462,19 @@ impl From<String> for Value {
 
 impl From<Arc<str>> for Value {
     fn from(value: Arc<str>) -> Self {
-        Self(Repr::String { secret: false, value })
+        Self(Repr::String { labels: Labels::NONE, value })
     }
 }
 
 impl From<Array> for Value {
     fn from(value: Array) -> Self {
-        Self(Repr::Array { secret: false, value })
+        Self(Repr::Array(value))
     }
 }
 
 impl From<Object> for Value {
     fn from(value: Object) -> Self {
-        Self(Repr::Object { secret: false, value })
+        Self(Repr::Object(value))
     }
 }
 

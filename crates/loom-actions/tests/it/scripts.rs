@@ -27,7 +27,7 @@ async fn played(actions: &str, outputs: &str, time: Duration) -> Arc<RunReport> 
 fn output(report: &RunReport, name: &str) -> Value {
     let outputs = report.outputs.as_ref().unwrap_or_else(|| panic!("the run failed: {:?}", report.error));
     let output = outputs.get(name).unwrap_or_else(|| panic!("no output {name} in {outputs:?}"));
-    output.get_labelled("value").unwrap_or_else(|| output.clone())
+    output.get("value").cloned().unwrap_or_else(|| output.clone())
 }
 
 #[tokio::test]

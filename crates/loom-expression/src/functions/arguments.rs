@@ -1,6 +1,8 @@
 //! What a function's body gets: its arguments, and the words to complain about them with.
 
-use crate::{Code, Context, Error, Kind, Limits, Name, Value, ValueRef, error::Failure, functions::Function};
+use crate::{
+    Code, Context, Error, Kind, Labels, Limits, Name, Value, ValueRef, error::Failure, functions::Function,
+};
 
 /// The evaluated arguments of one call.
 pub(crate) struct Arguments<'a> {
@@ -30,6 +32,16 @@ impl Arguments<'_> {
     /// Takes the argument; null stays behind.
     pub(crate) fn take(&mut self, at: usize) -> Value {
         std::mem::take(&mut self.values[at])
+    }
+
+    /// The labels of the arguments themselves.
+    pub(crate) fn labels(&self) -> Labels {
+        self.values.iter().map(Value::labels).collect()
+    }
+
+    /// The labels of the arguments and of everything inside them.
+    pub(crate) fn labels_within(&self) -> Labels {
+        self.values.iter().map(Value::labels_within).collect()
     }
 
     /// The argument as text.

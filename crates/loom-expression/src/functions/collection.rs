@@ -3,7 +3,9 @@
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
 use super::{ANY, Arguments, Body, Category, Function, Outcome, ex, logic::compare_text};
-use crate::{Array, Kind, Object, Value, ValueRef, envelope, error::Failure, utf16, value::compare_numbers};
+use crate::{
+    Array, Kind, Labels, Object, Value, ValueRef, envelope, error::Failure, utf16, value::compare_numbers,
+};
 
 /// These give out their arguments or parts of them, so labels stay where they are.
 const fn collection(
@@ -119,7 +121,7 @@ fn first(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Array(items) => items.first().cloned().unwrap_or_default(),
         _ => return Err(text_or_array(arguments)),
     };
-    Ok(value.secret_if(whole.is_secret()))
+    Ok(value.labelled(whole.labels()))
 }
 
 fn last(arguments: &mut Arguments<'_>) -> Outcome {
@@ -133,7 +135,7 @@ fn last(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Array(items) => items.last().cloned().unwrap_or_default(),
         _ => return Err(text_or_array(arguments)),
     };
-    Ok(value.secret_if(whole.is_secret()))
+    Ok(value.labelled(whole.labels()))
 }
 
 fn array<'a>(arguments: &'a Arguments<'_>, at: usize) -> Result<&'a Array, Failure> {
@@ -167,7 +169,7 @@ fn skip(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Array(items) => items.iter().skip(size(arguments)?).cloned().collect(),
         _ => return Err(text_or_array(arguments)),
     };
-    Ok(rest.secret_if(whole.is_secret()))
+    Ok(rest.labelled(whole.labels() | arguments.get(1).labels()))
 }
 
 fn take(arguments: &mut Arguments<'_>) -> Outcome {
@@ -179,12 +181,12 @@ fn take(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Array(items) => items.iter().take(size(arguments)?).cloned().collect(),
         _ => return Err(text_or_array(arguments)),
     };
-    Ok(head.secret_if(whole.is_secret()))
+    Ok(head.labelled(whole.labels() | arguments.get(1).labels()))
 }
 
 fn reverse(arguments: &mut Arguments<'_>) -> Outcome {
     let reversed: Value = array(arguments, 0)?.iter().rev().cloned().collect();
-    Ok(reversed.secret_if(arguments.get(0).is_secret()))
+    Ok(reversed.labelled(arguments.get(0).labels()))
 }
 
 fn sort(arguments: &mut Arguments<'_>) -> Outcome {
@@ -219,9 +221,10 @@ fn sort(arguments: &mut Arguments<'_>) -> Outcome {
         (ValueRef::Bool(left), ValueRef::Bool(right)) => left.cmp(&right),
         _ => compare_numbers(left, right).unwrap_or(Ordering::Equal),
     });
+    let by: Labels = keyed.iter().map(|(by, _)| by.labels()).collect();
     let sorted: Value = keyed.into_iter().map(|(_, item)| item.clone()).collect();
-    // The order tells something about the items even where it is another argument that is secret.
-    Ok(sorted.secret_if(arguments.values.iter().any(Value::is_secret)))
+    // The order tells something about the items and about the property's name.
+    Ok(sorted.labelled(by | arguments.labels()))
 }
 
 /// Values seen so far, by keys that are equal when the values are.
@@ -321,8 +324,9 @@ fn all_arrays(arguments: &Arguments<'_>) -> Result<bool, Failure> {
 }
 
 fn union(arguments: &mut Arguments<'_>) -> Outcome {
-    let secret = arguments.values.iter().any(Value::is_secret);
     if all_arrays(arguments)? {
+        // Which items survive depends on all of them.
+        let labels = arguments.labels_within();
         let mut seen = Seen::default();
         let mut items = Vec::new();
         for item in arguments.values.iter().filter_map(Value::as_array).flatten() {
@@ -331,17 +335,18 @@ fn union(arguments: &mut Arguments<'_>) -> Outcome {
                 arguments.check_items(items.len())?;
             }
         }
-        return Ok(Value::from(items).secret_if(secret));
+        return Ok(Value::from(items).labelled(labels));
     }
+    let labels = arguments.labels();
     let mut merged = arguments.take(0).into_object().unwrap_or_default();
     for object in arguments.values[1..].iter().filter_map(Value::as_object) {
         merged.extend(object.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
     }
-    Ok(Value::from(merged).secret_if(secret))
+    Ok(Value::from(merged).labelled(labels))
 }
 
 fn intersection(arguments: &mut Arguments<'_>) -> Outcome {
-    let secret = arguments.values.iter().any(Value::contains_secret);
+    let labels = arguments.labels_within();
     let value = if all_arrays(arguments)? {
         let others: Vec<Seen> =
             arguments.values[1..].iter().filter_map(Value::as_array).map(Seen::of).collect();
@@ -360,7 +365,7 @@ fn intersection(arguments: &mut Arguments<'_>) -> Outcome {
         Value::from(common.map(|(key, value)| (Arc::clone(key), value.clone())).collect::<Object>())
     };
     // Which items survive depends on all arguments.
-    Ok(value.secret_if(secret))
+    Ok(value.labelled(labels))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all bodies have one signature")]
@@ -385,7 +390,7 @@ fn chunk(arguments: &mut Arguments<'_>) -> Outcome {
         }
         _ => return Err(text_or_array(arguments)),
     };
-    Ok(pieces.secret_if(whole.is_secret()))
+    Ok(pieces.labelled(whole.labels() | arguments.get(1).labels()))
 }
 
 /// Pieces of so many code units; one walk over the text.

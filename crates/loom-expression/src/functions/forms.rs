@@ -49,7 +49,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
 fn action_body(arguments: &Arguments<'_>) -> Result<Value, Failure> {
     let failed = |error: LookupError| lookup_failed(arguments.function, Some(arguments.get(0)), error);
     let outputs = arguments.context.action_outputs(arguments.name()?).map_err(failed)?;
-    Ok(outputs.get_labelled("body").unwrap_or_default())
+    Ok(outputs.get("body").cloned().unwrap_or_default())
 }
 
 fn trigger_body(arguments: &Arguments<'_>) -> Result<Value, Failure> {
@@ -61,9 +61,9 @@ fn values(arguments: &Arguments<'_>, body: &Value, at: usize) -> Result<Vec<Valu
     let key = arguments.str(at)?;
     let fields =
         form::fields(body).ok_or_else(|| arguments.bad(at, "the body it is looked for in is not a form"))?;
-    let secret = body.contains_secret();
+    let labels = body.labels_within();
     let found = fields.into_iter().filter(|(name, _)| crate::context::same_name(name, key));
-    Ok(found.map(|(_, value)| value.secret_if(secret)).collect())
+    Ok(found.map(|(_, value)| value.labelled(labels)).collect())
 }
 
 fn single(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
@@ -86,5 +86,5 @@ fn part(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
     let part = usize::try_from(index).ok().and_then(|index| parts.get(index).cloned());
     let part = part
         .ok_or_else(|| arguments.bad(at, &format!("there are {} parts, which count from 0", parts.len())))?;
-    Ok(part.get_labelled("body").unwrap_or_default().secret_if(body.contains_secret()))
+    Ok(part.get("body").cloned().unwrap_or_default().labelled(body.labels_within()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ANY, Arguments, Body, Category, Function, Lazy, Outcome, ex};
-use crate::{Object, Value, error::Failure};
+use crate::{Labels, Object, Value, error::Failure};
 
 const fn manipulation(name: &'static str, arity: (usize, usize), body: Body) -> Function {
     Function::new(Category::Manipulation, name, arity, body)
@@ -33,37 +33,37 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@coalesce(null, 'hello', 'world')", r#""hello""#), ex("@coalesce(null, null)", "null"), ex("@coalesce('', 'x')", r#""""#)]),
 ];
 
-/// The object, its label, and the name under which the property exists or would be set.
-fn target(arguments: &mut Arguments<'_>) -> Result<(Object, bool, Arc<str>), Failure> {
+/// The object, the labels that it and the name have, and the name under which the property exists or would be set.
+fn target(arguments: &mut Arguments<'_>) -> Result<(Object, Labels, Arc<str>), Failure> {
     if arguments.get(0).as_object().is_none() {
         return Err(arguments.wrong_type(0, "an object"));
     }
     let name = Arc::<str>::from(arguments.str(1)?);
-    let secret = arguments.get(0).is_secret() || arguments.get(1).is_secret();
+    let labels = arguments.get(0).labels() | arguments.get(1).labels();
     let object = arguments.take(0).into_object().unwrap_or_default();
     let name = object.name_ignore_case(&name).cloned().unwrap_or(name);
-    Ok((object, secret, name))
+    Ok((object, labels, name))
 }
 
 fn add(arguments: &mut Arguments<'_>) -> Outcome {
-    let (mut object, secret, name) = target(arguments)?;
+    let (mut object, labels, name) = target(arguments)?;
     if object.contains_key(&name) {
         return Err(arguments.bad(1, "the object has a property of this name already"));
     }
     object.insert(name, arguments.take(2));
-    Ok(Value::from(object).secret_if(secret))
+    Ok(Value::from(object).labelled(labels))
 }
 
 fn set(arguments: &mut Arguments<'_>) -> Outcome {
-    let (mut object, secret, name) = target(arguments)?;
+    let (mut object, labels, name) = target(arguments)?;
     object.insert(name, arguments.take(2));
-    Ok(Value::from(object).secret_if(secret))
+    Ok(Value::from(object).labelled(labels))
 }
 
 fn remove(arguments: &mut Arguments<'_>) -> Outcome {
-    let (mut object, secret, name) = target(arguments)?;
+    let (mut object, labels, name) = target(arguments)?;
     object.remove(&name);
-    Ok(Value::from(object).secret_if(secret))
+    Ok(Value::from(object).labelled(labels))
 }
 
 fn merge(arguments: &mut Arguments<'_>) -> Outcome {
@@ -72,10 +72,10 @@ fn merge(arguments: &mut Arguments<'_>) -> Outcome {
             return Err(arguments.wrong_type(at, "an object"));
         }
     }
-    let secret = arguments.values.iter().any(Value::is_secret);
+    let labels = arguments.labels();
     let mut merged = arguments.take(0).into_object().unwrap_or_default();
     for object in arguments.values[1..].iter().filter_map(Value::as_object) {
         merged.extend(object.iter().map(|(key, value)| (Arc::clone(key), value.clone())));
     }
-    Ok(Value::from(merged).secret_if(secret))
+    Ok(Value::from(merged).labelled(labels))
 }

@@ -100,7 +100,7 @@ const fn memory(
 }
 
 fn action_body(context: &dyn Context, name: Name<'_>) -> Lookup {
-    Ok(context.action_outputs(name)?.get_labelled("body").unwrap_or_default())
+    Ok(context.action_outputs(name)?.get("body").cloned().unwrap_or_default())
 }
 
 fn ask_memory(arguments: &mut Arguments<'_>) -> Outcome {

@@ -1,20 +1,24 @@
 //! `Array`: shared, ordered values. A change copies only when somebody else still holds the same array.
 
-use std::{ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
-use super::Value;
+use super::{Labels, Value};
 
 /// Values in order. Cloning shares the items; [`Array::push`] is O(1) while nobody else holds them.
-#[derive(Clone, Debug)]
-pub struct Array(Arc<Items>);
+#[derive(Clone)]
+pub struct Array {
+    /// Every item carries them, too.
+    labels: Labels,
+    items: Arc<Items>,
+}
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Items {
     values: Vec<Value>,
     /// 1 + the depth of the deepest item.
     depth: u32,
-    /// Whether any item is secret or holds a secret.
-    secret_inside: bool,
+    /// The labels of all items and of what is inside them.
+    within: Labels,
 }
 
 impl Array {
@@ -23,17 +27,39 @@ impl Array {
         Self::from(Vec::new())
     }
 
-    /// Appends an item, copying the array first when it is shared.
+    /// Appends an item, which receives the array's labels. Copies the array first when it is shared.
     pub fn push(&mut self, value: Value) {
-        let items = Arc::make_mut(&mut self.0);
+        let value = value.labelled(self.labels);
+        let items = Arc::make_mut(&mut self.items);
         items.depth = items.depth.max(1 + value.depth() as u32);
-        items.secret_inside |= value.contains_secret();
+        items.within |= value.labels_within();
         items.values.push(value);
     }
 
-    /// The items as a `Vec`; without copying when nobody else holds the array.
+    /// The same array with these labels, too, on itself and on every item.
+    #[must_use]
+    pub fn labelled(mut self, labels: Labels) -> Self {
+        if !self.labels.contains(labels) {
+            self.add_labels(labels.if_enabled());
+        }
+        self
+    }
+
+    #[cold]
+    pub(super) fn add_labels(&mut self, added: Labels) {
+        self.labels |= added;
+        if self.items.values.iter().any(|item| !item.labels().contains(added)) {
+            let items = Arc::make_mut(&mut self.items);
+            items.within |= added;
+            for item in &mut items.values {
+                item.add_labels(added);
+            }
+        }
+    }
+
+    /// The items as a `Vec`, each with its labels; without copying when nobody else holds the array.
     pub fn into_vec(self) -> Vec<Value> {
-        match Arc::try_unwrap(self.0) {
+        match Arc::try_unwrap(self.items) {
             Ok(items) => items.values,
             Err(shared) => shared.values.clone(),
         }
@@ -41,34 +67,56 @@ impl Array {
 
     /// Whether both are the very same array in memory, which makes them equal without a look inside.
     pub fn ptr_eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.items, &other.items)
     }
 
     pub(super) fn address(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
+        Arc::as_ptr(&self.items).addr()
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        Arc::strong_count(&self.items) > 1
     }
 
-    /// Whether any item is secret or holds a secret.
+    /// The labels of the array itself, which every item carries, too.
+    #[inline]
+    pub fn labels(&self) -> Labels {
+        self.labels
+    }
+
+    /// The labels of the array, of its items, and of what is inside them.
+    #[inline]
+    pub fn labels_within(&self) -> Labels {
+        self.labels | self.items.within
+    }
+
+    /// Whether the array or anything inside it is secret.
     #[inline]
     pub fn contains_secret(&self) -> bool {
-        self.0.secret_inside
+        self.labels_within().contains(Labels::SECRET)
     }
 
     /// How deeply arrays and objects nest, this one included.
     #[inline]
     pub fn depth(&self) -> usize {
-        self.0.depth as usize
+        self.items.depth as usize
     }
 }
 
 /// Equal items in the same order; labels do not count.
 impl PartialEq for Array {
     fn eq(&self, other: &Self) -> bool {
-        self.ptr_eq(other) || self.0.values == other.0.values
+        self.ptr_eq(other) || self.items.values == other.items.values
+    }
+}
+
+/// Hides what is secret.
+impl fmt::Debug for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.labels.contains(Labels::SECRET) {
+            return f.write_str("<secret>");
+        }
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -82,15 +130,15 @@ impl Deref for Array {
     type Target = [Value];
 
     fn deref(&self) -> &[Value] {
-        &self.0.values
+        &self.items.values
     }
 }
 
 impl From<Vec<Value>> for Array {
     fn from(values: Vec<Value>) -> Self {
         let depth = 1 + values.iter().map(Value::depth).max().unwrap_or(0) as u32;
-        let secret_inside = values.iter().any(Value::contains_secret);
-        Self(Arc::new(Items { values, depth, secret_inside }))
+        let within = values.iter().map(Value::labels_within).collect();
+        Self { labels: Labels::NONE, items: Arc::new(Items { values, depth, within }) }
     }
 }
 
@@ -105,6 +153,6 @@ impl<'a> IntoIterator for &'a Array {
     type IntoIter = std::slice::Iter<'a, Value>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.values.iter()
+        self.items.values.iter()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Value,
+    Labels, Value,
     equality::{fold_eq, fold_text},
 };
 
@@ -16,14 +16,18 @@ const SCAN_MAX: usize = 12;
 
 /// Named values in order of insertion. Cloning shares the members; a change copies only when shared.
 #[derive(Clone)]
-pub struct Object(Arc<Members>);
+pub struct Object {
+    /// Every member carries them, too.
+    labels: Labels,
+    members: Arc<Members>,
+}
 
 struct Members {
     entries: Entries,
     /// 1 + the depth of the deepest member.
     depth: u32,
-    /// Whether any member is secret or holds a secret.
-    secret_inside: bool,
+    /// The labels of all members and of what is inside them.
+    within: Labels,
     /// Built on the first look into a large object, dropped when a member is removed.
     index: OnceLock<Box<Index>>,
 }
@@ -104,12 +108,7 @@ impl DerefMut for Entries {
 
 impl Clone for Members {
     fn clone(&self) -> Self {
-        Self {
-            entries: self.entries.clone(),
-            depth: self.depth,
-            secret_inside: self.secret_inside,
-            index: OnceLock::new(),
-        }
+        Self { entries: self.entries.clone(), depth: self.depth, within: self.within, index: OnceLock::new() }
     }
 }
 
@@ -118,7 +117,7 @@ impl Members {
         Self {
             entries: Entries::with_capacity(capacity),
             depth: 1,
-            secret_inside: false,
+            within: Labels::NONE,
             index: OnceLock::new(),
         }
     }
@@ -154,27 +153,27 @@ impl Members {
         index.get(fold_text(name).as_str()).map(|&at| at as usize)
     }
 
-    /// Finds depth and secrets anew.
+    /// Finds depth and labels anew.
     fn measure(&mut self) {
         self.depth = 1 + self.entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0) as u32;
-        self.secret_inside = self.entries.iter().any(|(_, value)| value.contains_secret());
+        self.within = self.entries.iter().map(|(_, value)| value.labels_within()).collect();
     }
 
     fn insert(&mut self, key: Arc<str>, value: Value) -> Option<Value> {
         let depth = 1 + value.depth() as u32;
-        let secret = value.contains_secret();
+        let within = value.labels_within();
         if let Some(at) = self.position(&key) {
             let before = std::mem::replace(&mut self.entries[at].1, value);
             // What is remembered of the members may have been owed to the one that is gone.
-            if before.contains_secret() || 1 + before.depth() as u32 > depth {
+            if !before.labels_within().is_empty() || 1 + before.depth() as u32 > depth {
                 self.measure();
             }
             self.depth = self.depth.max(depth);
-            self.secret_inside |= secret;
+            self.within |= within;
             return Some(before);
         }
         self.depth = self.depth.max(depth);
-        self.secret_inside |= secret;
+        self.within |= within;
         let at = self.entries.len() as u32;
         if let Some(index) = self.index.get_mut() {
             index.exact.insert(Arc::clone(&key), at);
@@ -193,19 +192,23 @@ impl Object {
         Self::with_capacity(0)
     }
 
+    fn unlabelled(members: Members) -> Self {
+        Self { labels: Labels::NONE, members: Arc::new(members) }
+    }
+
     /// An empty object with room for `capacity` members.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Arc::new(Members::with_capacity(capacity)))
+        Self::unlabelled(Members::with_capacity(capacity))
     }
 
     /// An object of one member.
     pub fn single(name: Arc<str>, value: Value) -> Self {
-        Self(Arc::new(Members {
+        Self::unlabelled(Members {
             depth: 1 + value.depth() as u32,
-            secret_inside: value.contains_secret(),
+            within: value.labels_within(),
             entries: Entries::One([(name, value)]),
             index: OnceLock::new(),
-        }))
+        })
     }
 
     /// An object of two members; of one if their names are the same, and then the second is that one.
@@ -213,18 +216,18 @@ impl Object {
         if first.0 == second.0 {
             return Self::single(second.0, second.1);
         }
-        Self(Arc::new(Members {
+        Self::unlabelled(Members {
             depth: 1 + first.1.depth().max(second.1.depth()) as u32,
-            secret_inside: first.1.contains_secret() || second.1.contains_secret(),
+            within: first.1.labels_within() | second.1.labels_within(),
             entries: Entries::Two([first, second]),
             index: OnceLock::new(),
-        }))
+        })
     }
 
     /// How many members there are.
     #[inline]
     pub fn len(&self) -> usize {
-        self.0.entries.len()
+        self.members.entries.len()
     }
 
     /// Whether there is no member.
@@ -234,34 +237,36 @@ impl Object {
 
     /// The member of exactly this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.position(name).map(|at| &self.0.entries[at].1)
+        self.members.position(name).map(|at| &self.members.entries[at].1)
     }
 
     /// The member of this name: the exact one first, else the first that differs only in case.
     #[inline]
     pub fn get_ignore_case(&self, name: &str) -> Option<&Value> {
-        self.0.position_ignore_case(name).map(|at| &self.0.entries[at].1)
+        self.members.position_ignore_case(name).map(|at| &self.members.entries[at].1)
     }
 
     /// The name under which [`Object::get_ignore_case`] finds a member, as it is written in the object.
     pub fn name_ignore_case(&self, name: &str) -> Option<&Arc<str>> {
-        self.0.position_ignore_case(name).map(|at| &self.0.entries[at].0)
+        self.members.position_ignore_case(name).map(|at| &self.members.entries[at].0)
     }
 
     /// Whether there is a member of exactly this name.
     pub fn contains_key(&self, name: &str) -> bool {
-        self.0.position(name).is_some()
+        self.members.position(name).is_some()
     }
 
-    /// Sets a member: in place when the exact name exists, else at the end. Returns what was there.
+    /// Sets a member: in place when the exact name exists, else at the end. Returns what was there. The value receives
+    /// the object's labels.
     pub fn insert(&mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Option<Value> {
-        Arc::make_mut(&mut self.0).insert(name.into(), value.into())
+        let value = value.into().labelled(self.labels);
+        Arc::make_mut(&mut self.members).insert(name.into(), value)
     }
 
     /// Removes the member of exactly this name; the order of the others stays. O(n).
     pub fn remove(&mut self, name: &str) -> Option<Value> {
-        let at = self.0.position(name)?;
-        let members = Arc::make_mut(&mut self.0);
+        let at = self.members.position(name)?;
+        let members = Arc::make_mut(&mut self.members);
         members.index.take();
         let (_, value) = members.entries.remove(at);
         members.measure();
@@ -270,42 +275,75 @@ impl Object {
 
     /// The members in order.
     pub fn iter(&self) -> Iter<'_> {
-        Iter(self.0.entries.iter())
+        Iter(self.members.entries.iter())
     }
 
     /// The names in order.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.entries.iter().map(|(key, _)| key)
+        self.members.entries.iter().map(|(key, _)| key)
     }
 
     /// The values in order.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
-        self.0.entries.iter().map(|(_, value)| value)
+        self.members.entries.iter().map(|(_, value)| value)
     }
 
     /// Whether both are the very same object in memory, which makes them equal without a look inside.
     pub fn ptr_eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.members, &other.members)
     }
 
     pub(super) fn address(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
+        Arc::as_ptr(&self.members).addr()
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        Arc::strong_count(&self.members) > 1
     }
 
-    /// Whether any member is secret or holds a secret.
+    /// The same object with these labels, too, on itself and on every member.
+    #[must_use]
+    pub fn labelled(mut self, labels: Labels) -> Self {
+        if !self.labels.contains(labels) {
+            self.add_labels(labels.if_enabled());
+        }
+        self
+    }
+
+    #[cold]
+    pub(super) fn add_labels(&mut self, added: Labels) {
+        self.labels |= added;
+        if self.values().any(|member| !member.labels().contains(added)) {
+            let members = Arc::make_mut(&mut self.members);
+            members.within |= added;
+            for (_, member) in members.entries.iter_mut() {
+                member.add_labels(added);
+            }
+        }
+    }
+
+    /// The labels of the object itself, which every member carries, too.
+    #[inline]
+    pub fn labels(&self) -> Labels {
+        self.labels
+    }
+
+    /// The labels of the object, of its members, and of what is inside them.
+    #[inline]
+    pub fn labels_within(&self) -> Labels {
+        self.labels | self.members.within
+    }
+
+    /// Whether the object or anything inside it is secret.
     #[inline]
     pub fn contains_secret(&self) -> bool {
-        self.0.secret_inside
+        self.labels_within().contains(Labels::SECRET)
     }
 
     /// How deeply arrays and objects nest, this one included.
     #[inline]
     pub fn depth(&self) -> usize {
-        self.0.depth as usize
+        self.members.depth as usize
     }
 }
 
@@ -315,8 +353,12 @@ impl Default for Object {
     }
 }
 
+/// Hides what is secret.
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.labels.contains(Labels::SECRET) {
+            return f.write_str("<secret>");
+        }
         f.debug_map().entries(self.iter()).finish()
     }
 }
@@ -324,7 +366,7 @@ impl std::fmt::Debug for Object {
 /// Equal members in the same order.
 impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
-        self.ptr_eq(other) || *self.0.entries == *other.0.entries
+        self.ptr_eq(other) || *self.members.entries == *other.members.entries
     }
 }
 
@@ -335,15 +377,15 @@ impl<K: Into<Arc<str>>, V: Into<Value>> FromIterator<(K, V)> for Object {
         for (key, value) in members {
             made.insert(key.into(), value.into());
         }
-        Self(Arc::new(made))
+        Self::unlabelled(made)
     }
 }
 
 impl<K: Into<Arc<str>>, V: Into<Value>> Extend<(K, V)> for Object {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, members: I) {
-        let inner = Arc::make_mut(&mut self.0);
+        let inner = Arc::make_mut(&mut self.members);
         for (key, value) in members {
-            inner.insert(key.into(), value.into());
+            inner.insert(key.into(), value.into().labelled(self.labels));
         }
     }
 }

@@ -88,6 +88,39 @@ fn labels_follow_what_is_in_a_container() {
 }
 
 #[test]
+fn labels_are_deep_however_a_value_is_taken_out() {
+    let labelled = json(r#"{"list":[{"a":"x"},[],null],"n":1}"#).into_secret();
+    let list = labelled.get("list").unwrap();
+    assert!(labelled.as_object().unwrap().values().all(Value::is_secret));
+    assert!(list.as_array().unwrap().iter().all(Value::is_secret));
+    assert!(list.index(0).and_then(|item| item.get("a")).unwrap().is_secret());
+    // Empty containers have nobody inside to remember it.
+    let mut empty = list.index(1).unwrap().clone().into_array().unwrap();
+    assert!(empty.labels().contains(Labels::SECRET) && empty.contains_secret());
+    empty.push(Value::from("y"));
+    assert!(empty[0].is_secret() && Value::from(empty).is_secret());
+    let mut object = labelled.clone().into_object().unwrap();
+    object.insert("new", "z");
+    object.extend([("more", "w")]);
+    assert!(["new", "more"].iter().all(|name| object.get(name).unwrap().is_secret()));
+    assert_eq!(format!("{:?}{object:?}", list.as_array().unwrap()), "<secret><secret>");
+    assert!(object.remove("n").unwrap().is_secret() && Value::from(object).is_secret());
+    assert!(list.clone().into_array().unwrap().into_vec().iter().all(Value::is_secret));
+}
+
+#[test]
+fn labelling_what_is_shared_leaves_the_others_alone() {
+    let open = json(r#"{"list":[{"a":"x"}]}"#);
+    let labelled = open.clone().into_secret();
+    assert!(labelled.contains_secret() && !open.contains_secret());
+    // What is labelled already is not copied, inside of what else it may be.
+    let around = Value::from(vec![labelled.clone()]).into_secret();
+    assert_eq!(around.index(0).and_then(Value::address), labelled.address());
+    let inner = Value::from(vec![json("1").into_secret(), json("2")]);
+    assert!(inner.contains_secret() && !inner.is_secret() && !inner.index(1).unwrap().is_secret());
+}
+
+#[test]
 fn large_objects_find_names_in_any_case() {
     let mut object: Object = (0..100).map(|n| (format!("Name{n}"), Value::from(n))).collect();
     assert_eq!(object.get("name7"), None);
@@ -137,7 +170,7 @@ fn clones_share_an_address_until_one_is_changed() {
     for text in ["\"text\"", "[1, 2]", "{\"a\": 1}"] {
         let value = json(text);
         assert!(!value.is_shared());
-        let clone = value.clone().into_secret();
+        let clone = value.clone();
         assert_eq!(clone.address(), value.address());
         assert!(value.is_shared() && clone.is_shared());
         assert_ne!(json(text).address(), value.address());

@@ -1,0 +1,79 @@
+//! `Labels`: what is known about where a value came from, as a set. Values computed from labelled ones carry their labels.
+
+use std::ops::{BitOr, BitOrAssign};
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(debug_assertions)]
+static SWITCHED_OFF: AtomicBool = AtomicBool::new(false);
+
+/// A set of labels. It takes one byte, and joining two sets is one instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(u8);
+
+impl Labels {
+    /// No label.
+    pub const NONE: Self = Self(0);
+    /// Secret: the value must never be shown, logged or quoted.
+    pub const SECRET: Self = Self(1);
+
+    /// Whether every label of `others` is in this set.
+    #[inline]
+    pub const fn contains(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// Whether there is no label.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The labels of both sets.
+    #[inline]
+    #[must_use]
+    pub const fn union(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[inline]
+    pub(super) fn if_enabled(self) -> Self {
+        self
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn if_enabled(self) -> Self {
+        if SWITCHED_OFF.load(Ordering::Relaxed) { Self::NONE } else { self }
+    }
+
+    /// From here on, no value of this process receives a label. For the controls of tests: a search for secrets must find
+    /// them with labels off. Builds without debug assertions do not have it.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn switch_off() {
+        SWITCHED_OFF.store(true, Ordering::Relaxed);
+    }
+}
+
+impl BitOr for Labels {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, others: Self) -> Self {
+        self.union(others)
+    }
+}
+
+impl BitOrAssign for Labels {
+    #[inline]
+    fn bitor_assign(&mut self, others: Self) {
+        *self = self.union(others);
+    }
+}
+
+impl FromIterator<Self> for Labels {
+    fn from_iter<I: IntoIterator<Item = Self>>(sets: I) -> Self {
+        sets.into_iter().fold(Self::NONE, Self::union)
+    }
+}

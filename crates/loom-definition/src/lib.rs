@@ -26,6 +26,7 @@ mod load;
 mod lower;
 pub mod model;
 pub mod policy;
+mod schema_names;
 mod shape;
 pub mod status;
 pub mod text;

@@ -1,6 +1,6 @@
 //! Triggers: what starts a run.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use loom_expression::{Condition, Template, Value};
 
@@ -8,6 +8,7 @@ use crate::{
     duration::Span,
     model::{Secure, Setting},
     policy::RetrySetting,
+    schema_names::unescaped,
 };
 
 mod batch;
@@ -110,6 +111,15 @@ pub enum TriggerKind {
 }
 
 impl TriggerKind {
+    /// The JSON schema of the body, with its names as the body has them.
+    pub fn schema(&self) -> Option<Cow<'_, Value>> {
+        match self {
+            TriggerKind::Request { schema, .. } => Some(Cow::Borrowed(schema)),
+            // Only the plain JSON of the definition: a schema holds no expressions.
+            kind => kind.inputs()?.source_value().get("schema").map(unescaped).map(Cow::Owned),
+        }
+    }
+
     /// The template of its inputs, for those that make requests of their own, collect batches, or stand for an event.
     pub fn inputs(&self) -> Option<&Template> {
         match self {

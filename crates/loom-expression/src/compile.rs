@@ -72,6 +72,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) calls: Vec<&'static Function>,
     /// JSON pointer of the string at hand.
     pub(crate) pointer: String,
+    /// Whether the string is not the value at the pointer, but the name of that property.
+    pub(crate) in_name: bool,
 }
 
 impl<'a> Compiler<'a> {
@@ -83,6 +85,7 @@ impl<'a> Compiler<'a> {
             references: Vec::new(),
             calls: Vec::new(),
             pointer: String::new(),
+            in_name: false,
         }
     }
 
@@ -143,6 +146,7 @@ impl<'a> Compiler<'a> {
 
     fn error(&mut self, mut error: TemplateError) {
         error.pointer.clone_from(&self.pointer);
+        error.in_name = self.in_name;
         self.errors.push(error);
     }
 
@@ -198,6 +202,7 @@ impl<'a> Compiler<'a> {
                 ),
                 hint: Some(format!("its signature is {}", function.info.signature)),
                 pointer: String::new(),
+                in_name: false,
                 span: call.name_span.start..call.call_end,
             });
             return Expr::Constant(Value::NULL);
@@ -238,7 +243,8 @@ impl<'a> Compiler<'a> {
         };
         let name = name.filter(|_| named);
         let computed = named && name.is_none();
-        self.references.push(Reference { kind, name, computed, pointer: self.pointer.clone(), span });
+        let (pointer, in_name) = (self.pointer.clone(), self.in_name);
+        self.references.push(Reference { kind, name, computed, pointer, in_name, span });
     }
 
     fn unknown_function(&mut self, call: &syntax::Call) {
@@ -249,6 +255,7 @@ impl<'a> Compiler<'a> {
             message: format!("The template function '{}' is not defined or not valid.", call.name),
             hint,
             pointer: String::new(),
+            in_name: false,
             span: call.name_span.clone(),
         });
     }

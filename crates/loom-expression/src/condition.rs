@@ -107,7 +107,8 @@ impl Condition {
 
 fn complain(compiler: &mut Compiler<'_>, message: String, hint: Option<String>) {
     let pointer = compiler.pointer.clone();
-    compiler.errors.push(TemplateError { code: Code::BadCondition, message, hint, pointer, span: 0..0 });
+    let code = Code::BadCondition;
+    compiler.errors.push(TemplateError { code, message, hint, pointer, in_name: false, span: 0..0 });
 }
 
 fn compile_node(compiler: &mut Compiler<'_>, value: &Value, templates: &mut Vec<Template>) -> Option<Node> {

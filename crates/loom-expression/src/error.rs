@@ -101,6 +101,8 @@ pub struct TemplateError {
     pub hint: Option<String>,
     /// JSON pointer of the string within the compiled value; empty for the value itself.
     pub pointer: String,
+    /// Whether the string is the name of the property at the pointer, not its value.
+    pub in_name: bool,
     /// The place within that string, in bytes of the decoded text.
     pub span: Range<usize>,
 }
@@ -124,12 +126,14 @@ pub struct Error {
     pub span: Option<Range<usize>>,
     /// JSON pointer of that string within the compiled value; empty for the value itself.
     pub pointer: Option<String>,
+    /// Whether that string is the name of the property at the pointer, not its value.
+    pub in_name: bool,
 }
 
 impl Error {
     /// An error that has no place yet.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { code, message: message.into(), span: None, pointer: None })
+        Box::new(Self { code, message: message.into(), span: None, pointer: None, in_name: false })
     }
 }
 

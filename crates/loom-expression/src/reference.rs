@@ -65,6 +65,8 @@ pub struct Reference {
     pub computed: bool,
     /// JSON pointer of the string within the compiled value; empty for the value itself.
     pub pointer: String,
+    /// Whether the string is the name of the property at the pointer, not its value.
+    pub in_name: bool,
     /// The place of the name (or of the call, where it has none) in that string, in bytes of the decoded text.
     pub span: Range<usize>,
 }

@@ -1,6 +1,6 @@
 //! `Template`: a JSON value of a definition with every string in it compiled.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     Code, Context, Error, Limits, Names, Object, Options, Reference, TemplateError, Value, ValueRef,
@@ -13,7 +13,8 @@ use crate::{
 
 /// A compiled JSON value: compiled once, evaluated many times, by many threads.
 ///
-/// Every string in the value is a template of its own; names of properties are not. Cloning is a reference count.
+/// Every string in the value is a template of its own, and so is every name of a property: `@@type` stands for `@type`,
+/// and a name that holds an expression is computed. Cloning is a reference count.
 #[derive(Clone, Debug)]
 pub struct Template(Arc<Compiled>);
 
@@ -39,7 +40,19 @@ enum Node {
         source: Arc<str>,
     },
     Array(Vec<Node>),
+    /// All its names are plain, which is what nearly every object looks like.
     Object(Vec<(Arc<str>, Node)>),
+    /// Some of its names are computed.
+    Named(Vec<NamedMember>),
+}
+
+#[derive(Debug)]
+struct NamedMember {
+    /// The name as it is written, for pointers.
+    written: Arc<str>,
+    /// A template that gives the name.
+    name: Node,
+    value: Node,
 }
 
 impl Template {
@@ -110,6 +123,7 @@ impl Template {
                 message: format!("The result nests deeper than {} levels.", limits.depth_max),
                 span: None,
                 pointer: None,
+                in_name: false,
             }),
             Ok(value) => Ok(value),
             Err(mut failure) => {
@@ -135,6 +149,21 @@ impl Template {
                     *failure
                 }))
             }
+            Node::Named(members) => members.iter().find_map(|member| {
+                let limits = &self.0.limits;
+                let found = match member.name(context, limits) {
+                    Ok(found) if same_name(found.as_str()?, name) => {
+                        evaluate_node(&member.value, context, limits)
+                    }
+                    Ok(_) => return None,
+                    Err(failure) => Err(failure),
+                };
+                Some(found.map_err(|failure| {
+                    let mut failure = outside(failure, &member.written);
+                    failure.pointer.get_or_insert_default();
+                    *failure
+                }))
+            }),
             Node::Expression { .. } | Node::Interpolation { .. } | Node::Array(_) => None,
         }
     }
@@ -190,26 +219,97 @@ fn compile_node(compiler: &mut Compiler<'_>, value: &Value) -> Node {
             }
             Node::Array(nodes)
         }
-        ValueRef::Object(object) => {
-            let nodes: Vec<(Arc<str>, Node)> = object
-                .iter()
-                .map(|(key, member)| {
-                    let node = within(compiler, key, |compiler| compile_node(compiler, member));
-                    (Arc::clone(key), node)
-                })
-                .collect();
-            if let Some(unchanged) = unchanged(value, nodes.iter().map(|(_, node)| node).zip(object.values()))
-            {
-                return unchanged;
-            }
-            if nodes.iter().all(|(_, node)| is_constant(node)) {
-                let members = nodes.into_iter().filter_map(|(key, node)| Some((key, into_constant(node)?)));
-                return Node::Constant(Value::from(members.collect::<Object>()));
-            }
-            Node::Object(nodes)
-        }
+        ValueRef::Object(object) => compile_object(compiler, value, object),
         _ => Node::Constant(value.clone()),
     }
+}
+
+fn compile_object(compiler: &mut Compiler<'_>, value: &Value, object: &Object) -> Node {
+    if object.keys().any(|key| is_template(key)) {
+        return compile_named(compiler, object);
+    }
+    let nodes: Vec<(Arc<str>, Node)> = object
+        .iter()
+        .map(|(key, member)| {
+            let node = within(compiler, key, |compiler| compile_node(compiler, member));
+            (Arc::clone(key), node)
+        })
+        .collect();
+    if let Some(unchanged) = unchanged(value, nodes.iter().map(|(_, node)| node).zip(object.values())) {
+        return unchanged;
+    }
+    constant_object(nodes)
+}
+
+/// One constant when every member is, else an object to be evaluated.
+fn constant_object(nodes: Vec<(Arc<str>, Node)>) -> Node {
+    if nodes.iter().all(|(_, node)| is_constant(node)) {
+        let members = nodes.into_iter().filter_map(|(key, node)| Some((key, into_constant(node)?)));
+        return Node::Constant(Value::from(members.collect::<Object>()));
+    }
+    Node::Object(nodes)
+}
+
+/// An object of which at least one name is more than plain text. Names that come to different constant strings leave
+/// nothing to be done when the object is evaluated; of all others it is evaluated whether they are strings, and differ.
+fn compile_named(compiler: &mut Compiler<'_>, object: &Object) -> Node {
+    let members: Vec<NamedMember> = object
+        .iter()
+        .map(|(written, member)| {
+            within(compiler, written, |compiler| {
+                compiler.in_name = true;
+                let name = compile_node(compiler, &Value::from(Arc::clone(written)));
+                compiler.in_name = false;
+                NamedMember { written: Arc::clone(written), name, value: compile_node(compiler, member) }
+            })
+        })
+        .collect();
+    let mut names: HashSet<&str> = HashSet::with_capacity(members.len());
+    let settled = members.iter().all(|member| match &member.name {
+        Node::Constant(name) => name.as_str().is_some_and(|name| names.insert(name)),
+        _ => false,
+    });
+    if !settled {
+        return Node::Named(members);
+    }
+    let plain = members.into_iter().filter_map(|member| {
+        let name = into_constant(member.name)?;
+        Some((Arc::clone(name.as_arc_str()?), member.value))
+    });
+    constant_object(plain.collect())
+}
+
+/// Whether a name is more than plain text, by the rules that hold for every string.
+fn is_template(name: &str) -> bool {
+    (name.len() > 1 && name.starts_with('@')) || name.contains("@{")
+}
+
+impl NamedMember {
+    /// The name, which is a string. What is wrong with it is a failure in this name.
+    fn name(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
+        let name = evaluate_node(&self.name, context, limits);
+        let wrong = match name {
+            Ok(name) if name.as_str().is_some() => return Ok(name),
+            Ok(name) => Error::new(
+                Code::WrongType,
+                format!(
+                    "The name of a property must be a string, but '{}' gives a value of type '{}'.",
+                    self.written,
+                    name.kind()
+                ),
+            ),
+            Err(failure) => failure,
+        };
+        Err(Box::new(Error { in_name: true, ..*wrong }))
+    }
+}
+
+/// The complaint that another property of the object has this name already.
+#[cold]
+fn taken(name: &Value) -> Failure {
+    let shown = if name.contains_secret() { "<secret>".into() } else { name.text() };
+    let message = format!("The object has more than one property with the name '{shown}'.");
+    Box::new(Error { in_name: true, ..*Error::new(Code::BadArgument, message) })
 }
 
 fn is_constant(node: &Node) -> bool {
@@ -276,6 +376,21 @@ fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<
                 object.insert(Arc::clone(key), member.map_err(|failure| outside(failure, key))?);
             }
             Ok(Value::from(object))
+        }
+        Node::Named(members) => {
+            let mut object = Object::with_capacity(members.len());
+            let mut secret = false;
+            for member in members {
+                let here = |failure| outside(failure, &member.written);
+                let name = member.name(context, limits).map_err(here)?;
+                secret |= name.contains_secret();
+                let value = evaluate_node(&member.value, context, limits).map_err(here)?;
+                if object.insert(Arc::clone(name.as_arc_str().expect("names are strings")), value).is_some() {
+                    return Err(here(taken(&name)));
+                }
+            }
+            // Whoever may not see the name may not see the object that shows it.
+            Ok(Value::from(object).secret_if(secret))
         }
     }
 }

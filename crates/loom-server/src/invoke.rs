@@ -268,17 +268,12 @@ pub(crate) fn rest_of_path(path: &str) -> &str {
 }
 
 fn check_schema(trigger: &Trigger, body: Option<&Value>) -> Result<(), Problem> {
-    let schema = match &trigger.kind {
-        TriggerKind::Request { schema, .. } => Some(schema),
-        // Only the plain JSON of the definition: a schema holds no expressions.
-        kind => kind.inputs().and_then(|inputs| inputs.source_value().get("schema")),
-    };
-    let Some(schema) = schema else { return Ok(()) };
+    let Some(schema) = trigger.kind.schema() else { return Ok(()) };
     if !trigger.options.validate_schema || schema.as_object().is_none_or(Object::is_empty) {
         return Ok(());
     }
     let nothing = Value::NULL;
-    let mismatches = schema::validate(schema, body.unwrap_or(&nothing)).map_err(|problem| {
+    let mismatches = schema::validate(&schema, body.unwrap_or(&nothing)).map_err(|problem| {
         let (schema::Problem::Invalid(why) | schema::Problem::Unsupported(why)) = problem;
         let message = format!("The schema of trigger '{}' cannot be used: {why}", trigger.name);
         Problem::new(StatusCode::BAD_REQUEST, "TriggerInputSchemaInvalid", message)

@@ -8,6 +8,7 @@ use super::{Lowerer, findings::head, outline::Type, value_type};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
     model::{ActionIdx, ActionKind, Column, TableFormat, ValueType, VariableChange, VariableInit},
+    schema_names::unescaped,
     text::Node,
 };
 
@@ -30,7 +31,8 @@ impl<'a> Lowerer<'a, '_, '_> {
                 if let Some(schema) = schema {
                     self.found.want_object(schema, "schema");
                 }
-                let schema = schema.map_or_else(|| Value::from(Object::new()), Node::to_value);
+                let schema =
+                    schema.map_or_else(|| Value::from(Object::new()), |node| unescaped(&node.to_value()));
                 ActionKind::ParseJson { content, schema }
             }
             Type::Query => {

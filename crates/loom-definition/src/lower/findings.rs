@@ -31,6 +31,16 @@ impl<'s> Findings<'s> {
         Place::new(start, end.max(start))
     }
 
+    /// The bytes of a part of the name at `name`, which belongs to a member of `object`.
+    pub(crate) fn part_of_name(&self, object: &Node, name: Place, span: &Range<usize>) -> Place {
+        if object.computed {
+            return object.place;
+        }
+        let start = file_offset(self.source, name, span.start);
+        let end = file_offset(self.source, name, span.end);
+        Place::new(start, end.max(start))
+    }
+
     /// Everything found, in file order.
     pub(crate) fn finish(self) -> Diagnostics {
         let mut all = Diagnostics(self.list);

@@ -76,7 +76,7 @@ impl Lowerer<'_, '_, '_> {
     fn unresolved(&mut self, node: &Node, value: &Value, errors: &mut [TemplateError]) -> Option<Value> {
         let mut strings: Vec<&str> = Vec::new();
         for error in errors.iter() {
-            if strings.contains(&error.pointer.as_str()) {
+            if error.in_name || strings.contains(&error.pointer.as_str()) {
                 continue;
             }
             if let Some(string) = string_at(node, &error.pointer)
@@ -116,7 +116,7 @@ impl Lowerer<'_, '_, '_> {
             self.broken.entry(owner).or_insert_with(|| first.message.clone());
         }
         for error in errors {
-            let range = string_range(self.found, node, &error.pointer, &error.span);
+            let range = string_range(self.found, node, (&error.pointer, error.in_name), &error.span);
             let message = format!("{} ({})", error.message.trim_end_matches('.'), error.code);
             let severity = if deferred.is_some() { Severity::Warning } else { Severity::Error };
             let place = Place::new(range.start, range.end);
@@ -246,13 +246,33 @@ fn made_plain(value: &Value, at: &mut String, pointers: &[String]) -> Value {
 }
 
 fn reference_range(found: &Findings<'_>, node: &Node, reference: &Reference) -> Range<usize> {
-    string_range(found, node, &reference.pointer, &reference.span)
+    string_range(found, node, (&reference.pointer, reference.in_name), &reference.span)
 }
 
-/// The bytes of the file for a place in a string within `node`.
-fn string_range(found: &Findings<'_>, node: &Node, pointer: &str, span: &Range<usize>) -> Range<usize> {
+/// The bytes of the file for a place in a string within `node`: in the value at a pointer, or in the name of it.
+fn string_range(
+    found: &Findings<'_>,
+    node: &Node,
+    (pointer, in_name): (&str, bool),
+    span: &Range<usize>,
+) -> Range<usize> {
+    if in_name {
+        return name_at(node, pointer).map_or_else(
+            || node.place.range(),
+            |(object, name)| found.part_of_name(object, name, span).range(),
+        );
+    }
     let string = string_at(node, pointer);
     string.map_or_else(|| node.place.range(), |string| found.part(string, span).range())
+}
+
+/// The object that holds the member at `pointer`, and where the name of that member stands.
+fn name_at<'n>(node: &'n Node, pointer: &str) -> Option<(&'n Node, Place)> {
+    let (outer, name) = pointer.rsplit_once('/')?;
+    let name = name.replace("~1", "/").replace("~0", "~");
+    let object = string_at(node, outer)?;
+    let member = object.members()?.iter().rev().find(|member| *member.name == *name)?;
+    Some((object, member.name_place))
 }
 
 /// The node at `pointer`. `uri` may stand in the file as `url`, Loom's name for it.

@@ -14,6 +14,7 @@ use crate::{
     diagnostic::{code, nearest},
     model::{Setting, WorkflowKind},
     policy::{RetrySetting, Spelling},
+    schema_names::unescaped,
     text::Node,
     trigger::{
         BatchConfiguration, BatchError, Cron, Recurrence, RecurrenceError, Trigger, TriggerConcurrency,
@@ -149,9 +150,10 @@ impl Lowerer<'_, '_, '_> {
                 kind: node.get("kind").and_then(Node::text).map(Arc::from),
                 method: text("method").map(|method| Arc::from(method.trim().to_ascii_uppercase())),
                 relative_path: text("relativePath").map(Arc::from),
-                schema: inputs
-                    .and_then(|inputs| inputs.get("schema"))
-                    .map_or_else(|| Value::from(loom_expression::Object::new()), Node::to_value),
+                schema: inputs.and_then(|inputs| inputs.get("schema")).map_or_else(
+                    || Value::from(loom_expression::Object::new()),
+                    |schema| unescaped(&schema.to_value()),
+                ),
             },
             "recurrence" | "schedule" => TriggerKind::Recurrence,
             "slidingwindow" => TriggerKind::SlidingWindow {

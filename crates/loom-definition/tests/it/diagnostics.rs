@@ -319,6 +319,11 @@ fn expressions_point_into_their_strings() {
     );
     // Through the escapes of the JSON text, to the byte.
     check(&compose(r#""é\n\u00e9 @{frobnicate(2)}""#), "L0500", Error, "/actions/A/inputs", "frobnicate", "");
+    let name = compose(r#"{"x": {"\u00e9@{frobnicate(2)}": 1}}"#);
+    check(&name, "L0500", Error, "/actions/A/inputs/x/é@{frobnicate(2)}", "frobnicate", "");
+    check(&compose(r#"{"@odata.type": 1}"#), "L0500", Error, "/actions/A/inputs/@odata.type", "odata", "");
+    let name = compose(r#"{"@{variables('nobody')}": 1}"#);
+    check(&name, "L0511", Warning, "/actions/A/inputs/@{variables('nobody')}", "'nobody'", "");
     check(
         &compose(r#""@equals(outputs('B'), 1)""#),
         "L0510",

@@ -35,6 +35,7 @@ pub(super) fn error(
         message: message.into(),
         hint: hint.map(str::to_owned),
         pointer: String::new(),
+        in_name: false,
         span,
     })
 }

@@ -66,6 +66,7 @@ fn interpolation(text: &str) -> Result<Segments<'_>, TemplateError> {
             message: "The template has an '@{' without a closing '}'.".to_owned(),
             hint: Some("close the expression with '}', or write '@@{' for the plain text '@{'".to_owned()),
             pointer: String::new(),
+            in_name: false,
             span: open..text.len(),
         })?;
         parts.push(Segment::Expression(start..end));

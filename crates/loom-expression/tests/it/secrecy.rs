@@ -115,3 +115,16 @@ fn a_condition_on_a_secret_is_secret() {
     let condition = Condition::compile(&condition, &NoNames, &Options::default()).unwrap();
     assert!(condition.evaluate_value(&context()).unwrap().is_secret());
 }
+
+#[test]
+fn an_object_with_a_secret_name_is_secret() {
+    let value = Value::from_json_str(r#"{"a": {"@{secret('text')}": 1}}"#).unwrap();
+    let value =
+        Template::compile(&value, &NoNames, &Options::default()).unwrap().evaluate(&context()).unwrap();
+    assert!(value.get("a").unwrap().is_secret());
+    assert!(!format!("{value:?}").contains("hunter2"));
+    let twice = Value::from_json_str(r#"{"hunter2": 1, "@{secret('text')}": 1}"#).unwrap();
+    let error =
+        Template::compile(&twice, &NoNames, &Options::default()).unwrap().evaluate(&context()).unwrap_err();
+    assert!(!error.message.contains("hunter2"), "{error}");
+}

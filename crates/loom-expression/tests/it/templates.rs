@@ -21,12 +21,63 @@ fn compile(value: &str) -> Template {
 }
 
 #[test]
-fn strings_inside_are_evaluated_and_names_are_not() {
+fn strings_inside_are_evaluated() {
     let template =
-        compile(r#"{"@a": "@variables('n')", "b": ["@{variables('name')}!", 1, {"c": "@@x"}], "d": true}"#);
+        compile(r#"{"@@a": "@variables('n')", "b": ["@{variables('name')}!", 1, {"c": "@@x"}], "d": true}"#);
     let value = template.evaluate(&context()).unwrap();
     assert_eq!(value.to_json_text(), r#"{"@a":3,"b":["Sophia!",1,{"c":"@x"}],"d":true}"#);
     assert!(template.as_constant().is_none());
+}
+
+#[test]
+fn names_of_properties_are_evaluated() {
+    for (text, expected) in [
+        (
+            r#"{"@@type": "MessageCard", "@{variables('name')}-@{1}": 1, "@variables('name')": "@item()['p']"}"#,
+            r#"{"@type":"MessageCard","Sophia-1":1,"Sophia":2}"#,
+        ),
+        (r#"[{"a": {"@{variables('name')}": {"@@b": 1}}}]"#, r#"[{"a":{"Sophia":{"@b":1}}}]"#),
+        (r#"{"x@odata.bind": 1, "@": 2, "a@@b": 3, "": 4}"#, r#"{"x@odata.bind":1,"@":2,"a@@b":3,"":4}"#),
+        (r#"{"@{createArray(1)}": 1, "@@{x}": 2}"#, r#"{"[1]":1,"@{x}":2}"#),
+    ] {
+        assert_eq!(compile(text).evaluate(&context()).unwrap().to_json_text(), expected, "{text}");
+    }
+    // Names that are settled while compiling cost nothing later.
+    assert_eq!(
+        compile(r#"{"@@a": 1, "@{add(1, 1)}": 2}"#).as_constant(),
+        Some(&json(r#"{"@a": 1, "2": 2}"#))
+    );
+    let member =
+        compile(r#"{"@{variables('name')}": "@variables('n')"}"#).evaluate_member("sophia", &context());
+    assert_eq!(member.unwrap().unwrap(), Value::from(3));
+}
+
+#[test]
+fn mistakes_in_names_are_told_in_place() {
+    let value = json(r#"{"a": {"@odata.type": 1}, "@{lenght('x')}": "@variables('n')"}"#);
+    let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
+    let told: Vec<_> =
+        errors.iter().map(|e| (e.code, e.pointer.as_str(), e.in_name, e.span.clone())).collect();
+    assert_eq!(
+        told,
+        [
+            (Code::Syntax, "/a/@odata.type", true, 1..6),
+            (Code::UnknownFunction, "/@{lenght('x')}", true, 2..8)
+        ]
+    );
+    let references = compile(r#"{"@{variables('name')}": "@item()"}"#).references();
+    assert_eq!(references.iter().map(|found| found.in_name).collect::<Vec<_>>(), [true, false]);
+
+    for (text, code) in [
+        (r#"{"@variables('n')": 1}"#, Code::WrongType),
+        (r#"{"@null": 1}"#, Code::WrongType),
+        (r#"{"@{variables('missing')}": 1}"#, Code::UnknownName),
+        (r#"{"Sophia": 1, "@{variables('name')}": 2}"#, Code::BadArgument),
+        (r#"{"@@a": 1, "@{'@a'}": 2}"#, Code::BadArgument),
+    ] {
+        let error = compile(text).evaluate(&context()).unwrap_err();
+        assert_eq!((error.code, error.in_name), (code, true), "{text}: {error}");
+    }
 }
 
 #[test]

@@ -42,3 +42,10 @@ fn every_case_of_our_own_passes() {
     assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
     assert!(counts.passed > 0);
 }
+
+#[test]
+fn every_case_of_a_published_flow_passes() {
+    let (counts, text) = play("published.json");
+    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
+    assert!(counts.passed > 0);
+}

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::{
-    Code, Context, Names, Options, Reference, ReferenceKind, Template, TemplateError, Value,
+    Budget, Code, Context, Names, Options, Reference, ReferenceKind, Template, TemplateError, Value,
     evaluate::Evaluation,
     functions::{self, Function},
     suggest,
@@ -264,6 +264,7 @@ impl<'a> Compiler<'a> {
     /// to be computed when it is wanted.
     fn fold(&mut self, expr: Expr) -> Expr {
         const FOLDED_ITEMS_MAX: usize = 1_000;
+        const FOLDED_STEPS_MAX: u64 = 10_000;
         if !self.errors.is_empty() {
             return expr;
         }
@@ -273,7 +274,11 @@ impl<'a> Compiler<'a> {
             xpath_steps_max: self.options.limits.xpath_steps_max.min(10_000),
             ..self.options.limits
         };
-        match (Evaluation { context: &NoContext, limits: &limits, source: "" }).expr(&expr) {
+        let budget = Budget::new(
+            limits.evaluation_steps_max.min(FOLDED_STEPS_MAX),
+            limits.json_values_max.min(FOLDED_ITEMS_MAX),
+        );
+        match (Evaluation { context: &NoContext, limits: &limits, budget: &budget, source: "" }).expr(&expr) {
             Ok(value) => Expr::Constant(value),
             Err(_) => expr,
         }

@@ -9,7 +9,7 @@ use crate::{
     error::Failure,
     evaluate::{Evaluation, not_boolean},
     functions, suggest,
-    template::within,
+    template::{check_depth, within, within_budget},
 };
 
 /// A compiled condition.
@@ -47,6 +47,9 @@ impl Condition {
     /// # Errors
     /// All mistakes at once.
     pub fn compile(value: &Value, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
+        if let Err(error) = check_depth(value, options) {
+            return Err(vec![error]);
+        }
         let mut compiler = Compiler::new(names, options);
         let mut templates = Vec::new();
         let node = compile_node(&mut compiler, value, &mut templates);
@@ -75,7 +78,11 @@ impl Condition {
     /// # Errors
     /// As [`Condition::evaluate`].
     pub fn evaluate_value(&self, context: &dyn Context) -> Result<Value, Error> {
-        evaluate_node(&self.0.node, context, &self.0.limits).map_err(|failure| *failure)
+        let limits = &self.0.limits;
+        within_budget(context, limits, |budget| {
+            let evaluation = Evaluation { context, limits, budget, source: "" };
+            evaluate_node(&self.0.node, &evaluation).map_err(|failure| *failure)
+        })
     }
 
     /// The value of a condition that is one template and gives the same in every context; it may be no boolean.
@@ -271,17 +278,22 @@ fn compile_operand(
     Some(Expr::Operand(Box::new((template, pointer))))
 }
 
-fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
+/// Recursion follows the nesting of the condition, which its compilation has bounded.
+fn evaluate_node(node: &Node, evaluation: &Evaluation<'_>) -> Result<Value, Failure> {
+    evaluation.budget.pay(1)?;
     match node {
-        Node::Template(template) => boolean(template.evaluate_with(context, limits).map_err(Box::new)?),
+        Node::Template(template) => {
+            let Evaluation { context, limits, budget, .. } = *evaluation;
+            boolean(template.evaluate_within(context, limits, budget).map_err(Box::new)?)
+        }
         Node::Not(inner) => {
-            let value = evaluate_node(inner, context, limits)?;
+            let value = evaluate_node(inner, evaluation)?;
             Ok(Value::from(value.as_bool() != Some(true)).labelled(value.labels()))
         }
-        Node::And(members) => decide(members, false, context, limits),
-        Node::Or(members) => decide(members, true, context, limits),
+        Node::And(members) => decide(members, false, evaluation),
+        Node::Or(members) => decide(members, true, evaluation),
         Node::Operator(call, pointer) => {
-            Evaluation { context, limits, source: "" }.expr(call).and_then(boolean).map_err(|mut failure| {
+            evaluation.expr(call).and_then(boolean).map_err(|mut failure| {
                 if failure.pointer.is_none() {
                     // The operator itself failed, and it stands in no string.
                     failure.span = None;
@@ -293,15 +305,10 @@ fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<
     }
 }
 
-fn decide(
-    members: &[(Node, String)],
-    stop: bool,
-    context: &dyn Context,
-    limits: &Limits,
-) -> Result<Value, Failure> {
+fn decide(members: &[(Node, String)], stop: bool, evaluation: &Evaluation<'_>) -> Result<Value, Failure> {
     let mut labels = Labels::NONE;
     for (member, pointer) in members {
-        let value = evaluate_node(member, context, limits).map_err(|mut failure| {
+        let value = evaluate_node(member, evaluation).map_err(|mut failure| {
             if failure.pointer.as_ref().is_none_or(String::is_empty) {
                 failure.pointer = Some(pointer.clone());
             }

@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Value, value::fold_eq};
+use crate::{Budget, Value, value::fold_eq};
 
 /// A name in a call such as `variables('n')`, with the index it was resolved to at compile time, if it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,11 @@ impl LookupError {
 /// The surroundings of an evaluation. Every method has a body, which answers that there is no such thing.
 #[expect(clippy::missing_errors_doc, reason = "each answers with `LookupError`, whose variants say why")]
 pub trait Context {
+    /// What evaluations with this context may cost together. Without one, each has a budget of its own.
+    fn budget(&self) -> Option<&Budget> {
+        None
+    }
+
     /// `parameters('name')`.
     fn parameter(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())

@@ -82,6 +82,8 @@ codes! {
     NotBoolean = "E215" "not-boolean",
     /// Something outside that was asked and failed.
     Outside = "E216" "outside",
+    /// An evaluation that takes more steps than its budget has.
+    StepsExceeded = "E217" "steps-exceeded",
 }
 
 impl fmt::Display for Code {

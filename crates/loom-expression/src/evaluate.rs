@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use crate::{
-    Code, Context, Error, Kind, Labels, Limits, LookupError, Name, Object, Template, Value, ValueRef,
+    Budget, Code, Context, Error, Kind, Labels, Limits, LookupError, Name, Object, Template, Value, ValueRef,
+    budget,
     compile::{AccessExpr, CallExpr, Expr, Part, Step},
     envelope,
     error::Failure,
-    functions::{Arguments, Body, Function, Lazy, Outcome, Secrecy, arguments},
+    functions::{Arguments, Body, Effort, Function, Lazy, Outcome, Secrecy, arguments},
     suggest,
 };
 
@@ -16,6 +17,7 @@ use crate::{
 pub(crate) struct Evaluation<'a> {
     pub(crate) context: &'a dyn Context,
     pub(crate) limits: &'a Limits,
+    pub(crate) budget: &'a Budget,
     /// The string, for messages that quote it.
     pub(crate) source: &'a str,
 }
@@ -34,7 +36,7 @@ impl Evaluation<'_> {
 
     #[inline(never)]
     fn operand(&self, template: &Template, pointer: &str) -> Outcome {
-        template.evaluate_with(self.context, self.limits).map_err(|error| {
+        template.evaluate_within(self.context, self.limits, self.budget).map_err(|error| {
             let inner = error.pointer.as_deref().unwrap_or_default();
             Box::new(Error { pointer: Some(format!("{pointer}{inner}")), ..error })
         })
@@ -44,12 +46,14 @@ impl Evaluation<'_> {
     pub(crate) fn interpolation(&self, parts: &[Part]) -> Outcome {
         let mut text = String::new();
         let mut labels = Labels::NONE;
+        self.budget.pay(parts.len() as u64)?;
         for part in parts {
             match part {
                 Part::Text(plain) => text.push_str(plain),
                 Part::Expression(expr) => {
                     let value = self.expr(expr)?;
                     labels |= value.labels_within();
+                    self.budget.pay_value(&value)?;
                     envelope::push_text(&value, &mut text);
                 }
             }
@@ -62,6 +66,7 @@ impl Evaluation<'_> {
     }
 
     fn call(&self, call: &CallExpr) -> Outcome {
+        self.budget.pay(1)?;
         match call.function.body {
             // Few arguments stay on the stack, in an array of just their number.
             Body::Plain(body) => match &*call.arguments {
@@ -111,6 +116,7 @@ impl Evaluation<'_> {
                 &computed_second
             }
         };
+        self.budget.pay(budget::whole(left).saturating_add(budget::whole(right)))?;
         match pair(left, right) {
             Some(value) => Ok(value.labelled(left.labels_within() | right.labels_within())),
             None => self.plain_cold(call, body, left, right),
@@ -143,11 +149,21 @@ impl Evaluation<'_> {
     ) -> Outcome {
         let function = call.function;
         let labels: Labels = values.iter().map(Value::labels_within).collect();
-        let mut arguments =
-            Arguments { values, context: self.context, limits: self.limits, function, slot: call.slot };
+        self.budget.pay(effort(function, values)).map_err(|failure| placed(failure, &call.span))?;
+        let mut arguments = Arguments {
+            values,
+            context: self.context,
+            limits: self.limits,
+            budget: self.budget,
+            function,
+            slot: call.slot,
+        };
         match body(&mut arguments) {
             Ok(value) if value.depth() > self.limits.depth_max => {
                 Err(placed(too_deep(function.info.name, self.limits.depth_max), &call.span))
+            }
+            Ok(value) if value.bytes() > self.limits.value_bytes_max => {
+                Err(placed(too_heavy(function, self.limits.value_bytes_max), &call.span))
             }
             Ok(value) if function.secrecy == Secrecy::Mix => Ok(value.labelled(labels)),
             Ok(value) => Ok(value),
@@ -234,6 +250,7 @@ impl Evaluation<'_> {
                 }
             };
             labels |= value.labels_within();
+            self.budget.pay_value(value)?;
             envelope::push_text(value, &mut text);
             if text.len() > limit {
                 return Err(arguments::too_large(call.function, "bytes of text", limit));
@@ -378,7 +395,10 @@ fn placed(mut failure: Failure, span: &Range<u32>) -> Failure {
 #[cold]
 fn withheld(mut failure: Failure, function: &Function, labels: Labels) -> Failure {
     if labels.contains(Labels::SECRET)
-        && !matches!(failure.code, Code::WrongType | Code::LimitExceeded | Code::DivisionByZero)
+        && !matches!(
+            failure.code,
+            Code::WrongType | Code::LimitExceeded | Code::StepsExceeded | Code::DivisionByZero
+        )
     {
         failure.message = format!(
             "The template language function '{}' cannot be evaluated. Its arguments are secret, so the reason is \
@@ -387,6 +407,29 @@ fn withheld(mut failure: Failure, function: &Function, labels: Labels) -> Failur
         );
     }
     failure
+}
+
+/// What a call of the function costs beside the step that every call is, by its arguments.
+#[inline]
+fn effort(function: &Function, values: &[Value]) -> u64 {
+    let cost: fn(&Value) -> u64 = match function.effort {
+        Effort::Flat => return 0,
+        Effort::Items => budget::items,
+        Effort::Whole => budget::whole,
+    };
+    values.iter().map(cost).fold(0, u64::saturating_add)
+}
+
+#[cold]
+fn too_heavy(function: &Function, limit: u64) -> Failure {
+    Error::new(
+        Code::LimitExceeded,
+        format!(
+            "The template language function '{}' cannot be evaluated: its result would take more than {limit} bytes \
+             of memory.",
+            function.info.name
+        ),
+    )
 }
 
 fn too_deep(function: &str, limit: usize) -> Failure {

@@ -142,6 +142,7 @@ pub(crate) struct Function {
     pub(crate) info: FunctionInfo,
     pub(crate) body: Body,
     pub(crate) secrecy: Secrecy,
+    pub(crate) effort: Effort,
     /// What kind of thing a call mentions; see [`crate::Reference`].
     pub(crate) mentions: Option<ReferenceKind>,
     /// What its first argument names, to be resolved while compiling.
@@ -185,6 +186,18 @@ pub(crate) enum Secrecy {
     Carry,
 }
 
+/// How much of its arguments a function goes through, which is what it pays for before it does. What it makes beyond
+/// that, the body pays for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Nothing of them: the cost does not depend on them.
+    Flat,
+    /// Texts, and the items and members of containers without what is in them.
+    Items,
+    /// Everything.
+    Whole,
+}
+
 pub(crate) type Outcome = Result<Value, Failure>;
 
 impl Function {
@@ -203,6 +216,7 @@ impl Function {
             },
             body,
             secrecy: Secrecy::Mix,
+            effort: Effort::Whole,
             mentions: None,
             names: None,
             pure: true,
@@ -227,6 +241,11 @@ impl Function {
 
     const fn carries(mut self) -> Self {
         self.secrecy = Secrecy::Carry;
+        self
+    }
+
+    const fn effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
         self
     }
 

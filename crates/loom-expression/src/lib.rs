@@ -19,6 +19,7 @@
     reason = "failures are boxed where they are made: success stays narrow"
 )]
 
+mod budget;
 mod compile;
 mod condition;
 pub mod conformance;
@@ -43,6 +44,7 @@ mod value;
 mod xml;
 
 pub use self::{
+    budget::Budget,
     condition::Condition,
     context::{Context, InvalidTimestamp, Lookup, LookupError, Name, NameKind, Names, NoNames, Timestamp},
     error::{Code, Error, TemplateError, caret},
@@ -53,5 +55,7 @@ pub use self::{
     suggest::nearest,
     template::Template,
     time::{iana_time_zone, is_time_zone},
-    value::{Array, Decimal, JSON_DEPTH_MAX, JsonError, Kind, Labels, Object, Value, ValueRef},
+    value::{
+        Array, Decimal, JSON_DEPTH_MAX, JSON_VALUES_MAX, JsonError, Kind, Labels, Object, Value, ValueRef,
+    },
 };

@@ -15,6 +15,13 @@ pub struct Limits {
     pub depth_max: usize,
     /// Steps that one XPath evaluation may take; a step visits one node.
     pub xpath_steps_max: u64,
+    /// Steps that one evaluation may take where its context brings no [`crate::Budget`]: a call is a step, and more are
+    /// paid for in proportion to the texts and values that functions read and make.
+    pub evaluation_steps_max: u64,
+    /// Most values in one JSON text that a function reads: scalars, arrays and objects all count.
+    pub json_values_max: usize,
+    /// Largest result, in bytes of memory as [`crate::Value::bytes`] counts them.
+    pub value_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -26,6 +33,9 @@ impl Default for Limits {
             items_max: 1_000_000,
             depth_max: 256,
             xpath_steps_max: 10_000_000,
+            evaluation_steps_max: 20_000_000,
+            json_values_max: crate::JSON_VALUES_MAX,
+            value_bytes_max: 256 << 20,
         }
     }
 }

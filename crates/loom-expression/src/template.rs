@@ -3,12 +3,13 @@
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    Code, Context, Error, Limits, Names, Object, Options, Reference, TemplateError, Value, ValueRef,
+    Budget, Code, Context, Error, Limits, Names, Object, Options, Reference, TemplateError, Value, ValueRef,
     compile::{Compiler, Expr, Part, Text},
     context::same_name,
     error::Failure,
     evaluate::Evaluation,
     functions::Function,
+    value::RECURSION_MAX,
 };
 
 /// A compiled JSON value: compiled once, evaluated many times, by many threads.
@@ -62,6 +63,9 @@ impl Template {
     /// All mistakes of all strings at once.
     pub fn compile(value: &Value, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
         let mut compiler = Compiler::new(names, options);
+        if let Err(error) = check_depth(value, options) {
+            return Err(vec![error]);
+        }
         let node = compile_node(&mut compiler, value);
         if !compiler.errors.is_empty() {
             return Err(compiler.errors);
@@ -117,15 +121,17 @@ impl Template {
     /// # Errors
     /// The first failure, in the order of the text.
     pub fn evaluate_with(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Error> {
-        match evaluate_node(&self.0.node, context, limits) {
-            Ok(value) if value.depth() > limits.depth_max => Err(Error {
-                code: Code::LimitExceeded,
-                message: format!("The result nests deeper than {} levels.", limits.depth_max),
-                span: None,
-                pointer: None,
-                in_name: false,
-            }),
-            Ok(value) => Ok(value),
+        within_budget(context, limits, |budget| self.evaluate_within(context, limits, budget))
+    }
+
+    pub(crate) fn evaluate_within(
+        &self,
+        context: &dyn Context,
+        limits: &Limits,
+        budget: &Budget,
+    ) -> Result<Value, Error> {
+        match evaluate_node(&self.0.node, &Surroundings { context, limits, budget }) {
+            Ok(value) => checked_size(value, limits),
             Err(mut failure) => {
                 failure.pointer.get_or_insert_default();
                 Err(*failure)
@@ -143,26 +149,32 @@ impl Template {
             Node::Constant(value) => value.as_object()?.get_ignore_case(name).cloned().map(Ok),
             Node::Object(nodes) => {
                 let (key, node) = nodes.iter().find(|(key, _)| same_name(key, name))?;
-                Some(evaluate_node(node, context, &self.0.limits).map_err(|failure| {
-                    let mut failure = outside(failure, key);
-                    failure.pointer.get_or_insert_default();
-                    *failure
+                let limits = &self.0.limits;
+                Some(within_budget(context, limits, |budget| {
+                    let value = evaluate_node(node, &Surroundings { context, limits, budget });
+                    value.map_err(|failure| {
+                        let mut failure = outside(failure, key);
+                        failure.pointer.get_or_insert_default();
+                        *failure
+                    })
                 }))
             }
-            Node::Named(members) => members.iter().find_map(|member| {
-                let limits = &self.0.limits;
-                let found = match member.name(context, limits) {
-                    Ok(found) if same_name(found.as_str()?, name) => {
-                        evaluate_node(&member.value, context, limits)
-                    }
-                    Ok(_) => return None,
-                    Err(failure) => Err(failure),
-                };
-                Some(found.map_err(|failure| {
-                    let mut failure = outside(failure, &member.written);
-                    failure.pointer.get_or_insert_default();
-                    *failure
-                }))
+            Node::Named(members) => within_budget(context, &self.0.limits, |budget| {
+                let around = Surroundings { context, limits: &self.0.limits, budget };
+                members.iter().find_map(|member| {
+                    let found = match member.name(&around) {
+                        Ok(found) if same_name(found.as_str()?, name) => {
+                            evaluate_node(&member.value, &around)
+                        }
+                        Ok(_) => return None,
+                        Err(failure) => Err(failure),
+                    };
+                    Some(found.map_err(|failure| {
+                        let mut failure = outside(failure, &member.written);
+                        failure.pointer.get_or_insert_default();
+                        *failure
+                    }))
+                })
             }),
             Node::Expression { .. } | Node::Interpolation { .. } | Node::Array(_) => None,
         }
@@ -193,6 +205,22 @@ impl Template {
             None => self.0.source.to_json_text(),
         }
     }
+}
+
+/// Refuses what nests too deeply to be followed.
+pub(crate) fn check_depth(value: &Value, options: &Options) -> Result<(), TemplateError> {
+    let limit = options.limits.depth_max.min(RECURSION_MAX);
+    if value.depth() <= limit {
+        return Ok(());
+    }
+    Err(TemplateError {
+        code: Code::TooDeep,
+        message: format!("The value nests deeper than {limit} levels."),
+        hint: None,
+        pointer: String::new(),
+        in_name: false,
+        span: 0..0,
+    })
 }
 
 fn compile_node(compiler: &mut Compiler<'_>, value: &Value) -> Node {
@@ -286,8 +314,8 @@ fn is_template(name: &str) -> bool {
 
 impl NamedMember {
     /// The name, which is a string. What is wrong with it is a failure in this name.
-    fn name(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
-        let name = evaluate_node(&self.name, context, limits);
+    fn name(&self, around: &Surroundings<'_>) -> Result<Value, Failure> {
+        let name = evaluate_node(&self.name, around);
         let wrong = match name {
             Ok(name) if name.as_str().is_some() => return Ok(name),
             Ok(name) => Error::new(
@@ -356,35 +384,69 @@ pub(crate) fn push_pointer(pointer: &mut String, step: &str) {
     }
 }
 
-fn evaluate_node(node: &Node, context: &dyn Context, limits: &Limits) -> Result<Value, Failure> {
+/// What all strings of one template are evaluated with.
+struct Surroundings<'a> {
+    context: &'a dyn Context,
+    limits: &'a Limits,
+    budget: &'a Budget,
+}
+
+/// Works with the budget that the context lends, or with one of its own.
+pub(crate) fn within_budget<T>(context: &dyn Context, limits: &Limits, work: impl FnOnce(&Budget) -> T) -> T {
+    match context.budget() {
+        Some(budget) => work(budget),
+        None => work(&Budget::of(limits)),
+    }
+}
+
+/// Refuses what nests too deeply or is too large.
+fn checked_size(value: Value, limits: &Limits) -> Result<Value, Error> {
+    let message = if value.depth() > limits.depth_max {
+        format!("The result nests deeper than {} levels.", limits.depth_max)
+    } else if value.bytes() > limits.value_bytes_max {
+        format!("The result would take more than {} bytes of memory.", limits.value_bytes_max)
+    } else {
+        return Ok(value);
+    };
+    Err(Error { code: Code::LimitExceeded, message, span: None, pointer: None, in_name: false })
+}
+
+/// Recursion follows the nesting of the template, which its compilation has bounded.
+fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failure> {
+    let Surroundings { context, limits, budget } = *around;
     match node {
         Node::Constant(value) => Ok(value.clone()),
-        Node::Expression { expr, source } => Evaluation { context, limits, source }.expr(expr),
-        Node::Interpolation { parts, source } => Evaluation { context, limits, source }.interpolation(parts),
+        Node::Expression { expr, source } => Evaluation { context, limits, budget, source }.expr(expr),
+        Node::Interpolation { parts, source } => {
+            Evaluation { context, limits, budget, source }.interpolation(parts)
+        }
         Node::Array(nodes) => {
+            budget.pay(nodes.len() as u64)?;
             let mut items = Vec::with_capacity(nodes.len());
             for (at, node) in nodes.iter().enumerate() {
-                let item = evaluate_node(node, context, limits);
+                let item = evaluate_node(node, around);
                 items.push(item.map_err(|failure| outside(failure, &at.to_string()))?);
             }
             Ok(Value::from(items))
         }
         Node::Object(nodes) => {
+            budget.pay(nodes.len() as u64)?;
             let mut object = Object::with_capacity(nodes.len());
             for (key, node) in nodes {
-                let member = evaluate_node(node, context, limits);
+                let member = evaluate_node(node, around);
                 object.insert(Arc::clone(key), member.map_err(|failure| outside(failure, key))?);
             }
             Ok(Value::from(object))
         }
         Node::Named(members) => {
+            budget.pay(members.len() as u64)?;
             let mut object = Object::with_capacity(members.len());
             let mut secret = false;
             for member in members {
                 let here = |failure| outside(failure, &member.written);
-                let name = member.name(context, limits).map_err(here)?;
+                let name = member.name(around).map_err(here)?;
                 secret |= name.contains_secret();
-                let value = evaluate_node(&member.value, context, limits).map_err(here)?;
+                let value = evaluate_node(&member.value, around).map_err(here)?;
                 if object.insert(Arc::clone(name.as_arc_str().expect("names are strings")), value).is_some() {
                     return Err(here(taken(&name)));
                 }

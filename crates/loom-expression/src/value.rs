@@ -6,6 +6,7 @@
 //! so no way of reading a container can lose them.
 
 mod array;
+mod deep;
 mod equality;
 mod json;
 mod labels;
@@ -17,13 +18,15 @@ use std::{fmt, sync::Arc};
 
 pub use rust_decimal::Decimal;
 
+use self::object::Iter;
 pub use self::{
     array::Array,
-    json::{JSON_DEPTH_MAX, JsonError},
+    json::{JSON_DEPTH_MAX, JSON_VALUES_MAX, JsonError},
     labels::Labels,
     object::Object,
 };
 pub(crate) use self::{
+    deep::RECURSION_MAX,
     equality::{compare_numbers, fold_char, fold_eq, fold_text},
     write::float_text,
 };
@@ -283,6 +286,10 @@ impl Value {
     #[cold]
     fn add_labels(&mut self, added: Labels) {
         let added = added.if_enabled();
+        if self.depth() > RECURSION_MAX {
+            // Deeper than any text or expression makes a value. Its text can be labelled without recursion.
+            *self = Self::from(self.to_json_text());
+        }
         match &mut self.0 {
             Repr::Null { labels }
             | Repr::Bool { labels, .. }
@@ -330,6 +337,22 @@ impl Value {
         }
     }
 
+    /// About how many bytes of memory the value takes. What it shares with others, or holds more than once, counts every
+    /// time, so this is also about how large it becomes where it is copied or written out. Costs nothing: containers
+    /// remember it. Saturates at [`u64::MAX`].
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        const OWN: u64 = size_of::<Value>() as u64;
+        const SHARED: u64 = 16;
+        match &self.0 {
+            Repr::Null { .. } | Repr::Bool { .. } | Repr::Int { .. } | Repr::Float { .. } => OWN,
+            Repr::Decimal { .. } => OWN + SHARED + size_of::<Decimal>() as u64,
+            Repr::String { value, .. } => OWN + SHARED + value.len() as u64,
+            Repr::Array(value) => value.bytes().saturating_add(OWN),
+            Repr::Object(value) => value.bytes().saturating_add(OWN),
+        }
+    }
+
     /// Where its text, items or members are in memory, which clones share. `None` for a value that holds all of itself.
     ///
     /// While two values live, the same address means the same content; their own labels may differ.
@@ -363,6 +386,9 @@ impl Value {
     /// Whether two values are equal as the language's `equals` sees it: strict about kinds, numbers by value,
     /// members of objects in any order. (`equals(true, 1)` is settled by the function, not here.)
     pub fn wdl_equals(&self, other: &Self) -> bool {
+        if self.depth().min(other.depth()) > RECURSION_MAX {
+            return deep::are_equal(self, other, deep::Comparison::Language);
+        }
         equality::wdl_equals(self, other)
     }
 }
@@ -377,6 +403,9 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_secret() {
             return f.write_str("<secret>");
+        }
+        if self.depth() > RECURSION_MAX {
+            return write!(f, "<{} levels deep>", self.depth());
         }
         match self.as_ref() {
             ValueRef::Null => f.write_str("null"),
@@ -408,6 +437,9 @@ impl fmt::Debug for ValueRef<'_> {
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
+        if self.depth().min(other.depth()) > RECURSION_MAX {
+            return deep::are_equal(self, other, deep::Comparison::Structure);
+        }
         equality::same_structure(self, other)
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use self::{
 /// The type of XML envelopes.
 pub(crate) const CONTENT_TYPE: &str = "application/xml;charset=utf-8";
 
-/// Elements may nest this deeply; deeper documents are refused.
+/// Elements may nest this deeply; deeper documents are refused. Whoever goes down a document by recursion relies on it.
 const DEPTH_MAX: usize = 256;
 
 /// Nodes that one document may have.
@@ -31,10 +31,38 @@ const NODES_MAX: u32 = 5_000_000;
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, String> {
     check_depth(text)?;
     let options = ParsingOptions { allow_dtd: true, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
-    Document::parse_with_options(text, options).map_err(|error| error.to_string())
+    let document = Document::parse_with_options(text, options).map_err(|error| error.to_string())?;
+    check_nesting(&document)?;
+    Ok(document)
 }
 
-/// Refuses deep nesting before the parser sees it: each `<` of an element goes down, each `</` or `/>` up.
+/// Refuses a document that nests too deeply, by its nodes: what a look at the text cannot tell, such as the elements that
+/// entities bring, counts too.
+fn check_nesting(document: &Document<'_>) -> Result<(), String> {
+    // Descendants come in the order of the document, each behind its parent: the open elements are a stack.
+    let mut open = vec![document.root().id()];
+    for node in document.root().descendants().skip(1) {
+        let parent = node.parent().map(|parent| parent.id());
+        while open.len() > 1 && open.last().copied() != parent {
+            open.pop();
+        }
+        if node.has_children() {
+            // The root is no element.
+            if open.len() > DEPTH_MAX {
+                return Err(too_deep());
+            }
+            open.push(node.id());
+        }
+    }
+    Ok(())
+}
+
+fn too_deep() -> String {
+    format!("elements nest deeper than {DEPTH_MAX} levels")
+}
+
+/// Refuses deep nesting before the parser sees it, which may go down by recursion: each `<` of an element goes down, each
+/// `</` or `/>` up.
 fn check_depth(text: &str) -> Result<(), String> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
@@ -48,7 +76,9 @@ fn check_depth(text: &str) -> Result<(), String> {
             at = skip(at, "-->");
         } else if rest.starts_with("<![CDATA[") {
             at = skip(at, "]]>");
-        } else if rest.starts_with("<?") || rest.starts_with("<!") {
+        } else if rest.starts_with("<?") {
+            at = skip(at, "?>");
+        } else if rest.starts_with("<!") {
             at = skip(at, ">");
         } else {
             let closes = rest.starts_with("</");
@@ -68,7 +98,7 @@ fn check_depth(text: &str) -> Result<(), String> {
             } else if bytes.get(end.saturating_sub(1)) != Some(&b'/') {
                 depth += 1;
                 if depth > DEPTH_MAX {
-                    return Err(format!("elements nest deeper than {DEPTH_MAX} levels"));
+                    return Err(too_deep());
                 }
             }
             at = end.min(text.len());

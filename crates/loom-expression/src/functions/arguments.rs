@@ -1,7 +1,8 @@
 //! What a function's body gets: its arguments, and the words to complain about them with.
 
 use crate::{
-    Code, Context, Error, Kind, Labels, Limits, Name, Value, ValueRef, error::Failure, functions::Function,
+    Budget, Code, Context, Error, Kind, Labels, Limits, Name, Value, ValueRef, error::Failure,
+    functions::Function,
 };
 
 /// The evaluated arguments of one call.
@@ -9,6 +10,7 @@ pub(crate) struct Arguments<'a> {
     pub(crate) values: &'a mut [Value],
     pub(crate) context: &'a dyn Context,
     pub(crate) limits: &'a Limits,
+    pub(crate) budget: &'a Budget,
     pub(crate) function: &'static Function,
     /// What the first argument resolved to, if it is a literal name.
     pub(crate) slot: Option<u32>,

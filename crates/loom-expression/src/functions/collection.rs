@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
-use super::{ANY, Arguments, Body, Category, Function, Outcome, ex, logic::compare_text};
+use super::{ANY, Arguments, Body, Category, Effort, Function, Outcome, ex, logic::compare_text};
 use crate::{
     Array, Kind, Labels, Object, Value, ValueRef, envelope, error::Failure, utf16, value::compare_numbers,
 };
@@ -22,15 +22,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "contains(collection: string | array | object, value: any) → boolean",
         "Whether a text contains the other (case counts), an array an equal item, an object a property of that name (exact or ignoring case).",
     ).examples(&[ex("@contains('hello world', 'world')", "true"), ex("@contains(createArray(1, 2), 2.0)", "true"), ex("@contains(json('{\"a\":null}'), 'a')", "true"), ex("@contains(null, 'a')", "error")]),
-    collection("empty", (1, 1), empty).docs(
+    collection("empty", (1, 1), empty).effort(Effort::Flat).docs(
         "empty(collection: string | array | object | null) → boolean",
         "Whether there is nothing in it. Null is empty.",
     ).examples(&[ex("@empty('')", "true"), ex("@empty(createArray(null))", "false"), ex("@empty(null)", "true"), ex("@empty(0)", "error")]),
-    collection("first", (1, 1), first).carries().docs(
+    collection("first", (1, 1), first).effort(Effort::Flat).carries().docs(
         "first(collection: string | array) → any",
         "The first item, or the first character; null when there is none.",
     ).examples(&[ex("@first(createArray(0, 1, 2))", "0"), ex("@first('hello')", r#""h""#), ex("@first('')", "null")]),
-    collection("last", (1, 1), last).carries().docs(
+    collection("last", (1, 1), last).effort(Effort::Flat).carries().docs(
         "last(collection: string | array) → any",
         "The last item, or the last character; null when there is none.",
     ).examples(&[ex("@last(createArray(0, 1, 2))", "2"), ex("@last('abc')", r#""c""#)]),
@@ -38,15 +38,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "join(items: array, delimiter: string) → string",
         "The items as text, with the delimiter between them.",
     ).examples(&[ex("@join(createArray('a', 'b', 'c'), '.')", r#""a.b.c""#), ex("@join(createArray(1, true, null), '|')", r#""1|True|""#)]),
-    collection("skip", (2, 2), skip).carries().docs(
+    collection("skip", (2, 2), skip).effort(Effort::Items).carries().docs(
         "skip(collection: array | string, count: integer) → array | string",
         "What is left without the first items or characters. The count must not be negative; more than there are is no error.",
     ).examples(&[ex("@skip(createArray(0, 1, 2, 3), 1)", "[1,2,3]"), ex("@skip('abc', 5)", r#""""#)]),
-    collection("take", (2, 2), take).carries().docs(
+    collection("take", (2, 2), take).effort(Effort::Items).carries().docs(
         "take(collection: array | string, count: integer) → array | string",
         "The first items or characters. The count must not be negative; more than there are is no error.",
     ).examples(&[ex("@take('abcde', 3)", r#""abc""#), ex("@take(createArray(0, 1, 2), 2)", "[0,1]")]),
-    collection("reverse", (1, 1), reverse).carries().docs(
+    collection("reverse", (1, 1), reverse).effort(Effort::Items).carries().docs(
         "reverse(items: array) → array",
         "The items in the opposite order.",
     ).examples(&[ex("@reverse(createArray(0, 1, 2))", "[2,1,0]")]),
@@ -62,15 +62,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "intersection(collection: array | object, …) → array | object",
         "Of arrays: the items of the first that occur in all others, each once. Of objects: the properties that all have with equal values.",
     ).examples(&[ex("@intersection(createArray(1, 2, 3), createArray(101, 2, 1, 10), createArray(6, 8, 1, 2))", "[1,2]"), ex("@intersection(json('{\"a\":1,\"b\":2}'), json('{\"b\":2}'))", r#"{"b":2}"#)]),
-    collection("createArray", (1, ANY), create_array).carries().docs(
+    collection("createArray", (1, ANY), create_array).effort(Effort::Flat).carries().docs(
         "createArray(value: any, …) → array",
         "An array of the values; their types may differ.",
     ).examples(&[ex("@createArray('h', 1, null)", r#"["h",1,null]"#)]),
-    collection("array", (1, 1), create_array).carries().docs(
+    collection("array", (1, 1), create_array).effort(Effort::Flat).carries().docs(
         "array(value: any) → array",
         "An array with the value as its only item.",
     ).examples(&[ex("@array('hello')", r#"["hello"]"#), ex("@array(createArray(1))", "[[1]]")]),
-    collection("chunk", (2, 2), chunk).carries().docs(
+    collection("chunk", (2, 2), chunk).effort(Effort::Items).carries().docs(
         "chunk(collection: string | array, size: integer) → array",
         "Pieces of the size, which is at least 1; the last may be shorter.",
     ).examples(&[ex("@chunk(createArray(1, 2, 3), 2)", "[[1,2],[3]]"), ex("@chunk('abcde', 2)", r#"["ab","cd","e"]"#)]),
@@ -129,6 +129,7 @@ fn last(arguments: &mut Arguments<'_>) -> Outcome {
     let value = match whole.as_ref() {
         ValueRef::String("") => Value::NULL,
         ValueRef::String(text) => {
+            arguments.budget.pay_text(text.len())?;
             let length = utf16::length(text);
             Value::from(utf16::slice(text, length - 1, length))
         }
@@ -149,6 +150,7 @@ fn join(arguments: &mut Arguments<'_>) -> Outcome {
         if at > 0 {
             text.push_str(delimiter);
         }
+        arguments.budget.pay_text(delimiter.len())?;
         envelope::push_text(item, &mut text);
         arguments.check_text_bytes(text.len())?;
     }
@@ -202,6 +204,9 @@ fn sort(arguments: &mut Arguments<'_>) -> Outcome {
         };
         keyed.push((by, item));
     }
+    // Each is compared with some others; what the items hold was paid for once.
+    let comparisons = items.len().max(1).ilog2();
+    arguments.budget.pay((items.len() as u64).saturating_mul(u64::from(comparisons)))?;
     // All items must compare with the first, and then they all compare with each other.
     let class = |value: &Value| match value.kind() {
         Kind::Integer | Kind::Float | Kind::Decimal => Some(Kind::Float),
@@ -436,5 +441,6 @@ fn range(arguments: &mut Arguments<'_>) -> Outcome {
         return Err(arguments.bad(0, "the integers must not go below -2147483648"));
     }
     arguments.check_items(count as usize)?;
+    arguments.budget.pay(count as u64 / 2)?;
     Ok((start..end).collect())
 }

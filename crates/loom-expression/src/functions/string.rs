@@ -1,6 +1,6 @@
 //! Text. Lengths and places count UTF-16 code units.
 
-use super::{ANY, Arguments, Body, Category, Function, Lazy, Outcome, ex};
+use super::{ANY, Arguments, Body, Category, Effort, Function, Lazy, Outcome, ex};
 use crate::{
     Value, ValueRef, envelope,
     error::Failure,
@@ -43,7 +43,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "nthIndexOf(text: string, search: string, n: integer) → integer",
         "Where the search text occurs for the n-th time, ignoring case; a negative n counts from the end. -1 when there are fewer.",
     ).examples(&[ex("@nthIndexOf('123456789123465789', '1', 2)", "9"), ex("@nthIndexOf('a-b-c-d', '-', -3)", "1"), ex("@nthIndexOf('a', 'b', 1)", "-1")]),
-    string("length", (1, 1), length).docs(
+    string("length", (1, 1), length).effort(Effort::Flat).docs(
         "length(collection: string | array) → integer",
         "How many UTF-16 code units a text or items an array has.",
     ).examples(&[ex("@length('abcd')", "4"), ex("@length(createArray(0, 1))", "2"), ex("@length(json('{}'))", "error")]),
@@ -149,7 +149,10 @@ fn nth_index_of(arguments: &mut Arguments<'_>) -> Outcome {
 
 fn length(arguments: &mut Arguments<'_>) -> Outcome {
     match arguments.get(0).as_ref() {
-        ValueRef::String(text) => Ok(count(utf16::length(text))),
+        ValueRef::String(text) => {
+            arguments.budget.pay_text(text.len())?;
+            Ok(count(utf16::length(text)))
+        }
         ValueRef::Array(items) => Ok(count(items.len())),
         _ => Err(arguments.wrong_type(0, "a string or an array")),
     }
@@ -162,7 +165,9 @@ fn replace(arguments: &mut Arguments<'_>) -> Outcome {
     }
     if new.len() > old.len() {
         let found = text.matches(old).count();
-        arguments.check_text_bytes(text.len().saturating_add(found.saturating_mul(new.len() - old.len())))?;
+        let bytes = text.len().saturating_add(found.saturating_mul(new.len() - old.len()));
+        arguments.check_text_bytes(bytes)?;
+        arguments.budget.pay_text(bytes)?;
     }
     Ok(Value::from(text.replace(old, new)))
 }
@@ -172,7 +177,9 @@ fn split(arguments: &mut Arguments<'_>) -> Outcome {
     if delimiter.is_empty() {
         return Ok(Value::from(vec![arguments.get(0).clone()]));
     }
-    arguments.check_items(text.matches(delimiter).count())?;
+    let pieces = text.matches(delimiter).count();
+    arguments.check_items(pieces)?;
+    arguments.budget.pay(pieces as u64)?;
     Ok(text.split(delimiter).collect())
 }
 

@@ -56,11 +56,14 @@ fn json(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 fn from_json(arguments: &Arguments<'_>, text: &str) -> Outcome {
-    Value::from_json_str(text)
+    // Reading takes longer than a look at the text, and what is read is larger.
+    arguments.budget.pay_text(text.len().saturating_mul(4))?;
+    Value::from_json_str_within(text, arguments.budget.json_values_max())
         .map_err(|error| arguments.not_convertible(0, &format!("it is not JSON: {error}")))
 }
 
 fn from_xml(arguments: &Arguments<'_>, text: &str) -> Outcome {
+    arguments.budget.pay_text(text.len().saturating_mul(8))?;
     let document = xml::parse(text).map_err(|why| not_xml(arguments, &why))?;
     Ok(xml::to_object(&document))
 }
@@ -103,6 +106,7 @@ fn to_xml(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Object(_) | ValueRef::String(_) => xml_text(arguments)?.trim_start().to_owned(),
         _ => return Err(arguments.wrong_type(0, "a string or an object")),
     };
+    arguments.budget.pay_text(text.len().saturating_mul(8))?;
     xml::parse(&text).map_err(|why| not_xml(arguments, &why))?;
     Ok(envelope::encode(xml::CONTENT_TYPE, text.as_bytes()))
 }
@@ -112,13 +116,18 @@ fn xpath(arguments: &mut Arguments<'_>) -> Outcome {
         return Err(arguments.wrong_type(0, "XML, as xml() gives it"));
     }
     let text = xml_text(arguments)?;
+    arguments.budget.pay_text(text.len().saturating_mul(8))?;
     let document = xml::parse(text.trim_start()).map_err(|why| not_xml(arguments, &why))?;
-    let found = xml::evaluate(&document, arguments.str(1)?, arguments.limits.xpath_steps_max);
+    let steps_max = arguments.limits.xpath_steps_max.min(arguments.budget.left());
+    let (found, steps) = xml::evaluate(&document, arguments.str(1)?, steps_max);
+    arguments.budget.pay(steps)?;
     let found = found.map_err(|error| match error {
         XPathError::Invalid(why) => arguments.bad(1, &format!("it is not a valid XPath expression: {why}")),
         XPathError::TooCostly => Error::new(
             Code::LimitExceeded,
-            "The template language function 'xpath' cannot be evaluated: the path visits too many nodes.",
+            format!(
+                "The template language function 'xpath' cannot be evaluated: the path visits more than {steps_max} nodes."
+            ),
         ),
     })?;
     Ok(match found {

@@ -1,8 +1,15 @@
 //! `Array`: shared, ordered values. A change copies only when somebody else still holds the same array.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
 
-use super::{Labels, Value};
+use super::{Labels, Value, deep};
+
+/// Bytes of an array without its items.
+const HEAD_BYTES: u64 = 64;
 
 /// Values in order. Cloning shares the items; [`Array::push`] is O(1) while nobody else holds them.
 #[derive(Clone)]
@@ -12,19 +19,39 @@ pub struct Array {
     items: Arc<Items>,
 }
 
-#[derive(Clone)]
 struct Items {
     values: Vec<Value>,
+    /// See [`Value::bytes`].
+    bytes: u64,
     /// 1 + the depth of the deepest item.
     depth: u32,
     /// The labels of all items and of what is inside them.
     within: Labels,
 }
 
+impl Clone for Items {
+    fn clone(&self) -> Self {
+        Self { values: self.values.clone(), ..*self }
+    }
+}
+
+/// The items of deep arrays are dropped one by one: dropping each inside the one that holds it could exhaust the stack.
+impl Drop for Items {
+    fn drop(&mut self) {
+        if self.depth as usize > deep::RECURSION_MAX {
+            deep::drop_all(std::mem::take(&mut self.values));
+        }
+    }
+}
+
 impl Array {
-    /// An empty array.
+    /// An empty array. All of them share one place in memory until they get items.
     pub fn new() -> Self {
-        Self::from(Vec::new())
+        static EMPTY: LazyLock<Array> = LazyLock::new(|| {
+            let items = Items { values: Vec::new(), bytes: HEAD_BYTES, depth: 1, within: Labels::NONE };
+            Array { labels: Labels::NONE, items: Arc::new(items) }
+        });
+        EMPTY.clone()
     }
 
     /// Appends an item, which receives the array's labels. Copies the array first when it is shared.
@@ -33,6 +60,7 @@ impl Array {
         let items = Arc::make_mut(&mut self.items);
         items.depth = items.depth.max(1 + value.depth() as u32);
         items.within |= value.labels_within();
+        items.bytes = items.bytes.saturating_add(value.bytes());
         items.values.push(value);
     }
 
@@ -60,7 +88,7 @@ impl Array {
     /// The items as a `Vec`, each with its labels; without copying when nobody else holds the array.
     pub fn into_vec(self) -> Vec<Value> {
         match Arc::try_unwrap(self.items) {
-            Ok(items) => items.values,
+            Ok(mut items) => std::mem::take(&mut items.values),
             Err(shared) => shared.values.clone(),
         }
     }
@@ -68,6 +96,15 @@ impl Array {
     /// Whether both are the very same array in memory, which makes them equal without a look inside.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.items, &other.items)
+    }
+
+    /// Takes the items out if nobody else holds the array.
+    pub(super) fn take_unshared(&mut self) -> Vec<Value> {
+        Arc::get_mut(&mut self.items).map(|items| std::mem::take(&mut items.values)).unwrap_or_default()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.items.bytes
     }
 
     pub(super) fn address(&self) -> usize {
@@ -136,9 +173,13 @@ impl Deref for Array {
 
 impl From<Vec<Value>> for Array {
     fn from(values: Vec<Value>) -> Self {
+        if values.capacity() == 0 {
+            return Self::new();
+        }
         let depth = 1 + values.iter().map(Value::depth).max().unwrap_or(0) as u32;
         let within = values.iter().map(Value::labels_within).collect();
-        Self { labels: Labels::NONE, items: Arc::new(Items { values, depth, within }) }
+        let bytes = values.iter().fold(HEAD_BYTES, |bytes, value| bytes.saturating_add(value.bytes()));
+        Self { labels: Labels::NONE, items: Arc::new(Items { values, bytes, depth, within }) }
     }
 }
 

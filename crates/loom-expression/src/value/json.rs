@@ -9,6 +9,10 @@ use super::{Array, Object, Value};
 /// Arrays and objects may nest this deeply in JSON text; deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 256;
 
+/// So many values one JSON text may hold, unless its reader says otherwise: arrays, objects and all that is in them count.
+/// A short text can hold many: `[{},{},…]` needs three bytes for each.
+pub const JSON_VALUES_MAX: usize = 2_000_000;
+
 /// Why a text is not JSON, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} at line {line}, column {column}")]
@@ -21,6 +25,8 @@ pub struct JsonError {
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
+    /// Whether the text may be JSON, but holds more values than it may.
+    pub is_too_large: bool,
 }
 
 impl Value {
@@ -30,7 +36,8 @@ impl Value {
     /// fit 28 digits, else floats; all others become floats. Of members with the same name the last wins.
     ///
     /// # Errors
-    /// [`JsonError`] for anything that is not JSON, nests deeper than [`JSON_DEPTH_MAX`], or has more text behind it.
+    /// [`JsonError`] for anything that is not JSON, nests deeper than [`JSON_DEPTH_MAX`], holds more than
+    /// [`JSON_VALUES_MAX`] values, or has more text behind it.
     pub fn parse_json(bytes: &[u8]) -> Result<Self, JsonError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::from_json_str(text),
@@ -43,7 +50,15 @@ impl Value {
     /// # Errors
     /// As [`Value::parse_json`].
     pub fn from_json_str(text: &str) -> Result<Self, JsonError> {
-        let mut parser = Parser { text, bytes: text.as_bytes(), at: 0 };
+        Self::from_json_str_within(text, JSON_VALUES_MAX)
+    }
+
+    /// Parses JSON text that may hold up to `values_max` values; see [`Value::parse_json`].
+    ///
+    /// # Errors
+    /// As [`Value::parse_json`], with another bound.
+    pub fn from_json_str_within(text: &str, values_max: usize) -> Result<Self, JsonError> {
+        let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, values_left: values_max, values_max };
         if text.starts_with('\u{feff}') {
             parser.at = '\u{feff}'.len_utf8();
         }
@@ -61,6 +76,8 @@ struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    values_left: usize,
+    values_max: usize,
 }
 
 fn error_at(bytes: &[u8], offset: usize, message: &str) -> JsonError {
@@ -73,6 +90,7 @@ fn error_at(bytes: &[u8], offset: usize, message: &str) -> JsonError {
         offset,
         line: 1 + before.split(|&b| b == b'\n').skip(1).count(),
         column: 1 + before[line_start..].iter().filter(starts_char).count(),
+        is_too_large: false,
     }
 }
 
@@ -92,6 +110,10 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        match self.values_left.checked_sub(1) {
+            Some(left) => self.values_left = left,
+            None => return Err(self.too_many()),
+        }
         match self.peek() {
             None => Err(self.error("the text ends where a value is expected")),
             Some(b'{') => self.object(depth),
@@ -103,6 +125,13 @@ impl Parser<'_> {
             Some(b'n') => self.word("null", Value::NULL),
             Some(_) => Err(self.error("a value is expected here")),
         }
+    }
+
+    #[cold]
+    fn too_many(&self) -> JsonError {
+        let message =
+            format!("the text holds more than {} values, which 'json_values_max' allows", self.values_max);
+        JsonError { is_too_large: true, ..self.error(&message) }
     }
 
     fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
@@ -139,12 +168,12 @@ impl Parser<'_> {
 
     fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
         self.descend(depth)?;
-        let mut object = Object::new();
         self.skip_space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Value::from(object));
+            return Ok(Value::from(Object::empty()));
         }
+        let mut object = Object::new();
         loop {
             self.skip_space();
             if self.peek() != Some(b'"') {

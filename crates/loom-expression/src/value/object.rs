@@ -3,13 +3,17 @@
 use std::{
     collections::HashMap,
     ops::{Deref, DerefMut},
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use super::{
-    Labels, Value,
+    Labels, Value, deep,
     equality::{fold_eq, fold_text},
 };
+
+/// Bytes of an object without its members, and of a member without its value and the text of its name.
+const HEAD_BYTES: u64 = 136;
+const MEMBER_BYTES: u64 = 32;
 
 /// Up to this many members a scan over the names beats hashing the name.
 const SCAN_MAX: usize = 12;
@@ -24,6 +28,8 @@ pub struct Object {
 
 struct Members {
     entries: Entries,
+    /// See [`Value::bytes`].
+    bytes: u64,
     /// 1 + the depth of the deepest member.
     depth: u32,
     /// The labels of all members and of what is inside them.
@@ -67,13 +73,17 @@ impl Entries {
         };
     }
 
-    fn remove(&mut self, at: usize) -> Entry {
-        let mut entries = match std::mem::replace(self, Self::None) {
+    fn into_vec(self) -> Vec<Entry> {
+        match self {
             Self::None => Vec::new(),
             Self::One(entries) => entries.into(),
             Self::Two(entries) => entries.into(),
             Self::Many(entries) => entries,
-        };
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Entry {
+        let mut entries = std::mem::replace(self, Self::None).into_vec();
         let removed = entries.remove(at);
         *self = Self::Many(entries);
         removed
@@ -108,14 +118,40 @@ impl DerefMut for Entries {
 
 impl Clone for Members {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone(), depth: self.depth, within: self.within, index: OnceLock::new() }
+        Self {
+            entries: self.entries.clone(),
+            bytes: self.bytes,
+            depth: self.depth,
+            within: self.within,
+            index: OnceLock::new(),
+        }
     }
 }
 
+/// The members of deep objects are dropped one by one: dropping each inside the one that holds it could exhaust the
+/// stack.
+impl Drop for Members {
+    fn drop(&mut self) {
+        if self.depth as usize > deep::RECURSION_MAX {
+            deep::drop_all(self.take_values());
+        }
+    }
+}
+
+fn entry_bytes(key: &str, value: &Value) -> u64 {
+    value.bytes().saturating_add(MEMBER_BYTES + key.len() as u64)
+}
+
 impl Members {
+    fn take_values(&mut self) -> Vec<Value> {
+        let entries = std::mem::replace(&mut self.entries, Entries::None).into_vec();
+        entries.into_iter().map(|(_, value)| value).collect()
+    }
+
     fn with_capacity(capacity: usize) -> Self {
         Self {
             entries: Entries::with_capacity(capacity),
+            bytes: HEAD_BYTES,
             depth: 1,
             within: Labels::NONE,
             index: OnceLock::new(),
@@ -153,8 +189,10 @@ impl Members {
         index.get(fold_text(name).as_str()).map(|&at| at as usize)
     }
 
-    /// Finds depth and labels anew.
+    /// Finds size, depth and labels anew.
     fn measure(&mut self) {
+        let bytes = self.entries.iter().map(|(key, value)| entry_bytes(key, value));
+        self.bytes = bytes.fold(HEAD_BYTES, u64::saturating_add);
         self.depth = 1 + self.entries.iter().map(|(_, value)| value.depth()).max().unwrap_or(0) as u32;
         self.within = self.entries.iter().map(|(_, value)| value.labels_within()).collect();
     }
@@ -163,7 +201,12 @@ impl Members {
         let depth = 1 + value.depth() as u32;
         let within = value.labels_within();
         if let Some(at) = self.position(&key) {
+            let bytes = value.bytes();
             let before = std::mem::replace(&mut self.entries[at].1, value);
+            match self.bytes.checked_add(bytes) {
+                Some(both) => self.bytes = both.saturating_sub(before.bytes()),
+                None => self.measure(),
+            }
             // What is remembered of the members may have been owed to the one that is gone.
             if !before.labels_within().is_empty() || 1 + before.depth() as u32 > depth {
                 self.measure();
@@ -174,6 +217,7 @@ impl Members {
         }
         self.depth = self.depth.max(depth);
         self.within |= within;
+        self.bytes = self.bytes.saturating_add(entry_bytes(&key, &value));
         let at = self.entries.len() as u32;
         if let Some(index) = self.index.get_mut() {
             index.exact.insert(Arc::clone(&key), at);
@@ -192,6 +236,12 @@ impl Object {
         Self::with_capacity(0)
     }
 
+    /// An empty object that shares its place in memory with others of the kind, for texts that hold many.
+    pub(super) fn empty() -> Self {
+        static EMPTY: LazyLock<Object> = LazyLock::new(Object::new);
+        EMPTY.clone()
+    }
+
     fn unlabelled(members: Members) -> Self {
         Self { labels: Labels::NONE, members: Arc::new(members) }
     }
@@ -204,6 +254,7 @@ impl Object {
     /// An object of one member.
     pub fn single(name: Arc<str>, value: Value) -> Self {
         Self::unlabelled(Members {
+            bytes: HEAD_BYTES.saturating_add(entry_bytes(&name, &value)),
             depth: 1 + value.depth() as u32,
             within: value.labels_within(),
             entries: Entries::One([(name, value)]),
@@ -217,6 +268,9 @@ impl Object {
             return Self::single(second.0, second.1);
         }
         Self::unlabelled(Members {
+            bytes: HEAD_BYTES
+                .saturating_add(entry_bytes(&first.0, &first.1))
+                .saturating_add(entry_bytes(&second.0, &second.1)),
             depth: 1 + first.1.depth().max(second.1.depth()) as u32,
             within: first.1.labels_within() | second.1.labels_within(),
             entries: Entries::Two([first, second]),
@@ -291,6 +345,15 @@ impl Object {
     /// Whether both are the very same object in memory, which makes them equal without a look inside.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.members, &other.members)
+    }
+
+    /// Takes the values of the members out if nobody else holds the object.
+    pub(super) fn take_unshared(&mut self) -> Vec<Value> {
+        Arc::get_mut(&mut self.members).map(Members::take_values).unwrap_or_default()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.members.bytes
     }
 
     pub(super) fn address(&self) -> usize {

@@ -9,13 +9,18 @@ use rust_decimal::{Decimal, prelude::ToPrimitive};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, MapAccess, SeqAccess, Visitor},
-    ser::{SerializeMap, SerializeSeq},
+    ser::{self, SerializeMap, SerializeSeq},
 };
 
-use super::{Array, Object, Value, ValueRef};
+use super::{Array, Object, RECURSION_MAX, Value, ValueRef};
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.depth() > RECURSION_MAX {
+            return Err(ser::Error::custom(format_args!(
+                "the value nests deeper than {RECURSION_MAX} levels"
+            )));
+        }
         match self.as_ref() {
             ValueRef::Null => serializer.serialize_unit(),
             ValueRef::Bool(value) => serializer.serialize_bool(value),
@@ -166,8 +171,12 @@ impl From<serde_json::Value> for Value {
     }
 }
 
+/// What nests deeper than any text or expression can make it comes out as its JSON text.
 impl From<&Value> for serde_json::Value {
     fn from(value: &Value) -> Self {
+        if value.depth() > RECURSION_MAX {
+            return Self::from(value.to_json_text());
+        }
         match value.as_ref() {
             ValueRef::Null => Self::Null,
             ValueRef::Bool(value) => Self::from(value),

@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use rust_decimal::{Decimal, prelude::ToPrimitive};
 
-use super::{Value, ValueRef};
+use super::{
+    Value, ValueRef,
+    deep::{self, RECURSION_MAX},
+};
 
 impl Value {
     /// Compact JSON. Secrets are written like any other value; whoever shows the text asks
@@ -19,6 +22,10 @@ impl Value {
     /// JSON on many lines, two spaces for each level.
     pub fn to_json_text_pretty(&self) -> String {
         let mut text = String::new();
+        if self.depth() > RECURSION_MAX {
+            // Nobody can follow it on any number of lines.
+            return self.to_json_text();
+        }
         // Writing to a `String` cannot fail.
         let _ = write_pretty(self, &mut text, 0);
         text
@@ -29,6 +36,9 @@ impl Value {
     /// # Errors
     /// Only those of the writer.
     pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        if self.depth() > RECURSION_MAX {
+            return deep::write_json(self, out);
+        }
         write_json(self, out)
     }
 
@@ -76,7 +86,7 @@ pub(super) fn decimal_to_f64(value: &Decimal) -> Option<f64> {
     value.to_f64()
 }
 
-fn write_json(value: &Value, out: &mut impl fmt::Write) -> fmt::Result {
+pub(super) fn write_json(value: &Value, out: &mut impl fmt::Write) -> fmt::Result {
     match value.as_ref() {
         ValueRef::Null => out.write_str("null"),
         ValueRef::Bool(value) => out.write_str(if value { "true" } else { "false" }),
@@ -159,7 +169,7 @@ fn write_float(value: f64, out: &mut impl fmt::Write) -> fmt::Result {
     if text.contains(['.', 'E']) { Ok(()) } else { out.write_str(".0") }
 }
 
-fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
+pub(super) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
     out.write_char('"')?;
     let mut rest = 0;
     for (at, byte) in text.bytes().enumerate() {

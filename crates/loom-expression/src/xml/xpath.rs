@@ -39,39 +39,38 @@ pub(crate) enum XPathError {
     TooCostly,
 }
 
-/// Evaluates an expression with the document's root as the context node.
+/// Evaluates an expression with the document's root as the context node. Also gives the steps it took.
 pub(crate) fn evaluate(
     document: &Document<'_>,
     expression: &str,
     steps_max: u64,
-) -> Result<Evaluated, XPathError> {
-    let expression = parse(expression)?;
-    let root = XNode::Node(document.root());
+) -> (Result<Evaluated, XPathError>, u64) {
     let evaluator = Evaluator::new(steps_max);
-    Ok(match evaluator.evaluate(&expression, &eval::Focus { node: root, position: 1, size: 1 })? {
+    let evaluated = parse(expression).and_then(|expression| evaluate_with(&evaluator, document, &expression));
+    (evaluated, steps_max - evaluator.left())
+}
+
+fn evaluate_with(
+    evaluator: &Evaluator,
+    document: &Document<'_>,
+    expression: &parser::Expr,
+) -> Result<Evaluated, XPathError> {
+    let root = XNode::Node(document.root());
+    Ok(match evaluator.evaluate(expression, &eval::Focus { node: root, position: 1, size: 1 })? {
         eval::Result::Number(number) => Evaluated::Number(number),
         eval::Result::Text(text) => Evaluated::Text(text),
         eval::Result::Boolean(flag) => Evaluated::Boolean(flag),
         eval::Result::Nodes(nodes) => {
-            let mut budget = 0_usize;
-            let found = nodes.iter().map(|node| {
-                let found = match node {
-                    XNode::Node(node) if node.is_element() || node.is_root() => {
-                        Found::Xml(super::outer_xml(*node))
-                    }
-                    node => Found::Text(node.text()),
-                };
-                budget += match &found {
-                    Found::Text(text) | Found::Xml(text) => text.len(),
-                };
-                // Nested elements repeat their text; a small document must not grow without bound.
-                if budget as u64 > steps_max.saturating_mul(16) {
-                    Err(XPathError::TooCostly)
-                } else {
-                    Ok(found)
+            let found = nodes.iter().map(|node| match node {
+                XNode::Node(node) if node.is_element() || node.is_root() => {
+                    // Nested elements repeat their text, and each looks through its descendants for the prefixes it uses.
+                    let inside = node.descendants().count().saturating_mul(1 + node.namespaces().count());
+                    evaluator.pay(inside.saturating_add(node.range().len() / 16))?;
+                    Ok(Found::Xml(super::outer_xml(*node)))
                 }
+                node => evaluator.node_text(node).map(Found::Text),
             });
-            Evaluated::Nodes(found.collect::<std::result::Result<_, _>>()?)
+            Evaluated::Nodes(found.collect::<Result<_, _>>()?)
         }
     })
 }

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests; helpers beside them count as such")]
 
+mod budgets;
 mod conformance;
 mod examples;
 mod limits;
 mod properties;
 mod secrecy;
+mod stack;
 mod templates;

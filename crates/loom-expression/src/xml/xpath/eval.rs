@@ -50,6 +50,11 @@ impl Evaluator {
         }
     }
 
+    /// Steps that are left.
+    pub(super) fn left(&self) -> u64 {
+        self.left.get()
+    }
+
     pub(super) fn evaluate<'d>(&self, expr: &Expr, focus: &Focus<'d>) -> Evaluated<Result<'d>> {
         self.pay(1)?;
         match expr {
@@ -57,7 +62,12 @@ impl Evaluator {
             Expr::Literal(text) => Ok(Result::Text(text.clone())),
             Expr::Call(function, arguments) => functions::call(self, *function, arguments, focus),
             Expr::Negate(inner) => Ok(Result::Number(-self.number(&self.evaluate(inner, focus)?)?)),
-            Expr::Binary(operator, left, right) => self.binary(*operator, left, right, focus),
+            Expr::Chain(first, chain) => {
+                let first = self.evaluate(first, focus);
+                chain
+                    .iter()
+                    .fold(first, |left, (operator, right)| self.binary(*operator, left?, right, focus))
+            }
             Expr::Path(path) => self.path(path, focus).map(Result::Nodes),
         }
     }
@@ -65,11 +75,10 @@ impl Evaluator {
     fn binary<'d>(
         &self,
         operator: Operator,
-        left: &Expr,
+        left: Result<'d>,
         right: &Expr,
         focus: &Focus<'d>,
     ) -> Evaluated<Result<'d>> {
-        let left = self.evaluate(left, focus)?;
         // These two do not look at the right side when the left one decides.
         match (operator, boolean(&left)) {
             (Operator::Or, true) => return Ok(Result::Boolean(true)),

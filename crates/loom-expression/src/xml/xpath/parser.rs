@@ -14,7 +14,9 @@ pub(super) enum Expr {
     Literal(String),
     Call(Function, Vec<Expr>),
     Negate(Box<Expr>),
-    Binary(Operator, Box<Expr>, Box<Expr>),
+    /// The first operand, and the operators behind it with their right sides. Each applies to what all before it give, so
+    /// that a chain of any length nests no deeper than one operator.
+    Chain(Box<Expr>, Vec<(Operator, Expr)>),
     Path(Box<Path>),
 }
 
@@ -72,7 +74,7 @@ pub(super) enum Test {
     Instruction(Option<String>),
 }
 
-/// Parentheses and predicates may nest this deeply.
+/// Parentheses, predicates, signs and right sides may nest this deeply.
 const NESTING_MAX: usize = 60;
 
 pub(super) fn parse(text: &str) -> Result<Expr, XPathError> {
@@ -150,22 +152,22 @@ impl<'a> Parser<'a> {
         if self.depth > NESTING_MAX {
             return Err(invalid("it nests too deeply"));
         }
-        let mut left = if self.take("-") {
+        let first = if self.take("-") {
             // A sign binds tighter than any operator but the union.
             Expr::Negate(Box::new(self.binary(7)?))
         } else {
             self.path()?
         };
+        let mut chain = Vec::new();
         while let Some((operator, strength)) = self.operator() {
             if strength <= above {
                 break;
             }
             self.at += 1;
-            let right = self.binary(strength)?;
-            left = Expr::Binary(operator, Box::new(left), Box::new(right));
+            chain.push((operator, self.binary(strength)?));
         }
         self.depth -= 1;
-        Ok(left)
+        Ok(if chain.is_empty() { first } else { Expr::Chain(Box::new(first), chain) })
     }
 
     fn path(&mut self) -> Parsed<Expr> {

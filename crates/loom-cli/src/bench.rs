@@ -17,7 +17,10 @@ use clap::{Args, Subcommand, ValueHint};
 use loom_testkit::flaky::Flaky;
 use tokio::time::{Instant, sleep};
 
-use crate::{console::Console, exit::Exit};
+use crate::{
+    console::{self, Console},
+    exit::Exit,
+};
 use callers::{Until, call};
 use report::Row;
 use server::Server;
@@ -175,7 +178,7 @@ async fn speed(args: &SpeedArgs, console: Console) -> Result<Exit> {
         }
     }
     if args.what.json {
-        println!("{}", report::json(&rows).to_json_text());
+        console::json(&report::json(&rows).to_json_text());
     }
     let failed: Vec<String> = rows.iter().filter_map(Row::trouble).collect();
     for trouble in &failed {

@@ -1,9 +1,44 @@
-//! What kind of place the output goes to: a terminal or a file, with colours or without.
+//! The terminal: the one place that writes to standard output and standard error.
+//!
+//! Everything goes through the macros of this module, which shadow the standard ones: `println!` and `eprintln!` write one
+//! line, `print!` and `eprint!` a text of several lines of our own. Three promises hold for all of them:
+//!
+//! - A reader that has gone, or a disk that is full behind a redirection, never makes the program panic. Nothing that is
+//!   written to standard error can fail; when standard output is closed, a command that only prints ends as others do after
+//!   SIGPIPE, and a command that does work (see [`outlive_readers`]) carries on in silence.
+//! - What a terminal would obey instead of showing is escaped: control and escape sequences, overrides of the writing
+//!   direction. One line stays one line, so that no name or message from outside can begin a line of its own.
+//! - Texts of several lines are made of parts that were escaped on their own, with [`Visible`] or by `render`; colours pass only
+//!   through [`styled`].
 
 use std::{
     fmt,
-    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
+    io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
+    sync::atomic::{AtomicBool, Ordering},
 };
+
+use loom_expression::{is_unseen, push_visible, visible};
+
+/// As the standard one, for one line: line breaks in what it shows are escaped, like everything that a terminal obeys.
+macro_rules! println {
+    () => { $crate::console::text(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::console::line(format_args!($($text)*)) };
+}
+
+/// As the standard one, for a text of several lines; parts from outside must have been escaped on their own.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::console::text(format_args!($($text)*)) };
+}
+
+/// As the standard one, for one line; see `println`. Never fails.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::console::note(format_args!($($text)*)) };
+}
+
+/// As the standard one, for a text of several lines; see `print`. Never fails.
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::console::note_text(format_args!($($text)*)) };
+}
 
 /// Where the output goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +51,6 @@ pub(crate) struct Console {
 
 impl Console {
     /// Looks at the standard streams, at `NO_COLOR` (<https://no-color.org>), `CLICOLOR_FORCE` and `TERM`.
-    #[expect(clippy::disallowed_methods, reason = "this is where the binary reads its environment")]
     pub(crate) fn from_environment() -> Console {
         let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
@@ -28,14 +62,209 @@ impl Console {
     }
 }
 
-/// Writes to standard output. When nobody reads it any more, as `head` does once it has enough, the program ends as others do
-/// then: without a word.
-pub(crate) fn print(text: fmt::Arguments<'_>) {
-    let Err(error) = stdout().lock().write_fmt(text) else { return };
+/// Set once what the command does matters more than who reads its output.
+static OUTLIVES_READERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on the program carries on when nobody reads its standard output any more.
+pub(crate) fn outlive_readers() {
+    OUTLIVES_READERS.store(true, Ordering::Relaxed);
+}
+
+/// Writes one line to standard output.
+pub(crate) fn line(text: fmt::Arguments<'_>) {
+    out(&one_line(text));
+}
+
+/// Writes a text to standard output; its line breaks are ours.
+pub(crate) fn text(text: fmt::Arguments<'_>) {
+    out(&lines(text));
+}
+
+/// Writes a string that was asked for, and a line break. It goes through unchanged, as the next program wants it, unless
+/// standard output is a terminal.
+pub(crate) fn value(text: &str) {
+    if stdout().is_terminal() {
+        print!("{text}\n");
+    } else {
+        out(&format!("{text}\n"));
+    }
+}
+
+/// Writes JSON and a line break. Outside of its strings JSON is ASCII, so that its own escapes can stand for whatever a
+/// terminal would obey: no program reads anything else from it.
+pub(crate) fn json(text: &str) {
+    let mut shown = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if is_unseen(character) && character != '\n' {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = fmt::Write::write_fmt(&mut shown, format_args!("\\u{unit:04x}"));
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown.push('\n');
+    out(&shown);
+}
+
+/// Writes one line to standard error.
+pub(crate) fn note(text: fmt::Arguments<'_>) {
+    err(&one_line(text));
+}
+
+/// Writes a text to standard error; its line breaks are ours.
+pub(crate) fn note_text(text: fmt::Arguments<'_>) {
+    err(&lines(text));
+}
+
+/// Writes an error to standard error. It may have several lines, such as an excerpt of a file: those after the first that are not
+/// part of an excerpt are indented, so that none of them looks like a message of its own.
+pub(crate) fn error(text: fmt::Arguments<'_>) {
+    let text = format!("loom: {text}");
+    let mut shown = String::with_capacity(text.len() + 16);
+    for (place, line) in text.lines().enumerate() {
+        let numbered = line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" |");
+        shown.push_str(if place == 0 || numbered || line.starts_with(' ') { "" } else { "  " });
+        shown.push_str(&visible(line));
+        shown.push('\n');
+    }
+    err(&shown);
+}
+
+/// Writes help to standard output, and what is wrong with the arguments to standard error.
+pub(crate) fn usage(error: &clap::Error) {
+    let help = !error.use_stderr();
+    let terminal = if help { stdout().is_terminal() } else { stderr().is_terminal() };
+    let text = error.render();
+    // The library looks at `NO_COLOR` only where it prints by itself.
+    let plain = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+    let text = if terminal && !plain { text.ansi().to_string() } else { text.to_string() };
+    if help { out(&styled(&text)) } else { err(&styled(&text)) }
+}
+
+/// Writes a text with our own colours, such as a rendered diagnostic, to standard error.
+pub(crate) fn note_styled(text: &str) {
+    err(&styled(text));
+}
+
+/// A text whose colours (SGR sequences) and line breaks stay, and nothing else that a terminal would obey.
+pub(crate) fn styled(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_unseen) {
+        shown.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = sgr(rest);
+        if length > 0 {
+            shown.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        let mut characters = rest.chars();
+        match characters.next() {
+            Some('\n') => shown.push('\n'),
+            Some(character) => push_visible(&mut shown, character),
+            None => {}
+        }
+        rest = characters.as_str();
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// How many bytes the colour sequence takes that the text begins with; 0 when it begins with none.
+fn sgr(text: &str) -> usize {
+    let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
+    let digits = parameters.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+    if parameters.as_bytes().get(digits) == Some(&b'm') { 2 + digits + 1 } else { 0 }
+}
+
+/// Standard error for a text that moves the cursor: only the live view writes there, and what it shows is [`styled`].
+#[derive(Debug)]
+pub(crate) struct Terminal;
+
+impl Write for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        stderr().lock().write_all(bytes).ok();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The size of the terminal behind standard error, in columns and rows, where there is one.
+pub(crate) fn size() -> Option<(usize, usize)> {
+    let (width, height) = terminal_size::terminal_size_of(stderr())?;
+    Some((width.0.into(), height.0.into()))
+}
+
+fn one_line(text: fmt::Arguments<'_>) -> String {
+    let text = text.to_string();
+    let mut shown = visible(&text).into_owned();
+    shown.push('\n');
+    shown
+}
+
+fn lines(text: fmt::Arguments<'_>) -> String {
+    let text = text.to_string();
+    if !text.contains(|character| is_unseen(character) && character != '\n') {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if character == '\n' {
+            shown.push('\n');
+        } else {
+            push_visible(&mut shown, character);
+        }
+    }
+    shown
+}
+
+fn out(text: &str) {
+    let mut out = stdout().lock();
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    drop(out);
     if error.kind() == ErrorKind::BrokenPipe {
-        // What a shell gives for a program that SIGPIPE ended.
-        std::process::exit(141);
+        if !OUTLIVES_READERS.load(Ordering::Relaxed) {
+            // What a shell gives for a program that SIGPIPE ended.
+            std::process::exit(141);
+        }
+        return;
     }
     eprintln!("loom: could not write to standard output: {error}");
-    std::process::exit(2);
+    if !OUTLIVES_READERS.load(Ordering::Relaxed) {
+        std::process::exit(2);
+    }
+}
+
+fn err(text: &str) {
+    // There is nowhere left to report that this failed, and nothing that should stop because of it.
+    stderr().lock().write_all(text.as_bytes()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_pass_and_nothing_else_that_a_terminal_obeys() {
+        for (text, shown) in [
+            ("\u{1b}[1;31merror\u{1b}[0m: a\nb", "\u{1b}[1;31merror\u{1b}[0m: a\nb"),
+            ("\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[3", r"\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[3"),
+            ("\u{1b}\u{1b}[0m\r\u{202e}é", "\\u{1b}\u{1b}[0m\\r\\u{202e}é"),
+        ] {
+            assert_eq!(styled(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_line_stays_one_line_and_a_text_keeps_its_own_breaks() {
+        let name = "a\nloom: b\u{1b}[2J";
+        assert_eq!(one_line(format_args!("{name}")), "a\\nloom: b\\u{1b}[2J\n");
+        assert_eq!(lines(format_args!("{name}\n")), "a\nloom: b\\u{1b}[2J\n");
+    }
 }

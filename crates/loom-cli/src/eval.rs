@@ -5,9 +5,16 @@ use std::{ops::Range, path::Path};
 use anyhow::{Context, Result, bail};
 use loom_definition::{diagnostic::did_you_mean, model::ValueType};
 use loom_engine::{clock::SystemClock, ports::Clock};
-use loom_expression::{Code, NoNames, Object, Options, RecordedContext, Template, Value, caret};
+use loom_expression::{
+    Code, NoNames, Object, Options, RecordedContext, Template, Value, Visible, caret, visible,
+};
 
-use crate::{args::EvalArgs, console::Console, exit::Exit, files};
+use crate::{
+    args::EvalArgs,
+    console::{self, Console},
+    exit::Exit,
+    files,
+};
 
 /// What went wrong with an expression, in the same form for parsing and evaluating.
 struct Problem {
@@ -42,10 +49,10 @@ pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
             if args.json {
                 let list: Vec<Value> = problems.iter().map(Problem::to_json).collect();
                 let errors: Object = [("errors", Value::from(list))].into_iter().collect();
-                println!("{}", Value::from(errors).to_json_text());
+                console::json(&Value::from(errors).to_json_text());
             } else {
                 for problem in &problems {
-                    eprint!("{}", problem.render(&text, console.color));
+                    console::note_styled(&problem.render(&text, console.color));
                 }
             }
             Ok(exit)
@@ -159,9 +166,9 @@ fn print_value(value: &Value, json: bool) {
         return;
     }
     match value.as_str() {
-        Some(text) if !json => println!("{text}"),
-        _ if json => println!("{}", value.to_json_text()),
-        _ => println!("{}", value.to_json_text_pretty()),
+        Some(text) if !json => console::value(text),
+        _ if json => console::json(&value.to_json_text()),
+        _ => console::json(&value.to_json_text_pretty()),
     }
 }
 
@@ -172,14 +179,15 @@ impl Problem {
 
     fn render(&self, text: &str, color: bool) -> String {
         let (red, bold, reset) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-        let mut out = format!("{red}error[{}]{reset}{bold}: {}{reset}\n", self.code.number(), self.message);
+        let mut out =
+            format!("{red}error[{}]{reset}{bold}: {}{reset}\n", self.code.number(), Visible(&self.message));
         if let Some(span) = &self.span {
             out.push_str(&caret(text, span.clone()));
             out.push('\n');
         }
         if let Some(hint) = &self.hint {
             out.push_str("  = help: ");
-            out.push_str(hint);
+            out.push_str(&visible(hint));
             out.push('\n');
         }
         out

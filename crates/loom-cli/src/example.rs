@@ -104,7 +104,7 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
             return killed::play(example, service).await;
         }
         with.parameters.push(format!("service={}", service.base_url()));
-        eprintln!("{}: {}. The service listens at {}.\n", example.name, example.title, service.base_url());
+        eprint!("{}: {}. The service listens at {}.\n\n", example.name, example.title, service.base_url());
     }
     let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
@@ -123,7 +123,7 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
             .map(|(path, what)| format!("{path} {} times ({what})", service.calls(path)))
             .collect();
         if !counted.is_empty() {
-            eprintln!("\nThe service was called: {}.", counted.join(", "));
+            eprint!("\nThe service was called: {}.\n", counted.join(", "));
         }
         service.stop().await;
     }

@@ -23,9 +23,9 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         return Ok(Exit::Success);
     };
     if let Some(info) = diagnostic::explain(asked) {
-        println!("{}: {}\n\n{}", info.code, info.title, info.explanation);
+        print!("{}: {}\n\n{}\n", info.code, info.title, info.explanation);
         if let Some((title, shown)) = example(info.code) {
-            println!("\nFor example: {title}\n");
+            print!("\nFor example: {title}\n\n");
             for line in shown.lines() {
                 println!("    {line}");
             }
@@ -33,7 +33,7 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     if let Some(code) = Code::ALL.iter().find(|code| code.number().eq_ignore_ascii_case(asked)) {
-        println!("{}: {}\n\n{}", code.number(), code.name().replace('-', " "), code.meaning());
+        print!("{}: {}\n\n{}\n", code.number(), code.name().replace('-', " "), code.meaning());
         return Ok(Exit::Success);
     }
     let known = catalogue().iter().map(|info| info.code).chain(Code::ALL.iter().map(|code| code.number()));

@@ -8,16 +8,13 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io::{Write, stderr},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use loom_definition::Workflow;
 use loom_engine::{Event, RunId, RunState, Watcher, history::History};
 use loom_expression::Timestamp;
 
-use crate::console::Console;
+use crate::console::{self, Console};
 use lines::Lines;
 pub(crate) use screen::Screen;
 pub(crate) use tree::Tree;
@@ -83,8 +80,7 @@ impl Watcher for Live {
         if let Some(lines) = &mut inner.lines {
             let mut out = String::new();
             lines.write(events, &mut out);
-            // Nobody may be reading; the run goes on all the same.
-            stderr().lock().write_all(out.as_bytes()).ok();
+            console::note_styled(&out);
         }
     }
 }

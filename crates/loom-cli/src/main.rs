@@ -1,19 +1,16 @@
 //! The `loom` binary: arguments, wiring, exit codes. The only place that prints, and that reads the environment.
 
-/// As the standard one, but whoever stops reading ends the program without a word.
-macro_rules! print {
-    ($($text:tt)*) => { $crate::console::print(format_args!($($text)*)) };
-}
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
-/// As the standard one, but whoever stops reading ends the program without a word.
-macro_rules! println {
-    () => { $crate::console::print(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::console::print(format_args!("{}\n", format_args!($($text)*))) };
-}
+#[macro_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the binary writes, and reads its environment for it"
+)]
+mod console;
 
 mod args;
 mod bench;
-mod console;
 mod data;
 mod eval;
 mod example;
@@ -37,8 +34,17 @@ use console::Console;
 use exit::Exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     let console = Console::from_environment();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // The message quotes what was typed; with arguments that are escaped, no quotation can begin a line of its own.
+            let arguments = std::env::args().map(|argument| loom_expression::visible(&argument).into_owned());
+            let error = Cli::try_parse_from(arguments).err().unwrap_or(error);
+            console::usage(&error);
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
     let outcome = match cli.command {
         Command::Run(args) => run::command(args, console),
         Command::Validate(args) => validate::command(&args, console),
@@ -61,7 +67,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("loom: {error:#}");
+            console::error(format_args!("{error:#}"));
             Exit::Usage.into()
         }
     }

@@ -10,7 +10,10 @@ use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_definition::RunStatus;
 use loom_expression::Value;
 
-use crate::{console::Console, exit::Exit};
+use crate::{
+    console::{self, Console},
+    exit::Exit,
+};
 use connection::{Connection, Refusal};
 
 /// How often a run that is watched is asked for news.
@@ -188,7 +191,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             }
             let page = connection.ask(Method::GET, &path).await?;
             if args.from.json {
-                println!("{}", page.to_json_text());
+                console::json(&page.to_json_text());
                 return Ok(Exit::Success);
             }
             if members(&page, "runs").next().is_none() {
@@ -219,7 +222,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         }
         RunsCommand::Events { run, after } => {
             events(connection, &full_id(connection, run).await?, *after, |event| {
-                println!("{}", event.to_json_text());
+                console::json(&event.to_json_text());
             })
             .await?;
             Ok(Exit::Success)
@@ -260,7 +263,7 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
         };
         let services = connection.ask(method, &path).await?;
         if args.from.json {
-            println!("{}", services.to_json_text());
+            console::json(&services.to_json_text());
             return Ok(Exit::Success);
         }
         for service in members(&services, "services") {
@@ -347,7 +350,7 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     if json {
         let mut all = found.into_object().unwrap_or_default();
         all.insert("actions", actions.get("actions").cloned().unwrap_or_default());
-        println!("{}", Value::from(all).to_json_text());
+        console::json(&Value::from(all).to_json_text());
         return Ok(Exit::Success);
     }
     println!("{}  {}  {}", text(&found, "id"), text(&found, "workflow"), text(&found, "status"));
@@ -386,9 +389,9 @@ async fn show_action(connection: &Connection, run: &str, action: &str, json: boo
         let page = connection.ask(Method::GET, &format!("{path}{cursor}")).await?;
         for occurrence in members(&page, "occurrences") {
             if json {
-                println!("{}", occurrence.to_json_text());
+                console::json(&occurrence.to_json_text());
             } else {
-                println!("{}", occurrence.to_json_text_pretty());
+                console::json(&occurrence.to_json_text_pretty());
             }
         }
         match page.get("next").and_then(Value::as_str) {
@@ -416,7 +419,7 @@ async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, R
     while exit.is_none() {
         after = events(connection, run, after, |event| {
             if json {
-                println!("{}", event.to_json_text());
+                console::json(&event.to_json_text());
             } else {
                 tell(event);
             }
@@ -510,7 +513,7 @@ async fn signal(
     let path = format!("/api/v1/runs/{}/signals/{}", escape(run), escape(name));
     let answer = connection.send(Method::POST, &path, headers, body.as_bytes().to_vec()).await?;
     if json {
-        println!("{}", answer.to_json_text());
+        console::json(&answer.to_json_text());
     } else {
         println!(
             "{}  signal {} sent as {}",
@@ -525,7 +528,7 @@ async fn signal(
 async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> Result<Exit, Refusal> {
     let answer = connection.ask(Method::POST, &format!("/api/v1/runs/{}/{what}", escape(run))).await?;
     if json {
-        println!("{}", answer.to_json_text());
+        console::json(&answer.to_json_text());
     } else {
         println!("{}  {}", text(&answer, "id"), text(&answer, "status"));
     }

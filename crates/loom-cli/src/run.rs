@@ -18,7 +18,7 @@ use loom_store::Store;
 
 use crate::{
     args::{RunArgs, RunWith},
-    console::Console,
+    console::{self, Console},
     exit::Exit,
     files,
     live::{Live, Style},
@@ -29,6 +29,7 @@ use watch::{Interrupts, Outlook, Shown, Sight, watch};
 
 /// Runs the command.
 pub(crate) fn command(mut args: RunArgs, console: Console) -> Result<Exit> {
+    console::outlive_readers();
     args.with.secrets = args.with.secrets.beside(&args.keep.data);
     let args = &args;
     let children = args.with.children.iter().map(|path| Source::read(path)).collect::<Result<Vec<_>>>()?;
@@ -198,7 +199,7 @@ fn load(
         let declared = loaded.workflow.find_parameter(name);
         let kind = declared.map_or(ValueType::Any, |parameter| parameter.kind);
         let Ok(value) = kind.read_text(text) else {
-            eprintln!("loom: {:#}", files::not_json(&format!("--param {name}"), text));
+            console::error(format_args!("{:#}", files::not_json(&format!("--param {name}"), text)));
             return None;
         };
         values.insert(
@@ -222,7 +223,7 @@ fn load(
 fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
     let source = text::decode(bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     for diagnostic in &diagnostics.0 {
-        eprintln!("{}", render(diagnostic, &source, name, console.color));
+        console::note_styled(&(render(diagnostic, &source, name, console.color) + "\n"));
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{ErrorKind, IsTerminal, Write, stderr, stdin},
+    io::{ErrorKind, IsTerminal, Write, stdin},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,9 +19,9 @@ use loom_actions::secrets::{
     SecretProvider, Secrets, Vault,
 };
 use loom_engine::{clock::SystemClock, ports::Clock};
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{Object, Timestamp, Value, Visible};
 
-use crate::{exit::Exit, files};
+use crate::{console, exit::Exit, files};
 
 /// The name of the file in a folder of runs.
 const FILE: &str = "secrets.json";
@@ -172,7 +172,7 @@ pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
         Ok(()) => Ok(Exit::Success),
         Err(error) => match error.downcast_ref::<SecretError>() {
             Some(SecretError::NotFound { name }) => {
-                eprintln!("loom: {error:#}{}", like(name, &vault));
+                console::error(format_args!("{error:#}{}", like(name, &vault)));
                 Ok(Exit::Failure)
             }
             Some(SecretError::WrongKey { .. }) => {
@@ -204,7 +204,7 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
             let version = version.map(|version| version.to_string());
             if *reveal {
                 let (_, value) = vault.get(name, version.as_deref())?;
-                println!("{}", *value);
+                console::value(&value);
             } else {
                 let versions = vault.versions(name)?;
                 let now = SystemClock.now();
@@ -369,7 +369,7 @@ fn read_value(name: &str) -> Result<String> {
         return Ok(value);
     }
     let ask = |what: &str| {
-        write!(stderr(), "{what}: ").and_then(|()| stderr().flush()).context("could not ask")?;
+        eprint!("{}: ", Visible(what));
         rpassword::read_password().context("could not read the value")
     };
     let value = ask(&format!("Value of {name}"))?;
@@ -406,7 +406,7 @@ fn show(json: bool, all: &[SecretProperties]) {
     let now = SystemClock.now();
     if json {
         for properties in all {
-            println!("{}", to_json(properties, now).to_json_text());
+            console::json(&to_json(properties, now).to_json_text());
         }
         return;
     }

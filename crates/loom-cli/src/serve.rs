@@ -20,8 +20,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::RunWith, bench::NOTHING, console::Console, data, exit::Exit, files, run::Settings,
-    secrets::SecretOptions, warnings,
+    args::RunWith,
+    bench::NOTHING,
+    console::{self, Console},
+    data,
+    exit::Exit,
+    files,
+    run::Settings,
+    secrets::SecretOptions,
+    warnings,
 };
 use definitions::Watched;
 
@@ -121,6 +128,7 @@ Exit codes:
 
 /// Runs the command.
 pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
+    console::outlive_readers();
     warnings::show();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(serve(args, console));
@@ -208,8 +216,9 @@ fn stop_on_signals() -> Result<CancellationToken> {
             if last {
                 std::process::exit(130);
             }
-            eprintln!("loom: stopping; interrupt again to leave at once");
+            // Stopping never waits for somebody to read about it.
             asked.cancel();
+            eprintln!("loom: stopping; press Ctrl-C again to leave at once");
         }
     });
     Ok(stop)

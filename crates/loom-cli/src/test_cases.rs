@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_testkit::cases::{CaseFile, Counts, Runner};
 
-use crate::{args::TestArgs, exit::Exit, files};
+use crate::{args::TestArgs, console, exit::Exit, files};
 
 /// Runs the command. The last line of its output is `N passed, N failed`, with `, N skipped` when there are any;
 /// with `--json` that line goes to standard error, so that standard output holds one object a case and nothing else.
@@ -26,7 +26,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         let counts = report.counts();
         if args.json {
             for case in report.json() {
-                println!("{}", case.to_json_text());
+                console::json(&case.to_json_text());
             }
         } else {
             print!("{}", report.text());

@@ -10,7 +10,12 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value};
 
-use crate::{args::ValidateArgs, console::Console, exit::Exit, explain, files};
+use crate::{
+    args::ValidateArgs,
+    console::{self, Console},
+    exit::Exit,
+    explain, files,
+};
 
 /// One file and what was found in it.
 struct Checked {
@@ -34,7 +39,7 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
                 checked.push(file);
             }
             Err(error) => {
-                eprintln!("loom: {error:#}");
+                console::error(format_args!("{error:#}"));
                 exit = exit.worse(Exit::Usage);
             }
         }
@@ -44,10 +49,10 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
             .iter()
             .map(|file| SourceFile { name: &file.name, source: &file.source, diagnostics: &file.findings })
             .collect();
-        println!("{}", sarif(&files).to_json_text_pretty());
+        console::json(&sarif(&files).to_json_text_pretty());
     } else if args.json {
         for file in &checked {
-            println!("{}", file.to_json().to_json_text());
+            console::json(&file.to_json().to_json_text());
         }
     } else {
         for file in &checked {
@@ -108,7 +113,7 @@ impl Checked {
 
     fn print(&self, console: Console) {
         for finding in &self.findings {
-            eprintln!("{}", render(finding, &self.source, &self.name, console.color));
+            console::note_styled(&(render(finding, &self.source, &self.name, console.color) + "\n"));
         }
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));

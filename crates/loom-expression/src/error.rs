@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use crate::visible::stand_in;
+
 macro_rules! codes {
     ($(#[doc = $doc:literal] $variant:ident = $number:literal $name:literal,)*) => {
         /// A stable code: its number is never reused for something else.
@@ -152,7 +154,7 @@ pub(crate) type Failure = Box<Error>;
 
 /// Shows a place in a text: the line it is in, and carets under it. Plain text, no colours.
 ///
-/// Tabs become one space. Of a long line only the part around the place is shown.
+/// Tabs become one space, and characters that a terminal would obey a stand-in. Of a long line only the part around the place is shown.
 ///
 /// ```
 /// let shown = loom_expression::caret("@lenght(1)", 1..7);
@@ -173,7 +175,7 @@ pub fn caret(source: &str, span: Range<usize>) -> String {
         .iter()
         .copied()
         .chain(source[start..line_end].chars().take(marked + AROUND_CHARS))
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(stand_in)
         .collect();
     let pad = " ".repeat(before.len() - skipped + lead.chars().count());
     format!("  {lead}{shown}\n  {pad}{}", "^".repeat(marked))

@@ -41,7 +41,10 @@ mod template;
 mod time;
 mod utf16;
 mod value;
+mod visible;
 mod xml;
+
+pub use self::visible::{Visible, is_unseen, push_visible, stand_in, visible};
 
 pub use self::{
     budget::Budget,

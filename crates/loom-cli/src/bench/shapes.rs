@@ -7,7 +7,10 @@ use clap::ValueEnum;
 use loom_definition::{Definition, LoadOptions, render, text, trigger::TriggerKind};
 use loom_expression::Value;
 
-use crate::{console::Console, files};
+use crate::{
+    console::{self, Console},
+    files,
+};
 
 /// The activity that does nothing, which a server has when it is asked for.
 pub(crate) const NOTHING: &str = "bench-nothing";
@@ -124,7 +127,7 @@ pub(super) fn of_file(path: &Path, input: Option<&str>, console: Console) -> Res
         Err(diagnostics) => {
             let source = text::decode(&definition).map(std::borrow::Cow::into_owned).unwrap_or_default();
             for diagnostic in &diagnostics.0 {
-                eprintln!("{}", render(diagnostic, &source, &shown, console.color));
+                console::note_styled(&(render(diagnostic, &source, &shown, console.color) + "\n"));
             }
             return Ok(None);
         }

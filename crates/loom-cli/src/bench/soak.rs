@@ -23,7 +23,10 @@ use super::{
     server::Server,
     shapes::Shape,
 };
-use crate::{console::Console, exit::Exit};
+use crate::{
+    console::{self, Console},
+    exit::Exit,
+};
 
 /// Looks at memory and disk in one soak.
 const SAMPLES: u64 = 20;
@@ -147,7 +150,7 @@ pub(super) async fn soak(args: &SoakArgs, console: Console) -> Result<Exit> {
         object.insert("runsNotSucceeded", ended - succeeded);
         object.insert("residentGrowthBytes", number(trend));
         object.insert("samples", samples.iter().map(json).collect::<Vec<Value>>());
-        println!("{}", Value::from(object).to_json_text());
+        console::json(&Value::from(object).to_json_text());
     } else {
         println!(
             "{} runs in {:.1} s: p50 {} ms, p99 {} ms, longest {} ms; {} refused, {} failed",

@@ -45,7 +45,7 @@ pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
     let process = first.id();
     first.kill().context("the process cannot be killed")?;
     first.wait().context("the process cannot be waited for")?;
-    eprintln!("\n$ kill -9 {process}\n");
+    eprint!("\n$ kill -9 {process}\n\n");
 
     let run = newest(&data).await?;
     let mut second = start(&["run", "--durable", "--data", &kept, "--resume", &run])?;
@@ -57,8 +57,8 @@ pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
         }
     };
     let charges = service.calls(WATCHED);
-    eprintln!(
-        "\nThe card was asked {charges} times in all, by two processes; what had succeeded before the kill was not done again."
+    eprint!(
+        "\nThe card was asked {charges} times in all, by two processes; what had succeeded before the kill was not done again.\n"
     );
     Ok(ended(status))
 }

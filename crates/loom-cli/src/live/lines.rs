@@ -7,7 +7,7 @@ use loom_engine::{
     EffectId, Event, FrameId, Place,
     event::{ErrorInfo, Next, Outcome, Phase, Purpose},
 };
-use loom_expression::Timestamp;
+use loom_expression::{Timestamp, Visible, visible};
 
 use super::words::{self, Paint};
 
@@ -69,7 +69,7 @@ impl Lines {
         match event {
             Event::RunStarted { start, at } => {
                 self.began = *at;
-                let name = self.paint.bold(&self.workflow.name);
+                let name = self.paint.bold(&visible(&self.workflow.name));
                 self.line(*at, &format!("run {} of {name} started", start.run), out);
             }
             Event::FrameOpened { frame, parent, index, at, .. } => {
@@ -127,9 +127,10 @@ impl Lines {
         let (outer, told) = outer.map_or((String::new(), true), |frame| (frame.label, frame.told));
         let action = self.workflow.action(parent.action);
         let loops = is_loop(&action.kind);
-        let label = if loops { format!("{outer}{}[{}] › ", action.name, index + 1) } else { outer };
+        let label =
+            if loops { format!("{outer}{}[{}] › ", Visible(&action.name), index + 1) } else { outer };
         if loops && told && index >= ROUNDS_TOLD && is_milestone(index) {
-            let name = &action.name;
+            let name = Visible(&action.name);
             self.line(at, &self.paint.dim(&format!("  {name}: round {}", index + 1)), out);
         }
         self.frames.insert(frame, Frame { label, told: told && !(loops && index >= ROUNDS_TOLD) });
@@ -205,7 +206,7 @@ impl Lines {
 
     fn label(&self, place: Place) -> String {
         let outer = self.frames.get(&place.frame).map(|frame| frame.label.as_str()).unwrap_or_default();
-        format!("{outer}{}", self.workflow.action(place.action).name)
+        format!("{outer}{}", Visible(&self.workflow.action(place.action).name))
     }
 
     fn line(&self, at: Timestamp, text: &str, out: &mut String) {

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use terminal_size::{Height, Width, terminal_size_of};
+use crate::console;
 
 /// The size that is taken when the terminal does not tell.
 const SIZE_UNKNOWN: (usize, usize) = (100, 24);
@@ -19,8 +19,7 @@ pub(crate) struct Screen {
 impl Screen {
     /// Columns and rows of the terminal behind standard error.
     pub(crate) fn size() -> (usize, usize) {
-        terminal_size_of(io::stderr())
-            .map_or(SIZE_UNKNOWN, |(Width(columns), Height(rows))| (columns.into(), rows.into()))
+        console::size().unwrap_or(SIZE_UNKNOWN)
     }
 
     /// Writes `lines` over the lines of the last call.
@@ -35,7 +34,7 @@ impl Screen {
             let _ = write!(text, "\x1b[{}F\x1b[J", self.painted);
         }
         for line in lines {
-            text.push_str(line);
+            text.push_str(&console::styled(line));
             text.push('\n');
         }
         self.painted = lines.len();

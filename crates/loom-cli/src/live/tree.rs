@@ -5,7 +5,7 @@ use loom_definition::{
     model::{Action, ActionKind, Block, BlockRole},
 };
 use loom_engine::history::{Attempt, History, Occurrence};
-use loom_expression::Timestamp;
+use loom_expression::{Timestamp, visible};
 
 use super::{
     lines::is_loop,
@@ -66,6 +66,7 @@ impl Tree<'_> {
         let mut text = String::new();
         let mut width = 0;
         for (tone, part) in parts {
+            let part = &visible(part).into_owned();
             width += part.chars().count();
             text.push_str(&match tone {
                 Tone::Plain => part.clone(),

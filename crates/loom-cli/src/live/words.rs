@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use loom_definition::Status;
 use loom_engine::event::{ErrorInfo, Note, Outcome};
-use loom_expression::{Timestamp, Value};
+use loom_expression::{Timestamp, Value, Visible, visible};
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ pub(super) fn ended(outcome: &Outcome) -> Cow<'static, str> {
         "RateLimitExceeded" => "rate limit".into(),
         "BulkheadFull" => "bulkhead full".into(),
         "" => outcome.status.as_str().into(),
-        code => code.to_owned().into(),
+        code => visible(code).into_owned().into(),
     }
 }
 
@@ -105,11 +105,11 @@ pub(super) fn is_refusal(code: &str) -> bool {
 pub(super) fn note(note: &Note) -> String {
     match note {
         Note::Held { service, by, wait } => {
-            format!("held {} by the {by} of {service}", duration(*wait))
+            format!("held {} by the {by} of {}", duration(*wait), Visible(service))
         }
         Note::Breaker { service, from, to, why } => {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-            format!("circuit of {service}: {from} → {to}{why}")
+            format!("circuit of {}: {from} → {to}{}", Visible(service), Visible(&why))
         }
     }
 }
@@ -144,7 +144,7 @@ pub(super) fn reason(message: &str, most: usize) -> String {
 pub(super) fn one_line(text: &str, most: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(most) {
-        None => line.to_owned(),
-        Some((at, _)) => format!("{}…", &line[..at]),
+        None => visible(line).into_owned(),
+        Some((at, _)) => format!("{}…", Visible(&line[..at])),
     }
 }

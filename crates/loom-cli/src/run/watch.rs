@@ -1,13 +1,13 @@
 //! Waiting for a run: its tree is painted, its time limited, and interrupts are heard.
 
-use std::{io::stderr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use loom_engine::{Command, RunHandle, RunReport, clock::SystemClock, ports::Clock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    console::Console,
+    console::{self, Console},
     exit::Exit,
     live::{Live, Screen},
 };
@@ -96,9 +96,9 @@ pub(super) async fn watch(
                 if outlook.leaves {
                     return Ok(End::Left);
                 }
-                eprintln!("loom: cancelling the run; interrupt again to leave at once");
-                screen = Screen::default();
                 run.cancel().await;
+                eprintln!("loom: cancelling the run; press Ctrl-C again to leave at once");
+                screen = Screen::default();
                 grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
             () = &mut over, if outlook.longest.is_some() && !told => {
@@ -116,5 +116,5 @@ pub(super) async fn watch(
 fn paint(sight: &Sight<'_>, screen: &mut Screen, rows: usize) {
     let lines = sight.live.tree(SystemClock.now(), sight.console.color, (Screen::size().0, rows));
     // A terminal that is gone does not stop the run.
-    screen.paint(&lines, &mut stderr().lock()).ok();
+    screen.paint(&lines, &mut console::Terminal).ok();
 }

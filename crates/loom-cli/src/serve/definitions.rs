@@ -12,7 +12,10 @@ use loom_definition::{Definition, LoadOptions, catalog::Bump, render, text};
 use loom_expression::{Object, Value};
 use loom_server::{DeployError, Host, Origin, Source};
 
-use crate::{console::Console, files};
+use crate::{
+    console::{self, Console},
+    files,
+};
 
 /// The files of one `loom serve`.
 #[derive(Debug)]
@@ -111,7 +114,7 @@ impl Watched {
         let bytes = match files::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                eprintln!("loom: {error:#}");
+                console::error(format_args!("{error:#}"));
                 return false;
             }
         };
@@ -138,7 +141,8 @@ impl Watched {
             Err(DeployError::Refused(diagnostics)) => {
                 let text = text::decode(&source.bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
                 for diagnostic in &diagnostics.0 {
-                    eprintln!("{}", render(diagnostic, &text, &path.display().to_string(), console.color));
+                    let shown = render(diagnostic, &text, &path.display().to_string(), console.color);
+                    console::note_styled(&(shown + "\n"));
                 }
                 if let Some(name) = &known.name {
                     eprintln!("loom: {name} stays as it was");

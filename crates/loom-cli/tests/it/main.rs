@@ -18,6 +18,7 @@ mod restarts;
 mod run;
 mod secrets;
 mod served;
+mod terminal;
 mod traced;
 mod watch;
 

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, ops::Range};
 
+use loom_expression::{Visible, stand_in};
+
 use super::{Diagnostic, Severity};
 use crate::text::position;
 
@@ -17,7 +19,8 @@ const WIDTH_MAX: usize = 110;
 
 /// Renders one finding with its line of `source`, in the form compilers use, ending with a line break.
 ///
-/// `source` is the text the spans were taken from; `file_name` is only printed. With `color`, ANSI escapes.
+/// `source` is the text the spans were taken from; `file_name` is only printed. With `color`, ANSI escapes of our own; what a
+/// terminal would obey in the text, the file's name or the messages is escaped.
 pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: bool) -> String {
     let paint = |code: &'static str| if color { code } else { "" };
     let tone = match diagnostic.severity {
@@ -29,7 +32,9 @@ pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: boo
     let _ = writeln!(
         out,
         "{tone}{}[{}]{reset}{bold}: {}{reset}",
-        diagnostic.severity, diagnostic.code, diagnostic.message
+        diagnostic.severity,
+        diagnostic.code,
+        Visible(&diagnostic.message)
     );
     let at = position(source, diagnostic.span.start);
     let widest = diagnostic
@@ -40,7 +45,7 @@ pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: boo
         .max()
         .unwrap_or(1);
     let gutter = widest.to_string().len();
-    let _ = writeln!(out, "{:gutter$}{blue}-->{reset} {file_name}:{}:{}", "", at.line, at.column);
+    let _ = writeln!(out, "{:gutter$}{blue}-->{reset} {}:{}:{}", "", Visible(file_name), at.line, at.column);
     if !source.is_empty() {
         let _ = writeln!(out, "{:gutter$} {blue}|{reset}", "");
         excerpt(&mut out, source, &diagnostic.span, '^', &diagnostic.label, tone, gutter, color);
@@ -50,10 +55,11 @@ pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: boo
         }
     }
     if !diagnostic.pointer.is_empty() {
-        let _ = writeln!(out, "{:gutter$} {blue}={reset} {bold}at{reset}: {}", "", diagnostic.pointer);
+        let _ =
+            writeln!(out, "{:gutter$} {blue}={reset} {bold}at{reset}: {}", "", Visible(&diagnostic.pointer));
     }
     if let Some(hint) = &diagnostic.hint {
-        let _ = writeln!(out, "{:gutter$} {blue}={reset} {}help{reset}: {hint}", "", paint(CYAN));
+        let _ = writeln!(out, "{:gutter$} {blue}={reset} {}help{reset}: {}", "", paint(CYAN), Visible(hint));
     }
     out
 }
@@ -92,10 +98,7 @@ fn excerpt(
     let to = characters.len().min(from + WIDTH_MAX);
     let lead = if from > 0 { "…" } else { "" };
     let trail = if to < characters.len() { "…" } else { "" };
-    let shown: String = characters[from..to]
-        .iter()
-        .map(|character| if character.is_control() || *character == '\u{feff}' { ' ' } else { *character })
-        .collect();
+    let shown: String = characters[from..to].iter().copied().map(stand_in).collect();
     let _ = writeln!(out, "{blue}{line_number:gutter$} |{reset} {lead}{shown}{trail}");
     let indent = lead.chars().count()
         + characters[from..before.clamp(from, to)].iter().map(|character| width(*character)).sum::<usize>();
@@ -109,14 +112,14 @@ fn excerpt(
         out.push(mark);
     }
     if !label.is_empty() {
-        let _ = write!(out, " {label}");
+        let _ = write!(out, " {}", Visible(label));
     }
     let _ = writeln!(out, "{reset}");
 }
 
 /// Columns a terminal gives a character: two for the wide East Asian and emoji blocks, none for combining marks.
 fn width(character: char) -> usize {
-    match character as u32 {
+    match u32::from(stand_in(character)) {
         0x0300..=0x036f | 0x200b..=0x200d | 0xfe00..=0xfe0f => 0,
         0x1100..=0x115f
         | 0x2e80..=0xa4cf

@@ -84,6 +84,7 @@ async fn victim() {
     let store = SqliteStore::open(Path::new(&folder), options()).unwrap();
     let mut told = Told::new(seed.parse().unwrap());
     told.skip(skip.parse().unwrap()).await;
+    #[expect(clippy::disallowed_methods, reason = "the process that is killed speaks to its parent")]
     let mut out = std::io::stdout().lock();
     let mut waiting = VecDeque::new();
     loop {

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use loom_definition::diagnostic::nearest;
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, Visible, visible};
 
 /// The relative error that two numbers may differ by, unless both are integers.
 const TOLERANCE: f64 = 1e-15;
@@ -48,12 +48,18 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.expected {
-            None => write!(f, "{}: {}", self.at, self.actual),
+            None => write!(f, "{}: {}", Visible(&self.at), indented(&self.actual)),
             Some(expected) => {
-                write!(f, "{}\n    expected {expected}\n    but got  {}", self.at, self.actual)
+                let (at, expected) = (Visible(&self.at), indented(expected));
+                write!(f, "{at}\n    expected {expected}\n    but got  {}", indented(&self.actual))
             }
         }
     }
+}
+
+/// A text of several lines, such as the diagnostics of a definition, so that none of them looks like a report of its own.
+fn indented(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n             ")
 }
 
 /// Compares the whole of two values; an absent one counts as null.

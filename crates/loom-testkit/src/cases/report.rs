@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, Visible};
 
 use super::{Case, Difference};
 
@@ -69,16 +69,16 @@ impl Report {
             match verdict {
                 Verdict::Passed => {}
                 Verdict::Skipped(why) => {
-                    let _ = writeln!(out, "skipped {} ({why})", case.id);
+                    let _ = writeln!(out, "skipped {} ({})", Visible(&case.id), Visible(why));
                 }
                 Verdict::Failed(differences) => {
                     let inferred = if case.inferred { " (inferred)" } else { "" };
-                    let _ = writeln!(out, "failed  {}{inferred}", case.id);
+                    let _ = writeln!(out, "failed  {}{inferred}", Visible(&case.id));
                     if let Some(line) = case.line {
-                        let _ = writeln!(out, "  --> {}:{line}", self.file);
+                        let _ = writeln!(out, "  --> {}:{line}", Visible(&self.file));
                     }
                     if let Some(note) = &case.note {
-                        let _ = writeln!(out, "  {note}");
+                        let _ = writeln!(out, "  {}", Visible(note));
                     }
                     for difference in differences {
                         let _ = writeln!(out, "  {difference}");

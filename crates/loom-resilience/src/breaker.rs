@@ -114,7 +114,7 @@ impl CircuitBreaker {
     /// [`Refused`] while the circuit is open, isolated, or half-open with its probes out.
     #[inline]
     pub fn admit(&self, now: Moment) -> Result<BreakerAdmission<&Self>, Refused> {
-        self.enter(now).map(|ticket| BreakerAdmission::new(self, ticket))
+        self.enter(now, None).map(|ticket| BreakerAdmission::new(self, ticket))
     }
 
     /// Like [`admit`](Self::admit), with a guard that may outlive the borrow.
@@ -123,7 +123,7 @@ impl CircuitBreaker {
     /// As [`admit`](Self::admit).
     #[inline]
     pub fn admit_owned(self: &Arc<Self>, now: Moment) -> Result<BreakerAdmission<Arc<Self>>, Refused> {
-        self.enter(now).map(|ticket| BreakerAdmission::new(Arc::clone(self), ticket))
+        self.enter(now, None).map(|ticket| BreakerAdmission::new(Arc::clone(self), ticket))
     }
 
     /// Whether [`admit`](Self::admit) would refuse at `now`. Takes nothing.
@@ -164,17 +164,18 @@ impl CircuitBreaker {
         }
     }
 
+    /// Admits a call. `lease` is the time that a probe may take, where the caller knows it.
     #[inline]
-    pub(crate) fn enter(&self, now: Moment) -> Result<Ticket, Refused> {
+    pub(crate) fn enter(&self, now: Moment, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
         if word.is_plainly_closed() {
             return Ok(Ticket::plain(word.generation(), now));
         }
-        self.enter_guarded(word, now)
+        self.enter_guarded(word, now, lease)
     }
 
     #[cold]
-    fn enter_guarded(&self, word: Word, now: Moment) -> Result<Ticket, Refused> {
+    fn enter_guarded(&self, word: Word, now: Moment, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let attempt = if word.is_isolated() {
             Err(Refused::new(Rule::Isolated, None))
         } else if word.mode() == Mode::Off {
@@ -184,9 +185,13 @@ impl CircuitBreaker {
                 Phase::Closed => Ok(Ticket::plain(word.generation(), now)),
                 Phase::Open => {
                     let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
-                    if now < until { Err(self.refused_open(until, now)) } else { self.enter_as_probe(now) }
+                    if now < until {
+                        Err(self.refused_open(until, now))
+                    } else {
+                        self.enter_as_probe(now, lease)
+                    }
                 }
-                Phase::HalfOpen => self.enter_as_probe(now),
+                Phase::HalfOpen => self.enter_as_probe(now, lease),
             }
         };
         match attempt {
@@ -202,7 +207,7 @@ impl CircuitBreaker {
 
     /// Takes a probe's place, after turning an open circuit whose time is over into a half-open one.
     #[cold]
-    fn enter_as_probe(&self, now: Moment) -> Result<Ticket, Refused> {
+    fn enter_as_probe(&self, now: Moment, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let mut changes = [None, None];
         let result = {
             let mut rare = lock(&self.rare);
@@ -233,7 +238,7 @@ impl CircuitBreaker {
                     Err(self.refused_open(until, now))
                 } else {
                     let Rare { config, half_open, .. } = &mut *rare;
-                    match half_open.lease(config, now) {
+                    match half_open.lease(config, lease, now) {
                         Some(lease) => Ok(Ticket::probe(word.generation(), now, lease)),
                         None => Err(Refused::new(Rule::CircuitHalfOpen, None)),
                     }
@@ -343,7 +348,7 @@ impl CircuitBreaker {
         let change = {
             let mut rare = lock(&self.rare);
             let word = Word(self.word.load(Ordering::Acquire));
-            // A probe whose lease ran out has lost its say: its place may already be another's.
+            // An expired lease has given the place to another probe, and takes nothing from the outcome.
             if word.generation() != ticket.generation || !rare.half_open.give_back(ticket.lease) {
                 return;
             }

@@ -134,7 +134,7 @@ impl Bulkhead {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue and takes nothing.
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     pub async fn enter(&self, max_wait: Option<Duration>) -> Result<(Place<'_>, Duration), Refused> {
         match self.enter_now() {
             Ok(()) => Ok((Place(self), Duration::ZERO)),
@@ -156,7 +156,7 @@ impl Bulkhead {
         }
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     async fn wait_in_line(
         &self,
         max_wait: Option<Duration>,

@@ -33,6 +33,13 @@ impl Moment {
         self.0
     }
 
+    /// The moment that comes `wait` after this one.
+    pub(crate) const fn after(self, wait: Duration) -> Self {
+        let nanos = wait.as_nanos();
+        let nanos = if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 };
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Time passed since `earlier`; zero when `earlier` lies in the future.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -53,9 +60,9 @@ pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     System,
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     Tokio,
     Manual(ManualClock),
 }
@@ -64,13 +71,13 @@ impl Clock {
     /// The machine's monotonic clock, read through the time stamp counter where that is sound (about 10 ns a read
     /// instead of 25). The first use in a process calibrates it, which takes under a millisecond; its rate then
     /// agrees with the operating system's within some 20 parts in a million.
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
     /// The clock of the tokio runtime, which follows `tokio::time::pause` and `advance`. Meant for tests.
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     pub const fn tokio() -> Self {
         Self(Source::Tokio)
     }
@@ -84,9 +91,9 @@ impl Clock {
     #[inline]
     pub fn now(&self) -> Moment {
         match &self.0 {
-            #[cfg(not(loom))]
+            #[cfg(not(loom_model))]
             Source::System => Moment(real::system_nanos()),
-            #[cfg(not(loom))]
+            #[cfg(not(loom_model))]
             Source::Tokio => Moment(real::tokio_nanos()),
             Source::Manual(clock) => clock.now(),
         }
@@ -95,14 +102,14 @@ impl Clock {
     /// Wall time since 1970-01-01 UTC. Used only to age saved state across a restart, never to measure.
     pub fn unix_time(&self) -> Duration {
         match &self.0 {
-            #[cfg(not(loom))]
+            #[cfg(not(loom_model))]
             Source::System | Source::Tokio => real::unix_time(),
             Source::Manual(clock) => clock.unix_time(),
         }
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 impl Default for Clock {
     fn default() -> Self {
         Self::system()
@@ -112,16 +119,16 @@ impl Default for Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            #[cfg(not(loom))]
+            #[cfg(not(loom_model))]
             Source::System => "Clock::System",
-            #[cfg(not(loom))]
+            #[cfg(not(loom_model))]
             Source::Tokio => "Clock::Tokio",
             Source::Manual(_) => "Clock::Manual",
         })
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod real {
     //! Reading real clocks.
 
@@ -161,10 +168,10 @@ mod real {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub(crate) use timers::Timer;
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod timers {
     //! Waiting on a clock.
 

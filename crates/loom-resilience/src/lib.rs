@@ -26,36 +26,36 @@
 //!   pure, seeded function, so that all of it can be tested and replayed without sleeping.
 
 #![cfg_attr(
-    loom,
+    loom_model,
     allow(dead_code, unused_imports, reason = "the model checker builds only breaker and limiter")
 )]
 
 mod breaker;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod budget;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod bulkhead;
 mod clock;
 mod config;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod hedge;
-#[cfg(all(feature = "tower", not(loom)))]
+#[cfg(all(feature = "tower", not(loom_model)))]
 pub mod layer;
 mod limiter;
 mod observer;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod pipeline;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod policy;
 mod random;
 mod refusal;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod registry;
 mod retry;
 mod slots;
 mod snapshot;
 mod sync;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod timeout;
 #[cfg(feature = "tracing")]
 mod tracing_observer;
@@ -64,38 +64,38 @@ mod verdict;
 pub use breaker::{
     BreakerAdmission, BreakerConfig, BreakerStatus, CircuitBreaker, Mode, OpenFor, RateRule, SlowRule, Window,
 };
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use budget::{Budget, BudgetConfig};
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use bulkhead::{Bulkhead, BulkheadConfig, Place};
 pub use clock::{Clock, ManualClock, Moment};
 pub use config::{ConfigError, Problem};
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use hedge::Hedge;
 pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill};
 pub use observer::{CircuitState, Event, Observer, WaitFor};
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use pipeline::{
     Admission, Attempt, AttemptError, AttemptInfo, Call, Pipeline, Service, ServiceStatus, Stop, Which,
 };
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use policy::Policy;
 pub use refusal::{Opened, Refusal, Refused, Rule, TripCause};
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use registry::{RegistryBuilder, ResilienceRegistry, UnknownService};
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use retry::Retry;
 pub use retry::{Backoff, Ending, GiveUp, Jitter, Next, RetryConfig, RetryPlanner};
 pub use snapshot::{
     BreakerSnapshot, BudgetSnapshot, LimitSnapshot, LimiterSnapshot, RegistrySnapshot, ServiceSnapshot,
 };
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use timeout::{TimedOut, Timeout};
 #[cfg(feature = "tracing")]
 pub use tracing_observer::TracingObserver;
 pub use verdict::{AllTransient, ByError, Classify, Idempotency, Judge, Verdict};
 
 /// Compiles and runs the example of the front page.
-#[cfg(all(doctest, not(loom)))]
+#[cfg(all(doctest, not(loom_model)))]
 #[doc = include_str!("../README.md")]
 struct FrontPage;

@@ -195,7 +195,21 @@ impl Service {
     /// The first part that says no. Nothing stays taken then.
     #[inline]
     pub fn try_admit(&self, now: Moment) -> Result<Admission<Self>, crate::Refusal> {
-        match self.0.enter_now(1, now) {
+        self.try_admit_for(None, now)
+    }
+
+    /// As [`try_admit`](Self::try_admit), for work that may take as long as `limit`: a probe of a half-open circuit
+    /// keeps its place for that long.
+    ///
+    /// # Errors
+    /// As [`try_admit`](Self::try_admit).
+    #[inline]
+    pub fn try_admit_for(
+        &self,
+        limit: Option<Duration>,
+        now: Moment,
+    ) -> Result<Admission<Self>, crate::Refusal> {
+        match self.0.enter_now(1, limit, now) {
             Ok(entry) => Ok(Admission::new(self.clone(), entry)),
             Err(refused) => Err(refused.by(self.name())),
         }

@@ -153,6 +153,12 @@ impl Refused {
         Refusal { service: Arc::clone(service), refused: self }
     }
 
+    /// Whether an operator opened the circuit or isolated the service: no wait makes that pass.
+    pub fn is_by_hand(&self) -> bool {
+        let opened_by_hand = self.opened.is_some_and(|opened| opened.cause == TripCause::Manual);
+        self.rule == Rule::Isolated || opened_by_hand
+    }
+
     fn sentence(&self) -> &'static str {
         match self.rule {
             Rule::CircuitOpen => "the circuit is open",

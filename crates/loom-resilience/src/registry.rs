@@ -199,17 +199,43 @@ impl ResilienceRegistry {
         self.len() == 0
     }
 
-    /// Every service as it stands, by name.
+    /// Every service as it stands, by name. Services whose state was restored and that nobody has asked for yet are
+    /// among them.
     pub fn list(&self) -> Vec<ServiceStatus> {
-        self.all().iter().map(|service| service.status()).collect()
+        let now = self.clock.unix_time();
+        let mut all: BTreeMap<String, ServiceStatus> = lock(&self.saved)
+            .values()
+            .map(|(saved, at)| aged(saved, now.saturating_sub(*at)))
+            .map(|saved| (saved.name.clone(), ServiceStatus::of_saved(&saved)))
+            .collect();
+        for service in self.all() {
+            all.insert(service.name().to_string(), service.status());
+        }
+        all.into_values().collect()
     }
 
     fn all(&self) -> Vec<Service> {
         read(&self.services).values().map(|entry| entry.service.clone()).collect()
     }
 
-    fn known(&self, name: &str) -> Result<Service, UnknownService> {
-        self.get(name).ok_or_else(|| UnknownService { name: name.to_owned() })
+    /// Changes a service that is there, or the saved state of one that nobody has asked for since the restart.
+    fn change(
+        &self,
+        name: &str,
+        living: impl FnOnce(&Service),
+        saved: impl FnOnce(&mut ServiceSnapshot),
+    ) -> Result<(), UnknownService> {
+        // The saved states are locked first, as `make` does not while it takes one: so a service that is made meanwhile
+        // is either found here, or restored from what is changed here.
+        let mut waiting = lock(&self.saved);
+        if let Some((snapshot, _)) = waiting.get_mut(name) {
+            saved(snapshot);
+            return Ok(());
+        }
+        drop(waiting);
+        let service = self.get(name).ok_or_else(|| UnknownService { name: name.to_owned() })?;
+        living(&service);
+        Ok(())
     }
 
     /// The effective policy of a service in plain words; of one that is not there yet, what it would get.
@@ -226,7 +252,11 @@ impl ResilienceRegistry {
     /// # Errors
     /// [`UnknownService`]; so for the next two.
     pub fn reset(&self, name: &str) -> Result<(), UnknownService> {
-        self.known(name).map(|service| service.reset())
+        self.change(
+            name,
+            |service| service.reset(),
+            |saved| *saved = ServiceSnapshot::fresh(saved.name.clone()),
+        )
     }
 
     /// Refuses every call to a service until it is closed or reset.
@@ -234,7 +264,7 @@ impl ResilienceRegistry {
     /// # Errors
     /// [`UnknownService`].
     pub fn isolate(&self, name: &str) -> Result<(), UnknownService> {
-        self.known(name).map(|service| service.breaker().isolate())
+        self.change(name, |service| service.breaker().isolate(), |saved| saved.breaker.isolated = true)
     }
 
     /// Ends an isolation and closes the circuit.
@@ -242,7 +272,8 @@ impl ResilienceRegistry {
     /// # Errors
     /// [`UnknownService`].
     pub fn close(&self, name: &str) -> Result<(), UnknownService> {
-        self.known(name).map(|service| service.breaker().close(self.clock.now()))
+        let now = self.clock.now();
+        self.change(name, |service| service.breaker().close(now), |saved| saved.breaker.close())
     }
 
     /// Sets the policy of a service, now and for when it is made again. A living one keeps its state and what it has
@@ -278,15 +309,16 @@ impl ResilienceRegistry {
     /// The state of every service that differs from a fresh one, to keep across a restart.
     pub fn snapshot(&self) -> RegistrySnapshot {
         let taken_at = self.clock.unix_time();
-        let mut services: Vec<_> = self
-            .all()
-            .iter()
-            .map(|service| service.snapshot())
-            .filter(|snapshot| !snapshot.is_fresh())
+        // States that were restored and whose service nobody has asked for yet are still true, only older. They are read
+        // first, so that a service that is made meanwhile is found in one place at least.
+        let mut services: BTreeMap<String, ServiceSnapshot> = lock(&self.saved)
+            .values()
+            .map(|(snapshot, at)| (snapshot.name.clone(), aged(snapshot, taken_at.saturating_sub(*at))))
             .collect();
-        // States that were restored and whose service nobody has asked for yet are still true, only older.
-        let saved = lock(&self.saved);
-        services.extend(saved.values().map(|(snapshot, at)| aged(snapshot, taken_at.saturating_sub(*at))));
+        for service in self.all() {
+            services.insert(service.name().to_string(), service.snapshot());
+        }
+        let services = services.into_values().filter(|snapshot| !snapshot.is_fresh()).collect();
         RegistrySnapshot { taken_at_unix_ms: taken_at.as_millis() as u64, services }
     }
 

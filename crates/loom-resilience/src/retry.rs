@@ -5,13 +5,13 @@
 //! [`Retry`] is a thin loop on it; [`Pipeline`](crate::Pipeline) has the loop with all other parts inside.
 
 mod backoff;
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod run;
 
 use std::{fmt, time::Duration};
 
 pub use backoff::{Backoff, Jitter};
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub use run::Retry;
 
 use crate::{
@@ -144,6 +144,8 @@ pub enum GiveUp {
     Deadline,
     /// The retry budget of the service is spent.
     Budget,
+    /// An operator has opened the circuit or isolated the service.
+    OpenedByHand,
 }
 
 impl fmt::Display for GiveUp {
@@ -154,6 +156,7 @@ impl fmt::Display for GiveUp {
             Self::Attempts => "all attempts are used up",
             Self::Deadline => "the deadline leaves no time for another attempt",
             Self::Budget => "the retry budget is spent",
+            Self::OpenedByHand => "the circuit was opened by hand",
         })
     }
 }
@@ -241,10 +244,9 @@ impl RetryPlanner {
                 }
             }
             Ending::Refused(refused) => match refused.rule {
-                // These do not pass with time, or only when somebody acts.
-                crate::Rule::TooManyPermits | crate::Rule::Isolated => {
-                    return Next::GiveUp(GiveUp::NotRetryable);
-                }
+                _ if refused.is_by_hand() => return Next::GiveUp(GiveUp::OpenedByHand),
+                // This does not pass with time.
+                crate::Rule::TooManyPermits => return Next::GiveUp(GiveUp::NotRetryable),
                 crate::Rule::Deadline => return Next::GiveUp(GiveUp::Deadline),
                 _ => refused.retry_after,
             },

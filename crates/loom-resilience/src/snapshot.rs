@@ -91,6 +91,25 @@ pub struct BudgetSnapshot {
 }
 
 impl BreakerSnapshot {
+    /// A closed circuit that nothing has happened to.
+    pub(crate) const fn fresh() -> Self {
+        Self {
+            state: CircuitState::Closed,
+            isolated: false,
+            consecutive_failures: 0,
+            openings: 0,
+            open_for: Duration::ZERO,
+            opened_ago: Duration::ZERO,
+            closed_ago: Duration::ZERO,
+            cause: None,
+        }
+    }
+
+    /// Ends an isolation and closes the circuit, as [`CircuitBreaker::close`](crate::CircuitBreaker::close) does.
+    pub(crate) const fn close(&mut self) {
+        *self = Self { openings: self.openings, ..Self::fresh() };
+    }
+
     /// Whether a fresh circuit would look the same.
     pub fn is_fresh(&self) -> bool {
         self.state == CircuitState::Closed
@@ -112,6 +131,16 @@ impl LimiterSnapshot {
 }
 
 impl ServiceSnapshot {
+    /// A service that nothing has happened to.
+    pub(crate) fn fresh(name: String) -> Self {
+        Self {
+            name,
+            breaker: BreakerSnapshot::fresh(),
+            limiter: LimiterSnapshot::default(),
+            budget: BudgetSnapshot::default(),
+        }
+    }
+
     /// Whether a fresh service would look the same.
     pub fn is_fresh(&self) -> bool {
         self.breaker.is_fresh()

@@ -1,11 +1,11 @@
 //! The atomics and locks of this crate, so that the model checker can put its own in their place.
 
-#[cfg(loom)]
+#[cfg(loom_model)]
 pub(crate) use loom_checker::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU32, AtomicU64, Ordering},

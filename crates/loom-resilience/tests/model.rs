@@ -1,7 +1,7 @@
 //! Every interleaving of a few threads, tried by a concurrency model checker.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p loom-resilience --release --test model`.
-#![cfg(loom)]
+//! Run with `RUSTFLAGS="--cfg loom_model" cargo test -p loom-resilience --release --test model`.
+#![cfg(loom_model)]
 
 use std::{sync::Arc as StdArc, time::Duration};
 
@@ -98,6 +98,25 @@ fn probes_out_never_exceed_their_number() {
         }
         assert_eq!(most.load(Ordering::SeqCst), 1);
         assert_eq!(breaker.state(), CircuitState::HalfOpen);
+        assert_eq!(breaker.status(now).probes_out, 0);
+    });
+}
+
+/// A probe whose lease has expired succeeds while another caller asks for its place: whoever is first, the success
+/// counts once and closes the circuit, and what the other caller got decides nothing any more or is a call of the closed
+/// circuit.
+#[test]
+fn a_late_success_closes_beside_a_new_probe() {
+    loom_checker::model(|| {
+        let rules = BreakerConfig::new().consecutive(1).half_open(1, 1).probe_lease(SECOND);
+        let breaker = StdArc::new(breaker(rules));
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let late = breaker.admit_owned(at(SECOND * 2)).unwrap();
+        let now = at(SECOND * 4);
+        let reporting = thread::spawn(move || late.success(now));
+        drop(breaker.admit(now).unwrap());
+        reporting.join().unwrap();
+        assert_eq!(breaker.state(), CircuitState::Closed);
         assert_eq!(breaker.status(now).probes_out, 0);
     });
 }

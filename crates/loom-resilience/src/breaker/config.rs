@@ -21,7 +21,8 @@ pub struct BreakerConfig {
     pub probes: u32,
     /// Successful probes that close the circuit, at least 1.
     pub successes: u32,
-    /// A probe that has not reported after this time gives its place back.
+    /// A probe that has not reported after this time gives its place to another. Its outcome still counts when it
+    /// comes. A call that has a time limit of its own is leased its place for that long instead.
     pub probe_lease: Duration,
     /// Whether the rules are enforced.
     pub mode: Mode,
@@ -180,7 +181,7 @@ impl BreakerConfig {
         self
     }
 
-    /// How long a probe may keep its place without a report.
+    /// How long a probe that has no time limit of its own may keep its place without a report.
     #[must_use]
     pub const fn probe_lease(mut self, lease: Duration) -> Self {
         self.probe_lease = lease;

@@ -74,7 +74,7 @@ impl ManualClock {
         )
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     pub(super) fn sleep(&self, wait: Duration) -> ManualSleep {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let deadline = (self.now() + wait).as_nanos();
@@ -83,7 +83,7 @@ impl ManualClock {
 }
 
 /// A timer on a [`ManualClock`].
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 pub(crate) struct ManualSleep {
     clock: ManualClock,
     id: u64,
@@ -91,7 +91,7 @@ pub(crate) struct ManualSleep {
     registered: bool,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 impl ManualSleep {
     pub(crate) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         let mut sleepers = self.clock.0.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl ManualSleep {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 impl Drop for ManualSleep {
     fn drop(&mut self) {
         if self.registered {

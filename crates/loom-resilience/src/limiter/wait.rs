@@ -9,7 +9,7 @@ pub(super) struct Queue {
     permits: u64,
     next_id: u64,
     /// The one timer. It belongs to the head, whichever task armed it.
-    #[cfg(not(loom))]
+    #[cfg(not(loom_model))]
     timer: Option<crate::clock::Timer>,
 }
 
@@ -48,7 +48,7 @@ impl Queue {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(loom_model))]
 mod waiting {
     use std::{
         future::poll_fn,

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, time::Duration};
 
-use super::Pipeline;
+use super::{Pipeline, attempt::Options};
 use crate::{
     breaker::{Outcome, Ticket},
     clock::Moment,
@@ -85,34 +85,36 @@ impl<P: Deref<Target = Pipeline>> fmt::Debug for Admission<P> {
 }
 
 impl Pipeline {
-    /// Asks every part without waiting.
+    /// Asks every part without waiting. `lease` is the time that the call may take, where it is known.
     #[inline]
-    pub(super) fn enter_now(&self, permits: u32, now: Moment) -> Result<Entry, Refused> {
+    pub(super) fn enter_now(
+        &self,
+        permits: u32,
+        lease: Option<Duration>,
+        now: Moment,
+    ) -> Result<Entry, Refused> {
         self.ask_breaker(now)?;
         self.limiter.try_take(permits, now)?;
         let taken = Taken::new(&self.limiter, permits);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
-        let ticket = self.breaker.enter(now)?;
+        let ticket = self.breaker.enter(now, lease)?;
         taken.keep();
         let has_place = place.map(crate::bulkhead::Place::keep).is_some();
         Ok(Entry { ticket, at: now, has_place })
     }
 
-    /// Asks every part, waiting for a permit and a place until `deadline`.
+    /// Asks every part, waiting for a permit and a place until the deadline.
     ///
     /// # Cancel safety
     /// Dropping the future gives back all that was taken.
-    pub(super) async fn enter(
-        &self,
-        permits: u32,
-        deadline: Option<Moment>,
-        mut now: Moment,
-    ) -> Result<Entry, Refused> {
+    pub(super) async fn enter(&self, options: Options, mut now: Moment) -> Result<Entry, Refused> {
+        let Options { permits, deadline, permit_by, .. } = options;
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Refused::new(Rule::Deadline, None));
         }
         self.ask_breaker(now)?;
-        let waited = self.limiter.take_at(permits, left(deadline, now), now).await?;
+        let permit_by = [deadline, permit_by].into_iter().flatten().min();
+        let waited = self.limiter.take_at(permits, left(permit_by, now), now).await?;
         let taken = Taken::new(&self.limiter, permits);
         if !waited.is_zero() {
             now = self.clock.now();
@@ -126,7 +128,8 @@ impl Pipeline {
         } else {
             None
         };
-        let ticket = self.breaker.enter(now)?;
+        let lease = options.lease.or_else(|| self.limit_of(options, now).0);
+        let ticket = self.breaker.enter(now, lease)?;
         taken.keep();
         let has_place = place.map(crate::bulkhead::Place::keep).is_some();
         Ok(Entry { ticket, at: now, has_place })

@@ -28,11 +28,15 @@ pub(super) struct Options {
     /// Overrides the policy's limit.
     pub(super) timeout: Option<Duration>,
     pub(super) number: u32,
+    /// Bounds the wait for a permit alone.
+    pub(super) permit_by: Option<Moment>,
+    /// How long a probe may keep its place, instead of what the limits above say.
+    pub(super) lease: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { permits: 1, deadline: None, timeout: None, number: 1 }
+        Self { permits: 1, deadline: None, timeout: None, number: 1, permit_by: None, lease: None }
     }
 }
 
@@ -109,6 +113,15 @@ impl<'a, J> Attempt<'a, J> {
         self
     }
 
+    /// The time that a caller gives the attempt who keeps the limit itself, by dropping the future or by ending the
+    /// work. Nothing is cut off here after it, so no second clock competes with the caller's. A permit that cannot be
+    /// there in time is refused at once, and a probe of a half-open circuit keeps its place for that long.
+    pub const fn limited_by_caller(mut self, started: Moment, limit: Duration) -> Self {
+        self.options.permit_by = Some(started.after(limit));
+        self.options.lease = Some(limit);
+        self
+    }
+
     /// The number of this attempt, for observers; 1 unless said otherwise.
     pub const fn number(mut self, number: u32) -> Self {
         self.options.number = number;
@@ -152,7 +165,7 @@ impl Pipeline {
         Fut: Future<Output = Result<T, E>>,
         J: Judge<T, E>,
     {
-        let entry = match self.enter(options.permits, options.deadline, now).await {
+        let entry = match self.enter(options, now).await {
             Ok(entry) => entry,
             Err(refused) => return (Ended::Refused(refused), self.clock.now()),
         };
@@ -186,7 +199,7 @@ impl Pipeline {
 
     /// The time an attempt has from `started`, and whether the deadline of the call cuts its own limit short.
     #[inline]
-    fn limit_of(&self, options: Options, started: Moment) -> (Option<Duration>, bool) {
+    pub(super) fn limit_of(&self, options: Options, started: Moment) -> (Option<Duration>, bool) {
         let own = options.timeout.or_else(|| self.attempt_limit());
         let left = options.deadline.map(|deadline| deadline.since(started));
         match (own, left) {

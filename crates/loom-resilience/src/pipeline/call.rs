@@ -62,10 +62,12 @@ pub enum Stop<E> {
     Refused {
         /// By which, why and until when.
         refusal: Refusal,
-        /// Attempts made, this one included.
+        /// Attempts that reached the service before that.
         attempts: u32,
         /// Why no other followed.
         why: GiveUp,
+        /// The error of the last attempt that reached the service, if one did and failed with an error.
+        last_error: Option<E>,
     },
     /// The last attempt failed.
     Failed {
@@ -97,7 +99,7 @@ pub enum Stop<E> {
 }
 
 impl<E> Stop<E> {
-    /// Attempts made, those included that were refused.
+    /// Attempts that reached the service. A refusal is not one of them.
     pub const fn attempts(&self) -> u32 {
         match self {
             Self::Refused { attempts, .. }
@@ -114,12 +116,24 @@ impl<E> Stop<E> {
             Self::Failed { .. } | Self::TimedOut { .. } | Self::Cancelled { .. } => None,
         }
     }
+
+    /// The last error that the service gave, also when a refusal ended the call after it.
+    pub const fn error(&self) -> Option<&E> {
+        match self {
+            Self::Refused { last_error, .. } => last_error.as_ref(),
+            Self::Failed { error, .. } | Self::Cancelled { error, .. } => Some(error),
+            Self::TimedOut { .. } => None,
+        }
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for Stop<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { refusal, .. } => refusal.fmt(f),
+            Self::Refused { refusal, last_error: None, .. } => refusal.fmt(f),
+            Self::Refused { refusal, attempts, last_error: Some(error), .. } => {
+                write!(f, "{refusal}; attempt {attempts} failed before that: {error}")
+            }
             Self::Failed { error, attempts, why } => {
                 write!(f, "{error} (attempt {attempts}; {why})")
             }
@@ -134,7 +148,8 @@ impl<E: fmt::Display> fmt::Display for Stop<E> {
 impl<E: std::error::Error + 'static> std::error::Error for Stop<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Refused { refusal, .. } => Some(refusal),
+            Self::Refused { last_error: Some(error), .. } => Some(error),
+            Self::Refused { refusal, last_error: None, .. } => Some(refusal),
             Self::Failed { error, .. } | Self::Cancelled { error, .. } => Some(error),
             Self::TimedOut { .. } => None,
         }
@@ -212,6 +227,10 @@ impl<'a, J> Call<'a, J> {
     ///
     /// A value that the judge disapproves of is retried like an error, and returned as a value in the end.
     ///
+    /// A retry is not begun while the circuit is open: it waits until the circuit is half-open, within the deadline.
+    /// A call that one of our own parts refuses has not been an attempt, and is asked for again at most as often as the
+    /// retry policy allows attempts. A circuit that was opened by hand ends the call at once.
+    ///
     /// # Errors
     /// See [`Stop`].
     ///
@@ -233,6 +252,8 @@ impl<'a, J> Call<'a, J> {
         }
         let deadline = options.deadline;
         let mut seed = self.seed;
+        let mut refusals = 0;
+        let mut last = None;
         pipeline.budget.deposit(now);
         loop {
             let number = options.number;
@@ -242,29 +263,69 @@ impl<'a, J> Call<'a, J> {
                 return Ok(value);
             }
             let seed = *seed.get_or_insert_with(|| pipeline.next_seed());
-            match pipeline.what_next(&ended, self.idempotency, self.retries, options, end, seed) {
+            let refused = matches!(ended, Ended::Refused(_));
+            refusals += u32::from(refused);
+            let asked = if refused { refusals } else { number };
+            match pipeline.what_next(
+                &ended,
+                self.idempotency,
+                self.retries,
+                options.deadline,
+                asked,
+                end,
+                seed,
+            ) {
                 Next::After(delay) => {
-                    pipeline.voice.say(|service| Event::Retry { service, attempts: number, delay });
+                    pipeline.voice.say(|service| Event::Retry { service, attempts: asked, delay });
                     let until = end + delay;
-                    drop(ended);
+                    if !refused {
+                        options.number += 1;
+                        last = Last::of(ended);
+                    }
                     pipeline.clock.sleep_until(until).await;
                     now = pipeline.clock.now();
-                    options.number += 1;
                 }
-                Next::GiveUp(why) => return pipeline.stop(ended, number, why),
+                Next::GiveUp(why) => {
+                    let attempts = if refused { number - 1 } else { number };
+                    return pipeline.stop(ended, last, attempts, why);
+                }
             }
         }
     }
 }
 
+/// How the last attempt failed that reached the service, kept for when a refusal ends the call.
+enum Last<E> {
+    Error(E),
+    TimedOut { after: Duration, which: Which },
+}
+
+impl<E> Last<E> {
+    /// Values that the judge disapproved of are dropped before the pause, because they may hold a connection.
+    fn of<T>(ended: Ended<T, E>) -> Option<Self> {
+        match ended {
+            Ended::Done(Err(error), _) => Some(Self::Error(error)),
+            Ended::TimedOut { after, by_deadline } => {
+                Some(Self::TimedOut { after, which: which(by_deadline) })
+            }
+            Ended::Done(Ok(_), _) | Ended::Refused(_) => None,
+        }
+    }
+}
+
+const fn which(by_deadline: bool) -> Which {
+    if by_deadline { Which::Total } else { Which::Attempt }
+}
+
 impl Pipeline {
-    /// What follows an attempt that did not bring a good value.
+    /// What follows when the call has not brought a good value: `asked` is the number of the attempt, or of the refusal.
     fn what_next<T, E>(
         &self,
         ended: &Ended<T, E>,
         idempotency: Idempotency,
         retries: bool,
-        options: Options,
+        deadline: Option<Moment>,
+        asked: u32,
         now: Moment,
         seed: u64,
     ) -> Next {
@@ -274,24 +335,47 @@ impl Pipeline {
             Ended::Refused(refused) => Ending::Refused(*refused),
         };
         let planner = self.planner().idempotency(idempotency);
-        match planner.plan(options.number, ending, now, options.deadline, seed) {
-            Next::After(_) if !retries => Next::GiveUp(GiveUp::Attempts),
-            // Charged before the pause, so that a storm of waiting retries cannot build up.
-            Next::After(_) if !self.budget.try_spend(now) => Next::GiveUp(GiveUp::Budget),
-            next => next,
+        let mut delay = match planner.plan(asked, ending, now, deadline, seed) {
+            Next::After(_) if !retries => return Next::GiveUp(GiveUp::Attempts),
+            Next::After(delay) => delay,
+            give_up @ Next::GiveUp(_) => return give_up,
+        };
+        // The circuit may be open by now, perhaps because of this very attempt: to try before it is half-open would
+        // only be refused.
+        if let Err(refused) = self.breaker.peek(now) {
+            if refused.is_by_hand() {
+                return Next::GiveUp(GiveUp::OpenedByHand);
+            }
+            delay = delay.max(refused.retry_after.unwrap_or_default());
+            if deadline.is_some_and(|deadline| now + delay >= deadline) {
+                return Next::GiveUp(GiveUp::Deadline);
+            }
         }
+        // Charged before the pause, so that a storm of waiting retries cannot build up.
+        if self.budget.try_spend(now) { Next::After(delay) } else { Next::GiveUp(GiveUp::Budget) }
     }
 
-    fn stop<T, E>(&self, ended: Ended<T, E>, attempts: u32, why: GiveUp) -> Result<T, Stop<E>> {
+    fn stop<T, E>(
+        &self,
+        ended: Ended<T, E>,
+        last: Option<Last<E>>,
+        attempts: u32,
+        why: GiveUp,
+    ) -> Result<T, Stop<E>> {
         let stop = match ended {
             Ended::Done(Ok(value), _) => return Ok(value),
             Ended::Done(Err(error), Verdict::Cancelled) => Stop::Cancelled { error, attempts },
             Ended::Done(Err(error), _) => Stop::Failed { error, attempts, why },
             Ended::TimedOut { after, by_deadline } => {
-                let which = if by_deadline { Which::Total } else { Which::Attempt };
-                Stop::TimedOut { which, after, attempts, why }
+                Stop::TimedOut { which: which(by_deadline), after, attempts, why }
             }
-            Ended::Refused(refused) => Stop::Refused { refusal: refused.by(self.name()), attempts, why },
+            Ended::Refused(refused) => match last {
+                Some(Last::TimedOut { after, which }) => Stop::TimedOut { which, after, attempts, why },
+                Some(Last::Error(error)) => {
+                    Stop::Refused { refusal: refused.by(self.name()), attempts, why, last_error: Some(error) }
+                }
+                None => Stop::Refused { refusal: refused.by(self.name()), attempts, why, last_error: None },
+            },
         };
         self.voice.say(|service| Event::GaveUp { service, attempts, why });
         Err(stop)

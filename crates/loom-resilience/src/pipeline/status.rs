@@ -3,7 +3,13 @@
 use std::{fmt, time::Duration};
 
 use super::Pipeline;
-use crate::{breaker::BreakerStatus, clock::Moment, limiter::LimiterStatus, snapshot::ServiceSnapshot};
+use crate::{
+    breaker::{BreakerStatus, Mode},
+    clock::Moment,
+    limiter::LimiterStatus,
+    observer::CircuitState,
+    snapshot::ServiceSnapshot,
+};
 
 /// A service as it stands at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +27,40 @@ pub struct ServiceStatus {
     pub waiting_for_place: u32,
     /// Retries that the budget would still allow; `None` without a budget.
     pub retries_left: Option<u32>,
+}
+
+impl ServiceStatus {
+    /// What a saved state says of a service that nobody has asked for since the restart. Its policy is not known yet, so
+    /// what depends on it is not shown.
+    pub(crate) fn of_saved(saved: &ServiceSnapshot) -> Self {
+        let breaker = &saved.breaker;
+        let is_open = breaker.state == CircuitState::Open;
+        Self {
+            name: saved.name.clone(),
+            breaker: BreakerStatus {
+                state: breaker.state,
+                mode: Mode::Enforce,
+                isolated: breaker.isolated,
+                consecutive_failures: breaker.consecutive_failures,
+                window_calls: 0,
+                window_failures: 0,
+                window_slow: 0,
+                cause: breaker.cause.filter(|_| is_open),
+                opened_since: None,
+                retry_after: is_open.then_some(breaker.open_for),
+                probes_out: 0,
+            },
+            limiter: LimiterStatus {
+                mode: Mode::Enforce,
+                available: None,
+                waiting: 0,
+                frozen_for: saved.limiter.frozen_for,
+            },
+            in_flight: 0,
+            waiting_for_place: 0,
+            retries_left: None,
+        }
+    }
 }
 
 impl Pipeline {

@@ -93,6 +93,41 @@ fn state_survives_a_restart() {
 }
 
 #[test]
+fn a_restored_service_is_known_before_anybody_asks_for_it() {
+    let clock = ManualClock::new();
+    let before = registry(&clock);
+    for name in ["isolated", "open", "closed again", "reset"] {
+        fail(&before.service(name), 2);
+    }
+    before.isolate("isolated").unwrap();
+    let after = registry(&clock);
+    after.restore(&before.snapshot());
+
+    let list = after.list();
+    let names: Vec<_> = list.iter().map(|status| status.name.as_str()).collect();
+    assert_eq!(names, ["closed again", "isolated", "open", "reset"]);
+    assert!(list.iter().all(|status| status.breaker.state == CircuitState::Open));
+    assert!(list[1].breaker.isolated);
+    assert!(list[2].breaker.retry_after.is_some() && list[2].breaker.cause.is_some());
+
+    after.close("isolated").unwrap();
+    after.close("closed again").unwrap();
+    after.reset("reset").unwrap();
+    after.isolate("reset").unwrap();
+    assert!(after.close("nobody").is_err() && after.reset("nobody").is_err());
+    assert_eq!(after.list()[0].breaker.state, CircuitState::Closed);
+
+    // What was decided holds when the services are asked for at last.
+    let state =
+        |name: &str| (after.service(name).breaker().state(), after.service(name).status().breaker.isolated);
+    assert_eq!(state("isolated"), (CircuitState::Closed, false));
+    assert_eq!(state("open"), (CircuitState::Open, false));
+    assert_eq!(state("closed again"), (CircuitState::Closed, false));
+    assert_eq!(state("reset"), (CircuitState::Closed, true));
+    assert_eq!(after.list().len(), 4);
+}
+
+#[test]
 fn a_live_change_keeps_state_and_consumption() {
     let clock = ManualClock::new();
     let registry = registry(&clock);

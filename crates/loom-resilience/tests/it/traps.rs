@@ -112,13 +112,80 @@ fn trap_05_a_lost_probe_holds_the_circuit_half_open_for_ever() {
     assert_eq!(breaker.admit(clock.now()).unwrap_err().rule, Rule::CircuitHalfOpen);
     clock.advance(SECOND * 5);
     let second = breaker.admit(clock.now()).unwrap();
-    // The hung one has lost its say.
-    hung.failure(clock.now());
+    // The hung one is given up by its caller, which says nothing, and frees nothing twice.
+    drop(hung);
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
+    assert_eq!(breaker.admit(clock.now()).unwrap_err().rule, Rule::CircuitHalfOpen);
     // A probe that is dropped gives its place back at once.
     drop(second);
     breaker.admit(clock.now()).unwrap().success(clock.now());
     assert_eq!(breaker.state(), CircuitState::Closed);
+}
+
+#[test]
+fn trap_05_a_probe_that_outlives_its_lease_decides_nothing() {
+    // One healthy call of 31 s a second, under a lease of 30 s.
+    let (slow_but_healthy, clock) = breaker(BreakerConfig::new().consecutive(1));
+    slow_but_healthy.admit(clock.now()).unwrap().failure(clock.now());
+    clock.advance(SECOND);
+    let mut out = std::collections::VecDeque::new();
+    let mut seconds = 0;
+    while slow_but_healthy.state() != CircuitState::Closed {
+        assert!(seconds < 60, "the circuit stays half-open though every call succeeds");
+        if let Ok(admission) = slow_but_healthy.admit(clock.now()) {
+            out.push_back((seconds, admission));
+        }
+        clock.advance(SECOND);
+        seconds += 1;
+        while out.front().is_some_and(|(began, _)| seconds - began >= 31) {
+            out.pop_front().unwrap().1.success(clock.now());
+        }
+    }
+    assert_eq!(seconds, 31);
+
+    // A service that fails late has failed: the circuit opens again instead of letting a probe in with every lease.
+    let (dead, clock) = breaker(BreakerConfig::new().consecutive(1).probe_lease(SECOND * 5));
+    dead.admit(clock.now()).unwrap().failure(clock.now());
+    clock.advance(SECOND);
+    let probe = dead.admit(clock.now()).unwrap();
+    clock.advance(SECOND * 6);
+    probe.failure(clock.now());
+    assert_eq!(dead.state(), CircuitState::Open);
+
+    // Where slow calls are judged, an expired probe has failed already, and is not counted a second time.
+    let rules = BreakerConfig::new().slow_calls(SECOND * 2, 0.5, 1, Window::Calls(10));
+    let (judged, clock) = breaker(rules.half_open(2, 1).probe_lease(SECOND * 5));
+    let slow = judged.admit(clock.now()).unwrap();
+    clock.advance(SECOND * 2);
+    slow.failure(clock.now());
+    clock.advance(SECOND);
+    let hung = judged.admit(clock.now()).unwrap();
+    clock.advance(SECOND * 5);
+    let second = judged.admit(clock.now()).unwrap();
+    hung.failure(clock.now());
+    assert_eq!(judged.state(), CircuitState::HalfOpen, "one of two probes has failed");
+    second.success(clock.now());
+    assert_eq!(judged.state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_05_a_lease_that_is_shorter_than_the_call_may_take() {
+    let breaker = BreakerConfig::new().consecutive(1).open_for(OpenFor::fixed(SECOND));
+    let policy = Policy::none().breaker(breaker).attempt_timeout(SECOND * 90);
+    let pipeline = Pipeline::new("trap", policy, Clock::tokio(), None).unwrap();
+    pipeline.breaker().admit(pipeline.clock().now()).unwrap().failure(pipeline.clock().now());
+    tokio::time::advance(SECOND).await;
+    let slow = pipeline.attempt().classify(AllTransient).run(|| async {
+        tokio::time::sleep(SECOND * 80).await;
+        Ok::<_, &str>(())
+    });
+    let mut slow = pin!(slow);
+    assert!(slow.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    tokio::time::advance(SECOND * 60).await;
+    let refused = pipeline.breaker().admit(pipeline.clock().now()).unwrap_err();
+    assert_eq!(refused.rule, Rule::CircuitHalfOpen, "the probe may take 90 s, so its place is held for 90 s");
+    slow.await.unwrap();
+    assert_eq!(pipeline.breaker().state(), CircuitState::Closed);
 }
 
 #[test]
@@ -463,6 +530,16 @@ fn trap_23_an_unbounded_retry_after() {
 }
 
 #[test]
+fn trap_23_a_retry_after_that_overflows() {
+    let config = RetryConfig::attempts(2).max_retry_after(Duration::MAX);
+    let planner = RetryPlanner::new(config).unwrap();
+    let asked = Verdict::Throttled { after: Some(Duration::MAX) };
+    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 7), Next::After(Duration::MAX));
+    let deadline = Some(Moment::from_nanos(u64::MAX));
+    assert_eq!(planner.plan(1, asked, Moment::ZERO, deadline, 7), Next::GiveUp(GiveUp::Deadline));
+}
+
+#[test]
 fn trap_24_the_registry_grows_without_bound() {
     let clock = ManualClock::new();
     let registry = ResilienceRegistry::builder().capacity(100).clock(Clock::manual(&clock)).build().unwrap();
@@ -522,4 +599,79 @@ fn an_unsafe_call_is_repeated_only_when_it_was_not_done() {
     assert_eq!(plan(Verdict::Transient), Next::GiveUp(GiveUp::NotIdempotent));
     assert!(matches!(plan(Verdict::NotSent), Next::After(_)));
     assert!(matches!(plan(Verdict::Throttled { after: None }), Next::After(_)));
+}
+
+/// A pipeline on paused time: a breaker that opens after `failures` for 700 ms, and pauses of 100 ms between attempts.
+fn retrying(failures: u32, attempts: u32) -> Pipeline {
+    let retry = RetryConfig::attempts(attempts)
+        .backoff(Backoff::Constant { delay: millis(100) })
+        .jitter(Jitter::None);
+    let breaker = BreakerConfig::new().consecutive(failures).open_for(OpenFor::fixed(millis(700)));
+    Pipeline::new("trap", Policy::none().retry(retry).breaker(breaker), Clock::tokio(), None).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_27_a_retry_runs_into_the_circuit_that_its_own_failure_opened() {
+    let pipeline = retrying(3, 4);
+    let started = pipeline.clock().now();
+    let result = pipeline
+        .call()
+        .classify(AllTransient)
+        .run(|attempt| async move { if attempt.number < 4 { Err("500") } else { Ok(attempt.number) } })
+        .await;
+    assert_eq!(result, Ok(4), "the fourth attempt waits until the circuit lets it probe");
+    assert_eq!(pipeline.clock().now().since(started), millis(100 + 100 + 700));
+    assert_eq!(pipeline.breaker().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_27_a_refusal_counts_as_an_attempt_and_hides_the_real_error() {
+    // The deadline does not reach to half-open: the call ends at once, with the service's own error.
+    let pipeline = retrying(1, 4);
+    let deadline = pipeline.clock().now() + millis(500);
+    let call = pipeline.call().classify(AllTransient).deadline(deadline);
+    let result = call.run(|_| async { Err::<(), _>("500") }).await;
+    assert_eq!(result, Err(Stop::Failed { error: "500", attempts: 1, why: GiveUp::Deadline }));
+
+    // The circuit stays half-open with its probe out: every attempt is refused, none is counted, and the refusal that
+    // ends the call carries the service's last error.
+    let pipeline = retrying(1, 3);
+    let result = pipeline.call().classify(AllTransient).run(|attempt| async move {
+        assert_eq!(attempt.number, 1);
+        Err::<(), _>("500")
+    });
+    let probe = async {
+        tokio::time::sleep(millis(700)).await;
+        pipeline.breaker().admit(pipeline.clock().now())
+    };
+    let (probe, result) = tokio::join!(biased; probe, result);
+    assert!(probe.unwrap().is_probe());
+    let Err(stop) = result else { panic!("the only probe is out, so the call cannot succeed") };
+    assert_eq!((stop.attempts(), stop.error()), (1, Some(&"500")));
+    assert_eq!(stop.refusal().unwrap().rule(), Rule::CircuitHalfOpen);
+    assert!(stop.to_string().ends_with("attempt 1 failed before that: 500"), "{stop}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_27_a_circuit_opened_by_hand_is_waited_for() {
+    let pipeline = retrying(5, 4);
+    let started = pipeline.clock().now();
+    let result = pipeline
+        .call()
+        .classify(AllTransient)
+        .run(|_| async {
+            pipeline.breaker().trip_for(SECOND * 60, pipeline.clock().now());
+            Err::<(), _>("500")
+        })
+        .await;
+    assert_eq!(result, Err(Stop::Failed { error: "500", attempts: 1, why: GiveUp::OpenedByHand }));
+    let refused = pipeline.call().classify(AllTransient).run(|_| async { Ok::<_, &str>(()) }).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Stop::Refused { attempts: 0, why: GiveUp::OpenedByHand, last_error: None, .. })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(pipeline.clock().now(), started, "nobody waited");
 }

@@ -277,7 +277,8 @@ impl ActionHandler for RequestHandler {
 pub(crate) fn ended(result: Result<Progress, Failure>) -> EffectResult {
     match result {
         Ok(Progress::Final(answer)) => {
-            let hint = RetryHint { transient: answer.is_transient(), after: answer.after, refused: false };
+            let hint =
+                RetryHint { transient: answer.is_transient(), after: answer.after, ..RetryHint::default() };
             EffectResult::Done { outcome: outcome(answer), hint }
         }
         Ok(Progress::Pending { answer, after, resume }) => {
@@ -288,7 +289,12 @@ pub(crate) fn ended(result: Result<Progress, Failure>) -> EffectResult {
 }
 
 pub(crate) fn failed(failure: Failure) -> EffectResult {
-    let hint = RetryHint { transient: failure.transient, after: failure.after, refused: failure.refused };
+    let hint = RetryHint {
+        transient: failure.transient,
+        after: failure.after,
+        refused: failure.refused,
+        ..RetryHint::default()
+    };
     let error = ErrorInfo::new(failure.code.clone(), failure.message);
     EffectResult::Done { outcome: Outcome::failed(failure.code, error), hint }
 }

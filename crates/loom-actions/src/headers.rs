@@ -175,20 +175,29 @@ fn spelled(name: &str) -> String {
     spelled
 }
 
-/// How long an answer asks us to wait: `Retry-After` in seconds or as a date.
+/// The longest time that a service may make us wait, whatever it asks for: in retries, between polls of an accepted request,
+/// and between the questions of a trigger.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+
+/// How long a response asks us to wait: `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), at most
+/// [`RETRY_AFTER_MAX`].
 ///
 /// A date is measured from the answer's own `Date`, where there is one, so that two clocks that differ do no harm; else
 /// from `now`. `retry-after-ms` and `x-ms-retry-after-ms`, which some services send, count first because they are exact.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    asked_wait(headers, now).map(|wait| wait.min(RETRY_AFTER_MAX))
+}
+
+fn asked_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     for name in ["retry-after-ms", "x-ms-retry-after-ms"] {
-        if let Some(millis) = text(name).and_then(|text| text.parse().ok()) {
+        if let Some(millis) = text(name).and_then(digits) {
             return Some(Duration::from_millis(millis));
         }
     }
     let wanted = text("retry-after")?;
-    if let Ok(seconds) = wanted.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    if let Some(seconds) = digits(wanted) {
+        return Some(Duration::from_secs(seconds));
     }
     let due = httpdate::parse_http_date(wanted).ok()?;
     let sent = text("date").and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(|| {
@@ -196,6 +205,12 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
     });
     Some(due.duration_since(sent).unwrap_or_default())
+}
+
+/// A number as HTTP writes it: digits and nothing else, of any length. One that is too large is the largest.
+fn digits(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ fn done(outcome: Outcome) -> EffectResult {
     let status =
         outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64);
     let transient = matches!(status, Some(408 | 429 | 500..=599));
-    EffectResult::Done { outcome, hint: RetryHint { transient, after: None, refused: false } }
+    EffectResult::Done { outcome, hint: RetryHint { transient, ..RetryHint::default() } }
 }
 
 /// What ails the store is no failure of the action: the same attempt is made again, and finds the child if there is one.

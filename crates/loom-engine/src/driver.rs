@@ -25,7 +25,7 @@ use crate::{
         Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
         TimerId,
     },
-    guard::Admission,
+    guard::{Admission, TimeLimit},
     machine::Run,
     ports::Call,
     signals::{self, Mailbox},
@@ -57,6 +57,31 @@ enum Finished {
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>),
     /// Nothing that the run needs to know.
     Nothing,
+}
+
+/// How to end something that is under way when the run does not want it any more.
+struct UnderWay {
+    place: Place,
+    aborts: SmallAborts,
+    /// Of a call that a service guards, which hears why it ended.
+    limit: Option<Arc<TimeLimit>>,
+}
+
+/// A call is one future; the wait for an admission is two.
+type SmallAborts = [Option<AbortHandle>; 2];
+
+impl UnderWay {
+    /// Ends it. `timed_out` are the actions whose time is over.
+    fn end(&self, timed_out: &[Place]) {
+        let expires = timed_out.contains(&self.place);
+        if expires && self.limit.as_ref().is_some_and(|limit| limit.expire()) {
+            // It ends by itself, and its service counts a call that took too long.
+            return;
+        }
+        for abort in self.aborts.iter().flatten() {
+            abort.abort();
+        }
+    }
 }
 
 /// A command, and who wants to know that its consequences are durable.
@@ -124,7 +149,7 @@ pub(crate) struct Driver {
     mailbox: Arc<Mailbox>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
-    aborts: HashMap<EffectId, AbortHandle>,
+    under_way: HashMap<EffectId, UnderWay>,
     admissions: HashMap<Place, Admission>,
     watcher: Option<Arc<dyn Watcher>>,
     respond: Option<watch::Sender<Option<Value>>>,
@@ -146,7 +171,7 @@ impl Driver {
             mailbox: links.mailbox,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
-            aborts: HashMap::new(),
+            under_way: HashMap::new(),
             admissions: HashMap::new(),
             watcher: links.watcher,
             respond: Some(links.respond),
@@ -363,7 +388,7 @@ impl Driver {
             }
             Finished::Nothing => return None,
         };
-        self.aborts.remove(&effect);
+        self.under_way.remove(&effect);
         let at = self.clock.now();
         for note in notes {
             self.run.handle(Command::EffectNoted { effect, note }, at);
@@ -466,12 +491,16 @@ impl Driver {
             return Ok(Vec::new());
         }
         let mut ended_something = false;
+        let mut timed_out = Vec::new();
         let mut started = Vec::new();
         for event in &events {
             match event {
                 Event::AttemptStarted { effect, .. } => started.push(*effect),
                 Event::ActionEnded { place, outcome, .. } => {
                     ended_something = true;
+                    if outcome.status == Status::TimedOut {
+                        timed_out.push(*place);
+                    }
                     self.settle(*place, outcome);
                 }
                 Event::AttemptEnded { place, outcome, next: Next::Retry { .. }, .. } => {
@@ -498,12 +527,12 @@ impl Driver {
                 }
             }
         }
-        if ended_something && !self.aborts.is_empty() {
+        if ended_something && !self.under_way.is_empty() {
             let state = self.run.state();
-            self.aborts.retain(|effect, abort| {
+            self.under_way.retain(|effect, under_way| {
                 let wanted = state.wants(*effect);
                 if !wanted {
-                    abort.abort();
+                    under_way.end(&timed_out);
                 }
                 wanted
             });
@@ -533,43 +562,52 @@ impl Driver {
                 return Some(Command::EffectEnded { effect, result: signals::unreachable() });
             };
             let (mailbox, store) = (Arc::clone(&self.mailbox), Arc::clone(&durable.store));
-            self.push(effect, async move { Finished::Signal(effect, mailbox.receive(store, &call).await) });
+            let abort =
+                self.push(async move { Finished::Signal(effect, mailbox.receive(store, &call).await) });
+            self.under_way.insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: None });
+            return None;
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            // Its timer fires next. A call now would only be cut off.
             return None;
         }
         if call.phase != Phase::Admit {
             let inner = Arc::clone(&self.inner);
-            self.push(effect, async move {
+            let limit = Arc::new(TimeLimit::default());
+            let keeper = Arc::clone(&limit);
+            let abort = self.push(async move {
                 let mut notes = Vec::new();
-                let result = make_call(&inner, &call, left, &mut notes).await;
+                let result = make_call(&inner, &call, left, &keeper, &mut notes).await;
                 Finished::Call(effect, result, notes)
             });
+            self.under_way
+                .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit) });
             return None;
         }
         let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
         let Some(service) = self.inner.services.of_action(&call, None) else { return Some(admitted) };
-        if let Some(admission) = service.try_admit() {
+        if let Some(admission) = service.try_admit(left) {
             self.admissions.insert(place, admission);
             return Some(admitted);
         }
         let (tell, told) = oneshot::channel();
-        // Two futures: one waits and then holds the admission for as long as the action takes; it is not aborted with
-        // the call, because it ends by itself when the action has ended. The other tells that the wait is over.
-        self.calls.push(Abortable::new(
-            Box::pin(async move {
-                let mut notes = Vec::new();
-                match service.hold(left, &mut notes, tell).await {
-                    Some(refusal) => Finished::Call(effect, refusal, notes),
-                    None => Finished::Nothing,
-                }
-            }),
-            AbortHandle::new_pair().1,
-        ));
-        self.push(effect, async move {
+        // Two futures: one waits and then holds the admission for as long as the action takes; once it is admitted it ends
+        // by itself when the action has ended. The other tells that the wait is over.
+        let holding = self.push(async move {
+            let mut notes = Vec::new();
+            match service.hold(left, &mut notes, tell).await {
+                Some(refusal) => Finished::Call(effect, refusal, notes),
+                None => Finished::Nothing,
+            }
+        });
+        let waiting = self.push(async move {
             match told.await {
                 Ok((told, notes)) => Finished::Admitted(effect, place, told, notes),
                 Err(_) => Finished::Nothing,
             }
         });
+        let aborts = [Some(holding), Some(waiting)];
+        self.under_way.insert(effect, UnderWay { place, aborts, limit: None });
         None
     }
 
@@ -581,10 +619,11 @@ impl Driver {
         call.phase == Phase::Call && self.inner.handlers.find(&EffectKind::Signal).is_none()
     }
 
-    fn push(&mut self, effect: EffectId, future: impl Future<Output = Finished> + Send + 'static) {
+    /// Puts something under way. Gives what ends it early.
+    fn push(&mut self, future: impl Future<Output = Finished> + Send + 'static) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.insert(effect, abort);
         self.calls.push(Abortable::new(Box::pin(future), registration));
+        abort
     }
 
     fn tell_end(&mut self) {
@@ -610,6 +649,7 @@ async fn make_call(
     inner: &Arc<Inner>,
     call: &Call,
     left: Option<Duration>,
+    limit: &TimeLimit,
     notes: &mut Vec<Note>,
 ) -> EffectResult {
     let effect = match &call.definition().kind {
@@ -630,7 +670,7 @@ async fn make_call(
         (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
     match guarded {
         None => work().await,
-        Some(service) => service.attempt(left, call.attempt, notes, work).await,
+        Some(service) => service.attempt(left, call.attempt, limit, notes, work).await,
     }
 }
 

@@ -42,7 +42,7 @@ pub struct TimerId(pub u32);
 pub type Code = Cow<'static, str>;
 
 /// What went wrong, as the language shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ErrorInfo {
     /// Stable and short.
     pub code: Code,
@@ -67,6 +67,13 @@ impl ErrorInfo {
             Some(part) => part.text().into_owned(),
         };
         ErrorInfo { code: Code::Owned(part("code")), message: part("message"), details: None }
+    }
+
+    /// What [`ErrorInfo::to_value`] gave.
+    pub(crate) fn from_value(value: &Value) -> ErrorInfo {
+        let text = |name: &str| value.get(name).map(|part| part.text().into_owned()).unwrap_or_default();
+        let details = value.get("details").cloned();
+        ErrorInfo { code: Code::Owned(text("code")), message: text("message"), details }
     }
 
     /// `{"code": …, "message": …}`.
@@ -122,6 +129,20 @@ pub struct RetryHint {
     pub after: Option<Duration>,
     /// We refused the call ourselves; the service was not asked.
     pub refused: bool,
+    /// How the service's circuit stands after the attempt.
+    pub circuit: CircuitHint,
+}
+
+/// What a circuit means for the next attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CircuitHint {
+    /// It lets calls through, or there is none.
+    #[default]
+    Passes,
+    /// It is open, and lets a probe through after this time. An earlier attempt would only be refused.
+    OpenFor(Duration),
+    /// An operator opened it, so no wait helps.
+    OpenedByHand,
 }
 
 /// What a person may want to know about an attempt while it is under way.

@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,19 +18,16 @@ use loom_definition::{ActionIdx, Status};
 use loom_resilience::{
     AttemptError, CircuitState, Moment, Policy, Refusal, ResilienceRegistry, Rule, Service, Verdict,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    event::{EffectResult, ErrorInfo, Note, Outcome, RetryHint},
+    event::{CircuitHint, EffectResult, ErrorInfo, Note, Outcome, RetryHint},
     ports::Call,
     resilience,
 };
 
 /// Handles kept for actions; beyond that they are looked up again.
 const CACHE_MAX: usize = 4_096;
-
-/// At most three services guard one action: limiter, bulkhead, breaker.
-const SERVICES_MAX: usize = 3;
 
 /// Waits shorter than this are not worth telling.
 const WAIT_TOLD: Duration = Duration::from_millis(1);
@@ -47,7 +47,9 @@ struct Told {
     state: CircuitState,
 }
 
-type CacheKey = (u64, ActionIdx, Option<Arc<str>>);
+/// The workflow's name and the beginning of its hash, because workflows may have the same text and each has services of its
+/// own; the action; and the origin that it calls.
+type CacheKey = (Arc<str>, u64, ActionIdx, Option<Arc<str>>);
 
 /// The services that guard an action: one, unless the definition gives its parts different names.
 #[derive(Debug)]
@@ -85,12 +87,13 @@ impl Services {
         }
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&call.workflow.hash[..8]);
-        let key = (u64::from_le_bytes(prefix), call.action, origin);
+        let workflow = Arc::clone(&call.workflow.name);
+        let key = (workflow, u64::from_le_bytes(prefix), call.action, origin);
         if let Some(known) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Some(Arc::clone(known));
         }
         let fallback = key
-            .2
+            .3
             .as_deref()
             .map_or_else(|| format!("{}/{}", call.workflow.name, action.name), ToOwned::to_owned);
         // From the outside in: limiter, bulkhead, breaker; parts of one name share a service.
@@ -181,6 +184,38 @@ impl Services {
     }
 }
 
+/// The time limit of one call, as the run keeps it. The run's own timer is the only clock that ends the call; this tells
+/// the service's circuit that it did.
+#[derive(Debug, Default)]
+pub(crate) struct TimeLimit {
+    running: AtomicBool,
+    is_over: AtomicBool,
+    over: Notify,
+}
+
+impl TimeLimit {
+    /// Says that the time is over. The call then ends by itself, as one that timed out. `false` when it was not being made
+    /// yet, and so is to be dropped.
+    pub(crate) fn expire(&self) -> bool {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.over.notify_one();
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Makes the call until the time is over. A result that is there is never thrown away.
+    async fn bound(&self, work: impl Future<Output = EffectResult>) -> EffectResult {
+        self.running.store(true, Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.over.notified() => EffectResult::Done {
+                outcome: Outcome { status: Status::TimedOut, ..Outcome::ok(None) },
+                hint: RetryHint::default(),
+            },
+        }
+    }
+}
+
 /// An action that the engine executes itself holds this while it does.
 #[derive(Debug)]
 pub(crate) enum Admission {
@@ -217,11 +252,11 @@ fn verdict_of(status: Status) -> Option<Verdict> {
 }
 
 impl Guarded {
-    /// Admits ready work without waiting; none when it must wait or is refused.
-    pub(crate) fn try_admit(&self) -> Option<Admission> {
+    /// Admits ready work without waiting; none when it must wait or is refused. `left` is the time that the action has.
+    pub(crate) fn try_admit(&self, left: Option<Duration>) -> Option<Admission> {
         let mut held = Vec::with_capacity(self.services.len());
         for (service, _) in &self.services {
-            held.push(service.try_admit(service.clock().now()).ok()?);
+            held.push(service.try_admit_for(left, service.clock().now()).ok()?);
         }
         Some(Admission::Held(held))
     }
@@ -230,13 +265,13 @@ impl Guarded {
     /// the result of the call, and nothing when the action was let through.
     pub(crate) async fn hold(
         &self,
-        deadline: Option<Duration>,
+        left: Option<Duration>,
         notes: &mut Vec<Note>,
         admitted: oneshot::Sender<(oneshot::Sender<Status>, Vec<Note>)>,
     ) -> Option<EffectResult> {
         let (told, ended) = oneshot::channel();
         let result = self
-            .guarded(deadline, 1, notes, move |notes| async move {
+            .guarded(left, 1, notes, move |notes| async move {
                 // Nobody listens when the action was cancelled meanwhile; then the wait below ends at once.
                 admitted.send((told, notes)).ok();
                 let status = ended.await.unwrap_or(Status::Cancelled);
@@ -245,20 +280,23 @@ impl Guarded {
                 EffectResult::Done { outcome, hint }
             })
             .await;
+        self.tell_changes(notes);
         match result {
             EffectResult::Done { ref outcome, .. } if outcome.error.is_some() => Some(result),
             _ => None,
         }
     }
 
-    /// Makes one attempt under the policies.
+    /// Makes one attempt under the policies. `left` is the time that the action has; nothing is cut off here after it,
+    /// because the run ends the call through `limit` then.
     ///
     /// # Cancel safety
     /// Dropping the future gives back what was taken.
     pub(crate) async fn attempt<F, Fut>(
         &self,
-        deadline: Option<Duration>,
+        left: Option<Duration>,
         number: u32,
+        limit: &TimeLimit,
         notes: &mut Vec<Note>,
         work: F,
     ) -> EffectResult
@@ -266,12 +304,41 @@ impl Guarded {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = EffectResult> + Send,
     {
-        self.guarded(deadline, number, notes, |_| work()).await
+        let mut result = self.guarded(left, number, notes, |_| limit.bound(work())).await;
+        // The history of an action that has ended takes no more notes; another call tells of the circuit then.
+        if !limit.is_over.load(Ordering::Relaxed) {
+            self.tell_changes(notes);
+        }
+        if let EffectResult::Done { outcome, hint } = &mut result
+            && outcome.status != Status::Succeeded
+            && !hint.refused
+        {
+            hint.circuit = self.circuit();
+        }
+        result
+    }
+
+    /// What the circuits say about another attempt now.
+    fn circuit(&self) -> CircuitHint {
+        let mut open_for = None;
+        for (service, _) in &self.services {
+            match service.breaker().peek(service.clock().now()) {
+                Err(refused) if refused.is_by_hand() => return CircuitHint::OpenedByHand,
+                Err(refused) => open_for = open_for.max(refused.retry_after),
+                Ok(()) => {}
+            }
+        }
+        open_for.map_or(CircuitHint::Passes, CircuitHint::OpenFor)
+    }
+
+    /// Notes the changes of the circuits that no history has told.
+    fn tell_changes(&self, notes: &mut Vec<Note>) {
+        notes.extend(self.services.iter().filter_map(|(service, told)| change_to_tell(service, told)));
     }
 
     async fn guarded<F, Fut>(
         &self,
-        deadline: Option<Duration>,
+        left: Option<Duration>,
         number: u32,
         notes: &mut Vec<Note>,
         work: F,
@@ -283,11 +350,7 @@ impl Guarded {
         let Some((outer, _)) = self.services.first() else { return work(Vec::new()).await };
         let clock = outer.clock();
         let began = clock.now();
-        let deadline = deadline.map(|left| began + left);
-        let mut before = [0; SERVICES_MAX];
-        for (before, (service, _)) in before.iter_mut().zip(&self.services) {
-            *before = service.breaker().generation();
-        }
+        let limit = left.map(|left| (began, left));
         // The circuit is asked before anything is spent on a call it would not let through.
         if let [.., (inner, _)] = &self.services[..]
             && let Err(refused) = inner.ask_breaker(began)
@@ -310,16 +373,11 @@ impl Guarded {
                 });
                 work(held.into_iter().collect())
             };
-            run_nested(&self.services, deadline, number, work).await
+            run_nested(&self.services, limit, number, work).await
         };
         if waited >= WAIT_TOLD {
             let by = if outer.policy().limiter.is_some() { "rate limit" } else { "bulkhead" };
             notes.push(Note::Held { service: Arc::clone(outer.name()), by: by.into(), wait: waited });
-        }
-        for ((service, told), before) in self.services.iter().zip(before) {
-            if service.breaker().generation() != before {
-                notes.extend(change_to_tell(service, told));
-            }
         }
         result
     }
@@ -349,9 +407,12 @@ fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
     })
 }
 
+/// When the time of the action began to count, and how long it has from there.
+type Limited = Option<(Moment, Duration)>;
+
 async fn run_nested<F, Fut>(
     services: &[(Service, Arc<Mutex<Told>>)],
-    deadline: Option<Moment>,
+    limit: Limited,
     number: u32,
     work: F,
 ) -> EffectResult
@@ -361,25 +422,21 @@ where
 {
     match services {
         [] => EffectResult::Admitted,
-        [(only, _)] => run_one(only, deadline, number, || work(only.clock().now())).await,
+        [(only, _)] => run_one(only, limit, number, || work(only.clock().now())).await,
         [(outer, _), (inner, _)] => {
-            run_one(outer, deadline, number, || {
-                run_one(inner, deadline, number, || work(inner.clock().now()))
-            })
-            .await
+            run_one(outer, limit, number, || run_one(inner, limit, number, || work(inner.clock().now())))
+                .await
         }
         [(outer, _), (middle, _), (inner, _), ..] => {
-            run_one(outer, deadline, number, || {
-                run_one(middle, deadline, number, || {
-                    run_one(inner, deadline, number, || work(inner.clock().now()))
-                })
+            run_one(outer, limit, number, || {
+                run_one(middle, limit, number, || run_one(inner, limit, number, || work(inner.clock().now())))
             })
             .await
         }
     }
 }
 
-async fn run_one<F, Fut>(service: &Service, deadline: Option<Moment>, number: u32, work: F) -> EffectResult
+async fn run_one<F, Fut>(service: &Service, limit: Limited, number: u32, work: F) -> EffectResult
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = EffectResult> + Send,
@@ -389,8 +446,8 @@ where
             Ok(result) => judge(result),
             Err(never) => match *never {},
         });
-    if let Some(deadline) = deadline {
-        attempt = attempt.deadline(deadline);
+    if let Some((began, left)) = limit {
+        attempt = attempt.limited_by_caller(began, left);
     }
     let done = attempt
         .run(|| async {
@@ -406,7 +463,7 @@ where
                 "RequestTimeout",
                 ErrorInfo::new("ServerTimeout", timed_out.to_string()),
             ),
-            hint: RetryHint { transient: true, after: None, refused: false },
+            hint: RetryHint { transient: true, ..RetryHint::default() },
         },
         Err(AttemptError::Failed(never)) => match never {},
     }
@@ -440,9 +497,16 @@ fn refusal_result(refusal: &Refusal) -> EffectResult {
         Rule::Deadline => ("DeadlineExceeded", false),
         _ => ("Refused", true),
     };
+    let by_hand = refusal.refused.is_by_hand();
+    let circuit = match refusal.rule() {
+        _ if by_hand => CircuitHint::OpenedByHand,
+        Rule::CircuitOpen => refusal.retry_after().map_or(CircuitHint::Passes, CircuitHint::OpenFor),
+        _ => CircuitHint::Passes,
+    };
+    let passes = passes && !by_hand;
     EffectResult::Done {
         outcome: Outcome::failed(code, ErrorInfo::new(code, refusal.to_string())),
-        hint: RetryHint { transient: passes, after: refusal.retry_after(), refused: passes },
+        hint: RetryHint { transient: passes, after: refusal.retry_after(), refused: passes, circuit },
     }
 }
 

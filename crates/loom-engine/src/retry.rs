@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use loom_definition::policy::{ErrorPattern, RetryPolicy};
-use loom_expression::ValueRef;
+use loom_expression::{Value, ValueRef};
 
-use crate::event::{Outcome, RetryHint};
+use crate::event::{CircuitHint, Outcome, RetryHint};
 
 /// The wait before the next attempt; none when there is to be none.
 ///
@@ -23,17 +23,44 @@ pub(crate) fn wait_before_next(
         None => hint.transient,
         Some(patterns) => patterns.iter().any(|pattern| matches(pattern, outcome)),
     };
-    if !retryable || attempt >= policy.max_attempts {
+    if !retryable || attempt >= policy.max_attempts || hint.circuit == CircuitHint::OpenedByHand {
         return None;
     }
     let wait = crate::resilience::scheduled_wait(&policy.schedule, attempt, seed);
-    Some(match hint.after.map(|after| after.min(RETRY_AFTER_MAX)) {
+    let wait = match hint.after.map(|after| after.min(RETRY_AFTER_MAX)) {
         None => wait,
         // In the language's own policies, what the service asks for takes the place of the wait. What we refuse ourselves has no
         // such word.
         Some(after) if !hint.refused && policy.schedule.is_of_the_language() => after,
         Some(after) => wait.max(after),
+    };
+    Some(match hint.circuit {
+        CircuitHint::OpenFor(time) => wait.max(time),
+        CircuitHint::Passes | CircuitHint::OpenedByHand => wait,
     })
+}
+
+/// The codes of our own refusals; see the guard of services.
+const REFUSALS: [&str; 6] = [
+    "CircuitBreakerOpen",
+    "ServiceIsolated",
+    "RateLimitExceeded",
+    "BulkheadFull",
+    "DeadlineExceeded",
+    "Refused",
+];
+
+/// Whether an attempt ended with a refusal of our own, so that the service was not asked.
+pub(crate) fn is_refusal(outcome: &Outcome) -> bool {
+    let code = outcome.code.as_ref();
+    REFUSALS.contains(&code) && outcome.error.as_ref().is_some_and(|error| error.code == code)
+}
+
+/// The same for an attempt as the history of retries holds it.
+pub(crate) fn is_refusal_entry(entry: &Value) -> bool {
+    let code = entry.get("code").and_then(Value::as_str);
+    let error = entry.get("error").and_then(|error| error.get("code")).and_then(Value::as_str);
+    code == error && code.is_some_and(|code| REFUSALS.contains(&code))
 }
 
 /// A service may ask for a long pause, but not for ever.

@@ -125,6 +125,19 @@ fn waits(headers: &[(&'static str, &'static str)], expected: Option<u64>) {
 }
 
 #[test]
+fn no_service_makes_us_wait_longer_than_a_day() {
+    let day = Some(86_400_000);
+    waits(&[("retry-after", "86400")], day);
+    waits(&[("retry-after", "86401")], day);
+    waits(&[("retry-after", "4000000000")], day);
+    waits(&[("retry-after", "4294967296")], day);
+    waits(&[("retry-after", "99999999999999999999999999")], day);
+    waits(&[("retry-after-ms", "99999999999999999999999999")], day);
+    waits(&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], day);
+    waits(&[("retry-after", "00007")], Some(7_000));
+}
+
+#[test]
 fn every_form_of_retry_after() {
     waits(&[("retry-after", "7")], Some(7_000));
     waits(&[("retry-after", "0")], Some(0));
@@ -138,6 +151,10 @@ fn every_form_of_retry_after() {
     waits(&[("retry-after", "9"), ("x-ms-retry-after-ms", "250")], Some(250));
     waits(&[("retry-after", "soon")], None);
     waits(&[("retry-after", "-1")], None);
+    waits(&[("retry-after", "+1")], None);
+    waits(&[("retry-after", "1.5")], None);
+    waits(&[("retry-after", "")], None);
+    waits(&[("retry-after-ms", "+1"), ("retry-after", "2")], Some(2_000));
     waits(&[], None);
 }
 

@@ -46,6 +46,23 @@ async fn accepted_work_is_polled_across_crashes() {
 }
 
 #[tokio::test]
+async fn accepted_work_is_polled_at_least_once_a_day() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s", "Retry-After": "4000000000"}}, "calls": 1},
+            {"method": "GET", "path": "/s", "responses": [
+                {"status": 202, "headers": {"Retry-After": "99999999999999999999"}},
+                {"status": 202, "headers": {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}},
+                {"status": 202, "headers": {"Retry-After": "+9"}},
+                {"body": {"done": true}}]}]"#,
+    )
+    .await;
+    let (last, waits) = followed(&mock, WORK).await;
+    assert_eq!(body(&last), json(r#"{"done": true}"#));
+    // What is not a number of seconds is not heard, so the usual interval comes.
+    assert_eq!(waits.iter().map(Duration::as_secs).collect::<Vec<_>>(), [86_400, 86_400, 86_400, 1]);
+}
+
+#[tokio::test]
 async fn work_that_fails_is_not_asked_for_again() {
     let mock = mock(
         r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s"}}, "calls": 1},

@@ -69,7 +69,7 @@ fn answered(status: i64) -> EffectResult {
             ..Outcome::failed("Said", ErrorInfo::new("Said", format!("The service said {status}.")))
         };
     }
-    EffectResult::Done { outcome, hint: RetryHint { transient: status >= 500, after: None, refused: false } }
+    EffectResult::Done { outcome, hint: RetryHint { transient: status >= 500, ..RetryHint::default() } }
 }
 
 const RETRIES: &str = r#"{

@@ -13,7 +13,10 @@ use loom_expression::{Template, Timestamp, Value};
 use super::Decider;
 use crate::{
     compute,
-    event::{EffectId, EffectResult, ErrorInfo, Event, Next, Outcome, Phase, Place, Purpose, RetryHint},
+    event::{
+        CircuitHint, EffectId, EffectResult, ErrorInfo, Event, Next, Outcome, Phase, Place, Purpose,
+        RetryHint,
+    },
     random, retry,
     state::SlotPhase,
     time,
@@ -111,7 +114,9 @@ impl Decider<'_> {
                     self.out.push(ended(Next::Retry { due }, outcome));
                     return self.set_timer(place, due, Purpose::Retry);
                 }
-                self.end_call(place, outcome);
+                // A refusal that ends the action must not hide what the service itself answered before.
+                let earlier = if retry::is_refusal(&outcome) { self.last_failure(place) } else { None };
+                self.end_call(place, earlier.unwrap_or(outcome));
             }
         }
     }
@@ -122,11 +127,45 @@ impl Decider<'_> {
     }
 
     /// When to try again, if at all.
+    ///
+    /// A refusal of our own is not an attempt at the service: the policy's attempts count the calls that were made, and
+    /// there may be as many refusals beside them.
     fn retry_at(&self, place: Place, attempt: u32, outcome: &Outcome, hint: RetryHint) -> Option<Timestamp> {
         let policy = self.retry_policy(place)?;
         let seed = random::seed_of(self.state, place) ^ u64::from(attempt);
-        let wait = retry::wait_before_next(&policy, attempt, outcome, hint, seed)?;
-        Some(time::after(self.now, wait))
+        let refusals =
+            self.earlier_attempts(place).iter().filter(|entry| retry::is_refusal_entry(entry)).count();
+        let refusals = u32::try_from(refusals).unwrap_or(u32::MAX);
+        let counted = if retry::is_refusal(outcome) {
+            refusals.saturating_add(1)
+        } else {
+            attempt.saturating_sub(refusals)
+        };
+        let wait = retry::wait_before_next(&policy, counted, outcome, hint, seed)?;
+        let due = time::after(self.now, wait);
+        let opens_too_late = matches!(hint.circuit, CircuitHint::OpenFor(_))
+            && self.limit_of(place).is_some_and(|limit| due >= limit);
+        (!opens_too_late).then_some(due)
+    }
+
+    /// What the attempts at an action came to that another attempt followed, oldest first.
+    fn earlier_attempts(&self, place: Place) -> &[Value] {
+        let call = self.state.activity(place).and_then(|activity| activity.call.as_ref());
+        call.map_or(&[], |call| &call.history)
+    }
+
+    /// How the service itself failed last, before it was spared.
+    fn last_failure(&self, place: Place) -> Option<Outcome> {
+        let entry = self.earlier_attempts(place).iter().rfind(|entry| !retry::is_refusal_entry(entry))?;
+        let code = entry.get("code").map(|code| code.text().into_owned()).unwrap_or_default();
+        let error = entry.get("error").map(ErrorInfo::from_value).unwrap_or_default();
+        Some(Outcome::failed(code, error))
+    }
+
+    /// When the action's time is over, if it has a time limit.
+    fn limit_of(&self, place: Place) -> Option<Timestamp> {
+        let limit = self.state.activity(place).and_then(|activity| activity.limit)?;
+        self.state.timers.get(limit).map(|timer| timer.due)
     }
 
     /// The policy in force: the action's own, or its kind's default.
@@ -164,7 +203,7 @@ impl Decider<'_> {
         let Some(call) = self.state.activity(place).and_then(|activity| activity.call.as_ref()) else {
             return false;
         };
-        let hint = RetryHint { transient: true, after: None, refused: false };
+        let hint = RetryHint { transient: true, ..RetryHint::default() };
         let Some(effect) = call.admitted else { return false };
         let Some(due) = self.retry_at(place, call.attempt, outcome, hint) else { return false };
         let (outcome, next) = (outcome.clone(), Next::Retry { due });

@@ -231,7 +231,7 @@ impl<'a> Decider<'a> {
         }
         let outcome = last.unwrap_or_else(|| block_outcome(true, None));
         let policy = self.retry_action_policy(place, policy);
-        let hint = RetryHint { transient: true, after: None, refused: false };
+        let hint = RetryHint { transient: true, ..RetryHint::default() };
         let seed = random::seed_of(state, place) ^ u64::from(attempts);
         if let Some(wait) = retry::wait_before_next(&policy, attempts, &outcome, hint, seed) {
             return self.set_timer(place, time::after(self.now, wait), Purpose::Round);

@@ -101,6 +101,8 @@ struct Tries {
     due: Option<Timestamp>,
     /// The attempt under way has not ended, or will be polled.
     open: bool,
+    /// Attempts that our own guards refused, so that the service was not asked.
+    refusals: u32,
 }
 
 impl Book<'_> {
@@ -310,13 +312,14 @@ impl Book<'_> {
         if attempt != tries.attempt + 1 || tries.open {
             return Err(format!("attempt {attempt} follows attempt {}", tries.attempt));
         }
-        if attempt > most {
-            return Err(format!("the policy allows {most} attempts"));
+        // Our own refusals are not attempts at the service, and there may be as many of them.
+        if attempt - tries.refusals.min(attempt) > most || tries.refusals > most {
+            return Err(format!("the policy allows {most} attempts, and as many refusals"));
         }
         if tries.due.is_some_and(|due| at < due) {
             return Err("it does not wait as long as it said".to_owned());
         }
-        *tries = Tries { attempt, due: None, open: true };
+        *tries = Tries { attempt, due: None, open: true, refusals: tries.refusals };
         Ok(())
     }
 
@@ -342,6 +345,8 @@ impl Book<'_> {
                     return Err("the next attempt is due in the past".to_owned());
                 }
                 tries.due = Some(*due);
+                let refused = ["CircuitBreakerOpen", "RateLimitExceeded", "BulkheadFull"];
+                tries.refusals += u32::from(refused.contains(&outcome.code.as_ref()));
                 tries.open = false;
             }
             Next::Poll { .. } | Next::Callback | Next::Execute | Next::End => {}

@@ -8,6 +8,7 @@ mod endings;
 mod faulty_disk;
 mod flows;
 mod graphs;
+mod guards;
 mod held;
 mod large_values;
 mod laws;

@@ -12,7 +12,7 @@ use loom_resilience::{Clock, Policy, ResilienceRegistry};
 
 use crate::support::{Service, engine, ok, play_with, run, unavailable, workflow};
 
-fn registry() -> Arc<ResilienceRegistry> {
+pub(crate) fn registry() -> Arc<ResilienceRegistry> {
     let registry = ResilienceRegistry::builder().defaults(Policy::none()).clock(Clock::tokio()).build();
     Arc::new(registry.expect("no policy, no contradiction"))
 }

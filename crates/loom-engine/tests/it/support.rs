@@ -118,7 +118,7 @@ pub(crate) fn unavailable() -> EffectResult {
     let error = ErrorInfo::new("ServiceUnavailable", "the service is not there");
     let mut outcome = Outcome::failed("ServiceUnavailable", error);
     outcome.outputs = Some(json(r#"{"statusCode": 503}"#));
-    EffectResult::Done { outcome, hint: RetryHint { transient: true, after: None, refused: false } }
+    EffectResult::Done { outcome, hint: RetryHint { transient: true, ..RetryHint::default() } }
 }
 
 type Answer = dyn Fn(&Call, u32) -> (Duration, EffectResult) + Send + Sync;

@@ -244,7 +244,7 @@ fn much(kind: u64) -> EffectResult {
 fn failed(status: u16, transient: bool, after: Option<Duration>) -> EffectResult {
     let mut outcome = Outcome::failed(status.to_string(), ErrorInfo::new("Failed", "the world says no"));
     outcome.outputs = Some(json(&format!(r#"{{"statusCode": {status}}}"#)));
-    EffectResult::Done { outcome, hint: RetryHint { transient, after, refused: false } }
+    EffectResult::Done { outcome, hint: RetryHint { transient, after, ..RetryHint::default() } }
 }
 
 fn throttled(status: u16, patience: Duration) -> EffectResult {

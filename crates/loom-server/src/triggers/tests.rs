@@ -49,7 +49,7 @@ impl TriggerHandler for Service {
                 outcome = Outcome { outputs, ..Outcome::failed("Refused", error) };
             }
             let transient = status == 429 || status >= 500;
-            EffectResult::Done { outcome, hint: RetryHint { transient, after, refused: false } }
+            EffectResult::Done { outcome, hint: RetryHint { transient, after, ..RetryHint::default() } }
         })
     }
 }

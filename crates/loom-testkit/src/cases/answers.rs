@@ -127,7 +127,7 @@ fn read(value: &Value) -> Result<Answer, String> {
         hint: RetryHint {
             transient: transient.ok_or("`transient` is true or false")?,
             after,
-            refused: false,
+            ..RetryHint::default()
         },
         delay: object.get("delay").map(duration).transpose()?.unwrap_or_default(),
         callback: object.get("callback").cloned(),

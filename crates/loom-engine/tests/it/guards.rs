@@ -1,0 +1,176 @@
+//! Guards beside time limits and retries: which clock decides, what a circuit means for the next attempt, and whose a
+//! service is. In paused time.
+
+use std::{sync::Arc, time::Duration};
+
+use loom_definition::RunStatus;
+use loom_engine::Engine;
+use loom_resilience::{CircuitState, ResilienceRegistry};
+
+use crate::{
+    resilience::registry,
+    support::{Service, engine, ok, run, unavailable, workflow},
+};
+
+fn guarded(service: &Arc<Service>, registry: &Arc<ResilienceRegistry>) -> Engine {
+    engine(service).registry(Arc::clone(registry)).build()
+}
+
+/// An Http action of one second under a limit of 200 ms, guarded by `guard`, and what follows when it has timed out.
+fn slow_call(guard: &str) -> String {
+    format!(
+        r#"{{"Call": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://slow", "retryPolicy": {{"type": "none"}}}},
+                "timeout": 200, {guard}, "runAfter": {{}}}},
+            "Clean_up": {{"type": "Compose", "inputs": "cleaned up", "runAfter": {{"Call": ["TimedOut"]}}}}}}"#
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_limit_beside_a_guard_always_ends_as_timed_out_and_is_counted() {
+    for guard in [
+        r#""rateLimit": {"requests": 1000}"#,
+        r#""bulkhead": {"maxConcurrent": 5}"#,
+        r#""circuitBreaker": {"failureThreshold": 4}"#,
+        r#""circuitBreaker": {"failureThreshold": 4, "name": "b"}, "rateLimit": {"requests": 1000, "name": "r"}, "bulkhead": {"maxConcurrent": 5, "name": "k"}"#,
+    ] {
+        let service = Service::new(|_, _| (Duration::from_secs(1), ok("{}")));
+        let registry = registry();
+        let engine = guarded(&service, &registry);
+        for round in 1..=4 {
+            let report = run(&engine, &workflow(&slow_call(guard))).await;
+            assert_eq!(report.status, RunStatus::Succeeded, "{guard}, round {round}: {report:?}");
+        }
+        if guard.contains("circuitBreaker") {
+            let list = registry.list();
+            let breaker =
+                list.iter().find(|status| matches!(status.name.as_str(), "b" | "http://slow")).unwrap();
+            assert_eq!(breaker.breaker.state, CircuitState::Open, "{guard}: {breaker:?}");
+            // Control: the next call is refused, so the action fails instead of timing out.
+            let refused = run(&engine, &workflow(&slow_call(guard))).await;
+            assert_eq!(refused.status, RunStatus::Failed, "{guard}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_that_times_out_in_a_queue_times_out() {
+    let service = Service::new(|_, _| (Duration::from_secs(5), ok("{}")));
+    let registry = registry();
+    let engine = guarded(&service, &registry);
+    let text = r#"{
+        "First": {"type": "Http", "inputs": {"method": "GET", "uri": "http://slow", "retryPolicy": {"type": "none"}},
+            "bulkhead": {"maxConcurrent": 1, "maxQueued": 5, "name": "one"}, "runAfter": {}},
+"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Second"}}, "runAfter": {}},
+                "Second": {"type": "Http", "inputs": {"method": "GET", "uri": "http://slow", "retryPolicy": {"type": "none"}}, "timeout": 200,
+            "bulkhead": {"maxConcurrent": 1, "maxQueued": 5, "name": "one"}, "runAfter": {"Pause": ["Succeeded"]}},
+        "Third": {"type": "Scope", "actions": {"In": {"type": "Compose", "inputs": 1, "runAfter": {}}}, "timeout": 200,
+            "bulkhead": {"maxConcurrent": 1, "maxQueued": 5, "name": "one"}, "runAfter": {"Pause": ["Succeeded"]}},
+        "Clean_up": {"type": "Compose", "inputs": 1, "runAfter": {"First": ["Succeeded"], "Second": ["TimedOut"], "Third": ["TimedOut"]}}}"#;
+    let report = run(&engine, &workflow(text)).await;
+    assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
+    assert_eq!(service.count(), 1, "a call whose time is over while it waits is not made");
+    assert_eq!(registry.get("one").unwrap().bulkhead().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_for_the_circuit_that_its_own_failure_opened() {
+    let service =
+        Service::new(|_, number| (Duration::ZERO, if number < 4 { unavailable() } else { ok("{}") }));
+    let registry = registry();
+    let engine = guarded(&service, &registry);
+    let text = r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {},
+        "retryPolicy": {"maxAttempts": 4, "initialDelay": 100, "backoffMultiplier": 1},
+        "circuitBreaker": {"failureThreshold": 3, "timeout": 700, "successThreshold": 1, "halfOpenRequests": 1}}}"#;
+    let began = tokio::time::Instant::now();
+    let report = run(&engine, &workflow(text)).await;
+    assert_eq!((report.status, service.count()), (RunStatus::Succeeded, 4), "{report:?}");
+    assert_eq!(began.elapsed().as_millis() / 100, 9, "two pauses of 100 ms, and 700 ms until half-open");
+    assert_eq!(registry.get("http://s").unwrap().breaker().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_real_error_survives_the_circuit_that_it_opened() {
+    let call = |policies: &str| {
+        format!(
+            r#"{{"Call": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://s"}}, "runAfter": {{}},
+                "retryPolicy": {{"maxAttempts": 3, "initialDelay": 100, "backoffMultiplier": 1}}, {policies}}}}}"#
+        )
+    };
+    let code = |report: &loom_engine::RunReport| {
+        let error = report.error.as_ref().expect("it has failed");
+        format!("{} {}", error.code, error.message)
+    };
+    // The circuit stays open for longer than the action may take: it fails at once, by what the service said.
+    let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
+    let engine_ = guarded(&service, &registry());
+    let began = tokio::time::Instant::now();
+    let text = call(r#""timeout": 5000, "circuitBreaker": {"failureThreshold": 1, "timeout": 60000}"#);
+    let report = run(&engine_, &workflow(&text)).await;
+    assert_eq!((report.status, service.count()), (RunStatus::Failed, 1));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let alone = guarded(&Service::new(|_, _| (Duration::ZERO, unavailable())), &registry());
+    let expected = run(&alone, &workflow(&call(r#""timeout": 5000"#))).await;
+    assert_eq!(code(&report), code(&expected));
+
+    // The circuit was opened by hand meanwhile: nothing is waited for.
+    let shared = registry();
+    let isolating = Arc::clone(&shared);
+    let service = Service::new(move |_, _| {
+        isolating.isolate("http://s").unwrap();
+        (Duration::ZERO, unavailable())
+    });
+    let engine_ = guarded(&service, &shared);
+    let began = tokio::time::Instant::now();
+    let text = call(r#""circuitBreaker": {"failureThreshold": 9}"#);
+    let report = run(&engine_, &workflow(&text)).await;
+    assert_eq!((service.count(), code(&report)), (1, code(&expected)));
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+
+    // Somebody else's probe keeps the circuit half-open: the attempts that are refused are not counted, and what ends the
+    // action is still the service's own answer.
+    let shared = registry();
+    let probing = Arc::clone(&shared);
+    let service = Service::new(move |_, _| {
+        let registry = Arc::clone(&probing);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(699)).await;
+            let service = registry.get("http://s").unwrap();
+            loop {
+                if let Ok(admission) = service.try_admit(service.clock().now()) {
+                    std::mem::forget(admission);
+                    return;
+                }
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+        });
+        (Duration::ZERO, unavailable())
+    });
+    let engine_ = guarded(&service, &shared);
+    let text = call(
+        r#""circuitBreaker": {"failureThreshold": 1, "timeout": 690, "successThreshold": 1, "halfOpenRequests": 1}"#,
+    );
+    let report = run(&engine_, &workflow(&text)).await;
+    assert_eq!(code(&report), code(&expected), "calls: {}", service.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn workflows_with_the_same_text_have_services_of_their_own() {
+    let text = r#"{"Scope": {"type": "Scope", "actions": {}, "rateLimit": {"requests": 1, "per": "hour", "maxWait": 0}, "runAfter": {}}}"#;
+    let registry = registry();
+    let engine = guarded(&Service::new(|_, _| (Duration::ZERO, ok("{}"))), &registry);
+    let named = |name: &str| {
+        let mut workflow = Arc::into_inner(workflow(text)).expect("nobody else holds it");
+        workflow.name = name.into();
+        Arc::new(workflow)
+    };
+    for name in ["one", "other"] {
+        assert_eq!(run(&engine, &named(name)).await.status, RunStatus::Succeeded, "{name}");
+        assert_eq!(
+            run(&engine, &named(name)).await.status,
+            RunStatus::Failed,
+            "{name} has used its permit up"
+        );
+    }
+    let names: Vec<_> = registry.list().into_iter().map(|status| status.name).collect();
+    assert_eq!(names, ["one/Scope", "other/Scope"]);
+}

@@ -129,28 +129,25 @@ async fn the_real_error_survives_the_circuit_that_it_opened() {
     // Somebody else's probe keeps the circuit half-open: the attempts that are refused are not counted, and what ends the
     // action is still the service's own answer.
     let shared = registry();
-    let probing = Arc::clone(&shared);
-    let service = Service::new(move |_, _| {
-        let registry = Arc::clone(&probing);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(699)).await;
-            let service = registry.get("http://s").unwrap();
-            loop {
-                if let Ok(admission) = service.try_admit(service.clock().now()) {
-                    std::mem::forget(admission);
-                    return;
-                }
-                tokio::time::sleep(Duration::from_micros(100)).await;
-            }
-        });
-        (Duration::ZERO, unavailable())
-    });
+    let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
     let engine_ = guarded(&service, &shared);
-    let text = call(
+    let workflow = workflow(&call(
         r#""circuitBreaker": {"failureThreshold": 1, "timeout": 690, "successThreshold": 1, "halfOpenRequests": 1}"#,
-    );
-    let report = run(&engine_, &workflow(&text)).await;
-    assert_eq!(code(&report), code(&expected), "calls: {}", service.count());
+    ));
+    let probe = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let Some(service) = shared.get("http://s") else { continue };
+            if let Ok(admission) = service.breaker().admit(service.clock().now())
+                && admission.is_probe()
+            {
+                std::mem::forget(admission);
+                return;
+            }
+        }
+    };
+    let ((), report) = tokio::join!(biased; probe, run(&engine_, &workflow));
+    assert_eq!((service.count(), code(&report)), (1, code(&expected)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Serve(crate::serve::ServeArgs),
     /// Look at runs, and change them.
     Runs(crate::remote::RunsArgs),
+    /// Give the triggers of workflows new addresses.
+    Workflows(crate::remote::WorkflowsArgs),
     /// Look at circuit breakers and limiters, and change them.
     Resilience(crate::remote::ResilienceArgs),
     /// Keep secrets for `secret('name')`, with versions, in an encrypted file.

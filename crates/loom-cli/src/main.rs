@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Command::Example(args) => example::command(&args, console),
         Command::Serve(args) => serve::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),
+        Command::Workflows(args) => remote::workflows(&args),
         Command::Resilience(args) => remote::resilience(&args),
         Command::Secrets(args) => secrets::command(&args),
         Command::Bench(args) => bench::command(&args, console),

@@ -1,6 +1,7 @@
 //! `loom runs` and `loom resilience`: questions to a server, or to the folder of one that does not run.
 
 mod connection;
+mod workflows;
 
 use std::{fmt::Write, path::PathBuf, time::Duration};
 
@@ -15,6 +16,8 @@ use crate::{
     exit::Exit,
 };
 use connection::{Connection, Refusal};
+
+pub(crate) use workflows::{WorkflowsArgs, workflows};
 
 /// How often a run that is watched is asked for news.
 const POLL: Duration = Duration::from_millis(250);

@@ -180,6 +180,7 @@ impl RunState {
         }
         let call = slot.activity.get_or_insert_default().call.get_or_insert_with(|| CallState {
             attempt: 0,
+            first_effect: effect,
             effect: None,
             resume: None,
             subscribed: None,

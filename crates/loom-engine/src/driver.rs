@@ -84,11 +84,11 @@ impl UnderWay {
     }
 }
 
-/// A command, and who wants to know that its consequences are durable.
+/// A command, and who wants to know that its consequences are durable: true, or false when nothing waited for it.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     command: Command,
-    done: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Sender<bool>>,
 }
 
 impl Envelope {
@@ -96,7 +96,7 @@ impl Envelope {
         Envelope { command, done: None }
     }
 
-    pub(crate) fn acknowledged(command: Command) -> (Envelope, oneshot::Receiver<()>) {
+    pub(crate) fn acknowledged(command: Command) -> (Envelope, oneshot::Receiver<bool>) {
         let (done, told) = oneshot::channel();
         (Envelope { command, done: Some(done) }, told)
     }
@@ -260,8 +260,12 @@ impl Driver {
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
             let Some(Envelope { command, done }) = next else { break };
+            let awaited = match &command {
+                Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
+                _ => true,
+            };
             more |= self.run.handle_some(command, at, FAIR_SHARE);
-            told.extend(done);
+            told.extend(done.map(|done| (done, awaited)));
             // Whoever sends a command to a run that has ended is told so by the closed inbox.
             next = if self.is_over() { None } else { self.ready_command() };
         }
@@ -269,9 +273,9 @@ impl Driver {
         if !told.is_empty() {
             self.make_durable().await?;
         }
-        for done in told {
+        for (done, awaited) in told {
             // Whoever asked may have gone.
-            done.send(()).ok();
+            done.send(awaited).ok();
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     driver::{Driven, Driver, Envelope, Links},
     durable::{self, Durable, RecoverError, Written},
-    event::{Command, Event, RunId, RunStart},
+    event::{Command, EffectId, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
     guard::Services,
     history::History,
@@ -42,6 +42,17 @@ pub use run::{Along, RunHandle, RunReport, RunRequest, StartError, Started};
 
 /// Commands that may wait for one run. When it is full, whoever sends waits.
 const INBOX_CAPACITY: usize = 64;
+
+/// What became of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// An action waited for it, and has it.
+    Taken,
+    /// The run is in progress, and no action waits for it.
+    NotAwaited,
+    /// The run has ended, is held, or is not known.
+    NotInProgress,
+}
 
 /// Sees what happens to runs, as it happens. Called from the run's own task: be quick, and never block.
 pub trait Watcher: Send + Sync {
@@ -372,13 +383,30 @@ impl Engine {
     /// Hands a command to a run in progress, and waits until what it brings about is durable. False when there is no
     /// such run, or when it ended before it took the command.
     pub async fn command(&self, run: RunId, command: Command) -> bool {
+        self.hand_over(run, command).await.is_some()
+    }
+
+    /// Hands a run what arrived at a callback address, and waits until what it brings about is durable.
+    ///
+    /// # Cancel safety
+    /// The callback may have been taken.
+    pub async fn deliver(&self, run: RunId, effect: EffectId, payload: Value) -> Delivered {
+        match self.hand_over(run, Command::Callback { effect, payload }).await {
+            Some(true) => Delivered::Taken,
+            Some(false) => Delivered::NotAwaited,
+            None => Delivered::NotInProgress,
+        }
+    }
+
+    /// Whether something waited for the command; none when no run in progress took it.
+    async fn hand_over(&self, run: RunId, command: Command) -> Option<bool> {
         let sender = {
             let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
             runs.get(&run).map(|reached| reached.commands.clone())
         };
-        let Some(sender) = sender else { return false };
         let (envelope, done) = Envelope::acknowledged(command);
-        sender.send(envelope).await.is_ok() && done.await.is_ok()
+        sender?.send(envelope).await.ok()?;
+        done.await.ok()
     }
 
     /// Runs that stand still because the store does not take or give what they need, and why; see

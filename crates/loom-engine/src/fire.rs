@@ -12,7 +12,8 @@ use loom_expression::{Context, Lookup, LookupError, Name, Object, Timestamp, Val
 use crate::{
     event::{ErrorInfo, RunId, RunStart},
     machine::Environment,
-    random, record,
+    random::{self, Purpose, Source},
+    record,
     trace::TraceParent,
 };
 
@@ -67,7 +68,7 @@ pub fn fire(
     let outputs = shown_outputs(firing);
     let tracking = |run: RunId| firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()));
     let record = trigger_record(firing, &name, outputs.clone(), (first_run, seed), &tracking(first_run));
-    let scope = TriggerScope::of(firing, environment, record, seed);
+    let scope = TriggerScope::of(firing, environment, record, Source::of(first_run, seed));
     let Some(trigger) = firing.trigger else {
         let start = run_start(firing, first_run, seed, scope.record.clone(), tracking(first_run));
         return Ok(Fired::Runs(vec![start]));
@@ -121,7 +122,7 @@ pub fn fire(
         let (run, seed) = if index == 0 { (first_run, seed) } else { ids() };
         let outputs: Object = [("body", item.clone())].into_iter().collect();
         let record = trigger_record(firing, &name, Value::from(outputs.clone()), (run, seed), &tracking(run));
-        let scope = TriggerScope::of(firing, environment, record, seed);
+        let scope = TriggerScope::of(firing, environment, record, Source::of(run, seed));
         let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
         let tracking_id = tracking_of(own, &scope)?.unwrap_or_else(|| tracking(run));
         let record = trigger_record(firing, &name, outputs.into(), (run, seed), &tracking_id);
@@ -199,7 +200,8 @@ fn trigger_record(
     }
     // A trigger that made a request shows its status, which conditions may ask for.
     let code = outputs.get("statusCode").cloned();
-    let trigger_tracking = random::format_uuid(random::uuid(random::mix(seed), random::mix(seed ^ 1)));
+    let trigger_tracking =
+        random::format_uuid(random::uuid(Source::of(run, seed).draw(Purpose::TriggerTracking, [0; 2])));
     members.extend([
         ("outputs", outputs),
         ("startTime", now.clone()),
@@ -268,7 +270,9 @@ pub(crate) struct TriggerScope<'a> {
     /// Where `listCallbackUrl()` points.
     pub(crate) callback: Option<&'a str>,
     pub(crate) now: Timestamp,
-    /// Where the next random value comes from.
+    /// Where random values come from.
+    pub(crate) source: Source,
+    /// How many were drawn.
     pub(crate) draws: Cell<u64>,
 }
 
@@ -277,7 +281,7 @@ impl<'a> TriggerScope<'a> {
         firing: &'a Firing<'_>,
         environment: &'a Environment,
         record: Value,
-        seed: u64,
+        source: Source,
     ) -> TriggerScope<'a> {
         TriggerScope {
             workflow: firing.workflow,
@@ -286,8 +290,17 @@ impl<'a> TriggerScope<'a> {
             record,
             callback: None,
             now: firing.now,
-            draws: Cell::new(seed),
+            source,
+            draws: Cell::new(0),
         }
+    }
+}
+
+impl TriggerScope<'_> {
+    fn draw(&self) -> u128 {
+        let draw = self.draws.get();
+        self.draws.set(draw + 1);
+        self.source.draw(Purpose::Trigger, [draw, 0])
     }
 }
 
@@ -323,8 +336,10 @@ impl Context for TriggerScope<'_> {
     }
 
     fn random_u64(&self) -> u64 {
-        let drawn = random::mix(self.draws.get());
-        self.draws.set(drawn);
-        random::mix(drawn ^ 0x7472_6967_6765_7273)
+        self.draw() as u64
+    }
+
+    fn guid(&self) -> u128 {
+        random::uuid(self.draw())
     }
 }

@@ -29,7 +29,7 @@ const VERSION: u8 = 1;
 
 /// The version of a snapshot without large values; with them it is the one after. Another one is not read, because a
 /// run's frames say the same.
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 4;
 
 /// The version of a large value that names no others; if it does, it is the one after.
 const LARGE_VERSION: u8 = 1;

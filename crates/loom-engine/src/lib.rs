@@ -5,6 +5,7 @@
 //! Every effect is behind a port; nothing here knows HTTP, files or terminals.
 
 mod apply;
+mod callback;
 mod children;
 pub mod clock;
 mod compute;
@@ -39,10 +40,11 @@ mod trigger;
 mod types;
 mod work;
 
-pub use decide::calls::callback_token;
+pub use callback::Callbacks;
 pub use durable::RecoverError;
 pub use engine::{
-    Along, Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError, Started, Watcher,
+    Along, Delivered, Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError,
+    Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_number, status_of_number};

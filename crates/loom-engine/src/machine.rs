@@ -9,6 +9,7 @@ use loom_definition::{RunStatus, Workflow, policy::RetryPolicy};
 use loom_expression::{Lookup, LookupError, Value};
 
 use crate::{
+    callback::Callbacks,
     clock::Now,
     decide::{Decider, Planned},
     event::{Command, EffectId, Event, Phase, Place, RunStart},
@@ -37,8 +38,8 @@ pub struct Environment {
     pub default_retry: Arc<RetryPolicy>,
     /// The longest a run may take.
     pub run_duration_max: Duration,
-    /// Where callbacks arrive; the run and the call are appended. None when nothing listens.
-    pub callback_base: Option<Arc<str>>,
+    /// Where callbacks arrive. None when nothing listens.
+    pub callbacks: Option<Callbacks>,
     /// Whether spans of runs are recorded. Calls then name them as their callers; otherwise they hand on what the run's
     /// own caller said.
     pub traced: bool,
@@ -51,7 +52,7 @@ impl Default for Environment {
             secrets: None,
             default_retry: Arc::new(RetryPolicy::wdl_default()),
             run_duration_max: Duration::from_hours(2160),
-            callback_base: None,
+            callbacks: None,
             traced: false,
         }
     }

@@ -1,13 +1,17 @@
 //! Random numbers that are a function of the run: the same run draws the same numbers again.
 //!
-//! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014) over the run's seed and
-//! what the draw is for. Not for secrets.
+//! Every draw is a keyed BLAKE3 hash of what it is for, under a key that holds the run's seed. Nothing that a run shows, be it an id,
+//! a `guid()` or the time of a retry, lets anybody find the seed or another draw. Not for secrets: a seed has 64 bits.
 
 use std::sync::Arc;
 
-use crate::{event::Place, state::RunState};
+use crate::{
+    event::{Place, RunId},
+    state::RunState,
+};
 
-/// One step of SplitMix64: mixes `state` into a number.
+/// One step of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). It can be inverted, so it
+/// only mixes what is never shown.
 pub(crate) const fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,23 +19,84 @@ pub(crate) const fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The seed of everything drawn for one place in one run.
-pub(crate) fn seed_of(state: &RunState, place: Place) -> u64 {
-    let seed = state.start.as_ref().map_or(0, |start| start.seed);
-    let round = u64::from(state.frame(place.frame).index);
-    mix(mix(seed ^ u64::from(place.action.0)) ^ (u64::from(place.frame.0) << 32 | round))
+/// What a draw is for. Draws for different purposes have nothing in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// `guid()` and `rand()` in an action.
+    Expression,
+    /// `guid()` and `rand()` in a trigger.
+    Trigger,
+    /// The tracking id of an action.
+    ActionTracking,
+    /// The tracking id of a trigger.
+    TriggerTracking,
+    /// The part of a retry's wait that is drawn.
+    Jitter,
 }
 
-/// The 128 bits of a version 4 UUID.
-pub(crate) const fn uuid(high: u64, low: u64) -> u128 {
-    let bits = (high as u128) << 64 | low as u128;
-    bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+impl Purpose {
+    const fn byte(self) -> u8 {
+        match self {
+            Purpose::Expression => 1,
+            Purpose::Trigger => 2,
+            Purpose::ActionTracking => 3,
+            Purpose::TriggerTracking => 4,
+            Purpose::Jitter => 5,
+        }
+    }
+}
+
+/// Where the draws of one run come from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    key: [u8; 32],
+}
+
+impl Source {
+    pub(crate) fn of(run: RunId, seed: u64) -> Source {
+        let mut key = *b"................draws of a run 1";
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&run.as_u64().to_le_bytes());
+        Source { key }
+    }
+
+    pub(crate) fn of_state(state: &RunState) -> Source {
+        let (run, seed) = state.start.as_ref().map_or((RunId::MIN, 0), |start| (start.run, start.seed));
+        Source::of(run, seed)
+    }
+
+    /// 128 bits for one purpose and place.
+    pub(crate) fn draw(&self, purpose: Purpose, parts: [u64; 2]) -> u128 {
+        let mut text = [0; 17];
+        text[0] = purpose.byte();
+        text[1..9].copy_from_slice(&parts[0].to_le_bytes());
+        text[9..].copy_from_slice(&parts[1].to_le_bytes());
+        let hash = blake3::keyed_hash(&self.key, &text);
+        let [drawn, _] = hash.as_bytes().as_chunks::<16>().0 else { unreachable!("a hash has 32 bytes") };
+        u128::from_le_bytes(*drawn)
+    }
+}
+
+/// What the jitter of an action's retries is drawn from.
+pub(crate) fn seed_of(state: &RunState, place: Place) -> u64 {
+    Source::of_state(state).draw(Purpose::Jitter, occurrence(state, place)) as u64
 }
 
 /// The tracking id of one occurrence of an action.
 pub(crate) fn tracking_id(state: &RunState, place: Place) -> Arc<str> {
-    let seed = seed_of(state, place) ^ 0x7472_6163_6b69_6e67;
-    Arc::from(format_uuid(uuid(mix(seed), mix(seed.wrapping_add(1)))))
+    let drawn = Source::of_state(state).draw(Purpose::ActionTracking, occurrence(state, place));
+    Arc::from(format_uuid(uuid(drawn)))
+}
+
+/// Names one occurrence of an action in its run.
+fn occurrence(state: &RunState, place: Place) -> [u64; 2] {
+    let round = u64::from(state.frame(place.frame).index);
+    [u64::from(place.action.0), u64::from(place.frame.0) << 32 | round]
+}
+
+/// The bits of a version 4 UUID.
+pub(crate) const fn uuid(bits: u128) -> u128 {
+    bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62
 }
 
 /// The usual form, with dashes.

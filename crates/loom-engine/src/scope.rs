@@ -11,7 +11,7 @@ use loom_expression::{Context, Lookup, LookupError, Name, Timestamp, Value};
 use crate::{
     event::{FrameId, Place},
     machine::Environment,
-    random,
+    random::{self, Purpose, Source},
     record::{self, Unopened},
     state::{RunState, SlotPhase, is_loop},
 };
@@ -73,11 +73,10 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn draw(&self) -> u64 {
+    fn draw(&self) -> u128 {
         let draw = self.draws.get();
         self.draws.set(draw + 1);
-        let seed = self.state.start.as_ref().map_or(0, |start| start.seed);
-        random::mix(random::mix(seed ^ self.state.seq.wrapping_mul(0x2545_f491_4f6c_dd1d)) ^ draw)
+        Source::of_state(self.state).draw(Purpose::Expression, [self.state.seq, draw])
     }
 
     #[inline]
@@ -308,7 +307,7 @@ impl Context for Scope<'_> {
 
     fn callback_url(&self) -> Lookup {
         self.callback.map(Value::from).ok_or_else(|| LookupError::NotAvailable {
-            why: if self.environment.callback_base.is_none() {
+            why: if self.environment.callbacks.is_none() {
                 "nothing here listens for callbacks; a server does".to_owned()
             } else {
                 "listCallbackUrl() has a meaning only in webhook triggers and actions".to_owned()
@@ -342,11 +341,11 @@ impl Context for Scope<'_> {
     }
 
     fn random_u64(&self) -> u64 {
-        self.draw()
+        self.draw() as u64
     }
 
     fn guid(&self) -> u128 {
-        random::uuid(self.draw(), self.draw())
+        random::uuid(self.draw())
     }
 }
 

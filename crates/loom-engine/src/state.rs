@@ -7,7 +7,7 @@ use loom_expression::{Array, Timestamp, Value};
 
 use crate::{
     clock::Now,
-    decide::calls::waits_for_instant,
+    decide::calls::{is_webhook, waits_for_instant},
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
     sorted::Sorted,
     time,
@@ -182,6 +182,8 @@ pub(crate) struct LoopState {
 #[derive(Debug)]
 pub(crate) struct CallState {
     pub(crate) attempt: u32,
+    /// The first call of the occurrence, which its callback address names: later attempts send the same inputs.
+    pub(crate) first_effect: EffectId,
     /// The call under way.
     pub(crate) effect: Option<EffectId>,
     pub(crate) resume: Option<Value>,
@@ -450,10 +452,10 @@ impl RunState {
         path
     }
 
-    /// The action that waits for a callback to the given subscription.
-    pub(crate) fn waiting_for_callback(&self, effect: EffectId) -> Option<Place> {
-        if let Some(call) = self.effects.get(effect) {
-            return (call.phase == Phase::Subscribe).then_some(call.place);
+    /// The webhook that waits for a callback at the address of the given call. The run may stand still: its caller will not come again.
+    pub fn waiting_for_callback(&self, effect: EffectId) -> Option<Place> {
+        if !matches!(self.status, RunStatus::Running | RunStatus::Suspended) {
+            return None;
         }
         self.frames.iter().enumerate().find_map(|(index, frame)| {
             if frame.phase != FramePhase::Open {
@@ -461,10 +463,14 @@ impl RunState {
             }
             let waiting = frame.slots.iter().position(|slot| {
                 let call = slot.activity.as_deref().and_then(|activity| activity.call.as_ref());
-                call.is_some_and(|call| call.subscribed == Some(effect))
+                slot.phase == SlotPhase::Running
+                    && call.is_some_and(|call| {
+                        [Some(call.first_effect), call.subscribed, call.effect].contains(&Some(effect))
+                    })
             })?;
             let action = self.workflow.block(frame.block).actions[waiting];
-            Some(Place { frame: FrameId(index as u32), action })
+            is_webhook(&self.workflow.action(action).kind)
+                .then_some(Place { frame: FrameId(index as u32), action })
         })
     }
 

@@ -14,6 +14,7 @@ use crate::{
     Engine,
     event::{ErrorInfo, Outcome, RetryHint},
     fire::TriggerScope,
+    random::Source,
     retry,
 };
 
@@ -95,7 +96,7 @@ impl Engine {
     }
 
     fn scope<'a>(&'a self, view: TriggerView<'a>) -> TriggerScope<'a> {
-        let (_, seed) = self.inner().next_run();
+        let (run, seed) = self.inner().next_run();
         TriggerScope {
             workflow: view.workflow,
             parameters: view.parameters,
@@ -103,7 +104,8 @@ impl Engine {
             record: view.previous.cloned().unwrap_or(Value::NULL),
             callback: view.callback,
             now: self.inner().clock.now(),
-            draws: Cell::new(seed),
+            source: Source::of(run, seed),
+            draws: Cell::new(0),
         }
     }
 }

@@ -173,16 +173,30 @@ fn refused(diagnostics: &Diagnostics) -> Problem {
 
 /// `DELETE /api/v1/workflows/{name}`: takes it out of service with all its versions. Its runs go on.
 pub(crate) async fn delete(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
-    if !shared.host.deployments.delete(&name).await? {
+    if !shared.host.delete(&name).await? {
         return Err(Problem::not_found("WorkflowNotFound", format!("There is no workflow '{name}'.")));
-    }
-    // Unless it was deployed again meanwhile.
-    if shared.host.deployments.get(&name).is_none() {
-        shared.host.engine.withdraw(&name);
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// `POST /api/v1/workflows/{name}/rotate-signature`: gives all of its triggers new addresses.
+pub(crate) async fn rotate_signatures(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+    let deployment = deployed(&shared, &name)?;
+    shared.host.rotate_signature(&name, None).await?;
+    Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
+}
+
+/// `POST /api/v1/workflows/{name}/triggers/{trigger}/rotate-signature`: gives the trigger a new address.
+pub(crate) async fn rotate_signature(
+    State(shared): State<Shared>,
+    Path((name, trigger)): Path<(String, String)>,
+) -> Answer {
+    let deployment = deployed(&shared, &name)?;
+    let trigger = find_trigger(&deployment, &trigger)?;
+    shared.host.rotate_signature(&name, Some(&trigger.name)).await?;
+    Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
 }
 
 /// `GET /api/v1/workflows/{name}/versions`.

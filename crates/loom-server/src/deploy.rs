@@ -316,8 +316,8 @@ impl Deployments {
         gone.inspect(|deployment| deployment.retired.cancel()).is_some()
     }
 
-    /// Takes a name out of service and forgets all of its versions.
-    pub(crate) async fn delete(&self, name: &str) -> Result<bool, loom_store::Error> {
+    /// Takes a name out of service and forgets all of its versions; `along` becomes durable with that.
+    pub(crate) async fn delete(&self, name: &str, along: KeyWrite) -> Result<bool, loom_store::Error> {
         let _publishing = self.publishing.lock().await;
         let id = name.to_lowercase();
         let versions = self.versions(&id);
@@ -329,6 +329,7 @@ impl Deployments {
             value: None,
         }));
         if !versions.is_empty() {
+            commit.keys.push(along);
             self.store.commit(commit).await?;
         }
         let known = self.catalog.lock().unwrap_or_else(PoisonError::into_inner).delete(&id);

@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use loom_definition::{model::EffectKind, trigger::Trigger};
 use loom_engine::{
-    Along, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId, RunRequest,
-    StartError, Started, Watcher,
+    Along, Callbacks, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId,
+    RunRequest, StartError, Started, Watcher,
     ports::{ActionHandler, Clock, TriggerHandler},
     trace::TraceParent,
 };
@@ -110,6 +110,7 @@ pub struct Host {
     pub(crate) deployments: Deployments,
     pub(crate) settings: HostSettings,
     pub(crate) signer: Signer,
+    pub(crate) callbacks: Callbacks,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     ready: AtomicBool,
@@ -145,7 +146,9 @@ impl Host {
             .defaults(Policy::none())
             .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>)
             .build();
-        environment.callback_base = Some(format!("{}/callbacks", settings.base).into());
+        let signer = Signer::open(signing_key(&*store).await?, &*store).await?;
+        let callbacks = signer.callbacks(&settings.base);
+        environment.callbacks = Some(callbacks.clone());
         let sender = Arc::new(Sender::default());
         let engine = builder
             .default_handler(
@@ -164,7 +167,6 @@ impl Host {
             parameters: settings.parameters.clone(),
             typed_parameters: settings.typed_parameters.clone(),
         };
-        let signer = Signer::new(signing_key(&*store).await?);
         let deployments = Deployments::new(Arc::clone(&store), surroundings);
         let host = Arc::new(Host {
             engine,
@@ -174,6 +176,7 @@ impl Host {
             deployments,
             settings,
             signer,
+            callbacks,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             ready: AtomicBool::new(false),
@@ -211,6 +214,34 @@ impl Host {
             }
         }
         Ok((deployment, changed))
+    }
+
+    /// Makes the address of a trigger another one; without a trigger, those of all triggers of a workflow. The old ones no longer work.
+    ///
+    /// # Errors
+    /// The store does not take it, or there are no random bytes.
+    pub async fn rotate_signature(&self, workflow: &str, trigger: Option<&str>) -> Result<(), HostError> {
+        let salt = self.signer.new_salt(workflow, trigger).map_err(HostError::Random)?;
+        let mut commit = Commit::new();
+        commit.keys.push(salt.write());
+        self.store.commit(commit).await?;
+        self.signer.adopt(salt);
+        Ok(())
+    }
+
+    /// Takes a name out of service and forgets all of its versions; the addresses of its triggers are void. False when there is none.
+    ///
+    /// # Errors
+    /// The store does not take it, or there are no random bytes.
+    pub(crate) async fn delete(&self, name: &str) -> Result<bool, HostError> {
+        let salt = self.signer.new_salt(name, None).map_err(HostError::Random)?;
+        let known = self.deployments.delete(name, salt.write()).await?;
+        self.signer.adopt(salt);
+        // Unless it was deployed again meanwhile.
+        if known && self.deployments.get(name).is_none() {
+            self.engine.withdraw(name);
+        }
+        Ok(known)
     }
 
     /// Takes a name out of service. Its versions stay, and its runs go on. False when it was not deployed.

@@ -13,9 +13,7 @@ use loom_definition::{
     catalog::Version,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{
-    Command, EffectId, RecoverError, RunId, StartError, callback_token, event::RunStart, schema,
-};
+use loom_engine::{Delivered, RecoverError, RunId, StartError, event::RunStart, schema};
 use loom_expression::{Object, Value};
 use loom_store::RunRow;
 
@@ -27,7 +25,6 @@ use crate::{
     request::{self, decode_body, outputs, read_body, relative_path},
     response::{self, Problem, json},
     server::Shared,
-    sign,
     subscription::{self, Found},
 };
 
@@ -420,6 +417,15 @@ fn callback_not_found() -> Problem {
     Problem::not_found("CallbackNotFound", "Nothing waits for this callback.")
 }
 
+fn run_ended() -> Problem {
+    Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended.")
+}
+
+fn not_awaited() -> Problem {
+    let message = "No action of the run waits for this callback: it has ended, or it never waited for one.";
+    Problem::new(StatusCode::GONE, "CallbackNotAwaited", message)
+}
+
 /// `/callbacks/{token}`: the event that a webhook action of some run waits for.
 pub(crate) async fn callback(
     State(shared): State<Shared>,
@@ -433,20 +439,15 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     if subscription::is_token(token) {
         return take_event(shared, token, request).await;
     }
-    let unknown = callback_not_found;
-    let mut parts = token.split('-');
-    let (Some(run), Some(effect), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(unknown());
-    };
-    let run = RunId::from_str(run).map_err(|_| unknown())?;
-    let effect = u32::from_str_radix(effect, 16).map(EffectId).map_err(|_| unknown())?;
-    let seed = shared.host.engine.start_of(run).await?.map(|start| start.seed).ok_or_else(unknown)?;
-    if !sign::same(callback_token(run, seed, effect).as_bytes(), token.as_bytes()) {
-        return Err(unknown());
+    let (run, effect) = shared.host.callbacks.recognize(token).ok_or_else(callback_not_found)?;
+    let engine = &shared.host.engine;
+    let (_, state) = engine.state_of(run).await?.ok_or_else(callback_not_found)?;
+    if state.status().is_final() {
+        return Err(run_ended());
     }
-    if shared.host.store.run(run).await?.is_none_or(|row| row.ended.is_some()) {
-        return Err(Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended."));
+    // Nobody needs to send a body that nobody will read. The run may have moved on by the time it was read.
+    if state.waiting_for_callback(effect).is_none() {
+        return Err(not_awaited());
     }
     let (parts, body) = request.into_parts();
     let bytes = read_body(body, &shared.settings).await?;
@@ -454,15 +455,15 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     if let Some(body) = decode_body(&bytes, &parts.headers)? {
         payload.insert("body", body);
     }
-    if shared.host.command(run, Command::Callback { effect, payload: payload.into() }).await {
-        return Ok(json(StatusCode::OK, &Object::new().into()));
+    match engine.deliver(run, effect, payload.into()).await {
+        Delivered::Taken => return Ok(json(StatusCode::OK, &Object::new().into())),
+        Delivered::NotAwaited => return Err(not_awaited()),
+        Delivered::NotInProgress => {}
     }
     // The run ended meanwhile, or stands still because the store does; then the caller may come again.
     let status = shared.host.store.run(run).await?.and_then(|row| loom_engine::status_of_number(row.status));
     match status {
-        Some(status) if RunStatus::is_final(status) => {
-            Err(Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended."))
-        }
+        Some(status) if RunStatus::is_final(status) => Err(run_ended()),
         _ => Err(refusal(FireError::StorePaused)),
     }
 }

@@ -7,6 +7,8 @@ use axum::{
 };
 use loom_expression::{Object, Value};
 
+use crate::HostError;
+
 /// The type of every JSON answer.
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
 
@@ -65,6 +67,22 @@ impl From<loom_store::Error> for Problem {
             "The store of runs does not answer at present.",
         )
         .later(5)
+    }
+}
+
+impl From<HostError> for Problem {
+    fn from(error: HostError) -> Problem {
+        match error {
+            HostError::Store(error) => error.into(),
+            error => {
+                tracing::error!(%error, "a request could not be carried out");
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalServerError",
+                    "The server cannot do this at present; its log says why.",
+                )
+            }
+        }
     }
 }
 

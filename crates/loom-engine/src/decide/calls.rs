@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use loom_definition::{
-    RunStatus, Status,
+    Status,
     model::{Action, ActionKind, EffectKind},
     policy::{RetryPolicy, RetrySetting, Spelling},
 };
@@ -17,9 +17,7 @@ use crate::{
         CircuitHint, EffectId, EffectResult, ErrorInfo, Event, Next, Outcome, Phase, Place, Purpose,
         RetryHint,
     },
-    random, retry,
-    state::SlotPhase,
-    time,
+    random, retry, time,
 };
 
 impl Decider<'_> {
@@ -82,9 +80,8 @@ impl Decider<'_> {
     }
 
     fn callback_url(&self, effect: EffectId) -> Option<String> {
-        let base = self.environment.callback_base.as_deref()?;
-        let start = self.state.start.as_ref()?;
-        Some(format!("{base}/{}", callback_token(start.run, start.seed, effect)))
+        let callbacks = self.environment.callbacks.as_ref()?;
+        Some(callbacks.url(self.state.start.as_ref()?.run, effect))
     }
 
     pub(super) fn effect_ended(&mut self, effect: EffectId, result: EffectResult) {
@@ -233,16 +230,10 @@ impl Decider<'_> {
     }
 
     /// A callback ends the webhook that waits for it; one that arrives before its subscription has been confirmed
-    /// counts too, because services are free to call at once. A run that stands still takes it as well, because its
+    /// counts too, because services are free to call at once, and so does one that arrives between two attempts to subscribe. A run that stands still takes it as well, because its
     /// caller will not come again.
     pub(super) fn callback(&mut self, effect: EffectId, payload: Value) {
-        if !matches!(self.state.status, RunStatus::Running | RunStatus::Suspended) {
-            return;
-        }
         let Some(place) = self.state.waiting_for_callback(effect) else { return };
-        if self.state.slot(place).phase != SlotPhase::Running {
-            return;
-        }
         self.unsubscribe(place);
         self.end_call(place, Outcome::ok(Some(payload)));
     }
@@ -251,9 +242,11 @@ impl Decider<'_> {
     pub(super) fn unsubscribe(&mut self, place: Place) {
         let state = self.state;
         let Some(call) = state.activity(place).and_then(|activity| activity.call.as_ref()) else { return };
-        let Some(subscribed) = call.subscribed else { return };
+        if call.subscribed.is_none() {
+            return;
+        }
         let ActionKind::Effect { inputs, .. } = &state.workflow.action(place.action).kind else { return };
-        let callback = self.callback_url(subscribed);
+        let callback = self.callback_url(call.first_effect);
         let mut scope = self.scope(place.frame);
         scope.current = Some(place);
         scope.callback = callback.as_deref();
@@ -284,12 +277,6 @@ impl Decider<'_> {
         self.set_limit(place);
         self.set_timer(place, due, Purpose::Wait);
     }
-}
-
-/// What names a subscription in its callback address: run, call, and a signature only this run can make.
-pub fn callback_token(run: crate::event::RunId, seed: u64, effect: EffectId) -> String {
-    let signature = random::mix(random::mix(seed ^ 0x63_616c_6c62_6163) ^ u64::from(effect.0));
-    format!("{run}-{:x}-{signature:016x}", effect.0)
 }
 
 /// Whether a `Wait` is for an instant that the wall clock is to show, and not for a time to pass.
@@ -330,7 +317,7 @@ pub(crate) fn is_call(kind: &ActionKind) -> bool {
     }
 }
 
-fn is_webhook(kind: &ActionKind) -> bool {
+pub(crate) fn is_webhook(kind: &ActionKind) -> bool {
     matches!(
         kind,
         ActionKind::Effect { effect: EffectKind::HttpWebhook | EffectKind::ApiConnectionWebhook, .. }

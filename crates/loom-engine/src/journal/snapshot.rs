@@ -224,6 +224,7 @@ fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
     });
     w.option(activity.call.as_ref(), |w, call| {
         w.uint(u64::from(call.attempt));
+        w.uint(u64::from(call.first_effect.0));
         w.option(call.effect, |w, effect| w.uint(u64::from(effect.0)));
         w.option(call.resume.as_ref(), Writer::value);
         w.option(call.subscribed, |w, effect| w.uint(u64::from(effect.0)));
@@ -262,6 +263,7 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
         call: r.option(|r| {
             Ok(CallState {
                 attempt: r.u32()?,
+                first_effect: EffectId(r.u32()?),
                 effect: r.option(|r| r.u32().map(EffectId))?,
                 resume: r.option(Reader::value)?,
                 subscribed: r.option(|r| r.u32().map(EffectId))?,

@@ -17,7 +17,8 @@ use loom_definition::{
     policy::{RetryPolicy, Spelling},
 };
 use loom_engine::{
-    Command, EffectId, Engine, Environment, Event, RunId, RunRequest, RunState, StartError, Started, Watcher,
+    Callbacks, Command, EffectId, Engine, Environment, Event, RunId, RunRequest, RunState, StartError,
+    Started, Watcher,
     clock::TokioClock,
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     history::History,
@@ -127,7 +128,7 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
     };
     let app_settings = settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
     let mut environment = Environment { app_settings, ..Environment::default() };
-    environment.callback_base = Some(Arc::from("http://localhost/callbacks"));
+    environment.callbacks = Some(Callbacks::new("http://localhost/callbacks", [0; 32]));
     environment.secrets = Some(Arc::new(secrets(&object(case, "secrets")?)?));
     if let Some(policy) = case.get("defaultRetryPolicy") {
         let policy = RetryPolicy::read(policy, Spelling::Wdl)

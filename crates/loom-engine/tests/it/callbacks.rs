@@ -1,0 +1,102 @@
+//! Addresses of callbacks: what they name, and that what a run shows gives none of them away.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use loom_definition::{RunStatus, model::EffectKind};
+use loom_engine::{
+    Callbacks, Command, Delivered, Environment, RunRequest, Started, event::Phase, ports::ActionHandler,
+};
+use loom_store::MemoryStore;
+
+use crate::support::{Service, engine, json, ok, play, unavailable, workflow};
+
+/// A service that was slow to say yes is subscribed to under the address of the first attempt, also by the second one.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_was_tried_again_is_called_back_at_the_address_it_was_given() {
+    let hook = r#"{
+        "Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
+            "subscribe": {"method": "POST", "uri": "http://s/on", "body": "@listCallbackUrl()",
+                "retryPolicy": {"type": "fixed", "count": 2, "interval": "PT10S"}},
+            "unsubscribe": {"method": "POST", "uri": "http://s/off", "body": "@listCallbackUrl()"}}},
+        "Rest": {"type": "Wait", "runAfter": {"Hook": ["Succeeded"]}, "inputs": {"interval": {"count": 1, "unit": "Day"}}}}"#;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&seen);
+    let service = Service::new(move |call, number| {
+        let sent = match call.phase {
+            Phase::Unsubscribe => call.inputs.get("body").cloned(),
+            _ => call.inputs.get("subscribe").and_then(|subscribe| subscribe.get("body").cloned()),
+        };
+        shared.lock().unwrap().push(sent.unwrap_or_default().text().into_owned());
+        (Duration::ZERO, if number == 1 { unavailable() } else { ok(r#"{"statusCode": 200}"#) })
+    });
+    let callbacks = Callbacks::new("http://here/callbacks", [3; 32]);
+    let engine = engine(&service)
+        .handler(EffectKind::HttpWebhook, Arc::clone(&service) as Arc<dyn ActionHandler>)
+        .environment(Environment { callbacks: Some(callbacks.clone()), ..Environment::default() })
+        .store(Arc::new(MemoryStore::default()))
+        .build();
+    let request = RunRequest::manual(workflow(hook), Vec::new(), None);
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let mut run = runs.remove(0);
+    while service.count() < 2 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let address = seen.lock().unwrap()[1].clone();
+    assert_eq!(seen.lock().unwrap()[0], address);
+    let token = address.rsplit_once('/').unwrap().1;
+    let (named, effect) = callbacks.recognize(token).expect("the address is ours");
+    assert_eq!(named, run.id);
+    assert_eq!(engine.deliver(run.id, effect, json("{}")).await, Delivered::Taken);
+    // The service repeats itself while the run does something else.
+    assert_eq!(engine.deliver(run.id, effect, json("{}")).await, Delivered::NotAwaited);
+    while service.count() < 3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(seen.lock().unwrap()[2], address, "the subscription is ended under the same address");
+    assert_eq!(run.ended().await.map(|report| report.status), Some(RunStatus::Succeeded));
+    assert!(!engine.command(run.id, Command::Cancel).await);
+    assert_eq!(engine.deliver(run.id, effect, json("{}")).await, Delivered::NotInProgress);
+    engine.shut_down().await;
+}
+
+/// One step of SplitMix64, and the step back.
+fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn unmix(mut z: u64) -> u64 {
+    let unshift = |z: u64, by: u32| (0..64 / by).fold(z, |found, _| z ^ (found >> by));
+    z = unshift(z, 31).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    z = unshift(z, 27).wrapping_mul(0x96de_1b17_3f11_9089);
+    unshift(z, 30).wrapping_sub(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Steps of a generator that can be turned back lead from one drawn number to the next one. Here they do not.
+#[test]
+fn a_drawn_number_does_not_lead_to_the_next() {
+    assert_eq!(unmix(mix(0x1234_5678_9abc_def0)), 0x1234_5678_9abc_def0);
+    let draws = r#"{"Draw": {"type": "Compose", "runAfter": {}, "inputs": ["@guid()", "@guid()"]}}"#;
+    let drawn = play(draws).outputs("Draw");
+    let halves: Vec<(u64, u64)> = drawn
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|guid| u128::from_str_radix(&guid.text().replace('-', ""), 16).unwrap())
+        .map(|guid| ((guid >> 64) as u64, guid as u64))
+        .collect();
+    // A UUID hides four bits of one half and two of the other; whoever attacks tries all of them.
+    let version = |bits: u64| (0..16).map(move |hidden| bits & !0xf000 | hidden << 12);
+    let variant = |bits: u64| (0..4).map(move |hidden| bits & !(3 << 62) | hidden << 62);
+    // Before, each half was `mix(base ^ draw)` with one base.
+    let mut bases = version(halves[0].0).map(unmix);
+    let other: Vec<u64> = variant(halves[0].1).map(|half| unmix(half) ^ 1).collect();
+    assert!(bases.all(|base| !other.contains(&base)), "{drawn:?} shows where it comes from");
+    assert_eq!(play(draws).outputs("Draw"), drawn, "the same run draws the same");
+    assert_ne!(halves[0], halves[1]);
+}

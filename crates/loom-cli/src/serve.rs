@@ -89,6 +89,9 @@ pub(crate) struct ServeArgs {
     /// Seconds that a caller waits for a Response before it is told 504; the run goes on.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     response_timeout: u64,
+    /// Seconds that a response may wait for its caller to take any of it, before the connection is closed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    write_timeout: u64,
     /// A parameter's value, for every workflow that declares it; JSON, or else text. May be given many times.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     parameters: Vec<String>,
@@ -174,7 +177,12 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         eprintln!("loom: {} unfinished runs go on", recovery.runs);
     }
     tell(args, &host, &here);
-    let settings = ServerSettings { token, ..ServerSettings::default() };
+    let settings = ServerSettings {
+        token,
+        public_url: args.public_url.clone(),
+        write_timeout: Duration::from_secs(args.write_timeout),
+        ..ServerSettings::default()
+    };
     let server = Server::new(Arc::clone(&host), settings);
     tokio::select! {
         () = server.serve(listener, stop.clone()) => {}

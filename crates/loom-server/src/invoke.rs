@@ -57,7 +57,9 @@ async fn fire_request(
 ) -> Result<Response<Body>, Problem> {
     let (parts, body) = request.into_parts();
     let signature = request::query(&parts.uri, "sig").unwrap_or_default();
-    if !shared.is_allowed(&parts.headers) && !shared.host.signer.is_trigger(workflow, trigger, &signature) {
+    let is_signed = shared.host.signer.is_trigger(workflow, trigger, &signature);
+    shared.callers.check_site_of_address(&parts.headers, is_signed)?;
+    if !is_signed && !shared.is_allowed(&parts.headers) {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "AuthenticationFailed",
@@ -407,6 +409,7 @@ async fn take_event(shared: &Shared, token: &str, request: Request) -> Result<Re
         Found::Unknown => return Err(callback_not_found()),
     };
     let (parts, body) = request.into_parts();
+    shared.callers.check_site_of_address(&parts.headers, true)?;
     let found = find_trigger(&deployment, &trigger)?;
     let given = outputs(&parts.uri, &parts.headers);
     fire_with_body(shared, &deployment, found, (parts, body), given).await
@@ -440,6 +443,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
         return take_event(shared, token, request).await;
     }
     let (run, effect) = shared.host.callbacks.recognize(token).ok_or_else(callback_not_found)?;
+    shared.callers.check_site_of_address(request.headers(), true)?;
     let engine = &shared.host.engine;
     let (_, state) = engine.state_of(run).await?.ok_or_else(callback_not_found)?;
     if state.status().is_final() {

@@ -15,6 +15,7 @@ mod redact;
 mod sign;
 
 mod batch;
+mod callers;
 mod poll;
 mod recurrence;
 mod subscription;
@@ -23,6 +24,7 @@ mod trigger_history;
 mod triggers;
 
 mod idempotency;
+mod impatient;
 mod invoke;
 mod remember;
 mod request;

@@ -11,7 +11,9 @@ use axum::{
     routing::{MethodFilter, on},
 };
 
-use crate::{api, invoke, metrics, openapi, response::Problem, server::Shared, services, signals, sse};
+use crate::{
+    api, callers, invoke, metrics, openapi, response::Problem, server::Shared, services, signals, sse,
+};
 
 /// The methods that a Request trigger can ask for.
 const TRIGGER_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -93,6 +95,22 @@ pub(crate) fn open() -> Routes {
         .get("/answers/{run}", invoke::answer)
 }
 
+/// All routes, for requests that came over a connection.
+pub(crate) fn over_a_connection(router: Router, shared: Shared) -> Router {
+    router.layer(middleware::from_fn_with_state(shared, only_ours))
+}
+
+async fn only_ours(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
+    let mut response = match shared.callers.check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    // What a response holds is what it says it holds, whatever it looks like.
+    let headers = response.headers_mut();
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    response
+}
+
 /// All routes.
 pub(crate) fn router(shared: Shared) -> Router {
     let guarded = guarded().router.route_layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
@@ -105,7 +123,15 @@ pub(crate) fn router(shared: Shared) -> Router {
 
 async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
     if shared.is_allowed(request.headers()) {
-        return next.run(request).await;
+        let checked = if request.method().is_safe() {
+            Ok(())
+        } else {
+            shared.callers.check_site(request.headers()).and_then(|()| callers::check_kind(&request))
+        };
+        return match checked {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        };
     }
     let mut response = Problem::new(
         StatusCode::UNAUTHORIZED,

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use crate::{Host, routes, sign};
+use crate::{Host, callers::Callers, impatient::Impatient, routes, sign};
 
 /// How the server treats its callers.
 #[derive(Clone, Debug)]
@@ -36,6 +36,11 @@ pub struct ServerSettings {
     pub head_timeout: Duration,
     /// How long a body may take: 120 s.
     pub body_timeout: Duration,
+    /// How long a response may wait for its caller to take any of it: 30 s.
+    pub write_timeout: Duration,
+    /// Where others reach the server, if the operator has said so: `https://loom.example`. Requests may name its host, and addresses that
+    /// are signed may be used by pages of other sites.
+    pub public_url: Option<String>,
     /// Connections at once; more wait to be taken in: 4,096.
     pub connections_max: usize,
     /// Watchers of live events at once: 1,024.
@@ -52,6 +57,8 @@ impl Default for ServerSettings {
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_mins(2),
+            write_timeout: Duration::from_secs(30),
+            public_url: None,
             connections_max: 4_096,
             watchers_max: 1_024,
             drain_timeout: Duration::from_secs(10),
@@ -64,6 +71,7 @@ impl Default for ServerSettings {
 pub(crate) struct Shared {
     pub(crate) host: Arc<Host>,
     pub(crate) settings: Arc<ServerSettings>,
+    pub(crate) callers: Callers,
     pub(crate) watchers: Arc<Semaphore>,
 }
 
@@ -81,6 +89,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Server {
     router: Router,
+    shared: Shared,
     settings: Arc<ServerSettings>,
     host: Arc<Host>,
 }
@@ -91,10 +100,11 @@ impl Server {
         let settings = Arc::new(settings);
         let shared = Shared {
             host: Arc::clone(&host),
+            callers: Callers::new(settings.token.is_some(), settings.public_url.as_deref()),
             watchers: Arc::new(Semaphore::new(settings.watchers_max)),
             settings: Arc::clone(&settings),
         };
-        Server { router: routes::router(shared), settings, host }
+        Server { router: routes::router(shared.clone()), shared, settings, host }
     }
 
     /// Answers one request without a connection, as if its caller had brought the token. Gives status and body.
@@ -129,6 +139,7 @@ impl Server {
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.settings.connections_max));
         let connections = TaskTracker::new();
+        let router = routes::over_a_connection(self.router, self.shared);
         loop {
             let place = tokio::select! {
                 place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
@@ -147,7 +158,7 @@ impl Server {
                 () = stop.cancelled() => break,
             };
             let connection =
-                serve_connection(stream, self.router.clone(), Arc::clone(&self.settings), stop.clone());
+                serve_connection(stream, router.clone(), Arc::clone(&self.settings), stop.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(place);
@@ -175,6 +186,7 @@ async fn serve_connection(
         .header_read_timeout(settings.head_timeout)
         .max_buf_size(settings.head_bytes_max.max(8_192));
     let service = TowerToHyperService::new(router);
+    let stream = Impatient::new(stream, settings.write_timeout);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

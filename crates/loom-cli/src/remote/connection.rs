@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use hyper::{
     HeaderMap, Method,
-    header::{AUTHORIZATION, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use loom_actions::{Client, ClientOptions, Egress, Request, SystemResolver, Url};
 use loom_engine::{Engine, Environment, clock::SystemClock};
@@ -79,6 +79,10 @@ impl Connection {
         more: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Value, Refusal> {
+        let mut more = more;
+        if !body.is_empty() {
+            more.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         let (status, body) = match self {
             Connection::Server { client, base, headers } => {
                 let address = format!("{}{path}", base.shown().trim_end_matches('/'));

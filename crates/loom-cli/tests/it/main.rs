@@ -15,6 +15,7 @@ mod interrupted;
 mod newcomer;
 mod reloaded;
 mod restarts;
+mod rotated;
 mod run;
 mod secrets;
 mod served;

@@ -71,7 +71,7 @@ fn a_stop_in_mid_run_answers_who_was_let_in_and_the_runs_go_on() {
     let body = b"\"second\"";
     let mut half = TcpStream::connect(loom.address()).unwrap();
     let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: loom\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     half.write_all(head.as_bytes()).unwrap();

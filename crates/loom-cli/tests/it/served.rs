@@ -32,7 +32,7 @@ pub(crate) fn pause(time: Duration) {
 pub(crate) fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: loom\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()?;
@@ -192,7 +192,7 @@ impl Loom {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let head = format!(
-            "GET {path} HTTP/1.0\r\nHost: loom\r\nAccept: text/event-stream\r\nLast-Event-ID: {after}\r\n\r\n"
+            "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: {after}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         let mut events = Vec::new();

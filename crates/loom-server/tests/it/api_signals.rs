@@ -50,7 +50,16 @@ async fn a_key_makes_a_signal_one() {
     let path = format!("/api/v1/runs/{run}/signals/go");
     let mut numbers = Vec::new();
     for (key, body) in [("a", "1"), ("a", "1"), ("b", "2"), ("b", "2")] {
-        let sent = world.send(Method::POST, &path, &[("idempotency-key", key)], body).await.whole().await;
+        let sent = world
+            .send(
+                Method::POST,
+                &path,
+                &[("content-type", "application/json"), ("idempotency-key", key)],
+                body,
+            )
+            .await
+            .whole()
+            .await;
         assert_eq!(sent.status, 202, "{sent:?}");
         numbers.push(text(&sent.json(), "id").parse::<u64>().unwrap());
     }
@@ -81,7 +90,7 @@ async fn what_cannot_be_sent_is_told() {
     let reply = world.post("/api/v1/runs/0000000000000/signals/approved", "1").await;
     assert_eq!((reply.status, reply.error().as_str()), (404, "RunNotFound"));
     let key = "k".repeat(256);
-    let headers = [("idempotency-key", key.as_str())];
+    let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
     let path = format!("/api/v1/runs/{run}/signals/approved");
     let reply = world.send(Method::POST, &path, &headers, "1").await.whole().await;
     assert_eq!((reply.status, reply.error().as_str()), (400, "IdempotencyKeyInvalid"));

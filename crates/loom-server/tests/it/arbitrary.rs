@@ -200,7 +200,7 @@ async fn status(world: &World, sent: &Sent) -> u16 {
     bytes.extend(sent.method.as_bytes());
     bytes.push(b' ');
     bytes.extend(&sent.target);
-    bytes.extend(b" HTTP/1.1\r\nhost: loom\r\nconnection: close\r\n");
+    bytes.extend(b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     for (name, value) in &sent.headers {
         bytes.extend(name.as_bytes());
         bytes.extend(b": ");

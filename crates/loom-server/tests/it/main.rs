@@ -12,6 +12,7 @@ mod api_secrets;
 mod api_signals;
 mod api_workflows;
 mod arbitrary;
+mod browsers;
 mod identity;
 mod retention;
 mod support;

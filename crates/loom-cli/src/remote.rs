@@ -369,7 +369,7 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     }
     for action in members(&actions, "actions") {
         let count = action.get("occurrenceCount").and_then(Value::as_i64).unwrap_or_default();
-        let times = if count > 1 { format!("  {count} times") } else { String::new() };
+        let times = if count > 1 { format!("  {count} times{}", by_status(action)) } else { String::new() };
         println!(
             "  {:<10} {}  {}{times}",
             text(action, "status"),
@@ -382,6 +382,14 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
         }
     }
     Ok(Exit::Success)
+}
+
+/// How the occurrences of a repeated action ended: `: 1 Failed, 2 Succeeded`. Its own status is only that of the last.
+fn by_status(action: &Value) -> String {
+    let counts = action.get("occurrenceStatuses").and_then(Value::as_object);
+    let counts: Vec<String> =
+        counts.into_iter().flatten().map(|(status, count)| format!("{} {status}", count.text())).collect();
+    if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) }
 }
 
 /// Each time that an action ran, page after page.

@@ -62,6 +62,7 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         strict_expressions: subject.strict_expressions,
         script_check: subject.script_check,
         broken: BTreeMap::new(),
+        services: BTreeMap::new(),
     };
     lowerer.whole(subject)
 }
@@ -79,6 +80,8 @@ struct Lowerer<'a, 'f, 's> {
     script_check: Option<ScriptCheck>,
     /// Actions with a deferred mistake, and the first one's message.
     broken: BTreeMap<usize, String>,
+    /// The services that actions name, and what the first of them asks for.
+    services: BTreeMap<Arc<str>, resilience::SharedService>,
 }
 
 impl<'a> Lowerer<'a, '_, '_> {

@@ -9,6 +9,7 @@ use loom_expression::Template;
 
 use crate::duration::Span;
 
+mod guards;
 mod read;
 
 pub use read::{PolicyProblem, Spelling};

@@ -25,7 +25,7 @@ use crate::{
         Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
         TimerId,
     },
-    guard::{Admission, TimeLimit},
+    guard::{Admission, Guarded, TimeLimit},
     machine::Run,
     ports::Call,
     signals::{self, Mailbox},
@@ -50,11 +50,11 @@ type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
 /// How something that was under way ended.
 enum Finished {
     /// A call.
-    Call(EffectId, EffectResult, Vec<Note>),
+    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>),
     /// A wait for a signal, which its mailbox keeps for the call.
     Signal(EffectId, EffectResult),
     /// An admission, to be held while the engine executes the action.
-    Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>),
+    Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
     /// Nothing that the run needs to know.
     Nothing,
 }
@@ -375,7 +375,10 @@ impl Driver {
     /// Turns the end of a call into a command, and its notes into history.
     fn finished(&mut self, finished: Finished) -> Option<Command> {
         let (effect, result, notes) = match finished {
-            Finished::Call(effect, result, notes) => (effect, result, notes),
+            Finished::Call(effect, result, notes, guarded) => {
+                self.store_services(guarded.as_deref());
+                (effect, result, notes)
+            }
             Finished::Signal(effect, result) => {
                 // What nobody receives is there for the next; what somebody does leaves with the commit of its end.
                 if !self.run.state().wants(effect) {
@@ -386,7 +389,8 @@ impl Driver {
                 }
                 (effect, result, Vec::new())
             }
-            Finished::Admitted(effect, place, told, notes) => {
+            Finished::Admitted(effect, place, told, notes, guarded) => {
+                self.store_services(Some(&guarded));
                 self.admissions.insert(place, Admission::Waited(told));
                 (effect, EffectResult::Admitted, notes)
             }
@@ -581,8 +585,8 @@ impl Driver {
             let keeper = Arc::clone(&limit);
             let abort = self.push(async move {
                 let mut notes = Vec::new();
-                let result = make_call(&inner, &call, left, &keeper, &mut notes).await;
-                Finished::Call(effect, result, notes)
+                let (result, guarded) = make_call(&inner, &call, left, &keeper, &mut notes).await;
+                Finished::Call(effect, result, notes, guarded)
             });
             self.under_way
                 .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit) });
@@ -591,22 +595,24 @@ impl Driver {
         let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
         let Some(service) = self.inner.services.of_action(&call, None) else { return Some(admitted) };
         if let Some(admission) = service.try_admit(left) {
+            self.store_services(Some(&service));
             self.admissions.insert(place, admission);
             return Some(admitted);
         }
         let (tell, told) = oneshot::channel();
         // Two futures: one waits and then holds the admission for as long as the action takes; once it is admitted it ends
         // by itself when the action has ended. The other tells that the wait is over.
+        let guarded = Arc::clone(&service);
         let holding = self.push(async move {
             let mut notes = Vec::new();
             match service.hold(left, &mut notes, tell).await {
-                Some(refusal) => Finished::Call(effect, refusal, notes),
+                Some(refusal) => Finished::Call(effect, refusal, notes, None),
                 None => Finished::Nothing,
             }
         });
         let waiting = self.push(async move {
             match told.await {
-                Ok((told, notes)) => Finished::Admitted(effect, place, told, notes),
+                Ok((told, notes)) => Finished::Admitted(effect, place, told, notes, guarded),
                 Err(_) => Finished::Nothing,
             }
         });
@@ -628,6 +634,13 @@ impl Driver {
         let (abort, registration) = AbortHandle::new_pair();
         self.calls.push(Abortable::new(Box::pin(future), registration));
         abort
+    }
+
+    /// What a call has changed in its services becomes durable with its end.
+    fn store_services(&mut self, guarded: Option<&Guarded>) {
+        if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
+            guarded.spent().for_each(|service| journal.store_service(service));
+        }
     }
 
     fn tell_end(&mut self) {
@@ -655,7 +668,7 @@ async fn make_call(
     left: Option<Duration>,
     limit: &TimeLimit,
     notes: &mut Vec<Note>,
-) -> EffectResult {
+) -> (EffectResult, Option<Arc<Guarded>>) {
     let effect = match &call.definition().kind {
         ActionKind::Effect { effect, .. } => effect.clone(),
         _ => EffectKind::Custom(Arc::clone(&call.definition().type_name)),
@@ -672,10 +685,11 @@ async fn make_call(
     // Ending a subscription is not held back: nothing waits for it.
     let guarded =
         (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
-    match guarded {
+    let result = match &guarded {
         None => work().await,
         Some(service) => service.attempt(left, call.attempt, limit, notes, work).await,
-    }
+    };
+    (result, guarded)
 }
 
 /// Nobody can execute this type of action.

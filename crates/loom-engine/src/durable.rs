@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
+use loom_resilience::Service;
 use loom_store::{
     Ack, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame, FrameQuery,
     InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame, UnixMillis,
@@ -24,6 +25,7 @@ use crate::{
     event::{Event, Phase, RunId, RunStart},
     history::History,
     journal::{self, Draft, FrameReader, LargeValues, status_number},
+    spent,
     state::RunState,
 };
 
@@ -166,6 +168,7 @@ impl Durable {
             definition: Some(definition),
             pace: Pace::default(),
             keys: written.keys,
+            services: Vec::new(),
             messages: written.messages,
             is_duplicate: false,
         }
@@ -252,6 +255,7 @@ impl Durable {
             definition: None,
             pace,
             keys: Vec::new(),
+            services: Vec::new(),
             messages: Vec::new(),
             is_duplicate: false,
         }
@@ -416,6 +420,8 @@ pub(crate) struct RunJournal {
     pace: Pace,
     /// Written with the next commit.
     keys: Vec<KeyWrite>,
+    /// Services that calls of the run have changed; stored as they stand at the next commit.
+    services: Vec<Service>,
     /// Taken in with the next commit.
     messages: Vec<InboxId>,
     /// The store had a run with its idempotency key before.
@@ -457,6 +463,13 @@ impl RunJournal {
         self.is_duplicate
     }
 
+    /// What a call has changed in a service is stored with what is recorded next.
+    pub(crate) fn store_service(&mut self, service: Service) {
+        if self.services.iter().all(|known| known.name() != service.name()) {
+            self.services.push(service);
+        }
+    }
+
     /// A message is taken in by what is recorded next.
     pub(crate) fn take_in(&mut self, message: InboxId) {
         self.messages.push(message);
@@ -496,6 +509,7 @@ impl RunJournal {
         }
         commit.definitions.extend(self.definition.take());
         commit.keys = std::mem::take(&mut self.keys);
+        commit.keys.extend(self.services.drain(..).map(|service| spent::write(&service)));
         commit.inbox_consumed = std::mem::take(&mut self.messages);
         Ok(commit)
     }

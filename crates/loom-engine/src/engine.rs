@@ -15,7 +15,7 @@ use std::{
 
 use loom_definition::{Workflow, trigger::Trigger};
 use loom_expression::Value;
-use loom_resilience::ResilienceRegistry;
+use loom_resilience::{RegistrySnapshot, ResilienceRegistry};
 use loom_store::{KeyWrite, RunIdSource, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +31,7 @@ use crate::{
     ports::Clock,
     random,
     signals::Mailbox,
+    spent,
     state::RunState,
 };
 
@@ -132,8 +133,36 @@ impl Engine {
         self.inner.services.registry()
     }
 
-    /// Makes a workflow known under its name, with the parameter values its runs get, for actions that call it.
+    /// Gives the services their state back after a restart: `all` as [`registry`](Engine::registry) gave its snapshot, and
+    /// what calls of durable runs have changed after that. Call it before the first run.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn restore_services(&self, all: Option<&RegistrySnapshot>) -> Result<(), loom_store::Error> {
+        if let Some(durable) = &self.inner.durable {
+            return spent::restore(&*durable.store, self.registry(), all).await;
+        }
+        if let Some(all) = all {
+            self.registry().restore(all);
+        }
+        Ok(())
+    }
+
+    /// Removes what was stored for single services, once a snapshot of all of them is stored. Call it before the first run.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn forget_stored_services(&self) -> Result<(), loom_store::Error> {
+        match &self.inner.durable {
+            Some(durable) => spent::clear(&*durable.store).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a workflow known under its name, with the parameter values its runs get, for actions that call it. What it
+    /// asks of services (rate limits, bulkheads, circuit breakers) replaces what earlier deployments asked of them.
     pub fn deploy(&self, workflow: Arc<Workflow>, parameters: Vec<Value>) {
+        self.inner.services.deployed(&workflow);
         let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
     }

@@ -3,27 +3,30 @@
 //! Retries and total limits are the machine's, because their waits may outlive the process. What is here lives in
 //! memory: breaker, limiter, bulkhead, kept in the registry under the name of the service.
 
+mod settings;
+
 use std::{
     collections::HashMap,
     convert::Infallible,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use loom_definition::{ActionIdx, Status};
+use loom_definition::{ActionIdx, Status, Workflow, model::Action, policy::Resilience};
 use loom_resilience::{
     AttemptError, CircuitState, Moment, Policy, Refusal, ResilienceRegistry, Rule, Service, Verdict,
 };
+use settings::{Settings, Source, version_of};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
     event::{CircuitHint, EffectResult, ErrorInfo, Note, Outcome, RetryHint},
     ports::Call,
-    resilience,
+    spent::LONG_LIMIT,
 };
 
 /// Handles kept for actions; beyond that they are looked up again.
@@ -38,6 +41,7 @@ pub(crate) struct Services {
     cache: RwLock<HashMap<CacheKey, Arc<Guarded>>>,
     /// By the name of the service.
     told: Mutex<HashMap<String, Arc<Mutex<Told>>>>,
+    settings: Mutex<Settings>,
 }
 
 /// The last change of a circuit that a history has told.
@@ -45,6 +49,8 @@ pub(crate) struct Services {
 struct Told {
     generation: u32,
     state: CircuitState,
+    /// The generation and the failures in a row that were stored last.
+    stored: (u32, u32),
 }
 
 /// The workflow's name and the beginning of its hash, because workflows may have the same text and each has services of its
@@ -70,7 +76,12 @@ impl Services {
             let registry = ResilienceRegistry::builder().defaults(Policy::none()).build();
             Arc::new(registry.expect("a policy without parts holds no contradiction"))
         });
-        Services { registry, cache: RwLock::new(HashMap::new()), told: Mutex::new(HashMap::new()) }
+        Services {
+            registry,
+            cache: RwLock::new(HashMap::new()),
+            told: Mutex::new(HashMap::new()),
+            settings: Mutex::default(),
+        }
     }
 
     pub(crate) fn registry(&self) -> &Arc<ResilienceRegistry> {
@@ -85,38 +96,16 @@ impl Services {
         if wanted.breaker.is_none() && wanted.rate_limit.is_none() && wanted.bulkhead.is_none() {
             return None;
         }
-        let mut prefix = [0; 8];
-        prefix.copy_from_slice(&call.workflow.hash[..8]);
-        let workflow = Arc::clone(&call.workflow.name);
-        let key = (workflow, u64::from_le_bytes(prefix), call.action, origin);
+        let key = (Arc::clone(&call.workflow.name), version_of(&call.workflow), call.action, origin);
         if let Some(known) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Some(Arc::clone(known));
         }
-        let fallback = key
-            .3
-            .as_deref()
-            .map_or_else(|| format!("{}/{}", call.workflow.name, action.name), ToOwned::to_owned);
-        // From the outside in: limiter, bulkhead, breaker; parts of one name share a service.
-        let mut named: Vec<(String, Policy)> = Vec::new();
-        let mut add = |name: Option<&Arc<str>>, change: &dyn Fn(&mut Policy)| {
-            let name = name.map_or_else(|| fallback.clone(), ToString::to_string);
-            let index = named.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-                named.push((name, Policy::none()));
-                named.len() - 1
-            });
-            change(&mut named[index].1);
-        };
-        if let Some(spec) = &wanted.rate_limit {
-            add(spec.name.as_ref(), &|policy| policy.limiter = Some(resilience::limiter(spec)));
-        }
-        if let Some(spec) = &wanted.bulkhead {
-            add(spec.name.as_ref(), &|policy| policy.bulkhead = Some(resilience::bulkhead(spec)));
-        }
-        if let Some(spec) = &wanted.breaker {
-            add(spec.name.as_ref(), &|policy| policy.breaker = Some(resilience::breaker(spec)));
-        }
+        let fallback =
+            key.3.as_deref().map_or_else(|| own_service(&call.workflow, action), ToOwned::to_owned);
+        let source = lock(&self.settings).source(&call.workflow);
+        let named = policies(wanted, &fallback);
         let services = named.iter().map(|(name, policy)| {
-            let service = self.service(name, policy);
+            let service = self.service(name, policy, &source);
             let told = self.told_of(&service);
             (service, told)
         });
@@ -130,6 +119,29 @@ impl Services {
         Some(guarded)
     }
 
+    /// A workflow was deployed: what it asks of services holds from now on, also for those who wait for a permit.
+    ///
+    /// Services that only a call can name, by the origin of its address, take the new settings with the next call.
+    pub(crate) fn deployed(&self, workflow: &Workflow) {
+        let source = {
+            let mut settings = lock(&self.settings);
+            settings.deployed(workflow);
+            settings.source(workflow)
+        };
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.retain(|(name, ..), _| *name != workflow.name);
+        drop(cache);
+        for action in &workflow.actions {
+            let Some(wanted) = action.resilience.as_deref() else { continue };
+            for (name, policy) in policies(wanted, &own_service(workflow, action)) {
+                // One that nobody has called yet is made with these settings when somebody does.
+                if self.registry.get(&name).is_some() {
+                    self.service(&name, &policy, &source);
+                }
+            }
+        }
+    }
+
     /// What has been told of a service's circuit. All actions that it guards share it, so that each change is told once.
     fn told_of(&self, service: &Service) -> Arc<Mutex<Told>> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,49 +151,64 @@ impl Services {
         }
         let known = told.entry(service.name().to_string()).or_insert_with(|| {
             let breaker = service.breaker();
-            Arc::new(Mutex::new(Told { generation: breaker.generation(), state: breaker.state() }))
+            let stored = (breaker.generation(), breaker.consecutive_failures());
+            Arc::new(Mutex::new(Told { generation: breaker.generation(), state: breaker.state(), stored }))
         });
         Arc::clone(known)
     }
 
-    /// The service `name` with at least the parts of `policy`. A part that it has already stays as it is, because
-    /// whoever named the service first has configured it; what differs is told.
-    fn service(&self, name: &str, policy: &Policy) -> Service {
+    /// The service `name` with at least the parts of `policy`. Where the service has other settings already, see
+    /// [`settings`].
+    fn service(&self, name: &str, policy: &Policy, source: &Source) -> Service {
         let service = match self.registry.service_with(name, policy) {
             Ok(service) => service,
             Err(problem) => {
-                tracing::warn!(service = name, %problem, "a policy that makes no sense is left out");
+                tracing::error!(service = name, %problem, "a policy that makes no sense is left out");
                 return self.registry.service(name);
             }
         };
+        // Locked until the service has the merged policy, so that two who differ do not merge into the same old one.
+        let mut settings = lock(&self.settings);
         let mut merged = service.policy();
-        let mut added = false;
-        macro_rules! take_part {
-            ($part:ident) => {
-                match (&merged.$part, &policy.$part) {
-                    (None, Some(part)) => {
-                        merged.$part = Some(part.clone());
-                        added = true;
-                    }
-                    (Some(known), Some(part)) if known != part => {
-                        tracing::warn!(
-                            service = name,
-                            part = stringify!($part),
-                            "keeps the settings it had first"
-                        );
-                    }
-                    _ => {}
-                }
-            };
-        }
-        take_part!(limiter);
-        take_part!(bulkhead);
-        take_part!(breaker);
-        if added && let Err(problem) = service.reconfigure(merged) {
-            tracing::warn!(service = name, %problem, "a policy that makes no sense is left out");
+        if settings.merge(name, &mut merged, policy, source)
+            && let Err(problem) = service.reconfigure(merged)
+        {
+            tracing::error!(service = name, %problem, "a policy that makes no sense is left out");
         }
         service
     }
+}
+
+/// The service of an action that names none and calls no origin.
+fn own_service(workflow: &Workflow, action: &Action) -> String {
+    format!("{}/{}", workflow.name, action.name)
+}
+
+/// What an action asks of each service, from the outside in: limiter, bulkhead, breaker. Parts of one name share a service.
+fn policies(wanted: &Resilience, fallback: &str) -> Vec<(String, Policy)> {
+    let mut named: Vec<(String, Policy)> = Vec::new();
+    let mut add = |name: Option<&Arc<str>>, change: &dyn Fn(&mut Policy)| {
+        let name = name.map_or(fallback, |name| name);
+        let index = named.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            named.push((name.to_owned(), Policy::none()));
+            named.len() - 1
+        });
+        change(&mut named[index].1);
+    };
+    if let Some(spec) = &wanted.rate_limit {
+        add(spec.name.as_ref(), &|policy| policy.limiter = Some(spec.config()));
+    }
+    if let Some(spec) = &wanted.bulkhead {
+        add(spec.name.as_ref(), &|policy| policy.bulkhead = Some(spec.config()));
+    }
+    if let Some(spec) = &wanted.breaker {
+        add(spec.name.as_ref(), &|policy| policy.breaker = Some(spec.config()));
+    }
+    named
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The time limit of one call, as the run keeps it. The run's own timer is the only clock that ends the call; this tells
@@ -318,6 +345,21 @@ impl Guarded {
         result
     }
 
+    /// The services that a call has changed in a way that a crash must not undo: it took a permit of a long limit, or the
+    /// circuit or its failures in a row are not those that were stored last.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = Service> {
+        let changed = |service: &Service, told: &Mutex<Told>| {
+            let breaker = service.breaker();
+            let now = (breaker.generation(), breaker.consecutive_failures());
+            let before = std::mem::replace(&mut lock(told).stored, now);
+            before != now || service.limiter().longest_period().is_some_and(|longest| longest >= LONG_LIMIT)
+        };
+        self.services
+            .iter()
+            .filter(move |(service, told)| changed(service, told))
+            .map(|(service, _)| service.clone())
+    }
+
     /// What the circuits say about another attempt now.
     fn circuit(&self) -> CircuitHint {
         let mut open_for = None;
@@ -398,7 +440,7 @@ fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
         (_, CircuitState::HalfOpen) => CircuitState::Open,
         (_, CircuitState::Closed | CircuitState::Open) => CircuitState::HalfOpen,
     };
-    *told = Told { generation, state: status.state };
+    *told = Told { generation, state: status.state, ..*told };
     Some(Note::Breaker {
         service: Arc::clone(service.name()),
         from: state_name(from).into(),

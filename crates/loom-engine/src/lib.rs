@@ -33,6 +33,7 @@ pub mod script;
 mod signals;
 pub mod simulate;
 mod sorted;
+mod spent;
 mod state;
 mod time;
 pub mod trace;

@@ -183,11 +183,9 @@ impl Host {
             store,
         });
         sender.belongs_to(&host);
-        if let Some(saved) = host.store.key("server", "resilience").await?
-            && let Ok(snapshot) = serde_json::from_slice(&saved.value)
-        {
-            host.engine.registry().restore(&snapshot);
-        }
+        let saved = host.store.key("server", "resilience").await?;
+        let saved = saved.and_then(|saved| serde_json::from_slice(&saved.value).ok());
+        host.engine.restore_services(saved.as_ref()).await?;
         for source in host.deployments.load().await? {
             if let Err(error) = host.deploy(&source).await {
                 tracing::warn!(%error, "a definition that was deployed before is refused now");
@@ -278,6 +276,10 @@ impl Host {
     /// # Errors
     /// The store cannot be read.
     pub async fn recover(self: &Arc<Self>) -> Result<Recovery, loom_store::Error> {
+        if !self.services_are_fresh() {
+            self.save_resilience().await?;
+        }
+        self.engine.forget_stored_services().await?;
         let recovered = self.engine.recover(None).await?;
         for run in &recovered.runs {
             self.count_at_gate(run);

@@ -267,6 +267,8 @@ fn runs_are_looked_at_down_to_the_rounds_of_their_loops() {
     let watched = loom(&["runs", "watch", run, "--data", &data]);
     assert_eq!(watched.code, Some(1), "{}", watched.stderr);
     assert!(watched.stdout.contains("Each[2] › Divide: Failed"), "{}", watched.stdout);
+    let shown = loom(&["runs", "show", run, "--data", &data]).stdout;
+    assert!(shown.contains("2 times: 1 Succeeded, 1 Failed"), "{shown}");
     let rounds = loom(&["runs", "show", run, "Divide", "--json", "--data", &data]).stdout;
     let rounds: Vec<_> = rounds.lines().map(crate::json).collect();
     assert_eq!(rounds.len(), 2);

@@ -86,6 +86,7 @@ codes! {
     CONTRADICTION = "L0306" "settings contradict each other": "Two settings say the same thing differently. Keep one.";
     BAD_SECURE_DATA = "L0307" "bad secureData": "`secureData.properties` lists `inputs` and `outputs`; `trackedProperties` cannot be combined with it.";
     BAD_CHOICE = "L0308" "not one of the choices": "The value is none of those the setting takes.";
+    SHARED_SERVICE_DIFFERS = "L0309" "different settings for one service": "Actions that name the same service share its circuit breaker, rate limit or bulkhead, and each of these has one set of settings: those of the action that is called first. Give the actions the same settings, or the services different names.";
 
     // Variables, parameters, outputs, static results.
     UNDECLARED_VARIABLE = "L0400" "undeclared variable": "The action changes a variable that no InitializeVariable declares. Setting and appending are refused; counting fails when it runs, with `InvalidVariableOperation`.";

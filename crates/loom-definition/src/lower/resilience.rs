@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use loom_expression::Value;
+use loom_resilience::{BreakerConfig, BulkheadConfig, LimiterConfig};
 
 use super::{Lowerer, outline::Type};
 use crate::{
@@ -15,6 +16,23 @@ use crate::{
     },
     text::Node,
 };
+
+/// What actions ask of one service that they name: each part with the action that asked first.
+#[derive(Debug, Default)]
+pub(super) struct SharedService {
+    limiter: Option<(usize, LimiterConfig)>,
+    bulkhead: Option<(usize, BulkheadConfig)>,
+    breaker: Option<(usize, BreakerConfig)>,
+}
+
+/// The action that asked for something else before, if one did.
+fn first_to_differ<T: PartialEq>(known: &mut Option<(usize, T)>, owner: usize, config: T) -> Option<usize> {
+    let Some((first, known)) = known else {
+        *known = Some((owner, config));
+        return None;
+    };
+    (*known != config).then_some(*first)
+}
 
 impl Lowerer<'_, '_, '_> {
     /// `limit.timeout`, or `timeout` in the Loom spelling. Loops keep theirs in the model's `Loop`.
@@ -147,6 +165,24 @@ impl Lowerer<'_, '_, '_> {
             let read = BulkheadSpec::from_value(&node.to_value());
             self.policy(node, read, code::BAD_BULKHEAD)
         });
+        if let Some(spec) = &breaker
+            && let Some(name) = &spec.name
+        {
+            let first = first_to_differ(&mut self.service(name).breaker, owner, spec.config());
+            self.differs(node, "circuitBreaker", name, first);
+        }
+        if let Some(spec) = &rate_limit
+            && let Some(name) = &spec.name
+        {
+            let first = first_to_differ(&mut self.service(name).limiter, owner, spec.config());
+            self.differs(node, "rateLimit", name, first);
+        }
+        if let Some(spec) = &bulkhead
+            && let Some(name) = &spec.name
+        {
+            let first = first_to_differ(&mut self.service(name).bulkhead, owner, spec.config());
+            self.differs(node, "bulkhead", name, first);
+        }
         let on_uncertain = node.get("onUncertain").map_or(OnUncertain::Retry, |node| self.on_uncertain(node));
         let silent = matches!(retry, RetrySetting::Default)
             && breaker.is_none()
@@ -157,6 +193,22 @@ impl Lowerer<'_, '_, '_> {
             return None;
         }
         Some(Box::new(Resilience { retry, breaker, rate_limit, bulkhead, on_uncertain }))
+    }
+
+    fn service(&mut self, name: &Arc<str>) -> &mut SharedService {
+        self.services.entry(Arc::clone(name)).or_default()
+    }
+
+    /// Warns when an action asks other things of a service than the action `first` does.
+    fn differs(&mut self, node: &Node, member: &str, service: &str, first: Option<usize>) {
+        let Some(first) = first else { return };
+        let first = &self.outline.actions[first].name;
+        let message = format!(
+            "the service `{service}` has one `{member}`, but this differs from the one of action `{first}`; the action that is called first decides"
+        );
+        let place = node.get(member).map_or(node.place, |found| found.place);
+        self.found.report(Severity::Warning, code::SHARED_SERVICE_DIFFERS, place, message).hint =
+            Some("give both actions the same settings, or name the services differently".to_owned());
     }
 
     /// A retry policy, fixed or computed.
@@ -188,7 +240,7 @@ impl Lowerer<'_, '_, '_> {
                 found
             }
             Err(problem) => {
-                let place = node.get(problem.member).map_or(node.place, |member| member.place);
+                let place = member_of(node, problem.member).map_or(node.place, |member| member.place);
                 self.found.error(code, place, problem.message);
                 None
             }
@@ -287,6 +339,14 @@ impl Lowerer<'_, '_, '_> {
         };
         (count, time.unwrap_or(Setting::Fixed(default_span)))
     }
+}
+
+/// A member of a policy, or of an object in it such as `failureRate`. The window of a rate has two names.
+fn member_of<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+    let also = if name == "window" { "windowSize" } else { name };
+    let direct = |node: &'a Node| node.get(name).or_else(|| node.get(also));
+    let members = node.members().unwrap_or_default();
+    direct(node).or_else(|| members.iter().find_map(|member| direct(&member.value)))
 }
 
 /// `retryPolicy` of the inputs, or of `subscribe` in them.

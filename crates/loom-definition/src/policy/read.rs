@@ -316,6 +316,7 @@ impl BreakerSpec {
             failure_rate,
             slow_calls,
         };
+        spec.check()?;
         Ok(enabled.then_some(spec))
     }
 }
@@ -414,7 +415,9 @@ impl RateLimitSpec {
         let burst = fields.count("burst")?;
         let max_wait = fields.duration("maxWait")?;
         let name = fields.name("name")?;
-        Ok(enabled.then_some(RateLimitSpec { name, requests, per, burst, max_wait }))
+        let spec = RateLimitSpec { name, requests, per, burst, max_wait };
+        spec.check()?;
+        Ok(enabled.then_some(spec))
     }
 }
 
@@ -455,7 +458,9 @@ impl BulkheadSpec {
         };
         let max_queued = fields.integer("maxQueued", 0, i64::from(u32::MAX))?.unwrap_or(0) as u32;
         let name = fields.name("name")?;
-        Ok(enabled.then_some(BulkheadSpec { name, max_concurrent, max_queued }))
+        let spec = BulkheadSpec { name, max_concurrent, max_queued };
+        spec.check()?;
+        Ok(enabled.then_some(spec))
     }
 }
 

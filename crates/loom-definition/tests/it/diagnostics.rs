@@ -152,6 +152,103 @@ fn what_may_not_stand_in_loops() {
 }
 
 #[test]
+fn guards_that_no_service_could_have_are_refused_at_their_place() {
+    let http = |rest: &str| {
+        format!(r#"{{"H": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {rest}}}}}"#)
+    };
+    let at = |part: &str, path: &str| format!("/actions/H/{part}/{path}");
+    for (breaker, path, marked, says) in [
+        (r#"{"halfOpenRequests": 2000}"#, "halfOpenRequests", "2000", "between 1 and 1,024 (got 2000)"),
+        (
+            r#"{"failureThreshold": 16777216}"#,
+            "failureThreshold",
+            "16777216",
+            "below 16,777,216 (got 16777216)",
+        ),
+        (
+            r#"{"failureRate": {"threshold": 0.5, "window": 100000}}"#,
+            "failureRate/window",
+            "100000",
+            "between 1 and 65,536 calls (got 100000 calls)",
+        ),
+        (
+            r#"{"failureRate": 0.5, "windowSize": 100000}"#,
+            "windowSize",
+            "100000",
+            "between 1 and 65,536 calls",
+        ),
+        (
+            r#"{"failureRate": {"threshold": 0.5, "window": "PT0.005S"}}"#,
+            "failureRate/window",
+            r#""PT0.005S""#,
+            "between 10 ms and 365 days",
+        ),
+        (
+            r#"{"failureRate": {"threshold": 0.5, "window": "P2Y"}}"#,
+            "failureRate/window",
+            r#""P2Y""#,
+            "between 10 ms and 365 days",
+        ),
+        (
+            r#"{"failureRate": {"threshold": 0.5, "window": "PT9S", "minimumCalls": 20000000}}"#,
+            "failureRate/minimumCalls",
+            "20000000",
+            "below 16,777,216",
+        ),
+    ] {
+        let actions = http(&format!(r#""circuitBreaker": {breaker}"#));
+        check(&actions, "L0303", Error, &at("circuitBreaker", path), marked, says);
+    }
+    for (limit, path, marked, says) in [
+        (r#"{"requests": 1, "per": "P2Y"}"#, "per", r#""P2Y""#, "at most 366 days"),
+        (
+            r#"{"requests": 1, "per": "day", "burst": 4000}"#,
+            "burst",
+            "4000",
+            "ten years to refill (got 4000)",
+        ),
+        (r#"{"requests": 2000000000, "per": "second"}"#, "requests", "2000000000", "one for each nanosecond"),
+    ] {
+        let actions = http(&format!(r#""rateLimit": {limit}"#));
+        check(&actions, "L0304", Error, &at("rateLimit", path), marked, says);
+    }
+}
+
+#[test]
+fn two_actions_that_name_one_service_agree_on_its_settings() {
+    let pair = |first: &str, second: &str| {
+        format!(
+            r#"{{"A": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {first}}},
+                "B": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {second}}}}}"#
+        )
+    };
+    for (part, first, second) in [
+        ("rateLimit", r#"{"name": "s", "requests": 5}"#, r#"{"name": "s", "requests": 6}"#),
+        ("circuitBreaker", r#"{"name": "s"}"#, r#"{"name": "s", "timeout": 5}"#),
+        (
+            "bulkhead",
+            r#"{"name": "s", "maxConcurrent": 5}"#,
+            r#"{"name": "s", "maxConcurrent": 5, "maxQueued": 1}"#,
+        ),
+    ] {
+        let actions = pair(&format!(r#""{part}": {first}"#), &format!(r#""{part}": {second}"#));
+        check(&actions, "L0309", Warning, &format!("/actions/B/{part}"), second, "action `A`");
+        // The same settings, other names, and none are in order.
+        for other in
+            [first.to_owned(), second.replace("\"s\"", "\"t\""), second.replace("\"name\": \"s\", ", "")]
+        {
+            if other == second {
+                continue;
+            }
+            let actions = pair(&format!(r#""{part}": {first}"#), &format!(r#""{part}": {other}"#));
+            let text = format!(r#"{{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {actions}}}"#);
+            let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
+            assert!(loaded.warnings.iter().all(|found| found.code != "L0309"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn limits_and_settings() {
     let until = |limit: &str| {
         format!(r#"{{"U": {{"type": "Until", "expression": "@true", "limit": {limit}, "actions": {{}}}}}}"#)

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use loom_definition::RunStatus;
 use loom_engine::Engine;
-use loom_resilience::{CircuitState, ResilienceRegistry};
+use loom_resilience::{CircuitState, RegistrySnapshot, ResilienceRegistry};
+use loom_store::{MemoryStore, Store};
 
 use crate::{
     resilience::registry,
@@ -170,4 +171,85 @@ async fn workflows_with_the_same_text_have_services_of_their_own() {
     }
     let names: Vec<_> = registry.list().into_iter().map(|status| status.name).collect();
     assert_eq!(names, ["one/Scope", "other/Scope"]);
+}
+
+/// A workflow `tick` whose only action is guarded by `guard`.
+fn tick(guard: &str) -> Arc<loom_definition::Workflow> {
+    let mut workflow = Arc::into_inner(workflow(&format!(
+        r#"{{"Tick": {{"type": "Scope", "actions": {{}}, {guard}, "runAfter": {{}}}}}}"#
+    )))
+    .expect("nobody else holds it");
+    workflow.name = "tick".into();
+    Arc::new(workflow)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deployed_last_decides_and_what_was_consumed_stays() {
+    let registry = registry();
+    let engine = guarded(&Service::new(|_, _| (Duration::ZERO, ok("{}"))), &registry);
+    let status = async |workflow: &Arc<_>| run(&engine, workflow).await.status;
+    let old = tick(r#""rateLimit": {"requests": 1, "per": "hour", "maxWait": 0}"#);
+    engine.deploy(Arc::clone(&old), Vec::new());
+    assert_eq!(status(&old).await, RunStatus::Succeeded);
+    assert_eq!(status(&old).await, RunStatus::Failed, "its hour is used up");
+
+    let new = tick(r#""rateLimit": {"requests": 3, "per": "hour", "maxWait": 0}"#);
+    engine.deploy(Arc::clone(&new), Vec::new());
+    // What was taken counts against the new limit, and the version that was replaced changes nothing any more.
+    assert_eq!(status(&new).await, RunStatus::Succeeded);
+    assert_eq!(status(&old).await, RunStatus::Succeeded);
+    assert_eq!(status(&new).await, RunStatus::Failed, "one of three was taken before, and two since");
+    let limits = registry.get("tick/Tick").unwrap().limiter().config().limits;
+    assert_eq!(limits[0].permits, 3);
+
+    // What the next version does not ask for goes; a breaker comes instead, and going back brings the limit again.
+    let breaker = tick(r#""circuitBreaker": {"failureThreshold": 7}"#);
+    engine.deploy(Arc::clone(&breaker), Vec::new());
+    assert_eq!(status(&breaker).await, RunStatus::Succeeded);
+    let policy = registry.get("tick/Tick").unwrap().policy();
+    assert_eq!((policy.limiter, policy.breaker.unwrap().consecutive), (None, Some(7)));
+    engine.deploy(Arc::clone(&old), Vec::new());
+    status(&old).await;
+    let policy = registry.get("tick/Tick").unwrap().policy();
+    assert_eq!((policy.limiter.unwrap().limits[0].permits, policy.breaker), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_gives_nothing_back_that_calls_have_spent() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let text = r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "none"}},
+        "rateLimit": {"requests": 2, "per": "hour", "maxWait": 0, "name": "long"},
+        "circuitBreaker": {"failureThreshold": 3, "name": "circuit"}, "runAfter": {}}}"#;
+    let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
+    let before = registry();
+    let first = engine(&service).registry(Arc::clone(&before)).store(Arc::clone(&store)).build();
+    for _ in 0..2 {
+        assert_eq!(run(&first, &workflow(text)).await.status, RunStatus::Failed);
+    }
+    // The process is gone, and nobody has stored the registry.
+    drop(first);
+    let after = registry();
+    let second = engine(&service).registry(Arc::clone(&after)).store(Arc::clone(&store)).build();
+    second.recover(None).await.unwrap();
+    second.restore_services(None).await.unwrap();
+    assert_eq!(run(&second, &workflow(text)).await.status, RunStatus::Failed);
+    assert_eq!(service.count(), 2, "the hour's two permits were spent before the crash");
+    assert_eq!(after.get("circuit").unwrap().breaker().consecutive_failures(), 2);
+
+    // What is stored together later counts in the place of what single calls have stored.
+    after.reset("long").unwrap();
+    after.reset("circuit").unwrap();
+    let all = RegistrySnapshot { taken_at_unix_ms: u64::MAX, services: Vec::new() };
+    let third = engine(&service).registry(registry()).store(Arc::clone(&store)).build();
+    third.recover(None).await.unwrap();
+    third.restore_services(Some(&all)).await.unwrap();
+    run(&third, &workflow(text)).await;
+    assert_eq!(service.count(), 3);
+    // Removed, they are not there for the next.
+    third.forget_stored_services().await.unwrap();
+    let fourth = engine(&service).registry(registry()).store(store).build();
+    fourth.recover(None).await.unwrap();
+    fourth.restore_services(None).await.unwrap();
+    run(&fourth, &workflow(text)).await;
+    assert_eq!(service.count(), 4);
 }

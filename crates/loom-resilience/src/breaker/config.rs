@@ -219,7 +219,7 @@ impl BreakerConfig {
             "must be below 16,777,216",
         );
         if let Some(rule) = self.failure_rate {
-            rule.validate(&mut check, "breaker.failure_rate");
+            rule.validate(&mut check, &RateFields::FAILURES);
         }
         if let Some(slow) = self.slow_calls {
             check.require(
@@ -227,7 +227,7 @@ impl BreakerConfig {
                 "breaker.slow_calls.slower_than",
                 "must be above zero",
             );
-            slow.calls.validate(&mut check, "breaker.slow_calls");
+            slow.calls.validate(&mut check, &RateFields::SLOW);
         }
         let open = &self.open_for;
         check.require(!open.initial.is_zero(), "breaker.open_for.initial", "must be above zero");
@@ -237,38 +237,62 @@ impl BreakerConfig {
             "breaker.open_for.growth",
             "must be 1 or more",
         );
-        check.require((0.0..=1.0).contains(&open.jitter), "breaker.open_for.jitter", "must lie in 0 to 1");
-        check.require((1..=1024).contains(&self.probes), "breaker.probes", "must lie in 1 to 1,024");
+        check.require(
+            (0.0..=1.0).contains(&open.jitter),
+            "breaker.open_for.jitter",
+            "must be between 0 and 1",
+        );
+        check.require((1..=1024).contains(&self.probes), "breaker.probes", "must be between 1 and 1,024");
         check.require(self.successes >= 1, "breaker.successes", "must be at least 1");
         check.require(!self.probe_lease.is_zero(), "breaker.probe_lease", "must be above zero");
         check.finish()
     }
 }
 
+/// The names under which a rule's fields are reported.
+struct RateFields {
+    rate: &'static str,
+    minimum_calls: &'static str,
+    window: &'static str,
+}
+
+impl RateFields {
+    const FAILURES: Self = Self {
+        rate: "breaker.failure_rate.rate",
+        minimum_calls: "breaker.failure_rate.minimum_calls",
+        window: "breaker.failure_rate.window",
+    };
+    const SLOW: Self = Self {
+        rate: "breaker.slow_calls.calls.rate",
+        minimum_calls: "breaker.slow_calls.calls.minimum_calls",
+        window: "breaker.slow_calls.calls.window",
+    };
+}
+
 impl RateRule {
-    fn validate(&self, check: &mut Checker, field: &'static str) {
-        check.require(self.rate > 0.0 && self.rate <= 1.0, field, "the rate must be above 0 and at most 1");
-        check.require(self.minimum_calls >= 1, field, "minimum_calls must be at least 1");
+    fn validate(&self, check: &mut Checker, fields: &RateFields) {
+        check.require(self.rate > 0.0 && self.rate <= 1.0, fields.rate, "must be above 0 and at most 1");
+        check.require(self.minimum_calls >= 1, fields.minimum_calls, "must be at least 1");
         match self.window {
             Window::Calls(calls) => {
-                check.require((1..=65_536).contains(&calls), field, "the window must hold 1 to 65,536 calls");
+                check.require(
+                    (1..=65_536).contains(&calls),
+                    fields.window,
+                    "must hold between 1 and 65,536 calls",
+                );
                 check.require(
                     self.minimum_calls <= calls,
-                    field,
-                    format!(
-                        "minimum_calls ({}) can never be reached in a window of {calls} calls",
-                        self.minimum_calls
-                    ),
+                    fields.minimum_calls,
+                    format!("must not be above the {calls} calls that the window holds"),
                 );
             }
             Window::Time(time) => {
-                check.require(time >= Duration::from_millis(10), field, "the window must be at least 10 ms");
                 check.require(
-                    time <= Duration::from_hours(24 * 365),
-                    field,
-                    "the window must be at most a year",
+                    (Duration::from_millis(10)..=Duration::from_hours(24 * 365)).contains(&time),
+                    fields.window,
+                    "must be between 10 ms and 365 days",
                 );
-                check.require(self.minimum_calls < 1 << 24, field, "minimum_calls must be below 16,777,216");
+                check.require(self.minimum_calls < 1 << 24, fields.minimum_calls, "must be below 16,777,216");
             }
         }
     }

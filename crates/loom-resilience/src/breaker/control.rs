@@ -61,6 +61,11 @@ impl CircuitBreaker {
         Word(self.word.load(Ordering::Acquire)).generation()
     }
 
+    /// Failures since the last success, while the circuit is closed.
+    pub fn consecutive_failures(&self) -> u32 {
+        Word(self.word.load(Ordering::Acquire)).streak()
+    }
+
     /// Everything about the circuit at `now`.
     pub fn status(&self, now: Moment) -> BreakerStatus {
         let rare = lock(&self.rare);
@@ -160,6 +165,14 @@ impl CircuitBreaker {
         let mut rare = lock(&self.rare);
         self.apply_rules(&config);
         self.update(|word| word.with_mode(config.mode));
+        // A circuit that is open by the old rules does not stay open longer than it could by the new ones.
+        let word = Word(self.word.load(Ordering::Acquire));
+        let by_hand = TripCause::unpack(self.cause.load(Ordering::Relaxed)) == TripCause::Manual;
+        if word.phase() == Phase::Open && !by_hand {
+            let opened = Moment::from_nanos(self.opened_at.load(Ordering::Relaxed));
+            let latest = (opened + config.open_for.max).as_nanos();
+            self.open_until.fetch_min(latest, Ordering::Relaxed);
+        }
         rare.config = config;
     }
 

@@ -80,6 +80,15 @@ impl RateLimiter {
         }
     }
 
+    /// The longest period of all limits in force.
+    pub fn longest_period(&self) -> Option<Duration> {
+        let state = lock(&self.state);
+        if state.config.mode == Mode::Off {
+            return None;
+        }
+        state.config.limits.iter().map(|limit| limit.period).max()
+    }
+
     /// The limits in force.
     pub fn config(&self) -> LimiterConfig {
         lock(&self.state).config.clone()

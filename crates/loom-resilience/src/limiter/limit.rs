@@ -156,27 +156,25 @@ impl LimiterConfig {
             "holds no limit, so it would limit nothing",
         );
         for limit in &self.limits {
-            let field = "limiter.limits";
-            check.require(limit.permits >= 1, field, "permits must be at least 1");
-            check.require(!limit.period.is_zero(), field, "the period must be above zero");
+            check.require(limit.permits >= 1, "limiter.limits.permits", "must be at least 1");
             check.require(
-                limit.period <= Duration::from_hours(24 * 366),
-                field,
-                "the period must be at most 366 days",
+                !limit.period.is_zero() && limit.period <= Duration::from_hours(24 * 366),
+                "limiter.limits.period",
+                "must be above zero and at most 366 days",
             );
             check.require(
                 u128::from(limit.permits) <= limit.period.as_nanos().max(1),
-                field,
-                "more than one permit for each nanosecond is no limit",
+                "limiter.limits.permits",
+                "must be at most one for each nanosecond of the period",
             );
             if let Refill::Even { burst } = limit.refill {
-                check.require(burst >= 1, field, "the burst must be at least 1");
+                check.require(burst >= 1, "limiter.limits.burst", "must be at least 1");
                 let fill = limit.period.as_nanos().saturating_mul(u128::from(burst))
                     / u128::from(limit.permits.max(1));
                 check.require(
                     fill <= Duration::from_hours(24 * 366 * 10).as_nanos(),
-                    field,
-                    format!("a burst of {burst} would take more than ten years to save up"),
+                    "limiter.limits.burst",
+                    "must not take more than ten years to refill",
                 );
             }
         }

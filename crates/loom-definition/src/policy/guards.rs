@@ -1,0 +1,114 @@
+//! A definition's guards in the terms of `loom-resilience`. Its own validation says which of them make sense, so that
+//! nothing which loads is refused when the service is first called.
+
+use std::time::Duration;
+
+use loom_resilience::{
+    BreakerConfig, BulkheadConfig, ConfigError, Limit, LimiterConfig, OpenFor, RateRule, SlowRule,
+    Window as CrateWindow,
+};
+
+use super::{BreakerSpec, BulkheadSpec, RateLimitSpec, Window, read::PolicyProblem};
+use crate::duration::Span;
+
+/// Where a definition asks for slow calls without a failure rate, whose window they would share.
+const SLOW_MINIMUM_CALLS: u32 = 10;
+const SLOW_WINDOW: Duration = Duration::from_secs(30);
+
+impl BreakerSpec {
+    /// The rules of the circuit breaker.
+    pub fn config(&self) -> BreakerConfig {
+        let window = |window: Window| match window {
+            Window::Count(calls) => CrateWindow::Calls(calls.get()),
+            Window::Time(time) => CrateWindow::Time(time),
+        };
+        let mut config = BreakerConfig::new();
+        config.consecutive = Some(self.failure_threshold.get());
+        config.failure_rate = self.failure_rate.as_ref().map(|rate| RateRule {
+            rate: rate.threshold,
+            minimum_calls: rate.minimum_calls.get(),
+            window: window(rate.window),
+        });
+        config.slow_calls = self.slow_calls.as_ref().map(|slow| {
+            let like = self.failure_rate.as_ref();
+            SlowRule {
+                slower_than: slow.duration,
+                calls: RateRule {
+                    rate: slow.threshold,
+                    minimum_calls: like.map_or(SLOW_MINIMUM_CALLS, |rate| rate.minimum_calls.get()),
+                    window: like.map_or(CrateWindow::Time(SLOW_WINDOW), |rate| window(rate.window)),
+                },
+            }
+        });
+        config.open_for = OpenFor::fixed(self.timeout);
+        config.probes = self.half_open_requests.get();
+        config.successes = self.success_threshold.get();
+        config
+    }
+
+    pub(super) fn check(&self) -> Result<(), PolicyProblem> {
+        checked(self.config().validate(), |field| {
+            let rate = self.failure_rate.as_ref();
+            match field {
+                "breaker.consecutive" => ("failureThreshold", self.failure_threshold.to_string()),
+                "breaker.probes" => ("halfOpenRequests", self.half_open_requests.to_string()),
+                "breaker.successes" => ("successThreshold", self.success_threshold.to_string()),
+                "breaker.failure_rate.minimum_calls" | "breaker.slow_calls.calls.minimum_calls" => {
+                    ("minimumCalls", rate.map(|rate| rate.minimum_calls.to_string()).unwrap_or_default())
+                }
+                "breaker.failure_rate.window" | "breaker.slow_calls.calls.window" => {
+                    let found = rate.map(|rate| match rate.window {
+                        Window::Count(calls) => format!("{calls} calls"),
+                        Window::Time(time) => Span::exact(time).to_string(),
+                    });
+                    ("window", found.unwrap_or_default())
+                }
+                field if field.starts_with("breaker.open_for") => {
+                    ("timeout", Span::exact(self.timeout).to_string())
+                }
+                field if field.starts_with("breaker.slow_calls") => ("slowCalls", String::new()),
+                _ => ("failureRate", String::new()),
+            }
+        })
+    }
+}
+
+impl RateLimitSpec {
+    /// The rules of the rate limiter.
+    pub fn config(&self) -> LimiterConfig {
+        let burst = self.burst.unwrap_or(self.requests);
+        let limit = Limit::new(self.requests.get(), self.per).burst(burst.get());
+        LimiterConfig { max_wait: self.max_wait, ..LimiterConfig::new(limit) }
+    }
+
+    pub(super) fn check(&self) -> Result<(), PolicyProblem> {
+        checked(self.config().validate(), |field| match field {
+            "limiter.limits.period" => ("per", Span::exact(self.per).to_string()),
+            "limiter.limits.burst" => ("burst", self.burst.unwrap_or(self.requests).to_string()),
+            _ => ("requests", self.requests.to_string()),
+        })
+    }
+}
+
+impl BulkheadSpec {
+    /// The rules of the bulkhead.
+    pub fn config(&self) -> BulkheadConfig {
+        BulkheadConfig::new(self.max_concurrent.get()).queue(self.max_queued)
+    }
+
+    pub(super) fn check(&self) -> Result<(), PolicyProblem> {
+        checked(self.config().validate(), |_| ("maxConcurrent", self.max_concurrent.to_string()))
+    }
+}
+
+/// The first problem in the words of the definition: `member` gives the member that a field comes from, and its value.
+fn checked(
+    validated: Result<(), ConfigError>,
+    member: impl Fn(&'static str) -> (&'static str, String),
+) -> Result<(), PolicyProblem> {
+    let Err(error) = validated else { return Ok(()) };
+    let Some(first) = error.problems.into_iter().next() else { return Ok(()) };
+    let (member, found) = member(first.field);
+    let found = if found.is_empty() { found } else { format!(" (got {found})") };
+    Err(PolicyProblem { member, message: format!("`{member}` {}{found}", first.text) })
+}

@@ -153,6 +153,22 @@ fn a_live_change_keeps_state_and_consumption() {
 }
 
 #[test]
+fn an_open_circuit_follows_a_shorter_open_time_unless_it_was_opened_by_hand() {
+    let clock = ManualClock::new();
+    let service = registry(&clock).service("s");
+    let shorter =
+        || policy().breaker(BreakerConfig::new().consecutive(2).open_for(OpenFor::fixed(SECOND * 5)));
+    fail(&service, 2);
+    clock.advance(SECOND * 4);
+    service.reconfigure(shorter()).unwrap();
+    assert_eq!(service.breaker().peek(clock.now()).unwrap_err().retry_after, Some(SECOND));
+    service.breaker().trip_for(SECOND * 90, clock.now());
+    service.reconfigure(policy()).unwrap();
+    service.reconfigure(shorter()).unwrap();
+    assert_eq!(service.breaker().peek(clock.now()).unwrap_err().retry_after, Some(SECOND * 90));
+}
+
+#[test]
 fn an_operator_can_isolate_close_and_reset() {
     let clock = ManualClock::new();
     let registry = registry(&clock);

@@ -577,7 +577,10 @@ fn trap_26_a_configuration_that_means_less_than_it_says() {
     let never = BreakerConfig::new().failure_rate(0.5, 100, Window::Calls(20));
     let error = Policy::none().breaker(never).validate().unwrap_err();
     assert_eq!(error.problems.len(), 1);
-    assert!(error.to_string().contains("can never be reached in a window of 20 calls"), "{error}");
+    assert!(
+        error.to_string().contains("minimum_calls: must not be above the 20 calls that the window holds"),
+        "{error}"
+    );
     let twisted = Policy::none()
         .total_timeout(SECOND)
         .attempt_timeout(SECOND * 2)

@@ -1,5 +1,7 @@
 //! One run's task: feeds the machine, carries out what its events ask for, and tells whoever watches.
 
+mod under_way;
+
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{
@@ -15,9 +17,9 @@ use loom_definition::{
 use loom_expression::{Timestamp, Value};
 use loom_store::Ack;
 use tokio::sync::{mpsc, oneshot, watch};
+use under_way::{UnderWay, make_call};
 
 use crate::{
-    children,
     clock::{Now, RunClock},
     durable::{self, RunJournal},
     engine::{Inner, RunReport, Watcher},
@@ -57,31 +59,6 @@ enum Finished {
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
     /// Nothing that the run needs to know.
     Nothing,
-}
-
-/// How to end something that is under way when the run does not want it any more.
-struct UnderWay {
-    place: Place,
-    aborts: SmallAborts,
-    /// Of a call that a service guards, which hears why it ended.
-    limit: Option<Arc<TimeLimit>>,
-}
-
-/// A call is one future; the wait for an admission is two.
-type SmallAborts = [Option<AbortHandle>; 2];
-
-impl UnderWay {
-    /// Ends it. `timed_out` are the actions whose time is over.
-    fn end(&self, timed_out: &[Place]) {
-        let expires = timed_out.contains(&self.place);
-        if expires && self.limit.as_ref().is_some_and(|limit| limit.expire()) {
-            // It ends by itself, and its service counts a call that took too long.
-            return;
-        }
-        for abort in self.aborts.iter().flatten() {
-            abort.abort();
-        }
-    }
 }
 
 /// A command, and who wants to know that its consequences are durable: true, or false when nothing waited for it.
@@ -659,46 +636,4 @@ impl Driver {
         self.inbox.close();
         while self.inbox.try_recv().is_ok() {}
     }
-}
-
-/// Makes one attempt, under the policies of the service it addresses.
-async fn make_call(
-    inner: &Arc<Inner>,
-    call: &Call,
-    left: Option<Duration>,
-    limit: &TimeLimit,
-    notes: &mut Vec<Note>,
-) -> (EffectResult, Option<Arc<Guarded>>) {
-    let effect = match &call.definition().kind {
-        ActionKind::Effect { effect, .. } => effect.clone(),
-        _ => EffectKind::Custom(Arc::clone(&call.definition().type_name)),
-    };
-    let handler = inner.handlers.find(&effect);
-    let origin = handler.and_then(|handler| handler.service(&call.inputs));
-    let work = || async {
-        match handler {
-            Some(handler) => handler.call(call).await,
-            None if effect == EffectKind::Workflow => Box::pin(children::call(inner, call)).await,
-            None => unsupported(call),
-        }
-    };
-    // Ending a subscription is not held back: nothing waits for it.
-    let guarded =
-        (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
-    let result = match &guarded {
-        None => work().await,
-        Some(service) => service.attempt(left, call.attempt, limit, notes, work).await,
-    };
-    (result, guarded)
-}
-
-/// Nobody can execute this type of action.
-fn unsupported(call: &Call) -> EffectResult {
-    let action = call.definition();
-    let message = format!(
-        "The action '{}' is of type '{}', which this host cannot execute: no handler is registered for it.",
-        action.name, action.type_name
-    );
-    let error = ErrorInfo::new("ActionTypeNotSupported", message);
-    EffectResult::Done { outcome: Outcome::failed("NotImplemented", error), hint: RetryHint::default() }
 }

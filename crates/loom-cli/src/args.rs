@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-use crate::secrets::SecretOptions;
+use crate::config::Flags;
 
 /// Runs, tests and serves workflow definitions, anywhere.
 #[derive(Debug, Parser)]
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Resilience(crate::remote::ResilienceArgs),
     /// Keep secrets for `secret('name')`, with versions, in an encrypted file.
     Secrets(crate::secrets::SecretsArgs),
+    /// Show the settings of `loom serve`, and where each comes from.
+    Config(crate::config::ConfigArgs),
     /// Measure how fast this machine runs workflows, end to end over HTTP.
     Bench(crate::bench::BenchArgs),
     /// Print the completion script for a shell.
@@ -154,17 +156,8 @@ pub(crate) struct RunWith {
     /// Which workflow of a template that holds several.
     #[arg(long, value_name = "NAME")]
     pub(crate) workflow: Option<String>,
-    /// Connections: names to addresses and credentials.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) connections: Option<PathBuf>,
-    /// Where requests really go: a JSON object of address to address.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) egress: Option<PathBuf>,
-    /// Settings of the app and the host, in the form of `local.settings.json`.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) settings: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) secrets: SecretOptions,
+    pub(crate) flags: Flags<false>,
     /// Make another workflow callable as a child, under its own name. May be given many times.
     #[arg(long = "child", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) children: Vec<PathBuf>,

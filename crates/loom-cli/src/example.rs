@@ -10,6 +10,7 @@ use loom_testkit::flaky::Flaky;
 
 use crate::{
     args::{ExampleArgs, RunWith},
+    config::Config,
     console::Console,
     exit::Exit,
     live::{Live, Style},
@@ -109,7 +110,7 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
-    let Some(prepared) = run::prepare(&definition, &children, &with, console)? else {
+    let Some(prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)? else {
         return Ok(Exit::Refused);
     };
     let (engine, request) = prepared.into_parts(None)?;

@@ -72,7 +72,7 @@ pub(crate) fn parse_json(name: &str, bytes: &[u8]) -> Result<Value> {
         .map_err(|error| shown(name, &source, *error))
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { bytes: usize::MAX, depth: DEPTH_MAX }
 }
 

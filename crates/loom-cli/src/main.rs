@@ -11,6 +11,7 @@ mod console;
 
 mod args;
 mod bench;
+mod config;
 mod data;
 mod eval;
 mod example;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Run(args) => run::command(args, console),
+        Command::Run(args) => run::command(&args, console),
         Command::Validate(args) => validate::command(&args, console),
         Command::Eval(args) => eval::command(&args, console),
         Command::Test(args) => test_cases::command(&args),
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Workflows(args) => remote::workflows(&args),
         Command::Resilience(args) => remote::resilience(&args),
         Command::Secrets(args) => secrets::command(&args),
+        Command::Config(args) => config::command(&args),
         Command::Bench(args) => bench::command(&args, console),
         Command::Completions { shell } => {
             let mut script = Vec::new();

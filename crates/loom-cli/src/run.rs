@@ -18,6 +18,7 @@ use loom_store::Store;
 
 use crate::{
     args::{RunArgs, RunWith},
+    config::Config,
     console::{self, Console},
     exit::Exit,
     files,
@@ -28,15 +29,15 @@ pub(crate) use settings::Settings;
 use watch::{Interrupts, Outlook, Shown, Sight, watch};
 
 /// Runs the command.
-pub(crate) fn command(mut args: RunArgs, console: Console) -> Result<Exit> {
+pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     console::outlive_readers();
-    args.with.secrets = args.with.secrets.beside(&args.keep.data);
-    let args = &args;
+    let config =
+        Config::resolve(&args.with.flags, args.file.as_slice())?.with_secrets_beside(&args.keep.data);
     let children = args.with.children.iter().map(|path| Source::read(path)).collect::<Result<Vec<_>>>()?;
     let given = args.file.as_deref().map(Source::read).transpose()?;
     let prepared = match &given {
         None => None,
-        Some(source) => match prepare(source, &children, &args.with, console)? {
+        Some(source) => match prepare(source, &children, &args.with, &config, console)? {
             Some(prepared) => Some(prepared),
             None => return Ok(Exit::Refused),
         },
@@ -44,7 +45,7 @@ pub(crate) fn command(mut args: RunArgs, console: Console) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let kept = Kept::open(&args.keep).await?;
-        let played = play(args, prepared, &children, kept.as_ref(), console).await;
+        let played = play(args, &config, prepared, &children, kept.as_ref(), console).await;
         if let Some(kept) = &kept {
             kept.close().await?;
         }
@@ -57,6 +58,7 @@ pub(crate) fn command(mut args: RunArgs, console: Console) -> Result<Exit> {
 /// Plays the run that is asked for on an engine of its own. Without a definition, the one that is kept with the run counts.
 async fn play(
     args: &RunArgs,
+    config: &Config,
     prepared: Option<Prepared>,
     children: &[Source],
     kept: Option<&Kept>,
@@ -66,14 +68,14 @@ async fn play(
         (Some(prepared), _) => prepared,
         (None, Some(kept)) => {
             let source = kept.definition().await?;
-            match prepare_again(&source, children, &args.with, console)? {
+            match prepare_again(&source, children, config, console)? {
                 Some(prepared) => prepared,
                 None => return Ok(Exit::Refused),
             }
         }
         (None, None) => bail!("a definition is wanted"),
     };
-    let longest = prepared.settings.run_duration_max()?;
+    let longest = prepared.settings.run_duration_max();
     let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
     let play = Play { engine: &engine, longest, with: &args.with, console };
     let played = match kept {
@@ -109,9 +111,10 @@ pub(crate) fn prepare(
     definition: &Source,
     children: &[Source],
     with: &RunWith,
+    config: &Config,
     console: Console,
 ) -> Result<Option<Prepared>> {
-    let settings = Settings::read(with, Path::new(&definition.name))?;
+    let settings = Settings::read(config)?;
     let warn = !with.quiet;
     let supplied = parameters(&with.parameters)?;
     let choose = with.workflow.as_deref();
@@ -137,10 +140,10 @@ pub(crate) fn prepare(
 fn prepare_again(
     definition: &Source,
     children: &[Source],
-    with: &RunWith,
+    config: &Config,
     console: Console,
 ) -> Result<Option<Prepared>> {
-    let settings = Settings::read(with, Path::new(&definition.name))?;
+    let settings = Settings::read(config)?;
     let options = LoadOptions { name: Some(Arc::from(definition.name.as_str())), ..LoadOptions::default() };
     let loaded = match Definition::parse(&definition.bytes, &options) {
         Ok(loaded) => loaded,
@@ -286,7 +289,7 @@ pub(crate) fn parameters(arguments: &[String]) -> Result<Vec<(Arc<str>, String)>
 impl Prepared {
     /// The engine that this workflow runs on.
     fn engine(&self, store: Option<Arc<dyn Store>>) -> Result<Engine> {
-        let mut builder = Engine::builder().environment(self.settings.environment()?);
+        let mut builder = Engine::builder().environment(self.settings.environment());
         if let Some(store) = store {
             builder = builder.store(store);
         }

@@ -24,47 +24,28 @@ use loom_expression::{Object, Timestamp, Value, Visible};
 use crate::{console, exit::Exit, files};
 
 /// The name of the file in a folder of runs.
-const FILE: &str = "secrets.json";
+pub(crate) const FILE: &str = "secrets.json";
 
 /// What variables that hold secrets begin with: `LOOM_SECRET_API_KEY` holds `api-key`.
 const VARIABLES: &str = "LOOM_SECRET_";
 
-/// Where runs find secrets.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct SecretOptions {
-    /// The file in which `loom secrets` keeps what `secret('name')` gives; by itself `secrets.json` in the folder of runs.
-    #[arg(long = "secrets", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    secrets_file: Option<PathBuf>,
-    /// A folder that holds a file for each further secret, such as /run/secrets.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    secrets_dir: Option<PathBuf>,
-}
-
-impl SecretOptions {
-    /// The same, with the file in the folder of runs unless another was named.
-    pub(crate) fn beside(mut self, data: &Path) -> SecretOptions {
-        self.secrets_file.get_or_insert_with(|| data.join(FILE));
-        self
+/// The secrets in the file of `loom secrets`, in a folder, and in variables.
+pub(crate) fn source(file: Option<&Path>, folder: Option<&Path>) -> Result<Secrets> {
+    let mut providers: Vec<Arc<dyn SecretProvider>> = Vec::new();
+    if let Some(file) = file {
+        providers.push(Arc::new(vault(file, None)));
     }
-
-    /// The secrets that are found there, and those of the environment.
-    pub(crate) fn source(&self) -> Result<Secrets> {
-        let mut providers: Vec<Arc<dyn SecretProvider>> = Vec::new();
-        if let Some(file) = &self.secrets_file {
-            providers.push(Arc::new(vault(file, None)));
+    if let Some(folder) = folder {
+        if !folder.is_dir() {
+            bail!("--secrets-dir: there is no folder {}", folder.display());
         }
-        if let Some(folder) = &self.secrets_dir {
-            if !folder.is_dir() {
-                bail!("--secrets-dir: there is no folder {}", folder.display());
-            }
-            providers.push(Arc::new(SecretFolder::new(folder)));
-        }
-        providers.push(Arc::new(of_environment(
-            env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        )?));
-        Ok(Secrets::new(providers))
+        providers.push(Arc::new(SecretFolder::new(folder)));
     }
+    providers.push(Arc::new(of_environment(
+        env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )?));
+    Ok(Secrets::new(providers))
 }
 
 /// The secrets among variables. A name that does not fit is left out: it belongs to another program.

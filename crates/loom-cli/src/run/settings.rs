@@ -1,46 +1,31 @@
-//! What surrounds a run on the command line: settings of the app and the host, connections, egress rules.
+//! What surrounds a run: settings of the app and the host, connections, egress rules.
 //!
-//! A settings file has the form of `local.settings.json`: app settings under `Values`, and under `Loom` what the host
-//! decides:
-//!
-//! | member of `Loom` | meaning |
-//! |---|---|
-//! | `defaultRetryPolicy` | for requests that name none: `"none"`, or a policy as in a definition |
-//! | `runDurationMax` | the longest a run may take, ISO 8601 |
-//! | `attemptTimeout` | the longest one request may take when its action does not say, ISO 8601 |
-//! | `authority` | where tokens come from, whatever an action says |
-//! | `identityEndpoint` | where tokens of managed identities come from |
-//!
-//! A definition named `workflow.json` lies in a project as the cloud's tools lay it out. Its neighbours one folder up,
-//! `parameters.json`, `connections.json` and `local.settings.json`, are read unless an option names others.
+//! `Config` says what was set where; this reads the files that it names. A project, as the cloud's tools lay it out, has
+//! `parameters.json`, `connections.json` and `local.settings.json` in the folder above its definitions. The latter holds app
+//! settings under `Values`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use loom_actions::{
     Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Requests,
     Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
-use loom_definition::{
-    duration::Span,
-    model::EffectKind,
-    policy::{RetryPolicy, Spelling},
-};
+use loom_definition::model::EffectKind;
 use loom_engine::{EngineBuilder, Environment, SecretSource, clock::SystemClock};
 use loom_expression::{Object, Value};
 
-use crate::{args::RunWith, files};
+use crate::{
+    config::{Config, Values},
+    files, secrets,
+};
 
 /// Everything that was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Settings {
-    values: Object,
-    host: Object,
+    /// `appsetting('name')`.
+    app: Object,
+    host: Values,
     connections: Connections,
     /// Whether the connections file tells where workflows are called.
     remote_workflows: bool,
@@ -50,64 +35,52 @@ pub(crate) struct Settings {
     activities: Activities,
 }
 
-/// The members of `Loom` in a settings file.
-const HOST: [&str; 5] =
-    ["defaultRetryPolicy", "runDurationMax", "attemptTimeout", "authority", "identityEndpoint"];
-
 impl Settings {
-    /// Reads what the options name, and what lies beside `definition` in a project.
-    pub(crate) fn read(with: &RunWith, definition: &Path) -> Result<Settings> {
-        let beside = |name: &str| project_file(definition, name);
-        let mut settings = Settings { secrets: with.secrets.source()?, ..Settings::default() };
-        if let Some(path) = with.settings.clone().or_else(|| beside("local.settings.json")) {
-            settings.read_settings(&path)?;
+    /// Reads the files that the settings name, and those of the project.
+    pub(crate) fn read(config: &Config) -> Result<Settings> {
+        let values = &config.values;
+        let beside = |name: &str| {
+            config.project.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file())
+        };
+        let mut settings = Settings {
+            app: Object::new(),
+            host: values.clone(),
+            connections: Connections::default(),
+            remote_workflows: false,
+            egress: Egress::default(),
+            parameters: None,
+            secrets: secrets::source(values.secrets.as_deref(), values.secrets_dir.as_deref())?,
+            activities: Activities::default(),
+        };
+        if let Some(path) = &values.settings {
+            settings.app = app_settings(path)?;
         }
         if let Some(path) = beside("parameters.json") {
             settings.parameters = Some(files::read_json(&path)?);
         }
-        if let Some(path) = with.connections.clone().or_else(|| beside("connections.json")) {
+        if let Some(path) = values.connections.clone().or_else(|| beside("connections.json")) {
             let value = files::read_json(&path)?;
             settings.remote_workflows = value.get("workflows").is_some();
             settings.connections = Connections::from_json(&value, &settings.sources())
                 .with_context(|| path.display().to_string())?;
         }
-        if let Some(path) = &with.egress {
+        if let Some(path) = &values.egress {
             settings.egress =
                 Egress::from_json(&files::read_json(path)?).with_context(|| path.display().to_string())?;
         }
+        settings.limit_egress()?;
         Ok(settings)
     }
 
     /// Narrows where requests may go, on top of what the egress file says.
-    pub(crate) fn limit_egress(&mut self, allow: &[String], deny_private: bool) -> Result<()> {
-        for host in allow {
+    fn limit_egress(&mut self) -> Result<()> {
+        for host in &self.host.allow_host {
             let egress = std::mem::take(&mut self.egress);
             self.egress = egress.allow(host).with_context(|| format!("--allow-host {host}"))?;
         }
-        if deny_private {
+        if self.host.deny_private {
             self.egress = std::mem::take(&mut self.egress).block_private(true);
         }
-        Ok(())
-    }
-
-    fn read_settings(&mut self, path: &Path) -> Result<()> {
-        let value = files::read_json(path)?;
-        let object = value.as_object().ok_or_else(|| anyhow!("{} holds no object", path.display()))?;
-        let section = |name: &str| match object.get(name) {
-            None => Ok(Object::new()),
-            Some(section) => section
-                .as_object()
-                .cloned()
-                .ok_or_else(|| anyhow!("`{name}` in {} is no object", path.display())),
-        };
-        self.host = section("Loom")?;
-        if let Some(name) = self.host.keys().find(|name| !HOST.contains(&&***name)) {
-            bail!("{}: `Loom` has no member `{name}`; there are {}", path.display(), HOST.join(", "));
-        }
-        // A file without sections is a plain list of app settings.
-        let sections = ["Values", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
-        let plain = !sections.iter().any(|name| object.contains_key(name));
-        self.values = if plain { object.clone() } else { section("Values")? };
         Ok(())
     }
 
@@ -116,7 +89,7 @@ impl Settings {
         let parameters = self.parameters.as_ref().and_then(Value::as_object);
         let parameter = |(name, value): (&Arc<str>, &Value)| (name.to_string(), value.clone());
         Sources {
-            app_settings: self.values.iter().map(text).collect::<BTreeMap<_, _>>(),
+            app_settings: self.app.iter().map(text).collect::<BTreeMap<_, _>>(),
             parameters: parameters
                 .map(|parameters| parameters.iter().map(parameter).collect())
                 .unwrap_or_default(),
@@ -136,7 +109,7 @@ impl Settings {
 
     /// `appsetting('name')`.
     pub(crate) fn app_setting(&self, name: &str) -> Option<String> {
-        self.values.get_ignore_case(name).map(|value| value.text().into_owned())
+        self.app.get_ignore_case(name).map(|value| value.text().into_owned())
     }
 
     /// A value for the parameter `$connections`, for definitions that declare it.
@@ -150,23 +123,22 @@ impl Settings {
     }
 
     /// What runs see of the host.
-    pub(crate) fn environment(&self) -> Result<Environment> {
-        let app_settings =
-            self.values.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+    pub(crate) fn environment(&self) -> Environment {
+        let app_settings = self.app.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
         let secrets: Arc<dyn SecretSource> = Arc::new(self.secrets.clone());
         let mut environment = Environment { app_settings, secrets: Some(secrets), ..Environment::default() };
-        if let Some(policy) = self.host.get("defaultRetryPolicy") {
-            environment.default_retry = Arc::new(retry_policy(policy)?);
+        if let Some(policy) = &self.host.default_retry_policy {
+            environment.default_retry = Arc::new(policy.clone());
         }
-        if let Some(longest) = self.run_duration_max()? {
+        if let Some(longest) = self.run_duration_max() {
             environment.run_duration_max = longest;
         }
-        Ok(environment)
+        environment
     }
 
-    /// The longest a run may take, if the file says.
-    pub(crate) fn run_duration_max(&self) -> Result<Option<Duration>> {
-        self.duration("runDurationMax")
+    /// The longest a run may take, if that is set.
+    pub(crate) fn run_duration_max(&self) -> Option<Duration> {
+        self.host.run_duration_max
     }
 
     /// Adds the handlers of all actions that reach outside. `learned` is what the definition calls its connections.
@@ -182,14 +154,14 @@ impl Settings {
             ..loom_actions::Settings::default()
         };
         settings.connections.learn(learned);
-        if let Some(longest) = self.duration("attemptTimeout")? {
+        if let Some(longest) = self.host.attempt_timeout {
             settings.attempt_timeout = longest;
         }
-        if let Some(authority) = self.url("authority")? {
-            settings.tokens.authority_override = Some(authority);
+        if let Some(authority) = &self.host.authority {
+            settings.tokens.authority_override = Some(Url::parse(authority).context("authority")?);
         }
-        if let Some(endpoint) = self.url("identityEndpoint")? {
-            settings.tokens.managed_identity.endpoint = endpoint;
+        if let Some(endpoint) = &self.host.identity_endpoint {
+            settings.tokens.managed_identity.endpoint = Url::parse(endpoint).context("identity-endpoint")?;
         }
         Ok(requests(settings, Arc::new(SystemClock))?)
     }
@@ -208,37 +180,19 @@ impl Settings {
             .handler(EffectKind::Activity, Arc::new(activities))
             .handler(EffectKind::Actor, Arc::new(actors))
     }
-
-    fn duration(&self, member: &str) -> Result<Option<Duration>> {
-        let Some(value) = self.host.get(member) else { return Ok(None) };
-        let span = Span::from_value(value).map_err(|why| anyhow!("`Loom.{member}`: {why}"))?;
-        Ok(Some(span.approximate()))
-    }
-
-    fn url(&self, member: &str) -> Result<Option<Url>> {
-        let Some(value) = self.host.get(member) else { return Ok(None) };
-        let text = value.as_str().ok_or_else(|| anyhow!("`Loom.{member}` is no text"))?;
-        Url::parse(text).map(Some).with_context(|| format!("`Loom.{member}`"))
-    }
 }
 
-/// `"none"` for short, or a policy as a definition has it.
-fn retry_policy(value: &Value) -> Result<RetryPolicy> {
-    let named: Value = match value.as_str() {
-        Some(name) => [("type", name)].into_iter().collect::<Object>().into(),
-        None => value.clone(),
-    };
-    RetryPolicy::read(&named, Spelling::Wdl)
-        .map_err(|problem| anyhow!("`Loom.defaultRetryPolicy`: {}", problem.message))
-}
-
-/// A file of the project that a definition named `workflow.json` belongs to.
-fn project_file(definition: &Path, name: &str) -> Option<PathBuf> {
-    if !definition.file_name()?.eq_ignore_ascii_case("workflow.json") {
-        return None;
+/// The settings of the app in a file such as `local.settings.json`. A file without sections is a plain list of them.
+fn app_settings(path: &Path) -> Result<Object> {
+    let value = files::read_json(path)?;
+    let object = value
+        .as_object()
+        .ok_or_else(|| anyhow!("{} must hold an object, found {}", path.display(), value.kind()))?;
+    let sections = ["Values", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
+    if !sections.iter().any(|name| object.contains_key(name)) {
+        return Ok(object.clone());
     }
-    let folder = definition.parent()?;
-    let path =
-        if folder.as_os_str().is_empty() { Path::new("..").join(name) } else { folder.parent()?.join(name) };
-    path.is_file().then_some(path)
+    let Some(values) = object.get("Values") else { return Ok(Object::new()) };
+    let section = values.as_object().cloned();
+    section.ok_or_else(|| anyhow!("{}: `Values` must be an object, found {}", path.display(), values.kind()))
 }

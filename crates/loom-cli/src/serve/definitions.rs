@@ -57,11 +57,6 @@ impl Watched {
         found
     }
 
-    /// The first file, beside which the settings of a project lie.
-    pub(super) fn first(&self) -> Option<PathBuf> {
-        self.list().into_iter().next()
-    }
-
     /// What the definitions call their connections.
     pub(super) fn connections(&self) -> Value {
         let mut all = Object::new();

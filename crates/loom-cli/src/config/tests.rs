@@ -168,7 +168,7 @@ fn what_is_shown_can_be_read_again_and_holds_no_secret() {
             && text.contains("# token is set"),
         "{text}"
     );
-    assert!(TABLE.iter().any(|setting| setting.is_live()));
+    assert!(TABLE.iter().any(Setting::is_live));
     let again = project(&text, "");
     let read = settings(&[], &[], again.path()).expect("it is a file of settings");
     assert_eq!(read.values.drain, config.values.drain);

@@ -9,6 +9,7 @@ use loom_definition::{
 };
 use loom_engine::{
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    http_status,
     ports::{ActionHandler, Call, CallFuture, Clock},
 };
 use loom_expression::{Object, Value};
@@ -20,7 +21,6 @@ use crate::{
     headers::Marks,
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
-    status,
     url::{Url, encode_component},
 };
 
@@ -300,7 +300,7 @@ pub(crate) fn failed(failure: Failure) -> EffectResult {
 }
 
 fn outcome(answer: Answer) -> Outcome {
-    let code = status::status_code(answer.status);
+    let code = http_status::status_code(answer.status);
     let status = if answer.is_success() { Status::Succeeded } else { Status::Failed };
     let error = (!answer.is_success()).then(|| {
         let message = format!("The service answered with status {} ({code}).", answer.status);

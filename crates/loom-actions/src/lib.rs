@@ -19,11 +19,12 @@ mod requests;
 mod script;
 pub mod secrets;
 mod settings;
-mod status;
 mod triggers;
 mod url;
 
 #[cfg(feature = "javascript")]
+pub use loom_engine::http_status::{is_transient, status_code};
+
 pub use self::script::check_javascript;
 pub use self::{
     activity::{Activities, ActivityCall, ActivityHandler, UserError},
@@ -45,7 +46,6 @@ pub use self::{
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
     script::{ScriptHandler, ScriptLimits},
     settings::Settings,
-    status::{is_transient, status_code},
     triggers::TriggerRequests,
     url::{URL_BYTES_MAX, Url, UrlError},
 };

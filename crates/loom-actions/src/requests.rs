@@ -17,13 +17,14 @@ use hyper::{
 };
 use loom_expression::{Object, Timestamp, Value, envelope};
 
+use loom_engine::http_status;
+
 use crate::{
     Failure, Settings,
     auth::{Archives, Credentials, TokenRequest, Tokens, Used},
     client::{Client, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
     content,
     headers::{self, Marks},
-    status,
     url::Url,
 };
 
@@ -355,7 +356,7 @@ impl Answer {
 
     /// Whether the language sends the request again after the status.
     pub fn is_transient(&self) -> bool {
-        !self.of_accepted && status::is_transient(self.status)
+        !self.of_accepted && http_status::is_transient(self.status)
     }
 }
 

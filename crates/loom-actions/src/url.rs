@@ -264,7 +264,11 @@ fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (inner, after) = rest.split_once(']').ok_or("its IPv6 address is not closed")?;
         if inner.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err("its IPv6 address is not one");
+            return Err(if inner.contains('(') {
+                "its host is an expression of a deployment template that no deployment has filled in"
+            } else {
+                "the host in brackets is not an IPv6 address"
+            });
         }
         (format!("[{inner}]"), after.strip_prefix(':').or((after.is_empty()).then_some("")))
     } else {

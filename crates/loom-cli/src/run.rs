@@ -144,7 +144,11 @@ fn prepare_again(
     console: Console,
 ) -> Result<Option<Prepared>> {
     let settings = Settings::read(config)?;
-    let options = LoadOptions { name: Some(Arc::from(definition.name.as_str())), ..LoadOptions::default() };
+    let options = LoadOptions {
+        name: Some(Arc::from(definition.name.as_str())),
+        accepted_before: true,
+        ..LoadOptions::default()
+    };
     let loaded = match Definition::parse(&definition.bytes, &options) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {

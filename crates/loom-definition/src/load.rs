@@ -32,6 +32,9 @@ pub struct LoadOptions {
     /// Whether a mistake in an action's expression refuses the definition. Without it the definition loads with a
     /// warning, and the action fails when it runs, with `InvalidTemplate`, as every other failing expression does.
     pub strict_expressions: bool,
+    /// Whether the definition was accepted before and is only read again, such as one that runs still need. Rules that
+    /// came later warn then, where they refuse a new definition.
+    pub accepted_before: bool,
     /// Finds mistakes in the code of `JavaScriptCode` actions. What finds none may be left out: this crate reads no code.
     pub script_check: Option<ScriptCheck>,
     /// What the text may cost.
@@ -136,6 +139,7 @@ impl Definition {
             tags: chosen.tags.as_ref(),
             definition: &chosen.definition,
             strict_expressions: options.strict_expressions,
+            accepted_before: options.accepted_before,
             script_check: options.script_check,
             parameters_file: options.parameters_file.as_ref(),
         };

@@ -10,7 +10,9 @@ mod declarations;
 mod effects;
 mod findings;
 mod graph;
+mod members;
 mod outline;
+mod paths;
 mod resilience;
 mod templates;
 mod triggers;
@@ -23,6 +25,7 @@ pub(crate) use declarations::{parameter_template, value_type};
 pub(crate) use findings::Findings;
 pub(crate) use outline::workflow_kind;
 use outline::{Outline, Type};
+use paths::{Moment, Read};
 
 use crate::{
     diagnostic::{Severity, code},
@@ -43,6 +46,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) definition: &'a Node,
     /// Whether mistakes in an action's expressions refuse the definition.
     pub(crate) strict_expressions: bool,
+    /// Whether the definition was accepted before, so that rules that came later only warn.
+    pub(crate) accepted_before: bool,
     /// Finds mistakes in scripts.
     pub(crate) script_check: Option<ScriptCheck>,
     /// Parameters declared beside the definition, as Standard's `parameters.json` holds them.
@@ -61,8 +66,11 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         any_result: false,
         strict_expressions: subject.strict_expressions,
         script_check: subject.script_check,
+        refusal: if subject.accepted_before { Severity::Warning } else { Severity::Error },
         broken: BTreeMap::new(),
         services: BTreeMap::new(),
+        reads: Vec::new(),
+        moment: Moment::Before,
     };
     lowerer.whole(subject)
 }
@@ -78,10 +86,16 @@ struct Lowerer<'a, 'f, 's> {
     any_result: bool,
     strict_expressions: bool,
     script_check: Option<ScriptCheck>,
+    /// How names are reported that cannot be read where they stand.
+    refusal: Severity,
     /// Actions with a deferred mistake, and the first one's message.
     broken: BTreeMap<usize, String>,
     /// The services that actions name, and what the first of them asks for.
     services: BTreeMap<Arc<str>, resilience::SharedService>,
+    /// Every mention of an action's result so far.
+    reads: Vec<Read>,
+    /// When the expressions at hand are evaluated.
+    moment: Moment,
 }
 
 impl<'a> Lowerer<'a, '_, '_> {
@@ -90,6 +104,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let parameters = self.parameters(definition, subject.parameters_file);
         let static_results = self.static_results(definition);
         let triggers = self.triggers(definition);
+        self.definition_members(definition);
         self.response_rule(&triggers);
         let mut actions = Vec::with_capacity(self.outline.actions.len());
         for index in 0..self.outline.actions.len() {
@@ -98,7 +113,11 @@ impl<'a> Lowerer<'a, '_, '_> {
         let outputs = self.outputs(definition);
         // The outline keeps its blocks: what is around an action is still asked for.
         let mut blocks = self.outline.blocks.clone();
-        graph::link(&self.outline, &mut actions, &mut blocks, self.found);
+        let implied =
+            if self.outline.preview { paths::implied(&self.outline, &self.reads) } else { Vec::new() };
+        graph::link(&self.outline, &implied, &mut actions, &mut blocks, self.found);
+        paths::check(&self.outline, &actions, &self.reads, self.refusal, self.found);
+        paths::gather(&self.outline, &mut actions, &self.reads);
         for action in &mut actions {
             action.result_wanted |= self.any_result || self.outline.results_wanted.contains(&action.index.0);
         }
@@ -148,8 +167,10 @@ impl<'a> Lowerer<'a, '_, '_> {
         let static_result = self.static_result(runtime_node, static_results);
         let timeout = self.action_timeout(node, &kind, index);
         let resilience = self.resilience(node, &kind, index);
+        self.moment = Moment::After;
         let tracked_properties = node.get("trackedProperties").map(|tracked| self.template(tracked, index));
-        self.known_members(node, index);
+        self.moment = Moment::Before;
+        self.action_members(node, index);
         let kind = match self.broken.remove(&index) {
             Some(mistake) => ActionKind::Invalid {
                 code: Arc::from("InvalidTemplate"),
@@ -176,6 +197,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             tracked_properties,
             options,
             result_wanted: false,
+            gathered: Vec::new(),
+            written_retry: resilience::written_retry(node),
             pointer: Arc::from(self.found.pointer(node.place)),
             runtime: runtime_node.map_or(Value::NULL, rest_of_runtime),
         }
@@ -254,55 +277,6 @@ impl<'a> Lowerer<'a, '_, '_> {
         position.filter(|_| enabled).map(|found| found as u32)
     }
 
-    /// Members that look like a slip of the pen.
-    fn known_members(&mut self, node: &Node, index: usize) {
-        const KNOWN: [&str; 30] = [
-            "type",
-            "kind",
-            "inputs",
-            "runAfter",
-            "actions",
-            "expression",
-            "foreach",
-            "else",
-            "cases",
-            "default",
-            "tools",
-            "limit",
-            "operationOptions",
-            "runtimeConfiguration",
-            "trackedProperties",
-            "correlation",
-            "metadata",
-            "description",
-            "transitions",
-            "channels",
-            "timeout",
-            "retryPolicy",
-            "circuitBreaker",
-            "rateLimit",
-            "bulkhead",
-            "onUncertain",
-            "conditions",
-            "name",
-            "id",
-            "displayName",
-        ];
-        for member in node.members().unwrap_or_default() {
-            if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(&member.name)) || member.name.len() < 4 {
-                continue;
-            }
-            if let Some(meant) = crate::diagnostic::nearest(&member.name, KNOWN) {
-                let message = format!(
-                    "`{}` of action `{}` is not known and does nothing",
-                    member.name, self.outline.actions[index].name
-                );
-                self.found.report(Severity::Warning, code::UNKNOWN_MEMBER, member.name_place, message).hint =
-                    Some(format!("did you mean `{meant}`?"));
-            }
-        }
-    }
-
     fn response_rule(&mut self, triggers: &[crate::trigger::Trigger]) {
         use crate::trigger::TriggerKind;
         let answers = triggers.iter().any(|trigger| {
@@ -314,7 +288,9 @@ impl<'a> Lowerer<'a, '_, '_> {
         if answers {
             return;
         }
-        let severity = if triggers.is_empty() { Severity::Warning } else { Severity::Error };
+        // A leftover under another trigger loads, as the service loads it; then nobody is answered.
+        let repeats = triggers.iter().any(|trigger| trigger.recurrence.is_some());
+        let severity = if repeats { Severity::Error } else { Severity::Warning };
         for outlined in &self.outline.actions {
             if outlined.kind == Type::Response {
                 let message = format!(
@@ -322,8 +298,12 @@ impl<'a> Lowerer<'a, '_, '_> {
                     outlined.name
                 );
                 let place = outlined.name_place;
-                self.found.report(severity, code::RESPONSE_WITHOUT_REQUEST, place, message).hint =
+                let diagnostic = self.found.report(severity, code::RESPONSE_WITHOUT_REQUEST, place, message);
+                diagnostic.hint =
                     Some("start the workflow with a Request trigger, or remove the action".to_owned());
+                if !repeats {
+                    diagnostic.label = "nobody is answered".into();
+                }
             }
         }
     }

@@ -257,10 +257,23 @@ pub struct Action {
     pub options: Options,
     /// Whether some expression may ask for `result()` of this block action.
     pub result_wanted: bool,
+    /// On a Foreach: the actions inside it that expressions after it read, so that each round leaves something of them.
+    pub gathered: Vec<Gathered>,
+    /// The retry policy as its inputs write it, its type with a capital; null when there is none, or it is computed.
+    pub written_retry: Value,
     /// JSON pointer to it in the file.
     pub pointer: Arc<str>,
     /// A fingerprint of how effects are journaled: the rest of `runtimeConfiguration`, as written.
     pub runtime: Value,
+}
+
+/// An action inside a Foreach that is read after the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// Which, at any depth.
+    pub action: ActionIdx,
+    /// Whether whole records are asked for, and not only outputs.
+    pub records: bool,
 }
 
 /// One entry of `runAfter`.

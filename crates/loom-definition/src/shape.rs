@@ -85,6 +85,12 @@ pub(crate) fn choose<'n>(
     if let Some(definition) = root.get("definition") {
         return wrapped(definition, root, root, found);
     }
+    // What the management API answers about a workflow of the Standard plan: its files, by name.
+    if let Some(file) = root.get("properties").and_then(|found| found.get("files")?.get("workflow.json"))
+        && let Some(definition) = file.get("definition")
+    {
+        return wrapped(definition, file, root, found);
+    }
     let schema = root.get("$schema").and_then(Node::text).unwrap_or_default();
     if root.get("actions").is_some()
         || root.get("triggers").is_some()
@@ -108,7 +114,8 @@ pub(crate) fn choose<'n>(
     };
     let place = crate::text::Place { start: root.place.start, end: root.place.start + 1 };
     found.error(code::NOT_A_DEFINITION, place, message).hint = Some(
-        "known are: a bare definition, an object with `definition`, an ARM template, `properties.definition`"
+        "known are: a bare definition, an object with `definition`, an ARM template, `properties.definition`, the files \
+         of the management API"
             .to_owned(),
     );
     None
@@ -136,16 +143,37 @@ fn wrapped<'n>(
         .into_iter()
         .flatten()
         .find_map(Node::text)
+        // The management API puts the site before the name.
+        .map(|name| name.rsplit('/').next().unwrap_or(name))
         .filter(|name| !name.is_empty() && !name.starts_with('['))
         .map(str::to_owned);
+    let tags = holder.get("tags").or_else(|| root.get("tags"));
+    let tags = match holder.get("displayName").filter(|name| name.text().is_some()) {
+        // The tags of a flow hold the name that its users see.
+        Some(shown) => Some(with_display_name(tags.or_else(|| definition.get("tags")), shown)),
+        None => tags.cloned(),
+    };
     Some(Chosen {
         definition: definition.clone(),
         kind: holder.get("kind").or_else(|| root.get("kind")).filter(|kind| kind.text().is_some()),
         name,
-        tags: holder.get("tags").or_else(|| root.get("tags")).cloned(),
+        tags,
         values: holder.get("parameters").filter(|values| values.members().is_some()).cloned(),
         references: holder.get("connectionReferences").or_else(|| root.get("connectionReferences")),
     })
+}
+
+/// Tags with `flowDisplayName` among them, unless they are no object or say it themselves.
+fn with_display_name(tags: Option<&Node>, shown: &Node) -> Node {
+    let written = tags.map_or_else(|| Value::from(Object::new()), Node::to_value);
+    let mut members = match (tags, written.into_object()) {
+        (Some(tags), None) => return tags.clone(),
+        (_, members) => members.unwrap_or_default(),
+    };
+    if members.get_ignore_case("flowDisplayName").is_none() {
+        members.insert("flowDisplayName", shown.to_value());
+    }
+    Node::computed(&Value::from(members), shown.place)
 }
 
 /// One workflow resource of a template.

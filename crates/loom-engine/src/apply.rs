@@ -8,7 +8,7 @@ use loom_expression::{Timestamp, Value};
 
 use crate::{
     event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, Purpose, TimerId},
-    record,
+    gather, record,
     state::{
         Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
     },
@@ -153,7 +153,9 @@ impl RunState {
         }
         if let ActionKind::Foreach { body, .. } = &action.kind {
             let items = inputs.and_then(|items| items.as_array().cloned()).unwrap_or_default();
-            let results = action.result_wanted.then(|| vec![Vec::new(); workflow.block(*body).actions.len()]);
+            let own = if action.result_wanted { workflow.block(*body).actions.len() } else { 0 };
+            let lists = own + action.gathered.len();
+            let results = (lists > 0).then(|| vec![Vec::new(); lists]);
             activity.each = Some(EachState { items, next: 0, active: 0, results });
             self.ready.push_back(Work::Spawn(place));
         }
@@ -364,7 +366,7 @@ impl RunState {
         self.ready.push_back(Work::FrameDone(frame));
     }
 
-    /// A round of a Foreach has ended: nothing of it is kept but what `result()` will ask for.
+    /// A round of a Foreach has ended: nothing of it is kept but what expressions after the loop will ask for.
     fn round_completed(
         &mut self,
         workflow: &Workflow,
@@ -373,8 +375,11 @@ impl RunState {
         index: u32,
         failed: bool,
     ) {
-        let wanted = workflow.action(parent.action).result_wanted;
-        let records = wanted.then(|| record::frame_records(self, round));
+        let foreach = workflow.action(parent.action);
+        let mut records = if foreach.result_wanted { record::frame_records(self, round) } else { Vec::new() };
+        if !foreach.gathered.is_empty() {
+            records.extend(gather::of_round(self, foreach, round));
+        }
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
         activity.failed |= failed;
@@ -383,7 +388,8 @@ impl RunState {
         }
         if let Some(each) = &mut activity.each {
             each.active = each.active.saturating_sub(1);
-            if let (Some(results), Some(records)) = (&mut each.results, records) {
+            // A state that was kept before these were gathered has no lists for them.
+            if let Some(results) = each.results.as_mut().filter(|results| results.len() == records.len()) {
                 for (child, record) in results.iter_mut().zip(records) {
                     if child.len() <= index as usize {
                         child.resize(index as usize + 1, Value::NULL);
@@ -452,7 +458,7 @@ fn is_failed(workflow: &Workflow, opened: &Frame) -> bool {
 /// nobody asks for results.
 fn keeps_nothing(workflow: &Workflow, opener: Place) -> bool {
     let opener = workflow.action(opener.action);
-    !opener.result_wanted && matches!(opener.kind, ActionKind::Foreach { .. })
+    !opener.result_wanted && opener.gathered.is_empty() && matches!(opener.kind, ActionKind::Foreach { .. })
 }
 
 impl Frame {

@@ -14,6 +14,7 @@ use crate::{
     engine::{Engine, Inner, RunHandle, RunRequest, StartError},
     event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
     fire::Fired,
+    http_status,
     ports::Call,
 };
 
@@ -152,19 +153,17 @@ fn from_response(response: Value) -> Outcome {
     if status < 400 {
         return Outcome::ok(Some(response));
     }
-    let error = ErrorInfo::new("ActionFailed", format!("The child workflow answered {status}."));
-    Outcome {
-        status: Status::Failed,
-        code: Cow::Owned(status.to_string()),
-        outputs: Some(response),
-        error: Some(Arc::new(error)),
-    }
+    let code =
+        u16::try_from(status).map_or_else(|_| Cow::Owned(status.to_string()), http_status::status_code);
+    let error = ErrorInfo::new(code.clone(), format!("The child workflow answered {status}."));
+    Outcome { status: Status::Failed, code, outputs: Some(response), error: Some(Arc::new(error)) }
 }
 
 fn done(outcome: Outcome) -> EffectResult {
     let status =
         outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64);
-    let transient = matches!(status, Some(408 | 429 | 500..=599));
+    let status = status.and_then(|status| u16::try_from(status).ok());
+    let transient = status.is_some_and(http_status::is_transient);
     EffectResult::Done { outcome, hint: RetryHint { transient, ..RetryHint::default() } }
 }
 

@@ -15,14 +15,14 @@ pub(crate) fn run(kind: &str, inputs: &Value, now: Timestamp) -> Outcome {
         let names: Vec<&str> = HELPERS.iter().map(|(name, _)| *name).collect();
         let message =
             format!("There is no expression action of kind '{kind}'; there are {}.", names.join(", "));
-        return Outcome::failed("BadRequest", ErrorInfo::new("InvalidTemplate", message));
+        return Outcome::of_error(ErrorInfo::new("InvalidTemplate", message));
     };
     match template.evaluate(&Inputs { inputs, now }) {
         Ok(body) => {
             let outputs: Object = [("body", body)].into_iter().collect();
             Outcome::ok(Some(outputs.into()))
         }
-        Err(error) => Outcome::failed("BadRequest", ErrorInfo::new("InvalidTemplate", error.to_string())),
+        Err(error) => Outcome::of_error(ErrorInfo::new("InvalidTemplate", error.to_string())),
     }
 }
 

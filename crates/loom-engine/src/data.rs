@@ -36,7 +36,11 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
         }
         ValueRef::String(text) => parse_text(text)?,
         ValueRef::Object(_) if envelope::content_type(&content).is_some() => {
-            parse_text(&envelope::text(&content))?
+            let message = format!(
+                "The content to parse must be JSON, but it is binary content of type '{}'. Convert it first, such as with json().",
+                envelope::content_type(&content).unwrap_or_default()
+            );
+            return Err(refused("BadRequest", message));
         }
         _ => content.clone(),
     };
@@ -55,7 +59,7 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
     let outputs: Object = [("errors", Value::from(errors))].into_iter().collect();
     Err(Failure::Refused {
         code: Cow::Borrowed("ValidationFailed"),
-        message: "Schema validation failed.".to_owned(),
+        message: "The schema validation failed.".to_owned(),
         outputs: Some(outputs.into()),
     })
 }

@@ -121,7 +121,7 @@ impl<'a> Decider<'a> {
             return self.end_with_static_result(place, index as usize);
         }
         if let Err(error) = self.check_settings(place, action) {
-            return self.end(place, Outcome::failed("BadRequest", error));
+            return self.end(place, Outcome::of_error(error));
         }
         if calls::needs_admission(action) {
             self.set_limit(place);
@@ -161,7 +161,7 @@ impl<'a> Decider<'a> {
             ActionKind::Effect { effect, inputs } => self.start_effect(place, effect, inputs),
             ActionKind::Invalid { code, message } => {
                 let error = ErrorInfo::new(code.to_string(), message.to_string());
-                self.end(place, Outcome::failed("BadRequest", error));
+                self.end(place, Outcome::of_error(error));
             }
             ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
         }
@@ -371,7 +371,7 @@ impl<'a> Decider<'a> {
             "Unable to process template language expressions in action '{}' inputs at line '0' and column '0': '{error}'.",
             self.action(place).name
         );
-        self.end(place, Outcome::failed("BadRequest", ErrorInfo::new("InvalidTemplate", message)));
+        self.end(place, Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
     }
 
     /// Ends an action whose condition, items or limits could not be used.
@@ -380,7 +380,7 @@ impl<'a> Decider<'a> {
             "The execution of template action '{}' failed: the result of the evaluation of '{what}' {why}",
             self.action(place).name
         );
-        self.end(place, Outcome::failed("BadRequest", ErrorInfo::new("ExpressionEvaluationFailed", message)));
+        self.end(place, Outcome::of_error(ErrorInfo::new("ExpressionEvaluationFailed", message)));
     }
 
     fn set_timer(&mut self, place: Place, due: Timestamp, purpose: Purpose) {
@@ -389,10 +389,11 @@ impl<'a> Decider<'a> {
         self.out.push(Event::TimerSet { timer, due, place, purpose });
     }
 
-    fn open_frame(&mut self, block: BlockIdx, parent: Place, index: u32) {
+    fn open_frame(&mut self, block: BlockIdx, parent: Place, index: u32) -> FrameId {
         let frame = self.state.next_frame(self.planned.frames);
         self.planned.frames += 1;
         self.out.push(Event::FrameOpened { frame, block, parent: Some(parent), index, at: self.now });
+        frame
     }
 
     fn next_effect(&mut self) -> EffectId {

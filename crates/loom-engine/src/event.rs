@@ -114,6 +114,13 @@ impl Outcome {
         Outcome { status: Status::Succeeded, code: Cow::Borrowed("OK"), outputs, error: None }
     }
 
+    /// Failure without outputs, whose code is that of its error: `BadRequest` where inputs could not be evaluated.
+    pub fn of_error(error: ErrorInfo) -> Outcome {
+        let code =
+            if error.code == "InvalidTemplate" { Cow::Borrowed("BadRequest") } else { error.code.clone() };
+        Outcome::failed(code, error)
+    }
+
     /// Failure without outputs.
     pub fn failed(code: impl Into<Code>, error: ErrorInfo) -> Outcome {
         Outcome { status: Status::Failed, code: code.into(), outputs: None, error: Some(Arc::new(error)) }

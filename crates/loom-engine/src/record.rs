@@ -9,7 +9,7 @@ use loom_definition::{
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
-    event::{ErrorInfo, FrameId, Outcome, Place},
+    event::{ErrorInfo, FrameId, Outcome, Place, SANITIZED},
     random,
     state::{RunState, Slot, SlotPhase},
 };
@@ -35,7 +35,8 @@ fn from_slot(state: &RunState, place: Place, action: &Action, slot: &Slot) -> Va
             (inputs, _) => inputs.clone(),
         };
         if let Some(inputs) = inputs {
-            record.push(("inputs", inputs));
+            let calls = matches!(action.kind, ActionKind::Effect { .. });
+            record.push(("inputs", if calls { inputs_of_call(action, inputs) } else { inputs }));
         }
         if let Some(outputs) = &slot.outputs {
             record.push(("outputs", outputs.clone()));
@@ -54,10 +55,44 @@ fn from_slot(state: &RunState, place: Place, action: &Action, slot: &Slot) -> Va
     }
     let status = if ended { slot.status.as_str() } else { "Running" };
     record.push(("status", Value::from(status)));
-    if let Some(error) = &slot.error {
+    if let Some(error) = slot.error.as_deref().filter(|error| !is_told_by_answer(action, slot, error)) {
         record.push(("error", error.to_value()));
     }
     record.into_iter().collect::<Object>().into()
+}
+
+/// Whether a service has answered, and its answer is all that there is to say: then the language has no error beside it.
+fn is_told_by_answer(action: &Action, slot: &Slot, error: &ErrorInfo) -> bool {
+    let answered = |outputs: &Value| outputs.get("statusCode").is_some();
+    matches!(action.kind, ActionKind::Effect { .. })
+        && error.code == slot.code
+        && slot.outputs.as_ref().is_some_and(answered)
+}
+
+/// The members of `authentication` that no expression may read back.
+const CREDENTIALS: [&str; 4] = ["password", "secret", "pfx", "value"];
+
+/// The inputs of a call as expressions see them: with its retry policy, and without credentials.
+fn inputs_of_call(action: &Action, inputs: Value) -> Value {
+    let Some(members) = inputs.as_object() else { return inputs };
+    let held = members.get_ignore_case("authentication").and_then(Value::as_object);
+    if held.is_none() && action.written_retry.is_null() {
+        return inputs;
+    }
+    let mut members = members.clone();
+    if let Some(mut authentication) = held.cloned() {
+        for credential in CREDENTIALS {
+            if let Some(name) = authentication.name_ignore_case(credential).cloned() {
+                authentication.insert(name, SANITIZED);
+            }
+        }
+        let name = members.name_ignore_case("authentication").cloned();
+        members.insert(name.unwrap_or_else(|| Arc::from("authentication")), authentication);
+    }
+    if !action.written_retry.is_null() {
+        members.insert("retryPolicy", action.written_retry.clone());
+    }
+    Value::from(members).labelled(inputs.labels())
 }
 
 /// The record an action will have once it has ended with `outcome`.
@@ -97,6 +132,18 @@ impl<'a> Unopened<'a> {
     /// It is on its way in another branch.
     pub(crate) const ELSEWHERE: Unopened<'static> =
         Unopened { chosen: true, status: Status::Succeeded, code: "NotSpecified" };
+
+    /// How the action stands that holds `action`, seen from an opening.
+    pub(crate) fn of(state: &'a RunState, from: FrameId, action: ActionIdx) -> Unopened<'a> {
+        let owner = state.workflow.block(state.workflow.action(action).block).owner;
+        let place = owner.and_then(|owner| state.locate(from, owner).ok().flatten());
+        let Some(slot) = place.map(|place| state.slot(place)) else { return Unopened::SKIPPED };
+        match slot.phase {
+            SlotPhase::Ended => Unopened::ended(slot.status, &slot.code),
+            SlotPhase::Running => Unopened::ELSEWHERE,
+            SlotPhase::Waiting | SlotPhase::Ready => Unopened::SKIPPED,
+        }
+    }
 
     pub(crate) fn ended(status: Status, code: &'a str) -> Unopened<'a> {
         Unopened { chosen: has_chosen(status, code), status, code }

@@ -312,12 +312,21 @@ fn has_type(name: &str, value: &Value) -> bool {
         ("any", _)
             | ("string", ValueRef::String(_))
             | ("number", ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
-            | ("integer", ValueRef::Int(_))
             | ("boolean", ValueRef::Bool(_))
             | ("object", ValueRef::Object(_))
             | ("array", ValueRef::Array(_))
             | ("null", ValueRef::Null)
-    )
+    ) || (name == "integer" && is_whole(value))
+}
+
+/// Whether a number has no fraction, however it is written.
+fn is_whole(value: &Value) -> bool {
+    match value.as_ref() {
+        ValueRef::Int(_) => true,
+        ValueRef::Float(number) => number.is_finite() && number.fract() == 0.0,
+        ValueRef::Decimal(number) => number.is_integer(),
+        _ => false,
+    }
 }
 
 fn json_type(value: &Value) -> &'static str {

@@ -10,6 +10,7 @@ use loom_expression::{Context, Lookup, LookupError, Name, Timestamp, Value};
 
 use crate::{
     event::{FrameId, Place},
+    gather::{self, Rounds},
     machine::Environment,
     random::{self, Purpose, Source},
     record::{self, Unopened},
@@ -101,26 +102,23 @@ impl<'a> Scope<'a> {
             },
             Ok(None) if self.was_passed_by(action) => Ok(Found::NeverOpened(action)),
             Ok(None) => Err(LookupError::NotRun),
-            Err(owner) => Err(LookupError::Ambiguous {
-                why: format!(
-                    "it runs once for each item of '{}'; use result('{0}') to read all of its records",
-                    self.state.workflow.action(owner).name
-                ),
-            }),
+            Err(foreach) => self.gathered(foreach, action),
         }
     }
 
-    /// How the action stands that holds `action`.
-    fn unopened(&self, action: ActionIdx) -> Unopened<'_> {
-        let workflow = &self.state.workflow;
-        let owner = workflow.block(workflow.action(action).block).owner;
-        let place = owner.and_then(|owner| self.state.locate(self.frame, owner).ok().flatten());
-        let Some(slot) = place.map(|place| self.state.slot(place)) else { return Unopened::SKIPPED };
-        match slot.phase {
-            SlotPhase::Ended => Unopened::ended(slot.status, &slot.code),
-            SlotPhase::Running => Unopened::ELSEWHERE,
-            SlotPhase::Waiting | SlotPhase::Ready => Unopened::SKIPPED,
+    /// What the rounds of a Foreach have left of an action inside it.
+    fn gathered(&self, foreach: Place, action: ActionIdx) -> Result<Found, LookupError> {
+        let slot = self.state.slot(foreach);
+        if slot.phase != SlotPhase::Ended {
+            return Err(LookupError::NotRun);
         }
+        Rounds::of(self.state, foreach, action).map(Found::Gathered).ok_or_else(|| LookupError::Ambiguous {
+            why: format!(
+                "it ran once for each item of '{}', and what the rounds gave is kept only where the definition names it \
+                 literally; use result('{0}') to read all of its records",
+                self.state.workflow.action(foreach.action).name
+            ),
+        })
     }
 
     /// Whether the block an action belongs to can no longer be opened.
@@ -171,6 +169,8 @@ impl<'a> Scope<'a> {
 enum Found {
     Place(Place),
     NeverOpened(ActionIdx),
+    /// In the rounds of a Foreach that has ended.
+    Gathered(Rounds),
 }
 
 impl Context for Scope<'_> {
@@ -212,8 +212,9 @@ impl Context for Scope<'_> {
         match self.find(name)? {
             Found::Place(place) => Ok(record::record(self.state, place)),
             Found::NeverOpened(action) => {
-                Ok(record::never_opened(self.state, action, &self.unopened(action)))
+                Ok(record::never_opened(self.state, action, &Unopened::of(self.state, self.frame, action)))
             }
+            Found::Gathered(rounds) => Ok(rounds.into_record(&self.state.workflow)),
         }
     }
 
@@ -225,6 +226,16 @@ impl Context for Scope<'_> {
             }
             Found::Place(place) => Ok(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
             Found::NeverOpened(_) => Ok(Value::NULL),
+            Found::Gathered(rounds) => Ok(rounds.outputs()),
+        }
+    }
+
+    fn action_body(&self, name: Name<'_>) -> Lookup {
+        match self.find(name)? {
+            Found::Gathered(rounds) => Ok(rounds.bodies()),
+            Found::Place(_) | Found::NeverOpened(_) => {
+                Ok(self.action_outputs(name)?.get("body").cloned().unwrap_or_default())
+            }
         }
     }
 
@@ -290,6 +301,11 @@ impl Context for Scope<'_> {
             Found::Place(place) => place,
             Found::NeverOpened(_) => {
                 return Ok(children_never_opened(self.state, wanted, &Unopened::SKIPPED));
+            }
+            Found::Gathered(..) => {
+                return Err(LookupError::Ambiguous {
+                    why: "it holds actions, and ran once for each item of the loop around it".to_owned(),
+                });
             }
         };
         let slot = self.state.slot(place);
@@ -379,37 +395,34 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
             cases.iter().map(|case| case.block).chain(*default).flat_map(children).collect()
         }
         ActionKind::Parallel { branches } => branches.iter().copied().flat_map(children).collect(),
-        ActionKind::Loop(looping) => children(looping.body),
+        ActionKind::Loop(looping) => {
+            let rounds = state.activity(place).and_then(|activity| activity.looping.as_ref());
+            let rounds = rounds.map_or(0, |looping| i64::from(looping.rounds));
+            let counted = |record: Value| match record.into_object() {
+                Some(mut members) if rounds > 0 => {
+                    members.insert("repetitionCount", rounds);
+                    Value::from(members)
+                }
+                members => members.map_or(Value::NULL, Value::from),
+            };
+            children(looping.body).into_iter().map(counted).collect()
+        }
         ActionKind::Foreach { body, .. } => {
             let each = state.activity(place).and_then(|activity| activity.each.as_ref());
-            let Some(results) = each.and_then(|each| each.results.as_ref()) else {
+            let results = each.and_then(|each| each.results.as_ref()).filter(|_| action.result_wanted);
+            let Some(results) = results else {
                 return Some(children_never_opened(state, place.action, &unopened));
             };
             let names = &workflow.block(*body).actions;
             names
                 .iter()
                 .zip(results)
-                .map(|(child, rounds)| {
-                    let status = if rounds.iter().any(is_bad_record) { "Failed" } else { "Succeeded" };
-                    let members = [
-                        ("name", Value::from(Arc::clone(&workflow.action(*child).name))),
-                        ("outputs", Value::from(rounds.clone())),
-                        ("code", Value::from("NotSpecified")),
-                        ("status", Value::from(status)),
-                        ("repetitionCount", Value::from(rounds.len() as i64)),
-                    ];
-                    members.into_iter().collect::<loom_expression::Object>().into()
-                })
+                .map(|(child, rounds)| gather::record(workflow, *child, rounds.clone()))
                 .collect()
         }
         _ => return None,
     };
     Some(Value::from(records))
-}
-
-fn is_bad_record(record: &Value) -> bool {
-    let status = record.get("status").and_then(Value::as_str);
-    status.and_then(loom_definition::Status::parse).is_some_and(loom_definition::Status::is_bad)
 }
 
 fn children_never_opened(state: &RunState, action: ActionIdx, owner: &Unopened<'_>) -> Value {

@@ -160,7 +160,8 @@ pub(crate) struct EachState {
     pub(crate) next: u32,
     /// Rounds in progress.
     pub(crate) active: u32,
-    /// Records by child and round, kept only when an expression asks for `result()`.
+    /// By action and round: records of the loop's own actions, kept only when an expression asks for `result()`; then what
+    /// is gathered of actions that are read from after the loop.
     pub(crate) results: Option<Vec<Vec<Value>>>,
 }
 
@@ -371,8 +372,8 @@ impl RunState {
     /// Where a name is looked up: the opening of the action's block that is nearest to `from`.
     ///
     /// Climbs from `from` to the first block that also surrounds the action, then descends through what was opened
-    /// there. `Err` means that the action lives in the rounds of a Foreach, where no single record exists.
-    pub(crate) fn locate(&self, from: FrameId, action: ActionIdx) -> Result<Option<Place>, ActionIdx> {
+    /// there. `Err` means that the action lives in the rounds of that Foreach, where no single record exists.
+    pub(crate) fn locate(&self, from: FrameId, action: ActionIdx) -> Result<Option<Place>, Place> {
         let wanted = self.workflow.action(action).block;
         // The usual case: a sibling, or an action of a block further out.
         let mut frame = from;
@@ -390,13 +391,13 @@ impl RunState {
     }
 
     /// Finds the opening of `wanted`, a block that does not surround `from`.
-    fn descend(&self, from: FrameId, wanted: BlockIdx) -> Result<Option<FrameId>, ActionIdx> {
+    fn descend(&self, from: FrameId, wanted: BlockIdx) -> Result<Option<FrameId>, Place> {
         let block = self.workflow.block(wanted);
         let Some(owner) = block.owner else { return Ok(None) };
         let Some(owner_place) = self.locate(from, owner)? else { return Ok(None) };
         let Some(activity) = self.activity(owner_place) else { return Ok(None) };
         if activity.each.is_some() {
-            return Err(owner);
+            return Err(owner_place);
         }
         Ok(activity.frames.iter().copied().rev().find(|frame| self.frame(*frame).block == wanted))
     }

@@ -16,6 +16,17 @@ pub(crate) const fn name(kind: ValueType) -> &'static str {
     }
 }
 
+/// What a variable of a type holds that is declared without a value. An object has no value until it is set.
+pub(crate) fn empty(kind: ValueType) -> Value {
+    match kind {
+        ValueType::String => Value::from(""),
+        ValueType::Integer | ValueType::Float => Value::from(0i64),
+        ValueType::Boolean => Value::from(false),
+        ValueType::Array => Value::from(Vec::new()),
+        ValueType::Object | ValueType::Any => Value::NULL,
+    }
+}
+
 /// Whether a value may be kept under a declared type. An integer may stand where a float is declared; nothing else
 /// converts.
 ///

@@ -111,9 +111,14 @@ pub trait Context {
         Err(LookupError::not_available())
     }
 
-    /// `outputs('name')`: the record's outputs, null when it has none. `body('name')` reads `body` in them.
+    /// `outputs('name')`: the record's outputs, null when it has none.
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
         Ok(self.action(name)?.get("outputs").cloned().unwrap_or_default())
+    }
+
+    /// `body('name')`: `body` of the outputs, null when there is none.
+    fn action_body(&self, name: Name<'_>) -> Lookup {
+        Ok(self.action_outputs(name)?.get("body").cloned().unwrap_or_default())
     }
 
     /// `trigger()`: the whole record.

@@ -198,7 +198,11 @@ impl Deployments {
                 catalog.publish(&id, draft, bump, at).ok()?
             }
         };
-        let options = LoadOptions { name: text("name").map(Arc::from), ..LoadOptions::default() };
+        let options = LoadOptions {
+            name: text("name").map(Arc::from),
+            accepted_before: true,
+            ..LoadOptions::default()
+        };
         let origin = if text("origin") == Some("api") { Origin::Api } else { Origin::File };
         let bytes = text("text").unwrap_or_default().as_bytes().to_vec();
         Some((id, Source { bytes, options, origin, bump: Bump::Patch, only_new: false }))

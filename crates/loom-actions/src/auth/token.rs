@@ -21,11 +21,12 @@ use ring::{
 use tokio::time::Instant;
 
 use super::{Archives, Proof, TokenRequest};
+use loom_engine::http_status;
+
 use crate::{
     Failure,
     client::{Client, Identity, Request},
     content::encode_form,
-    status,
     url::{Url, encode_component},
 };
 
@@ -187,7 +188,7 @@ impl Tokens {
             let message =
                 format!("No token for the request's authentication: '{url}' answered {status}{code}.");
             return Err(Failure {
-                transient: status::is_transient(status),
+                transient: http_status::is_transient(status),
                 ..Failure::lasting("Unauthorized", message)
             });
         }

@@ -33,6 +33,8 @@ fn what_is_no_address_is_refused_without_its_secrets() {
         ("http://h:99999/x?sig=geheim", "port"),
         ("http://h:x/", "port"),
         ("http://[::1/x", "not closed"),
+        ("https://[parameters('v')].host/x", "deployment template"),
+        ("http://[v]/x", "not an IPv6 address"),
         ("http://bücher.example/x", "ASCII"),
         ("http://a b/x", "host"),
     ] {

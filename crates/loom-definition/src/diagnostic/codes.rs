@@ -51,6 +51,7 @@ codes! {
     ARM_UNRESOLVED = "L0106" "template expression left as text": "An ARM template expression needs something that only a deployment knows, or uses an unsupported function. It stays in the definition as text. Supply the template's parameters, or edit the text.";
     UNKNOWN_WORKFLOW_KIND = "L0107" "unknown workflow kind": "`kind` is none of `Stateful`, `Stateless`, `Agentic`. The workflow is read as stateful.";
     BAD_CONTENT_VERSION = "L0108" "odd contentVersion": "`contentVersion` should be four numbers with dots between them, such as `1.0.0.0`.";
+    PREVIEW_SCHEMA = "L0109" "schema older than runAfter": "The definition names a schema before 2016-06-01. There an action waits for the actions in its `dependsOn` and for those that its expressions read; Loom adds these edges. An `expression` among the `conditions` of an action is not looked at. Write the order as `runAfter`, and conditions as an If.";
 
     // Actions and their order.
     NO_TYPE = "L0200" "no type": "Every action and trigger needs a `type`.";
@@ -62,7 +63,7 @@ codes! {
     NOT_A_SIBLING = "L0206" "dependency outside the block": "`runAfter` may only name actions of the same block: the same Scope, branch or loop body. Wait for the block around the action instead.";
     BAD_RUN_AFTER_STATUS = "L0207" "bad status in runAfter": "`runAfter` maps names to non-empty lists of `Succeeded`, `Failed`, `Skipped`, `TimedOut`, `Cancelled`, `Aborted`.";
     NOT_ALLOWED_HERE = "L0208" "action not allowed here": "`Terminate` and `Response` may not stand inside Foreach or Until loops, at any depth; `InitializeVariable` may only stand at the top level.";
-    RESPONSE_WITHOUT_REQUEST = "L0209" "Response without a Request trigger": "A `Response` answers the caller of a Request trigger. This workflow has no such trigger.";
+    RESPONSE_WITHOUT_REQUEST = "L0209" "Response without a Request trigger": "A `Response` answers the caller of a Request trigger. This workflow has no such trigger: with a recurrence it is refused, under other triggers it loads and nobody is answered.";
     TOO_MANY = "L0210" "over a limit of the hosted service": "The hosted service takes at most 500 actions, 8 levels of nesting, 10 triggers, 500 parameters, 10 outputs and 250 variables. Loom runs more.";
     NO_ACTIONS = "L0211" "no actions": "A workflow needs at least one action to do something. With an empty map it runs and succeeds at once.";
     NO_TRIGGERS = "L0212" "no triggers": "A workflow needs at least one trigger to be started from outside. Without any it can only be started by hand.";
@@ -104,10 +105,11 @@ codes! {
 
     // Expressions.
     BAD_EXPRESSION = "L0500" "bad expression": "The text after `@` is not an expression of the language. The marked place is where reading stopped. In an action this is a warning when the definition is run: the action fails when it is reached.";
-    UNKNOWN_ACTION = "L0510" "expression names an unknown action": "An expression asks for an action that does not exist. It fails when it is evaluated.";
+    UNKNOWN_ACTION = "L0510" "expression names an unknown action": "An expression asks for an action that does not exist, so it could only fail. The hosted service refuses the definition, too.";
     UNKNOWN_VARIABLE = "L0511" "expression names an unknown variable": "An expression reads a variable that no InitializeVariable declares. It fails when it is evaluated.";
     UNKNOWN_PARAMETER = "L0512" "expression names an unknown parameter": "An expression reads a parameter that the definition does not declare. It fails when it is evaluated.";
-    UNKNOWN_LOOP = "L0513" "expression names a loop that is not around it": "`items()` and `iterationIndexes()` name a loop around the expression. It fails when it is evaluated.";
+    UNKNOWN_LOOP = "L0513" "expression names a loop that is not around it": "`items()` and `iterationIndexes()` name a loop around the expression. The hosted service refuses the definition, too.";
+    NOT_ON_PATH = "L0514" "expression reads an action off its path": "An expression may read the trigger, and actions that have ended before: those on the `runAfter` path of its own action and of the blocks around it, and what is inside of those. Anything else may run at the same time, later or never. Add the missing `runAfter` entry; with `Skipped` and `Failed` in its list if the action is to run in any case. The hosted service refuses such a definition, too.";
 
     // Scripts.
     BAD_SCRIPT = "L0520" "bad script": "The code of an inline script is no JavaScript. The marked place is where reading stopped. Code with expressions in it is read when it runs.";

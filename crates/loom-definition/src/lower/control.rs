@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use loom_expression::{Template, Value};
 
-use super::{Lowerer, declarations::missing, findings::head, outline::Type, resilience::holds_expression};
+use super::{
+    Lowerer, declarations::missing, findings::head, outline::Type, paths::Moment,
+    resilience::holds_expression,
+};
 use crate::{
     diagnostic::{code, did_you_mean},
     duration::Span,
@@ -203,7 +206,10 @@ impl<'a> Lowerer<'a, '_, '_> {
         let (node, loom_spelling) = (outlined.node, outlined.loom_spelling);
         let condition =
             if let Some(node) = self.control_part(index, "expression", &["condition", "expression"]) {
-                self.condition(node, Some(index))
+                self.moment = Moment::Round;
+                let condition = self.condition(node, Some(index));
+                self.moment = Moment::Before;
+                condition
             } else {
                 self.lack(index, if loom_spelling { "inputs.condition" } else { "expression" });
                 self.no_condition()

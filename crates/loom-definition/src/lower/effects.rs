@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Types that only a handler of the host program can execute, known by name from the language's documentation.
-const RECOGNISED: [&str; 43] = [
+const RECOGNISED: [&str; 45] = [
     "Xslt",
     "XmlValidation",
     "XmlCompose",
@@ -42,7 +42,9 @@ const RECOGNISED: [&str; 43] = [
     "Hl7Decode",
     "RuleExecute",
     "ParseDocument",
+    "ParseDocumentWithMetadata",
     "ChunkText",
+    "ChunkTextWithMetadata",
     "AppService",
     "McpClientTool",
     "NestedAgent",

@@ -15,13 +15,23 @@ use crate::{
 /// Reads every `runAfter`, links successors, roots and leaves, and reports circles.
 pub(super) fn link(
     outline: &Outline<'_>,
+    implied: &[(ActionIdx, ActionIdx)],
     actions: &mut [Action],
     blocks: &mut [Block],
     found: &mut Findings<'_>,
 ) {
     for index in 0..actions.len() {
         let this = ActionIdx(index as u32);
-        let dependencies = dependencies(outline, this, found);
+        let mut dependencies = dependencies(outline, this, found);
+        let earlier = depends_on(outline, this, found);
+        let unsaid = implied.iter().filter(|(action, _)| *action == this).map(|(_, before)| *before);
+        for action in earlier.into_iter().chain(unsaid) {
+            if !dependencies.iter().any(|known| known.action == action) {
+                let mut statuses = StatusSet::default();
+                statuses.insert(Status::Succeeded);
+                dependencies.push(Dependency { action, statuses });
+            }
+        }
         for dependency in &dependencies {
             actions[dependency.action.0 as usize].successors.push(this);
         }
@@ -94,6 +104,36 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
         match list.iter_mut().find(|dependency| dependency.action == action) {
             Some(same) => statuses.iter().for_each(|status| same.statuses.insert(status)),
             None => list.push(Dependency { action, statuses }),
+        }
+    }
+    list
+}
+
+/// What an action waits for in the words of the schemas before `runAfter`: `conditions` with `dependsOn`.
+fn depends_on(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>) -> Vec<ActionIdx> {
+    let outlined = outline.outlined(this);
+    let mut list = Vec::new();
+    for condition in outlined.node.get("conditions").and_then(Node::items).unwrap_or_default() {
+        if let Some(expression) = condition.get("expression") {
+            let message = format!(
+                "the condition of `{}` is written for a schema before 2016-06-01, and is not looked at",
+                outlined.name
+            );
+            let diagnostic = found.warning(code::PREVIEW_SCHEMA, expression.place, message);
+            diagnostic.label = "the action runs whatever it says".into();
+            diagnostic.hint = Some("put the action into an If".to_owned());
+        }
+        let Some(node) = condition.get("dependsOn") else { continue };
+        let named = node.text().and_then(|name| outline.action(name));
+        if let Some(action) =
+            named.filter(|action| *action != this && outline.outlined(*action).block == outlined.block)
+        {
+            list.push(action);
+        } else {
+            let name = node.text().unwrap_or(node.kind());
+            let message =
+                format!("`dependsOn` of `{}` names `{name}`, which is no action beside it", outlined.name);
+            found.error(code::UNKNOWN_DEPENDENCY, node.place, message);
         }
     }
     list

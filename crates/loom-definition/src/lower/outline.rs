@@ -124,6 +124,8 @@ pub(super) struct Outline<'a> {
     pub(super) results_wanted: HashSet<u32>,
     /// Whether Loom's own constructs are used anywhere.
     pub(super) loom: bool,
+    /// Whether the definition names a schema in which an action waits for what its expressions read.
+    pub(super) preview: bool,
     triggers: &'a [Member],
     action_slots: HashMap<String, u32>,
     variable_slots: HashMap<String, u32>,
@@ -156,6 +158,7 @@ impl<'a> Outline<'a> {
             parameters: Vec::new(),
             results_wanted: HashSet::new(),
             loom: false,
+            preview: false,
             triggers: definition.get("triggers").and_then(Node::members).unwrap_or_default(),
             action_slots: HashMap::new(),
             variable_slots: HashMap::new(),
@@ -163,6 +166,15 @@ impl<'a> Outline<'a> {
             variable_places: Vec::new(),
         };
         outline.parameters(definition, beside);
+        if let Some(schema) = definition.get("$schema")
+            && schema.text().is_some_and(|text| text.contains("-preview/"))
+        {
+            outline.preview = true;
+            let message = "this schema is older than `runAfter`: an action waits for what it names in `dependsOn` and for \
+                           what its expressions read";
+            found.warning(code::PREVIEW_SCHEMA, schema.place, message).hint =
+                Some("write the order as `runAfter`, with the schema of 2016-06-01".to_owned());
+        }
         outline.loom |= uses_loom_triggers(definition);
         let mut empty = true;
         let root = outline.block(None, BlockRole::Root, 0);

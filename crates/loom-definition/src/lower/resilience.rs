@@ -354,6 +354,20 @@ fn retry_in_inputs(inputs: &Node) -> Option<&Node> {
     inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy"))
 }
 
+/// The policy of a call as its inputs write it, for its record.
+pub(super) fn written_retry(node: &Node) -> Value {
+    let policy = node.get("inputs").and_then(|inputs| inputs.get("retryPolicy"));
+    let Some(policy) = policy.filter(|policy| !holds_expression(policy)) else { return Value::NULL };
+    let Some(mut members) = policy.to_value().into_object() else { return Value::NULL };
+    if let Some(kind) = policy.get("type").and_then(Node::text) {
+        let mut letters = kind.chars();
+        let capital = letters.next().map(|first| first.to_ascii_uppercase());
+        let name = members.name_ignore_case("type").cloned().unwrap_or_else(|| Arc::from("type"));
+        members.insert(name, capital.into_iter().chain(letters).collect::<String>());
+    }
+    Value::from(members)
+}
+
 /// The value without its retry policies, which the model holds apart.
 pub(super) fn without_retry(value: Value) -> Value {
     let Some(mut object) = value.as_object().cloned() else { return value };

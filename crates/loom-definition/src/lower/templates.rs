@@ -7,7 +7,11 @@ use loom_expression::{
     Value,
 };
 
-use super::{Findings, Lowerer, outline::Outline};
+use super::{
+    Findings, Lowerer,
+    outline::Outline,
+    paths::{Moment, Read},
+};
 use crate::{
     arm,
     diagnostic::{Severity, code, did_you_mean},
@@ -143,6 +147,7 @@ impl Lowerer<'_, '_, '_> {
                 self.any_result = true;
             }
             let Some(name) = reference.name.as_deref() else { continue };
+            self.read(node, reference, owner);
             let kind = match reference.kind {
                 ReferenceKind::Parameter => NameKind::Parameter,
                 ReferenceKind::Variable => NameKind::Variable,
@@ -165,10 +170,32 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
+    /// Remembers a mention of an action's result.
+    fn read(&mut self, node: &Node, reference: &Reference, owner: Option<usize>) {
+        let Some(target) = reference.name.as_deref().and_then(|name| self.outline.action(name)) else {
+            return;
+        };
+        if !reference.kind.is_action() {
+            return;
+        }
+        let range = reference_range(self.found, node, reference);
+        // What ends a subscription is evaluated when there is one.
+        let unsubscribes = reference.pointer.starts_with("/unsubscribe");
+        self.reads.push(Read {
+            owner: owner.map(|owner| ActionIdx(owner as u32)),
+            target,
+            kind: reference.kind,
+            moment: if unsubscribes { Moment::Unsubscribing } else { self.moment },
+            place: Place::new(range.start, range.end),
+        });
+    }
+
+    /// Whether a loop is around an expression. Its own condition is within its rounds, and sees their index.
     fn is_around(&self, wanted: ActionIdx, owner: Option<usize>) -> bool {
         let Some(owner) = owner else { return false };
         let owner = ActionIdx(owner as u32);
-        owner == wanted || self.outline.around(owner).any(|action| action == wanted)
+        (owner == wanted && self.moment == Moment::Round)
+            || self.outline.around(owner).any(|action| action == wanted)
     }
 
     fn unknown_name(&mut self, kind: NameKind, name: &str, range: Range<usize>, owner: Option<usize>) {
@@ -207,9 +234,13 @@ impl Lowerer<'_, '_, '_> {
             }
         };
         let place = Place::new(range.start, range.end);
-        let diagnostic = self.found.warning(code, place, message);
+        let refused = matches!(kind, NameKind::Loop | NameKind::Action);
+        let severity = if refused { self.refusal } else { Severity::Warning };
+        let diagnostic = self.found.report(severity, code, place, message);
         diagnostic.hint = hint;
-        diagnostic.label = "it fails when it is evaluated".into();
+        if severity == Severity::Warning {
+            diagnostic.label = "it fails when it is evaluated".into();
+        }
     }
 }
 

@@ -77,6 +77,7 @@ impl Lowerer<'_, '_, '_> {
             }
             Some(node) => self.found.want_text(node, "type").unwrap_or_default(),
         };
+        self.trigger_members(node, name, type_name);
         let kind = self.trigger_kind(name, type_name, node);
         let recurrence = self.recurrence(name, &kind, node);
         let conditions = self.trigger_conditions(node);

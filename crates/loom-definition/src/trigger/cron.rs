@@ -10,8 +10,8 @@
 //! | day of the week | 0–7, Sunday is 0 and 7 | `?`, `SUN`–`SAT`, `5L` (the last Friday), `MON#2` (the second Monday) |
 //!
 //! A field is `*`, a value, a range `1-5`, any of these with a step (`*/15`, `10-30/5`, `5/15`: from 5 on), or a list of
-//! them with commas. When both days are said, a day that fits either of them counts, as in the cron of Unix; a field that
-//! begins with `*` or `?` says nothing. `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and
+//! them with commas. `*` and `?` alone say nothing of a day. When both days are said, a day that fits one of them counts;
+//! but when one of the two fields begins with `*` or `?`, as in `*/2`, a day has to fit both, as crontab has it. `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and
 //! `@annually` stand for the expressions that they stand for there. Names ignore case.
 
 use std::ops::{Range, RangeInclusive};
@@ -47,6 +47,8 @@ pub struct Cron {
     pub month_days: Vec<CronDay>,
     /// Days of the week, Sunday is 0; none when they do not matter.
     pub week_days: Vec<CronWeekDay>,
+    /// Whether a day has to fit both lists, where neither is empty: one of the two fields began with `*` or `?`.
+    pub both_days: bool,
 }
 
 /// A day of the month.
@@ -126,6 +128,7 @@ impl Cron {
             months: month.numbers("month", &(1..=12), &MONTHS)?,
             month_days: day.list(Field::month_days)?,
             week_days: week_day.list(Field::week_days)?,
+            both_days: [day, week_day].iter().any(|field| field.text.starts_with(['*', '?'])),
         };
         if cron.never_comes() {
             return Err(day.wrong("there is no such day in these months".to_owned()));
@@ -146,7 +149,9 @@ impl Cron {
             CronDay::Last(back) => *back >= most,
             CronDay::LastWorking => false,
         };
-        self.week_days.is_empty() && !self.month_days.is_empty() && self.month_days.iter().all(too_late)
+        (self.week_days.is_empty() || self.both_days)
+            && !self.month_days.is_empty()
+            && self.month_days.iter().all(too_late)
     }
 }
 

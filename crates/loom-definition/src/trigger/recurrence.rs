@@ -11,8 +11,8 @@ const WEEK_DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thurs
 impl Frequency {
     /// All of them, with the longest interval each may have.
     const ALL: [(&'static str, Frequency, u32); 7] = [
-        ("Second", Frequency::Second, 9_999_999),
-        ("Minute", Frequency::Minute, 72_000),
+        ("Second", Frequency::Second, 43_200_000),
+        ("Minute", Frequency::Minute, 720_000),
         ("Hour", Frequency::Hour, 12_000),
         ("Day", Frequency::Day, 500),
         ("Week", Frequency::Week, 71),

@@ -424,7 +424,7 @@ fn expressions_point_into_their_strings() {
     check(
         &compose(r#""@equals(outputs('B'), 1)""#),
         "L0510",
-        Warning,
+        Error,
         "/actions/A/inputs",
         "'B'",
         "no action `B`",
@@ -445,7 +445,7 @@ fn expressions_point_into_their_strings() {
         "'p'",
         "no parameter",
     );
-    check(&compose(r#""@equals(items('L'), 1)""#), "L0513", Warning, "/actions/A/inputs", "'L'", "no loop");
+    check(&compose(r#""@equals(items('L'), 1)""#), "L0513", Error, "/actions/A/inputs", "'L'", "no loop");
 }
 
 #[test]
@@ -629,4 +629,42 @@ fn leftovers_of_deployment_templates_stay_text() {
     let context = RecordedContext::from_json(&Value::from(Object::new())).expect("an empty context");
     let value = inputs.evaluate(&context).expect("it evaluates");
     assert_eq!(value.to_json_text(), r#"{"x/y":"[concat('@{f(''', variables('q'), ''')}')]","z":true}"#);
+}
+
+#[test]
+fn a_response_without_a_caller_is_refused_with_a_recurrence_only() {
+    let text = |trigger: &str| {
+        format!(
+            r#"{{"triggers": {{"t": {trigger}}}, "actions": {{"R": {{"type": "Response", "inputs": {{"statusCode": 200}}}}}}}}"#
+        )
+    };
+    let webhook = r#"{"type": "ApiConnectionWebhook", "inputs": {"host": {}, "body": {}, "path": "/"}}"#;
+    let found = find(&text(webhook), "L0209");
+    assert_eq!((found.severity, found.label.as_ref()), (Warning, "nobody is answered"));
+    let polling = r#"{"type": "ApiConnection", "recurrence": {"frequency": "Day"}, "inputs": {"host": {}, "path": "/"}}"#;
+    assert_eq!(find(&text(polling), "L0209").severity, Error);
+}
+
+#[test]
+fn recurrences_reach_to_five_hundred_days() {
+    let loads = |frequency: &str, interval: u64| {
+        let text = format!(
+            r#"{{"triggers": {{"t": {{"type": "Recurrence", "recurrence": {{"frequency": "{frequency}", "interval": {interval}}}}}}}, "actions": {{}}}}"#
+        );
+        Definition::parse(text.as_bytes(), &LoadOptions::default()).is_ok()
+    };
+    for (frequency, most) in [("Second", 43_200_000), ("Minute", 720_000), ("Hour", 12_000), ("Day", 500)] {
+        assert!(loads(frequency, most) && !loads(frequency, most + 1), "{frequency}");
+    }
+}
+
+#[test]
+fn types_that_only_a_handler_has_are_known() {
+    for name in ["ParseDocumentWithMetadata", "ChunkTextWithMetadata"] {
+        let text = format!(
+            r#"{{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{"A": {{"type": "{name}", "inputs": {{}}}}}}}}"#
+        );
+        let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap();
+        assert!(loaded.warnings.iter().all(|warning| warning.code != "L0203"), "{name}");
+    }
 }

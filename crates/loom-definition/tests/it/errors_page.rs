@@ -55,6 +55,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "{\"triggers\": {\"m\": {\"type\": \"Request\"}}, \"actions\": {\n  \"Load\": {\"type\": \"Compose\", \"inputs\": 1},\n  \"B\": {\"type\": \"Compose\", \"inputs\": \"@outputs('Laod')\", \"runAfter\": {\"Load\": [\"Succeeded\"]}}\n}}",
     ),
     (
+        "An expression that reads an action beside its own",
+        "{\"triggers\": {\"m\": {\"type\": \"Request\"}}, \"actions\": {\n  \"Load\": {\"type\": \"Compose\", \"inputs\": 1},\n  \"B\": {\"type\": \"Compose\", \"inputs\": \"@outputs('Load')\"}\n}}",
+    ),
+    (
+        "A member that is misspelt",
+        "{\"triggers\": {\"m\": {\"type\": \"Request\"}}, \"actions\": {\n  \"A\": {\"type\": \"Compose\", \"inputs\": 1, \"limit\": {\"timeuot\": \"PT1M\"}}\n}}",
+    ),
+    (
         "A variable that nobody declares",
         "{\"triggers\": {\"m\": {\"type\": \"Request\"}}, \"actions\": {\n  \"Init\": {\"type\": \"InitializeVariable\", \"inputs\": {\"variables\": [{\"name\": \"total\", \"type\": \"integer\"}]}},\n  \"Set\": {\"type\": \"SetVariable\", \"inputs\": {\"name\": \"totl\", \"value\": 1}, \"runAfter\": {\"Init\": [\"Succeeded\"]}}\n}}",
     ),

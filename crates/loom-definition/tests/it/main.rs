@@ -5,5 +5,7 @@ mod conformance;
 mod diagnostics;
 mod errors_page;
 mod loom_spelling;
+mod members;
+mod paths;
 mod shapes;
 mod validator;

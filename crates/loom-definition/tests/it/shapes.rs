@@ -54,6 +54,28 @@ fn flow_exports_keep_theirs_in_properties() {
     assert_eq!(loaded.connections.to_json_text(), r#"{"shared":{}}"#);
 }
 
+#[test]
+fn the_management_api_answers_with_files() {
+    let loaded = load(&format!(
+        r#"{{"id": "/subscriptions/s", "name": "site/Orders", "type": "Microsoft.Web/sites/workflows", "kind": "logicapp",
+            "properties": {{"flowState": "Enabled", "files": {{"workflow.json": {{"definition": {BARE}, "kind": "Stateless"}}}}}}}}"#
+    ));
+    assert_eq!((&*loaded.workflow.name, loaded.workflow.kind), ("Orders", WorkflowKind::Stateless));
+}
+
+#[test]
+fn a_flow_knows_the_name_that_its_users_see() {
+    let tags = |beside: &str| {
+        let text = format!(
+            r#"{{"name": "x", "properties": {{"displayName": "My flow", {beside}"definition": {BARE}}}}}"#
+        );
+        load(&text).workflow.tags.to_json_text()
+    };
+    assert_eq!(tags(""), r#"{"flowDisplayName":"My flow"}"#);
+    assert_eq!(tags(r#""tags": {"k": 1}, "#), r#"{"k":1,"flowDisplayName":"My flow"}"#);
+    assert_eq!(tags(r#""tags": {"flowDisplayName": "Other"}, "#), r#"{"flowDisplayName":"Other"}"#);
+}
+
 fn template() -> String {
     format!(
         r#"{{

@@ -266,7 +266,7 @@ impl Decider<'_> {
             Ok(due) => due,
             Err(why) => {
                 let error = ErrorInfo::new("InvalidTemplate", why);
-                return self.end(place, Outcome::failed("BadRequest", error));
+                return self.end(place, Outcome::of_error(error));
             }
         };
         let now = if waits_for_instant(&inputs) { self.wall } else { self.now };

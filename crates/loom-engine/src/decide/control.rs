@@ -38,20 +38,49 @@ impl Decider<'_> {
             return self.fail_expression(place, "expression", &why);
         }
         if let Some(case) = cases.iter().find(|case| case.value.kind() != value.kind()) {
-            let why = format!(
-                "is of type '{}', but the value of case '{}' is of type '{}'.",
-                value.kind(),
-                case.name,
-                case.value.kind()
-            );
-            return self.fail_expression(place, "expression", &why);
+            return self.fail_branches(place, value, case, cases, default);
         }
         let taken = cases.iter().find(|case| case.value == value).map(|case| case.block).or(default);
         self.start_block(place, Some(value));
         match taken {
-            Some(block) => self.open_frame(block, place, 0),
+            Some(block) => {
+                self.open_frame(block, place, 0);
+            }
             None => self.push_end(place, self.now, None, block_outcome(false, None)),
         }
+    }
+
+    /// Ends a Switch whose cases cannot be compared with its value: each action of each branch fails, and so the Switch.
+    fn fail_branches(
+        &mut self,
+        place: Place,
+        value: Value,
+        unlike: &Case,
+        cases: &[Case],
+        default: Option<BlockIdx>,
+    ) {
+        let state = self.state;
+        let why = format!(
+            "the expression of '{}' is of type '{}', but the value of case '{}' is of type '{}'",
+            self.action(place).name,
+            value.kind(),
+            unlike.name,
+            unlike.value.kind()
+        );
+        self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(value) });
+        for block in cases.iter().map(|case| case.block).chain(default) {
+            let frame = self.open_frame(block, place, 0);
+            for action in &state.workflow.block(block).actions {
+                let message = format!(
+                    "The execution of template action '{}' failed: {why}.",
+                    state.workflow.action(*action).name
+                );
+                let error = ErrorInfo::new("ActionConditionFailed", message);
+                let outcome = Outcome::failed("InternalServerError", error);
+                self.push_end(Place { frame, action: *action }, self.now, None, outcome);
+            }
+        }
+        self.push_end(place, self.now, None, block_outcome(true, None));
     }
 
     pub(super) fn open_scope(&mut self, place: Place, blocks: &[BlockIdx]) {
@@ -103,7 +132,7 @@ impl Decider<'_> {
                         shown(&value)
                     );
                     let error = ErrorInfo::new("InvalidTemplate", message);
-                    return self.end(place, Outcome::failed("BadRequest", error));
+                    return self.end(place, Outcome::of_error(error));
                 };
                 status
             }
@@ -152,7 +181,7 @@ impl Decider<'_> {
             Err(why) => {
                 let message = format!("The response of action '{}' cannot be sent: {why}", action.name);
                 let error = ErrorInfo::new("InvalidTemplate", message);
-                return self.push_end(place, self.now, Some(inputs), Outcome::failed("BadRequest", error));
+                return self.push_end(place, self.now, Some(inputs), Outcome::of_error(error));
             }
         };
         self.out.push(Event::Responded { place, response: response.clone() });

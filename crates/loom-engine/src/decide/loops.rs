@@ -8,7 +8,7 @@ use loom_definition::{
     model::{ActionKind, Loop, LoopStyle, REPETITIONS_MAX, Setting},
     policy::{RetryPolicy, RetrySetting},
 };
-use loom_expression::{Object, Template, Value};
+use loom_expression::{Code, Error, Object, Template, Value};
 
 use super::{Decider, control::block_outcome};
 use crate::{
@@ -80,7 +80,7 @@ impl<'a> Decider<'a> {
             Err(why) => {
                 let message = format!("The limit of '{}' cannot be used: {why}", self.action(place).name);
                 let error = ErrorInfo::new("WorkflowRunActionUntilLimitInvalid", message);
-                return self.end(place, Outcome::failed("BadRequest", error));
+                return self.end(place, Outcome::of_error(error));
             }
         };
         self.start_block(place, None);
@@ -119,14 +119,19 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether the loop's condition is true, seen from its last round if there is one.
-    fn loop_condition(&self, place: Place, looping: &Loop, round: Option<FrameId>) -> Result<bool, String> {
+    fn loop_condition(&self, place: Place, looping: &Loop, round: Option<FrameId>) -> Result<bool, Error> {
         let mut scope = self.scope(round.unwrap_or(place.frame));
         scope.current = Some(place);
-        looping.condition.evaluate(&scope).map_err(|error| error.to_string())
+        looping.condition.evaluate(&scope)
     }
 
-    fn fail_loop(&mut self, place: Place, why: &str) {
-        self.fail_expression(place, "expression", &format!("failed: {why}"));
+    /// A condition that gives no boolean is a wrong result; one that gives nothing at all is a template that fails.
+    fn fail_loop(&mut self, place: Place, error: &Error) {
+        if error.code == Code::NotBoolean {
+            self.fail_expression(place, "expression", &format!("failed: {error}"));
+        } else {
+            self.fail_inputs(place, error);
+        }
     }
 
     pub(super) fn loop_round_done(&mut self, place: Place, round: FrameId, looping: &Loop) {
@@ -166,7 +171,9 @@ impl<'a> Decider<'a> {
                 }
                 self.open_frame(looping.body, place, rounds);
             }
-            ActionKind::Retry { body, .. } => self.open_frame(*body, place, rounds),
+            ActionKind::Retry { body, .. } => {
+                self.open_frame(*body, place, rounds);
+            }
             _ => {}
         }
     }

@@ -19,20 +19,19 @@ impl Decider<'_> {
     pub(super) fn initialize_variables(&mut self, place: Place, variables: &[VariableInit]) {
         let mut values = Vec::with_capacity(variables.len());
         for init in variables {
+            let declared = &self.state.workflow.variables[init.variable.0 as usize];
             let value = match &init.value {
-                None => Value::NULL,
+                None => types::empty(declared.kind),
                 Some(template) => match self.evaluate(place, template) {
                     Ok(value) => value,
                     Err(error) => return self.fail_inputs(place, &error),
                 },
             };
-            let declared = &self.state.workflow.variables[init.variable.0 as usize];
-            let value = match (declared.kind, value.as_ref(), &init.value) {
+            let value = match (declared.kind, value.as_ref()) {
                 // Documented: null becomes the empty string.
-                (ValueType::String, ValueRef::Null, Some(_)) => Value::from(""),
+                (ValueType::String, ValueRef::Null) => Value::from(""),
                 _ => value,
             };
-            // Without a value the variable reads as null until it is set.
             if init.value.is_some()
                 && let Err(found) = types::check(declared.kind, &value)
             {
@@ -41,10 +40,8 @@ impl Decider<'_> {
                     declared.name,
                     types::name(declared.kind)
                 );
-                return self.end(
-                    place,
-                    Outcome::failed("BadRequest", ErrorInfo::new("InvalidVariableInitialization", message)),
-                );
+                return self
+                    .end(place, Outcome::of_error(ErrorInfo::new("InvalidVariableInitialization", message)));
             }
             values.push((init.variable, value));
         }
@@ -75,7 +72,7 @@ impl Decider<'_> {
             }
             Err(message) => {
                 let error = ErrorInfo::new("InvalidVariableOperation", message);
-                self.end(place, Outcome::failed("BadRequest", error));
+                self.end(place, Outcome::of_error(error));
             }
         }
     }
@@ -172,8 +169,7 @@ impl Decider<'_> {
             Err(data::Failure::Template(error)) => self.fail_inputs(place, &error),
             Err(data::Failure::Refused { code, message, outputs }) => {
                 let error = ErrorInfo::new(code, message);
-                let outcome =
-                    Outcome { outputs, status: Status::Failed, ..Outcome::failed("BadRequest", error) };
+                let outcome = Outcome { outputs, status: Status::Failed, ..Outcome::of_error(error) };
                 self.end(place, outcome);
             }
         }

@@ -8,11 +8,9 @@ pub(super) fn accepts(format: &str, text: &str) -> bool {
         "date-time" => is_date_time(text),
         "date" => is_date(text),
         "time" => is_time(text),
-        "email" => text.split_once('@').is_some_and(|(name, host)| {
-            !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(char::is_whitespace)
-        }),
+        "email" => is_email(text),
         "uri" => is_absolute(text),
-        "uri-reference" => !text.contains(is_foreign),
+        "uri-reference" => !text.contains(is_foreign) && has_whole_escapes(text),
         "ipv4" | "ip-address" => text.parse::<Ipv4Addr>().is_ok(),
         "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
         "hostname" | "host-name" => is_hostname(text),
@@ -78,13 +76,80 @@ fn is_foreign(letter: char) -> bool {
     letter.is_whitespace() || letter.is_control() || "<>\"{}|\\^`".contains(letter)
 }
 
+/// Whether every `%` begins an escape.
+fn has_whole_escapes(text: &str) -> bool {
+    let mut parts = text.split('%');
+    parts.next();
+    let is_hex = |byte: &u8| byte.is_ascii_hexdigit();
+    parts.all(|part| part.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(is_hex)))
+}
+
 fn is_absolute(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        && !rest.is_empty()
-        && rest != "//"
-        && !rest.contains(is_foreign)
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if !is_scheme || rest.is_empty() || rest == "//" || rest.contains(is_foreign) || !has_whole_escapes(rest)
+    {
+        return false;
+    }
+    let (authority, after) = match rest.strip_prefix("//") {
+        None => (None, rest),
+        Some(rest) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            (Some(&rest[..end]), &rest[end..])
+        }
+    };
+    let path = after.split(['?', '#']).next().unwrap_or_default();
+    authority.is_none_or(is_authority) && !path.contains(['[', ']'])
+}
+
+/// `user@host:port`, the host perhaps an IPv6 address in brackets.
+fn is_authority(text: &str) -> bool {
+    let (user, host) = text.rsplit_once('@').unwrap_or(("", text));
+    let (host, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, port)) = rest.split_once(']') else { return false };
+            if address.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            ("", port)
+        }
+        None => host.find(':').map_or((host, ""), |colon| host.split_at(colon)),
+    };
+    let is_port = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    is_port && ![user, host].iter().any(|part| part.contains(['[', ']']))
+}
+
+/// Atoms with dots between them, or a quoted text; an at sign; labels with dots between them, or an address in brackets.
+fn is_email(text: &str) -> bool {
+    let Some((name, host)) = text.rsplit_once('@') else { return false };
+    let is_atom = |atom: &str| {
+        let fits = |letter: char| {
+            letter.is_ascii_alphanumeric() || !letter.is_ascii() || "!#$%&'*+-/=?^_`{|}~".contains(letter)
+        };
+        !atom.is_empty() && atom.chars().all(fits)
+    };
+    let is_quoted = |name: &str| {
+        let inner = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        inner.is_some_and(|inner| !inner.replace("\\\\", "").replace("\\\"", "").contains('"'))
+    };
+    let is_literal = |host: &str| {
+        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        address.is_some_and(|address| match address.strip_prefix("IPv6:") {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => address.parse::<Ipv4Addr>().is_ok(),
+        })
+    };
+    let is_domain = |host: &str| {
+        host.split('.').all(|label| {
+            !label.is_empty()
+                && label.chars().all(|letter| letter.is_alphanumeric() || letter == '-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+    };
+    (is_quoted(name) || name.split('.').all(is_atom)) && (is_literal(host) || is_domain(host))
 }
 
 fn is_hostname(text: &str) -> bool {

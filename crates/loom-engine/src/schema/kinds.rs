@@ -200,5 +200,8 @@ fn is_multiple(value: &Value, step: &Value) -> bool {
     }
     let (Some(value), Some(step)) = (value.as_f64(), step.as_f64()) else { return true };
     let quotient = value / step;
+    if !quotient.is_finite() {
+        return value % step == 0.0;
+    }
     (quotient - quotient.round()).abs() <= 1e-9 * quotient.abs().max(1.0)
 }

@@ -9,10 +9,18 @@ pub(super) fn check(schema: &Value) -> Result<(), Problem> {
     Walk { root: schema, depth: 0 }.schema(schema, &Pointer::Root)
 }
 
-/// What a reference leads to.
+/// What a reference leads to: a pointer within the schema, whose escapes may be those of an address.
 pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Result<&'a Value, Problem> {
     let nowhere = || Problem::Invalid(format!("the reference '{reference}' leads nowhere in the schema"));
-    let pointer = reference.strip_prefix('#').ok_or_else(nowhere)?;
+    let pointer =
+        reference.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
+    let pointer = pointer.ok_or_else(|| {
+        Problem::Invalid(format!(
+            "the reference '{reference}' names a schema by its 'id' or its address, and only pointers within the \
+             schema, such as '#/definitions/name', are followed"
+        ))
+    })?;
+    let pointer = unescaped(pointer).ok_or_else(nowhere)?;
     let mut target = root;
     for part in pointer.split('/').skip(1) {
         let key = part.replace("~1", "/").replace("~0", "~");
@@ -24,6 +32,23 @@ pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Result<&'a Value,
         target = inner.ok_or_else(nowhere)?;
     }
     Ok(target)
+}
+
+/// A text with its `%XX` replaced by the bytes they stand for. None when that is not text.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if let (b'%', [high, low, after @ ..]) = (first, after) {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            bytes.push((digit(high)? * 16 + digit(low)?) as u8);
+            rest = after;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// A count, also one that is written with a fraction of nothing.

@@ -19,6 +19,14 @@ fn formats_that_are_known_are_looked_at() {
         ("date", "2000-02-29", "1900-02-29"),
         ("time", "23:59:59", "24:00:00"),
         ("email", "a@b", "a.b"),
+        ("email", "o'neil+x@b.c", ".a@b"),
+        ("email", "\\\"a b\\\"@[127.0.0.1]", "a..b@c"),
+        ("email", "é@ü.example", "a.@b"),
+        ("uri", "http://[::1]:80/%41?a[]=1", "http://h/%4"),
+        ("uri", "http://u:p@h", "http://h:port/"),
+        ("uri", "mailto:a@b", "http:/[::1]"),
+        ("uri", "http://h/a", "http://[::ffff:01.2.3.4]"),
+        ("uri-reference", "a%20b", "a%2"),
         ("uri", "urn:isbn:1", "/only/a/path"),
         ("uri", "https://a/b?c#d", "https://a/b c"),
         ("uri-reference", "../a", "a b"),
@@ -80,4 +88,32 @@ fn names_in_paths_are_quoted_where_they_must() {
             "['it\\'s'].a-b Invalid type. Expected Null but got Integer.",
         ]
     );
+}
+
+#[test]
+fn whole_numbers_are_integers_however_they_are_written() {
+    for whole in ["28.0", "1e3", "-0.0", "12345678901234567890123456789012345678901234567890"] {
+        assert_eq!(messages(r#"{"type": "integer"}"#, whole), Vec::<String>::new(), "{whole}");
+    }
+    for fraction in ["1.5", "0.1e-3", "-2.000001"] {
+        assert_eq!(messages(r#"{"type": "integer"}"#, fraction).len(), 1, "{fraction}");
+    }
+    assert_eq!(messages(r#"{"multipleOf": 0.5}"#, "1e308"), Vec::<String>::new());
+}
+
+#[test]
+fn references_are_pointers_and_may_be_escaped_twice() {
+    let schema = r##"{"definitions": {"a%b": {"type": "null"}, "c\"~d/e": {"type": "null"}},
+        "items": [{"$ref": "#/definitions/a%25b"}, {"$ref": "#/definitions/c%22~0d~1e"}]}"##;
+    assert_eq!(messages(schema, "[null, null]"), Vec::<String>::new());
+    assert_eq!(messages(schema, "[1, 1]").len(), 2);
+    for (reference, says) in
+        [("#foo", "only pointers"), ("http://h/s#", "only pointers"), ("#/definitions/%", "nowhere")]
+    {
+        let schema = format!(r##"{{"definitions": {{"a": {{"id": "#foo"}}}}, "$ref": "{reference}"}}"##);
+        let Err(Problem::Invalid(why)) = validate(&value(&schema), &Value::NULL) else {
+            panic!("{reference} is followed")
+        };
+        assert!(why.contains(says), "{why}");
+    }
 }

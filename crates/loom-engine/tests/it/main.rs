@@ -8,6 +8,7 @@ mod crash;
 mod endings;
 mod faulty_disk;
 mod flows;
+mod gathered;
 mod graphs;
 mod guards;
 mod held;

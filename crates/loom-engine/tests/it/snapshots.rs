@@ -33,6 +33,7 @@ const HOLDING: &str = r#"{
             "Count": {"type": "IncrementVariable", "inputs": {"name": "n", "value": 1}, "runAfter": {"In_turn": ["Succeeded"]}},
             "Share": {"type": "Compose", "inputs": "@div(6, sub(items('Each'), 1))", "runAfter": {"Count": ["Succeeded"]}}}},
     "All": {"type": "Compose", "inputs": "@result('Each')", "runAfter": {"Each": ["Failed"]}},
+    "Shares": {"type": "Compose", "inputs": {"all": "@outputs('Share')", "records": "@actions('Count').outputs"}, "runAfter": {"Each": ["Failed"]}},
     "Until_three": {"type": "DoUntil", "inputs": {"condition": "@equals(variables('loopIndex'), 3)",
         "actions": {"Ask": {"type": "Http", "inputs": {"method": "POST", "uri": "http://s/ask"}, "runAfter": {}}}},
         "runAfter": {"All": ["Succeeded"]}},

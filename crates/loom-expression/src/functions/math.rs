@@ -136,7 +136,7 @@ fn divide(arguments: &Arguments<'_>, operation: Operation) -> Outcome {
     };
     if zero && arguments.get(0).is_number() {
         let message = format!(
-            "The template language function '{}' cannot be evaluated: attempt to divide by zero.",
+            "Attempt to divide an integral or decimal value by zero in function '{}'.",
             arguments.function.info.name
         );
         return Err(Error::new(Code::DivisionByZero, message));

@@ -36,7 +36,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         .names(NameKind::Action).aliases(&["actionOutputs"])
         .docs("outputs(name: string) → any", "The outputs of an action, null when it has none.")
         .examples(&[ex_in(ACTIONS, "@outputs('Get')['statusCode']", "200"), ex_in(ACTIONS, "@outputs('Skip')", "null")]),
-    by_name("body", ReferenceKind::ActionBody, action_body)
+    by_name("body", ReferenceKind::ActionBody, |context, name| context.action_body(name))
         .names(NameKind::Action).aliases(&["actionBody"])
         .docs("body(name: string) → any", "The member `body` of an action's outputs, null when there is none.")
         .examples(&[ex_in(ACTIONS, "@body('Get')?['a']", "1")]),
@@ -97,10 +97,6 @@ const fn memory(
     Function::new(Category::Workflow, name, arity, Body::Plain(ask_memory))
         .mentions(ReferenceKind::Memory)
         .docs(signature, docs)
-}
-
-fn action_body(context: &dyn Context, name: Name<'_>) -> Lookup {
-    Ok(context.action_outputs(name)?.get("body").cloned().unwrap_or_default())
 }
 
 fn ask_memory(arguments: &mut Arguments<'_>) -> Outcome {

@@ -84,7 +84,8 @@ fn first_of_minute(
     moments.find(is_late_enough)
 }
 
-/// Whether a day fits. When days of the month and of the week are both named, one of them is enough.
+/// Whether a day fits. When days of the month and of the week are both named, one of them is enough, unless the expression
+/// asks for both.
 fn is_day(cron: &Cron, day: Date) -> bool {
     if !cron.months.contains(&(day.month() as u8)) {
         return false;
@@ -95,6 +96,7 @@ fn is_day(cron: &Cron, day: Date) -> bool {
         (true, true) => true,
         (false, true) => in_month(),
         (true, false) => in_week(),
+        (false, false) if cron.both_days => in_month() && in_week(),
         (false, false) => in_month() || in_week(),
     }
 }

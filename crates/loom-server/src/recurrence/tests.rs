@@ -208,3 +208,28 @@ proptest::proptest! {
         proptest::prop_assert_eq!(found, walked, "{}", text);
     }
 }
+
+#[test]
+fn a_star_in_a_day_field_asks_for_both_days() {
+    // The 13th, and Fridays.
+    check(
+        r#"{"cron": "0 0 13 * FRI"}"#,
+        "2026-01-01T00:00:00Z",
+        "2026-02-01T00:00:00Z",
+        &["2026-02-06T00:00:00Z", "2026-02-13T00:00:00Z"],
+    );
+    // Mondays that are odd days of the month.
+    check(
+        r#"{"cron": "0 0 */2 * MON"}"#,
+        "2026-01-01T00:00:00Z",
+        "2026-02-01T00:00:00Z",
+        &["2026-02-09T00:00:00Z", "2026-02-23T00:00:00Z"],
+    );
+    // The 15th when it is a Sunday, Tuesday, Thursday or Saturday.
+    check(
+        r#"{"cron": "0 0 15 * */2"}"#,
+        "2026-01-01T00:00:00Z",
+        "2026-03-01T00:00:00Z",
+        &["2026-03-15T00:00:00Z", "2026-08-15T00:00:00Z", "2026-09-15T00:00:00Z"],
+    );
+}

@@ -13,7 +13,10 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use loom_definition::{Status, duration::Span};
-use loom_engine::event::{EffectResult, ErrorInfo, Outcome, RetryHint};
+use loom_engine::{
+    event::{EffectResult, ErrorInfo, Outcome, RetryHint},
+    http_status,
+};
 use loom_expression::{Object, Value};
 
 use super::compare::meant;
@@ -168,10 +171,11 @@ fn default_code(status: Status) -> &'static str {
 /// The rule of HTTP actions: 2xx succeeds, anything else fails with the same outputs; 408, 429 and 5xx may be tried
 /// again.
 fn http(object: &Object, code: &Value) -> Result<(Outcome, bool), String> {
-    let number = code.as_i64().filter(|code| (100..=599).contains(code));
+    let number = code.as_i64().and_then(|code| u16::try_from(code).ok());
+    let number = number.filter(|code| (100..=599).contains(code));
     let number = number.ok_or_else(|| format!("`statusCode` is 100 to 599, not {}", code.to_json_text()))?;
     let mut outputs = Object::new();
-    outputs.insert("statusCode", number);
+    outputs.insert("statusCode", i64::from(number));
     for member in ["headers", "body"] {
         if let Some(value) = object.get(member) {
             outputs.insert(member, value.clone());
@@ -185,35 +189,10 @@ fn http(object: &Object, code: &Value) -> Result<(Outcome, bool), String> {
     };
     let code = match object.get("code") {
         Some(code) => Cow::Owned(code.text().into_owned()),
-        None => status_name(number).map_or_else(|| Cow::Owned(number.to_string()), Cow::Borrowed),
+        None => http_status::status_code(number),
     };
-    let transient = matches!(number, 408 | 429 | 500..=599);
+    let transient = http_status::is_transient(number);
     Ok((Outcome { status, code, outputs: Some(outputs.into()), error: None }, transient))
-}
-
-fn status_name(number: i64) -> Option<&'static str> {
-    Some(match number {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "NoContent",
-        400 => "BadRequest",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "NotFound",
-        405 => "MethodNotAllowed",
-        408 => "RequestTimeout",
-        409 => "Conflict",
-        410 => "Gone",
-        412 => "PreconditionFailed",
-        415 => "UnsupportedMediaType",
-        500 => "InternalServerError",
-        501 => "NotImplemented",
-        502 => "BadGateway",
-        503 => "ServiceUnavailable",
-        504 => "GatewayTimeout",
-        _ => return None,
-    })
 }
 
 fn duration(value: &Value) -> Result<Duration, String> {

@@ -232,3 +232,25 @@ fn a_case_knows_the_line_it_begins_at() {
     let lines: Vec<_> = file.with_lines(text.as_bytes()).cases.iter().map(|case| case.line).collect();
     assert_eq!(lines, [Some(2), Some(4), Some(4)]);
 }
+
+#[test]
+fn answers_have_the_codes_of_real_ones() {
+    for (status, code) in [(413, "RequestEntityTooLarge"), (203, "NonAuthoritativeInformation"), (429, "429")]
+    {
+        let action = r#"{"type": "Http", "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "none"}}}"#;
+        let case = format!(
+            r#"{{"definition": {{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{"H": {action}}}}},
+                "mocks": {{"H": {{"statusCode": {status}}}}}, "expected": {{"actions": {{"H": {{"code": "{code}"}}}}}}}}"#
+        );
+        assert_eq!(play(&case), Vec::<String>::new(), "{status}");
+    }
+    // A child's answer too.
+    let child = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "R": {"type": "Response", "inputs": {"statusCode": 400, "body": "no"}}}}}"#;
+    let parent = r#"{"K": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "Kid"}}, "retryPolicy": {"type": "none"}}}}"#;
+    let case = format!(
+        r#"{{"definition": {{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {parent}}}, "workflows": {{"Kid": {child}}},
+            "expected": {{"actions": {{"K": {{"status": "Failed", "code": "BadRequest", "outputs": {{"statusCode": 400, "body": "no"}}}}}}}}}}"#
+    );
+    assert_eq!(play(&case), Vec::<String>::new());
+}

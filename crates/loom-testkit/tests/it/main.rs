@@ -49,3 +49,17 @@ fn every_case_of_a_published_flow_passes() {
     assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
     assert!(counts.passed > 0);
 }
+
+#[test]
+fn every_case_that_the_service_was_measured_on_passes() {
+    let (counts, text) = play("measured-service-workflows.json");
+    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
+    assert!(counts.passed > 0);
+}
+
+#[test]
+fn every_case_that_was_decided_otherwise_passes() {
+    let (counts, text) = play("measured-to-decide-workflows.json");
+    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
+    assert!(counts.passed > 0);
+}

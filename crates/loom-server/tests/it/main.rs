@@ -7,6 +7,7 @@ mod api_events;
 mod api_idempotency;
 mod api_limits;
 mod api_metrics;
+mod api_resilience;
 mod api_runs;
 mod api_secrets;
 mod api_signals;

@@ -1,0 +1,67 @@
+//! Services over HTTP: what is known of them after a restart, and what a redeployment changes.
+
+use std::sync::Arc;
+
+use loom_store::{MemoryStore, Store};
+
+use crate::support::{Plan, World, list, requested, text};
+
+/// A workflow whose only action takes a permit of the service `iso`.
+fn limited(limit: &str) -> String {
+    requested(&format!(
+        r#"{{"Tick": {{"type": "Scope", "actions": {{}}, "runAfter": {{}},
+            "rateLimit": {{"name": "iso", "maxWait": 0, {limit}}}}}}}"#
+    ))
+}
+
+async fn started(store: &Arc<dyn Store>) -> World {
+    World::start(Plan { store: Arc::clone(store), ..Plan::default() }).await
+}
+
+/// How a new run of `tick` ends.
+async fn tick(world: &World) -> String {
+    let run = world.invoke("tick", "").await;
+    text(&world.ended(&run).await, "status").to_owned()
+}
+
+/// The names of all services, and which of them are isolated.
+async fn services(world: &World) -> Vec<(String, bool)> {
+    let listed = world.get("/api/v1/resilience").await.json();
+    let isolated = |service: &loom_expression::Value| {
+        service.get("circuit").and_then(|circuit| circuit.get("isolated")?.as_bool()).unwrap_or_default()
+    };
+    list(&listed, "services")
+        .iter()
+        .map(|service| (text(service, "name").to_owned(), isolated(service)))
+        .collect()
+}
+
+#[tokio::test]
+async fn services_outlive_the_process_and_follow_their_definitions() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let first = started(&store).await;
+    first.deploy("tick", &limited(r#""requests": 2, "per": "hour""#)).await;
+    assert_eq!([tick(&first).await, tick(&first).await], ["Succeeded", "Succeeded"]);
+    // The process is gone without a word.
+    drop(first);
+
+    let second = started(&store).await;
+    let known = |isolated| vec![("iso".to_owned(), isolated)];
+    assert_eq!(services(&second).await, known(false), "it is known before anybody calls it");
+    assert_eq!(second.post("/api/v1/resilience/iso/open", "").await.status, 200);
+    drop(second);
+
+    let third = started(&store).await;
+    assert_eq!(services(&third).await, known(true));
+    assert_eq!(third.post("/api/v1/resilience/iso/close", "").await.status, 200);
+    assert_eq!(services(&third).await, known(false));
+    assert_eq!(third.post("/api/v1/resilience/other/close", "").await.status, 404);
+    third.deploy("tick", &limited(r#""requests": 2, "per": "hour""#)).await;
+    assert_eq!(tick(&third).await, "Failed", "both permits of the hour were spent by the first process");
+
+    // A limit that is changed in the definition holds with the next run.
+    third.deploy("tick", &limited(r#""requests": 1000, "per": "second""#)).await;
+    assert_eq!(tick(&third).await, "Succeeded");
+    third.deploy("tick", &limited(r#""requests": 1, "per": "day""#)).await;
+    assert_eq!([tick(&third).await, tick(&third).await].last().map(String::as_str), Some("Failed"));
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use loom_resilience::{
-    AllTransient, Backoff, BreakerConfig, Clock, Event, Jitter, Limit, OpenFor, Pipeline, Policy,
+    AllTransient, Backoff, BreakerConfig, Clock, Event, Jitter, Limit, OpenDuration, Pipeline, Policy,
     RetryConfig, Timeout,
 };
 use tokio::time::{Instant, sleep};
@@ -108,8 +108,8 @@ async fn timeout() {
 
 async fn circuit_breaker() {
     title(4, "Circuit breaker: three failures, then the service is spared, then it is probed");
-    let open = OpenFor::fixed(Duration::from_millis(300));
-    let breaker = BreakerConfig::new().consecutive(3).open_for(open);
+    let open = OpenDuration::fixed(Duration::from_millis(300));
+    let breaker = BreakerConfig::new().failure_threshold(3).open_for(open);
     let service = Flaky::new(3);
     let pipeline = pipeline("external-service", Policy::none().breaker(breaker));
     for call in 1..=5 {
@@ -160,7 +160,9 @@ async fn all_combined() {
         .total_timeout(Duration::from_secs(10))
         .retry(retry(3, Duration::from_millis(500)))
         .limit(Limit::per_second(5).burst(5))
-        .breaker(BreakerConfig::new().consecutive(5).open_for(OpenFor::fixed(Duration::from_secs(30))));
+        .breaker(
+            BreakerConfig::new().failure_threshold(5).open_for(OpenDuration::fixed(Duration::from_secs(30))),
+        );
     for line in policy.describe().lines() {
         println!("      {line}");
     }

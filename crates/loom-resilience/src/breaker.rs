@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use admission::BreakerAdmission;
 pub(crate) use admission::{Outcome, Ticket};
-pub use config::{BreakerConfig, Mode, OpenFor, RateRule, SlowRule, Window};
+pub use config::{BreakerConfig, Mode, OpenDuration, RateRule, SlowRule, Window};
 pub use control::BreakerStatus;
 use half_open::HalfOpen;
 use tally::Tally;
@@ -367,7 +367,7 @@ impl CircuitBreaker {
     /// Closes or opens a half-open circuit as soon as its probes have decided.
     fn judge_half_open(&self, rare: &mut Rare, now: Moment) -> Option<Change> {
         let HalfOpen { successes, failures, .. } = rare.half_open;
-        if successes >= rare.config.successes {
+        if successes >= rare.config.success_threshold {
             rare.closed_at = now;
             self.move_to(Phase::Closed);
             return Some(Change {
@@ -378,7 +378,7 @@ impl CircuitBreaker {
             });
         }
         // The probes that are left can no longer bring enough successes.
-        if rare.config.probe_total().saturating_sub(failures) < rare.config.successes {
+        if rare.config.probe_total().saturating_sub(failures) < rare.config.success_threshold {
             return Some(self.open(rare, TripCause::ProbesFailed { failures }, now, None));
         }
         None
@@ -435,7 +435,7 @@ impl CircuitBreaker {
     }
 
     fn apply_rules(&self, config: &BreakerConfig) {
-        self.consecutive.store(config.consecutive.unwrap_or(0), Ordering::Relaxed);
+        self.consecutive.store(config.failure_threshold.unwrap_or(0), Ordering::Relaxed);
         self.failures.configure(config.failure_rate);
         self.slow.configure(config.slow_calls.map(|slow| slow.calls));
         let slower_than = config.slow_calls.map_or(u64::MAX, |slow| nanos(slow.slower_than));
@@ -443,7 +443,7 @@ impl CircuitBreaker {
     }
 }
 
-impl OpenFor {
+impl OpenDuration {
     /// The time of an opening after `before` others in a row: `initial * growth^before`, capped, then varied. The
     /// variation never passes the cap, and at the cap it only shortens, so that clients still come back apart.
     fn time(&self, before: u32, random: u64) -> Duration {

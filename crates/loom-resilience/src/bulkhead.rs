@@ -122,8 +122,8 @@ impl Bulkhead {
     ///
     /// # Errors
     /// [`Refused`] when every place is taken, or others wait for one already.
-    pub fn try_enter(&self) -> Result<Place<'_>, Refused> {
-        self.enter_now().map(|()| Place(self)).inspect_err(|refused| self.tell(refused))
+    pub fn try_enter(&self) -> Result<BulkheadPermit<'_>, Refused> {
+        self.enter_now().map(|()| BulkheadPermit(self)).inspect_err(|refused| self.tell(refused))
     }
 
     /// Takes a place, waiting in order for at most `max_wait`, or without a bound. Answers the place and how long it
@@ -135,9 +135,9 @@ impl Bulkhead {
     /// # Cancel safety
     /// Dropping the future leaves the queue and takes nothing.
     #[cfg(not(loom_model))]
-    pub async fn enter(&self, max_wait: Option<Duration>) -> Result<(Place<'_>, Duration), Refused> {
+    pub async fn enter(&self, max_wait: Option<Duration>) -> Result<(BulkheadPermit<'_>, Duration), Refused> {
         match self.enter_now() {
-            Ok(()) => Ok((Place(self), Duration::ZERO)),
+            Ok(()) => Ok((BulkheadPermit(self), Duration::ZERO)),
             Err(refused) => self.wait_in_line(max_wait, refused).await,
         }
     }
@@ -161,7 +161,7 @@ impl Bulkhead {
         &self,
         max_wait: Option<Duration>,
         refused: Refused,
-    ) -> Result<(Place<'_>, Duration), Refused> {
+    ) -> Result<(BulkheadPermit<'_>, Duration), Refused> {
         let Some(ticket) = self.join() else {
             let queues = self.max_queued.load(Ordering::Relaxed) > 0;
             let refused = if queues { Refused::new(Rule::QueueFull, None) } else { refused };
@@ -178,7 +178,7 @@ impl Bulkhead {
         }
         let waited = self.clock.now().since(start);
         self.voice.say(|service| Event::Waited { service, on: WaitFor::Place, waited });
-        Ok((Place(self), waited))
+        Ok((BulkheadPermit(self), waited))
     }
 
     fn join(&self) -> Option<Ticket<'_>> {
@@ -290,23 +290,23 @@ impl Bulkhead {
 /// One call in flight; dropping it frees the place.
 #[derive(Debug)]
 #[must_use = "dropping the place frees it"]
-pub struct Place<'a>(&'a Bulkhead);
+pub struct BulkheadPermit<'a>(&'a Bulkhead);
 
-impl Place<'_> {
+impl BulkheadPermit<'_> {
     /// Turns the guard into a bare claim, which its new owner must free with [`Bulkhead::free`].
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for BulkheadPermit<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }
 }
 
 impl Bulkhead {
-    /// Frees a place that was [kept](Place::keep).
+    /// Frees a place that was [kept](BulkheadPermit::keep).
     pub(crate) fn free(&self) {
         self.leave();
     }

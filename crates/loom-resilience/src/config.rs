@@ -5,13 +5,13 @@ use std::fmt;
 /// Everything that is wrong with a configuration, all at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The problems, in the order of the fields. Never empty.
-    pub problems: Vec<Problem>,
+    /// The issues, in the order of the fields. Never empty.
+    pub issues: Vec<ConfigIssue>,
 }
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigIssue {
     /// The field, as `part.field`.
     pub field: &'static str,
     /// What is wrong with it and what would be right, as a sentence.
@@ -22,7 +22,7 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
+        for (index, problem) in self.issues.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
             write!(f, "{separator}{}: {}", problem.field, problem.text)?;
         }
@@ -30,28 +30,28 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Collects problems while a configuration is checked.
+/// Collects issues while a configuration is checked.
 #[derive(Default)]
 pub(crate) struct Checker {
-    problems: Vec<Problem>,
+    issues: Vec<ConfigIssue>,
 }
 
 impl Checker {
     /// Notes a problem unless `holds`.
     pub(crate) fn require(&mut self, holds: bool, field: &'static str, text: impl Into<String>) {
         if !holds {
-            self.problems.push(Problem { field, text: text.into() });
+            self.issues.push(ConfigIssue { field, text: text.into() });
         }
     }
 
     pub(crate) fn include(&mut self, result: Result<(), ConfigError>) {
         if let Err(error) = result {
-            self.problems.extend(error.problems);
+            self.issues.extend(error.issues);
         }
     }
 
     pub(crate) fn finish(self) -> Result<(), ConfigError> {
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
+        if self.issues.is_empty() { Ok(()) } else { Err(ConfigError { issues: self.issues }) }
     }
 }
 

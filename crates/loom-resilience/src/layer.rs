@@ -18,8 +18,8 @@ use std::{
 use tower_layer::Layer;
 
 use crate::{
-    pipeline::{AttemptError, Service, Stop},
-    verdict::Judge,
+    pipeline::{AttemptError, CallError, Service},
+    verdict::Classifier,
 };
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -28,14 +28,14 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone, Debug)]
 pub struct AttemptLayer<J> {
     service: Service,
-    judge: J,
+    classifier: J,
 }
 
 /// Puts each request under the whole policy, retries included. Requests and the inner service must be `Clone`.
 #[derive(Clone, Debug)]
 pub struct PolicyLayer<J> {
     service: Service,
-    judge: J,
+    classifier: J,
 }
 
 /// What [`AttemptLayer`] makes.
@@ -53,16 +53,16 @@ pub struct PolicyService<S, J> {
 }
 
 impl<J> AttemptLayer<J> {
-    /// Guards requests by `service`, judging results by `judge`.
-    pub const fn new(service: Service, judge: J) -> Self {
-        Self { service, judge }
+    /// Guards requests by `service`, judging results by `classifier`.
+    pub const fn new(service: Service, classifier: J) -> Self {
+        Self { service, classifier }
     }
 }
 
 impl<J> PolicyLayer<J> {
-    /// Guards requests by `service`, judging results by `judge`.
-    pub const fn new(service: Service, judge: J) -> Self {
-        Self { service, judge }
+    /// Guards requests by `service`, judging results by `classifier`.
+    pub const fn new(service: Service, classifier: J) -> Self {
+        Self { service, classifier }
     }
 }
 
@@ -89,7 +89,7 @@ where
     S::Response: Send,
     S::Error: Send,
     R: Send + 'static,
-    J: Judge<S::Response, S::Error> + Clone + Send + Sync + 'static,
+    J: Classifier<S::Response, S::Error> + Clone + Send + Sync + 'static,
 {
     type Response = S::Response;
     type Error = AttemptError<S::Error>;
@@ -103,8 +103,8 @@ where
         // The service that is ready is the one that was polled: it serves, and its clone stays for the next request.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let AttemptLayer { service, judge } = self.layer.clone();
-        Box::pin(async move { service.attempt().classify(judge).run(|| inner.call(request)).await })
+        let AttemptLayer { service, classifier } = self.layer.clone();
+        Box::pin(async move { service.attempt().classify(classifier).run(|| inner.call(request)).await })
     }
 }
 
@@ -115,10 +115,10 @@ where
     S::Response: Send,
     S::Error: Send,
     R: Clone + Send + 'static,
-    J: Judge<S::Response, S::Error> + Clone + Send + Sync + 'static,
+    J: Classifier<S::Response, S::Error> + Clone + Send + Sync + 'static,
 {
     type Response = S::Response;
-    type Error = Stop<S::Error>;
+    type Error = CallError<S::Error>;
     type Future = BoxFuture<Result<S::Response, Self::Error>>;
 
     /// Always ready: each attempt waits until the inner service is, inside its own time limit.
@@ -128,7 +128,7 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let inner = self.inner.clone();
-        let PolicyLayer { service, judge } = self.layer.clone();
+        let PolicyLayer { service, classifier } = self.layer.clone();
         Box::pin(async move {
             let attempt = move |_| {
                 let (mut inner, request) = (inner.clone(), request.clone());
@@ -137,7 +137,7 @@ where
                     inner.call(request).await
                 }
             };
-            service.call().classify(judge).run(attempt).await
+            service.call().classify(classifier).run(attempt).await
         })
     }
 }

@@ -62,21 +62,23 @@ mod tracing_observer;
 mod verdict;
 
 pub use breaker::{
-    BreakerAdmission, BreakerConfig, BreakerStatus, CircuitBreaker, Mode, OpenFor, RateRule, SlowRule, Window,
+    BreakerAdmission, BreakerConfig, BreakerStatus, CircuitBreaker, Mode, OpenDuration, RateRule, SlowRule,
+    Window,
 };
 #[cfg(not(loom_model))]
 pub use budget::{Budget, BudgetConfig};
 #[cfg(not(loom_model))]
-pub use bulkhead::{Bulkhead, BulkheadConfig, Place};
+pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadPermit};
 pub use clock::{Clock, ManualClock, Moment};
-pub use config::{ConfigError, Problem};
+pub use config::{ConfigError, ConfigIssue};
 #[cfg(not(loom_model))]
 pub use hedge::Hedge;
 pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill};
 pub use observer::{CircuitState, Event, Observer, WaitFor};
 #[cfg(not(loom_model))]
 pub use pipeline::{
-    Admission, Attempt, AttemptError, AttemptInfo, Call, Pipeline, Service, ServiceStatus, Stop, Which,
+    Admission, Attempt, AttemptError, AttemptInfo, Call, CallError, Pipeline, Service, ServiceStatus,
+    TimeoutKind,
 };
 #[cfg(not(loom_model))]
 pub use policy::Policy;
@@ -85,7 +87,7 @@ pub use refusal::{Opened, Refusal, Refused, Rule, TripCause};
 pub use registry::{RegistryBuilder, ResilienceRegistry, UnknownService};
 #[cfg(not(loom_model))]
 pub use retry::Retry;
-pub use retry::{Backoff, Ending, GiveUp, Jitter, Next, RetryConfig, RetryPlanner};
+pub use retry::{AttemptOutcome, Backoff, Jitter, RetryConfig, RetryDecision, RetryPlanner, StopReason};
 pub use snapshot::{
     BreakerSnapshot, BudgetSnapshot, LimitSnapshot, LimiterSnapshot, RegistrySnapshot, ServiceSnapshot,
 };
@@ -93,7 +95,7 @@ pub use snapshot::{
 pub use timeout::{TimedOut, Timeout};
 #[cfg(feature = "tracing")]
 pub use tracing_observer::TracingObserver;
-pub use verdict::{AllTransient, ByError, Classify, Idempotency, Judge, Verdict};
+pub use verdict::{AllTransient, ByError, Classifier, Classify, Idempotency, Verdict};
 
 /// Compiles and runs the example of the front page.
 #[cfg(all(doctest, not(loom_model)))]

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     clock::Moment,
     refusal::{Refused, TripCause},
-    retry::GiveUp,
+    retry::StopReason,
     verdict::Verdict,
 };
 
@@ -121,7 +121,7 @@ pub enum Event<'a> {
         /// Attempts made.
         attempts: u32,
         /// Why no more.
-        why: GiveUp,
+        why: StopReason,
     },
 }
 

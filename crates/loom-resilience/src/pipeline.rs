@@ -17,7 +17,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 pub use admission::Admission;
 pub use attempt::{Attempt, AttemptError};
-pub use call::{AttemptInfo, Call, Stop, Which};
+pub use call::{AttemptInfo, Call, CallError, TimeoutKind};
 pub use status::ServiceStatus;
 
 use crate::{

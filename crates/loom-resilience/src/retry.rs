@@ -122,18 +122,18 @@ impl fmt::Display for RetryConfig {
 
 /// What follows an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// Try again after this pause.
     After(Duration),
     /// Do not try again.
-    GiveUp(GiveUp),
+    GiveUp(StopReason),
 }
 
 /// Why no attempt follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub enum GiveUp {
+pub enum StopReason {
     /// There is nothing to retry, or trying again cannot help.
     NotRetryable,
     /// The call may have been done, and must not be done twice.
@@ -148,7 +148,7 @@ pub enum GiveUp {
     OpenedByHand,
 }
 
-impl fmt::Display for GiveUp {
+impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotRetryable => "trying again cannot help",
@@ -163,20 +163,20 @@ impl fmt::Display for GiveUp {
 
 /// What an attempt came to, as far as a planner needs it: a verdict, or a refusal by one of our own parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum AttemptOutcome {
     /// The call was made.
     Verdict(Verdict),
     /// The call was not let through.
     Refused(Refused),
 }
 
-impl From<Verdict> for Ending {
+impl From<Verdict> for AttemptOutcome {
     fn from(verdict: Verdict) -> Self {
         Self::Verdict(verdict)
     }
 }
 
-impl From<Refused> for Ending {
+impl From<Refused> for AttemptOutcome {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)
     }
@@ -223,19 +223,19 @@ impl RetryPlanner {
     pub fn plan(
         &self,
         attempt: u32,
-        ending: impl Into<Ending>,
+        ending: impl Into<AttemptOutcome>,
         now: Moment,
         deadline: Option<Moment>,
         seed: u64,
-    ) -> Next {
+    ) -> RetryDecision {
         let asked = match ending.into() {
-            Ending::Verdict(verdict) => {
+            AttemptOutcome::Verdict(verdict) => {
                 if !verdict.may_retry(self.idempotency) {
                     let unsafe_only = verdict.may_retry(Idempotency::Safe);
-                    return Next::GiveUp(if unsafe_only {
-                        GiveUp::NotIdempotent
+                    return RetryDecision::GiveUp(if unsafe_only {
+                        StopReason::NotIdempotent
                     } else {
-                        GiveUp::NotRetryable
+                        StopReason::NotRetryable
                     });
                 }
                 match verdict {
@@ -243,22 +243,22 @@ impl RetryPlanner {
                     _ => None,
                 }
             }
-            Ending::Refused(refused) => match refused.rule {
-                _ if refused.is_by_hand() => return Next::GiveUp(GiveUp::OpenedByHand),
+            AttemptOutcome::Refused(refused) => match refused.rule {
+                _ if refused.is_by_hand() => return RetryDecision::GiveUp(StopReason::OpenedByHand),
                 // This does not pass with time.
-                crate::Rule::TooManyPermits => return Next::GiveUp(GiveUp::NotRetryable),
-                crate::Rule::Deadline => return Next::GiveUp(GiveUp::Deadline),
+                crate::Rule::TooManyPermits => return RetryDecision::GiveUp(StopReason::NotRetryable),
+                crate::Rule::Deadline => return RetryDecision::GiveUp(StopReason::Deadline),
                 _ => refused.retry_after,
             },
         };
         if attempt >= self.config.max_attempts {
-            return Next::GiveUp(GiveUp::Attempts);
+            return RetryDecision::GiveUp(StopReason::Attempts);
         }
         let delay = self.delay(attempt, seed).max(asked.unwrap_or_default());
         if deadline.is_some_and(|deadline| now + delay >= deadline) {
-            return Next::GiveUp(GiveUp::Deadline);
+            return RetryDecision::GiveUp(StopReason::Deadline);
         }
-        Next::After(delay)
+        RetryDecision::After(delay)
     }
 
     /// The pause after the attempt number `attempt` (from 1), before anybody asks for more.

@@ -61,13 +61,13 @@ pub trait Classify {
 }
 
 /// Judges a whole result. Implemented by every `Fn(&Result<T, E>) -> Verdict`, and by [`ByError`].
-pub trait Judge<T, E> {
+pub trait Classifier<T, E> {
     /// The verdict on one finished call.
-    fn judge(&self, result: &Result<T, E>) -> Verdict;
+    fn classify(&self, result: &Result<T, E>) -> Verdict;
 }
 
-impl<T, E, F: Fn(&Result<T, E>) -> Verdict> Judge<T, E> for F {
-    fn judge(&self, result: &Result<T, E>) -> Verdict {
+impl<T, E, F: Fn(&Result<T, E>) -> Verdict> Classifier<T, E> for F {
+    fn classify(&self, result: &Result<T, E>) -> Verdict {
         self(result)
     }
 }
@@ -76,8 +76,8 @@ impl<T, E, F: Fn(&Result<T, E>) -> Verdict> Judge<T, E> for F {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByError;
 
-impl<T, E: Classify> Judge<T, E> for ByError {
-    fn judge(&self, result: &Result<T, E>) -> Verdict {
+impl<T, E: Classify> Classifier<T, E> for ByError {
+    fn classify(&self, result: &Result<T, E>) -> Verdict {
         match result {
             Ok(_) => Verdict::Ok,
             Err(error) => error.verdict(),
@@ -89,8 +89,8 @@ impl<T, E: Classify> Judge<T, E> for ByError {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllTransient;
 
-impl<T, E> Judge<T, E> for AllTransient {
-    fn judge(&self, result: &Result<T, E>) -> Verdict {
+impl<T, E> Classifier<T, E> for AllTransient {
+    fn classify(&self, result: &Result<T, E>) -> Verdict {
         if result.is_ok() { Verdict::Ok } else { Verdict::Transient }
     }
 }

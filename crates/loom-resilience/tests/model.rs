@@ -13,15 +13,15 @@ use loom_checker::{
     thread,
 };
 use loom_resilience::{
-    BreakerConfig, CircuitBreaker, CircuitState, Clock, Limit, LimiterConfig, ManualClock, Moment, OpenFor,
-    RateLimiter, Window,
+    BreakerConfig, CircuitBreaker, CircuitState, Clock, Limit, LimiterConfig, ManualClock, Moment,
+    OpenDuration, RateLimiter, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn breaker(config: BreakerConfig) -> CircuitBreaker {
     let clock = Clock::manual(&ManualClock::new());
-    CircuitBreaker::new("model", config.open_for(OpenFor::fixed(SECOND)), clock, None).unwrap()
+    CircuitBreaker::new("model", config.open_for(OpenDuration::fixed(SECOND)), clock, None).unwrap()
 }
 
 fn limiter(config: LimiterConfig) -> RateLimiter {
@@ -36,7 +36,7 @@ fn at(time: Duration) -> Moment {
 #[test]
 fn failures_at_once_trip_once() {
     loom_checker::model(|| {
-        let breaker = Arc::new(breaker(BreakerConfig::new().consecutive(2)));
+        let breaker = Arc::new(breaker(BreakerConfig::new().failure_threshold(2)));
         let threads: Vec<_> = (0..2)
             .map(|_| {
                 let breaker = Arc::clone(&breaker);
@@ -58,7 +58,7 @@ fn failures_at_once_trip_once() {
 #[test]
 fn a_success_ends_a_streak_without_losing_a_later_failure() {
     loom_checker::model(|| {
-        let breaker = Arc::new(breaker(BreakerConfig::new().consecutive(3)));
+        let breaker = Arc::new(breaker(BreakerConfig::new().failure_threshold(3)));
         breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
         let other = Arc::clone(&breaker);
         let failing = thread::spawn(move || other.admit(at(SECOND)).unwrap().failure(at(SECOND)));
@@ -74,7 +74,7 @@ fn a_success_ends_a_streak_without_losing_a_later_failure() {
 #[test]
 fn probes_out_never_exceed_their_number() {
     loom_checker::model(|| {
-        let breaker = Arc::new(breaker(BreakerConfig::new().consecutive(1).half_open(1, 1)));
+        let breaker = Arc::new(breaker(BreakerConfig::new().failure_threshold(1).half_open(1, 1)));
         breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
         let now = at(SECOND * 2);
         let (out, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
@@ -108,7 +108,7 @@ fn probes_out_never_exceed_their_number() {
 #[test]
 fn a_late_success_closes_beside_a_new_probe() {
     loom_checker::model(|| {
-        let rules = BreakerConfig::new().consecutive(1).half_open(1, 1).probe_lease(SECOND);
+        let rules = BreakerConfig::new().failure_threshold(1).half_open(1, 1).probe_lease(SECOND);
         let breaker = StdArc::new(breaker(rules));
         breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
         let late = breaker.admit_owned(at(SECOND * 2)).unwrap();
@@ -125,7 +125,7 @@ fn a_late_success_closes_beside_a_new_probe() {
 #[test]
 fn a_stale_result_decides_nothing() {
     loom_checker::model(|| {
-        let breaker = StdArc::new(breaker(BreakerConfig::new().consecutive(1).half_open(2, 2)));
+        let breaker = StdArc::new(breaker(BreakerConfig::new().failure_threshold(1).half_open(2, 2)));
         let stale = breaker.admit_owned(at(SECOND)).unwrap();
         breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
         let now = at(SECOND * 2);
@@ -141,7 +141,7 @@ fn a_stale_result_decides_nothing() {
 #[test]
 fn a_stale_failure_does_not_trip_a_circuit_that_closed_again() {
     loom_checker::model(|| {
-        let breaker = StdArc::new(breaker(BreakerConfig::new().consecutive(1)));
+        let breaker = StdArc::new(breaker(BreakerConfig::new().failure_threshold(1)));
         let stale = breaker.admit_owned(at(SECOND)).unwrap();
         breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
         let now = at(SECOND * 2);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use loom_resilience::{
-    BreakerConfig, BulkheadConfig, ConfigError, Limit, LimiterConfig, OpenFor, RateRule, SlowRule,
+    BreakerConfig, BulkheadConfig, ConfigError, Limit, LimiterConfig, OpenDuration, RateRule, SlowRule,
     Window as CrateWindow,
 };
 
@@ -23,7 +23,7 @@ impl BreakerSpec {
             Window::Time(time) => CrateWindow::Time(time),
         };
         let mut config = BreakerConfig::new();
-        config.consecutive = Some(self.failure_threshold.get());
+        config.failure_threshold = Some(self.failure_threshold.get());
         config.failure_rate = self.failure_rate.as_ref().map(|rate| RateRule {
             rate: rate.threshold,
             minimum_calls: rate.minimum_calls.get(),
@@ -40,9 +40,9 @@ impl BreakerSpec {
                 },
             }
         });
-        config.open_for = OpenFor::fixed(self.timeout);
-        config.probes = self.half_open_requests.get();
-        config.successes = self.success_threshold.get();
+        config.open_for = OpenDuration::fixed(self.timeout);
+        config.half_open_max_calls = self.half_open_requests.get();
+        config.success_threshold = self.success_threshold.get();
         config
     }
 
@@ -50,9 +50,9 @@ impl BreakerSpec {
         checked(self.config().validate(), |field| {
             let rate = self.failure_rate.as_ref();
             match field {
-                "breaker.consecutive" => ("failureThreshold", self.failure_threshold.to_string()),
-                "breaker.probes" => ("halfOpenRequests", self.half_open_requests.to_string()),
-                "breaker.successes" => ("successThreshold", self.success_threshold.to_string()),
+                "breaker.failure_threshold" => ("failureThreshold", self.failure_threshold.to_string()),
+                "breaker.half_open_max_calls" => ("halfOpenRequests", self.half_open_requests.to_string()),
+                "breaker.success_threshold" => ("successThreshold", self.success_threshold.to_string()),
                 "breaker.failure_rate.minimum_calls" | "breaker.slow_calls.calls.minimum_calls" => {
                     ("minimumCalls", rate.map(|rate| rate.minimum_calls.to_string()).unwrap_or_default())
                 }
@@ -107,7 +107,7 @@ fn checked(
     member: impl Fn(&'static str) -> (&'static str, String),
 ) -> Result<(), PolicyProblem> {
     let Err(error) = validated else { return Ok(()) };
-    let Some(first) = error.problems.into_iter().next() else { return Ok(()) };
+    let Some(first) = error.issues.into_iter().next() else { return Ok(()) };
     let (member, found) = member(first.field);
     let found = if found.is_empty() { found } else { format!(" (got {found})") };
     Err(PolicyProblem { member, message: format!("`{member}` {}{found}", first.text) })

@@ -207,7 +207,7 @@ async fn what_is_deployed_last_decides_and_what_was_consumed_stays() {
     engine.deploy(Arc::clone(&breaker), Vec::new());
     assert_eq!(status(&breaker).await, RunStatus::Succeeded);
     let policy = registry.get("tick/Tick").unwrap().policy();
-    assert_eq!((policy.limiter, policy.breaker.unwrap().consecutive), (None, Some(7)));
+    assert_eq!((policy.limiter, policy.breaker.unwrap().failure_threshold), (None, Some(7)));
     engine.deploy(Arc::clone(&old), Vec::new());
     status(&old).await;
     let policy = registry.get("tick/Tick").unwrap().policy();

@@ -10,17 +10,17 @@ use crate::config::{Checker, ConfigError, Plain};
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct BreakerConfig {
     /// Opens after so many failures in a row, at least 1.
-    pub consecutive: Option<u32>,
+    pub failure_threshold: Option<u32>,
     /// Opens when too large a part of the calls fails.
     pub failure_rate: Option<RateRule>,
     /// Opens when too large a part of the calls is slow.
     pub slow_calls: Option<SlowRule>,
     /// How long the circuit stays open.
-    pub open_for: OpenFor,
+    pub open_for: OpenDuration,
     /// Probes that may be out at once while half-open, at least 1.
-    pub probes: u32,
+    pub half_open_max_calls: u32,
     /// Successful probes that close the circuit, at least 1.
-    pub successes: u32,
+    pub success_threshold: u32,
     /// A probe that has not reported after this time gives its place to another. Its outcome still counts when it
     /// comes. A call that has a time limit of its own is leased its place for that long instead.
     pub probe_lease: Duration,
@@ -67,7 +67,7 @@ pub enum Window {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-pub struct OpenFor {
+pub struct OpenDuration {
     /// The first time.
     pub initial: Duration,
     /// Each time it opens again it stays open so many times longer: 1 or more.
@@ -99,7 +99,7 @@ impl Default for BreakerConfig {
     }
 }
 
-impl Default for OpenFor {
+impl Default for OpenDuration {
     fn default() -> Self {
         Self {
             initial: Duration::from_secs(30),
@@ -111,7 +111,7 @@ impl Default for OpenFor {
     }
 }
 
-impl OpenFor {
+impl OpenDuration {
     /// Always exactly this long.
     pub const fn fixed(time: Duration) -> Self {
         Self { initial: time, growth: 1.0, max: time, jitter: 0.0, forget_after: Duration::ZERO }
@@ -123,12 +123,12 @@ impl BreakerConfig {
     /// probe, one success closes.
     pub fn new() -> Self {
         Self {
-            consecutive: None,
+            failure_threshold: None,
             failure_rate: None,
             slow_calls: None,
-            open_for: OpenFor::default(),
-            probes: 1,
-            successes: 1,
+            open_for: OpenDuration::default(),
+            half_open_max_calls: 1,
+            success_threshold: 1,
             probe_lease: Duration::from_secs(30),
             mode: Mode::Enforce,
         }
@@ -136,13 +136,13 @@ impl BreakerConfig {
 
     /// Opens on 5 failures in a row, or when half of at least 20 calls within 30 s failed.
     pub fn standard() -> Self {
-        Self::new().consecutive(5).failure_rate(0.5, 20, Window::Time(Duration::from_secs(30)))
+        Self::new().failure_threshold(5).failure_rate(0.5, 20, Window::Time(Duration::from_secs(30)))
     }
 
     /// Opens after so many failures in a row.
     #[must_use]
-    pub const fn consecutive(mut self, failures: u32) -> Self {
-        self.consecutive = Some(failures);
+    pub const fn failure_threshold(mut self, failures: u32) -> Self {
+        self.failure_threshold = Some(failures);
         self
     }
 
@@ -168,16 +168,16 @@ impl BreakerConfig {
 
     /// How long the circuit stays open.
     #[must_use]
-    pub const fn open_for(mut self, open_for: OpenFor) -> Self {
+    pub const fn open_for(mut self, open_for: OpenDuration) -> Self {
         self.open_for = open_for;
         self
     }
 
-    /// At most `probes` at once while half-open, and `successes` of them close the circuit.
+    /// At most `max_calls` probes at once while half-open, and `success_threshold` of them close the circuit.
     #[must_use]
-    pub const fn half_open(mut self, probes: u32, successes: u32) -> Self {
-        self.probes = probes;
-        self.successes = successes;
+    pub const fn half_open(mut self, max_calls: u32, success_threshold: u32) -> Self {
+        self.half_open_max_calls = max_calls;
+        self.success_threshold = success_threshold;
         self
     }
 
@@ -195,9 +195,9 @@ impl BreakerConfig {
         self
     }
 
-    /// Probes that one half-open period may use up: enough that `successes` can be reached.
+    /// Probes that one half-open period may use up: enough that `success_threshold` can be reached.
     pub(crate) fn probe_total(&self) -> u32 {
-        self.probes.max(self.successes)
+        self.half_open_max_calls.max(self.success_threshold)
     }
 
     /// Checks every field.
@@ -206,16 +206,17 @@ impl BreakerConfig {
     /// All contradictions at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
-        let any = self.consecutive.is_some() || self.failure_rate.is_some() || self.slow_calls.is_some();
+        let any =
+            self.failure_threshold.is_some() || self.failure_rate.is_some() || self.slow_calls.is_some();
         check.require(
             any || self.mode == Mode::Off,
             "breaker",
-            "has no rule that could ever open it; set consecutive, failure_rate or slow_calls",
+            "has no rule that could ever open it; set failure_threshold, failure_rate or slow_calls",
         );
-        check.require(self.consecutive != Some(0), "breaker.consecutive", "must be at least 1");
+        check.require(self.failure_threshold != Some(0), "breaker.failure_threshold", "must be at least 1");
         check.require(
-            self.consecutive.is_none_or(|n| n < 1 << 24),
-            "breaker.consecutive",
+            self.failure_threshold.is_none_or(|n| n < 1 << 24),
+            "breaker.failure_threshold",
             "must be below 16,777,216",
         );
         if let Some(rule) = self.failure_rate {
@@ -242,8 +243,12 @@ impl BreakerConfig {
             "breaker.open_for.jitter",
             "must be between 0 and 1",
         );
-        check.require((1..=1024).contains(&self.probes), "breaker.probes", "must be between 1 and 1,024");
-        check.require(self.successes >= 1, "breaker.successes", "must be at least 1");
+        check.require(
+            (1..=1024).contains(&self.half_open_max_calls),
+            "breaker.half_open_max_calls",
+            "must be between 1 and 1,024",
+        );
+        check.require(self.success_threshold >= 1, "breaker.success_threshold", "must be at least 1");
         check.require(!self.probe_lease.is_zero(), "breaker.probe_lease", "must be above zero");
         check.finish()
     }
@@ -319,7 +324,7 @@ impl fmt::Display for BreakerConfig {
         }
         f.write_str("opens on ")?;
         let mut rules = Vec::new();
-        if let Some(failures) = self.consecutive {
+        if let Some(failures) = self.failure_threshold {
             rules.push(format!("{failures} failures in a row"));
         }
         if let Some(rule) = self.failure_rate {
@@ -340,7 +345,7 @@ impl fmt::Display for BreakerConfig {
         write!(
             f,
             "; then up to {} at once may probe, and {} must succeed to close it",
-            self.probes, self.successes
+            self.half_open_max_calls, self.success_threshold
         )
     }
 }

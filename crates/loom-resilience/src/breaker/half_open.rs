@@ -30,7 +30,7 @@ impl HalfOpen {
     pub(super) fn is_full(&self, config: &BreakerConfig, now: Moment) -> bool {
         let out = self.out(now);
         let used = self.successes.saturating_add(self.failures).saturating_add(out);
-        out >= config.probes || used >= config.probe_total()
+        out >= config.half_open_max_calls || used >= config.probe_total()
     }
 
     /// Takes a place for a probe, for the time that the probe may take or else for the configured one. Returns the

@@ -99,7 +99,7 @@ impl Pipeline {
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
         taken.keep();
-        let has_place = place.map(crate::bulkhead::Place::keep).is_some();
+        let has_place = place.map(crate::bulkhead::BulkheadPermit::keep).is_some();
         Ok(Entry { ticket, at: now, has_place })
     }
 
@@ -131,7 +131,7 @@ impl Pipeline {
         let lease = options.lease.or_else(|| self.limit_of(options, now).0);
         let ticket = self.breaker.enter(now, lease)?;
         taken.keep();
-        let has_place = place.map(crate::bulkhead::Place::keep).is_some();
+        let has_place = place.map(crate::bulkhead::BulkheadPermit::keep).is_some();
         Ok(Entry { ticket, at: now, has_place })
     }
 

@@ -8,7 +8,7 @@ use crate::{
     observer::Event,
     refusal::{Refusal, Refused},
     timeout::TimedOut,
-    verdict::{ByError, Judge, Verdict},
+    verdict::{ByError, Classifier, Verdict},
 };
 
 /// One guarded attempt, about to be made; see [`Pipeline::attempt`].
@@ -16,7 +16,7 @@ use crate::{
 #[must_use = "an attempt does nothing until it is run"]
 pub struct Attempt<'a, J = ByError> {
     pipeline: &'a Pipeline,
-    judge: J,
+    classifier: J,
     options: Options,
 }
 
@@ -85,14 +85,14 @@ impl Pipeline {
     /// One guarded attempt, without retries: breaker asked, limiter waits, bulkhead, breaker admits, attempt limit
     /// around the call.
     pub fn attempt(&self) -> Attempt<'_> {
-        Attempt { pipeline: self, judge: ByError, options: Options::default() }
+        Attempt { pipeline: self, classifier: ByError, options: Options::default() }
     }
 }
 
 impl<'a, J> Attempt<'a, J> {
-    /// Judges results by `judge` instead of by the error's [`Classify`](crate::Classify).
-    pub fn classify<K>(self, judge: K) -> Attempt<'a, K> {
-        Attempt { pipeline: self.pipeline, judge, options: self.options }
+    /// Classifies results by `classifier` instead of by the error's [`Classify`](crate::Classify).
+    pub fn classify<K>(self, classifier: K) -> Attempt<'a, K> {
+        Attempt { pipeline: self.pipeline, classifier, options: self.options }
     }
 
     /// How many permits of the limiter it takes; 1 unless said otherwise.
@@ -131,7 +131,7 @@ impl<'a, J> Attempt<'a, J> {
     /// Makes the attempt. `work` is called only once every part has let it through.
     ///
     /// # Errors
-    /// See [`AttemptError`]. A value that the judge disapproves of is still returned as a value.
+    /// See [`AttemptError`]. A value that the classifier disapproves of is still returned as a value.
     ///
     /// # Cancel safety
     /// Dropping the future gives back what was taken and drops the call; the circuit counts it only if it was slow.
@@ -139,10 +139,10 @@ impl<'a, J> Attempt<'a, J> {
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        J: Judge<T, E>,
+        J: Classifier<T, E>,
     {
         let now = self.pipeline.clock.now();
-        let (ended, _) = self.pipeline.guarded(self.options, now, &self.judge, |_| work()).await;
+        let (ended, _) = self.pipeline.guarded(self.options, now, &self.classifier, |_| work()).await;
         match ended {
             Ended::Done(result, _) => result.map_err(AttemptError::Failed),
             Ended::TimedOut { after, .. } => Err(AttemptError::TimedOut(TimedOut { after })),
@@ -157,13 +157,13 @@ impl Pipeline {
         &self,
         options: Options,
         now: Moment,
-        judge: &J,
+        classifier: &J,
         work: F,
     ) -> (Ended<T, E>, Moment)
     where
         F: FnOnce(Moment) -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        J: Judge<T, E>,
+        J: Classifier<T, E>,
     {
         let entry = match self.enter(options, now).await {
             Ok(entry) => entry,
@@ -177,7 +177,7 @@ impl Pipeline {
         let exact = was_pending || self.voice.is_heard() || self.breaker.measures_time();
         let end = if exact { self.clock.now() } else { started };
         let (ended, verdict) = if let Some(result) = output {
-            let verdict = judge.judge(&result);
+            let verdict = classifier.classify(&result);
             (Ended::Done(result, verdict), verdict)
         } else {
             let after = limit.unwrap_or_default();

@@ -10,9 +10,9 @@ use crate::{
     clock::Moment,
     observer::Event,
     refusal::{Millis, Refusal},
-    retry::{Ending, GiveUp, Next, RetryPlanner},
+    retry::{AttemptOutcome, RetryDecision, RetryPlanner, StopReason},
     sync::lock,
-    verdict::{ByError, Idempotency, Judge, Verdict},
+    verdict::{ByError, Classifier, Idempotency, Verdict},
 };
 
 /// A whole call, about to be made; see [`Pipeline::call`].
@@ -20,7 +20,7 @@ use crate::{
 #[must_use = "a call does nothing until it is run"]
 pub struct Call<'a, J = ByError> {
     pipeline: &'a Pipeline,
-    judge: J,
+    classifier: J,
     options: Options,
     idempotency: Idempotency,
     seed: Option<u64>,
@@ -47,7 +47,7 @@ impl AttemptInfo {
 
 /// Which limit ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Which {
+pub enum TimeoutKind {
     /// The limit on one attempt.
     Attempt,
     /// The limit on the whole call.
@@ -57,7 +57,7 @@ pub enum Which {
 /// Why a call ended without a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stop<E> {
+pub enum CallError<E> {
     /// The last attempt was not let through by one of our own parts.
     Refused {
         /// By which, why and until when.
@@ -65,7 +65,7 @@ pub enum Stop<E> {
         /// Attempts that reached the service before that.
         attempts: u32,
         /// Why no other followed.
-        why: GiveUp,
+        why: StopReason,
         /// The error of the last attempt that reached the service, if one did and failed with an error.
         last_error: Option<E>,
     },
@@ -76,18 +76,18 @@ pub enum Stop<E> {
         /// Attempts made.
         attempts: u32,
         /// Why no other followed.
-        why: GiveUp,
+        why: StopReason,
     },
     /// The last attempt ran out of time.
     TimedOut {
         /// Which limit it was.
-        which: Which,
+        which: TimeoutKind,
         /// The limit: of the attempt, or what the attempt had left of the whole.
         after: Duration,
         /// Attempts made.
         attempts: u32,
         /// Why no other followed.
-        why: GiveUp,
+        why: StopReason,
     },
     /// The work said that it was cancelled.
     Cancelled {
@@ -98,7 +98,7 @@ pub enum Stop<E> {
     },
 }
 
-impl<E> Stop<E> {
+impl<E> CallError<E> {
     /// Attempts that reached the service. A refusal is not one of them.
     pub const fn attempts(&self) -> u32 {
         match self {
@@ -127,7 +127,7 @@ impl<E> Stop<E> {
     }
 }
 
-impl<E: fmt::Display> fmt::Display for Stop<E> {
+impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { refusal, last_error: None, .. } => refusal.fmt(f),
@@ -145,7 +145,7 @@ impl<E: fmt::Display> fmt::Display for Stop<E> {
     }
 }
 
-impl<E: std::error::Error + 'static> std::error::Error for Stop<E> {
+impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Refused { last_error: Some(error), .. } => Some(error),
@@ -161,7 +161,7 @@ impl Pipeline {
     pub fn call(&self) -> Call<'_> {
         Call {
             pipeline: self,
-            judge: ByError,
+            classifier: ByError,
             options: Options::default(),
             idempotency: Idempotency::Safe,
             seed: None,
@@ -179,11 +179,11 @@ impl Pipeline {
 }
 
 impl<'a, J> Call<'a, J> {
-    /// Judges results by `judge` instead of by the error's [`Classify`](crate::Classify).
-    pub fn classify<K>(self, judge: K) -> Call<'a, K> {
+    /// Classifies results by `classifier` instead of by the error's [`Classify`](crate::Classify).
+    pub fn classify<K>(self, classifier: K) -> Call<'a, K> {
         Call {
             pipeline: self.pipeline,
-            judge,
+            classifier,
             options: self.options,
             idempotency: self.idempotency,
             seed: self.seed,
@@ -225,23 +225,23 @@ impl<'a, J> Call<'a, J> {
 
     /// Makes the call. `work` is called once for each attempt that is let through.
     ///
-    /// A value that the judge disapproves of is retried like an error, and returned as a value in the end.
+    /// A value that the classifier disapproves of is retried like an error, and returned as a value in the end.
     ///
     /// A retry is not begun while the circuit is open: it waits until the circuit is half-open, within the deadline.
     /// A call that one of our own parts refuses has not been an attempt, and is asked for again at most as often as the
     /// retry policy allows attempts. A circuit that was opened by hand ends the call at once.
     ///
     /// # Errors
-    /// See [`Stop`].
+    /// See [`CallError`].
     ///
     /// # Cancel safety
     /// Dropping the future gives back what was taken and drops the attempt that is out; the circuit counts it only if
     /// it was slow. What `work` handed to other tasks or threads goes on.
-    pub async fn run<T, E, F, Fut>(self, mut work: F) -> Result<T, Stop<E>>
+    pub async fn run<T, E, F, Fut>(self, mut work: F) -> Result<T, CallError<E>>
     where
         F: FnMut(AttemptInfo) -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        J: Judge<T, E>,
+        J: Classifier<T, E>,
     {
         let pipeline = self.pipeline;
         let mut now = pipeline.clock.now();
@@ -258,7 +258,7 @@ impl<'a, J> Call<'a, J> {
         loop {
             let number = options.number;
             let begin = |started| work(AttemptInfo { number, started, deadline });
-            let (ended, end) = pipeline.guarded(options, now, &self.judge, begin).await;
+            let (ended, end) = pipeline.guarded(options, now, &self.classifier, begin).await;
             if let Ended::Done(Ok(value), Verdict::Ok) = ended {
                 return Ok(value);
             }
@@ -275,7 +275,7 @@ impl<'a, J> Call<'a, J> {
                 end,
                 seed,
             ) {
-                Next::After(delay) => {
+                RetryDecision::After(delay) => {
                     pipeline.voice.say(|service| Event::Retry { service, attempts: asked, delay });
                     let until = end + delay;
                     if !refused {
@@ -285,7 +285,7 @@ impl<'a, J> Call<'a, J> {
                     pipeline.clock.sleep_until(until).await;
                     now = pipeline.clock.now();
                 }
-                Next::GiveUp(why) => {
+                RetryDecision::GiveUp(why) => {
                     let attempts = if refused { number - 1 } else { number };
                     return pipeline.stop(ended, last, attempts, why);
                 }
@@ -297,11 +297,11 @@ impl<'a, J> Call<'a, J> {
 /// How the last attempt failed that reached the service, kept for when a refusal ends the call.
 enum Last<E> {
     Error(E),
-    TimedOut { after: Duration, which: Which },
+    TimedOut { after: Duration, which: TimeoutKind },
 }
 
 impl<E> Last<E> {
-    /// Values that the judge disapproved of are dropped before the pause, because they may hold a connection.
+    /// Values that the classifier disapproved of are dropped before the pause, because they may hold a connection.
     fn of<T>(ended: Ended<T, E>) -> Option<Self> {
         match ended {
             Ended::Done(Err(error), _) => Some(Self::Error(error)),
@@ -313,8 +313,8 @@ impl<E> Last<E> {
     }
 }
 
-const fn which(by_deadline: bool) -> Which {
-    if by_deadline { Which::Total } else { Which::Attempt }
+const fn which(by_deadline: bool) -> TimeoutKind {
+    if by_deadline { TimeoutKind::Total } else { TimeoutKind::Attempt }
 }
 
 impl Pipeline {
@@ -328,31 +328,35 @@ impl Pipeline {
         asked: u32,
         now: Moment,
         seed: u64,
-    ) -> Next {
+    ) -> RetryDecision {
         let ending = match ended {
-            Ended::Done(_, verdict) => Ending::Verdict(*verdict),
-            Ended::TimedOut { .. } => Ending::Verdict(Verdict::Transient),
-            Ended::Refused(refused) => Ending::Refused(*refused),
+            Ended::Done(_, verdict) => AttemptOutcome::Verdict(*verdict),
+            Ended::TimedOut { .. } => AttemptOutcome::Verdict(Verdict::Transient),
+            Ended::Refused(refused) => AttemptOutcome::Refused(*refused),
         };
         let planner = self.planner().idempotency(idempotency);
         let mut delay = match planner.plan(asked, ending, now, deadline, seed) {
-            Next::After(_) if !retries => return Next::GiveUp(GiveUp::Attempts),
-            Next::After(delay) => delay,
-            give_up @ Next::GiveUp(_) => return give_up,
+            RetryDecision::After(_) if !retries => return RetryDecision::GiveUp(StopReason::Attempts),
+            RetryDecision::After(delay) => delay,
+            give_up @ RetryDecision::GiveUp(_) => return give_up,
         };
         // The circuit may be open by now, perhaps because of this very attempt: to try before it is half-open would
         // only be refused.
         if let Err(refused) = self.breaker.peek(now) {
             if refused.is_by_hand() {
-                return Next::GiveUp(GiveUp::OpenedByHand);
+                return RetryDecision::GiveUp(StopReason::OpenedByHand);
             }
             delay = delay.max(refused.retry_after.unwrap_or_default());
             if deadline.is_some_and(|deadline| now + delay >= deadline) {
-                return Next::GiveUp(GiveUp::Deadline);
+                return RetryDecision::GiveUp(StopReason::Deadline);
             }
         }
         // Charged before the pause, so that a storm of waiting retries cannot build up.
-        if self.budget.try_spend(now) { Next::After(delay) } else { Next::GiveUp(GiveUp::Budget) }
+        if self.budget.try_spend(now) {
+            RetryDecision::After(delay)
+        } else {
+            RetryDecision::GiveUp(StopReason::Budget)
+        }
     }
 
     fn stop<T, E>(
@@ -360,21 +364,26 @@ impl Pipeline {
         ended: Ended<T, E>,
         last: Option<Last<E>>,
         attempts: u32,
-        why: GiveUp,
-    ) -> Result<T, Stop<E>> {
+        why: StopReason,
+    ) -> Result<T, CallError<E>> {
         let stop = match ended {
             Ended::Done(Ok(value), _) => return Ok(value),
-            Ended::Done(Err(error), Verdict::Cancelled) => Stop::Cancelled { error, attempts },
-            Ended::Done(Err(error), _) => Stop::Failed { error, attempts, why },
+            Ended::Done(Err(error), Verdict::Cancelled) => CallError::Cancelled { error, attempts },
+            Ended::Done(Err(error), _) => CallError::Failed { error, attempts, why },
             Ended::TimedOut { after, by_deadline } => {
-                Stop::TimedOut { which: which(by_deadline), after, attempts, why }
+                CallError::TimedOut { which: which(by_deadline), after, attempts, why }
             }
             Ended::Refused(refused) => match last {
-                Some(Last::TimedOut { after, which }) => Stop::TimedOut { which, after, attempts, why },
-                Some(Last::Error(error)) => {
-                    Stop::Refused { refusal: refused.by(self.name()), attempts, why, last_error: Some(error) }
+                Some(Last::TimedOut { after, which }) => CallError::TimedOut { which, after, attempts, why },
+                Some(Last::Error(error)) => CallError::Refused {
+                    refusal: refused.by(self.name()),
+                    attempts,
+                    why,
+                    last_error: Some(error),
+                },
+                None => {
+                    CallError::Refused { refusal: refused.by(self.name()), attempts, why, last_error: None }
                 }
-                None => Stop::Refused { refusal: refused.by(self.name()), attempts, why, last_error: None },
             },
         };
         self.voice.say(|service| Event::GaveUp { service, attempts, why });

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 
-use super::{Next, RetryConfig, RetryPlanner};
+use super::{RetryConfig, RetryDecision, RetryPlanner};
 use crate::{
     clock::{Clock, Moment},
     config::ConfigError,
-    verdict::{Idempotency, Judge, Verdict},
+    verdict::{Classifier, Idempotency, Verdict},
 };
 
 /// Retries a call by itself, without any other part.
@@ -57,7 +57,7 @@ impl Retry {
         self
     }
 
-    /// Calls `work` with the number of the attempt, from 1, until the judge is content or the planner gives up; answers
+    /// Calls `work` with the number of the attempt, from 1, until the classifier is content or the planner gives up; answers
     /// the last result. A call that works at once reads no clock.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Retry {
     ///
     /// # Cancel safety
     /// Dropping the future drops the attempt that is out.
-    pub async fn run<T, E, F, Fut>(&self, judge: impl Judge<T, E>, mut work: F) -> Result<T, E>
+    pub async fn run<T, E, F, Fut>(&self, classifier: impl Classifier<T, E>, mut work: F) -> Result<T, E>
     where
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -73,14 +73,14 @@ impl Retry {
         let mut attempt = 1;
         loop {
             let result = work(attempt).await;
-            let verdict = judge.judge(&result);
+            let verdict = classifier.classify(&result);
             if verdict == Verdict::Ok {
                 return result;
             }
             let now = self.clock.now();
             match self.planner.plan(attempt, verdict, now, self.deadline, self.seed) {
-                Next::GiveUp(_) => return result,
-                Next::After(delay) => {
+                RetryDecision::GiveUp(_) => return result,
+                RetryDecision::After(delay) => {
                     drop(result);
                     self.clock.sleep_until(now + delay).await;
                 }

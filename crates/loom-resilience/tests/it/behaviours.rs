@@ -9,8 +9,8 @@ use std::{
 };
 
 use loom_resilience::{
-    AllTransient, Backoff, BreakerConfig, CircuitState, Clock, GiveUp, Jitter, Limit, OpenFor, Pipeline,
-    Policy, RetryConfig, Rule, Stop, Timeout, Verdict, Which,
+    AllTransient, Backoff, BreakerConfig, CallError, CircuitState, Clock, Jitter, Limit, OpenDuration,
+    Pipeline, Policy, RetryConfig, Rule, StopReason, Timeout, TimeoutKind, Verdict,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,11 +31,14 @@ fn doubling(attempts: u32, initial: Duration) -> RetryConfig {
 }
 
 fn breaker(failures: u32, open: Duration, probes: u32, successes: u32) -> BreakerConfig {
-    BreakerConfig::new().consecutive(failures).open_for(OpenFor::fixed(open)).half_open(probes, successes)
+    BreakerConfig::new()
+        .failure_threshold(failures)
+        .open_for(OpenDuration::fixed(open))
+        .half_open(probes, successes)
 }
 
 /// One attempt that ends as told, and nothing else.
-async fn once(pipeline: &Pipeline, works: bool) -> Result<(), Stop<&'static str>> {
+async fn once(pipeline: &Pipeline, works: bool) -> Result<(), CallError<&'static str>> {
     let work = move |_| async move { if works { Ok(()) } else { Err("down") } };
     pipeline.call().classify(AllTransient).run(work).await
 }
@@ -52,7 +55,9 @@ async fn a_slow_action_times_out() {
             Ok::<_, &str>(())
         })
         .await;
-    let Err(stop @ Stop::TimedOut { which: Which::Attempt, .. }) = result else { panic!("{result:?}") };
+    let Err(stop @ CallError::TimedOut { which: TimeoutKind::Attempt, .. }) = result else {
+        panic!("{result:?}")
+    };
     assert!(stop.to_string().starts_with("Operation timed out after 100ms"), "{stop}");
     assert_eq!(start.elapsed(), millis(100));
 }
@@ -87,7 +92,7 @@ async fn retry_stops_at_max_attempts() {
             async { Err::<(), _>("503") }
         })
         .await;
-    assert_eq!(result, Err(Stop::Failed { error: "503", attempts: 3, why: GiveUp::Attempts }));
+    assert_eq!(result, Err(CallError::Failed { error: "503", attempts: 3, why: StopReason::Attempts }));
     assert_eq!(calls.into_inner(), 3);
 }
 
@@ -104,7 +109,7 @@ async fn retry_repeats_only_retryable_errors() {
         .classify(judge)
         .run(|attempt| async move { if attempt.number == 1 { Err("timeout") } else { Err("bad request") } })
         .await;
-    let expected = Stop::Failed { error: "bad request", attempts: 2, why: GiveUp::NotRetryable };
+    let expected = CallError::Failed { error: "bad request", attempts: 2, why: StopReason::NotRetryable };
     assert_eq!(result, Err(expected));
 }
 

@@ -37,8 +37,8 @@ mod tower_layers {
     };
 
     use loom_resilience::{
-        AllTransient, AttemptError, Backoff, BreakerConfig, Clock, Jitter, Pipeline, Policy, RetryConfig,
-        Service, Stop,
+        AllTransient, AttemptError, Backoff, BreakerConfig, CallError, Clock, Jitter, Pipeline, Policy,
+        RetryConfig, Service,
         layer::{AttemptLayer, PolicyLayer},
     };
     use tower_layer::Layer;
@@ -81,13 +81,13 @@ mod tower_layers {
             .jitter(Jitter::None);
         let layer = PolicyLayer::new(service(Policy::none().retry(retry)), AllTransient);
         assert_eq!(layer.layer(doubler(2)).call(21).await, Ok(42));
-        let stop: Stop<&str> = layer.layer(doubler(3)).call(21).await.unwrap_err();
+        let stop: CallError<&str> = layer.layer(doubler(3)).call(21).await.unwrap_err();
         assert_eq!(stop.attempts(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_layer_guards_without_repeating() {
-        let guard = service(Policy::none().breaker(BreakerConfig::new().consecutive(1)));
+        let guard = service(Policy::none().breaker(BreakerConfig::new().failure_threshold(1)));
         let inner = doubler(9);
         let calls = Arc::clone(&inner.calls);
         let mut guarded = AttemptLayer::new(guard, AllTransient).layer(inner);
@@ -130,7 +130,7 @@ mod traced {
     fn events_become_records() {
         let records = Arc::new(AtomicU32::new(0));
         tracing::subscriber::with_default(Counter(Arc::clone(&records)), || {
-            let policy = Policy::none().breaker(BreakerConfig::new().consecutive(1));
+            let policy = Policy::none().breaker(BreakerConfig::new().failure_threshold(1));
             let clock = Clock::manual(&ManualClock::new());
             let service: Service =
                 Pipeline::new("a", policy, clock, Some(Arc::new(TracingObserver))).unwrap().into();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use loom_resilience::{
     Backoff, BreakerConfig, CircuitBreaker, CircuitState, Clock, Jitter, Limit, LimiterConfig, ManualClock,
-    Moment, Next, OpenFor, RateLimiter, RetryConfig, RetryPlanner, Verdict, Window,
+    Moment, OpenDuration, RateLimiter, RetryConfig, RetryDecision, RetryPlanner, Verdict, Window,
 };
 use proptest::prelude::*;
 
@@ -233,8 +233,8 @@ proptest! {
     ) {
         let clock = ManualClock::new();
         let config = BreakerConfig::new()
-            .consecutive(threshold)
-            .open_for(OpenFor::fixed(SECOND))
+            .failure_threshold(threshold)
+            .open_for(OpenDuration::fixed(SECOND))
             .half_open(probes, successes)
             .probe_lease(SECOND * 100_000);
         let breaker = CircuitBreaker::new("law", config, Clock::manual(&clock), None).unwrap();
@@ -319,7 +319,7 @@ proptest! {
         clock.advance(SECOND * 1_000);
         // A rate that needs every call to fail, and more of them than are made, so that nothing trips.
         let window = if by_count { Window::Calls(30) } else { Window::Time(SECOND * 10) };
-        let rules = BreakerConfig::new().consecutive(100_000).failure_rate(1.0, if by_count { 30 } else { 10_000 }, window);
+        let rules = BreakerConfig::new().failure_threshold(100_000).failure_rate(1.0, if by_count { 30 } else { 10_000 }, window);
         let breaker = CircuitBreaker::new("law", rules, Clock::manual(&clock), None).unwrap();
         // One good call every time round keeps the count window from being all bad.
         let mut list: Vec<(u64, bool)> = Vec::new();
@@ -364,7 +364,7 @@ proptest! {
         let plan = || planner.plan(attempt, Verdict::Transient, now, Some(deadline), seed);
         prop_assert_eq!(plan(), plan());
         prop_assert!(planner.delay(attempt, seed) <= cap);
-        if let Next::After(delay) = plan() {
+        if let RetryDecision::After(delay) = plan() {
             prop_assert!(now + delay < deadline);
         }
     }

@@ -6,16 +6,16 @@ use std::{
 };
 
 use loom_resilience::{
-    BreakerConfig, CircuitState, Clock, Event, Limit, LimiterConfig, ManualClock, Mode, OpenFor, Policy,
+    BreakerConfig, CircuitState, Clock, Event, Limit, LimiterConfig, ManualClock, Mode, OpenDuration, Policy,
     ResilienceRegistry, Rule, Service,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn policy() -> Policy {
-    let open = OpenFor::fixed(SECOND * 60);
+    let open = OpenDuration::fixed(SECOND * 60);
     Policy::none()
-        .breaker(BreakerConfig::new().consecutive(2).open_for(open))
+        .breaker(BreakerConfig::new().failure_threshold(2).open_for(open))
         .limit(Limit::per_hour(10).burst(10))
 }
 
@@ -135,7 +135,7 @@ fn a_live_change_keeps_state_and_consumption() {
     fail(&service, 1);
     let mut wider = policy();
     wider.limiter = Some(LimiterConfig::new(Limit::per_hour(20).burst(20)));
-    wider.breaker = wider.breaker.map(|breaker| breaker.consecutive(3));
+    wider.breaker = wider.breaker.map(|breaker| breaker.failure_threshold(3));
     registry.reconfigure("a", wider.clone()).unwrap();
     assert_eq!(service.limiter().available(clock.now()), Some(19));
     assert_eq!(service.breaker().status(clock.now()).consecutive_failures, 1);
@@ -156,8 +156,9 @@ fn a_live_change_keeps_state_and_consumption() {
 fn an_open_circuit_follows_a_shorter_open_time_unless_it_was_opened_by_hand() {
     let clock = ManualClock::new();
     let service = registry(&clock).service("s");
-    let shorter =
-        || policy().breaker(BreakerConfig::new().consecutive(2).open_for(OpenFor::fixed(SECOND * 5)));
+    let shorter = || {
+        policy().breaker(BreakerConfig::new().failure_threshold(2).open_for(OpenDuration::fixed(SECOND * 5)))
+    };
     fail(&service, 2);
     clock.advance(SECOND * 4);
     service.reconfigure(shorter()).unwrap();
@@ -217,14 +218,14 @@ fn observe_mode_counts_and_reports_but_lets_everything_pass() {
 #[test]
 fn open_time_grows_varies_and_is_forgotten() {
     let clock = ManualClock::new();
-    let rules = OpenFor {
+    let rules = OpenDuration {
         initial: SECOND * 10,
         growth: 2.0,
         max: SECOND * 60,
         jitter: 0.1,
         forget_after: SECOND * 600,
     };
-    let policy = Policy::none().breaker(BreakerConfig::new().consecutive(1).open_for(rules));
+    let policy = Policy::none().breaker(BreakerConfig::new().failure_threshold(1).open_for(rules));
     let registry =
         ResilienceRegistry::builder().defaults(policy).clock(Clock::manual(&clock)).build().unwrap();
     let service = registry.service("a");

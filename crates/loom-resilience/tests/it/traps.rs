@@ -12,10 +12,10 @@ use std::{
 };
 
 use loom_resilience::{
-    AllTransient, AttemptError, Backoff, BreakerConfig, Budget, BudgetConfig, BulkheadConfig, CircuitBreaker,
-    CircuitState, Clock, GiveUp, Idempotency, Jitter, Limit, LimiterConfig, ManualClock, Moment, Next,
-    OpenFor, Pipeline, Policy, RateLimiter, ResilienceRegistry, RetryConfig, RetryPlanner, Rule, Stop,
-    Verdict, Window,
+    AllTransient, AttemptError, Backoff, BreakerConfig, Budget, BudgetConfig, BulkheadConfig, CallError,
+    CircuitBreaker, CircuitState, Clock, Idempotency, Jitter, Limit, LimiterConfig, ManualClock, Moment,
+    OpenDuration, Pipeline, Policy, RateLimiter, ResilienceRegistry, RetryConfig, RetryDecision,
+    RetryPlanner, Rule, StopReason, Verdict, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ fn millis(ms: u64) -> Duration {
 fn breaker(config: BreakerConfig) -> (CircuitBreaker, ManualClock) {
     let clock = ManualClock::new();
     clock.advance(SECOND * 100);
-    let config = config.open_for(OpenFor::fixed(SECOND));
+    let config = config.open_for(OpenDuration::fixed(SECOND));
     (CircuitBreaker::new("trap", config, Clock::manual(&clock), None).unwrap(), clock)
 }
 
@@ -66,7 +66,7 @@ fn trap_01_a_sliding_window_that_never_slides() {
 
 #[test]
 fn trap_02_a_stampede_when_half_open() {
-    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(1).half_open(3, 3));
+    let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(1).half_open(3, 3));
     breaker.admit(clock.now()).unwrap().failure(clock.now());
     clock.advance(SECOND);
     let admitted: Vec<_> = (0..20).filter_map(|_| breaker.admit(clock.now()).ok()).collect();
@@ -75,7 +75,7 @@ fn trap_02_a_stampede_when_half_open() {
 
 #[test]
 fn trap_03_a_stale_result_decides() {
-    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(1));
+    let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(1));
     let stale: Vec<_> = (0..3).map(|_| breaker.admit(clock.now()).unwrap()).collect();
     breaker.admit(clock.now()).unwrap().failure(clock.now());
     clock.advance(SECOND);
@@ -103,7 +103,7 @@ fn trap_04_a_call_dropped_from_outside_is_never_counted() {
 
 #[test]
 fn trap_05_a_lost_probe_holds_the_circuit_half_open_for_ever() {
-    let rules = BreakerConfig::new().consecutive(1).probe_lease(SECOND * 5);
+    let rules = BreakerConfig::new().failure_threshold(1).probe_lease(SECOND * 5);
     let (breaker, clock) = breaker(rules);
     breaker.admit(clock.now()).unwrap().failure(clock.now());
     clock.advance(SECOND);
@@ -125,7 +125,7 @@ fn trap_05_a_lost_probe_holds_the_circuit_half_open_for_ever() {
 #[test]
 fn trap_05_a_probe_that_outlives_its_lease_decides_nothing() {
     // One healthy call of 31 s a second, under a lease of 30 s.
-    let (slow_but_healthy, clock) = breaker(BreakerConfig::new().consecutive(1));
+    let (slow_but_healthy, clock) = breaker(BreakerConfig::new().failure_threshold(1));
     slow_but_healthy.admit(clock.now()).unwrap().failure(clock.now());
     clock.advance(SECOND);
     let mut out = std::collections::VecDeque::new();
@@ -144,7 +144,7 @@ fn trap_05_a_probe_that_outlives_its_lease_decides_nothing() {
     assert_eq!(seconds, 31);
 
     // A service that fails late has failed: the circuit opens again instead of letting a probe in with every lease.
-    let (dead, clock) = breaker(BreakerConfig::new().consecutive(1).probe_lease(SECOND * 5));
+    let (dead, clock) = breaker(BreakerConfig::new().failure_threshold(1).probe_lease(SECOND * 5));
     dead.admit(clock.now()).unwrap().failure(clock.now());
     clock.advance(SECOND);
     let probe = dead.admit(clock.now()).unwrap();
@@ -170,7 +170,7 @@ fn trap_05_a_probe_that_outlives_its_lease_decides_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn trap_05_a_lease_that_is_shorter_than_the_call_may_take() {
-    let breaker = BreakerConfig::new().consecutive(1).open_for(OpenFor::fixed(SECOND));
+    let breaker = BreakerConfig::new().failure_threshold(1).open_for(OpenDuration::fixed(SECOND));
     let policy = Policy::none().breaker(breaker).attempt_timeout(SECOND * 90);
     let pipeline = Pipeline::new("trap", policy, Clock::tokio(), None).unwrap();
     pipeline.breaker().admit(pipeline.clock().now()).unwrap().failure(pipeline.clock().now());
@@ -190,7 +190,7 @@ async fn trap_05_a_lease_that_is_shorter_than_the_call_may_take() {
 
 #[test]
 fn trap_06_cancellation_read_as_health() {
-    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(2));
+    let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(2));
     breaker.admit(clock.now()).unwrap().failure(clock.now());
     drop(breaker.admit(clock.now()).unwrap());
     breaker.admit(clock.now()).unwrap().settle(Verdict::Cancelled, clock.now());
@@ -293,7 +293,7 @@ fn trap_11_the_wall_clock_decides() {
     clock.set_unix_start(Duration::ZERO);
     // A moment before the last one (another core, a caller that read the clock early) must not panic nor refill.
     assert!(limiter.try_take(1, Moment::ZERO).is_err());
-    let (breaker, _) = breaker(BreakerConfig::new().consecutive(1));
+    let (breaker, _) = breaker(BreakerConfig::new().failure_threshold(1));
     breaker.admit(Moment::from_nanos(u64::MAX)).unwrap().failure(Moment::ZERO);
     assert!(breaker.admit(Moment::ZERO).is_err());
 }
@@ -374,7 +374,9 @@ async fn trap_15_waiting_retries_escape_the_budget() {
     let mut without_retry = 0;
     while let Some(result) = tasks.join_next().await {
         match result.unwrap().unwrap_err() {
-            Stop::Failed { why: GiveUp::Budget, attempts, .. } => without_retry += u32::from(attempts == 1),
+            CallError::Failed { why: StopReason::Budget, attempts, .. } => {
+                without_retry += u32::from(attempts == 1);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -385,7 +387,7 @@ async fn trap_15_waiting_retries_escape_the_budget() {
 #[test]
 fn trap_16_our_own_refusals_counted_as_failures() {
     let policy = Policy::none()
-        .breaker(BreakerConfig::new().consecutive(1))
+        .breaker(BreakerConfig::new().failure_threshold(1))
         .limiter(LimiterConfig::new(Limit::per_hour(1)).max_wait(Duration::ZERO))
         .bulkhead(BulkheadConfig::new(1));
     let (pipeline, _) = pipeline(policy);
@@ -405,7 +407,7 @@ fn trap_16_our_own_refusals_counted_as_failures() {
 
 #[test]
 fn trap_17_errors_of_the_caller_open_the_circuit_or_keep_it_open() {
-    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(2));
+    let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(2));
     for _ in 0..10 {
         breaker.admit(clock.now()).unwrap().answered(clock.now());
     }
@@ -473,7 +475,7 @@ async fn trap_19_a_timeout_leaves_work_running() {
 async fn trap_20_a_panic_read_as_a_timeout() {
     let policy = Policy::none()
         .attempt_timeout(SECOND)
-        .breaker(BreakerConfig::new().consecutive(1))
+        .breaker(BreakerConfig::new().failure_threshold(1))
         .bulkhead(BulkheadConfig::new(1));
     let pipeline = Arc::new(Pipeline::new("trap", policy, Clock::tokio(), None).unwrap());
     let mut tasks = tokio::task::JoinSet::new();
@@ -503,9 +505,11 @@ async fn trap_21_a_lock_is_held_across_an_await() {
 #[test]
 fn trap_22_garbage_waits_for_the_slowest_call() {
     // A guard holds a plain stamp, nothing pinned: the breaker can even change its rules meanwhile.
-    let (breaker, clock) = breaker(BreakerConfig::new().consecutive(1));
+    let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(1));
     let slow = breaker.admit(clock.now()).unwrap();
-    breaker.reconfigure(BreakerConfig::new().consecutive(2).open_for(OpenFor::fixed(SECOND))).unwrap();
+    breaker
+        .reconfigure(BreakerConfig::new().failure_threshold(2).open_for(OpenDuration::fixed(SECOND)))
+        .unwrap();
     slow.failure(clock.now());
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
@@ -514,12 +518,15 @@ fn trap_22_garbage_waits_for_the_slowest_call() {
 fn trap_23_an_unbounded_retry_after() {
     let planner = RetryPlanner::new(RetryConfig::default()).unwrap();
     let day = Verdict::Throttled { after: Some(Duration::from_hours(24)) };
-    assert_eq!(planner.plan(1, day, Moment::ZERO, None, 1), Next::After(Duration::from_mins(5)));
+    assert_eq!(planner.plan(1, day, Moment::ZERO, None, 1), RetryDecision::After(Duration::from_mins(5)));
     // And never earlier than it asked for, as long as that is within reason.
     let asked = Verdict::Throttled { after: Some(SECOND * 7) };
-    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 1), Next::After(SECOND * 7));
+    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 1), RetryDecision::After(SECOND * 7));
     let deadline = Some(Moment::ZERO + SECOND * 7);
-    assert_eq!(planner.plan(1, asked, Moment::ZERO, deadline, 1), Next::GiveUp(GiveUp::Deadline));
+    assert_eq!(
+        planner.plan(1, asked, Moment::ZERO, deadline, 1),
+        RetryDecision::GiveUp(StopReason::Deadline)
+    );
     // A response can stop everybody, not only the call that got it.
     let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_second(100).burst(100)));
     limiter.freeze(clock.now() + SECOND * 7);
@@ -534,9 +541,12 @@ fn trap_23_a_retry_after_that_overflows() {
     let config = RetryConfig::attempts(2).max_retry_after(Duration::MAX);
     let planner = RetryPlanner::new(config).unwrap();
     let asked = Verdict::Throttled { after: Some(Duration::MAX) };
-    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 7), Next::After(Duration::MAX));
+    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 7), RetryDecision::After(Duration::MAX));
     let deadline = Some(Moment::from_nanos(u64::MAX));
-    assert_eq!(planner.plan(1, asked, Moment::ZERO, deadline, 7), Next::GiveUp(GiveUp::Deadline));
+    assert_eq!(
+        planner.plan(1, asked, Moment::ZERO, deadline, 7),
+        RetryDecision::GiveUp(StopReason::Deadline)
+    );
 }
 
 #[test]
@@ -576,7 +586,7 @@ fn trap_25_a_bucket_is_not_a_window() {
 fn trap_26_a_configuration_that_means_less_than_it_says() {
     let never = BreakerConfig::new().failure_rate(0.5, 100, Window::Calls(20));
     let error = Policy::none().breaker(never).validate().unwrap_err();
-    assert_eq!(error.problems.len(), 1);
+    assert_eq!(error.issues.len(), 1);
     assert!(
         error.to_string().contains("minimum_calls: must not be above the 20 calls that the window holds"),
         "{error}"
@@ -588,7 +598,7 @@ fn trap_26_a_configuration_that_means_less_than_it_says() {
         .breaker(BreakerConfig::new())
         .limiter(LimiterConfig::default());
     let error = twisted.validate().unwrap_err();
-    assert_eq!(error.problems.len(), 4, "{error}");
+    assert_eq!(error.issues.len(), 4, "{error}");
     let text = Policy::standard().limit(Limit::per_minute(600).burst(20)).describe();
     for words in ["3 attempts in all", "5 failures in a row", "600 every 60 s, at most 20 at once", "10 %"] {
         assert!(text.contains(words), "{words}\n{text}");
@@ -599,9 +609,9 @@ fn trap_26_a_configuration_that_means_less_than_it_says() {
 fn an_unsafe_call_is_repeated_only_when_it_was_not_done() {
     let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotency(Idempotency::Unsafe);
     let plan = |verdict| planner.plan(1, verdict, Moment::ZERO, None, 1);
-    assert_eq!(plan(Verdict::Transient), Next::GiveUp(GiveUp::NotIdempotent));
-    assert!(matches!(plan(Verdict::NotSent), Next::After(_)));
-    assert!(matches!(plan(Verdict::Throttled { after: None }), Next::After(_)));
+    assert_eq!(plan(Verdict::Transient), RetryDecision::GiveUp(StopReason::NotIdempotent));
+    assert!(matches!(plan(Verdict::NotSent), RetryDecision::After(_)));
+    assert!(matches!(plan(Verdict::Throttled { after: None }), RetryDecision::After(_)));
 }
 
 /// A pipeline on paused time: a breaker that opens after `failures` for 700 ms, and pauses of 100 ms between attempts.
@@ -609,7 +619,7 @@ fn retrying(failures: u32, attempts: u32) -> Pipeline {
     let retry = RetryConfig::attempts(attempts)
         .backoff(Backoff::Constant { delay: millis(100) })
         .jitter(Jitter::None);
-    let breaker = BreakerConfig::new().consecutive(failures).open_for(OpenFor::fixed(millis(700)));
+    let breaker = BreakerConfig::new().failure_threshold(failures).open_for(OpenDuration::fixed(millis(700)));
     Pipeline::new("trap", Policy::none().retry(retry).breaker(breaker), Clock::tokio(), None).unwrap()
 }
 
@@ -634,7 +644,7 @@ async fn trap_27_a_refusal_counts_as_an_attempt_and_hides_the_real_error() {
     let deadline = pipeline.clock().now() + millis(500);
     let call = pipeline.call().classify(AllTransient).deadline(deadline);
     let result = call.run(|_| async { Err::<(), _>("500") }).await;
-    assert_eq!(result, Err(Stop::Failed { error: "500", attempts: 1, why: GiveUp::Deadline }));
+    assert_eq!(result, Err(CallError::Failed { error: "500", attempts: 1, why: StopReason::Deadline }));
 
     // The circuit stays half-open with its probe out: every attempt is refused, none is counted, and the refusal that
     // ends the call carries the service's last error.
@@ -667,12 +677,12 @@ async fn trap_27_a_circuit_opened_by_hand_is_waited_for() {
             Err::<(), _>("500")
         })
         .await;
-    assert_eq!(result, Err(Stop::Failed { error: "500", attempts: 1, why: GiveUp::OpenedByHand }));
+    assert_eq!(result, Err(CallError::Failed { error: "500", attempts: 1, why: StopReason::OpenedByHand }));
     let refused = pipeline.call().classify(AllTransient).run(|_| async { Ok::<_, &str>(()) }).await;
     assert!(
         matches!(
             refused,
-            Err(Stop::Refused { attempts: 0, why: GiveUp::OpenedByHand, last_error: None, .. })
+            Err(CallError::Refused { attempts: 0, why: StopReason::OpenedByHand, last_error: None, .. })
         ),
         "{refused:?}"
     );

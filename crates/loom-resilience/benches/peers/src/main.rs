@@ -103,7 +103,7 @@ fn breakers(table: &mut Table) {
     };
     let ours = breaker(BreakerConfig::standard());
     table.sync(part, "loom-resilience: 5 in a row, or half within 30 s", || succeed(&ours));
-    let ours = breaker(BreakerConfig::new().consecutive(5));
+    let ours = breaker(BreakerConfig::new().failure_threshold(5));
     table.sync(part, "loom-resilience: 5 in a row", || succeed(&ours));
     let peer = recloser::Recloser::custom().build();
     table.sync(part, "recloser: ring of 100, no time", || peer.call(|| Ok::<_, ()>(())).is_ok());
@@ -118,7 +118,7 @@ fn breakers(table: &mut Table) {
     table.service(part, "tower-resilience", &stack);
 
     let part = "breaker, refused while open";
-    let ours = breaker(BreakerConfig::new().consecutive(1));
+    let ours = breaker(BreakerConfig::new().failure_threshold(1));
     ours.admit(clock.now()).expect("closed").failure(clock.now());
     table.sync(part, "loom-resilience", || ours.admit(clock.now()).is_err());
     let peer = recloser::Recloser::custom().closed_len(1).open_wait(MINUTE * 60).build();

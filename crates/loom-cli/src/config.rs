@@ -91,7 +91,6 @@ impl Setting {
     }
 
     /// Whether SIGHUP applies a change of it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reloading follows"))]
     pub(crate) fn is_live(&self) -> bool {
         self.live
     }
@@ -136,7 +135,6 @@ impl Config {
     }
 
     /// The settings that differ from those of `before`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reloading follows"))]
     pub(crate) fn changed_since(&self, before: &Config) -> Vec<&'static Setting> {
         let pairs = self.effective.iter().zip(&before.effective);
         let changed = table::TABLE.iter().zip(pairs).filter(|(_, (now, then))| now.texts != then.texts);

@@ -6,10 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use loom_store::{
     Durability, Error as StoreError, KeyError, SqliteOptions, SqliteStore, Store, StoreKey, with_key,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
-/// The number of the signal on Linux, the BSDs and macOS.
-const SIGXFSZ: i32 = 25;
+use crate::{files, signals};
 
 /// Opens the store in `folder`, with the key in `key_file` if it is encrypted.
 pub(crate) async fn open(
@@ -21,9 +19,7 @@ pub(crate) async fn open(
         bail!("{} is a file; runs are kept in a folder", folder.display());
     }
     let key = key_file.map(read_key).transpose()?;
-    // A limit on the size of files is a full disk like any other. Once somebody listens to the signal, the process is not
-    // ended by it, and the write fails instead.
-    drop(signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ cannot be heard")?);
+    signals::outlive_size_limits()?;
     let options = SqliteOptions { durability, ..SqliteOptions::default() };
     let store = SqliteStore::open(folder, options).map_err(|error| match error {
         StoreError::Locked { .. } => anyhow!(
@@ -45,6 +41,7 @@ pub(crate) async fn open(
 }
 
 fn read_key(path: &Path) -> Result<StoreKey> {
+    files::warn_if_others_can_read(path);
     let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
     match StoreKey::from_hex(&text) {
         Some(key) => Ok(key),

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeSet,
     fs,
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -34,6 +34,33 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
         bail!("{} is a folder, and a file is wanted", path.display());
     }
     fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+/// Says that a file of a key or a token can be read by every user of this machine. A group may be meant to read it.
+pub(crate) fn warn_if_others_can_read(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        const OTHERS_READ: u32 = 0o004;
+        let mode = fs::metadata(path).map(|found| found.permissions().mode());
+        if mode.is_ok_and(|mode| mode & OTHERS_READ != 0) {
+            eprintln!(
+                "loom: warning: {0} can be read by every user of this machine; run `chmod 600 {0}`",
+                path.display()
+            );
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// Whether there is such a file. That it cannot be told is an error, and not a no.
+pub(crate) fn there_is(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("could not look for {}", path.display())),
+    }
 }
 
 /// Says early that a file cannot be read.

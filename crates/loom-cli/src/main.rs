@@ -23,6 +23,7 @@ mod remote;
 mod run;
 mod secrets;
 mod serve;
+mod signals;
 mod test_cases;
 mod validate;
 mod warnings;

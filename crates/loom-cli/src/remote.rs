@@ -573,6 +573,7 @@ pub(crate) fn escape(text: &str) -> String {
 
 /// The token in a file's first line.
 pub(crate) fn token(path: &std::path::Path) -> Result<String> {
+    crate::files::warn_if_others_can_read(path);
     let text = std::fs::read_to_string(path)
         .map_err(|error| anyhow!("could not read {}: {error}", path.display()))?;
     match text.lines().next().map(str::trim) {

@@ -23,10 +23,11 @@ use crate::{
     exit::Exit,
     files,
     live::{Live, Style},
+    signals::Interrupts,
 };
 use kept::Kept;
 pub(crate) use settings::Settings;
-use watch::{Interrupts, Outlook, Shown, Sight, watch};
+use watch::{Outlook, Shown, Sight, watch};
 
 /// Runs the command.
 pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {

@@ -300,7 +300,10 @@ impl KeyPlace {
 /// Reads a key, or makes it if that is wanted and there is none.
 fn read_key(path: &Path, make: bool) -> Result<MasterKey, SecretError> {
     let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+        Ok(text) => {
+            files::warn_if_others_can_read(path);
+            text
+        }
         Err(error) if error.kind() == ErrorKind::NotFound && make => return make_key(path),
         Err(error) => {
             let hint = "LOOM_MASTER_KEY_FILE names another file";

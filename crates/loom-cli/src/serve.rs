@@ -1,11 +1,14 @@
 //! `loom serve`: workflows behind HTTP, on a store that survives the process.
 
 mod definitions;
+mod reload;
 mod telemetry;
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -14,9 +17,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
 use loom_engine::{Engine, clock::SystemClock};
-use loom_server::{Host, HostSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
+use loom_server::{Host, HostSettings, LiveSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
 use loom_store::{Durability, MemoryStore, Retention, Store};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,12 +30,11 @@ use crate::{
     exit::Exit,
     files,
     run::Settings,
+    signals::{self, Asked, Signals},
     warnings,
 };
 use definitions::Watched;
-
-/// How often files are looked at for changes.
-const POLL: Duration = Duration::from_secs(1);
+use reload::Serving;
 
 /// Options of `loom serve`.
 #[derive(Args, Debug)]
@@ -55,8 +57,11 @@ const EXIT_CODES: &str = "\
 Every option but --param and --config can also be set in `loom.toml` of the project, as a variable such as LOOM_RUNS_MAX, or under
 `Loom` in `local.settings.json`; `loom config show --origin` tells what is set where.
 
+SIGTERM and Ctrl-C stop in order: calls in flight are given the time of --drain. SIGHUP reloads definitions, the token and settings.
+
 Exit codes:
-  0  stopped by an interrupt or SIGTERM; unfinished runs go on with the next start
+  0  stopped by an interrupt or SIGTERM; unfinished runs continue at the next start
+  130  stopped by a second one, without waiting
   2  the arguments are wrong, a file cannot be read, the address cannot be had, or the store cannot be opened
   3  a definition that was named is refused";
 
@@ -89,7 +94,8 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if !is_loopback(values.addr) && token.is_none() {
         bail!("{} can be reached from other machines; that needs --token-file (or --token)", values.addr);
     }
-    let stop = stop_on_signals()?;
+    signals::raise_file_limit();
+    let (stop, mut reloads) = obey(Signals::hear()?);
     let store = open_store(values).await?;
     let listener = TcpListener::bind(values.addr).await.with_context(|| {
         format!("could not listen on {}; `--addr` takes another address, and port 0 a free port", values.addr)
@@ -98,7 +104,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
     let mut watched = Watched::new(&args.files, values.workflows.as_deref());
     let host = open_host(args, &config, &base, store, &watched, telemetry).await?;
-    let refused = watched.deploy_all(&host, console).await;
+    let refused = watched.deploy_all(&host, console, false).await?;
     if refused > 0 && !args.files.is_empty() {
         host.shut_down().await.ok();
         return Ok(Exit::Refused);
@@ -115,13 +121,23 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         token,
         public_url: values.public_url.clone(),
         write_timeout: values.write_timeout,
-        drain_timeout: values.drain,
         ..ServerSettings::default()
     };
     let server = Server::new(Arc::clone(&host), settings);
+    let mut serving = Serving {
+        args,
+        drain: Rc::new(Cell::new(values.drain)),
+        config: config.clone(),
+        token: server.token(),
+        watched,
+        console,
+    };
+    let drain = Rc::clone(&serving.drain);
+    let closed = CancellationToken::new();
     tokio::select! {
-        () = server.serve(listener, stop.clone()) => {}
-        () = keep_up(&mut watched, &host, console), if values.workflows.is_some() || !args.files.is_empty() => {}
+        () = server.serve(listener, closed.clone()) => {}
+        () = serving.keep_up(&host, &mut reloads) => {}
+        () = drained(&host, &stop, &drain, &closed) => {}
     }
     let left = host.engine().runs_in_progress();
     host.shut_down().await.context("the store could not be closed in order")?;
@@ -132,39 +148,39 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Looks after files, for ever.
-async fn keep_up(watched: &mut Watched, host: &Arc<Host>, console: Console) {
-    let mut polls = tokio::time::interval(POLL);
-    loop {
-        polls.tick().await;
-        watched.deploy_changes(host, console).await;
+/// Waits for the signal to stop, then for the calls in flight while the server still answers, and has it close its port.
+async fn drained(host: &Host, stop: &CancellationToken, limit: &Cell<Duration>, closed: &CancellationToken) {
+    stop.cancelled().await;
+    let left = host.drain(limit.get()).await;
+    closed.cancel();
+    if left > 0 {
+        eprintln!("loom: {left} calls are cut off; they are made again at the next start");
     }
+    // The server returns when its connections have ended.
+    std::future::pending::<()>().await;
 }
 
-/// The first interrupt, or SIGTERM, stops in order; the second leaves at once.
-fn stop_on_signals() -> Result<CancellationToken> {
+/// The first interrupt or SIGTERM stops in order; the second leaves at once. SIGHUP asks for a reload.
+fn obey(mut signals: Signals) -> (CancellationToken, mpsc::Receiver<()>) {
+    let (reload, reloads) = mpsc::channel(1);
     let stop = CancellationToken::new();
     let asked = stop.clone();
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("SIGTERM cannot be heard")?;
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-        .context("interrupts cannot be heard")?;
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process")]
     tokio::spawn(async move {
-        for last in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+        loop {
+            match signals.next().await {
+                Asked::Stop if asked.is_cancelled() => std::process::exit(130),
+                Asked::Stop => {
+                    // Stopping never waits for somebody to read about it.
+                    asked.cancel();
+                    eprintln!("loom: stopping; press Ctrl-C again to leave at once");
+                }
+                // When one is asked for already, that one sees this change, too.
+                Asked::Reload => drop(reload.try_send(())),
             }
-            if last {
-                std::process::exit(130);
-            }
-            // Stopping never waits for somebody to read about it.
-            asked.cancel();
-            eprintln!("loom: stopping; press Ctrl-C again to leave at once");
         }
     });
-    Ok(stop)
+    (stop, reloads)
 }
 
 /// The token that callers must send.
@@ -172,6 +188,7 @@ fn token(values: &Values) -> Result<Option<Arc<str>>> {
     let token = match &values.token_file {
         None => values.token.clone(),
         Some(path) => {
+            files::warn_if_others_can_read(path);
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("could not read {}", path.display()))?;
             Some(text.lines().next().unwrap_or_default().trim().to_owned())
@@ -206,18 +223,28 @@ async fn open_host(
         settings.activities().register(NOTHING, async |call| Ok(call.input));
     }
     let environment = settings.environment();
-    let requests = settings.requests(&watched.connections())?;
+    let requests = settings.requests(&watched.connections()?)?;
     let mut host = HostSettings::new(base);
     host.trigger_calls = Some(Arc::new(TriggerRequests::new(&requests)));
     let builder = settings.handlers_on(Engine::builder(), requests);
     host.app_settings.clone_from(&environment.app_settings);
     host.connections = settings.connections_parameter();
     host.typed_parameters = crate::run::parameters(&args.parameters)?;
-    host.runs_max = config.values.runs_max as usize;
-    host.retention = retention(&config.values);
+    let live = live(&config.values);
+    host.runs_max = live.runs_max;
+    host.retention = live.retention;
+    host.response_timeout = live.response_timeout;
     host.telemetry = telemetry;
-    host.response_timeout = config.values.response_timeout;
     Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
+}
+
+/// What a reload may change while the host is open.
+fn live(values: &Values) -> LiveSettings {
+    LiveSettings {
+        runs_max: values.runs_max as usize,
+        response_timeout: values.response_timeout,
+        retention: retention(values),
+    }
 }
 
 fn retention(values: &Values) -> Retention {

@@ -27,6 +27,7 @@ use crate::{
         Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
         TimerId,
     },
+    flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
     machine::Run,
     ports::Call,
@@ -127,6 +128,8 @@ pub(crate) struct Driver {
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
     under_way: HashMap<EffectId, UnderWay>,
+    /// The step that is made, and calls whose ends are not durable yet.
+    landing: Vec<Flight>,
     admissions: HashMap<Place, Admission>,
     watcher: Option<Arc<dyn Watcher>>,
     respond: Option<watch::Sender<Option<Value>>>,
@@ -149,6 +152,7 @@ impl Driver {
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
             under_way: HashMap::new(),
+            landing: Vec::new(),
             admissions: HashMap::new(),
             watcher: links.watcher,
             respond: Some(links.respond),
@@ -217,6 +221,7 @@ impl Driver {
     }
 
     async fn drive_to_end(&mut self, first: Option<Command>) -> Result<(), loom_store::Error> {
+        self.landing.push(self.inner.flights.begin());
         match first {
             Some(command) => self.handle(command).await?,
             None => self.go_on().await?,
@@ -224,7 +229,9 @@ impl Driver {
         while !self.is_over() {
             // Nothing else can be done for this run now, so what is gathered goes to the store and is shown.
             self.make_durable().await?;
+            self.landing.clear();
             let Some(first) = self.next_command().await else { continue };
+            self.landing.push(self.inner.flights.begin());
             self.handle_batch(first).await?;
         }
         self.make_durable().await
@@ -241,7 +248,7 @@ impl Driver {
                 Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
                 _ => true,
             };
-            more |= self.run.handle_some(command, at, FAIR_SHARE);
+            more |= self.run.handle_some(command, at, self.share());
             told.extend(done.map(|done| (done, awaited)));
             // Whoever sends a command to a run that has ended is told so by the closed inbox.
             next = if self.is_over() { None } else { self.ready_command() };
@@ -278,7 +285,7 @@ impl Driver {
             self.handle(command).await?;
         }
         let at = self.clock.now();
-        let more = self.run.advance(at, FAIR_SHARE);
+        let more = self.run.advance(at, self.share());
         self.settle_down(more).await
     }
 
@@ -303,6 +310,11 @@ impl Driver {
         }
     }
 
+    /// Events until other runs get their turn. A draining engine takes in what happens, and lets nothing follow from it.
+    fn share(&self) -> usize {
+        if self.inner.flights.draining() { 0 } else { FAIR_SHARE }
+    }
+
     fn is_over(&self) -> bool {
         self.run.state().status().is_final()
     }
@@ -311,7 +323,8 @@ impl Driver {
     async fn next_command(&mut self) -> Option<Envelope> {
         let now = self.clock.now();
         let end = self.end_of_time();
-        if now.run >= end {
+        let draining = self.inner.flights.draining();
+        if now.run >= end && !draining {
             return Some(Envelope::new(Command::TimeOut));
         }
         let timer = self.first_to_fire(now).map(|(_, wait)| wait);
@@ -324,7 +337,9 @@ impl Driver {
                 Some(Err(_)) | None => None,
             },
             command = self.inbox.recv(), if !self.inbox.is_closed() => command,
-            () = tokio::time::sleep(wait.min(SLEEP_MAX)) => {
+            () = self.inner.flights.drains(), if !draining => None,
+            () = std::future::pending(), if draining => None,
+            () = tokio::time::sleep(wait.min(SLEEP_MAX)), if !draining => {
                 let now = self.clock.now();
                 let (timer, wait) = self.first_to_fire(now)?;
                 wait.is_zero().then(|| Envelope::new(Command::TimerFired(timer)))
@@ -373,7 +388,7 @@ impl Driver {
             }
             Finished::Nothing => return None,
         };
-        self.under_way.remove(&effect);
+        self.landing.extend(self.under_way.remove(&effect).and_then(|ended| ended.flight));
         let at = self.clock.now();
         for note in notes {
             self.run.handle(Command::EffectNoted { effect, note }, at);
@@ -384,7 +399,7 @@ impl Driver {
     /// Hands the machine a command and carries out all that follows at once.
     async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
         let at = self.clock.now();
-        let more = self.run.handle_some(command, at, FAIR_SHARE);
+        let more = self.run.handle_some(command, at, self.share());
         self.settle_down(more).await
     }
 
@@ -395,15 +410,15 @@ impl Driver {
             let at = self.clock.now();
             if !immediate.is_empty() {
                 for command in immediate {
-                    more |= self.run.handle_some(command, at, FAIR_SHARE);
+                    more |= self.run.handle_some(command, at, self.share());
                 }
                 continue;
             }
-            if !more {
+            if !more || self.inner.flights.draining() {
                 return Ok(());
             }
             tokio::task::yield_now().await;
-            more = self.run.advance(at, FAIR_SHARE);
+            more = self.run.advance(at, self.share());
         }
     }
 
@@ -549,7 +564,8 @@ impl Driver {
             let (mailbox, store) = (Arc::clone(&self.mailbox), Arc::clone(&durable.store));
             let abort =
                 self.push(async move { Finished::Signal(effect, mailbox.receive(store, &call).await) });
-            self.under_way.insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: None });
+            self.under_way
+                .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: None, flight: None });
             return None;
         }
         if left.is_some_and(|left| left.is_zero()) {
@@ -558,6 +574,10 @@ impl Driver {
         }
         if call.phase != Phase::Admit {
             let inner = Arc::clone(&self.inner);
+            // A child is a run, which stays where it is, too.
+            let child =
+                matches!(&call.definition().kind, ActionKind::Effect { effect: EffectKind::Workflow, .. });
+            let flight = (!child).then(|| self.inner.flights.begin());
             let limit = Arc::new(TimeLimit::default());
             let keeper = Arc::clone(&limit);
             let abort = self.push(async move {
@@ -566,7 +586,7 @@ impl Driver {
                 Finished::Call(effect, result, notes, guarded)
             });
             self.under_way
-                .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit) });
+                .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit), flight });
             return None;
         }
         let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
@@ -594,7 +614,7 @@ impl Driver {
             }
         });
         let aborts = [Some(holding), Some(waiting)];
-        self.under_way.insert(effect, UnderWay { place, aborts, limit: None });
+        self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None });
         None
     }
 

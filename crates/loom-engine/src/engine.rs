@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use loom_definition::{Workflow, trigger::Trigger};
@@ -25,6 +26,7 @@ use crate::{
     durable::{self, Durable, RecoverError, Written},
     event::{Command, EffectId, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
+    flights::Flights,
     guard::Services,
     history::History,
     machine::{Environment, Run},
@@ -86,6 +88,7 @@ pub(crate) struct Inner {
     pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    pub(crate) flights: Arc<Flights>,
     ids: Mutex<RunIdSource>,
     held: Mutex<Held>,
     /// Where the seeds of runs come from; the system's randomness when absent.
@@ -248,7 +251,7 @@ impl Engine {
 
     /// What a firing leads to.
     pub(crate) fn decide(&self, request: RunRequest) -> Result<Fired, StartError> {
-        if self.inner.stopping.is_cancelled() {
+        if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
             return Err(StartError::Stopping);
         }
         let trigger = find_trigger(&request.workflow, request.trigger.as_ref())?;
@@ -287,7 +290,7 @@ impl Engine {
         parameters: Vec<Value>,
         before: &RunStart,
     ) -> Result<RunHandle, StartError> {
-        if self.inner.stopping.is_cancelled() {
+        if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
             return Err(StartError::Stopping);
         }
         let (run, seed) = self.inner.next_run();
@@ -453,6 +456,17 @@ impl Engine {
     /// Runs in progress.
     pub fn runs_in_progress(&self) -> usize {
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Begins nothing more: no run, no call, no timer. Waits until the calls in flight have ended and their outcomes are durable, for at
+    /// most `limit`; gives how many were still under way then. Runs stay where they are, for [`Engine::shut_down`] and the next process.
+    ///
+    /// # Cancel safety
+    /// The engine keeps draining.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.inner.flights.drain();
+        tokio::time::timeout(limit, self.inner.flights.landed()).await.ok();
+        self.inner.flights.count()
     }
 
     /// Starts no more runs, lets go of those in progress, and waits until their tasks have ended.

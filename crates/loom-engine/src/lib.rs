@@ -16,6 +16,7 @@ mod durable;
 mod engine;
 pub mod event;
 pub mod fire;
+mod flights;
 mod gather;
 mod guard;
 pub mod history;

@@ -467,7 +467,7 @@ pub(crate) async fn resubmit(
     let run = run_id(&id)?;
     let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(&id))?;
     let before = shared.host.engine.start_of(run).await?.ok_or_else(|| forgotten_run(&id))?;
-    if shared.host.engine.runs_in_progress() >= shared.host.settings.runs_max {
+    if shared.host.engine.runs_in_progress() >= shared.host.live().runs_max {
         return Err(refusal(FireError::Busy));
     }
     if !shared.host.store_runs() {

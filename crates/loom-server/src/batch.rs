@@ -40,11 +40,11 @@ pub(crate) async fn keep(keeper: &Keeper) {
     let turn = keeper.host.piles.turn(&keeper.key());
     let _turn = tokio::select! {
         turn = turn.lock() => turn,
-        () = keeper.host.stopping.cancelled() => return,
+        () = keeper.host.draining.cancelled() => return,
     };
     tokio::select! {
         () = collect_on(keeper) => {}
-        () = keeper.host.stopping.cancelled() => {}
+        () = keeper.host.draining.cancelled() => {}
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -77,6 +77,17 @@ impl HostSettings {
     }
 }
 
+/// Settings that can change while a host is open; see [`HostSettings`].
+#[derive(Clone, Copy, Debug)]
+pub struct LiveSettings {
+    /// [`HostSettings::runs_max`].
+    pub runs_max: usize,
+    /// [`HostSettings::response_timeout`].
+    pub response_timeout: Duration,
+    /// [`HostSettings::retention`].
+    pub retention: Retention,
+}
+
 /// Why a host cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -112,7 +123,10 @@ pub struct Host {
     pub(crate) signer: Signer,
     pub(crate) callbacks: Callbacks,
     pub(crate) tasks: TaskTracker,
+    /// Nothing new is begun any more, while the server still answers.
+    pub(crate) draining: CancellationToken,
     pub(crate) stopping: CancellationToken,
+    live: RwLock<LiveSettings>,
     ready: AtomicBool,
 }
 
@@ -168,7 +182,13 @@ impl Host {
             typed_parameters: settings.typed_parameters.clone(),
         };
         let deployments = Deployments::new(Arc::clone(&store), surroundings);
+        let live = LiveSettings {
+            runs_max: settings.runs_max,
+            response_timeout: settings.response_timeout,
+            retention: settings.retention,
+        };
         let host = Arc::new(Host {
+            live: RwLock::new(live),
             engine,
             clock,
             hub,
@@ -179,6 +199,7 @@ impl Host {
             callbacks,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            draining: CancellationToken::new(),
             ready: AtomicBool::new(false),
             store,
         });
@@ -313,7 +334,7 @@ impl Host {
 
     /// Why requests are not taken, for anybody; none when they are.
     pub(crate) fn why_not_ready(&self) -> Option<String> {
-        if self.stopping.is_cancelled() {
+        if self.draining.is_cancelled() || self.stopping.is_cancelled() {
             return Some("the server is stopping".to_owned());
         }
         if !self.ready.load(Ordering::Acquire) {
@@ -348,7 +369,7 @@ impl Host {
         along: Along,
         place: Option<Place>,
     ) -> Result<Vec<RunHandle>, FireError> {
-        if self.engine.runs_in_progress() >= self.settings.runs_max {
+        if self.engine.runs_in_progress() >= self.live().runs_max {
             return Err(FireError::Busy);
         }
         if !self.store_runs() {
@@ -427,12 +448,33 @@ impl Host {
         self.store.commit(commit).await.map(drop)
     }
 
+    /// What can change while the host is open.
+    pub(crate) fn live(&self) -> LiveSettings {
+        *self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes new settings from now on.
+    pub fn adopt(&self, live: LiveSettings) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// Begins nothing more: triggers do not fire, requests start no run, runs make no further call. Waits for the calls in flight for
+    /// at most `limit`, while everything else is still answered and `/readyz` says 503; gives how many were left then.
+    ///
+    /// # Cancel safety
+    /// The host keeps draining.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.draining.cancel();
+        self.engine.drain(limit).await
+    }
+
     /// Stops: triggers first, then runs, which the next process takes up where they are. Everything that was taken in
     /// is on the disk when this returns.
     ///
     /// # Errors
     /// The store cannot be closed in order; what it had answered is on the disk all the same.
     pub async fn shut_down(&self) -> Result<(), loom_store::Error> {
+        self.draining.cancel();
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -302,7 +302,7 @@ async fn wait_for_answer(
     run: RunId,
     answer: impl Future<Output = Result<Option<Value>, RecoverError>>,
 ) -> Response<Body> {
-    let limit = shared.host.settings.response_timeout;
+    let limit = shared.host.live().response_timeout;
     let answered = tokio::select! {
         answered = tokio::time::timeout(limit, answer) => answered,
         () = shared.host.stopping.cancelled() => {

@@ -45,7 +45,7 @@ mod telemetry;
 mod view;
 
 pub use deploy::{DeployError, Deployment, Origin, Source};
-pub use host::{Host, HostError, HostSettings, Recovery};
+pub use host::{Host, HostError, HostSettings, LiveSettings, Recovery};
 pub use redact::{HIDDEN, hide, without_credentials};
-pub use server::{Server, ServerSettings, is_loopback};
+pub use server::{Server, ServerSettings, Token, is_loopback};
 pub use telemetry::{TelemetryError, TelemetrySettings};

@@ -23,9 +23,6 @@ const COMMITS_MIN: u64 = 1_000;
 
 /// Begins to sweep, once at once and then for as long as the host lives.
 pub(crate) fn start(host: &Arc<Host>) {
-    if host.settings.retention == Retention::default() {
-        return;
-    }
     let keeper = Arc::clone(host);
     host.tasks.spawn(async move {
         let mut looks = interval(LOOK);
@@ -35,9 +32,12 @@ pub(crate) fn start(host: &Arc<Host>) {
             tokio::select! {
                 () = keeper.stopping.cancelled() => return,
                 now = looks.tick() => {
+                    if keeper.live().retention == Retention::default() {
+                        continue;
+                    }
                     let metrics = keeper.store.metrics();
                     let is_due = last.as_ref().is_none_or(|(at, then)| {
-                        now.duration_since(*at) >= EVERY || much_is_new(keeper.settings.retention, then, &metrics)
+                        now.duration_since(*at) >= EVERY || much_is_new(keeper.live().retention, then, &metrics)
                     });
                     if is_due {
                         last = Some((now, metrics));
@@ -64,7 +64,7 @@ fn much_is_new(policy: Retention, then: &Metrics, now: &Metrics) -> bool {
 
 async fn sweep(host: &Host) {
     let now = UnixMillis(host.now().unix_millis());
-    match host.store.sweep(host.settings.retention, now).await {
+    match host.store.sweep(host.live().retention, now).await {
         Ok(swept) if swept == loom_store::Swept::default() => {}
         Ok(swept) => {
             tracing::info!(

@@ -1,6 +1,11 @@
 //! The HTTP side: who may call, and connections with limits.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -45,7 +50,7 @@ pub struct ServerSettings {
     pub connections_max: usize,
     /// Watchers of live events at once: 1,024.
     pub watchers_max: usize,
-    /// How long requests in progress may take once the server is asked to stop: 10 s.
+    /// How long requests in progress may take once the server takes no more connections: 10 s.
     pub drain_timeout: Duration,
 }
 
@@ -73,12 +78,44 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<ServerSettings>,
     pub(crate) callers: Callers,
     pub(crate) watchers: Arc<Semaphore>,
+    token: Token,
+}
+
+/// The token that callers must send, which can be replaced while the server runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Token(Arc<RwLock<Option<Arc<str>>>>);
+
+impl Token {
+    fn get(&self) -> Option<Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether callers must send one.
+    pub fn is_asked_for(&self) -> bool {
+        self.get().is_some()
+    }
+
+    /// From now on callers must send this one. False when the server asks for none: then this does not change.
+    pub fn replace(&self, token: Arc<str>) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            return false;
+        }
+        *known = Some(token);
+        true
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 impl Shared {
     /// Whether the caller brings the token, if one is asked for.
     pub(crate) fn is_allowed(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.settings.token else { return true };
+        let Some(token) = self.token.get() else { return true };
         let given = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
         let given = given.strip_prefix(b"Bearer ").or_else(|| given.strip_prefix(b"bearer "));
         given.is_some_and(|given| sign::same(given, token.as_bytes()))
@@ -102,9 +139,15 @@ impl Server {
             host: Arc::clone(&host),
             callers: Callers::new(settings.token.is_some(), settings.public_url.as_deref()),
             watchers: Arc::new(Semaphore::new(settings.watchers_max)),
+            token: Token(Arc::new(RwLock::new(settings.token.clone()))),
             settings: Arc::clone(&settings),
         };
         Server { router: routes::router(shared.clone()), shared, settings, host }
+    }
+
+    /// The token, for whoever replaces it.
+    pub fn token(&self) -> Token {
+        self.shared.token.clone()
     }
 
     /// Answers one request without a connection, as if its caller had brought the token. Gives status and body.
@@ -119,7 +162,7 @@ impl Server {
         body: Vec<u8>,
     ) -> Result<(StatusCode, Vec<u8>), axum::http::Error> {
         let mut request = Request::builder().method(method).uri(path);
-        if let Some(token) = &self.settings.token {
+        if let Some(token) = self.shared.token.get() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let mut request = request.body(Body::from(body))?;

@@ -234,16 +234,16 @@ fn end(host: &Arc<Host>, subscription: Subscription) {
 pub(crate) async fn keep(keeper: &Keeper) {
     let subscription = tokio::select! {
         subscription = subscribe_on(keeper) => subscription,
-        () = keeper.host.stopping.cancelled() => return,
+        () = keeper.host.draining.cancelled() => return,
     };
     tokio::select! {
         () = keeper.deployment.retired.cancelled() => {}
-        () = keeper.host.stopping.cancelled() => return,
+        () = keeper.host.draining.cancelled() => return,
     }
     if let Some(subscription) = subscription {
         tokio::select! {
             () = leave(&keeper.host, subscription) => {}
-            () = keeper.host.stopping.cancelled() => {}
+            () = keeper.host.draining.cancelled() => {}
         }
     }
 }

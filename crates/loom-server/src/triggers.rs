@@ -99,7 +99,7 @@ impl Keeper {
         tokio::select! {
             () = self.keep_on() => {}
             () = self.deployment.retired.cancelled() => {}
-            () = self.host.stopping.cancelled() => {}
+            () = self.host.draining.cancelled() => {}
         }
     }
 

@@ -82,7 +82,10 @@ pub(super) fn resolve<const SERVE: bool>(
     let project = workflows.or_else(|| named.iter().find_map(|file| project_of(file)));
     let app_settings = match path_in(&layers, "settings") {
         Some(path) => Some(path),
-        None => project.as_ref().map(|folder| folder.join(APP_SETTINGS)).filter(|path| path.is_file()),
+        None => match project.as_ref().map(|folder| folder.join(APP_SETTINGS)) {
+            Some(path) if files::there_is(&path)? => Some(path),
+            _ => None,
+        },
     };
     if let Some(path) = &app_settings {
         layers.push(of_app_settings(path)?);
@@ -171,7 +174,7 @@ fn beside(workflows: Option<&Path>, named: &[PathBuf], name: &str) -> Result<Opt
     let project = named.iter().find_map(|file| project_of(file));
     for folder in [workflows.map(Path::to_path_buf), project, Some(PathBuf::new())].into_iter().flatten() {
         let path = folder.join(name);
-        if path.try_exists().with_context(|| format!("could not look for {}", path.display()))? {
+        if files::there_is(&path)? {
             return Ok(Some(path));
         }
     }

@@ -10,13 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use loom_store::Durability;
 use loom_testkit::flaky::Flaky;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{interval, sleep},
-};
+use tokio::time::{interval, sleep};
 
 use super::Example;
-use crate::{data, exit::Exit};
+use crate::{data, exit::Exit, signals::Interrupts};
 
 /// The path of the service whose second call the kill follows, while its action waits before the third.
 const WATCHED: &str = "/flaky";
@@ -34,7 +31,7 @@ pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
     std::fs::write(&definition, example.definition).context("the definition cannot be written")?;
     let data = folder.path().join("runs");
     // Both processes hear an interrupt; this one goes on for as long as the other does.
-    let _interrupts = signal(SignalKind::interrupt()).context("interrupts cannot be heard")?;
+    let _interrupts = Interrupts::hear()?;
 
     let (file, kept) = (definition.display().to_string(), data.display().to_string());
     let parameter = format!("service={}", service.base_url());

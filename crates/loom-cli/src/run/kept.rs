@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use loom_engine::{RunHandle, RunId, RunReport, RunRequest, Watcher};
 use loom_store::{Durability, Store};
 
-use super::{Play, Source, watch::Interrupts};
-use crate::{args::Keep, data, exit::Exit, live::Live};
+use super::{Play, Source};
+use crate::{args::Keep, data, exit::Exit, live::Live, signals::Interrupts};
 
 /// The folder of kept runs, open.
 pub(super) struct Kept {

@@ -4,7 +4,12 @@
 //! `parameters.json`, `connections.json` and `local.settings.json` in the folder above its definitions. The latter holds app
 //! settings under `Values`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow};
 use loom_actions::{
@@ -39,8 +44,9 @@ impl Settings {
     /// Reads the files that the settings name, and those of the project.
     pub(crate) fn read(config: &Config) -> Result<Settings> {
         let values = &config.values;
-        let beside = |name: &str| {
-            config.project.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file())
+        let beside = |name: &str| -> Result<Option<PathBuf>> {
+            let Some(path) = config.project.as_ref().map(|folder| folder.join(name)) else { return Ok(None) };
+            Ok(files::there_is(&path)?.then_some(path))
         };
         let mut settings = Settings {
             app: Object::new(),
@@ -55,10 +61,14 @@ impl Settings {
         if let Some(path) = &values.settings {
             settings.app = app_settings(path)?;
         }
-        if let Some(path) = beside("parameters.json") {
+        if let Some(path) = beside("parameters.json")? {
             settings.parameters = Some(files::read_json(&path)?);
         }
-        if let Some(path) = values.connections.clone().or_else(|| beside("connections.json")) {
+        let connections = match &values.connections {
+            Some(path) => Some(path.clone()),
+            None => beside("connections.json")?,
+        };
+        if let Some(path) = connections {
             let value = files::read_json(&path)?;
             settings.remote_workflows = value.get("workflows").is_some();
             settings.connections = Connections::from_json(&value, &settings.sources())

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use loom_engine::{Command, RunHandle, RunReport, clock::SystemClock, ports::Clock};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     console::{self, Console},
     exit::Exit,
     live::{Live, Screen},
+    signals::Interrupts,
 };
 
 /// How often the tree is painted.
@@ -53,15 +53,6 @@ pub(super) enum End {
     Left,
 }
 
-/// The interrupts since [`Interrupts::hear`].
-pub(super) struct Interrupts(Signal);
-
-impl Interrupts {
-    pub(super) fn hear() -> Result<Interrupts> {
-        Ok(Interrupts(signal(SignalKind::interrupt()).context("interrupts cannot be heard")?))
-    }
-}
-
 /// Waits for the end of a run. The first interrupt cancels it, or leaves it where it is; the second ends the program.
 pub(super) async fn watch(
     mut run: RunHandle,
@@ -87,7 +78,7 @@ pub(super) async fn watch(
                 let report = report.context("the run stopped without a result")?;
                 return Ok(End::Ended { report, interrupted });
             }
-            _ = interrupts.0.recv() => {
+            () = interrupts.next() => {
                 if interrupted {
                     eprintln!("loom: interrupted again; the run had not ended yet");
                     std::process::exit(Exit::Interrupted as i32);

@@ -4,6 +4,7 @@ mod batches;
 mod bench;
 mod crash;
 mod disk_full;
+mod drained;
 mod encrypted;
 mod errors_page;
 mod eval;

@@ -201,3 +201,137 @@ fn only_a_server_with_a_token_can_be_reached_from_other_machines() {
     assert_eq!(ask("Authorization: Bearer something else here\r\n").as_deref(), Some("401"));
     assert_eq!(ask("Authorization: Bearer long enough for a test\r\n").as_deref(), Some("200"));
 }
+
+/// The status of an answer to a caller with this token.
+fn status_with(address: &str, token: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let head =
+        format!("GET /api/v1/runs HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("there is a status")
+}
+
+#[test]
+fn a_hangup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let place = |name: &str| folder.path().join(name);
+    write(&place("orders.json"), &answering("http://127.0.0.1:9", "one"));
+    write(&place("token"), "the first of the tokens\n");
+    write(&place("loom.toml"), "token-file = \"token\"\nruns-max = 5\nwrite-timeout = 7\n");
+    let served =
+        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &folder.path().display().to_string()]);
+    let hang_up = || {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&served.child),
+            rustix::process::Signal::HUP,
+        )
+    };
+    let statuses = || {
+        ["the first of the tokens", "the second of the tokens"]
+            .map(|token| status_with(&served.address, token))
+    };
+    assert_eq!(statuses(), [200, 401]);
+
+    write(&place("token"), "the second of the tokens\n");
+    write(&place("loom.toml"), "token-file = \"token\"\nruns-max = 6\nwrite-timeout = 8\n");
+    hang_up().expect("it lives");
+    let told = served.until("loom: reloaded");
+    assert!(told.contains("`write-timeout` takes effect at the next start"), "{told}");
+    assert!(!told.contains("runs-max"), "{told}");
+    assert_eq!(statuses(), [401, 200]);
+
+    write(&place("token"), "the first of the tokens\n");
+    write(&place("loom.toml"), "token-file = \"token\"\nruns-mx = 6\n");
+    hang_up().expect("it lives");
+    let told = served.until("not reloaded, and nothing has changed");
+    assert!(told.contains("loom.toml:2: unknown setting `runs-mx`; did you mean `runs-max`?"), "{told}");
+    assert_eq!(statuses(), [401, 200]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_changes_nothing() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let (flows, away) = (folder.path().join("flows"), folder.path().join("away"));
+    std::fs::create_dir(&flows).expect("there is room");
+    let text = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {}}}"#;
+    write(&flows.join("orders.json"), text);
+    write(&flows.join("bills.json"), text);
+    let served = Served::start(&["--addr", "127.0.0.1:0", "--workflows", &flows.display().to_string()]);
+    std::fs::rename(&flows, &away).expect("it can be moved");
+    let told = served.until("what is served stays");
+    assert!(told.contains(&format!("could not read {}", flows.display())), "{told}");
+    assert_eq!(served.fire().0, 202);
+
+    // What is looked at again is followed again.
+    std::fs::remove_file(away.join("bills.json")).expect("it is there");
+    std::fs::rename(&away, &flows).expect("it can be moved");
+    let told = served.until("bills is no longer served");
+    assert!(!told.contains("orders"), "{told}");
+    assert_eq!(served.fire().0, 202);
+
+    let missing =
+        loom(&["serve", "--memory", "--addr", "127.0.0.1:0", "--workflows", &away.display().to_string()]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(2), ""), "{}", missing.stderr);
+}
+
+#[test]
+fn parameters_that_cannot_be_read_are_not_taken_for_none() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let inner = folder.path().join("orders");
+    std::fs::create_dir(&inner).expect("there is room");
+    let text = |answer: &str| {
+        format!(
+            r#"{{"definition": {{"parameters": {{"p": {{"type": "String", "defaultValue": "default"}}}}, "triggers": {{"manual": {{"type": "Request"}}}},
+            "actions": {{"Answer": {{"type": "Response", "inputs": {{"body": "@concat(parameters('p'), '{answer}')"}}, "runAfter": {{}}}}}}}}}}"#
+        )
+    };
+    let parameters = folder.path().join("parameters.json");
+    write(&parameters, r#"{"p": {"type": "String", "value": "own"}}"#);
+    write(&inner.join("workflow.json"), &text("1"));
+    let served =
+        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &folder.path().display().to_string()]);
+    assert_eq!(served.fire(), (200, "own1".to_owned()));
+    write(&parameters, "{");
+    served.until("parameters.json is not JSON");
+    write(&inner.join("workflow.json"), &text("2"));
+    assert_eq!(served.fire(), (200, "own1".to_owned()));
+    write(&parameters, r#"{"p": {"type": "String", "value": "new"}}"#);
+    served.until("orders is now 1.0.1");
+    assert_eq!(served.fire(), (200, "new2".to_owned()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limit_on_open_files_is_raised_and_files_of_secrets_that_all_can_read_are_reported() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("there is room");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "long enough for a test\n").expect("it can be written");
+    let serve = |mode: u32| {
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        let script = "ulimit -Sn 256 && exec \"$0\" serve --memory --addr 127.0.0.1:0 --token-file \"$1\"";
+        let mut child = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_loom")])
+            .arg(&token)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the output is text");
+        assert!(line.starts_with("listening"), "{line}");
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("it lives");
+        child.kill().expect("it lives");
+        let told = child.wait_with_output().expect("it ends").stderr;
+        (limits, String::from_utf8(told).expect("it is text"))
+    };
+    let (limits, told) = serve(0o644);
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it is listed");
+    let numbers: Vec<&str> = line["Max open files".len()..].split_whitespace().take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+    assert!(told.contains("can be read by every user of this machine; run `chmod 600"), "{told}");
+    assert!(!serve(0o600).1.contains("chmod"));
+}

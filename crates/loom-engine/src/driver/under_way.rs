@@ -9,6 +9,7 @@ use crate::{
     children,
     engine::Inner,
     event::{EffectResult, ErrorInfo, Note, Outcome, Phase, Place, RetryHint},
+    flights::Flight,
     guard::{Guarded, TimeLimit},
     ports::Call,
 };
@@ -19,6 +20,8 @@ pub(super) struct UnderWay {
     pub(super) aborts: SmallAborts,
     /// Of a call that a service guards, which hears why it ended.
     pub(super) limit: Option<Arc<TimeLimit>>,
+    /// Of a call that a stopping engine waits for.
+    pub(super) flight: Option<Flight>,
 }
 
 /// A call is one future; the wait for an admission is two.

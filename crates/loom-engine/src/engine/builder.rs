@@ -156,6 +156,7 @@ impl EngineBuilder {
                 workflows: Mutex::new(HashMap::new()),
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
+                flights: Arc::default(),
                 ids: Mutex::new(RunIdSource::new(0, None)),
                 held: Mutex::new(Held::default()),
                 seed: self.seed,

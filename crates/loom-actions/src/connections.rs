@@ -10,7 +10,8 @@
 //!   "functions":   {"pricing": {"baseUrl": "https://pricing.example.com/api/price"}},
 //!   "workflows":   {"child": "https://flows.example.com/child"},
 //!   "activities":  {"send-mail": "http://127.0.0.1:7001/send-mail"},
-//!   "actors":      {"Counter": "http://127.0.0.1:7001/counters"}
+//!   "actors":      {"Counter": "http://127.0.0.1:7001/counters"},
+//!   "actionTypes": {"RuleExecute": "http://127.0.0.1:7001/rules"}
 //! }
 //! ```
 //!
@@ -46,6 +47,8 @@ pub struct Connections {
     workflows: Table,
     activities: Table,
     actors: Table,
+    /// Types of actions that a service of the operator executes.
+    types: Table,
     /// Whatever a definition may call a connection (its id, its display name), to the connection's name.
     aliases: BTreeMap<String, Arc<str>>,
     /// Connections of built-in service providers, which speak protocols of their own: known by name, and of no use here.
@@ -130,6 +133,7 @@ impl Connections {
             Section::Workflows => &mut self.workflows,
             Section::Activities => &mut self.activities,
             Section::Actors => &mut self.actors,
+            Section::Types => &mut self.types,
             Section::Providers => {
                 self.providers.insert(name.to_lowercase());
                 return;
@@ -274,9 +278,23 @@ impl Connections {
         find(&self.actors, &self.aliases, name, "actor")
     }
 
+    /// The service that executes a type of actions.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is none that can be used.
+    pub(crate) fn action_type(&self, name: &str) -> Result<Cow<'_, Service>, Failure> {
+        find(&self.types, &self.aliases, name, "action type")
+    }
+
+    /// The types of actions that services execute, as written.
+    pub(crate) fn action_types(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.types.values().map(|entry| &entry.name)
+    }
+
     /// All services that can be used.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        let tables = [&self.managed, &self.functions, &self.workflows, &self.activities, &self.actors];
+        let tables =
+            [&self.managed, &self.functions, &self.workflows, &self.activities, &self.actors, &self.types];
         tables.into_iter().flat_map(Table::values).filter_map(|entry| entry.service.as_ref().ok())
     }
 }
@@ -333,6 +351,8 @@ enum Section {
     Workflows,
     Activities,
     Actors,
+    /// Types of actions.
+    Types,
     /// Built-in service providers.
     Providers,
     /// The section is legal, and nothing here can use it.
@@ -350,12 +370,13 @@ impl Section {
             "workflows" => Section::Workflows,
             "activities" => Section::Activities,
             "actors" => Section::Actors,
+            "actiontypes" => Section::Types,
             "serviceproviderconnections" => Section::Providers,
             "agentconnections" | "agentmcpconnections" => Section::Ignored,
             _ => {
                 return Err(ConnectionsError {
                     reason: format!(
-                        "'{name}' is not known; use connections, functions, workflows, activities, actors or the \
+                        "'{name}' is not known; use connections, functions, workflows, activities, actors, actionTypes or the \
                          sections of a Standard connections.json"
                     ),
                 });

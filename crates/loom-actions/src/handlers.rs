@@ -21,6 +21,7 @@ use crate::{
     headers::Marks,
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
+    transforms::transform_handlers,
     url::{Url, encode_component},
 };
 
@@ -35,6 +36,8 @@ pub(crate) enum Kind {
     Function,
     /// By a workflow's id or name.
     Workflow,
+    /// By the type of the action.
+    Type,
 }
 
 /// Makes the requests of one kind of action.
@@ -51,7 +54,8 @@ pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Request
     Requests::new(settings, Arc::new(move || clock.now())).map(Arc::new)
 }
 
-/// Handlers for Http, ApiConnection, Function, both webhooks, and scripts.
+/// Handlers for Http, ApiConnection, Function, both webhooks, scripts, transformations, and the types that the connections
+/// file gives by their address.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
     let mut all = vec![
@@ -60,7 +64,12 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
         (EffectKind::ApiConnection, of(Kind::Connection)),
         (EffectKind::ApiConnectionWebhook, of(Kind::Connection)),
         (EffectKind::Function, of(Kind::Function)),
+        (EffectKind::Custom(Arc::from("InvokeFunction")), of(Kind::Function)),
     ];
+    all.extend(transform_handlers(&requests.settings().artifacts));
+    for name in requests.settings().connections.action_types() {
+        all.push((EffectKind::Custom(Arc::clone(name)), of(Kind::Type)));
+    }
     let scripts = Arc::new(ScriptHandler::new(requests.settings().scripts));
     for language in ["JavaScriptCode", "PowerShellCode", "CSharpScriptCode"] {
         all.push((EffectKind::Script(Arc::from(language)), Arc::clone(&scripts) as Arc<dyn ActionHandler>));
@@ -80,7 +89,7 @@ impl RequestHandler {
     }
 
     /// The request that the inputs describe.
-    pub(crate) fn spec(&self, inputs: &Value) -> Result<Spec, Failure> {
+    pub(crate) fn spec(&self, inputs: &Value, type_name: &str) -> Result<Spec, Failure> {
         let connections = &self.requests.settings().connections;
         let (service, path, default) = match self.kind {
             Kind::Address => return Spec::from_inputs(inputs),
@@ -101,6 +110,17 @@ impl RequestHandler {
                     })?,
                 };
                 (connections.of_host(&host)?, path, Method::GET)
+            }
+            Kind::Type => {
+                let body = inputs.clone();
+                return posted(&*connections.action_type(type_name)?, &[], body);
+            }
+            // A function of the app itself is named, and takes its parameters as an object.
+            Kind::Function if inputs.get("functionName").is_some() => {
+                let named = inputs.get("functionName").and_then(Value::as_str);
+                let named = named.ok_or_else(|| Failure::bad_request("'functionName' must be a string."))?;
+                let parameters = inputs.get("parameters").cloned().unwrap_or_else(|| Object::new().into());
+                return posted(&*connections.function(named)?, &[], parameters);
             }
             Kind::Function => {
                 let function = inputs.get("function").cloned().unwrap_or_default();
@@ -155,7 +175,7 @@ impl RequestHandler {
             Phase::Subscribe => subscription(&call.inputs),
             Phase::Call | Phase::Admit | Phase::Unsubscribe => call.inputs.clone(),
         };
-        let mut spec = self.spec(&inputs)?;
+        let mut spec = self.spec(&inputs, &call.definition().type_name)?;
         if call.phase == Phase::Subscribe && inputs.get("method").is_none() {
             spec.method = Method::POST;
         }
@@ -268,7 +288,9 @@ impl ActionHandler for RequestHandler {
                 let base = &self.requests.settings().connections.of_host(&host_of(&inputs)).ok()?.base;
                 Some(base.shown().trim_end_matches('/').into())
             }
-            Kind::Function | Kind::Workflow => Some(self.spec(&inputs).ok()?.url.origin().into()),
+            Kind::Function | Kind::Workflow => Some(self.spec(&inputs, "").ok()?.url.origin().into()),
+            // The type is not known here; its breaker is that of the action.
+            Kind::Type => None,
         }
     }
 }

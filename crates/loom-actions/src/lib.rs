@@ -7,6 +7,7 @@
 
 mod activity;
 mod actor;
+mod artifacts;
 mod auth;
 mod client;
 mod connections;
@@ -19,6 +20,7 @@ mod requests;
 mod script;
 pub mod secrets;
 mod settings;
+mod transforms;
 mod triggers;
 mod url;
 
@@ -32,6 +34,7 @@ pub use self::{
         ActorCall, ActorHandler, ActorReply, ActorStore, Actors, DurableActorStore, MemoryActorStore,
         StoreFuture,
     },
+    artifacts::{ArtifactKind, Artifacts},
     auth::{ManagedIdentity, TokenSettings},
     client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
     connections::{Connections, ConnectionsError, Service, Sources, complete_connections},
@@ -46,6 +49,7 @@ pub use self::{
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
     script::{ScriptHandler, ScriptLimits},
     settings::Settings,
+    transforms::transform_handlers,
     triggers::TriggerRequests,
     url::{URL_BYTES_MAX, Url, UrlError},
 };

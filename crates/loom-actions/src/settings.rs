@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    auth::TokenSettings, client::ClientOptions, connections::Connections, egress::Egress,
-    script::ScriptLimits,
+    artifacts::Artifacts, auth::TokenSettings, client::ClientOptions, connections::Connections,
+    egress::Egress, script::ScriptLimits,
 };
 
 /// The settings of all handlers. The default suits a server on the open Internet.
@@ -28,6 +28,8 @@ pub struct Settings {
     pub pages_max: usize,
     /// What inline scripts may take.
     pub scripts: ScriptLimits,
+    /// Maps and schemas that actions name.
+    pub artifacts: Artifacts,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             chunk_bytes: 1024 * 1024,
             pages_max: 10_000,
             scripts: ScriptLimits::default(),
+            artifacts: Artifacts::default(),
         }
     }
 }

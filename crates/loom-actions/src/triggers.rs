@@ -35,7 +35,7 @@ impl TriggerRequests {
             TriggerAsk::Subscribe => subscription(&call.inputs),
             TriggerAsk::Poll | TriggerAsk::Unsubscribe => call.inputs.clone(),
         };
-        let mut spec = handler.spec(&inputs)?;
+        let mut spec = handler.spec(&inputs, "")?;
         if inputs.get("method").is_none_or(Value::is_null) {
             spec.method = match call.ask {
                 TriggerAsk::Poll => spec.method,

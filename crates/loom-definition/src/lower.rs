@@ -184,6 +184,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         Action {
             name,
             type_name,
+            variant: node.get("kind").and_then(Node::text).map(Arc::from),
             index: this,
             block,
             position,

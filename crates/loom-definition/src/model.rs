@@ -230,6 +230,8 @@ pub struct Action {
     pub name: Arc<str>,
     /// `type` as the file spells it.
     pub type_name: Arc<str>,
+    /// Its `kind`, as written, such as `JsonToText` of a Liquid action.
+    pub variant: Option<Arc<str>>,
     /// Its own index.
     pub index: ActionIdx,
     /// The block it belongs to.

@@ -29,7 +29,7 @@ async fn played(
     let file = json(
         &r#"{"connections": {"crm": {"baseUrl": "{base}/crm/", "authentication": {"type": "Raw", "scheme": "Key", "parameter": "k"}}},
             "functions": {"price": {"baseUrl": "{base}/fn", "authentication": {"type": "QueryString", "name": "code", "value": "c"}}},
-            "workflows": {"child": "{base}/child"}, "activities": {"remote": "{base}/activity"}, "actors": {"Far": "{base}/actors"}}"#
+            "workflows": {"child": "{base}/child"}, "actionTypes": {"RuleExecute": "{base}/rules", "ChunkText": "{base}/chunks"}, "activities": {"remote": "{base}/activity"}, "actors": {"Far": "{base}/actors"}}"#
             .replace("{base}", &base),
     );
     let connections = Connections::from_json(&file, &Sources::default()).unwrap();
@@ -92,6 +92,24 @@ async fn connections_functions_and_children_are_called_by_name() {
     let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Connector'), body('Function'), body('Child'))"}}"#;
     let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "all"), json(r#"["patched", 12, "out"]"#));
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn functions_of_the_app_and_types_with_an_address_are_posted() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/fn", "query": {"code": "c"}, "body": {"zipCode": 98101}, "response": {"body": {"high": 8}}, "calls": 1},
+            {"method": "POST", "path": "/rules", "body": {"ruleset": "r", "facts": [1]}, "response": {"body": "applied"}, "calls": 1},
+            {"method": "POST", "path": "/chunks", "body": {"text": "x"}, "response": {"body": {"value": ["x"]}}, "calls": 1}]"#,
+    )
+    .await;
+    let actions = r#"{
+        "Local": {"type": "InvokeFunction", "inputs": {"functionName": "price", "parameters": {"zipCode": 98101}}},
+        "Rules": {"type": "RuleExecute", "inputs": {"ruleset": "r", "facts": [1]}},
+        "Chunks": {"type": "ChunkText", "inputs": {"text": "x"}}}"#;
+    let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Local')?['high'], body('Rules'), first(body('Chunks')?['value']))"}}"#;
+    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "all"), json(r#"[8, "applied", "x"]"#));
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
 

@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use loom_actions::{
-    Activities, ActivityHandler, ActorHandler, Actors, Connections, Egress, MemoryActorStore, Requests,
-    Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
+    Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, MemoryActorStore,
+    Requests, Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
 use loom_definition::model::EffectKind;
 use loom_engine::{EngineBuilder, Environment, SecretSource, clock::SystemClock};
@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     parameters: Option<Value>,
     secrets: Secrets,
     activities: Activities,
+    artifacts: Artifacts,
 }
 
 impl Settings {
@@ -57,6 +58,7 @@ impl Settings {
             parameters: None,
             secrets: secrets::source(values.secrets.as_deref(), values.secrets_dir.as_deref())?,
             activities: Activities::default(),
+            artifacts: Artifacts::default(),
         };
         if let Some(path) = &values.settings {
             settings.app = app_settings(path)?;
@@ -73,6 +75,9 @@ impl Settings {
             settings.remote_workflows = value.get("workflows").is_some();
             settings.connections = Connections::from_json(&value, &settings.sources())
                 .with_context(|| path.display().to_string())?;
+        }
+        if let Some(project) = &config.project {
+            settings.artifacts = Artifacts::read(&project.join("Artifacts"))?;
         }
         if let Some(path) = &values.egress {
             settings.egress =
@@ -161,6 +166,7 @@ impl Settings {
         let mut settings = loom_actions::Settings {
             egress: self.egress.clone(),
             connections: self.connections.clone(),
+            artifacts: self.artifacts.clone(),
             ..loom_actions::Settings::default()
         };
         settings.connections.learn(learned);

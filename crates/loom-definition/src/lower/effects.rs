@@ -60,6 +60,20 @@ const RECOGNISED: [&str; 45] = [
     "Changeset",
 ];
 
+/// Those of [`RECOGNISED`] that the handlers of Loom's own programs execute.
+const EXECUTED: [&str; 10] = [
+    "XmlValidation",
+    "XmlCompose",
+    "XmlParse",
+    "FlatFileEncoding",
+    "FlatFileDecoding",
+    "Liquid",
+    "SendToBatch",
+    "ChunkText",
+    "InvokeFunction",
+    "Batch",
+];
+
 /// Which handler executes actions of this type, and whether the type is known at all.
 fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
     let found = match type_name.to_ascii_lowercase().as_str() {
@@ -88,6 +102,16 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
         }
     };
     (found, true)
+}
+
+/// Whether the handlers that come with Loom execute such actions.
+fn is_executed(effect: &EffectKind) -> bool {
+    match effect {
+        EffectKind::Custom(name) => EXECUTED.iter().any(|executed| name.eq_ignore_ascii_case(executed)),
+        EffectKind::Script(language) => &**language == "JavaScriptCode",
+        EffectKind::Ai | EffectKind::GroupChat | EffectKind::Memory => false,
+        _ => true,
+    }
 }
 
 fn known_types() -> impl Iterator<Item = &'static str> {
@@ -128,6 +152,14 @@ impl Lowerer<'_, '_, '_> {
             let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
             diagnostic.label = "it fails when it runs, unless a handler has this name".into();
             diagnostic.hint = meant.map(|meant| format!("did you mean `{meant}`?"));
+        }
+        if known && !is_executed(&effect) {
+            let place = node.get("type").map_or(node.place, |node| node.place);
+            let message = format!("action `{name}` has the type `{type_name}`, which Loom does not execute");
+            let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
+            diagnostic.label = "it fails when it runs".into();
+            diagnostic.hint =
+                Some("give the type an address under `actionTypes` of the connections file".into());
         }
         let inputs = match node.get("inputs") {
             None => Template::constant(Value::from(Object::new())),

@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use loom_actions::ScriptHandler;
-use loom_actions::secrets::{FixedSecrets, Secrets};
+use loom_actions::{
+    ArtifactKind, Artifacts, ScriptHandler,
+    secrets::{FixedSecrets, Secrets},
+    transform_handlers,
+};
 use loom_definition::{
     Definition, LoadOptions, Workflow,
     diagnostic::nearest,
@@ -71,16 +74,18 @@ struct Stage {
     children: Vec<(Arc<Workflow>, Vec<Value>)>,
     answers: HashMap<String, Answers>,
     environment: Environment,
+    artifacts: Artifacts,
     now: Timestamp,
 }
 
 /// The members that say what is played. Others are notes, unless they look like one of these.
-const MEMBERS: [&str; 10] = [
+const MEMBERS: [&str; 11] = [
     "definition",
     "definitionFile",
     "trigger",
     "parameters",
     "appSettings",
+    "artifacts",
     "mocks",
     "workflows",
     "now",
@@ -135,7 +140,8 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
             .map_err(|problem| wrong("defaultRetryPolicy", problem.message))?;
         environment.default_retry = Arc::new(policy);
     }
-    Ok(Stage { workflow, parameters, children, answers, environment, now })
+    let artifacts = artifacts(case, folder)?;
+    Ok(Stage { workflow, parameters, children, answers, environment, artifacts, now })
 }
 
 /// The secrets that `secret()` gives in a case: names to texts.
@@ -147,6 +153,31 @@ fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
     }
     let known = FixedSecrets::new(known).map_err(|error| wrong("secrets", error.to_string()))?;
     Ok(Secrets::new(vec![Arc::new(known)]))
+}
+
+/// Maps and schemas: those of the project that `definitionFile` belongs to, and in their place those of the case.
+fn artifacts(case: &Object, folder: &Path) -> Result<Artifacts, Obstacle> {
+    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
+    let project = file.as_deref().and_then(Path::parent).and_then(Path::parent);
+    let mut artifacts = match project {
+        Some(project) => Artifacts::read(&project.join("Artifacts"))
+            .map_err(|error| wrong("definitionFile", error.to_string()))?,
+        None => Artifacts::default(),
+    };
+    let given = object(case, "artifacts")?;
+    for (section, members) in &given {
+        let kind = match &**section {
+            "maps" => ArtifactKind::Map,
+            "schemas" => ArtifactKind::Schema,
+            _ => return Err(wrong(&format!("artifacts.{section}"), "expected `maps` or `schemas`")),
+        };
+        for (name, text) in members.as_object().into_iter().flatten() {
+            let at = format!("artifacts.{section}.{name}");
+            let text = text.as_str().ok_or_else(|| wrong(&at, "must be a string"))?;
+            artifacts.add(kind, name, text);
+        }
+    }
+    Ok(artifacts)
 }
 
 fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
@@ -243,6 +274,7 @@ impl Stage {
         let scripted = Arc::new(Scripted {
             answers: self.answers,
             scripts,
+            transforms: transforms(&self.artifacts),
             occurrences: Mutex::default(),
             unanswered: Mutex::default(),
             callbacks,
@@ -345,10 +377,12 @@ fn effects(
     found
 }
 
-/// Answers calls with what the case says, and runs the scripts that it does not answer for.
+/// Answers calls with what the case says, and runs the scripts and transformations that it does not answer for.
 struct Scripted {
     answers: HashMap<String, Answers>,
     scripts: ScriptHandler,
+    /// By lower-case type.
+    transforms: HashMap<String, Arc<dyn ActionHandler>>,
     /// Which occurrence each idempotency key stands for, by action.
     occurrences: Mutex<BTreeMap<String, Vec<Arc<str>>>>,
     /// Actions that made a call for which there is no answer.
@@ -387,6 +421,10 @@ impl ActionHandler for Scripted {
             if answer.is_none() && is_javascript(call) {
                 return self.scripts.call(call).await;
             }
+            let transform = self.transforms.get(&call.definition().type_name.to_lowercase());
+            if let (None, Some(transform)) = (answer, transform) {
+                return transform.call(call).await;
+            }
             let Some(answer) = answer else {
                 let name = &call.definition().name;
                 self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(name));
@@ -414,6 +452,14 @@ impl ActionHandler for Scripted {
         let end = uri[after_scheme..].find(['/', '?', '#']).map_or(uri.len(), |at| after_scheme + at);
         Some(Arc::from(uri[..end].to_ascii_lowercase()))
     }
+}
+
+fn transforms(artifacts: &Artifacts) -> HashMap<String, Arc<dyn ActionHandler>> {
+    let named = transform_handlers(artifacts).into_iter().filter_map(|(effect, handler)| match effect {
+        EffectKind::Custom(name) => Some((name.to_lowercase(), handler)),
+        _ => None,
+    });
+    named.collect()
 }
 
 fn is_javascript(call: &Call) -> bool {

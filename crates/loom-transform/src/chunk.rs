@@ -1,0 +1,94 @@
+//! `ChunkText`: text in pieces of at most so many tokens, as a language model's tokenizer counts them.
+
+use bpe_openai::Tokenizer;
+
+use crate::Error;
+
+/// The most tokens of one piece, as the service has it.
+pub const TOKENS_MAX: usize = 8_000;
+
+type Load = fn() -> &'static Tokenizer;
+
+/// The tokenizers that are built in, under the names that definitions use.
+const ENCODINGS: [(&str, Load); 4] = [
+    ("cl100k_base", bpe_openai::cl100k_base),
+    ("o200k_base", bpe_openai::o200k_base),
+    // The designer writes `cl200k_base` and means the encoding of gpt-4o, which is `o200k_base`.
+    ("cl200k_base", bpe_openai::o200k_base),
+    ("o200k_harmony", bpe_openai::o200k_base),
+];
+
+/// Cuts `text` into pieces of at most `tokens` tokens. Each piece but the first begins with the last `overlap`
+/// characters of the one before it, as far as that one is longer.
+///
+/// # Errors
+/// `InvalidChunkSettings` for an unknown encoding, and for `tokens` outside 1 to [`TOKENS_MAX`].
+///
+/// ```
+/// let pieces = loom_transform::chunk::by_tokens("one two three four", "cl100k_base", 2, 0).unwrap();
+/// assert_eq!(pieces, ["one two", " three four"]);
+/// ```
+pub fn by_tokens(text: &str, encoding: &str, tokens: usize, overlap: usize) -> Result<Vec<String>, Error> {
+    let wrong = |message: String| Error::new("InvalidChunkSettings", message);
+    let known = ENCODINGS.iter().find(|(name, _)| name.eq_ignore_ascii_case(encoding));
+    let Some((_, tokenizer)) = known else {
+        let names: Vec<&str> = ENCODINGS.iter().map(|(name, _)| *name).collect();
+        let names = names.join(", ");
+        return Err(wrong(format!("The encoding model '{encoding}' is not supported; use one of {names}.")));
+    };
+    if !(1..=TOKENS_MAX).contains(&tokens) {
+        return Err(wrong(format!("'tokenSize' must be between 1 and {TOKENS_MAX} (got {tokens}).")));
+    }
+    let tokenizer = tokenizer();
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    while start < text.len() {
+        let end = start + first_piece(&text[start..], tokenizer, tokens);
+        pieces.push(text[start..end].to_owned());
+        if end == text.len() {
+            break;
+        }
+        let back =
+            text[start..end].char_indices().rev().nth(overlap.wrapping_sub(1)).map(|(at, _)| start + at);
+        start = match back {
+            Some(back) if overlap > 0 && back > start => back,
+            _ => end,
+        };
+    }
+    Ok(pieces)
+}
+
+/// How many bytes from the start of `text` hold at most `tokens` tokens; at least one character.
+fn first_piece(text: &str, tokenizer: &Tokenizer, tokens: usize) -> usize {
+    // Only as much is encoded as one piece may need; few tokens have more than eight bytes.
+    let mut window = tokens * 8;
+    loop {
+        let mut end = window.min(text.len());
+        while !text.is_char_boundary(end) {
+            end += 1;
+        }
+        let encoded = tokenizer.encode(&text[..end]);
+        if encoded.len() <= tokens {
+            if end == text.len() {
+                return end;
+            }
+            window *= 2;
+            continue;
+        }
+        // A token may end inside a character, and a piece alone may count differently from the same text in its place.
+        let mut taken = tokens;
+        while taken > 0 {
+            if let Some(piece) = tokenizer.decode(&encoded[..taken])
+                && text.starts_with(&piece)
+                && tokenizer.count(piece.as_str()) <= tokens
+            {
+                return piece.len();
+            }
+            taken -= 1;
+        }
+        return text.chars().next().map_or(0, char::len_utf8);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Text of filters: case, encodings, truncation, dates.
+
+use std::fmt::Write as _;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use liquid_core::model::{Value, ValueView};
+use loom_expression::{NoNames, Object, Options, RecordedContext, Template};
+
+/// Each word with a capital, as the filter `Capitalize` of DotLiquid 2.0.
+pub(super) fn title_case(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut starts = true;
+    for character in text.chars() {
+        if starts {
+            out.extend(character.to_uppercase());
+        } else {
+            out.push(character);
+        }
+        starts = character.is_whitespace();
+    }
+    out
+}
+
+/// Percent-encoded, with `+` for a space.
+pub(super) fn url_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
+/// The text that was percent-encoded; what is not valid stays as it is.
+pub(super) fn url_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let code = text.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => {
+                out.push(code);
+                at += 2;
+            }
+            (b'+', _) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The five characters of HTML as entities.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// The entities of [`escape`] as characters.
+pub(super) fn unescape(text: &str) -> String {
+    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    pairs.iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character))
+}
+
+/// Text without tags.
+pub(super) fn strip_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, tag)) = rest.split_once('<') {
+        out.push_str(before);
+        let Some((_, after)) = tag.split_once('>') else {
+            out.push('<');
+            rest = tag;
+            break;
+        };
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// At most `length` characters, the tail included.
+pub(super) fn truncate(text: &str, length: i64, tail: &str) -> String {
+    let Ok(length) = usize::try_from(length) else { return tail.to_owned() };
+    if text.is_empty() || text.chars().count() <= length {
+        return text.to_owned();
+    }
+    let kept = length.saturating_sub(tail.chars().count());
+    text.chars().take(kept).chain(tail.chars()).collect()
+}
+
+/// At most `words` words, with the tail behind them.
+pub(super) fn truncate_words(text: &str, words: i64, tail: &str) -> String {
+    let Some(words) = usize::try_from(words).ok().filter(|words| *words > 0) else { return tail.to_owned() };
+    let all: Vec<&str> = text.split(' ').collect();
+    if all.len() <= words { text.to_owned() } else { format!("{}{tail}", all[..words].join(" ")) }
+}
+
+/// Standard base64 with padding.
+pub(super) fn base64_encode(text: &str) -> String {
+    STANDARD.encode(text)
+}
+
+/// The text that base64 holds.
+pub(super) fn base64_decode(text: &str) -> Result<String, String> {
+    let bytes =
+        STANDARD.decode(text.trim()).map_err(|error| format!("the input is not valid base64: {error}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A timestamp in a .NET format. Input that is not a timestamp stays as it is, as DotLiquid leaves it.
+pub(super) fn date(input: &Value, format: &str) -> Result<Value, String> {
+    if input.is_nil() || format.trim().is_empty() {
+        return Ok(input.clone());
+    }
+    let text = super::shown(input);
+    let formatted = "@formatDateTime(variables('at'), variables('format'))";
+    let compiled = Template::compile_str(formatted, &NoNames, &Options::default())
+        .map_err(|_| "the date cannot be formatted".to_owned())?;
+    let variables: Object = [
+        ("at", loom_expression::Value::from(text.as_str())),
+        ("format", loom_expression::Value::from(format)),
+    ]
+    .into_iter()
+    .collect();
+    let context: Object = [("variables", loom_expression::Value::from(variables))].into_iter().collect();
+    let context = RecordedContext::from_json(&context.into()).map_err(|error| error.to_string())?;
+    let made = compiled.evaluate(&context).ok();
+    let made = made.and_then(|made| made.as_str().map(|text| Value::scalar(text.to_owned())));
+    Ok(made.unwrap_or_else(|| input.clone()))
+}

@@ -153,7 +153,10 @@ fn evaluate(text: &str, context: &RecordedContext) -> Result<Value, (Vec<Problem
         (problems.collect(), Exit::Refused)
     })?;
     template.evaluate(context).map_err(|error| {
-        let problem = Problem { code: error.code, message: error.message, hint: None, span: error.span };
+        // A call with a wrong number of arguments was seen already, with the signature it should have.
+        let seen = template.warnings().iter().find(|seen| Some(&seen.span) == error.span.as_ref());
+        let hint = seen.and_then(|seen| seen.hint.clone());
+        let problem = Problem { code: error.code, message: error.message, hint, span: error.span };
         (vec![problem], Exit::Failure)
     })
 }

@@ -18,6 +18,8 @@ pub(crate) enum Expr {
     Access(Box<AccessExpr>),
     /// An operand of a condition, with its pointer there.
     Operand(Box<(Template, String)>),
+    /// A call with a number of arguments that its function does not take: it fails when it is reached.
+    Misfit(Box<TemplateError>),
 }
 
 /// A call with its function resolved.
@@ -68,6 +70,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) names: &'a dyn Names,
     pub(crate) options: &'a Options,
     pub(crate) errors: Vec<TemplateError>,
+    /// What fails if it is reached, but need not be.
+    pub(crate) warnings: Vec<TemplateError>,
     pub(crate) references: Vec<Reference>,
     pub(crate) calls: Vec<&'static Function>,
     /// JSON pointer of the string at hand.
@@ -82,6 +86,7 @@ impl<'a> Compiler<'a> {
             names,
             options,
             errors: Vec::new(),
+            warnings: Vec::new(),
             references: Vec::new(),
             calls: Vec::new(),
             pointer: String::new(),
@@ -192,7 +197,7 @@ impl<'a> Compiler<'a> {
             return Expr::Constant(Value::NULL);
         };
         if !function.info.arity.allows(arguments.len()) {
-            self.error(TemplateError {
+            let misfit = TemplateError {
                 code: Code::ArgumentCount,
                 message: format!(
                     "The template language function '{}' expects {}, but was invoked with {}.",
@@ -201,11 +206,12 @@ impl<'a> Compiler<'a> {
                     arguments.len()
                 ),
                 hint: Some(format!("its signature is {}", function.info.signature)),
-                pointer: String::new(),
-                in_name: false,
+                pointer: self.pointer.clone(),
+                in_name: self.in_name,
                 span: call.name_span.start..call.call_end,
-            });
-            return Expr::Constant(Value::NULL);
+            };
+            self.warnings.push(misfit.clone());
+            return Expr::Misfit(Box::new(misfit));
         }
         self.calls.push(function);
         let name = arguments.first().and_then(|first| match first {

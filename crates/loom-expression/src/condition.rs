@@ -25,6 +25,7 @@ pub struct Condition(Arc<Compiled>);
 struct Compiled {
     node: Node,
     references: Vec<Reference>,
+    warnings: Vec<TemplateError>,
     calls: Vec<Template>,
     source: Value,
     limits: Limits,
@@ -57,6 +58,7 @@ impl Condition {
             Some(node) if compiler.errors.is_empty() => Ok(Self(Arc::new(Compiled {
                 node,
                 references: compiler.references,
+                warnings: compiler.warnings,
                 calls: templates,
                 source: value.clone(),
                 limits: options.limits,
@@ -96,6 +98,11 @@ impl Condition {
     /// What the condition mentions by name, in the order of the text.
     pub fn references(&self) -> Vec<Reference> {
         self.0.references.clone()
+    }
+
+    /// What fails if it is reached; see [`Template::warnings`].
+    pub fn warnings(&self) -> &[TemplateError] {
+        &self.0.warnings
     }
 
     /// Whether the condition calls the function of this name within its templates, ignoring case.
@@ -160,6 +167,12 @@ fn compile_template(
                 .map(|reference| Reference { pointer: moved(&reference.pointer), ..reference })
                 .collect();
             compiler.references.extend(references);
+            let warnings: Vec<TemplateError> = template
+                .warnings()
+                .iter()
+                .map(|warning| TemplateError { pointer: moved(&warning.pointer), ..warning.clone() })
+                .collect();
+            compiler.warnings.extend(warnings);
             templates.push(template.clone());
             Some(template)
         }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::{
-    Budget, Code, Context, Error, Kind, Labels, Limits, LookupError, Name, Object, Template, Value, ValueRef,
-    budget,
+    Budget, Code, Context, Error, Kind, Labels, Limits, LookupError, Name, Object, Template, TemplateError,
+    Value, ValueRef, budget,
     compile::{AccessExpr, CallExpr, Expr, Part, Step},
     envelope,
     error::Failure,
@@ -31,6 +31,7 @@ impl Evaluation<'_> {
             Expr::Call(call) => self.call(call),
             Expr::Access(access) => self.access(access),
             Expr::Operand(operand) => self.operand(&operand.0, &operand.1),
+            Expr::Misfit(misfit) => Err(misfitted(misfit)),
         }
     }
 
@@ -381,6 +382,14 @@ fn along_path<'v>(object: &'v Object, path: &str) -> Option<&'v Value> {
     let (first, rest) = path.split_once('/')?;
     let inner = object.get_ignore_case(first)?.as_object()?;
     inner.get_ignore_case(rest).or_else(|| along_path(inner, rest))
+}
+
+/// The failure of a call that was written with too few or too many arguments.
+#[cold]
+fn misfitted(misfit: &TemplateError) -> Failure {
+    let mut failure = Error::new(misfit.code, misfit.message.clone());
+    failure.span = Some(misfit.span.clone());
+    failure
 }
 
 /// Gives a failure its place, unless one further inside is known.

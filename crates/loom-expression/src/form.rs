@@ -21,7 +21,7 @@ pub fn fields(body: &Value) -> Option<Vec<(String, Value)>> {
     if let Some(parts) = parts(body) {
         let field = |part: &Value| {
             let disposition = part.get("headers")?.get("Content-Disposition")?.as_str()?;
-            Some((parameter(disposition, "name")?, Value::from(envelope::text(part.get("body")?).as_ref())))
+            Some((parameter(disposition, "name")?, part.get("body")?.clone()))
         };
         return Some(parts.iter().filter_map(field).collect());
     }
@@ -102,10 +102,15 @@ fn part(bytes: &[u8]) -> Value {
             headers.insert(name.trim(), value.trim());
         }
     }
-    let content_type =
-        headers.get_ignore_case("Content-Type").and_then(Value::as_str).unwrap_or("text/plain").to_owned();
+    let content_type = headers.get_ignore_case("Content-Type").and_then(Value::as_str);
+    let body = match content_type {
+        Some(kind) if kind.trim_start().get(..5).is_some_and(|kind| kind.eq_ignore_ascii_case("text/")) => {
+            Value::from(String::from_utf8_lossy(body).as_ref())
+        }
+        kind => envelope::encode(kind.unwrap_or("application/octet-stream"), body),
+    };
     let mut part = Object::with_capacity(2);
     part.insert("headers", headers);
-    part.insert("body", envelope::encode(&content_type, body));
+    part.insert("body", body);
     Value::from(part)
 }

@@ -7,7 +7,10 @@ mod parse;
 use self::digits::Digits;
 pub(crate) use self::parse::{parse_decimal, parse_float, parse_int};
 pub(crate) use crate::culture::Culture;
-use crate::{Value, ValueRef, value::float_text};
+use crate::{
+    Value, ValueRef,
+    value::{FLOAT_EXPONENT_MIN, float_text},
+};
 
 /// The largest precision a standard format may ask for; more could only fill memory with zeros.
 const PRECISION_MAX: usize = 1_000;
@@ -31,17 +34,16 @@ pub(crate) fn format_number(value: &Value, format: &str, culture: &Culture) -> O
             };
             standard(value, letter, precision, culture)
         }
-        _ => custom::format(Digits::of(value)?, format, culture),
+        _ => custom::format(Digits::for_custom(value)?, format, culture),
     }
 }
 
 fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Culture) -> Option<String> {
-    let number = Digits::of(value)?;
     let integer = value.as_i64();
     match letter.to_ascii_uppercase() {
         'C' => {
-            let number = number.rounded(precision.unwrap_or(culture.currency_digits));
             let precision = precision.unwrap_or(culture.currency_digits);
+            let number = Digits::rounded(value, precision, 0)?;
             let digits =
                 grouped(&number, precision, culture, culture.currency_group, culture.currency_decimal);
             Some(if number.negative {
@@ -55,26 +57,31 @@ fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Cul
             let sign = if integer? < 0 { culture.minus } else { "" };
             Some(format!("{sign}{digits:0>width$}", width = precision.unwrap_or(0)))
         }
-        'E' => Some(scientific(&number, letter, precision.unwrap_or(6), 3, culture)),
+        'E' => {
+            let precision = precision.unwrap_or(6);
+            let number = Digits::significant(value, precision + 1)?;
+            Some(scientific(&number, letter, precision, 3, culture))
+        }
         'F' => {
             let precision = precision.unwrap_or(2);
-            let number = number.rounded(precision);
+            let number = Digits::rounded(value, precision, 0)?;
             Some(format!("{}{}", sign(&number, culture), plain(&number, precision, culture)))
         }
-        'G' => Some(general(value, number, letter, precision, culture)),
+        'G' => general(value, letter, precision.filter(|&precision| precision > 0), culture),
         'N' => {
             let precision = precision.unwrap_or(2);
-            let number = number.rounded(precision);
+            let number = Digits::rounded(value, precision, 0)?;
             let digits = grouped(&number, precision, culture, culture.group, culture.decimal);
             Some(format!("{}{digits}", sign(&number, culture)))
         }
         'P' => {
             let precision = precision.unwrap_or(2);
-            let number = number.shifted(2).rounded(precision);
+            let number = Digits::rounded(value, precision, 2)?;
             let digits = grouped(&number, precision, culture, culture.group, culture.decimal);
             Some(format!("{}{}", sign(&number, culture), filled(culture.percent, &digits, "%")))
         }
-        'R' => Some(general(value, number, 'G', None, culture)),
+        // The format that reads back as the same float; no other number has it.
+        'R' if matches!(value.as_ref(), ValueRef::Float(_)) => general(value, 'G', None, culture),
         'X' => {
             let bits = integer?;
             let width = precision.unwrap_or(0);
@@ -143,9 +150,8 @@ fn exponent(exponent: i64, letter: char, width: usize, culture: &Culture) -> Str
 }
 
 fn scientific(number: &Digits, letter: char, precision: usize, width: usize, culture: &Culture) -> String {
-    let number = number.clone().significant(precision + 1);
     let power = if number.is_zero() { 0 } else { number.scale - 1 };
-    let mut text = format!("{}{}", sign(&number, culture), number.digit(0));
+    let mut text = format!("{}{}", sign(number, culture), number.digit(0));
     if precision > 0 {
         text.push_str(culture.decimal);
         text.extend((1..=precision).map(|at| number.digit(at)));
@@ -153,33 +159,22 @@ fn scientific(number: &Digits, letter: char, precision: usize, width: usize, cul
     text + &exponent(power, letter, width, culture)
 }
 
-fn general(
-    value: &Value,
-    number: Digits,
-    letter: char,
-    precision: Option<usize>,
-    culture: &Culture,
-) -> String {
-    let precision = precision.filter(|&precision| precision > 0);
-    let limit = match (precision, value.as_ref()) {
-        (Some(precision), _) => precision as i64,
-        (None, ValueRef::Float(_)) => 15,
+fn general(value: &Value, letter: char, precision: Option<usize>, culture: &Culture) -> Option<String> {
+    let (number, limit) = match (precision, value.as_ref()) {
+        (Some(precision), _) => (Digits::significant(value, precision)?, precision as i64),
+        (None, ValueRef::Float(_)) => (Digits::of(value)?, FLOAT_EXPONENT_MIN),
         // Integers and decimals are always written out.
-        (None, _) => i64::MAX,
-    };
-    let number = match precision {
-        Some(precision) => number.significant(precision),
-        None => number,
+        (None, _) => (Digits::of(value)?, i64::MAX),
     };
     let power = number.scale - 1;
     if !number.is_zero() && (power >= limit || power < -4) {
         let digits = number.places.len();
         let letter = if letter.is_ascii_lowercase() { 'e' } else { 'E' };
-        return scientific(&number, letter, digits - 1, 2, culture);
+        return Some(scientific(&number, letter, digits - 1, 2, culture));
     }
     let fraction = usize::try_from(number.places.len() as i64 - number.scale).unwrap_or(0);
     let fraction = if number.is_zero() { 0 } else { fraction };
-    format!("{}{}", sign(&number, culture), plain(&number, fraction, culture))
+    Some(format!("{}{}", sign(&number, culture), plain(&number, fraction, culture)))
 }
 
 #[cfg(test)]

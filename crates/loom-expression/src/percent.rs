@@ -17,6 +17,28 @@ pub(crate) fn escape(text: &str) -> String {
     })
 }
 
+/// As [`escape`], and in the one spelling that URIs are compared in: letters, digits and `-_.~` stand without escape,
+/// and escapes of bytes beyond ASCII have upper-case digits.
+pub(crate) fn normalize(text: &str) -> String {
+    let escaped = escape(text);
+    let mut plain = String::with_capacity(escaped.len());
+    let mut rest = escaped.as_str();
+    while let Some(at) = rest.find('%') {
+        plain.push_str(&rest[..at]);
+        // A percent sign that starts no escape has been escaped.
+        let (code, after) = rest[at..].split_at(3);
+        match u8::from_str_radix(&code[1..], 16).unwrap_or_default() {
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') => {
+                plain.push(char::from(byte));
+            }
+            byte if byte.is_ascii() => plain.push_str(code),
+            _ => plain.push_str(&code.to_ascii_uppercase()),
+        }
+        rest = after;
+    }
+    plain + rest
+}
+
 fn encode_but(text: &str, kept: impl Fn(usize, u8) -> bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len() + text.len() / 4);

@@ -24,6 +24,7 @@ struct Compiled {
     node: Node,
     source: Value,
     references: Vec<Reference>,
+    warnings: Vec<TemplateError>,
     calls: Vec<&'static Function>,
     limits: Limits,
 }
@@ -76,6 +77,7 @@ impl Template {
             node,
             source: value.clone(),
             references: compiler.references,
+            warnings: compiler.warnings,
             calls: compiler.calls,
             limits: options.limits,
         })))
@@ -95,6 +97,7 @@ impl Template {
             node: Node::Constant(value.clone()),
             source: value,
             references: Vec::new(),
+            warnings: Vec::new(),
             calls: Vec::new(),
             limits: Limits::default(),
         }))
@@ -183,6 +186,11 @@ impl Template {
     /// What the template mentions by name, in the order of the text.
     pub fn references(&self) -> Vec<Reference> {
         self.0.references.clone()
+    }
+
+    /// What fails if it is reached: calls with too few or too many arguments, which the language judges only then.
+    pub fn warnings(&self) -> &[TemplateError] {
+        &self.0.warnings
     }
 
     /// Whether the template calls the function of this name, ignoring case.

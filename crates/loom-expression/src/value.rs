@@ -28,7 +28,7 @@ pub use self::{
 pub(crate) use self::{
     deep::RECURSION_MAX,
     equality::{compare_numbers, fold_char, fold_eq, fold_text},
-    write::float_text,
+    write::{FLOAT_EXPONENT_MIN, float_text},
 };
 
 /// One value: null, a boolean, a 64-bit integer, a float, a decimal, a string, an array or an object.

@@ -39,6 +39,7 @@ impl Lowerer<'_, '_, '_> {
         match compiled {
             Ok(template) => {
                 self.references(node, &template.references(), owner);
+                self.misfits(node, template.warnings());
                 template
             }
             Err(errors) => {
@@ -58,6 +59,7 @@ impl Lowerer<'_, '_, '_> {
         match Condition::compile(&value, &self.outline, &self.expression_options()) {
             Ok(condition) => {
                 self.references(node, &condition.references(), owner);
+                self.misfits(node, condition.warnings());
                 if let Some(constant) = condition.as_constant().filter(|value| value.as_bool().is_none()) {
                     let message =
                         format!("this condition is always of type '{}', not a boolean", constant.kind());
@@ -129,6 +131,18 @@ impl Lowerer<'_, '_, '_> {
             if deferred.is_some() {
                 diagnostic.label = "the action will fail".into();
             }
+        }
+    }
+
+    /// Reports calls that fail if they are reached, which they need not be.
+    fn misfits(&mut self, node: &Node, warnings: &[TemplateError]) {
+        for warning in warnings {
+            let range = string_range(self.found, node, (&warning.pointer, warning.in_name), &warning.span);
+            let message = format!("{} ({})", warning.message.trim_end_matches('.'), warning.code);
+            let place = Place::new(range.start, range.end);
+            let diagnostic = self.found.warning(code::BAD_EXPRESSION, place, message);
+            diagnostic.hint.clone_from(&warning.hint);
+            diagnostic.label = "it fails when it is reached".into();
         }
     }
 

@@ -63,8 +63,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@base64ToBinary('aGVsbG8=')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
     conversion("binary", (1, 1), binary).docs(
         "binary(value: any) → object",
-        "An envelope around the bytes of the value as text.",
-    ).examples(&[ex("@binary('hello')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
+        "An envelope around the bytes of the value as text. Null is an error.",
+    ).examples(&[ex("@binary(null)", "error"), ex("@binary('hello')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
     conversion("dataUri", (1, 1), data_uri).docs(
         "dataUri(value: any) → string",
         "A data URI with the value as text; of an envelope with its bytes and type.",
@@ -73,14 +73,18 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "dataUriToString(uri: string) → string",
         "The content of a data URI as text.",
     ).examples(&[ex("@dataUriToString('data:text/plain;charset=utf-8;base64,aGVsbG8=')", r#""hello""#)]),
-    conversion("dataUriToBinary", (1, 1), data_uri_to_binary).aliases(&["decodeDataUri"]).docs(
+    conversion("dataUriToBinary", (1, 1), data_uri_to_binary).docs(
         "dataUriToBinary(uri: string) → object",
         "An envelope with the type and content of a data URI.",
-    ).examples(&[ex("@dataUriToBinary('data:image/png;base64,iVBORw0KGgo=')", r#"{"$content-type":"image/png","$content":"iVBORw0KGgo="}"#), ex("@decodeDataUri('hello')", "error")]),
-    conversion("uriComponent", (1, 1), uri_component).aliases(&["encodeUriComponent"]).docs(
-        "uriComponent(value: string | number | boolean) → string",
-        "The text with everything percent-encoded but letters, digits and - _ . ~",
-    ).examples(&[ex("@uriComponent('https://contoso.com')", r#""https%3A%2F%2Fcontoso.com""#), ex("@encodeURIComponent('a b')", r#""a%20b""#), ex("@encodeURIComponent(42)", r#""42""#), ex("@uriComponent(null)", "error")]),
+    ).examples(&[ex("@dataUriToBinary('data:image/png;base64,iVBORw0KGgo=')", r#"{"$content-type":"image/png","$content":"iVBORw0KGgo="}"#)]),
+    conversion("decodeDataUri", (1, 1), decode_data_uri).docs(
+        "decodeDataUri(uri: string) → any",
+        "What a data URI holds: the text of a text type, the value of JSON, and an envelope of anything else.",
+    ).examples(&[ex("@decodeDataUri('data:text/csv;base64,YSxi')", r#""a,b""#), ex("@decodeDataUri('data:application/json,%5B1%5D')", "[1]"), ex("@decodeDataUri('hello')", "error")]),
+    conversion("uriComponent", (1, super::ANY), uri_component).aliases(&["encodeUriComponent"]).docs(
+        "uriComponent(value: string | number | boolean, more: any, …) → string",
+        "The text with everything percent-encoded but letters, digits and - _ . ~ Several arguments are joined as text first.",
+    ).examples(&[ex("@uriComponent('https://contoso.com')", r#""https%3A%2F%2Fcontoso.com""#), ex("@encodeURIComponent('a b')", r#""a%20b""#), ex("@encodeURIComponent(42)", r#""42""#), ex("@uriComponent('a b', 1, true, null)", r#""a%20b1True""#), ex("@uriComponent(null)", "error")]),
     conversion("uriComponentToString", (1, 1), uri_component_to_string).aliases(&["decodeUriComponent"]).docs(
         "uriComponentToString(text: string) → string",
         "The text with its percent-encoding taken away; a plus becomes a space.",
@@ -183,6 +187,9 @@ fn base64_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 fn binary(arguments: &mut Arguments<'_>) -> Outcome {
+    if arguments.get(0).is_null() {
+        return Err(arguments.wrong_type(0, "a string, a number, a boolean, an array or an object"));
+    }
     Ok(envelope::around(OCTETS, base64_of(arguments)?))
 }
 
@@ -208,7 +215,7 @@ fn parse_data_uri(arguments: &Arguments<'_>) -> Result<(String, Vec<u8>), Failur
             _ => (kind, percent::decode(content, false)),
         };
     let kind = match kind {
-        "" => "text/plain;charset=US-ASCII".to_owned(),
+        "" => "text/plain".to_owned(),
         parameters if parameters.starts_with(';') => format!("text/plain{parameters}"),
         kind => kind.to_owned(),
     };
@@ -225,7 +232,35 @@ fn data_uri_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(envelope::encode(&kind, &bytes))
 }
 
+/// The content itself: what a response of this type would have as its body.
+fn decode_data_uri(arguments: &mut Arguments<'_>) -> Outcome {
+    let (kind, bytes) = parse_data_uri(arguments)?;
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence == "application/json" || essence.ends_with("+json") {
+        let text = String::from_utf8_lossy(&bytes);
+        return Value::from_json_str(&text)
+            .map_err(|error| arguments.not_convertible(0, &format!("it is not JSON: {error}")));
+    }
+    if essence.starts_with("text/") {
+        return Ok(Value::from(String::from_utf8_lossy(&bytes).as_ref()));
+    }
+    let charset = kind.split(';').skip(1).any(|parameter| {
+        parameter.split_once('=').is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+    });
+    // RFC 2397 gives a URI without a character set this one.
+    let kind = if charset { kind } else { format!("{kind};charset=us-ascii") };
+    Ok(envelope::encode(&kind, &bytes))
+}
+
 fn uri_component(arguments: &mut Arguments<'_>) -> Outcome {
+    if arguments.len() > 1 {
+        let mut text = String::new();
+        for at in 0..arguments.len() {
+            envelope::push_text(arguments.get(at), &mut text);
+            arguments.check_text_bytes(text.len())?;
+        }
+        return Ok(Value::from(percent::encode(&text)));
+    }
     // Connector paths are written with it round whatever a service answered, numbers as often as text.
     let text = match arguments.get(0).as_ref() {
         ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) | ValueRef::Bool(_) => {

@@ -90,8 +90,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@dateDifference('2015-02-08', '2018-07-30')", r#""1268.00:00:00""#), ex("@dateDifference('2018-01-01T01:00:00Z', '2018-01-01T00:00:00Z')", r#""-01:00:00""#)]),
     time_of("convertFromUtc", (2, 3), convert_from_utc).docs(
         "convertFromUtc(timestamp: string, zone: string, format?: string) → string",
-        "The local time of a zone. Zones have their Windows names, such as 'Pacific Standard Time', and know daylight saving time.",
-    ).examples(&[ex("@convertFromUtc('2018-07-01T08:00:00Z', 'Pacific Standard Time')", r#""2018-07-01T01:00:00.0000000""#)]),
+        "The local time of a zone. Zones have their Windows names, such as 'Pacific Standard Time', or IANA names, such as 'Europe/Berlin', and know daylight saving time.",
+    ).examples(&[ex("@convertFromUtc('2018-07-01T08:00:00Z', 'Europe/Berlin', 'HH:mm')", r#""10:00""#), ex("@convertFromUtc('2018-07-01T08:00:00Z', 'Pacific Standard Time')", r#""2018-07-01T01:00:00.0000000""#)]),
     time_of("convertToUtc", (2, 3), convert_to_utc).docs(
         "convertToUtc(timestamp: string, zone: string, format?: string) → string",
         "The UTC time of a zone's local time. A time that the clocks jump over is an error; of a time they show twice, standard time is meant.",
@@ -191,14 +191,7 @@ fn date_difference(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 fn into_zone(arguments: &Arguments<'_>, stamp: DateTime, at: usize) -> Result<DateTime, Failure> {
-    let zone = arguments.str(at)?;
-    time::from_utc(stamp, zone).ok_or_else(|| {
-        let why = match time::iana_time_zone(zone) {
-            Some(_) => "the result is not between the years 1 and 9999",
-            None => "this time zone is not known; names are such as 'Pacific Standard Time'",
-        };
-        arguments.bad(at, why)
-    })
+    time::from_utc(stamp, arguments.str(at)?).map_err(|why| arguments.bad(at, &why))
 }
 
 fn convert_from_utc(arguments: &mut Arguments<'_>) -> Outcome {
@@ -208,13 +201,13 @@ fn convert_from_utc(arguments: &mut Arguments<'_>) -> Outcome {
 
 fn convert_to_utc(arguments: &mut Arguments<'_>) -> Outcome {
     let stamp = timestamp(arguments, 0)?;
-    let utc = time::to_utc(stamp, arguments.str(1)?).map_err(|why| arguments.bad(1, why))?;
+    let utc = time::to_utc(stamp, arguments.str(1)?).map_err(|why| arguments.bad(1, &why))?;
     print(arguments, utc, 2)
 }
 
 fn convert_time_zone(arguments: &mut Arguments<'_>) -> Outcome {
     let stamp = timestamp(arguments, 0)?;
-    let utc = time::to_utc(stamp, arguments.str(1)?).map_err(|why| arguments.bad(1, why))?;
+    let utc = time::to_utc(stamp, arguments.str(1)?).map_err(|why| arguments.bad(1, &why))?;
     print(arguments, into_zone(arguments, utc, 2)?, 3)
 }
 

@@ -22,8 +22,8 @@ const PARTS: &str = r#"{"actions": {"Up": {"outputs": {"body": {"$content-type":
 pub(super) static FUNCTIONS: &[Function] = &[
     of_action("formDataValue", |arguments| single(arguments, &action_body(arguments)?, 1)).docs(
         "formDataValue(action: string, key: string) → string",
-        "The value of a field in the form that an action gave. It is an error when there is none, or more than one.",
-    ).examples(&[ex_in(ACTION, "@formDataValue('Form', 'a')", r#""1""#), ex_in(ACTION, "@formDataValue('Form', 'b')", "error")]),
+        "The value of a field in the form that an action gave; null when there is none. More than one is an error.",
+    ).examples(&[ex_in(ACTION, "@formDataValue('Form', 'c')", "null"), ex_in(ACTION, "@formDataValue('Form', 'a')", r#""1""#), ex_in(ACTION, "@formDataValue('Form', 'b')", "error")]),
     of_action("formDataMultiValues", |arguments| all(arguments, &action_body(arguments)?, 1)).docs(
         "formDataMultiValues(action: string, key: string) → array of strings",
         "All values of a field in the form that an action gave.",
@@ -34,7 +34,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex_in(PARTS, "@multipartBody('Up', 0)", r#""x""#), ex_in(PARTS, "@multipartBody('Up', 1)", "error")]),
     of_trigger("triggerFormDataValue", |arguments| single(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerFormDataValue(key: string) → string",
-        "The value of a field in the trigger's form. It is an error when there is none, or more than one.",
+        "The value of a field in the trigger's form; null when there is none. More than one is an error.",
     ).examples(&[ex_in(TRIGGER, "@triggerFormDataValue('a')", r#""1""#)]),
     of_trigger("triggerFormDataMultiValues", |arguments| all(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerFormDataMultiValues(key: string) → array of strings",
@@ -70,7 +70,7 @@ fn single(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
     let mut found = values(arguments, body, at)?;
     match (found.pop(), found.len()) {
         (Some(value), 0) => Ok(value),
-        (None, _) => Err(arguments.bad(at, "the form has no such field")),
+        (None, _) => Ok(Value::NULL),
         (Some(_), _) => Err(arguments.bad(at, "the form has several fields of this name")),
     }
 }

@@ -12,8 +12,8 @@ use crate::{
 pub(super) static FUNCTIONS: &[Function] = &[
     Function::new(Category::Conversion, "json", (1, 1), Body::Plain(json)).docs(
         "json(value: any) → any",
-        "The value in a JSON text, or in an envelope with JSON; of XML an object with its elements. Values that are no text stay as they are.",
-    ).examples(&[ex("@json('[1, 2, 3]')", "[1,2,3]"), ex("@json(xml('<a><b>1</b><b>2</b></a>'))", r#"{"a":{"b":["1","2"]}}"#), ex("@json('{')", "error")]),
+        "The value in a JSON text, or in an envelope with JSON; of XML an object with its elements. Other values stay as they are; null is an error.",
+    ).examples(&[ex("@json('[1, 2, 3]')", "[1,2,3]"), ex("@json(xml('<a><b>1</b><b>2</b></a>'))", r#"{"a":{"b":["1","2"]}}"#), ex("@json('{')", "error"), ex("@json(null)", "error")]),
     Function::new(Category::Conversion, "xml", (1, 1), Body::Plain(to_xml)).docs(
         "xml(value: string | object) → object",
         "An XML envelope of an XML text, or of an object with one root property: @name for attributes, #text for text, arrays for repeated elements.",
@@ -51,6 +51,7 @@ fn json(arguments: &mut Arguments<'_>) -> Outcome {
     }
     match value.as_str() {
         Some(text) => from_json(arguments, text),
+        None if value.is_null() => Err(arguments.wrong_type(0, "a string or an XML")),
         None => Ok(arguments.take(0)),
     }
 }

@@ -100,16 +100,19 @@ impl<'a> Uri<'a> {
     }
 
     fn path(&self) -> String {
-        let path = percent::escape(self.path);
+        if !self.hierarchical {
+            return percent::escape(self.path);
+        }
+        let path = percent::normalize(&self.path.replace('\\', "/"));
         match path.as_str() {
-            "" if self.hierarchical => "/".to_owned(),
-            dotted if is_web(self.scheme) && dotted.contains("/.") => without_dots(dotted),
+            "" => "/".to_owned(),
+            dotted if dotted.contains("/.") => without_dots(dotted),
             _ => path,
         }
     }
 
     fn query(&self) -> String {
-        percent::escape(self.query)
+        percent::normalize(self.query)
     }
 
     fn port(&self) -> i64 {

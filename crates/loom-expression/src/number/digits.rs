@@ -2,6 +2,9 @@
 
 use crate::{Value, ValueRef};
 
+/// How many digits of a float a custom format sees.
+const CUSTOM_DIGITS: usize = 15;
+
 /// The number 0.d₁d₂d₃… × 10^scale. No digits mean zero; the first and the last digit are never `0`.
 #[derive(Clone, Debug)]
 pub(super) struct Digits {
@@ -13,15 +16,52 @@ pub(super) struct Digits {
 impl Digits {
     /// The digits of a number; of a float the fewest that read back as the same.
     pub(super) fn of(value: &Value) -> Option<Self> {
-        let text = match value.as_ref() {
-            ValueRef::Int(value) => value.to_string(),
-            ValueRef::Float(value) if value.is_finite() => format!("{value:e}"),
-            ValueRef::Decimal(value) => value.to_string(),
-            _ => return None,
+        match value.as_ref() {
+            ValueRef::Float(value) if value.is_finite() => Self::read(&format!("{value:e}")),
+            ValueRef::Int(value) => Self::read(&value.to_string()),
+            ValueRef::Decimal(value) => Self::read(&value.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The digits that a custom format works with: of a float the first 15.
+    pub(super) fn for_custom(value: &Value) -> Option<Self> {
+        match value.as_ref() {
+            ValueRef::Float(_) => Self::significant(value, CUSTOM_DIGITS),
+            _ => Self::of(value),
+        }
+    }
+
+    /// The number times a power of ten, rounded to so many digits behind the point.
+    ///
+    /// A float is rounded by its exact value, halves to even; other numbers round halves away from zero.
+    pub(super) fn rounded(value: &Value, decimals: usize, power: usize) -> Option<Self> {
+        let number = match value.as_ref() {
+            ValueRef::Float(value) if value.is_finite() => {
+                Self::read(&format!("{value:.*}", decimals + power))?
+            }
+            _ => {
+                let number = Self::of(value)?;
+                let keep = number.scale + (decimals + power) as i64;
+                number.keep(keep)
+            }
         };
+        Some(number.shifted(power as i64))
+    }
+
+    /// The number rounded to so many digits in all, in the same ways.
+    pub(super) fn significant(value: &Value, count: usize) -> Option<Self> {
+        match value.as_ref() {
+            ValueRef::Float(value) if value.is_finite() => Self::read(&format!("{value:.*e}", count - 1)),
+            _ => Some(Self::of(value)?.keep(count as i64)),
+        }
+    }
+
+    /// Reads `-ddd.ddde-dd`.
+    fn read(text: &str) -> Option<Self> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
-            None => (false, text.as_str()),
+            None => (false, text),
         };
         let (mantissa, power) = match text.split_once('e') {
             Some((mantissa, power)) => (mantissa, power.parse::<i64>().ok()?),
@@ -40,7 +80,9 @@ impl Digits {
         self.places.drain(..leading);
         self.scale -= leading as i64;
         if self.places.is_empty() {
+            // Nothing is left of it, not even a sign.
             self.scale = 0;
+            self.negative = false;
         }
         self
     }
@@ -62,18 +104,7 @@ impl Digits {
         self
     }
 
-    /// Rounded to so many digits behind the point, halves away from zero.
-    pub(super) fn rounded(self, decimals: usize) -> Self {
-        let keep = self.scale + decimals as i64;
-        self.keep(keep)
-    }
-
-    /// Rounded to so many digits in all.
-    pub(super) fn significant(self, count: usize) -> Self {
-        self.keep(count as i64)
-    }
-
-    /// Keeps the first digits and rounds by the rest.
+    /// Keeps the first digits and rounds by the rest, halves away from zero.
     pub(super) fn keep(mut self, count: i64) -> Self {
         if count >= self.places.len() as i64 {
             return self;

@@ -1,6 +1,6 @@
-//! Time zones by their Windows names.
+//! Time zones by their Windows names, or by those of the IANA database.
 //!
-//! The names map to IANA zones as the Unicode CLDR's `windowsZones` says for the territory 001 (the world); their
+//! Windows names map to IANA zones as the Unicode CLDR's `windowsZones` says for the territory 001 (the world); their
 //! rules are those of the bundled time zone database.
 
 use jiff::{
@@ -9,7 +9,7 @@ use jiff::{
 };
 
 use super::{DateTime, Parts, TICKS_PER_SECOND, Zone};
-use crate::Timestamp;
+use crate::{Timestamp, suggest};
 
 /// The IANA zone of a Windows zone name, ignoring case; `None` for unknown names.
 ///
@@ -26,22 +26,40 @@ pub fn is_time_zone(name: &str) -> bool {
     iana_time_zone(name).is_some() || TimeZone::get(name.trim()).is_ok()
 }
 
-fn zone(windows: &str) -> Option<(TimeZone, &'static str)> {
-    let iana = iana_time_zone(windows)?;
-    TimeZone::get(iana).ok().map(|zone| (zone, iana))
+/// The zone of this name, a Windows one or an IANA one.
+///
+/// # Errors
+/// That it is not known, with the name that may be meant, in a sentence's end.
+fn zone(name: &str) -> Result<TimeZone, String> {
+    let name = name.trim();
+    TimeZone::get(iana_time_zone(name).unwrap_or(name)).map_err(|_| {
+        let hint = match suggest::nearest(name, ZONES.iter().flat_map(|(windows, iana)| [*windows, *iana])) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => "names are such as 'Pacific Standard Time' or 'Europe/Berlin'".to_owned(),
+        };
+        format!("this time zone is not known; {hint}")
+    })
 }
 
 /// Whether the zone is UTC itself.
-fn is_utc(iana: &str) -> bool {
-    iana == "Etc/UTC"
+fn is_utc(zone: &TimeZone) -> bool {
+    zone.iana_name()
+        .is_some_and(|name| matches!(name, "UTC" | "Etc/UTC" | "Etc/UCT" | "Etc/Universal" | "Etc/Zulu"))
 }
 
-/// The local time of a zone at a point in time. `None` for an unknown zone or beyond the calendar.
-pub(crate) fn from_utc(at: DateTime, windows: &str) -> Option<DateTime> {
-    let (zone, iana) = zone(windows)?;
+/// The local time of a zone at a point in time.
+///
+/// # Errors
+/// That the zone is not known, or that the time is beyond the calendar, in a sentence's end.
+pub(crate) fn from_utc(at: DateTime, name: &str) -> Result<DateTime, String> {
+    let zone = zone(name)?;
+    local_time(at, &zone).ok_or_else(|| "the result is not between the years 1 and 9999".to_owned())
+}
+
+fn local_time(at: DateTime, zone: &TimeZone) -> Option<DateTime> {
     let instant = jiff::Timestamp::from_nanosecond(Timestamp::from_ticks(at.ticks)?.unix_nanos()).ok()?;
     let seconds = i64::from(zone.to_offset(instant).seconds());
-    let kind = if is_utc(iana) { Zone::Utc } else { Zone::Unspecified };
+    let kind = if is_utc(zone) { Zone::Utc } else { Zone::Unspecified };
     DateTime::at(at.ticks + seconds * TICKS_PER_SECOND, kind)
 }
 
@@ -52,12 +70,10 @@ pub(crate) fn from_utc(at: DateTime, windows: &str) -> Option<DateTime> {
 ///
 /// # Errors
 /// The reason, in a sentence's end.
-pub(crate) fn to_utc(local: DateTime, windows: &str) -> Result<DateTime, &'static str> {
-    let Some((zone, iana)) = zone(windows) else {
-        return Err("this time zone is not known; names are such as 'Pacific Standard Time'");
-    };
-    if local.zone == Zone::Utc && !is_utc(iana) {
-        return Err("the timestamp is UTC, but the zone it should be read in is another");
+pub(crate) fn to_utc(local: DateTime, name: &str) -> Result<DateTime, String> {
+    let zone = zone(name)?;
+    if local.zone == Zone::Utc && !is_utc(&zone) {
+        return Err("the timestamp is UTC, but the zone it should be read in is another".to_owned());
     }
     // An offset was brought to UTC when it was read, so there is nothing left to convert.
     if local.zone != Zone::Unspecified {
@@ -73,14 +89,14 @@ pub(crate) fn to_utc(local: DateTime, windows: &str) -> Result<DateTime, &'stati
         second as i8,
         (fraction * 100) as i32,
     )
-    .map_err(|_| "the timestamp is out of range")?;
+    .map_err(|_| "the timestamp is out of range".to_owned())?;
     let offset = match zone.to_ambiguous_timestamp(civil).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset,
         AmbiguousOffset::Fold { after, .. } => after,
-        AmbiguousOffset::Gap { .. } => return Err("the clocks of the zone jump over this time"),
+        AmbiguousOffset::Gap { .. } => return Err("the clocks of the zone jump over this time".to_owned()),
     };
     DateTime::at(local.ticks - i64::from(offset.seconds()) * TICKS_PER_SECOND, Zone::Utc)
-        .ok_or("the timestamp is out of range")
+        .ok_or_else(|| "the timestamp is out of range".to_owned())
 }
 
 #[rustfmt::skip]

@@ -59,7 +59,10 @@ impl Value {
     }
 }
 
-/// The shortest text that reads back as the same double: plain digits for decimal exponents from -4 to 14,
+/// The decimal exponent from which on a float is written with an exponent.
+pub(crate) const FLOAT_EXPONENT_MIN: i64 = 17;
+
+/// The shortest text that reads back as the same double: plain digits for decimal exponents from -4 to 16,
 /// else one digit, a point, digits, `E`, a sign and at least two digits.
 pub(crate) fn float_text(value: f64) -> String {
     if value.is_nan() {
@@ -74,8 +77,8 @@ pub(crate) fn float_text(value: f64) -> String {
     // `{:e}` gives the shortest digits that round-trip, as `d.ddde-7`.
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').expect("`{:e}` writes an exponent");
-    let exponent: i32 = exponent.parse().expect("`{:e}` writes an integer exponent");
-    if (-4..15).contains(&exponent) {
+    let exponent: i64 = exponent.parse().expect("`{:e}` writes an integer exponent");
+    if (-4..FLOAT_EXPONENT_MIN).contains(&exponent) {
         return format!("{value}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };

@@ -91,8 +91,8 @@ pub struct DecodeError {
 
 /// The value of received bytes, by their content type; `None` for no bytes.
 ///
-/// JSON is parsed; `text/*` but XML, and text without any type, become a string; everything else an envelope, to
-/// which forms add `$formdata` and multipart bodies `$multipart`.
+/// JSON is read as Json.NET reads it; `text/*` and text without any type become a string; everything else an envelope,
+/// to which forms add `$formdata` and multipart bodies `$multipart`.
 ///
 /// # Errors
 /// [`DecodeError`] when a JSON type comes with something else.
@@ -115,7 +115,7 @@ pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>,
         } else {
             charset_text(bytes, kind)
         };
-        return Value::from_json_str(without_mark(&text)).map(Some).map_err(|error| wrong(error.to_string()));
+        return Value::read_json(without_mark(&text)).map(Some).map_err(|error| wrong(error.to_string()));
     }
     if is_text(kind) {
         return Ok(Some(without_mark(&charset_text(bytes, kind)).into()));
@@ -155,7 +155,7 @@ fn is_json(kind: &str) -> bool {
 
 fn is_text(kind: &str) -> bool {
     let kind = essence(kind);
-    kind.starts_with("text/") && kind != "text/xml" && !kind.ends_with("+xml")
+    kind.starts_with("text/")
 }
 
 /// Text in its declared character set. Latin-1, ASCII and UTF-16 are understood next to UTF-8; bytes that are no text

@@ -65,7 +65,7 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
 }
 
 fn parse_text(text: &str) -> Result<Value, Failure> {
-    Value::from_json_str(text)
+    Value::read_json_start(text)
         .map_err(|error| refused("InvalidJSON", format!("The content is not valid JSON: {error}")))
 }
 

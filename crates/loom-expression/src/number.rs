@@ -81,7 +81,9 @@ fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Cul
             Some(format!("{}{}", sign(&number, culture), filled(culture.percent, &digits, "%")))
         }
         // The format that reads back as the same float; no other number has it.
-        'R' if matches!(value.as_ref(), ValueRef::Float(_)) => general(value, 'G', None, culture),
+        'R' if matches!(value.as_ref(), ValueRef::Float(_)) => {
+            general(value, if letter == 'r' { 'g' } else { 'G' }, None, culture)
+        }
         'X' => {
             let bits = integer?;
             let width = precision.unwrap_or(0);

@@ -1,7 +1,7 @@
 //! `multipart/*` bodies (RFC 2046, section 5.1): parts with headers of their own between lines of a boundary.
 
 use bytes::Bytes;
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, envelope};
 
 use super::{Body, EncodeError, parameter};
 
@@ -87,7 +87,13 @@ fn part(bytes: &[u8]) -> Value {
         headers.insert("Content-Length", rest.len().to_string());
     }
     let kind = headers.get_ignore_case("Content-Type").and_then(Value::as_str);
-    let body = super::decode_leniently(rest, Some(kind.unwrap_or("application/octet-stream")));
+    // The JSON of a part is not read: it stays bytes until an expression asks for its value.
+    let kind = kind.unwrap_or("application/octet-stream");
+    let body = if super::is_json(kind) {
+        Some(envelope::encode(kind, rest))
+    } else {
+        super::decode_leniently(rest, Some(kind))
+    };
     let mut part: Object = [("headers", Value::from(headers.clone()))].into_iter().collect();
     part.insert("body", body.unwrap_or_else(|| "".into()));
     part.into()

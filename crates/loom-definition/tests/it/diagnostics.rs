@@ -416,6 +416,14 @@ fn expressions_point_into_their_strings() {
     );
     // Through the escapes of the JSON text, to the byte.
     check(&compose(r#""é\n\u00e9 @{frobnicate(2)}""#), "L0500", Error, "/actions/A/inputs", "frobnicate", "");
+    check(
+        &compose(r#""@length(coalesce(triggerBody(), createArray()))""#),
+        "L0500",
+        Warning,
+        "/actions/A/inputs",
+        "createArray()",
+        "expects at least 1 argument",
+    );
     let name = compose(r#"{"x": {"\u00e9@{frobnicate(2)}": 1}}"#);
     check(&name, "L0500", Error, "/actions/A/inputs/x/é@{frobnicate(2)}", "frobnicate", "");
     check(&compose(r#"{"@odata.type": 1}"#), "L0500", Error, "/actions/A/inputs/@odata.type", "odata", "");

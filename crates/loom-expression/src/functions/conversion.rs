@@ -238,7 +238,7 @@ fn decode_data_uri(arguments: &mut Arguments<'_>) -> Outcome {
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || essence.ends_with("+json") {
         let text = String::from_utf8_lossy(&bytes);
-        return Value::from_json_str(&text)
+        return Value::read_json_within(&text, arguments.budget.json_values_max())
             .map_err(|error| arguments.not_convertible(0, &format!("it is not JSON: {error}")));
     }
     if essence.starts_with("text/") {

@@ -59,7 +59,7 @@ fn json(arguments: &mut Arguments<'_>) -> Outcome {
 fn from_json(arguments: &Arguments<'_>, text: &str) -> Outcome {
     // Reading takes longer than a look at the text, and what is read is larger.
     arguments.budget.pay_text(text.len().saturating_mul(4))?;
-    Value::from_json_str_within(text, arguments.budget.json_values_max())
+    Value::read_json_within(text, arguments.budget.json_values_max())
         .map_err(|error| arguments.not_convertible(0, &format!("it is not JSON: {error}")))
 }
 

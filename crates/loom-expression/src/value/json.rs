@@ -6,6 +6,8 @@ use rust_decimal::Decimal;
 
 use super::{Array, Object, Value};
 
+mod loose;
+
 /// Arrays and objects may nest this deeply in JSON text; deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 256;
 
@@ -58,10 +60,7 @@ impl Value {
     /// # Errors
     /// As [`Value::parse_json`], with another bound.
     pub fn from_json_str_within(text: &str, values_max: usize) -> Result<Self, JsonError> {
-        let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, values_left: values_max, values_max };
-        if text.starts_with('\u{feff}') {
-            parser.at = '\u{feff}'.len_utf8();
-        }
+        let mut parser = Parser::new(text, values_max);
         parser.skip_space();
         let value = parser.value(0)?;
         parser.skip_space();
@@ -69,6 +68,48 @@ impl Value {
             return Err(parser.error("unexpected text after the value"));
         }
         Ok(value)
+    }
+
+    /// Reads JSON text as Json.NET does: single quotes, names without quotes, comments, trailing commas, raw control
+    /// characters in strings, octal and hexadecimal numbers are taken, too. For text that users and services send.
+    ///
+    /// ```
+    /// use loom_expression::Value;
+    ///
+    /// let value = Value::read_json("{name: 'Sophia', tags: [010, 'b',], /* none */}")?;
+    /// assert_eq!(value.to_json_text(), r#"{"name":"Sophia","tags":[8,"b"]}"#);
+    /// assert!(Value::read_json("{} {}").is_err());
+    /// # Ok::<(), loom_expression::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Value::parse_json`], for what even Json.NET refuses.
+    pub fn read_json(text: &str) -> Result<Self, JsonError> {
+        Self::read_json_within(text, JSON_VALUES_MAX)
+    }
+
+    /// As [`Value::read_json`], with another bound on the number of values.
+    ///
+    /// # Errors
+    /// As [`Value::read_json`].
+    pub fn read_json_within(text: &str, values_max: usize) -> Result<Self, JsonError> {
+        Self::read_loosely(text, values_max, loose::End::Strict)
+    }
+
+    /// As [`Value::read_json`], but reads no further than the end of the value: what follows is passed over, brackets
+    /// need not be closed behind a value, and nothing but white space is null. This is how ParseJson reads.
+    ///
+    /// # Errors
+    /// As [`Value::read_json`].
+    pub fn read_json_start(text: &str) -> Result<Self, JsonError> {
+        Self::read_loosely(text, JSON_VALUES_MAX, loose::End::Open)
+    }
+
+    fn read_loosely(text: &str, values_max: usize, end: loose::End) -> Result<Self, JsonError> {
+        match Self::from_json_str_within(text, values_max) {
+            Err(error) if !error.is_too_large => loose::read(Parser::new(text, values_max), end),
+            read => read,
+        }
     }
 }
 
@@ -94,7 +135,22 @@ fn error_at(bytes: &[u8], offset: usize, message: &str) -> JsonError {
     }
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, values_max: usize) -> Self {
+        let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        Self { text, bytes: text.as_bytes(), at, values_left: values_max, values_max }
+    }
+
+    /// Counts one more value.
+    #[inline]
+    fn pay(&mut self) -> Result<(), JsonError> {
+        match self.values_left.checked_sub(1) {
+            Some(left) => self.values_left = left,
+            None => return Err(self.too_many()),
+        }
+        Ok(())
+    }
+
     fn error(&self, message: &str) -> JsonError {
         error_at(self.bytes, self.at, message)
     }
@@ -110,10 +166,7 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
-        match self.values_left.checked_sub(1) {
-            Some(left) => self.values_left = left,
-            None => return Err(self.too_many()),
-        }
+        self.pay()?;
         match self.peek() {
             None => Err(self.error("the text ends where a value is expected")),
             Some(b'{') => self.object(depth),
@@ -323,16 +376,7 @@ impl Parser<'_> {
         }
         let text = &self.text[start..self.at];
         if integral {
-            if text != "-0"
-                && let Ok(value) = text.parse::<i64>()
-            {
-                return Ok(Value::from(value));
-            }
-            if text != "-0"
-                && let Ok(value) = Decimal::from_str_exact(text)
-            {
-                return Ok(Value::from(value));
-            }
+            return Ok(integer(text));
         }
         match text.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Value::from(value)),
@@ -341,5 +385,16 @@ impl Parser<'_> {
                 Err(self.error("the number is too large"))
             }
         }
+    }
+}
+
+/// An integer of any size: a sign, if it is negative, and digits without leading zeros.
+fn integer(text: &str) -> Value {
+    if let Ok(value) = text.parse::<i64>() {
+        return Value::from(value);
+    }
+    match Decimal::from_str_exact(text) {
+        Ok(value) => Value::from(value),
+        Err(_) => Value::from(text.parse::<f64>().unwrap_or(f64::NAN)),
     }
 }

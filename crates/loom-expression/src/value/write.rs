@@ -176,7 +176,8 @@ pub(super) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result
     out.write_char('"')?;
     let mut rest = 0;
     for (at, byte) in text.bytes().enumerate() {
-        // Every byte that needs an escape is ASCII, so `at` is on a character boundary.
+        let mut width = 1;
+        // Every byte that matches starts a character, so `at` is on a boundary.
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",
@@ -186,6 +187,15 @@ pub(super) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result
             0x8 => "\\b",
             0xC => "\\f",
             0..=0x1F => "",
+            // Line ends of Unicode, which JavaScript does not take in a string.
+            0xC2 if text[at..].starts_with('\u{85}') => {
+                width = 2;
+                "\\u0085"
+            }
+            0xE2 if text[at..].starts_with(['\u{2028}', '\u{2029}']) => {
+                width = 3;
+                if text[at..].starts_with('\u{2028}') { "\\u2028" } else { "\\u2029" }
+            }
             _ => continue,
         };
         out.write_str(&text[rest..at])?;
@@ -194,7 +204,7 @@ pub(super) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result
         } else {
             out.write_str(escape)?;
         }
-        rest = at + 1;
+        rest = at + width;
     }
     out.write_str(&text[rest..])?;
     out.write_char('"')

@@ -1,12 +1,18 @@
-//! Objects to XML and back: `@name` for attributes, `#text` for text, `?xml` for the declaration, arrays for
-//! repeated elements.
+//! Objects to XML and back, as Json.NET converts them: `@name` for attributes, `#text` for text, `?xml` for the
+//! declaration, arrays for repeated elements.
 
 use std::{collections::HashMap, fmt::Write as _};
 
 use roxmltree::{Document, Node, NodeType};
 
 use super::{escaped, qualified_name, unescaped};
-use crate::{Array, Object, Value, ValueRef};
+use crate::{Array, Object, Value, ValueRef, value::float_text};
+
+/// The namespace whose attributes steer the conversion, such as `json:Array="true"`.
+const JSON_NAMESPACE: &str = "http://james.newtonking.com/projects/json";
+
+/// Names of attributes of that namespace; in an object they start with `$`.
+const JSON_NAMES: [&str; 5] = ["id", "ref", "type", "value", "values"];
 
 /// An object with one root property as XML text.
 ///
@@ -25,14 +31,24 @@ pub(crate) fn from_object(object: &Object) -> Result<String, String> {
             text.push_str("?>");
             continue;
         }
-        roots += 1;
-        if value.as_array().is_some() {
-            return Err(format!("the root property '{name}' is an array, which would give several roots"));
+        if name.starts_with('?') {
+            member(name, value, &mut text)?;
+            continue;
         }
-        if name.starts_with(['@', '#', '?']) {
+        roots += 1;
+        if name.starts_with(['@', '#']) {
             return Err(format!("'{name}' cannot be the root element"));
         }
-        element(name, value, &mut text)?;
+        match value.as_array() {
+            Some(items) if items.len() == 1 => element(name, items.first().unwrap_or(value), &mut text)?,
+            Some(items) => {
+                let count = items.len();
+                return Err(format!(
+                    "the root property '{name}' has {count} items, but there must be one root"
+                ));
+            }
+            None => element(name, value, &mut text)?,
+        }
     }
     match roots {
         1 => Ok(text),
@@ -41,13 +57,34 @@ pub(crate) fn from_object(object: &Object) -> Result<String, String> {
     }
 }
 
-/// A plain value's JSON text without quotes.
+/// A plain value's JSON text without quotes; a whole float has no point.
 fn plain(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) => text.to_owned(),
-        None if value.is_null() => String::new(),
-        None => value.to_json_text(),
+    match value.as_ref() {
+        ValueRef::String(text) => text.to_owned(),
+        ValueRef::Null => String::new(),
+        ValueRef::Float(float) => float_text(float),
+        _ => value.to_json_text(),
     }
+}
+
+/// Writes an attribute.
+///
+/// # Errors
+/// That an attribute cannot hold an array or an object.
+fn attribute(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
+    if value.as_array().is_some() || value.as_object().is_some() {
+        return Err(format!(
+            "the attribute '{name}' must be plain, found a value of type '{}'",
+            value.kind()
+        ));
+    }
+    let _ = write!(out, " {name}=\"{}\"", escaped(&plain(value), true));
+    Ok(())
+}
+
+/// The name in the JSON namespace that a property such as `$id` stands for.
+fn json_name(key: &str) -> Option<&str> {
+    key.strip_prefix('$').filter(|name| JSON_NAMES.contains(name))
 }
 
 fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
@@ -60,12 +97,26 @@ fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
             out.push('<');
             out.push_str(&name);
             let mut content = String::new();
+            // Properties such as `$id` are in the namespace of their own only as long as nothing but attributes came.
+            let (mut leading, mut declared) = (true, false);
             for (key, value) in object {
-                if let Some(attribute) = key.strip_prefix('@') {
-                    let attribute = encoded_name(attribute);
-                    let _ = write!(out, " {attribute}=\"{}\"", escaped(&plain(value), true));
+                if let Some(name) = key.strip_prefix('@') {
+                    attribute(&encoded_name(name), value, out)?;
                     continue;
                 }
+                if let Some(name) = json_name(key) {
+                    if leading && !declared {
+                        declared = true;
+                        let _ = write!(out, " xmlns:json=\"{JSON_NAMESPACE}\"");
+                    }
+                    match value.as_array() {
+                        Some(items) => members(&format!("json:{name}"), items, &mut content)?,
+                        None if leading => attribute(&format!("json:{name}"), value, out)?,
+                        None => attribute(name, value, out)?,
+                    }
+                    continue;
+                }
+                leading = false;
                 match value.as_array() {
                     Some(items) => members(key, items, &mut content)?,
                     None => member(key, value, &mut content)?,
@@ -77,7 +128,16 @@ fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
                 let _ = write!(out, ">{content}</{name}>");
             }
         }
-        ValueRef::Array(items) => members(&name, items, out)?,
+        // An array that is an item of another is an element around its own items.
+        ValueRef::Array(items) => {
+            let mut content = String::new();
+            members(&name, items, &mut content)?;
+            if content.is_empty() {
+                let _ = write!(out, "<{name} />");
+            } else {
+                let _ = write!(out, "<{name}>{content}</{name}>");
+            }
+        }
         _ => {
             let _ = write!(out, "<{name}>{}</{name}>", escaped(&plain(value), false));
         }
@@ -98,10 +158,6 @@ fn member(key: &str, value: &Value, out: &mut String) -> Result<(), String> {
             out.push_str(&plain(value).replace("]]>", "]]]]><![CDATA[>"));
             out.push_str("]]>");
         }
-        "#comment" => {
-            let _ = write!(out, "<!--{}-->", plain(value).replace("--", "- -"));
-        }
-        _ if key.starts_with('#') => return Err(format!("there is no XML for the property '{key}'")),
         _ if key.starts_with('?') => {
             let _ = write!(out, "<{key} {}?>", plain(value).replace("?>", ""));
         }
@@ -155,7 +211,7 @@ pub(crate) fn to_object(document: &Document<'_>) -> Value {
     }
     let mut groups = Groups::default();
     for child in document.root().children() {
-        groups.put(child);
+        groups.put(child, false);
     }
     groups.finish(&mut object);
     Value::from(object)
@@ -188,70 +244,149 @@ fn raw_attributes(mut text: &str) -> Vec<(&str, String)> {
 #[derive(Default)]
 struct Groups {
     names: HashMap<String, usize>,
-    groups: Vec<(String, Vec<Value>)>,
+    groups: Vec<Group>,
+}
+
+struct Group {
+    name: String,
+    values: Vec<Value>,
+    /// Whether the document wants an array, even of one.
+    array: bool,
 }
 
 impl Groups {
-    fn put(&mut self, node: Node<'_, '_>) {
-        let (name, value) = match node.node_type() {
-            NodeType::Element => (decoded_name(qualified_name(node)), content(node)),
+    /// `preserve`: white space between elements counts here.
+    fn put(&mut self, node: Node<'_, '_>, preserve: bool) {
+        match node.node_type() {
+            NodeType::Element => {
+                let array =
+                    node.attribute((JSON_NAMESPACE, "Array")).is_some_and(|value| value.trim() == "true");
+                self.add(decoded_name(qualified_name(node)), content(node, preserve), array);
+            }
             NodeType::Text => {
-                let text = node.text().unwrap_or_default();
-                let source = node.document().input_text().get(node.range()).unwrap_or_default();
-                let section = is_section(source);
-                if text.trim().is_empty() && !section {
-                    return;
+                for (section, text) in texts(node) {
+                    if section {
+                        self.add("#cdata-section".to_owned(), Value::from(text), false);
+                    } else if preserve || !text.trim().is_empty() {
+                        self.add("#text".to_owned(), Value::from(text), false);
+                    }
                 }
-                let name = if section { "#cdata-section" } else { "#text" };
-                (name.to_owned(), Value::from(text))
             }
             NodeType::PI => {
                 let Some(pi) = node.pi() else { return };
-                (format!("?{}", pi.target), Value::from(pi.value.unwrap_or_default()))
+                self.add(format!("?{}", pi.target), Value::from(pi.value.unwrap_or_default()), false);
             }
-            NodeType::Comment | NodeType::Root => return,
-        };
+            NodeType::Comment | NodeType::Root => {}
+        }
+    }
+
+    fn add(&mut self, name: String, value: Value, array: bool) {
         let at = *self.names.entry(name).or_insert_with_key(|name| {
-            self.groups.push((name.clone(), Vec::new()));
+            self.groups.push(Group { name: name.clone(), values: Vec::new(), array: false });
             self.groups.len() - 1
         });
-        self.groups[at].1.push(value);
+        self.groups[at].values.push(value);
+        self.groups[at].array |= array;
     }
 
     /// Adds the groups to an object; a name that came more than once makes an array.
     fn finish(self, object: &mut Object) {
-        object.extend(self.groups.into_iter().map(|(name, mut values)| {
-            let value =
-                if values.len() == 1 { values.pop().unwrap_or_default() } else { Value::from(values) };
-            (name, value)
+        object.extend(self.groups.into_iter().map(|Group { name, mut values, array }| {
+            let single = values.len() == 1 && !array;
+            (name, if single { values.pop().unwrap_or_default() } else { Value::from(values) })
         }));
     }
 }
 
-/// Whether the text is one CDATA section, or several with nothing between. Text beside a section joins with it.
-fn is_section(source: &str) -> bool {
-    source.starts_with("<![CDATA[")
-        && source.ends_with("]]>")
-        && source.split("]]>").all(|part| part.is_empty() || part.starts_with("<![CDATA["))
+/// A text node's parts in their order, and whether each is a CDATA section. The parser joins text with the sections
+/// beside it, so they are looked up in the source.
+fn texts(node: Node<'_, '_>) -> Vec<(bool, String)> {
+    let whole = node.text().unwrap_or_default();
+    split_texts(node)
+        .filter(|parts| {
+            let mut rest = whole;
+            parts.iter().all(|(_, part)| match rest.strip_prefix(part.as_str()) {
+                Some(after) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            }) && rest.is_empty()
+        })
+        // Text that comes from an entity cannot be found in the source.
+        .unwrap_or_else(|| vec![(false, whole.to_owned())])
 }
 
-fn content(node: Node<'_, '_>) -> Value {
+fn split_texts(node: Node<'_, '_>) -> Option<Vec<(bool, String)>> {
+    let source = node.document().input_text();
+    let end = if let Some(next) = node.next_sibling() {
+        next.range().start
+    } else {
+        let parent = node.parent()?.range();
+        parent.start + source.get(parent)?.rfind("</")?
+    };
+    let mut rest = source.get(node.range().start..end)?;
+    let lines = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut parts = Vec::new();
+    while let Some((before, after)) = rest.split_once("<![CDATA[") {
+        if !before.is_empty() {
+            parts.push((false, unescaped(&lines(before))?));
+        }
+        let (section, behind) = after.split_once("]]>")?;
+        parts.push((true, lines(section)));
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        parts.push((false, unescaped(&lines(rest))?));
+    }
+    Some(parts)
+}
+
+fn content(node: Node<'_, '_>, preserve: bool) -> Value {
     let mut object = Object::new();
     let source = node.document().input_text();
     let name = qualified_name(node);
-    let tag = source.get(node.range().start + 1 + name.len()..).unwrap_or_default();
-    for (attribute, value) in raw_attributes(tag_inside(tag)) {
+    let tag = tag_inside(source.get(node.range().start + 1 + name.len()..).unwrap_or_default());
+    // Attributes that only steer the conversion make no object of an element that holds nothing but text.
+    let (mut plain, mut attributes) = (true, false);
+    for (attribute, value) in raw_attributes(tag) {
+        attributes = true;
+        let (prefix, local) = attribute.split_once(':').unwrap_or(("", attribute));
+        if prefix == "xmlns" && value == JSON_NAMESPACE {
+            continue;
+        }
+        if !prefix.is_empty() && node.lookup_namespace_uri(Some(prefix)) == Some(JSON_NAMESPACE) {
+            if JSON_NAMES.contains(&local) {
+                object.insert(format!("${local}"), value);
+            }
+            continue;
+        }
+        plain = false;
         object.insert(format!("@{}", decoded_name(attribute)), value);
     }
-    let plain = object.is_empty();
+    let preserve = match node.attribute(("http://www.w3.org/XML/1998/namespace", "space")) {
+        Some("preserve") => true,
+        Some(_) => false,
+        None => preserve,
+    };
     let mut groups = Groups::default();
     for child in node.children() {
-        groups.put(child);
+        groups.put(child, preserve);
     }
+    // A comment is no member of the object, but it makes one of the element.
+    let plain = plain && !node.children().any(|child| child.is_comment());
+    if plain
+        && let [only] = groups.groups.as_slice()
+        && only.name == "#text"
+        && only.values.len() == 1
+    {
+        return only.values[0].clone();
+    }
+    let empty = groups.groups.is_empty();
     groups.finish(&mut object);
-    match (plain, object.len(), object.get("#text")) {
-        (true, 0, _) => Value::NULL,
-        (true, 1, Some(text)) if text.as_str().is_some() => text.clone(),
+    match (plain && empty, tag.ends_with('/')) {
+        (true, true) if !attributes => Value::NULL,
+        (true, false) if object.is_empty() => Value::from(""),
         _ => Value::from(object),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the recorded cases of the language, `conformance/expressions.json`.
+//! Runs the recorded and measured cases of the language in `conformance`.
 
 use loom_expression::{NoNames, Options, RecordedContext, Template, Timestamp, Value, conformance};
 
@@ -39,16 +39,24 @@ fn run(case: &Value) -> Result<(), String> {
 
 #[test]
 fn every_recorded_case_passes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/expressions.json");
-    let cases = Value::parse_json(&std::fs::read(path).unwrap()).unwrap();
-    let cases = cases.as_array().unwrap();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
     let mut wrong = Vec::new();
-    for case in cases {
-        if let Err(why) = run(case) {
-            let text = |name| case.get(name).unwrap().to_json_text();
-            wrong.push(format!("{} {}: {why}", text("id"), text("expression")));
+    for suite in ["expressions", "measured-service-expressions", "measured-dotnet-expressions"]
+        .into_iter()
+        .chain(["measured-newtonsoft-expressions", "asked-expressions"])
+    {
+        let text = std::fs::read(folder.join(suite).with_extension("json")).unwrap();
+        let cases = Value::parse_json(&text).unwrap();
+        let cases = cases.as_array().unwrap();
+        let before = wrong.len();
+        for case in cases {
+            if let Err(why) = run(case) {
+                let text = |name| case.get(name).unwrap().to_json_text();
+                wrong.push(format!("{suite} {} {}: {why}", text("id"), text("expression")));
+            }
         }
+        let failed = wrong.len() - before;
+        println!("{suite}: {} passed, {failed} failed", cases.len() - failed);
     }
-    println!("{} passed, {} failed", cases.len() - wrong.len(), wrong.len());
     assert!(wrong.is_empty(), "{} failed:\n{}", wrong.len(), wrong.join("\n"));
 }

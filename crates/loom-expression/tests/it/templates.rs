@@ -95,7 +95,7 @@ fn what_is_constant_is_computed_once() {
 
 #[test]
 fn all_mistakes_are_told_at_once_and_in_place() {
-    let value = json(r#"{"a/b": ["@lenght('x')", "@add(1)"], "c": "text @{concat('a'"}"#);
+    let value = json(r#"{"a/b": ["@lenght('x')", "@add('"], "c": "text @{concat('a'"}"#);
     let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
     let told: Vec<(Code, &str, &str)> = errors
         .iter()
@@ -112,11 +112,30 @@ fn all_mistakes_are_told_at_once_and_in_place() {
         told,
         [
             (Code::UnknownFunction, "/a~1b/0", "lenght"),
-            (Code::ArgumentCount, "/a~1b/1", "add(1)"),
+            (Code::UnterminatedString, "/a~1b/1", "'"),
             (Code::UnterminatedSegment, "/c", "@{concat('a'"),
         ]
     );
     assert_eq!(errors[0].hint.as_deref(), Some("did you mean 'length'?"));
+}
+
+#[test]
+fn wrong_numbers_of_arguments_are_judged_when_a_call_is_reached() {
+    let template = compile(r#"["@length(coalesce(variables('name'), createArray()))"]"#);
+    assert_eq!(template.evaluate(&context()).unwrap().to_json_text(), "[6]");
+    let [warning] = template.warnings() else { panic!("{:?}", template.warnings()) };
+    assert_eq!(
+        (warning.code, warning.pointer.as_str(), warning.span.clone()),
+        (Code::ArgumentCount, "/0", 35..48)
+    );
+    assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("createArray(")), "{warning:?}");
+
+    let error = compile(r#""@length(coalesce(null, createArray()))""#).evaluate(&context()).unwrap_err();
+    assert_eq!((error.code, error.span.clone()), (Code::ArgumentCount, Some(23..36)));
+    assert!(error.message.contains("'createArray' expects at least 1 argument"), "{error}");
+    // Other mistakes beside it are told while compiling.
+    let wrong = Template::compile(&json(r#""@add(lenght(1))""#), &NoNames, &Options::default());
+    assert_eq!(wrong.unwrap_err().len(), 1);
 }
 
 #[test]

@@ -31,9 +31,17 @@ fn every_workflow_case_passes() {
 
 #[test]
 fn every_expression_case_passes() {
-    let (counts, text) = play("expressions.json");
-    assert_eq!((counts.failed, counts.skipped), (0, 0), "{text}");
-    assert!(counts.passed > 0);
+    for suite in [
+        "expressions.json",
+        "measured-service-expressions.json",
+        "measured-dotnet-expressions.json",
+        "measured-newtonsoft-expressions.json",
+        "asked-expressions.json",
+    ] {
+        let (counts, text) = play(suite);
+        assert_eq!((counts.failed, counts.skipped), (0, 0), "{suite}: {text}");
+        assert!(counts.passed > 0);
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn wrong_numbers_of_arguments_are_judged_when_a_call_is_reached() {
     let [warning] = template.warnings() else { panic!("{:?}", template.warnings()) };
     assert_eq!(
         (warning.code, warning.pointer.as_str(), warning.span.clone()),
-        (Code::ArgumentCount, "/0", 35..48)
+        (Code::ArgumentCount, "/0", 36..49)
     );
     assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("createArray(")), "{warning:?}");
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loom_definition::{RunStatus, Status};
-use loom_engine::{Command, Environment, journal, simulate::Simulation};
+use loom_engine::{Command, Environment, Event, history::History, journal, simulate::Simulation};
 
 use crate::support::{json, now, ok, play, play_with, start, workflow};
 
@@ -45,18 +45,28 @@ fn what_is_gathered_goes_over_a_crash_at_any_moment() {
         "Read": {"type": "Compose", "inputs": "@body('Ask')", "runAfter": {"Each": ["Succeeded"]}}}"#,
     );
     let answer = |_: &loom_engine::ports::Call| ok(r#"{"statusCode": 200, "body": "b"}"#);
-    let whole = play_with(&workflow, answer);
-    let expected = json(r#"["b", "b", "b", "b", "b", "b"]"#);
-    assert_eq!((whole.status, whole.outputs("Read")), (Some(RunStatus::Succeeded), expected));
-    let events = whole.simulation.events();
-    for cut in 1..events.len() {
-        let environment = Arc::new(Environment::default());
-        let mut again = Simulation::resume(Arc::clone(&workflow), environment, now(), &events[..cut]);
+    let environment = || Arc::new(Environment::default());
+    let mut live = Simulation::new(Arc::clone(&workflow), environment(), now());
+    live.command(Command::Start(start(7)));
+    let mut cuts = vec![live.events().len()];
+    while !live.run().state().status().is_final() {
+        live.choose(live.choices()[0], answer);
+        cuts.push(live.events().len());
+    }
+    let read = |events: &mut dyn Iterator<Item = &Event>| {
+        let mut history = History::new(Arc::clone(&workflow));
+        history.extend(events);
+        history.occurrences(workflow.find_action("Read").unwrap())[0].outputs.clone()
+    };
+    let expected = Some(json(r#"["b", "b", "b", "b", "b", "b"]"#));
+    assert_eq!(read(&mut live.events().iter()), expected);
+    cuts.pop();
+    assert!(cuts.len() > 5, "there are moments to crash at");
+    for cut in cuts {
+        let before = &live.events()[..cut];
+        let mut again = Simulation::resume(Arc::clone(&workflow), environment(), now(), before);
         assert_eq!(again.play_on(1_000, answer), Some(RunStatus::Succeeded), "after {cut} events");
-        let mut history = loom_engine::history::History::new(Arc::clone(&workflow));
-        history.extend(events[..cut].iter().chain(again.events()));
-        let read = &history.occurrences(workflow.find_action("Read").unwrap())[0];
-        assert_eq!(read.outputs, Some(whole.outputs("Read")), "after {cut} events");
+        assert_eq!(read(&mut before.iter().chain(again.events())), expected, "after {cut} events");
     }
 }
 

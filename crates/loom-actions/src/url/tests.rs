@@ -104,3 +104,67 @@ fn an_origin_leaves_out_the_port_that_goes_without_saying() {
     assert_eq!(url("http://h:443/x").origin(), "http://h:443");
     assert_eq!(url("http://h/x?sig=1").shown(), "http://h/x");
 }
+
+mod against_another {
+    use proptest::{prelude::*, string::string_regex};
+
+    use super::super::Url;
+
+    /// A text without its escapes.
+    fn plain(text: &str) -> Vec<u8> {
+        let bytes = text.as_bytes();
+        let (mut plain, mut at) = (Vec::new(), 0);
+        while at < bytes.len() {
+            let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+            if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                plain.push(byte);
+                at += 3;
+            } else {
+                plain.push(bytes[at]);
+                at += 1;
+            }
+        }
+        plain
+    }
+
+    fn drawn(pattern: &str) -> impl Strategy<Value = String> {
+        string_regex(pattern).expect("the pattern is one")
+    }
+
+    proptest! {
+        /// What is sent means to others what was written.
+        #[test]
+        fn what_is_sent_means_the_same(
+            scheme in drawn("(http|HTTPS|https)"),
+            host in drawn("[a-zA-Z]([a-zA-Z0-9-]{0,8}[a-z])?(\\.[a-z]{2,4}){0,2}"),
+            port in drawn("(:[1-9][0-9]{0,3})?"),
+            path in drawn("(/[a-zA-Z0-9%é<>\"`{}|^ =&+;,:@!$'()*~_-]{0,8}){0,4}"),
+            query in drawn("(\\?[a-zA-Z0-9%é<>\"`{}|^ =&+;,:@!$()*~_/?-]{0,12})?"),
+        ) {
+            let written = format!("{scheme}://{host}{port}{path}{query}").trim().to_owned();
+            let theirs = ::url::Url::parse(&written).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let ours = Url::parse(&written).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            let sent = ::url::Url::parse(&ours.to_string()).expect("what is sent is an address");
+            prop_assert_eq!(sent.host_str(), theirs.host_str());
+            prop_assert_eq!(sent.port_or_known_default(), theirs.port_or_known_default());
+            prop_assert_eq!(ours.port(), theirs.port_or_known_default().unwrap());
+            prop_assert_eq!(plain(sent.path()), plain(theirs.path()), "{}", ours);
+            prop_assert_eq!(sent.query().map(plain), theirs.query().map(plain), "{}", ours);
+        }
+
+        /// Whatever is written: who is called is never someone else than others would call.
+        #[test]
+        fn nobody_else_is_called(
+            start in drawn("https?:/{0,3}"),
+            rest in drawn("[a-z0-9@:/\\\\?#%.\\[\\] \t\u{ad}-]{0,24}"),
+        ) {
+            let written = format!("{start}{rest}");
+            let (Ok(ours), Ok(theirs)) = (Url::parse(&written), ::url::Url::parse(&written)) else { return Ok(()) };
+            // Numbers and IPv6 addresses have several forms, which the resolver knows.
+            let last = ours.host().trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+            let is_number = last.starts_with(|first: char| first.is_ascii_digit()) || ours.host().starts_with('[');
+            prop_assert!(is_number || Some(ours.host()) == theirs.host_str(), "{written}: {ours} and {theirs}");
+            prop_assert_eq!(Some(ours.port()), theirs.port_or_known_default(), "{}", written);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 use loom_definition::trigger::Recurrence;
 use loom_expression::Value;
+use proptest::prelude::*;
 
 use super::Timetable;
 
@@ -232,4 +233,78 @@ fn a_star_in_a_day_field_asks_for_both_days() {
         "2026-03-01T00:00:00Z",
         &["2026-03-15T00:00:00Z", "2026-08-15T00:00:00Z", "2026-09-15T00:00:00Z"],
     );
+}
+
+/// Cron fields whose meaning the language shares with others.
+mod drawn {
+    use proptest::{prelude::*, sample::select};
+
+    /// Values of a field from `low` to `high`: alone, in ranges, with steps, in lists, or all of them.
+    pub(super) fn numbers(low: u8, high: u8) -> impl Strategy<Value = String> {
+        let range =
+            move || (low..=high, low..=high).prop_map(|(one, other)| (one.min(other), one.max(other)));
+        let part = prop_oneof![
+            3 => (low..=high).prop_map(|value| value.to_string()),
+            2 => range().prop_map(|(from, until)| format!("{from}-{until}")),
+            1 => (range(), 1..=7u8).prop_map(|((from, until), step)| format!("{from}-{until}/{step}")),
+        ];
+        prop_oneof![
+            2 => Just("*".to_owned()),
+            1 => (2..=9u8).prop_map(|step| format!("*/{step}")),
+            4 => prop::collection::vec(part, 1..=3).prop_map(|parts| parts.join(",")),
+        ]
+    }
+
+    pub(super) fn month_days() -> impl Strategy<Value = String> {
+        let special = (1..=28u8).prop_map(|day| format!("{day}W"));
+        prop_oneof![6 => numbers(1, 28), 1 => Just("L".to_owned()), 1 => special]
+    }
+
+    pub(super) fn week_days() -> impl Strategy<Value = String> {
+        let name = || select(vec!["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]);
+        prop_oneof![
+            6 => numbers(0, 6),
+            1 => name().prop_map(str::to_owned),
+            1 => (name(), 1..=4u8).prop_map(|(name, which)| format!("{name}#{which}")),
+            1 => (0..=6u8).prop_map(|day| format!("{day}L")),
+        ]
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Another implementation of cron finds the same moments. Whether both day fields count is told to it, for there it
+    /// has a rule of its own.
+    #[test]
+    fn cron_comes_when_others_say_it_does(
+        minute in drawn::numbers(0, 59),
+        hour in drawn::numbers(0, 23),
+        day in drawn::month_days(),
+        month in drawn::numbers(1, 12),
+        week_day in drawn::week_days(),
+        after in 1_500_000_000i64..1_900_000_000,
+    ) {
+        let expression = format!("{minute} {hour} {day} {month} {week_day}");
+        let both = [&day, &week_day].iter().any(|field| field.starts_with('*'));
+        let other = croner::parser::CronParser::builder().dom_and_dow(both).build().parse(&expression);
+        let other = other.map_err(|error| TestCaseError::reject(error.to_string()))?;
+        let recurrence = format!(r#"{{"cron": "{expression}"}}"#);
+        let recurrence = Recurrence::from_value(&Value::from_json_str(&recurrence).unwrap());
+        let recurrence = recurrence.map_err(|error| TestCaseError::fail(format!("{expression}: {error}")))?;
+        let timetable = Timetable::new(&recurrence).unwrap();
+        let mut ours = jiff::Timestamp::from_second(after).unwrap();
+        let mut theirs = chrono::DateTime::<chrono::Utc>::from_timestamp(after, 0).unwrap();
+        for _ in 0..5 {
+            let Ok(next) = other.find_next_occurrence(&theirs, false) else { break };
+            theirs = next;
+            let Some(next) = timetable.next(ours, jiff::Timestamp::UNIX_EPOCH) else {
+                // Ours looks so far ahead, and no further.
+                prop_assert!(theirs.timestamp() > after + 5 * 365 * 86_400, "{expression}: none after {ours}");
+                break;
+            };
+            ours = next;
+            prop_assert_eq!(ours.as_second(), theirs.timestamp(), "{}", expression);
+        }
+    }
 }

@@ -1,9 +1,9 @@
-//! One HTTP exchange: connect, send, follow redirects, read the answer within limits.
+//! One HTTP exchange: connect, send, read the answer within limits. A redirect is an answer like any other, as the language has it.
 //!
 //! It stands on hyper rather than on a larger client, for three reasons: every stage that can fail is ours, so that a
 //! name that does not resolve, a refused connection and a bad certificate are told apart by type and not by text; an
 //! address is sent exactly as it was written; and the build stays small. What comes from outside is bounded: bytes (also
-//! after decompression), redirects, time.
+//! after decompression) and time.
 
 mod classify;
 mod connect;
@@ -41,8 +41,6 @@ use crate::{Failure, egress::Egress, url::Url};
 pub struct ClientOptions {
     /// The most bytes of an answer's body, as sent and as decompressed.
     pub body_bytes_max: usize,
-    /// The most redirects that one request follows; 0 follows none.
-    pub redirects_max: u32,
     /// How long one attempt to connect to one address may take, the TLS handshake included.
     pub connect_timeout: Duration,
     /// How long a connection without work is kept.
@@ -55,7 +53,6 @@ impl Default for ClientOptions {
     fn default() -> Self {
         ClientOptions {
             body_bytes_max: 104_857_600,
-            redirects_max: 10,
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(1),
             extra_roots_pem: Vec::new(),
@@ -77,9 +74,12 @@ struct Shared {
     egress: Arc<Egress>,
     resolver: Arc<dyn Resolve>,
     /// One pool without a client certificate, and one for each certificate: a connection made with one must never carry
-    /// the requests of another.
-    pools: Mutex<HashMap<Option<[u8; 32]>, Wires>>,
+    /// the requests of another. The same holds for connections that only requests to a named place may make.
+    pools: Mutex<HashMap<PoolKey, Wires>>,
 }
+
+/// The print of a client certificate, and [`Request::named`].
+type PoolKey = (Option<[u8; 32]>, bool);
 
 /// The most client certificates whose connections are kept.
 const POOLS_MAX: usize = 64;
@@ -89,7 +89,7 @@ const POOLS_MAX: usize = 64;
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Where to; redirects and the egress map may lead elsewhere.
+    /// Where to; the egress map may lead elsewhere.
     pub url: Url,
     /// Headers as they are to be sent, but for `Host` and lengths, which are ours.
     pub headers: HeaderMap,
@@ -97,10 +97,13 @@ pub struct Request {
     pub body: Bytes,
     /// Whether to ask for, and undo, gzip.
     pub decompress: bool,
-    /// How long the exchange may take, redirects and body included.
+    /// How long the exchange may take, body included.
     pub timeout: Duration,
     /// The client's certificate, for servers that ask for one.
     pub identity: Option<Arc<Identity>>,
+    /// Whether the operator named the address for just this request. Lists of allowed hosts and the block on private addresses do not
+    /// apply then.
+    pub named: bool,
 }
 
 impl Request {
@@ -114,6 +117,7 @@ impl Request {
             decompress: true,
             timeout,
             identity: None,
+            named: false,
         }
     }
 }
@@ -150,26 +154,27 @@ impl Client {
     ) -> Result<Client, TlsError> {
         let shared = Shared { options, egress, resolver, pools: Mutex::new(HashMap::new()) };
         let client = Client { shared: Arc::new(shared) };
-        client.pool(None)?;
+        client.pool(None, false)?;
         Ok(client)
     }
 
     /// The pool for a certificate.
-    fn pool(&self, identity: Option<&Arc<Identity>>) -> Result<Wires, TlsError> {
+    fn pool(&self, identity: Option<&Arc<Identity>>, named: bool) -> Result<Wires, TlsError> {
         let shared = &self.shared;
-        let key = identity.map(|identity| identity.fingerprint());
+        let key = (identity.map(|identity| identity.fingerprint()), named);
         let mut pools = shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Ok(pool.clone());
         }
         if pools.len() >= POOLS_MAX {
-            pools.retain(|key, _| key.is_none());
+            pools.retain(|(certificate, _), _| certificate.is_none());
         }
         let connector = Connector::new(
             Arc::clone(&shared.egress),
             Arc::clone(&shared.resolver),
             tls::config(&shared.options.extra_roots_pem, identity.map(Arc::as_ref))?,
             shared.options.connect_timeout,
+            named,
         );
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(shared.options.idle_timeout)
@@ -196,50 +201,40 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, mut request: Request) -> Result<Reply, Failure> {
+    async fn exchange(&self, request: Request) -> Result<Reply, Failure> {
         let options = &self.shared.options;
-        let pool = self.pool(request.identity.as_ref()).map_err(|error| {
+        let pool = self.pool(request.identity.as_ref(), request.named).map_err(|error| {
             Failure::bad_request(format!("The client certificate cannot be used: {error}"))
         })?;
-        let mut followed = 0;
-        loop {
-            let target = self.shared.egress.route(&request.url)?;
-            let decompress = request.decompress && !request.headers.contains_key(header::RANGE);
-            let mut wire = HyperRequest::new(Full::new(request.body.clone()));
-            *wire.method_mut() = request.method.clone();
-            *wire.uri_mut() = target.to_uri();
-            *wire.headers_mut() = request.headers.clone();
-            if decompress {
-                wire.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-            // hyper leaves an empty body's length out; some servers insist on it where a body is expected.
-            if request.body.is_empty() && matches!(request.method, Method::POST | Method::PUT | Method::PATCH)
-            {
-                wire.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-            let response = pool.request(wire).await.map_err(|error| {
-                let mut failure = classify::no_answer(&request.url, &error);
-                if target.origin() != request.url.origin() {
-                    // Who looks for the mistake must know where the request really went.
-                    let sent_to = format!(" The egress rules send it to '{}'.", target.origin());
-                    failure.message.push_str(&sent_to);
-                }
-                failure
-            })?;
-            if followed < options.redirects_max
-                && let Some(next) = redirected(&request, response.status(), response.headers())?
-            {
-                request = next;
-                followed += 1;
-                continue;
-            }
-            let (head, body) = response.into_parts();
-            let head_only = request.method == Method::HEAD;
-            let read =
-                read::Read { url: &request.url, bytes_max: options.body_bytes_max, decompress, head_only };
-            let (headers, body) = read.whole(head.headers, body).await?;
-            return Ok(Reply { status: head.status, headers, body, url: request.url });
+        let target = self.shared.egress.route(&request.url, request.named)?;
+        let decompress = request.decompress && !request.headers.contains_key(header::RANGE);
+        // hyper leaves an empty body's length out; some servers insist on it where a body is expected.
+        let tells_empty =
+            request.body.is_empty() && matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+        let mut wire = HyperRequest::new(Full::new(request.body));
+        *wire.method_mut() = request.method.clone();
+        *wire.uri_mut() = target.to_uri();
+        *wire.headers_mut() = request.headers;
+        if decompress {
+            wire.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
+        if tells_empty {
+            wire.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let response = pool.request(wire).await.map_err(|error| {
+            let mut failure = classify::no_answer(&request.url, &error);
+            if target.origin() != request.url.origin() {
+                // Who looks for the mistake must know where the request really went.
+                let sent_to = format!(" The egress rules send it to '{}'.", target.origin());
+                failure.message.push_str(&sent_to);
+            }
+            failure
+        })?;
+        let (head, body) = response.into_parts();
+        let head_only = request.method == Method::HEAD;
+        let read = read::Read { url: &request.url, bytes_max: options.body_bytes_max, decompress, head_only };
+        let (headers, body) = read.whole(head.headers, body).await?;
+        Ok(Reply { status: head.status, headers, body, url: request.url })
     }
 }
 
@@ -247,57 +242,4 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("options", &self.shared.options).finish_non_exhaustive()
     }
-}
-
-/// The request that a redirect asks for (RFC 9110, section 15.4), or none when the answer is final.
-///
-/// `303` makes it a GET, and so do `301` and `302` after a POST, as every browser does. A step down from `https` is not
-/// taken. Credentials do not travel to another origin.
-fn redirected(
-    request: &Request,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Result<Option<Request>, Failure> {
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else {
-        return Ok(None);
-    };
-    let url = request.url.join(location)?;
-    if request.url.is_https() && !url.is_https() {
-        return Ok(None);
-    }
-    let mut next = request.clone();
-    let becomes_get = match status.as_u16() {
-        303 => request.method != Method::HEAD,
-        301 | 302 => request.method == Method::POST,
-        _ => false,
-    };
-    if becomes_get {
-        next.method = Method::GET;
-        next.body = Bytes::new();
-        next.headers.remove("idempotency-key");
-        for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_DISPOSITION] {
-            next.headers.remove(name);
-        }
-    }
-    if url.origin() != request.url.origin() {
-        for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
-            next.headers.remove(name);
-        }
-        // Keys travel in headers of any name; whoever put one there has marked it.
-        let marked: Vec<HeaderName> = next
-            .headers
-            .iter()
-            .filter(|(_, value)| value.is_sensitive())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in marked {
-            next.headers.remove(name);
-        }
-        next.identity = None;
-    }
-    next.url = url;
-    Ok(Some(next))
 }

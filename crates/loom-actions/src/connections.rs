@@ -290,13 +290,6 @@ impl Connections {
     pub(crate) fn action_types(&self) -> impl Iterator<Item = &Arc<str>> {
         self.types.values().map(|entry| &entry.name)
     }
-
-    /// All services that can be used.
-    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        let tables =
-            [&self.managed, &self.functions, &self.workflows, &self.activities, &self.actors, &self.types];
-        tables.into_iter().flat_map(Table::values).filter_map(|entry| entry.service.as_ref().ok())
-    }
 }
 
 /// Where the inputs of a connector's action say that they go: their `host`, or what service providers and API Management have in

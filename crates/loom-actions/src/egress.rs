@@ -19,8 +19,10 @@ pub struct Egress {
     rules: Vec<Rule>,
     allow: Option<Vec<Pattern>>,
     block_private: bool,
-    /// `host:port` of every place that the operator named, where the block on private addresses does not apply.
-    trusted: HashSet<String>,
+    /// `host:port` of every place that the map names, where the block on private addresses does not apply.
+    mapped: HashSet<String>,
+    /// From the origins of the first to those of the second, credentials go along.
+    shares: Vec<(Pattern, Pattern)>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,12 +51,13 @@ pub struct EgressError {
 }
 
 impl Egress {
-    /// Reads `{"map": {…}, "allow": […], "blockPrivate": true}`, or the map alone.
+    /// Reads `{"map": {…}, "allow": […], "blockPrivate": true, "credentials": {…}}`, or the map alone.
     ///
     /// The map's keys are `https://host`, `host`, `host:port`, `*.domain` or `*`; its values are base addresses. A key that
     /// names one host keeps the path (`https://host/a` → `base/a`); a key for many puts the host before it
     /// (`https://host/a` → `base/host/a`). The first key that fits counts; keys for one host go first. `allow` lists
-    /// hosts in the same spelling; without it every host may be asked.
+    /// hosts in the same spelling; without it every host may be asked. `credentials` has lists of hosts by host; see
+    /// [`Egress::share_credentials`].
     ///
     /// # Errors
     /// [`EgressError`] names the member that is wrong.
@@ -62,7 +65,8 @@ impl Egress {
         let wrong = |reason: &str| EgressError { reason: reason.to_owned() };
         let members = value.as_object().ok_or_else(|| wrong("they are not an object"))?;
         let mut egress = Egress::default();
-        let is_full = ["map", "allow", "blockPrivate"].iter().any(|name| value.get(name).is_some());
+        let is_full =
+            ["map", "allow", "blockPrivate", "credentials"].iter().any(|name| value.get(name).is_some());
         if !is_full {
             for (key, target) in members {
                 egress.add_json(key, target)?;
@@ -91,7 +95,25 @@ impl Egress {
                         member.as_bool().ok_or_else(|| wrong("'blockPrivate' is not true or false"))?;
                     egress = egress.block_private(block);
                 }
-                _ => return Err(wrong(&format!("'{name}' is not known; use map, allow, blockPrivate"))),
+                "credentials" => {
+                    let shares =
+                        member.as_object().ok_or_else(|| wrong("'credentials' must be an object"))?;
+                    for (from, to) in shares {
+                        let to = to.as_array().ok_or_else(|| {
+                            wrong(&format!("'credentials' must give an array of hosts for '{from}'"))
+                        })?;
+                        for host in to {
+                            let host = host.as_str().ok_or_else(|| {
+                                wrong(&format!("the hosts for '{from}' in 'credentials' must be strings"))
+                            })?;
+                            egress = egress.share_credentials(from, host)?;
+                        }
+                    }
+                }
+                _ => {
+                    let known = "map, allow, blockPrivate, credentials";
+                    return Err(wrong(&format!("'{name}' is not known; use {known}")));
+                }
             }
         }
         Ok(egress)
@@ -116,7 +138,7 @@ impl Egress {
     fn add(&mut self, key: &str, target: &str) -> Result<(), EgressError> {
         let pattern = Pattern::parse(key)?;
         let target = Url::parse(target).map_err(|error| EgressError { reason: error.to_string() })?;
-        self.trust(&target);
+        self.mapped.insert(place(&target));
         self.rules.push(Rule { pattern, target });
         // Stable: rules of the same reach keep the order in which they were written.
         self.rules.sort_by_key(|rule| rule.pattern.reach());
@@ -134,37 +156,48 @@ impl Egress {
     }
 
     /// Forbids loopback, private, link-local and other addresses that are not of the public Internet, checked on the
-    /// address that a name resolves to. Places that the map or a connection names stay reachable.
+    /// address that a name resolves to. Places that the map names stay reachable, and so does a connection's own address for actions that
+    /// go through the connection.
     #[must_use]
     pub fn block_private(mut self, block: bool) -> Egress {
         self.block_private = block;
         self
     }
 
-    /// Excepts a place from the block on private addresses, because whoever runs Loom named it.
-    pub(crate) fn trust(&mut self, place: &Url) {
-        self.trusted.insert(format!("{}:{}", place.host(), place.port()));
+    /// Lets the credentials of requests to `from` go along when an answer leads on to `to`. Otherwise they never leave the origin that
+    /// they were meant for. Both are spelled as in the map.
+    ///
+    /// # Errors
+    /// [`EgressError`] when one of them cannot be read.
+    pub fn share_credentials(mut self, from: &str, to: &str) -> Result<Egress, EgressError> {
+        self.shares.push((Pattern::parse(from)?, Pattern::parse(to)?));
+        Ok(self)
     }
 
-    /// Where a request for `url` goes.
+    /// Whether a request to `url`, to which an answer led, may have the credentials that were meant for `home`.
+    pub(crate) fn may_have_credentials(&self, home: &Url, url: &Url) -> bool {
+        home.origin() == url.origin()
+            // A service behind the map hands out addresses of the place where it really is. It has the credentials already.
+            || self.rules.iter().find(|rule| rule.pattern.fits(home)).is_some_and(|rule| rule.target.origin() == url.origin())
+            || self.shares.iter().any(|(from, to)| from.fits(home) && to.fits(url))
+    }
+
+    /// Where a request for `url` goes. An address that the operator named for just this request (`named`) needs no other permission.
     ///
     /// # Errors
     /// A [`Failure`] when the host is not on the allow list.
-    pub(crate) fn route(&self, url: &Url) -> Result<Url, Failure> {
+    pub(crate) fn route(&self, url: &Url, named: bool) -> Result<Url, Failure> {
         // A service behind the map may hand out addresses of its own place; they are right as they are.
         if self.rules.iter().any(|rule| rule.target.origin() == url.origin()) {
             return Ok(url.clone());
         }
         let rule = self.rules.iter().find(|rule| rule.pattern.fits(url));
-        if rule.is_none() || self.allow.is_some() {
-            let trusted = self.trusted.contains(&format!("{}:{}", url.host(), url.port()));
-            let allowed = self.allow.as_ref().is_none_or(|list| list.iter().any(|pattern| pattern.fits(url)));
-            if !allowed && !trusted {
-                return Err(Failure::forbidden(format!(
-                    "The host '{}' is not on the list of allowed hosts.",
-                    url.host()
-                )));
-            }
+        let allowed = self.allow.as_ref().is_none_or(|list| list.iter().any(|pattern| pattern.fits(url)));
+        if !allowed && !named && !self.mapped.contains(&place(url)) {
+            return Err(Failure::forbidden(format!(
+                "The host '{}' is not on the list of allowed hosts.",
+                url.host()
+            )));
         }
         Ok(match rule {
             None => url.clone(),
@@ -173,10 +206,14 @@ impl Egress {
         })
     }
 
-    /// Whether `address`, to which `host` resolved, may be asked.
-    pub(crate) fn may_connect(&self, host: &str, port: u16, address: IpAddr) -> bool {
-        !self.block_private || is_public(address) || self.trusted.contains(&format!("{host}:{port}"))
+    /// Whether `address`, to which `host` resolved, may be asked. `named` as in [`Egress::route`].
+    pub(crate) fn may_connect(&self, host: &str, port: u16, address: IpAddr, named: bool) -> bool {
+        !self.block_private || named || is_public(address) || self.mapped.contains(&format!("{host}:{port}"))
     }
+}
+
+fn place(url: &Url) -> String {
+    format!("{}:{}", url.host(), url.port())
 }
 
 impl Pattern {
@@ -246,6 +283,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a == 172 && (16..32).contains(&b))
         || (a == 192 && b == 168)
         || (a == 192 && b == 0 && (c == 0 || c == 2))
+        // Relays from IPv6, given up (RFC 7526).
+        || (a == 192 && b == 88 && c == 99)
         || (a == 198 && (b == 18 || b == 19))
         || (a == 198 && b == 51 && c == 100)
         || (a == 203 && b == 0 && c == 113)
@@ -254,19 +293,22 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    // Ways to write an IPv4 address in IPv6 lead to the same machine.
-    let inner = match segments {
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)),
-        [0x2002, high, low, ..] => Some((high, low)),
-        _ => None,
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
-    if let Some((high, low)) = inner {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        return is_public_v4(Ipv4Addr::new(a, b, c, d));
+    match segments {
+        // Ways to write an IPv4 address in IPv6 lead to the same machine: mapped (RFC 4291), and translated by NAT64 (RFC 6052), which
+        // networks without IPv4 need.
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        // 2001::/23 is for protocols: Teredo (2001::/32), benchmarks, ORCHID. 2001:db8::/32 and 3fff::/20 are for documentation. 6to4
+        // (2002::/16) leads to relays that were given up (RFC 7526), or straight to an IPv4 address.
+        [0x2001, 0..0x200 | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..0x1000, ..] => false,
+        // ISATAP (RFC 5214) holds an IPv4 address of the network that the machine is in.
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] if !v4(high, low) => false,
+        // Only 2000::/3 is given out. What was meant for local translation (64:ff9b:1::/48) is outside of it, and so is all else.
+        [first, ..] => first & 0xe000 == 0x2000,
     }
-    // Only 2000::/3 is given out; 2001:db8::/32 is for documentation.
-    segments[0] & 0xe000 == 0x2000 && !(segments[0] == 0x2001 && segments[1] == 0xdb8)
 }
 
 #[cfg(test)]

@@ -232,6 +232,7 @@ pub(crate) fn through(
         spec.authentication = service.authentication.clone();
     }
     spec.add_headers(&service.headers);
+    spec.through_connection = true;
     Ok(spec)
 }
 

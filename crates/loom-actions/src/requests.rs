@@ -7,6 +7,7 @@
 mod chunks;
 mod pages;
 mod poll;
+mod reach;
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
@@ -57,6 +58,10 @@ pub struct Spec {
     pub cookie: Option<String>,
     /// An `authentication` object, or null.
     pub authentication: Value,
+    /// Where the request goes in place of `url`, because an answer of the service said so. Credentials are those of `url`.
+    pub(crate) led_to: Option<Url>,
+    /// Whether `url` is the address of a connection, which the operator named for what goes through it.
+    pub(crate) through_connection: bool,
 }
 
 /// How an action wants its request made.
@@ -137,7 +142,7 @@ impl Requests {
         clock: WallClock,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Requests, TlsError> {
-        let egress = Arc::new(settings.trusting_egress());
+        let egress = Arc::new(settings.egress.clone());
         let client = Client::new(settings.client.clone(), egress, resolver)?;
         let tokens = Tokens::new(settings.tokens.clone());
         Ok(Requests { client, tokens, archives: Archives::default(), settings, clock })
@@ -168,9 +173,9 @@ impl Requests {
         let request = self.prepare(spec, marks, behaviour)?;
         let credentials = Credentials::from_value(&spec.authentication)?;
         let reply = if behaviour.chunked && !request.body.is_empty() && is_upload(&request.method) {
-            self.upload(request, &credentials).await?
+            self.upload(request, spec, &credentials).await?
         } else {
-            self.send(request.clone(), &credentials).await?
+            self.send(request.clone(), spec, &credentials).await?
         };
         if reply.status == 202
             && !behaviour.no_polling
@@ -218,13 +223,14 @@ impl Requests {
         headers::add_idempotency_key(&mut headers, &method, &marks.idempotency_key);
         headers::add_marks(&mut headers, marks, behaviour.no_marks);
         Ok(Request {
-            url: spec.url.with_queries(&spec.queries)?,
+            url: spec.target().with_queries(&spec.queries)?,
             method,
             headers,
             body: bytes,
             decompress: !behaviour.no_decompression,
             timeout: self.timeout(behaviour),
             identity: None,
+            named: false,
         })
     }
 
@@ -249,16 +255,23 @@ impl Requests {
         let mut request = Request::get(url, self.timeout(behaviour));
         request.decompress = !behaviour.no_decompression;
         request.headers = headers::from_author(&spec.headers, &Method::GET)?;
-        // Cookies belong to the place that they were written for.
-        if request.url.origin() == spec.url.origin() {
-            add_cookie(&mut request.headers, spec)?;
-        }
+        add_cookie(&mut request.headers, spec)?;
         headers::add_marks(&mut request.headers, marks, behaviour.no_marks);
         Ok(request)
     }
 
-    /// Adds credentials, and sends.
-    async fn send(&self, mut request: Request, credentials: &Credentials) -> Result<Reply, Failure> {
+    /// Adds credentials where they belong, and sends.
+    async fn send(
+        &self,
+        mut request: Request,
+        spec: &Spec,
+        credentials: &Credentials,
+    ) -> Result<Reply, Failure> {
+        request.named = spec.through_connection && request.url.origin() == spec.url.origin();
+        if !self.settings.egress.may_have_credentials(&spec.url, &request.url) {
+            reach::strip(&mut request);
+            return self.client.send(request).await;
+        }
         match credentials {
             Credentials::None => {}
             Credentials::Header(value) => {
@@ -398,7 +411,14 @@ impl Spec {
                 .filter(|cookie| !cookie.is_null())
                 .map(|cookie| cookie.text().into_owned()),
             authentication: member("authentication"),
+            led_to: None,
+            through_connection: false,
         })
+    }
+
+    /// Where the request goes.
+    pub(crate) fn target(&self) -> &Url {
+        self.led_to.as_ref().unwrap_or(&self.url)
     }
 
     /// Adds headers that the operator's connection sets; they count before the author's.
@@ -411,7 +431,8 @@ impl Spec {
             if let Some(written) = headers.name_ignore_case(name).cloned() {
                 headers.remove(&written);
             }
-            headers.insert(Arc::clone(name), value.clone());
+            // They are the operator's, whatever they are called, and go nowhere else.
+            headers.insert(Arc::clone(name), value.clone().into_secret());
         }
         self.headers = headers.into();
     }

@@ -48,19 +48,3 @@ impl Default for Settings {
         }
     }
 }
-
-impl Settings {
-    /// The egress rules, which except the places that the operator named elsewhere from the block on private addresses.
-    pub(crate) fn trusting_egress(&self) -> Egress {
-        let mut egress = self.egress.clone();
-        egress.trust(&self.tokens.managed_identity.endpoint);
-        egress.trust(&self.tokens.authority);
-        if let Some(authority) = &self.tokens.authority_override {
-            egress.trust(authority);
-        }
-        for service in self.connections.services() {
-            egress.trust(&service.base);
-        }
-        egress
-    }
-}

@@ -49,14 +49,14 @@ impl TriggerRequests {
         let behaviour = Behaviour { no_polling: true, ..Behaviour::default() };
         let progress = self.requests.perform(&spec, &marks(call), &behaviour, None).await?;
         Ok(match progress {
-            Progress::Final(answer) => Progress::Final(with_whole_location(answer, &spec.url)),
+            Progress::Final(answer) => Progress::Final(with_whole_location(answer, spec.target())),
             pending @ Progress::Pending { .. } => pending,
         })
     }
 }
 
 /// Asks where the answer before pointed. Its address is complete, so the queries of the inputs are not added again; and
-/// credentials do not leave an encrypted address for a plain one.
+/// nothing leaves an encrypted address for a plain one.
 fn go_on_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
     let url = Url::parse(address)?;
     if spec.url.is_https() && !url.is_https() {
@@ -65,7 +65,7 @@ fn go_on_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
             format!("'{}' refers to '{}', which is not encrypted.", spec.url.shown(), url.shown()),
         ));
     }
-    spec.url = url;
+    spec.led_to = Some(url);
     spec.queries = Value::NULL;
     Ok(())
 }

@@ -219,6 +219,9 @@ impl Tokens {
                     (None, Some(authority)) => Url::parse(authority)?,
                     (None, None) => settings.authority.clone(),
                 };
+                // A place that the definition names is one like all others, unless it is the operator's.
+                let operators = settings.authority_override.as_ref().unwrap_or(&settings.authority);
+                let named = authority.origin() == operators.origin();
                 let url = authority.below(&format!("{}/oauth2/token", encode_component(tenant)))?;
                 let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
                 let mut fields =
@@ -236,6 +239,7 @@ impl Tokens {
                 let form = encode_form(&fields);
                 let mut wire = Request::get(url, settings.timeout);
                 wire.method = Method::POST;
+                wire.named = named;
                 wire.body = Bytes::from(form);
                 let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
                 wire.headers.insert(header::CONTENT_TYPE, kind);
@@ -253,6 +257,7 @@ impl Tokens {
                 }
                 let queries = Value::from(queries.into_iter().collect::<Object>());
                 let mut wire = Request::get(endpoint.endpoint.with_queries(&queries)?, settings.timeout);
+                wire.named = true;
                 let (name, value) = &endpoint.header;
                 let broken =
                     || Failure::bad_request("The header of the managed identity's endpoint cannot be sent.");

@@ -140,6 +140,8 @@ pub(super) struct Connector {
     resolver: Arc<dyn Resolve>,
     tls: TlsConnector,
     timeout: Duration,
+    /// Whether all connections go to places that the operator named for them.
+    named: bool,
 }
 
 impl Connector {
@@ -148,8 +150,9 @@ impl Connector {
         resolver: Arc<dyn Resolve>,
         tls: Arc<ClientConfig>,
         timeout: Duration,
+        named: bool,
     ) -> Connector {
-        Connector { egress, resolver, tls: TlsConnector::from(tls), timeout }
+        Connector { egress, resolver, tls: TlsConnector::from(tls), timeout, named }
     }
 
     async fn connect(self, uri: Uri) -> Result<Wire, ConnectError> {
@@ -170,7 +173,7 @@ impl Connector {
         for address in addresses {
             // Checked here, on the address that is then connected to, so that a name cannot resolve to one address for
             // the check and to another for the connection.
-            if !self.egress.may_connect(host, port, address) {
+            if !self.egress.may_connect(host, port, address, self.named) {
                 continue;
             }
             match tokio::time::timeout(self.timeout, self.open(SocketAddr::new(address, port), https, bare))

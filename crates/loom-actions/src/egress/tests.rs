@@ -6,7 +6,7 @@ fn egress(text: &str) -> Egress {
 
 #[track_caller]
 fn goes(egress: &Egress, from: &str, to: &str) {
-    assert_eq!(egress.route(&Url::parse(from).unwrap()).unwrap().to_string(), to);
+    assert_eq!(egress.route(&Url::parse(from).unwrap(), false).unwrap().to_string(), to);
 }
 
 #[test]
@@ -35,11 +35,11 @@ fn only_allowed_hosts_are_asked() {
     for bad in
         ["https://good.example/", "https://evil.example/", "http://local:81/", "https://xapi.example.com/"]
     {
-        let failure = egress.route(&Url::parse(bad).unwrap()).unwrap_err();
+        let failure = egress.route(&Url::parse(bad).unwrap(), false).unwrap_err();
         assert_eq!((failure.code.as_ref(), failure.transient), ("EgressForbidden", false), "{bad}");
     }
     let nothing = Egress::from_json(&Value::from_json_str(r#"{"allow": []}"#).unwrap()).unwrap();
-    assert!(nothing.route(&Url::parse("http://h/").unwrap()).is_err());
+    assert!(nothing.route(&Url::parse("http://h/").unwrap(), false).is_err());
 }
 
 #[test]
@@ -67,19 +67,51 @@ fn private_addresses_are_told_from_public_ones() {
         "64:ff9b::a00:1",
         "2002:7f00:1::",
         "2001:db8::1",
+        // Teredo, with the server and the client of somebody's choice.
+        "2001::1",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "2001:2::1",
+        "2001:10::1",
+        "2001:1ff::1",
+        "3fff::1",
+        "3fff:fff::1",
+        // 6to4, also of a public address.
+        "2002:808:808::1",
+        // NAT64 of private addresses, and of a local choice.
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::808:808",
+        "::ffff:0:127.0.0.1",
+        "::8.8.8.8",
+        // ISATAP.
+        "2606:4700::5efe:10.0.0.1",
+        "2606:4700::200:5efe:127.0.0.1",
+        "fec0::1",
+        "100::1",
+        "5f00::1",
+        "192.88.99.1",
     ] {
         assert!(!is_public(private.parse().unwrap()), "{private}");
     }
-    for public in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "192.169.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
-    {
+    for public in [
+        "8.8.8.8",
+        "172.32.0.1",
+        "100.128.0.1",
+        "192.169.0.1",
+        "2606:4700::1111",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+        "2001:200::1",
+        "2001:4860:4860::8888",
+        "3fff:1000::1",
+    ] {
         assert!(is_public(public.parse().unwrap()), "{public}");
     }
     let egress = egress(r#"{"blockPrivate": true, "map": {"https://h": "http://127.0.0.1:5"}}"#);
     let loopback = "127.0.0.1".parse().unwrap();
-    assert!(egress.may_connect("127.0.0.1", 5, loopback), "the operator named it");
-    assert!(!egress.may_connect("127.0.0.1", 6, loopback));
-    assert!(!egress.may_connect("innocent.example", 443, loopback));
-    assert!(Egress::default().may_connect("127.0.0.1", 6, loopback));
+    assert!(egress.may_connect("127.0.0.1", 5, loopback, false), "the operator named it");
+    assert!(!egress.may_connect("127.0.0.1", 6, loopback, false));
+    assert!(!egress.may_connect("innocent.example", 443, loopback, false));
+    assert!(Egress::default().may_connect("127.0.0.1", 6, loopback, false));
 }
 
 #[test]
@@ -91,8 +123,41 @@ fn rules_that_make_no_sense_are_refused() {
         (r#"{"https://h": "b"}"#, "begin with"),
         (r#"{"map": {}, "alow": []}"#, "'alow' is not known"),
         (r#"{"allow": "x"}"#, "not an array"),
+        (r#"{"credentials": []}"#, "must be an object"),
+        (r#"{"credentials": {"h": "x"}}"#, "array of hosts for 'h'"),
+        (r#"{"credentials": {"h": [1]}}"#, "must be strings"),
+        (r#"{"credentials": {"h": ["x/y"]}}"#, "path"),
     ] {
         let error = Egress::from_json(&Value::from_json_str(text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn credentials_stay_with_their_origin_unless_the_operator_says_more() {
+    let egress = egress(
+        r#"{"map": {"https://played.example": "http://127.0.0.1:5"}, "credentials": {"https://api.example": ["*.files.example", "https://login.example:8443"]}}"#,
+    );
+    let go = |home: &str, to: &str| {
+        egress.may_have_credentials(&Url::parse(home).unwrap(), &Url::parse(to).unwrap())
+    };
+    for (home, to) in [
+        ("https://api.example/a", "https://api.example:443/b"),
+        ("https://api.example/", "https://eu.files.example/x"),
+        ("https://api.example/", "https://login.example:8443/"),
+        ("https://played.example/", "http://127.0.0.1:5/operations/1"),
+    ] {
+        assert!(go(home, to), "{home} to {to}");
+    }
+    for (home, to) in [
+        ("https://api.example/", "http://api.example/"),
+        ("https://api.example/", "https://api.example:8443/"),
+        ("https://api.example/", "https://login.example/"),
+        ("https://eu.files.example/", "https://api.example/"),
+        ("https://other.example/", "https://eu.files.example/"),
+        ("https://other.example/", "http://127.0.0.1:5/"),
+        ("https://played.example/", "http://127.0.0.1:6/"),
+    ] {
+        assert!(!go(home, to), "{home} to {to}");
     }
 }

@@ -17,7 +17,12 @@ use crate::{
 impl Requests {
     /// Sends a body in pieces: an empty request that announces it, then a PATCH to the address that comes back for each
     /// piece. The last answer is the answer.
-    pub(super) async fn upload(&self, request: Request, credentials: &Credentials) -> Result<Reply, Failure> {
+    pub(super) async fn upload(
+        &self,
+        request: Request,
+        spec: &Spec,
+        credentials: &Credentials,
+    ) -> Result<Reply, Failure> {
         let body = request.body.clone();
         let kind = request.headers.get(header::CONTENT_TYPE).cloned();
         let mut start = request.clone();
@@ -27,7 +32,7 @@ impl Requests {
             .headers
             .insert(HeaderName::from_static("x-ms-transfer-mode"), HeaderValue::from_static("chunked"));
         start.headers.insert(HeaderName::from_static("x-ms-content-length"), HeaderValue::from(body.len()));
-        let mut reply = self.send(start, credentials).await?;
+        let mut reply = self.send(start, spec, credentials).await?;
         if !reply.status.is_success() {
             return Ok(reply);
         }
@@ -66,7 +71,7 @@ impl Requests {
             if let Some(kind) = &kind {
                 piece.headers.insert(header::CONTENT_TYPE, kind.clone());
             }
-            reply = self.send(piece, credentials).await?;
+            reply = self.send(piece, spec, credentials).await?;
             if !reply.status.is_success() {
                 return Ok(reply);
             }
@@ -133,7 +138,7 @@ impl Requests {
             {
                 request.headers.insert(header::IF_MATCH, tag.clone());
             }
-            let next = self.send(request, credentials).await?;
+            let next = self.send(request, spec, credentials).await?;
             if next.status != StatusCode::PARTIAL_CONTENT {
                 return if next.status.is_success() { Err(lost()) } else { Ok(next) };
             }

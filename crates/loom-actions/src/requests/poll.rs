@@ -29,7 +29,7 @@ impl Requests {
         let failures = resume.get("failures").and_then(Value::as_i64).unwrap_or(0);
         let request = self.follow_up(url.clone(), spec, marks, behaviour)?;
         let credentials = Credentials::from_value(&spec.authentication)?;
-        let reply = match self.send(request, &credentials).await {
+        let reply = match self.send(request, spec, &credentials).await {
             Ok(reply) => reply,
             Err(failure) if failure.transient && failures < FAILURES_MAX => {
                 let outputs = Object::new();

@@ -7,5 +7,6 @@ mod certificates;
 mod engine;
 mod failures;
 mod patterns;
+mod reach;
 mod scripts;
 mod support;

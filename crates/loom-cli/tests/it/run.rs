@@ -129,3 +129,22 @@ fn credentials_in_a_definition_are_not_printed() {
     assert!(ended.stdout.contains("ada"), "what is no secret is shown: {}", ended.stdout);
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
 }
+
+#[test]
+fn where_requests_may_go_is_limited_as_on_a_server() {
+    // Nothing listens on port 1, so what is let through fails in another way.
+    let call = r#"{"Call": {"type": "Http", "runAfter": {}, "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/", "retryPolicy": {"type": "none"}}}}"#;
+    let path = definition("run-egress", call);
+    let code = |options: &[&str]| {
+        let ended = loom(&[&["run", &path, "--json"], options].concat());
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        ended.stdout.contains("EgressForbidden")
+    };
+    assert!(!code(&[]));
+    assert!(code(&["--deny-private"]));
+    assert!(code(&["--allow-host", "api.example"]));
+    assert!(!code(&["--allow-host", "api.example", "--allow-host", "127.0.0.1"]));
+    let ended = loom(&["run", &path, "--share-credentials", "api.example"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--share-credentials must be FROM=TO"), "{}", ended.stderr);
+}

@@ -4,7 +4,7 @@
 
 use std::{fmt::Write as _, hint::black_box};
 
-use cel_interpreter::{Context as CelContext, Program};
+use cel::{Context as CelContext, Program};
 use criterion::{Criterion, criterion_group};
 use loom_expression::{
     Context, Lookup, LookupError, Name, NameKind, Names, Options, Template, Timestamp, Value,
@@ -145,7 +145,7 @@ fn by_hand(case: &str, run: &Run) -> Value {
     }
 }
 
-fn cel_context() -> CelContext<'static> {
+fn cel_context() -> CelContext<'static, 'static> {
     let run = run();
     let mut context = CelContext::default();
     let mut add = |name: &str, value: &Value| {

@@ -107,9 +107,12 @@ settings! {
         /// A host that actions may send requests to: `example.com`, `example.com:8443`, `*.example.com`. May be repeated;
         /// without it every host is allowed.
         allow_host: Vec<String> = list().named("HOST").shared();
-        /// Refuse requests to loopback, private and link-local addresses, whatever name or redirect leads to them. Places that
-        /// connections and egress name are excepted.
+        /// Refuse requests to loopback, private and link-local addresses, whatever name leads to them. Places that egress names are
+        /// excepted, and the address of a connection for what goes through that connection.
         deny_private: bool = switch().shared();
+        /// Let the credentials of requests to one host go along when its answer leads on to another, as in
+        /// `api.example.com=*.files.example.com`. Without it they stay behind. May be repeated.
+        share_credentials: Vec<String> = list().named("FROM=TO").shared();
         /// Where tokens come from, whatever an action says.
         authority: Option<String> = url().shared();
         /// Where tokens of managed identities come from.

@@ -83,15 +83,23 @@ impl Settings {
             settings.egress =
                 Egress::from_json(&files::read_json(path)?).with_context(|| path.display().to_string())?;
         }
-        settings.limit_egress()?;
+        settings.adjust_egress()?;
         Ok(settings)
     }
 
-    /// Narrows where requests may go, on top of what the egress file says.
-    fn limit_egress(&mut self) -> Result<()> {
+    /// Says more about where requests and their credentials may go, on top of the egress file.
+    fn adjust_egress(&mut self) -> Result<()> {
         for host in &self.host.allow_host {
             let egress = std::mem::take(&mut self.egress);
             self.egress = egress.allow(host).with_context(|| format!("--allow-host {host}"))?;
+        }
+        for share in &self.host.share_credentials {
+            let (from, to) = share
+                .split_once('=')
+                .ok_or_else(|| anyhow!("--share-credentials must be FROM=TO (got `{share}`)"))?;
+            let egress = std::mem::take(&mut self.egress);
+            self.egress =
+                egress.share_credentials(from, to).with_context(|| format!("--share-credentials {share}"))?;
         }
         if self.host.deny_private {
             self.egress = std::mem::take(&mut self.egress).block_private(true);

@@ -120,7 +120,9 @@ impl<'a> Compiler<'a> {
             match segment {
                 Segment::Text(plain) => constant.push_str(&plain),
                 Segment::Expression(range) => match self.expression(text, range) {
-                    Expr::Constant(value) => constant.push_str(&crate::envelope::text(&value)),
+                    Expr::Constant(value) if value.halves().is_empty() => {
+                        constant.push_str(&crate::envelope::text(&value));
+                    }
                     expr => {
                         if !constant.is_empty() {
                             parts.push(Part::Text(Arc::from(std::mem::take(&mut constant))));

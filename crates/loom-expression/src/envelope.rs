@@ -7,7 +7,7 @@ use base64::{
     engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 
-use crate::{Object, Value};
+use crate::{Object, Value, value::TextBuilder};
 
 const TYPE: &str = "$content-type";
 const CONTENT: &str = "$content";
@@ -70,13 +70,13 @@ pub fn text(value: &Value) -> Cow<'_, str> {
 }
 
 /// Appends the value as text.
-pub(crate) fn push_text(value: &Value, out: &mut String) {
-    if let Some(text) = value.as_str() {
-        out.push_str(text);
+pub(crate) fn push_text(value: &Value, out: &mut TextBuilder) {
+    if value.as_str().is_some() {
+        out.push_value(value);
     } else if let Some(int) = value.as_i64() {
         use std::fmt::Write as _;
         // Writing to a `String` cannot fail.
-        let _ = write!(out, "{int}");
+        let _ = write!(out.as_string_mut(), "{int}");
     } else {
         out.push_str(&text(value));
     }

@@ -10,6 +10,7 @@ use crate::{
     error::Failure,
     functions::{Arguments, Body, Effort, Function, Lazy, Outcome, Secrecy, arguments},
     suggest,
+    value::TextBuilder,
 };
 
 /// One evaluation of one string.
@@ -45,7 +46,7 @@ impl Evaluation<'_> {
 
     /// Evaluates an interpolated string.
     pub(crate) fn interpolation(&self, parts: &[Part]) -> Outcome {
-        let mut text = String::new();
+        let mut text = TextBuilder::default();
         let mut labels = Labels::NONE;
         self.budget.pay(parts.len() as u64)?;
         for part in parts {
@@ -63,7 +64,7 @@ impl Evaluation<'_> {
                 return Err(Error::new(Code::LimitExceeded, message));
             }
         }
-        Ok(Value::from(text).labelled(labels))
+        Ok(text.finish().labelled(labels))
     }
 
     fn call(&self, call: &CallExpr) -> Outcome {
@@ -239,7 +240,7 @@ impl Evaluation<'_> {
             _ => COMPUTED_BYTES,
         });
         let limit = self.limits.text_bytes_max;
-        let mut text = String::with_capacity(sizes.sum::<usize>().min(limit));
+        let mut text = TextBuilder::with_capacity(sizes.sum::<usize>().min(limit));
         let mut labels = Labels::NONE;
         for argument in &call.arguments {
             let computed;
@@ -257,7 +258,7 @@ impl Evaluation<'_> {
                 return Err(arguments::too_large(call.function, "bytes of text", limit));
             }
         }
-        Ok(Value::from(text).labelled(labels))
+        Ok(text.finish().labelled(labels))
     }
 
     /// Walks down by reference and clones only what it arrives at.

@@ -1,44 +1,106 @@
 //! Text by UTF-16 code units, in which the language counts lengths and places.
 //!
-//! Half a surrogate pair has no place in UTF-8, so a cut through a character leaves U+FFFD on both sides.
+//! A cut through a character leaves half of a surrogate pair on both sides; where they come together again, they are
+//! the character again.
 
-/// How many code units the text has.
+use crate::{Value, value::TextBuilder};
+
+/// How many code units the text has. What stands for half of a pair is one unit, too.
 pub(crate) fn length(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() }
 }
 
-/// The code units from `start` up to `end`; both are within the text and in order.
-pub(crate) fn slice(text: &str, start: usize, end: usize) -> String {
+/// The code units of a text value from `start` up to `end`; both are within the text and in order.
+pub(crate) fn slice(value: &Value, start: usize, end: usize) -> Value {
+    let text = value.as_str().unwrap_or_default();
     if text.is_ascii() {
-        return text[start..end].to_owned();
+        return Value::from(&text[start..end]);
     }
-    let mut slice = String::new();
+    let mut slice = TextBuilder::default();
     let mut at = 0;
-    for c in text.chars() {
+    for (place, c) in text.char_indices() {
         let next = at + c.len_utf16();
         if at >= end {
             break;
         }
         if at >= start && next <= end {
-            slice.push(c);
+            slice.push_part(value, place..place + c.len_utf8());
         } else if next > start && at < end {
-            slice.push('\u{fffd}');
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units);
+            slice.push_half(if at < start { units[1] } else { units[0] });
         }
         at = next;
     }
-    slice
+    slice.finish()
+}
+
+/// Pieces of so many code units; one walk over the text.
+pub(crate) fn chunks(value: &Value, size: usize) -> Vec<Value> {
+    let text = value.as_str().unwrap_or_default();
+    let mut pieces = Vec::new();
+    let (mut piece, mut filled) = (TextBuilder::default(), 0);
+    let mut full = |piece: &mut TextBuilder, filled: &mut usize| {
+        if *filled == size {
+            pieces.push(std::mem::take(piece).finish());
+            *filled = 0;
+        }
+    };
+    for (place, c) in text.char_indices() {
+        if filled + c.len_utf16() > size {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                piece.push_half(*unit);
+                filled += 1;
+                full(&mut piece, &mut filled);
+            }
+        } else {
+            piece.push_part(value, place..place + c.len_utf8());
+            filled += c.len_utf16();
+            full(&mut piece, &mut filled);
+        }
+    }
+    if filled > 0 {
+        pieces.push(piece.finish());
+    }
+    pieces
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check(value: &Value, expected: &[u16]) {
+        assert_eq!(value, &Value::from_utf16(expected));
+    }
+
     #[test]
-    fn a_cut_through_a_character_leaves_its_mark() {
+    fn a_cut_through_a_character_leaves_its_halves() {
+        let text = Value::from("a🌍b");
         assert_eq!(length("a🌍b"), 4);
-        assert_eq!(slice("a🌍b", 0, 3), "a🌍");
-        assert_eq!(slice("a🌍b", 0, 2), "a\u{fffd}");
-        assert_eq!(slice("a🌍b", 2, 4), "\u{fffd}b");
-        assert_eq!(slice("a🌍b", 1, 1), "");
+        check(&slice(&text, 0, 3), &[0x61, 0xD83C, 0xDF0D]);
+        check(&slice(&text, 0, 2), &[0x61, 0xD83C]);
+        check(&slice(&text, 2, 4), &[0xDF0D, 0x62]);
+        check(&slice(&text, 1, 1), &[]);
+        assert_eq!(slice(&text, 0, 2).as_str(), Some("a\u{fffd}"));
+        // A half is a unit of its own, and is cut out as it is.
+        let half = slice(&text, 0, 2);
+        check(&slice(&half, 1, 2), &[0xD83C]);
+        assert_ne!(slice(&half, 1, 2), Value::from("\u{fffd}"));
+        assert_ne!(slice(&half, 1, 2), slice(&text, 2, 3));
+    }
+
+    #[test]
+    fn pieces_join_again() {
+        let text = Value::from("ab🌍🌍c");
+        for size in 1..8 {
+            let pieces = chunks(&text, size);
+            let lengths: Vec<usize> = pieces.iter().map(|piece| length(piece.as_str().unwrap())).collect();
+            assert_eq!(lengths.iter().sum::<usize>(), 7);
+            assert!(lengths.iter().rev().skip(1).all(|&length| length == size), "{size}: {lengths:?}");
+            let mut joined = TextBuilder::default();
+            pieces.iter().for_each(|piece| joined.push_value(piece));
+            assert_eq!(joined.finish(), text, "{size}");
+        }
     }
 }

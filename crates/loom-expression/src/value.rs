@@ -8,6 +8,7 @@
 mod array;
 mod deep;
 mod equality;
+mod exact;
 mod json;
 mod labels;
 mod object;
@@ -18,6 +19,7 @@ use std::{fmt, sync::Arc};
 
 pub use rust_decimal::Decimal;
 
+use self::exact::{Digits, HalfText};
 use self::object::Iter;
 pub use self::{
     array::Array,
@@ -28,6 +30,7 @@ pub use self::{
 pub(crate) use self::{
     deep::RECURSION_MAX,
     equality::{compare_numbers, fold_char, fold_eq, fold_text},
+    exact::TextBuilder,
     write::{FLOAT_EXPONENT_MIN, float_text},
 };
 
@@ -41,12 +44,39 @@ pub struct Value(Repr);
 /// The labels sit inside each variant because only there they cost no space: a `Value` stays at 24 bytes.
 #[derive(Clone)]
 enum Repr {
-    Null { labels: Labels },
-    Bool { labels: Labels, value: bool },
-    Int { labels: Labels, value: i64 },
-    Float { labels: Labels, value: f64 },
-    Decimal { labels: Labels, value: Arc<Decimal> },
-    String { labels: Labels, value: Arc<str> },
+    Null {
+        labels: Labels,
+    },
+    Bool {
+        labels: Labels,
+        value: bool,
+    },
+    Int {
+        labels: Labels,
+        value: i64,
+    },
+    Float {
+        labels: Labels,
+        value: f64,
+    },
+    /// An integer of any size; looks like a float.
+    Digits {
+        labels: Labels,
+        value: Arc<Digits>,
+    },
+    Decimal {
+        labels: Labels,
+        value: Arc<Decimal>,
+    },
+    String {
+        labels: Labels,
+        value: Arc<str>,
+    },
+    /// Text with halves of surrogate pairs; looks like text with U+FFFD for them.
+    Halves {
+        labels: Labels,
+        value: Arc<HalfText>,
+    },
     Array(Array),
     Object(Object),
 }
@@ -120,6 +150,8 @@ impl Value {
             Repr::Bool { value, .. } => ValueRef::Bool(*value),
             Repr::Int { value, .. } => ValueRef::Int(*value),
             Repr::Float { value, .. } => ValueRef::Float(*value),
+            Repr::Digits { value, .. } => ValueRef::Float(value.near),
+            Repr::Halves { value, .. } => ValueRef::String(&value.text),
             Repr::Decimal { value, .. } => ValueRef::Decimal(value),
             Repr::String { value, .. } => ValueRef::String(value),
             Repr::Array(value) => ValueRef::Array(value),
@@ -133,9 +165,9 @@ impl Value {
             Repr::Null { .. } => Kind::Null,
             Repr::Bool { .. } => Kind::Boolean,
             Repr::Int { .. } => Kind::Integer,
-            Repr::Float { .. } => Kind::Float,
+            Repr::Float { .. } | Repr::Digits { .. } => Kind::Float,
             Repr::Decimal { .. } => Kind::Decimal,
-            Repr::String { .. } => Kind::String,
+            Repr::String { .. } | Repr::Halves { .. } => Kind::String,
             Repr::Array(_) => Kind::Array,
             Repr::Object(_) => Kind::Object,
         }
@@ -170,6 +202,7 @@ impl Value {
         match &self.0 {
             Repr::Int { value, .. } => Some(*value as f64),
             Repr::Float { value, .. } => Some(*value),
+            Repr::Digits { value, .. } => Some(value.near),
             Repr::Decimal { value, .. } => write::decimal_to_f64(value),
             _ => None,
         }
@@ -188,6 +221,7 @@ impl Value {
     pub fn as_str(&self) -> Option<&str> {
         match &self.0 {
             Repr::String { value, .. } => Some(value),
+            Repr::Halves { value, .. } => Some(&value.text),
             _ => None,
         }
     }
@@ -196,6 +230,7 @@ impl Value {
     pub fn as_arc_str(&self) -> Option<&Arc<str>> {
         match &self.0 {
             Repr::String { value, .. } => Some(value),
+            Repr::Halves { value, .. } => Some(&value.text),
             _ => None,
         }
     }
@@ -255,6 +290,8 @@ impl Value {
             | Repr::Int { labels, .. }
             | Repr::Float { labels, .. }
             | Repr::Decimal { labels, .. }
+            | Repr::Digits { labels, .. }
+            | Repr::Halves { labels, .. }
             | Repr::String { labels, .. } => *labels,
             Repr::Array(value) => value.labels(),
             Repr::Object(value) => value.labels(),
@@ -296,6 +333,8 @@ impl Value {
             | Repr::Int { labels, .. }
             | Repr::Float { labels, .. }
             | Repr::Decimal { labels, .. }
+            | Repr::Digits { labels, .. }
+            | Repr::Halves { labels, .. }
             | Repr::String { labels, .. } => *labels |= added,
             Repr::Array(value) => value.add_labels(added),
             Repr::Object(value) => value.add_labels(added),
@@ -348,6 +387,11 @@ impl Value {
             Repr::Null { .. } | Repr::Bool { .. } | Repr::Int { .. } | Repr::Float { .. } => OWN,
             Repr::Decimal { .. } => OWN + SHARED + size_of::<Decimal>() as u64,
             Repr::String { value, .. } => OWN + SHARED + value.len() as u64,
+            Repr::Digits { value, .. } => OWN + SHARED + size_of::<Digits>() as u64 + value.text.len() as u64,
+            Repr::Halves { value, .. } => {
+                let halves = size_of_val(&*value.halves) as u64;
+                OWN + SHARED + size_of::<HalfText>() as u64 + value.text.len() as u64 + halves
+            }
             Repr::Array(value) => value.bytes().saturating_add(OWN),
             Repr::Object(value) => value.bytes().saturating_add(OWN),
         }
@@ -365,6 +409,8 @@ impl Value {
             | Repr::Bool { .. }
             | Repr::Int { .. }
             | Repr::Float { .. }
+            | Repr::Digits { .. }
+            | Repr::Halves { .. }
             | Repr::Decimal { .. } => None,
         }
     }
@@ -379,6 +425,8 @@ impl Value {
             | Repr::Bool { .. }
             | Repr::Int { .. }
             | Repr::Float { .. }
+            | Repr::Digits { .. }
+            | Repr::Halves { .. }
             | Repr::Decimal { .. } => false,
         }
     }

@@ -80,6 +80,15 @@ impl Writer<'_> {
 
     pub(super) fn value(&mut self, value: &Value) {
         let secret = if value.is_secret() { tag::SECRET } else { 0 };
+        if let Some(digits) = value.exact_digits() {
+            self.byte(tag::DECIMAL | secret);
+            return self.text(digits);
+        }
+        if let Some(units) = value.unpaired_utf16() {
+            self.byte(tag::UTF16 | secret);
+            self.uint(units.len() as u64);
+            return units.iter().for_each(|unit| self.uint(u64::from(*unit)));
+        }
         match value.as_ref() {
             ValueRef::Null => self.byte(tag::NULL | secret),
             ValueRef::Bool(false) => self.byte(tag::FALSE | secret),
@@ -160,6 +169,8 @@ mod tag {
     pub(super) const OBJECT: u8 = 8;
     /// A value that is kept apart: the next of the names at the head of the frame.
     pub(super) const LARGE: u8 = 9;
+    /// Text with halves of surrogate pairs, as code units.
+    pub(super) const UTF16: u8 = 10;
     pub(super) const SECRET: u8 = 0x80;
 }
 
@@ -302,6 +313,13 @@ impl<'a> Reader<'a> {
         self.nested_value(0)
     }
 
+    /// A decimal, or an integer of any size.
+    fn decimal(&mut self) -> Read<Option<Value>> {
+        let text = self.text()?;
+        let number = text.parse::<loom_expression::Decimal>().map(Value::from).ok();
+        Ok(number.or_else(|| Value::from_digits(text)))
+    }
+
     fn nested_value(&mut self, depth: u32) -> Read<Value> {
         if depth > DEPTH_MAX {
             return self.unreadable("a value is nested too deeply");
@@ -317,9 +335,16 @@ impl<'a> Reader<'a> {
                 bytes.copy_from_slice(self.take(8)?);
                 Value::from(f64::from_le_bytes(bytes))
             }
-            tag::DECIMAL => match self.text()?.parse::<loom_expression::Decimal>() {
-                Ok(number) => Value::from(number),
-                Err(_) => return self.unreadable("a decimal is no number"),
+            tag::UTF16 => {
+                let units = self.list(|r| match u16::try_from(r.uint()?) {
+                    Ok(unit) => Ok(unit),
+                    Err(_) => r.unreadable("a code unit is out of range"),
+                })?;
+                Value::from_utf16(&units)
+            }
+            tag::DECIMAL => match self.decimal()? {
+                Some(number) => number,
+                None => return self.unreadable("a decimal is no number"),
             },
             tag::TEXT => Value::from(self.arc_text()?),
             tag::ARRAY => {

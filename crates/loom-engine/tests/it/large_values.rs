@@ -123,6 +123,22 @@ async fn what_goes_through_many_actions_is_kept_once_and_comes_back_whole() {
     }
 }
 
+/// What no float and no UTF-8 can hold comes back from the journal as it was.
+#[tokio::test(start_paused = true)]
+async fn long_integers_and_halves_of_characters_survive() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let digits = "-1234567890123456789012345678901234567890";
+    let number = Value::from_digits(digits).expect("it is an integer");
+    let half = Value::from_utf16(&[0x61, 0xD83D, 0x62, 0xDE00]);
+    assert_ne!(
+        half,
+        Value::from("a\u{fffd}b\u{fffd}"),
+        "the halves are kept apart from what stands for them"
+    );
+    let body: Value = vec![number, half.clone(), half.into_secret()].into();
+    survives(&store, &body).await;
+}
+
 /// Values live as long as the last run that holds them, through rows and files, restarts and sweeps.
 #[tokio::test(start_paused = true)]
 async fn a_value_goes_with_the_last_run_that_holds_it() {

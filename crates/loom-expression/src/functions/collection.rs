@@ -4,7 +4,10 @@ use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
 use super::{ANY, Arguments, Body, Category, Effort, Function, Outcome, ex, logic::compare_text};
 use crate::{
-    Array, Kind, Labels, Object, Value, ValueRef, envelope, error::Failure, utf16, value::compare_numbers,
+    Array, Kind, Labels, Object, Value, ValueRef, envelope,
+    error::Failure,
+    utf16,
+    value::{TextBuilder, compare_numbers},
 };
 
 /// These give out their arguments or parts of them, so labels stay where they are.
@@ -117,7 +120,7 @@ fn first(arguments: &mut Arguments<'_>) -> Outcome {
     let whole = arguments.get(0);
     let value = match whole.as_ref() {
         ValueRef::String("") => Value::NULL,
-        ValueRef::String(text) => Value::from(utf16::slice(text, 0, 1)),
+        ValueRef::String(_) => utf16::slice(whole, 0, 1),
         ValueRef::Array(items) => items.first().cloned().unwrap_or_default(),
         _ => return Err(text_or_array(arguments)),
     };
@@ -131,7 +134,7 @@ fn last(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::String(text) => {
             arguments.budget.pay_text(text.len())?;
             let length = utf16::length(text);
-            Value::from(utf16::slice(text, length - 1, length))
+            utf16::slice(whole, length - 1, length)
         }
         ValueRef::Array(items) => items.last().cloned().unwrap_or_default(),
         _ => return Err(text_or_array(arguments)),
@@ -145,16 +148,16 @@ fn array<'a>(arguments: &'a Arguments<'_>, at: usize) -> Result<&'a Array, Failu
 
 fn join(arguments: &mut Arguments<'_>) -> Outcome {
     let (items, delimiter) = (array(arguments, 0)?, arguments.str(1)?);
-    let mut text = String::new();
+    let mut text = TextBuilder::default();
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
-            text.push_str(delimiter);
+            text.push_value(arguments.get(1));
         }
         arguments.budget.pay_text(delimiter.len())?;
         envelope::push_text(item, &mut text);
         arguments.check_text_bytes(text.len())?;
     }
-    Ok(Value::from(text))
+    Ok(text.finish())
 }
 
 fn size(arguments: &Arguments<'_>) -> Result<usize, Failure> {
@@ -166,7 +169,7 @@ fn skip(arguments: &mut Arguments<'_>) -> Outcome {
     let rest = match whole.as_ref() {
         ValueRef::String(text) => {
             let length = utf16::length(text);
-            Value::from(utf16::slice(text, size(arguments)?.min(length), length))
+            utf16::slice(whole, size(arguments)?.min(length), length)
         }
         ValueRef::Array(items) => items.iter().skip(size(arguments)?).cloned().collect(),
         _ => return Err(text_or_array(arguments)),
@@ -177,9 +180,7 @@ fn skip(arguments: &mut Arguments<'_>) -> Outcome {
 fn take(arguments: &mut Arguments<'_>) -> Outcome {
     let whole = arguments.get(0);
     let head = match whole.as_ref() {
-        ValueRef::String(text) => {
-            Value::from(utf16::slice(text, 0, size(arguments)?.min(utf16::length(text))))
-        }
+        ValueRef::String(text) => utf16::slice(whole, 0, size(arguments)?.min(utf16::length(text))),
         ValueRef::Array(items) => items.iter().take(size(arguments)?).cloned().collect(),
         _ => return Err(text_or_array(arguments)),
     };
@@ -251,7 +252,10 @@ impl SeenKey {
         match value.as_ref() {
             ValueRef::Null => Self::Null,
             ValueRef::Bool(value) => Self::Bool(value),
-            ValueRef::String(_) => value.as_arc_str().cloned().map_or(Self::Null, Self::String),
+            ValueRef::String(shown) => match (value.unpaired_utf16(), value.as_arc_str()) {
+                (Some(units), _) => Self::Json(format!("{shown:?} {units:?}")),
+                (None, text) => text.cloned().map_or(Self::Null, Self::String),
+            },
             _ => match canonical(value) {
                 whole if whole.as_i64().is_some() => Self::Int(whole.as_i64().unwrap_or_default()),
                 other => Self::Json(other.to_json_text()),
@@ -391,43 +395,11 @@ fn chunk(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::String(text) => {
             let length = utf16::length(text);
             arguments.check_items(length.div_ceil(size))?;
-            chunk_text(text, size).collect()
+            Value::from(utf16::chunks(whole, size))
         }
         _ => return Err(text_or_array(arguments)),
     };
     Ok(pieces.labelled(whole.labels() | arguments.get(1).labels()))
-}
-
-/// Pieces of so many code units; one walk over the text.
-fn chunk_text(text: &str, size: usize) -> std::vec::IntoIter<String> {
-    let mut pieces = Vec::new();
-    let mut piece = String::new();
-    let mut filled = 0;
-    for c in text.chars() {
-        let units = c.len_utf16();
-        if filled + units > size {
-            // Only half of a surrogate pair fits, or nothing.
-            if filled < size {
-                piece.push('\u{fffd}');
-            }
-            let rest = filled + units - size;
-            pieces.push(std::mem::take(&mut piece));
-            if filled < size {
-                piece.push('\u{fffd}');
-                filled = rest;
-            } else {
-                piece.push(c);
-                filled = units;
-            }
-        } else {
-            piece.push(c);
-            filled += units;
-        }
-    }
-    if !piece.is_empty() {
-        pieces.push(piece);
-    }
-    pieces.into_iter()
 }
 
 fn range(arguments: &mut Arguments<'_>) -> Outcome {

@@ -9,6 +9,7 @@ use crate::{
     error::Failure,
     number::{Culture, parse_decimal, parse_float, parse_int},
     percent,
+    value::TextBuilder,
 };
 
 const fn conversion(
@@ -37,7 +38,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "bool(value: boolean | number | string) → boolean",
         "True for numbers other than 0 and for the text 'true', false for 0 and for the text 'false'; case does not count. Other texts are an error.",
     ).examples(&[ex("@bool(1)", "true"), ex("@bool('FALSE')", "false"), ex("@bool('yes')", "error")]),
-    conversion("string", (1, 1), |arguments| Ok(Value::from(envelope::text(arguments.get(0)).as_ref()))).docs(
+    conversion("string", (1, 1), string).docs(
         "string(value: any) → string",
         "The value as text: True and False, nothing for null, compact JSON for arrays and objects, the decoded content of an envelope.",
     ).examples(&[ex("@string(10)", r#""10""#), ex("@string(json('{\"a\": true}'))", r#""{\"a\":true}""#), ex("@string(null)", r#""""#)]),
@@ -96,6 +97,12 @@ pub(super) static FUNCTIONS: &[Function] = &[
 ];
 
 const OCTETS: &str = "application/octet-stream";
+
+#[expect(clippy::unnecessary_wraps, reason = "all bodies have one signature")]
+fn string(arguments: &mut Arguments<'_>) -> Outcome {
+    let value = arguments.get(0);
+    Ok(if value.as_str().is_some() { value.clone() } else { Value::from(envelope::text(value).as_ref()) })
+}
 
 fn int(arguments: &mut Arguments<'_>) -> Outcome {
     let value = arguments.get(0);
@@ -254,12 +261,12 @@ fn decode_data_uri(arguments: &mut Arguments<'_>) -> Outcome {
 
 fn uri_component(arguments: &mut Arguments<'_>) -> Outcome {
     if arguments.len() > 1 {
-        let mut text = String::new();
+        let mut text = TextBuilder::default();
         for at in 0..arguments.len() {
             envelope::push_text(arguments.get(at), &mut text);
             arguments.check_text_bytes(text.len())?;
         }
-        return Ok(Value::from(percent::encode(&text)));
+        return Ok(Value::from(percent::encode(text.as_string_mut())));
     }
     // Connector paths are written with it round whatever a service answered, numbers as often as text.
     let text = match arguments.get(0).as_ref() {

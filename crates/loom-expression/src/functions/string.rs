@@ -6,7 +6,7 @@ use crate::{
     error::Failure,
     number::{Culture, format_number},
     utf16,
-    value::fold_text,
+    value::{TextBuilder, fold_char, fold_text},
 };
 
 const fn string(
@@ -71,7 +71,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "toUpper(text: string) → string",
         "The text in upper case. Characters without a single counterpart stay.",
     ).examples(&[ex("@toUpper('Hello World')", r#""HELLO WORLD""#), ex("@toUpper('ß')", r#""ß""#)]),
-    string("trim", (1, 1), |arguments| Ok(Value::from(arguments.str(0)?.trim()))).docs(
+    string("trim", (1, 1), trim).docs(
         "trim(text: string) → string",
         "The text without white space at its ends.",
     ).examples(&[ex("@trim(' Hello World  ')", r#""Hello World""#)]),
@@ -169,7 +169,19 @@ fn replace(arguments: &mut Arguments<'_>) -> Outcome {
         arguments.check_text_bytes(bytes)?;
         arguments.budget.pay_text(bytes)?;
     }
-    Ok(Value::from(text.replace(old, new)))
+    let whole = arguments.get(0);
+    if whole.halves().is_empty() && arguments.get(2).halves().is_empty() {
+        return Ok(Value::from(text.replace(old, new)));
+    }
+    let mut replaced = TextBuilder::default();
+    let mut from = 0;
+    for at in found(whole, arguments.get(1)) {
+        replaced.push_part(whole, from..at);
+        replaced.push_value(arguments.get(2));
+        from = at + old.len();
+    }
+    replaced.push_part(whole, from..text.len());
+    Ok(replaced.finish())
 }
 
 fn split(arguments: &mut Arguments<'_>) -> Outcome {
@@ -180,7 +192,48 @@ fn split(arguments: &mut Arguments<'_>) -> Outcome {
     let pieces = text.matches(delimiter).count();
     arguments.check_items(pieces)?;
     arguments.budget.pay(pieces as u64)?;
-    Ok(text.split(delimiter).collect())
+    let whole = arguments.get(0);
+    if whole.halves().is_empty() {
+        return Ok(text.split(delimiter).collect());
+    }
+    let mut pieces = Vec::with_capacity(pieces + 1);
+    let mut from = 0;
+    for at in found(whole, arguments.get(1)) {
+        pieces.push(whole.text_part(from..at));
+        from = at + delimiter.len();
+    }
+    pieces.push(whole.text_part(from..text.len()));
+    Ok(Value::from(pieces))
+}
+
+/// Where a text is found in another, with the same halves of surrogate pairs.
+fn found(whole: &Value, wanted: &Value) -> Vec<usize> {
+    let wanted_text = wanted.as_str().unwrap_or_default();
+    let places = whole.as_str().unwrap_or_default().match_indices(wanted_text).map(|(at, _)| at);
+    places.filter(|&at| whole.text_part(at..at + wanted_text.len()) == *wanted).collect()
+}
+
+/// The text with each of its characters mapped; halves of surrogate pairs stay.
+fn mapped(value: &Value, map: impl Fn(char) -> char) -> Value {
+    let plain = value.as_str().unwrap_or_default();
+    if value.halves().is_empty() {
+        return Value::from(plain.chars().map(map).collect::<String>());
+    }
+    let mut text = TextBuilder::default();
+    for (at, c) in plain.char_indices() {
+        match value.halves().binary_search_by_key(&at, |(place, _)| *place) {
+            Ok(half) => text.push_half(value.halves()[half].1),
+            Err(_) => text.push(map(c)),
+        }
+    }
+    text.finish()
+}
+
+/// The text without white space at both ends.
+fn trim(arguments: &mut Arguments<'_>) -> Outcome {
+    let text = arguments.str(0)?;
+    let start = text.len() - text.trim_start().len();
+    Ok(arguments.get(0).text_part(start..start + text.trim().len()))
 }
 
 fn slice(arguments: &mut Arguments<'_>) -> Outcome {
@@ -193,7 +246,7 @@ fn slice(arguments: &mut Arguments<'_>) -> Outcome {
     };
     let start = place(arguments.int(1)?);
     let end = if arguments.len() > 2 { place(arguments.int(2)?) } else { length };
-    Ok(Value::from(if end <= start { String::new() } else { utf16::slice(text, start, end) }))
+    Ok(if end <= start { Value::from("") } else { utf16::slice(arguments.get(0), start, end) })
 }
 
 fn substring(arguments: &mut Arguments<'_>) -> Outcome {
@@ -213,7 +266,7 @@ fn substring(arguments: &mut Arguments<'_>) -> Outcome {
                     .bad(2, &format!("start and length must be within the text, whose length is {length}"))
             })?,
     };
-    Ok(Value::from(utf16::slice(text, start, end)))
+    Ok(utf16::slice(arguments.get(0), start, end))
 }
 
 /// Character by character, as culture-free lower case is: no rule looks at the neighbours.
@@ -225,11 +278,13 @@ fn to_lower(arguments: &mut Arguments<'_>) -> Outcome {
             _ => c,
         }
     };
-    Ok(Value::from(arguments.str(0)?.chars().map(lower).collect::<String>()))
+    arguments.str(0)?;
+    Ok(mapped(arguments.get(0), lower))
 }
 
 fn to_upper(arguments: &mut Arguments<'_>) -> Outcome {
-    Ok(Value::from(fold_text(arguments.str(0)?)))
+    arguments.str(0)?;
+    Ok(mapped(arguments.get(0), fold_char))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all bodies have one signature")]

@@ -16,6 +16,9 @@ pub(super) struct Digits {
 impl Digits {
     /// The digits of a number; of a float the fewest that read back as the same.
     pub(super) fn of(value: &Value) -> Option<Self> {
+        if let Some(digits) = value.exact_digits() {
+            return Self::read(digits);
+        }
         match value.as_ref() {
             ValueRef::Float(value) if value.is_finite() => Self::read(&format!("{value:e}")),
             ValueRef::Int(value) => Self::read(&value.to_string()),
@@ -37,8 +40,8 @@ impl Digits {
     /// A float is rounded by its exact value, halves to even; other numbers round halves away from zero.
     pub(super) fn rounded(value: &Value, decimals: usize, power: usize) -> Option<Self> {
         let number = match value.as_ref() {
-            ValueRef::Float(value) if value.is_finite() => {
-                Self::read(&format!("{value:.*}", decimals + power))?
+            ValueRef::Float(float) if float.is_finite() && value.exact_digits().is_none() => {
+                Self::read(&format!("{float:.*}", decimals + power))?
             }
             _ => {
                 let number = Self::of(value)?;
@@ -52,7 +55,9 @@ impl Digits {
     /// The number rounded to so many digits in all, in the same ways.
     pub(super) fn significant(value: &Value, count: usize) -> Option<Self> {
         match value.as_ref() {
-            ValueRef::Float(value) if value.is_finite() => Self::read(&format!("{value:.*e}", count - 1)),
+            ValueRef::Float(float) if float.is_finite() && value.exact_digits().is_none() => {
+                Self::read(&format!("{float:.*e}", count - 1))
+            }
             _ => Some(Self::of(value)?.keep(count as i64)),
         }
     }

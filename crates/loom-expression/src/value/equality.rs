@@ -13,9 +13,13 @@ pub(super) fn same_structure(left: &Value, right: &Value) -> bool {
         (ValueRef::Bool(left), ValueRef::Bool(right)) => left == right,
         (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
         // By bits, so that a NaN equals itself and 0.0 differs from -0.0: structure, not arithmetic.
-        (ValueRef::Float(left), ValueRef::Float(right)) => left.to_bits() == right.to_bits(),
+        (ValueRef::Float(near), ValueRef::Float(other)) => {
+            near.to_bits() == other.to_bits() && left.exact_digits() == right.exact_digits()
+        }
         (ValueRef::Decimal(left), ValueRef::Decimal(right)) => left == right,
-        (ValueRef::String(left), ValueRef::String(right)) => left == right,
+        (ValueRef::String(shown), ValueRef::String(other)) => {
+            shown == other && left.halves() == right.halves()
+        }
         (ValueRef::Array(left), ValueRef::Array(right)) => left.ptr_eq(right) || left == right,
         (ValueRef::Object(left), ValueRef::Object(right)) => left == right,
         _ => false,
@@ -27,7 +31,9 @@ pub(super) fn wdl_equals(left: &Value, right: &Value) -> bool {
     match (left.as_ref(), right.as_ref()) {
         (ValueRef::Null, ValueRef::Null) => true,
         (ValueRef::Bool(left), ValueRef::Bool(right)) => left == right,
-        (ValueRef::String(left), ValueRef::String(right)) => left == right,
+        (ValueRef::String(shown), ValueRef::String(other)) => {
+            shown == other && left.halves() == right.halves()
+        }
         (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
         (ValueRef::Array(left), ValueRef::Array(right)) => {
             left.ptr_eq(right)
@@ -54,7 +60,12 @@ fn numbers_equal(left: &Value, right: &Value) -> bool {
 pub(crate) fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     match (left.as_ref(), right.as_ref()) {
         (ValueRef::Int(left), ValueRef::Int(right)) => Some(left.cmp(&right)),
-        (ValueRef::Float(left), ValueRef::Float(right)) => left.partial_cmp(&right),
+        (ValueRef::Float(near), ValueRef::Float(other)) => {
+            match (left.exact_digits(), right.exact_digits()) {
+                (Some(digits), Some(others)) => Some(compare_digits(digits, others)),
+                _ => near.partial_cmp(&other),
+            }
+        }
         (ValueRef::Int(left), ValueRef::Float(right)) => compare_int_float(left, right),
         (ValueRef::Float(left), ValueRef::Int(right)) => {
             compare_int_float(right, left).map(Ordering::reverse)
@@ -67,6 +78,17 @@ pub(crate) fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
             compare_decimal_float(right, left).map(Ordering::reverse)
         }
         _ => None,
+    }
+}
+
+/// Orders two integers that are written without leading zeros.
+fn compare_digits(left: &str, right: &str) -> Ordering {
+    let size = |text: &str| (text.trim_start_matches('-').len(), text.trim_start_matches('-').to_owned());
+    match (left.starts_with('-'), right.starts_with('-')) {
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+        (true, true) => size(right).cmp(&size(left)),
+        (false, false) => size(left).cmp(&size(right)),
     }
 }
 

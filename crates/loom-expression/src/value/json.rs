@@ -1,10 +1,8 @@
 //! JSON text to values: exact about integers, order and big numbers, and precise about where an error is.
 
-use std::sync::Arc;
-
 use rust_decimal::Decimal;
 
-use super::{Array, Object, Value};
+use super::{Array, Object, TextBuilder, Value};
 
 mod loose;
 
@@ -35,7 +33,7 @@ impl Value {
     /// Parses JSON text (UTF-8, a leading byte order mark is skipped).
     ///
     /// Numbers without fraction and exponent become integers when they fit 64 bits, else decimals when they
-    /// fit 28 digits, else floats; all others become floats. Of members with the same name the last wins.
+    /// fit 28 digits, else floats that know all their digits ([`Value::exact_digits`]); all others become floats. Of members with the same name the last wins.
     ///
     /// # Errors
     /// [`JsonError`] for anything that is not JSON, nests deeper than [`JSON_DEPTH_MAX`], holds more than
@@ -171,7 +169,7 @@ impl<'a> Parser<'a> {
             None => Err(self.error("the text ends where a value is expected")),
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
-            Some(b'"') => self.string().map(Value::from),
+            Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true", Value::from(true)),
             Some(b'f') => self.word("false", Value::from(false)),
@@ -232,7 +230,7 @@ impl<'a> Parser<'a> {
             if self.peek() != Some(b'"') {
                 return Err(self.error("a name in double quotes is expected here"));
             }
-            let key = self.string()?;
+            let key = self.string()?.into_text();
             self.skip_space();
             if self.peek() != Some(b':') {
                 return Err(self.error("`:` is expected here"));
@@ -261,7 +259,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<Arc<str>, JsonError> {
+    fn string(&mut self) -> Result<Value, JsonError> {
         self.at += 1;
         let start = self.at;
         // Most strings have no escape: they are taken as they stand.
@@ -269,7 +267,7 @@ impl<'a> Parser<'a> {
             match self.peek() {
                 None => return Err(self.error("the string is not closed")),
                 Some(b'"') => {
-                    let text = Arc::from(&self.text[start..self.at]);
+                    let text = Value::from(&self.text[start..self.at]);
                     self.at += 1;
                     return Ok(text);
                 }
@@ -278,7 +276,8 @@ impl<'a> Parser<'a> {
                 Some(_) => self.at += 1,
             }
         }
-        let mut text = String::from(&self.text[start..self.at]);
+        let mut text = TextBuilder::default();
+        text.push_str(&self.text[start..self.at]);
         loop {
             let run = self.at;
             while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1F)) {
@@ -289,15 +288,15 @@ impl<'a> Parser<'a> {
                 None => return Err(self.error("the string is not closed")),
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Arc::from(text));
+                    return Ok(text.finish());
                 }
-                Some(b'\\') => text.push(self.escape()?),
+                Some(b'\\') => self.escape(&mut text)?,
                 Some(_) => return Err(self.error("control characters must be escaped")),
             }
         }
     }
 
-    fn escape(&mut self) -> Result<char, JsonError> {
+    fn escape(&mut self, text: &mut TextBuilder) -> Result<(), JsonError> {
         let escaped = match self.bytes.get(self.at + 1) {
             Some(b'"') => '"',
             Some(b'\\') => '\\',
@@ -307,29 +306,23 @@ impl<'a> Parser<'a> {
             Some(b'n') => '\n',
             Some(b'r') => '\r',
             Some(b't') => '\t',
-            Some(b'u') => return self.unicode_escape(),
+            Some(b'u') => return self.unicode_escape(text),
             _ => return Err(self.error("this escape does not exist")),
         };
         self.at += 2;
-        Ok(escaped)
+        text.push(escaped);
+        Ok(())
     }
 
-    /// Half a surrogate pair on its own has no place in UTF-8 text and becomes U+FFFD.
-    fn unicode_escape(&mut self) -> Result<char, JsonError> {
-        let first = self.hex4(self.at + 2)?;
+    /// Half of a surrogate pair is kept, and joins with its other half if that follows.
+    fn unicode_escape(&mut self, text: &mut TextBuilder) -> Result<(), JsonError> {
+        let code = self.hex4(self.at + 2)?;
         self.at += 6;
-        if !(0xD800..0xDC00).contains(&first) {
-            return Ok(char::from_u32(first).unwrap_or('\u{fffd}'));
+        match char::from_u32(code) {
+            Some(c) => text.push(c),
+            None => text.push_half(code as u16),
         }
-        if self.bytes[self.at..].starts_with(b"\\u") {
-            let second = self.hex4(self.at + 2)?;
-            if (0xDC00..0xE000).contains(&second) {
-                self.at += 6;
-                let code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-                return Ok(char::from_u32(code).unwrap_or('\u{fffd}'));
-            }
-        }
-        Ok('\u{fffd}')
+        Ok(())
     }
 
     fn hex4(&self, at: usize) -> Result<u32, JsonError> {
@@ -395,6 +388,6 @@ fn integer(text: &str) -> Value {
     }
     match Decimal::from_str_exact(text) {
         Ok(value) => Value::from(value),
-        Err(_) => Value::from(text.parse::<f64>().unwrap_or(f64::NAN)),
+        Err(_) => Value::from_digits(text).unwrap_or_default(),
     }
 }

@@ -52,7 +52,10 @@ impl Value {
             ValueRef::Bool(false) => Cow::Borrowed("False"),
             ValueRef::String(text) => Cow::Borrowed(text),
             ValueRef::Int(value) => Cow::Owned(value.to_string()),
-            ValueRef::Float(value) => Cow::Owned(float_text(value)),
+            ValueRef::Float(near) => match self.exact_digits() {
+                Some(digits) => Cow::Borrowed(digits),
+                None => Cow::Owned(float_text(near)),
+            },
             ValueRef::Decimal(value) => Cow::Owned(value.to_string()),
             ValueRef::Array(_) | ValueRef::Object(_) => Cow::Owned(self.to_json_text()),
         }
@@ -94,7 +97,10 @@ pub(super) fn write_json(value: &Value, out: &mut impl fmt::Write) -> fmt::Resul
         ValueRef::Null => out.write_str("null"),
         ValueRef::Bool(value) => out.write_str(if value { "true" } else { "false" }),
         ValueRef::Int(value) => write!(out, "{value}"),
-        ValueRef::Float(value) => write_float(value, out),
+        ValueRef::Float(near) => match value.exact_digits() {
+            Some(digits) => out.write_str(digits),
+            None => write_float(near, out),
+        },
         ValueRef::Decimal(value) => write!(out, "{value}"),
         ValueRef::String(text) => write_string(text, out),
         ValueRef::Array(items) => {

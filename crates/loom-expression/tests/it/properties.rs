@@ -1,6 +1,6 @@
 //! Laws that hold for all inputs.
 
-use loom_expression::{NoNames, Options, RecordedContext, Template, Value, syntax};
+use loom_expression::{NoNames, Object, Options, RecordedContext, Template, Value, syntax};
 use proptest::prelude::*;
 
 fn name() -> impl Strategy<Value = String> {
@@ -51,6 +51,24 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    /// Text in pieces of any size is the same text when the pieces come together, halves of characters included.
+    #[test]
+    fn pieces_of_text_join_again(
+        units in prop::collection::vec(prop_oneof![0x61..0x64_u16, 0xD83C..0xD840_u16, 0xDE00..0xDE04_u16], 0..12),
+        size in 1..5_i64,
+    ) {
+        let text = Value::from_utf16(&units);
+        let mut variables = Object::new();
+        variables.insert("t", text.clone());
+        variables.insert("n", size);
+        let mut context = Object::new();
+        context.insert("variables", variables);
+        let context = RecordedContext::from_json(&Value::from(context)).unwrap();
+        let joined = "@join(chunk(variables('t'), variables('n')), '')";
+        let joined = Template::compile_str(joined, &NoNames, &Options::default()).unwrap();
+        prop_assert_eq!(joined.evaluate(&context).unwrap(), text);
+    }
+
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Array, JsonError, Object, Parser, Value, integer};
+use super::{Array, JsonError, Object, Parser, TextBuilder, Value, integer};
 
 /// What may be missing at the end of a text, or stand behind it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,8 +158,7 @@ impl<'a> Loose<'a> {
 
     fn name(&mut self) -> Result<Arc<str>, JsonError> {
         if let Some(quote @ ('"' | '\'')) = self.char() {
-            let text = self.string(quote)?;
-            return Ok(text.as_arc_str().map_or_else(|| Arc::from(""), Arc::clone));
+            return Ok(self.string(quote)?.into_text());
         }
         let rest = self.rest();
         let length =
@@ -173,7 +172,7 @@ impl<'a> Loose<'a> {
 
     fn string(&mut self, quote: char) -> Result<Value, JsonError> {
         self.parser.at += 1;
-        let mut text = String::new();
+        let mut text = TextBuilder::default();
         loop {
             let rest = self.rest();
             let Some(length) = rest.find([quote, '\\']) else {
@@ -184,13 +183,13 @@ impl<'a> Loose<'a> {
             self.parser.at += length;
             if rest[length..].starts_with(quote) {
                 self.parser.at += 1;
-                return Ok(Value::from(text));
+                return Ok(text.finish());
             }
             if rest[length..].starts_with("\\'") {
                 self.parser.at += 2;
                 text.push('\'');
             } else {
-                text.push(self.parser.escape()?);
+                self.parser.escape(&mut text)?;
             }
         }
     }

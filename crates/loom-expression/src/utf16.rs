@@ -99,7 +99,9 @@ mod tests {
             assert_eq!(lengths.iter().sum::<usize>(), 7);
             assert!(lengths.iter().rev().skip(1).all(|&length| length == size), "{size}: {lengths:?}");
             let mut joined = TextBuilder::default();
-            pieces.iter().for_each(|piece| joined.push_value(piece));
+            for piece in &pieces {
+                joined.push_value(piece);
+            }
             assert_eq!(joined.finish(), text, "{size}");
         }
     }

@@ -63,7 +63,9 @@ fn equals(arguments: &mut Arguments<'_>) -> Outcome {
 fn equal(left: &Value, right: &Value) -> bool {
     match (left.as_ref(), right.as_ref()) {
         (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
-        (ValueRef::String(left), ValueRef::String(right)) => left == right,
+        (ValueRef::String(shown), ValueRef::String(other)) => {
+            shown == other && left.halves() == right.halves()
+        }
         (ValueRef::Bool(flag), _) if right.is_number() => equal(&Value::from(i64::from(flag)), right),
         (_, ValueRef::Bool(flag)) if left.is_number() => equal(left, &Value::from(i64::from(flag))),
         _ => left.wdl_equals(right),

@@ -51,6 +51,8 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Text in pieces of any size is the same text when the pieces come together, halves of characters included.
     #[test]
     fn pieces_of_text_join_again(
@@ -68,8 +70,6 @@ proptest! {
         let joined = Template::compile_str(joined, &NoNames, &Options::default()).unwrap();
         prop_assert_eq!(joined.evaluate(&context).unwrap(), text);
     }
-
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn printing_then_parsing_is_identity(text in expression()) {

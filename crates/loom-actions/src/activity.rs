@@ -10,7 +10,7 @@ use loom_expression::{Object, Value};
 
 use crate::{
     Failure,
-    handlers::{ended, failed, marks, posted},
+    handlers::{ended, failed, marks, named, posted},
     requests::{Behaviour, Requests},
 };
 
@@ -152,7 +152,7 @@ impl ActionHandler for ActivityHandler {
     }
 
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
-        let name = inputs.get("activityName").or_else(|| inputs.get("name"))?.as_str()?;
-        Some(format!("activity:{}", name.to_lowercase()).into())
+        let name = inputs.get("activityName").or_else(|| inputs.get("name"))?;
+        Some(named(name, format!("activity:{}", name.as_str()?.to_lowercase())))
     }
 }

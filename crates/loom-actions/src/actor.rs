@@ -17,7 +17,7 @@ use loom_expression::Value;
 use crate::{
     Failure, UserError,
     activity::done,
-    handlers::{ended, failed, marks, posted},
+    handlers::{ended, failed, marks, named, posted},
     requests::{Behaviour, Requests},
 };
 
@@ -192,6 +192,7 @@ impl ActionHandler for ActorHandler {
     }
 
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
-        Some(format!("actor:{}", inputs.get("actorType")?.as_str()?.to_lowercase()).into())
+        let name = inputs.get("actorType")?;
+        Some(named(name, format!("actor:{}", name.as_str()?.to_lowercase())))
     }
 }

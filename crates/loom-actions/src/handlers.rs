@@ -1,6 +1,9 @@
 //! The handlers of action types that are HTTP requests: from a call of the engine to an attempt, and back.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 use hyper::Method;
 use loom_definition::{
@@ -12,7 +15,7 @@ use loom_engine::{
     http_status,
     ports::{ActionHandler, Call, CallFuture, Clock},
 };
-use loom_expression::{Object, Value};
+use loom_expression::{MASK, Object, Value};
 
 use crate::{
     Failure, Settings,
@@ -184,6 +187,13 @@ impl RequestHandler {
     }
 }
 
+/// The name of a service, which metrics and messages show. One that is made from a secret is told apart from others for
+/// as long as the process lives, and tells nothing else.
+pub(crate) fn named(from: &Value, name: String) -> Arc<str> {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    if from.contains_secret() { format!("{MASK} {:016x}", KEYS.hash_one(name)).into() } else { name.into() }
+}
+
 /// The operation that an OpenApiConnection or a ServiceProvider names.
 fn operation(inputs: &Value) -> Option<&str> {
     let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"))?;
@@ -282,14 +292,17 @@ impl ActionHandler for RequestHandler {
         let inputs = subscription(inputs);
         match self.kind {
             Kind::Address => {
-                let address = inputs.get("uri").or_else(|| inputs.get("url"))?.as_str()?;
-                Some(Url::parse(address).ok()?.origin().into())
+                let address = inputs.get("uri").or_else(|| inputs.get("url"))?;
+                Some(named(address, Url::parse(address.as_str()?).ok()?.origin()))
             }
             Kind::Connection => {
                 let base = &self.requests.settings().connections.of_host(&host_of(&inputs)).ok()?.base;
                 Some(base.shown().trim_end_matches('/').into())
             }
-            Kind::Function | Kind::Workflow => Some(self.spec(&inputs, "").ok()?.url.origin().into()),
+            Kind::Function | Kind::Workflow => {
+                let from = inputs.get("function").or_else(|| inputs.get("host"));
+                Some(named(from.unwrap_or(&Value::NULL), self.spec(&inputs, "").ok()?.url.origin()))
+            }
             // The type is not known here; its breaker is that of the action.
             Kind::Type => None,
         }

@@ -14,10 +14,13 @@
 use std::{
     fmt,
     io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use loom_expression::{is_unseen, push_visible, visible};
+use loom_expression::{Masker, is_unseen, push_visible, visible};
 
 /// As the standard one, for one line: line breaks in what it shows are escaped, like everything that a terminal obeys.
 macro_rules! println {
@@ -60,6 +63,21 @@ impl Console {
         let err = stderr().is_terminal();
         Console { live: err && !dumb, color: color(err) }
     }
+}
+
+/// Tests that look for secrets in what this program writes must find them without labels. Only builds with debug assertions can be
+/// told so.
+#[cfg(debug_assertions)]
+pub(crate) fn switch_labels_off_for_controls() {
+    if std::env::var_os("LOOM_CONTROL_WITHOUT_LABELS").is_some() {
+        loom_expression::Labels::switch_off();
+    }
+}
+
+/// What knows the secrets that this process has read. Everything that it writes goes through it.
+pub(crate) fn masker() -> &'static Masker {
+    static MASKER: LazyLock<Masker> = LazyLock::new(Masker::new);
+    &MASKER
 }
 
 /// Set once what the command does matters more than who reads its output.
@@ -226,6 +244,7 @@ fn lines(text: fmt::Arguments<'_>) -> String {
 
 fn out(text: &str) {
     let mut out = stdout().lock();
+    let text = masker().mask(text);
     let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
     drop(out);
     if error.kind() == ErrorKind::BrokenPipe {
@@ -243,7 +262,7 @@ fn out(text: &str) {
 
 fn err(text: &str) {
     // There is nowhere left to report that this failed, and nothing that should stop because of it.
-    stderr().lock().write_all(text.as_bytes()).ok();
+    stderr().lock().write_all(masker().mask(text).as_bytes()).ok();
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ use console::Console;
 use exit::Exit;
 
 fn main() -> ExitCode {
+    #[cfg(debug_assertions)]
+    console::switch_labels_off_for_controls();
     let console = Console::from_environment();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

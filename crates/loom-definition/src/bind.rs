@@ -45,7 +45,7 @@ impl Workflow {
     pub fn bind_parameters(
         &self,
         supplied: &Object,
-        app_setting: &dyn Fn(&str) -> Option<String>,
+        app_setting: &dyn Fn(&str) -> Option<Value>,
     ) -> Result<Vec<Value>, Diagnostics> {
         let binding = Binding {
             workflow: self,
@@ -93,7 +93,7 @@ enum Slot {
 struct Binding<'a> {
     workflow: &'a Workflow,
     supplied: &'a Object,
-    app_setting: &'a dyn Fn(&str) -> Option<String>,
+    app_setting: &'a dyn Fn(&str) -> Option<Value>,
     done: RefCell<Vec<Slot>>,
 }
 
@@ -154,7 +154,7 @@ impl Context for Binding<'_> {
     }
 
     fn app_setting(&self, name: &str) -> Lookup {
-        (self.app_setting)(name).map(Value::from).ok_or(LookupError::Unknown { available: Vec::new() })
+        (self.app_setting)(name).ok_or(LookupError::Unknown { available: Vec::new() })
     }
 }
 

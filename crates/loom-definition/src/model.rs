@@ -5,7 +5,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use loom_expression::{Condition, Template, Value};
+use loom_expression::{Condition, Labels, Template, Value};
 
 use crate::{
     duration::Span,
@@ -294,6 +294,13 @@ pub struct Secure {
     pub inputs: bool,
     /// Hide the outputs.
     pub outputs: bool,
+}
+
+impl Secure {
+    /// The labels that inputs receive.
+    pub fn labels_of_inputs(self) -> Labels {
+        if self.inputs { Labels::SECRET } else { Labels::NONE }
+    }
 }
 
 /// Flags of `operationOptions` that change how an action behaves.

@@ -206,13 +206,14 @@ impl RunState {
             return;
         }
         let FramePhase::Open = self.frame(place.frame).phase else { return };
+        let secure = self.workflow.action(place.action).secure;
         let Some(call) = self.activity_mut(place).call.as_mut() else { return };
         if call.effect == Some(effect) {
             call.effect = None;
         }
         match next {
             Next::Retry { .. } => {
-                let entry = record::retry_entry(call.attempt_started, at, outcome);
+                let entry = record::retry_entry(secure, call.attempt_started, at, outcome);
                 call.history.push(entry);
                 call.to_execute = false;
                 if call.admitted.take().is_some() {
@@ -416,7 +417,9 @@ impl RunState {
             ActionKind::Retry { .. } if failed => {
                 let Some(last) = self.last_of_round(round) else { return RoundResult::None };
                 let ended = self.slot(last).ended;
-                let entry = record::retry_entry(self.frame(round).opened, ended, &self.outcome_of(last));
+                let secure = workflow.action(last.action).secure;
+                let (began, outcome) = (self.frame(round).opened, self.outcome_of(last));
+                let entry = record::retry_entry(secure, began, ended, &outcome);
                 RoundResult::Attempt(entry)
             }
             _ => RoundResult::None,

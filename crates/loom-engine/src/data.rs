@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use loom_definition::model::{Column, TableFormat};
-use loom_expression::{Array, Condition, Error, Object, Template, Value, ValueRef, envelope};
+use loom_expression::{Array, Condition, Error, Labels, Object, Template, Value, ValueRef, envelope};
 
 use crate::{event::Code, schema, scope::Scope};
 
@@ -44,7 +44,9 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
         }
         _ => content.clone(),
     };
-    let value = if content.is_secret() { value.into_secret() } else { value };
+    // What is parsed comes from any part of an envelope; what is taken as it is has its own labels.
+    let parsed = content.address() != value.address();
+    let value = value.labelled(if parsed { content.labels_within() } else { Labels::NONE });
     let errors = schema::validate(schema, &value).map_err(|problem| {
         let (code, message) = match problem {
             schema::Problem::Invalid(why) => ("ActionSchemaInvalid", why),
@@ -56,7 +58,9 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
         return Ok(value);
     }
     let errors: Vec<Value> = errors.iter().map(schema::Mismatch::to_value).collect();
-    let outputs: Object = [("errors", Value::from(errors))].into_iter().collect();
+    // They tell about the content: its values, and the names of its members.
+    let errors = Value::from(errors).labelled(content.labels_within());
+    let outputs: Object = [("errors", errors)].into_iter().collect();
     Err(Failure::Refused {
         code: Cow::Borrowed("ValidationFailed"),
         message: "The schema validation failed.".to_owned(),
@@ -83,12 +87,16 @@ fn source(from: &Template, scope: &Scope<'_>) -> Result<Array, Failure> {
 pub(crate) fn query(from: &Template, filter: &Condition, scope: &Scope<'_>) -> Result<Value, Failure> {
     let items = source(from, scope)?;
     let mut kept = Vec::new();
+    // Which items are kept tells what they were compared with.
+    let mut labels = items.labels();
     for item in &items {
-        if filter.evaluate(&scope.with_item(item))? {
+        let keeps = filter.evaluate_value(&scope.with_item(item))?;
+        labels |= keeps.labels();
+        if keeps.as_bool() == Some(true) {
             kept.push(item.clone());
         }
     }
-    Ok(Value::from(kept))
+    Ok(Value::from(kept).labelled(labels))
 }
 
 pub(crate) fn select(from: &Template, select: &Template, scope: &Scope<'_>) -> Result<Value, Failure> {
@@ -97,7 +105,7 @@ pub(crate) fn select(from: &Template, select: &Template, scope: &Scope<'_>) -> R
     for item in &items {
         mapped.push(select.evaluate(&scope.with_item(item))?);
     }
-    Ok(Value::from(mapped))
+    Ok(Value::from(mapped).labelled(items.labels()))
 }
 
 pub(crate) fn join(from: &Template, with: &Template, scope: &Scope<'_>) -> Result<Value, Failure> {
@@ -115,8 +123,7 @@ pub(crate) fn join(from: &Template, with: &Template, scope: &Scope<'_>) -> Resul
         }
         text.push_str(&envelope::text(item));
     }
-    let secret = items.iter().any(Value::contains_secret) || with.is_secret();
-    Ok(if secret { Value::from(text).into_secret() } else { Value::from(text) })
+    Ok(Value::from(text).labelled(items.labels_within() | with.labels()))
 }
 
 pub(crate) fn table(
@@ -126,30 +133,30 @@ pub(crate) fn table(
     scope: &Scope<'_>,
 ) -> Result<Value, Failure> {
     let items = source(from, scope)?;
-    let mut secret = items.iter().any(Value::contains_secret);
+    let mut labels = items.labels_within();
     let (headers, rows) = match columns {
-        Some(columns) => explicit_rows(&items, columns, scope, &mut secret)?,
+        Some(columns) => explicit_rows(&items, columns, scope, &mut labels)?,
         None => item_rows(&items)?,
     };
     let text = match format {
         TableFormat::Csv => csv(&headers, &rows),
         TableFormat::Html => html(&headers, &rows),
     };
-    Ok(if secret { Value::from(text).into_secret() } else { Value::from(text) })
+    Ok(Value::from(text).labelled(labels))
 }
 
 type Rows = (Vec<String>, Vec<Vec<String>>);
 
-/// The cells as text. Sets `secret` when one of them is.
+/// The cells as text. Their labels are added to `labels`.
 fn explicit_rows(
     items: &Array,
     columns: &[Column],
     scope: &Scope<'_>,
-    secret: &mut bool,
+    labels: &mut Labels,
 ) -> Result<Rows, Failure> {
     let mut text = |template: &Template, scope: &Scope<'_>| -> Result<String, Failure> {
         let value = template.evaluate(scope)?;
-        *secret |= value.contains_secret();
+        *labels |= value.labels_within();
         Ok(envelope::text(&value).into_owned())
     };
     let mut headers = Vec::with_capacity(columns.len());

@@ -16,7 +16,7 @@ use loom_definition::{
     model::{Action, ActionKind, Setting},
     policy::RetrySetting,
 };
-use loom_expression::{Condition, Object, Template, Timestamp, Value};
+use loom_expression::{Condition, Object, Template, Timestamp, Value, without_quotes};
 
 use crate::{
     event::{
@@ -58,6 +58,7 @@ impl<'a> Decider<'a> {
             Command::Start(start) if status == RunStatus::Waiting => self.start_run(start),
             Command::EffectEnded { effect, result } => self.effect_ended(effect, result),
             Command::EffectNoted { effect, note } if self.state.effects.contains(effect) => {
+                let note = self.withheld_note(effect, note);
                 self.out.push(Event::AttemptNoted { effect, note, at: self.now });
             }
             Command::TimerFired(timer) => self.timer_fired(timer),
@@ -285,7 +286,7 @@ impl<'a> Decider<'a> {
                     ),
                 ));
             }
-            let value = if output.secure { value.into_secret() } else { value };
+            let value = value.secret_if(output.secure);
             outputs.insert(Arc::clone(&output.name), value);
         }
         Ok(Some(Value::from(outputs)))
@@ -335,8 +336,8 @@ impl<'a> Decider<'a> {
         &self,
         place: Place,
         condition: &Condition,
-    ) -> Result<bool, loom_expression::Error> {
-        condition.evaluate(&self.scope(place.frame))
+    ) -> Result<Value, loom_expression::Error> {
+        condition.evaluate_value(&self.scope(place.frame))
     }
 
     /// Ends an action that has not been told as started.
@@ -357,8 +358,29 @@ impl<'a> Decider<'a> {
         self.push_end(place, started, None, outcome);
     }
 
+    /// Tells that an action has begun, with inputs that are secret if its definition says so.
+    fn push_start(&mut self, place: Place, inputs: Option<Value>) {
+        let labels = self.action(place).secure.labels_of_inputs();
+        let inputs = inputs.map(|inputs| inputs.labelled(labels));
+        self.out.push(Event::ActionStarted { place, at: self.now, inputs });
+    }
+
     #[inline]
-    fn push_end(&mut self, place: Place, started: Timestamp, inputs: Option<Value>, outcome: Outcome) {
+    fn push_end(
+        &mut self,
+        place: Place,
+        started: Timestamp,
+        mut inputs: Option<Value>,
+        mut outcome: Outcome,
+    ) {
+        let action = self.action(place);
+        if action.secure.inputs || action.secure.outputs {
+            // What the engine computes from secret inputs is secret, too.
+            let computed = !calls::is_call(&action.kind) && !matches!(action.kind, ActionKind::Wait { .. });
+            let outputs = action.secure.outputs || (action.secure.inputs && computed);
+            inputs = inputs.map(|inputs| inputs.secret_if(action.secure.inputs));
+            outcome.outputs = outcome.outputs.map(|value| value.secret_if(outputs));
+        }
         if outcome.status != Status::Skipped {
             self.track(place, started, &outcome);
         }
@@ -434,7 +456,7 @@ impl<'a> Decider<'a> {
             Setting::Fixed(limit) => Ok(*limit),
             Setting::Computed(template) => {
                 let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
-                let limit = Span::from_value(&value)?;
+                let limit = read_span(&value)?;
                 if limit == Span::default() { Err("it is zero".to_owned()) } else { Ok(limit) }
             }
         }
@@ -465,6 +487,11 @@ impl<'a> Decider<'a> {
         };
         self.out.push(Event::Tracked { place, properties });
     }
+}
+
+/// A duration that an expression gave. What is said of one that cannot be read quotes no secret.
+fn read_span(value: &Value) -> Result<Span, String> {
+    Span::from_value(value).map_err(|why| without_quotes(&why, [value]).into_owned())
 }
 
 /// The outcome of an action that its `runAfter` holds back.

@@ -138,6 +138,9 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(inner: Arc<Inner>, run: Run, journal: Option<RunJournal>, links: Links) -> Driver {
+        if let Some(start) = run.state().start() {
+            run.environment().learn_parameters(start);
+        }
         let reached = journal.as_ref().map_or(Timestamp::MIN, RunJournal::reached);
         Driver {
             releases: inner.releases(),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use loom_definition::{Workflow, trigger::Trigger};
-use loom_expression::Value;
+use loom_expression::{Masker, Value};
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry};
 use loom_store::{KeyWrite, RunIdSource, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -327,7 +327,8 @@ impl Engine {
     /// [`RecoverError`].
     pub async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
-        durable.history(run, History::new).await
+        let found = durable.history(run, History::new).await?;
+        Ok(found.inspect(|(_, history)| self.learn(history.start.as_ref())))
     }
 
     /// As [`Engine::history`], as far as `begin` keeps it; see [`History::within`]. A long history is read part by part.
@@ -340,7 +341,8 @@ impl Engine {
         begin: impl FnOnce(Arc<Workflow>) -> History,
     ) -> Result<Option<(RunRow, History)>, RecoverError> {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
-        durable.history(run, begin).await
+        let found = durable.history(run, begin).await?;
+        Ok(found.inspect(|(_, history)| self.learn(history.start.as_ref())))
     }
 
     /// How a run in the store stands, whether it is in progress or has ended. Takes as long as its state is large, however
@@ -350,7 +352,19 @@ impl Engine {
     /// [`RecoverError`].
     pub async fn state_of(&self, run: RunId) -> Result<Option<(RunRow, RunState)>, RecoverError> {
         let Some(durable) = &self.inner.durable else { return Ok(None) };
-        durable.state(run).await
+        let found = durable.state(run).await?;
+        Ok(found.inspect(|(_, state)| self.learn(state.start())))
+    }
+
+    fn learn(&self, start: Option<&Arc<RunStart>>) {
+        if let Some(start) = start {
+            self.inner.environment.learn_parameters(start);
+        }
+    }
+
+    /// What knows the secrets that runs have read, for whoever shows something of them.
+    pub fn masker(&self) -> &Masker {
+        &self.inner.environment.masker
     }
 
     pub(crate) fn spawn(
@@ -361,6 +375,7 @@ impl Engine {
         watcher: Option<Arc<dyn Watcher>>,
     ) -> RunHandle {
         let id = start.run;
+        self.inner.environment.learn_parameters(&start);
         let watcher = watcher.or_else(|| self.inner.watcher.clone());
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);

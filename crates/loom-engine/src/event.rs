@@ -6,7 +6,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
-use loom_expression::{Timestamp, Value};
+use loom_expression::{MASK, Masker, Timestamp, Value, without_quotes};
 
 use crate::trace::TraceParent;
 
@@ -63,7 +63,7 @@ impl ErrorInfo {
     pub(crate) fn told(value: &Value) -> ErrorInfo {
         let part = |name: &str| match value.get(name) {
             None => String::new(),
-            Some(part) if part.contains_secret() => SANITIZED.to_owned(),
+            Some(part) if part.contains_secret() => MASK.to_owned(),
             Some(part) => part.text().into_owned(),
         };
         ErrorInfo { code: Code::Owned(part("code")), message: part("message"), details: None }
@@ -74,6 +74,25 @@ impl ErrorInfo {
         let text = |name: &str| value.get(name).map(|part| part.text().into_owned()).unwrap_or_default();
         let details = value.get("details").cloned();
         ErrorInfo { code: Code::Owned(text("code")), message: text("message"), details }
+    }
+
+    /// The error without what it quotes of `about`, if that is secret, and without the secrets that `masker` knows. Every
+    /// failure that was made from the inputs of an action comes through here before it is kept.
+    pub(crate) fn withheld(mut self, about: &Value, masker: &Masker) -> ErrorInfo {
+        let clean = |text: &str| match masker.mask(&without_quotes(text, [about])) {
+            Cow::Borrowed(same) if same == text => None,
+            other => Some(other.into_owned()),
+        };
+        if let Some(message) = clean(&self.message) {
+            self.message = message;
+        }
+        if let Some(code) = clean(&self.code) {
+            self.code = Cow::Owned(code);
+        }
+        if about.contains_secret() {
+            self.details = self.details.map(Value::into_secret);
+        }
+        self
     }
 
     /// `{"code": …, "message": …}`.
@@ -89,11 +108,8 @@ impl ErrorInfo {
 
 /// A value as messages quote it; one that is secret is not quoted.
 pub(crate) fn shown(value: &Value) -> String {
-    if value.contains_secret() { SANITIZED.to_owned() } else { value.to_json_text() }
+    if value.contains_secret() { MASK.to_owned() } else { value.to_json_text() }
 }
-
-/// What stands in the place of something secret.
-pub(crate) const SANITIZED: &str = "*sanitized*";
 
 /// How an action, or one attempt at it, ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +140,24 @@ impl Outcome {
     /// Failure without outputs.
     pub fn failed(code: impl Into<Code>, error: ErrorInfo) -> Outcome {
         Outcome { status: Status::Failed, code: code.into(), outputs: None, error: Some(Arc::new(error)) }
+    }
+}
+
+impl Outcome {
+    /// The outcome with an error that quotes neither `about`, the inputs that it was made from, where they are secret, nor
+    /// a secret that `masker` knows.
+    #[must_use]
+    pub fn withheld(mut self, about: &Value, masker: &Masker) -> Outcome {
+        if let Some(error) = self.error.take() {
+            if self.code == error.code {
+                let error = Arc::unwrap_or_clone(error).withheld(about, masker);
+                self.code.clone_from(&error.code);
+                self.error = Some(Arc::new(error));
+            } else {
+                self.error = Some(Arc::new(Arc::unwrap_or_clone(error).withheld(about, masker)));
+            }
+        }
+        self
     }
 }
 

@@ -65,7 +65,8 @@ pub fn fire(
 ) -> Result<Fired, ErrorInfo> {
     let name = firing.trigger.map_or_else(|| Arc::from("manual"), |trigger| Arc::clone(&trigger.name));
     let (first_run, seed) = ids();
-    let outputs = shown_outputs(firing);
+    let secure = firing.trigger.map(|trigger| trigger.secure).unwrap_or_default();
+    let outputs = shown_outputs(firing).secret_if(secure.outputs);
     let tracking = |run: RunId| firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()));
     let record = trigger_record(firing, &name, outputs.clone(), (first_run, seed), &tracking(first_run));
     let scope = TriggerScope::of(firing, environment, record, Source::of(first_run, seed));
@@ -90,7 +91,8 @@ pub fn fire(
             let message = format!("The tracking id of trigger '{name}' cannot be evaluated: {error}");
             ErrorInfo::new("InvalidTemplate", message)
         })?;
-        Ok((!value.is_null()).then(|| Arc::from(value.text())))
+        // It is sent along and shown, so a secret is none.
+        Ok((!value.is_null() && !value.contains_secret()).then(|| Arc::from(value.text())))
     };
     let Some(split_on) = &trigger.split_on else {
         let tracking_id =
@@ -195,7 +197,8 @@ fn trigger_record(
             inputs.insert("relativePath", Value::from(Arc::clone(path)));
         }
         if !inputs.is_empty() {
-            members.push(("inputs", inputs.into()));
+            let secure = firing.trigger.is_some_and(|trigger| trigger.secure.inputs);
+            members.push(("inputs", Value::from(inputs).secret_if(secure)));
         }
     }
     // A trigger that made a request shows its status, which conditions may ask for.

@@ -10,12 +10,10 @@ use std::{
 };
 
 use loom_definition::{ActionIdx, RunStatus, Status, Workflow, model::ActionKind};
-use loom_expression::{Timestamp, Value};
+use loom_expression::{MASK, Timestamp, Value};
 
 use crate::{
-    event::{
-        Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart, SANITIZED,
-    },
+    event::{Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart},
     record::{self, Unopened},
 };
 
@@ -424,6 +422,6 @@ impl Occurrence {
 
     /// Its outputs, or a mark when its definition says that they are secret.
     pub fn shown_outputs(&self, secure: bool) -> Option<Value> {
-        if secure { self.outputs.as_ref().map(|_| Value::from(SANITIZED)) } else { self.outputs.clone() }
+        if secure { self.outputs.as_ref().map(|_| Value::from(MASK)) } else { self.outputs.clone() }
     }
 }

@@ -9,6 +9,7 @@ mod callback;
 mod children;
 pub mod clock;
 mod compute;
+pub mod credentials;
 mod data;
 mod decide;
 mod driver;
@@ -52,7 +53,7 @@ pub use engine::{
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_number, status_of_number};
-pub use machine::{Environment, Run, SecretSource};
+pub use machine::{Environment, Run, SecretSource, label_settings};
 pub use random::format_uuid;
 pub use resubmit::ResubmitError;
 pub use signals::{SIGNAL_NAME_MAX, SIGNALS_MAX, Signal, SignalError};

@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use loom_definition::{RunStatus, Workflow, policy::RetryPolicy};
-use loom_expression::{Lookup, LookupError, Value};
+use loom_expression::{Lookup, LookupError, Masker, Object, Value, is_connection_string, names_secret};
 
 use crate::{
     callback::Callbacks,
@@ -30,7 +30,7 @@ pub trait SecretSource: Send + Sync {
 
 /// What a host gives to all runs, beside the clock. Immutable while runs use it.
 pub struct Environment {
-    /// `appsetting()` by name.
+    /// `appsetting()` by name, labelled by [`label_settings`].
     pub app_settings: Vec<(Arc<str>, Value)>,
     /// Where `secret()` looks.
     pub secrets: Option<Arc<dyn SecretSource>>,
@@ -40,9 +40,23 @@ pub struct Environment {
     pub run_duration_max: Duration,
     /// Where callbacks arrive. None when nothing listens.
     pub callbacks: Option<Callbacks>,
+    /// Learns every secret that runs read, for whoever shows something of them.
+    pub masker: Masker,
     /// Whether spans of runs are recorded. Calls then name them as their callers; otherwise they hand on what the run's
     /// own caller said.
     pub traced: bool,
+}
+
+/// The settings of an app, with those labelled secret that hold secrets: by their names, because they are connection strings,
+/// or because `also` names them.
+pub fn label_settings(settings: &Object, also: &[Arc<str>]) -> Vec<(Arc<str>, Value)> {
+    let label = |(name, value): (&Arc<str>, &Value)| {
+        let secret = names_secret(name)
+            || also.iter().any(|named| named.eq_ignore_ascii_case(name))
+            || value.as_str().is_some_and(is_connection_string);
+        (Arc::clone(name), value.clone().secret_if(secret))
+    };
+    settings.iter().map(label).collect()
 }
 
 impl Default for Environment {
@@ -53,6 +67,7 @@ impl Default for Environment {
             default_retry: Arc::new(RetryPolicy::wdl_default()),
             run_duration_max: Duration::from_hours(2160),
             callbacks: None,
+            masker: Masker::new(),
             traced: false,
         }
     }
@@ -68,7 +83,11 @@ impl fmt::Debug for Environment {
 impl Environment {
     pub(crate) fn app_setting(&self, name: &str) -> Lookup {
         let found = self.app_settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.clone()).ok_or_else(|| LookupError::Unknown {
+        if let Some((_, value)) = found {
+            self.masker.learn(value);
+            return Ok(value.clone());
+        }
+        Err(LookupError::Unknown {
             available: self.app_settings.iter().map(|(known, _)| Arc::clone(known)).collect(),
         })
     }
@@ -79,7 +98,15 @@ impl Environment {
                 why: format!("Cannot access secret '{name}': No secrets client configured"),
             });
         };
-        source.secret(name).map(Value::into_secret).map_err(|why| LookupError::NotAvailable { why })
+        let value = source.secret(name).map(Value::into_secret);
+        let value = value.map_err(|why| LookupError::NotAvailable { why })?;
+        self.masker.learn(&value);
+        Ok(value)
+    }
+
+    /// Remembers the secrets that a run was started with.
+    pub(crate) fn learn_parameters(&self, start: &RunStart) {
+        start.parameters.iter().for_each(|value| self.masker.learn(value));
     }
 
     #[expect(clippy::unused_self, reason = "the shared memory's handle lives here once it exists")]

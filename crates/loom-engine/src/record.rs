@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use loom_definition::{
     ActionIdx, Status, Workflow,
-    model::{Action, ActionKind, Dependency},
+    model::{Action, ActionKind, Dependency, Secure},
 };
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{MASK, Object, Timestamp, Value};
 
 use crate::{
-    event::{ErrorInfo, FrameId, Outcome, Place, SANITIZED},
+    event::{ErrorInfo, FrameId, Outcome, Place},
     random,
     state::{RunState, Slot, SlotPhase},
 };
@@ -56,9 +56,14 @@ fn from_slot(state: &RunState, place: Place, action: &Action, slot: &Slot) -> Va
     let status = if ended { slot.status.as_str() } else { "Running" };
     record.push(("status", Value::from(status)));
     if let Some(error) = slot.error.as_deref().filter(|error| !is_told_by_answer(action, slot, error)) {
-        record.push(("error", error.to_value()));
+        record.push(("error", error_value(action.secure, error)));
     }
     record.into_iter().collect::<Object>().into()
+}
+
+/// An action's error as expressions see it. Its message may quote outputs.
+pub(crate) fn error_value(secure: Secure, error: &ErrorInfo) -> Value {
+    error.to_value().secret_if(secure.outputs)
 }
 
 /// Whether a service has answered, and its answer is all that there is to say: then the language has no error beside it.
@@ -83,7 +88,7 @@ fn inputs_of_call(action: &Action, inputs: Value) -> Value {
     if let Some(mut authentication) = held.cloned() {
         for credential in CREDENTIALS {
             if let Some(name) = authentication.name_ignore_case(credential).cloned() {
-                authentication.insert(name, SANITIZED);
+                authentication.insert(name, MASK);
             }
         }
         let name = members.name_ignore_case("authentication").cloned();
@@ -227,14 +232,14 @@ pub(crate) fn frame_records(state: &RunState, frame: FrameId) -> Vec<Value> {
 }
 
 /// One entry of `retryHistory`.
-pub(crate) fn retry_entry(started: Timestamp, ended: Timestamp, outcome: &Outcome) -> Value {
+pub(crate) fn retry_entry(secure: Secure, started: Timestamp, ended: Timestamp, outcome: &Outcome) -> Value {
     let mut entry = vec![
         ("startTime", timestamp(started)),
         ("endTime", timestamp(ended)),
         ("code", Value::from(outcome.code.as_ref())),
     ];
     if let Some(error) = &outcome.error {
-        entry.push(("error", error.to_value()));
+        entry.push(("error", error_value(secure, error)));
     }
     entry.into_iter().collect::<Object>().into()
 }

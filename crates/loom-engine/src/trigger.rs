@@ -8,7 +8,7 @@ use loom_definition::{
     policy::{RetryPolicy, RetrySetting},
     trigger::{Recurrence, Trigger},
 };
-use loom_expression::{Error, Value};
+use loom_expression::{Error, Value, without_quotes};
 
 use crate::{
     Engine,
@@ -65,6 +65,7 @@ impl Engine {
                     .evaluate(&self.scope(view))
                     .map_err(|error| template_error(view, "recurrence", &error))?;
                 Recurrence::from_value(&value).map(Some).map_err(|why| {
+                    let why = without_quotes(&why.to_string(), [&value]).into_owned();
                     let message =
                         format!("The recurrence of trigger '{}' cannot be used: {why}.", view.trigger.name);
                     ErrorInfo::new("InvalidRecurrence", message)

@@ -31,6 +31,7 @@ mod evaluate;
 pub mod form;
 mod functions;
 mod limits;
+mod mask;
 mod number;
 mod percent;
 mod recorded;
@@ -53,6 +54,7 @@ pub use self::{
     error::{Code, Error, TemplateError, caret},
     functions::{Arity, Category, Example, FunctionInfo, function, functions, reference_page},
     limits::{Limits, Options},
+    mask::{MASK, Masker, is_connection_string, names_secret, without_quotes},
     recorded::{RecordedContext, RecordedContextError},
     reference::{Reference, ReferenceKind},
     suggest::nearest,

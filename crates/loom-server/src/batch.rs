@@ -244,7 +244,8 @@ impl Collector {
             .map(|message| {
                 let mut item = Object::new();
                 for member in ["messageId", "content"] {
-                    item.insert(member, message.get(member).cloned());
+                    let secret = message.get("secret").and_then(Value::as_bool) == Some(true);
+                    item.insert(member, message.get(member).cloned().unwrap_or_default().secret_if(secret));
                 }
                 item.into()
             })

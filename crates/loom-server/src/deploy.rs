@@ -235,7 +235,7 @@ impl Deployments {
         let app_setting = |name: &str| {
             let mut settings = self.surroundings.app_settings.iter();
             let found = settings.find(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value.text().into_owned())
+            found.map(|(_, value)| Value::from(value.text().into_owned()).labelled(value.labels()))
         };
         let parameters =
             loaded.workflow.bind_parameters(&values, &app_setting).map_err(DeployError::Refused)?;

@@ -152,7 +152,12 @@ impl Host {
         clock: Arc<dyn Clock>,
         settings: HostSettings,
     ) -> Result<Arc<Host>, HostError> {
-        let exporter = settings.telemetry.as_ref().map(Exporter::start).transpose()?.map(Arc::new);
+        let exporter = settings
+            .telemetry
+            .as_ref()
+            .map(|settings| Exporter::start(settings, environment.masker.clone()))
+            .transpose()?
+            .map(Arc::new);
         environment.traced = exporter.is_some();
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
         // Only what a definition asks for guards its actions.

@@ -202,7 +202,12 @@ pub(crate) fn record(keeper: &Keeper, outputs: Object, now: i128) -> Value {
     record.insert("startTime", at.clone());
     record.insert("endTime", at);
     record.insert("status", "Succeeded");
-    record.into()
+    secured(keeper, record.into())
+}
+
+/// The record, which is secret where the definition says that the trigger's outputs are.
+fn secured(keeper: &Keeper, record: Value) -> Value {
+    record.secret_if(keeper.trigger().secure.outputs)
 }
 
 impl Progress {
@@ -215,7 +220,7 @@ impl Progress {
                 anchor,
                 due,
                 address: present("address").and_then(|address| address.as_str().map(str::to_owned)),
-                previous: present("previous"),
+                previous: present("previous").map(|record| secured(keeper, record)),
                 asked: kept.get("asked").and_then(Value::as_i64).unwrap_or(0),
                 attempt: kept.get("attempt").and_then(Value::as_i64).map_or(1, |attempt| attempt as u32),
                 pending: present("pending"),

@@ -9,10 +9,11 @@ use loom_definition::{
     ActionIdx, Workflow,
     model::{ActionKind, Secure},
 };
+use loom_engine::credentials;
 use loom_expression::{Object, Value};
 
 /// What stands in the place of something secret.
-pub const HIDDEN: &str = "*sanitized*";
+pub const HIDDEN: &str = loom_expression::MASK;
 
 /// What of one workflow is hidden.
 #[derive(Debug)]
@@ -98,25 +99,19 @@ fn gives_inputs(kind: &ActionKind) -> bool {
 /// Headers that carry credentials.
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "ocp-apim-subscription-key"];
 
-/// What of `authentication` says how one is known, and not the proof of it.
-const OPEN: [&str; 9] =
-    ["type", "username", "tenant", "authority", "audience", "clientId", "identity", "scheme", "resource"];
-
 /// Credentials are never shown: neither such headers, even when a trigger lets its workflow see them, nor what an action
 /// proves itself with. Webhooks have the parts of a request below `subscribe` and `unsubscribe`.
 pub fn without_credentials(value: &Value) -> Value {
+    let without_proof = credentials::without_proof(value);
+    let value = without_proof.as_ref().unwrap_or(value);
     let Some(members) = value.as_object() else { return value.clone() };
     let mut shown = members.clone();
     let mut changed = false;
     for (name, member) in members {
         let without = match &**name {
-            "headers" => without_members(member, |name| {
+            "headers" => credentials::hide_members(member, |name| {
                 !CREDENTIALS.iter().any(|hidden| name.eq_ignore_ascii_case(hidden))
             }),
-            "authentication" if member.as_object().is_none() => Some(Value::from(HIDDEN)),
-            "authentication" => {
-                without_members(member, |name| OPEN.iter().any(|open| name.eq_ignore_ascii_case(open)))
-            }
             "subscriptionKey" => Some(Value::from(HIDDEN)),
             "subscribe" | "unsubscribe" => Some(without_credentials(member)),
             _ => None,
@@ -127,18 +122,6 @@ pub fn without_credentials(value: &Value) -> Value {
         }
     }
     if changed { shown.into() } else { value.clone() }
-}
-
-/// The object with the members hidden that are not open; none when that changes nothing.
-fn without_members(value: &Value, open: impl Fn(&str) -> bool) -> Option<Value> {
-    let members = value.as_object()?;
-    if members.keys().all(|name| open(name)) {
-        return None;
-    }
-    let shown = members.iter().map(|(name, value)| {
-        (Arc::clone(name), if open(name) { value.clone() } else { Value::from(HIDDEN) })
-    });
-    Some(shown.collect::<Object>().into())
 }
 
 /// The lower-case text of each action without its children, by name.

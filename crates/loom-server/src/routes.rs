@@ -1,8 +1,10 @@
 //! Every address that is answered, and by whom. The OpenAPI document is held against this list.
 
+use std::borrow::Cow;
+
 use axum::{
     Router,
-    body::Body,
+    body::{self, Body},
     extract::{Request, State},
     handler::Handler,
     http::{HeaderValue, Method, Response, StatusCode, header},
@@ -10,6 +12,8 @@ use axum::{
     response::IntoResponse,
     routing::{MethodFilter, on},
 };
+
+use loom_expression::Value;
 
 use crate::{
     api, callers, invoke, metrics, openapi, response::Problem, server::Shared, services, signals, sse,
@@ -114,6 +118,7 @@ async fn only_ours(State(shared): State<Shared>, request: Request, next: Next) -
 /// All routes.
 pub(crate) fn router(shared: Shared) -> Router {
     let guarded = guarded().router.route_layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
+    let guarded = guarded.route_layer(middleware::from_fn_with_state(shared.clone(), masked));
     guarded
         .merge(open().router)
         .fallback(nowhere)
@@ -141,6 +146,33 @@ async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next
     .into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
+}
+
+/// Takes secrets out of what the API tells. What a workflow answers its caller is never changed, and goes another way.
+async fn masked(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
+    let response = next.run(request).await;
+    let masker = shared.host.engine.masker();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    // Events are masked one by one, as they come.
+    if masker.is_empty() || kind.starts_with(b"text/event-stream") {
+        return response;
+    }
+    let is_json = kind.starts_with(b"application/json");
+    let (mut parts, body) = response.into_parts();
+    // It was made in memory, so no more comes in than is there.
+    let Ok(bytes) = body::to_bytes(body, usize::MAX).await else {
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Unreadable", "The answer broke off.")
+            .into_response();
+    };
+    let masked = std::str::from_utf8(&bytes).ok().and_then(|text| match masker.mask(text) {
+        Cow::Borrowed(_) => None,
+        // Within its texts, so that it stays JSON.
+        Cow::Owned(_) if is_json => Some(masker.mask_value(&Value::from_json_str(text).ok()?).to_json_text()),
+        Cow::Owned(masked) => Some(masked),
+    });
+    let Some(masked) = masked else { return Response::from_parts(parts, Body::from(bytes)) };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(masked))
 }
 
 async fn nowhere() -> Problem {

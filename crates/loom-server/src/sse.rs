@@ -153,7 +153,7 @@ impl Feed {
             // Those before are read all the same: later ones refer to them.
             let shown = self.writer.write(seq, &event);
             if seq > self.after {
-                return Ok(Some((seq, shown)));
+                return Ok(Some((seq, shared.host.engine.masker().mask_value(&shown))));
             }
         }
         Ok(None)

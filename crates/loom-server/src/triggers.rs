@@ -298,6 +298,7 @@ impl Keeper {
     /// Dropping the future lets go of the request.
     pub(crate) async fn attempt(&self, call: &TriggerCall, attempt: u32) -> Answered {
         let (outcome, hint) = self.request_once(call).await;
+        let outcome = outcome.withheld(&call.inputs, self.host.engine.masker());
         let failed = outcome.status != loom_definition::Status::Succeeded;
         let seed = self.now().unsigned_abs() as u64;
         let again = || self.host.engine.trigger_retry(self.view(None, None), attempt, &outcome, hint, seed);

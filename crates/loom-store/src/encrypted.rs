@@ -1,14 +1,14 @@
 //! A store whose payloads are sealed before they reach the one below, and opened after they have been read.
 //!
-//! Sealed are frames, snapshots, messages, blobs, named values and the details of rows: all that can hold what a workflow was
-//! given or what it made. In the clear stay what the store searches by (ids, names, keys, statuses, times, error codes) and the
-//! definitions, which are programs. Each record is bound to its place, so that none can be put in the place of another.
+//! Sealed are frames, snapshots, messages, blobs, named values, and the details and error codes of rows: all that can hold what a
+//! workflow was given or what it made. In the clear stay what the store searches by (ids, names, keys, statuses, times) and the
+//! definitions, which are programs. Error codes are searched by, too, so equal ones are sealed to equal texts. Each record is bound to its place, so that none can be put in the place of another.
 //!
 //! What is sealed does not shrink any more, so it is compressed before.
 
 mod seal;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 
@@ -27,6 +27,9 @@ const PART: u64 = 64 * 1024;
 
 /// Bytes before the parts of a blob: the salt and the content's length.
 const BLOB_HEAD: usize = SALT + 8;
+
+/// What sealed error codes begin with. Stores of earlier versions hold them in the clear.
+const SEALED_CODE: &str = "sealed:";
 
 /// Where a store says that it is encrypted, and by which key.
 const MARK: (&str, &str) = ("loom-store", "encrypted");
@@ -107,6 +110,7 @@ enum Place<'a> {
     Message(Option<RunId>, u16),
     Named(&'a str, &'a str),
     Blob,
+    ErrorCode,
 }
 
 impl Place<'_> {
@@ -131,6 +135,7 @@ impl Place<'_> {
                 context.extend_from_slice(key.as_bytes());
             }
             Self::Blob => numbers(6, &[]),
+            Self::ErrorCode => numbers(7, &[]),
         }
         context
     }
@@ -182,10 +187,11 @@ impl EncryptedStore {
         if let Some(snapshot) = &mut commit.snapshot {
             snapshot.state = self.seal(Place::Snapshot(snapshot.run, snapshot.upto), &snapshot.state);
         }
-        if let Some(row) = &mut commit.row
-            && !row.details.is_empty()
-        {
-            row.details = self.seal(Place::Row(row.id), &row.details);
+        if let Some(row) = &mut commit.row {
+            if !row.details.is_empty() {
+                row.details = self.seal(Place::Row(row.id), &row.details);
+            }
+            row.error = row.error.as_deref().map(|code| self.seal_code(code));
         }
         for post in &mut commit.inbox_posted {
             post.payload = self.seal(Place::Message(post.run, post.kind), &post.payload);
@@ -201,7 +207,33 @@ impl EncryptedStore {
         if !row.details.is_empty() {
             row.details = self.open(Place::Row(row.id), &row.details)?;
         }
+        if let Some(sealed) = row.error.as_deref().and_then(|code| code.strip_prefix(SEALED_CODE)) {
+            row.error = Some(self.open_code(sealed)?);
+        }
         Ok(row)
+    }
+
+    fn seal_code(&self, code: &str) -> Arc<str> {
+        let sealed = self.seal(Place::ErrorCode, &Bytes::copy_from_slice(code.as_bytes()));
+        let mut text = String::with_capacity(SEALED_CODE.len() + 2 * sealed.len());
+        text.push_str(SEALED_CODE);
+        for byte in sealed {
+            // Writing to a `String` cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text.into()
+    }
+
+    fn open_code(&self, sealed: &str) -> Result<Arc<str>, Error> {
+        let broken = || Place::ErrorCode.unreadable();
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        let bytes = sealed.as_bytes().chunks(2).map(|pair| match pair {
+            [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+            _ => None,
+        });
+        let bytes = bytes.collect::<Option<Vec<u8>>>().ok_or_else(broken)?;
+        let code = self.open(Place::ErrorCode, &bytes)?;
+        std::str::from_utf8(&code).map(Arc::from).map_err(|_| broken())
     }
 
     fn open_rows(&self, rows: Vec<RunRow>) -> Result<Vec<RunRow>, Error> {
@@ -320,7 +352,8 @@ impl Store for EncryptedStore {
         self.then(found, |this, row| row.map(|row| this.open_row(row)).transpose())
     }
 
-    fn runs(&self, query: RunQuery) -> Answer<RunPage> {
+    fn runs(&self, mut query: RunQuery) -> Answer<RunPage> {
+        query.error = query.error.as_deref().map(|code| self.seal_code(code));
         self.then(self.inner.runs(query), |this, page| {
             Ok(RunPage { rows: this.open_rows(page.rows)?, next: page.next })
         })

@@ -100,7 +100,7 @@ fn end_of(file: &Path) -> Fallible<String> {
             values.insert(Arc::clone(&parameter.name), any.unwrap_or_else(|| any_of(parameter.kind)));
         }
     }
-    match loaded.workflow.bind_parameters(&values, &|_| Some("unset".to_owned())) {
+    match loaded.workflow.bind_parameters(&values, &|_| Some(loom_expression::Value::from("unset"))) {
         Ok(parameters) => tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)

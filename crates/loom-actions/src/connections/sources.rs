@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::BTreeMap};
 
 use loom_expression::{
-    Context, Lookup, LookupError, Name, NoNames, Options, Template, Value, context::same_name,
+    Context, Lookup, LookupError, Masker, Name, NoNames, Options, Template, Value, context::same_name,
 };
 
 use crate::secrets::Secrets;
@@ -18,6 +18,8 @@ pub struct Sources {
     pub parameters: BTreeMap<String, Value>,
     /// What `secret('name')` gives.
     pub secrets: Secrets,
+    /// Learns the secrets that are read.
+    pub masker: Masker,
 }
 
 /// Parameters that mention each other in a circle end here.
@@ -74,7 +76,9 @@ impl Context for Scope<'_> {
     }
 
     fn secret(&self, name: &str) -> Lookup {
-        let value = self.sources.secrets.get(name);
-        value.map(Value::from).map_err(|error| LookupError::NotAvailable { why: error.whole_text() })
+        let value = self.sources.secrets.get(name).map(|text| Value::from(text).into_secret());
+        value
+            .inspect(|value| self.sources.masker.learn(value))
+            .map_err(|error| LookupError::NotAvailable { why: error.whole_text() })
     }
 }

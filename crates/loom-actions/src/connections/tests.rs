@@ -1,4 +1,6 @@
 use super::*;
+use loom_expression::Masker;
+
 use crate::secrets::{FixedSecrets, MasterKey, NewSecret, SecretProvider, Secrets, Vault};
 
 fn json(text: &str) -> Value {
@@ -30,6 +32,7 @@ fn standard() -> Connections {
         .map(|(name, value)| (name.to_owned(), json(value)))
         .collect(),
         secrets: Secrets::default(),
+        masker: Masker::new(),
     };
     assert!(sources.evaluate(&json(r#""@parameters('circle')""#)).unwrap_err().contains("itself"));
     Connections::from_json(&file, &sources).unwrap()

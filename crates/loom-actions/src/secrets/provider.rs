@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::PathBuf, sync::Arc};
 
 use loom_engine::SecretSource;
-use loom_expression::Value;
+use loom_expression::{Masker, Value};
 
 use super::{SECRET_BYTES_MAX, SecretError, checked_name};
 
@@ -15,6 +15,9 @@ pub trait SecretProvider: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`SecretError`] when it is known here, and cannot be had.
     fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError>;
+
+    /// The names that are known here, as far as they can be listed.
+    fn names(&self) -> Vec<String>;
 }
 
 /// Asks one provider after the other; the first that knows the name answers.
@@ -44,6 +47,19 @@ impl Secrets {
             }
         }
         Err(SecretError::NotFound { name })
+    }
+}
+
+impl Secrets {
+    /// Lets `masker` know every secret that can be read, so that it finds them from the start and not only once a run has
+    /// read them.
+    pub fn teach(&self, masker: &Masker) {
+        for name in self.providers.iter().flat_map(|provider| provider.names()) {
+            // Whoever reads one that cannot be read is told why.
+            if let Ok(value) = self.get(&name) {
+                masker.learn(&Value::from(value).into_secret());
+            }
+        }
     }
 }
 
@@ -84,6 +100,10 @@ impl SecretProvider for FixedSecrets {
         unversioned(name, version)?;
         Ok(Some(Arc::clone(value)))
     }
+
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
 }
 
 /// A folder with a file for each secret, as orchestrators mount them: `/run/secrets`, or what systemd names in
@@ -110,6 +130,12 @@ impl SecretProvider for SecretFolder {
         unversioned(name, version)?;
         let value = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
         Ok(Some(checked_value(value)?.into()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten();
+        let files = entries.filter_map(Result::ok).filter(|entry| entry.path().is_file());
+        files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 }
 

@@ -302,6 +302,11 @@ impl SecretProvider for Vault {
         let found = self.opened()?.get(name, version, self)?;
         Ok(found.map(|(_, value)| Arc::from(value.as_str())))
     }
+
+    fn names(&self) -> Vec<String> {
+        // A file that cannot be read is told of when somebody asks it for a secret.
+        self.list().unwrap_or_default().into_iter().map(|secret| secret.name.to_string()).collect()
+    }
 }
 
 impl std::fmt::Debug for Vault {

@@ -34,7 +34,7 @@ impl Screen {
             let _ = write!(text, "\x1b[{}F\x1b[J", self.painted);
         }
         for line in lines {
-            text.push_str(&console::styled(line));
+            text.push_str(&console::styled(&console::masker().mask(line)));
             text.push('\n');
         }
         self.painted = lines.len();

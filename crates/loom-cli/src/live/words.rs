@@ -122,6 +122,7 @@ pub(super) fn count(number: usize, noun: &str) -> String {
 /// Why an action failed, on one line. Content that does not fit its schema is told with the first place where it does not.
 pub(super) fn reason_of(error: &ErrorInfo, outputs: Option<&Value>, most: usize) -> String {
     let first = outputs.and_then(|outputs| outputs.get("errors")?.index(0));
+    let first = first.filter(|first| !first.contains_secret());
     let detail = first.filter(|_| error.code == "ValidationFailed").and_then(|first| {
         let (message, path) = (first.get("message")?.as_str()?, first.get("path")?.as_str()?);
         let path = if path.is_empty() { "the top" } else { path };

@@ -8,12 +8,12 @@ use loom_engine::{
 use loom_expression::{Object, Value};
 use loom_server::{HIDDEN, hide, without_credentials};
 
-use crate::console;
+use crate::console::{self, masker};
 
 /// Prints what came of a run: without `json` the body of its answer, or its outputs, or nothing; with it everything.
 pub(super) fn print(report: &RunReport, history: &History, json: bool) {
     if json {
-        console::json(&everything(report, history).to_json_text());
+        console::json(&masker().mask_value(&everything(report, history)).to_json_text());
         return;
     }
     let answer = match (&report.response, &report.outputs) {
@@ -24,13 +24,13 @@ pub(super) fn print(report: &RunReport, history: &History, json: bool) {
         (None, _) => None,
     };
     if let Some(answer) = answer {
-        console::json(&hide(&answer).to_json_text_pretty());
+        console::json(&masker().mask_value(&hide(&answer)).to_json_text_pretty());
     }
 }
 
 /// Prints a run of which only the end is known.
 pub(super) fn print_report(report: &RunReport) {
-    console::json(&Value::from(ends(report)).to_json_text());
+    console::json(&masker().mask_value(&Value::from(ends(report))).to_json_text());
 }
 
 fn ends(report: &RunReport) -> Object {

@@ -17,11 +17,12 @@ use loom_actions::{
     Requests, Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
 use loom_definition::model::EffectKind;
-use loom_engine::{EngineBuilder, Environment, SecretSource, clock::SystemClock};
+use loom_engine::{EngineBuilder, Environment, SecretSource, clock::SystemClock, label_settings};
 use loom_expression::{Object, Value};
 
 use crate::{
     config::{Config, Values},
+    console::masker,
     files, secrets,
 };
 
@@ -30,6 +31,8 @@ use crate::{
 pub(crate) struct Settings {
     /// `appsetting('name')`.
     app: Object,
+    /// The same, labelled where they are secret.
+    labelled: Vec<(Arc<str>, Value)>,
     host: Values,
     connections: Connections,
     /// Whether the connections file tells where workflows are called.
@@ -51,6 +54,7 @@ impl Settings {
         };
         let mut settings = Settings {
             app: Object::new(),
+            labelled: Vec::new(),
             host: values.clone(),
             connections: Connections::default(),
             remote_workflows: false,
@@ -60,8 +64,12 @@ impl Settings {
             activities: Activities::default(),
             artifacts: Artifacts::default(),
         };
+        settings.secrets.teach(masker());
         if let Some(path) = &values.settings {
-            settings.app = app_settings(path)?;
+            let (app, secret) = app_settings(path)?;
+            settings.labelled = label_settings(&app, &secret);
+            settings.labelled.iter().for_each(|(_, value)| masker().learn(value));
+            settings.app = app;
         }
         if let Some(path) = beside("parameters.json")? {
             settings.parameters = Some(files::read_json(&path)?);
@@ -117,6 +125,7 @@ impl Settings {
                 .map(|parameters| parameters.iter().map(parameter).collect())
                 .unwrap_or_default(),
             secrets: self.secrets.clone(),
+            masker: masker().clone(),
         }
     }
 
@@ -131,8 +140,9 @@ impl Settings {
     }
 
     /// `appsetting('name')`.
-    pub(crate) fn app_setting(&self, name: &str) -> Option<String> {
-        self.app.get_ignore_case(name).map(|value| value.text().into_owned())
+    pub(crate) fn app_setting(&self, name: &str) -> Option<Value> {
+        let (_, value) = self.labelled.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        Some(Value::from(&*value.text()).labelled(value.labels()))
     }
 
     /// A value for the parameter `$connections`, for definitions that declare it.
@@ -147,9 +157,14 @@ impl Settings {
 
     /// What runs see of the host.
     pub(crate) fn environment(&self) -> Environment {
-        let app_settings = self.app.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+        let app_settings = self.labelled.clone();
         let secrets: Arc<dyn SecretSource> = Arc::new(self.secrets.clone());
-        let mut environment = Environment { app_settings, secrets: Some(secrets), ..Environment::default() };
+        let mut environment = Environment {
+            app_settings,
+            secrets: Some(secrets),
+            masker: masker().clone(),
+            ..Environment::default()
+        };
         if let Some(policy) = &self.host.default_retry_policy {
             environment.default_retry = Arc::new(policy.clone());
         }
@@ -207,16 +222,25 @@ impl Settings {
 }
 
 /// The settings of the app in a file such as `local.settings.json`. A file without sections is a plain list of them.
-fn app_settings(path: &Path) -> Result<Object> {
+/// With them come the names of those that `SecretValues` lists.
+fn app_settings(path: &Path) -> Result<(Object, Vec<Arc<str>>)> {
     let value = files::read_json(path)?;
     let object = value
         .as_object()
         .ok_or_else(|| anyhow!("{} must hold an object, found {}", path.display(), value.kind()))?;
-    let sections = ["Values", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
+    let sections = ["Values", "SecretValues", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
     if !sections.iter().any(|name| object.contains_key(name)) {
-        return Ok(object.clone());
+        return Ok((object.clone(), Vec::new()));
     }
-    let Some(values) = object.get("Values") else { return Ok(Object::new()) };
-    let section = values.as_object().cloned();
+    let secret = match object.get("SecretValues") {
+        None => Some(Vec::new()),
+        Some(names) => {
+            names.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(Arc::from)).collect())
+        }
+    };
+    let secret = secret
+        .ok_or_else(|| anyhow!("{}: `SecretValues` must be a list of names of settings", path.display()))?;
+    let Some(values) = object.get("Values") else { return Ok((Object::new(), secret)) };
+    let section = values.as_object().cloned().map(|values| (values, secret));
     section.ok_or_else(|| anyhow!("{}: `Values` must be an object, found {}", path.display(), values.kind()))
 }

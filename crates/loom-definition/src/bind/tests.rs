@@ -18,7 +18,7 @@ fn bind(definition: &str, supplied: &str) -> Result<Vec<Value>, Diagnostics> {
         Definition::parse(definition.as_bytes(), &LoadOptions::default()).expect("the definition is right");
     let supplied = Value::from_json_str(supplied).expect("the test's JSON is right");
     let supplied = supplied.into_object().unwrap_or_default();
-    loaded.workflow.bind_parameters(&supplied, &|name| (name == "URL").then(|| "https://host".to_owned()))
+    loaded.workflow.bind_parameters(&supplied, &|name| (name == "URL").then(|| Value::from("https://host")))
 }
 
 #[track_caller]

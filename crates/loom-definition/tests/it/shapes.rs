@@ -154,8 +154,10 @@ fn parameters_may_be_declared_beside() {
     let options = LoadOptions { parameters_file: Some(file), ..LoadOptions::default() };
     let loaded = load_with(text, &options).expect("it loads");
     assert_eq!(loaded.warnings, []);
-    let values =
-        loaded.workflow.bind_parameters(&Object::new(), &|_| Some("here".to_owned())).expect("it binds");
+    let values = loaded
+        .workflow
+        .bind_parameters(&Object::new(), &|_| Some(loom_expression::Value::from("here")))
+        .expect("it binds");
     assert_eq!(values, [Value::from("here")]);
 }
 

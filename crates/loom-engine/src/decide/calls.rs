@@ -8,13 +8,13 @@ use loom_definition::{
     model::{Action, ActionKind, EffectKind},
     policy::{RetryPolicy, RetrySetting, Spelling},
 };
-use loom_expression::{Template, Timestamp, Value};
+use loom_expression::{Template, Timestamp, Value, without_quotes};
 
 use super::Decider;
 use crate::{
     compute,
     event::{
-        CircuitHint, EffectId, EffectResult, ErrorInfo, Event, Next, Outcome, Phase, Place, Purpose,
+        CircuitHint, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, Purpose,
         RetryHint,
     },
     random, retry, time,
@@ -74,7 +74,7 @@ impl Decider<'_> {
             Ok(inputs) => inputs,
             Err(error) => return self.fail_inputs(place, &error),
         };
-        self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(inputs) });
+        self.push_start(place, Some(inputs));
         self.set_limit(place);
         self.push_attempt(place, 1, effect, phase, None);
     }
@@ -87,6 +87,7 @@ impl Decider<'_> {
     pub(super) fn effect_ended(&mut self, effect: EffectId, result: EffectResult) {
         let Some(call) = self.state.effects.get(effect) else { return };
         let (place, at) = (call.place, self.now);
+        let result = self.withheld(place, call.phase, result);
         let ended = |next, outcome| Event::AttemptEnded { place, effect, outcome, next, at };
         match result {
             EffectResult::Done { outcome, .. } | EffectResult::Pending { outcome, .. }
@@ -114,6 +115,48 @@ impl Decider<'_> {
                 // A refusal that ends the action must not hide what the service itself answered before.
                 let earlier = if retry::is_refusal(&outcome) { self.last_failure(place) } else { None };
                 self.end_call(place, earlier.unwrap_or(outcome));
+            }
+        }
+    }
+
+    /// The end of a call without what its error quotes of secret inputs, and with secret outputs where the definition says
+    /// that they are.
+    fn withheld(&self, place: Place, phase: Phase, result: EffectResult) -> EffectResult {
+        let clean = |mut outcome: Outcome| {
+            if self.action(place).secure.outputs {
+                outcome.outputs = outcome.outputs.map(Value::into_secret);
+            }
+            if outcome.error.is_some() {
+                let inputs = match phase {
+                    Phase::Unsubscribe => None,
+                    Phase::Call | Phase::Admit | Phase::Subscribe => self.state.slot(place).inputs.as_ref(),
+                };
+                let about = inputs.into_iter().chain(outcome.outputs.as_ref()).cloned().collect();
+                outcome = outcome.withheld(&about, &self.environment.masker);
+            }
+            outcome
+        };
+        match result {
+            EffectResult::Done { outcome, hint } => EffectResult::Done { outcome: clean(outcome), hint },
+            EffectResult::Pending { outcome, after, resume } => {
+                EffectResult::Pending { outcome: clean(outcome), after, resume }
+            }
+            EffectResult::Admitted => EffectResult::Admitted,
+        }
+    }
+
+    /// A note without what it quotes of secret inputs.
+    pub(super) fn withheld_note(&self, effect: EffectId, note: Note) -> Note {
+        let place = self.state.effects.get(effect).map(|call| call.place);
+        let inputs = place.and_then(|place| self.state.slot(place).inputs.as_ref()).unwrap_or(&Value::NULL);
+        if !inputs.contains_secret() && self.environment.masker.is_empty() {
+            return note;
+        }
+        let clean = |text: &str| self.environment.masker.mask(&without_quotes(text, [inputs])).into_owned();
+        match note {
+            Note::Held { service, by, wait } => Note::Held { service: clean(&service).into(), by, wait },
+            Note::Breaker { service, from, to, why } => {
+                Note::Breaker { service: clean(&service).into(), from, to, why: clean(&why) }
             }
         }
     }
@@ -188,7 +231,8 @@ impl Decider<'_> {
         spelling: Spelling,
     ) -> Result<RetryPolicy, String> {
         let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
-        RetryPolicy::read(&value, spelling).map_err(|problem| problem.message)
+        RetryPolicy::read(&value, spelling)
+            .map_err(|problem| without_quotes(&problem.message, [&value]).into_owned())
     }
 
     /// Tries an action again that the engine executes itself, when its policy says so.
@@ -265,7 +309,7 @@ impl Decider<'_> {
         let due = match wait_until(self.now, &inputs) {
             Ok(due) => due,
             Err(why) => {
-                let error = ErrorInfo::new("InvalidTemplate", why);
+                let error = ErrorInfo::new("InvalidTemplate", without_quotes(&why, [&inputs]));
                 return self.end(place, Outcome::of_error(error));
             }
         };
@@ -273,7 +317,7 @@ impl Decider<'_> {
         if due <= now {
             return self.end(place, Outcome::ok(None));
         }
-        self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(inputs) });
+        self.push_start(place, Some(inputs));
         self.set_limit(place);
         self.set_timer(place, due, Purpose::Wait);
     }

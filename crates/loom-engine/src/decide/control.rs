@@ -6,7 +6,7 @@ use loom_definition::{
     BlockIdx, RunStatus, Status,
     model::{ActionKind, Case, Setting},
 };
-use loom_expression::{Condition, Object, Template, Value, ValueRef};
+use loom_expression::{Condition, MASK, Object, Template, Value, ValueRef};
 
 use super::Decider;
 use crate::event::{ErrorInfo, Event, FrameId, Outcome, Place, shown};
@@ -19,11 +19,12 @@ impl Decider<'_> {
         then: BlockIdx,
         otherwise: BlockIdx,
     ) {
-        let taken = match self.evaluate_condition(place, condition) {
-            Ok(taken) => taken,
+        let result = match self.evaluate_condition(place, condition) {
+            Ok(result) => result,
             Err(error) => return self.fail_expression(place, "expression", &format!("failed: {error}")),
         };
-        let result = [("expressionResult", Value::from(taken))].into_iter().collect::<Object>();
+        let taken = result.as_bool() == Some(true);
+        let result = [("expressionResult", result)].into_iter().collect::<Object>();
         self.start_block(place, Some(result.into()));
         self.open_frame(if taken { then } else { otherwise }, place, 0);
     }
@@ -95,7 +96,7 @@ impl Decider<'_> {
 
     /// Tells the start of an action that holds others, and arms its time limit.
     pub(super) fn start_block(&mut self, place: Place, inputs: Option<Value>) {
-        self.out.push(Event::ActionStarted { place, at: self.now, inputs });
+        self.push_start(place, inputs);
         self.set_limit(place);
     }
 
@@ -206,7 +207,10 @@ impl Decider<'_> {
             Ok(canned) => canned,
             Err(error) => return self.fail_inputs(place, &error),
         };
-        let text = |name: &str| canned.get(name).map(|part| part.text().into_owned());
+        let text = |name: &str| {
+            let part = canned.get(name)?;
+            Some(if part.contains_secret() { MASK.to_owned() } else { part.text().into_owned() })
+        };
         let status = text("status").and_then(|status| Status::parse(&status)).unwrap_or(Status::Succeeded);
         let outputs = canned.get("outputs").cloned();
         let error = canned.get("error").map(|error| Arc::new(ErrorInfo::told(error)));
@@ -244,7 +248,7 @@ fn shape_response(inputs: &Value) -> Result<Value, String> {
         Some(_) => None,
     };
     let Some(status) = status.filter(|status| matches!(status, 200..=299 | 400..=599)) else {
-        let given = inputs.get("statusCode").map_or_else(String::new, Value::to_json_text);
+        let given = inputs.get("statusCode").map_or_else(String::new, shown);
         return Err(format!("its status code is {given}; allowed are 200 to 299 and 400 to 599"));
     };
     let mut members = vec![("statusCode", Value::from(status))];

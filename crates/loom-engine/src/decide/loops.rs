@@ -10,10 +10,10 @@ use loom_definition::{
 };
 use loom_expression::{Code, Error, Object, Template, Value};
 
-use super::{Decider, control::block_outcome};
+use super::{Decider, control::block_outcome, read_span};
 use crate::{
     event::{ErrorInfo, Event, FrameId, Outcome, Place, Purpose, RetryHint, shown},
-    random, retry,
+    random, record, retry,
     state::LoopState,
     time,
 };
@@ -68,9 +68,9 @@ impl<'a> Decider<'a> {
         };
         let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
         let count = value.as_i64().and_then(|count| u32::try_from(count).ok());
-        count.filter(|count| (1..=REPETITIONS_MAX).contains(count)).ok_or_else(|| {
-            format!("`repetitions` is {}; it is from 1 to {REPETITIONS_MAX}", value.to_json_text())
-        })
+        count
+            .filter(|count| (1..=REPETITIONS_MAX).contains(count))
+            .ok_or_else(|| format!("`repetitions` is {}; it is from 1 to {REPETITIONS_MAX}", shown(&value)))
     }
 
     pub(super) fn start_loop(&mut self, place: Place, looping: &Loop) {
@@ -109,7 +109,7 @@ impl<'a> Decider<'a> {
         };
         let span = |setting: &Setting<Span>| match setting {
             Setting::Fixed(span) => Ok(*span),
-            Setting::Computed(template) => Span::from_value(&value(template)?),
+            Setting::Computed(template) => read_span(&value(template)?),
         };
         let delay = match &looping.delay {
             Some(delay) => span(delay)?.approximate(),
@@ -230,7 +230,8 @@ impl<'a> Decider<'a> {
         let failed = state.activity(place).is_some_and(|activity| activity.failed);
         let Some(progress) = self.progress(place) else { return };
         let attempts = progress.rounds;
-        let last = last_outcome(self, round);
+        let place_of_last = state.last_of_round(round);
+        let last = place_of_last.map(|place| state.outcome_of(place));
         if !failed {
             let result = last.and_then(|outcome| outcome.outputs).unwrap_or(Value::NULL);
             let outputs = retry_outputs("success", attempts, &progress.attempts, ("result", result));
@@ -243,11 +244,19 @@ impl<'a> Decider<'a> {
         if let Some(wait) = retry::wait_before_next(&policy, attempts, &outcome, hint, seed) {
             return self.set_timer(place, time::after(self.now, wait), Purpose::Round);
         }
-        let error = outcome.error.as_ref().map_or(Value::NULL, |error| error.to_value());
+        let error = match (&outcome.error, place_of_last) {
+            (Some(error), Some(place)) => {
+                record::error_value(state.workflow.action(place.action).secure, error)
+            }
+            (error, _) => error.as_ref().map_or(Value::NULL, |error| error.to_value()),
+        };
+        let why = error.get("message").map(|message| match message.as_str() {
+            Some(text) if !message.is_secret() => text.to_owned(),
+            _ => shown(message),
+        });
         let outputs = retry_outputs("failed", attempts, &progress.attempts, ("error", error));
         let name = &state.workflow.action(place.action).name;
-        let why = outcome.error.as_ref().map_or("", |error| error.message.as_str());
-        let message = format!("'{name}' failed after {attempts} attempts: {why}");
+        let message = format!("'{name}' failed after {attempts} attempts: {}", why.unwrap_or_default());
         let outcome = Outcome {
             status: Status::Failed,
             code: Cow::Borrowed("ActionFailed"),
@@ -256,11 +265,6 @@ impl<'a> Decider<'a> {
         };
         self.end_started(place, outcome);
     }
-}
-
-/// How the last action of a round ended: the last in file order that is not skipped.
-fn last_outcome(decider: &Decider<'_>, round: FrameId) -> Option<Outcome> {
-    decider.state.last_of_round(round).map(|place| decider.state.outcome_of(place))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

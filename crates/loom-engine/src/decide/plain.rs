@@ -45,8 +45,9 @@ impl Decider<'_> {
             }
             values.push((init.variable, value));
         }
+        let labels = self.action(place).secure.labels_of_inputs();
         for (variable, value) in values {
-            self.out.push(Event::VariableSet { variable, value });
+            self.out.push(Event::VariableSet { variable, value: value.labelled(labels) });
         }
         self.end(place, Outcome { code: Cow::Borrowed("NotSpecified"), ..Outcome::ok(None) });
     }
@@ -60,7 +61,7 @@ impl Decider<'_> {
     ) {
         let operand = match value {
             Some(template) => match self.evaluate(place, template) {
-                Ok(value) => value,
+                Ok(value) => value.labelled(self.action(place).secure.labels_of_inputs()),
                 Err(error) => return self.fail_inputs(place, &error),
             },
             None => Value::from(1i64),
@@ -110,8 +111,7 @@ impl Decider<'_> {
                         "be decremented by"
                     })
                 })?;
-                let value =
-                    if operand.is_secret() || current.is_secret() { value.into_secret() } else { value };
+                let value = value.labelled(operand.labels() | current.labels());
                 types::check(declared.kind, &value).map_err(|_| refuse("be counted by"))?;
                 let counter = Object::pair(
                     (names::name(), Value::from(Arc::clone(name))),
@@ -126,9 +126,7 @@ impl Decider<'_> {
                 }
                 let mut text = current.text().into_owned();
                 text.push_str(&envelope::text(&operand));
-                let value = Value::from(text);
-                let secret = operand.contains_secret() || current.is_secret();
-                let value = if secret { value.into_secret() } else { value };
+                let value = Value::from(text).labelled(operand.labels_within() | current.labels());
                 Ok((Event::VariableSet { variable, value }, None))
             }
             VariableChange::AppendItem => {

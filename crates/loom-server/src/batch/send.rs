@@ -8,7 +8,7 @@ use loom_engine::{
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Labels, Object, Value};
 use loom_store::{Commit, Post, UnixMillis};
 
 use super::{KIND, PARTITION};
@@ -58,6 +58,8 @@ struct Message {
     partition: String,
     id: String,
     content: Value,
+    /// What its names are made of is labelled so.
+    labels: Labels,
 }
 
 impl Message {
@@ -94,6 +96,11 @@ impl Message {
             partition: text(inputs.get("partitionName")).unwrap_or_else(|| PARTITION.to_owned()),
             id: text(inputs.get("messageId")).unwrap_or_else(|| call.action_tracking_id.to_string()),
             content: inputs.get("content").cloned().unwrap_or_default(),
+            labels: ["host", "batchName", "partitionName", "messageId"]
+                .iter()
+                .filter_map(|member| inputs.get(member))
+                .map(Value::labels_within)
+                .collect(),
         })
     }
 
@@ -105,6 +112,8 @@ impl Message {
         kept.insert("batchName", Arc::clone(&self.batch));
         kept.insert("partitionName", self.partition.as_str());
         kept.insert("messageId", self.id.as_str());
+        // The text keeps no labels.
+        kept.insert("secret", (self.content.labels_within() | self.labels).contains(Labels::SECRET));
         kept.insert("content", self.content);
         let mut commit = Commit::new();
         commit.inbox_posted.push(Post {
@@ -128,6 +137,7 @@ impl Message {
         body.insert("batchName", self.batch);
         body.insert("messageId", self.id);
         body.insert("partitionName", self.partition);
+        let body = Value::from(body).labelled(self.labels);
         let outputs: Object = [("body", body)].into_iter().collect();
         EffectResult::Done { outcome: Outcome::ok(Some(outputs.into())), hint: RetryHint::default() }
     }

@@ -17,6 +17,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use loom_actions::{Client, ClientOptions, Egress, Failure, Reply, Request, SystemResolver, Url};
+use loom_expression::Masker;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,6 +48,7 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Exporter {
     queue: mpsc::Sender<Span>,
+    masker: Masker,
     counts: Arc<Counts>,
     flush_timeout: Duration,
     /// What waits is sent, and then no more.
@@ -58,7 +60,7 @@ pub(crate) struct Exporter {
 
 impl Exporter {
     /// Begins to send what is offered.
-    pub(crate) fn start(settings: &TelemetrySettings) -> Result<Exporter, TelemetryError> {
+    pub(crate) fn start(settings: &TelemetrySettings, masker: Masker) -> Result<Exporter, TelemetryError> {
         let broken = |why: String| TelemetryError::Address { why };
         let url = Url::parse(&settings.address).map_err(|error| broken(error.to_string()))?;
         let client =
@@ -67,6 +69,7 @@ impl Exporter {
         let (queue, spans) = mpsc::channel(settings.queue_max.max(1));
         let exporter = Exporter {
             queue,
+            masker,
             counts: Arc::new(Counts::default()),
             flush_timeout: settings.flush_timeout,
             stopping: CancellationToken::new(),
@@ -93,8 +96,9 @@ impl Exporter {
         Ok(exporter)
     }
 
-    /// Takes a span, or drops it. Never waits.
-    pub(super) fn offer(&self, span: Span) {
+    /// Takes a span, or drops it. Never waits. What is secret in it stays here.
+    pub(super) fn offer(&self, mut span: Span) {
+        span.mask(&self.masker);
         if self.queue.try_send(span).is_err() {
             self.counts.overflowed.fetch_add(1, Ordering::Relaxed);
         }

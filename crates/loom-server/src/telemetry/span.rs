@@ -2,9 +2,9 @@
 //!
 //! Ids are hexadecimal there, 64-bit numbers decimal texts, and enumerations numbers.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use loom_expression::Timestamp;
+use loom_expression::{Masker, Timestamp};
 use serde_json::{Value, json};
 
 /// The Unix epoch in ticks of 100 ns since the year 1.
@@ -25,6 +25,30 @@ pub(super) struct Span {
     pub(super) events: Events,
     /// What went wrong, in words; none when nothing did.
     pub(super) failed: Option<String>,
+}
+
+impl Span {
+    /// Takes out what is secret.
+    pub(super) fn mask(&mut self, masker: &Masker) {
+        if masker.is_empty() {
+            return;
+        }
+        let mask = |text: &mut String| {
+            if let Cow::Owned(masked) = masker.mask(text) {
+                *text = masked;
+            }
+        };
+        mask(&mut self.name);
+        if let Some(why) = &mut self.failed {
+            mask(why);
+        }
+        let of_events = self.events.kept.iter_mut().flat_map(|(_, _, attributes)| attributes);
+        for (_, attribute) in self.attributes.iter_mut().chain(of_events) {
+            if let Attribute::Text(text) = attribute {
+                mask(text);
+            }
+        }
+    }
 }
 
 /// What a span is between its caller and what it calls; the numbers are the protocol's.

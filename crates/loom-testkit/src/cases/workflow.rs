@@ -25,6 +25,7 @@ use loom_engine::{
     clock::TokioClock,
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     history::History,
+    label_settings,
     ports::{ActionHandler, Call, CallFuture},
 };
 use loom_expression::{InvalidTimestamp, Object, Template, Timestamp, Value};
@@ -131,7 +132,7 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
             read.map_err(|error| wrong("now", error.to_string()))?
         }
     };
-    let app_settings = settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+    let app_settings = label_settings(&settings, &[]);
     let mut environment = Environment { app_settings, ..Environment::default() };
     environment.callbacks = Some(Callbacks::new("http://localhost/callbacks", [0; 32]));
     environment.secrets = Some(Arc::new(secrets(&object(case, "secrets")?)?));
@@ -218,7 +219,8 @@ fn load(
     for (parameter, value) in &object(case, "parameters")? {
         values.insert(Arc::clone(parameter), value.clone());
     }
-    let setting = |name: &str| settings.get_ignore_case(name).map(|value: &Value| value.text().into_owned());
+    let setting =
+        |name: &str| settings.get_ignore_case(name).map(|value: &Value| Value::from(&*value.text()));
     let values = loaded
         .workflow
         .bind_parameters(&values, &setting)

@@ -12,6 +12,7 @@ use loom_definition::{
 use loom_engine::{
     Engine, Environment, Started, Watcher,
     clock::{SystemClock, TokioClock},
+    label_settings,
     ports::Clock,
 };
 use loom_expression::{InvalidTimestamp, Object, Value};
@@ -87,7 +88,7 @@ impl Stage {
         let mut connections =
             Connections::from_json(&connections, &sources).map_err(|error| error.to_string())?;
         let setting =
-            |name: &str| app_settings.get_ignore_case(name).map(|value: &Value| value.text().into_owned());
+            |name: &str| app_settings.get_ignore_case(name).map(|value: &Value| Value::from(&*value.text()));
         let options = LoadOptions {
             file_name: definition.file_name().map(|name| Arc::from(&*name.to_string_lossy())),
             parameters_file: (!parameters_file.is_empty()).then(|| parameters_file.clone().into()),
@@ -113,8 +114,7 @@ impl Stage {
         }
         let none: Value = [("type", "none")].into_iter().collect::<Object>().into();
         let none = RetryPolicy::read(&none, Spelling::Wdl).map_err(|problem| problem.message)?;
-        let app_settings =
-            app_settings.iter().map(|(name, value)| (Arc::clone(name), value.clone())).collect();
+        let app_settings = label_settings(&app_settings, &[]);
         let environment =
             Environment { app_settings, default_retry: Arc::new(none), ..Environment::default() };
         let clock = match case.get("now") {

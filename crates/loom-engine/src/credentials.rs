@@ -1,0 +1,44 @@
+//! What a request proves itself with, which nobody needs to see again.
+
+use std::sync::Arc;
+
+use loom_expression::{MASK, Object, Value};
+
+/// What of `authentication` says how one is known, and not the proof of it.
+const OPEN: [&str; 9] =
+    ["type", "username", "tenant", "authority", "audience", "clientId", "identity", "scheme", "resource"];
+
+/// The inputs of a request with what its `authentication` proves hidden; none when there is nothing to hide. Webhooks have the
+/// parts of a request below `subscribe` and `unsubscribe`.
+pub fn without_proof(inputs: &Value) -> Option<Value> {
+    let mut shown: Option<Object> = None;
+    let members = inputs.as_object()?;
+    for (name, member) in members {
+        let without = match &**name {
+            "authentication" if member.as_object().is_none() && !member.is_null() => Some(Value::from(MASK)),
+            "authentication" => hide_members(member, is_open),
+            "subscribe" | "unsubscribe" => without_proof(member),
+            _ => None,
+        };
+        if let Some(without) = without {
+            shown.get_or_insert_with(|| members.clone()).insert(Arc::clone(name), without);
+        }
+    }
+    shown.map(Value::from)
+}
+
+fn is_open(name: &str) -> bool {
+    OPEN.iter().any(|open| name.eq_ignore_ascii_case(open))
+}
+
+/// The object with the members hidden that are not open; none when that changes nothing.
+pub fn hide_members(value: &Value, open: impl Fn(&str) -> bool) -> Option<Value> {
+    let members = value.as_object()?;
+    if members.keys().all(|name| open(name)) {
+        return None;
+    }
+    let shown = members
+        .iter()
+        .map(|(name, value)| (Arc::clone(name), if open(name) { value.clone() } else { Value::from(MASK) }));
+    Some(Value::from(shown.collect::<Object>()).labelled(value.labels()))
+}

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 mod cultures;
+mod fuzz;
 mod tidy;
 
 fn main() -> ExitCode {
@@ -20,8 +21,9 @@ fn main() -> ExitCode {
             Some(packages) => cultures::write(&root(), Path::new(&packages)),
             None => Err(anyhow!("cultures needs the folder of CLDR's packages")),
         },
+        "fuzz" => fuzz::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         other => {
-            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy, cultures");
+            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy, cultures, fuzz");
             return ExitCode::from(2);
         }
     };

@@ -8,7 +8,7 @@
 mod classify;
 mod connect;
 mod der;
-mod pfx;
+pub(crate) mod pfx;
 mod read;
 mod tls;
 

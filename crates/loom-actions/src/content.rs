@@ -6,7 +6,7 @@ mod form;
 mod multipart;
 
 use bytes::Bytes;
-use loom_expression::{Object, Value, ValueRef, envelope};
+use loom_expression::{JSON_VALUES_MAX, Object, Value, ValueRef, envelope};
 
 pub use self::{
     form::{decode_form, encode_form},
@@ -81,12 +81,35 @@ pub fn encode(body: &Value, declared: Option<&str>) -> Result<Option<Body>, Enco
 
 /// Why received bytes are not what their content type says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the content type is '{content_type}', but the body is not JSON: {reason}")]
+#[error("the content type is '{content_type}', but the body is not {}: {reason}", self.wanted())]
 pub struct DecodeError {
     /// What the sender said.
     pub content_type: String,
     /// What is wrong, with line and column.
     pub reason: String,
+    /// Whether it may be what its type says, but holds more values than it may.
+    pub is_too_large: bool,
+}
+
+impl DecodeError {
+    fn wanted(&self) -> &'static str {
+        match (self.is_too_large, is_json(&self.content_type)) {
+            (false, _) => "JSON",
+            (true, true) => "JSON of a size that is read",
+            (true, false) => "of a size that is read",
+        }
+    }
+}
+
+/// Multipart bodies may stand inside each other this deeply; what is deeper stays bytes.
+const PARTS_DEPTH_MAX: u32 = 3;
+
+/// What may still be read of one body.
+struct Reading {
+    values_left: usize,
+    values_max: usize,
+    /// How many multipart bodies stand around what is read.
+    depth: u32,
 }
 
 /// The value of received bytes, by their content type; `None` for no bytes.
@@ -97,6 +120,46 @@ pub struct DecodeError {
 /// # Errors
 /// [`DecodeError`] when a JSON type comes with something else.
 pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>, DecodeError> {
+    decode_within(bytes, content_type, JSON_VALUES_MAX)
+}
+
+/// As [`decode`], for a body that may hold up to `values_max` values: those of JSON, and the fields and parts of forms.
+///
+/// # Errors
+/// As [`decode`], and when there are more.
+pub fn decode_within(
+    bytes: &[u8],
+    content_type: Option<&str>,
+    values_max: usize,
+) -> Result<Option<Value>, DecodeError> {
+    decode_part(bytes, content_type, &mut Reading { values_left: values_max, values_max, depth: 0 })
+}
+
+impl Reading {
+    /// Counts values that are about to be made.
+    fn take(&mut self, values: usize, kind: &str) -> Result<(), DecodeError> {
+        match self.values_left.checked_sub(values) {
+            Some(left) => {
+                self.values_left = left;
+                Ok(())
+            }
+            None => Err(DecodeError {
+                content_type: kind.to_owned(),
+                reason: format!(
+                    "it holds more than {} values, which 'json_values_max' allows",
+                    self.values_max
+                ),
+                is_too_large: true,
+            }),
+        }
+    }
+}
+
+fn decode_part(
+    bytes: &[u8],
+    content_type: Option<&str>,
+    reading: &mut Reading,
+) -> Result<Option<Value>, DecodeError> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -107,7 +170,8 @@ pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>,
         }));
     };
     if is_json(kind) {
-        let wrong = |reason: String| DecodeError { content_type: kind.to_owned(), reason };
+        let wrong =
+            |reason: String| DecodeError { content_type: kind.to_owned(), reason, is_too_large: false };
         // JSON is exchanged in UTF-8 (RFC 8259, section 8.1); another character set counts only when it is declared.
         let text = if parameter(kind, "charset").is_none_or(|name| name.eq_ignore_ascii_case("utf-8")) {
             let text = std::str::from_utf8(bytes);
@@ -115,18 +179,27 @@ pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>,
         } else {
             charset_text(bytes, kind)
         };
-        return Value::read_json(without_mark(&text)).map(Some).map_err(|error| wrong(error.to_string()));
+        let value = Value::read_json_within(without_mark(&text), reading.values_left)
+            .map_err(|error| DecodeError { is_too_large: error.is_too_large, ..wrong(error.to_string()) })?;
+        return Ok(Some(value));
     }
     if is_text(kind) {
         return Ok(Some(without_mark(&charset_text(bytes, kind)).into()));
     }
     let value = envelope::encode(kind, bytes);
     let extra = if envelope::is_type(kind, form::TYPE) {
+        reading.take(3 * bytes.split(|&byte| byte == b'&').count(), kind)?;
         Some(("$formdata", decode_form(bytes)))
-    } else if kind.trim_start().to_ascii_lowercase().starts_with("multipart/") {
-        boundary_of(kind)
-            .and_then(|boundary| decode_multipart(bytes, &boundary))
-            .map(|parts| ("$multipart", parts))
+    } else if kind.trim_start().to_ascii_lowercase().starts_with("multipart/")
+        && reading.depth < PARTS_DEPTH_MAX
+    {
+        reading.depth += 1;
+        let parts = match boundary_of(kind) {
+            Some(boundary) => multipart::decode_within(bytes, &boundary, kind, reading)?,
+            None => None,
+        };
+        reading.depth -= 1;
+        parts.map(|parts| ("$multipart", parts))
     } else {
         None
     };

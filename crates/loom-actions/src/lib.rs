@@ -40,7 +40,7 @@ pub use self::{
     connections::{Connections, ConnectionsError, Service, Sources, complete_connections},
     content::{
         Body, DecodeError, EncodeError, boundary_of, decode, decode_form, decode_leniently, decode_multipart,
-        encode, encode_form,
+        decode_within, encode, encode_form,
     },
     egress::{Egress, EgressError},
     failure::Failure,
@@ -53,3 +53,10 @@ pub use self::{
     triggers::TriggerRequests,
     url::{URL_BYTES_MAX, Url, UrlError},
 };
+
+/// Whether a PKCS#12 archive opens under a password. For tests that feed the reader with anything; not part of the
+/// interface.
+#[doc(hidden)]
+pub fn opens_pkcs12(archive: &[u8], password: &str) -> bool {
+    client::pfx::open(archive, password).is_ok()
+}

@@ -32,6 +32,9 @@ pub struct ScriptLimits {
     pub data_bytes: usize,
     /// How many run at once; others wait their turn. As many as there are processors.
     pub at_once: NonZeroUsize,
+    /// How many scripts that do not end after their time, and cannot be made to, may go on while others have their places:
+    /// 16. Each keeps a thread and up to `memory_bytes`, and takes processor time until the process ends.
+    pub stuck_max: usize,
 }
 
 impl Default for ScriptLimits {
@@ -43,6 +46,7 @@ impl Default for ScriptLimits {
             code_chars: 100_000,
             data_bytes: 50 << 20,
             at_once: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            stuck_max: 16,
         }
     }
 }

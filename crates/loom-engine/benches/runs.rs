@@ -85,6 +85,7 @@ fn run(workflow: &Arc<Workflow>) {
         tracking_id: Arc::from("bench"),
         wants_response: false,
         trace: None,
+        depth: 0,
     });
     let mut simulation =
         Simulation::new(Arc::clone(workflow), environment, Timestamp::from_unix_millis(1_700_000_000_000));

@@ -10,6 +10,7 @@ use loom_definition::{Status, model::ActionKind};
 use loom_expression::{Object, Value};
 
 use crate::{
+    budgets::Budgets,
     durable::{RecoverError, Written},
     engine::{Engine, Inner, RunHandle, RunRequest, StartError},
     event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
@@ -50,6 +51,15 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
             format!("There is no workflow named '{name}' to call; it must be deployed beside this one.");
         return failed("NotFound", "WorkflowNotFound", message);
     };
+    let most = inner.environment.budgets.child_depth_max.min(Budgets::CHILD_DEPTH_LIMIT);
+    if call.depth >= most {
+        let message = format!(
+            "The workflow '{name}' is not started: {} runs stand above it that started each other, and \
+             'child_depth_max' allows {most}. Does a workflow call itself?",
+            u32::from(call.depth) + 1
+        );
+        return failed("BadRequest", "ChildDepthExceeded", message);
+    }
     let trigger = call.inputs.get("host").and_then(|host| host.get("triggerName")).and_then(Value::as_str);
     let mut outputs = Object::new();
     for member in ["headers", "queries", "body"] {
@@ -67,6 +77,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         tracking_id: Some(Arc::clone(&call.tracking_id)),
         wants_response: true,
         trace: call.trace.clone(),
+        depth: call.depth.saturating_add(1),
     };
     let mut children = match start(&engine, request, call).await {
         Ok(Some(children)) => children,

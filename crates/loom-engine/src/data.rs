@@ -15,6 +15,12 @@ pub(crate) enum Failure {
     Refused { code: Code, message: String, outputs: Option<Value> },
 }
 
+impl From<Box<Error>> for Failure {
+    fn from(error: Box<Error>) -> Failure {
+        Failure::Template(*error)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Template(error)
@@ -34,7 +40,7 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
         ValueRef::String("") => {
             return Err(refused("InvalidTemplate", "The content to parse is empty."));
         }
-        ValueRef::String(text) => parse_text(text)?,
+        ValueRef::String(text) => parse_text(text, scope)?,
         ValueRef::Object(_) if envelope::content_type(&content).is_some() => {
             let message = format!(
                 "The content to parse must be JSON, but it is binary content of type '{}'. Convert it first, such as with json().",
@@ -47,13 +53,15 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
     // What is parsed comes from any part of an envelope; what is taken as it is has its own labels.
     let parsed = content.address() != value.address();
     let value = value.labelled(if parsed { content.labels_within() } else { Labels::NONE });
-    let errors = schema::validate(schema, &value).map_err(|problem| {
-        let (code, message) = match problem {
-            schema::Problem::Invalid(why) => ("ActionSchemaInvalid", why),
-            schema::Problem::Unsupported(why) => ("ActionSchemaNotSupported", why),
-        };
-        refused(code, message)
-    })?;
+    let errors =
+        schema::validate(schema, &value, scope.environment.budgets.schema_nodes_max).map_err(|problem| {
+            let (code, message) = match problem {
+                schema::Problem::Invalid(why) => ("ActionSchemaInvalid", why),
+                schema::Problem::Unsupported(why) => ("ActionSchemaNotSupported", why),
+                schema::Problem::TooCostly(why) => ("SchemaNodesExceeded", why),
+            };
+            refused(code, message)
+        })?;
     if errors.is_empty() {
         return Ok(value);
     }
@@ -68,9 +76,19 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
     })
 }
 
-fn parse_text(text: &str) -> Result<Value, Failure> {
-    Value::read_json_start(text)
-        .map_err(|error| refused("InvalidJSON", format!("The content is not valid JSON: {error}")))
+fn parse_text(text: &str, scope: &Scope<'_>) -> Result<Value, Failure> {
+    Value::read_json_start_within(text, scope.environment.budgets.json_values_max).map_err(|error| {
+        if error.is_too_large {
+            return refused("JsonValuesExceeded", format!("The content cannot be read: {error}."));
+        }
+        refused("InvalidJSON", format!("The content is not valid JSON: {error}"))
+    })
+}
+
+/// Pays for a text that has grown by so many bytes.
+fn pay_text(scope: &Scope<'_>, bytes: usize) -> Result<(), Failure> {
+    scope.budget.pay(1)?;
+    scope.budget.pay_text(bytes).map_err(Failure::from)
 }
 
 /// The array an operation works on.
@@ -121,7 +139,9 @@ pub(crate) fn join(from: &Template, with: &Template, scope: &Scope<'_>) -> Resul
         if index > 0 {
             text.push_str(separator);
         }
+        let before = text.len();
         text.push_str(&envelope::text(item));
+        pay_text(scope, separator.len() + text.len() - before)?;
     }
     Ok(Value::from(text).labelled(items.labels_within() | with.labels()))
 }
@@ -136,7 +156,7 @@ pub(crate) fn table(
     let mut labels = items.labels_within();
     let (headers, rows) = match columns {
         Some(columns) => explicit_rows(&items, columns, scope, &mut labels)?,
-        None => item_rows(&items)?,
+        None => item_rows(&items, scope)?,
     };
     let text = match format {
         TableFormat::Csv => csv(&headers, &rows),
@@ -157,6 +177,7 @@ fn explicit_rows(
     let mut text = |template: &Template, scope: &Scope<'_>| -> Result<String, Failure> {
         let value = template.evaluate(scope)?;
         *labels |= value.labels_within();
+        scope.budget.pay_value(&value)?;
         Ok(envelope::text(&value).into_owned())
     };
     let mut headers = Vec::with_capacity(columns.len());
@@ -175,7 +196,7 @@ fn explicit_rows(
     Ok((headers, rows))
 }
 
-fn item_rows(items: &Array) -> Result<Rows, Failure> {
+fn item_rows(items: &Array, scope: &Scope<'_>) -> Result<Rows, Failure> {
     let mut headers: Vec<String> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for item in items {
@@ -191,6 +212,11 @@ fn item_rows(items: &Array) -> Result<Rows, Failure> {
                 headers.push(key.to_string());
             }
         }
+    }
+    // Items that have nothing in common make a table of mostly empty cells.
+    scope.budget.pay((items.len() as u64).saturating_mul(headers.len() as u64))?;
+    for item in items {
+        scope.budget.pay_value(item)?;
     }
     let cell = |item: &Value, header: &String| {
         let object = item.as_object();

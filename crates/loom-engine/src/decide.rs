@@ -30,6 +30,17 @@ use crate::{
     work::Work,
 };
 
+/// The error of a run whose values take too much memory.
+const RUN_BYTES_EXCEEDED: &str = "RunBytesExceeded";
+
+/// The code of an action's error: its own when a budget is the reason, whoever else would be blamed.
+pub(crate) fn code_of(error: &loom_expression::Error, usual: &'static str) -> &'static str {
+    match error.code {
+        loom_expression::Code::StepsExceeded => "EvaluationStepsExceeded",
+        _ => usual,
+    }
+}
+
 /// One decision in the making. Events go to `out`; the state is not touched.
 pub(crate) struct Decider<'a> {
     pub(crate) state: &'a RunState,
@@ -174,6 +185,16 @@ impl<'a> Decider<'a> {
             self.cancel_frame(FrameId::ROOT, code, None);
         }
         self.out.push(Event::RunEnded { status, error, outputs: None, at: self.now });
+    }
+
+    /// Ends a run whose values take more bytes than they may.
+    pub(crate) fn exceed(&mut self, most: u64) {
+        let message = format!(
+            "The values of the run take more than {most} bytes of memory, which 'run_bytes_max' allows. Keep less in \
+             variables and outputs, or raise it."
+        );
+        let error = ErrorInfo::new(RUN_BYTES_EXCEEDED, message);
+        self.stop(RunStatus::Failed, Some(Arc::new(error)), "ActionCancelled");
     }
 
     /// Ends everything in an opened block: what runs is cancelled, what has not started is skipped. `except` has
@@ -393,7 +414,8 @@ impl<'a> Decider<'a> {
             "Unable to process template language expressions in action '{}' inputs at line '0' and column '0': '{error}'.",
             self.action(place).name
         );
-        self.end(place, Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
+        let code = code_of(error, "InvalidTemplate");
+        self.end(place, Outcome::of_error(ErrorInfo::new(code, message)));
     }
 
     /// Ends an action whose condition, items or limits could not be used.

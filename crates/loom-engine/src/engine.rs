@@ -249,6 +249,11 @@ impl Engine {
         Ok((Started::Runs(fresh.into_iter().map(spawn).collect()), left))
     }
 
+    /// What its runs see of the host.
+    pub fn environment(&self) -> &Environment {
+        &self.inner.environment
+    }
+
     /// What a firing leads to.
     pub(crate) fn decide(&self, request: RunRequest) -> Result<Fired, StartError> {
         if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
@@ -263,6 +268,7 @@ impl Engine {
             tracking_id: request.tracking_id,
             wants_response: request.wants_response,
             trace: request.trace,
+            depth: request.depth,
             now: self.inner.clock.now(),
         };
         fire::fire(&firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)

@@ -441,6 +441,8 @@ pub struct RunStart {
     pub wants_response: bool,
     /// The span that the run belongs under, if its caller named one.
     pub trace: Option<TraceParent>,
+    /// How many runs stand above it in the chain of those that started each other as child workflows.
+    pub depth: u8,
 }
 
 /// Something that asks a run to go on.

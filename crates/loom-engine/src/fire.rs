@@ -7,13 +7,13 @@ use loom_definition::{
     model::{WorkflowKind, same_name},
     trigger::{Trigger, TriggerKind},
 };
-use loom_expression::{Context, Lookup, LookupError, Name, Object, Timestamp, Value};
+use loom_expression::{Budget, Context, Lookup, LookupError, Name, Object, Timestamp, Value};
 
 use crate::{
     event::{ErrorInfo, RunId, RunStart},
     machine::Environment,
     random::{self, Purpose, Source},
-    record,
+    record, scope,
     trace::TraceParent,
 };
 
@@ -38,6 +38,8 @@ pub struct Firing<'a> {
     pub wants_response: bool,
     /// The span that the runs belong under, if the caller named one.
     pub trace: Option<TraceParent>,
+    /// How many runs stand above those that start, in the chain of those that started each other.
+    pub depth: u8,
     /// When.
     pub now: Timestamp,
 }
@@ -150,6 +152,7 @@ pub(crate) fn again(
         wants_response: false,
         // Who called then is not who asks now.
         trace: None,
+        depth: 0,
     })
 }
 
@@ -234,6 +237,7 @@ fn run_start(
         tracking_id,
         wants_response: firing.wants_response,
         trace: firing.trace.clone(),
+        depth: firing.depth,
     })
 }
 
@@ -277,6 +281,8 @@ pub(crate) struct TriggerScope<'a> {
     pub(crate) source: Source,
     /// How many were drawn.
     pub(crate) draws: Cell<u64>,
+    /// What all that is evaluated with it may cost together.
+    pub(crate) budget: Budget,
 }
 
 impl<'a> TriggerScope<'a> {
@@ -295,6 +301,7 @@ impl<'a> TriggerScope<'a> {
             now: firing.now,
             source,
             draws: Cell::new(0),
+            budget: scope::budget(environment),
         }
     }
 }
@@ -308,6 +315,10 @@ impl TriggerScope<'_> {
 }
 
 impl Context for TriggerScope<'_> {
+    fn budget(&self) -> Option<&Budget> {
+        Some(&self.budget)
+    }
+
     fn parameter(&self, name: Name<'_>) -> Lookup {
         let parameters = &self.workflow.parameters;
         let index = parameters.iter().position(|parameter| same_name(&parameter.name, name.text));

@@ -5,6 +5,7 @@
 //! Every effect is behind a port; nothing here knows HTTP, files or terminals.
 
 mod apply;
+mod budgets;
 mod callback;
 mod children;
 pub mod clock;
@@ -23,6 +24,7 @@ mod guard;
 pub mod history;
 pub mod http_status;
 pub mod journal;
+mod live;
 mod machine;
 mod names;
 pub mod ports;
@@ -45,6 +47,7 @@ mod trigger;
 mod types;
 mod work;
 
+pub use budgets::Budgets;
 pub use callback::Callbacks;
 pub use durable::RecoverError;
 pub use engine::{

@@ -9,10 +9,12 @@ use loom_definition::{RunStatus, Workflow, policy::RetryPolicy};
 use loom_expression::{Lookup, LookupError, Masker, Object, Value, is_connection_string, names_secret};
 
 use crate::{
+    budgets::Budgets,
     callback::Callbacks,
     clock::Now,
     decide::{Decider, Planned},
     event::{Command, EffectId, Event, Phase, Place, RunStart},
+    live::Live,
     ports::Call,
     random, script,
     state::RunState,
@@ -42,6 +44,8 @@ pub struct Environment {
     pub callbacks: Option<Callbacks>,
     /// Learns every secret that runs read, for whoever shows something of them.
     pub masker: Masker,
+    /// What one run may take.
+    pub budgets: Budgets,
     /// Whether spans of runs are recorded. Calls then name them as their callers; otherwise they hand on what the run's
     /// own caller said.
     pub traced: bool,
@@ -68,6 +72,7 @@ impl Default for Environment {
             run_duration_max: Duration::from_hours(2160),
             callbacks: None,
             masker: Masker::new(),
+            budgets: Budgets::default(),
             traced: false,
         }
     }
@@ -127,6 +132,10 @@ fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str>
     Arc::from(key)
 }
 
+/// When values of so many bytes have come, a run lets others have their turn, so that what it has told can be written
+/// and let go.
+const KEPT_MAX: u64 = 32 << 20;
+
 /// How many events most decisions make at most; room for them is made before.
 const ROOM: usize = 4;
 
@@ -139,6 +148,7 @@ pub struct Run {
     environment: Arc<Environment>,
     events: Vec<Event>,
     handed_out: usize,
+    live: Live,
 }
 
 impl Run {
@@ -151,7 +161,12 @@ impl Run {
     /// came after it. Calls that had no end are in [`RunState::calls`].
     pub fn resume(state: RunState, environment: Arc<Environment>) -> Run {
         let workflow = Arc::clone(state.workflow());
-        Run { workflow, state, environment, events: Vec::new(), handed_out: 0 }
+        let mut live = Live::default();
+        // What was read back counts from the start.
+        if state.seq() > 0 {
+            live.measure(&state);
+        }
+        Run { workflow, state, environment, events: Vec::new(), handed_out: 0, live }
     }
 
     /// Its state.
@@ -217,6 +232,7 @@ impl Run {
             action_tracking_id: tracking_id,
             trace,
             due,
+            depth: start.depth,
         })
     }
 
@@ -226,7 +242,7 @@ impl Run {
         let now = now.into();
         let first = self.events.len();
         self.decider(now).command(command);
-        self.apply_from(first);
+        self.apply_from(first, now);
         while self.advance(now, usize::MAX) {}
     }
 
@@ -236,7 +252,7 @@ impl Run {
         let now = now.into();
         let first = self.events.len();
         self.decider(now).command(command);
-        self.apply_from(first);
+        self.apply_from(first, now);
         self.advance(now, budget)
     }
 
@@ -254,7 +270,10 @@ impl Run {
             }
             let first = self.events.len();
             self.decider(now).work(work);
-            self.apply_from(first);
+            self.apply_from(first, now);
+            if self.live.kept > KEPT_MAX {
+                return true;
+            }
         }
         true
     }
@@ -274,7 +293,25 @@ impl Run {
         }
     }
 
-    fn apply_from(&mut self, first: usize) {
+    fn apply_from(&mut self, first: usize, now: Now) {
+        for event in &self.events[first..] {
+            self.live.count(event);
+            self.state.apply(&self.workflow, event);
+        }
+        if self.live.is_due(self.environment.budgets.run_bytes_max) {
+            self.bound_values(now);
+        }
+    }
+
+    /// Ends the run if its values take more than they may.
+    #[cold]
+    fn bound_values(&mut self, now: Now) {
+        let most = self.environment.budgets.run_bytes_max;
+        if self.live.measure(&self.state) <= most || self.state.status != RunStatus::Running {
+            return;
+        }
+        let first = self.events.len();
+        self.decider(now).exceed(most);
         for event in &self.events[first..] {
             self.state.apply(&self.workflow, event);
         }
@@ -282,6 +319,7 @@ impl Run {
 
     /// Events that were not handed out before, oldest first.
     pub fn new_events(&mut self) -> &[Event] {
+        self.live.kept = 0;
         let first = std::mem::replace(&mut self.handed_out, self.events.len());
         &self.events[first..]
     }
@@ -289,6 +327,7 @@ impl Run {
     /// As [`Run::new_events`], giving them away; they are no longer kept here.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.handed_out = 0;
+        self.live.kept = 0;
         std::mem::take(&mut self.events)
     }
 

@@ -42,6 +42,8 @@ pub struct Call {
     pub trace: Option<TraceParent>,
     /// When the action's time is over; none leaves it to the handler.
     pub due: Option<Timestamp>,
+    /// How many runs stand above the one that calls, in the chain of those that started each other.
+    pub depth: u8,
 }
 
 impl Call {

@@ -60,15 +60,19 @@ pub enum Problem {
     Invalid(String),
     /// It uses what the language does not support.
     Unsupported(String),
+    /// Holding the value against it takes more work than one validation may.
+    TooCostly(String),
 }
 
 /// All places where `value` does not fit `schema`, in the order of the document.
 ///
 /// # Errors
-/// [`Problem`] when the schema itself is broken or uses regular expressions, whether the value meets that part or not.
-pub fn validate(schema: &Value, value: &Value) -> Result<Vec<Mismatch>, Problem> {
+/// [`Problem`] when the schema itself is broken or uses regular expressions, whether the value meets that part or not, or
+/// when the validation visits more than `nodes_max` nodes.
+pub fn validate(schema: &Value, value: &Value, nodes_max: u64) -> Result<Vec<Mismatch>, Problem> {
     sound::check(schema)?;
-    let mut checker = Checker { root: schema, mismatches: Vec::new(), depth: 0 };
+    let mut checker =
+        Checker { root: schema, mismatches: Vec::new(), depth: 0, nodes_left: nodes_max, nodes_max };
     checker.check(schema, value, &Path::Root, &Pointer::Root)?;
     Ok(checker.mismatches)
 }
@@ -80,6 +84,8 @@ struct Checker<'a> {
     root: &'a Value,
     mismatches: Vec<Mismatch>,
     depth: u32,
+    nodes_left: u64,
+    nodes_max: u64,
 }
 
 /// What is checked, and where it stands.
@@ -98,6 +104,7 @@ impl<'a> Checker<'a> {
         path: &Path<'_>,
         id: &Pointer<'_>,
     ) -> Result<(), Problem> {
+        self.pay(1)?;
         let Some(rules) = schema.as_object() else { return Ok(()) };
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -121,13 +128,17 @@ impl<'a> Checker<'a> {
             match spot.value.as_ref() {
                 ValueRef::Object(object) => self.check_members(rules, object, spot)?,
                 ValueRef::Array(_) => self.check_items(rules, spot)?,
-                ValueRef::String(text) => self.check_text(rules, text, spot),
+                ValueRef::String(text) => {
+                    // A message about it quotes it.
+                    self.pay(text.len() as u64 / 256)?;
+                    self.check_text(rules, text, spot);
+                }
                 ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) => {
                     self.check_number(rules, spot);
                 }
                 ValueRef::Null | ValueRef::Bool(_) => {}
             }
-            self.check_choices(rules, spot);
+            self.check_choices(rules, spot)?;
         }
         self.check_combinations(rules, spot)?;
         match spot.value.as_ref() {
@@ -136,6 +147,21 @@ impl<'a> Checker<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Pays for so many nodes.
+    fn pay(&mut self, nodes: u64) -> Result<(), Problem> {
+        match self.nodes_left.checked_sub(nodes) {
+            Some(left) => {
+                self.nodes_left = left;
+                Ok(())
+            }
+            None => Err(Problem::TooCostly(format!(
+                "The validation visits more than {} nodes of the value and its schema, which 'schema_nodes_max' \
+                 allows. Use fewer schemas that try each other, validate less at once, or raise it.",
+                self.nodes_max
+            ))),
+        }
     }
 
     fn report(&mut self, spot: Spot<'_>, error_type: &'static str, message: String) {
@@ -181,7 +207,16 @@ impl<'a> Checker<'a> {
         false
     }
 
-    fn check_choices(&mut self, rules: &Object, spot: Spot<'_>) {
+    fn check_choices(&mut self, rules: &Object, spot: Spot<'_>) -> Result<(), Problem> {
+        let compared = ["enum", "const"].into_iter().filter_map(|keyword| rules.get(keyword));
+        // Each choice is compared with the value, as far as the smaller of the two goes.
+        let compared: u64 = compared
+            .map(|choices| {
+                choices.as_array().map_or(1, |choices| choices.len() as u64)
+                    + choices.bytes().min(spot.value.bytes()) / 64
+            })
+            .sum();
+        self.pay(compared)?;
         if let Some(allowed) = rules.get("enum").and_then(Value::as_array)
             && !allowed.iter().any(|choice| choice.wdl_equals(spot.value))
         {
@@ -192,6 +227,7 @@ impl<'a> Checker<'a> {
         {
             self.report(spot, "const", format!("Value {} does not match const.", shown(spot.value)));
         }
+        Ok(())
     }
 
     fn check_combinations(&mut self, rules: &'a Object, spot: Spot<'_>) -> Result<(), Problem> {

@@ -6,7 +6,7 @@ use loom_definition::{
     ActionIdx,
     model::{ActionKind, LoopVariable},
 };
-use loom_expression::{Context, Lookup, LookupError, Name, Timestamp, Value};
+use loom_expression::{Budget, Context, Lookup, LookupError, Name, Timestamp, Value};
 
 use crate::{
     event::{FrameId, Place},
@@ -32,6 +32,25 @@ pub(crate) struct Scope<'a> {
     /// Where `listCallbackUrl()` points.
     pub(crate) callback: Option<&'a str>,
     pub(crate) draws: Cell<u64>,
+    /// What all that is evaluated from here may cost together.
+    pub(crate) budget: Purse<'a>,
+}
+
+/// A budget, or somebody else's.
+pub(crate) enum Purse<'a> {
+    Own(Budget),
+    Lent(&'a Budget),
+}
+
+impl std::ops::Deref for Purse<'_> {
+    type Target = Budget;
+
+    fn deref(&self) -> &Budget {
+        match self {
+            Purse::Own(budget) => budget,
+            Purse::Lent(budget) => budget,
+        }
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -51,11 +70,12 @@ impl<'a> Scope<'a> {
             current_record: None,
             callback: None,
             draws: Cell::new(0),
+            budget: Purse::Own(budget(environment)),
         }
     }
 
     /// The same view with `item()` bound.
-    pub(crate) fn with_item<'b>(&self, item: &'b Value) -> Scope<'b>
+    pub(crate) fn with_item<'b>(&'b self, item: &'b Value) -> Scope<'b>
     where
         'a: 'b,
     {
@@ -71,6 +91,7 @@ impl<'a> Scope<'a> {
             current_record: None,
             callback: self.callback,
             draws: Cell::new(draws),
+            budget: Purse::Lent(&self.budget),
         }
     }
 
@@ -173,7 +194,16 @@ enum Found {
     Gathered(Rounds),
 }
 
+/// What the evaluations of one action may cost together.
+pub(crate) fn budget(environment: &Environment) -> Budget {
+    Budget::new(environment.budgets.evaluation_steps_max, environment.budgets.json_values_max)
+}
+
 impl Context for Scope<'_> {
+    fn budget(&self) -> Option<&Budget> {
+        Some(&self.budget)
+    }
+
     fn parameter(&self, name: Name<'_>) -> Lookup {
         let workflow = &self.state.workflow;
         let found = match name.slot {

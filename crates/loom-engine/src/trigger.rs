@@ -15,7 +15,7 @@ use crate::{
     event::{ErrorInfo, Outcome, RetryHint},
     fire::TriggerScope,
     random::Source,
-    retry,
+    retry, scope,
 };
 
 /// A trigger, and what its expressions see.
@@ -107,6 +107,7 @@ impl Engine {
             now: self.inner().clock.now(),
             source: Source::of(run, seed),
             draws: Cell::new(0),
+            budget: scope::budget(&self.inner().environment),
         }
     }
 }

@@ -130,7 +130,8 @@ pub(crate) async fn deploy(
         return Err(Problem::bad("The name of a workflow holds no slash and no control character."));
     }
     let only_new = request.headers().get(header::IF_NONE_MATCH).is_some_and(|given| given == "*");
-    let bytes = read_body(request.into_body(), &shared.settings).await?;
+    let received = read_body(request.into_body(), &shared).await?;
+    let bytes = received.bytes();
     let options = LoadOptions { name: Some(name.as_str().into()), ..LoadOptions::default() };
     let source = Source { bytes: bytes.to_vec(), options, origin: Origin::Api, bump, only_new };
     match shared.host.deploy(&source).await {
@@ -263,11 +264,13 @@ pub(crate) async fn run_trigger(
     let deployment = deployed(&shared, &name)?;
     let trigger = find_trigger(&deployment, &trigger)?;
     let trace = request::trace(request.headers());
-    let bytes = read_body(request.into_body(), &shared.settings).await?;
-    let outputs = if bytes.is_empty() {
-        Value::from(Object::new())
-    } else {
-        Value::parse_json(&bytes).map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?
+    let mut received = read_body(request.into_body(), &shared).await?;
+    let outputs = match request::json(received.bytes(), &shared)? {
+        None => Value::from(Object::new()),
+        Some(outputs) => {
+            received.becomes(&outputs)?;
+            outputs
+        }
     };
     let fire =
         Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false, trace };
@@ -513,10 +516,8 @@ async fn resubmission(
     const MEMBERS: [&str; 2] = ["definition", "from"];
     request::only(request.uri(), &MEMBERS)?;
     let mut asked = MEMBERS.map(|name| request::query(request.uri(), name));
-    let bytes = read_body(request.into_body(), &shared.settings).await?;
-    if !bytes.is_empty() {
-        let body = Value::parse_json(&bytes)
-            .map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?;
+    let received = read_body(request.into_body(), shared).await?;
+    if let Some(body) = request::json(received.bytes(), shared)? {
         let members = body.as_object().ok_or_else(|| Problem::bad("The body is an object."))?;
         for (name, value) in members {
             let place = MEMBERS.iter().position(|known| **known == **name).ok_or_else(|| {

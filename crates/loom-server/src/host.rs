@@ -397,6 +397,7 @@ impl Host {
             tracking_id,
             wants_response,
             trace,
+            depth: 0,
         };
         let (started, left) =
             self.engine.start_along(request, along, None).await.map_err(FireError::Start)?;

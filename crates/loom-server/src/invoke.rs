@@ -114,18 +114,21 @@ async fn fire_with_body(
     (parts, body): (Parts, Body),
     mut given: Object,
 ) -> Result<Response<Body>, Problem> {
-    let bytes = read_body(body, &shared.settings).await?;
-    let keyed = Keyed::of(&shared.host.signer, &found.name, &parts, &bytes)?;
+    // Held until the run has what was sent: from then on it counts against the run.
+    let mut body = read_body(body, shared).await?;
+    let keyed = Keyed::of(&shared.host.signer, &found.name, &parts, body.bytes())?;
     let workflow = &deployment.workflow.name;
     if let Some(keyed) = &keyed
         && let Some(row) = keyed.known(shared, workflow).await?
     {
         return answer_again(shared, deployment, found, &row).await;
     }
-    if let Some(body) = decode_body(&bytes, &parts.headers)? {
-        given.insert("body", body);
+    let budgets = &shared.host.engine.environment().budgets;
+    if let Some(value) = decode_body(body.bytes(), &parts.headers, budgets.json_values_max)? {
+        body.becomes(&value)?;
+        given.insert("body", value);
     }
-    check_schema(found, given.get("body"))?;
+    check_schema(found, given.get("body"), budgets.schema_nodes_max)?;
     let tracking_id = parts.headers.get("x-ms-client-tracking-id").and_then(|id| id.to_str().ok());
     let waits = deployment.has_response && found.split_on.is_none();
     let fire = Fire {
@@ -138,6 +141,7 @@ async fn fire_with_body(
     };
     let along = keyed.as_ref().map(Keyed::along).unwrap_or_default();
     let fired = shared.host.fire_along(fire, along, None).await;
+    drop(body);
     let fired = match fired {
         // The request was right, and starts nothing.
         Err(FireError::Held { .. }) => return Ok(accepted()),
@@ -266,14 +270,19 @@ pub(crate) fn rest_of_path(path: &str) -> &str {
     segments.nth(1).unwrap_or_default()
 }
 
-fn check_schema(trigger: &Trigger, body: Option<&Value>) -> Result<(), Problem> {
+fn check_schema(trigger: &Trigger, body: Option<&Value>, nodes_max: u64) -> Result<(), Problem> {
     let Some(schema) = trigger.kind.schema() else { return Ok(()) };
     if !trigger.options.validate_schema || schema.as_object().is_none_or(Object::is_empty) {
         return Ok(());
     }
     let nothing = Value::NULL;
-    let mismatches = schema::validate(&schema, body.unwrap_or(&nothing)).map_err(|problem| {
-        let (schema::Problem::Invalid(why) | schema::Problem::Unsupported(why)) = problem;
+    let mismatches = schema::validate(&schema, body.unwrap_or(&nothing), nodes_max).map_err(|problem| {
+        let why = match problem {
+            schema::Problem::Invalid(why) | schema::Problem::Unsupported(why) => why,
+            schema::Problem::TooCostly(why) => {
+                return Problem::new(StatusCode::BAD_REQUEST, "SchemaNodesExceeded", why);
+            }
+        };
         let message = format!("The schema of trigger '{}' cannot be used: {why}", trigger.name);
         Problem::new(StatusCode::BAD_REQUEST, "TriggerInputSchemaInvalid", message)
     })?;
@@ -454,10 +463,12 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
         return Err(not_awaited());
     }
     let (parts, body) = request.into_parts();
-    let bytes = read_body(body, &shared.settings).await?;
+    let mut body = read_body(body, shared).await?;
     let mut payload = outputs(&parts.uri, &parts.headers);
-    if let Some(body) = decode_body(&bytes, &parts.headers)? {
-        payload.insert("body", body);
+    let values_max = shared.host.engine.environment().budgets.json_values_max;
+    if let Some(value) = decode_body(body.bytes(), &parts.headers, values_max)? {
+        body.becomes(&value)?;
+        payload.insert("body", value);
     }
     match engine.deliver(run, effect, payload.into()).await {
         Delivered::Taken => return Ok(json(StatusCode::OK, &Object::new().into())),

@@ -17,6 +17,7 @@ mod sign;
 mod batch;
 mod callers;
 mod poll;
+mod received;
 mod recurrence;
 mod subscription;
 mod timetable;

@@ -6,12 +6,12 @@ use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, Uri, header},
 };
-use bytes::Bytes;
+use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use loom_engine::trace::TraceParent;
 use loom_expression::{Object, Value, form};
 
-use crate::{response::Problem, server::ServerSettings};
+use crate::{received::Received, response::Problem, server::Shared};
 
 /// Query parameters that belong to the address, not to the workflow.
 pub(crate) const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];
@@ -20,15 +20,15 @@ pub(crate) const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"]
 ///
 /// # Cancel safety
 /// Dropping the future drops the body.
-pub(crate) async fn read_body(body: Body, settings: &ServerSettings) -> Result<Bytes, Problem> {
-    let bytes_max = settings.body_bytes_max;
-    let reading = Limited::new(body, bytes_max).collect();
-    let Ok(read) = tokio::time::timeout(settings.body_timeout, reading).await else {
+pub(crate) async fn read_body(body: Body, shared: &Shared) -> Result<Received, Problem> {
+    let bytes_max = shared.settings.body_bytes_max;
+    let reading = collect(Limited::new(body, bytes_max), shared.bodies.begin());
+    let Ok(read) = tokio::time::timeout(shared.settings.body_timeout, reading).await else {
         let message = "The body of the request took too long.";
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message));
     };
     match read {
-        Ok(collected) => Ok(collected.to_bytes()),
+        Ok(received) => received,
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
@@ -42,9 +42,50 @@ pub(crate) async fn read_body(body: Body, settings: &ServerSettings) -> Result<B
     }
 }
 
+/// Gathers a body, and counts it while it comes.
+async fn collect(
+    mut body: Limited<Body>,
+    mut received: Received,
+) -> Result<Result<Received, Problem>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if let Err(problem) = received.charge(data.len() as u64) {
+            return Ok(Err(problem));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Ok(received.ended(bytes.freeze())))
+}
+
+/// The JSON of a request to the API; none when there is no body.
+pub(crate) fn json(bytes: &[u8], shared: &Shared) -> Result<Option<Value>, Problem> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Problem::bad("The body is no JSON: it is not UTF-8."))?;
+    let values_max = shared.host.engine.environment().budgets.json_values_max;
+    Value::from_json_str_within(text, values_max).map(Some).map_err(|error| {
+        if error.is_too_large {
+            return too_many_values(&error.to_string());
+        }
+        Problem::bad(format!("The body is no JSON: {error}."))
+    })
+}
+
+fn too_many_values(why: &str) -> Problem {
+    let message = format!("The body of the request cannot be read: {why}.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "JsonValuesExceeded", message)
+}
+
 /// The body as the language sees it; none when there is none. One that was packed for the way is refused, because nobody could
 /// tell how much of it there is.
-pub(crate) fn decode_body(bytes: &[u8], headers: &HeaderMap) -> Result<Option<Value>, Problem> {
+pub(crate) fn decode_body(
+    bytes: &[u8],
+    headers: &HeaderMap,
+    values_max: usize,
+) -> Result<Option<Value>, Problem> {
     let packed = headers.get(header::CONTENT_ENCODING).map(|name| String::from_utf8_lossy(name.as_bytes()));
     if let Some(name) =
         packed.filter(|name| !name.trim().eq_ignore_ascii_case("identity") && !bytes.is_empty())
@@ -53,7 +94,10 @@ pub(crate) fn decode_body(bytes: &[u8], headers: &HeaderMap) -> Result<Option<Va
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message));
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    loom_actions::decode(bytes, kind).map_err(|error| {
+    loom_actions::decode_within(bytes, kind, values_max).map_err(|error| {
+        if error.is_too_large {
+            return too_many_values(&error.reason);
+        }
         let message = format!("The body of the request cannot be read: {error}.");
         Problem::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message)
     })

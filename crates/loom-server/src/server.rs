@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use crate::{Host, callers::Callers, impatient::Impatient, routes, sign};
+use crate::{Host, callers::Callers, impatient::Impatient, received::Bodies, routes, sign};
 
 /// How the server treats its callers.
 #[derive(Clone, Debug)]
@@ -35,6 +35,10 @@ pub struct ServerSettings {
     pub token: Option<Arc<str>>,
     /// The most bytes of a body: 100 MiB.
     pub body_bytes_max: usize,
+    /// The most bytes that the bodies of all requests in progress take together, until what they say belongs to a run:
+    /// 512 MiB. What JSON is read into counts instead of its text. Not below [`ServerSettings::body_bytes_max`], or no
+    /// body of that size is ever taken.
+    pub bodies_bytes_max: u64,
     /// The most bytes of a request's head: 64 KiB.
     pub head_bytes_max: usize,
     /// How long a connection may take to send a request's head: 15 s. Also how long an idle one is kept.
@@ -59,6 +63,7 @@ impl Default for ServerSettings {
         ServerSettings {
             token: None,
             body_bytes_max: 100 << 20,
+            bodies_bytes_max: 512 << 20,
             head_bytes_max: 64 << 10,
             head_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_mins(2),
@@ -78,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<ServerSettings>,
     pub(crate) callers: Callers,
     pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) bodies: Arc<Bodies>,
     token: Token,
 }
 
@@ -140,6 +146,7 @@ impl Server {
             callers: Callers::new(settings.token.is_some(), settings.public_url.as_deref()),
             watchers: Arc::new(Semaphore::new(settings.watchers_max)),
             token: Token(Arc::new(RwLock::new(settings.token.clone()))),
+            bodies: Bodies::new(settings.bodies_bytes_max),
             settings: Arc::clone(&settings),
         };
         Server { router: routes::router(shared.clone()), shared, settings, host }

@@ -35,12 +35,13 @@ pub(crate) async fn send(
     request::only(request.uri(), &[])?;
     let run = run_id(&id)?;
     let (parts, body) = request.into_parts();
-    let bytes = read_body(body, &shared.settings).await?;
+    let received = read_body(body, &shared).await?;
+    let bytes = received.bytes();
     if bytes.len() > BODY_BYTES_MAX {
         let message = format!("The body of a signal has at most {BODY_BYTES_MAX} bytes.");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SignalTooLarge", message));
     }
-    let body = (!bytes.is_empty()).then(|| Value::parse_json(&bytes)).transpose();
+    let body = (!bytes.is_empty()).then(|| Value::parse_json(bytes)).transpose();
     let body = body.map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?;
     let name: Arc<str> = name.into();
     let idempotency_key = idempotency::key(&parts.headers)?.map(|key| {

@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod flaky;
+pub mod fuzz;
 pub mod mock;
 pub mod scenario;
 mod server;

@@ -16,7 +16,7 @@ use super::der::{self, Der};
 
 /// Why an archive cannot be opened. Nothing of it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PfxError {
+pub(crate) enum PfxError {
     #[error("the archive is not one in PKCS#12 form")]
     Broken,
     #[error("the password is not the archive's")]
@@ -33,11 +33,11 @@ pub(super) enum PfxError {
 }
 
 /// What an archive holds.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     /// DER; the key's own certificate comes first.
-    pub(super) chain: Vec<Vec<u8>>,
+    pub(crate) chain: Vec<Vec<u8>>,
     /// PKCS#8, DER.
-    pub(super) key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 /// A key costs so many rounds at most, so that an archive made for it cannot hold a thread for hours.
@@ -74,7 +74,7 @@ const fn bag(kind: u8) -> [u8; 11] {
 ///
 /// # Errors
 /// [`PfxError`].
-pub(super) fn open(archive: &[u8], password: &str) -> Result<Opened, PfxError> {
+pub(crate) fn open(archive: &[u8], password: &str) -> Result<Opened, PfxError> {
     let mut pfx = Der::new(archive).enter(der::SEQUENCE).ok_or(PfxError::Broken)?;
     let content = contents(&mut pfx).ok_or(PfxError::Broken)?;
     let passwords = Passwords::check(pfx, content, password)?;

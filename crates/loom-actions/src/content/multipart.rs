@@ -1,9 +1,9 @@
 //! `multipart/*` bodies (RFC 2046, section 5.1): parts with headers of their own between lines of a boundary.
 
 use bytes::Bytes;
-use loom_expression::{Object, Value, envelope};
+use loom_expression::{JSON_VALUES_MAX, Object, Value, envelope};
 
-use super::{Body, EncodeError, parameter};
+use super::{Body, DecodeError, EncodeError, Reading, parameter};
 
 /// The boundary that a content type names.
 pub fn boundary_of(content_type: &str) -> Option<String> {
@@ -14,15 +14,30 @@ pub fn boundary_of(content_type: &str) -> Option<String> {
 ///
 /// Each part's body follows its own content type; a part without one counts as bytes.
 pub fn decode_multipart(bytes: &[u8], boundary: &str) -> Option<Value> {
+    let mut reading = Reading { values_left: JSON_VALUES_MAX, values_max: JSON_VALUES_MAX, depth: 1 };
+    decode_within(bytes, boundary, "multipart/form-data", &mut reading).ok().flatten()
+}
+
+/// Values of a part without those of its headers and its body.
+const PART_VALUES: usize = 4;
+
+/// As [`decode_multipart`], within what may still be read.
+pub(super) fn decode_within(
+    bytes: &[u8],
+    boundary: &str,
+    kind: &str,
+    reading: &mut Reading,
+) -> Result<Option<Value>, DecodeError> {
     let delimiter = format!("--{boundary}");
     let mut marks = delimiters(bytes, delimiter.as_bytes());
-    let mut start = marks.next()?;
+    let Some(mut start) = marks.next() else { return Ok(None) };
     let mut parts = Vec::new();
     for mark in marks {
-        parts.push(part(bytes.get(start.end..mark.begin).unwrap_or_default()));
+        reading.take(PART_VALUES, kind)?;
+        parts.push(part(bytes.get(start.end..mark.begin).unwrap_or_default(), reading)?);
         start = mark;
     }
-    Some(parts.into())
+    Ok(Some(parts.into()))
 }
 
 /// A line of the boundary: where the line break before it begins, and where the next line begins.
@@ -65,7 +80,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-fn part(bytes: &[u8]) -> Value {
+fn part(bytes: &[u8], reading: &mut Reading) -> Result<Value, DecodeError> {
     let mut headers = Object::new();
     let mut rest = bytes;
     loop {
@@ -77,6 +92,7 @@ fn part(bytes: &[u8]) -> Value {
             break;
         }
         if let Some((name, value)) = line.split_once(':') {
+            reading.take(1, "multipart/form-data")?;
             headers.insert(name.trim(), value.trim());
         }
         if rest.is_empty() {
@@ -92,11 +108,16 @@ fn part(bytes: &[u8]) -> Value {
     let body = if super::is_json(kind) {
         Some(envelope::encode(kind, rest))
     } else {
-        super::decode_leniently(rest, Some(kind))
+        match super::decode_part(rest, Some(kind), reading) {
+            Err(error) if error.is_too_large => return Err(error),
+            // A part that is not what its type says is text.
+            Err(_) => Some(String::from_utf8_lossy(rest).as_ref().into()),
+            Ok(body) => body,
+        }
     };
     let mut part: Object = [("headers", Value::from(headers.clone()))].into_iter().collect();
     part.insert("body", body.unwrap_or_else(|| "".into()));
-    part.into()
+    Ok(part.into())
 }
 
 /// The body of `$multipart`. The boundary is made from the content, so that the same parts always give the same bytes.

@@ -122,3 +122,50 @@ fn json_that_is_no_utf8_is_refused_at_its_byte() {
     assert!(error.to_string().ends_with("the body is not JSON: byte 8 is not UTF-8"), "{error}");
     received(b"{\"a\": \"\xe4\"}", Some("application/json; charset=iso-8859-1"), r#"{"a": "\u00e4"}"#);
 }
+
+#[test]
+fn parts_within_parts_stay_bytes_below_some_depth() {
+    let mut body = b"innermost".to_vec();
+    let mut kind = "text/plain".to_owned();
+    for level in 0..2_000 {
+        let boundary = format!("b{level}");
+        let mut outer = format!("--{boundary}\r\nContent-Type: {kind}\r\n\r\n").into_bytes();
+        outer.extend_from_slice(&body);
+        outer.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        (body, kind) = (outer, format!("multipart/mixed; boundary={boundary}"));
+    }
+    let read = move || {
+        let mut value = decode(&body, Some(&kind)).unwrap().unwrap();
+        let mut depth = 0;
+        while let Some(parts) = value.get("$multipart") {
+            depth += 1;
+            value = parts.index(0).unwrap().get("body").unwrap().clone();
+        }
+        assert_eq!(depth, 3);
+        assert!(value.get("$content").is_some());
+    };
+    std::thread::Builder::new().stack_size(512 << 10).spawn(read).unwrap().join().unwrap();
+}
+
+#[test]
+fn bodies_hold_no_more_values_than_they_may() {
+    let fits = |bytes: &str, kind: &str, values_max: usize| match decode_within(
+        bytes.as_bytes(),
+        Some(kind),
+        values_max,
+    ) {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(error.is_too_large && error.to_string().contains("json_values_max"), "{error}");
+            false
+        }
+    };
+    for (bytes, kind, values) in [
+        ("[1,2,3]", "application/json", 4),
+        ("a=1&b=2&c", "application/x-www-form-urlencoded", 9),
+        ("--b\r\nA: 1\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--", "multipart/form-data; boundary=b", 9),
+    ] {
+        assert!(fits(bytes, kind, values), "{kind}");
+        assert!(!fits(bytes, kind, values - 1), "{kind}");
+    }
+}

@@ -56,7 +56,7 @@ impl Drop for Waiting {
 
 impl JavaScript {
     pub(super) fn new(limits: ScriptLimits) -> JavaScript {
-        JavaScript { limits, places: Places::new(limits.at_once.get()), clock: None }
+        JavaScript { limits, places: Places::new(limits.at_once.get(), limits.stuck_max), clock: None }
     }
 
     pub(super) fn with_clock(self, clock: WallClock) -> JavaScript {
@@ -109,7 +109,7 @@ impl JavaScript {
     async fn run(&self, script: Script) -> Result<Ended, Failure> {
         let limits = self.limits;
         let (place, given_up) = self.places.enter().await.map_err(|AllLost| {
-            Failure::transient(INTERNAL, "All places for scripts are kept by scripts that do not end.")
+            Failure::transient(INTERNAL, "All places for scripts are kept by scripts that do not end, and no thread is left to spare ('stuck_max').")
         })?;
         let (tell, told) = mpsc::sync_channel(2);
         let stop = Stop::new();

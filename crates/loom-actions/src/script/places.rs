@@ -2,8 +2,9 @@
 //!
 //! An interpreter looks for a reason to stop between its own instructions, and now and then in the work that it does for
 //! one of them, but not everywhere: a search in a text of megabytes goes on to its end. A script that is not heard of
-//! after its time is given up. Its thread keeps its place until it ends, so that such scripts cannot take all
-//! processors; and when all places are kept so, nobody waits for one.
+//! after its time is given up. Its thread goes on until it ends by itself, and another gets its place meanwhile, so that it
+//! is missed by nobody. Only so many threads may go on like this, because they take processors from others: with more of
+//! them, scripts keep their places, and when all are kept so, nobody waits for one.
 
 use std::{
     io,
@@ -24,6 +25,8 @@ const STACK_ABOVE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
+    /// Threads that may go on while another has their place, and places that all others may keep.
+    spare: usize,
     count: usize,
     lost: watch::Sender<isize>,
 }
@@ -37,7 +40,7 @@ pub(super) struct AllLost;
 pub(super) struct Place {
     places: Arc<Places>,
     state: Arc<AtomicU8>,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Says that nobody waits for the script of a place.
@@ -50,10 +53,12 @@ pub(super) struct GivenUp {
 const WAITED_FOR: u8 = 0;
 const GIVEN_UP: u8 = 1;
 const ENDED: u8 = 2;
+/// Given up, and another has the place.
+const REPLACED: u8 = 3;
 
 impl Places {
-    pub(super) fn new(count: usize) -> Arc<Places> {
-        Arc::new(Places { free: Arc::new(Semaphore::new(count)), count, lost: watch::Sender::new(0) })
+    pub(super) fn new(count: usize, spare: usize) -> Arc<Places> {
+        Arc::new(Places { free: Arc::new(Semaphore::new(count)), spare, count, lost: watch::Sender::new(0) })
     }
 
     /// Waits for a place, in line.
@@ -62,7 +67,7 @@ impl Places {
     /// Dropping the future leaves the line.
     pub(super) async fn enter(self: &Arc<Places>) -> Result<(Place, GivenUp), AllLost> {
         let mut lost = self.lost.subscribe();
-        let all = usize::cast_signed(self.count);
+        let all = usize::cast_signed(self.count + self.spare);
         let permit = Box::pin(Arc::clone(&self.free).acquire_owned());
         let all_lost = Box::pin(lost.wait_for(|lost| *lost >= all));
         let permit = match select(permit, all_lost).await {
@@ -71,7 +76,7 @@ impl Places {
         };
         let state = Arc::new(AtomicU8::new(WAITED_FOR));
         let given_up = GivenUp { places: Arc::clone(self), state: Arc::clone(&state) };
-        Ok((Place { places: Arc::clone(self), state, _permit: permit }, given_up))
+        Ok((Place { places: Arc::clone(self), state, permit: Some(permit) }, given_up))
     }
 }
 
@@ -90,18 +95,42 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.state.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
+        let before = self.state.swap(ENDED, Ordering::AcqRel);
+        if before == REPLACED
+            && let Some(permit) = self.permit.take()
+        {
+            // Another got it when this one was given up.
+            permit.forget();
+        }
+        if matches!(before, GIVEN_UP | REPLACED) {
             self.places.lost.send_modify(|lost| *lost -= 1);
         }
     }
 }
 
 impl GivenUp {
-    /// Counts the place as lost until its script ends after all.
+    /// Counts the thread as lost until its script ends after all, and gives its place to another while there are threads to
+    /// spare.
     pub(super) fn give_up(self) {
-        let given_up = self.state.compare_exchange(WAITED_FOR, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
-        if given_up.is_ok() {
-            self.places.lost.send_modify(|lost| *lost += 1);
+        let places = &self.places;
+        let mut replaced = false;
+        // Under the lock of the count, so that no two take the last thread to spare.
+        places.lost.send_modify(|lost| {
+            replaced = *lost < usize::cast_signed(places.spare);
+            let state = if replaced { REPLACED } else { GIVEN_UP };
+            let given_up =
+                self.state.compare_exchange(WAITED_FOR, state, Ordering::AcqRel, Ordering::Acquire);
+            if given_up.is_ok() {
+                *lost += 1;
+            } else {
+                replaced = false;
+            }
+        });
+        if replaced {
+            tracing::warn!(
+                "a script does not end after its time; its thread goes on, and another script has its place"
+            );
+            places.free.add_permits(1);
         }
     }
 }

@@ -37,6 +37,7 @@ impl Scene {
             tracking_id: Arc::from("test"),
             wants_response: false,
             trace: None,
+            depth: 0,
         };
         self.simulation.play(Arc::new(start), steps, answer);
         self

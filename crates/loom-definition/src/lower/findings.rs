@@ -13,12 +13,24 @@ pub(crate) struct Findings<'s> {
     source: &'s str,
     root: &'s Node,
     list: Vec<Diagnostic>,
+    suggestions_left: u32,
 }
+
+/// Names that are looked for among those of the file, for as many mistakes: a file may have thousands of both, and whoever
+/// reads the first hundred suggestions has understood.
+const SUGGESTIONS_MAX: u32 = 100;
 
 impl<'s> Findings<'s> {
     /// Nothing found yet, in the file whose text and tree these are.
     pub(crate) fn new(source: &'s str, root: &'s Node) -> Findings<'s> {
-        Findings { source, root, list: Vec::new() }
+        Findings { source, root, list: Vec::new(), suggestions_left: SUGGESTIONS_MAX }
+    }
+
+    /// Whether one more wrong name may be compared with all those of the file.
+    pub(crate) fn may_suggest(&mut self) -> bool {
+        let may = self.suggestions_left > 0;
+        self.suggestions_left = self.suggestions_left.saturating_sub(1);
+        may
     }
 
     /// Where the bytes `span` of a string's content stand in the file; the whole of what is no string of the file.

@@ -74,13 +74,14 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
             {
                 continue;
             }
+            let hint = if found.may_suggest() { did_you_mean(&member.name, siblings()) } else { None };
             let diagnostic = found.error(
                 code::UNKNOWN_DEPENDENCY,
                 member.name_place,
                 format!("Unknown dependency: {} (in `runAfter` of `{}`)", member.name, outlined.name),
             );
             diagnostic.label = "no action has this name".into();
-            diagnostic.hint = did_you_mean(&member.name, siblings());
+            diagnostic.hint = hint;
             continue;
         };
         let target = outline.outlined(action);

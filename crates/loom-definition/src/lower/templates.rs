@@ -213,24 +213,31 @@ impl Lowerer<'_, '_, '_> {
     }
 
     fn unknown_name(&mut self, kind: NameKind, name: &str, range: Range<usize>, owner: Option<usize>) {
+        let may_suggest = self.found.may_suggest();
         let outline = &self.outline;
         let action_names = || outline.actions.iter().map(|action| &*action.name);
         let (code, message, hint) = match kind {
             NameKind::Action => (
                 code::UNKNOWN_ACTION,
                 format!("there is no action `{name}`"),
-                crate::diagnostic::nearest(name, action_names())
+                may_suggest
+                    .then(|| crate::diagnostic::nearest(name, action_names()))
+                    .flatten()
                     .map(|found| format!("did you mean `{found}`?")),
             ),
             NameKind::Variable => (
                 code::UNKNOWN_VARIABLE,
                 format!("no action declares the variable `{name}`"),
-                did_you_mean(name, outline.variables.iter().map(|variable| &*variable.name)),
+                may_suggest
+                    .then(|| did_you_mean(name, outline.variables.iter().map(|variable| &*variable.name)))
+                    .flatten(),
             ),
             NameKind::Parameter => (
                 code::UNKNOWN_PARAMETER,
                 format!("the definition declares no parameter `{name}`"),
-                did_you_mean(name, outline.parameters.iter().map(|parameter| &**parameter)),
+                may_suggest
+                    .then(|| did_you_mean(name, outline.parameters.iter().map(|parameter| &**parameter)))
+                    .flatten(),
             ),
             NameKind::Loop => {
                 let around: Vec<&str> = owner

@@ -676,3 +676,19 @@ fn types_that_only_a_handler_has_are_known() {
         assert!(loaded.warnings.iter().all(|warning| warning.code != "L0203"), "{name}");
     }
 }
+
+#[test]
+fn only_so_many_wrong_names_are_compared_with_all_others() {
+    let actions: Vec<String> = (0..3_000)
+        .map(|at| {
+            format!(r#""Action_number_{at}": {{"type": "Compose", "inputs": "@outputs('Action_numbre_{at}')", "runAfter": {{}}}}"#)
+        })
+        .collect();
+    let text =
+        format!(r#"{{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{{}}}}}"#, actions.join(","));
+    let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
+    assert_eq!(loaded.warnings.iter().filter(|found| found.code == "L0510").count(), 3_000);
+    let hints: Vec<&str> = loaded.warnings.iter().filter_map(|found| found.hint.as_deref()).collect();
+    assert_eq!(hints.len(), 100);
+    assert!(hints[0].contains("`Action_number_"), "{}", hints[0]);
+}

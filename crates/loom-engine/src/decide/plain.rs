@@ -6,7 +6,7 @@ use loom_definition::{
     Status, VariableIdx,
     model::{ActionKind, ValueType, VariableChange, VariableInit},
 };
-use loom_expression::{Object, Template, Value, ValueRef, envelope};
+use loom_expression::{Limits, Object, Template, Value, ValueRef, envelope};
 
 use super::Decider;
 use crate::{
@@ -124,14 +124,25 @@ impl Decider<'_> {
                 if declared.kind != ValueType::String {
                     return Err(refuse("be appended with"));
                 }
-                let mut text = current.text().into_owned();
-                text.push_str(&envelope::text(&operand));
+                let (before, added) = (current.text(), envelope::text(&operand));
+                let most = self.environment.budgets.run_bytes_max;
+                if (before.len() + added.len()) as u64 > most {
+                    return Err(format!(
+                        "The variable '{name}' would have more than {most} bytes, which 'run_bytes_max' allows."
+                    ));
+                }
+                let mut text = before.into_owned();
+                text.push_str(&added);
                 let value = Value::from(text).labelled(operand.labels_within() | current.labels());
                 Ok((Event::VariableSet { variable, value }, None))
             }
             VariableChange::AppendItem => {
                 if declared.kind != ValueType::Array {
                     return Err(refuse("be appended with"));
+                }
+                let most = Limits::default().depth_max;
+                if operand.depth() >= most {
+                    return Err(format!("The variable '{name}' would nest deeper than {most} levels."));
                 }
                 Ok((Event::VariableAppended { variable, item: operand }, None))
             }

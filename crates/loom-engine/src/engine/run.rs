@@ -31,6 +31,9 @@ pub struct RunRequest {
     pub wants_response: bool,
     /// The span that the runs belong under, if the caller named one.
     pub trace: Option<TraceParent>,
+    /// How many runs stand above those that start, in the chain of those that started each other as child workflows; 0 for
+    /// what comes from outside.
+    pub depth: u8,
 }
 
 impl RunRequest {
@@ -48,6 +51,7 @@ impl RunRequest {
             tracking_id: None,
             wants_response: false,
             trace: None,
+            depth: 0,
         }
     }
 }

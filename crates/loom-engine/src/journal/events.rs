@@ -10,6 +10,7 @@ use super::{
     status_number, status_of_number,
 };
 use crate::{
+    budgets::Budgets,
     event::{
         EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, Purpose, RunId, RunStart,
         TimerId,
@@ -239,7 +240,8 @@ pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
     w.value(&start.trigger);
     w.value(&start.workflow);
     w.text(&start.tracking_id);
-    w.byte(u8::from(start.wants_response));
+    // The lowest bit is all that older programs look at: whoever has a run above it wants a Response.
+    w.byte(u8::from(start.wants_response) | start.depth.min(Budgets::CHILD_DEPTH_LIMIT) << 1);
 }
 
 pub(super) fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
@@ -250,15 +252,18 @@ pub(super) fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
     for _ in 0..count {
         parameters.push(r.value()?);
     }
+    let (trigger, workflow, tracking_id) = (r.value()?, r.value()?, r.arc_text()?);
+    let marks = r.byte()?;
     Ok(RunStart {
         run,
         seed,
         parameters,
-        trigger: r.value()?,
-        workflow: r.value()?,
-        tracking_id: r.arc_text()?,
-        wants_response: r.byte()? != 0,
+        trigger,
+        workflow,
+        tracking_id,
+        wants_response: marks & 1 != 0,
         trace: None,
+        depth: marks >> 1,
     })
 }
 

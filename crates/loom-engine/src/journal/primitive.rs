@@ -79,6 +79,14 @@ impl Writer<'_> {
     }
 
     pub(super) fn value(&mut self, value: &Value) {
+        if value.depth() > DEPTH_MAX as usize {
+            // What could not be read back must not be written; nothing but a handler of the host's makes such values.
+            tracing::error!(
+                depth = value.depth(),
+                "a value nests too deeply for the journal, and is kept as its text"
+            );
+            return self.value(&Value::from(value.to_json_text()));
+        }
         let secret = if value.is_secret() { tag::SECRET } else { 0 };
         if let Some(digits) = value.exact_digits() {
             self.byte(tag::DECIMAL | secret);
@@ -349,8 +357,8 @@ impl<'a> Reader<'a> {
             tag::TEXT => Value::from(self.arc_text()?),
             tag::ARRAY => {
                 let length = self.uint()?;
-                // Never trust a length with memory: each item takes at least a byte.
-                let mut items = Vec::with_capacity(self.at_most_left(length));
+                // Never trust a length with memory: each item takes at least a byte, and arrays stand within each other.
+                let mut items = Vec::with_capacity(self.at_most_left(length).min(LIST_RESERVED_MAX));
                 for _ in 0..length {
                     items.push(self.nested_value(depth + 1)?);
                 }
@@ -358,7 +366,7 @@ impl<'a> Reader<'a> {
             }
             tag::OBJECT => {
                 let length = self.uint()?;
-                let mut members = Object::with_capacity(self.at_most_left(length));
+                let mut members = Object::with_capacity(self.at_most_left(length).min(LIST_RESERVED_MAX));
                 for _ in 0..length {
                     let name = self.arc_text()?;
                     members.insert(name, self.nested_value(depth + 1)?);

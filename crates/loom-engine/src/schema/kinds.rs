@@ -65,6 +65,9 @@ impl<'a> Checker<'a> {
         let schemas = rules.get("items");
         let positional = schemas.and_then(Value::as_array);
         let unique = rules.get("uniqueItems").and_then(Value::as_bool) == Some(true);
+        if unique {
+            self.pay(spot.value.bytes() / 64)?;
+        }
         let repeated = if unique { items.repeated() } else { Vec::new() };
         let mut repeated = repeated.into_iter().peekable();
         let holder = Pointer::Key(spot.id, "items");

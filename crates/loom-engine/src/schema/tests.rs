@@ -1,13 +1,13 @@
-use loom_expression::Value;
+use loom_expression::{Object, Value};
 
-use super::{Problem, validate};
+use super::{Mismatch, Problem, validate};
 
 fn value(json: &str) -> Value {
     Value::from_json_str(json).unwrap()
 }
 
 fn messages(schema: &str, document: &str) -> Vec<String> {
-    let found = validate(&value(schema), &value(document)).unwrap();
+    let found = validate_freely(&value(schema), &value(document)).unwrap();
     found.into_iter().map(|mismatch| format!("{} {}", mismatch.path, mismatch.message)).collect()
 }
 
@@ -58,13 +58,13 @@ fn a_broken_part_is_found_where_no_value_meets_it() {
         r##"{"properties": {"a": {"$ref": "#/definitions/none"}}}"##,
         r#"{"anyOf": {"type": "string"}}"#,
     ] {
-        let found = validate(&value(broken), &Value::NULL);
+        let found = validate_freely(&value(broken), &Value::NULL);
         assert!(matches!(found, Err(Problem::Invalid(_))), "{broken}: {found:?}");
     }
-    let pattern = validate(&value(r#"{"items": [{"not": {"pattern": "a"}}]}"#), &Value::NULL);
+    let pattern = validate_freely(&value(r#"{"items": [{"not": {"pattern": "a"}}]}"#), &Value::NULL);
     assert!(matches!(pattern, Err(Problem::Unsupported(_))));
     assert_eq!(
-        validate(&value(r#"{"properties": {"pattern": {"type": "string"}}}"#), &Value::NULL),
+        validate_freely(&value(r#"{"properties": {"pattern": {"type": "string"}}}"#), &Value::NULL),
         Ok(vec![])
     );
 }
@@ -72,9 +72,9 @@ fn a_broken_part_is_found_where_no_value_meets_it() {
 #[test]
 fn a_reference_to_itself_ends() {
     let schema = value(r##"{"properties": {"a": {"$ref": "#"}}, "type": "object"}"##);
-    let found = validate(&schema, &value(r#"{"a": {"a": {"a": 1}}}"#)).unwrap();
+    let found = validate_freely(&schema, &value(r#"{"a": {"a": {"a": 1}}}"#)).unwrap();
     assert_eq!((found[0].path.as_str(), found[0].schema_id.as_str()), ("a.a.a", "#"));
-    let turning = validate(&value(r##"{"$ref": "#"}"##), &Value::NULL);
+    let turning = validate_freely(&value(r##"{"$ref": "#"}"##), &Value::NULL);
     assert!(matches!(turning, Err(Problem::Invalid(_))));
 }
 
@@ -111,9 +111,65 @@ fn references_are_pointers_and_may_be_escaped_twice() {
         [("#foo", "only pointers"), ("http://h/s#", "only pointers"), ("#/definitions/%", "nowhere")]
     {
         let schema = format!(r##"{{"definitions": {{"a": {{"id": "#foo"}}}}, "$ref": "{reference}"}}"##);
-        let Err(Problem::Invalid(why)) = validate(&value(&schema), &Value::NULL) else {
+        let Err(Problem::Invalid(why)) = validate_freely(&value(&schema), &Value::NULL) else {
             panic!("{reference} is followed")
         };
         assert!(why.contains(says), "{why}");
     }
+}
+
+/// With the usual budget.
+fn validate_freely(schema: &Value, value: &Value) -> Result<Vec<Mismatch>, Problem> {
+    validate(schema, value, crate::Budgets::default().schema_nodes_max)
+}
+
+#[test]
+fn schemas_that_try_each_other_are_given_up() {
+    // Each level of the value is held against two schemas, which both go on with the next: 2^60.
+    let schema = Value::from_json_str(
+        r##"{"anyOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]}"##,
+    );
+    let value =
+        (0..60).fold(Value::from(1), |inner, _| [("a", inner)].into_iter().collect::<Object>().into());
+    let problem = validate(&schema.unwrap(), &value, 10_000).unwrap_err();
+    let Problem::TooCostly(why) = problem else { panic!("{problem:?}") };
+    assert!(why.contains("10000 nodes") && why.contains("schema_nodes_max"), "{why}");
+    // What visits as many nodes as it may is fine.
+    let items: Value = (0..4_000).map(Value::from).collect();
+    let schema = Value::from_json_str(r#"{"items": {"type": "integer"}}"#).unwrap();
+    assert_eq!(validate(&schema, &items, 4_001), Ok(Vec::new()));
+    assert!(matches!(validate(&schema, &items, 4_000), Err(Problem::TooCostly(_))));
+}
+
+#[test]
+fn long_texts_and_large_choices_are_paid_for() {
+    let limits = vec![r#"{"maxLength": 1}"#; 100].join(",");
+    let schema = Value::from_json_str(&format!(r#"{{"allOf": [{limits}]}}"#)).unwrap();
+    let text = Value::from("x".repeat(1 << 20));
+    assert!(matches!(validate(&schema, &text, 100_000), Err(Problem::TooCostly(_))));
+    assert_eq!(validate(&schema, &Value::from("xx"), 100_000).unwrap().len(), 1);
+    let choices: Value = (0..1_000).map(Value::from).collect();
+    let schema: Object =
+        [("items", [("enum", choices.clone())].into_iter().collect::<Object>())].into_iter().collect();
+    let schema = Value::from(schema);
+    assert!(matches!(validate(&schema, &choices, 100_000), Err(Problem::TooCostly(_))));
+    assert_eq!(validate(&schema, &choices, 10_000_000), Ok(Vec::new()));
+}
+
+#[test]
+fn the_deepest_schemas_need_little_stack() {
+    let work = || {
+        let schema = (0..120).fold(Value::from(Object::new()), |inner, _| {
+            [("properties", [("a", inner)].into_iter().collect::<Object>())]
+                .into_iter()
+                .collect::<Object>()
+                .into()
+        });
+        let value =
+            (0..120).fold(Value::from(1), |inner, _| [("a", inner)].into_iter().collect::<Object>().into());
+        assert_eq!(validate_freely(&schema, &value), Ok(Vec::new()));
+        let turning = Value::from_json_str(r##"{"anyOf": [{"$ref": "#"}]}"##).unwrap();
+        assert!(matches!(validate_freely(&turning, &value), Err(Problem::Invalid(_))));
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
 }

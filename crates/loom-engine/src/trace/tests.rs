@@ -15,6 +15,7 @@ fn start(run: u64, seed: u64, trace: Option<TraceParent>) -> RunStart {
         tracking_id: "t".into(),
         wants_response: false,
         trace,
+        depth: 0,
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod budgets;
 mod callbacks;
 mod clocks;
 mod crash;

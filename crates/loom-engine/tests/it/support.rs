@@ -42,6 +42,7 @@ pub(crate) fn start(seed: u64) -> Arc<RunStart> {
         tracking_id: Arc::from("test"),
         wants_response: false,
         trace: traced(seed),
+        depth: (seed % 3) as u8,
     })
 }
 

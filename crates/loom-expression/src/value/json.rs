@@ -100,7 +100,15 @@ impl Value {
     /// # Errors
     /// As [`Value::read_json`].
     pub fn read_json_start(text: &str) -> Result<Self, JsonError> {
-        Self::read_loosely(text, JSON_VALUES_MAX, loose::End::Open)
+        Self::read_json_start_within(text, JSON_VALUES_MAX)
+    }
+
+    /// As [`Value::read_json_start`], with another bound on the number of values.
+    ///
+    /// # Errors
+    /// As [`Value::read_json`].
+    pub fn read_json_start_within(text: &str, values_max: usize) -> Result<Self, JsonError> {
+        Self::read_loosely(text, values_max, loose::End::Open)
     }
 
     fn read_loosely(text: &str, values_max: usize, end: loose::End) -> Result<Self, JsonError> {

@@ -216,6 +216,7 @@ fn call(host: &Host, key: &str, inputs: &str) -> Call {
         action_tracking_id: "own-id".into(),
         trace: None,
         due: None,
+        depth: 0,
     }
 }
 

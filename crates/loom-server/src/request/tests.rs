@@ -10,7 +10,7 @@ fn a_packed_body_is_refused_in_words() {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, encoding.parse().expect("it is a header"));
         headers.insert(header::CONTENT_TYPE, "application/json".parse().expect("it is a header"));
-        decode_body(bytes, &headers)
+        decode_body(bytes, &headers, 1_000)
     };
     let problem = read("gzip", b"\x1f\x8b").expect_err("it is refused");
     assert_eq!(problem.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);

@@ -229,3 +229,60 @@ async fn as_many_runs_as_may_be_are_in_progress() {
     let runs: Vec<&str> = crate::support::list(&runs, "runs").iter().map(|row| text(row, "id")).collect();
     assert_eq!(runs, [third.as_str(), second.as_str(), first.as_str()], "what was refused left no run");
 }
+
+#[tokio::test]
+async fn all_bodies_together_have_a_budget() {
+    let mut plan = Plan::default();
+    plan.settings.bodies_bytes_max = 4_000;
+    let world = World::start(plan).await;
+    world.deploy("orders", &plain()).await;
+    let path = "/workflows/orders/triggers/manual/invoke";
+    let headers = [("content-type", "application/json")];
+    let long = format!("[\"{}\"]", "x".repeat(5_000));
+    // A hundred values take more memory than their text.
+    let grows = format!("[{}]", vec!["{\"a\":1}"; 100].join(","));
+    for body in [long, grows] {
+        let reply = world.send(Method::POST, path, &headers, body.clone()).await.whole().await;
+        assert_eq!((reply.status, reply.error().as_str()), (503, "BodiesBytesExceeded"));
+        assert!(reply.header("retry-after").is_some());
+        assert!(reply.text().contains("bodies_bytes_max"));
+    }
+    for _ in 0..10 {
+        let reply = world.send(Method::POST, path, &headers, format!("[\"{}\"]", "x".repeat(1_000))).await;
+        assert_eq!(reply.whole().await.status, 202, "what has been answered counts no longer");
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_does_not_become_a_world_of_values() {
+    let world = World::new().await;
+    world.deploy("orders", &plain()).await;
+    let body = format!("[{}{{}}]", "{},".repeat(2_000_000));
+    let headers = [("content-type", "application/json")];
+    for path in ["/workflows/orders/triggers/manual/invoke", "/api/v1/workflows/orders/triggers/manual/run"] {
+        let reply = world.send(Method::POST, path, &headers, body.clone()).await.whole().await;
+        assert_eq!((reply.status, reply.error().as_str()), (413, "JsonValuesExceeded"), "{path}");
+        assert!(reply.text().contains("2000000"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_does_not_make_a_schema_work_without_end() {
+    let world = World::new().await;
+    let each = r##"{"properties": {"a": {"$ref": "#"}}}"##;
+    let definition = format!(
+        r#"{{"triggers": {{"manual": {{"type": "Request", "kind": "Http", "inputs": {{"schema": {{"anyOf": [{each}, {each}]}}}},
+            "operationOptions": "EnableSchemaValidation"}}}}, "actions": {{}}}}"#
+    );
+    world.deploy("orders", &definition).await;
+    let headers = [("content-type", "application/json")];
+    let path = "/workflows/orders/triggers/manual/invoke";
+    for (levels, status) in [(3, 202), (60, 400)] {
+        let body = (0..levels).fold("1".to_owned(), |inner, _| format!(r#"{{"a":{inner}}}"#));
+        let reply = world.send(Method::POST, path, &headers, body.clone()).await.whole().await;
+        assert_eq!(reply.status, status, "{levels} levels");
+        if status == 400 {
+            assert_eq!(reply.error(), "SchemaNodesExceeded");
+        }
+    }
+}

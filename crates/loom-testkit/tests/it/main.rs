@@ -1,6 +1,7 @@
 //! The conformance suites, played by the runner that `loom test` uses.
 
 mod hostile;
+mod seeds;
 
 use std::path::Path;
 

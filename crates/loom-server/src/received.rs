@@ -1,0 +1,106 @@
+//! Bodies of requests in memory: how many bytes all of them take together, and who has to come again.
+//!
+//! A body counts from its first byte until what it says belongs to a run or is no longer needed. What it is read into may
+//! take more memory than its text, and counts instead of it then.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use loom_expression::Value;
+
+use crate::response::Problem;
+
+/// How soon a caller whose body has no place may try again, in seconds.
+const RETRY_AFTER: u64 = 2;
+
+/// All bodies in flight.
+#[derive(Debug)]
+pub(crate) struct Bodies {
+    bytes: AtomicU64,
+    most: u64,
+}
+
+impl Bodies {
+    pub(crate) fn new(most: u64) -> Arc<Bodies> {
+        Arc::new(Bodies { bytes: AtomicU64::new(0), most })
+    }
+
+    /// A place for a body that has not begun.
+    pub(crate) fn begin(self: &Arc<Self>) -> Received {
+        Received { bytes: Bytes::new(), charged: 0, bodies: Arc::clone(self) }
+    }
+}
+
+/// A body, and what it counts for while it is held.
+#[derive(Debug)]
+pub(crate) struct Received {
+    bytes: Bytes,
+    charged: u64,
+    bodies: Arc<Bodies>,
+}
+
+impl Received {
+    /// Counts so many bytes more.
+    pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), Problem> {
+        let before = self.bodies.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charged += bytes;
+        let most = self.bodies.most;
+        if before.saturating_add(bytes) <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "The bodies of requests in progress take more than {most} bytes together, which 'bodies_bytes_max' allows."
+        );
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BodiesBytesExceeded", message).later(RETRY_AFTER))
+    }
+
+    /// The body is whole.
+    pub(crate) fn ended(mut self, bytes: Bytes) -> Received {
+        self.bytes = bytes;
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What the body was read into takes its place.
+    pub(crate) fn becomes(&mut self, value: &Value) -> Result<(), Problem> {
+        self.charge(value.bytes().saturating_sub(self.charged))
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.bodies.bytes.fetch_sub(self.charged, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_counts_no_longer() {
+        let bodies = Bodies::new(100);
+        let mut first = bodies.begin();
+        assert!(first.charge(60).is_ok());
+        let mut second = bodies.begin();
+        let problem = second.charge(60).expect_err("there is no place for it");
+        assert_eq!((problem.status, problem.code), (StatusCode::SERVICE_UNAVAILABLE, "BodiesBytesExceeded"));
+        assert!(problem.message.contains("100 bytes") && problem.message.contains("bodies_bytes_max"));
+        drop(first);
+        assert!(second.charge(40).is_ok(), "what was refused counts until it is dropped");
+        drop(second);
+        assert_eq!(bodies.bytes.load(Ordering::Relaxed), 0);
+        let mut read = bodies.begin();
+        assert!(read.charge(10).is_ok());
+        assert!(read.becomes(&Value::from("x".repeat(50))).is_ok());
+        assert_eq!(bodies.bytes.load(Ordering::Relaxed), 90);
+        assert!(read.becomes(&Value::from("x".repeat(500))).is_err());
+    }
+}

@@ -146,7 +146,7 @@ impl Reading {
             None => Err(DecodeError {
                 content_type: kind.to_owned(),
                 reason: format!(
-                    "it holds more than {} values, which 'json_values_max' allows",
+                    "it holds more than {} values, which 'json-values-max' allows",
                     self.values_max
                 ),
                 is_too_large: true,

@@ -121,6 +121,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         token,
         public_url: values.public_url.clone(),
         write_timeout: values.write_timeout,
+        bodies_bytes_max: values.bodies_bytes_max,
         ..ServerSettings::default()
     };
     let server = Server::new(Arc::clone(&host), settings);

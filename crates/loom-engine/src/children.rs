@@ -55,7 +55,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     if call.depth >= most {
         let message = format!(
             "The workflow '{name}' is not started: {} runs stand above it that started each other, and \
-             'child_depth_max' allows {most}. Does a workflow call itself?",
+             'child-depth-max' allows {most}. Does a workflow call itself?",
             u32::from(call.depth) + 1
         );
         return failed("BadRequest", "ChildDepthExceeded", message);

@@ -190,7 +190,7 @@ impl<'a> Decider<'a> {
     /// Ends a run whose values take more bytes than they may.
     pub(crate) fn exceed(&mut self, most: u64) {
         let message = format!(
-            "The values of the run take more than {most} bytes of memory, which 'run_bytes_max' allows. Keep less in \
+            "The values of the run take more than {most} bytes of memory, which 'run-bytes-max' allows. Keep less in \
              variables and outputs, or raise it."
         );
         let error = ErrorInfo::new(RUN_BYTES_EXCEEDED, message);

@@ -157,7 +157,7 @@ impl<'a> Checker<'a> {
                 Ok(())
             }
             None => Err(Problem::TooCostly(format!(
-                "The validation visits more than {} nodes of the value and its schema, which 'schema_nodes_max' \
+                "The validation visits more than {} nodes of the value and its schema, which 'schema-nodes-max' \
                  allows. Use fewer schemas that try each other, validate less at once, or raise it.",
                 self.nodes_max
             ))),

@@ -82,7 +82,7 @@ impl Budget {
             Code::StepsExceeded,
             format!(
                 "The evaluation takes more than {} steps. Work on fewer items or smaller texts at once, or raise \
-                 'evaluation_steps_max'.",
+                 'evaluation-steps-max'.",
                 self.steps_max
             ),
         )

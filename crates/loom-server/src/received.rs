@@ -53,7 +53,7 @@ impl Received {
             return Ok(());
         }
         let message = format!(
-            "The bodies of requests in progress take more than {most} bytes together, which 'bodies_bytes_max' allows."
+            "The bodies of requests in progress take more than {most} bytes together, which 'bodies-bytes-max' allows."
         );
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BodiesBytesExceeded", message).later(RETRY_AFTER))
     }
@@ -92,7 +92,7 @@ mod tests {
         let mut second = bodies.begin();
         let problem = second.charge(60).expect_err("there is no place for it");
         assert_eq!((problem.status, problem.code), (StatusCode::SERVICE_UNAVAILABLE, "BodiesBytesExceeded"));
-        assert!(problem.message.contains("100 bytes") && problem.message.contains("bodies_bytes_max"));
+        assert!(problem.message.contains("100 bytes") && problem.message.contains("bodies-bytes-max"));
         drop(first);
         assert!(second.charge(40).is_ok(), "what was refused counts until it is dropped");
         drop(second);

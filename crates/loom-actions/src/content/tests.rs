@@ -156,7 +156,7 @@ fn bodies_hold_no_more_values_than_they_may() {
     ) {
         Ok(_) => true,
         Err(error) => {
-            assert!(error.is_too_large && error.to_string().contains("json_values_max"), "{error}");
+            assert!(error.is_too_large && error.to_string().contains("json-values-max"), "{error}");
             false
         }
     };

@@ -109,7 +109,10 @@ impl JavaScript {
     async fn run(&self, script: Script) -> Result<Ended, Failure> {
         let limits = self.limits;
         let (place, given_up) = self.places.enter().await.map_err(|AllLost| {
-            Failure::transient(INTERNAL, "All places for scripts are kept by scripts that do not end, and no thread is left to spare ('stuck_max').")
+            Failure::transient(
+                INTERNAL,
+                "All places for scripts are kept by scripts that do not end, and no thread is left to spare.",
+            )
         })?;
         let (tell, told) = mpsc::sync_channel(2);
         let stop = Stop::new();

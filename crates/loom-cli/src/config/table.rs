@@ -94,6 +94,19 @@ settings! {
     "Limits" {
         /// Runs in progress at once; more are refused with 429.
         runs_max: u64 = count(1, 4_294_967_295).default("10000").live();
+        /// Steps that the expressions of one action may take together. A function call is a step, and it takes more in proportion to
+        /// what it reads and makes.
+        evaluation_steps_max: u64 = count(1_000, u64::MAX).default("20000000").shared();
+        /// Memory that the values of one run may take: variables, inputs, outputs and what loops collect.
+        run_bytes_max: u64 = bytes(64 << 10, u64::MAX).default("256MiB").shared();
+        /// Nodes that one validation against a JSON schema may visit; a value counts once for each schema it is checked against.
+        schema_nodes_max: u64 = count(1_000, u64::MAX).default("1000000").shared();
+        /// Values that one JSON text may hold: arrays, objects and everything in them.
+        json_values_max: u64 = count(1_000, u64::MAX).default("2000000").shared();
+        /// Memory that the bodies of all requests in progress may take together; more are refused with 503.
+        bodies_bytes_max: u64 = bytes(100 << 20, u64::MAX).default("512MiB");
+        /// The longest chain of child workflows below a run; 0 allows no child workflows.
+        child_depth_max: u64 = count(0, 100).default("32").shared();
         /// The longest a run may take. Without it 90 days.
         run_duration_max: Option<Duration> = duration(0, 315_360_000).shared();
         /// The longest one request may take when its action does not say. Without it 120 s.

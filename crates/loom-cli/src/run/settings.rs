@@ -17,7 +17,7 @@ use loom_actions::{
     Requests, Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
 use loom_definition::model::EffectKind;
-use loom_engine::{EngineBuilder, Environment, SecretSource, clock::SystemClock, label_settings};
+use loom_engine::{Budgets, EngineBuilder, Environment, SecretSource, clock::SystemClock, label_settings};
 use loom_expression::{Object, Value};
 
 use crate::{
@@ -171,7 +171,20 @@ impl Settings {
         if let Some(longest) = self.run_duration_max() {
             environment.run_duration_max = longest;
         }
+        environment.budgets = self.budgets();
         environment
+    }
+
+    /// What one run may take of the process.
+    fn budgets(&self) -> Budgets {
+        let host = &self.host;
+        Budgets {
+            evaluation_steps_max: host.evaluation_steps_max,
+            run_bytes_max: host.run_bytes_max,
+            schema_nodes_max: host.schema_nodes_max,
+            json_values_max: host.json_values_max as usize,
+            child_depth_max: u8::try_from(host.child_depth_max).unwrap_or(Budgets::CHILD_DEPTH_LIMIT),
+        }
     }
 
     /// The longest a run may take, if that is set.

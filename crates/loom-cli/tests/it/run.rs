@@ -102,6 +102,32 @@ fn settings_reach_the_run_and_misspelt_ones_are_refused() {
 }
 
 #[test]
+fn budgets_are_settings_and_their_errors_name_them() {
+    let compose = |inputs: &str| format!(r#"{{"A": {{"type": "Compose", "inputs": "{inputs}"}}}}"#);
+    let parse = r#"{"A": {"type": "ParseJson", "inputs": {"content": "@range(1, 2000)", "schema": {"items": {"type": "integer"}}}}}"#;
+    for (setting, least, actions, code) in [
+        ("evaluation-steps-max", "1000", compose("@contains(range(1, 5000), -1)"), "EvaluationStepsExceeded"),
+        ("run-bytes-max", "64KiB", compose("@join(range(1, 90000), ',')"), "RunBytesExceeded"),
+        ("schema-nodes-max", "1000", parse.to_owned(), "SchemaNodesExceeded"),
+        (
+            "json-values-max",
+            "1000",
+            compose("@json(concat('[', join(range(1, 2000), ','), ']'))"),
+            "json-values-max",
+        ),
+    ] {
+        let path = definition(&format!("run-{setting}"), &actions);
+        let ended = loom(&["run", &path, "--json"]);
+        assert_eq!(ended.code, Some(0), "{setting}: {}", ended.stderr);
+        let ended = loom(&["run", &path, "--json", &format!("--{setting}"), least]);
+        assert_eq!(ended.code, Some(1), "{setting}: {}", ended.stderr);
+        assert!(ended.stdout.contains(code) && ended.stdout.contains(setting), "{setting}: {}", ended.stdout);
+        let ended = loom(&["run", &path, &format!("--{setting}"), "1"]);
+        assert_eq!(ended.code, Some(2), "{setting}: {}", ended.stderr);
+    }
+}
+
+#[test]
 fn secrets_are_shown_nowhere() {
     let path = definition(
         "run-secret",

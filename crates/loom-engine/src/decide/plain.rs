@@ -128,7 +128,7 @@ impl Decider<'_> {
                 let most = self.environment.budgets.run_bytes_max;
                 if (before.len() + added.len()) as u64 > most {
                     return Err(format!(
-                        "The variable '{name}' would have more than {most} bytes, which 'run_bytes_max' allows."
+                        "The variable '{name}' would have more than {most} bytes, which 'run-bytes-max' allows."
                     ));
                 }
                 let mut text = before.into_owned();

@@ -39,7 +39,7 @@ fn one_action_does_not_compute_for_ever() {
     assert_eq!(played.status, Some(RunStatus::Failed));
     let (code, message) = error(&played, "Find");
     assert_eq!(code, "EvaluationStepsExceeded");
-    assert!(message.contains("20000000 steps") && message.contains("evaluation_steps_max"), "{message}");
+    assert!(message.contains("20000000 steps") && message.contains("evaluation-steps-max"), "{message}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_run_whose_values_grow_without_end_is_ended() {
     assert_eq!(large.status, Some(RunStatus::Failed));
     let (code, message) = run_error(&large);
     assert_eq!(code, "RunBytesExceeded");
-    assert!(message.contains("1048576 bytes") && message.contains("run_bytes_max"), "{message}");
+    assert!(message.contains("1048576 bytes") && message.contains("run-bytes-max"), "{message}");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn values_that_collect_in_a_run_are_counted_together() {
     assert_eq!(many.status, Some(RunStatus::Failed));
     let (code, message) = run_error(&many);
     assert_eq!(code, "RunBytesExceeded");
-    assert!(message.contains("1048576 bytes") && message.contains("run_bytes_max"), "{message}");
+    assert!(message.contains("1048576 bytes") && message.contains("run-bytes-max"), "{message}");
     // What is overwritten is let go.
     let set = collect(60)
         .replace("AppendToArrayVariable", "SetVariable")
@@ -155,8 +155,8 @@ fn a_text_does_not_become_more_values_than_it_may() {
     let many = played(budgets, &parse("[1,2,3,4,5,6,7,8,9,0]"));
     let (code, message) = error(&many, "Parse");
     assert_eq!(code, "JsonValuesExceeded");
-    assert!(message.contains("more than 10 values") && message.contains("json_values_max"), "{message}");
-    assert!(many.message("Read").contains("json_values_max"), "{}", many.message("Read"));
+    assert!(message.contains("more than 10 values") && message.contains("json-values-max"), "{message}");
+    assert!(many.message("Read").contains("json-values-max"), "{}", many.message("Read"));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_schema_does_not_make_work_without_end() {
     );
     let (code, message) = error(&played(budgets, &actions), "Parse");
     assert_eq!(code, "SchemaNodesExceeded");
-    assert!(message.contains("10000 nodes") && message.contains("schema_nodes_max"), "{message}");
+    assert!(message.contains("10000 nodes") && message.contains("schema-nodes-max"), "{message}");
 }
 
 /// What a workflow that calls itself answers, when each run answers with `body`.
@@ -196,5 +196,5 @@ async fn a_workflow_that_calls_itself_comes_to_an_end() {
     assert_eq!(chain(3, count).await, Value::from(4));
     let said = chain(0, "@{actions('Call')?['error']}").await;
     let said = said.as_str().unwrap();
-    assert!(said.contains("ChildDepthExceeded") && said.contains("child_depth_max"), "{said}");
+    assert!(said.contains("ChildDepthExceeded") && said.contains("child-depth-max"), "{said}");
 }

@@ -189,7 +189,7 @@ impl<'a> Parser<'a> {
     #[cold]
     fn too_many(&self) -> JsonError {
         let message =
-            format!("the text holds more than {} values, which 'json_values_max' allows", self.values_max);
+            format!("the text holds more than {} values, which 'json-values-max' allows", self.values_max);
         JsonError { is_too_large: true, ..self.error(&message) }
     }
 

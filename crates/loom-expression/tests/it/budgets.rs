@@ -37,7 +37,7 @@ fn one_budget_serves_the_evaluations_for_all_items() {
     assert!(evaluated > 3, "it has room for some, not {evaluated}");
     assert_eq!(error.code, Code::StepsExceeded);
     assert!(error.message.contains("1000000 steps"), "{error}");
-    assert!(error.message.contains("evaluation_steps_max"), "{error}");
+    assert!(error.message.contains("evaluation-steps-max"), "{error}");
     assert_eq!(budget.left(), 0);
     let small = Template::compile_str("@add(item(), 1)", &NoNames, &Options::default()).unwrap();
     let error = small.evaluate(&Lent { budget: &budget, item: Value::from(1) }).unwrap_err();
@@ -107,7 +107,7 @@ fn a_short_text_cannot_become_many_values() {
     text.insert_str(1, "{},");
     let error = Value::from_json_str(&text).unwrap_err();
     assert!(
-        error.is_too_large && error.message.contains("2000000") && error.message.contains("json_values_max"),
+        error.is_too_large && error.message.contains("2000000") && error.message.contains("json-values-max"),
         "{error}"
     );
     assert!(!Value::from_json_str("[").unwrap_err().is_too_large);

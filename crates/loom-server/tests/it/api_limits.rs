@@ -245,7 +245,7 @@ async fn all_bodies_together_have_a_budget() {
         let reply = world.send(Method::POST, path, &headers, body.clone()).await.whole().await;
         assert_eq!((reply.status, reply.error().as_str()), (503, "BodiesBytesExceeded"));
         assert!(reply.header("retry-after").is_some());
-        assert!(reply.text().contains("bodies_bytes_max"));
+        assert!(reply.text().contains("bodies-bytes-max"));
     }
     for _ in 0..10 {
         let reply = world.send(Method::POST, path, &headers, format!("[\"{}\"]", "x".repeat(1_000))).await;

@@ -89,6 +89,8 @@ pub struct Service {
     pub headers: Object,
     /// An `authentication` object, or null.
     pub authentication: Value,
+    /// Which member of a subscription takes the address to call back: names with `/` between them.
+    pub notification_url: Option<String>,
 }
 
 /// Why a connections file cannot be read.
@@ -450,7 +452,7 @@ pub fn complete_connections(values: &mut Object, known: &Value) {
 impl Service {
     /// A service without headers and credentials.
     pub fn new(base: Url) -> Service {
-        Service { base, headers: Object::new(), authentication: Value::NULL }
+        Service { base, headers: Object::new(), authentication: Value::NULL, notification_url: None }
     }
 
     fn from_value(value: &Value, members: &[&str]) -> Result<Service, String> {
@@ -469,6 +471,7 @@ impl Service {
             base,
             headers,
             authentication: value.get("authentication").cloned().unwrap_or_default(),
+            notification_url: value.get("notificationUrl").and_then(Value::as_str).map(str::to_owned),
         })
     }
 }

@@ -20,8 +20,8 @@ pub struct Body {
     pub bytes: Bytes,
     /// The type to send along; overrides nothing but the absence of one, unless `forced`.
     pub content_type: String,
-    /// Whether the type is part of the value (an envelope, or a multipart body with its boundary), so that it replaces
-    /// what the author's headers say.
+    /// Whether the type is part of the bytes (a multipart body with its boundary), so that it replaces what the author's
+    /// headers say.
     pub forced: bool,
 }
 
@@ -47,7 +47,7 @@ pub enum EncodeError {
 
 /// The bytes of a body; `None` for null, which means no body.
 ///
-/// A string goes as it is, an envelope as its bytes with its type, `$multipart` and `$formdata` in their formats;
+/// A string is sent as it is, an envelope as its bytes with its type, `$multipart` and `$formdata` in their formats;
 /// a flat object under an author's `application/x-www-form-urlencoded` as a form; everything else as JSON. `declared` is
 /// the content type that the author's headers name.
 ///
@@ -60,7 +60,7 @@ pub fn encode(body: &Value, declared: Option<&str>) -> Result<Option<Body>, Enco
     }
     if let Some(kind) = envelope::content_type(body) {
         let (_, bytes) = envelope::decode(body).ok_or(EncodeError::Base64)?;
-        return Ok(Some(Body { bytes: bytes.into(), content_type: kind.to_owned(), forced: true }));
+        return Ok(Some(Body::new(bytes, kind)));
     }
     if let Some(fields) = body.get("$formdata").and_then(form::fields_of) {
         return Ok(Some(Body::new(encode_form(&fields), form::TYPE)));

@@ -28,6 +28,9 @@ use crate::{
     url::{Url, encode_component},
 };
 
+/// The header that tells a connector where to call back, when the inputs of its webhook do not.
+const CALLBACK_HEADER: &str = "x-loom-callback-url";
+
 /// How an action names the service it calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -173,14 +176,49 @@ impl RequestHandler {
         Ok(spec)
     }
 
+    /// Tells a connector where to call back, when its inputs do not: in a header, and in the member of the body that the
+    /// connections file names.
+    pub(crate) fn tell_callback(
+        &self,
+        spec: &mut Spec,
+        inputs: &Value,
+        callback: &str,
+    ) -> Result<(), Failure> {
+        if self.kind != Kind::Connection || inputs.to_json_text().contains(callback) {
+            return Ok(());
+        }
+        let host = host_of(inputs);
+        if host.is_null() {
+            return Ok(());
+        }
+        let service = self.requests.settings().connections.of_host(&host)?;
+        if let Some(member) = &service.notification_url {
+            // Parameters of an operation are flat, whatever their names hold; a body has the members that its path names.
+            let is_operation = inputs.get("path").is_none() && operation(inputs).is_some();
+            let path: Vec<&str> = if is_operation { vec![member] } else { member.split('/').collect() };
+            spec.body = with_member(&spec.body, &path, callback)?;
+        }
+        spec.add_plain_header(CALLBACK_HEADER, callback);
+        Ok(())
+    }
+
     async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {
         let inputs = match call.phase {
             Phase::Subscribe => subscription(&call.inputs),
             Phase::Call | Phase::Admit | Phase::Unsubscribe => call.inputs.clone(),
         };
         let mut spec = self.spec(&inputs, &call.definition().type_name)?;
-        if call.phase == Phase::Subscribe && inputs.get("method").is_none() {
-            spec.method = Method::POST;
+        if call.phase == Phase::Subscribe {
+            if inputs.get("method").is_none() {
+                spec.method = Method::POST;
+            }
+            let callback = call.callback.as_deref().ok_or_else(|| {
+                Failure::lasting(
+                    "CallbackUrlNotAvailable",
+                    "The action waits for a callback, and nothing here listens for callbacks; start the workflow with `loom serve`.",
+                )
+            })?;
+            self.tell_callback(&mut spec, &inputs, callback)?;
         }
         let behaviour = behaviour(call, self.kind);
         self.requests.perform(&spec, &marks(call), &behaviour, call.resume.as_ref()).await
@@ -192,6 +230,23 @@ impl RequestHandler {
 pub(crate) fn named(from: &Value, name: String) -> Arc<str> {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     if from.contains_secret() { format!("{MASK} {:016x}", KEYS.hash_one(name)).into() } else { name.into() }
+}
+
+/// A value with one more member, along a path.
+fn with_member(value: &Value, path: &[&str], member: &str) -> Result<Value, Failure> {
+    let Some((first, rest)) = path.split_first() else { return Ok(member.into()) };
+    let mut members = match value.as_object() {
+        Some(members) => members.clone(),
+        None if value.is_null() => Object::new(),
+        None => {
+            let why = format!("The callback address cannot be put into the body: '{first}' needs an object.");
+            return Err(Failure::bad_request(why));
+        }
+    };
+    let name = members.name_ignore_case(first).cloned().unwrap_or_else(|| Arc::from(*first));
+    let inner = with_member(&members.get(&name).cloned().unwrap_or_default(), rest, member)?;
+    members.insert(name, inner);
+    Ok(members.into())
 }
 
 /// The operation that an OpenApiConnection or a ServiceProvider names.

@@ -35,12 +35,15 @@ pub struct Marks {
 
 /// Whether the language removes a header that an author wrote, without a word.
 ///
-/// `Content-Disposition`, `Content-Encoding` and `Content-Type` describe a body, so they stay where the method has one.
+/// `Content-Disposition`, `Content-Encoding` and `Content-Type` describe a body, so they stay where the method usually has
+/// one. A DELETE loses them; a body that it has is sent under the type of its value.
 pub(crate) fn is_removed(name: &str, method: &Method) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         "accept-version" => false,
-        "content-disposition" | "content-encoding" | "content-type" => !has_body(method),
+        "content-disposition" | "content-encoding" | "content-type" => {
+            !has_body(method) || *method == Method::DELETE
+        }
         "allow" | "cookie" | "expires" | "host" | "last-modified" | "origin" | "set-cookie"
         | "transfer-encoding" => true,
         // Not in the language's list, but ours to manage: they describe the connection, not the request.
@@ -146,6 +149,13 @@ pub(crate) fn add_idempotency_key(headers: &mut HeaderMap, method: &Method, key:
     }
 }
 
+/// The idempotency key of a request that belongs to another one: the key of that one, and a word.
+pub(crate) fn derived_key(headers: &HeaderMap, word: &str) -> Option<HeaderValue> {
+    let key = headers.get("idempotency-key")?.to_str().ok()?;
+    let key = key.strip_suffix('"').map_or_else(|| format!("{key}/{word}"), |key| format!("{key}/{word}\""));
+    HeaderValue::from_str(&key).ok()
+}
+
 /// An answer's headers as an object: known names in their usual spelling, extensions (`x-…`) in lower case, repeated ones
 /// joined by commas.
 pub(crate) fn to_object(headers: &HeaderMap) -> Object {
@@ -153,7 +163,7 @@ pub(crate) fn to_object(headers: &HeaderMap) -> Object {
     for name in headers.keys() {
         let values: Vec<_> =
             headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-        object.insert(spelled(name.as_str()), values.join(", "));
+        object.insert(spelled(name.as_str()), values.join(","));
     }
     object
 }

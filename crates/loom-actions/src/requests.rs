@@ -48,7 +48,7 @@ pub struct Spec {
     pub method: Method,
     /// The address, without `queries`.
     pub url: Url,
-    /// An object to add to the query, or null.
+    /// An object of members to add to the query, or null.
     pub queries: Value,
     /// An object of headers, or null.
     pub headers: Value,
@@ -74,7 +74,7 @@ pub struct Behaviour {
     pub no_marks: bool,
     /// The answer stays compressed (`DisableAutomaticDecompression`).
     pub no_decompression: bool,
-    /// The body goes out in pieces (`contentTransfer.transferMode: Chunked`).
+    /// A large body goes out in pieces (`contentTransfer.transferMode: Chunked`).
     pub chunked: bool,
     /// Pages are followed until there are so many items (`paginationPolicy.minimumItemCount`).
     pub minimum_items: Option<u64>,
@@ -172,10 +172,11 @@ impl Requests {
         }
         let request = self.prepare(spec, marks, behaviour)?;
         let credentials = Credentials::from_value(&spec.authentication)?;
-        let reply = if behaviour.chunked && !request.body.is_empty() && is_upload(&request.method) {
+        let is_large = request.body.len() > self.settings.chunk_threshold;
+        let reply = if behaviour.chunked && is_large && is_upload(&request.method) {
             self.upload(request, spec, &credentials).await?
         } else {
-            self.send(request.clone(), spec, &credentials).await?
+            self.send(request, spec, &credentials).await?
         };
         if reply.status == 202
             && !behaviour.no_polling
@@ -374,7 +375,8 @@ impl Answer {
 }
 
 impl Spec {
-    /// Reads the inputs of an Http action, or of one half of a webhook.
+    /// Reads the inputs of an Http action, or of one half of a webhook. `queries` with members replace the query of the
+    /// address.
     ///
     /// # Errors
     /// [`Failure`] when address or method cannot be used.
@@ -385,7 +387,11 @@ impl Spec {
         let address = address.as_str().ok_or_else(|| {
             Failure::bad_request(format!("'uri' must be a string, not {}.", address.kind()))
         })?;
-        Spec::at(Url::parse(address)?, inputs, Method::GET)
+        let mut url = Url::parse(address)?;
+        if inputs.get("queries").and_then(Value::as_object).is_some_and(|queries| !queries.is_empty()) {
+            url = url.without_query();
+        }
+        Spec::at(url, inputs, Method::GET)
     }
 
     /// Reads everything but the address.
@@ -419,6 +425,16 @@ impl Spec {
     /// Where the request goes.
     pub(crate) fn target(&self) -> &Url {
         self.led_to.as_ref().unwrap_or(&self.url)
+    }
+
+    /// Adds a header that is not a secret, in place of one that the author wrote.
+    pub(crate) fn add_plain_header(&mut self, name: &str, value: &str) {
+        let mut headers = self.headers.as_object().cloned().unwrap_or_default();
+        if let Some(written) = headers.name_ignore_case(name).cloned() {
+            headers.remove(&written);
+        }
+        headers.insert(name, value);
+        self.headers = headers.into();
     }
 
     /// Adds headers that the operator's connection sets; they count before the author's.

@@ -22,6 +22,8 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     /// The wait between polls when the service does not say: 1 s.
     pub poll_interval: Duration,
+    /// Bodies of up to so many bytes go out in one request, also when their action asks for pieces: 1 MiB.
+    pub chunk_threshold: usize,
     /// The most bytes of one piece of a body sent in pieces: 1 MiB.
     pub chunk_bytes: usize,
     /// The most pages that one action reads: 10,000.
@@ -41,6 +43,7 @@ impl Default for Settings {
             tokens: TokenSettings::default(),
             attempt_timeout: Duration::from_mins(2),
             poll_interval: Duration::from_secs(1),
+            chunk_threshold: 1024 * 1024,
             chunk_bytes: 1024 * 1024,
             pages_max: 10_000,
             scripts: ScriptLimits::default(),

@@ -43,6 +43,9 @@ impl TriggerRequests {
                 TriggerAsk::Unsubscribe => Method::DELETE,
             };
         }
+        if let Some(callback) = &call.callback {
+            handler.tell_callback(&mut spec, &inputs, callback)?;
+        }
         if let Some(address) = &call.address {
             go_on_at(&mut spec, address)?;
         }

@@ -141,6 +141,13 @@ impl Url {
         Url { https: base.https, host: base.host.clone(), port: base.port, path, query: self.query.clone() }
     }
 
+    /// The address without its query.
+    #[must_use]
+    pub fn without_query(mut self) -> Url {
+        self.query = None;
+        self
+    }
+
     /// Adds the members of an object to the query, encoded; an array repeats its name, null adds a bare name.
     ///
     /// # Errors

@@ -217,6 +217,11 @@ impl Run {
             Phase::Call => script::context(state, &self.environment, asked.place, &inputs),
             Phase::Admit | Phase::Subscribe | Phase::Unsubscribe => None,
         };
+        let callback = (asked.phase == Phase::Subscribe).then(|| {
+            let first = state.activity(asked.place)?.call.as_ref()?.first_effect;
+            let callbacks = self.environment.callbacks.as_ref()?;
+            Some(Arc::from(callbacks.url(start.run, first)))
+        });
         Some(Call {
             run: start.run,
             workflow: Arc::clone(&state.workflow),
@@ -231,6 +236,7 @@ impl Run {
             tracking_id: Arc::clone(&start.tracking_id),
             action_tracking_id: tracking_id,
             trace,
+            callback: callback.flatten(),
             due,
             depth: start.depth,
         })

@@ -40,6 +40,8 @@ pub struct Call {
     pub action_tracking_id: Arc<str>,
     /// The span that what is called belongs under, for the service to go on in the same trace.
     pub trace: Option<TraceParent>,
+    /// Where the service is to call back, for a subscription; none when nothing here listens for callbacks.
+    pub callback: Option<Arc<str>>,
     /// When the action's time is over; none leaves it to the handler.
     pub due: Option<Timestamp>,
     /// How many runs stand above the one that calls, in the chain of those that started each other.
@@ -93,6 +95,8 @@ pub struct TriggerCall {
     pub through_connection: bool,
     /// The evaluated request.
     pub inputs: Value,
+    /// Where the service is to call back, for a subscription.
+    pub callback: Option<Arc<str>>,
     /// Asked in the place of the address in `inputs`: where the last answer pointed.
     pub address: Option<Arc<str>>,
     /// The same for every attempt at this request, also after a crash.

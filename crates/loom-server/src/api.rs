@@ -386,9 +386,10 @@ fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Value {
     shown.into()
 }
 
-fn forgotten_run(id: &str) -> Problem {
-    let message = format!("What run '{id}' did was forgotten by retention; only its row is left.");
-    Problem::not_found("RunForgotten", message)
+/// `410 Gone`: there was such a run, and what it did will not come back.
+pub(crate) fn forgotten_run(id: &str) -> Problem {
+    let message = format!("Retention has removed what run '{id}' did; only its row is left.");
+    Problem::new(StatusCode::GONE, "RunForgotten", message)
 }
 
 /// `GET /api/v1/runs/{id}`.

@@ -120,7 +120,7 @@ fn headers_object(headers: &HeaderMap) -> Object {
     let spelled = headers.keys().map(|name| {
         let values: Vec<_> =
             headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-        (spelling(name.as_str()), values.join(", "))
+        (spelling(name.as_str()), values.join(","))
     });
     spelled.collect()
 }

@@ -19,7 +19,7 @@ use loom_store::RunRow;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::{
-    api::run_id,
+    api::{forgotten_run, run_id},
     event_json::EventWriter,
     journal_reader::JournalReader,
     path::Path,
@@ -52,6 +52,9 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
     let run = run_id(id)?;
     let row = shared.host.store.run(run).await?;
     let row = row.ok_or_else(|| Problem::not_found("RunNotFound", format!("There is no run '{id}'.")))?;
+    if row.purged {
+        return Err(forgotten_run(id));
+    }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     // A reader that comes back knows better than the address it began with.
     let after = header("last-event-id").map(str::to_owned).or_else(|| request::query(uri, "after"));

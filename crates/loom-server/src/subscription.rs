@@ -356,7 +356,10 @@ fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, S
 }
 
 fn subscribe_call(keeper: &Keeper, subscription: &Subscription, inputs: Value) -> TriggerCall {
-    keeper.call(TriggerAsk::Subscribe, inputs, &format!("{}/{}", keeper.key(), subscription.id))
+    let mut call =
+        keeper.call(TriggerAsk::Subscribe, inputs, &format!("{}/{}", keeper.key(), subscription.id));
+    call.callback = Some(subscription.callback_url(&keeper.host).into());
+    call
 }
 
 /// How the subscription will be ended: as `unsubscribe` says, which may refer to the service's answer; or, through a
@@ -412,6 +415,7 @@ async fn leave(host: &Arc<Host>, mut subscription: Subscription) {
             ask: TriggerAsk::Unsubscribe,
             through_connection: unsubscribe.through_connection,
             inputs: unsubscribe.inputs.clone(),
+            callback: None,
             address: unsubscribe.address.clone(),
             idempotency_key: format!("{}/unsubscribe", subscription.id).into(),
             tracking_id: subscription.id.as_str().into(),

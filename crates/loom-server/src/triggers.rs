@@ -324,6 +324,7 @@ impl Keeper {
     /// A request of this trigger.
     pub(crate) fn call(&self, ask: TriggerAsk, inputs: Value, key: &str) -> TriggerCall {
         TriggerCall {
+            callback: None,
             workflow: Arc::clone(&self.deployment.workflow.name),
             version: self.deployment.version.to_string().into(),
             trigger: Arc::clone(&self.trigger().name),

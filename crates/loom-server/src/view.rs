@@ -40,6 +40,10 @@ pub(crate) fn run_row(row: &RunRow) -> Object {
         object.insert("parent", parent.to_string());
     }
     object.insert("definition", row.definition.to_string());
+    if row.purged {
+        // Retention has taken everything but the row.
+        object.insert("forgotten", true);
+    }
     object
 }
 
@@ -47,7 +51,7 @@ pub(crate) fn run_row(row: &RunRow) -> Object {
 pub(crate) fn run(row: &RunRow, state: &RunState) -> Object {
     let mut object = run_row(row);
     let Some(start) = state.start() else {
-        // Retention has taken everything but the row.
+        // It may be that retention is at it just now.
         object.insert("forgotten", true);
         return object;
     };

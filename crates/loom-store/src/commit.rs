@@ -191,6 +191,8 @@ pub struct RunRow {
     pub error: Option<Arc<str>>,
     /// Anything else the owner wants in lists.
     pub details: Bytes,
+    /// Whether [`sweep`](crate::Store::sweep) has taken the run's data. Told by the store; what a commit says does not matter.
+    pub purged: bool,
 }
 
 impl RunRow {
@@ -211,6 +213,7 @@ impl RunRow {
             wake_at: None,
             error: None,
             details: Bytes::new(),
+            purged: false,
         }
     }
 

@@ -360,7 +360,7 @@ impl Content {
                 self.blobs.get_mut(&blob.hash).expect("it is there, by the check").1 += 1;
             }
         }
-        if let Some(row) = commit.row {
+        if let Some(mut row) = commit.row {
             if let Some(key) = &row.idempotency_key {
                 self.by_key.insert((Arc::clone(&row.workflow), Arc::clone(key)), row.id);
             }
@@ -375,6 +375,7 @@ impl Content {
                 ended.remove(&(before, row.id));
             }
             ended.extend(row.ended.map(|at| (at, row.id)));
+            row.purged = run.purged;
             run.row = Some(row);
         }
         if let Some(journal) = commit.journal {
@@ -457,6 +458,9 @@ impl Content {
     fn purge(&mut self, id: RunId, swept: &mut Swept) {
         let run = self.runs.entry(id).or_default();
         run.purged = true;
+        if let Some(row) = &mut run.row {
+            row.purged = true;
+        }
         run.frames = Vec::new();
         run.snapshot = None;
         for hash in std::mem::take(&mut run.blobs) {

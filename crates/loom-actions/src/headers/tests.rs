@@ -46,6 +46,7 @@ fn the_table_of_headers_that_are_not_sent() {
             is_removed(name, &Method::GET)
                 && !is_removed(name, &Method::POST)
                 && !is_removed(name, &Method::PUT)
+                && is_removed(name, &Method::DELETE)
         );
     }
 }
@@ -109,7 +110,7 @@ fn answers_show_their_headers_in_the_usual_spelling() {
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     let expected =
-        json(r#"{"Content-Type": "a/b", "ETag": "1", "x-ms-request-id": "r", "Set-Cookie": "a=1, b=2"}"#);
+        json(r#"{"Content-Type": "a/b", "ETag": "1", "x-ms-request-id": "r", "Set-Cookie": "a=1,b=2"}"#);
     assert_eq!(Value::from(to_object(&headers)), expected);
 }
 

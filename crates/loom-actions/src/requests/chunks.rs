@@ -6,17 +6,22 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
+use loom_engine::http_status;
+
 use super::{Behaviour, Requests, Spec};
 use crate::{
     Failure,
     auth::Credentials,
     client::{Reply, Request},
-    headers::Marks,
+    headers::{self, Marks},
 };
 
 impl Requests {
     /// Sends a body in pieces: an empty request that announces it, then a PATCH to the address that comes back for each
     /// piece. The last answer is the answer.
+    ///
+    /// A service that does not know this protocol names no address for the pieces. It is sent the whole body in one request,
+    /// unless its answer says that it should be asked again later.
     pub(super) async fn upload(
         &self,
         request: Request,
@@ -24,6 +29,9 @@ impl Requests {
         credentials: &Credentials,
     ) -> Result<Reply, Failure> {
         let body = request.body.clone();
+        // The key of the whole belongs to the request that carries the body; a service that remembers keys must not take
+        // that one for a repetition of the announcement.
+        let announced = headers::derived_key(&request.headers, "announced");
         let kind = request.headers.get(header::CONTENT_TYPE).cloned();
         let mut start = request.clone();
         start.body = Bytes::new();
@@ -32,16 +40,17 @@ impl Requests {
             .headers
             .insert(HeaderName::from_static("x-ms-transfer-mode"), HeaderValue::from_static("chunked"));
         start.headers.insert(HeaderName::from_static("x-ms-content-length"), HeaderValue::from(body.len()));
+        if let Some(key) = announced {
+            start.headers.insert(HeaderName::from_static("idempotency-key"), key);
+        }
         let mut reply = self.send(start, spec, credentials).await?;
-        if !reply.status.is_success() {
+        if http_status::is_transient(reply.status.as_u16()) || reply.status.is_redirection() {
             return Ok(reply);
         }
-        let location = reply.header(header::LOCATION).ok_or_else(|| {
-            let shown = request.url.shown();
-            Failure::bad_request(format!(
-                "'{shown}' does not take a body in pieces: it gave no 'Location' for them."
-            ))
-        })?;
+        let location = reply.header(header::LOCATION).filter(|_| reply.status.is_success());
+        let Some(location) = location else {
+            return self.send(request, spec, credentials).await;
+        };
         let mut url = reply.url.join(location)?;
         if request.url.is_https() && !url.is_https() {
             return Err(Failure::lasting(

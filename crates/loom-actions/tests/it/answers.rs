@@ -16,7 +16,7 @@ async fn a_request_goes_out_as_written_and_its_answer_comes_back() {
     assert_eq!(answer.outputs.get("headers").unwrap().get("Content-Type"), Some(&"application/json".into()));
     let echo = body(&answer);
     assert_eq!(echo.get("method"), Some(&"POST".into()));
-    assert_eq!(echo.get("query"), Some(&"a=%2F&b=x&b=1".into()));
+    assert_eq!(echo.get("query"), Some(&"b=x&b=1".into()), "'queries' replace the query of the address");
     assert_eq!(echo.get("body"), Some(&json(r#"{"k": [1, null]}"#)));
     let headers = echo.get("headers").unwrap();
     for (name, value) in [
@@ -44,10 +44,48 @@ async fn every_method_is_sent_and_a_get_has_no_body() {
         assert_eq!(echo.get("method"), Some(&method.into()));
         let sent = method != "GET";
         assert_eq!(echo.get("body"), Some(&if sent { "hi" } else { "" }.into()), "{method}");
-        assert_eq!(echo.get("headers").unwrap().get("content-type").is_some(), sent, "{method}");
+        let kind = match method {
+            "GET" => None,
+            // The author's type is dropped; the body has the type of its value.
+            "DELETE" => Some("text/plain; charset=utf-8"),
+            _ => Some("text/x"),
+        };
+        assert_eq!(
+            echo.get("headers").unwrap().get("content-type").and_then(Value::as_str),
+            kind,
+            "{method}"
+        );
     }
     let head = answer(&flaky.base_url(), r#"{"method": "HEAD", "uri": "{base}/ok"}"#).await;
     assert_eq!((head.status, head.outputs.get("body")), (200, None));
+}
+
+#[tokio::test]
+async fn queries_without_members_leave_the_query_of_the_address() {
+    let flaky = Flaky::start().await.unwrap();
+    for (queries, sent) in [("{}", "a=1&b=2"), ("null", "a=1&b=2"), (r#"{"c": "3 4"}"#, "c=3%204")] {
+        let inputs = r#"{"uri": "{base}/echo?a=1&b=2", "queries": QUERIES}"#.replace("QUERIES", queries);
+        let echo = body(&answer(&flaky.base_url(), &inputs).await);
+        assert_eq!(echo.get("query"), Some(&sent.into()), "{queries}");
+    }
+    flaky.stop().await;
+}
+
+#[tokio::test]
+async fn the_content_type_of_the_definition_counts_before_that_of_an_envelope() {
+    let flaky = Flaky::start().await.unwrap();
+    let envelope = r#"{"$content-type": "application/xml;charset=utf-8", "$content": "PGEvPg=="}"#;
+    for (headers, kind) in [
+        (r#"{"Content-Type": "text/xml; charset=utf-8"}"#, "text/xml; charset=utf-8"),
+        ("{}", "application/xml;charset=utf-8"),
+    ] {
+        let inputs = r#"{"method": "POST", "uri": "{base}/echo", "headers": HEADERS, "body": BODY}"#;
+        let inputs = inputs.replace("HEADERS", headers).replace("BODY", envelope);
+        let echo = body(&answer(&flaky.base_url(), &inputs).await);
+        assert_eq!(echo.get("body"), Some(&"<a/>".into()));
+        assert_eq!(echo.get("headers").unwrap().get("content-type"), Some(&kind.into()));
+    }
+    flaky.stop().await;
 }
 
 #[tokio::test]

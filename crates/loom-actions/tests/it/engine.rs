@@ -9,8 +9,8 @@ use loom_actions::{
     Activities, ActivityHandler, ActorHandler, ActorReply, Actors, Connections, DurableActorStore,
     MemoryActorStore, Settings, Sources, UserError, remote_workflow_handler, request_handlers, requests,
 };
-use loom_definition::{Definition, LoadOptions, model::EffectKind};
-use loom_engine::{Engine, RunReport, RunRequest, clock::SystemClock};
+use loom_definition::{Definition, LoadOptions, RunStatus, model::EffectKind};
+use loom_engine::{Callbacks, Engine, Environment, RunReport, RunRequest, clock::SystemClock};
 use loom_expression::Value;
 use loom_store::{SqliteOptions, SqliteStore, Store};
 use loom_testkit::mock::Mock;
@@ -285,4 +285,76 @@ async fn operations_of_api_management_fill_in_their_paths() {
     assert_eq!(output(&report, "two"), "two".into());
     assert_eq!(output(&report, "lacking"), "The action's 'pathTemplate' has no parameter 'b'.".into());
     assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
+/// Subscribes through a connector without saying where to call back, and is called back at the address that the service heard.
+#[tokio::test]
+async fn a_connector_is_told_where_to_call_back() {
+    let flow = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Operation": {"type": "OpenApiConnectionWebhook", "inputs": {"host": {"connectionName": "named", "operationId": "Watch"}, "parameters": {"body/folder": "in"}}},
+        "Path": {"type": "ApiConnectionWebhook", "inputs": {"host": {"connection": {"referenceName": "named"}}, "path": "/path", "body": {"body": {"folder": "in"}}}},
+        "Unnamed": {"type": "OpenApiConnectionWebhook", "inputs": {"host": {"connectionName": "plain", "operationId": "Watch"}, "parameters": {"folder": "in"}}},
+        "Own": {"type": "ApiConnectionWebhook", "inputs": {"host": {"connection": {"referenceName": "named"}}, "path": "/own", "body": {"to": "@{listCallbackUrl()}"}}}}}}"#;
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/named/Watch", "response": {"status": 201}}, {"method": "POST", "path": "/named/path", "response": {"status": 201}},
+            {"method": "POST", "path": "/plain/Watch", "response": {"status": 201}}, {"method": "POST", "path": "/named/own", "response": {"status": 201}}]"#,
+    )
+    .await;
+    let file = json(
+        &r#"{"connections": {"named": {"baseUrl": "{base}/named", "notificationUrl": "body/callbackUrl"}, "plain": {"baseUrl": "{base}/plain"}}}"#
+            .replace("{base}", &mock.base_url()),
+    );
+    let run = async |callbacks: Option<Callbacks>| {
+        let connections = Connections::from_json(&file, &Sources::default()).unwrap();
+        let requests =
+            requests(Settings { connections, ..Settings::default() }, Arc::new(SystemClock)).unwrap();
+        let mut builder = Engine::builder();
+        for (kind, handler) in request_handlers(&requests) {
+            builder = builder.handler(kind, handler);
+        }
+        if let Some(callbacks) = callbacks {
+            let environment = Environment { callbacks: Some(callbacks), ..Environment::default() };
+            builder = builder.environment(environment);
+        }
+        let engine = builder.build();
+        let loaded = Definition::parse_text(flow, &LoadOptions::default()).unwrap();
+        let running = engine.run(RunRequest::manual(loaded.workflow, Vec::new(), None));
+        let mut running = std::pin::pin!(running);
+        let heard = async {
+            while mock.requests().len() < 4 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            report = &mut running => Some(report.unwrap().unwrap()),
+            () = heard => None,
+        }
+    };
+    // Nobody listens, so nothing is subscribed and nothing waits.
+    let report = run(None).await.expect("the run ends at once");
+    let message = report.error.as_ref().unwrap().message.clone();
+    assert!(mock.requests().is_empty() && report.status == RunStatus::Failed, "{message}");
+
+    assert!(run(Some(Callbacks::new("http://here/callbacks", [7; 32]))).await.is_none(), "it waits");
+    let mut seen: Vec<(String, Value, Option<String>)> = Vec::new();
+    for request in mock.requests() {
+        let body = json(&String::from_utf8_lossy(&request.body));
+        seen.push((request.path.clone(), body, request.header("x-loom-callback-url").map(str::to_owned)));
+    }
+    seen.sort_by(|a, b| a.0.cmp(&b.0));
+    let (paths, bodies): (Vec<_>, Vec<_>) = seen.iter().map(|(path, body, _)| (path.as_str(), body)).unzip();
+    assert_eq!(paths, ["/named/Watch", "/named/own", "/named/path", "/plain/Watch"]);
+    let header = |index: usize| seen[index].2.as_deref();
+    assert!(header(0).unwrap().starts_with("http://here/callbacks/"));
+    assert_eq!(header(1), None, "the definition said it");
+    // Parameters of an operation are flat; a body has its members one inside another.
+    assert_eq!(bodies[0].get("body/callbackUrl").and_then(Value::as_str), header(0));
+    assert_eq!(bodies[0].get("body/folder"), Some(&"in".into()));
+    let inner = bodies[2].get("body").unwrap();
+    assert_eq!(
+        (inner.get("callbackUrl").and_then(Value::as_str), inner.get("folder")),
+        (header(2), Some(&"in".into()))
+    );
+    assert_eq!(bodies[3], &json(r#"{"folder": "in"}"#));
+    assert!(header(3).is_some());
 }

@@ -204,7 +204,7 @@ async fn a_body_goes_up_in_pieces() {
     .await;
     let chunked = Behaviour { chunked: true, ..Behaviour::default() };
     let inputs = r#"{"method": "POST", "uri": "{base}/up", "headers": {"Content-Type": "text/x"}, "body": "0123456789"}"#;
-    let requests = requests(Settings::default());
+    let requests = requests(Settings { chunk_threshold: 9, ..Settings::default() });
     let last = finished(attempt(&requests, &mock.base_url(), inputs, &chunked).await.unwrap());
     assert_eq!(body(&last), "all".into());
     assert_eq!(mock.problems(), Vec::<String>::new());
@@ -212,4 +212,40 @@ async fn a_body_goes_up_in_pieces() {
         mock.requests().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
     assert_eq!(pieces, ["", "0123", "345678", "9"]);
     assert!(mock.requests()[1..].iter().all(|request| request.header("idempotency-key").is_none()));
+}
+
+#[tokio::test]
+async fn pieces_are_for_large_bodies_and_for_services_that_take_them() {
+    let rules = r#"[{"method": "POST", "path": "/old", "headers": {"x-ms-transfer-mode": "chunked"}, "response": {"status": 411}},
+        {"method": "POST", "path": "/silent", "headers": {"x-ms-transfer-mode": "chunked"}, "response": {"status": 200}},
+        {"method": "POST", "path": "/busy", "headers": {"x-ms-transfer-mode": "chunked"}, "response": {"status": 503}},
+        {"method": "POST", "path": "/old", "response": {"body": "taken"}},
+        {"method": "POST", "path": "/silent", "response": {"body": "taken"}},
+        {"method": "POST", "path": "/busy", "response": {"body": "taken"}}]"#;
+    let chunked = Behaviour { chunked: true, ..Behaviour::default() };
+    // What is sent for a body of ten bytes, and the status that comes of it.
+    let whole = ["0123456789"].as_slice();
+    let announced = ["", "0123456789"].as_slice();
+    for (path, threshold, sent, status) in [
+        ("old", 10, whole, 200),
+        ("old", 9, announced, 200),
+        ("silent", 9, announced, 200),
+        ("busy", 9, &[""], 503),
+    ] {
+        let mock = mock(rules).await;
+        let requests = requests(Settings { chunk_threshold: threshold, ..Settings::default() });
+        let inputs =
+            r#"{"method": "POST", "uri": "{base}/PATH", "body": "0123456789"}"#.replace("PATH", path);
+        let last = finished(attempt(&requests, &mock.base_url(), &inputs, &chunked).await.unwrap());
+        assert_eq!(last.status, status, "{path}");
+        let seen = mock.requests();
+        let bodies: Vec<_> = seen.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
+        assert_eq!(bodies, sent, "{path}");
+        // A service that remembers keys must not take the body for a repetition of its announcement.
+        let keys: Vec<_> = seen.iter().map(|request| request.header("idempotency-key")).collect();
+        assert!(keys.len() < 2 || keys[0] != keys[1], "{keys:?}");
+        if sent.len() == 2 {
+            assert_eq!(keys[1], Some(r#""0000000000000001/Call""#));
+        }
+    }
 }

@@ -159,6 +159,7 @@ async fn what_leads_a_trigger_elsewhere_gets_none_of_its_credentials() {
     ] {
         for place in [&home, &other] {
             let call = TriggerCall {
+                callback: None,
                 workflow: "w".into(),
                 version: "1".into(),
                 trigger: "t".into(),
@@ -273,6 +274,7 @@ async fn a_private_connection_is_reached_through_itself_alone() {
     let mut inputs = inputs;
     inputs.insert("host", json(r#"{"connection": {"referenceName": "hub"}}"#));
     let call = TriggerCall {
+        callback: None,
         workflow: "w".into(),
         version: "1".into(),
         trigger: "t".into(),

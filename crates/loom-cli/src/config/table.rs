@@ -126,6 +126,8 @@ settings! {
         /// Let the credentials of requests to one host go along when its answer leads on to another, as in
         /// `api.example.com=*.files.example.com`. Without it they stay behind. May be repeated.
         share_credentials: Vec<String> = list().named("FROM=TO").shared();
+        /// Bodies up to this size are sent in one request, also when their action asks for pieces (`transferMode: Chunked`).
+        chunk_threshold: u64 = bytes(0, u64::MAX).default("1MiB").shared();
         /// Where tokens come from, whatever an action says.
         authority: Option<String> = url().shared();
         /// Where tokens of managed identities come from.

@@ -206,6 +206,7 @@ impl Settings {
             ..loom_actions::Settings::default()
         };
         settings.connections.learn(learned);
+        settings.chunk_threshold = usize::try_from(self.host.chunk_threshold).unwrap_or(usize::MAX);
         if let Some(longest) = self.host.attempt_timeout {
             settings.attempt_timeout = longest;
         }

@@ -282,11 +282,12 @@ impl Decider<'_> {
         self.end_call(place, Outcome::ok(Some(payload)));
     }
 
-    /// Ends the subscription of a webhook that has one.
+    /// Ends the subscription of a webhook that has one, or that may have one: a service that was asked may have subscribed
+    /// it although its answer has not arrived, and one that knows of no subscription loses nothing by hearing of its end.
     pub(super) fn unsubscribe(&mut self, place: Place) {
         let state = self.state;
         let Some(call) = state.activity(place).and_then(|activity| activity.call.as_ref()) else { return };
-        if call.subscribed.is_none() {
+        if !is_webhook(&state.workflow.action(place.action).kind) {
             return;
         }
         let ActionKind::Effect { inputs, .. } = &state.workflow.action(place.action).kind else { return };

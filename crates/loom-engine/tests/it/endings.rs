@@ -75,6 +75,38 @@ async fn the_end_of_a_subscription_is_not_lost_with_the_process_that_ended_the_r
     third.shut_down().await;
 }
 
+/// The service has subscribed, but its answer is still on the way when the action ends: it is called back first, its time is over, or
+/// the run is cancelled.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_ended_although_its_answer_never_arrived() {
+    for (why, limit) in [("callback", ""), ("cancel", ""), ("limit", r#","limit": {"timeout": "PT1M"}"#)] {
+        let service = Service::new(|call, _| {
+            let wait = if call.phase == Phase::Subscribe { Duration::from_hours(1) } else { Duration::ZERO };
+            (wait, ok(r#"{"statusCode": 200}"#))
+        });
+        let engine = open(&service, &Arc::new(MemoryStore::default()));
+        let hook = HOOK.strip_suffix("}}").unwrap();
+        let hook = format!("{hook}{limit}}}}}");
+        let request = RunRequest::manual(workflow(&hook), Vec::new(), None);
+        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+        let mut run = runs.remove(0);
+        while service.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        match why {
+            "callback" => assert!(engine.command(run.id, callback()).await),
+            "cancel" => assert!(engine.command(run.id, Command::Cancel).await),
+            _ => {}
+        }
+        run.ended().await.unwrap();
+        while engine.runs_in_progress() > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(unsubscribed(&service).len(), 1, "{why}");
+        engine.shut_down().await;
+    }
+}
+
 /// Without a crash nothing is left for the next process.
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_was_ended_is_not_ended_again() {

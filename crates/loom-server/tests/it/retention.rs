@@ -35,17 +35,25 @@ async fn old_runs_are_forgotten_and_their_rows_say_so() {
         assert_eq!((text(&row, "status"), row.get("forgotten")), ("Succeeded", Some(&Value::from(true))));
         for path in ["actions", "actions/Keep"] {
             let gone = world.get(&format!("/api/v1/runs/{run}/{path}")).await;
-            assert_eq!(gone.status, 404);
+            assert_eq!(gone.status, 410);
             assert_eq!(
                 gone.json().get("error").map(|error| text(error, "code").to_owned()).as_deref(),
                 Some("RunForgotten")
             );
         }
-        assert!(list(&world.get(&format!("/api/v1/runs/{run}/events")).await.json(), "events").is_empty());
         let path = format!("/api/v1/runs/{run}/events");
-        let stream = world.send(Method::GET, &path, &[("accept", "text/event-stream")], "").await;
-        assert_eq!(stream.status, 204, "a stream of nothing has ended");
+        for accept in ["application/json", "text/event-stream"] {
+            let gone = world.send(Method::GET, &path, &[("accept", accept)], "").await;
+            assert_eq!(gone.status, 410, "who watches it hears that nothing will come: {accept}");
+        }
     }
+    let listed = world.get("/api/v1/runs").await.json();
+    let marked: Vec<_> = list(&listed, "runs")
+        .iter()
+        .filter(|row| row.get("forgotten") == Some(&Value::from(true)))
+        .map(|row| text(row, "id").to_owned())
+        .collect();
+    assert_eq!(marked, runs[..3].iter().rev().cloned().collect::<Vec<_>>());
     for run in &runs[3..] {
         let row = detail(run).await;
         assert_eq!((text(&row, "status"), row.get("forgotten")), ("Succeeded", None));

@@ -84,7 +84,7 @@ fn unpacked(codec: i64, stored: &[u8], what: impl FnOnce() -> String) -> Result<
 }
 
 pub(super) const RUN_COLUMNS: &str = "id, workflow, definition, status, started, ended, origin, attempt, parent, \
-     parent_path, idempotency_key, wake_at, error, details, crc";
+     parent_path, idempotency_key, wake_at, error, details, purged, crc";
 
 pub(super) fn run_checksum(row: &RunRow) -> u32 {
     Checksum::of("run")
@@ -121,6 +121,7 @@ pub(super) fn run_row(row: &Row<'_>) -> Result<RunRow, Error> {
         wake_at: millis(row, "wake_at")?,
         error: text(row, "error")?,
         details: Bytes::copy_from_slice(blob(row, "details")?),
+        purged: row.get::<_, i64>("purged").map_err(read_error)? > 0,
     };
     verify(row, run_checksum(&run), || format!("the row of run {}", run.id))?;
     Ok(run)

@@ -202,6 +202,7 @@ fn call(host: &Host, key: &str, inputs: &str) -> Call {
     let deployment = host.deployments.get("sender").unwrap();
     let action = deployment.workflow.find_action("Send").unwrap();
     Call {
+        callback: None,
         run: loom_engine::RunId::MAX,
         workflow: Arc::clone(&deployment.workflow),
         action,

@@ -15,13 +15,28 @@ pub(crate) async fn open(
     durability: Durability,
     key_file: Option<&Path>,
 ) -> Result<Arc<dyn Store>> {
+    open_with(folder, key_file, |folder| {
+        SqliteStore::open(folder, SqliteOptions { durability, ..SqliteOptions::default() })
+    })
+    .await
+}
+
+/// As [`open`], to look at it: nothing in the folder changes.
+pub(crate) async fn look(folder: &Path, key_file: Option<&Path>) -> Result<Arc<dyn Store>> {
+    open_with(folder, key_file, |folder| SqliteStore::open_read_only(folder, SqliteOptions::default())).await
+}
+
+async fn open_with(
+    folder: &Path,
+    key_file: Option<&Path>,
+    open: impl FnOnce(&Path) -> Result<SqliteStore, StoreError>,
+) -> Result<Arc<dyn Store>> {
     if folder.is_file() {
         bail!("{} is a file; runs are kept in a folder", folder.display());
     }
     let key = key_file.map(read_key).transpose()?;
     signals::outlive_size_limits()?;
-    let options = SqliteOptions { durability, ..SqliteOptions::default() };
-    let store = SqliteStore::open(folder, options).map_err(|error| match error {
+    let store = open(folder).map_err(|error| match error {
         StoreError::Locked { .. } => anyhow!(
             "{error}: a server or a `loom run` has the folder; `loom runs` without --data asks a server, and another --data keeps \
              runs elsewhere"
@@ -33,9 +48,10 @@ pub(crate) async fn open(
         Err(error @ KeyError::Missing) => {
             Err(anyhow!("{}: {error}; name its file with --key-file", folder.display()))
         }
-        Err(error @ KeyError::NotEncrypted) => {
-            Err(anyhow!("{}: {error}; leave --key-file out, or take a new folder", folder.display()))
-        }
+        Err(error @ KeyError::NotEncrypted) => Err(anyhow!(
+            "{}: {error}. To use it as it is, leave --key-file out; to have runs encrypted, name a new directory with --data",
+            folder.display()
+        )),
         Err(error) => Err(error).with_context(|| folder.display().to_string()),
     }
 }

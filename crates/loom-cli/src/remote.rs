@@ -54,7 +54,8 @@ pub(crate) struct From {
     /// The server to ask.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7070")]
     server: String,
-    /// Ask this folder instead; its server must not be running.
+    /// Use this directory instead; its server must not be running. Commands that change a run are left there for the next
+    /// server.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "server")]
     data: Option<PathBuf>,
     /// The key of the folder, if it is encrypted.
@@ -105,17 +106,17 @@ enum RunsCommand {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
-    /// Ask a run to stop.
+    /// Cancel a run.
     Cancel {
         /// Its id, or enough of its beginning.
         run: String,
     },
-    /// Let a run stand still.
+    /// Suspend a run.
     Suspend {
         /// Its id, or enough of its beginning.
         run: String,
     },
-    /// Let a run that stands still go on.
+    /// Resume a suspended run, or release one that is held.
     Resume {
         /// Its id, or enough of its beginning.
         run: String,
@@ -144,6 +145,23 @@ enum RunsCommand {
         #[arg(long, value_name = "ACTION")]
         from: Option<String>,
     },
+}
+
+impl RunsCommand {
+    /// Whether the command writes.
+    fn changes(&self) -> bool {
+        match self {
+            RunsCommand::List { .. }
+            | RunsCommand::Show { .. }
+            | RunsCommand::Watch { .. }
+            | RunsCommand::Events { .. } => false,
+            RunsCommand::Cancel { .. }
+            | RunsCommand::Suspend { .. }
+            | RunsCommand::Resume { .. }
+            | RunsCommand::Signal { .. }
+            | RunsCommand::Resubmit { .. } => true,
+        }
+    }
 }
 
 /// Options of `loom resilience`.
@@ -184,7 +202,15 @@ fn statuses() -> PossibleValuesParser {
 
 /// Runs `loom runs`.
 pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
-    with_connection(&args.from, async |connection| match &args.command {
+    if let (RunsCommand::Resubmit { .. }, Some(folder)) = (&args.command, &args.from.data) {
+        eprintln!(
+            "loom: resubmitting needs a running server, which carries the new run out; start `loom serve --data {}` and repeat the \
+             command without --data",
+            folder.display()
+        );
+        return Ok(Exit::Failure);
+    }
+    with_connection(&args.from, args.command.changes(), async |connection| match &args.command {
         RunsCommand::List { workflow, status, error, limit } => {
             let mut path = format!("/api/v1/runs?limit={limit}");
             for (name, value) in [("workflow", workflow), ("status", status), ("error", error)] {
@@ -203,7 +229,8 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             for run in members(&page, "runs") {
                 // Why a run stands still is more than that it has not ended.
                 let held = run.get("held").and_then(Value::as_str);
-                let error = held.unwrap_or_else(|| text(run, "error"));
+                let because = run.get("suspendedBecause").and_then(Value::as_str);
+                let error = held.or(because).unwrap_or_else(|| text(run, "error"));
                 println!(
                     "{}  {:<10}  {}  {}  {error}",
                     text(run, "id"),
@@ -256,7 +283,8 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
 
 /// Runs `loom resilience`.
 pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
-    with_connection(&args.from, async |connection| {
+    let changes = !matches!(args.command, ResilienceCommand::List);
+    with_connection(&args.from, changes, async |connection| {
         let change = |service: &str, change: &str| format!("/api/v1/resilience/{}/{change}", escape(service));
         let (method, path) = match &args.command {
             ResilienceCommand::List => (Method::GET, "/api/v1/resilience".to_owned()),
@@ -287,18 +315,23 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
 /// Opens the connection, and tells refusals in words.
 fn with_connection(
     from: &From,
+    changes: bool,
     work: impl AsyncFnOnce(&Connection) -> Result<Exit, Refusal>,
 ) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let connection = match &from.data {
-            Some(folder) => Connection::folder(folder, from.key_file.as_deref()).await?,
+            Some(folder) => Connection::folder(folder, from.key_file.as_deref(), changes).await?,
             None => Connection::server(&from.server, from.token_file.as_deref())?,
         };
         let outcome = work(&connection).await;
+        let problem = connection.problem();
         connection.close().await;
         match outcome {
             Ok(exit) => Ok(exit),
+            Err(Refusal::Answered { status, .. }) if status >= 500 && problem.is_some() => {
+                Err(anyhow!(problem.unwrap_or_default()))
+            }
             Err(Refusal::Unreachable(why)) => {
                 eprintln!("loom: {why}");
                 eprintln!("loom: `loom serve` starts a server; `--server` names another, and `--data` the folder of one that does not run");
@@ -363,6 +396,10 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     }
     if let Some(why) = found.get("held").and_then(Value::as_str) {
         println!("  held: {why}");
+    }
+    if let Some(why) = found.get("suspendedBecause").and_then(Value::as_str) {
+        println!("  suspended: {why}");
+        println!("  `loom runs resume` lets it continue, `loom runs cancel` ends it");
     }
     if let Some(error) = found.get("error") {
         println!("  {}: {}", text(error, "code"), text(error, "message"));
@@ -540,6 +577,12 @@ async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> R
     let answer = connection.ask(Method::POST, &format!("/api/v1/runs/{}/{what}", escape(run))).await?;
     if json {
         console::json(&answer.to_json_text());
+    } else if let Some(order) = answer.get("ordered").and_then(Value::as_str) {
+        println!(
+            "{}  {}; {order} is left for the next server that uses this directory",
+            text(&answer, "id"),
+            text(&answer, "status")
+        );
     } else {
         println!("{}  {}", text(&answer, "id"), text(&answer, "status"));
     }

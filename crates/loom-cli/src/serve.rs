@@ -48,13 +48,17 @@ pub(crate) struct ServeArgs {
     parameters: Vec<String>,
     #[command(flatten)]
     flags: Flags<true>,
+    /// Continue no run and start none, so that runs can be inspected, cancelled and suspended first. `loom runs resume` releases
+    /// one run; restart without this option to release all.
+    #[arg(long)]
+    hold_runs: bool,
     /// Have the activity that does nothing, which `loom bench` calls.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 const EXIT_CODES: &str = "\
-Every option but --param and --config can also be set in `loom.toml` of the project, as a variable such as LOOM_RUNS_MAX, or under
+Every option but --param, --config and --hold-runs can also be set in `loom.toml` of the project, as a variable such as LOOM_RUNS_MAX, or under
 `Loom` in `local.settings.json`; `loom config show --origin` tells what is set where.
 
 SIGTERM and Ctrl-C stop in order: calls in flight are given the time of --drain. SIGHUP reloads definitions, the token and settings.
@@ -109,12 +113,19 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         host.shut_down().await.ok();
         return Ok(Exit::Refused);
     }
-    let recovery = host.recover().await.context("unfinished runs cannot be read")?;
-    for (run, error) in &recovery.unreadable {
-        eprintln!("loom: run {run} stays as it is: {error}");
-    }
-    if recovery.runs > 0 {
-        eprintln!("loom: {} unfinished runs go on", recovery.runs);
+    if args.hold_runs {
+        let held = host.hold_runs().await.context("unfinished runs cannot be read")?;
+        eprintln!(
+            "loom: holding {held} unfinished runs; `loom runs resume` releases one, a restart without --hold-runs all"
+        );
+    } else {
+        let recovery = host.recover().await.context("unfinished runs cannot be read")?;
+        for (run, error) in &recovery.unreadable {
+            eprintln!("loom: run {run} stays as it is: {error}");
+        }
+        if recovery.runs > 0 {
+            eprintln!("loom: {} unfinished runs go on", recovery.runs);
+        }
     }
     tell(values, &host, &here);
     let settings = ServerSettings {

@@ -109,7 +109,9 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         // It has ended without an answer, or is held because the store does not take what it has to keep.
         None => match engine.response_of(id).await {
             Ok(response) => response,
-            Err(error @ RecoverError::Store { .. }) => return later(error.to_string()),
+            Err(error @ (RecoverError::Store { .. } | RecoverError::Held { .. })) => {
+                return later(error.to_string());
+            }
             Err(error) => return failed("BadGateway", "ChildWorkflowUnreadable", error.to_string()),
         },
     };

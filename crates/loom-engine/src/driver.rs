@@ -1,8 +1,14 @@
 //! One run's task: feeds the machine, carries out what its events ask for, and tells whoever watches.
 
+mod take_up;
 mod under_way;
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt, StreamExt,
@@ -12,10 +18,9 @@ use futures_util::{
 use loom_definition::{
     RunStatus, Status,
     model::{ActionKind, EffectKind, WorkflowKind},
-    policy::OnUncertain,
 };
 use loom_expression::{Timestamp, Value};
-use loom_store::Ack;
+use loom_store::{Ack, AtWork};
 use tokio::sync::{mpsc, oneshot, watch};
 use under_way::{UnderWay, make_call};
 
@@ -30,6 +35,7 @@ use crate::{
     flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
     machine::Run,
+    orders::Given,
     ports::Call,
     signals::{self, Mailbox},
     state::RunState,
@@ -110,6 +116,8 @@ pub(crate) struct Links {
     /// Told when the start is durable.
     pub(crate) accepted: Option<oneshot::Sender<()>>,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// Carried out before anything else is done for a run that was read back.
+    pub(crate) orders: Vec<Given>,
 }
 
 pub(crate) struct Driver {
@@ -125,6 +133,9 @@ pub(crate) struct Driver {
     releases: u64,
     inbox: mpsc::Receiver<Envelope>,
     mailbox: Arc<Mailbox>,
+    orders: Vec<Given>,
+    /// There while the run is being evaluated; never over a wait.
+    evaluating: Option<AtWork>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
     under_way: HashMap<EffectId, UnderWay>,
@@ -152,6 +163,8 @@ impl Driver {
             spilled: None,
             inbox: links.inbox,
             mailbox: links.mailbox,
+            orders: links.orders,
+            evaluating: None,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
             under_way: HashMap::new(),
@@ -226,8 +239,14 @@ impl Driver {
     async fn drive_to_end(&mut self, first: Option<Command>) -> Result<(), loom_store::Error> {
         self.landing.push(self.inner.flights.begin());
         match first {
+            Some(command) if self.inner.careful.load(Ordering::Relaxed) => {
+                self.handle_durably(command).await?;
+            }
             Some(command) => self.handle(command).await?,
-            None => self.go_on().await?,
+            None => {
+                let _alone = self.alone().await;
+                self.go_on().await?;
+            }
         }
         while !self.is_over() {
             // Nothing else can be done for this run now, so what is gathered goes to the store and is shown.
@@ -235,6 +254,7 @@ impl Driver {
             self.landing.clear();
             let Some(first) = self.next_command().await else { continue };
             self.landing.push(self.inner.flights.begin());
+            let _alone = self.alone().await;
             self.handle_batch(first).await?;
         }
         self.make_durable().await
@@ -242,6 +262,7 @@ impl Driver {
 
     /// Hands the machine a command and those that are ready behind it, and carries out all that follows at once.
     async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
+        self.evaluate();
         let at = self.clock.now();
         let (mut more, mut told) = (false, Vec::new());
         let mut next = Some(first);
@@ -251,8 +272,12 @@ impl Driver {
                 Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
                 _ => true,
             };
-            more |= self.run.handle_some(command, at, self.share());
             told.extend(done.map(|done| (done, awaited)));
+            if matches!(command, Command::Resume) {
+                self.run.handle_some(command, at, 0);
+                return self.continue_durably(told).await;
+            }
+            more |= self.run.handle_some(command, at, self.share());
             // Whoever sends a command to a run that has ended is told so by the closed inbox.
             next = if self.is_over() { None } else { self.ready_command() };
         }
@@ -277,40 +302,6 @@ impl Driver {
             }
         }
         self.inbox.try_recv().ok()
-    }
-
-    /// Takes up a run that was read back: makes the calls again that have no end, and does what can be done.
-    async fn go_on(&mut self) -> Result<(), loom_store::Error> {
-        let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
-        let calls: Vec<Call> = outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect();
-        let commands: Vec<Command> = calls.into_iter().filter_map(|call| self.begin_again(call)).collect();
-        for command in commands {
-            self.handle(command).await?;
-        }
-        let at = self.clock.now();
-        let more = self.run.advance(at, self.share());
-        self.settle_down(more).await
-    }
-
-    /// A call that was in progress when the last process ended: the definition says what becomes of it.
-    fn begin_again(&mut self, call: Call) -> Option<Command> {
-        let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
-        match uncertain.unwrap_or_default() {
-            _ if matches!(call.phase, Phase::Admit | Phase::Unsubscribe) => self.begin(call),
-            // A wait sends nothing, so nothing about it is uncertain.
-            _ if self.waits_for_signal(&call) => self.begin(call),
-            OnUncertain::Retry => self.begin(call),
-            OnUncertain::Fail => {
-                let message = format!(
-                    "The call of action '{}' was interrupted, and it is not known whether it was carried out.",
-                    call.definition().name
-                );
-                let outcome = Outcome::failed("Uncertain", ErrorInfo::new("OutcomeUncertain", message));
-                let result = EffectResult::Done { outcome, hint: RetryHint::default() };
-                Some(Command::EffectEnded { effect: call.effect, result })
-            }
-            OnUncertain::Ask => Some(Command::Suspend),
-        }
     }
 
     /// Events until other runs get their turn. A draining engine takes in what happens, and lets nothing follow from it.
@@ -401,6 +392,7 @@ impl Driver {
 
     /// Hands the machine a command and carries out all that follows at once.
     async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
+        self.evaluate();
         let at = self.clock.now();
         let more = self.run.handle_some(command, at, self.share());
         self.settle_down(more).await
@@ -412,21 +404,25 @@ impl Driver {
             let immediate = self.carry_out().await?;
             let at = self.clock.now();
             if !immediate.is_empty() {
+                self.evaluate();
                 for command in immediate {
                     more |= self.run.handle_some(command, at, self.share());
                 }
                 continue;
             }
+            self.rest();
             if !more || self.inner.flights.draining() {
                 return Ok(());
             }
             tokio::task::yield_now().await;
+            self.evaluate();
             more = self.run.advance(at, self.share());
         }
     }
 
     /// Makes everything that happened durable, and shows it.
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
+        self.rest();
         self.begin_write();
         if let Some(journal) = &mut self.journal {
             journal.flush(self.run.state(), self.clock.now().run).await?;
@@ -442,6 +438,7 @@ impl Driver {
     /// Hands what is gathered to the store and goes on while it is written. What was handed over before that must be
     /// durable by then, so that a long loop holds no more than two such parts of its history in memory.
     async fn spill(&mut self) -> Result<(), loom_store::Error> {
+        self.rest();
         self.end_spill().await?;
         self.begin_write();
         let Some(journal) = &mut self.journal else { return Ok(()) };
@@ -493,12 +490,13 @@ impl Driver {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let mut ended_something = false;
+        let (mut ended_something, mut resumed) = (false, false);
         let mut timed_out = Vec::new();
         let mut started = Vec::new();
         for event in &events {
             match event {
                 Event::AttemptStarted { effect, .. } => started.push(*effect),
+                Event::Resumed { .. } => resumed = true,
                 Event::ActionEnded { place, outcome, .. } => {
                     ended_something = true;
                     if outcome.status == Status::TimedOut {
@@ -540,8 +538,15 @@ impl Driver {
                 wanted
             });
         }
+        let left = if resumed { self.calls_to_resume(&started) } else { Vec::new() };
+        if self.starts_script(&started) {
+            // What it is given of the run is put together here.
+            self.evaluate();
+        }
         let calls = started.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>();
-        Ok(calls.into_iter().filter_map(|call| self.begin(call)).collect())
+        let mut immediate: Vec<Command> = calls.into_iter().filter_map(|call| self.begin(call)).collect();
+        immediate.extend(self.resume_calls(left));
+        Ok(immediate)
     }
 
     /// Tells the service of an admitted action how it went.

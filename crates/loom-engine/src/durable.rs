@@ -15,8 +15,9 @@ use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
 use loom_expression::{Timestamp, Value};
 use loom_resilience::Service;
 use loom_store::{
-    Ack, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame, FrameQuery,
-    InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame, UnixMillis,
+    Ack, AtWork, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame,
+    FrameQuery, InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame,
+    UnixMillis,
 };
 
 use tokio::sync::OnceCell;
@@ -27,6 +28,7 @@ use crate::{
     journal::{self, Draft, FrameReader, LargeValues, status_number},
     spent,
     state::RunState,
+    suspects,
 };
 
 /// Encoded events that may wait in memory before they are handed to the store without waiting.
@@ -95,6 +97,12 @@ pub enum RecoverError {
         /// What the store said.
         #[source]
         source: StoreError,
+    },
+    /// The engine takes runs up one by one, and nobody has asked for this one; see [`Engine::stand_by`](crate::Engine::stand_by).
+    #[error("the run {run} is held")]
+    Held {
+        /// Which run.
+        run: RunId,
     },
     /// A frame is not what was written.
     #[error("the journal of run {run} is damaged in frame {frame}: {source}")]
@@ -171,6 +179,7 @@ impl Durable {
             services: Vec::new(),
             messages: written.messages,
             is_duplicate: false,
+            is_suspect: false,
         }
     }
 
@@ -258,6 +267,7 @@ impl Durable {
             services: Vec::new(),
             messages: Vec::new(),
             is_duplicate: false,
+            is_suspect: false,
         }
     }
 
@@ -426,6 +436,8 @@ pub(crate) struct RunJournal {
     messages: Vec<InboxId>,
     /// The store had a run with its idempotency key before.
     is_duplicate: bool,
+    /// The run is counted among those that may end the process.
+    is_suspect: bool,
 }
 
 impl RunJournal {
@@ -440,17 +452,45 @@ impl RunJournal {
                     self.row.ended = Some(millis(*at));
                     self.row.error = error.as_ref().map(|error| Arc::from(error.code.as_ref()));
                     self.row_changed = true;
+                    self.clear_suspicion();
                     if state.calls().next().is_some() {
                         self.keys.push(unsubscribing(self.row.id, Some(Bytes::new())));
                     }
                 }
-                Event::Suspended { .. } | Event::Resumed { .. } => {
+                Event::Suspended { .. } => {
                     self.row.status = status_number(state.status());
                     self.row_changed = true;
+                }
+                Event::Resumed { .. } => {
+                    self.row.status = status_number(state.status());
+                    self.row_changed = true;
+                    self.clear_suspicion();
                 }
                 _ => {}
             }
         }
+    }
+
+    /// The run is counted among those that may end the process.
+    pub(crate) fn suspect(&mut self) {
+        self.is_suspect = true;
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.is_suspect
+    }
+
+    /// What is recorded next ends the suspicion.
+    fn clear_suspicion(&mut self) {
+        if std::mem::take(&mut self.is_suspect) {
+            self.keys.push(suspects::cleared(self.row.id));
+        }
+    }
+
+    /// Marks the run as one that is being evaluated, until the answer is dropped.
+    pub(crate) fn evaluating(&self) -> AtWork {
+        self.store.at_work(self.row.id, self.next)
     }
 
     /// The time of the run when what was read back was written; of a new one, the first there is.
@@ -520,7 +560,7 @@ impl RunJournal {
     /// What the store said. Nothing more may be done for the run then, until it has been read back.
     pub(crate) async fn flush(&mut self, state: &RunState, now: Timestamp) -> Result<(), StoreError> {
         if self.is_clean() {
-            return Ok(());
+            return self.take_messages_in().await;
         }
         let commit = self.take_commit(state, now).await?;
         match self.store.commit(commit).await? {
@@ -530,6 +570,16 @@ impl RunJournal {
                 Err(StoreError::Conflict(Conflict::Identity { run: self.row.id }))
             }
         }
+    }
+
+    /// Takes messages in of which nothing came that could be recorded.
+    async fn take_messages_in(&mut self) -> Result<(), StoreError> {
+        if self.messages.is_empty() {
+            return Ok(());
+        }
+        let mut commit = Commit::new();
+        commit.inbox_consumed = std::mem::take(&mut self.messages);
+        self.store.commit(commit).await.map(drop)
     }
 
     /// Hands everything recorded to the store without a wait for the disk. Gives the answer to wait for, unless
@@ -558,6 +608,7 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
         | Event::Responded { .. }
         | Event::TimerSet { .. }
         | Event::Suspended { .. }
+        | Event::Resumed { .. }
         | Event::RunEnded { .. } => true,
         Event::AttemptStarted { phase, .. } => *phase != Phase::Admit,
         Event::FrameOpened { .. }
@@ -569,8 +620,7 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
         | Event::VariableSet { .. }
         | Event::VariableAppended { .. }
         | Event::ActionEnded { .. }
-        | Event::Tracked { .. }
-        | Event::Resumed { .. } => false,
+        | Event::Tracked { .. } => false,
     })
 }
 

@@ -8,9 +8,9 @@ mod recovery;
 mod run;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -35,6 +35,7 @@ use crate::{
     signals::Mailbox,
     spent,
     state::RunState,
+    suspects::Suspects,
 };
 
 use builder::Handlers;
@@ -95,6 +96,17 @@ pub(crate) struct Inner {
     seed: Option<u64>,
     pub(crate) durable: Option<Durable>,
     watcher: Option<Arc<dyn Watcher>>,
+    /// Runs that may end the process.
+    pub(crate) suspects: Mutex<Suspects>,
+    /// Whether starts are made durable before anything of the run is evaluated.
+    pub(crate) careful: AtomicBool,
+    /// Whether runs are taken up only when somebody asks for them.
+    pub(crate) standing_by: AtomicBool,
+    /// Held by a run that may end the process, for as long as it is evaluated: so that no two are, and the next process
+    /// knows which one did it.
+    pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
+    /// Runs for which there are orders in the store.
+    pub(crate) ordered: Mutex<BTreeSet<RunId>>,
     runs: Mutex<HashMap<RunId, InProgress>>,
 }
 
@@ -397,6 +409,7 @@ impl Engine {
             report,
             accepted: Some(accepted),
             mailbox: Arc::clone(&mailbox),
+            orders: Vec::new(),
         };
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
         let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox };
@@ -472,6 +485,11 @@ impl Engine {
     /// Why a run is held, if it is.
     pub fn why_held(&self, run: RunId) -> Option<Arc<str>> {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
+    }
+
+    /// Whether a run is in progress.
+    pub fn is_in_progress(&self, run: RunId) -> bool {
+        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
     }
 
     /// Runs in progress.

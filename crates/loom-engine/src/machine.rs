@@ -284,6 +284,11 @@ impl Run {
         true
     }
 
+    /// Whether [`Run::advance`] would do anything.
+    pub(crate) fn has_work(&self) -> bool {
+        self.state.status == RunStatus::Running && !self.state.ready.is_empty()
+    }
+
     fn decider(&mut self, now: Now) -> Decider<'_> {
         if self.events.capacity() - self.events.len() < ROOM {
             // Coarse steps: moving what has happened so far costs more than memory that is not touched yet.

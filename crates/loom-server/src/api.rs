@@ -13,12 +13,15 @@ use loom_definition::{
     model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{Command, ResubmitError, RunId, StartError, TriggerView, history::History, status_number};
+use loom_engine::{
+    Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History, status_number,
+};
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Condition, Order, RunQuery, RunRow, UnixMillis};
 
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
+    hold::Ordered,
     host::{Fire, FireError, gate_key},
     invoke::{deployed, find_trigger, refusal},
     path::Path,
@@ -330,7 +333,10 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
         }
     }
     let page = shared.host.store.runs(query).await?;
-    let rows = page.rows.iter().map(|row| with_hold(&shared, row, view::run_row(row))).collect();
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for row in &page.rows {
+        rows.push(with_hold(&shared, row, view::run_row(row)).await?);
+    }
     Ok(list("runs", rows, page.next.map(|next| next.to_string())))
 }
 
@@ -376,14 +382,25 @@ async fn history(
     Ok(history)
 }
 
-/// What is shown of a run, and why it stands still, if the store makes it.
-fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Value {
-    if row.ended.is_none()
-        && let Some(why) = shared.host.engine.why_held(row.id)
-    {
-        shown.insert("held", why);
+/// What is shown of a run, and why it stands still: because of the store, of the operator, or of what it did to the process.
+async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<Value, Problem> {
+    if row.ended.is_some() {
+        return Ok(shown.into());
     }
-    shown.into()
+    let engine = &shared.host.engine;
+    if let Some(why) = engine.why_held(row.id) {
+        shown.insert("held", why);
+    } else if shared.host.is_holding() && !engine.is_in_progress(row.id) {
+        shown.insert("held", "the server was started with --hold-runs; resume the run to release it");
+    }
+    if let Some(ends) = engine.suspected(row).await? {
+        let why = format!(
+            "a worker was evaluating this run each of the last {ends} times that the process ended; it is suspended so that it \
+             does not end the process again"
+        );
+        shown.insert("suspendedBecause", why);
+    }
+    Ok(shown.into())
 }
 
 /// `410 Gone`: there was such a run, and what it did will not come back.
@@ -396,7 +413,7 @@ pub(crate) fn forgotten_run(id: &str) -> Problem {
 pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     let found = shared.host.engine.state_of(run_id(&id)?).await?;
     let (row, state) = found.ok_or_else(|| unknown_run(&id))?;
-    Ok(json(StatusCode::OK, &with_hold(&shared, &row, view::run(&row, &state))))
+    Ok(json(StatusCode::OK, &with_hold(&shared, &row, view::run(&row, &state)).await?))
 }
 
 /// `GET /api/v1/runs/{id}/actions`.
@@ -433,31 +450,44 @@ pub(crate) async fn action(
 
 /// `POST /api/v1/runs/{id}/cancel`.
 pub(crate) async fn cancel(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    change(&shared, &id, Command::Cancel).await
+    change(&shared, &id, RunOrder::Cancel).await
 }
 
 /// `POST /api/v1/runs/{id}/suspend`.
 pub(crate) async fn suspend(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    change(&shared, &id, Command::Suspend).await
+    change(&shared, &id, RunOrder::Suspend).await
 }
 
 /// `POST /api/v1/runs/{id}/resume`.
 pub(crate) async fn resume(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    change(&shared, &id, Command::Resume).await
+    change(&shared, &id, RunOrder::Resume).await
 }
 
 /// Hands a run a command, and answers how it stands once that is durable.
-async fn change(shared: &Shared, id: &str, command: Command) -> Answer {
+async fn change(shared: &Shared, id: &str, order: RunOrder) -> Answer {
     let run = run_id(id)?;
-    let taken = shared.host.command(run, command).await;
+    let taken = shared.host.command(run, order.command()).await;
     let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(id))?;
     if !taken && row.ended.is_some() {
         return Err(Problem::new(StatusCode::CONFLICT, "RunEnded", format!("The run '{id}' has ended.")));
     }
-    if !taken {
+    if taken {
+        return Ok(json(StatusCode::OK, &with_hold(shared, &row, view::run_row(&row)).await?));
+    }
+    if shared.host.is_started() || !shared.host.store_runs() {
         return Err(refusal(FireError::StorePaused));
     }
-    Ok(json(StatusCode::OK, &with_hold(shared, &row, view::run_row(&row))))
+    let ordered = shared.host.order(run, order).await?;
+    let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(id))?;
+    let mut shown = view::run_row(&row);
+    let status = match ordered {
+        Ordered::Done => StatusCode::OK,
+        Ordered::Left => {
+            shown.insert("ordered", order.as_str());
+            StatusCode::ACCEPTED
+        }
+    };
+    Ok(json(status, &with_hold(shared, &row, shown).await?))
 }
 
 /// `POST /api/v1/runs/{id}/resubmit?definition=same|current&from=`: a new run from the same trigger outputs, or from the
@@ -471,6 +501,16 @@ pub(crate) async fn resubmit(
     let run = run_id(&id)?;
     let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(&id))?;
     let before = shared.host.engine.start_of(run).await?.ok_or_else(|| forgotten_run(&id))?;
+    if shared.host.is_holding() {
+        return Err(refusal(FireError::RunsHeld));
+    }
+    if !shared.host.is_started() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "ServerNotRunning",
+            "A run can only be resubmitted by the server that carries the new run out.",
+        ));
+    }
     if shared.host.engine.runs_in_progress() >= shared.host.live().runs_max {
         return Err(refusal(FireError::Busy));
     }

@@ -128,6 +128,8 @@ pub struct Host {
     pub(crate) stopping: CancellationToken,
     live: RwLock<LiveSettings>,
     ready: AtomicBool,
+    /// See [`Host::hold_runs`].
+    pub(crate) holding: AtomicBool,
 }
 
 impl fmt::Debug for Host {
@@ -206,6 +208,7 @@ impl Host {
             stopping: CancellationToken::new(),
             draining: CancellationToken::new(),
             ready: AtomicBool::new(false),
+            holding: AtomicBool::new(false),
             store,
         });
         sender.belongs_to(&host);
@@ -233,7 +236,7 @@ impl Host {
         let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
         if changed {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
-            if self.ready.load(Ordering::Acquire) {
+            if self.is_started() {
                 triggers::start(self, &deployment);
             }
         }
@@ -332,6 +335,11 @@ impl Host {
         }
     }
 
+    /// Whether unfinished runs were taken up, and triggers fire.
+    pub(crate) fn is_started(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// Whether unfinished runs were taken up, the store takes commits in, and nobody asked to stop.
     pub fn is_ready(&self) -> bool {
         self.why_not_ready().is_none()
@@ -342,12 +350,15 @@ impl Host {
         if self.draining.is_cancelled() || self.stopping.is_cancelled() {
             return Some("the server is stopping".to_owned());
         }
-        if !self.ready.load(Ordering::Acquire) {
+        if self.is_holding() {
+            return Some("all runs are held, because the server was started with --hold-runs".to_owned());
+        }
+        if !self.is_started() {
             return Some("unfinished runs are being taken up".to_owned());
         }
         match self.store.health().condition {
             Condition::Running => None,
-            // What the disk said is for the operator, and stands in the log.
+            // What the disk said is for the operator, and stands in the log; damage says by itself where it is.
             Condition::Paused(why) => Some(why.to_string()),
             Condition::Closed => Some("the store is closed".to_owned()),
         }
@@ -374,6 +385,9 @@ impl Host {
         along: Along,
         place: Option<Place>,
     ) -> Result<Vec<RunHandle>, FireError> {
+        if self.is_holding() {
+            return Err(FireError::RunsHeld);
+        }
         if self.engine.runs_in_progress() >= self.live().runs_max {
             return Err(FireError::Busy);
         }
@@ -489,7 +503,9 @@ impl Host {
             recorder.exporter().shut_down().await;
         }
         // On a disk that is full just now the last word about circuits is lost; all that was answered is there.
-        if self.store_runs()
+        // Whoever only looked at a folder changes nothing in it.
+        if self.is_in_charge()
+            && self.store_runs()
             && let Err(error) = self.save_resilience().await
         {
             tracing::warn!(%error, "circuits and limiters are as they were kept last");
@@ -516,6 +532,8 @@ pub(crate) enum FireError {
     Busy,
     /// The store takes nothing in.
     StorePaused,
+    /// Nothing starts until somebody releases the runs.
+    RunsHeld,
     /// A condition of the trigger does not hold.
     Held { condition: usize },
     /// The engine said no.
@@ -546,6 +564,8 @@ async fn signing_key(store: &dyn Store) -> Result<[u8; KEY_BYTES], HostError> {
         match store.commit(commit).await {
             Ok(_) => return Ok(key),
             Err(loom_store::Error::Conflict(Conflict::Key { .. })) => {}
+            // Nothing is signed for anybody by one who only looks.
+            Err(loom_store::Error::ReadOnly) => return Ok(key),
             Err(error) => return Err(error.into()),
         }
     }

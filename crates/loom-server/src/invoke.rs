@@ -245,6 +245,12 @@ pub(crate) fn refusal(error: FireError) -> Problem {
             "The store of runs takes nothing in at present; nothing was started.",
         )
         .later(RETRY_AFTER),
+        FireError::RunsHeld => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "RunsHeld",
+            "The server was started with --hold-runs and starts nothing until it is restarted without that option.",
+        )
+        .later(RETRY_AFTER),
         FireError::Held { condition } => {
             let message = format!("Condition {condition} of the trigger does not hold; nothing was started.");
             Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)
@@ -323,7 +329,7 @@ async fn wait_for_answer(
         Ok(Ok(Some(answer))) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
         Ok(Ok(None)) => no_response(run).into_response(),
         // The run goes on when the store does, and its caller can fetch the answer then.
-        Ok(Err(RecoverError::Store { .. })) => answer_later(shared, run),
+        Ok(Err(RecoverError::Store { .. } | RecoverError::Held { .. })) => answer_later(shared, run),
         Ok(Err(error)) => Problem::from(error).into_response(),
         Err(_) => {
             let message = format!(
@@ -479,6 +485,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     let status = shared.host.store.run(run).await?.and_then(|row| loom_engine::status_of_number(row.status));
     match status {
         Some(status) if RunStatus::is_final(status) => Err(run_ended()),
+        _ if shared.host.is_holding() => Err(refusal(FireError::RunsHeld)),
         _ => Err(refusal(FireError::StorePaused)),
     }
 }

@@ -4,6 +4,7 @@
 //! Everything that is accepted is durable before it is answered, and everything that is shown has its secrets taken
 //! out. Nothing here prints, or reads files or the environment; the program around it does.
 
+mod hold;
 mod host;
 mod routes;
 mod server;

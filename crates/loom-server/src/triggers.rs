@@ -266,7 +266,9 @@ impl Keeper {
                 Ok(Fired::Failed)
             }
             Err(FireError::Start(StartError::Store(error))) => Err(error),
-            Err(FireError::StorePaused | FireError::Start(_)) => Err(self.store_error()),
+            Err(FireError::StorePaused | FireError::RunsHeld | FireError::Start(_)) => {
+                Err(self.store_error())
+            }
         }
     }
 

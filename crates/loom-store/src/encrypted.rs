@@ -13,10 +13,10 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, Health, InboxId,
-    InboxMessage, InboxQuery, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics,
-    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept, Timer,
-    TimerQuery, UnixMillis,
+    Ack, Answer, AtWork, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, Health, InboxId,
+    InboxMessage, InboxQuery, Interrupted, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
+    Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept,
+    Timer, TimerQuery, UnixMillis,
     pack::{Codec, pack, unpack},
 };
 pub use seal::StoreKey;
@@ -47,7 +47,7 @@ pub enum KeyError {
     /// The store is encrypted with another key.
     #[error("the store is encrypted with another key")]
     Wrong,
-    /// The store holds runs that were written without a key.
+    /// The store holds something that was written without a key.
     #[error("the store was begun without a key, and cannot be encrypted afterwards")]
     NotEncrypted,
     /// The store did not answer.
@@ -58,7 +58,7 @@ pub enum KeyError {
 /// Seals what goes into `store` and opens what comes out of it when there is a key, and makes sure that the store was always
 /// used like that.
 ///
-/// An empty store takes the first key it is opened with. Without a key the store itself comes back.
+/// A store that holds nothing at all takes the first key it is opened with. Without a key the store itself comes back.
 ///
 /// # Errors
 /// [`KeyError`].
@@ -79,7 +79,8 @@ pub async fn with_key(store: Arc<dyn Store>, key: Option<&StoreKey>) -> Result<A
 
 /// Marks an empty store.
 async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, KeyError> {
-    if store.newest_run().await?.is_some() {
+    // A server keeps more than runs: its signing key, circuits, definitions. None of it could be read with a key.
+    if !store.is_empty().await? {
         return Err(KeyError::NotEncrypted);
     }
     let encrypted = EncryptedStore::new(Arc::clone(&store), key);
@@ -317,6 +318,14 @@ impl EncryptedStore {
         content.get(wanted).map(|found| Some(Bytes::copy_from_slice(found))).ok_or_else(broken)
     }
 
+    /// A record that cannot be opened is damage, which the store below did not see.
+    fn watch<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        if let Err(reason @ Error::Damaged { .. }) = &read {
+            self.inner.condemn(reason.clone());
+        }
+        read
+    }
+
     /// Waits for `answer` and changes what it gives.
     fn then<T: 'static, U: 'static>(
         &self,
@@ -324,7 +333,10 @@ impl EncryptedStore {
         change: impl FnOnce(&Self, T) -> Result<U, Error> + Send + 'static,
     ) -> Answer<U> {
         let this = self.clone();
-        Box::pin(async move { change(&this, answer.await?) })
+        Box::pin(async move {
+            let changed = change(&this, answer.await?);
+            this.watch(changed)
+        })
     }
 }
 
@@ -404,7 +416,8 @@ impl Store for EncryptedStore {
     }
 
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
-        Box::pin(self.clone().read_blob(hash, offset, length))
+        let this = self.clone();
+        Box::pin(async move { this.watch(this.clone().read_blob(hash, offset, length).await) })
     }
 
     fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
@@ -423,6 +436,26 @@ impl Store for EncryptedStore {
 
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
         self.inner.sweep(policy, now)
+    }
+
+    fn is_empty(&self) -> Answer<bool> {
+        self.inner.is_empty()
+    }
+
+    fn at_work(&self, run: RunId, next: Seq) -> AtWork {
+        self.inner.at_work(run, next)
+    }
+
+    fn interrupted(&self) -> Interrupted {
+        self.inner.interrupted()
+    }
+
+    fn forget_interrupted(&self) {
+        self.inner.forget_interrupted();
+    }
+
+    fn condemn(&self, reason: Error) {
+        self.inner.condemn(reason);
     }
 
     fn verify(&self) -> Answer<u64> {

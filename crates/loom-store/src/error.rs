@@ -34,7 +34,8 @@ pub enum Error {
         #[source]
         source: Cause,
     },
-    /// What was read is not what was written. The store does not guess: it stops.
+    /// What was read is not what was written. The store does not guess: it stops, and takes no commit in until it is
+    /// opened anew.
     #[error("the store is damaged: {what}")]
     Damaged {
         /// Where, and how it was noticed.
@@ -56,6 +57,19 @@ pub enum Error {
         /// The newest known format.
         known: i64,
     },
+    /// An older Loom wrote this store, and it was opened for reading only.
+    #[error(
+        "the store has format {found}, and reading needs format {needed}; `loom serve` converts it when it starts"
+    )]
+    OlderFormat {
+        /// The store's format.
+        found: i64,
+        /// The format that can be read.
+        needed: i64,
+    },
+    /// The store was opened for reading only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
     /// The file is a database, but not one of ours.
     #[error("{} is not a Loom store", path.display())]
     NotAStore {

@@ -3,7 +3,8 @@
 //! A [`Store`] keeps, for each run, a row that can be searched for and a journal of opaque frames; and beside them
 //! timers, messages, definitions, blobs and named values. Whatever must become durable together travels in one
 //! [`Commit`], which is written as a whole or not at all. Two backends are here: [`MemoryStore`], which forgets, and
-//! [`SqliteStore`], which does not.//!
+//! [`SqliteStore`], which does not.
+//!
 //! ```
 //! use bytes::Bytes;
 //! use loom_store::{Commit, Frame, FrameQuery, MemoryStore, RunId, Seq, Store, UnixMillis};
@@ -28,6 +29,7 @@ mod memory;
 mod sqlite;
 
 mod ack;
+mod at_work;
 mod blob;
 mod checksum;
 mod error;
@@ -40,6 +42,7 @@ pub mod contract;
 mod encrypted;
 
 pub use ack::Ack;
+pub use at_work::{AtWork, Interrupted};
 pub use blob::{BLOB_ROW_MAX, Blob};
 pub use commit::{
     Commit, Committed, Definition, Frame, InboxMessage, Journal, KeyExpectation, KeyValue, KeyWrite, Post,

@@ -31,6 +31,8 @@ type MessageKey = (Option<RunId>, Arc<str>);
 #[derive(Debug, Default)]
 struct Content {
     closed: bool,
+    /// Why nothing is taken in any more.
+    condemned: Option<Error>,
     runs: BTreeMap<RunId, Run>,
     by_key: BTreeMap<(Arc<str>, Arc<str>), RunId>,
     unfinished: BTreeSet<RunId>,
@@ -72,6 +74,13 @@ impl Run {
     }
 }
 
+impl Content {
+    /// Why nothing is taken in, if so.
+    fn refuses(&self) -> Option<Error> {
+        if self.closed { Some(Error::Closed) } else { self.condemned.clone() }
+    }
+}
+
 impl MemoryStore {
     /// How many blobs it holds.
     pub fn blobs(&self) -> usize {
@@ -92,8 +101,8 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn append(&self, commit: Commit) -> Result<Ack, Refused> {
         let mut content = self.lock();
-        if content.closed {
-            return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(Error::Closed) });
+        if let Some(reason) = content.refuses() {
+            return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(reason) });
         }
         Ok(Ack::ready(content.apply(commit)))
     }
@@ -101,12 +110,14 @@ impl Store for MemoryStore {
     fn commit(&self, commit: Commit) -> Answer<Committed> {
         match self.append(commit) {
             Ok(ack) => Box::pin(ack),
-            Err(_) => Box::pin(ready(Err(Error::Closed))),
+            Err(Refused { reason: Refusal::Unavailable(reason), .. }) => Box::pin(ready(Err(reason))),
+            Err(Refused { reason: Refusal::Full, .. }) => unreachable!("there is always room"),
         }
     }
 
     fn flush(&self) -> Answer<()> {
-        self.read(|_| ())
+        let refused = self.lock().refuses();
+        Box::pin(ready(refused.map_or(Ok(()), Err)))
     }
 
     fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
@@ -234,8 +245,23 @@ impl Store for MemoryStore {
 
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
         let mut content = self.lock();
-        let swept = if content.closed { Err(Error::Closed) } else { Ok(content.sweep(&policy, now)) };
+        let swept = content.refuses().map_or_else(|| Ok(content.sweep(&policy, now)), Err);
         Box::pin(ready(swept))
+    }
+
+    fn is_empty(&self) -> Answer<bool> {
+        self.read(|content| {
+            let Content { runs, definitions, blobs, keys, last_inbox, .. } = content;
+            runs.is_empty()
+                && definitions.is_empty()
+                && blobs.is_empty()
+                && keys.is_empty()
+                && *last_inbox == 0
+        })
+    }
+
+    fn condemn(&self, reason: Error) {
+        self.lock().condemned.get_or_insert(reason);
     }
 
     fn verify(&self) -> Answer<u64> {
@@ -243,7 +269,11 @@ impl Store for MemoryStore {
     }
 
     fn health(&self) -> Health {
-        let condition = if self.lock().closed { Condition::Closed } else { Condition::Running };
+        let condition = match self.lock().refuses() {
+            None => Condition::Running,
+            Some(Error::Closed) => Condition::Closed,
+            Some(reason) => Condition::Paused(reason),
+        };
         Health { durability: Durability::Memory, condition, queued_bytes: 0, queue_bytes_max: 0 }
     }
 
@@ -252,7 +282,8 @@ impl Store for MemoryStore {
     }
 
     fn resume(&self) -> Answer<()> {
-        self.read(|_| ())
+        let refused = self.lock().refuses();
+        Box::pin(ready(refused.map_or(Ok(()), Err)))
     }
 
     fn close(&self) -> Answer<()> {

@@ -22,17 +22,21 @@ mod clock;
 mod connect;
 mod faults;
 mod files;
+mod health;
 mod lock;
 mod log_scan;
+mod marks;
+mod open;
 mod schema;
 mod sweep;
 mod verify;
 
 use std::{
-    fs,
     future::ready,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -41,22 +45,25 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    Ack, Answer, BLOB_ROW_MAX, Blob, Cause, Commit, Committed, Condition, ContentHash, Durability, Error,
-    FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun,
-    Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
-    UnixMillis, Urgency, blob::Body, metrics::Meter, pack::pack,
+    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Commit, Committed, Condition, ContentHash, Durability, Error,
+    FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery,
+    KeyValue, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Store,
+    Swept, Timer, TimerQuery, UnixMillis, Urgency, at_work::Release, blob::Body, metrics::Meter, pack::pack,
 };
 
 use self::{
     apply::Packed,
-    checkpointer::{Checkpointer, Limits, Progress},
+    checkpointer::Checkpointer,
     files::Files,
+    health::Watch,
     lock::FolderLock,
+    marks::Marks,
+    open::open_error,
     queue::{Entry, Job, Queue},
     read::Found,
     readers::Readers,
     sweep::Sweep,
-    writer::{Setting, Writer},
+    writer::Setting,
 };
 
 pub use self::faults::{FaultPoint, Faults};
@@ -117,104 +124,19 @@ struct Parts {
     setting: Arc<Setting>,
     queue: Arc<Queue>,
     readers: Arc<Readers>,
-    checkpointer: Checkpointer,
+    /// None in a store that only reads, which has no writer either.
+    checkpointer: Option<Checkpointer>,
     files: Arc<Files>,
     meter: Arc<Meter>,
+    watch: Arc<Watch>,
+    marks: Option<Arc<Marks>>,
     writer: Mutex<Option<JoinHandle<Result<(), Error>>>>,
+    closed: AtomicBool,
     /// Given back last, when no thread touches the files any more.
     lock: Mutex<Option<FolderLock>>,
 }
 
 impl SqliteStore {
-    /// Opens the store in `folder`, and creates both if need be. Blocks for as long as the disk takes.
-    ///
-    /// # Errors
-    /// [`Error::Locked`] when another process has it open, [`Error::NewerFormat`] or [`Error::NotAStore`] when it is
-    /// not one this program can use, [`Error::Damaged`] when it is broken, [`Error::Open`] when the disk refuses.
-    pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, Error> {
-        let failed = |source: std::io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
-        files::create_private(folder).map_err(failed)?;
-        let lock = FolderLock::take(folder)?;
-        let setting = Arc::new(Setting {
-            path: folder.join("loom.db"),
-            durability: match options.durability {
-                Durability::Memory => Durability::Relaxed,
-                durability => durability,
-            },
-            cache_bytes: options.cache_bytes,
-            database_bytes_max: options.database_bytes_max,
-            group_commits_max: options.group_commits_max.max(1),
-            group_bytes_max: options.group_bytes_max,
-            faults: options.faults,
-        });
-        // A log that was written without syncs may be torn in many places; the mark says so to the next opening.
-        let unsynced_log = folder.join("loom.relaxed");
-        if setting.durability == Durability::Relaxed {
-            fs::File::create(&unsynced_log).map_err(failed)?;
-            files::sync_folder(folder).map_err(failed)?;
-        } else if !unsynced_log.exists() {
-            check_log(&setting.path)?;
-        }
-        let open = setting.connect()?;
-        if setting.durability == Durability::Durable && unsynced_log.exists() {
-            // The log has been copied and emptied, and is synced from here on.
-            fs::remove_file(&unsynced_log).map_err(failed)?;
-        }
-        // The files' names must survive with the first commit in them.
-        files::sync_folder(folder).map_err(failed)?;
-        let files = Arc::new(Files::new(folder));
-        let connect = || {
-            connect::reader(&setting.path, setting.cache_bytes)
-                .map_err(|source| open_error(&setting.path, source))
-        };
-        let sweeper = connect()?;
-        let removed = files.sweep(|hash| Ok(!matches!(read::blob(&sweeper, hash)?, Found::Nothing)))?;
-        if removed > 0 {
-            tracing::info!(removed, "blob files without an owner were removed");
-        }
-        let connections = (0..options.readers.max(1)).map(|_| connect()).collect::<Result<_, _>>()?;
-        let readers = Arc::new(Readers::start(connections).map_err(failed)?);
-
-        let queue = Arc::new(Queue::new(options.queue_bytes_max, options.linger));
-        let meter = Arc::new(Meter::default());
-        let limits = Limits {
-            every_bytes: options.checkpoint_bytes.max(1),
-            log_pages_max: options.log_pages_max.into(),
-        };
-        let progress = Arc::new(Progress::default());
-        let checkpoint_connection = connect::writer(&setting.path, setting.durability, 1 << 20)
-            .map_err(|source| open_error(&setting.path, source))?;
-        let checkpointer = Checkpointer::start(
-            checkpoint_connection,
-            limits,
-            Arc::clone(&setting),
-            Arc::clone(&queue),
-            Arc::clone(&meter),
-            Arc::clone(&progress),
-        )
-        .map_err(failed)?;
-        let writer = Writer::new(
-            Arc::clone(&setting),
-            Arc::clone(&queue),
-            Arc::clone(&meter),
-            Arc::clone(&files),
-            Box::new(move |bytes| progress.wrote(bytes, limits.every_bytes)),
-            open,
-        );
-        let writer =
-            thread::Builder::new().name("loom-store-write".into()).spawn(|| writer.run()).map_err(failed)?;
-        Ok(Self(Arc::new(Parts {
-            setting,
-            queue,
-            readers,
-            checkpointer,
-            files,
-            meter,
-            writer: Mutex::new(Some(writer)),
-            lock: Mutex::new(Some(lock)),
-        })))
-    }
-
     /// Puts a commit for which there is room into the queue.
     fn enqueue(
         queue: &Queue,
@@ -239,37 +161,26 @@ impl Parts {
     /// folder back. Blocks for as long as the disk takes; whoever comes second waits for the first.
     fn shut(&self) -> Result<(), Error> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(thread) = writer.take() else { return Ok(()) };
-        self.queue.push_job(Job::Close);
-        // A writer that panicked has dropped every answer, which its callers saw as "closed".
-        let closed = thread.join().unwrap_or(Err(Error::Closed));
-        self.checkpointer.stop();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let closed = match writer.take() {
+            None => {
+                drop(self.queue.stop(Error::Closed));
+                Ok(())
+            }
+            Some(thread) => {
+                self.queue.push_job(Job::Close);
+                // A writer that panicked has dropped every answer, which its callers saw as "closed".
+                thread.join().unwrap_or(Err(Error::Closed))
+            }
+        };
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.stop();
+        }
         self.readers.stop();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
-    }
-}
-
-/// Stops when the log is broken in a place that was synced.
-fn check_log(database: &Path) -> Result<(), Error> {
-    let log = database.with_extension("db-wal");
-    let verdict =
-        log_scan::scan(&log).map_err(|source| Error::Open { path: log.clone(), source: Arc::new(source) })?;
-    match verdict {
-        log_scan::Verdict::Sound => Ok(()),
-        log_scan::Verdict::Damaged { frame } => {
-            let what = "does not check, though it was synced; opening the store would lose what came after";
-            Err(Error::damaged(format_args!("frame {frame} of {} {what}", log.display())))
-        }
-    }
-}
-
-/// Says what a failure of SQLite while opening means.
-fn open_error(path: &Path, source: rusqlite::Error) -> Error {
-    match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => Error::NotAStore { path: path.into() },
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => Error::damaged(source),
-        _ => Error::Open { path: PathBuf::from(path), source: Arc::new(source) as Cause },
     }
 }
 
@@ -359,7 +270,14 @@ impl Store for SqliteStore {
 
     fn put_blob(&self, content: Bytes) -> Answer<Blob> {
         let (files, setting) = (Arc::clone(&self.0.files), Arc::clone(&self.0.setting));
+        let watch = Arc::clone(&self.0.watch);
+        if self.0.marks.is_none() {
+            return Box::pin(ready(Err(Error::ReadOnly)));
+        }
         self.0.readers.ask(move |_| {
+            if let Some(damage) = watch.damage() {
+                return Err(damage.clone());
+            }
             let hash = ContentHash::of(&content);
             let body = if content.len() > BLOB_ROW_MAX {
                 Body::File(files.write(&setting, hash, &content)?)
@@ -402,6 +320,9 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let count = counted.await?;
+            if let Some(reason) = queue.stopped() {
+                return Err(reason);
+            }
             queue.push_job(Job::Sweep(Box::new(Sweep {
                 policy,
                 now,
@@ -413,12 +334,44 @@ impl Store for SqliteStore {
         })
     }
 
+    fn is_empty(&self) -> Answer<bool> {
+        self.0.readers.ask(read::is_empty)
+    }
+
+    fn at_work(&self, run: RunId, next: Seq) -> AtWork {
+        let Some(marks) = &self.0.marks else { return AtWork::UNMARKED };
+        let release = || Arc::clone(marks) as Arc<dyn Release>;
+        marks.mark(run, next).map_or(AtWork::UNMARKED, |slot| AtWork::marked(release(), slot))
+    }
+
+    fn interrupted(&self) -> Interrupted {
+        self.0.marks.as_ref().map(|marks| marks.left()).unwrap_or_default()
+    }
+
+    fn forget_interrupted(&self) {
+        if let Some(marks) = &self.0.marks {
+            marks.forget_left();
+        }
+    }
+
+    fn condemn(&self, reason: Error) {
+        self.0.watch.condemn(&reason);
+    }
+
     fn verify(&self) -> Answer<u64> {
         let files = Arc::clone(&self.0.files);
         self.0.readers.ask(move |connection| verify::verify(connection, &files))
     }
 
     fn health(&self) -> Health {
+        // Whoever waits for something else than a commit hears of it, too.
+        if self.0.queue.stopped().is_none()
+            && let Err(reason) = self.0.watch.check_folder()
+        {
+            let cause = std::error::Error::source(&reason).map(ToString::to_string);
+            tracing::error!(error = %reason, cause, "the store pauses");
+            writer::answer_all(self.0.queue.stop(reason.clone()), &reason);
+        }
         let condition = match self.0.queue.stopped() {
             None => Condition::Running,
             Some(Error::Closed) => Condition::Closed,
@@ -437,8 +390,8 @@ impl Store for SqliteStore {
     }
 
     fn resume(&self) -> Answer<()> {
-        if matches!(self.0.queue.stopped(), Some(Error::Closed)) {
-            return Box::pin(ready(Err(Error::Closed)));
+        if let Some(reason @ (Error::Closed | Error::ReadOnly)) = self.0.queue.stopped() {
+            return Box::pin(ready(Err(reason)));
         }
         let (reply, answer) = oneshot::channel();
         self.0.queue.push_job(Job::Resume(reply));

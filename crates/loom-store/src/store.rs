@@ -8,9 +8,9 @@ use std::{fmt, pin::Pin};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage,
-    InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId, RunPage,
-    RunQuery, RunRow, Swept, Timer, TimerQuery, UnixMillis,
+    Ack, AtWork, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage,
+    InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId,
+    RunPage, RunQuery, RunRow, Seq, Swept, Timer, TimerQuery, UnixMillis,
 };
 
 /// An answer that is on its way.
@@ -93,6 +93,30 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Named values.
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
 
+    /// Whether the store holds nothing at all: no run, definition, blob or named value, and no message ever.
+    fn is_empty(&self) -> Answer<bool>;
+
+    /// Notes that the caller is at work on a run whose journal goes on at `next`, until the answer is dropped. The process
+    /// that opens the store next is told by [`interrupted`](Store::interrupted) what this one was at work on when it
+    /// ended, however it ended. Costs no system call and no sync. A backend without a disk notes nothing.
+    fn at_work(&self, run: RunId, next: Seq) -> AtWork {
+        let _ = (run, next);
+        AtWork::UNMARKED
+    }
+
+    /// What the process that had the store open before was at work on when it ended, until
+    /// [`forget_interrupted`](Store::forget_interrupted). What this process is at work on is not in it.
+    fn interrupted(&self) -> Interrupted {
+        Interrupted::default()
+    }
+
+    /// Says that somebody has taken note of [`interrupted`](Store::interrupted), durably.
+    fn forget_interrupted(&self) {}
+
+    /// Stops taking commits in, because somebody has found out that what was read is not what was written. Reads still
+    /// work; the store takes no commit in until it is opened anew.
+    fn condemn(&self, reason: Error);
+
     /// Forgets what the policy no longer keeps, as of `now`. Commits go on meanwhile. A sweep that is cut short is
     /// finished by the next; dropping the answer does not stop it.
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept>;
@@ -155,7 +179,8 @@ pub struct Health {
 pub enum Condition {
     /// They are.
     Running,
-    /// A write failed; see [`Store::resume`]. Reads still work.
+    /// A write failed, and [`Store::resume`] may end that; or damage was found, or the store was opened for reading only,
+    /// and then it does not. Reads still work.
     Paused(Error),
     /// The store was closed.
     Closed,

@@ -48,12 +48,16 @@ impl Connection {
         Ok(Connection::Server { client: Box::new(client), base, headers })
     }
 
-    /// Nothing in the folder goes on: its runs are only looked at.
-    pub(super) async fn folder(folder: &Path, key_file: Option<&Path>) -> Result<Connection> {
+    /// No run of the folder continues. Unless the command `changes` something, nothing in it is written.
+    pub(super) async fn folder(folder: &Path, key_file: Option<&Path>, changes: bool) -> Result<Connection> {
         if !folder.join("loom.db").is_file() {
             anyhow::bail!("{} holds no store", folder.display());
         }
-        let store = data::open(folder, Durability::default(), key_file).await?;
+        let store = if changes {
+            data::open(folder, Durability::default(), key_file).await?
+        } else {
+            data::look(folder, key_file).await?
+        };
         let host = Host::open(
             Engine::builder(),
             Environment::default(),
@@ -110,6 +114,14 @@ impl Connection {
         let message = value.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
         let message = message.map_or_else(|| format!("the answer has status {status}"), str::to_owned);
         Err(Refusal::Answered { status, message })
+    }
+
+    /// What is wrong with the folder, if something is.
+    pub(super) fn problem(&self) -> Option<String> {
+        match self {
+            Connection::Server { .. } => None,
+            Connection::Folder { host, .. } => host.store_problem(),
+        }
     }
 
     pub(super) async fn close(&self) {

@@ -162,6 +162,11 @@ impl EngineBuilder {
                 seed: self.seed,
                 durable: self.store.map(Durable::new),
                 watcher: self.watcher,
+                suspects: Mutex::default(),
+                careful: false.into(),
+                standing_by: false.into(),
+                alone: Arc::default(),
+                ordered: Mutex::default(),
                 runs: Mutex::new(HashMap::new()),
             }),
         }

@@ -3,11 +3,11 @@
 use std::{
     collections::hash_map::Entry,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use futures_util::{StreamExt, stream};
-use loom_definition::Workflow;
+use loom_definition::{RunStatus, Workflow};
 use loom_expression::Value;
 use loom_store::{Condition, RunIdSource};
 use tokio::sync::{mpsc, watch};
@@ -15,13 +15,15 @@ use tokio::sync::{mpsc, watch};
 use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
 use crate::{
     driver::{Driver, Links, Unwritten},
-    durable::{RecoverError, Written},
+    durable::{RecoverError, RunJournal, Written},
     event::{Event, RunId, RunStart},
     fire,
     machine::Run,
+    orders::{Given, Order},
     resubmit::{self, ResubmitError},
     signals::Mailbox,
     state::RunState,
+    suspects,
 };
 
 /// Unfinished runs read from the store at a time.
@@ -51,6 +53,7 @@ impl Engine {
         let mut recovered = Recovered { runs: Vec::new(), unreadable: Vec::new() };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
         self.number_on().await?;
+        self.note_suspects().await?;
         // Those that end from here on see to it themselves.
         self.unsubscribe().await?;
         let mut after = None;
@@ -83,8 +86,8 @@ impl Engine {
         }
     }
 
-    /// Has new runs numbered after the newest one in the store, also when the clock was set back. [`Engine::recover`] does
-    /// it by itself. Call it before anything is started.
+    /// Has new runs numbered after the newest one in the store, also when the clock was set back, and learns which runs
+    /// others have left orders for. [`Engine::recover`] does it by itself. Call it before anything is started.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -94,7 +97,7 @@ impl Engine {
             *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) =
                 RunIdSource::new(0, Some(newest));
         }
-        Ok(())
+        self.find_orders().await
     }
 
     /// Goes on with one run from the store, unless it is in progress already or has ended.
@@ -128,6 +131,8 @@ impl Engine {
             self.gone(id, watcher);
             return Ok(None);
         }
+        let mut journal = journal;
+        let orders = self.orders_for(id, &state, &mut journal).await?;
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
         let Some(start) = run.state().start().cloned() else { return Ok(None) };
         respond.send_replace(run.state().response().cloned());
@@ -136,11 +141,48 @@ impl Engine {
         if let Some(watcher) = &watcher {
             watcher.resumes(run.state());
         }
-        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox };
+        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders };
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         claim.keep();
         self.adopt(id, driver, None);
         Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
+    }
+
+    /// What is to be done for a run before anything else: what others have ordered, and that it is suspended when it has
+    /// ended the process again and again. An order comes first: whoever resumes such a run has been told.
+    async fn orders_for(
+        &self,
+        id: RunId,
+        state: &RunState,
+        journal: &mut RunJournal,
+    ) -> Result<Vec<Given>, RecoverError> {
+        let mut orders = self.orders_of(id).await?;
+        let ends = self.ends_of(id).await?;
+        if ends > 0 {
+            journal.suspect();
+        }
+        if suspects::is_poison(ends) && orders.is_empty() && state.status() == RunStatus::Running {
+            tracing::error!(
+                run_id = %id,
+                workflow = %state.workflow().name,
+                ends,
+                "the run is suspended: a worker was evaluating it each time the process ended; `loom runs resume` lets it \
+                 continue, `loom runs cancel` ends it"
+            );
+            orders.push(Given { order: Order::Suspend, message: None });
+        }
+        Ok(orders)
+    }
+
+    /// Prepares to take runs up one by one, each when it is asked for; see [`Engine::recover_run`]. Call it once, instead
+    /// of [`Engine::recover`].
+    ///
+    /// # Errors
+    /// The store cannot be read, or does not take in what is noted about the end of the last process.
+    pub async fn stand_by(&self) -> Result<(), loom_store::Error> {
+        self.inner.standing_by.store(true, Ordering::Relaxed);
+        self.number_on().await?;
+        self.note_suspects().await
     }
 
     /// Starts a run that begins in the middle of one that has ended: with the action `from`. What had ended before is kept
@@ -215,7 +257,7 @@ impl Engine {
             watcher.resumes(&state);
         }
         let (report, ended) = watch::channel(None);
-        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox };
+        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders: Vec::new() };
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
         let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         claim.keep();
@@ -250,10 +292,24 @@ impl Engine {
                 }
                 Some(Condition::Running) | None => {}
             }
-            if let Some(mut run) = self.recover_run(id, None).await? {
-                return Ok(run.response().await);
+            let stands_by = self.inner.standing_by.load(Ordering::Relaxed);
+            if self.inner.stopping.is_cancelled() {
+                return Ok(None);
             }
+            if !stands_by
+                && let Some(mut run) = self.recover_run(id, None).await?
+                && let Some(response) = run.response().await
+            {
+                return Ok(Some(response));
+            }
+            // It has ended without one, or is held once more; the store says which.
             match self.state_of(id).await? {
+                Some((_, state)) if stands_by && state.response().is_some() => {
+                    return Ok(state.response().cloned());
+                }
+                Some((_, state)) if stands_by && !state.status().is_final() => {
+                    return Err(RecoverError::Held { run: id });
+                }
                 Some((_, state)) if !state.status().is_final() => tokio::task::yield_now().await,
                 Some((_, state)) => return Ok(state.response().cloned()),
                 None => return Ok(None),
@@ -356,7 +412,8 @@ impl Engine {
                 let (_, inbox) = mpsc::channel(1);
                 let (respond, report) = (watch::channel(None).0, watch::channel(None).0);
                 let mailbox = Arc::default();
-                let links = Links { inbox, watcher: None, respond, report, accepted: None, mailbox };
+                let orders = Vec::new();
+                let links = Links { inbox, watcher: None, respond, report, accepted: None, mailbox, orders };
                 let run = Run::resume(state, Arc::clone(&self.inner.environment));
                 Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
             }

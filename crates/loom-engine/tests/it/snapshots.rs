@@ -11,7 +11,9 @@ use loom_engine::{
     ports::Call,
     simulate::{Choice, Simulation},
 };
-use loom_store::{Commit, LoadedRun, MemoryStore, Snapshot, SqliteOptions, SqliteStore, Store};
+use loom_store::{
+    Commit, Condition, Error, LoadedRun, MemoryStore, Snapshot, SqliteOptions, SqliteStore, Store,
+};
 use proptest::prelude::*;
 
 use crate::{
@@ -219,7 +221,7 @@ async fn a_run_goes_on_from_its_frames_when_its_snapshot_cannot_be_read() {
 }
 
 /// A byte of the snapshot changes on the disk: the store notices, and the frames are read instead. Wherever else the
-/// same text stands, the run is refused rather than guessed.
+/// same text stands, the run is refused rather than guessed. Either way nothing more is written.
 #[tokio::test(start_paused = true)]
 async fn damage_on_the_disk_is_noticed() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("snapshots-{}", std::process::id()));
@@ -247,6 +249,8 @@ async fn damage_on_the_disk_is_noticed() {
         assert_eq!(recovered.runs.len() + recovered.unreadable.len(), 1);
         went_on += recovered.runs.len();
         refused += recovered.unreadable.len();
+        let condition = store.health().condition;
+        assert!(matches!(condition, Condition::Paused(Error::Damaged { .. })), "{condition:?}");
         engine.shut_down().await;
         drop(engine);
         store.close().await.expect("it closes");

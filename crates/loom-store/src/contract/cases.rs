@@ -1,5 +1,7 @@
 //! The promises, one a function.
 
+mod state;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +14,10 @@ use crate::{
 };
 
 use super::{Case, NAMESPACE, Seeded};
+use state::{
+    a_condemned_store_is_read_and_not_written, a_store_is_empty_until_anything_is_kept,
+    work_that_is_over_is_not_interrupted,
+};
 
 const WORKS: &str = "a store that works answers";
 
@@ -43,6 +49,9 @@ cases![
     retention_by_number_and_bytes_takes_those_that_ended_first,
     lazy_commits_keep_their_order,
     commits_of_one_moment_take_effect_in_order,
+    a_store_is_empty_until_anything_is_kept,
+    work_that_is_over_is_not_interrupted,
+    a_condemned_store_is_read_and_not_written,
     a_closed_store_says_so,
 ];
 

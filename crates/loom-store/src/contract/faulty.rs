@@ -265,6 +265,17 @@ impl Store for FaultyStore {
         self.read(|disk| disk.sweep(policy, now))
     }
 
+    fn is_empty(&self) -> Answer<bool> {
+        self.read(MemoryStore::is_empty)
+    }
+
+    fn condemn(&self, reason: Error) {
+        let mut state = self.lock();
+        if !matches!(state.condition, Condition::Closed) {
+            state.condition = Condition::Paused(reason);
+        }
+    }
+
     fn verify(&self) -> Answer<u64> {
         self.read(MemoryStore::verify)
     }

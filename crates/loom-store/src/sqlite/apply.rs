@@ -80,6 +80,10 @@ pub(super) struct Memory {
     definitions: HashSet<ContentHash>,
     /// The newest version of a named value, deleted ones included.
     last_version: u64,
+    /// The place in the order of writing of the newest frame, removed ones included.
+    last_lsn: u64,
+    /// The newest message, removed ones included.
+    last_message: u64,
 }
 
 impl Memory {
@@ -89,7 +93,33 @@ impl Memory {
             [],
             |row| row.get(0),
         )?;
-        Ok(Self { last_version, ..Self::default() })
+        // `deleted_lsn` is there once retention has removed the newest frame of its time.
+        let last_lsn = connection.query_row(
+            "SELECT max(ifnull((SELECT max(lsn) FROM frame), 0), ifnull((SELECT number FROM meta WHERE name = 'deleted_lsn'), 0))",
+            [],
+            |row| row.get(0),
+        )?;
+        let last_message = connection.query_row(
+            "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0)",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(Self { last_version, last_lsn, last_message, ..Self::default() })
+    }
+
+    /// How much was ever written, in frames, messages and named values: it only grows, whatever is removed.
+    pub(super) fn progress(&self) -> u64 {
+        self.last_lsn + self.last_version + self.last_message
+    }
+
+    /// Frames are about to be removed: the number of the newest must not be given again after a restart.
+    pub(super) fn keep_lsn(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT INTO meta VALUES ('deleted_lsn', ?1) ON CONFLICT DO UPDATE SET number = excluded.number",
+            )?
+            .execute([self.last_lsn])?;
+        Ok(())
     }
 
     /// Forgets a run whose journal is being removed.
@@ -160,7 +190,7 @@ pub(super) fn apply(
         write_row(connection, row, is_new_row)?;
     }
     if let Some(journal) = &commit.journal {
-        write_frames(connection, journal.run, journal.first, frames)?;
+        write_frames(connection, memory, journal.run, journal.first, frames)?;
         memory.remember(journal.run, journal.first.plus(frames.len() as u64));
     }
     if let (Some(taken), Some((codec, state))) = (&commit.snapshot, snapshot) {
@@ -193,7 +223,9 @@ pub(super) fn apply(
     }
     let mut written = Written::default();
     for post in &commit.inbox_posted {
-        written.inbox.push(write_post(connection, post)?);
+        let message = write_post(connection, post)?;
+        memory.last_message = memory.last_message.max(message.0);
+        written.inbox.push(message);
     }
     for key in &commit.keys {
         written.versions.push(write_key(connection, memory, key)?);
@@ -331,18 +363,21 @@ fn write_row(connection: &Connection, row: &RunRow, is_new: bool) -> rusqlite::R
 
 fn write_frames(
     connection: &Connection,
+    memory: &mut Memory,
     run: RunId,
     first: Seq,
     frames: &[(Codec, Frame)],
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO frame (run, seq, at, codec, payload, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO frame (lsn, run, seq, at, codec, payload, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for (place, (codec, frame)) in frames.iter().enumerate() {
         let seq = first.plus(place as u64);
         let codec = *codec as i64;
         let crc = rows::frame_checksum(run, seq, frame.at, codec, &frame.payload);
-        insert.execute(params![rows::id(run), seq.0, frame.at.0, codec, &*frame.payload, crc])?;
+        memory.last_lsn += 1;
+        let lsn = memory.last_lsn;
+        insert.execute(params![lsn, rows::id(run), seq.0, frame.at.0, codec, &*frame.payload, crc])?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::metrics::Meter;
 
 use super::{
     FaultPoint,
+    health::Watch,
     queue::{Job, Queue},
     writer::Setting,
 };
@@ -75,15 +76,20 @@ impl Checkpointer {
         queue: Arc<Queue>,
         meter: Arc<Meter>,
         progress: Arc<Progress>,
+        watch: Arc<Watch>,
     ) -> std::io::Result<Self> {
         let watched = Arc::clone(&progress);
         let thread = thread::Builder::new().name("loom-store-log".into()).spawn(move || {
             while watched.wait(limits.every_bytes) {
+                if watch.damage().is_some() {
+                    continue;
+                }
                 if checkpoint(&connection, &setting, &meter).is_some_and(|pages| pages > limits.log_pages_max)
                 {
                     queue.push_job(Job::RestartLog);
                 }
             }
+            watch.before_close(&connection);
         })?;
         Ok(Self { progress, thread: Mutex::new(Some(thread)) })
     }

@@ -1,6 +1,6 @@
 //! Opens connections to the database file, each with the settings its promises rest on.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -40,6 +40,28 @@ pub(super) fn reader(path: &Path, cache_bytes: usize) -> rusqlite::Result<Connec
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "query_only", true)?;
+    settle(&connection, cache_bytes)?;
+    Ok(connection)
+}
+
+/// A connection that changes nothing, not even when it is closed. Without a log the database alone is all there is, and is
+/// read as a file that nobody writes: SQLite then creates no log of its own beside it.
+pub(super) fn onlooker(path: &Path, cache_bytes: usize) -> rusqlite::Result<Connection> {
+    let log = path.with_extension("db-wal").metadata().map_or(0, |log| log.len());
+    let mut address = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' => write!(address, "%{byte:02X}").expect("writing to a String cannot fail"),
+            byte if byte.is_ascii() => address.push(char::from(*byte)),
+            byte => write!(address, "%{byte:02X}").expect("writing to a String cannot fail"),
+        }
+    }
+    if log == 0 {
+        address.push_str("?immutable=1");
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(address, flags)?;
     settle(&connection, cache_bytes)?;
     Ok(connection)
 }

@@ -4,7 +4,7 @@
 //! reference to it; so a file that is referred to is always whole.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
@@ -166,7 +166,10 @@ impl Files {
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    private(&mut options);
+    let mut file = options.open(path)?;
     file.write_all(content)?;
     file.sync_all()
 }
@@ -178,6 +181,39 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+/// Has a file that is created be readable by its owner alone.
+pub(super) fn private(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+/// Makes an empty database, if there is none, that only its owner can read. SQLite gives its log and their index the mode
+/// of the database.
+pub(super) fn create_database(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    private(&mut options);
+    options.open(path).map(drop)
+}
+
+/// Makes sure that the files of a store are their owner's alone, whoever may look into the folder.
+pub(super) fn restrict(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    for name in ["loom.db", "loom.db-wal", "loom.db-shm", "loom.lock", "loom.relaxed", super::marks::NAME] {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.join(name);
+        let mode = match path.metadata() {
+            Ok(found) => found.permissions().mode(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if mode & 0o077 != 0 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o700))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes new names in a folder durable.

@@ -1,22 +1,24 @@
-//! The lock file that keeps a second process off the folder.
+//! The lock file that keeps a second process off the folder, and the folder's identity.
 //!
 //! The lock is the operating system's, taken on the open file, so it ends with the process however that ends. The
 //! content, the holder's process id, is only for the message that a refused process shows.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
-    path::Path,
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::Error;
 
+use super::files;
+
 const NAME: &str = "loom.lock";
 
 /// Holds the folder until it is dropped.
 #[derive(Debug)]
-pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its Drop, which unlocks")] File);
+pub(super) struct FolderLock(File);
 
 impl FolderLock {
     /// Takes the lock of `folder`, which exists.
@@ -24,27 +26,93 @@ impl FolderLock {
         let path = folder.join(NAME);
         let failed = |source| Error::Open { path: path.clone(), source: Arc::new(source) };
         // Not truncated: until the lock is ours the content belongs to the holder.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // A holder that has not written itself down yet is named "unknown"; the refusal stands either way.
-                let read = file.read_to_string(&mut holder);
-                let holder = Some(holder.trim().to_owned()).filter(|name| read.is_ok() && !name.is_empty());
-                return Err(Error::Locked { path, holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        files::private(&mut options);
+        let mut file = options.open(&path).map_err(failed)?;
+        locked(file.try_lock(), &mut file, &path)?;
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self(file))
     }
+
+    /// Keeps writers off `folder` and changes nothing in it; others may read it, too. A folder that no store was ever
+    /// opened in, such as a copy, has no lock, and needs none.
+    pub(super) fn share(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(NAME);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Open { path, source: Arc::new(source) }),
+        };
+        locked(file.try_lock_shared(), &mut file, &path)?;
+        Ok(Some(Self(file)))
+    }
+}
+
+/// Says who has the lock when it cannot be had.
+fn locked(tried: Result<(), TryLockError>, file: &mut File, path: &Path) -> Result<(), Error> {
+    match tried {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // A holder that has not written itself down yet is named "unknown"; the refusal stands either way.
+            let read = file.read_to_string(&mut holder);
+            let holder = Some(holder.trim().to_owned()).filter(|name| read.is_ok() && !name.is_empty());
+            Err(Error::Locked { path: path.into(), holder })
+        }
+        Err(TryLockError::Error(source)) => Err(Error::Open { path: path.into(), source: Arc::new(source) }),
+    }
+}
+
+/// Knows the files that the store has open from others under the same names. What is written to a file that was deleted
+/// is lost, and nobody else would say so.
+#[derive(Debug)]
+pub(super) struct Identity {
+    files: Vec<(PathBuf, FileId)>,
+}
+
+/// A file, whatever its name.
+type FileId = (u64, u64);
+
+impl Identity {
+    /// Of the folder whose lock is held, and its database.
+    pub(super) fn of(folder: &Path, lock: &FolderLock, database: &Path) -> io::Result<Self> {
+        let files = vec![
+            (folder.join(NAME), id(&lock.0.metadata()?)),
+            (database.to_owned(), id(&database.metadata()?)),
+        ];
+        Ok(Self { files })
+    }
+
+    /// # Errors
+    /// A file is gone, or another has its name.
+    pub(super) fn check(&self) -> io::Result<()> {
+        for (path, known) in &self.files {
+            let problem = match path.metadata() {
+                Ok(found) if id(&found) == *known => continue,
+                Ok(_) => "was replaced by another file",
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted or moved away",
+                Err(error) => return Err(error),
+            };
+            return Err(io::Error::other(format!(
+                "{} {problem} while it was in use; move it back, or restart to use what is there now",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn id(file: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    (file.dev(), file.ino())
+}
+
+/// Elsewhere a file that is open cannot be replaced.
+#[cfg(not(unix))]
+fn id(_file: &std::fs::Metadata) -> FileId {
+    (0, 0)
 }

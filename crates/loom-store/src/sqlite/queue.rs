@@ -150,7 +150,10 @@ impl Queue {
         if matches!(reason, Error::Closed) {
             inner.jobs.clear();
         }
-        inner.stopped = Some(reason);
+        // What has ended for good does not begin to wait for something.
+        if !matches!(inner.stopped, Some(Error::Closed)) {
+            inner.stopped = Some(reason);
+        }
         inner.urgent = 0;
         mem::take(&mut inner.entries)
     }

@@ -86,6 +86,15 @@ pub(super) fn newest_run(connection: &Connection) -> Result<Option<RunId>, Error
     })
 }
 
+pub(super) fn is_empty(connection: &Connection) -> Result<bool, Error> {
+    // A message leaves its table with the run that took it in, and its number behind.
+    const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM frame)
+        OR EXISTS (SELECT 1 FROM definition) OR EXISTS (SELECT 1 FROM blob) OR EXISTS (SELECT 1 FROM named)
+        OR EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'inbox')";
+    let found = one(connection, ANYTHING, [], |row| row.get::<_, bool>(0).map_err(read_error))?;
+    Ok(found == Some(false))
+}
+
 /// The statement that lists runs and its parameters; `None` when the query's times leave no run possible.
 pub(super) fn list_statement(query: &RunQuery) -> Option<(String, Vec<Value>)> {
     let (low, high) = query.range()?;

@@ -14,6 +14,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::{Answer, Error};
 
+use super::health::Watch;
+
 /// Questions that may be under way at once.
 const QUESTIONS_MAX: usize = 1_024;
 
@@ -23,6 +25,7 @@ pub(super) struct Readers {
     questions: Mutex<Option<mpsc::Sender<Question>>>,
     room: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    watch: Arc<Watch>,
 }
 
 impl fmt::Debug for Readers {
@@ -33,16 +36,16 @@ impl fmt::Debug for Readers {
 
 impl Readers {
     /// Starts one thread for each connection.
-    pub(super) fn start(connections: Vec<Connection>) -> std::io::Result<Self> {
+    pub(super) fn start(connections: Vec<Connection>, watch: Arc<Watch>) -> std::io::Result<Self> {
         let (questions, asked) = mpsc::channel::<Question>();
         let asked = Arc::new(Mutex::new(asked));
         let start = |connection: Connection| {
-            let asked = Arc::clone(&asked);
+            let (asked, watch) = (Arc::clone(&asked), Arc::clone(&watch));
             thread::Builder::new().name("loom-store-read".into()).spawn(move || {
                 loop {
                     // The lock is held only while waiting: whoever has it takes the next question.
                     let question = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(question) = question else { return };
+                    let Ok(question) = question else { return watch.before_close(&connection) };
                     question(&connection);
                 }
             })
@@ -52,6 +55,7 @@ impl Readers {
             questions: Mutex::new(Some(questions)),
             room: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             threads: Mutex::new(threads),
+            watch,
         })
     }
 
@@ -65,13 +69,14 @@ impl Readers {
             let room = Arc::clone(&readers.room).acquire_owned().await;
             let room = room.expect("the semaphore is private and never closed");
             let (reply, answer) = oneshot::channel();
+            let watch = Arc::clone(&readers.watch);
             let question: Question = Box::new(move |connection| {
                 let _room = room;
                 if reply.is_closed() {
                     return;
                 }
                 // Whoever asked may be gone by now.
-                reply.send(question(connection)).unwrap_or_default();
+                reply.send(watch.observe(question(connection))).unwrap_or_default();
             });
             let questions = readers.questions.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let Some(questions) = questions else { return Err(Error::Closed) };

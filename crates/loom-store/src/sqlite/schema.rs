@@ -136,6 +136,20 @@ CREATE INDEX blob_file ON blob (size) WHERE codec = 2;
 /// The format this program writes.
 pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
+/// Refuses a database that does not have the newest format, and changes nothing.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let number = |pragma| {
+        let read = connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        read.map_err(|source| super::open_error(path, source))
+    };
+    match (number("application_id")?, number("user_version")?) {
+        (APPLICATION_ID, FORMAT) => Ok(()),
+        (APPLICATION_ID, found) if found > FORMAT => Err(Error::NewerFormat { found, known: FORMAT }),
+        (APPLICATION_ID, found) => Err(Error::OlderFormat { found, needed: FORMAT }),
+        _ => Err(Error::NotAStore { path: path.into() }),
+    }
+}
+
 /// Makes sure that the database has the newest format, or refuses it. Every step is one transaction, so that a crash
 /// leaves the old format or the new one.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {

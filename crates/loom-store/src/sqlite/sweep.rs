@@ -53,6 +53,8 @@ pub(super) struct Count {
 pub(super) struct Slice {
     /// Nothing is left to do.
     pub(super) done: bool,
+    /// The newest place in the order of writing has been kept.
+    removes_frames: bool,
     /// Files to remove once the transaction is durable.
     pub(super) files: Vec<ContentHash>,
 }
@@ -108,6 +110,10 @@ pub(super) fn slice(
             sweep.count.surplus = sweep.count.surplus.saturating_sub(1);
         }
         memory.forget(run);
+        if !slice.removes_frames {
+            slice.removes_frames = true;
+            memory.keep_lsn(connection)?;
+        }
         let deleted = connection
             .prepare_cached(
                 "DELETE FROM frame WHERE lsn IN (SELECT lsn FROM frame WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)",

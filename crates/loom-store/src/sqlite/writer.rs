@@ -18,6 +18,8 @@ use super::{
     apply::{self, Failure, Memory},
     clock, connect,
     files::Files,
+    health::Watch,
+    marks::Marks,
     queue::{Entry, Job, Queue},
     sweep::{self, Sweep},
 };
@@ -94,6 +96,8 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     meter: Arc<Meter>,
     files: Arc<Files>,
+    watch: Arc<Watch>,
+    marks: Arc<Marks>,
     /// Called after each group with the bytes it wrote.
     wrote: Box<dyn Fn(usize) + Send>,
     /// `None` while the store is paused.
@@ -106,10 +110,11 @@ impl Writer {
         queue: Arc<Queue>,
         meter: Arc<Meter>,
         files: Arc<Files>,
+        (watch, marks): (Arc<Watch>, Arc<Marks>),
         wrote: Box<dyn Fn(usize) + Send>,
         open: (Connection, Memory),
     ) -> Self {
-        Self { setting, queue, meter, files, wrote, open: Some(open) }
+        Self { setting, queue, meter, files, watch, marks, wrote, open: Some(open) }
     }
 
     /// Works until the store is closed, and answers how that went.
@@ -135,13 +140,21 @@ impl Writer {
 
     fn write_group(&mut self, group: Vec<Entry>) {
         let began = clock::now();
+        self.give_up_damaged();
         let Some((connection, memory)) = &mut self.open else {
             // Taken from the queue in the moment of a pause; `stop` answered the rest.
             let reason = self.queue.stopped().unwrap_or(Error::Closed);
             return answer_all(group, &reason);
         };
-        match write_transaction(&self.setting, connection, memory, &group) {
-            Ok((answers, sync)) => self.answer(group, answers, began, sync),
+        let written = self
+            .watch
+            .check_folder()
+            .and_then(|()| write_transaction(&self.setting, connection, memory, &group));
+        match self.watch.observe(written) {
+            Ok((answers, sync)) => {
+                self.note_progress();
+                self.answer(group, answers, began, sync);
+            }
             Err(reason) => {
                 self.pause(&reason);
                 answer_all(group, &reason);
@@ -184,17 +197,53 @@ impl Writer {
 
     /// Gives up the connection, which rolls back whatever was not committed, and answers everybody who waits.
     fn pause(&mut self, reason: &Error) {
-        let cause = std::error::Error::source(reason).map(ToString::to_string);
-        tracing::error!(error = %reason, cause, "the store pauses");
-        self.open = None;
+        if self.watch.damage().is_none() {
+            let cause = std::error::Error::source(reason).map(ToString::to_string);
+            tracing::error!(error = %reason, cause, "the store pauses");
+        }
+        self.let_go();
         self.meter.update(|metrics| metrics.pauses += 1);
         answer_all(self.queue.stop(reason.clone()), reason);
     }
 
+    /// Gives up the connection of a store in which a reader has found damage.
+    fn give_up_damaged(&mut self) {
+        if self.open.is_some() && self.watch.damage().is_some() {
+            self.let_go();
+            self.meter.update(|metrics| metrics.pauses += 1);
+        }
+    }
+
+    /// Gives up the connection.
+    fn let_go(&mut self) {
+        if let Some((connection, _)) = self.open.take() {
+            self.watch.before_close(&connection);
+        }
+    }
+
+    /// What was synced is noted outside the log, so that a log which has lost its end can be told from a whole one.
+    fn note_progress(&self) {
+        if let Some((_, memory)) = &self.open
+            && self.setting.durability == Durability::Durable
+        {
+            self.marks.synced(memory.progress());
+        }
+    }
+
     fn resume(&mut self) -> Result<(), Error> {
-        if self.open.is_none() {
-            self.open = Some(self.setting.connect()?);
+        self.give_up_damaged();
+        if let Some(damage) = self.watch.damage() {
+            return Err(damage.clone());
+        }
+        if self.open.is_none() || self.queue.stopped().is_some() {
+            self.watch.check_folder()?;
+            self.let_go();
+            self.open = Some(self.watch.observe(self.setting.connect())?);
             self.queue.restart();
+            if let Some(damage) = self.watch.damage() {
+                drop(self.queue.stop(damage.clone()));
+                return Err(damage.clone());
+            }
             // As loud as the pause was, so that whoever read of the one reads of the other.
             tracing::warn!("the store goes on");
         }
@@ -203,11 +252,13 @@ impl Writer {
 
     /// Does one slice, and puts the sweep back into the queue unless it is done, so that commits come between.
     fn sweep(&mut self, mut sweep: Box<Sweep>) {
+        self.give_up_damaged();
         let Some((connection, memory)) = &mut self.open else {
             let reason = self.queue.stopped().unwrap_or(Error::Closed);
             return sweep.reply.send(Err(reason)).unwrap_or_default();
         };
-        let slice = self.setting.strike(FaultPoint::Sweep).and_then(|()| {
+        let folder = self.watch.check_folder();
+        let slice = folder.and_then(|()| self.setting.strike(FaultPoint::Sweep)).and_then(|()| {
             let failed = |source| paused("sweep", source);
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -216,8 +267,9 @@ impl Writer {
             let more_pages = sweep::vacuum(connection).map_err(failed)?;
             Ok((slice, more_pages))
         });
-        match slice {
+        match self.watch.observe(slice) {
             Ok((slice, more_pages)) => {
+                self.note_progress();
                 for hash in slice.files {
                     self.files.remove(hash);
                 }
@@ -243,6 +295,7 @@ impl Writer {
         }
         // A store that closes after a pause closes all the same: everybody was told.
         let Some((connection, _)) = self.open.take() else { return Ok(()) };
+        self.watch.before_close(&connection);
         connection.close().map_err(|(_, source)| Error::Paused {
             operation: "close the database",
             source: Arc::new(source),
@@ -252,6 +305,7 @@ impl Writer {
     /// Copies what the background left and lets the log begin anew. A reader in the middle of something long may
     /// stand in the way; then the log grows on, and the next checkpoint asks again.
     fn restart_log(&mut self) {
+        self.give_up_damaged();
         let Some((connection, _)) = &self.open else { return };
         let restart = || {
             connection.busy_timeout(RESTART_WAIT)?;
@@ -279,7 +333,7 @@ impl Drop for Writer {
     }
 }
 
-fn answer_all(entries: impl IntoIterator<Item = Entry>, reason: &Error) {
+pub(super) fn answer_all(entries: impl IntoIterator<Item = Entry>, reason: &Error) {
     for entry in entries {
         drop(entry.charge);
         entry.reply.send(Err(reason.clone())).unwrap_or_default();

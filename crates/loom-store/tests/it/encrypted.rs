@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use loom_store::{
-    BLOB_ROW_MAX, Commit, ContentHash, Definition, Error, Frame, FrameQuery, InboxQuery, KeyError,
+    BLOB_ROW_MAX, Commit, Condition, ContentHash, Definition, Error, Frame, FrameQuery, InboxQuery, KeyError,
     KeyExpectation, KeyWrite, MemoryStore, Post, Recipient, RunId, RunRow, Seq, Snapshot, SqliteOptions,
     SqliteStore, Store, StoreKey, UnixMillis, with_key,
 };
@@ -111,22 +111,42 @@ async fn a_record_is_good_in_its_own_place_only() {
     let store = with_key(Arc::clone(&below), Some(&KEY)).await.unwrap();
     fill(&*store).await;
     let sealed = below.frames(FrameQuery::of(RUN)).await.unwrap().frames;
-    let move_to = async |run: u64, payload: Bytes| {
-        let run = RunId::from_u64(run).unwrap();
-        let frame = Frame { at: UnixMillis(1), payload };
-        below.commit(Commit::to_run(run, Seq::FIRST, vec![frame])).await.unwrap();
-        store.frames(FrameQuery::of(run)).await
-    };
-    let moved = move_to(1, sealed[0].payload.clone()).await;
-    assert!(matches!(moved, Err(Error::Damaged { .. })), "a frame of another run");
-    let mut changed = sealed[0].payload.to_vec();
-    for place in 0..changed.len() {
+    let mut moved = vec![("a frame of another run".to_owned(), sealed[0].payload.clone())];
+    for place in 0..sealed[0].payload.len() {
+        let mut changed = sealed[0].payload.to_vec();
         changed[place] ^= 1;
-        let read = move_to(2 + place as u64, changed.clone().into()).await;
-        assert!(matches!(read, Err(Error::Damaged { .. })), "byte {place} was changed");
-        changed[place] ^= 1;
+        moved.push((format!("byte {place} was changed"), changed.into()));
     }
-    assert!(matches!(move_to(1_000, Bytes::new()).await, Err(Error::Damaged { .. })), "nothing at all");
+    moved.push(("nothing at all".to_owned(), Bytes::new()));
+    let run = |place: usize| RunId::from_u64(1 + place as u64).unwrap();
+    for (place, (_, payload)) in moved.iter().enumerate() {
+        let frame = Frame { at: UnixMillis(1), payload: payload.clone() };
+        below.commit(Commit::to_run(run(place), Seq::FIRST, vec![frame])).await.unwrap();
+    }
+    assert!(matches!(store.health().condition, Condition::Running));
+    for (place, (what, _)) in moved.iter().enumerate() {
+        let read = store.frames(FrameQuery::of(run(place))).await;
+        assert!(matches!(read, Err(Error::Damaged { .. })), "{what}");
+        // The store below cannot know, and takes nothing in all the same.
+        assert!(matches!(below.commit(Commit::new()).await, Err(Error::Damaged { .. })), "{what}");
+    }
+}
+
+/// What a server keeps before its first run could not be read with a key.
+#[tokio::test]
+async fn a_store_that_holds_anything_takes_no_key() {
+    let below: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let mut commit = Commit::new();
+    commit.keys.push(KeyWrite {
+        namespace: "server".into(),
+        key: "signing-key".into(),
+        expect: KeyExpectation::Any,
+        value: Some(Bytes::from_static(b"a key")),
+    });
+    below.commit(commit).await.unwrap();
+    assert!(matches!(with_key(Arc::clone(&below), Some(&KEY)).await, Err(KeyError::NotEncrypted)));
+    let store = with_key(below, None).await.expect("it is as it was");
+    assert_eq!(store.key("server", "signing-key").await.unwrap().unwrap().value, "a key");
 }
 
 #[test]

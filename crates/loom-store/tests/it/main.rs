@@ -5,4 +5,5 @@ mod crash;
 mod encrypted;
 mod faults;
 mod migration;
+mod notices;
 mod sqlite;

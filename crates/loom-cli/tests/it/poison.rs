@@ -1,0 +1,378 @@
+//! Runs that a worker is evaluating when the process ends: one that is at two such ends in a row is suspended, and says why;
+//! others never are. And what can be ordered for runs while no server evaluates anything.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use loom_store::{KeyQuery, RunId, SqliteOptions, SqliteStore, Store};
+use serde_json::{Value, json};
+
+use crate::served::{Loom, Service, pause};
+
+/// A folder of workflows, a folder of runs, and a service that counts calls by their paths.
+struct Place {
+    folder: tempfile::TempDir,
+    calls: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// Whether `/slow` is answered.
+    open: Arc<AtomicBool>,
+    _service: Service,
+}
+
+impl Place {
+    fn new() -> Place {
+        let (calls, open) = (Arc::<Mutex<BTreeMap<String, usize>>>::default(), Arc::<AtomicBool>::default());
+        let service = Service::start({
+            let (calls, open) = (Arc::clone(&calls), Arc::clone(&open));
+            move |request| {
+                *calls.lock().unwrap().entry(request.path.clone()).or_default() += 1;
+                while request.path == "/slow" && !open.load(Ordering::SeqCst) {
+                    pause(Duration::from_millis(20));
+                }
+                (200, json!({}))
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let call = |path: &str| {
+            json!({"type": "Http", "runAfter": {},
+                "inputs": {"method": "POST", "uri": format!("{}{path}", service.address), "retryPolicy": {"type": "none"}}})
+        };
+        // What follows the call takes a worker minutes, in one go.
+        let mut heavy = json!({"Call": call("/fast")});
+        let mut before = "Call".to_owned();
+        for number in 0..60 {
+            let name = format!("Heavy_{number}");
+            heavy[&name] = json!({"type": "Query", "runAfter": {before: ["Succeeded", "Failed"]},
+                "inputs": {"from": "@range(1, 100000)", "where": "@contains(range(1, 100000), -1)"}});
+            before = name;
+        }
+        let done = json!({"type": "Compose", "inputs": "done", "runAfter": {"Call": ["Succeeded"]}});
+        let wait =
+            json!({"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}});
+        fs::create_dir_all(folder.path().join("workflows")).unwrap();
+        for (name, actions) in [
+            ("heavy", heavy),
+            ("calls", json!({"Call": call("/slow"), "Done": done})),
+            ("waits", json!({"Wait": wait})),
+        ] {
+            let definition = json!({"triggers": {"manual": {"type": "Request"}}, "actions": actions});
+            let path = folder.path().join("workflows").join(format!("{name}.json"));
+            fs::write(path, definition.to_string()).unwrap();
+        }
+        Place { folder, calls, open, _service: service }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn serve(&self, more: &[&str]) -> Loom {
+        let (workflows, data) = (self.folder.path().join("workflows"), self.data());
+        let mut arguments: Vec<&OsStr> =
+            vec!["--workflows".as_ref(), workflows.as_os_str(), "--data".as_ref(), data.as_os_str()];
+        arguments.extend(more.iter().map(OsStr::new));
+        Loom::serve(&arguments)
+    }
+
+    /// `loom runs …` on the folder.
+    fn runs(&self, arguments: &[&str]) -> crate::Ended {
+        let data = self.data().display().to_string();
+        crate::loom(&[&["runs"], arguments, &["--data", &data]].concat())
+    }
+
+    fn calls(&self, path: &str) -> usize {
+        self.calls.lock().unwrap().get(path).copied().unwrap_or(0)
+    }
+
+    fn wait_for_calls(&self, path: &str, count: usize) {
+        wait(|| self.calls(path) >= count);
+    }
+
+    /// The counts that the folder keeps, by run.
+    fn suspects(&self) -> BTreeMap<String, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = SqliteStore::open_read_only(&self.data(), SqliteOptions::default()).unwrap();
+            let namespace = "engine/suspects".into();
+            let query = KeyQuery { namespace, prefix: String::new(), after: None, limit: 100 };
+            let page = store.keys(query).await.unwrap();
+            let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+            page.values.iter().map(|value| (value.key.to_string(), text(&value.value))).collect()
+        })
+    }
+}
+
+fn wait(mut done: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if done() {
+            return;
+        }
+        pause(Duration::from_millis(10));
+    }
+    panic!("it does not come");
+}
+
+fn start(loom: &Loom, workflow: &str) -> String {
+    let answer = loom.request("POST", &format!("/workflows/{workflow}/triggers/manual/invoke"), b"").unwrap();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer.header("x-ms-workflow-run-id").unwrap()
+}
+
+/// Whether a worker is evaluating a run just now, as the page in the folder says.
+fn is_marked(data: &Path, run: &str) -> bool {
+    let run = RunId::from_str(run).unwrap().as_u64();
+    let page = fs::read(data.join("loom.marks")).unwrap();
+    page[512..].as_chunks::<16>().0.iter().any(|slot| u64::from_ne_bytes(*slot.first_chunk().unwrap()) == run)
+}
+
+/// Kills the server while a worker is evaluating a run.
+fn kill_while_evaluating(loom: Loom, data: &Path, run: &str) {
+    wait(|| is_marked(data, run));
+    loom.kill();
+    assert!(is_marked(data, run), "the page outlives the process");
+}
+
+/// The run is taken up by a task of its own, while the server listens already.
+fn is_suspended(loom: &Loom, run: &str) {
+    loom.until(&format!("/api/v1/runs/{run}"), |answer| answer.body.contains(r#""status":"Suspended""#));
+}
+
+fn shown(loom: &Loom, run: &str) -> Value {
+    loom.get(&format!("/api/v1/runs/{run}"))
+}
+
+#[test]
+fn a_run_that_was_being_evaluated_at_two_ends_in_a_row_is_suspended_and_says_so() {
+    let place = Place::new();
+    let data = place.data();
+    let loom = place.serve(&[]);
+    let bystanders = [start(&loom, "calls"), start(&loom, "waits")];
+    place.wait_for_calls("/slow", 1);
+    let poison = start(&loom, "heavy");
+    kill_while_evaluating(loom, &data, &poison);
+
+    // Once may be chance.
+    let loom = place.serve(&[]);
+    assert_eq!(shown(&loom, &poison)["status"], "Running");
+    kill_while_evaluating(loom, &data, &poison);
+
+    let loom = place.serve(&[]);
+    is_suspended(&loom, &poison);
+    let run = shown(&loom, &poison);
+    let why = run["suspendedBecause"].as_str().unwrap();
+    assert!(why.contains("last 2 times that the process ended"), "{why}");
+    assert!(!is_marked(&data, &poison), "nobody evaluates it");
+    let listed = loom.get("/api/v1/runs?limit=100");
+    for row in listed["runs"].as_array().unwrap() {
+        let is_poison = row["id"] == poison.as_str();
+        assert_eq!(row["status"], if is_poison { "Suspended" } else { "Running" }, "{row}");
+        assert_eq!(row.get("suspendedBecause").is_some(), is_poison, "{row}");
+    }
+    let server = format!("http://{}", loom.address());
+    for arguments in
+        [&["runs", "show", &poison, "--server", &server][..], &["runs", "list", "--server", &server]]
+    {
+        let told = crate::loom(arguments);
+        assert!(told.stdout.contains("each of the last 2 times"), "{arguments:?}: {}", told.stdout);
+    }
+    // An end of another kind changes nothing about it.
+    loom.kill();
+    let loom = place.serve(&[]);
+    assert_eq!(shown(&loom, &poison)["status"], "Suspended");
+
+    // Resuming it clears the suspicion: it takes two ends again.
+    let server = format!("http://{}", loom.address());
+    let resumed = crate::loom(&["runs", "resume", &poison, "--server", &server]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    let run = shown(&loom, &poison);
+    assert_eq!((&run["status"], run.get("suspendedBecause")), (&json!("Running"), None));
+    kill_while_evaluating(loom, &data, &poison);
+    let loom = place.serve(&[]);
+    assert_eq!(shown(&loom, &poison)["status"], "Running");
+    kill_while_evaluating(loom, &data, &poison);
+    let loom = place.serve(&[]);
+    is_suspended(&loom, &poison);
+    loom.kill();
+
+    // It can be ended without anybody evaluating it.
+    let looked = place.runs(&["show", &poison]);
+    assert!(looked.stdout.contains("each of the last 2 times"), "{}", looked.stdout);
+    let cancelled = place.runs(&["cancel", &poison]);
+    assert_eq!(cancelled.code, Some(0), "{}", cancelled.stderr);
+    assert!(cancelled.stdout.contains("cancel is left for the next server"), "{}", cancelled.stdout);
+    let loom = place.serve(&[]);
+    assert_eq!(loom.end_of(&poison), "Cancelled");
+    for run in &bystanders {
+        assert_eq!(shown(&loom, run)["status"], "Running");
+    }
+    loom.kill();
+    assert_eq!(place.suspects(), BTreeMap::new(), "nothing is left of it");
+}
+
+/// Its start was never in the store, and its parent, which only waits for it, would start it at every start of the process.
+#[test]
+fn a_child_that_is_evaluated_from_its_first_step_on_is_suspended_too() {
+    let place = Place::new();
+    let data = place.data();
+    let sources = place.folder.path().join("workflows");
+    let heavy = fs::read_to_string(sources.join("heavy.json")).unwrap();
+    let mut heavy: Value = serde_json::from_str(&heavy).unwrap();
+    let actions = heavy["actions"].as_object_mut().unwrap();
+    actions.remove("Call");
+    actions["Heavy_0"]["runAfter"] = json!({});
+    actions.insert(
+        "Answer".into(),
+        json!({"type": "Response", "inputs": {"statusCode": 200}, "runAfter": {"Heavy_59": ["Succeeded"]}}),
+    );
+    fs::write(sources.join("child.json"), heavy.to_string()).unwrap();
+    let calls = json!({"type": "Workflow", "runAfter": {}, "inputs": {"host": {"workflow": {"id": "child"}, "triggerName": "manual"}}});
+    let parent = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {"Child": calls}});
+    fs::write(sources.join("parent.json"), parent.to_string()).unwrap();
+    let is_any_marked = || {
+        let page = fs::read(data.join("loom.marks")).unwrap();
+        page[512..].as_chunks::<16>().0.iter().any(|slot| slot[..8] != [0; 8])
+    };
+
+    let loom = place.serve(&[]);
+    let parent = start(&loom, "parent");
+    let mut loom = Some(loom);
+    // Before it was in the store, and then twice.
+    for _ in 0..3 {
+        wait(is_any_marked);
+        // The parent was marked for a moment, too.
+        wait(|| !is_marked(&data, &parent) && is_any_marked());
+        loom.take().unwrap().kill();
+        assert!(is_any_marked());
+        loom = Some(place.serve(&[]));
+    }
+    let loom = loom.unwrap();
+    let child = loom.get("/api/v1/runs?workflow=child")["runs"][0]["id"].as_str().unwrap().to_owned();
+    is_suspended(&loom, &child);
+    assert_eq!(shown(&loom, &parent)["status"], "Running");
+    assert!(!is_any_marked());
+}
+
+/// As often as it may be killed, and wherever.
+#[test]
+fn runs_that_wait_or_have_calls_in_flight_are_never_suspected() {
+    let place = Place::new();
+    let loom = place.serve(&[]);
+    let runs = [start(&loom, "calls"), start(&loom, "waits"), start(&loom, "calls")];
+    place.wait_for_calls("/slow", 2);
+    let mut loom = loom;
+    for life in 0..10u64 {
+        // Some kills fall into the recovery of the runs, others long after it.
+        pause(Duration::from_millis(life % 4 * 15));
+        loom.kill();
+        loom = place.serve(&[]);
+    }
+    for run in &runs {
+        let run = shown(&loom, run);
+        assert_eq!((&run["status"], run.get("suspendedBecause")), (&json!("Running"), None));
+    }
+    loom.kill();
+    assert_eq!(place.suspects(), BTreeMap::new());
+    place.open.store(true, Ordering::SeqCst);
+    let loom = place.serve(&[]);
+    assert_eq!(loom.end_of(&runs[0]), "Succeeded");
+}
+
+#[test]
+fn runs_are_cancelled_suspended_and_resumed_without_a_server() {
+    let place = Place::new();
+    let loom = place.serve(&[]);
+    let (ended, stopped, left) = (start(&loom, "calls"), start(&loom, "calls"), start(&loom, "waits"));
+    place.wait_for_calls("/slow", 2);
+    loom.kill();
+    for (command, run) in [("cancel", &ended), ("suspend", &stopped), ("resume", &left)] {
+        let told = place.runs(&[command, run]);
+        assert_eq!(told.code, Some(0), "{}", told.stderr);
+        assert!(
+            told.stdout.contains(&format!("Running; {command} is left for the next server")),
+            "{}",
+            told.stdout
+        );
+    }
+    let refused = place.runs(&["resubmit", &left]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("needs a running server"), "{}", refused.stderr);
+    let unknown = place.runs(&["cancel", "0000000000000"]);
+    assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
+
+    let loom = place.serve(&[]);
+    assert_eq!(loom.end_of(&ended), "Cancelled");
+    is_suspended(&loom, &stopped);
+    assert_eq!(shown(&loom, &left)["status"], "Running");
+    assert_eq!(loom.pages("/api/v1/runs?limit=100", "runs", "cursor").len(), 3, "nothing was resubmitted");
+    loom.kill();
+    let told = place.runs(&["cancel", &ended]);
+    assert_eq!(told.code, Some(1), "{}", told.stdout);
+    assert!(told.stderr.contains("has ended"), "{}", told.stderr);
+    // Nobody has made the call of the suspended run again, nor that of the cancelled one.
+    assert_eq!(place.calls("/slow"), 2);
+
+    assert_eq!(place.runs(&["resume", &stopped]).code, Some(0));
+    place.open.store(true, Ordering::SeqCst);
+    let loom = place.serve(&[]);
+    assert_eq!(loom.end_of(&stopped), "Succeeded");
+    assert_eq!(place.calls("/slow"), 3);
+    // An order is carried out once.
+    let server = format!("http://{}", loom.address());
+    assert_eq!(crate::loom(&["runs", "suspend", &left, "--server", &server]).code, Some(0));
+    loom.kill();
+    let loom = place.serve(&[]);
+    assert_eq!(shown(&loom, &left)["status"], "Suspended");
+}
+
+#[test]
+fn a_server_that_holds_its_runs_continues_and_starts_none() {
+    let place = Place::new();
+    let data = place.data();
+    let loom = place.serve(&[]);
+    let (calls, waits) = (start(&loom, "calls"), start(&loom, "waits"));
+    place.wait_for_calls("/slow", 1);
+    let poison = start(&loom, "heavy");
+    kill_while_evaluating(loom, &data, &poison);
+
+    let loom = place.serve(&["--hold-runs"]);
+    let ready = loom.request("GET", "/readyz", b"").unwrap();
+    assert!(ready.status == 503 && ready.body.contains("--hold-runs"), "{ready:?}");
+    let refused = loom.request("POST", "/workflows/waits/triggers/manual/invoke", b"").unwrap();
+    assert!(refused.status == 503 && refused.body.contains("RunsHeld"), "{refused:?}");
+    let again = loom.request("POST", &format!("/api/v1/runs/{waits}/resubmit"), b"").unwrap();
+    assert!(again.status == 503 && again.body.contains("RunsHeld"), "{again:?}");
+    for run in [&calls, &waits, &poison] {
+        let run = shown(&loom, run);
+        assert_eq!(run["status"], "Running");
+        assert!(run["held"].as_str().unwrap().contains("--hold-runs"), "{run}");
+    }
+    let change = |run: &str, what: &str| {
+        let answer = loom.request("POST", &format!("/api/v1/runs/{run}/{what}"), b"").unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str::<Value>(&answer.body).unwrap()
+    };
+    assert_eq!(change(&poison, "cancel")["status"], "Cancelled");
+    assert_eq!(change(&waits, "suspend")["status"], "Suspended");
+    assert_eq!(place.calls("/slow"), 1, "nothing continues by itself");
+    assert_eq!(place.calls("/fast"), 1);
+    assert!(change(&calls, "resume").get("held").is_none());
+    place.open.store(true, Ordering::SeqCst);
+    assert_eq!(loom.end_of(&calls), "Succeeded", "one that is resumed continues");
+    assert_eq!(place.calls("/slow"), 2);
+    loom.kill();
+
+    let loom = place.serve(&[]);
+    assert_eq!(shown(&loom, &waits)["status"], "Suspended");
+    assert_eq!(loom.end_of(&poison), "Cancelled");
+    assert_eq!(loom.end_of(&start(&loom, "calls")), "Succeeded", "and requests are taken again");
+}

@@ -1,0 +1,221 @@
+//! The real binary on a folder that is damaged, deleted, cut or begun without a key; and commands that only read.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{loom, served::Loom};
+
+fn workflow(folder: &Path) -> PathBuf {
+    let file = folder.join("note.json");
+    let note = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Note": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}}"#;
+    fs::write(&file, note).unwrap();
+    file
+}
+
+fn serve(folder: &Path, more: &[&OsStr]) -> Loom {
+    let (file, data) = (workflow(folder), folder.join("data"));
+    let arguments = [file.as_os_str(), "--data".as_ref(), data.as_os_str()];
+    Loom::serve(&[&arguments[..], more].concat())
+}
+
+/// Text that cannot be packed, and is found again.
+fn body(number: usize) -> String {
+    let mut state = number as u64;
+    let letter = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + 2 + (state >> 33) as u8 % 57)
+    };
+    (0..2_000).map(letter).collect()
+}
+
+/// Starts a run with a large body, and waits for its end.
+fn run(loom: &Loom, number: usize) -> String {
+    let body = format!("\"{}\"", body(number));
+    let answer = loom.request("POST", "/workflows/note/triggers/manual/invoke", body.as_bytes()).unwrap();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let run = answer.header("x-ms-workflow-run-id").unwrap();
+    assert_eq!(loom.end_of(&run), "Succeeded");
+    run
+}
+
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.filter(|path| path.is_file() && !path.ends_with("loom.db-shm"));
+    files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn commands_that_only_read_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let given = data.display().to_string();
+    let server = serve(folder.path(), &[]);
+    let id = run(&server, 1);
+    drop(server);
+    for killed in [true, false] {
+        let server = serve(folder.path(), &[]);
+        if killed {
+            run(&server, 2);
+        } else {
+            server.terminate();
+            assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
+        }
+        drop(server);
+        let before = files(&data);
+        for arguments in [
+            &["runs", "list"][..],
+            &["runs", "show", &id],
+            &["runs", "show", &id, "Note"],
+            &["runs", "events", &id],
+            &["runs", "watch", &id],
+            &["resilience", "list"],
+        ] {
+            let looked = loom(&[arguments, &["--data", &given]].concat());
+            assert_eq!(looked.code, Some(0), "{arguments:?}: {}", looked.stderr);
+            assert!(files(&data) == before, "{arguments:?}, killed: {killed}");
+        }
+    }
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert_eq!(loom(&["runs", "list", "--data", &empty.display().to_string()]).code, Some(2));
+    assert!(files(&empty).is_empty());
+}
+
+#[test]
+fn a_folder_that_was_begun_without_a_key_is_not_spoiled_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = (folder.path().join("data"), folder.path().join("key"));
+    fs::write(&key, "0f".repeat(32)).unwrap();
+    // No run was ever started here, but the server has its signing key.
+    let server = serve(folder.path(), &[]);
+    server.terminate();
+    assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
+    let (given, named) = (data.display().to_string(), key.display().to_string());
+    for arguments in [
+        &["serve", "--addr", "127.0.0.1:0", "--data", &given, "--key-file", &named][..],
+        &["runs", "list", "--data", &given, "--key-file", &named],
+    ] {
+        let refused = loom(arguments);
+        assert_eq!(refused.code, Some(2), "{arguments:?}");
+        for part in ["begun without a key", "leave --key-file out", "new directory", &given] {
+            assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+        }
+    }
+    let server = serve(folder.path(), &[]);
+    run(&server, 1);
+    drop(server);
+    // A folder that holds nothing takes the key it is begun with.
+    fs::remove_dir_all(&data).unwrap();
+    let server = serve(folder.path(), &["--key-file".as_ref(), key.as_os_str()]);
+    run(&server, 2);
+}
+
+#[test]
+fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("data/loom.db");
+    let server = serve(folder.path(), &[]);
+    let runs: Vec<String> = (0..30).map(|number| run(&server, number)).collect();
+    server.terminate();
+    assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
+    // One byte in the body of one run.
+    let mut content = fs::read(&database).unwrap();
+    let text = body(17)[1_000..1_032].to_owned();
+    let place =
+        content.windows(text.len()).position(|window| window == text.as_bytes()).expect("it is there");
+    content[place] ^= 1;
+    fs::write(&database, content).unwrap();
+
+    let server = serve(folder.path(), &[]);
+    run(&server, 100);
+    let ready = server.request("GET", "/readyz", b"").unwrap();
+    assert_eq!(ready.status, 200, "nobody has met it yet: {ready:?}");
+    let met = runs.iter().any(|run| {
+        let answer = server.request("GET", &format!("/api/v1/runs/{run}"), b"").unwrap();
+        answer.status != 200
+    });
+    assert!(met, "a request meets it");
+    let ready = server.request("GET", "/readyz", b"").unwrap();
+    assert_eq!(ready.status, 503);
+    for part in ["damaged", "loom.db", "restore it from a backup"] {
+        assert!(ready.body.contains(part), "{part}: {ready:?}");
+    }
+    let refused = server.request("POST", "/workflows/note/triggers/manual/invoke", b"1").unwrap();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let health = server.request("GET", "/healthz", b"").unwrap();
+    assert_eq!(health.status, 503);
+    // What is whole can still be read.
+    assert_eq!(server.request("GET", "/api/v1/runs?limit=5", b"").unwrap().status, 200);
+    drop(server);
+
+    let data = folder.path().join("data").display().to_string();
+    let shown: Vec<_> = runs.iter().map(|run| loom(&["runs", "show", run, "--data", &data])).collect();
+    let told: Vec<_> = shown.iter().filter(|shown| shown.code != Some(0)).collect();
+    assert!(!told.is_empty());
+    for shown in told {
+        for part in ["damaged", "loom.db", "restore it from a backup"] {
+            assert!(shown.stderr.contains(part), "{part}: {}", shown.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_deleted_or_replaced_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = serve(folder.path(), &[]);
+    run(&server, 1);
+    fs::rename(&data, folder.path().join("aside")).unwrap();
+    let refused = server.request("POST", "/workflows/note/triggers/manual/invoke", b"1").unwrap();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let ready = server.request("GET", "/readyz", b"").unwrap();
+    assert!(ready.status == 503 && ready.body.contains("find its files"), "{ready:?}");
+    // Another one in its place is not taken for it.
+    fs::create_dir(&data).unwrap();
+    let refused = server.request("POST", "/workflows/note/triggers/manual/invoke", b"1").unwrap();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(files(&data).is_empty());
+    fs::remove_dir(&data).unwrap();
+    // It comes back.
+    fs::rename(folder.path().join("aside"), &data).unwrap();
+    server.until("/readyz", |answer| answer.status == 200);
+    run(&server, 2);
+    // It is deleted, while nobody asks for anything.
+    fs::remove_dir_all(&data).unwrap();
+    let ready = server.request("GET", "/readyz", b"").unwrap();
+    assert_eq!(ready.status, 503, "{ready:?}");
+    server.terminate();
+    server.exit_within(std::time::Duration::from_secs(30)).expect("it stops");
+    assert!(!data.exists(), "and makes nothing in its place");
+}
+
+#[test]
+fn a_log_that_was_cut_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("data/loom.db-wal");
+    let server = serve(folder.path(), &[]);
+    for number in 0..3 {
+        run(&server, number);
+    }
+    server.kill();
+    fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    let data = folder.path().join("data").display().to_string();
+    for arguments in
+        [&["serve", "--addr", "127.0.0.1:0", "--data", &data][..], &["runs", "list", "--data", &data]]
+    {
+        let refused = loom(arguments);
+        assert_eq!(refused.code, Some(2), "{arguments:?}");
+        for part in ["had been synced", "loom.db-wal", "delete", "loom.marks"] {
+            assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+        }
+    }
+    fs::remove_file(folder.path().join("data/loom.marks")).unwrap();
+    let server = serve(folder.path(), &[]);
+    run(&server, 9);
+}

@@ -1,0 +1,181 @@
+//! How a run is taken up by a process: what was ordered for it first, then the calls that have no end. And how the process
+//! after it learns what this one was doing.
+
+use std::sync::Arc;
+
+use loom_definition::{
+    RunStatus,
+    model::{ActionKind, EffectKind},
+    policy::OnUncertain,
+};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::Driver;
+use crate::{
+    durable::RunJournal,
+    event::{Command, EffectId, EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    orders::Given,
+    ports::Call,
+};
+
+impl Driver {
+    /// Takes up a run that was read back: makes the calls again that have no end, and does what can be done.
+    pub(super) async fn go_on(&mut self) -> Result<(), loom_store::Error> {
+        let taken_up = self.carry_out_orders().await?;
+        // Nothing new begins while a run is suspended; see `calls_to_resume`.
+        if self.is_over() || self.run.state().status() == RunStatus::Suspended {
+            return Ok(());
+        }
+        let commands = if let Some(commands) = taken_up { commands } else { self.begin_outstanding() };
+        for command in commands {
+            self.handle(command).await?;
+        }
+        self.advance().await
+    }
+
+    /// A call that was in progress when the last process ended: the definition says what becomes of it.
+    pub(super) fn begin_again(&mut self, call: Call) -> Option<Command> {
+        let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
+        match uncertain.unwrap_or_default() {
+            _ if matches!(call.phase, Phase::Admit | Phase::Unsubscribe) => self.begin(call),
+            // A wait sends nothing, so nothing about it is uncertain.
+            _ if self.waits_for_signal(&call) => self.begin(call),
+            OnUncertain::Retry => self.begin(call),
+            OnUncertain::Fail => {
+                let message = format!(
+                    "The call of action '{}' was interrupted, and it is not known whether it was carried out.",
+                    call.definition().name
+                );
+                let outcome = Outcome::failed("Uncertain", ErrorInfo::new("OutcomeUncertain", message));
+                let result = EffectResult::Done { outcome, hint: RetryHint::default() };
+                Some(Command::EffectEnded { effect: call.effect, result })
+            }
+            OnUncertain::Ask => Some(Command::Suspend),
+        }
+    }
+
+    /// Waits until no other run that may end the process is being evaluated. Runs that are above suspicion do not wait.
+    pub(super) fn alone(&self) -> impl Future<Output = Option<OwnedMutexGuard<()>>> + Send + use<> {
+        let is_suspect = self.journal.as_ref().is_some_and(RunJournal::is_suspect);
+        let turn = is_suspect.then(|| Arc::clone(&self.inner.alone));
+        async move {
+            match turn {
+                Some(turn) => Some(turn.lock_owned().await),
+                None => None,
+            }
+        }
+    }
+
+    /// Marks the run in the store as one that is being evaluated, until [`Driver::rest`]. Whatever can wait for something
+    /// comes after that.
+    pub(super) fn evaluate(&mut self) {
+        if self.evaluating.is_none() {
+            self.evaluating = self.journal.as_ref().map(RunJournal::evaluating);
+        }
+    }
+
+    pub(super) fn rest(&mut self) {
+        self.evaluating = None;
+    }
+
+    /// Whether one of these calls is a script, which is given much of the run.
+    pub(super) fn starts_script(&self, started: &[EffectId]) -> bool {
+        let state = self.run.state();
+        let is_script = |effect: &EffectId| {
+            let asked = state.asked_by(*effect);
+            asked.is_some_and(|asked| {
+                let kind = &state.workflow().action(asked.place.action).kind;
+                matches!(kind, ActionKind::Effect { effect: EffectKind::Script(_), .. })
+            })
+        };
+        started.iter().any(is_script)
+    }
+
+    /// Hands the machine a command, and makes what it decides durable before anything is evaluated.
+    pub(super) async fn handle_durably(&mut self, command: Command) -> Result<(), loom_store::Error> {
+        let at = self.clock.now();
+        self.run.handle_some(command, at, 0);
+        self.continue_durably(Vec::new()).await
+    }
+
+    /// Makes what was decided durable, says so, and only then evaluates what follows. So a run that ends the process was
+    /// resumed all the same.
+    pub(super) async fn continue_durably(
+        &mut self,
+        told: Vec<(oneshot::Sender<bool>, bool)>,
+    ) -> Result<(), loom_store::Error> {
+        let immediate = self.carry_out().await?;
+        self.make_durable().await?;
+        for (done, awaited) in told {
+            // Whoever asked may have gone.
+            done.send(awaited).ok();
+        }
+        for command in immediate {
+            self.handle(command).await?;
+        }
+        self.advance().await
+    }
+
+    /// Does what can be done now.
+    pub(super) async fn advance(&mut self) -> Result<(), loom_store::Error> {
+        if !self.run.has_work() {
+            return self.settle_down(false).await;
+        }
+        self.evaluate();
+        let at = self.clock.now();
+        let more = self.run.advance(at, self.share());
+        self.settle_down(more).await
+    }
+
+    /// Carries out what was ordered for the run while it was not in progress. When that had it continue, its calls were
+    /// begun, and this is what follows from them at once.
+    pub(super) async fn carry_out_orders(&mut self) -> Result<Option<Vec<Command>>, loom_store::Error> {
+        let mut begun: Option<Vec<Command>> = None;
+        for Given { order, message } in std::mem::take(&mut self.orders) {
+            if let (Some(message), Some(journal)) = (message, &mut self.journal) {
+                journal.take_in(message);
+            }
+            let at = self.clock.now();
+            let was_suspended = self.run.state().status() == RunStatus::Suspended;
+            // Nothing is evaluated before the order has left the store with what came of it.
+            self.run.handle_some(order.command(), at, 0);
+            let immediate = self.carry_out().await?;
+            self.make_durable().await?;
+            if self.is_over() {
+                break;
+            }
+            if was_suspended && self.run.state().status() == RunStatus::Running {
+                begun.get_or_insert_default().extend(immediate);
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Makes the calls again that were in progress when the last process ended.
+    pub(super) fn begin_outstanding(&mut self) -> Vec<Command> {
+        let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
+        let calls: Vec<Call> = outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect();
+        calls.into_iter().filter_map(|call| self.begin_again(call)).collect()
+    }
+
+    /// Calls without an end that nobody makes: those that the last process made for a run that was suspended when this one
+    /// took it up, and those that are made again only when somebody says so.
+    pub(super) fn calls_to_resume(&self, started: &[EffectId]) -> Vec<EffectId> {
+        let outstanding = self.run.state().calls().map(|(effect, _)| effect);
+        outstanding
+            .filter(|effect| !self.under_way.contains_key(effect) && !started.contains(effect))
+            .collect()
+    }
+
+    /// Begins calls of a run that continues.
+    pub(super) fn resume_calls(&mut self, left: Vec<EffectId>) -> Vec<Command> {
+        let calls: Vec<Call> = left.into_iter().filter_map(|effect| self.run.call(effect)).collect();
+        let begin = |call: Call| {
+            let resilience = call.definition().resilience.as_deref();
+            // Whoever resumes the run has said that the call may be made again.
+            let was_asked = resilience.is_some_and(|wanted| wanted.on_uncertain == OnUncertain::Ask);
+            if was_asked { self.begin(call) } else { self.begin_again(call) }
+        };
+        calls.into_iter().filter_map(begin).collect()
+    }
+}

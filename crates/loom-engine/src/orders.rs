@@ -1,0 +1,154 @@
+//! Commands that are left in the store for runs that are not in progress: the process that takes the run up next carries
+//! them out before it does anything else for the run.
+//!
+//! An order is a message in the store's inbox, as a signal is, and leaves it in the commit that holds what came of it. A
+//! run is not evaluated before that commit is durable, so an order is carried out once, whatever the run does afterwards.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
+
+use bytes::Bytes;
+use loom_expression::{Object, Value};
+use loom_store::{Commit, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store};
+
+use crate::{
+    durable::{self, RecoverError},
+    engine::Engine,
+    event::{Command, RunId},
+};
+
+/// What tells orders from other messages in the store's inbox.
+const KIND: u16 = 3;
+
+/// Messages read at a time.
+const PAGE: usize = 500;
+
+/// What can be asked of a run that is not in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End it as Cancelled.
+    Cancel,
+    /// Suspend it.
+    Suspend,
+    /// Have a suspended run continue.
+    Resume,
+}
+
+impl Order {
+    const ALL: [Order; 3] = [Order::Cancel, Order::Suspend, Order::Resume];
+
+    /// Its name, as it is kept.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Order::Cancel => "cancel",
+            Order::Suspend => "suspend",
+            Order::Resume => "resume",
+        }
+    }
+
+    /// The command that carries it out.
+    pub fn command(self) -> Command {
+        match self {
+            Order::Cancel => Command::Cancel,
+            Order::Suspend => Command::Suspend,
+            Order::Resume => Command::Resume,
+        }
+    }
+}
+
+/// An order that is about to be carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given {
+    pub(crate) order: Order,
+    /// The message that it came as.
+    pub(crate) message: Option<InboxId>,
+}
+
+impl Engine {
+    /// Leaves an order in the store for a run that is not in progress, and waits until it is durable.
+    ///
+    /// # Errors
+    /// The store does not take it.
+    pub async fn leave(&self, run: RunId, order: Order) -> Result<(), StoreError> {
+        let Some(durable) = &self.inner().durable else { return Ok(()) };
+        let now = self.inner().clock.now();
+        let mut kept = Object::new();
+        kept.insert("command", order.as_str());
+        kept.insert("sentTime", now.to_string());
+        let mut commit = Commit::new();
+        commit.inbox_posted.push(Post {
+            run: Some(run),
+            kind: KIND,
+            at: durable::millis(now),
+            idempotency_key: None,
+            payload: Bytes::from(Value::from(kept).to_json_text()),
+        });
+        durable.store.commit(commit).await?;
+        let mut ordered = self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        ordered.insert(run);
+        Ok(())
+    }
+
+    /// Learns for which runs there are orders, so that taking up the others asks nothing.
+    pub(crate) async fn find_orders(&self) -> Result<(), StoreError> {
+        let Some(durable) = &self.inner().durable else { return Ok(()) };
+        let mut found = BTreeSet::new();
+        let mut query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: PAGE };
+        loop {
+            let page = durable.store.inbox(query).await?;
+            found.extend(
+                page.iter()
+                    .filter(|message| message.post.kind == KIND)
+                    .filter_map(|message| message.post.run),
+            );
+            query.after = page.last().map(|message| message.id);
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        *self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
+    /// The orders for a run, oldest first.
+    pub(crate) async fn orders_of(&self, run: RunId) -> Result<Vec<Given>, RecoverError> {
+        let Some(durable) = &self.inner().durable else { return Ok(Vec::new()) };
+        let there_may_be = {
+            let ordered = self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner);
+            ordered.contains(&run)
+        };
+        if !there_may_be {
+            return Ok(Vec::new());
+        }
+        let found = read_all(&durable.store, run).await;
+        found.map_err(|source| RecoverError::Store { run, source })
+    }
+}
+
+async fn read_all(store: &Arc<dyn Store>, run: RunId) -> Result<Vec<Given>, StoreError> {
+    let mut orders = Vec::new();
+    let mut query = InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE };
+    loop {
+        let page = store.inbox(query).await?;
+        for message in page.iter().filter(|message| message.post.kind == KIND) {
+            match read(message) {
+                Some(order) => orders.push(Given { order, message: Some(message.id) }),
+                None => {
+                    tracing::warn!(run_id = %run, message = message.id.0, "an order for a run cannot be read");
+                }
+            }
+        }
+        query.after = page.last().map(|message| message.id);
+        if page.len() < PAGE {
+            return Ok(orders);
+        }
+    }
+}
+
+fn read(message: &InboxMessage) -> Option<Order> {
+    let kept = Value::parse_json(&message.post.payload).ok()?;
+    let name = kept.get("command").and_then(Value::as_str)?;
+    Order::ALL.into_iter().find(|order| order.as_str() == name)
+}

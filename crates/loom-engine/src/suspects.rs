@@ -1,0 +1,200 @@
+//! Runs that may end the process. A value can be so deep, or so large, that evaluating it ends the process, and a durable
+//! run would do so again at every start.
+//!
+//! While a worker evaluates a run, the run is marked in the store, without a sync; so the next process knows which runs
+//! were being evaluated when the last one ended. That may be chance: the process was killed just then. A run that was being
+//! evaluated at two such ends in a row is suspended when it is taken up. Runs that only wait, or have calls in flight, are
+//! never marked.
+//!
+//! The count of a run is a named value. It goes when an end finds the run not being evaluated, unless the end came from
+//! another run before this one had its turn; and with the end of the run, or when somebody resumes it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use loom_expression::{Object, Value};
+use loom_store::{
+    Commit, Error as StoreError, FrameQuery, Interrupted, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq,
+    Store,
+};
+
+use crate::{durable::RecoverError, engine::Engine, event::RunId};
+
+/// Named values: the ends of the process at which a run was being evaluated.
+const NAMESPACE: &str = "engine/suspects";
+
+/// Such values read at a time.
+const PAGE: usize = 500;
+
+/// A run that was being evaluated at so many ends in a row is suspended.
+const ENDS_MAX: u32 = 2;
+
+/// What is known of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Count {
+    /// Ends in a row.
+    ends: u32,
+    /// The last of them, as the store numbers them: an end is counted once.
+    end: u64,
+    /// Where the journal was to go on then.
+    next: Seq,
+}
+
+impl Count {
+    fn read(value: &Bytes) -> Option<Count> {
+        let kept = Value::parse_json(value).ok()?;
+        let number =
+            |name| kept.get(name).and_then(Value::as_i64).and_then(|number| u64::try_from(number).ok());
+        Some(Count {
+            ends: u32::try_from(number("ends")?).ok()?,
+            end: number("end")?,
+            next: Seq(number("next")?),
+        })
+    }
+
+    fn write(self) -> Bytes {
+        let mut kept = Object::new();
+        kept.insert("ends", i64::from(self.ends));
+        kept.insert("end", self.end as i64);
+        kept.insert("next", self.next.0 as i64);
+        Value::from(kept).to_json_text().into()
+    }
+}
+
+/// How the runs of this process are looked after.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    /// Ends in a row, by run.
+    ends: BTreeMap<RunId, u32>,
+    /// A run ended the process before its start was in the store.
+    pub(crate) in_first_step: bool,
+}
+
+/// Whether a run that was being evaluated at so many ends in a row is suspended when it is taken up.
+pub(crate) const fn is_poison(ends: u32) -> bool {
+    ends >= ENDS_MAX
+}
+
+/// Takes note of what the last process was evaluating when it ended.
+pub(crate) async fn take_note(store: &dyn Store) -> Result<Suspects, StoreError> {
+    let Interrupted { end, runs } = store.interrupted();
+    let mut suspects = Suspects::default();
+    let mut marked = BTreeMap::new();
+    for (run, next) in runs {
+        match store.run(run).await? {
+            // Its caller was never told that there is one.
+            None => suspects.in_first_step = true,
+            Some(row) if row.ended.is_some() => {}
+            Some(_) if is_past(store, run, next).await? => {}
+            Some(_) => {
+                marked.insert(run, next);
+            }
+        }
+    }
+    let blamed = !marked.is_empty() || suspects.in_first_step;
+    let mut commit = Commit::new();
+    for (run, count) in counts(store).await? {
+        let count = match marked.remove(&run) {
+            _ if count.end == end && count.ends > 0 => Some(count),
+            Some(next) => Some(Count { ends: count.ends + 1, end, next }),
+            None => {
+                let unfinished = store.run(run).await?.is_some_and(|row| row.ended.is_none());
+                // Others ended the process before its turn came; or it is suspended already.
+                let waits = is_poison(count.ends) || (blamed && !is_past(store, run, count.next).await?);
+                (unfinished && waits).then_some(count)
+            }
+        };
+        if let Some(count) = count {
+            suspects.ends.insert(run, count.ends);
+        }
+        commit.keys.push(count_of(run, count));
+    }
+    for (run, next) in marked {
+        suspects.ends.insert(run, 1);
+        commit.keys.push(count_of(run, Some(Count { ends: 1, end, next })));
+    }
+    if !commit.keys.is_empty() {
+        store.commit(commit).await?;
+    }
+    for (run, ends) in suspects.ends.iter().filter(|(_, ends)| !is_poison(**ends)) {
+        tracing::warn!(run_id = %run, ends, "a worker was evaluating this run when the process ended; if that happens again, it is suspended");
+    }
+    store.forget_interrupted();
+    Ok(suspects)
+}
+
+/// Whether a run got beyond a place of its journal.
+async fn is_past(store: &dyn Store, run: RunId, next: Seq) -> Result<bool, StoreError> {
+    let query = FrameQuery { from: next, frames_max: 1, ..FrameQuery::of(run) };
+    Ok(!store.frames(query).await?.frames.is_empty())
+}
+
+async fn counts(store: &dyn Store) -> Result<BTreeMap<RunId, Count>, StoreError> {
+    let mut counts = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
+        let page = store.keys(query).await?;
+        for value in &page.values {
+            if let (Ok(run), Some(count)) = (value.key.parse(), Count::read(&value.value)) {
+                counts.insert(run, count);
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(counts),
+        }
+    }
+}
+
+fn count_of(run: RunId, count: Option<Count>) -> KeyWrite {
+    let (namespace, key) = (Arc::from(NAMESPACE), Arc::from(run.to_string()));
+    KeyWrite { namespace, key, expect: KeyExpectation::Any, value: count.map(Count::write) }
+}
+
+/// Takes the count of a run away.
+pub(crate) fn cleared(run: RunId) -> KeyWrite {
+    count_of(run, None)
+}
+
+impl Engine {
+    /// How often in a row a worker was evaluating a run when the process ended, if that is why the run is suspended. The
+    /// row of the run is asked for first: only suspended runs are looked up.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn suspected(&self, row: &RunRow) -> Result<Option<u32>, StoreError> {
+        let suspended = crate::status_number(loom_definition::RunStatus::Suspended);
+        let Some(durable) = self.inner().durable.as_ref().filter(|_| row.status == suspended) else {
+            return Ok(None);
+        };
+        let kept = durable.store.key(NAMESPACE, &row.id.to_string()).await?;
+        let count = kept.and_then(|kept| Count::read(&kept.value));
+        Ok(count.map(|count| count.ends).filter(|ends| is_poison(*ends)))
+    }
+
+    /// The ends in a row at which a run was being evaluated.
+    pub(crate) async fn ends_of(&self, run: RunId) -> Result<u32, RecoverError> {
+        let ends = {
+            let suspects = self.inner().suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            suspects.ends.get(&run).copied().unwrap_or(0)
+        };
+        let Some(durable) = self.inner().durable.as_ref().filter(|_| ends > 0) else { return Ok(0) };
+        // Somebody may have resumed it since this process began.
+        let kept = durable.store.key(NAMESPACE, &run.to_string()).await;
+        let kept = kept.map_err(|source| RecoverError::Store { run, source })?;
+        Ok(if kept.is_some() { ends } else { 0 })
+    }
+
+    /// Takes note of the runs that the last process was evaluating when it ended.
+    pub(crate) async fn note_suspects(&self) -> Result<(), StoreError> {
+        let Some(durable) = &self.inner().durable else { return Ok(()) };
+        let suspects = take_note(&*durable.store).await?;
+        self.inner().careful.store(suspects.in_first_step, Ordering::Relaxed);
+        *self.inner().suspects.lock().unwrap_or_else(PoisonError::into_inner) = suspects;
+        Ok(())
+    }
+}

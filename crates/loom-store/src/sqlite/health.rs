@@ -1,0 +1,89 @@
+//! What the store has found out about itself: damage, and a folder that is not its own any more.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use rusqlite::{Connection, config::DbConfig};
+
+use crate::Error;
+
+use super::{lock::Identity, queue::Queue, writer::answer_all};
+
+/// Shared by all threads of one store.
+#[derive(Debug)]
+pub(super) struct Watch {
+    database: PathBuf,
+    identity: Option<Identity>,
+    queue: Arc<Queue>,
+    damage: OnceLock<Error>,
+}
+
+impl Watch {
+    /// `identity` is none for a store that only reads.
+    pub(super) fn new(database: &Path, identity: Option<Identity>, queue: Arc<Queue>) -> Self {
+        Self { database: database.into(), identity, queue, damage: OnceLock::new() }
+    }
+
+    /// Passes on what was read or written. Damage stops the store, and is told with its place and what to do.
+    pub(super) fn observe<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        match outcome {
+            Err(Error::Damaged { what }) => {
+                let told = damaged(&self.database, &what);
+                self.stop(&told);
+                Err(told)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Somebody above has found damage. When it was found here before, that is the place to tell.
+    pub(super) fn condemn(&self, reason: &Error) {
+        if self.damage.get().is_none() {
+            match reason {
+                Error::Damaged { what } => self.stop(&damaged(&self.database, what)),
+                reason => self.stop(reason),
+            }
+        }
+    }
+
+    /// Stops taking commits in, for as long as the store is open.
+    fn stop(&self, told: &Error) {
+        if self.damage.set(told.clone()).is_ok() {
+            tracing::error!(error = %told, "the store stops writing");
+            answer_all(self.queue.stop(told.clone()), told);
+        }
+    }
+
+    /// The damage that was found, if any.
+    pub(super) fn damage(&self) -> Option<&Error> {
+        self.damage.get()
+    }
+
+    /// # Errors
+    /// The folder is not the one that was opened.
+    pub(super) fn check_folder(&self) -> Result<(), Error> {
+        let check = self.identity.as_ref().map_or(Ok(()), Identity::check);
+        check.map_err(|source| Error::Paused { operation: "find its files", source: Arc::new(source) })
+    }
+
+    /// Closing the last connection would copy the log into the database and remove it by its name: not when the database
+    /// is damaged, or the name is another store's.
+    pub(super) fn before_close(&self, connection: &Connection) {
+        if (self.damage.get().is_some() || self.check_folder().is_err())
+            && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            tracing::warn!(%error, "the log of a damaged store may be copied when it is closed");
+        }
+    }
+}
+
+/// Damage, with its place and what to do about it.
+pub(super) fn damaged(database: &Path, what: &str) -> Error {
+    let folder = database.parent().unwrap_or(database).display();
+    Error::damaged(format_args!(
+        "{what} (in {}). Nothing more is written to it: stop the server, keep a copy of {folder}, and restore it from a backup",
+        database.display()
+    ))
+}

@@ -1,0 +1,241 @@
+//! How a store is opened: for writing, or for looking only.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use crate::{Cause, Durability, Error, metrics::Meter};
+
+use super::{
+    Parts, SqliteOptions, SqliteStore,
+    apply::Memory,
+    checkpointer::{Checkpointer, Limits, Progress},
+    connect,
+    files::{self, Files},
+    health::{self, Watch},
+    lock::{FolderLock, Identity},
+    log_scan,
+    marks::{self, Marks},
+    queue::Queue,
+    read::{self, Found},
+    readers::Readers,
+    schema,
+    writer::{Setting, Writer},
+};
+
+impl SqliteStore {
+    /// Opens the store in `folder`, and creates both if need be. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process has it open, [`Error::NewerFormat`] or [`Error::NotAStore`] when it is
+    /// not one this program can use, [`Error::Damaged`] when it is broken, [`Error::Open`] when the disk refuses.
+    pub fn open(folder: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
+        let failed = |source: io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
+        files::create_private(folder).map_err(failed)?;
+        let lock = FolderLock::take(folder)?;
+        let setting = setting(folder, &mut options);
+        // A log that was written without syncs may be torn in many places; the mark says so to the next opening.
+        let unsynced_log = folder.join("loom.relaxed");
+        check_log(&setting.path, unsynced_log.exists())?;
+        check_progress(folder, &setting.path)?;
+        files::create_database(&setting.path).map_err(failed)?;
+        if setting.durability == Durability::Relaxed {
+            let mut relaxed = fs::OpenOptions::new();
+            relaxed.write(true).create(true).truncate(true);
+            files::private(&mut relaxed);
+            relaxed.open(&unsynced_log).map_err(failed)?;
+            files::sync_folder(folder).map_err(failed)?;
+        }
+        let open = setting.connect()?;
+        if setting.durability == Durability::Durable && unsynced_log.exists() {
+            // The log has been copied and emptied, and is synced from here on.
+            fs::remove_file(&unsynced_log).map_err(failed)?;
+        }
+        let marks = Arc::new(Marks::open(folder).map_err(failed)?);
+        // What an older program left open to others.
+        files::restrict(folder).map_err(failed)?;
+        // The files' names must survive with the first commit in them.
+        files::sync_folder(folder).map_err(failed)?;
+        let queue = Arc::new(Queue::new(options.queue_bytes_max, options.linger));
+        let identity = Identity::of(folder, &lock, &setting.path).map_err(failed)?;
+        let watch = Arc::new(Watch::new(&setting.path, Some(identity), Arc::clone(&queue)));
+        let files = Arc::new(Files::new(folder));
+        let connect = || {
+            connect::reader(&setting.path, setting.cache_bytes)
+                .map_err(|source| open_error(&setting.path, source))
+        };
+        let sweeper = connect()?;
+        let removed = files.sweep(|hash| Ok(!matches!(read::blob(&sweeper, hash)?, Found::Nothing)));
+        let removed = removed.map_err(|error| placed(&setting.path, error))?;
+        if removed > 0 {
+            tracing::info!(removed, "blob files without an owner were removed");
+        }
+        let connections = (0..options.readers.max(1)).map(|_| connect()).collect::<Result<_, _>>()?;
+        let readers = Arc::new(Readers::start(connections, Arc::clone(&watch)).map_err(failed)?);
+
+        let meter = Arc::new(Meter::default());
+        let limits = Limits {
+            every_bytes: options.checkpoint_bytes.max(1),
+            log_pages_max: options.log_pages_max.into(),
+        };
+        let progress = Arc::new(Progress::default());
+        let checkpoint_connection = connect::writer(&setting.path, setting.durability, 1 << 20)
+            .map_err(|source| open_error(&setting.path, source))?;
+        let checkpointer = Checkpointer::start(
+            checkpoint_connection,
+            limits,
+            Arc::clone(&setting),
+            Arc::clone(&queue),
+            Arc::clone(&meter),
+            Arc::clone(&progress),
+            Arc::clone(&watch),
+        )
+        .map_err(failed)?;
+        let writer = Writer::new(
+            Arc::clone(&setting),
+            Arc::clone(&queue),
+            Arc::clone(&meter),
+            Arc::clone(&files),
+            (Arc::clone(&watch), Arc::clone(&marks)),
+            Box::new(move |bytes| progress.wrote(bytes, limits.every_bytes)),
+            open,
+        );
+        let writer =
+            thread::Builder::new().name("loom-store-write".into()).spawn(|| writer.run()).map_err(failed)?;
+        Ok(Self(Arc::new(Parts {
+            setting,
+            queue,
+            readers,
+            checkpointer: Some(checkpointer),
+            files,
+            meter,
+            watch,
+            marks: Some(marks),
+            writer: Mutex::new(Some(writer)),
+            closed: false.into(),
+            lock: Mutex::new(Some(lock)),
+        })))
+    }
+
+    /// Opens the store in `folder` to look at it. Nothing in the folder changes, but for `loom.db-shm`, which SQLite may
+    /// make anew when a process was killed; commits are refused with [`Error::ReadOnly`]. Others may look at the same time,
+    /// and nobody can write meanwhile.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and [`Error::OlderFormat`]; what is not there is not created.
+    pub fn open_read_only(folder: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
+        let failed = |source: io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
+        let setting = setting(folder, &mut options);
+        setting.path.metadata().map_err(failed)?;
+        let lock = FolderLock::share(folder)?;
+        check_log(&setting.path, folder.join("loom.relaxed").exists())?;
+        check_progress(folder, &setting.path)?;
+        let connect = || {
+            let opened = connect::onlooker(&setting.path, setting.cache_bytes);
+            opened.map_err(|source| open_error(&setting.path, source))
+        };
+        schema::check(&connect()?, &setting.path)?;
+        let queue = Arc::new(Queue::new(options.queue_bytes_max, options.linger));
+        drop(queue.stop(Error::ReadOnly));
+        let watch = Arc::new(Watch::new(&setting.path, None, Arc::clone(&queue)));
+        let connections = (0..options.readers.max(1)).map(|_| connect()).collect::<Result<_, _>>()?;
+        let readers = Arc::new(Readers::start(connections, Arc::clone(&watch)).map_err(failed)?);
+        Ok(Self(Arc::new(Parts {
+            setting,
+            queue,
+            readers,
+            checkpointer: None,
+            files: Arc::new(Files::new(folder)),
+            meter: Arc::new(Meter::default()),
+            watch,
+            marks: None,
+            writer: Mutex::new(None),
+            closed: false.into(),
+            lock: Mutex::new(lock),
+        })))
+    }
+}
+
+fn setting(folder: &Path, options: &mut SqliteOptions) -> Arc<Setting> {
+    Arc::new(Setting {
+        path: folder.join("loom.db"),
+        durability: match options.durability {
+            Durability::Memory => Durability::Relaxed,
+            durability => durability,
+        },
+        cache_bytes: options.cache_bytes,
+        database_bytes_max: options.database_bytes_max,
+        group_commits_max: options.group_commits_max.max(1),
+        group_bytes_max: options.group_bytes_max,
+        faults: options.faults.take(),
+    })
+}
+
+/// Stops when the log is broken in a place that was synced. Of one that was written without syncs nothing is known.
+fn check_log(database: &Path, is_unsynced: bool) -> Result<(), Error> {
+    if is_unsynced {
+        return Ok(());
+    }
+    let log = database.with_extension("db-wal");
+    let verdict =
+        log_scan::scan(&log).map_err(|source| Error::Open { path: log.clone(), source: Arc::new(source) })?;
+    match verdict {
+        log_scan::Verdict::Sound => Ok(()),
+        log_scan::Verdict::Damaged { frame } => {
+            let what = "does not check, though it was synced; opening the store would lose what came after";
+            Err(health::damaged(database, &format!("frame {frame} of {} {what}", log.display())))
+        }
+    }
+}
+
+/// Stops when commits are missing that are known to have been synced: the log was cut at its end, or is gone, or the
+/// database is an older one. Changes nothing, so that what is missing can still be put back.
+fn check_progress(folder: &Path, database: &Path) -> Result<(), Error> {
+    let synced = marks::synced(folder);
+    if synced == 0 {
+        return Ok(());
+    }
+    let found = if database.exists() { progress(database) } else { Ok(0) };
+    match found {
+        Ok(found) if found < synced => {
+            let missing = synced - found;
+            let marks = folder.join(marks::NAME);
+            let what = format!(
+                "{missing} records are missing that had been synced: the end of loom.db-wal was cut off, or loom.db is gone or an \
+                 older copy. To continue without them, delete {}",
+                marks.display()
+            );
+            Err(health::damaged(database, &what))
+        }
+        // A database that cannot be read says so when it is opened.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// How much was ever written, as far as the database and its log say.
+fn progress(database: &Path) -> rusqlite::Result<u64> {
+    let connection = connect::onlooker(database, 1 << 20)?;
+    // Before its first checkpoint a database has its very tables in the log alone.
+    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if format == 0 { Ok(0) } else { Memory::read(&connection).map(|memory| memory.progress()) }
+}
+
+/// Damage that was found while opening, with its place.
+fn placed(database: &Path, error: Error) -> Error {
+    match error {
+        Error::Damaged { what } => health::damaged(database, &what),
+        error => error,
+    }
+}
+
+/// Says what a failure of SQLite while opening means.
+pub(super) fn open_error(path: &Path, source: rusqlite::Error) -> Error {
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => Error::NotAStore { path: path.into() },
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => health::damaged(path, &source.to_string()),
+        _ => Error::Open { path: PathBuf::from(path), source: Arc::new(source) as Cause },
+    }
+}

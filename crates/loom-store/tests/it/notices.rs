@@ -1,0 +1,344 @@
+//! What the store notices by itself: damage that a read meets, a folder that is gone, a log that was cut, what the process
+//! before was at work on. And what it does not do to a folder that is only looked at.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use loom_store::{
+    Commit, Condition, Durability, Error, Frame, FrameQuery, Retention, RunId, RunRow, Seq, SqliteOptions,
+    SqliteStore, Store, UnixMillis,
+};
+
+const T0: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn run(number: i64) -> RunId {
+    RunId::first_at(T0.plus(number))
+}
+
+/// No checkpoint comes by itself.
+fn quiet() -> SqliteOptions {
+    SqliteOptions {
+        linger: Duration::ZERO,
+        checkpoint_bytes: usize::MAX,
+        cache_bytes: 0,
+        ..SqliteOptions::default()
+    }
+}
+
+fn open(folder: &Path) -> SqliteStore {
+    SqliteStore::open(folder, quiet()).unwrap()
+}
+
+/// One frame that fills a page of its own and cannot be packed.
+fn large(run: RunId, seq: u64) -> Commit {
+    let noise = blake3::Hasher::new_keyed(&[seq as u8; 32]).update(&run.as_u64().to_le_bytes()).clone();
+    let mut payload = vec![0; 3_000];
+    noise.finalize_xof().fill(&mut payload);
+    Commit::to_run(run, Seq(seq), vec![Frame { at: T0, payload: payload.into() }])
+}
+
+async fn fill(store: &SqliteStore, commits: u64) {
+    for number in 0..commits {
+        store.commit(large(run(number as i64), 1)).await.unwrap();
+    }
+}
+
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+}
+
+/// The folder of a process that was killed.
+fn killed(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for (path, content) in files(folder) {
+        fs::write(copy.path().join(path.file_name().unwrap()), content).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_a_process_was_at_work_on_is_known_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    drop(store.at_work(run(1), Seq(1)));
+    std::mem::forget(store.at_work(run(2), Seq(5)));
+    std::mem::forget(store.at_work(run(3), Seq(9)));
+    store.close().await.unwrap();
+
+    let look = SqliteStore::open_read_only(folder.path(), quiet()).unwrap();
+    look.forget_interrupted();
+    look.close().await.unwrap();
+
+    let store = open(folder.path());
+    let found = store.interrupted();
+    let mut runs = found.runs.clone();
+    runs.sort_unstable();
+    assert_eq!(runs, [(run(2), Seq(5)), (run(3), Seq(9))]);
+    let busy = store.at_work(run(4), Seq(2));
+    assert_eq!(store.interrupted(), found);
+    // Nobody takes note: it is still there for the next.
+    std::mem::forget(busy);
+    store.close().await.unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.interrupted().runs.len(), 3);
+    assert_eq!(store.interrupted().end, found.end);
+    store.forget_interrupted();
+    assert_eq!(store.interrupted().runs, []);
+    store.close().await.unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.interrupted().runs, []);
+    assert_ne!(store.interrupted().end, found.end);
+}
+
+#[tokio::test]
+async fn marks_that_are_no_marks_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await.unwrap();
+    for content in [&b""[..], b"something else", &[0xa5; 4_096]] {
+        fs::write(folder.path().join("loom.marks"), content).unwrap();
+        let store = open(folder.path());
+        assert_eq!(store.interrupted().runs, []);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_at_its_end_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let log = |folder: &Path| folder.join("loom.db-wal");
+    fill(&store, 10).await;
+    let early = fs::metadata(log(folder.path())).unwrap().len();
+    for number in 10..30 {
+        store.commit(large(run(number), 1)).await.unwrap();
+    }
+    let copy = killed(folder.path());
+    assert_eq!(
+        SqliteStore::open(copy.path(), quiet()).map(|store| store.health().durability).unwrap(),
+        Durability::Durable
+    );
+
+    for length in [0, early, early + 1_000] {
+        let copy = killed(folder.path());
+        fs::File::options().write(true).open(log(copy.path())).unwrap().set_len(length).unwrap();
+        let before = files(copy.path());
+        for attempt in 0..2 {
+            let opened = if attempt == 0 {
+                SqliteStore::open(copy.path(), quiet())
+            } else {
+                SqliteStore::open_read_only(copy.path(), quiet())
+            };
+            let error = opened.map(drop).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, Error::Damaged { .. }), "{text}");
+            for part in ["loom.db-wal", "loom.marks", &copy.path().display().to_string()] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+        let mut after = files(copy.path());
+        after.retain(|path, _| before.contains_key(path));
+        let index = copy.path().join("loom.db-shm");
+        after.insert(index.clone(), before[&index].clone());
+        let lock = copy.path().join("loom.lock");
+        after.insert(lock.clone(), before[&lock].clone());
+        assert!(after == before, "nothing was changed, so that what is missing can be put back");
+        // The way out that is named leads out.
+        fs::remove_file(copy.path().join("loom.marks")).unwrap();
+        let store = open(copy.path());
+        store.verify().await.unwrap();
+        assert!(store.frames(FrameQuery::of(run(29))).await.unwrap().frames.is_empty());
+        store.commit(large(run(40), 1)).await.unwrap();
+        store.close().await.unwrap();
+        open(copy.path()).close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_retention_removes_is_not_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let all = Retention { age_max_ms: Some(0), ..Retention::default() };
+    for number in 0..20 {
+        let mut commit = large(run(number), 1);
+        let mut row = RunRow::new(run(number), "w", loom_store::ContentHash::of(b"w"), 3);
+        (row.started, row.ended) = (Some(T0), Some(T0));
+        commit.row = Some(row);
+        store.commit(commit).await.unwrap();
+    }
+    let swept = store.sweep(all, T0.plus(1_000)).await.unwrap();
+    assert_eq!(swept.purged, 20, "every frame is gone");
+    drop(SqliteStore::open(killed(folder.path()).path(), quiet()).unwrap());
+    store.close().await.unwrap();
+    let store = open(folder.path());
+    // A new frame is still written after all that were there.
+    store.commit(large(run(50), 1)).await.unwrap();
+    let copy = killed(folder.path());
+    store.close().await.unwrap();
+    drop(open(folder.path()));
+    fs::File::options().write(true).open(copy.path().join("loom.db-wal")).unwrap().set_len(0).unwrap();
+    assert!(matches!(SqliteStore::open(copy.path(), quiet()).map(drop), Err(Error::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn damage_that_a_read_meets_stops_the_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    fill(&store, 40).await;
+    store.close().await.unwrap();
+    // A page in the middle of the frames.
+    let database = folder.path().join("loom.db");
+    let mut content = fs::read(&database).unwrap();
+    let middle = content.len() / 4_096 / 2 * 4_096;
+    content[middle..middle + 4_096].fill(0);
+    fs::write(&database, &content).unwrap();
+
+    let store = open(folder.path());
+    store.commit(large(run(100), 1)).await.unwrap();
+    assert!(matches!(store.health().condition, Condition::Running));
+    let mut met = None;
+    for number in 0..40 {
+        if let Err(error) = store.frames(FrameQuery::of(run(number))).await {
+            met.get_or_insert(error.to_string());
+        }
+    }
+    let met = met.expect("some read meets it");
+    for part in ["damaged", "loom.db", "restore it from a backup", &folder.path().display().to_string()] {
+        assert!(met.contains(part), "{part}: {met}");
+    }
+    let Condition::Paused(reason) = store.health().condition else { panic!("it goes on") };
+    assert!(matches!(reason, Error::Damaged { .. }) && !reason.is_retryable());
+    let before = files(folder.path());
+    assert!(matches!(store.commit(large(run(101), 1)).await, Err(Error::Damaged { .. })));
+    assert!(matches!(store.flush().await, Err(Error::Damaged { .. })));
+    assert!(matches!(store.resume().await, Err(Error::Damaged { .. })));
+    assert!(matches!(store.sweep(Retention::default(), T0).await, Err(Error::Damaged { .. })));
+    let blob = store.put_blob(Bytes::from(vec![7; 2 << 20])).await;
+    assert!(matches!(blob, Err(Error::Damaged { .. })), "{blob:?}");
+    store.close().await.unwrap();
+    assert!(files(folder.path()) == before, "not even closing it changes anything");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_gone_or_another_is_noticed() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, aside) = (place.path().join("data"), place.path().join("aside"));
+    let store = open(&folder);
+    fill(&store, 3).await;
+    fs::rename(&folder, &aside).unwrap();
+    let Condition::Paused(reason) = store.health().condition else { panic!("nobody notices") };
+    assert!(reason.is_retryable(), "it may come back");
+    let why = std::error::Error::source(&reason).unwrap().to_string();
+    assert!(why.contains("loom.lock was deleted or moved away") && why.contains("restart"), "{why}");
+    assert!(store.commit(large(run(10), 1)).await.is_err());
+    assert!(store.resume().await.is_err());
+    assert!(!folder.exists(), "nothing is made in its place");
+
+    // Another store under the same name is not touched.
+    let other = open(&folder);
+    fill(&other, 1).await;
+    let before = files(&folder);
+    let why = store.resume().await.unwrap_err();
+    assert!(std::error::Error::source(&why).unwrap().to_string().contains("replaced"), "{why:?}");
+    assert!(store.commit(large(run(10), 1)).await.is_err());
+    assert!(files(&folder) == before);
+    other.close().await.unwrap();
+    fs::rename(&folder, place.path().join("other")).unwrap();
+
+    fs::rename(&aside, &folder).unwrap();
+    store.resume().await.unwrap();
+    store.commit(large(run(10), 1)).await.unwrap();
+
+    // What the commit itself finds out.
+    fs::rename(&folder, &aside).unwrap();
+    assert!(matches!(store.commit(large(run(11), 1)).await, Err(Error::Paused { .. })));
+    let other = open(&folder);
+    fill(&other, 1).await;
+    let before = files(&folder);
+    store.close().await.unwrap();
+    assert!(files(&folder) == before, "closing does not remove the log of the other store");
+    other.close().await.unwrap();
+    let store = open(&aside);
+    assert_eq!(store.frames(FrameQuery::of(run(10))).await.unwrap().frames.len(), 1);
+    assert!(store.frames(FrameQuery::of(run(11))).await.unwrap().frames.is_empty());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn all_files_are_their_owners_alone_whatever_the_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let check = |folder: &Path| {
+        let mut seen = 0;
+        for path in files(folder).keys() {
+            assert_eq!(mode(path), 0o600, "{}", path.display());
+            seen += 1;
+        }
+        assert!(seen >= 5, "the database, its log and index, the lock, the marks");
+    };
+    for durability in [Durability::Durable, Durability::Relaxed] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let options = || SqliteOptions { durability, ..quiet() };
+        let store = SqliteStore::open(folder.path(), options()).unwrap();
+        fill(&store, 2).await;
+        let blob = store.put_blob(Bytes::from(vec![7; 2 << 20])).await.unwrap();
+        check(folder.path());
+        let name = blob.hash().to_string();
+        assert_eq!(mode(&folder.path().join("blobs").join(&name[..2]).join(&name[2..])), 0o600);
+        // What an older program left open to all is closed.
+        let copy = killed(folder.path());
+        for path in files(copy.path()).keys() {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let again = SqliteStore::open(copy.path(), options()).unwrap();
+        again.commit(large(run(10), 1)).await.unwrap();
+        check(copy.path());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_looked_at_does_not_change() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(SqliteStore::open_read_only(folder.path(), quiet()).map(drop), Err(Error::Open { .. })));
+    assert!(files(folder.path()).is_empty());
+    let store = open(folder.path());
+    fill(&store, 12).await;
+    let crashed = killed(folder.path());
+    assert!(matches!(
+        SqliteStore::open_read_only(folder.path(), quiet()).map(drop),
+        Err(Error::Locked { .. })
+    ));
+    store.close().await.unwrap();
+    for folder in [folder.path(), crashed.path()] {
+        let mut before = files(folder);
+        let look = SqliteStore::open_read_only(folder, quiet()).unwrap();
+        let second = SqliteStore::open_read_only(folder, quiet()).unwrap();
+        assert!(matches!(SqliteStore::open(folder, quiet()).map(drop), Err(Error::Locked { .. })));
+        for store in [&look, &second] {
+            assert!(matches!(store.health().condition, Condition::Paused(Error::ReadOnly)));
+            assert_eq!(store.frames(FrameQuery::of(run(11))).await.unwrap().frames.len(), 1);
+            assert!(!store.is_empty().await.unwrap());
+            store.verify().await.unwrap();
+            assert!(matches!(store.commit(large(run(90), 1)).await, Err(Error::ReadOnly)));
+            assert!(matches!(store.put_blob(Bytes::new()).await, Err(Error::ReadOnly)));
+            assert!(matches!(store.resume().await, Err(Error::ReadOnly)));
+            assert!(matches!(store.sweep(Retention::default(), T0).await, Err(Error::ReadOnly)));
+        }
+        look.close().await.unwrap();
+        assert!(matches!(look.health().condition, Condition::Closed));
+        drop(second);
+        let mut after = files(folder);
+        // The index of the log is SQLite's own, and says nothing that is not in the log.
+        before.remove(&folder.join("loom.db-shm"));
+        after.remove(&folder.join("loom.db-shm"));
+        assert!(after == before, "{:?} and {:?}", before.keys(), after.keys());
+        drop(open(folder));
+    }
+}

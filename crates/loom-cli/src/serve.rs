@@ -89,6 +89,9 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let config = Config::resolve(&args.flags, &args.files)?;
     let config = config.clone().with_secrets_beside(&config.values.data);
     let values = &config.values;
+    if args.hold_runs && values.memory {
+        bail!("--hold-runs holds the runs of a data directory; with --memory there are none");
+    }
     if let Some(folder) = values.workflows.as_ref().filter(|folder| !folder.is_dir()) {
         bail!("--workflows: there is no folder {}", folder.display());
     }

@@ -42,7 +42,7 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
     if args.from.data.is_some() {
         bail!("addresses can be changed by a running server only; use --server instead of --data");
     }
-    with_connection(&args.from, async |connection| {
+    with_connection(&args.from, true, async |connection| {
         let WorkflowsCommand::RotateSignature { name, trigger } = &args.command;
         let mut path = format!("/api/v1/workflows/{}", escape(name));
         if let Some(trigger) = trigger {

@@ -44,6 +44,7 @@ mod utf16;
 mod value;
 mod visible;
 mod xml;
+pub mod xpath;
 
 pub use self::visible::{Visible, is_unseen, push_visible, stand_in, visible};
 

@@ -4,7 +4,7 @@
 //! nothing.
 
 mod convert;
-mod xpath;
+pub(crate) mod xpath;
 
 use std::fmt::Write as _;
 
@@ -28,7 +28,7 @@ const NODES_MAX: u32 = 5_000_000;
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence.
-pub(crate) fn parse(text: &str) -> Result<Document<'_>, String> {
+pub fn parse(text: &str) -> Result<Document<'_>, String> {
     check_depth(text)?;
     let options = ParsingOptions { allow_dtd: true, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options).map_err(|error| error.to_string())?;

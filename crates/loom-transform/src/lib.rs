@@ -1,4 +1,4 @@
-//! Data transformations that workflow actions name: Liquid templates, XML schemas, flat files, text chunks.
+//! Data transformations that workflow actions name: Liquid templates, XSLT, XML schemas, flat files, text chunks.
 //!
 //! Every function is pure: the template or schema and the content go in as text or as a [`Value`], the result comes out.
 //! Nothing here reads files, knows actions or runs; the caller finds the artifact and shapes the action's outputs.
@@ -9,6 +9,7 @@ pub mod liquid;
 mod tree;
 pub mod xml_data;
 pub mod xml_schema;
+pub mod xslt;
 
 use std::borrow::Cow;
 

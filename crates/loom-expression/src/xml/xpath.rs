@@ -4,6 +4,7 @@
 //! declare namespaces; `local-name()` and `namespace-uri()` serve instead. Every node that is visited is counted,
 //! and an evaluation that visits too many is given up.
 
+mod embed;
 mod eval;
 mod functions;
 mod lexer;
@@ -12,7 +13,12 @@ mod parser;
 
 use roxmltree::Document;
 
-use self::{eval::Evaluator, nodes::XNode, parser::parse};
+pub use self::{
+    embed::{Expression, Host},
+    eval::{Evaluator, Focus, Result as XValue, boolean},
+    nodes::XNode,
+};
+use self::parser::parse;
 
 /// What an expression gives.
 pub(crate) enum Evaluated {
@@ -31,28 +37,30 @@ pub(crate) enum Found {
 }
 
 /// Why an expression cannot be evaluated.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum XPathError {
-    /// It is not XPath; what is wrong, as the end of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum XPathError {
+    /// It is not XPath, or cannot be evaluated; what is wrong, as the end of a sentence.
+    #[error("{0}")]
     Invalid(String),
     /// It visits more nodes than it may.
+    #[error("it visits too many nodes")]
     TooCostly,
 }
 
 /// Evaluates an expression with the document's root as the context node. Also gives the steps it took.
-pub(crate) fn evaluate(
-    document: &Document<'_>,
+pub(crate) fn evaluate<'d>(
+    document: &'d Document<'d>,
     expression: &str,
     steps_max: u64,
 ) -> (Result<Evaluated, XPathError>, u64) {
     let evaluator = Evaluator::new(steps_max);
-    let evaluated = parse(expression).and_then(|expression| evaluate_with(&evaluator, document, &expression));
+    let evaluated = parse(expression, None).and_then(|expression| evaluate_with(&evaluator, document, &expression));
     (evaluated, steps_max - evaluator.left())
 }
 
-fn evaluate_with(
-    evaluator: &Evaluator,
-    document: &Document<'_>,
+fn evaluate_with<'d>(
+    evaluator: &Evaluator<'_, 'd>,
+    document: &'d Document<'d>,
     expression: &parser::Expr,
 ) -> Result<Evaluated, XPathError> {
     let root = XNode::Node(document.root());

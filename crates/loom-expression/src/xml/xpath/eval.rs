@@ -5,15 +5,21 @@ use std::{cell::Cell, collections::HashSet};
 use roxmltree::NodeType;
 
 use super::{
-    XPathError, functions,
+    XPathError,
+    embed::Host,
+    functions,
     nodes::{Axis, XNode},
     parser::{Expr, Operator, Path, Start, Step, Test},
 };
 
 /// The four kinds of values.
-pub(super) enum Result<'d> {
+#[derive(Clone)]
+pub enum Result<'d> {
+    /// A number.
     Number(f64),
+    /// A string.
     Text(String),
+    /// A boolean.
     Boolean(bool),
     /// In document order, without doubles.
     Nodes(Vec<XNode<'d>>),
@@ -21,26 +27,38 @@ pub(super) enum Result<'d> {
 
 /// What an expression is evaluated at.
 #[derive(Clone, Copy)]
-pub(super) struct Focus<'d> {
-    pub(super) node: XNode<'d>,
-    pub(super) position: usize,
-    pub(super) size: usize,
+pub struct Focus<'d> {
+    /// The context node.
+    pub node: XNode<'d>,
+    /// Its position in the context, from 1.
+    pub position: usize,
+    /// The number of nodes in the context.
+    pub size: usize,
 }
 
 /// Evaluates, and counts the steps it takes.
-pub(super) struct Evaluator {
+pub struct Evaluator<'h, 'd> {
     left: Cell<u64>,
+    host: Option<&'h dyn Host<'d>>,
 }
 
-type Evaluated<T> = std::result::Result<T, XPathError>;
+pub(super) type Evaluated<T> = std::result::Result<T, XPathError>;
 
-impl Evaluator {
+impl<'h, 'd> Evaluator<'h, 'd> {
     pub(super) fn new(steps_max: u64) -> Self {
-        Self { left: Cell::new(steps_max) }
+        Self { left: Cell::new(steps_max), host: None }
+    }
+
+    /// An evaluator for the expressions of a host, which may take `steps_max` steps in all.
+    pub fn for_host(host: &'h dyn Host<'d>, steps_max: u64) -> Self {
+        Self { left: Cell::new(steps_max), host: Some(host) }
     }
 
     /// Pays for work; refuses when nothing is left to pay with.
-    pub(super) fn pay(&self, steps: usize) -> Evaluated<()> {
+    ///
+    /// # Errors
+    /// [`XPathError::TooCostly`] when too few steps are left.
+    pub fn pay(&self, steps: usize) -> Evaluated<()> {
         match self.left.get().checked_sub(steps as u64) {
             Some(left) => {
                 self.left.set(left);
@@ -51,11 +69,11 @@ impl Evaluator {
     }
 
     /// Steps that are left.
-    pub(super) fn left(&self) -> u64 {
+    pub fn left(&self) -> u64 {
         self.left.get()
     }
 
-    pub(super) fn evaluate<'d>(&self, expr: &Expr, focus: &Focus<'d>) -> Evaluated<Result<'d>> {
+    pub(super) fn evaluate(&self, expr: &Expr, focus: &Focus<'d>) -> Evaluated<Result<'d>> {
         self.pay(1)?;
         match expr {
             Expr::Number(number) => Ok(Result::Number(*number)),
@@ -69,10 +87,22 @@ impl Evaluator {
                     .fold(first, |left, (operator, right)| self.binary(*operator, left?, right, focus))
             }
             Expr::Path(path) => self.path(path, focus).map(Result::Nodes),
+            Expr::Variable(name) => self
+                .host
+                .and_then(|host| host.variable(name))
+                .ok_or_else(|| XPathError::Invalid(format!("there is no variable '${name}'"))),
+            Expr::Host(name, arguments) => self.call_host(name, arguments, focus),
         }
     }
 
-    fn binary<'d>(
+    fn call_host(&self, name: &str, arguments: &[Expr], focus: &Focus<'d>) -> Evaluated<Result<'d>> {
+        let arguments = arguments.iter().map(|argument| self.evaluate(argument, focus));
+        let arguments = arguments.collect::<Evaluated<Vec<_>>>()?;
+        let unknown = || XPathError::Invalid(format!("there is no function '{name}'"));
+        self.host.ok_or_else(unknown)?.call(self, name, arguments, focus).unwrap_or_else(|| Err(unknown()))
+    }
+
+    fn binary(
         &self,
         operator: Operator,
         left: Result<'d>,
@@ -178,13 +208,20 @@ impl Evaluator {
     }
 
     /// The string-value of a node, paid for by its length.
-    pub(super) fn node_text(&self, node: &XNode<'_>) -> Evaluated<String> {
+    ///
+    /// # Errors
+    /// [`XPathError::TooCostly`] when too few steps are left.
+    pub fn node_text(&self, node: &XNode<'_>) -> Evaluated<String> {
         let text = node.text();
         self.pay(1 + text.len() / 16)?;
         Ok(text)
     }
 
-    pub(super) fn number(&self, value: &Result<'_>) -> Evaluated<f64> {
+    /// The number that a value converts to.
+    ///
+    /// # Errors
+    /// [`XPathError::TooCostly`] when too few steps are left.
+    pub fn number(&self, value: &Result<'_>) -> Evaluated<f64> {
         Ok(match value {
             Result::Number(number) => *number,
             Result::Boolean(flag) => f64::from(*flag),
@@ -193,7 +230,11 @@ impl Evaluator {
         })
     }
 
-    pub(super) fn text(&self, value: &Result<'_>) -> Evaluated<String> {
+    /// The string that a value converts to.
+    ///
+    /// # Errors
+    /// [`XPathError::TooCostly`] when too few steps are left.
+    pub fn text(&self, value: &Result<'_>) -> Evaluated<String> {
         Ok(match value {
             Result::Text(text) => text.clone(),
             Result::Boolean(flag) => flag.to_string(),
@@ -205,7 +246,7 @@ impl Evaluator {
         })
     }
 
-    fn path<'d>(&self, path: &Path, focus: &Focus<'d>) -> Evaluated<Vec<XNode<'d>>> {
+    fn path(&self, path: &Path, focus: &Focus<'d>) -> Evaluated<Vec<XNode<'d>>> {
         let mut nodes = match &path.start {
             Start::Context => vec![focus.node],
             Start::Root => {
@@ -239,7 +280,7 @@ impl Evaluator {
         Ok(nodes)
     }
 
-    fn step<'d>(&self, node: XNode<'d>, step: &Step) -> Evaluated<Vec<XNode<'d>>> {
+    pub(super) fn step(&self, node: XNode<'d>, step: &Step) -> Evaluated<Vec<XNode<'d>>> {
         let mut found = Vec::new();
         for candidate in node.axis(step.axis) {
             self.pay(1)?;
@@ -254,7 +295,7 @@ impl Evaluator {
     }
 
     /// Keeps the nodes for which the predicate holds; a number is a position.
-    fn filter<'d>(&self, nodes: Vec<XNode<'d>>, predicate: &Expr) -> Evaluated<Vec<XNode<'d>>> {
+    fn filter(&self, nodes: Vec<XNode<'d>>, predicate: &Expr) -> Evaluated<Vec<XNode<'d>>> {
         let size = nodes.len();
         let mut kept = Vec::new();
         for (at, node) in nodes.into_iter().enumerate() {
@@ -287,7 +328,8 @@ fn ordered(operator: Operator, left: f64, right: f64) -> bool {
     }
 }
 
-pub(super) fn boolean(value: &Result<'_>) -> bool {
+/// The boolean that a value converts to.
+pub fn boolean(value: &Result<'_>) -> bool {
     match value {
         Result::Boolean(flag) => *flag,
         Result::Number(number) => *number != 0.0 && !number.is_nan(),
@@ -296,7 +338,7 @@ pub(super) fn boolean(value: &Result<'_>) -> bool {
     }
 }
 
-fn passes(test: &Test, axis: Axis, node: XNode<'_>) -> bool {
+pub(super) fn passes(test: &Test, axis: Axis, node: XNode<'_>) -> bool {
     let kind = match node {
         XNode::Node(node) => Some(node.node_type()),
         XNode::Attribute(..) => None,
@@ -306,7 +348,10 @@ fn passes(test: &Test, axis: Axis, node: XNode<'_>) -> bool {
     match test {
         Test::Any => true,
         Test::AnyName => principal,
-        Test::Name(name) => principal && node.local_name() == name && node.namespace().is_empty(),
+        Test::Name { namespace, local } => {
+            principal && node.local_name() == local && node.namespace() == namespace
+        }
+        Test::Namespace(namespace) => principal && node.namespace() == namespace,
         Test::Text => kind == Some(NodeType::Text),
         Test::Comment => kind == Some(NodeType::Comment),
         Test::Instruction(target) => {

@@ -58,7 +58,7 @@ functions! {
 const BYTES_PER_STEP: usize = 16;
 
 pub(super) fn call<'d>(
-    evaluator: &Evaluator,
+    evaluator: &Evaluator<'_, 'd>,
     function: Function,
     arguments: &[Expr],
     focus: &Focus<'d>,

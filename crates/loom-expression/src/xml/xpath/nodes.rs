@@ -6,7 +6,8 @@ use super::super::qualified_name;
 
 /// A node of the document, or an attribute of an element.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum XNode<'d> {
+pub enum XNode<'d> {
+    /// A node of the tree.
     Node(Node<'d, 'd>),
     /// The element and the place among its attributes.
     Attribute(Node<'d, 'd>, usize),
@@ -59,14 +60,15 @@ impl Axis {
 
 impl<'d> XNode<'d> {
     /// Orders nodes as the document does: an element before its attributes, and those before its children.
-    pub(super) fn order(&self) -> (u32, usize) {
+    pub fn order(&self) -> (u32, usize) {
         match self {
             Self::Node(node) => (node.id().get(), 0),
             Self::Attribute(node, at) => (node.id().get(), at + 1),
         }
     }
 
-    pub(super) fn parent(&self) -> Option<Self> {
+    /// The node that this one is inside of; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
         match self {
             Self::Node(node) => node.parent().map(Self::Node),
             Self::Attribute(node, _) => Some(Self::Node(*node)),
@@ -74,7 +76,7 @@ impl<'d> XNode<'d> {
     }
 
     /// The string-value.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Self::Attribute(node, at) => {
                 node.attributes().nth(*at).map(|attribute| attribute.value().to_owned()).unwrap_or_default()
@@ -89,7 +91,8 @@ impl<'d> XNode<'d> {
         }
     }
 
-    pub(super) fn local_name(&self) -> &'d str {
+    /// The name without its prefix; empty for a node that has none.
+    pub fn local_name(&self) -> &'d str {
         match self {
             Self::Attribute(node, at) => {
                 node.attributes().nth(*at).map(|attribute| attribute.name()).unwrap_or_default()
@@ -101,7 +104,8 @@ impl<'d> XNode<'d> {
         }
     }
 
-    pub(super) fn namespace(&self) -> &'d str {
+    /// The namespace's URI; empty for none.
+    pub fn namespace(&self) -> &'d str {
         match self {
             Self::Attribute(node, at) => {
                 node.attributes().nth(*at).and_then(|attribute| attribute.namespace()).unwrap_or_default()
@@ -111,7 +115,7 @@ impl<'d> XNode<'d> {
     }
 
     /// The name with its prefix, as written.
-    pub(super) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self {
             Self::Attribute(node, at) => {
                 let range = node.attributes().nth(*at).map(|attribute| attribute.range_qname());

@@ -18,6 +18,10 @@ pub(super) enum Expr {
     /// that a chain of any length nests no deeper than one operator.
     Chain(Box<Expr>, Vec<(Operator, Expr)>),
     Path(Box<Path>),
+    /// A variable, by its name as written. Only a host has any.
+    Variable(String),
+    /// A function of the host's, by its name as written.
+    Host(String, Vec<Expr>),
 }
 
 /// Operators of two operands.
@@ -68,7 +72,10 @@ pub(super) struct Step {
 pub(super) enum Test {
     Any,
     AnyName,
-    Name(String),
+    /// A local name, in a namespace or in none.
+    Name { namespace: String, local: String },
+    /// Any name in a namespace.
+    Namespace(String),
     Text,
     Comment,
     Instruction(Option<String>),
@@ -77,9 +84,13 @@ pub(super) enum Test {
 /// Parentheses, predicates, signs and right sides may nest this deeply.
 const NESTING_MAX: usize = 60;
 
-pub(super) fn parse(text: &str) -> Result<Expr, XPathError> {
+/// The namespace that a prefix stands for in the text around an expression.
+pub(super) type Prefixes<'p> = &'p dyn Fn(&str) -> Option<String>;
+
+/// Parses an expression. With `prefixes` it belongs to a host, which has variables and functions of its own.
+pub(super) fn parse(text: &str, prefixes: Option<Prefixes<'_>>) -> Result<Expr, XPathError> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0 };
+    let mut parser = Parser { tokens, at: 0, depth: 0, prefixes };
     let expression = parser.binary(0)?;
     match parser.peek() {
         None => Ok(expression),
@@ -95,6 +106,7 @@ struct Parser<'a> {
     tokens: Vec<Token<'a>>,
     at: usize,
     depth: usize,
+    prefixes: Option<Prefixes<'a>>,
 }
 
 type Parsed<T> = Result<T, XPathError>;
@@ -232,6 +244,7 @@ impl<'a> Parser<'a> {
         match token {
             Some(Token::Number(number)) => Ok(Expr::Number(number)),
             Some(Token::Literal(text)) => Ok(Expr::Literal(text.to_owned())),
+            Some(Token::Variable(name)) if self.prefixes.is_some() => Ok(Expr::Variable(name.to_owned())),
             Some(Token::Variable(name)) => Err(invalid(&format!("there is no variable '${name}'"))),
             Some(Token::Symbol("(")) => {
                 let inner = self.binary(0)?;
@@ -255,8 +268,12 @@ impl<'a> Parser<'a> {
                 self.expect(",")?;
             }
         }
-        let function =
-            functions::find(name).ok_or_else(|| invalid(&format!("there is no function '{name}'")))?;
+        let Some(function) = functions::find(name) else {
+            if self.prefixes.is_some() {
+                return Ok(Expr::Host(name.to_owned(), arguments));
+            }
+            return Err(invalid(&format!("there is no function '{name}'")));
+        };
         let (min, max) = functions::arity(function);
         if arguments.len() < min || arguments.len() > max {
             return Err(invalid(&format!("the function '{name}' has a wrong number of arguments")));
@@ -297,14 +314,17 @@ impl<'a> Parser<'a> {
     fn test(&mut self) -> Parsed<Test> {
         let token = self.peek().cloned();
         self.at += 1;
-        let unbound = |prefix: &str| {
-            invalid(&format!(
-                "the prefix '{prefix}' is not bound; compare local-name() and namespace-uri() instead"
-            ))
+        let prefixes = self.prefixes;
+        let bound = |prefix: &str| {
+            prefixes.and_then(|prefixes| prefixes(prefix)).ok_or_else(|| {
+                invalid(&format!(
+                    "the prefix '{prefix}' is not bound; compare local-name() and namespace-uri() instead"
+                ))
+            })
         };
         match token {
             Some(Token::Star(None)) => Ok(Test::AnyName),
-            Some(Token::Star(Some(prefix))) => Err(unbound(prefix)),
+            Some(Token::Star(Some(prefix))) => bound(prefix).map(Test::Namespace),
             Some(Token::Name(name)) if self.is("(") => {
                 self.at += 1;
                 let test = match name {
@@ -324,8 +344,10 @@ impl<'a> Parser<'a> {
                 Ok(test)
             }
             Some(Token::Name(name)) => match name.split_once(':') {
-                Some((prefix, _)) => Err(unbound(prefix)),
-                None => Ok(Test::Name(name.to_owned())),
+                Some((prefix, local)) => {
+                    Ok(Test::Name { namespace: bound(prefix)?, local: local.to_owned() })
+                }
+                None => Ok(Test::Name { namespace: String::new(), local: name.to_owned() }),
             },
             _ => Err(invalid("a name or a node test is expected")),
         }

@@ -1,0 +1,830 @@
+//! Runs a compiled stylesheet over a document.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
+
+use loom_expression::xpath::{
+    Document, Evaluator, Expression, Focus, Host, XNode, XPathError, XValue, boolean,
+};
+
+use super::{
+    STEPS_MAX, Transformed,
+    compile::{Avt, Binding, Instruction, Name, Part, Prefixes, Sort, Stylesheet, Template, qualified},
+    failed, format, of_xpath,
+    output::{Out, OutElement, text_of, write},
+};
+use crate::Error;
+
+/// Templates may call each other this deeply. Each level has frames of its own, so the machine runs on a thread with a
+/// stack for all of them.
+const DEPTH_MAX: usize = 1_000;
+
+/// The stack of that thread: 64 MiB, of which only what is used becomes real.
+const STACK_BYTES: usize = 64 << 20;
+
+type Executed<T> = Result<T, Error>;
+
+/// The value of a variable.
+#[derive(Clone)]
+enum Bound<'d> {
+    Value(XValue<'d>),
+    /// A result tree fragment.
+    Fragment(Rc<Vec<Out>>),
+}
+
+/// Nodes of each key by the value of its `use`.
+type Index<'d> = HashMap<String, Vec<XNode<'d>>>;
+
+/// What expressions see: variables, keys, the current node.
+struct Names<'s, 'd> {
+    sheet: &'s Stylesheet,
+    document: &'d Document<'d>,
+    globals: RefCell<BTreeMap<String, Bound<'d>>>,
+    /// The variables of the template that runs, innermost last.
+    locals: RefCell<Vec<(String, Bound<'d>)>>,
+    current: RefCell<XNode<'d>>,
+    keys: RefCell<BTreeMap<String, Rc<Index<'d>>>>,
+}
+
+impl<'d> Names<'_, 'd> {
+    fn bound(&self, name: &str) -> Option<Bound<'d>> {
+        let locals = self.locals.borrow();
+        if let Some((_, value)) = locals.iter().rev().find(|(known, _)| known == name) {
+            return Some(value.clone());
+        }
+        self.globals.borrow().get(name).cloned()
+    }
+
+    fn index(&self, evaluator: &Evaluator<'_, 'd>, name: &str) -> Result<Rc<Index<'d>>, XPathError> {
+        if let Some(index) = self.keys.borrow().get(name) {
+            return Ok(Rc::clone(index));
+        }
+        let keys: Vec<_> = self.sheet.keys.iter().filter(|key| key.name == name).collect();
+        if keys.is_empty() {
+            return Err(XPathError::Invalid(format!("there is no key '{name}'")));
+        }
+        let mut index = Index::new();
+        for node in self.document.root().descendants() {
+            let attributes = (0..node.attributes().len()).map(|at| XNode::Attribute(node, at));
+            for node in std::iter::once(XNode::Node(node)).chain(attributes) {
+                for key in &keys {
+                    let mut fits = false;
+                    for pattern in &key.patterns {
+                        fits = fits || pattern.matches(evaluator, node)?;
+                    }
+                    if !fits {
+                        continue;
+                    }
+                    let focus = Focus { node, position: 1, size: 1 };
+                    match key.select.evaluate(evaluator, &focus)? {
+                        XValue::Nodes(values) => {
+                            for value in values {
+                                let nodes = index.entry(evaluator.node_text(&value)?).or_default();
+                                if nodes.last() != Some(&node) {
+                                    nodes.push(node);
+                                }
+                            }
+                        }
+                        other => index.entry(evaluator.text(&other)?).or_default().push(node),
+                    }
+                }
+            }
+        }
+        let index = Rc::new(index);
+        self.keys.borrow_mut().insert(name.to_owned(), Rc::clone(&index));
+        Ok(index)
+    }
+}
+
+impl<'d> Host<'d> for Names<'_, 'd> {
+    fn variable(&self, name: &str) -> Option<XValue<'d>> {
+        Some(match self.bound(name)? {
+            Bound::Value(value) => value,
+            Bound::Fragment(nodes) => XValue::Text(text_of(&nodes)),
+        })
+    }
+
+    fn call(
+        &self,
+        evaluator: &Evaluator<'_, 'd>,
+        name: &str,
+        arguments: Vec<XValue<'d>>,
+        focus: &Focus<'d>,
+    ) -> Option<Result<XValue<'d>, XPathError>> {
+        let text = |at: usize| arguments.get(at).map_or(Ok(String::new()), |value| evaluator.text(value));
+        let known = |name: &str| {
+            let local = name.rsplit(':').next().unwrap_or(name);
+            matches!(
+                local,
+                "current" | "key" | "generate-id" | "format-number" | "system-property" | "concat" | "count"
+            )
+        };
+        let result = || -> Result<Option<XValue<'d>>, XPathError> {
+            Ok(Some(match name {
+                "current" => XValue::Nodes(vec![*self.current.borrow()]),
+                "key" => {
+                    let index = self.index(evaluator, &text(0)?)?;
+                    let values = match arguments.get(1) {
+                        Some(XValue::Nodes(nodes)) => nodes
+                            .iter()
+                            .map(|node| evaluator.node_text(node))
+                            .collect::<Result<Vec<_>, _>>()?,
+                        _ => vec![text(1)?],
+                    };
+                    let mut found: Vec<XNode<'d>> =
+                        values.iter().filter_map(|value| index.get(value)).flatten().copied().collect();
+                    found.sort_by_key(XNode::order);
+                    found.dedup_by_key(|node| node.order());
+                    XValue::Nodes(found)
+                }
+                "generate-id" => {
+                    let node = match arguments.first() {
+                        None => Some(focus.node),
+                        Some(XValue::Nodes(nodes)) => nodes.first().copied(),
+                        Some(_) => None,
+                    };
+                    XValue::Text(
+                        node.map(|node| format!("id{}-{}", node.order().0, node.order().1))
+                            .unwrap_or_default(),
+                    )
+                }
+                "format-number" => {
+                    let number = arguments.first().map_or(Ok(f64::NAN), |value| evaluator.number(value))?;
+                    XValue::Text(format::format_number(number, &text(1)?))
+                }
+                "system-property" => XValue::Text(match text(0)?.as_str() {
+                    "xsl:version" => "1.0".to_owned(),
+                    "xsl:vendor" => "Loom".to_owned(),
+                    _ => String::new(),
+                }),
+                "function-available" => XValue::Boolean(known(&text(0)?)),
+                "element-available" => XValue::Boolean(text(0)?.starts_with("xsl:")),
+                _ if name.ends_with(":node-set") => {
+                    let Some(nodes @ XValue::Nodes(_)) = arguments.first() else {
+                        let message = "node-set() of a result tree fragment is not supported";
+                        return Err(XPathError::Invalid(message.to_owned()));
+                    };
+                    nodes.clone()
+                }
+                _ => return Ok(None),
+            }))
+        };
+        result().transpose()
+    }
+}
+
+/// Where the instructions of a body write to.
+struct Sink {
+    nodes: Vec<Out>,
+    /// Attributes that instructions add to the element around, until it has children.
+    attributes: Vec<(Name, String)>,
+}
+
+impl Sink {
+    fn new() -> Sink {
+        Sink { nodes: Vec::new(), attributes: Vec::new() }
+    }
+
+    fn text(&mut self, text: String, raw: bool) {
+        if text.is_empty() {
+            return;
+        }
+        match self.nodes.last_mut() {
+            Some(Out::Text { text: before, raw: same }) if *same == raw => before.push_str(&text),
+            _ => self.nodes.push(Out::Text { text, raw }),
+        }
+    }
+
+    fn attribute(&mut self, name: Name, value: String) {
+        self.attributes.retain(|(known, _)| *known != name);
+        self.attributes.push((name, value));
+    }
+}
+
+/// What nodes are sorted by.
+enum Key {
+    Number(f64),
+    /// Text, and whether upper case comes first.
+    Text(String, bool),
+}
+
+struct Machine<'m, 's, 'd> {
+    sheet: &'s Stylesheet,
+    names: &'m Names<'s, 'd>,
+    evaluator: &'m Evaluator<'m, 'd>,
+    depth: usize,
+    named: HashMap<&'s str, &'s Template>,
+}
+
+/// Runs a stylesheet on a thread of its own, which is waited for.
+pub(super) fn run(
+    sheet: &Stylesheet,
+    document: &Document<'_>,
+    parameters: &[(String, String)],
+) -> Executed<Transformed> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let running = thread.spawn_scoped(scope, || run_here(sheet, document, parameters));
+        let running = running.map_err(|error| failed(format!("no thread could be started: {error}")))?;
+        running.join().unwrap_or_else(|_| Err(failed("it ended unexpectedly")))
+    })
+}
+
+fn run_here(
+    sheet: &Stylesheet,
+    document: &Document<'_>,
+    parameters: &[(String, String)],
+) -> Executed<Transformed> {
+    let root = XNode::Node(document.root());
+    let names = Names {
+        sheet,
+        document,
+        globals: RefCell::default(),
+        locals: RefCell::default(),
+        current: RefCell::new(root),
+        keys: RefCell::default(),
+    };
+    let evaluator = Evaluator::for_host(&names, STEPS_MAX);
+    let mut named: HashMap<&str, &Template> = HashMap::new();
+    for template in &sheet.templates {
+        if let Some(name) = &template.name {
+            named.insert(name, template);
+        }
+    }
+    let mut machine = Machine { sheet, names: &names, evaluator: &evaluator, depth: 0, named };
+    machine.globals(root, parameters)?;
+    let mut sink = Sink::new();
+    machine.apply(&[root], None, &[], &mut sink)?;
+    let (text, is_text) = write(&sink.nodes, &sheet.output)?;
+    Ok(Transformed { text, is_text })
+}
+
+impl<'s, 'd> Machine<'_, 's, 'd> {
+    /// Global variables may refer to each other in any order: each round binds those whose references are bound.
+    fn globals(&mut self, root: XNode<'d>, parameters: &[(String, String)]) -> Executed<()> {
+        let focus = Focus { node: root, position: 1, size: 1 };
+        let mut open: Vec<&'s Binding> = self.sheet.globals.iter().collect();
+        while !open.is_empty() {
+            let before = open.len();
+            let mut last = None;
+            let mut left = Vec::new();
+            for binding in open {
+                let given = parameters.iter().find(|(name, _)| binding.is_parameter && *name == binding.name);
+                let bound = match given {
+                    Some((_, value)) => Ok(Bound::Value(XValue::Text(value.clone()))),
+                    None => self.bind(binding, &focus),
+                };
+                match bound {
+                    Ok(bound) => {
+                        self.names.globals.borrow_mut().insert(binding.name.clone(), bound);
+                    }
+                    Err(error) => {
+                        last = Some(error);
+                        left.push(binding);
+                    }
+                }
+            }
+            open = left;
+            if open.len() == before
+                && let Some(error) = last
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, binding: &'s Binding, focus: &Focus<'d>) -> Executed<Bound<'d>> {
+        if let Some(select) = &binding.select {
+            if let Some(name) = select.as_variable()
+                && let Some(bound) = self.names.bound(name)
+            {
+                return Ok(bound);
+            }
+            return self.value(select, focus).map(Bound::Value);
+        }
+        if binding.body.is_empty() {
+            return Ok(Bound::Value(XValue::Text(String::new())));
+        }
+        let nodes = self.nested(&binding.body, focus)?.nodes;
+        Ok(Bound::Fragment(Rc::new(nodes)))
+    }
+
+    fn value(&self, expression: &Expression, focus: &Focus<'d>) -> Executed<XValue<'d>> {
+        expression.evaluate(self.evaluator, focus).map_err(|error| of_xpath(&error))
+    }
+
+    fn text(&self, expression: &Expression, focus: &Focus<'d>) -> Executed<String> {
+        let value = self.value(expression, focus)?;
+        self.evaluator.text(&value).map_err(|error| of_xpath(&error))
+    }
+
+    fn avt(&self, avt: &Avt, focus: &Focus<'d>) -> Executed<String> {
+        let mut text = String::new();
+        for part in avt {
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Value(expression) => text.push_str(&self.text(expression, focus)?),
+            }
+        }
+        Ok(text)
+    }
+
+    fn nodes(&self, expression: &Expression, focus: &Focus<'d>) -> Executed<Vec<XNode<'d>>> {
+        match self.value(expression, focus)? {
+            XValue::Nodes(nodes) => Ok(nodes),
+            _ => Err(failed("a set of nodes is expected in 'select'")),
+        }
+    }
+
+    /// Runs a body into a sink of its own. Its variables end with it.
+    fn nested(&mut self, body: &'s [Instruction], focus: &Focus<'d>) -> Executed<Sink> {
+        let mut sink = Sink::new();
+        self.body(body, focus, &mut sink)?;
+        Ok(sink)
+    }
+
+    fn body(&mut self, body: &'s [Instruction], focus: &Focus<'d>, sink: &mut Sink) -> Executed<()> {
+        let before = self.names.locals.borrow().len();
+        let result = body.iter().try_for_each(|instruction| self.instruction(instruction, focus, sink));
+        self.names.locals.borrow_mut().truncate(before);
+        result
+    }
+
+    fn instruction(
+        &mut self,
+        instruction: &'s Instruction,
+        focus: &Focus<'d>,
+        sink: &mut Sink,
+    ) -> Executed<()> {
+        self.evaluator.pay(1).map_err(|error| of_xpath(&error))?;
+        match instruction {
+            Instruction::Text { text, raw } => sink.text(text.clone(), *raw),
+            Instruction::ValueOf { select, raw } => sink.text(self.text(select, focus)?, *raw),
+            Instruction::Literal { name, namespaces, attributes, sets, body } => {
+                let mut inner = Sink::new();
+                self.attribute_sets(sets, focus, &mut inner)?;
+                for (name, value) in attributes {
+                    let value = self.avt(value, focus)?;
+                    inner.attribute(name.clone(), value);
+                }
+                self.body(body, focus, &mut inner)?;
+                push_element(sink, name.clone(), namespaces.clone(), inner);
+            }
+            Instruction::ApplyTemplates { select, mode, sorts, with } => {
+                let nodes = match select {
+                    Some(select) => self.nodes(select, focus)?,
+                    None => children(focus.node),
+                };
+                let nodes = self.sorted(nodes, sorts)?;
+                let with = self.bind_all(with, focus)?;
+                self.apply(&nodes, mode.as_deref(), &with, sink)?;
+            }
+            Instruction::ApplyImports => {
+                return Err(failed("xsl:apply-imports is not supported"));
+            }
+            Instruction::CallTemplate { name, with } => {
+                let template = self.named.get(name.as_str()).copied();
+                let template =
+                    template.ok_or_else(|| failed(format!("there is no template named '{name}'")))?;
+                let with = self.bind_all(with, focus)?;
+                self.enter(template, focus, with, sink)?;
+            }
+            Instruction::ForEach { select, sorts, body } => {
+                let nodes = self.nodes(select, focus)?;
+                let nodes = self.sorted(nodes, sorts)?;
+                let size = nodes.len();
+                let around = *self.names.current.borrow();
+                for (at, node) in nodes.into_iter().enumerate() {
+                    *self.names.current.borrow_mut() = node;
+                    self.body(body, &Focus { node, position: at + 1, size }, sink)?;
+                }
+                *self.names.current.borrow_mut() = around;
+            }
+            Instruction::If { test, body } => {
+                if boolean(&self.value(test, focus)?) {
+                    self.body(body, focus, sink)?;
+                }
+            }
+            Instruction::Choose { branches } => {
+                for (test, body) in branches {
+                    let holds = match test {
+                        Some(test) => boolean(&self.value(test, focus)?),
+                        None => true,
+                    };
+                    if holds {
+                        return self.body(body, focus, sink);
+                    }
+                }
+            }
+            Instruction::CopyOf { select } => self.copy_of(select, focus, sink)?,
+            Instruction::Copy { sets, body } => self.copy(sets, body, focus, sink)?,
+            Instruction::Element { name, namespace, prefixes, sets, body } => {
+                let name = self.computed(name, namespace.as_ref(), prefixes, true, focus)?;
+                let mut inner = Sink::new();
+                self.attribute_sets(sets, focus, &mut inner)?;
+                self.body(body, focus, &mut inner)?;
+                push_element(sink, name, Vec::new(), inner);
+            }
+            Instruction::Attribute { name, namespace, prefixes, body } => {
+                let name = self.computed(name, namespace.as_ref(), prefixes, false, focus)?;
+                let value = text_of(&self.nested(body, focus)?.nodes);
+                if !sink.nodes.is_empty() {
+                    return Err(failed(format!("the attribute '{}' comes after children", name.qualified)));
+                }
+                sink.attribute(name, value);
+            }
+            Instruction::Comment { body } => {
+                let text = text_of(&self.nested(body, focus)?.nodes);
+                sink.nodes.push(Out::Comment(text));
+            }
+            Instruction::Pi { name, body } => {
+                let name = self.avt(name, focus)?;
+                let text = text_of(&self.nested(body, focus)?.nodes);
+                sink.nodes.push(Out::Instruction { name, text });
+            }
+            Instruction::Number { value, count, format } => {
+                let format = self.avt(format, focus)?;
+                let number = match value {
+                    Some(value) => {
+                        let value = self.value(value, focus)?;
+                        self.evaluator.number(&value).map_err(|error| of_xpath(&error))?
+                    }
+                    None => self.place(count.as_deref(), focus.node)?,
+                };
+                sink.text(format::format_position(number, &format), false);
+            }
+            Instruction::Variable(binding) => {
+                let bound = self.bind(binding, focus)?;
+                self.names.locals.borrow_mut().push((binding.name.clone(), bound));
+            }
+            Instruction::Message { terminate, body } => {
+                let text = text_of(&self.nested(body, focus)?.nodes);
+                if *terminate {
+                    return Err(failed(format!("the stylesheet ended it: {text}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The position of a node among its siblings that match, or that have its name.
+    fn place(&self, count: Option<&[Expression]>, node: XNode<'d>) -> Executed<f64> {
+        let fits = |candidate: XNode<'d>| -> Executed<bool> {
+            let Some(patterns) = count else {
+                return Ok(
+                    candidate.local_name() == node.local_name() && candidate.namespace() == node.namespace()
+                );
+            };
+            for pattern in patterns {
+                if pattern.matches(self.evaluator, candidate).map_err(|error| of_xpath(&error))? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let mut above = Some(node);
+        while let Some(candidate) = above {
+            if fits(candidate)? {
+                let XNode::Node(tree) = candidate else { return Ok(1.0) };
+                let mut place = 1.0;
+                for sibling in tree.prev_siblings().skip(1) {
+                    place += f64::from(u8::from(fits(XNode::Node(sibling))?));
+                }
+                return Ok(place);
+            }
+            above = candidate.parent();
+        }
+        Ok(0.0)
+    }
+
+    fn computed(
+        &self,
+        name: &Avt,
+        namespace: Option<&Avt>,
+        prefixes: &Prefixes,
+        is_element: bool,
+        focus: &Focus<'d>,
+    ) -> Executed<Name> {
+        let written = self.avt(name, focus)?;
+        let is_name = |part: &str| {
+            part.starts_with(|c: char| c.is_alphabetic() || c == '_')
+                && part.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '\u{b7}'))
+        };
+        let (prefix, local) = written.split_once(':').map_or((None, written.as_str()), |(p, l)| (Some(p), l));
+        if !is_name(local) || prefix.is_some_and(|prefix| !is_name(prefix)) {
+            return Err(failed(format!("'{written}' is not a valid name")));
+        }
+        if let Some(namespace) = namespace {
+            let uri = self.avt(namespace, focus)?;
+            if uri.is_empty() {
+                return Ok(Name { qualified: local.to_owned(), namespace: None });
+            }
+            // An attribute in a namespace needs a prefix.
+            let known = prefixes.iter().find(|(known, bound)| **bound == uri && !known.is_empty());
+            let prefix = prefix.or(known.map(|(known, _)| known.as_str()).filter(|_| !is_element));
+            let prefix = prefix.or((!is_element).then_some("ns_1"));
+            return Ok(Name { qualified: qualified(prefix, local), namespace: Some(uri) });
+        }
+        let uri = match prefix {
+            Some("xml") => Some("http://www.w3.org/XML/1998/namespace".to_owned()),
+            Some(prefix) => Some(
+                prefixes
+                    .get(prefix)
+                    .cloned()
+                    .ok_or_else(|| failed(format!("the prefix '{prefix}' of '{written}' is not bound")))?,
+            ),
+            None if is_element => prefixes.get("").cloned(),
+            None => None,
+        };
+        Ok(Name { qualified: written, namespace: uri })
+    }
+
+    fn attribute_sets(&mut self, sets: &'s [String], focus: &Focus<'d>, sink: &mut Sink) -> Executed<()> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(failed("attribute sets use each other without end"));
+        }
+        for set in sets {
+            let found = self.sheet.attribute_sets.get(set);
+            for (used, body) in found.ok_or_else(|| failed(format!("there is no attribute set '{set}'")))? {
+                self.attribute_sets(used, focus, sink)?;
+                self.body(body, focus, sink)?;
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn bind_all(&mut self, bindings: &'s [Binding], focus: &Focus<'d>) -> Executed<Vec<(String, Bound<'d>)>> {
+        bindings.iter().map(|binding| Ok((binding.name.clone(), self.bind(binding, focus)?))).collect()
+    }
+
+    fn sorted(&self, nodes: Vec<XNode<'d>>, sorts: &'s [Sort]) -> Executed<Vec<XNode<'d>>> {
+        if sorts.is_empty() {
+            return Ok(nodes);
+        }
+        let size = nodes.len();
+        let mut keyed = Vec::with_capacity(size);
+        let mut descending = Vec::new();
+        for (at, node) in nodes.into_iter().enumerate() {
+            let focus = Focus { node, position: at + 1, size };
+            let mut keys = Vec::new();
+            descending.clear();
+            for sort in sorts {
+                let text = self.text(&sort.select, &focus)?;
+                let is_number = self.avt(&sort.number, &focus)? == "number";
+                descending.push(self.avt(&sort.descending, &focus)? == "descending");
+                keys.push(if is_number {
+                    Key::Number(text.trim().parse().unwrap_or(f64::NAN))
+                } else {
+                    Key::Text(text, sort.upper_first)
+                });
+            }
+            keyed.push((keys, node));
+        }
+        keyed.sort_by(|(left, _), (right, _)| {
+            let pairs = left.iter().zip(right).zip(&descending);
+            for ((left, right), descending) in pairs {
+                let order = match (left, right) {
+                    // What is not a number comes first.
+                    (Key::Number(left), Key::Number(right)) => {
+                        left.partial_cmp(right).unwrap_or_else(|| right.is_nan().cmp(&left.is_nan()))
+                    }
+                    (Key::Text(left, upper), Key::Text(right, _)) => {
+                        let folded = left.to_lowercase().cmp(&right.to_lowercase());
+                        folded.then_with(|| if *upper { left.cmp(right) } else { right.cmp(left) })
+                    }
+                    _ => std::cmp::Ordering::Equal,
+                };
+                let order = if *descending { order.reverse() } else { order };
+                if order.is_ne() {
+                    return order;
+                }
+            }
+            std::cmp::Ordering::Equal
+        });
+        Ok(keyed.into_iter().map(|(_, node)| node).collect())
+    }
+
+    fn apply(
+        &mut self,
+        nodes: &[XNode<'d>],
+        mode: Option<&str>,
+        with: &[(String, Bound<'d>)],
+        sink: &mut Sink,
+    ) -> Executed<()> {
+        let around = *self.names.current.borrow();
+        let size = nodes.iter().filter(|node| !self.is_stripped(**node)).count();
+        let mut position = 0;
+        for node in nodes {
+            if self.is_stripped(*node) {
+                continue;
+            }
+            position += 1;
+            *self.names.current.borrow_mut() = *node;
+            let focus = Focus { node: *node, position, size };
+            match self.template_for(*node, mode)? {
+                Some(template) => self.enter(template, &focus, with.to_vec(), sink)?,
+                None => self.built_in(*node, mode, sink)?,
+            }
+        }
+        *self.names.current.borrow_mut() = around;
+        Ok(())
+    }
+
+    /// Whether a text of white space alone is stripped from the source.
+    fn is_stripped(&self, node: XNode<'d>) -> bool {
+        let XNode::Node(tree) = node else { return false };
+        if self.sheet.strip.is_empty() || !tree.is_text() {
+            return false;
+        }
+        let blank = tree.text().unwrap_or_default().trim_matches([' ', '\t', '\r', '\n']).is_empty();
+        let Some(parent) = tree.parent().filter(|_| blank) else { return false };
+        let name = parent.tag_name().name();
+        let names = |set: &std::collections::BTreeSet<String>| {
+            set.iter().any(|known| known.rsplit(':').next() == Some(name))
+        };
+        if names(&self.sheet.preserve) {
+            return false;
+        }
+        names(&self.sheet.strip) || (self.sheet.strip.contains("*") && !self.sheet.preserve.contains("*"))
+    }
+
+    fn template_for(&self, node: XNode<'d>, mode: Option<&str>) -> Executed<Option<&'s Template>> {
+        let mut best: Option<(usize, f64, &'s Template)> = None;
+        for template in self.sheet.templates.iter().filter(|template| template.mode.as_deref() == mode) {
+            for (pattern, priority) in &template.patterns {
+                // The last of several that fit equally well counts.
+                let better = best.is_none_or(|(precedence, known, _)| {
+                    template.precedence > precedence
+                        || (template.precedence == precedence && *priority >= known)
+                });
+                if better && pattern.matches(self.evaluator, node).map_err(|error| of_xpath(&error))? {
+                    best = Some((template.precedence, *priority, template));
+                }
+            }
+        }
+        Ok(best.map(|(_, _, template)| template))
+    }
+
+    fn enter(
+        &mut self,
+        template: &'s Template,
+        focus: &Focus<'d>,
+        with: Vec<(String, Bound<'d>)>,
+        sink: &mut Sink,
+    ) -> Executed<()> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(failed(format!("templates call each other more than {DEPTH_MAX} levels deep")));
+        }
+        // A template sees its own variables and those of the stylesheet, not those of its caller.
+        let around = std::mem::take(&mut *self.names.locals.borrow_mut());
+        let result = self.inside(template, focus, with, sink);
+        *self.names.locals.borrow_mut() = around;
+        self.depth -= 1;
+        result
+    }
+
+    fn inside(
+        &mut self,
+        template: &'s Template,
+        focus: &Focus<'d>,
+        mut with: Vec<(String, Bound<'d>)>,
+        sink: &mut Sink,
+    ) -> Executed<()> {
+        for parameter in &template.parameters {
+            let given = with.iter().position(|(name, _)| *name == parameter.name);
+            let bound = match given {
+                Some(at) => with.swap_remove(at).1,
+                None => self.bind(parameter, focus)?,
+            };
+            self.names.locals.borrow_mut().push((parameter.name.clone(), bound));
+        }
+        self.body(&template.body, focus, sink)
+    }
+
+    /// The built-in rules: text is copied, elements and the root apply templates to their children.
+    fn built_in(&mut self, node: XNode<'d>, mode: Option<&str>, sink: &mut Sink) -> Executed<()> {
+        match node {
+            XNode::Node(tree) if tree.is_root() || tree.is_element() => {
+                self.depth += 1;
+                if self.depth > DEPTH_MAX {
+                    return Err(failed(format!(
+                        "templates apply each other more than {DEPTH_MAX} levels deep"
+                    )));
+                }
+                self.apply(&children(node), mode, &[], sink)?;
+                self.depth -= 1;
+            }
+            XNode::Node(tree) if tree.is_text() => sink.text(node.text(), false),
+            XNode::Attribute(..) => sink.text(node.text(), false),
+            XNode::Node(_) => {}
+        }
+        Ok(())
+    }
+
+    fn copy_of(&mut self, select: &'s Expression, focus: &Focus<'d>, sink: &mut Sink) -> Executed<()> {
+        if let Some(Bound::Fragment(nodes)) = select.as_variable().and_then(|name| self.names.bound(name)) {
+            for node in nodes.iter() {
+                match node {
+                    Out::Text { text, raw } => sink.text(text.clone(), *raw),
+                    other => sink.nodes.push(other.clone()),
+                }
+            }
+            return Ok(());
+        }
+        match self.value(select, focus)? {
+            XValue::Nodes(nodes) => {
+                for node in nodes {
+                    self.deep_copy(node, sink)?;
+                }
+            }
+            other => {
+                let text = self.evaluator.text(&other).map_err(|error| of_xpath(&error))?;
+                sink.text(text, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn deep_copy(&self, node: XNode<'d>, sink: &mut Sink) -> Executed<()> {
+        self.evaluator.pay(1).map_err(|error| of_xpath(&error))?;
+        match node {
+            XNode::Attribute(..) => sink.attribute(name_of(node), node.text()),
+            XNode::Node(tree) if tree.is_element() => {
+                let mut inner = Sink::new();
+                for at in 0..tree.attributes().len() {
+                    self.deep_copy(XNode::Attribute(tree, at), &mut inner)?;
+                }
+                for child in tree.children() {
+                    self.deep_copy(XNode::Node(child), &mut inner)?;
+                }
+                push_element(sink, name_of(node), namespaces_of(node), inner);
+            }
+            XNode::Node(tree) if tree.is_root() => {
+                for child in tree.children() {
+                    self.deep_copy(XNode::Node(child), sink)?;
+                }
+            }
+            XNode::Node(tree) if tree.is_text() => {
+                if !self.is_stripped(node) {
+                    sink.text(node.text(), false);
+                }
+            }
+            XNode::Node(tree) if tree.is_comment() => sink.nodes.push(Out::Comment(node.text())),
+            XNode::Node(_) => {
+                sink.nodes.push(Out::Instruction { name: node.local_name().to_owned(), text: node.text() });
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        sets: &'s [String],
+        body: &'s [Instruction],
+        focus: &Focus<'d>,
+        sink: &mut Sink,
+    ) -> Executed<()> {
+        match focus.node {
+            XNode::Node(tree) if tree.is_element() => {
+                let mut inner = Sink::new();
+                self.attribute_sets(sets, focus, &mut inner)?;
+                self.body(body, focus, &mut inner)?;
+                push_element(sink, name_of(focus.node), namespaces_of(focus.node), inner);
+            }
+            XNode::Node(tree) if tree.is_root() => self.body(body, focus, sink)?,
+            node => self.deep_copy(node, sink)?,
+        }
+        Ok(())
+    }
+}
+
+fn children(node: XNode<'_>) -> Vec<XNode<'_>> {
+    match node {
+        XNode::Node(tree) => tree.children().map(XNode::Node).collect(),
+        XNode::Attribute(..) => Vec::new(),
+    }
+}
+
+fn name_of(node: XNode<'_>) -> Name {
+    let namespace = Some(node.namespace()).filter(|uri| !uri.is_empty()).map(str::to_owned);
+    Name { qualified: node.name(), namespace }
+}
+
+fn namespaces_of(node: XNode<'_>) -> Vec<(String, String)> {
+    let XNode::Node(tree) = node else { return Vec::new() };
+    let all = tree.namespaces().filter(|namespace| namespace.name() != Some("xml"));
+    all.map(|namespace| (namespace.name().unwrap_or_default().to_owned(), namespace.uri().to_owned()))
+        .collect()
+}
+
+fn push_element(sink: &mut Sink, name: Name, namespaces: Vec<(String, String)>, inner: Sink) {
+    let Sink { nodes, attributes } = inner;
+    sink.nodes.push(Out::Element(Box::new(OutElement { name, namespaces, attributes, children: nodes })));
+}

@@ -1,0 +1,3 @@
+//! Transformations as their users meet them: whole stylesheets, compared with another processor's results.
+
+mod stylesheets;

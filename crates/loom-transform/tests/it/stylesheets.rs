@@ -1,0 +1,44 @@
+//! Stylesheets of XSLT 1.0 give what `xsltproc` gives for them. Its answers are recorded beside them (`NAME.expected`);
+//! where the program is installed, the recorded answers are compared with it as well.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use loom_transform::xslt::transform;
+
+fn directory() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/stylesheets"))
+}
+
+fn stylesheets() -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory()).expect("the stylesheets are there");
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "xsl"));
+    found.sort();
+    found
+}
+
+#[test]
+fn ordinary_stylesheets_give_what_another_processor_gives() {
+    let source = fs::read_to_string(directory().join("source.xml")).expect("the source is there");
+    let found = stylesheets();
+    assert!(found.len() >= 20);
+    for path in found {
+        let stylesheet = fs::read_to_string(&path).expect("a stylesheet");
+        let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded answer");
+        let made = transform(&stylesheet, &source, &[], &|_| None);
+        let made = made.map(|made| made.text).unwrap_or_else(|error| error.to_string());
+        assert_eq!(made.trim_end(), expected.trim_end(), "{}", path.display());
+    }
+}
+
+#[test]
+fn recorded_answers_are_those_of_xsltproc() {
+    let Ok(version) = Command::new("xsltproc").arg("--version").output() else { return };
+    assert!(version.status.success());
+    for path in stylesheets() {
+        let output = Command::new("xsltproc").arg(&path).arg(directory().join("source.xml")).output();
+        let output = String::from_utf8(output.expect("it runs").stdout).expect("text");
+        let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded answer");
+        assert_eq!(output.trim_end(), expected.trim_end(), "{}", path.display());
+    }
+}

@@ -1,0 +1,1 @@
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform"><xsl:output method="xml" omit-xml-declaration="yes"/><xsl:template match="/"><out><xsl:for-each select="order/lines/line"><l sku="{@sku}"><xsl:value-of select="price"/></l></xsl:for-each></out></xsl:template></xsl:stylesheet>

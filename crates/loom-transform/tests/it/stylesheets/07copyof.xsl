@@ -1,0 +1,1 @@
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform" xmlns:c="urn:c" exclude-result-prefixes="c"><xsl:output omit-xml-declaration="yes"/><xsl:template match="/"><o><xsl:copy-of select="order/c:note"/><xsl:copy-of select="order/customer/@*|order/customer/name"/></o></xsl:template></xsl:stylesheet>

@@ -1,0 +1,1 @@
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform"><xsl:output omit-xml-declaration="yes"/><xsl:key name="bysku" match="line" use="@sku"/><xsl:template match="/"><o><xsl:value-of select="key('bysku','C')/@qty"/></o></xsl:template></xsl:stylesheet>

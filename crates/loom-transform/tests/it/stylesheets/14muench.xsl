@@ -1,0 +1,1 @@
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform"><xsl:output omit-xml-declaration="yes"/><xsl:key name="k" match="line" use="@qty &gt; 1"/><xsl:template match="/"><o><xsl:for-each select="//line[generate-id()=generate-id(key('k',@qty &gt; 1)[1])]"><g c="{count(key('k',@qty &gt; 1))}"/></xsl:for-each></o></xsl:template></xsl:stylesheet>

@@ -1,0 +1,1 @@
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform"><xsl:output method="html" indent="no"/><xsl:template match="/"><div><br/><p title="a&amp;b"><xsl:value-of select="//name"/></p><xsl:text disable-output-escaping="yes">&lt;hr&gt;</xsl:text></div></xsl:template></xsl:stylesheet>

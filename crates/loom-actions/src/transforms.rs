@@ -1,4 +1,4 @@
-//! Actions that transform data without calling a service: Liquid, XML schemas, flat files, text chunks.
+//! Actions that transform data without calling a service: Liquid, XSLT, XML schemas, flat files, text chunks.
 //!
 //! The transformations are those of `loom-transform`; here their inputs are read, their artifacts found, and their
 //! results given the shape of the service's outputs. They run on the blocking pool, because they may take long.
@@ -11,7 +11,7 @@ use loom_engine::{
     ports::{ActionHandler, Call, CallFuture},
 };
 use loom_expression::{Object, Value, envelope};
-use loom_transform::{chunk, flat_file::FlatFile, liquid, xml_data, xml_schema::Schema};
+use loom_transform::{chunk, flat_file::FlatFile, liquid, xml_data, xml_schema::Schema, xslt};
 
 use crate::{
     Failure,
@@ -26,6 +26,7 @@ const XML: &str = "application/xml; charset=utf-8";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Liquid,
+    Xslt,
     XmlValidation,
     XmlParse,
     XmlCompose,
@@ -35,8 +36,9 @@ enum Kind {
 }
 
 /// The action types, under the language's names.
-const KINDS: [(&str, Kind); 7] = [
+const KINDS: [(&str, Kind); 8] = [
     ("Liquid", Kind::Liquid),
+    ("Xslt", Kind::Xslt),
     ("XmlValidation", Kind::XmlValidation),
     ("XmlParse", Kind::XmlParse),
     ("XmlCompose", Kind::XmlCompose),
@@ -92,19 +94,66 @@ impl ActionHandler for TransformHandler {
 
 /// A transformation with everything that it needs.
 enum Work {
-    Liquid { template: Arc<str>, content: Value, output: liquid::Output },
-    Validate { schema: Arc<str>, directory: Option<PathBuf>, content: String },
-    Parse { schema: Arc<str>, directory: Option<PathBuf>, content: String },
-    Compose { schema: Arc<str>, directory: Option<PathBuf>, content: Value },
-    Decode { schema: Arc<str>, content: String },
-    Encode { schema: Arc<str>, content: String },
-    Chunk { text: String, encoding: String, tokens: usize, overlap: usize },
+    Liquid {
+        template: Arc<str>,
+        content: Value,
+        output: liquid::Output,
+    },
+    Xslt {
+        stylesheet: Arc<str>,
+        artifacts: Arc<Artifacts>,
+        content: String,
+        parameters: Vec<(String, String)>,
+        text_wanted: bool,
+    },
+    Validate {
+        schema: Arc<str>,
+        directory: Option<PathBuf>,
+        content: String,
+    },
+    Parse {
+        schema: Arc<str>,
+        directory: Option<PathBuf>,
+        content: String,
+    },
+    Compose {
+        schema: Arc<str>,
+        directory: Option<PathBuf>,
+        content: Value,
+    },
+    Decode {
+        schema: Arc<str>,
+        content: String,
+    },
+    Encode {
+        schema: Arc<str>,
+        content: String,
+    },
+    Chunk {
+        text: String,
+        encoding: String,
+        tokens: usize,
+        overlap: usize,
+    },
 }
 
 impl Work {
     fn run(self) -> Result<Option<Value>, loom_transform::Error> {
         Ok(Some(match self {
             Work::Liquid { template, content, output } => liquid::render(&template, &content, output)?,
+            Work::Xslt { stylesheet, artifacts, content, parameters, text_wanted } => {
+                // Stylesheets are included by their place; only those of the project are there.
+                let load = |href: &str| {
+                    let name = href.rsplit(['/', '\\']).next().unwrap_or(href);
+                    artifacts.text(ArtifactKind::Map, name).ok().map(ToString::to_string)
+                };
+                let made = xslt::transform(&stylesheet, &content, &parameters, &load)?;
+                if text_wanted || made.is_text {
+                    made.text.into()
+                } else {
+                    envelope::encode(XML, made.text.as_bytes())
+                }
+            }
             Work::Validate { schema, directory, content } => {
                 Schema::read(&schema, directory.as_deref())?.validate(&content)?;
                 return Ok(None);
@@ -157,6 +206,22 @@ impl TransformHandler {
                 };
                 let content = if xml { of_xml(&text()?)? } else { of_json(content()?)? };
                 Work::Liquid { template: self.artifact(ArtifactKind::Map, inputs)?, content, output }
+            }
+            Kind::Xslt => {
+                let parameters = inputs.get("xsltParameters").and_then(Value::as_object);
+                let parameters = parameters.into_iter().flat_map(Object::iter);
+                let options = inputs.get("transformOptions").and_then(Value::as_str).unwrap_or_default();
+                let has =
+                    |option: &str| options.split(',').any(|name| name.trim().eq_ignore_ascii_case(option));
+                Work::Xslt {
+                    stylesheet: self.artifact(ArtifactKind::Map, inputs)?,
+                    artifacts: Arc::clone(&self.artifacts),
+                    content: text()?,
+                    parameters: parameters
+                        .map(|(name, value)| (name.to_string(), value.text().into_owned()))
+                        .collect(),
+                    text_wanted: has("GenerateTextOutput"),
+                }
             }
             Kind::XmlValidation => {
                 Work::Validate { schema: schema()?, directory: directory(), content: text()? }

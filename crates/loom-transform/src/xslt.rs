@@ -7,7 +7,9 @@
 mod compile;
 mod execute;
 mod format;
+mod names;
 mod output;
+mod sink;
 
 use std::fmt;
 

@@ -61,7 +61,8 @@ const RECOGNISED: [&str; 45] = [
 ];
 
 /// Those of [`RECOGNISED`] that the handlers of Loom's own programs execute.
-const EXECUTED: [&str; 10] = [
+const EXECUTED: [&str; 11] = [
+    "Xslt",
     "XmlValidation",
     "XmlCompose",
     "XmlParse",

@@ -13,12 +13,12 @@ mod parser;
 
 use roxmltree::Document;
 
+use self::parser::parse;
 pub use self::{
     embed::{Expression, Host},
     eval::{Evaluator, Focus, Result as XValue, boolean},
     nodes::XNode,
 };
-use self::parser::parse;
 
 /// What an expression gives.
 pub(crate) enum Evaluated {
@@ -54,7 +54,8 @@ pub(crate) fn evaluate<'d>(
     steps_max: u64,
 ) -> (Result<Evaluated, XPathError>, u64) {
     let evaluator = Evaluator::new(steps_max);
-    let evaluated = parse(expression, None).and_then(|expression| evaluate_with(&evaluator, document, &expression));
+    let evaluated =
+        parse(expression, None).and_then(|expression| evaluate_with(&evaluator, document, &expression));
     (evaluated, steps_max - evaluator.left())
 }
 

@@ -1,20 +1,17 @@
 //! Runs a compiled stylesheet over a document.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap},
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use loom_expression::xpath::{
-    Document, Evaluator, Expression, Focus, Host, XNode, XPathError, XValue, boolean,
-};
+use loom_expression::xpath::{Document, Evaluator, Expression, Focus, XNode, XValue, boolean};
 
 use super::{
     STEPS_MAX, Transformed,
     compile::{Avt, Binding, Instruction, Name, Part, Prefixes, Sort, Stylesheet, Template, qualified},
-    failed, format, of_xpath,
-    output::{Out, OutElement, text_of, write},
+    failed, format,
+    names::{Bound, Names},
+    of_xpath,
+    output::{Out, text_of, write},
+    sink::{Sink, children, name_of, namespaces_of, push_element},
 };
 use crate::Error;
 
@@ -26,183 +23,6 @@ const DEPTH_MAX: usize = 1_000;
 const STACK_BYTES: usize = 64 << 20;
 
 type Executed<T> = Result<T, Error>;
-
-/// The value of a variable.
-#[derive(Clone)]
-enum Bound<'d> {
-    Value(XValue<'d>),
-    /// A result tree fragment.
-    Fragment(Rc<Vec<Out>>),
-}
-
-/// Nodes of each key by the value of its `use`.
-type Index<'d> = HashMap<String, Vec<XNode<'d>>>;
-
-/// What expressions see: variables, keys, the current node.
-struct Names<'s, 'd> {
-    sheet: &'s Stylesheet,
-    document: &'d Document<'d>,
-    globals: RefCell<BTreeMap<String, Bound<'d>>>,
-    /// The variables of the template that runs, innermost last.
-    locals: RefCell<Vec<(String, Bound<'d>)>>,
-    current: RefCell<XNode<'d>>,
-    keys: RefCell<BTreeMap<String, Rc<Index<'d>>>>,
-}
-
-impl<'d> Names<'_, 'd> {
-    fn bound(&self, name: &str) -> Option<Bound<'d>> {
-        let locals = self.locals.borrow();
-        if let Some((_, value)) = locals.iter().rev().find(|(known, _)| known == name) {
-            return Some(value.clone());
-        }
-        self.globals.borrow().get(name).cloned()
-    }
-
-    fn index(&self, evaluator: &Evaluator<'_, 'd>, name: &str) -> Result<Rc<Index<'d>>, XPathError> {
-        if let Some(index) = self.keys.borrow().get(name) {
-            return Ok(Rc::clone(index));
-        }
-        let keys: Vec<_> = self.sheet.keys.iter().filter(|key| key.name == name).collect();
-        if keys.is_empty() {
-            return Err(XPathError::Invalid(format!("there is no key '{name}'")));
-        }
-        let mut index = Index::new();
-        for node in self.document.root().descendants() {
-            let attributes = (0..node.attributes().len()).map(|at| XNode::Attribute(node, at));
-            for node in std::iter::once(XNode::Node(node)).chain(attributes) {
-                for key in &keys {
-                    let mut fits = false;
-                    for pattern in &key.patterns {
-                        fits = fits || pattern.matches(evaluator, node)?;
-                    }
-                    if !fits {
-                        continue;
-                    }
-                    let focus = Focus { node, position: 1, size: 1 };
-                    match key.select.evaluate(evaluator, &focus)? {
-                        XValue::Nodes(values) => {
-                            for value in values {
-                                let nodes = index.entry(evaluator.node_text(&value)?).or_default();
-                                if nodes.last() != Some(&node) {
-                                    nodes.push(node);
-                                }
-                            }
-                        }
-                        other => index.entry(evaluator.text(&other)?).or_default().push(node),
-                    }
-                }
-            }
-        }
-        let index = Rc::new(index);
-        self.keys.borrow_mut().insert(name.to_owned(), Rc::clone(&index));
-        Ok(index)
-    }
-}
-
-impl<'d> Host<'d> for Names<'_, 'd> {
-    fn variable(&self, name: &str) -> Option<XValue<'d>> {
-        Some(match self.bound(name)? {
-            Bound::Value(value) => value,
-            Bound::Fragment(nodes) => XValue::Text(text_of(&nodes)),
-        })
-    }
-
-    fn call(
-        &self,
-        evaluator: &Evaluator<'_, 'd>,
-        name: &str,
-        arguments: Vec<XValue<'d>>,
-        focus: &Focus<'d>,
-    ) -> Option<Result<XValue<'d>, XPathError>> {
-        let text = |at: usize| arguments.get(at).map_or(Ok(String::new()), |value| evaluator.text(value));
-        let known = |name: &str| {
-            let local = name.rsplit(':').next().unwrap_or(name);
-            matches!(
-                local,
-                "current" | "key" | "generate-id" | "format-number" | "system-property" | "concat" | "count"
-            )
-        };
-        let result = || -> Result<Option<XValue<'d>>, XPathError> {
-            Ok(Some(match name {
-                "current" => XValue::Nodes(vec![*self.current.borrow()]),
-                "key" => {
-                    let index = self.index(evaluator, &text(0)?)?;
-                    let values = match arguments.get(1) {
-                        Some(XValue::Nodes(nodes)) => nodes
-                            .iter()
-                            .map(|node| evaluator.node_text(node))
-                            .collect::<Result<Vec<_>, _>>()?,
-                        _ => vec![text(1)?],
-                    };
-                    let mut found: Vec<XNode<'d>> =
-                        values.iter().filter_map(|value| index.get(value)).flatten().copied().collect();
-                    found.sort_by_key(XNode::order);
-                    found.dedup_by_key(|node| node.order());
-                    XValue::Nodes(found)
-                }
-                "generate-id" => {
-                    let node = match arguments.first() {
-                        None => Some(focus.node),
-                        Some(XValue::Nodes(nodes)) => nodes.first().copied(),
-                        Some(_) => None,
-                    };
-                    XValue::Text(
-                        node.map(|node| format!("id{}-{}", node.order().0, node.order().1))
-                            .unwrap_or_default(),
-                    )
-                }
-                "format-number" => {
-                    let number = arguments.first().map_or(Ok(f64::NAN), |value| evaluator.number(value))?;
-                    XValue::Text(format::format_number(number, &text(1)?))
-                }
-                "system-property" => XValue::Text(match text(0)?.as_str() {
-                    "xsl:version" => "1.0".to_owned(),
-                    "xsl:vendor" => "Loom".to_owned(),
-                    _ => String::new(),
-                }),
-                "function-available" => XValue::Boolean(known(&text(0)?)),
-                "element-available" => XValue::Boolean(text(0)?.starts_with("xsl:")),
-                _ if name.ends_with(":node-set") => {
-                    let Some(nodes @ XValue::Nodes(_)) = arguments.first() else {
-                        let message = "node-set() of a result tree fragment is not supported";
-                        return Err(XPathError::Invalid(message.to_owned()));
-                    };
-                    nodes.clone()
-                }
-                _ => return Ok(None),
-            }))
-        };
-        result().transpose()
-    }
-}
-
-/// Where the instructions of a body write to.
-struct Sink {
-    nodes: Vec<Out>,
-    /// Attributes that instructions add to the element around, until it has children.
-    attributes: Vec<(Name, String)>,
-}
-
-impl Sink {
-    fn new() -> Sink {
-        Sink { nodes: Vec::new(), attributes: Vec::new() }
-    }
-
-    fn text(&mut self, text: String, raw: bool) {
-        if text.is_empty() {
-            return;
-        }
-        match self.nodes.last_mut() {
-            Some(Out::Text { text: before, raw: same }) if *same == raw => before.push_str(&text),
-            _ => self.nodes.push(Out::Text { text, raw }),
-        }
-    }
-
-    fn attribute(&mut self, name: Name, value: String) {
-        self.attributes.retain(|(known, _)| *known != name);
-        self.attributes.push((name, value));
-    }
-}
 
 /// What nodes are sorted by.
 enum Key {
@@ -803,28 +623,4 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
         }
         Ok(())
     }
-}
-
-fn children(node: XNode<'_>) -> Vec<XNode<'_>> {
-    match node {
-        XNode::Node(tree) => tree.children().map(XNode::Node).collect(),
-        XNode::Attribute(..) => Vec::new(),
-    }
-}
-
-fn name_of(node: XNode<'_>) -> Name {
-    let namespace = Some(node.namespace()).filter(|uri| !uri.is_empty()).map(str::to_owned);
-    Name { qualified: node.name(), namespace }
-}
-
-fn namespaces_of(node: XNode<'_>) -> Vec<(String, String)> {
-    let XNode::Node(tree) = node else { return Vec::new() };
-    let all = tree.namespaces().filter(|namespace| namespace.name() != Some("xml"));
-    all.map(|namespace| (namespace.name().unwrap_or_default().to_owned(), namespace.uri().to_owned()))
-        .collect()
-}
-
-fn push_element(sink: &mut Sink, name: Name, namespaces: Vec<(String, String)>, inner: Sink) {
-    let Sink { nodes, attributes } = inner;
-    sink.nodes.push(Out::Element(Box::new(OutElement { name, namespaces, attributes, children: nodes })));
 }

@@ -26,7 +26,7 @@ fn ordinary_stylesheets_give_what_another_processor_gives() {
         let stylesheet = fs::read_to_string(&path).expect("a stylesheet");
         let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded answer");
         let made = transform(&stylesheet, &source, &[], &|_| None);
-        let made = made.map(|made| made.text).unwrap_or_else(|error| error.to_string());
+        let made = made.map_or_else(|error| error.to_string(), |made| made.text);
         assert_eq!(made.trim_end(), expected.trim_end(), "{}", path.display());
     }
 }

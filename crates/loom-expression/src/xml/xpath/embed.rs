@@ -115,9 +115,8 @@ fn is_pattern(path: &Path) -> bool {
         Start::Expr(Expr::Host(name, _)) => name == "key",
         Start::Expr(_) => false,
     };
-    let steps = path.steps.iter().all(|step| {
-        matches!(step.axis, Axis::Child | Axis::Attribute) || is_anywhere(step)
-    });
+    let steps =
+        path.steps.iter().all(|step| matches!(step.axis, Axis::Child | Axis::Attribute) || is_anywhere(step));
     start && steps
 }
 

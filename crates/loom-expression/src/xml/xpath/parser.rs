@@ -73,7 +73,10 @@ pub(super) enum Test {
     Any,
     AnyName,
     /// A local name, in a namespace or in none.
-    Name { namespace: String, local: String },
+    Name {
+        namespace: String,
+        local: String,
+    },
     /// Any name in a namespace.
     Namespace(String),
     Text,

@@ -154,7 +154,7 @@ fn the_reason_of_a_failure_is_on_its_line() {
     for part in [
         "Read: The template language expression 'triggerBody()?['order']['lines']",
         "Each: The execution of template action 'Each' failed: the result of the evaluation of 'foreach' is of type 'Null'",
-        "Fit: Schema validation failed. Invalid type. Expected String but got Integer. (at a[0].b)",
+        "Fit: The schema validation failed. Invalid type. Expected String but got Integer. (at a[0].b)",
         "✔ Kind",
         "There is no workflow named 'a-child' to call",
     ] {

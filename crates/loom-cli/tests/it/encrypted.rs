@@ -75,3 +75,42 @@ fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
     let right = asked(&["--key-file", &key.display().to_string()]);
     assert_eq!(right.code, Some(0), "{}", right.stderr);
 }
+
+const ENDING: &str = r#"{
+  "triggers": {"manual": {"type": "Request"}},
+  "actions": {
+    "Stop": {"type": "Terminate", "inputs": {"runStatus": "Failed", "runError": {"code": "@triggerBody()['code']", "message": "no"}}, "runAfter": {}}
+  }
+}"#;
+
+/// Runs can be listed by their error codes, and so these are not in what is sealed as a whole.
+#[test]
+fn error_codes_are_encrypted_and_runs_are_found_by_them() {
+    for with_key in [true, false] {
+        let folder = tempfile::tempdir().expect("there is room");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("order.json"), ENDING).expect("it can be written");
+        fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
+        let (file, data, key) = (path("order.json"), path("data"), path("key"));
+        let mut arguments: Vec<&OsStr> = vec![file.as_os_str(), "--data".as_ref(), data.as_os_str()];
+        if with_key {
+            arguments.extend::<[&OsStr; 2]>(["--key-file".as_ref(), key.as_os_str()]);
+        }
+        let server = Loom::serve(&arguments);
+        let mut runs = Vec::new();
+        for code in [SECRET, "Another"] {
+            let body = format!(r#"{{"code": "{code}"}}"#);
+            let answer = server.request("POST", "/workflows/order/triggers/manual/invoke", body.as_bytes());
+            let run =
+                answer.and_then(|answer| answer.header("x-ms-workflow-run-id")).expect("it names the run");
+            assert_eq!(server.end_of(&run), "Failed");
+            runs.push(run);
+        }
+        let found = server.pages(&format!("/api/v1/runs?error={SECRET}"), "runs", "cursor");
+        let ids: Vec<_> = found.iter().map(|run| run["id"].as_str()).collect();
+        assert_eq!(ids, [Some(runs[0].as_str())]);
+        assert_eq!(found[0]["error"], SECRET, "{found:?}");
+        drop(server);
+        assert_eq!(holds(&data, SECRET), !with_key, "a code lies in the folder as it is");
+    }
+}

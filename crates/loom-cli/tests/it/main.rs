@@ -2,6 +2,7 @@
 
 mod batches;
 mod bench;
+mod canaries;
 mod crash;
 mod disk_full;
 mod drained;

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use loom_expression::Value;
+
 use crate::{Ended, ended, json};
 
 /// Calls the binary in `folder`, with a master key of its own, and `input` on standard input.
@@ -91,4 +93,56 @@ fn a_new_master_key_takes_the_place_of_the_old_one() {
     assert_eq!(loom(folder, &["secrets", "show", "k", "--reveal"], "").code, Some(2));
     let key = fs::read_to_string(folder.join("new.key")).expect("it was made");
     assert_eq!(loom_under(key.trim(), folder, &["secrets", "show", "k", "--reveal"], "").stdout, "v4lue\n");
+}
+
+/// What `loom run` shows as outputs of the actions of a workflow that cuts its settings in pieces. Texts are not found in their
+/// pieces, so only labels hide them.
+fn settings_shown(settings: &str) -> Value {
+    let folder = tempfile::tempdir().expect("there is room");
+    let action = |name: &str, setting: &str| {
+        format!(
+            r#""{name}": {{"type": "Compose", "runAfter": {{}}, "inputs": "@substring({setting}, 0, 6)"}}"#
+        )
+    };
+    let actions = [
+        action("Region", "appsetting('REGION')"),
+        action("ByName", "appsetting('API_KEY')"),
+        action("ByValue", "last(split(appsetting('Db'), '='))"),
+        action("ByList", "appsetting('Plain')"),
+        action("Parameter", "parameters('key')"),
+    ];
+    let workflow = format!(
+        r#"{{"triggers": {{"manual": {{"type": "Request"}}}},
+            "parameters": {{"key": {{"type": "string", "defaultValue": "@appsetting('API_KEY')"}}}}, "actions": {{{}}}}}"#,
+        actions.join(", ")
+    );
+    fs::write(folder.path().join("use.json"), workflow).expect("it can be written");
+    fs::write(folder.path().join("settings.json"), settings).expect("it can be written");
+    let run = loom(folder.path(), &["run", "use.json", "--json", "--settings", "settings.json"], "");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let outputs = |name: &str| {
+        let report = json(&run.stdout);
+        let action = report.get("actions").and_then(|actions| actions.get(name)).cloned();
+        let outputs = action.as_ref().and_then(|action| action.get("outputs")).cloned();
+        outputs.unwrap_or_else(|| panic!("{name}: {}", run.stdout))
+    };
+    ["Region", "ByName", "ByValue", "ByList", "Parameter"].into_iter().map(outputs).collect()
+}
+
+#[test]
+fn app_settings_that_hold_secrets_are_hidden() {
+    let values = r#""Values": {"REGION": "westward", "API_KEY": "keykey-2297",
+        "Db": "Server=db;Password=dbdbdb-2297", "Plain": "listed-2297"}"#;
+    let hidden = "*sanitized*";
+    let shown = settings_shown(&format!(r#"{{{values}, "SecretValues": ["plain"]}}"#));
+    assert_eq!(
+        shown,
+        [Value::from("westwa"), hidden.into(), hidden.into(), hidden.into(), hidden.into()]
+            .into_iter()
+            .collect()
+    );
+    // Neither its name nor its value says that it is one.
+    let shown = settings_shown(&format!("{{{values}}}"));
+    assert_eq!(shown.index(3), Some(&Value::from("listed")));
+    assert_eq!(shown.index(1), Some(&Value::from(hidden)));
 }

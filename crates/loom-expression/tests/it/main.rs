@@ -5,6 +5,7 @@
 mod budgets;
 mod conformance;
 mod examples;
+mod labels;
 mod limits;
 mod properties;
 mod secrecy;

@@ -1,5 +1,9 @@
 //! What is secret is shown nowhere: not in runs, actions, events, streams, lists or errors.
 
+use std::sync::Arc;
+
+use loom_engine::SecretSource;
+use loom_expression::Value;
 use loom_testkit::mock::Mock;
 
 use crate::support::{Plan, World, json, requested, text};
@@ -142,4 +146,134 @@ async fn credentials_are_hidden() {
     let run = reply.header("x-ms-workflow-run-id").unwrap().to_owned();
     check(&world, &run).await;
     mock.stop().await;
+}
+
+/// A workflow that reads what `Fetch` was answered in ways that its text does not show, with these members beside its inputs.
+fn evading(base: &str, secure: &str) -> String {
+    requested(&format!(
+        r#"{{"Scope": {{"type": "Scope", "runAfter": {{}}, "actions": {{
+                "Fetch": {{"type": "Http", "runAfter": {{}}, {secure} "inputs": {{"method": "GET", "uri": "{base}/a"}}}}}}}},
+            "Computed": {{"type": "Compose", "runAfter": {{"Scope": ["Succeeded"]}}, "inputs": "@outputs(concat('Fe', 'tch'))?['body']"}},
+            "Result": {{"type": "Compose", "runAfter": {{"Scope": ["Succeeded"]}}, "inputs": "@result('Scope')"}},
+            "Picked": {{"type": "Query", "runAfter": {{"Scope": ["Succeeded"]}},
+                "inputs": {{"from": "@body(concat('Fe', 'tch'))?['keys']", "where": "@not(empty(item()))"}}}},
+            "Each": {{"type": "Foreach", "runAfter": {{"Scope": ["Succeeded"]}}, "foreach": "@body(concat('Fe', 'tch'))?['keys']", "actions": {{
+                "Item": {{"type": "Compose", "runAfter": {{}}, "inputs": "it is @{{item()}}"}}}}}},
+            "Stop": {{"type": "Terminate", "runAfter": {{"Each": ["Succeeded"], "Computed": ["Succeeded"], "Result": ["Succeeded"], "Picked": ["Succeeded"]}},
+                "inputs": {{"runStatus": "Failed", "runError": {{
+                    "code": "@{{outputs(concat('Fe', 'tch'))?['body']?['keys'][0]}}",
+                    "message": "@{{outputs(concat('Fe', 'tch'))?['body']?['keys'][0]}}"}}}}}}}}"#
+    ))
+}
+
+/// Labels alone have to do it: nothing here was read as a secret, so nobody knows its text.
+#[tokio::test]
+async fn no_way_of_writing_an_expression_evades_secure_outputs() {
+    let world = World::new().await;
+    let rules =
+        format!(r#"{{"rules": [{{"path": "/**", "response": {{"body": {{"keys": ["{SECRET}"]}}}}}}]}}"#);
+    let mock = Mock::start(&json(&rules)).await.unwrap();
+    let base = mock.base_url();
+    let secured = r#""runtimeConfiguration": {"secureData": {"properties": ["outputs"]}},"#;
+    for (name, secure, is_shown) in [("secured", secured, false), ("open", "", true)] {
+        world.deploy(name, &evading(&base, secure)).await;
+        let run = world.invoke(name, "").await;
+        let ended = world.ended(&run).await;
+        assert_eq!(text(&ended, "status"), "Failed");
+        let mut places = vec![format!("/api/v1/runs/{run}")];
+        for action in ["Fetch", "Computed", "Result", "Picked", "Item"] {
+            places.push(format!("/api/v1/runs/{run}/actions/{action}"));
+        }
+        for place in places {
+            let reply = world.get(&place).await;
+            assert_eq!(reply.status, 200, "{place}");
+            assert_eq!(reply.text().contains(SECRET), is_shown, "{name}: {place}: {}", reply.text());
+        }
+        assert_eq!(everything(&world, &run).await.contains(SECRET), is_shown, "{name}");
+        let runs = world.get(&format!("/api/v1/runs?workflow={name}")).await;
+        assert_eq!(runs.text().contains(SECRET), is_shown, "{name}: {}", runs.text());
+    }
+    mock.stop().await;
+}
+
+/// Knows one secret.
+struct Safe;
+
+impl SecretSource for Safe {
+    fn secret(&self, _: &str) -> Result<Value, String> {
+        Ok(Value::from(SECRET))
+    }
+}
+
+/// A service may send a secret back, which no label can know of. From the moment that a run has read it, its text is masked in
+/// all that people read, and in nothing that is sent.
+#[tokio::test]
+async fn a_secret_that_a_service_sends_back_is_masked() {
+    let mut plan = Plan::default();
+    plan.environment.secrets = Some(Arc::new(Safe));
+    let world = World::start(plan).await;
+    let encoded = "aHVudGVyMi10aGUtc2VjcmV0";
+    let rules = format!(
+        r#"{{"rules": [{{"path": "/**", "response": {{"body": {{"it": "is {SECRET}", "encoded": "{encoded}"}}}}}}]}}"#
+    );
+    let mock = Mock::start(&json(&rules)).await.unwrap();
+    let base = mock.base_url();
+    let calling = |body: &str| {
+        requested(&format!(
+            r#"{{"Call": {{"type": "Http", "runAfter": {{}}, "inputs": {{"method": "POST", "uri": "{base}/a", "body": {body}}}}},
+                "Say": {{"type": "Compose", "runAfter": {{"Call": ["Succeeded"]}}, "inputs": "@body('Call')"}},
+                "Answer": {{"type": "Response", "runAfter": {{"Say": ["Succeeded"]}}, "inputs": {{"statusCode": 200, "body": "@body('Call')"}}}}}}"#
+        ))
+    };
+    world.deploy("before", &calling("1")).await;
+    world.deploy("reading", &calling(r#""@secret('key')""#)).await;
+
+    let before = world.invoke("before", "").await;
+    world.ended(&before).await;
+    // The control: nobody has read it yet, so it is a text like any other.
+    let shown = everything(&world, &before).await;
+    assert!(shown.contains(SECRET) && shown.contains(encoded), "{shown}");
+
+    let reply = world.post("/workflows/reading/triggers/manual/invoke", "").await;
+    assert!(reply.text().contains(SECRET), "a Response is not changed: {}", reply.text());
+    let run = reply.header("x-ms-workflow-run-id").unwrap().to_owned();
+    for run in [&run, &before] {
+        let shown = check(&world, run).await;
+        assert!(!shown.contains(encoded), "{shown}");
+    }
+    assert!(String::from_utf8_lossy(&mock.requests()[1].body).contains(SECRET), "a request is not changed");
+    mock.stop().await;
+}
+
+/// The mask is the server's last word on every address of the API: JSON stays JSON, and what is not JSON is masked as a text.
+#[tokio::test]
+async fn every_address_of_the_api_is_masked() {
+    let world = World::new().await;
+    let workflow = requested(&format!(
+        r#"{{"Say": {{"type": "Compose", "runAfter": {{}}, "inputs": "{SECRET} \"quoted\""}}}}"#
+    ));
+    world.deploy(SECRET, &workflow).await;
+    let run = world.run(SECRET, "").await;
+    let run = text(&run, "id").to_owned();
+    let paths = [
+        "/api/v1/workflows".to_owned(),
+        "/metrics".to_owned(),
+        "/api/v1/runs".to_owned(),
+        format!("/api/v1/runs/{run}/actions/Say"),
+        format!("/api/v1/runs/{run}/events"),
+    ];
+    for path in &paths {
+        assert!(world.get(path).await.text().contains(SECRET), "the control: {path}");
+    }
+    world.host.engine().masker().learn(&Value::from(SECRET).into_secret());
+    for path in &paths {
+        let reply = world.get(path).await;
+        let told = reply.text();
+        assert!(!told.contains(SECRET) && told.contains("*sanitized*"), "{path}: {told}");
+        if path != "/metrics" {
+            reply.json();
+        }
+    }
+    let streamed: String = world.events(&run, 0).await.iter().map(Value::to_json_text).collect();
+    assert!(!streamed.contains(SECRET) && streamed.contains("*sanitized*"), "{streamed}");
 }

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use loom_store::{
     BLOB_ROW_MAX, Commit, Condition, ContentHash, Definition, Error, Frame, FrameQuery, InboxQuery, KeyError,
-    KeyExpectation, KeyWrite, MemoryStore, Post, Recipient, RunId, RunRow, Seq, Snapshot, SqliteOptions,
-    SqliteStore, Store, StoreKey, UnixMillis, with_key,
+    KeyExpectation, KeyWrite, MemoryStore, Post, Recipient, RunId, RunQuery, RunRow, Seq, Snapshot,
+    SqliteOptions, SqliteStore, Store, StoreKey, UnixMillis, with_key,
 };
 
 pub(crate) static KEY: LazyLock<StoreKey> = LazyLock::new(|| StoreKey::new(&[7; 32]));
@@ -27,6 +27,7 @@ async fn fill(store: &dyn Store) -> [ContentHash; 2] {
     let definition = Definition::new(Bytes::from_static(b"a program"));
     let mut row = RunRow::new(RUN, "orders", definition.hash(), 1);
     row.details = text();
+    row.error = Some(SECRET.into());
     let frame = |payload| Frame { at: UnixMillis(1), payload };
     let mut commit = Commit::to_run(RUN, Seq::FIRST, vec![frame(text()), frame(SECRET.repeat(500).into())]);
     commit.row = Some(row);
@@ -76,6 +77,13 @@ async fn nothing_of_a_payload_lies_on_the_disk() {
         let store = with_key(open(folder.path()), key).await.unwrap();
         let loaded = store.load(RUN).await.unwrap().unwrap();
         assert_eq!(loaded.row.details, SECRET);
+        assert_eq!(loaded.row.error.as_deref(), Some(SECRET));
+        for (code, runs) in [(SECRET, vec![RUN]), ("another code", vec![])] {
+            let query = RunQuery { error: Some(code.into()), ..RunQuery::default() };
+            let found = store.runs(query).await.unwrap().rows;
+            assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), runs, "{code}");
+            assert!(found.iter().all(|row| row.error.as_deref() == Some(code)));
+        }
         assert_eq!(loaded.snapshot.unwrap().state, SECRET);
         assert_eq!(loaded.frames[0].payload, SECRET.repeat(500));
         let query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: 9 };
@@ -147,6 +155,26 @@ async fn a_store_that_holds_anything_takes_no_key() {
     assert!(matches!(with_key(Arc::clone(&below), Some(&KEY)).await, Err(KeyError::NotEncrypted)));
     let store = with_key(below, None).await.expect("it is as it was");
     assert_eq!(store.key("server", "signing-key").await.unwrap().unwrap().value, "a key");
+}
+
+#[tokio::test]
+async fn error_codes_of_earlier_versions_are_still_read() {
+    let below: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store = with_key(Arc::clone(&below), Some(&KEY)).await.unwrap();
+    fill(&*store).await;
+    let mut row = below.load(RUN).await.unwrap().unwrap().row;
+    assert!(!row.error.as_deref().unwrap().contains("launch"), "{row:?}");
+    row.error = Some("Timeout".into());
+    let mut commit = Commit::new();
+    commit.row = Some(row.clone());
+    below.commit(commit).await.unwrap();
+    assert_eq!(store.load(RUN).await.unwrap().unwrap().row.error.as_deref(), Some("Timeout"));
+    // What looks sealed, and is not, is damage and no code.
+    row.error = Some("sealed:0102".into());
+    let mut commit = Commit::new();
+    commit.row = Some(row);
+    below.commit(commit).await.unwrap();
+    assert!(matches!(store.load(RUN).await, Err(Error::Damaged { .. })));
 }
 
 #[test]

@@ -1,0 +1,393 @@
+//! Secrets with texts that occur nowhere else go through every kind of action, trigger and failure, and are then searched in
+//! everything that the program writes: its API, event streams, metrics, spans, terminal, log and its files, which have a key.
+//!
+//! A workflow reads its secret in pieces that it cuts from it. What is known of secrets as texts does not find pieces, so
+//! only labels can hide them. With labels switched off, each workflow must be caught.
+
+mod cases;
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader, Read, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use self::cases::{CASES, Case};
+use crate::served::{Request, Service, pause, request};
+
+/// How long all runs together may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The pieces of a case's secret. They begin alike, so that one search finds all of them; no function of the language and no part of
+/// the program turns anything else into them.
+fn pieces(case: usize) -> [String; 3] {
+    ["Alpha", "Bravo", "Charlie"].map(|word| format!("Qz{case:02}x{word}"))
+}
+
+fn secret(case: usize) -> String {
+    pieces(case).join("-")
+}
+
+/// The case whose canary is in the text, in any form that the program might write.
+fn found(text: &str) -> BTreeSet<usize> {
+    let text = text.to_lowercase();
+    let places = text.match_indices("qz").filter_map(|(at, _)| {
+        let number = text.get(at + 2..at + 4)?.parse().ok()?;
+        let rest = text.get(at + 4..)?;
+        ["xalpha", "xbravo", "xcharlie"].iter().any(|word| rest.starts_with(word)).then_some(number)
+    });
+    let mut found: BTreeSet<usize> = places.collect();
+    for case in 0..CASES.len() {
+        for piece in pieces(case) {
+            let hex = piece.bytes().fold(String::new(), |mut hex, byte| {
+                write!(hex, "{byte:02x}").expect("a String takes all");
+                hex
+            });
+            if text.contains(&hex) {
+                found.insert(case);
+            }
+        }
+    }
+    found
+}
+
+/// Where something was found.
+#[derive(Debug, Default)]
+struct Findings(Vec<(usize, String)>);
+
+impl Findings {
+    fn search(&mut self, place: &str, text: &str) {
+        for case in found(text) {
+            let name = CASES[case].name;
+            let at = text.to_lowercase().find(&format!("qz{case:02}x")).unwrap_or(0);
+            let around: String = text.chars().skip(at.saturating_sub(160)).take(240).collect();
+            self.0.push((case, format!("{name}: {place}: …{around}…")));
+        }
+    }
+
+    fn cases(&self) -> BTreeSet<&'static str> {
+        self.0.iter().map(|(case, _)| CASES[*case].name).collect()
+    }
+}
+
+/// What the server and the commands around it are given.
+struct World {
+    folder: tempfile::TempDir,
+    arguments: Vec<OsString>,
+    labels: bool,
+    /// What the service was sent.
+    sent: Arc<Mutex<String>>,
+    spans: Arc<Mutex<String>>,
+    _service: Service,
+    collector: Service,
+}
+
+impl World {
+    fn new(labels: bool) -> World {
+        let folder = tempfile::tempdir().expect("there is room");
+        let sent = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::clone(&sent);
+        let service = Service::start(move |request: Request| {
+            let mut seen = seen.lock().expect("nobody panicked");
+            let _ = writeln!(seen, "{} {}", request.path, request.body);
+            for name in ["authorization", "x-a"] {
+                let _ = writeln!(seen, "{}", request.header(name).unwrap_or_default());
+            }
+            // `/given/07` gives the secret of case 7, which nobody has labelled.
+            match request.path.strip_prefix("/given/").and_then(|case| case.parse().ok()) {
+                Some(case) => (200, json!({"pieces": pieces(case), "whole": secret(case)})),
+                None if request.path.starts_with("/echo") => {
+                    (200, serde_json::from_str(&request.body).unwrap_or(Value::Null))
+                }
+                None if request.path.starts_with("/fail") => (400, json!({"said": "no"})),
+                None => (200, json!({})),
+            }
+        });
+        let spans = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&spans);
+        let collector = Service::start(move |request: Request| {
+            told.lock().expect("nobody panicked").push_str(&request.body);
+            (200, json!({}))
+        });
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("flows")).expect("it can be made");
+        for (number, case) in CASES.iter().enumerate() {
+            let text = case.definition(number, &service.address);
+            fs::write(path("flows").join(format!("{}.json", case.name)), text).expect("it can be written");
+        }
+        let mut settings = json!({
+            "Values": {"REGION": "west", "Plain": secret(Case::number("listed-setting")),
+                "API_KEY": secret(Case::number("app-setting")),
+                "Sql": format!("Server=db;Password={}", secret(Case::number("connection-string")))},
+            "SecretValues": ["plain"],
+            "Loom": {"defaultRetryPolicy": "none"},
+        });
+        settings["Loom"]["authority"] = json!("http://127.0.0.1:1");
+        fs::write(path("settings.json"), settings.to_string()).expect("it can be written");
+        fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
+        let mut arguments: Vec<OsString> =
+            vec!["--settings".into(), path("settings.json").into(), "--data".into(), path("data").into()];
+        arguments.extend(["--key-file".into(), path("key").into()]);
+        World { folder, arguments, labels, sent, spans, _service: service, collector }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
+        command.arg(name).env("NO_COLOR", "1").current_dir(self.folder.path());
+        for case in 0..CASES.len() {
+            command.env(format!("LOOM_SECRET_CASE_{case:02}"), secret(case));
+        }
+        if !self.labels {
+            command.env("LOOM_CONTROL_WITHOUT_LABELS", "1");
+        }
+        command
+    }
+
+    fn parameters() -> Vec<OsString> {
+        let text = Case::number("secure-string");
+        let object = Case::number("secure-object");
+        let object = json!({"list": pieces(object), "text": secret(object)});
+        vec![
+            "--param".into(),
+            format!("text={}", secret(text)).into(),
+            "--param".into(),
+            format!("object={object}").into(),
+        ]
+    }
+
+    fn serve(&self) -> Served {
+        let log = fs::File::create(self.folder.path().join("log")).expect("it can be written");
+        let mut child = self
+            .command("serve")
+            .args(["--addr", "127.0.0.1:0", "--workflows", "flows", "--otlp", &self.collector.address])
+            .args(&self.arguments)
+            .args(World::parameters())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped"))
+            .read_line(&mut line)
+            .expect("it can be read");
+        let address = line.trim().strip_prefix("listening on http://").expect("it says where it listens");
+        Served { child, address: address.to_owned() }
+    }
+}
+
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn get(&self, path: &str) -> String {
+        request(&self.address, "GET", path, b"").unwrap_or_else(|| panic!("{path} is not answered")).body
+    }
+
+    fn list(&self, path: &str, name: &str) -> Vec<Value> {
+        let page: Value = serde_json::from_str(&self.get(path)).expect("it is JSON");
+        page[name].as_array().cloned().unwrap_or_default()
+    }
+
+    /// All runs, once there are so many and they have ended.
+    fn ended_runs(&self, count: usize) -> Vec<Value> {
+        let mut left = PATIENCE;
+        loop {
+            let runs = self.list("/api/v1/runs?limit=500", "runs");
+            assert!(runs.len() <= count, "{count} runs are expected: {runs:?}");
+            if runs.len() == count && runs.iter().all(|run| run.get("endTime").is_some()) {
+                return runs;
+            }
+            let step = Duration::from_millis(100);
+            left = left.checked_sub(step).unwrap_or_else(|| panic!("{count} runs do not end: {runs:?}"));
+            pause(step);
+        }
+    }
+
+    fn stream(&self, run: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+        let head = format!(
+            "GET /api/v1/runs/{run}/events HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("it is taken");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it ends with the run");
+        text
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Runs everything, and searches.
+fn play(labels: bool) -> Findings {
+    let world = World::new(labels);
+    let mut findings = Findings::default();
+    let mut server = world.serve();
+    for (number, case) in CASES.iter().enumerate() {
+        if !case.is_called() {
+            continue;
+        }
+        let path = format!("/workflows/{}/triggers/manual/invoke", case.name);
+        let answer = request(&server.address, "POST", &path, b"{\"a\":1}").expect("it is answered");
+        let called = [case.name, &answer.status.to_string(), &answer.body].join(" ");
+        if case.answers {
+            assert!(
+                answer.body.contains(&pieces(number)[0]),
+                "what is sent to the caller is not altered: {called}"
+            );
+        } else {
+            findings.search("the answer to the caller", &called);
+            assert!(answer.status == 202 || case.refused, "{called}");
+        }
+        for name in ["x-ms-client-tracking-id", "x-ms-tracking-id"] {
+            findings.search(name, &answer.header(name).unwrap_or_default());
+        }
+    }
+    let runs = server.ended_runs(CASES.iter().map(|case| case.runs).sum());
+    for path in [
+        "/api/v1/runs?limit=500",
+        "/metrics",
+        "/api/v1/resilience",
+        "/api/v1/workflows",
+        "/healthz",
+        "/readyz",
+    ] {
+        findings.search(path, &server.get(path));
+    }
+    for case in CASES.iter().filter(|case| case.acts_by_itself()) {
+        let path = format!("/api/v1/workflows/{}/triggers/manual/histories", case.name);
+        let mut left = PATIENCE;
+        while !server.get(&path).contains("Failed") {
+            left = left.checked_sub(Duration::from_millis(100)).expect("the trigger fails");
+            pause(Duration::from_millis(100));
+        }
+        findings.search(&path, &server.get(&path));
+    }
+    for run in &runs {
+        let id = run["id"].as_str().expect("a run has an id");
+        let name = run["workflow"].as_str().unwrap_or_default();
+        let of = |path: &str| format!("/api/v1/runs/{id}{path}");
+        for path in ["", "/actions", "/events"] {
+            findings.search(&format!("{name}{path}"), &server.get(&of(path)));
+        }
+        let actions: Value = serde_json::from_str(&server.get(&of("/actions"))).expect("it is JSON");
+        for action in actions["actions"].as_array().into_iter().flatten() {
+            let path = of(&format!("/actions/{}", action["name"].as_str().unwrap_or_default()));
+            findings.search(&format!("{name}: an action"), &server.get(&path));
+        }
+        findings.search(&format!("{name}: its stream"), &server.stream(id));
+    }
+    let asked = |arguments: &[&str]| {
+        let mut command = world.command("runs");
+        command.args(arguments).args(["--url", &format!("http://{}", server.address)]);
+        let ended = crate::ended(&mut command, "");
+        format!("{}{}", ended.stdout, ended.stderr)
+    };
+    findings.search("loom runs list", &asked(&["list", "--limit", "500"]));
+    for run in runs.iter().take(4) {
+        let id = run["id"].as_str().expect("a run has an id");
+        findings.search("loom runs show", &asked(&["show", id]));
+        findings.search("loom runs watch", &asked(&["watch", id]));
+    }
+    // Stopped as a supervisor does, so that the spans that wait are sent.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&server.child),
+        rustix::process::Signal::TERM,
+    )
+    .expect("it lives");
+    server.child.wait().expect("it ends");
+    drop(server);
+    findings.search("the log", &fs::read_to_string(world.folder.path().join("log")).expect("it is there"));
+    let spans = world.spans.lock().expect("nobody panicked").clone();
+    assert!(spans.contains("loom.action.name"), "spans were sent");
+    findings.search("spans", &spans);
+    for file in files(&world.folder.path().join("data")) {
+        let bytes = fs::read(&file).expect("it can be read");
+        findings.search(&file.display().to_string(), &String::from_utf8_lossy(&bytes));
+    }
+    let sent = world.sent.lock().expect("nobody panicked").clone();
+    for case in ["http-headers", "echo"] {
+        assert!(
+            sent.contains(&pieces(Case::number(case))[0]),
+            "what is sent to a service is not altered: {case}"
+        );
+    }
+    findings
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries =
+        fs::read_dir(folder).expect("it is a folder").map(|entry| entry.expect("it can be read").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn nothing_in(findings: &Findings) {
+    let shown: Vec<&String> = findings.0.iter().map(|(_, place)| place).collect();
+    assert!(shown.is_empty(), "{shown:#?}");
+}
+
+#[test]
+fn no_secret_is_shown_or_kept_readable_by_a_server() {
+    nothing_in(&play(true));
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn without_labels_every_case_is_caught() {
+    let caught = play(false).cases();
+    let missed: Vec<&str> = CASES
+        .iter()
+        .filter(|case| !case.is_handed)
+        .map(|case| case.name)
+        .filter(|name| !caught.contains(name))
+        .collect();
+    assert!(missed.is_empty(), "nothing was found of {missed:?}");
+}
+
+#[test]
+fn no_secret_is_shown_by_a_run_on_the_terminal() {
+    let mut findings = Findings::default();
+    let world = World::new(true);
+    for case in CASES.iter().filter(|case| case.is_called() && !case.needs_server) {
+        // What is not JSON shows the answer or the outputs of a run, and nothing else of it.
+        let ends_with_values = case.answers || case.name == "run-outputs";
+        for json in [true, false].into_iter().take(1 + usize::from(ends_with_values)) {
+            let mut command = world.command("run");
+            command.arg(format!("flows/{}.json", case.name)).args([
+                "--input",
+                "{\"a\":1}",
+                "--settings",
+                "settings.json",
+            ]);
+            if json {
+                command.arg("--json");
+            }
+            let own = ["text", "object"].map(|name| case.body.contains(&format!("parameters('{name}')")));
+            for (own, given) in own.into_iter().zip(World::parameters().chunks(2)) {
+                if own {
+                    command.args(given);
+                }
+            }
+            let ended = crate::ended(&mut command, "");
+            findings.search("standard output", &ended.stdout);
+            findings.search("standard error", &ended.stderr);
+        }
+    }
+    nothing_in(&findings);
+}

@@ -19,6 +19,8 @@ pub struct Budgets {
     /// The longest chain of runs that start each other as child workflows, below the first. 32. From 0, which allows no
     /// child workflows, to [`Budgets::CHILD_DEPTH_LIMIT`].
     pub child_depth_max: u8,
+    /// Runs in progress above which further runs of a firing that starts very many wait for their turn: 10,000. From 1 up.
+    pub runs_max: usize,
 }
 
 impl Budgets {
@@ -34,6 +36,7 @@ impl Default for Budgets {
             schema_nodes_max: 1_000_000,
             json_values_max: loom_expression::JSON_VALUES_MAX,
             child_depth_max: 32,
+            runs_max: 10_000,
         }
     }
 }

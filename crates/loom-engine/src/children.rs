@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -135,23 +136,34 @@ enum Child {
 /// Starts what one attempt at an action calls, each run at most once. None when a condition holds it back.
 async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
     let workflow = Arc::clone(&request.workflow);
-    let Fired::Runs(starts) = engine.decide(request)? else { return Ok(None) };
-    let mut children = Vec::with_capacity(starts.len());
-    for (index, start) in starts.into_iter().enumerate() {
-        let key: Arc<str> = format!("child:{}/{}/{index}", call.idempotency_key, call.attempt).into();
-        if let Some(durable) = &engine.inner().durable {
-            let known = durable.store.run_by_key(&workflow.name, &key).await;
-            if let Some(row) = known.map_err(StartError::Store)? {
-                children.push(Child::Known(row.id));
-                continue;
-            }
+    let Fired::Runs(starts) = engine.decide(&workflow, request)? else { return Ok(None) };
+    let key =
+        |index: usize| Arc::<str>::from(format!("child:{}/{}/{index}", call.idempotency_key, call.attempt));
+    let (mut children, mut fresh) = (Vec::with_capacity(starts.len()), HashMap::new());
+    for (index, run) in starts.ids().enumerate() {
+        let known = match &engine.inner().durable {
+            Some(durable) => durable.store.run_by_key(&workflow.name, &key(index)).await,
+            None => Ok(None),
+        };
+        match known.map_err(StartError::Store)? {
+            Some(row) => children.push(Child::Known(row.id)),
+            None => drop(fresh.insert(index, run)),
         }
+    }
+    let starting = starts.enumerate().filter(|(index, _)| fresh.contains_key(index)).map(|(index, start)| {
         let written = Written {
             parent: Some((call.run, Arc::clone(&call.idempotency_key))),
-            idempotency_key: Some(key),
+            idempotency_key: Some(key(index)),
             ..Written::default()
         };
-        children.push(Child::Started(engine.spawn(&workflow, start, written, None)));
+        (start, written)
+    });
+    if engine.queues(fresh.len()) {
+        engine.accept_all(&workflow, starting).await?;
+        children.extend(fresh.values().map(|run| Child::Known(*run)));
+    } else {
+        let spawn = |(start, written)| Child::Started(engine.spawn(&workflow, start, written, None));
+        children.extend(starting.map(spawn));
     }
     Ok(Some(children))
 }

@@ -4,11 +4,12 @@
 //! for; see `driver`. An engine that is dropped or shut down ends its tasks; nothing is detached.
 
 mod builder;
+mod queue;
 mod recovery;
 mod run;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
@@ -39,10 +40,11 @@ use crate::{
 };
 
 use builder::Handlers;
+use queue::Queue;
 
 pub use builder::EngineBuilder;
 pub use recovery::Recovered;
-pub use run::{Along, RunHandle, RunReport, RunRequest, StartError, Started};
+pub use run::{Accepted, Along, RunHandle, RunReport, RunRequest, StartError, Started};
 
 /// Commands that may wait for one run. When it is full, whoever sends waits.
 const INBOX_CAPACITY: usize = 64;
@@ -108,6 +110,7 @@ pub(crate) struct Inner {
     /// Runs for which there are orders in the store.
     pub(crate) ordered: Mutex<BTreeSet<RunId>>,
     runs: Mutex<HashMap<RunId, InProgress>>,
+    queue: Queue,
 }
 
 /// Runs whose journal could not be written, or not be read back afterwards, and why.
@@ -198,11 +201,11 @@ impl Engine {
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Started, StartError> {
         let workflow = Arc::clone(&request.workflow);
-        match self.decide(request)? {
+        match self.decide(&workflow, request)? {
             Fired::Held { condition } => Ok(Started::Held { condition }),
             Fired::Runs(starts) => {
                 let spawn = |start| self.spawn(&workflow, start, Written::default(), watcher.cloned());
-                Ok(Started::Runs(starts.into_iter().map(spawn).collect()))
+                Ok(Started::Runs(starts.map(spawn).collect()))
             }
         }
     }
@@ -212,53 +215,63 @@ impl Engine {
     /// What is to be written goes with the start of the run when exactly one starts. Otherwise it is given back, for the
     /// caller to write once the runs are accepted; the name keeps a firing that is repeated after a crash from starting
     /// a run twice. Of two firings of one name at the same moment the store takes one, and the runs of the other are never
-    /// accepted.
+    /// accepted. Very many runs are accepted before this returns, and then wait for their turn; see [`Accepted::Queued`].
     ///
     /// # Errors
-    /// [`StartError`]; nothing was started then.
+    /// [`StartError`]; nothing was started then, unless the store failed among very many runs.
     ///
     /// # Cancel safety
-    /// Dropping the future starts nothing.
+    /// Dropping the future starts nothing. Of very many runs, those that were accepted by then go on.
     pub async fn start_along(
         &self,
         request: RunRequest,
         along: Along,
-        watcher: Option<&Arc<dyn Watcher>>,
-    ) -> Result<(Started, Vec<KeyWrite>), StartError> {
+    ) -> Result<(Accepted, Vec<KeyWrite>), StartError> {
         let workflow = Arc::clone(&request.workflow);
-        let starts = match self.decide(request)? {
+        let Along { name, mark, keys, messages } = along;
+        let starts = match self.decide(&workflow, request)? {
             Fired::Held { condition } => {
-                let keys = along.keys.map(|keys| keys(&[])).unwrap_or_default();
-                return Ok((Started::Held { condition }, keys));
+                let keys = keys.map(|keys| keys(&[])).unwrap_or_default();
+                return Ok((Accepted::Held { condition }, keys));
             }
             Fired::Runs(starts) => starts,
         };
-        let mut fresh = Vec::with_capacity(starts.len());
-        for (index, start) in starts.into_iter().enumerate() {
-            let key = along.name.as_ref().map(|name| Arc::from(format!("{name}/{index}")));
-            if let (Some(key), Some(durable)) = (&key, &self.inner.durable) {
-                let known = durable.store.run_by_key(&workflow.name, key).await.map_err(StartError::Store)?;
-                match known {
-                    Some(row) if row.details == along.mark => continue,
+        let key = |index: usize| name.as_ref().map(|name| Arc::<str>::from(format!("{name}/{index}")));
+        let mut known = HashSet::new();
+        if let (Some(_), Some(durable)) = (&name, &self.inner.durable) {
+            for (index, key) in (0..starts.len()).filter_map(|index| Some((index, key(index)?))) {
+                match durable.store.run_by_key(&workflow.name, &key).await.map_err(StartError::Store)? {
+                    Some(row) if row.details == mark => drop(known.insert(index)),
                     Some(row) => return Err(StartError::OtherFiring { run: row.id }),
                     None => {}
                 }
             }
-            fresh.push((start, key));
         }
-        let ids: Vec<Arc<RunStart>> = fresh.iter().map(|(start, _)| Arc::clone(start)).collect();
-        let keys = along.keys.map(|keys| keys(&ids)).unwrap_or_default();
-        let (mut with_first, mut left) = (Written::default(), keys);
-        if fresh.len() == 1 && self.inner.durable.is_some() {
-            std::mem::swap(&mut with_first.keys, &mut left);
-            with_first.messages = along.messages;
+        let ids: Vec<RunId> = starts
+            .ids()
+            .enumerate()
+            .filter(|(index, _)| !known.contains(index))
+            .map(|(_, run)| run)
+            .collect();
+        let mut left = keys.map(|keys| keys(&ids)).unwrap_or_default();
+        let fresh = starts.enumerate().filter(|(index, _)| !known.contains(index)).map(|(index, start)| {
+            (start, Written { idempotency_key: key(index), mark: mark.clone(), ..Written::default() })
+        });
+        if self.queues(ids.len()) {
+            let first = self.accept_all(&workflow, fresh).await?;
+            return Ok((Accepted::Queued { runs: ids, first }, left));
         }
-        let spawn = |(start, idempotency_key)| {
-            let mark = along.mark.clone();
-            let written = Written { idempotency_key, mark, ..std::mem::take(&mut with_first) };
-            self.spawn(&workflow, start, written, watcher.cloned())
+        let (mut with_first, mut messages) = (Vec::new(), messages);
+        if ids.len() == 1 && self.inner.durable.is_some() {
+            std::mem::swap(&mut with_first, &mut left);
+        } else {
+            messages.clear();
+        }
+        let spawn = |(start, written)| {
+            let (keys, messages) = (std::mem::take(&mut with_first), std::mem::take(&mut messages));
+            self.spawn(&workflow, start, Written { keys, messages, ..written }, None)
         };
-        Ok((Started::Runs(fresh.into_iter().map(spawn).collect()), left))
+        Ok((Accepted::Runs(fresh.map(spawn).collect()), left))
     }
 
     /// What its runs see of the host.
@@ -267,13 +280,17 @@ impl Engine {
     }
 
     /// What a firing leads to.
-    pub(crate) fn decide(&self, request: RunRequest) -> Result<Fired, StartError> {
+    pub(crate) fn decide<'w>(
+        &self,
+        workflow: &'w Arc<Workflow>,
+        request: RunRequest,
+    ) -> Result<Fired<'w>, StartError> {
         if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
             return Err(StartError::Stopping);
         }
-        let trigger = find_trigger(&request.workflow, request.trigger.as_ref())?;
+        let trigger = find_trigger(workflow, request.trigger.as_ref())?;
         let firing = Firing {
-            workflow: &request.workflow,
+            workflow,
             trigger,
             outputs: request.outputs,
             parameters: request.parameters,
@@ -283,7 +300,7 @@ impl Engine {
             depth: request.depth,
             now: self.inner.clock.now(),
         };
-        fire::fire(&firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)
+        fire::fire(firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)
     }
 
     /// Starts one run and waits for its end.
@@ -430,6 +447,7 @@ impl Engine {
                 driven = driver.drive(first) => driven,
             };
             engine.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            engine.inner.queue.ended();
             match driven {
                 Driven::Over => {}
                 Driven::Duplicate => engine.gone(id, watcher.as_ref()),
@@ -466,6 +484,7 @@ impl Engine {
 
     /// Whether something waited for the command; none when no run in progress took it.
     async fn hand_over(&self, run: RunId, command: Command) -> Option<bool> {
+        self.call_up(run).await;
         let sender = {
             let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
             runs.get(&run).map(|reached| reached.commands.clone())

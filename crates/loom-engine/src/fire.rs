@@ -7,7 +7,9 @@ use loom_definition::{
     model::{WorkflowKind, same_name},
     trigger::{Trigger, TriggerKind},
 };
-use loom_expression::{Budget, Context, Lookup, LookupError, Name, Object, Timestamp, Value};
+use loom_expression::{
+    Array, Budget, Context, Lookup, LookupError, Name, Object, Template, Timestamp, Value,
+};
 
 use crate::{
     event::{ErrorInfo, RunId, RunStart},
@@ -46,9 +48,9 @@ pub struct Firing<'a> {
 
 /// What a firing leads to.
 #[derive(Debug)]
-pub enum Fired {
+pub enum Fired<'a> {
     /// These runs start, in this order. More than one only with `splitOn`; none when its array is empty.
-    Runs(Vec<Arc<RunStart>>),
+    Runs(Box<Starts<'a>>),
     /// A condition held the trigger back.
     Held {
         /// Which, from 0.
@@ -56,26 +58,82 @@ pub enum Fired {
     },
 }
 
+/// Runs that start. What each starts from is made only when it is asked for, because a `splitOn` starts very many.
+#[derive(Debug)]
+pub struct Starts<'a> {
+    firing: Firing<'a>,
+    name: Arc<str>,
+    outputs: Outputs,
+    /// Those that are left.
+    runs: std::vec::IntoIter<Given>,
+    /// How many there were.
+    count: usize,
+}
+
+/// What the trigger of each run shows as its outputs.
+#[derive(Debug)]
+enum Outputs {
+    Whole(Value),
+    Items(Array),
+}
+
+/// A run that starts.
+#[derive(Debug)]
+struct Given {
+    run: RunId,
+    seed: u64,
+    /// What an expression gave.
+    tracking_id: Option<Arc<str>>,
+}
+
+impl Starts<'_> {
+    /// The ids of those that are left.
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = RunId> {
+        self.runs.as_slice().iter().map(|given| given.run)
+    }
+}
+
+impl Iterator for Starts<'_> {
+    type Item = Arc<RunStart>;
+
+    fn next(&mut self) -> Option<Arc<RunStart>> {
+        let index = self.count - self.runs.len();
+        let Given { run, seed, tracking_id } = self.runs.next()?;
+        let outputs = match &self.outputs {
+            Outputs::Whole(outputs) => outputs.clone(),
+            Outputs::Items(items) => item_outputs(&items[index]),
+        };
+        let tracking_id = tracking_id.unwrap_or_else(|| tracking_id_of(&self.firing, run));
+        let record = trigger_record(&self.firing, &self.name, outputs, (run, seed), &tracking_id);
+        Some(run_start(&self.firing, run, seed, record, tracking_id))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.runs.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Starts<'_> {}
+
 /// Decides what a firing leads to. `ids` gives each run its id and seed.
 ///
 /// # Errors
 /// A condition, `splitOn` or a tracking id that cannot be evaluated, or is of the wrong type.
-pub fn fire(
-    firing: &Firing<'_>,
+pub fn fire<'a>(
+    firing: Firing<'a>,
     environment: &Environment,
     mut ids: impl FnMut() -> (RunId, u64),
-) -> Result<Fired, ErrorInfo> {
+) -> Result<Fired<'a>, ErrorInfo> {
     let name = firing.trigger.map_or_else(|| Arc::from("manual"), |trigger| Arc::clone(&trigger.name));
-    let (first_run, seed) = ids();
+    let (run, seed) = ids();
     let secure = firing.trigger.map(|trigger| trigger.secure).unwrap_or_default();
-    let outputs = shown_outputs(firing).secret_if(secure.outputs);
-    let tracking = |run: RunId| firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()));
-    let record = trigger_record(firing, &name, outputs.clone(), (first_run, seed), &tracking(first_run));
-    let scope = TriggerScope::of(firing, environment, record, Source::of(first_run, seed));
+    let outputs = shown_outputs(&firing).secret_if(secure.outputs);
     let Some(trigger) = firing.trigger else {
-        let start = run_start(firing, first_run, seed, scope.record.clone(), tracking(first_run));
-        return Ok(Fired::Runs(vec![start]));
+        return Ok(one(firing, name, outputs, Given { run, seed, tracking_id: None }));
     };
+    let tracking_id = tracking_id_of(&firing, run);
+    let record = trigger_record(&firing, &name, outputs.clone(), (run, seed), &tracking_id);
+    let scope = TriggerScope::of(&firing, environment, record, Source::of(run, seed));
     for (index, condition) in trigger.conditions.iter().enumerate() {
         let holds = condition.evaluate(&scope).map_err(|error| {
             let message = format!("Condition {index} of trigger '{name}' cannot be evaluated: {error}");
@@ -85,22 +143,9 @@ pub fn fire(
             return Ok(Fired::Held { condition: index });
         }
     }
-    let tracking_of = |template: Option<&loom_expression::Template>,
-                       scope: &TriggerScope<'_>|
-     -> Result<Option<Arc<str>>, ErrorInfo> {
-        let Some(template) = template else { return Ok(None) };
-        let value = template.evaluate(scope).map_err(|error| {
-            let message = format!("The tracking id of trigger '{name}' cannot be evaluated: {error}");
-            ErrorInfo::new("InvalidTemplate", message)
-        })?;
-        // It is sent along and shown, so a secret is none.
-        Ok((!value.is_null() && !value.contains_secret()).then(|| Arc::from(value.text())))
-    };
     let Some(split_on) = &trigger.split_on else {
-        let tracking_id =
-            tracking_of(trigger.tracking_id.as_ref(), &scope)?.unwrap_or_else(|| tracking(first_run));
-        let record = trigger_record(firing, &name, outputs, (first_run, seed), &tracking_id);
-        return Ok(Fired::Runs(vec![run_start(firing, first_run, seed, record, tracking_id)]));
+        let tracking_id = given_tracking_id(trigger.tracking_id.as_ref(), &scope)?;
+        return Ok(one(firing, name, outputs, Given { run, seed, tracking_id }));
     };
     let items = split_on.evaluate(&scope).map_err(|error| {
         let message = format!("'splitOn' of trigger '{name}' cannot be evaluated: {error}");
@@ -121,18 +166,51 @@ pub fn fire(
         );
         return Err(ErrorInfo::new("InvalidTemplate", message));
     }
-    let mut starts = Vec::with_capacity(items.len());
+    let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
+    let mut runs = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        let (run, seed) = if index == 0 { (first_run, seed) } else { ids() };
-        let outputs: Object = [("body", item.clone())].into_iter().collect();
-        let record = trigger_record(firing, &name, Value::from(outputs.clone()), (run, seed), &tracking(run));
-        let scope = TriggerScope::of(firing, environment, record, Source::of(run, seed));
-        let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
-        let tracking_id = tracking_of(own, &scope)?.unwrap_or_else(|| tracking(run));
-        let record = trigger_record(firing, &name, outputs.into(), (run, seed), &tracking_id);
-        starts.push(run_start(firing, run, seed, record, tracking_id));
+        let (run, seed) = if index == 0 { (run, seed) } else { ids() };
+        let mut tracking_id = None;
+        if own.is_some() {
+            let usual = tracking_id_of(&firing, run);
+            let record = trigger_record(&firing, &name, item_outputs(item), (run, seed), &usual);
+            let scope = TriggerScope::of(&firing, environment, record, Source::of(run, seed));
+            tracking_id = given_tracking_id(own, &scope)?;
+        }
+        runs.push(Given { run, seed, tracking_id });
     }
-    Ok(Fired::Runs(starts))
+    let (count, outputs) = (runs.len(), Outputs::Items(items.clone()));
+    Ok(Fired::Runs(Box::new(Starts { firing, name, outputs, runs: runs.into_iter(), count })))
+}
+
+fn one(firing: Firing<'_>, name: Arc<str>, outputs: Value, given: Given) -> Fired<'_> {
+    let outputs = Outputs::Whole(outputs);
+    Fired::Runs(Box::new(Starts { firing, name, outputs, runs: vec![given].into_iter(), count: 1 }))
+}
+
+/// What the trigger of a run shows that starts from one item.
+fn item_outputs(item: &Value) -> Value {
+    [("body", item.clone())].into_iter().collect::<Object>().into()
+}
+
+/// The tracking id of a run whose trigger gives none: its caller's, or its own id.
+fn tracking_id_of(firing: &Firing<'_>, run: RunId) -> Arc<str> {
+    firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()))
+}
+
+/// The tracking id that an expression gives.
+fn given_tracking_id(
+    template: Option<&Template>,
+    scope: &TriggerScope<'_>,
+) -> Result<Option<Arc<str>>, ErrorInfo> {
+    let Some(template) = template else { return Ok(None) };
+    let value = template.evaluate(scope).map_err(|error| {
+        let name = scope.record.get("name").and_then(Value::as_str).unwrap_or_default();
+        let message = format!("The tracking id of trigger '{name}' cannot be evaluated: {error}");
+        ErrorInfo::new("InvalidTemplate", message)
+    })?;
+    // It is sent along and shown, so a secret is none.
+    Ok((!value.is_null() && !value.contains_secret()).then(|| Arc::from(value.text())))
 }
 
 /// What a run starts from that repeats `before`: the same trigger, under a new id.

@@ -53,8 +53,8 @@ pub use budgets::Budgets;
 pub use callback::Callbacks;
 pub use durable::RecoverError;
 pub use engine::{
-    Along, Delivered, Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest, StartError,
-    Started, Watcher,
+    Accepted, Along, Delivered, Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest,
+    StartError, Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_number, status_of_number};

@@ -277,8 +277,8 @@ pub(crate) async fn run_trigger(
     };
     let fire =
         Fire { deployment: &deployment, trigger, outputs, tracking_id: None, wants_response: false, trace };
-    let runs = shared.host.fire(fire).await.map_err(refusal)?;
-    let runs: Vec<Value> = runs.iter().map(|run| Value::from(run.id.to_string())).collect();
+    let begun = shared.host.fire(fire).await.map_err(refusal)?;
+    let runs: Vec<Value> = begun.runs.iter().map(|run| Value::from(run.to_string())).collect();
     let mut object = Object::new();
     object.insert("runs", runs);
     Ok(json(StatusCode::ACCEPTED, &object.into()))

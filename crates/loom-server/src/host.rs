@@ -12,14 +12,14 @@ use std::{
 use bytes::Bytes;
 use loom_definition::{model::EffectKind, trigger::Trigger};
 use loom_engine::{
-    Along, Callbacks, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId,
-    RunRequest, StartError, Started, Watcher,
+    Accepted, Along, Callbacks, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId,
+    RunRequest, RunStart, StartError, Watcher,
     ports::{ActionHandler, Clock, TriggerHandler},
     trace::TraceParent,
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_resilience::{Observer, Policy, ResilienceRegistry};
-use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
+use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, RunRow, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -47,7 +47,8 @@ pub struct HostSettings {
     pub parameters: Object,
     /// Values for parameters as somebody typed them: each definition that declares one reads it as its type says.
     pub typed_parameters: Vec<(Arc<str>, String)>,
-    /// Runs in progress at once; more are refused with `429`. Runs that are recovered are never refused.
+    /// Runs in progress at once; more are refused with `429`. Runs that are recovered, and those of a firing that starts more than 256, wait
+    /// for their turn instead.
     pub runs_max: usize,
     /// How long a caller waits for a Response before it is told `504`; the run goes on.
     pub response_timeout: Duration,
@@ -161,6 +162,7 @@ impl Host {
             .transpose()?
             .map(Arc::new);
         environment.traced = exporter.is_some();
+        environment.budgets.runs_max = settings.runs_max;
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
         // Only what a definition asks for guards its actions.
         let registry = ResilienceRegistry::builder()
@@ -309,7 +311,14 @@ impl Host {
             self.save_resilience().await?;
         }
         self.engine.forget_stored_services().await?;
-        let recovered = self.engine.recover(None).await?;
+        // Those that count at a gate are few, and count from the start.
+        let may_wait = |row: &RunRow| {
+            let deployment = self.deployments.get(&row.workflow);
+            deployment.is_none_or(|deployment| {
+                deployment.workflow.triggers.iter().all(|trigger| trigger.concurrency.is_none())
+            })
+        };
+        let recovered = self.engine.recover_in_turn(None, &may_wait).await?;
         for run in &recovered.runs {
             self.count_at_gate(run);
         }
@@ -321,7 +330,7 @@ impl Host {
         retain::start(self);
         revive::start(self);
         remember::start(self);
-        Ok(Recovery { runs: recovered.runs.len(), unreadable: recovered.unreadable })
+        Ok(Recovery { runs: recovered.runs.len() + recovered.waiting, unreadable: recovered.unreadable })
     }
 
     /// A run from before the restart takes its place among its trigger's runs.
@@ -373,7 +382,7 @@ impl Host {
     }
 
     /// Fires a trigger, and waits until what it starts is durable.
-    pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Vec<RunHandle>, FireError> {
+    pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Begun, FireError> {
         self.fire_along(request, Along::default(), None).await
     }
 
@@ -384,7 +393,7 @@ impl Host {
         request: Fire<'_>,
         along: Along,
         place: Option<Place>,
-    ) -> Result<Vec<RunHandle>, FireError> {
+    ) -> Result<Begun, FireError> {
         if self.is_holding() {
             return Err(FireError::RunsHeld);
         }
@@ -413,15 +422,20 @@ impl Host {
             trace,
             depth: 0,
         };
-        let (started, left) =
-            self.engine.start_along(request, along, None).await.map_err(FireError::Start)?;
-        let (mut runs, held) = match started {
-            Started::Runs(runs) => (runs, None),
-            Started::Held { condition } => (Vec::new(), Some(condition)),
-        };
+        let (accepted, left) = self.engine.start_along(request, along).await.map_err(FireError::Start)?;
+        let (mut begun, mut held) = (Begun::default(), None);
+        let mut runs = Vec::new();
+        match accepted {
+            Accepted::Runs(handles) => runs = handles,
+            Accepted::Queued { runs, first } => begun = Begun { runs, first, handle: None },
+            Accepted::Held { condition } => held = Some(condition),
+        }
+        if !runs.is_empty() {
+            begun.runs = runs.iter().map(|run| run.id).collect();
+            begun.first = runs.first().map(|run| Arc::clone(&run.start));
+        }
         if let Some(place) = place {
-            let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
-            place.keep(&ids);
+            place.keep(&begun.runs);
         }
         // Those that the store takes no start of give their places back; see `Hub::gone`.
         let mut all_accepted = true;
@@ -431,6 +445,7 @@ impl Host {
         if !all_accepted {
             return Err(FireError::StorePaused);
         }
+        begun.handle = runs.into_iter().next();
         if !left.is_empty() {
             let mut commit = Commit::new();
             commit.keys = left;
@@ -438,7 +453,7 @@ impl Host {
         }
         match held {
             Some(condition) => Err(FireError::Held { condition }),
-            None => Ok(runs),
+            None => Ok(begun),
         }
     }
 
@@ -523,6 +538,17 @@ pub(crate) struct Fire<'a> {
     pub(crate) wants_response: bool,
     /// The span that the runs belong under, if the caller named one.
     pub(crate) trace: Option<TraceParent>,
+}
+
+/// What a trigger that fired has started.
+#[derive(Debug, Default)]
+pub(crate) struct Begun {
+    /// All runs, in their order.
+    pub(crate) runs: Vec<RunId>,
+    /// What the first starts from.
+    pub(crate) first: Option<Arc<RunStart>>,
+    /// The first, unless it waits for its turn with very many others.
+    pub(crate) handle: Option<RunHandle>,
 }
 
 /// Why a trigger that fires starts no run.

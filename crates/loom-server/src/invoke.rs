@@ -148,20 +148,25 @@ async fn fire_with_body(
         fired => fired.map_err(refusal),
     };
     // Another request with the same key may have been faster.
-    if fired.as_ref().map_or(true, Vec::is_empty)
+    if fired.as_ref().map_or(true, |begun| begun.runs.is_empty())
         && let Some(keyed) = &keyed
         && let Some(row) = keyed.known(shared, workflow).await?
     {
         return answer_again(shared, deployment, found, &row).await;
     }
-    let mut runs = fired?;
-    let Some(first) = runs.first_mut() else { return Ok(accepted()) };
+    let begun = fired?;
+    let Some(first) = begun.first else { return Ok(accepted()) };
+    let run = first.run;
     let mut response = if waits && deployment.answers_later {
-        answer_later(shared, first.id)
+        answer_later(shared, run)
     } else if waits {
-        let run = first.id;
+        let mut handle = begun.handle;
         let answer = async {
-            match first.response().await {
+            let answer = match &mut handle {
+                Some(handle) => handle.response().await,
+                None => None,
+            };
+            match answer {
                 Some(answer) => Ok(Some(answer)),
                 // It has ended without one, or is held because the store does not take what it has to keep.
                 None => shared.host.engine.response_of(run).await,
@@ -172,7 +177,7 @@ async fn fire_with_body(
         accepted()
     };
     if shows_marks(found) {
-        add_marks(response.headers_mut(), &deployment.workflow.name, Some(deployment.version), &first.start);
+        add_marks(response.headers_mut(), &deployment.workflow.name, Some(deployment.version), &first);
     }
     Ok(response)
 }

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use loom_definition::trigger::{Trigger, TriggerKind};
 use loom_engine::{
-    Along, StartError, TriggerView,
-    event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunStart},
+    Along, RunId, StartError, TriggerView,
+    event::{EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::{TriggerAsk, TriggerCall},
 };
 use loom_expression::{Object, Value};
@@ -248,9 +248,8 @@ impl Keeper {
         let number = self.noted.fetch_add(1, Ordering::Relaxed);
         let keys = {
             let (kept, key, note) = (kept.clone(), key.clone(), note.clone());
-            move |starts: &[Arc<RunStart>]| {
-                let runs = starts.iter().map(|start| start.run);
-                vec![kept, trigger_history::write(&key, number, note.with_runs(runs))]
+            move |runs: &[RunId]| {
+                vec![kept, trigger_history::write(&key, number, note.with_runs(runs.iter().copied()))]
             }
         };
         let along =

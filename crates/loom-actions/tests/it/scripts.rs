@@ -57,6 +57,23 @@ async fn the_time_limit_of_an_action_stops_its_script_and_frees_its_place() {
 }
 
 #[tokio::test]
+async fn scripts_that_cannot_be_interrupted_do_not_keep_the_place_of_others() {
+    // The interpreter does not look for a reason to stop while it sorts.
+    let stuck = r#"{"type": "JavaScriptCode", "inputs": {"code": "Array.prototype.sort.call({length: Number.MAX_SAFE_INTEGER})"}"#;
+    let actions = format!(
+        r#"{{
+        "Stuck": {stuck}}},
+        "Again": {stuck}, "runAfter": {{"Stuck": ["Failed"]}}}},
+        "Calm": {{"type": "JavaScriptCode", "inputs": {{"code": "return ['Stuck', 'Again'].map((name) => workflowContext.actions[name].code)",
+                 "explicitDependencies": {{"actions": ["Stuck", "Again"]}}}}, "runAfter": {{"Again": ["Failed"]}}}}}}"#
+    );
+    let outputs = r#"{"codes": {"type": "array", "value": "@body('Calm')"}}"#;
+    let report = played(&actions, outputs, Duration::from_secs(2)).await;
+    let expected = ["InlineCodeExecutionTimeout"; 2].map(Value::from);
+    assert_eq!(output(&report, "codes"), Value::from(Vec::from(expected)));
+}
+
+#[tokio::test]
 async fn scripts_take_turns() {
     let script = r#"{"type": "JavaScriptCode", "inputs": {"code": "return workflowContext.workflow.name"}}"#;
     let actions: Vec<String> = (0..20).map(|each| format!(r#""S{each}": {script}"#)).collect();

@@ -92,7 +92,7 @@ settings! {
         retain_rows: u64 = count(0, u64::MAX).default("1000000").live();
     }
     "Limits" {
-        /// Runs in progress at once; more are refused with 429.
+        /// Runs in progress at once; more are refused with 429. Runs from a restart, and from a `splitOn` with more than 256 items, wait for their turn.
         runs_max: u64 = count(1, 4_294_967_295).default("10000").live();
         /// Steps that the expressions of one action may take together. A function call is a step, and it takes more in proportion to
         /// what it reads and makes.

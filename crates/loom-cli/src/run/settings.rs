@@ -184,6 +184,7 @@ impl Settings {
             schema_nodes_max: host.schema_nodes_max,
             json_values_max: host.json_values_max as usize,
             child_depth_max: u8::try_from(host.child_depth_max).unwrap_or(Budgets::CHILD_DEPTH_LIMIT),
+            ..Budgets::default()
         }
     }
 

@@ -11,7 +11,7 @@ use loom_resilience::ResilienceRegistry;
 use loom_store::{RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Engine, Held, Inner, Watcher};
+use super::{Engine, Held, Inner, Watcher, queue::Queue};
 use crate::{
     durable::Durable,
     guard::Services,
@@ -168,6 +168,7 @@ impl EngineBuilder {
                 alone: Arc::default(),
                 ordered: Mutex::default(),
                 runs: Mutex::new(HashMap::new()),
+                queue: Queue::default(),
             }),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::Value;
-use loom_store::{Condition, RunIdSource};
+use loom_store::{Condition, RunIdSource, RunRow};
 use tokio::sync::{mpsc, watch};
 
 use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
@@ -37,6 +37,8 @@ const RECOVERY_READS: usize = 32;
 pub struct Recovered {
     /// Runs that go on.
     pub runs: Vec<RunHandle>,
+    /// Runs that go on when it is their turn, because as many as may be are in progress.
+    pub waiting: usize,
     /// Runs that cannot be read, and why.
     pub unreadable: Vec<(RunId, RecoverError)>,
 }
@@ -50,7 +52,22 @@ impl Engine {
     /// # Errors
     /// The store cannot be read at all.
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
-        let mut recovered = Recovered { runs: Vec::new(), unreadable: Vec::new() };
+        self.recover_in_turn(watcher, &|_| true).await
+    }
+
+    /// As [`Engine::recover`], except that runs above [`Budgets::runs_max`](crate::Budgets::runs_max) wait for their turn when `may_wait` says that
+    /// they may.
+    ///
+    /// # Errors
+    /// As [`Engine::recover`].
+    pub async fn recover_in_turn(
+        &self,
+        watcher: Option<&Arc<dyn Watcher>>,
+        may_wait: &(dyn Fn(&RunRow) -> bool + Sync),
+    ) -> Result<Recovered, loom_store::Error> {
+        let mut recovered = Recovered { runs: Vec::new(), waiting: 0, unreadable: Vec::new() };
+        // Those that wait are taken up without anybody who watches them.
+        let mut room = if watcher.is_some() { usize::MAX } else { self.inner.environment.budgets.runs_max };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
         self.number_on().await?;
         self.note_suspects().await?;
@@ -59,8 +76,18 @@ impl Engine {
         let mut after = None;
         loop {
             let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
-            let reads = page.iter().map(|row| {
-                let (engine, watcher, id) = (self.clone(), watcher.cloned(), row.id);
+            let mut now = Vec::with_capacity(page.len());
+            for row in &page {
+                if room > 0 || !may_wait(row) {
+                    room = room.saturating_sub(1);
+                    now.push(row.id);
+                } else {
+                    self.inner.queue.add(row.id);
+                    recovered.waiting += 1;
+                }
+            }
+            let reads = now.into_iter().map(|id| {
+                let (engine, watcher) = (self.clone(), watcher.cloned());
                 async move { (id, engine.recover_run(id, watcher.as_ref()).await) }
             });
             // In the order in which the runs were accepted, whichever is read first.
@@ -81,9 +108,13 @@ impl Engine {
             }
             match page.last() {
                 Some(last) if page.len() == RECOVERY_PAGE => after = Some(last.id),
-                _ => return Ok(recovered),
+                _ => break,
             }
         }
+        if recovered.waiting > 0 {
+            self.attend_queue();
+        }
+        Ok(recovered)
     }
 
     /// Has new runs numbered after the newest one in the store, also when the clock was set back, and learns which runs

@@ -66,7 +66,7 @@ pub struct Along {
     pub mark: Bytes,
     /// Gives the named values to write in the same transaction, from the runs that start.
     #[expect(clippy::type_complexity, reason = "one function, called once")]
-    pub keys: Option<Box<dyn FnOnce(&[Arc<RunStart>]) -> Vec<KeyWrite> + Send>>,
+    pub keys: Option<Box<dyn FnOnce(&[RunId]) -> Vec<KeyWrite> + Send>>,
     /// Messages of the store's inbox that the run takes in with its start. They stay where they are unless exactly one
     /// run starts.
     pub messages: Vec<InboxId>,
@@ -111,6 +111,26 @@ pub enum StartError {
 pub enum Started {
     /// These runs.
     Runs(Vec<RunHandle>),
+    /// None: the trigger's condition of this place did not hold.
+    Held {
+        /// Which condition, from 0.
+        condition: usize,
+    },
+}
+
+/// What a firing leads to that has more become durable with it.
+#[derive(Debug)]
+pub enum Accepted {
+    /// These runs.
+    Runs(Vec<RunHandle>),
+    /// Very many runs: all are durable, and go on in their order while fewer than
+    /// [`Budgets::runs_max`](crate::Budgets::runs_max) are in progress.
+    Queued {
+        /// Their ids.
+        runs: Vec<RunId>,
+        /// What the first starts from.
+        first: Option<Arc<RunStart>>,
+    },
     /// None: the trigger's condition of this place did not hold.
     Held {
         /// Which condition, from 0.

@@ -17,6 +17,7 @@ mod large_values;
 mod laws;
 mod long_loops;
 mod loops;
+mod queued;
 mod resilience;
 mod resubmit;
 mod secrets;

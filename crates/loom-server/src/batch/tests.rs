@@ -44,8 +44,8 @@ async fn send(host: &Arc<Host>, items: &str) {
         wants_response: false,
         trace: None,
     };
-    let mut runs = host.fire(fire).await.unwrap();
-    let report = runs[0].ended().await.unwrap();
+    let mut run = host.fire(fire).await.unwrap().handle.unwrap();
+    let report = run.ended().await.unwrap();
     assert_eq!(report.status.as_str(), "Succeeded", "{:?}", report.error);
     pass(0).await;
 }

@@ -286,3 +286,29 @@ async fn a_caller_does_not_make_a_schema_work_without_end() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_firing_that_starts_very_many_runs_is_taken_whole_and_its_runs_take_turns() {
+    let mut plan = Plan::default();
+    plan.host.runs_max = 5;
+    let world = World::start(plan).await;
+    let split = r#"{"definition": {"triggers": {"manual": {"type": "Request", "splitOn": "@triggerBody()"}},
+        "actions": {"A": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}}}"#;
+    world.deploy("orders", split).await;
+    let items: Vec<String> = (0..300).map(|item| item.to_string()).collect();
+    let body = format!(r#"{{"body": [{}]}}"#, items.join(","));
+    let reply = world.post("/api/v1/workflows/orders/triggers/manual/run", &body).await;
+    assert_eq!(reply.status, 202);
+    let reply = reply.json();
+    let runs = crate::support::list(&reply, "runs");
+    assert_eq!(runs.len(), 300);
+    for run in runs {
+        let ended = world.ended(run.as_str().unwrap()).await;
+        assert_eq!(text(&ended, "status"), "Succeeded");
+    }
+    // A trigger's address answers as for one run.
+    let reply =
+        world.post("/workflows/orders/triggers/manual/invoke", &format!("[{}]", items.join(","))).await;
+    assert_eq!(reply.status, 202);
+    assert!(reply.header("x-ms-workflow-run-id").is_some());
+}

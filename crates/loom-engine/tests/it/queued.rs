@@ -1,0 +1,146 @@
+//! Firings that start very many runs: all are durable before anybody is told, and they go on as there is room.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use loom_definition::{RunStatus, Workflow};
+use loom_engine::{
+    Accepted, Along, Budgets, Engine, Environment, Event, RunId, RunRequest, RunState, Watcher,
+    event::Command,
+};
+use loom_expression::Value;
+use loom_store::{MemoryStore, Store};
+
+use crate::support::{Service, engine, load, ok};
+
+const ITEMS: usize = 600;
+
+/// How many runs may be in progress.
+const ROOM: usize = 20;
+
+/// Each run waits for an hour.
+fn split() -> Arc<Workflow> {
+    load(
+        r#"{"triggers": {"manual": {"type": "Request", "splitOn": "@triggerBody()"}}, "actions": {
+            "Rest": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}},
+            "Call": {"type": "Workflow", "runAfter": {"Rest": ["Failed"]}, "inputs": {"host": {"workflow": {"id": "none"}}}}}}"#,
+    )
+}
+
+fn request(workflow: &Arc<Workflow>) -> RunRequest {
+    let items: Value = (0..ITEMS as i64).map(Value::from).collect();
+    RunRequest::manual(Arc::clone(workflow), Vec::new(), Some(items))
+}
+
+/// Counts starts, and the most runs that were in progress at the end of one.
+#[derive(Default)]
+struct Tally {
+    started: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Watcher for Tally {
+    fn events(&self, _: &RunState, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::RunStarted { .. } => self.started.fetch_add(1, Ordering::Relaxed),
+                Event::RunEnded { .. } => self.ended.fetch_add(1, Ordering::Relaxed),
+                _ => 0,
+            };
+        }
+    }
+}
+
+fn build(store: &Arc<dyn Store>, tally: &Arc<Tally>) -> Engine {
+    let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
+    let budgets = Budgets { runs_max: ROOM, ..Budgets::default() };
+    engine(&service)
+        .environment(Environment { budgets, ..Environment::default() })
+        .store(Arc::clone(store))
+        .watcher(Arc::clone(tally) as Arc<dyn Watcher>)
+        .build()
+}
+
+async fn unfinished(store: &Arc<dyn Store>) -> Vec<RunId> {
+    store.unfinished(None, 2 * ITEMS).await.unwrap().iter().map(|row| row.id).collect()
+}
+
+async fn accept(engine: &Engine, workflow: &Arc<Workflow>, name: Option<&str>) -> Accepted {
+    let along = Along { name: name.map(Arc::from), ..Along::default() };
+    engine.start_along(request(workflow), along).await.unwrap().0
+}
+
+/// Lets time pass until all have ended; gives how many were in progress at most.
+async fn play_on(engine: &Engine, store: &Arc<dyn Store>) -> usize {
+    let mut most = 0;
+    while !unfinished(store).await.is_empty() {
+        most = most.max(engine.runs_in_progress());
+        tokio::time::sleep(Duration::from_mins(7)).await;
+    }
+    most
+}
+
+#[tokio::test(start_paused = true)]
+async fn very_many_runs_are_durable_at_once_and_take_turns() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let (tally, workflow) = (Arc::<Tally>::default(), split());
+    let engine = build(&store, &tally);
+    let Accepted::Queued { runs, first } = accept(&engine, &workflow, None).await else {
+        panic!("they wait")
+    };
+    assert_eq!(unfinished(&store).await, runs, "all are in the store, in the order of their items");
+    assert_eq!((runs.len(), first.map(|start| start.run)), (ITEMS, Some(runs[0])));
+    assert_eq!(tally.started.load(Ordering::Relaxed), ITEMS);
+    assert_eq!(play_on(&engine, &store).await, ROOM);
+    assert_eq!(tally.started.load(Ordering::Relaxed), ITEMS, "each started once");
+    assert_eq!(tally.ended.load(Ordering::Relaxed), ITEMS);
+    for (index, run) in runs.iter().enumerate() {
+        let (_, state) = engine.state_of(*run).await.unwrap().expect("it is kept");
+        assert_eq!(state.status(), RunStatus::Succeeded);
+        let start = engine.start_of(*run).await.unwrap().expect("it is kept");
+        let body = start.trigger.get("outputs").and_then(|outputs| outputs.get("body").cloned());
+        assert_eq!(body, Some(Value::from(index as i64)));
+    }
+    engine.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_its_turn_takes_commands() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let engine = build(&store, &Arc::default());
+    let Accepted::Queued { runs, .. } = accept(&engine, &split(), None).await else { panic!("they wait") };
+    let last = runs[ITEMS - 1];
+    assert!(engine.command(last, Command::Cancel).await);
+    let (_, state) = engine.state_of(last).await.unwrap().expect("it is kept");
+    assert_eq!(state.status(), RunStatus::Cancelled);
+    assert_eq!(unfinished(&store).await, runs[..ITEMS - 1]);
+    engine.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_waited_go_on_after_a_restart_and_start_once_under_one_name() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let (tally, workflow) = (Arc::<Tally>::default(), split());
+    let first = build(&store, &tally);
+    let Accepted::Queued { runs, .. } = accept(&first, &workflow, Some("batch")).await else {
+        panic!("they wait")
+    };
+    let Accepted::Runs(again) = accept(&first, &workflow, Some("batch")).await else { panic!("none is new") };
+    assert!(again.is_empty());
+    tokio::time::sleep(Duration::from_mins(150)).await;
+    first.shut_down().await;
+    let left = unfinished(&store).await;
+    assert_eq!(left, runs[2 * ROOM..], "two turns have passed");
+    let second = build(&store, &tally);
+    let recovered = second.recover(None).await.unwrap();
+    assert!(recovered.unreadable.is_empty());
+    assert_eq!((recovered.runs.len(), recovered.waiting), (ROOM, left.len() - ROOM));
+    assert_eq!(play_on(&second, &store).await, ROOM);
+    assert_eq!(tally.ended.load(Ordering::Relaxed), ITEMS);
+    second.shut_down().await;
+}

@@ -203,16 +203,20 @@ impl Connections {
     pub fn of_host(&self, host: &Value) -> Result<Cow<'_, Service>, Failure> {
         let named =
             name_in(host).ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
-        if self.providers.contains(&named.to_lowercase())
-            && entry(&self.managed, &self.aliases, named).is_none()
-        {
+        if self.is_provider(named) && entry(&self.managed, &self.aliases, named).is_none() {
             let message = format!(
                 "'{named}' is a connection of a built-in service provider, which speaks a protocol of its own. Name it under \
-                 'connections', with the 'baseUrl' of a service that its operations are posted to."
+                 'connections', with the 'baseUrl' of a service that its operations are posted to; `loom explain connections` \
+                 shows how."
             );
             return Err(Failure::lasting("ConnectionNotFound", message));
         }
         find(&self.managed, &self.aliases, named, "connection")
+    }
+
+    /// Whether the file names a connection of this name under `serviceProviderConnections`, where it has no address.
+    pub fn is_provider(&self, name: &str) -> bool {
+        self.providers.contains(&name.to_lowercase())
     }
 
     /// The connections that actions of a workflow will look for in vain, in the order of the actions: those that this

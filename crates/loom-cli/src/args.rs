@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// Play the cases of test files, in virtual time and without calls.
     #[command(after_help = TEST_EXIT_CODES)]
     Test(TestArgs),
-    /// Tell what a code such as L0204 means; without one, list them all.
+    /// Explain a code such as L0204, or the connections file (`connections`); without an argument, list the codes.
     Explain(ExplainArgs),
     /// Run one of the built-in examples; without a name, list them.
     Example(ExampleArgs),
@@ -229,7 +229,7 @@ pub(crate) struct TestArgs {
 /// Options of `loom explain`.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// The code, as it stands in brackets behind `error` or `warning`.
+    /// The code, as it stands in brackets behind `error` or `warning`; or `connections`.
     pub(crate) code: Option<String>,
 }
 

@@ -11,6 +11,9 @@ use crate::{args::ExplainArgs, exit::Exit};
 /// The page whose examples are what the program prints; its tests hold it to that.
 const PAGE: &str = include_str!("../../../docs/errors.md");
 
+/// The form of the connections file, with an example of each section.
+const CONNECTIONS: &str = include_str!("explain/connections.txt");
+
 /// Runs the command.
 pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
     let Some(asked) = &args.code else {
@@ -20,8 +23,13 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         for code in Code::ALL {
             println!("{}   {}", code.number(), code.meaning());
         }
+        println!("connections  the form of the connections file");
         return Ok(Exit::Success);
     };
+    if asked.eq_ignore_ascii_case("connections") {
+        print!("{CONNECTIONS}");
+        return Ok(Exit::Success);
+    }
     if let Some(info) = diagnostic::explain(asked) {
         print!("{}: {}\n\n{}\n", info.code, info.title, info.explanation);
         if let Some((title, shown)) = example(info.code) {
@@ -67,5 +75,37 @@ pub(crate) fn point_at<'a>(findings: impl Iterator<Item = &'a Diagnostic>) {
         Some(code) => eprintln!(
             "loom: `loom explain CODE` tells more about these errors, such as `loom explain {code}`"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loom_actions::{Connections, Sources};
+    use loom_expression::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_connections_file_is_one() {
+        let end = CONNECTIONS.rfind("\n}\n").unwrap() + 2;
+        let example = &CONNECTIONS[CONNECTIONS.find("\n{\n").unwrap()..end];
+        let example = Value::from_json_str(example).unwrap();
+        let mut sources = Sources::default();
+        sources.app_settings.insert("outlook-key".to_owned(), "k".to_owned());
+        sources.app_settings.insert("bus".to_owned(), "b".to_owned());
+        let read = Connections::from_json(&example, &sources).unwrap();
+        assert!(
+            read.function("tax").is_ok()
+                && read.workflow("child").is_ok()
+                && read.activity("send-mail").is_ok()
+        );
+        let host = |name: &str| Value::from_json_str(&format!(r#"{{"connectionName": "{name}"}}"#)).unwrap();
+        for name in ["outlook", "serviceBus"] {
+            assert!(read.of_host(&host(name)).is_ok(), "{name}");
+        }
+        for section in example.as_object().unwrap().keys() {
+            let explained = CONNECTIONS[end..].contains(&**section);
+            assert!(explained, "{section}");
+        }
     }
 }

@@ -240,10 +240,21 @@ fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
     let workflow = &loaded.workflow;
     let place = workflow.parameters.iter().position(|parameter| &*parameter.name == "$connections");
     let own = place.and_then(|place| values.get(place)).unwrap_or(&loaded.connections);
-    let missing = settings.connections().missing(workflow, own);
+    let connections = settings.connections();
+    let missing = connections.missing(workflow, own);
+    let (providers, missing): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|name| connections.is_provider(name));
+    for name in providers {
+        eprintln!(
+            "loom: '{name}' is a connection of a built-in service provider, and Loom does not speak its protocol; name it under \
+             'connections' with the 'baseUrl' of a service that takes its operations (`loom explain connections`)"
+        );
+    }
     if !missing.is_empty() {
         let missing = missing.join("', '");
-        eprintln!("loom: no connections file (--connections) names '{missing}'");
+        eprintln!(
+            "loom: no connections file (--connections) names '{missing}'; `loom explain connections` shows the form of the file"
+        );
     }
 }
 

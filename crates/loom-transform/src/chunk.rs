@@ -1,21 +1,22 @@
 //! `ChunkText`: text in pieces of at most so many tokens, as a language model's tokenizer counts them.
 
-use bpe_openai::Tokenizer;
+use tiktoken::CoreBpe;
 
 use crate::Error;
 
 /// The most tokens of one piece, as the service has it.
 pub const TOKENS_MAX: usize = 8_000;
 
-type Load = fn() -> &'static Tokenizer;
-
-/// The tokenizers that are built in, under the names that definitions use.
-const ENCODINGS: [(&str, Load); 4] = [
-    ("cl100k_base", bpe_openai::cl100k_base),
-    ("o200k_base", bpe_openai::o200k_base),
+/// The encodings that are built in, under the names that definitions use, and the tokenizer's names.
+const ENCODINGS: [(&str, &str); 7] = [
+    ("cl100k_base", "cl100k_base"),
+    ("o200k_base", "o200k_base"),
     // The designer writes `cl200k_base` and means the encoding of gpt-4o, which is `o200k_base`.
-    ("cl200k_base", bpe_openai::o200k_base),
-    ("o200k_harmony", bpe_openai::o200k_base),
+    ("cl200k_base", "o200k_base"),
+    ("o200k_harmony", "o200k_harmony"),
+    ("p50k_base", "p50k_base"),
+    ("p50k_edit", "p50k_edit"),
+    ("r50k_base", "r50k_base"),
 ];
 
 /// Cuts `text` into pieces of at most `tokens` tokens. Each piece but the first begins with the last `overlap`
@@ -31,7 +32,7 @@ const ENCODINGS: [(&str, Load); 4] = [
 pub fn by_tokens(text: &str, encoding: &str, tokens: usize, overlap: usize) -> Result<Vec<String>, Error> {
     let wrong = |message: String| Error::new("InvalidChunkSettings", message);
     let known = ENCODINGS.iter().find(|(name, _)| name.eq_ignore_ascii_case(encoding));
-    let Some((_, tokenizer)) = known else {
+    let Some(tokenizer) = known.and_then(|(_, name)| tiktoken::get_encoding(name)) else {
         let names: Vec<&str> = ENCODINGS.iter().map(|(name, _)| *name).collect();
         let names = names.join(", ");
         return Err(wrong(format!("The encoding model '{encoding}' is not supported; use one of {names}.")));
@@ -39,7 +40,6 @@ pub fn by_tokens(text: &str, encoding: &str, tokens: usize, overlap: usize) -> R
     if !(1..=TOKENS_MAX).contains(&tokens) {
         return Err(wrong(format!("'tokenSize' must be between 1 and {TOKENS_MAX} (got {tokens}).")));
     }
-    let tokenizer = tokenizer();
     let mut pieces = Vec::new();
     let mut start = 0;
     while start < text.len() {
@@ -59,7 +59,7 @@ pub fn by_tokens(text: &str, encoding: &str, tokens: usize, overlap: usize) -> R
 }
 
 /// How many bytes from the start of `text` hold at most `tokens` tokens; at least one character.
-fn first_piece(text: &str, tokenizer: &Tokenizer, tokens: usize) -> usize {
+fn first_piece(text: &str, tokenizer: &CoreBpe, tokens: usize) -> usize {
     // Only as much is encoded as one piece may need; few tokens have more than eight bytes.
     let mut window = tokens * 8;
     loop {
@@ -78,9 +78,9 @@ fn first_piece(text: &str, tokenizer: &Tokenizer, tokens: usize) -> usize {
         // A token may end inside a character, and a piece alone may count differently from the same text in its place.
         let mut taken = tokens;
         while taken > 0 {
-            if let Some(piece) = tokenizer.decode(&encoded[..taken])
+            if let Ok(piece) = tokenizer.decode_to_string(&encoded[..taken])
                 && text.starts_with(&piece)
-                && tokenizer.count(piece.as_str()) <= tokens
+                && tokenizer.count(&piece) <= tokens
             {
                 return piece.len();
             }

@@ -176,7 +176,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                 code: Arc::from("InvalidTemplate"),
                 message: Arc::from(format!(
                     "Unable to process template language expressions in action '{name}' inputs at line '0' and \
-                     column '0': '{mistake}'"
+                     column '0': '{mistake}'."
                 )),
             },
             None => kind,

@@ -2,28 +2,24 @@
 
 use std::sync::LazyLock;
 
-use loom_expression::{Context, Lookup, Object, Template, Timestamp, Value};
+use loom_expression::{Context, Error, Lookup, Object, Template, Timestamp, Value};
 
 use crate::{
     event::{ErrorInfo, Outcome},
     time::compile,
 };
 
-/// Carries out the helper named `kind`; its output is `{"body": "<timestamp>"}`.
-pub(crate) fn run(kind: &str, inputs: &Value, now: Timestamp) -> Outcome {
+/// Carries out the helper named `kind`; its output is `{"body": "<timestamp>"}`. An error is that of the helper's expression.
+pub(crate) fn run(kind: &str, inputs: &Value, now: Timestamp) -> Result<Outcome, Error> {
     let Some((_, template)) = HELPERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)) else {
         let names: Vec<&str> = HELPERS.iter().map(|(name, _)| *name).collect();
         let message =
             format!("There is no expression action of kind '{kind}'; there are {}.", names.join(", "));
-        return Outcome::of_error(ErrorInfo::new("InvalidTemplate", message));
+        return Ok(Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
     };
-    match template.evaluate(&Inputs { inputs, now }) {
-        Ok(body) => {
-            let outputs: Object = [("body", body)].into_iter().collect();
-            Outcome::ok(Some(outputs.into()))
-        }
-        Err(error) => Outcome::of_error(ErrorInfo::new("InvalidTemplate", error.to_string())),
-    }
+    let body = template.evaluate(&Inputs { inputs, now })?;
+    let outputs: Object = [("body", body)].into_iter().collect();
+    Ok(Outcome::ok(Some(outputs.into())))
 }
 
 static HELPERS: LazyLock<Vec<(&str, Template)>> = LazyLock::new(|| {

@@ -11,6 +11,8 @@ use crate::{event::Code, schema, scope::Scope};
 pub(crate) enum Failure {
     /// Its inputs could not be evaluated.
     Template(Error),
+    /// The condition of a Query failed for one of its items.
+    Filter { expression: String, error: Error },
     /// Its inputs make no sense.
     Refused { code: Code, message: String, outputs: Option<Value> },
 }
@@ -108,7 +110,9 @@ pub(crate) fn query(from: &Template, filter: &Condition, scope: &Scope<'_>) -> R
     // Which items are kept tells what they were compared with.
     let mut labels = items.labels();
     for item in &items {
-        let keeps = filter.evaluate_value(&scope.with_item(item))?;
+        let keeps = filter
+            .evaluate_value(&scope.with_item(item))
+            .map_err(|error| Failure::Filter { expression: filter.source(), error })?;
         labels |= keeps.labels();
         if keeps.as_bool() == Some(true) {
             kept.push(item.clone());

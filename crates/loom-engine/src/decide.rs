@@ -418,7 +418,20 @@ impl<'a> Decider<'a> {
         self.end(place, Outcome::of_error(ErrorInfo::new(code, message)));
     }
 
-    /// Ends an action whose condition, items or limits could not be used.
+    /// Ends an action whose condition, items or value could not be evaluated. A condition that gives no boolean is a
+    /// wrong result, as items that are no array are.
+    fn fail_evaluation(&mut self, place: Place, what: &str, error: &loom_expression::Error) {
+        if error.code == loom_expression::Code::NotBoolean {
+            return self.fail_expression(place, what, &format!("failed: {error}"));
+        }
+        let message = format!(
+            "Unable to process template language expressions for action '{}' at line '0' and column '0': '{error}'.",
+            self.action(place).name
+        );
+        self.end(place, Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
+    }
+
+    /// Ends an action whose condition, items or value is of no use.
     fn fail_expression(&mut self, place: Place, what: &str, why: &str) {
         let message = format!(
             "The execution of template action '{}' failed: the result of the evaluation of '{what}' {why}",

@@ -135,7 +135,7 @@ pub(super) fn reason_of(error: &ErrorInfo, outputs: Option<&Value>, most: usize)
 /// beside it, and would push the reason off the line.
 pub(super) fn reason(message: &str, most: usize) -> String {
     let inside = message
-        .strip_prefix("Unable to process template language expressions in action ")
+        .strip_prefix("Unable to process template language expressions ")
         .and_then(|rest| rest.split_once(" at line '0' and column '0': '"))
         .map(|(_, inside)| inside.strip_suffix("'.").unwrap_or(inside));
     one_line(inside.unwrap_or(message), most)

@@ -39,13 +39,13 @@ impl Decider<'_> {
 
     pub(super) fn start_effect(&mut self, place: Place, effect: &EffectKind, inputs: &Template) {
         match effect {
-            EffectKind::Compute(kind) => match self.evaluate(place, inputs) {
-                Ok(inputs) => {
-                    let outcome = compute::run(kind, &inputs, self.wall);
-                    self.end(place, outcome);
+            EffectKind::Compute(kind) => {
+                let computed = self.evaluate(place, inputs);
+                match computed.and_then(|inputs| compute::run(kind, &inputs, self.wall)) {
+                    Ok(outcome) => self.end(place, outcome),
+                    Err(error) => self.fail_inputs(place, &error),
                 }
-                Err(error) => self.fail_inputs(place, &error),
-            },
+            }
             EffectKind::HttpWebhook | EffectKind::ApiConnectionWebhook => {
                 self.start_call(place, inputs, Phase::Subscribe);
             }

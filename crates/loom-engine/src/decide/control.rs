@@ -21,7 +21,7 @@ impl Decider<'_> {
     ) {
         let result = match self.evaluate_condition(place, condition) {
             Ok(result) => result,
-            Err(error) => return self.fail_expression(place, "expression", &format!("failed: {error}")),
+            Err(error) => return self.fail_evaluation(place, "expression", &error),
         };
         let taken = result.as_bool() == Some(true);
         let result = [("expressionResult", result)].into_iter().collect::<Object>();
@@ -32,7 +32,7 @@ impl Decider<'_> {
     pub(super) fn switch(&mut self, place: Place, on: &Template, cases: &[Case], default: Option<BlockIdx>) {
         let value = match self.evaluate(place, on) {
             Ok(value) => value,
-            Err(error) => return self.fail_expression(place, "expression", &format!("failed: {error}")),
+            Err(error) => return self.fail_evaluation(place, "expression", &error),
         };
         if !matches!(value.as_ref(), ValueRef::String(_) | ValueRef::Int(_)) {
             let why = format!("is of type '{}'. The result must be a string or an integer.", value.kind());

@@ -8,7 +8,7 @@ use loom_definition::{
     model::{ActionKind, Loop, LoopStyle, REPETITIONS_MAX, Setting},
     policy::{RetryPolicy, RetrySetting},
 };
-use loom_expression::{Code, Error, Object, Template, Value};
+use loom_expression::{Error, Object, Template, Value};
 
 use super::{Decider, control::block_outcome, read_span};
 use crate::{
@@ -28,7 +28,7 @@ impl<'a> Decider<'a> {
     pub(super) fn start_foreach(&mut self, place: Place, items: &Template) {
         let items = match self.evaluate(place, items) {
             Ok(items) => items,
-            Err(error) => return self.fail_expression(place, "foreach", &format!("failed: {error}")),
+            Err(error) => return self.fail_evaluation(place, "foreach", &error),
         };
         let Some(count) = items.as_array().map(|items| items.len()) else {
             let why = format!("is of type '{}'. The result must be a valid array.", items.kind());
@@ -90,7 +90,7 @@ impl<'a> Decider<'a> {
             match self.loop_condition(place, looping, None) {
                 Ok(true) => {}
                 Ok(false) => return self.end_loop(place, looping, None, LoopEnd::Completed),
-                Err(why) => return self.fail_loop(place, &why),
+                Err(why) => return self.fail_evaluation(place, "expression", &why),
             }
         }
         self.open_frame(looping.body, place, 0);
@@ -125,21 +125,12 @@ impl<'a> Decider<'a> {
         looping.condition.evaluate(&scope)
     }
 
-    /// A condition that gives no boolean is a wrong result; one that gives nothing at all is a template that fails.
-    fn fail_loop(&mut self, place: Place, error: &Error) {
-        if error.code == Code::NotBoolean {
-            self.fail_expression(place, "expression", &format!("failed: {error}"));
-        } else {
-            self.fail_inputs(place, error);
-        }
-    }
-
     pub(super) fn loop_round_done(&mut self, place: Place, round: FrameId, looping: &Loop) {
         let Some(progress) = self.progress(place) else { return };
         let met = match self.loop_condition(place, looping, Some(round)) {
             Ok(value) if looping.style == LoopStyle::While => !value,
             Ok(value) => value,
-            Err(why) => return self.fail_loop(place, &why),
+            Err(why) => return self.fail_evaluation(place, "expression", &why),
         };
         let end = if met {
             LoopEnd::Completed

@@ -176,6 +176,14 @@ impl Decider<'_> {
                 );
             }
             Err(data::Failure::Template(error)) => self.fail_inputs(place, &error),
+            Err(data::Failure::Filter { expression, error }) => {
+                let message = format!(
+                    "The execution of template action '{}' failed: The evaluation of 'query' action 'where' expression \
+                     '{expression}' failed: '{error}'.",
+                    self.action(place).name
+                );
+                self.end(place, Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
+            }
             Err(data::Failure::Refused { code, message, outputs }) => {
                 let error = ErrorInfo::new(code, message);
                 let outcome = Outcome { outputs, status: Status::Failed, ..Outcome::of_error(error) };

@@ -142,6 +142,14 @@ impl Config {
     }
 }
 
+/// Reports variables of the environment that were probably meant for a setting, and are not.
+pub(crate) fn warn_of_misspelt_variables() {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, meant) in layers::misspelt(names) {
+        eprintln!("loom: warning: no setting is called {name}; did you mean {meant}?");
+    }
+}
+
 /// The folder of the project that a definition named `workflow.json` belongs to, as the cloud's tools lay it out.
 pub(crate) fn project_of(definition: &Path) -> Option<PathBuf> {
     if !definition.file_name()?.eq_ignore_ascii_case("workflow.json") {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bench::NOTHING,
-    config::{Config, Flags, Values},
+    config::{self, Config, Flags, Values},
     console::{self, Console},
     data,
     exit::Exit,
@@ -86,6 +86,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     for file in &args.files {
         files::readable(file)?;
     }
+    config::warn_of_misspelt_variables();
     let config = Config::resolve(&args.flags, &args.files)?;
     let config = config.clone().with_secrets_beside(&config.values.data);
     let values = &config.values;

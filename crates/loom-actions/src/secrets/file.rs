@@ -97,6 +97,10 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError>
     let mut text = to_json(contents).to_json_text_pretty();
     text.push('\n');
     let mut file = private().truncate(true).open(&beside).map_err(SecretError::io("write", &beside))?;
+    // One that was left there may have been made by another program, with other permissions.
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .map_err(SecretError::io("write", &beside))?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(SecretError::io("write", &beside))?;

@@ -341,6 +341,11 @@ fn the_file_is_its_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
 
     let world = World::new();
+    // What is left of a file that another program began to write has no say in it.
+    let beside = format!("{}.new", world.vault().path().display());
+    fs::create_dir_all(world.vault().path().parent().unwrap()).unwrap();
+    fs::write(&beside, "").unwrap();
+    fs::set_permissions(&beside, PermissionsExt::from_mode(0o644)).unwrap();
     world.vault().set("k", "s3cr3t", NewSecret::default()).unwrap();
     let mode = fs::metadata(world.vault().path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");

@@ -205,6 +205,25 @@ fn of_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer> {
     Ok(layer)
 }
 
+/// Variables that look like those of settings and are none, each with the one that was probably meant. They are no errors, because others
+/// make such names, too: a service of Kubernetes that is called `loom` brings `LOOM_PORT`.
+pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, String)> {
+    const OTHERS: [&str; 3] = ["LOOM_CONFIG", "LOOM_MASTER_KEY", "LOOM_MASTER_KEY_FILE"];
+    let known: Vec<String> = TABLE.iter().map(Setting::variable).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).chain(OTHERS).collect();
+    let ours = |name: &String| {
+        name.starts_with("LOOM_") && !name.starts_with("LOOM_SECRET_") && !known.contains(&name.as_str())
+    };
+    let meant = |name: String| {
+        // The beginning that all have in common makes none of them nearer.
+        let rest = |name: &'_ str| name["LOOM_".len()..].to_owned();
+        let rests: Vec<String> = known.iter().map(|name| rest(name)).collect();
+        let found = nearest(&rest(&name), rests.iter().map(String::as_str))?;
+        Some((name, format!("LOOM_{found}")))
+    };
+    names.filter(ours).filter_map(meant).collect()
+}
+
 fn of_file(path: &Path) -> Result<Layer> {
     let source = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
     let line = |at: usize| text::position(&source, at).line;

@@ -96,6 +96,14 @@ fn unknown_names_are_refused_with_their_line_and_what_was_meant() {
 }
 
 #[test]
+fn variables_that_are_nearly_those_of_settings_are_told_apart_from_others() {
+    let names =
+        ["LOOM_RUNS_MX", "LOOM_RUNS_MAX", "LOOM_PORT", "LOOM_SECRET_TOKN", "LOOM_SERVICE_HOST", "RUNS_MX"];
+    let found = super::layers::misspelt(names.iter().map(|name| (*name).to_owned()));
+    assert_eq!(found, [("LOOM_RUNS_MX".to_owned(), "LOOM_RUNS_MAX".to_owned())]);
+}
+
+#[test]
 fn values_out_of_range_are_refused_with_their_place() {
     let folder = project("", "");
     assert!(

@@ -78,9 +78,15 @@ async fn survives(store: &Arc<dyn Store>, body: &Value) -> RunId {
     let hangs = Service::new(|_, _| (Duration::from_hours(24), ok("{}")));
     let first = engine(&hangs).store(Arc::clone(store)).build();
     first.number_on().await.expect("the store can be read");
-    let run = accepted(&first, &workflow, body.clone()).await;
-    while hangs.count() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut run = accepted(&first, &workflow, body.clone()).await;
+    let called = async {
+        while hangs.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = called => {}
+        report = run.ended() => panic!("it ends before its call: {report:?}"),
     }
     first.shut_down().await;
     let sent = body.clone();

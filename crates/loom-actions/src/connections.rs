@@ -436,23 +436,6 @@ fn find<'a>(
     })
 }
 
-/// Completes the value of the parameter `$connections`: what a definition's own value does not name is taken from
-/// `known`, so that a definition may use a connection that only its operator knows.
-pub fn complete_connections(values: &mut Object, known: &Value) {
-    const PARAMETER: &str = "$connections";
-    let name = values.name_ignore_case(PARAMETER).cloned().unwrap_or_else(|| PARAMETER.into());
-    let own = values.get(&name).cloned().unwrap_or_default();
-    let whole = match (own.as_object(), known.as_object()) {
-        (Some(own), Some(known)) => {
-            let missing = known.iter().filter(|(name, _)| own.get_ignore_case(name).is_none());
-            own.iter().chain(missing).map(|(name, entry)| (Arc::clone(name), entry.clone())).collect()
-        }
-        (None, Some(known)) if own.is_null() => known.clone(),
-        _ => return,
-    };
-    values.insert(name, whole);
-}
-
 impl Service {
     /// A service without headers and credentials.
     pub fn new(base: Url) -> Service {

@@ -16,6 +16,7 @@ mod egress;
 mod failure;
 mod handlers;
 mod headers;
+mod project;
 mod requests;
 mod script;
 pub mod secrets;
@@ -37,7 +38,7 @@ pub use self::{
     artifacts::{ArtifactKind, Artifacts},
     auth::{ManagedIdentity, TokenSettings},
     client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
-    connections::{Connections, ConnectionsError, Service, Sources, complete_connections},
+    connections::{Connections, ConnectionsError, Service, Sources},
     content::{
         Body, DecodeError, EncodeError, boundary_of, decode, decode_form, decode_leniently, decode_multipart,
         decode_within, encode, encode_form,
@@ -46,6 +47,7 @@ pub use self::{
     failure::Failure,
     handlers::{RequestHandler, remote_workflow_handler, request_handlers, requests},
     headers::Marks,
+    project::{HostLimit, HostLimitKind, Project, ProjectError},
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
     script::{ScriptHandler, ScriptLimits},
     settings::Settings,

@@ -101,9 +101,9 @@ Exit codes:
 
 const TEST_EXIT_CODES: &str = "\
 Exit codes:
-  0  no case failed
-  1  a case failed
-  2  the arguments are wrong, a file cannot be read or holds no cases, or no case fits the filter";
+  0  every case passed
+  1  a case failed, or there was no case to play
+  2  the arguments are wrong, a file cannot be read or holds no list of cases, or no case fits the filter";
 
 const VALIDATE_EXIT_CODES: &str = "\
 Exit codes:
@@ -175,6 +175,11 @@ pub(crate) struct ValidateArgs {
     /// The definitions; in a folder, all at any depth. `-` reads standard input.
     #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub(crate) files: Vec<PathBuf>,
+    /// A parameter's value, for every definition that declares it, as `loom run` takes it. May be repeated.
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
+    pub(crate) parameters: Vec<String>,
+    #[command(flatten)]
+    pub(crate) flags: Flags<false>,
     /// One JSON object a file.
     #[arg(long, conflicts_with = "sarif")]
     pub(crate) json: bool,

@@ -149,16 +149,3 @@ pub(crate) fn warn_of_misspelt_variables() {
         eprintln!("loom: warning: no setting is called {name}; did you mean {meant}?");
     }
 }
-
-/// The folder of the project that a definition named `workflow.json` belongs to, as the cloud's tools lay it out.
-pub(crate) fn project_of(definition: &Path) -> Option<PathBuf> {
-    if !definition.file_name()?.eq_ignore_ascii_case("workflow.json") {
-        return None;
-    }
-    let folder = definition.parent()?;
-    if folder.as_os_str().is_empty() {
-        Some(PathBuf::from(".."))
-    } else {
-        Some(folder.parent()?.to_path_buf())
-    }
-}

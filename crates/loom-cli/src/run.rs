@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use loom_definition::{
-    Definition, Diagnostics, LoadOptions, Loaded, Workflow, model::ValueType, render, text,
+    Bound, Definition, Diagnostics, LoadOptions, Loaded, Surroundings, Workflow, render, text,
     trigger::TriggerKind,
 };
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
@@ -117,11 +117,20 @@ pub(crate) fn prepare(
 ) -> Result<Option<Prepared>> {
     let settings = Settings::read(config)?;
     let warn = !with.quiet;
-    let supplied = parameters(&with.parameters)?;
+    let surroundings = settings.surroundings(parameters(&with.parameters)?);
     let choose = with.workflow.as_deref();
-    let Some((loaded, values)) = load(definition, &settings, &supplied, choose, warn, console) else {
+    if warn {
+        settings.warn_of_others();
+    }
+    let Some((loaded, values)) = load(definition, &surroundings, choose, warn, console) else {
         return Ok(None);
     };
+    if warn && settings.project().disabled().contains(&loaded.workflow.name.to_lowercase()) {
+        eprintln!(
+            "loom: warning: {} is disabled by its FlowState; `loom serve` does not fire it",
+            loaded.workflow.name
+        );
+    }
     let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
     if warn {
         tell_missing(&loaded, &values, &settings);
@@ -170,7 +179,7 @@ type Child = (Arc<loom_definition::Workflow>, Vec<Value>);
 fn load_children(children: &[Source], settings: &Settings, console: Console) -> Option<Vec<Child>> {
     let mut known = Vec::new();
     for child in children {
-        let (child, values) = load(child, settings, &[], None, false, console)?;
+        let (child, values) = load(child, &settings.surroundings(Vec::new()), None, false, console)?;
         known.push((child.workflow, values));
     }
     Some(known)
@@ -178,8 +187,7 @@ fn load_children(children: &[Source], settings: &Settings, console: Console) -> 
 
 fn load(
     source: &Source,
-    settings: &Settings,
-    supplied: &[(Arc<str>, String)],
+    surroundings: &Surroundings,
     choose: Option<&str>,
     warn: bool,
     console: Console,
@@ -188,41 +196,25 @@ fn load(
     let options = LoadOptions {
         file_name: Some(Arc::from(name.as_str())),
         choose: choose.map(Arc::from),
-        parameters_file: settings.parameters_file(),
         script_check: Some(loom_actions::check_javascript),
         ..LoadOptions::default()
     };
-    let loaded = match Definition::parse(bytes, &options) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            tell(&diagnostics, bytes, name, console);
-            return None;
+    match surroundings.load(bytes, &options) {
+        Ok(Bound { loaded, parameters }) => {
+            if warn && !loaded.warnings.is_empty() {
+                tell(&Diagnostics(loaded.warnings.clone()), bytes, name, console);
+            }
+            Some((loaded, parameters))
         }
-    };
-    if warn && !loaded.warnings.is_empty() {
-        tell(&Diagnostics(loaded.warnings.clone()), bytes, name, console);
-    }
-    let mut values = loaded.parameter_values.clone();
-    for (name, text) in supplied {
-        let declared = loaded.workflow.find_parameter(name);
-        let kind = declared.map_or(ValueType::Any, |parameter| parameter.kind);
-        let Ok(value) = kind.read_text(text) else {
-            console::error(format_args!("{:#}", files::not_json(&format!("--param {name}"), text)));
-            return None;
-        };
-        values.insert(
-            declared.map_or_else(|| Arc::clone(name), |parameter| Arc::clone(&parameter.name)),
-            value,
-        );
-    }
-    let declared = |name: &str| loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == name);
-    if declared("$connections") {
-        loom_actions::complete_connections(&mut values, &settings.connections_parameter());
-    }
-    match loaded.workflow.bind_parameters(&values, &|name| settings.app_setting(name)) {
-        Ok(values) => Some((loaded, values)),
         Err(diagnostics) => {
             tell(&diagnostics, bytes, name, console);
+            // A value that was meant to be JSON is shown with the place of its mistake.
+            let broken = surroundings.typed_parameters.iter().find(|(_, text)| {
+                text.trim_start().starts_with(['[', '{']) && Value::from_json_str(text).is_err()
+            });
+            if let Some((name, text)) = broken {
+                console::error(format_args!("{:#}", files::not_json(&format!("--param {name}"), text)));
+            }
             None
         }
     }

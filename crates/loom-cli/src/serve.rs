@@ -238,14 +238,19 @@ async fn open_host(
     if args.bench {
         settings.activities().register(NOTHING, async |call| Ok(call.input));
     }
+    settings.warn_of_others();
     let environment = settings.environment();
     let requests = settings.requests(&watched.connections()?)?;
     let mut host = HostSettings::new(base);
     host.trigger_calls = Some(Arc::new(TriggerRequests::new(&requests)));
     let builder = settings.handlers_on(Engine::builder(), requests);
-    host.app_settings.clone_from(&environment.app_settings);
-    host.connections = settings.connections_parameter();
-    host.typed_parameters = crate::run::parameters(&args.parameters)?;
+    let surroundings = settings.surroundings(crate::run::parameters(&args.parameters)?);
+    host.app_settings = surroundings.app_settings;
+    host.connections = surroundings.connections;
+    host.typed_parameters = surroundings.typed_parameters;
+    host.template_parameters = surroundings.template_parameters;
+    host.parameters_file = surroundings.parameters_file;
+    host.disabled = settings.project().disabled();
     let live = live(&config.values);
     host.runs_max = live.runs_max;
     host.retention = live.retention;
@@ -291,7 +296,8 @@ fn tell(values: &Values, host: &Host, here: &str) {
     }
     for deployment in deployments {
         let workflow = &deployment.workflow;
-        eprintln!("loom: {} {}", workflow.name, deployment.version);
+        let disabled = if deployment.disabled { ", disabled" } else { "" };
+        eprintln!("loom: {} {}{disabled}", workflow.name, deployment.version);
         for trigger in &workflow.triggers {
             if matches!(trigger.kind, loom_definition::trigger::TriggerKind::Request { .. }) {
                 eprintln!("      {}", host.trigger_url(&workflow.name, &trigger.name));

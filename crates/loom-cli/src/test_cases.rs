@@ -1,14 +1,20 @@
 //! `loom test`: plays the cases of files and says what differs.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
+use loom_actions::Project;
 use loom_engine::{clock::SystemClock, ports::Clock};
+use loom_expression::{Value, Visible};
 use loom_testkit::cases::{CaseFile, Counts, Runner};
 
 use crate::{args::TestArgs, console, exit::Exit, files};
 
-/// Runs the command. The last line of its output is `N passed, N failed`, with `, N skipped` when there are any;
+/// Runs the command. The last line of its output is `N passed, N failed`;
 /// with `--json` that line goes to standard error, so that standard output holds one object a case and nothing else.
 pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     let runner = Runner::new(SystemClock.now());
@@ -21,6 +27,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         files::looks_like_cases,
     )?;
     let files = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    warn_of_others(&files)?;
     for file in &files {
         let report = runner.play_all(file, args.filter.as_deref());
         let counts = report.counts();
@@ -57,7 +64,25 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     } else {
         println!("{total}");
     }
+    if total == Counts::default() {
+        console::error(format_args!("the files hold no case; nothing was tested"));
+        return Ok(Exit::Failure);
+    }
     Ok(if total.failed == 0 { Exit::Success } else { Exit::Failure })
+}
+
+/// Warns of settings in the projects of the cases that have no effect, once for each project.
+fn warn_of_others(files: &[CaseFile]) -> Result<()> {
+    let folders: BTreeSet<PathBuf> = files.iter().flat_map(CaseFile::projects).collect();
+    for folder in folders {
+        let project = Project::read(Some(&folder), None, None, |path: &Path| -> Result<Option<Value>> {
+            if files::there_is(path)? { files::read_json(path).map(Some) } else { Ok(None) }
+        })?;
+        for name in project.not_honoured() {
+            eprintln!("loom: warning: this setting is not honoured: {}", Visible(&name));
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<CaseFile> {

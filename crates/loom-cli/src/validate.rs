@@ -1,6 +1,10 @@
 //! `loom validate`: everything that is wrong with definitions, with the place.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use loom_definition::{
@@ -12,10 +16,15 @@ use loom_expression::{Object, Value};
 
 use crate::{
     args::ValidateArgs,
+    config::Config,
     console::{self, Console},
     exit::Exit,
     explain, files,
+    run::{Settings, parameters},
 };
+
+/// Codes of parameters without a value, and of values that need an app setting.
+const GIVEN_LATER: [&str; 2] = ["L0407", "L0411"];
 
 /// One file and what was found in it.
 struct Checked {
@@ -27,11 +36,11 @@ struct Checked {
 /// Runs the command.
 pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
     let mut exit = Exit::Success;
-    let mut checked = Vec::new();
+    let (mut checked, mut warned) = (Vec::new(), BTreeSet::new());
     let wanted =
         |path: &Path, bytes: &[u8]| files::may_be_a_definition(path) && files::looks_like_a_definition(bytes);
     for path in &files::meant(&args.files, "definition", wanted)? {
-        match check(path) {
+        match check(path, args, &mut warned) {
             Ok(file) => {
                 if file.has_errors() {
                     exit = exit.worse(Exit::Refused);
@@ -63,18 +72,25 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
     Ok(exit)
 }
 
-fn check(path: &Path) -> Result<Checked> {
+/// What `loom run` and `loom serve` would say of a definition before they begin, within the same project.
+fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>>) -> Result<Checked> {
+    let config = Config::resolve(&args.flags, &[path.to_path_buf()])?;
+    let settings = Settings::read(&config)?;
+    if warned.insert(config.project.clone()) {
+        settings.warn_of_others();
+    }
     let bytes = files::read(path)?;
     let name = path.display().to_string();
-    // What can only fail when it runs is an error for whoever asks before it runs.
     let options = LoadOptions {
         file_name: Some(Arc::from(name.as_str())),
-        strict_expressions: true,
         script_check: Some(loom_actions::check_javascript),
         ..LoadOptions::default()
     };
-    let found = |options: &LoadOptions| match Definition::parse(&bytes, options) {
-        Ok(loaded) => loaded.warnings,
+    let mut surroundings = settings.surroundings(parameters(&args.parameters)?);
+    // Values are meant for those of the files that declare them.
+    surroundings.shared = true;
+    let found = |options: &LoadOptions| match surroundings.load(&bytes, options) {
+        Ok(bound) => bound.loaded.warnings,
         Err(diagnostics) => diagnostics.0,
     };
     let workflows = Definition::workflows(&bytes, &options);
@@ -91,6 +107,10 @@ fn check(path: &Path) -> Result<Checked> {
         }
     } else {
         findings = found(&options);
+    }
+    // Outside of a project nobody knows yet which values and settings a definition will be given.
+    if !settings.project().exists() {
+        findings.retain(|finding| !GIVEN_LATER.contains(&finding.code));
     }
     // Text that cannot be decoded is shown without its line.
     let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();

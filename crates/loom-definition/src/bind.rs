@@ -5,6 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use loom_expression::{Context, JsonError, Lookup, LookupError, Name, Object, Template, Value};
 
 use crate::{
+    arm,
     diagnostic::{Diagnostic, Diagnostics, Severity, code, did_you_mean},
     lower::parameter_template,
     model::{Parameter, ValueType, Workflow, same_name},
@@ -163,6 +164,10 @@ fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
     if value.is_null()
         && parameter.default.as_ref().and_then(Template::as_constant).is_some_and(Value::is_null)
     {
+        return None;
+    }
+    // Text of a deployment template was reported where it stands.
+    if value.as_str().is_some_and(arm::is_expression) {
         return None;
     }
     if !parameter.kind.accepts(value) {

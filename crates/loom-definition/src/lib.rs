@@ -29,6 +29,7 @@ pub mod policy;
 mod schema_names;
 mod shape;
 pub mod status;
+mod surroundings;
 pub mod text;
 pub mod trigger;
 
@@ -36,3 +37,4 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity, catalogue, render};
 pub use load::{Definition, LoadOptions, Loaded, ScriptCheck, ScriptMistake};
 pub use model::{ActionIdx, BlockIdx, VariableIdx, Workflow};
 pub use status::{RunStatus, Status, StatusSet};
+pub use surroundings::{Bound, Surroundings, complete_connections, template_parameters};

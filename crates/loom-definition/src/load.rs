@@ -8,7 +8,7 @@ use crate::{
     arm,
     diagnostic::{Diagnostic, Diagnostics, Severity, code},
     lower::{Findings, Subject, lower},
-    model::{Workflow, WorkflowKind},
+    model::{ValueType, Workflow, WorkflowKind},
     shape,
     text::{self, Limits, NoteKind, ReadErrorKind},
 };
@@ -105,6 +105,14 @@ impl Definition {
         read.map(|read| shape::names(&read.root, options)).unwrap_or_default()
     }
 
+    /// The parameters that a deployment template declares, for [`LoadOptions::arm_parameters`]; none where the text has another
+    /// shape, or cannot be read.
+    pub fn template_parameters(bytes: &[u8], options: &LoadOptions) -> Vec<(Arc<str>, ValueType)> {
+        let source = text::decode(bytes).ok();
+        let read = source.and_then(|source| text::read(&source, &options.limits).ok());
+        read.map(|read| shape::template_parameters(&read.root)).unwrap_or_default()
+    }
+
     /// As [`Definition::parse`], from text.
     ///
     /// # Errors
@@ -145,6 +153,7 @@ impl Definition {
         };
         let workflow = lower(&subject, &mut found);
         let (parameter_values, connections) = chosen.values(&workflow, &mut found);
+        found.settle_leftovers();
         let diagnostics = found.finish();
         if diagnostics.has_errors() {
             return Err(diagnostics);

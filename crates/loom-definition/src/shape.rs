@@ -1,6 +1,6 @@
 //! The shapes in which people keep definitions, and what stands beside the definition in each.
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
 
 use loom_expression::{Object, Value};
 
@@ -8,8 +8,8 @@ use crate::{
     arm,
     diagnostic::{code, did_you_mean},
     load::LoadOptions,
-    lower::Findings,
-    model::{Workflow, same_name},
+    lower::{Findings, value_type},
+    model::{ValueType, Workflow, same_name},
     text::{Member, Node, Shape},
 };
 
@@ -130,6 +130,16 @@ pub(crate) fn names(root: &Node, options: &LoadOptions) -> Vec<String> {
     let mut candidates = Vec::new();
     collect(resources, &Rc::new(arm::Template::new(root, options)), &mut candidates, 0);
     candidates.into_iter().map(|candidate| candidate.name).collect()
+}
+
+/// The parameters that a template declares, and their types; none in other shapes.
+pub(crate) fn template_parameters(root: &Node) -> Vec<(Arc<str>, ValueType)> {
+    if root.get("resources").is_none_or(|resources| !is_list_of_resources(root, resources)) {
+        return Vec::new();
+    }
+    let declared = root.get("parameters").and_then(Node::members).unwrap_or_default().iter();
+    let kind = |node: &Node| node.get("type").and_then(Node::text).and_then(value_type);
+    declared.map(|member| (Arc::clone(&member.name), kind(&member.value).unwrap_or(ValueType::Any))).collect()
 }
 
 fn wrapped<'n>(

@@ -4,13 +4,14 @@
 //! next version. A definition in error never takes the place of one that works.
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
 use loom_definition::{
-    Definition, Diagnostic, Diagnostics, LoadOptions, Workflow,
+    Bound, Diagnostic, Diagnostics, LoadOptions, Surroundings, Workflow,
     catalog::{Bump, Catalog, Draft, Entry, Version},
     model::ActionKind,
     trigger::Trigger,
@@ -38,6 +39,8 @@ pub struct Deployment {
     pub version: Version,
     /// What somebody should look at.
     pub warnings: Vec<Diagnostic>,
+    /// Whether a setting keeps its triggers from firing.
+    pub disabled: bool,
     /// Ends when another version takes its place.
     pub(crate) retired: CancellationToken,
     pub(crate) has_response: bool,
@@ -106,21 +109,13 @@ pub enum DeployError {
     Catalog(#[from] loom_definition::catalog::CatalogError),
 }
 
-/// How the host fills in what a definition leaves open.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Surroundings {
-    pub(crate) app_settings: Vec<(Arc<str>, Value)>,
-    pub(crate) connections: Value,
-    pub(crate) parameters: Object,
-    /// As [`HostSettings::typed_parameters`](crate::HostSettings::typed_parameters).
-    pub(crate) typed_parameters: Vec<(Arc<str>, String)>,
-}
-
 /// All deployments.
 #[derive(Debug)]
 pub(crate) struct Deployments {
     store: Arc<dyn Store>,
     surroundings: Surroundings,
+    /// Names of workflows that do not fire, in lower case.
+    disabled: RwLock<BTreeSet<String>>,
     current: RwLock<BTreeMap<String, Arc<Deployment>>>,
     catalog: Mutex<Catalog>,
     /// Held while a version is made, so that numbers are given once.
@@ -128,10 +123,15 @@ pub(crate) struct Deployments {
 }
 
 impl Deployments {
-    pub(crate) fn new(store: Arc<dyn Store>, surroundings: Surroundings) -> Deployments {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        surroundings: Surroundings,
+        disabled: BTreeSet<String>,
+    ) -> Deployments {
         Deployments {
             store,
             surroundings,
+            disabled: RwLock::new(disabled),
             current: RwLock::default(),
             catalog: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
@@ -142,6 +142,24 @@ impl Deployments {
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.get(&name.to_lowercase()).cloned()
+    }
+
+    /// Which workflows do not fire from their next deployment on, by their names in lower case.
+    pub(crate) fn set_disabled(&self, names: BTreeSet<String>) {
+        *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    fn is_disabled(&self, name: &str) -> bool {
+        let disabled = self.disabled.read().unwrap_or_else(PoisonError::into_inner);
+        disabled.contains(&name.to_lowercase())
+    }
+
+    /// A file brings what lies beside it; what the API brings belongs to the project that the host serves.
+    fn surroundings_of(&self, source: &Source) -> Cow<'_, Surroundings> {
+        match source.origin {
+            Origin::Api => Cow::Borrowed(&self.surroundings),
+            Origin::File => Cow::Owned(Surroundings { parameters_file: None, ..self.surroundings.clone() }),
+        }
     }
 
     /// All deployments, by name.
@@ -214,31 +232,10 @@ impl Deployments {
         source: &Source,
         now: i64,
     ) -> Result<(Arc<Deployment>, bool), DeployError> {
-        let loaded = Definition::parse(&source.bytes, &source.options).map_err(DeployError::Refused)?;
-        let mut values = loaded.parameter_values.clone();
-        for (name, value) in &self.surroundings.parameters {
-            if loaded.workflow.parameters.iter().any(|parameter| parameter.name == *name) {
-                values.insert(Arc::clone(name), value.clone());
-            }
-        }
-        for (name, text) in &self.surroundings.typed_parameters {
-            if let Some(parameter) = loaded.workflow.find_parameter(name) {
-                // What is none of the type stays a text, and is refused with its place.
-                let value = parameter.kind.read_text(text).unwrap_or_else(|_| Value::from(text.as_str()));
-                values.insert(Arc::clone(&parameter.name), value);
-            }
-        }
-        let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");
-        if declared {
-            loom_actions::complete_connections(&mut values, &self.surroundings.connections);
-        }
-        let app_setting = |name: &str| {
-            let mut settings = self.surroundings.app_settings.iter();
-            let found = settings.find(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| Value::from(value.text().into_owned()).labelled(value.labels()))
-        };
-        let parameters =
-            loaded.workflow.bind_parameters(&values, &app_setting).map_err(DeployError::Refused)?;
+        let mut options = source.options.clone();
+        options.script_check.get_or_insert(loom_actions::check_javascript);
+        let bound = self.surroundings_of(source).load(&source.bytes, &options);
+        let Bound { loaded, parameters } = bound.map_err(DeployError::Refused)?;
         let _publishing = self.publishing.lock().await;
         let workflow = loaded.workflow;
         if source.only_new && !self.versions(&workflow.name).is_empty() {
@@ -247,6 +244,7 @@ impl Deployments {
         if let Some(present) = self.get(&workflow.name)
             && present.workflow.hash == workflow.hash
             && present.parameters == parameters
+            && present.disabled == self.is_disabled(&workflow.name)
         {
             return Ok((present, false));
         }
@@ -254,6 +252,7 @@ impl Deployments {
         let deployment = Arc::new(Deployment {
             has_response: responds(&workflow, false),
             answers_later: responds(&workflow, true),
+            disabled: self.is_disabled(&workflow.name),
             workflow: Arc::clone(&workflow),
             parameters,
             version,

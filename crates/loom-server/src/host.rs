@@ -1,6 +1,7 @@
 //! The host: an engine, its store, and what is deployed on it. The HTTP side and the timetables stand on it.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use loom_definition::{model::EffectKind, trigger::Trigger};
+use loom_definition::{Surroundings, model::EffectKind, trigger::Trigger};
 use loom_engine::{
     Accepted, Along, Callbacks, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId,
     RunRequest, RunStart, StartError, Watcher,
@@ -24,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     batch::{self, Piles, Sender},
-    deploy::{DeployError, Deployment, Deployments, Source, Surroundings},
+    deploy::{DeployError, Deployment, Deployments, Source},
     gate::Place,
     hub::Hub,
     remember, retain, revive,
@@ -49,6 +50,13 @@ pub struct HostSettings {
     pub typed_parameters: Vec<(Arc<str>, String)>,
     /// Runs in progress at once; more are refused with `429`. Runs that are recovered, and those of a firing that starts more than 256, wait
     /// for their turn instead.
+    /// Values for the parameters of deployment templates.
+    pub template_parameters: Object,
+    /// `parameters.json` of the project, for definitions that the API brings.
+    pub parameters_file: Option<Value>,
+    /// Workflows whose triggers do not fire, by their names in lower case; see [`Host::set_disabled`].
+    pub disabled: BTreeSet<String>,
+    /// Runs in progress at once; more are refused with `429`. Runs that are recovered are never refused.
     pub runs_max: usize,
     /// How long a caller waits for a Response before it is told `504`; the run goes on.
     pub response_timeout: Duration,
@@ -69,6 +77,9 @@ impl HostSettings {
             connections: Value::from(Object::new()),
             parameters: Object::new(),
             typed_parameters: Vec::new(),
+            template_parameters: Object::new(),
+            parameters_file: None,
+            disabled: BTreeSet::new(),
             runs_max: 10_000,
             response_timeout: Duration::from_mins(2),
             trigger_calls: None,
@@ -189,8 +200,11 @@ impl Host {
             connections: settings.connections.clone(),
             parameters: settings.parameters.clone(),
             typed_parameters: settings.typed_parameters.clone(),
+            template_parameters: settings.template_parameters.clone(),
+            parameters_file: settings.parameters_file.clone(),
+            shared: true,
         };
-        let deployments = Deployments::new(Arc::clone(&store), surroundings);
+        let deployments = Deployments::new(Arc::clone(&store), surroundings, settings.disabled.clone());
         let live = LiveSettings {
             runs_max: settings.runs_max,
             response_timeout: settings.response_timeout,
@@ -237,12 +251,22 @@ impl Host {
     pub async fn deploy(self: &Arc<Self>, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
         let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
         if changed {
+            if deployment.disabled {
+                self.engine.withdraw(&deployment.workflow.name);
+                return Ok((deployment, changed));
+            }
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
             if self.is_started() {
                 triggers::start(self, &deployment);
             }
         }
         Ok((deployment, changed))
+    }
+
+    /// Keeps the triggers of workflows, by their names in lower case, from firing: by themselves, by a request, as a child, and by
+    /// hand. Takes effect when a definition is deployed next.
+    pub fn set_disabled(&self, names: BTreeSet<String>) {
+        self.deployments.set_disabled(names);
     }
 
     /// Makes the address of a trigger another one; without a trigger, those of all triggers of a workflow. The old ones no longer work.
@@ -396,6 +420,9 @@ impl Host {
     ) -> Result<Begun, FireError> {
         if self.is_holding() {
             return Err(FireError::RunsHeld);
+        }
+        if request.deployment.disabled {
+            return Err(FireError::Disabled);
         }
         if self.engine.runs_in_progress() >= self.live().runs_max {
             return Err(FireError::Busy);
@@ -560,6 +587,8 @@ pub(crate) enum FireError {
     StorePaused,
     /// Nothing starts until somebody releases the runs.
     RunsHeld,
+    /// A setting disables the workflow.
+    Disabled,
     /// A condition of the trigger does not hold.
     Held { condition: usize },
     /// The engine said no.

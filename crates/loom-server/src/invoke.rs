@@ -256,6 +256,11 @@ pub(crate) fn refusal(error: FireError) -> Problem {
             "The server was started with --hold-runs and starts nothing until it is restarted without that option.",
         )
         .later(RETRY_AFTER),
+        FireError::Disabled => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "WorkflowTriggerIsNotEnabled",
+            "The workflow is disabled by its setting `FlowState`; nothing was started.",
+        ),
         FireError::Held { condition } => {
             let message = format!("Condition {condition} of the trigger does not hold; nothing was started.");
             Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)

@@ -43,6 +43,9 @@ pub(crate) const AGAIN: Duration = Duration::from_secs(5);
 
 /// Lets the triggers of a deployment act until it is retired or the host stops.
 pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
+    if deployment.disabled {
+        return;
+    }
     for (place, trigger) in deployment.workflow.triggers.iter().enumerate() {
         match &trigger.kind {
             TriggerKind::Recurrence
@@ -256,7 +259,7 @@ impl Keeper {
             Along { name: name.map(Arc::from), keys: Some(Box::new(keys)), messages, ..Along::default() };
         match self.host.fire_along(fire, along, place).await {
             Ok(_) => Ok(Fired::Runs),
-            Err(FireError::Held { .. }) => Ok(Fired::Held),
+            Err(FireError::Held { .. } | FireError::Disabled) => Ok(Fired::Held),
             Err(FireError::Busy) => Ok(Fired::NoRoom),
             Err(FireError::Start(StartError::Trigger(error))) => {
                 tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");

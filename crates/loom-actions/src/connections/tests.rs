@@ -111,7 +111,7 @@ fn what_a_definition_does_not_name_itself_is_added_to_its_connections() {
     let object = |text: &str| Value::from_json_str(text).unwrap();
     let check = |own: &str, known: &str, expected: &str| {
         let mut values = object(own).as_object().unwrap().clone();
-        super::complete_connections(&mut values, &object(known));
+        loom_definition::complete_connections(&mut values, &object(known));
         assert_eq!(Value::from(values), object(expected), "{own}");
     };
     let known =

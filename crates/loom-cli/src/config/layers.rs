@@ -1,5 +1,5 @@
 //! Where settings are written, and which place counts: flags, then variables, then `loom.toml`, then the `Loom` section of
-//! `local.settings.json`, then defaults.
+//! `local.settings.json`, then the limits of `host.json`, then defaults.
 
 use std::{
     ffi::OsString,
@@ -8,11 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use loom_actions::{HostLimitKind, Project};
 use loom_definition::{diagnostic::nearest, text};
 use loom_expression::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Effective, Flags, Kind, Setting, Values, project_of, table::TABLE};
+use super::{Config, Effective, Flags, Kind, Setting, Values, table::TABLE};
 use crate::files;
 
 /// The file of settings in a project.
@@ -20,6 +21,9 @@ const FILE: &str = "loom.toml";
 
 /// The app's settings in a project.
 const APP_SETTINGS: &str = "local.settings.json";
+
+/// The host's settings in a project.
+const HOST: &str = "host.json";
 
 /// Where a value was written. Earlier variants go before later ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub(crate) enum Origin {
     File { path: PathBuf, line: usize },
     /// In the `Loom` section of `local.settings.json`.
     AppSettings { path: PathBuf, line: usize },
+    /// In `host.json`, under a name of the cloud's own.
+    Host { path: PathBuf, line: usize },
     /// Nowhere.
     Default,
 }
@@ -43,7 +49,8 @@ impl Origin {
             Origin::Variable(_) => 1,
             Origin::File { .. } => 2,
             Origin::AppSettings { .. } => 3,
-            Origin::Default => 4,
+            Origin::Host { .. } => 4,
+            Origin::Default => 5,
         }
     }
 }
@@ -52,7 +59,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Flag(name) | Origin::Variable(name) => f.write_str(name),
-            Origin::File { path, line } | Origin::AppSettings { path, line } => {
+            Origin::File { path, line }
+            | Origin::AppSettings { path, line }
+            | Origin::Host { path, line } => {
                 write!(f, "{}:{line}", path.display())
             }
             Origin::Default => f.write_str("default"),
@@ -79,7 +88,7 @@ pub(super) fn resolve<const SERVE: bool>(
         layers.push(of_file(path)?);
     }
     let workflows = path_in(&layers, "workflows");
-    let project = workflows.or_else(|| named.iter().find_map(|file| project_of(file)));
+    let project = workflows.or_else(|| named.iter().find_map(|file| Project::folder_of(file)));
     let app_settings = match path_in(&layers, "settings") {
         Some(path) => Some(path),
         None => match project.as_ref().map(|folder| folder.join(APP_SETTINGS)) {
@@ -89,6 +98,11 @@ pub(super) fn resolve<const SERVE: bool>(
     };
     if let Some(path) = &app_settings {
         layers.push(of_app_settings(path)?);
+    }
+    if let Some(path) = project.as_ref().map(|folder| folder.join(HOST))
+        && files::there_is(&path)?
+    {
+        layers.push(of_host(&path)?);
     }
     let mut effective = Vec::with_capacity(TABLE.len());
     for (place, setting) in TABLE.iter().enumerate() {
@@ -123,6 +137,7 @@ pub(super) fn refused(setting: &Setting, origin: &Origin, why: &str) -> Error {
         Origin::File { .. } => anyhow!("{origin}: `{}` {why}", setting.key()),
         Origin::AppSettings { .. } => anyhow!("{origin}: `Loom.{}` {why}", setting.member()),
         Origin::Flag(_) | Origin::Variable(_) | Origin::Default => anyhow!("{origin} {why}"),
+        Origin::Host { .. } => anyhow!("{origin}: the limit of `{}` {why}", setting.key()),
     }
 }
 
@@ -171,7 +186,7 @@ fn path_in(layers: &[Layer], field: &str) -> Option<PathBuf> {
 
 /// The file of this name in the first of: the folder of workflows, the project of the files, the working folder.
 fn beside(workflows: Option<&Path>, named: &[PathBuf], name: &str) -> Result<Option<PathBuf>> {
-    let project = named.iter().find_map(|file| project_of(file));
+    let project = named.iter().find_map(|file| Project::folder_of(file));
     for folder in [workflows.map(Path::to_path_buf), project, Some(PathBuf::new())].into_iter().flatten() {
         let path = folder.join(name);
         if files::there_is(&path)? {
@@ -272,6 +287,27 @@ fn of_app_settings(path: &Path) -> Result<Layer> {
         let setting = &TABLE[place];
         let texts = of_json(setting, value).map_err(|why| refused(setting, &origin, &why))?;
         layer.push((place, placed(setting, path, texts), origin));
+    }
+    Ok(layer)
+}
+
+/// The limits of `host.json` that have a setting of ours.
+fn of_host(path: &Path) -> Result<Layer> {
+    let project = Project { host: Some(files::read_json(path)?), ..Project::default() };
+    let source = files::read_text(path)?;
+    let mut layer = Layer::new();
+    for limit in project.limits().with_context(|| path.display().to_string())? {
+        let field = match limit.kind {
+            HostLimitKind::RunDuration => "run_duration_max",
+            HostLimitKind::AttemptTimeout => "attempt_timeout",
+            HostLimitKind::DefaultRetryPolicy => "default_retry_policy",
+            HostLimitKind::RetentionDays => "retain_days",
+        };
+        let place = place_of(field).expect("the table has this setting");
+        let written = source.find(&*limit.name).unwrap_or(0);
+        let origin = Origin::Host { path: path.to_path_buf(), line: text::position(&source, written).line };
+        let text = limit.value.as_str().map_or_else(|| limit.value.to_json_text(), str::to_owned);
+        layer.push((place, vec![text], origin));
     }
     Ok(layer)
 }

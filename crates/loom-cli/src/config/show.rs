@@ -88,6 +88,7 @@ impl Config {
                 Origin::Variable(_) => "variable",
                 Origin::File { .. } => "file",
                 Origin::AppSettings { .. } => "localSettings",
+                Origin::Host { .. } => "host",
                 Origin::Default => "default",
             };
             let mut object = Object::new();

@@ -49,6 +49,8 @@ settings! {
         workflows: Option<PathBuf> = directory();
         /// App settings, and settings of the host under `Loom`. Without it `local.settings.json` of the project.
         settings: Option<PathBuf> = file().shared();
+        /// Values for the parameters of a deployment template: its parameters file, or only names to values.
+        template_params: Option<PathBuf> = file().shared();
         /// Connections: names to addresses and credentials. Without it `connections.json` of the project.
         connections: Option<PathBuf> = file().shared();
         /// The file in which `loom secrets` keeps what `secret('name')` gives. Without it `secrets.json` in the data folder.

@@ -4,21 +4,16 @@
 //! `parameters.json`, `connections.json` and `local.settings.json` in the folder above its definitions. The latter holds app
 //! settings under `Values`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use loom_actions::{
     Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, MemoryActorStore,
-    Requests, Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
+    Project, Requests, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
-use loom_definition::model::EffectKind;
-use loom_engine::{Budgets, EngineBuilder, Environment, SecretSource, clock::SystemClock, label_settings};
-use loom_expression::{Object, Value};
+use loom_definition::{Surroundings, model::EffectKind, template_parameters};
+use loom_engine::{Budgets, EngineBuilder, Environment, SecretSource, clock::SystemClock};
+use loom_expression::{Object, Value, Visible};
 
 use crate::{
     config::{Config, Values},
@@ -29,16 +24,13 @@ use crate::{
 /// Everything that was read.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// `appsetting('name')`.
-    app: Object,
-    /// The same, labelled where they are secret.
-    labelled: Vec<(Arc<str>, Value)>,
+    project: Project,
     host: Values,
     connections: Connections,
     /// Whether the connections file tells where workflows are called.
     remote_workflows: bool,
     egress: Egress,
-    parameters: Option<Value>,
+    template_parameters: Object,
     secrets: Secrets,
     activities: Activities,
     artifacts: Artifacts,
@@ -48,45 +40,49 @@ impl Settings {
     /// Reads the files that the settings name, and those of the project.
     pub(crate) fn read(config: &Config) -> Result<Settings> {
         let values = &config.values;
-        let beside = |name: &str| -> Result<Option<PathBuf>> {
-            let Some(path) = config.project.as_ref().map(|folder| folder.join(name)) else { return Ok(None) };
-            Ok(files::there_is(&path)?.then_some(path))
+        let project = Project::read(
+            config.project.as_deref(),
+            values.settings.as_deref(),
+            values.connections.as_deref(),
+            |path: &Path| -> Result<Option<Value>> {
+                // A file that was named is there, or it is a mistake.
+                let named = [&values.settings, &values.connections].into_iter().flatten();
+                if named.into_iter().any(|named| named == path) || files::there_is(path)? {
+                    files::read_json(path).map(Some)
+                } else {
+                    Ok(None)
+                }
+            },
+        )?;
+        let secrets = secrets::source(values.secrets.as_deref(), values.secrets_dir.as_deref())?;
+        secrets.teach(masker());
+        project.app_setting_list().iter().for_each(|(_, value)| masker().learn(value));
+        let of_connections = || match &values.connections {
+            Some(path) => path.display().to_string(),
+            None => "connections.json".to_owned(),
+        };
+        let artifacts = match &config.project {
+            Some(folder) => Artifacts::read(&folder.join("Artifacts"))?,
+            None => Artifacts::default(),
+        };
+        let template_parameters = match &values.template_params {
+            Some(path) => template_parameters(&files::read_json(path)?),
+            None => Object::new(),
         };
         let mut settings = Settings {
-            app: Object::new(),
-            labelled: Vec::new(),
             host: values.clone(),
-            connections: Connections::default(),
-            remote_workflows: false,
+            connections: project.connections(&secrets, masker()).with_context(of_connections)?,
+            remote_workflows: project
+                .connections
+                .as_ref()
+                .is_some_and(|file| file.get("workflows").is_some()),
             egress: Egress::default(),
-            parameters: None,
-            secrets: secrets::source(values.secrets.as_deref(), values.secrets_dir.as_deref())?,
+            secrets,
             activities: Activities::default(),
-            artifacts: Artifacts::default(),
+            artifacts,
+            template_parameters,
+            project,
         };
-        settings.secrets.teach(masker());
-        if let Some(path) = &values.settings {
-            let (app, secret) = app_settings(path)?;
-            settings.labelled = label_settings(&app, &secret);
-            settings.labelled.iter().for_each(|(_, value)| masker().learn(value));
-            settings.app = app;
-        }
-        if let Some(path) = beside("parameters.json")? {
-            settings.parameters = Some(files::read_json(&path)?);
-        }
-        let connections = match &values.connections {
-            Some(path) => Some(path.clone()),
-            None => beside("connections.json")?,
-        };
-        if let Some(path) = connections {
-            let value = files::read_json(&path)?;
-            settings.remote_workflows = value.get("workflows").is_some();
-            settings.connections = Connections::from_json(&value, &settings.sources())
-                .with_context(|| path.display().to_string())?;
-        }
-        if let Some(project) = &config.project {
-            settings.artifacts = Artifacts::read(&project.join("Artifacts"))?;
-        }
         if let Some(path) = &values.egress {
             settings.egress =
                 Egress::from_json(&files::read_json(path)?).with_context(|| path.display().to_string())?;
@@ -115,34 +111,34 @@ impl Settings {
         Ok(())
     }
 
-    fn sources(&self) -> Sources {
-        let text = |(name, value): (&Arc<str>, &Value)| (name.to_string(), value.text().into_owned());
-        let parameters = self.parameters.as_ref().and_then(Value::as_object);
-        let parameter = |(name, value): (&Arc<str>, &Value)| (name.to_string(), value.clone());
-        Sources {
-            app_settings: self.app.iter().map(text).collect::<BTreeMap<_, _>>(),
-            parameters: parameters
-                .map(|parameters| parameters.iter().map(parameter).collect())
-                .unwrap_or_default(),
-            secrets: self.secrets.clone(),
-            masker: masker().clone(),
-        }
-    }
-
     /// User code that runs in this process.
     pub(crate) fn activities(&mut self) -> &mut Activities {
         &mut self.activities
     }
 
-    /// The project's `parameters.json`.
-    pub(crate) fn parameters_file(&self) -> Option<Value> {
-        self.parameters.clone()
+    /// The files of the project.
+    pub(crate) fn project(&self) -> &Project {
+        &self.project
     }
 
-    /// `appsetting('name')`.
-    pub(crate) fn app_setting(&self, name: &str) -> Option<Value> {
-        let (_, value) = self.labelled.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-        Some(Value::from(&*value.text()).labelled(value.labels()))
+    /// What definitions are loaded with. `typed` are the values of `--param`.
+    pub(crate) fn surroundings(&self, typed: Vec<(Arc<str>, String)>) -> Surroundings {
+        Surroundings {
+            parameters_file: self.project.parameters.clone(),
+            app_settings: self.project.app_setting_list(),
+            connections: self.connections_parameter(),
+            parameters: Object::new(),
+            typed_parameters: typed,
+            template_parameters: self.template_parameters.clone(),
+            shared: false,
+        }
+    }
+
+    /// Warns of settings in the files of the project that have no effect here.
+    pub(crate) fn warn_of_others(&self) {
+        for name in self.project.not_honoured() {
+            eprintln!("loom: warning: this setting is not honoured: {}", Visible(&name));
+        }
     }
 
     /// A value for the parameter `$connections`, for definitions that declare it.
@@ -157,7 +153,7 @@ impl Settings {
 
     /// What runs see of the host.
     pub(crate) fn environment(&self) -> Environment {
-        let app_settings = self.labelled.clone();
+        let app_settings = self.project.app_setting_list();
         let secrets: Arc<dyn SecretSource> = Arc::new(self.secrets.clone());
         let mut environment = Environment {
             app_settings,
@@ -234,28 +230,4 @@ impl Settings {
             .handler(EffectKind::Activity, Arc::new(activities))
             .handler(EffectKind::Actor, Arc::new(actors))
     }
-}
-
-/// The settings of the app in a file such as `local.settings.json`. A file without sections is a plain list of them.
-/// With them come the names of those that `SecretValues` lists.
-fn app_settings(path: &Path) -> Result<(Object, Vec<Arc<str>>)> {
-    let value = files::read_json(path)?;
-    let object = value
-        .as_object()
-        .ok_or_else(|| anyhow!("{} must hold an object, found {}", path.display(), value.kind()))?;
-    let sections = ["Values", "SecretValues", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
-    if !sections.iter().any(|name| object.contains_key(name)) {
-        return Ok((object.clone(), Vec::new()));
-    }
-    let secret = match object.get("SecretValues") {
-        None => Some(Vec::new()),
-        Some(names) => {
-            names.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(Arc::from)).collect())
-        }
-    };
-    let secret = secret
-        .ok_or_else(|| anyhow!("{}: `SecretValues` must be a list of names of settings", path.display()))?;
-    let Some(values) = object.get("Values") else { return Ok((Object::new(), secret)) };
-    let section = values.as_object().cloned().map(|values| (values, secret));
-    section.ok_or_else(|| anyhow!("{}: `Values` must be an object, found {}", path.display(), values.kind()))
 }

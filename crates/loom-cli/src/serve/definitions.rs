@@ -9,7 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use loom_definition::{Definition, LoadOptions, catalog::Bump, render, text};
+use loom_actions::Project;
+use loom_definition::{Definition, Diagnostic, LoadOptions, catalog::Bump, render, text};
 use loom_expression::{Object, Value};
 use loom_server::{DeployError, Host, Origin, Source};
 
@@ -201,17 +202,16 @@ impl Watched {
         match host.deploy(&source).await {
             Ok((deployment, changed)) => {
                 known.name = Some(Arc::clone(&deployment.workflow.name));
+                if changed {
+                    show(&deployment.warnings, &source, path, console);
+                }
                 if tell && changed {
                     eprintln!("loom: {} is now {}", deployment.workflow.name, deployment.version);
                 }
                 true
             }
             Err(DeployError::Refused(diagnostics)) => {
-                let text = text::decode(&source.bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
-                for diagnostic in &diagnostics.0 {
-                    let shown = render(diagnostic, &text, &path.display().to_string(), console.color);
-                    console::note_styled(&(shown + "\n"));
-                }
+                show(&diagnostics.0, &source, path, console);
                 if let Some(name) = &known.name {
                     eprintln!("loom: {name} stays as it was");
                 }
@@ -239,10 +239,18 @@ impl Known {
     }
 }
 
+/// Prints what was found in a definition, with the places.
+fn show(findings: &[Diagnostic], source: &Source, path: &Path, console: Console) {
+    let text = text::decode(&source.bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    for finding in findings {
+        let shown = render(finding, &text, &path.display().to_string(), console.color);
+        console::note_styled(&(shown + "\n"));
+    }
+}
+
 /// Where `parameters.json` lies in the project that a `NAME/workflow.json` belongs to.
 fn parameters_beside(path: &Path) -> Option<PathBuf> {
-    path.file_name().filter(|name| name.eq_ignore_ascii_case("workflow.json"))?;
-    Some(path.parent()?.join("..").join("parameters.json"))
+    Some(Project::folder_of(path)?.join("parameters.json"))
 }
 
 fn stamp(path: &Path) -> Stamp {

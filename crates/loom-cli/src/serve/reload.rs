@@ -10,6 +10,7 @@ use super::{ServeArgs, definitions::Watched, live, token};
 use crate::{
     config::Config,
     console::{self, Console},
+    run::Settings,
 };
 
 /// How often files are looked at for changes.
@@ -48,6 +49,7 @@ impl Serving<'_> {
         let config = Config::resolve(&self.args.flags, &self.args.files)?;
         let config = config.clone().with_secrets_beside(&config.values.data);
         let token = token(&config.values)?;
+        host.set_disabled(Settings::read(&config)?.project().disabled());
         self.watched.deploy_all(host, self.console, true).await?;
         let asked = token.is_some();
         let same = match token {

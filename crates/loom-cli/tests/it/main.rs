@@ -16,6 +16,7 @@ mod guide;
 mod interrupted;
 mod newcomer;
 mod poison;
+mod project;
 mod reloaded;
 mod restarts;
 mod rotated;

@@ -20,14 +20,14 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server whose words are heard. It dies with this value.
-struct Served {
+pub(crate) struct Served {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     said: mpsc::Receiver<String>,
 }
 
 impl Served {
-    fn start(arguments: &[&str]) -> Served {
+    pub(crate) fn start(arguments: &[&str]) -> Served {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
             .args(["serve", "--memory"])
             .args(arguments)
@@ -47,7 +47,7 @@ impl Served {
     }
 
     /// Waits until it says this, and gives everything that it has said by then.
-    fn until(&self, text: &str) -> String {
+    pub(crate) fn until(&self, text: &str) -> String {
         let mut all = String::new();
         while !all.contains(text) {
             let line = self.said.recv_timeout(PATIENCE);
@@ -57,7 +57,7 @@ impl Served {
         all
     }
 
-    fn fire(&self) -> (u16, String) {
+    pub(crate) fn fire(&self) -> (u16, String) {
         fire(&self.address)
     }
 }

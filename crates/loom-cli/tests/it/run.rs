@@ -64,10 +64,12 @@ fn exit_codes_tell_how_a_run_ended() {
     }
     let refused = definition("run-refused", r#"{"A": {"type": "Compose"}}"#);
     assert_eq!(loom(&["run", &refused]).code, Some(3));
-    // A wrong expression fails its action; whoever asks before the run is told that it is an error.
+    // A function that does not exist fails its action; what is not an expression at all is refused.
     let failing = definition("run-failing", r#"{"A": {"type": "Compose", "inputs": "@nope()"}}"#);
     assert_eq!(loom(&["run", &failing]).code, Some(1));
-    assert_eq!(loom(&["validate", &failing]).code, Some(3));
+    assert_eq!(loom(&["validate", &failing]).code, Some(0));
+    let refused = definition("run-grammar", r#"{"A": {"type": "Compose", "inputs": "@concat('a'"}}"#);
+    assert_eq!((loom(&["run", &refused]).code, loom(&["validate", &refused]).code), (Some(3), Some(3)));
     let path = definition("run-usage", GREET);
     assert_eq!(loom(&["run", &path, "--param", "unknown=1"]).code, Some(3));
     assert_eq!(loom(&["run", &path, "--input", "{oops"]).code, Some(2));

@@ -48,7 +48,7 @@ codes! {
     WRONG_KIND = "L0103" "wrong kind of JSON value": "A member has a value of the wrong JSON kind, such as a string where an object is needed.";
     MISSING_MEMBER = "L0104" "missing member": "A required member is absent.";
     UNKNOWN_MEMBER = "L0105" "member looks misspelled": "A member is not known here, but is close to one that is. Unknown members are kept and ignored, so a misspelled one does nothing.";
-    ARM_UNRESOLVED = "L0106" "template expression left as text": "An ARM template expression needs something that only a deployment knows, or uses an unsupported function. It stays in the definition as text. Supply the template's parameters, or edit the text.";
+    ARM_UNRESOLVED = "L0106" "template expression left as text": "An ARM template expression needs something that only a deployment knows, or uses an unsupported function. It stays in the definition as text; where a number or a type belongs, it is passed over and the default counts. Supply the template's parameters with `--template-params FILE` or `-p NAME=VALUE`, or edit the text.";
     UNKNOWN_WORKFLOW_KIND = "L0107" "unknown workflow kind": "`kind` is none of `Stateful`, `Stateless`, `Agentic`. The workflow is read as stateful.";
     BAD_CONTENT_VERSION = "L0108" "odd contentVersion": "`contentVersion` should be four numbers with dots between them, such as `1.0.0.0`.";
     PREVIEW_SCHEMA = "L0109" "schema older than runAfter": "The definition names a schema before 2016-06-01. There an action waits for the actions in its `dependsOn` and for those that its expressions read; Loom adds these edges. An `expression` among the `conditions` of an action is not looked at. Write the order as `runAfter`, and conditions as an If.";

@@ -6,7 +6,7 @@ use loom_expression::{Object, Template, Value};
 
 use super::{Lowerer, findings::head, outline::Type, resilience::without_retry};
 use crate::{
-    diagnostic::{Severity, code, nearest},
+    diagnostic::{code, nearest},
     model::{ActionKind, EffectKind},
     text::Node,
 };
@@ -231,8 +231,8 @@ impl Lowerer<'_, '_, '_> {
         let start = code.floor_char_boundary(mistake.offset);
         let end = code[start..].chars().next().map_or(start, |marked| start + marked.len_utf8());
         let place = self.found.part(node, &(start..end));
-        let severity = if self.strict_expressions { Severity::Error } else { Severity::Warning };
-        let diagnostic = self.found.report(severity, code::BAD_SCRIPT, place, mistake.message);
+        // The language lets the action fail, with `InlineCodeParsingFailure`.
+        let diagnostic = self.found.warning(code::BAD_SCRIPT, place, mistake.message);
         diagnostic.label = "the action will fail".into();
     }
 

@@ -3,10 +3,25 @@
 use std::ops::Range;
 
 use crate::{
+    arm,
     diagnostic::{Diagnostic, Diagnostics, Severity, code},
     model::Secure,
     text::{Node, Place, file_offset},
 };
+
+/// Codes of errors about a value that a deployment would have filled in.
+const VALUES: [&str; 10] = [
+    code::BAD_VALUE_TYPE,
+    code::WRONG_VALUE_TYPE,
+    code::BAD_CONCURRENCY,
+    code::BAD_LOOP_LIMIT,
+    code::BAD_DURATION,
+    code::OUT_OF_RANGE,
+    code::BAD_RETRY,
+    code::BAD_CHOICE,
+    code::BAD_TRIGGER_CONCURRENCY,
+    code::BAD_RECURRENCE,
+];
 
 /// Gathers diagnostics and knows the file they are about.
 pub(crate) struct Findings<'s> {
@@ -51,6 +66,34 @@ impl<'s> Findings<'s> {
         let start = file_offset(self.source, name, span.start);
         let end = file_offset(self.source, name, span.end);
         Place::new(start, end.max(start))
+    }
+
+    /// Lets one warning stand for whatever else was found about text of a deployment template where a number, a type or one of
+    /// several choices belongs: none of that is a mistake of the definition.
+    pub(crate) fn settle_leftovers(&mut self) {
+        let mut places = Vec::new();
+        let root = self.root;
+        self.list.retain(|found| {
+            let about_a_value = found.severity == Severity::Warning || VALUES.contains(&found.code);
+            if found.code == code::ARM_UNRESOLVED || !about_a_value {
+                return true;
+            }
+            let node = root.follow(&found.pointer).filter(|node| node.text().is_some_and(arm::is_expression));
+            let Some(node) = node.filter(|node| node.place.range().contains(&found.span.start)) else {
+                return true;
+            };
+            places.push(node.place);
+            false
+        });
+        for place in places {
+            if !self.has(code::ARM_UNRESOLVED, place) {
+                let message =
+                    "this is an expression of a deployment template that was not deployed; it is passed over";
+                self.warning(code::ARM_UNRESOLVED, place, message).hint = Some(
+                    "supply the template's parameters: --template-params FILE, or -p NAME=VALUE".to_owned(),
+                );
+            }
+        }
     }
 
     /// Everything found, in file order.

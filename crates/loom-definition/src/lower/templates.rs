@@ -117,7 +117,9 @@ impl Lowerer<'_, '_, '_> {
     /// action is remembered as one that can only fail. A condition that is built wrongly is the definition's mistake.
     fn bad_expressions(&mut self, node: &Node, errors: &[TemplateError], owner: Option<usize>) {
         let built_wrongly = errors.iter().any(|error| error.code == Code::BadCondition);
-        let deferred = owner.filter(|_| !self.strict_expressions && !built_wrongly);
+        // The language keeps a function that it does not know until the action runs; everything else refuses a definition.
+        let unknown = errors.iter().all(|error| error.code == Code::UnknownFunction);
+        let deferred = owner.filter(|_| unknown || (!self.strict_expressions && !built_wrongly));
         if let (Some(owner), Some(first)) = (deferred, errors.first()) {
             self.broken.entry(owner).or_insert_with(|| first.message.clone());
         }

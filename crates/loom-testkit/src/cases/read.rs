@@ -1,10 +1,12 @@
 //! Reading case files.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
+use loom_actions::Project;
 use loom_definition::text::{self, Limits, Node};
 use loom_expression::{JsonError, Object, Value};
 
@@ -104,6 +106,15 @@ impl CaseFile {
         let Some(list) = list else { return Err(ReadError::NoCases { path: name }) };
         let cases = list.iter().enumerate().map(|(index, case)| read_case(index, case)).collect();
         Ok(CaseFile { name, folder, cases })
+    }
+
+    /// The folders of the projects that the definitions of its cases belong to.
+    pub fn projects(&self) -> BTreeSet<PathBuf> {
+        let files = self.cases.iter().filter_map(|case| match &case.body {
+            Body::Workflow(case) => case.get("definitionFile").and_then(Value::as_str),
+            Body::Expression(_) | Body::Unreadable(_) => None,
+        });
+        files.filter_map(|file| Project::folder_of(&self.folder.join(file))).collect()
     }
 
     /// With the line that each case begins at in the text of the file.

@@ -13,8 +13,6 @@ pub enum Verdict {
     Passed,
     /// Something was not.
     Failed(Vec<Difference>),
-    /// It needs something that is not there.
-    Skipped(String),
 }
 
 /// How the cases of one file ended.
@@ -33,8 +31,6 @@ pub struct Counts {
     pub passed: usize,
     /// Not as expected.
     pub failed: usize,
-    /// Not played.
-    pub skipped: usize,
     /// Among the passed: inferred ones.
     pub inferred_passed: usize,
     /// Among the failed: inferred ones.
@@ -56,21 +52,17 @@ impl Report {
                     counts.failed += 1;
                     counts.inferred_failed += inferred;
                 }
-                Verdict::Skipped(_) => counts.skipped += 1,
             }
         }
         counts
     }
 
-    /// The failed and skipped cases in words, each with what differs.
+    /// The failed cases in words, each with what differs.
     pub fn text(&self) -> String {
         let mut out = String::new();
         for (case, verdict) in &self.entries {
             match verdict {
                 Verdict::Passed => {}
-                Verdict::Skipped(why) => {
-                    let _ = writeln!(out, "skipped {} ({})", Visible(&case.id), Visible(why));
-                }
                 Verdict::Failed(differences) => {
                     let inferred = if case.inferred { " (inferred)" } else { "" };
                     let _ = writeln!(out, "failed  {}{inferred}", Visible(&case.id));
@@ -89,7 +81,7 @@ impl Report {
         out
     }
 
-    /// One object a case: `file`, `id`, `line`, `result` (`passed`, `failed`, `skipped`), `inferred`, `differences`, `reason`.
+    /// One object a case: `file`, `id`, `line`, `result` (`passed`, `failed`), `inferred`, `differences`.
     pub fn json(&self) -> Vec<Value> {
         self.entries.iter().map(|(case, verdict)| entry_json(&self.file, case, verdict)).collect()
     }
@@ -98,19 +90,15 @@ impl Report {
     pub fn junit(&self) -> String {
         let counts = self.counts();
         let mut out = format!(
-            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n",
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"0\">\n",
             xml(&self.file),
             self.entries.len(),
-            counts.failed,
-            counts.skipped
+            counts.failed
         );
         for (case, verdict) in &self.entries {
             let _ = write!(out, "    <testcase classname=\"{}\" name=\"{}\"", xml(&self.file), xml(&case.id));
             let _ = match verdict {
                 Verdict::Passed => writeln!(out, "/>"),
-                Verdict::Skipped(why) => {
-                    writeln!(out, "><skipped message=\"{}\"/></testcase>", xml(why))
-                }
                 Verdict::Failed(differences) => {
                     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
                     let first =
@@ -141,7 +129,6 @@ fn entry_json(file: &str, case: &Case, verdict: &Verdict) -> Value {
         match verdict {
             Verdict::Passed => "passed",
             Verdict::Failed(_) => "failed",
-            Verdict::Skipped(_) => "skipped",
         },
     );
     if case.inferred {
@@ -149,9 +136,6 @@ fn entry_json(file: &str, case: &Case, verdict: &Verdict) -> Value {
     }
     match verdict {
         Verdict::Passed => {}
-        Verdict::Skipped(why) => {
-            object.insert("reason", why.as_str());
-        }
         Verdict::Failed(differences) => {
             let list = differences.iter().map(|difference| {
                 let mut entry = Object::new();
@@ -172,20 +156,15 @@ impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
         self.passed += other.passed;
         self.failed += other.failed;
-        self.skipped += other.skipped;
         self.inferred_passed += other.inferred_passed;
         self.inferred_failed += other.inferred_failed;
     }
 }
 
-/// `N passed, N failed`, and `, N skipped` when there are any.
+/// `N passed, N failed`.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
-        if self.skipped > 0 {
-            write!(f, ", {} skipped", self.skipped)?;
-        }
-        Ok(())
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
     }
 }
 

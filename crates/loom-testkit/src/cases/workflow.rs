@@ -3,21 +3,24 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    io::ErrorKind,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use loom_actions::{
-    ArtifactKind, Artifacts, ScriptHandler,
+    ArtifactKind, Artifacts, HostLimit, HostLimitKind, Project, ProjectError, ScriptHandler,
+    check_javascript,
     secrets::{FixedSecrets, Secrets},
     transform_handlers,
 };
 use loom_definition::{
-    Definition, LoadOptions, Workflow,
+    LoadOptions, Surroundings, Workflow,
     diagnostic::nearest,
     model::{ActionKind, EffectKind, StaticResult},
     policy::{RetryPolicy, Spelling},
+    text::{self, Limits},
 };
 use loom_engine::{
     Callbacks, Command, EffectId, Engine, Environment, Event, RunId, RunRequest, RunState, StartError,
@@ -25,10 +28,9 @@ use loom_engine::{
     clock::TokioClock,
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     history::History,
-    label_settings,
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_expression::{InvalidTimestamp, Object, Template, Timestamp, Value};
+use loom_expression::{InvalidTimestamp, Masker, Object, Template, Timestamp, Value};
 use loom_resilience::{Clock, Policy, ResilienceRegistry};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -47,7 +49,6 @@ const CALLBACKS_MAX: usize = 1_024;
 /// Plays one case.
 pub(super) fn play(case: &Object, folder: &Path, now: Timestamp) -> Verdict {
     match set_up(case, folder, now) {
-        Err(Obstacle::Missing(what)) => Verdict::Skipped(what),
         Err(Obstacle::Refused(why)) => expect::refused(case, &why),
         Err(Obstacle::Wrong(difference)) => Verdict::Failed(vec![difference]),
         Ok(stage) => stage.play(case),
@@ -56,8 +57,6 @@ pub(super) fn play(case: &Object, folder: &Path, now: Timestamp) -> Verdict {
 
 /// Why a case cannot be played.
 enum Obstacle {
-    /// It names a file that is not there.
-    Missing(String),
     /// The definition or its parameter values are refused, which may be what the case expects.
     Refused(String),
     /// The case itself is wrong.
@@ -80,12 +79,13 @@ struct Stage {
 }
 
 /// The members that say what is played. Others are notes, unless they look like one of these.
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 12] = [
     "definition",
     "definitionFile",
     "trigger",
     "parameters",
     "appSettings",
+    "connections",
     "artifacts",
     "mocks",
     "workflows",
@@ -110,14 +110,14 @@ fn no_slips(case: &Object) -> Result<(), Obstacle> {
 
 fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
     no_slips(case)?;
-    let settings = object(case, "appSettings")?;
-    let (mut workflow, parameters) = load(case, folder, &settings, None)?;
+    let project = project(case, folder)?;
+    let (mut workflow, parameters) = load(case, folder, &project, None)?;
     let mut children = Vec::new();
     for (name, child) in &object(case, "workflows")? {
         let Some(child) = child.as_object() else {
             return Err(wrong(&format!("workflows.{name}"), "must have `definition` or `definitionFile`"));
         };
-        children.push(load(child, folder, &settings, Some(name))?);
+        children.push(load(child, folder, &project, Some(name))?);
     }
     let mut answers = HashMap::new();
     for (name, value) in &object(case, "mocks")? {
@@ -132,8 +132,8 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
             read.map_err(|error| wrong("now", error.to_string()))?
         }
     };
-    let app_settings = label_settings(&settings, &[]);
-    let mut environment = Environment { app_settings, ..Environment::default() };
+    let mut environment = Environment { app_settings: project.app_setting_list(), ..Environment::default() };
+    limit(&mut environment, &project)?;
     environment.callbacks = Some(Callbacks::new("http://localhost/callbacks", [0; 32]));
     environment.secrets = Some(Arc::new(secrets(&object(case, "secrets")?)?));
     if let Some(policy) = case.get("defaultRetryPolicy") {
@@ -143,6 +143,28 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
     }
     let artifacts = artifacts(case, folder)?;
     Ok(Stage { workflow, parameters, children, answers, environment, artifacts, now })
+}
+
+/// What `host.json` limits, as far as a case can see it.
+fn limit(environment: &mut Environment, project: &Project) -> Result<(), Obstacle> {
+    for HostLimit { name, kind, value } in project.limits()? {
+        match kind {
+            HostLimitKind::RunDuration => {
+                let seconds = value.as_i64().and_then(|seconds| u64::try_from(seconds).ok());
+                environment.run_duration_max = Duration::from_secs(seconds.unwrap_or(u64::MAX));
+            }
+            HostLimitKind::DefaultRetryPolicy => {
+                let policy = RetryPolicy::read(&value, Spelling::Wdl);
+                let policy = policy.map_err(|problem| {
+                    wrong("definitionFile", format!("host.json: `{name}`: {}", problem.message))
+                })?;
+                environment.default_retry = Arc::new(policy);
+            }
+            // Nobody is called in a case, and nothing is kept.
+            HostLimitKind::AttemptTimeout | HostLimitKind::RetentionDays => {}
+        }
+    }
+    Ok(())
 }
 
 /// The secrets that `secret()` gives in a case: names to texts.
@@ -159,8 +181,7 @@ fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
 /// Maps and schemas: those of the project that `definitionFile` belongs to, and in their place those of the case.
 fn artifacts(case: &Object, folder: &Path) -> Result<Artifacts, Obstacle> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
-    let project = file.as_deref().and_then(Path::parent).and_then(Path::parent);
-    let mut artifacts = match project {
+    let mut artifacts = match file.as_deref().and_then(Path::parent).and_then(Path::parent) {
         Some(project) => Artifacts::read(&project.join("Artifacts"))
             .map_err(|error| wrong("definitionFile", error.to_string()))?,
         None => Artifacts::default(),
@@ -189,14 +210,48 @@ fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
     }
 }
 
-/// Loads the definition that a case, or one of its `workflows`, names.
+/// The project that `definitionFile` belongs to, with what the case has in the place of its files.
+fn project(case: &Object, folder: &Path) -> Result<Project, Obstacle> {
+    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
+    let beside = file.as_deref().and_then(Project::folder_of);
+    let mut project = Project::read(beside.as_deref(), None, None, read_json)?;
+    for (name, value) in &object(case, "appSettings")? {
+        let known = project.app_settings.name_ignore_case(name).cloned();
+        project.app_settings.insert(known.unwrap_or_else(|| Arc::clone(name)), value.clone());
+    }
+    if let Some(connections) = case.get("connections") {
+        project.connections = Some(connections.clone());
+    }
+    Ok(project)
+}
+
+/// The JSON of a file; none when there is no such file.
+fn read_json(path: &Path) -> Result<Option<Value>, Obstacle> {
+    let unread = |error: String| wrong("definitionFile", format!("{}: {error}", path.display()));
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| unread(error.to_string()))?,
+    };
+    let source = text::decode(&bytes).map_err(|error| unread(error.to_string()))?;
+    let read = text::read(&source, &Limits::default()).map_err(|error| unread(error.message.clone()))?;
+    Ok(Some(read.root.to_value()))
+}
+
+impl From<ProjectError> for Obstacle {
+    fn from(error: ProjectError) -> Obstacle {
+        wrong("definitionFile", error.to_string())
+    }
+}
+
+/// Loads the definition that a case, or one of its `workflows`, names, as every command does.
 fn load(
     case: &Object,
     folder: &Path,
-    settings: &Object,
+    project: &Project,
     name: Option<&Arc<str>>,
 ) -> Result<(Arc<Workflow>, Vec<Value>), Obstacle> {
-    let mut options = LoadOptions { name: name.cloned(), ..LoadOptions::default() };
+    let mut options =
+        LoadOptions { name: name.cloned(), script_check: Some(check_javascript), ..LoadOptions::default() };
     let bytes = if let Some(definition) = case.get("definition") {
         definition.to_json_text().into_bytes()
     } else {
@@ -205,27 +260,23 @@ fn load(
         };
         options.file_name = Some(Arc::from(file));
         let path = folder.join(file);
-        match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Obstacle::Missing(format!("there is no {}", path.display())));
-            }
-            Err(error) => return Err(wrong("definitionFile", format!("{}: {error}", path.display()))),
-        }
+        fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => wrong("definitionFile", format!("there is no file {}", path.display())),
+            _ => wrong("definitionFile", format!("{}: {error}", path.display())),
+        })?
     };
-    let loaded = Definition::parse(&bytes, &options)
-        .map_err(|diagnostics| Obstacle::Refused(diagnostics.to_string()))?;
-    let mut values = loaded.parameter_values;
-    for (parameter, value) in &object(case, "parameters")? {
-        values.insert(Arc::clone(parameter), value.clone());
-    }
-    let setting =
-        |name: &str| settings.get_ignore_case(name).map(|value: &Value| Value::from(&*value.text()));
-    let values = loaded
-        .workflow
-        .bind_parameters(&values, &setting)
-        .map_err(|diagnostics| Obstacle::Refused(diagnostics.to_string()))?;
-    Ok((loaded.workflow, values))
+    let connections = project.connections(&Secrets::default(), &Masker::new());
+    let connections = connections.map_err(|error| wrong("connections", error.to_string()))?;
+    let surroundings = Surroundings {
+        parameters_file: project.parameters.clone(),
+        app_settings: project.app_setting_list(),
+        connections: connections.parameter_value(),
+        parameters: object(case, "parameters")?,
+        ..Surroundings::default()
+    };
+    let bound = surroundings.load(&bytes, &options);
+    let bound = bound.map_err(|diagnostics| Obstacle::Refused(diagnostics.to_string()))?;
+    Ok((bound.loaded.workflow, bound.parameters))
 }
 
 /// Puts the answers for one action where the run will find them: by its name, for an action that makes calls; in its

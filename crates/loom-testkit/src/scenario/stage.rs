@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-use loom_actions::{
-    Connections, Egress, Settings, Sources, complete_connections, request_handlers, requests,
-};
+use loom_actions::{Connections, Egress, Settings, Sources, request_handlers, requests};
 use loom_definition::{
-    Definition, LoadOptions, Workflow,
+    Bound, LoadOptions, Surroundings, Workflow,
     policy::{RetryPolicy, Spelling},
 };
 use loom_engine::{
@@ -87,30 +85,27 @@ impl Stage {
         let connections = Value::from(member("connections"));
         let mut connections =
             Connections::from_json(&connections, &sources).map_err(|error| error.to_string())?;
-        let setting =
-            |name: &str| app_settings.get_ignore_case(name).map(|value: &Value| Value::from(&*value.text()));
         let options = LoadOptions {
             file_name: definition.file_name().map(|name| Arc::from(&*name.to_string_lossy())),
-            parameters_file: (!parameters_file.is_empty()).then(|| parameters_file.clone().into()),
             ..LoadOptions::default()
         };
+        let surroundings = Surroundings {
+            parameters_file: (!parameters_file.is_empty()).then(|| parameters_file.clone().into()),
+            app_settings: label_settings(&app_settings, &[]),
+            connections: connections.parameter_value(),
+            ..Surroundings::default()
+        };
         let bytes = fs::read(definition).map_err(|error| format!("{}: {error}", definition.display()))?;
-        let loaded = Definition::parse(&bytes, &options).map_err(|found| found.to_string())?;
+        let Bound { loaded, parameters } =
+            surroundings.load(&bytes, &options).map_err(|found| found.to_string())?;
         connections.learn(&loaded.connections);
-        let mut values = loaded.parameter_values;
-        let declared = loaded.workflow.parameters.iter().any(|parameter| &*parameter.name == "$connections");
-        if declared {
-            complete_connections(&mut values, &connections.parameter_value());
-        }
-        let parameters =
-            loaded.workflow.bind_parameters(&values, &setting).map_err(|found| found.to_string())?;
         let mut children = Vec::new();
+        let around = Surroundings { parameters_file: None, ..surroundings };
         for (name, child) in &member("workflows") {
             let options = LoadOptions { name: Some(Arc::clone(name)), ..LoadOptions::default() };
-            let child = Definition::parse(child.to_json_text().as_bytes(), &options)
-                .map_err(|found| format!("workflows.{name}: {found}"))?;
-            let values = child.workflow.bind_parameters(&child.parameter_values, &setting);
-            children.push((child.workflow, values.map_err(|found| format!("workflows.{name}: {found}"))?));
+            let child = around.load(child.to_json_text().as_bytes(), &options);
+            let child = child.map_err(|found| format!("workflows.{name}: {found}"))?;
+            children.push((child.loaded.workflow, child.parameters));
         }
         let none: Value = [("type", "none")].into_iter().collect::<Object>().into();
         let none = RetryPolicy::read(&none, Spelling::Wdl).map_err(|problem| problem.message)?;
@@ -189,7 +184,7 @@ impl Stage {
 fn compare(case: &Object, played: &Played) -> Vec<Difference> {
     let differences = |case: &Object| match expect::check(case, played) {
         Verdict::Failed(found) => found,
-        Verdict::Passed | Verdict::Skipped(_) => Vec::new(),
+        Verdict::Passed => Vec::new(),
     };
     let Some(choices) = case.get("expected").and_then(Value::as_array) else { return differences(case) };
     let one = |expected: &Value| {

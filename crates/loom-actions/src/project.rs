@@ -1,0 +1,338 @@
+//! A Standard project: the files beside its workflows, as the cloud's tools lay them out.
+//!
+//! Every command and the conformance runner read a project here, so that all of them see the same files, and report the same settings that
+//! they do not honour.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use loom_engine::label_settings;
+use loom_expression::{Masker, Object, Value};
+
+use crate::{Connections, ConnectionsError, Sources, secrets::Secrets};
+
+#[cfg(test)]
+mod tests;
+
+/// The files of a project, beside the folders of its workflows.
+const PARAMETERS: &str = "parameters.json";
+const CONNECTIONS: &str = "connections.json";
+const APP_SETTINGS: &str = "local.settings.json";
+const HOST: &str = "host.json";
+
+/// What the members of `host.json` besides `extensions` are for: nothing that a workflow could see.
+const SILENT: [&str; 6] =
+    ["$schema", "version", "logging", "extensionBundle", "managedDependency", "functionTimeout"];
+
+/// The prefix of app settings that stand for settings in `host.json`.
+const OF_HOST: &str = "AzureFunctionsJobHost__extensions__workflow__settings__";
+
+/// What the files of a project hold. The default is no project at all.
+#[derive(Clone, Debug, Default)]
+pub struct Project {
+    /// The content of `parameters.json`.
+    pub parameters: Option<Value>,
+    /// What `appsetting('name')` gives.
+    pub app_settings: Object,
+    /// Names of app settings that are secret, beside those whose names or values show it.
+    pub secret_settings: Vec<Arc<str>>,
+    /// The content of `connections.json`.
+    pub connections: Option<Value>,
+    /// The content of `host.json`.
+    pub host: Option<Value>,
+}
+
+/// A limit of `host.json` that is honoured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostLimit {
+    /// What it is called there.
+    pub name: Arc<str>,
+    /// Which of ours it stands for.
+    pub kind: HostLimitKind,
+    /// Its value: a policy for [`HostLimitKind::DefaultRetryPolicy`], a number of days for
+    /// [`HostLimitKind::RetentionDays`], else a number of seconds.
+    pub value: Value,
+}
+
+/// What a limit of `host.json` limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostLimitKind {
+    /// The longest a run may take.
+    RunDuration,
+    /// The longest one request may take.
+    AttemptTimeout,
+    /// The retry policy of requests that name none.
+    DefaultRetryPolicy,
+    /// How long ended runs are kept.
+    RetentionDays,
+}
+
+/// Limits that one setting says.
+const LIMITS: [(&str, HostLimitKind); 3] = [
+    ("Runtime.Backend.FlowRunTimeout", HostLimitKind::RunDuration),
+    ("Runtime.Backend.HttpOperation.RequestTimeout", HostLimitKind::AttemptTimeout),
+    ("Runtime.FlowRetentionThreshold", HostLimitKind::RetentionDays),
+];
+
+/// The settings that together are the default retry policy: their names in a policy, and their values when they are not there.
+const RETRY: [(&str, &str, &str); 4] = [
+    ("Runtime.Backend.HttpOperation.DefaultRetryCount", "count", "4"),
+    ("Runtime.Backend.HttpOperation.DefaultRetryInterval", "interval", "00:00:07"),
+    ("Runtime.Backend.HttpOperation.DefaultRetryMinimumInterval", "minimumInterval", "00:00:05"),
+    ("Runtime.Backend.HttpOperation.DefaultRetryMaximumInterval", "maximumInterval", "01:00:00"),
+];
+
+/// Why a project cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// App settings have another shape.
+    #[error("{file}: {what} must be an object, found {found}")]
+    NotAnObject {
+        /// The file.
+        file: String,
+        /// The member, or the whole.
+        what: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// `SecretValues` is no list of names.
+    #[error("{file}: `SecretValues` must be a list of names of settings")]
+    BadSecretValues {
+        /// The file.
+        file: String,
+    },
+    /// A limit in `host.json` cannot be read.
+    #[error("host.json: `{name}` must be {expected} (got `{value}`)")]
+    BadLimit {
+        /// The setting.
+        name: Arc<str>,
+        /// What it takes.
+        expected: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl Project {
+    /// The folder of the project that a definition named `workflow.json` belongs to.
+    pub fn folder_of(definition: &Path) -> Option<PathBuf> {
+        if !definition.file_name()?.eq_ignore_ascii_case("workflow.json") {
+            return None;
+        }
+        let folder = definition.parent()?;
+        if folder.as_os_str().is_empty() {
+            Some(PathBuf::from(".."))
+        } else {
+            Some(folder.parent()?.to_path_buf())
+        }
+    }
+
+    /// Reads the files in `folder`, with `settings` and `connections` in the place of its own. `read` gives the JSON of a file,
+    /// and none for a file that does not exist.
+    ///
+    /// # Errors
+    /// What `read` reports, and [`ProjectError`] for app settings of another shape.
+    pub fn read<E: From<ProjectError>>(
+        folder: Option<&Path>,
+        settings: Option<&Path>,
+        connections: Option<&Path>,
+        read: impl Fn(&Path) -> Result<Option<Value>, E>,
+    ) -> Result<Project, E> {
+        let beside = |name: &str| folder.map_or(Ok(None), |folder| read(&folder.join(name)));
+        let settings = settings.map(Path::to_path_buf).or_else(|| Some(folder?.join(APP_SETTINGS)));
+        let (app_settings, secret_settings) = match &settings {
+            Some(path) => match read(path)? {
+                Some(file) => app_settings_in(&path.display().to_string(), &file)?,
+                None => (Object::new(), Vec::new()),
+            },
+            None => (Object::new(), Vec::new()),
+        };
+        Ok(Project {
+            parameters: beside(PARAMETERS)?,
+            app_settings,
+            secret_settings,
+            connections: match connections {
+                Some(path) => read(path)?,
+                None => beside(CONNECTIONS)?,
+            },
+            host: beside(HOST)?,
+        })
+    }
+
+    /// Whether any of its files exists.
+    pub fn exists(&self) -> bool {
+        let files = [&self.parameters, &self.connections, &self.host];
+        files.into_iter().any(Option::is_some) || !self.app_settings.is_empty()
+    }
+
+    /// App settings, in the order of their file, labelled where they are secret.
+    pub fn app_setting_list(&self) -> Vec<(Arc<str>, Value)> {
+        label_settings(&self.app_settings, &self.secret_settings)
+    }
+
+    /// What the connections file names; nothing without one. `masker` learns the credentials in it.
+    ///
+    /// # Errors
+    /// The file has another shape.
+    pub fn connections(&self, secrets: &Secrets, masker: &Masker) -> Result<Connections, ConnectionsError> {
+        let Some(file) = &self.connections else { return Ok(Connections::default()) };
+        let text = |(name, value): (&Arc<str>, &Value)| (name.to_string(), value.text().into_owned());
+        let parameters = self.parameters.as_ref().and_then(Value::as_object);
+        let parameters = parameters.into_iter().flatten();
+        let sources = Sources {
+            app_settings: self.app_settings.iter().map(text).collect::<BTreeMap<_, _>>(),
+            parameters: parameters.map(|(name, value)| (name.to_string(), value.clone())).collect(),
+            secrets: secrets.clone(),
+            masker: masker.clone(),
+        };
+        Connections::from_json(file, &sources)
+    }
+
+    /// The workflows that `Workflows.NAME.FlowState` disables, in lower case.
+    pub fn disabled(&self) -> BTreeSet<String> {
+        let states = self.app_settings.iter().filter_map(|(name, value)| Some((flow_of(name)?, value)));
+        let disabled = states.filter(|(_, state)| state.text().eq_ignore_ascii_case("disabled"));
+        disabled.map(|(flow, _)| flow.to_lowercase()).collect()
+    }
+
+    /// The limits of `host.json` that are honoured.
+    ///
+    /// # Errors
+    /// [`ProjectError::BadLimit`].
+    pub fn limits(&self) -> Result<Vec<HostLimit>, ProjectError> {
+        let mut limits = Vec::new();
+        let settings = self.host_settings();
+        let written = |wanted: &str| {
+            settings
+                .iter()
+                .flat_map(|settings| settings.iter())
+                .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+        };
+        for (wanted, kind) in LIMITS {
+            let Some((name, value)) = written(wanted) else { continue };
+            let mut seconds = seconds(name, value)?;
+            if kind == HostLimitKind::RetentionDays {
+                seconds = seconds.div_ceil(24 * 60 * 60);
+            }
+            let value = Value::from(i64::try_from(seconds).unwrap_or(i64::MAX));
+            limits.push(HostLimit { name: Arc::clone(name), kind, value });
+        }
+        let Some((first, _)) = RETRY.iter().find_map(|(wanted, _, _)| written(wanted)) else {
+            return Ok(limits);
+        };
+        let mut policy: Object = [("type", "exponential")].into_iter().collect();
+        for (wanted, member, default) in RETRY {
+            let default = Value::from(default);
+            let value = written(wanted).map_or(&default, |(_, value)| value);
+            if member == "count" {
+                policy.insert(member, count(wanted, value)?);
+            } else {
+                policy.insert(member, format!("PT{}S", seconds(wanted, value)?));
+            }
+        }
+        if policy.get("count").and_then(Value::as_i64) == Some(0) {
+            policy = [("type", "none")].into_iter().collect();
+        }
+        let value = Value::from(policy);
+        limits.push(HostLimit { name: Arc::clone(first), kind: HostLimitKind::DefaultRetryPolicy, value });
+        Ok(limits)
+    }
+
+    /// Settings that are there and have no effect, each with its file.
+    pub fn not_honoured(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, value) in &self.app_settings {
+            let state = flow_of(name).map(|_| value.text().to_ascii_lowercase());
+            let honoured = state.is_some_and(|state| state == "enabled" || state == "disabled");
+            let ours = name.to_ascii_lowercase().starts_with("workflows.") || name.starts_with(OF_HOST);
+            if ours && !honoured {
+                names.push(format!("{APP_SETTINGS}: `{name}`"));
+            }
+        }
+        let members = self.host.as_ref().and_then(Value::as_object).into_iter().flatten();
+        for (name, value) in members {
+            if &**name != "extensions" {
+                if !SILENT.contains(&&**name) {
+                    names.push(format!("{HOST}: `{name}`"));
+                }
+                continue;
+            }
+            let extensions = value.as_object().into_iter().flatten();
+            let others = extensions.filter(|(name, _)| &***name != "workflow");
+            names.extend(others.map(|(name, _)| format!("{HOST}: `extensions.{name}`")));
+        }
+        let honoured = LIMITS.iter().map(|(name, _)| *name).chain(RETRY.iter().map(|(name, _, _)| *name));
+        let honoured: Vec<&str> = honoured.collect();
+        for (name, _) in self.host_settings().into_iter().flatten() {
+            if !honoured.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                names.push(format!("{HOST}: `{name}`"));
+            }
+        }
+        names
+    }
+
+    fn host_settings(&self) -> Option<&Object> {
+        self.host.as_ref()?.get("extensions")?.get("workflow")?.get("settings")?.as_object()
+    }
+}
+
+/// The settings of the app in a file such as `local.settings.json`, and the names of those that `SecretValues` lists. A file
+/// without sections is a plain list of settings.
+fn app_settings_in(file: &str, content: &Value) -> Result<(Object, Vec<Arc<str>>), ProjectError> {
+    let wrong = |what, value: &Value| ProjectError::NotAnObject {
+        file: file.to_owned(),
+        what,
+        found: value.kind().to_string(),
+    };
+    let object = content.as_object().ok_or_else(|| wrong("the content", content))?;
+    let sections = ["Values", "SecretValues", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
+    if !sections.iter().any(|name| object.contains_key(name)) {
+        return Ok((object.clone(), Vec::new()));
+    }
+    let secret = match object.get("SecretValues") {
+        None => Some(Vec::new()),
+        Some(names) => {
+            names.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(Arc::from)).collect())
+        }
+    };
+    let secret = secret.ok_or_else(|| ProjectError::BadSecretValues { file: file.to_owned() })?;
+    let Some(values) = object.get("Values") else { return Ok((Object::new(), secret)) };
+    let settings = values.as_object().cloned().ok_or_else(|| wrong("`Values`", values))?;
+    Ok((settings, secret))
+}
+
+/// The workflow's name in `Workflows.NAME.FlowState`.
+fn flow_of(setting: &str) -> Option<&str> {
+    let (first, rest) = setting.split_once('.')?;
+    let (name, last) = rest.rsplit_once('.')?;
+    (first.eq_ignore_ascii_case("workflows") && last.eq_ignore_ascii_case("flowstate")).then_some(name)
+}
+
+/// A whole number of seconds in `[d.]hh:mm:ss`.
+fn seconds(name: &str, value: &Value) -> Result<u64, ProjectError> {
+    let read = |text: &str| {
+        let (days, clock) =
+            text.split_once('.').filter(|(days, _)| !days.contains(':')).unwrap_or(("0", text));
+        let parts: Option<Vec<u64>> = clock.split(':').map(|part| part.parse().ok()).collect();
+        let [hours, minutes, seconds] = parts?[..] else { return None };
+        let days: u64 = days.parse().ok()?;
+        let fits = hours < 24 && minutes < 60 && seconds < 60;
+        days.checked_mul(24 * 60 * 60)?.checked_add(hours * 3_600 + minutes * 60 + seconds).filter(|_| fits)
+    };
+    read(value.text().trim()).ok_or_else(|| ProjectError::BadLimit {
+        name: name.into(),
+        expected: "a length of time such as 00:03:45 or 90.00:00:00",
+        value: value.text().into_owned(),
+    })
+}
+
+fn count(name: &str, value: &Value) -> Result<i64, ProjectError> {
+    value.text().trim().parse().ok().filter(|count| *count >= 0).ok_or_else(|| ProjectError::BadLimit {
+        name: name.into(),
+        expected: "a whole number",
+        value: value.text().into_owned(),
+    })
+}

@@ -48,15 +48,14 @@ pub struct HostSettings {
     pub parameters: Object,
     /// Values for parameters as somebody typed them: each definition that declares one reads it as its type says.
     pub typed_parameters: Vec<(Arc<str>, String)>,
-    /// Runs in progress at once; more are refused with `429`. Runs that are recovered, and those of a firing that starts more than 256, wait
-    /// for their turn instead.
     /// Values for the parameters of deployment templates.
     pub template_parameters: Object,
     /// `parameters.json` of the project, for definitions that the API brings.
     pub parameters_file: Option<Value>,
     /// Workflows whose triggers do not fire, by their names in lower case; see [`Host::set_disabled`].
     pub disabled: BTreeSet<String>,
-    /// Runs in progress at once; more are refused with `429`. Runs that are recovered are never refused.
+    /// Runs in progress at once; more are refused with `429`. Runs that are recovered, and those of a firing that starts more than 256, wait
+    /// for their turn instead.
     pub runs_max: usize,
     /// How long a caller waits for a Response before it is told `504`; the run goes on.
     pub response_timeout: Duration,

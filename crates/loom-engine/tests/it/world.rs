@@ -306,8 +306,11 @@ impl SeenRun {
             let mut state = RunState::new(Arc::clone(workflow));
             state.replay(part);
             let mut run = loom_engine::Run::resume(state, environment);
-            // What was seen live had done all it could at that moment; so has what is replayed.
-            run.advance(Timestamp::MIN, usize::MAX);
+            // What was seen live had done all it could at that moment; so has what is replayed. A resumption is shown
+            // before anything follows from it.
+            if !matches!(part.last(), Some(Event::Resumed { .. })) {
+                run.advance(Timestamp::MIN, usize::MAX);
+            }
             if let Some(event) = run.events().first() {
                 return Err(format!("after {seq} events it goes on by itself: {event:?}"));
             }

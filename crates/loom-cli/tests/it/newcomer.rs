@@ -238,7 +238,9 @@ fn codes_are_explained_and_every_code_of_the_catalogue_is_one() {
         let code = line.split(' ').next().expect("a line begins with its code");
         let told = loom(&["explain", &code.to_lowercase()]);
         assert_eq!(told.code, Some(0), "{code}: {}", told.stderr);
-        assert!(told.stdout.starts_with(&format!("{code}: ")), "{}", told.stdout);
+        // Topics, such as `connections`, stand in the list too.
+        let is_code = code.starts_with('L');
+        assert!(!is_code || told.stdout.starts_with(&format!("{code}: ")), "{}", told.stdout);
     }
     let with_example = loom(&["explain", "L0204"]).stdout;
     assert!(with_example.contains("    error[L0204]: Unknown dependency: Laod"), "{with_example}");

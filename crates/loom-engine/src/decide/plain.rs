@@ -182,7 +182,8 @@ impl Decider<'_> {
                      '{expression}' failed: '{error}'.",
                     self.action(place).name
                 );
-                self.end(place, Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
+                let code = super::code_of(&error, "InvalidTemplate");
+                self.end(place, Outcome::of_error(ErrorInfo::new(code, message)));
             }
             Err(data::Failure::Refused { code, message, outputs }) => {
                 let error = ErrorInfo::new(code, message);

@@ -126,6 +126,7 @@ pub(crate) async fn deploy(host: &Arc<Host>, name: &str, text: &str) {
 
 /// Ends a process as a crash does: nothing is said to the store.
 pub(crate) async fn crash(host: Arc<Host>) {
+    host.draining.cancel();
     host.stopping.cancel();
     host.tasks.close();
     host.tasks.wait().await;

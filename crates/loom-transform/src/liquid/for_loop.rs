@@ -133,14 +133,17 @@ impl For {
 fn items_of(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
-        Value::Object(members) => members
-            .into_iter()
-            .map(|(name, value)| {
+        Value::Object(members) => {
+            // The library's objects have no order of their own.
+            let mut members: Vec<_> = members.into_iter().collect();
+            members.sort_by(|(left, _), (right, _)| left.cmp(right));
+            let pairs = members.into_iter().map(|(name, value)| {
                 let key = Value::scalar(name.into_string());
                 let pair: Object = [("Key".into(), key), ("Value".into(), value)].into_iter().collect();
                 Value::Object(pair)
-            })
-            .collect(),
+            });
+            pairs.collect()
+        }
         _ => Vec::new(),
     }
 }

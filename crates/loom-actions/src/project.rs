@@ -98,7 +98,7 @@ pub enum ProjectError {
         /// What it is.
         found: String,
     },
-    /// `SecretValues` is no list of names.
+    /// `SecretValues` is not a list of names.
     #[error("{file}: `SecretValues` must be a list of names of settings")]
     BadSecretValues {
         /// The file.

@@ -2,7 +2,7 @@
 //!
 //! An interpreter looks for a reason to stop between its own instructions, and now and then in the work that it does for
 //! one of them, but not everywhere: a search in a text of megabytes goes on to its end. A script that is not heard of
-//! after its time is given up. Its thread goes on until it ends by itself, and another gets its place meanwhile, so that it
+//! after its time is given up. Its thread runs until the script ends, and another script takes its place meanwhile, so that it
 //! is missed by nobody. Only so many threads may go on like this, because they take processors from others: with more of
 //! them, scripts keep their places, and when all are kept so, nobody waits for one.
 
@@ -128,7 +128,7 @@ impl GivenUp {
         });
         if replaced {
             tracing::warn!(
-                "a script does not end after its time; its thread goes on, and another script has its place"
+                "a script does not end after its time; its thread continues, and another script takes its place"
             );
             places.free.add_permits(1);
         }

@@ -55,7 +55,7 @@ impl Secrets {
     /// read them.
     pub fn teach(&self, masker: &Masker) {
         for name in self.providers.iter().flat_map(|provider| provider.names()) {
-            // Whoever reads one that cannot be read is told why.
+            // Reading a secret that is not available reports the reason.
             if let Ok(value) = self.get(&name) {
                 masker.learn(&Value::from(value).into_secret());
             }

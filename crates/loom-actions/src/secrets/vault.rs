@@ -304,7 +304,7 @@ impl SecretProvider for Vault {
     }
 
     fn names(&self) -> Vec<String> {
-        // A file that cannot be read is told of when somebody asks it for a secret.
+        // An unreadable file is reported when a secret is read from it.
         self.list().unwrap_or_default().into_iter().map(|secret| secret.name.to_string()).collect()
     }
 }

@@ -259,7 +259,7 @@ async fn the_places_that_give_tokens_are_there_for_tokens_alone() {
     assert_eq!(identity.requests().len(), 1);
 }
 
-/// What a connection names is reached through the connection, and not by whoever writes the same address.
+/// A private address of a connection is reachable through that connection only, not by an action that names the same address.
 #[tokio::test]
 async fn a_private_connection_is_reached_through_itself_alone() {
     let hub = mock(r#"[{"path": "/**"}]"#).await;

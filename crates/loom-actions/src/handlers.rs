@@ -225,8 +225,8 @@ impl RequestHandler {
     }
 }
 
-/// The name of a service, which metrics and messages show. One that is made from a secret is told apart from others for
-/// as long as the process lives, and tells nothing else.
+/// The name of a service, as metrics and messages show it. A name that is made from a secret is replaced by a hash that stays
+/// the same for the life of the process and reveals nothing else.
 pub(crate) fn named(from: &Value, name: String) -> Arc<str> {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     if from.contains_secret() { format!("{MASK} {:016x}", KEYS.hash_one(name)).into() } else { name.into() }

@@ -687,7 +687,7 @@ fn only_so_many_wrong_names_are_compared_with_all_others() {
         .collect();
     let text =
         format!(r#"{{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{{}}}}}"#, actions.join(","));
-    let refused = Definition::parse(text.as_bytes(), &LoadOptions::default()).err().expect("it is refused");
+    let refused = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect_err("it is refused");
     assert_eq!(refused.0.iter().filter(|found| found.code == "L0510").count(), 3_000);
     let hints: Vec<&str> = refused.0.iter().filter_map(|found| found.hint.as_deref()).collect();
     assert_eq!(hints.len(), 100);

@@ -37,10 +37,14 @@ fn open(folder: &Path) -> SqliteStore {
 
 /// One frame that fills a page of its own and cannot be packed.
 fn large(run: RunId, seq: u64) -> Commit {
+    Commit::to_run(run, Seq(seq), vec![Frame { at: T0, payload: noise(run, seq).into() }])
+}
+
+fn noise(run: RunId, seq: u64) -> Vec<u8> {
     let noise = blake3::Hasher::new_keyed(&[seq as u8; 32]).update(&run.as_u64().to_le_bytes()).clone();
     let mut payload = vec![0; 3_000];
     noise.finalize_xof().fill(&mut payload);
-    Commit::to_run(run, Seq(seq), vec![Frame { at: T0, payload: payload.into() }])
+    payload
 }
 
 async fn fill(store: &SqliteStore, commits: u64) {
@@ -192,11 +196,14 @@ async fn damage_that_a_read_meets_stops_the_writing() {
     let store = open(folder.path());
     fill(&store, 40).await;
     store.close().await.unwrap();
-    // A page in the middle of the frames.
+    // The page that holds a frame, found by what the frame holds: which page that is depends on how commits were grouped.
     let database = folder.path().join("loom.db");
     let mut content = fs::read(&database).unwrap();
-    let middle = content.len() / 4_096 / 2 * 4_096;
-    content[middle..middle + 4_096].fill(0);
+    let payload = noise(run(20), 1);
+    let place =
+        content.windows(64).position(|found| *found == payload[..64]).expect("the frame is in the database");
+    let page = place / 4_096 * 4_096;
+    content[page..page + 4_096].fill(0);
     fs::write(&database, &content).unwrap();
 
     let store = open(folder.path());

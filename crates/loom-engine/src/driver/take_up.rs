@@ -110,6 +110,8 @@ impl Driver {
             // Whoever asked may have gone.
             done.send(awaited).ok();
         }
+        // What was told goes out before an evaluation may take this worker for long.
+        tokio::task::yield_now().await;
         for command in immediate {
             self.handle(command).await?;
         }

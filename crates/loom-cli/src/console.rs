@@ -8,7 +8,7 @@
 //!   SIGPIPE, and a command that does work (see [`outlive_readers`]) carries on in silence.
 //! - What a terminal would obey instead of showing is escaped: control and escape sequences, overrides of the writing
 //!   direction. One line stays one line, so that no name or message from outside can begin a line of its own.
-//! - Texts of several lines are made of parts that were escaped on their own, with [`Visible`] or by `render`; colours pass only
+//! - Texts of several lines are made of parts that were escaped on their own, with `Visible` or by `render`; colours pass only
 //!   through [`styled`].
 
 use std::{

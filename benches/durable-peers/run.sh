@@ -9,7 +9,7 @@ seconds=${SECONDS_EACH:-5}
 read -r -a callers <<< "${CALLERS:-1 64}"
 mkdir -p "$work"
 
-cargo build --quiet --release --manifest-path "$root/Cargo.toml" --package loom-cli
+cargo build --quiet --release --manifest-path "$root/Cargo.toml" --package loom-workflow
 cargo build --quiet --release --manifest-path "$here/restate/Cargo.toml" --target-dir "$work/restate-target"
 [ -x "$work/node_modules/.bin/restate-server" ] ||
     npm install --silent --no-fund --no-audit --prefix "$work" @restatedev/restate-server@1.7.12 @restatedev/restate@1.7.12

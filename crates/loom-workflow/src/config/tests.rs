@@ -41,7 +41,7 @@ fn the_page_is_that_of_the_table() {
     assert_eq!(
         include_str!("../../../../docs/configuration.md"),
         page::page(),
-        "run `cargo run -q -p loom-cli -- config reference > docs/configuration.md`"
+        "run `cargo run -q -p loom-workflow -- config reference > docs/configuration.md`"
     );
 }
 

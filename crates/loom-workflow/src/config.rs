@@ -18,7 +18,7 @@
 //!    says that SIGHUP applies it (see `serve/reload.rs`), `.secret()` keeps it out of `config show`, `.excludes(…)` names
 //!    settings that it takes the place of.
 //! 2. Use `config.values.write_timeout`, in `serve.rs` for a server and in `run/settings.rs` for what a run sees.
-//! 3. Write the page anew: `cargo run -q -p loom-cli -- config reference > docs/configuration.md`. A test holds it to the table.
+//! 3. Write the page anew: `cargo run -q -p loom-workflow -- config reference > docs/configuration.md`. A test holds it to the table.
 //!
 //! A value that is not in the range, or not of the type, is refused with the name of the place where it was written. Settings of the
 //! command line alone, such as the files to serve, are arguments and have no row.

@@ -113,6 +113,6 @@ fn wrong_use_is_told() {
     check(&["bench", "--shape", "square"], 2, "possible values: accept, effects");
     check(&["bench", "--data", "no-such-folder"], 2, "no place for the server's data");
     check(&["bench", "--", "--no-such-option"], 2, "the server did not start");
-    let timetable = repository("crates/loom-cli/tests/it/bench/timetable.json");
+    let timetable = repository("crates/loom-workflow/tests/it/bench/timetable.json");
     check(&["bench", &timetable], 2, "no trigger of type Request");
 }

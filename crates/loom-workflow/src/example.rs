@@ -38,10 +38,10 @@ macro_rules! example {
         Example {
             name: $name,
             title: $title,
-            definition: include_str!(concat!("../../../examples/", $name, "/workflow.json")),
+            definition: include_str!(concat!("../assets/examples/", $name, "/workflow.json")),
             children: &[$((
                 concat!($child, ".json"),
-                include_str!(concat!("../../../examples/", $name, "/", $child, ".json")),
+                include_str!(concat!("../assets/examples/", $name, "/", $child, ".json")),
             ))*],
             service: $service,
             counted: $counted,

@@ -9,7 +9,7 @@ use loom_expression::Code;
 use crate::{args::ExplainArgs, exit::Exit};
 
 /// The page whose examples are what the program prints; its tests hold it to that.
-const PAGE: &str = include_str!("../../../docs/errors.md");
+const PAGE: &str = include_str!("../assets/errors.md");
 
 /// The form of the connections file, with an example of each section.
 const CONNECTIONS: &str = include_str!("explain/connections.txt");

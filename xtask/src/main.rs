@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 mod cultures;
 mod fuzz;
+mod package;
 mod tidy;
 
 fn main() -> ExitCode {
@@ -21,9 +22,10 @@ fn main() -> ExitCode {
             Some(packages) => cultures::write(&root(), Path::new(&packages)),
             None => Err(anyhow!("cultures needs the folder of CLDR's packages")),
         },
+        "package" => package::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         "fuzz" => fuzz::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         other => {
-            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy, cultures, fuzz");
+            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy, package, cultures, fuzz");
             return ExitCode::from(2);
         }
     };
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
 fn ci() -> Result<()> {
     tidy::check(&root())?;
     cargo(&["fmt", "--all", "--check"], &[])?;
+    package::command(&root(), &[])?;
     cargo(&["test", "--locked", "--workspace"], &[])?;
     clippy_and_docs()
 }

@@ -1,5 +1,5 @@
-//! Folding one event into the state. Reads no clock and decides nothing: whatever follows from a fact alone is here,
-//! and whatever needs a choice, a time or an expression is in `decide`.
+//! Applies one event to the state. Reads no clock and decides nothing: what follows from a fact alone is here; what needs a
+//! choice, a time or an expression is in `decide`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl RunState {
-    /// Folds `event` into the state.
+    /// Applies `event` to the state.
     pub(crate) fn apply(&mut self, workflow: &Workflow, event: &Event) {
         self.seq += 1;
         match event {
@@ -58,7 +58,7 @@ impl RunState {
             }
             Event::VariableAppended { variable, item } => {
                 let slot = &mut self.variables[variable.0 as usize];
-                // Taking the array out leaves it with one owner, so that appending need not copy it.
+                // Taken out, the array has one owner, so that appending need not copy it.
                 let mut items = slot.take().and_then(Value::into_array).unwrap_or_default();
                 items.push(item.clone());
                 *slot = Some(Value::from(items));
@@ -120,7 +120,7 @@ impl RunState {
         }
     }
 
-    /// Registers an opened block with the action that opened it.
+    /// Registers an opened block with its action.
     fn attach_frame(&mut self, parent: Place, frame: FrameId, index: u32) {
         let activity = self.activity_mut(parent);
         activity.open += 1;
@@ -133,7 +133,7 @@ impl RunState {
         let Some(looping) = &mut activity.looping else { return activity.frames.push(frame) };
         looping.rounds = index + 1;
         activity.failed = false;
-        // Only the last round of a loop can be read.
+        // Only the last iteration of a loop can be read.
         let stale = activity.frames.first_mut().map(|open| std::mem::replace(open, frame));
         match stale {
             Some(stale) => self.free_frame(stale),
@@ -202,7 +202,7 @@ impl RunState {
     fn end_attempt(&mut self, place: Place, effect: EffectId, outcome: &Outcome, next: &Next, at: Timestamp) {
         let ended = self.effects.remove(effect);
         if ended.is_some_and(|call| call.phase == Phase::Unsubscribe) {
-            // Its action has ended, and the place may have been given to another.
+            // Its action has ended, and the place may have been reused.
             return;
         }
         let FramePhase::Open = self.frame(place.frame).phase else { return };
@@ -231,7 +231,7 @@ impl RunState {
         }
     }
 
-    /// Clears away what a failed attempt of an action that holds others has left, so that the next begins afresh.
+    /// Discards the state of a failed attempt of an action that contains others, so that the next attempt starts afresh.
     fn forget_attempt(&mut self, place: Place) {
         let activity = self.activity_mut(place);
         activity.open = 0;
@@ -272,7 +272,7 @@ impl RunState {
 
     #[expect(
         clippy::assigning_clones,
-        reason = "there is nothing yet to clone into, and looking for it costs more"
+        reason = "there is no allocation to reuse, and checking for one costs more"
     )]
     fn end_action(
         &mut self,
@@ -324,7 +324,7 @@ impl RunState {
         }
     }
 
-    /// What an action was busy with is over; only what can still be read of it stays.
+    /// Discards the activity of an action that has ended, except what can still be read.
     fn end_activity(&mut self, place: Place) {
         let slot = self.slot_mut(place);
         let Some(activity) = slot.activity.as_deref() else { return };
@@ -341,7 +341,7 @@ impl RunState {
         }
     }
 
-    /// All actions of a block have ended: tell whoever opened it.
+    /// All actions of a block have ended: updates the action that opened it.
     fn frame_completed(&mut self, workflow: &Workflow, frame: FrameId) {
         let closed = &mut self.frames[frame.0 as usize];
         let failed = is_failed(workflow, closed);
@@ -367,7 +367,7 @@ impl RunState {
         self.ready.push_back(Work::FrameDone(frame));
     }
 
-    /// A round of a Foreach has ended: nothing of it is kept but what expressions after the loop will ask for.
+    /// An iteration of a Foreach has ended: keeps only what expressions after the loop refer to.
     fn round_completed(
         &mut self,
         workflow: &Workflow,
@@ -389,7 +389,7 @@ impl RunState {
         }
         if let Some(each) = &mut activity.each {
             each.active = each.active.saturating_sub(1);
-            // A state that was kept before these were gathered has no lists for them.
+            // A snapshot from an earlier version, which did not collect these, has no lists for them.
             if let Some(results) = each.results.as_mut().filter(|results| results.len() == records.len()) {
                 for (child, record) in results.iter_mut().zip(records) {
                     if child.len() <= index as usize {
@@ -400,13 +400,13 @@ impl RunState {
             }
         }
         self.free_frame(round);
-        // Rounds that end one after the other are told of once: the first telling opens all the rounds there is room for.
+        // One item of work is enough for iterations that end one after the other: it opens as many as there is room for.
         if self.ready.back() != Some(&Work::Spawn(parent)) {
             self.ready.push_back(Work::Spawn(parent));
         }
     }
 
-    /// What a loop in the Loom spelling keeps of a round.
+    /// What a loop in the Loom spelling keeps of an iteration.
     fn round_result(&self, workflow: &Workflow, parent: Place, round: FrameId, failed: bool) -> RoundResult {
         match &workflow.action(parent.action).kind {
             ActionKind::Loop(looping) if looping.loom_spelling => {
@@ -426,7 +426,7 @@ impl RunState {
         }
     }
 
-    /// Gives back an opening and all that was opened inside it.
+    /// Frees an opening and all openings inside it.
     fn free_frame(&mut self, frame: FrameId) {
         let opened = &mut self.frames[frame.0 as usize];
         if opened.phase == FramePhase::Free {
@@ -451,21 +451,21 @@ impl RunState {
     }
 }
 
-/// The leaf rule: a block fails when one of its branch ends is bad.
+/// The leaf rule: a block fails when one of its leaf actions is bad.
 fn is_failed(workflow: &Workflow, opened: &Frame) -> bool {
     let mut leaves = workflow.block(opened.block).leaves.iter();
     leaves.any(|leaf| opened.slots[workflow.action(*leaf).position as usize].bad)
 }
 
-/// Whether nothing of a block that this action opened can be read once the block has ended: a round of a Foreach that
-/// nobody asks for results.
+/// Whether nothing in a block of this action can be read once the block has ended: an iteration of a Foreach whose results
+/// no expression refers to.
 fn keeps_nothing(workflow: &Workflow, opener: Place) -> bool {
     let opener = workflow.action(opener.action);
     !opener.result_wanted && opener.gathered.is_empty() && matches!(opener.kind, ActionKind::Foreach { .. })
 }
 
 impl Frame {
-    /// Makes its id free. The slots keep their memory for the next opening.
+    /// Marks the opening as free. The slots keep their memory for the next one.
     fn forget(&mut self) {
         let Frame { block, parent, index, remaining, phase, slots, opened } = self;
         *block = BlockIdx(0);
@@ -479,7 +479,7 @@ impl Frame {
 }
 
 impl Default for Frame {
-    /// One whose id is free.
+    /// A free opening.
     fn default() -> Frame {
         Frame {
             block: BlockIdx(0),
@@ -493,7 +493,7 @@ impl Default for Frame {
     }
 }
 
-/// What a round leaves to its loop.
+/// What an iteration contributes to its loop.
 enum RoundResult {
     None,
     Output(Value),

@@ -1,30 +1,30 @@
-//! `Budgets`: what one run may take of the process, so that no definition and no caller can take it from the others.
+//! `Budgets`: limits on the resources of one run, so that no definition and no caller can starve the others.
 //!
-//! What exceeds a budget is an error of that run, or of the request that wanted it, and names the budget.
+//! Exceeding a budget is an error of that run, or of the request, and the error names the budget.
 
-/// What one run may take. Each field can be set by whoever embeds the engine.
+/// The resources that one run may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// Steps that the evaluations of one action may take together, for all of its items; a call of a function is a step, and
-    /// more are paid for in proportion to what it reads and makes. 20,000,000 take a second or two. From 1,000 up.
+    /// Evaluation steps of one action, all its items together. A function call is a step, plus more in proportion to the
+    /// data that it reads and produces. Default 20,000,000, which takes a second or two; minimum 1,000.
     pub evaluation_steps_max: u64,
-    /// Bytes of memory that the values of one run may take: variables, inputs and outputs that can still be read, what
-    /// loops collect, and calls in progress. 256 MiB. From 64 KiB up.
+    /// Memory of the values of one run, in bytes: variables, inputs and outputs that can still be read, results that loops
+    /// collect, and calls in progress. Default 256 MiB; minimum 64 KiB.
     pub run_bytes_max: u64,
-    /// Nodes that one validation against a JSON schema may visit: each value counts once for every schema it is held
-    /// against. 1,000,000. From 1,000 up.
+    /// Nodes that one validation against a JSON schema may visit: each value counts once for every schema that is applied
+    /// to it. Default 1,000,000; minimum 1,000.
     pub schema_nodes_max: u64,
-    /// Values in one JSON text that is read: arrays, objects and all that is in them count. 2,000,000. From 1,000 up.
+    /// Values in one parsed JSON text, including arrays, objects and everything in them. Default 2,000,000; minimum 1,000.
     pub json_values_max: usize,
-    /// The longest chain of runs that start each other as child workflows, below the first. 32. From 0, which allows no
-    /// child workflows, to [`Budgets::CHILD_DEPTH_LIMIT`].
+    /// Maximum depth of child workflows below the first run. Default 32; from 0, which allows no child workflows, to
+    /// [`Budgets::CHILD_DEPTH_LIMIT`].
     pub child_depth_max: u8,
-    /// Runs in progress above which further runs of a firing that starts very many wait for their turn: 10,000. From 1 up.
+    /// Maximum number of runs in progress before the runs of a very large firing are queued. Default 10,000; minimum 1.
     pub runs_max: usize,
 }
 
 impl Budgets {
-    /// The most that [`Budgets::child_depth_max`] may be: no journal can tell of longer chains.
+    /// The upper limit of [`Budgets::child_depth_max`]: the journal cannot represent deeper chains.
     pub const CHILD_DEPTH_LIMIT: u8 = 100;
 }
 

@@ -1,13 +1,13 @@
-//! Addresses of callbacks: where a service answers an action that waits for it.
+//! Callback URLs: where a service calls back an action that waits for it.
 //!
-//! An address names the run and the call, and carries a signature under a key of the host's. Nothing that a run shows is an input of
-//! the signature but those two names, so only who was given an address can know it.
+//! A URL contains the ids of the run and the call, and a signature of both under a secret key of the host. A valid URL cannot
+//! be derived from anything that a run exposes; only those who were given it know it.
 
 use std::{fmt, str::FromStr as _, sync::Arc};
 
 use crate::event::{EffectId, RunId};
 
-/// Makes the callback addresses of a host, and recognizes them.
+/// Creates and verifies the callback URLs of a host.
 #[derive(Clone)]
 pub struct Callbacks {
     base: Arc<str>,
@@ -15,17 +15,18 @@ pub struct Callbacks {
 }
 
 impl Callbacks {
-    /// Addresses below `base`, signed under `key`. The key must outlive the process, or addresses that were given out do not.
+    /// URLs below `base`, signed with `key`. The key must be the same after a restart; otherwise earlier URLs become
+    /// invalid.
     pub fn new(base: impl Into<Arc<str>>, key: [u8; 32]) -> Callbacks {
         Callbacks { base: base.into(), key }
     }
 
-    /// The address at which `run` hears of `effect`.
+    /// The URL for callbacks to the call `effect` of `run`.
     pub fn url(&self, run: RunId, effect: EffectId) -> String {
         format!("{}/{run}-{:x}-{}", self.base, effect.0, self.signature(run, effect).to_hex())
     }
 
-    /// What the last segment of an address names; none unless it was made by this host.
+    /// The run and call that the last path segment of a URL identifies; none unless its signature is valid.
     pub fn recognize(&self, token: &str) -> Option<(RunId, EffectId)> {
         let mut parts = token.split('-');
         let (Some(run), Some(effect), Some(signature), None) =
@@ -35,7 +36,7 @@ impl Callbacks {
         };
         let run = RunId::from_str(run).ok()?;
         let effect = EffectId(u32::from_str_radix(effect, 16).ok()?);
-        // Comparing hashes takes the same time wherever they differ.
+        // Hashes are compared in constant time.
         let signature = blake3::Hash::from_hex(signature).ok()?;
         (signature == self.signature(run, effect)).then_some((run, effect))
     }
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_recognized_by_its_host_alone_and_only_whole() {
+    fn a_url_is_recognized_only_by_its_host_and_only_whole() {
         let callbacks = Callbacks::new("http://here/callbacks", [7; 32]);
         let (run, effect) = (RunId::from_u64(0x1234_5678).unwrap(), EffectId(0x1f));
         let url = callbacks.url(run, effect);

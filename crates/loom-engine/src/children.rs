@@ -1,4 +1,4 @@
-//! Child workflows: an action that starts another workflow and waits for its answer.
+//! Child workflows: an action that starts another workflow and waits for its response.
 
 use std::{
     borrow::Cow,
@@ -20,25 +20,25 @@ use crate::{
     ports::Call,
 };
 
-/// How soon a store that took no child in is asked again.
+/// The delay before a child is started again that the store did not accept.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Starts the child, waits for its Response or its end. A child that this attempt has started before, in a process that
-/// died, is not started again: its Response is waited for.
+/// Starts the child and waits for its Response or its end. A child that this attempt has already started, in an earlier
+/// process, is not started again; its Response is awaited.
 ///
 /// # Cancel safety
-/// Dropping the future leaves the child running, as the language does when a parent is cancelled.
+/// Dropping the future leaves the child running, as the language prescribes when a parent is cancelled.
 pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     let host = call.inputs.get("host");
     let wanted = host.and_then(|host| host.get("workflow"));
     let id = wanted.and_then(|workflow| workflow.get("id").or(Some(workflow)));
-    // Flows name each other so.
+    // The spelling of Power Automate flows.
     let id = id.or_else(|| host.and_then(|host| host.get("workflowReferenceName")));
     let Some(id) = id.and_then(Value::as_str) else {
         return failed(
             "BadRequest",
             "InvalidTemplate",
-            "The action names no child workflow in host.workflow.id.".to_owned(),
+            "The inputs do not name a child workflow: 'host.workflow.id' is missing.".to_owned(),
         );
     };
     // Ids are resource paths in the cloud; the last part is the name.
@@ -49,14 +49,14 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     };
     let Some((child, parameters)) = child else {
         let message =
-            format!("There is no workflow named '{name}' to call; it must be deployed beside this one.");
+            format!("The child workflow '{name}' does not exist. Deploy it together with this workflow.");
         return failed("NotFound", "WorkflowNotFound", message);
     };
     let most = inner.environment.budgets.child_depth_max.min(Budgets::CHILD_DEPTH_LIMIT);
     if call.depth >= most {
         let message = format!(
-            "The workflow '{name}' is not started: {} runs stand above it that started each other, and \
-             'child-depth-max' allows {most}. Does a workflow call itself?",
+            "The child workflow '{name}' was not started: it would be at depth {}, and the maximum depth of child \
+             workflows is {most} (setting child-depth-max). Check whether a workflow calls itself.",
             u32::from(call.depth) + 1
         );
         return failed("BadRequest", "ChildDepthExceeded", message);
@@ -83,18 +83,19 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     let mut children = match start(&engine, request, call).await {
         Ok(Some(children)) => children,
         Ok(None) => {
-            let message = format!("The trigger of '{name}' did not fire: a condition of it does not hold.");
+            let message =
+                format!("The child workflow '{name}' did not start: a condition of its trigger is not met.");
             return failed("BadRequest", "TriggerConditionNotMet", message);
         }
         Err(error @ StartError::Store(_)) => return later(error.to_string()),
         Err(error) => return failed("BadRequest", "ChildWorkflowNotStarted", error.to_string()),
     };
     for child in &mut children {
-        // Nothing is told of a child that a crash could still take back.
+        // A child is not reported before its start is durable.
         if let Child::Started(run) = child
             && !run.accepted().await
         {
-            return later(format!("The store takes no run of '{name}' in."));
+            return later(format!("The store did not accept the run of the child workflow '{name}'."));
         }
     }
     let [child] = &mut children[..] else { return done(accepted()) };
@@ -107,7 +108,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     };
     let response = match told {
         Some(response) => Some(response),
-        // It has ended without an answer, or is held because the store does not take what it has to keep.
+        // It has ended without a response, or is held because the store cannot write.
         None => match engine.response_of(id).await {
             Ok(response) => response,
             Err(error @ (RecoverError::Store { .. } | RecoverError::Held { .. })) => {
@@ -121,7 +122,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         None => failed(
             "BadGateway",
             "NoResponse",
-            format!("The workflow '{name}' ended without answering its caller."),
+            format!("The child workflow '{name}' ended without a response."),
         ),
     }
 }
@@ -129,11 +130,11 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
 /// A run that a parent calls.
 enum Child {
     Started(RunHandle),
-    /// It was started before.
+    /// It was started by an earlier process, or is queued.
     Known(RunId),
 }
 
-/// Starts what one attempt at an action calls, each run at most once. None when a condition holds it back.
+/// Starts the runs that one attempt at an action calls, each at most once. None when a condition of the trigger is not met.
 async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
     let workflow = Arc::clone(&request.workflow);
     let Fired::Runs(starts) = engine.decide(&workflow, request)? else { return Ok(None) };
@@ -180,7 +181,7 @@ fn from_response(response: Value) -> Outcome {
     }
     let code =
         u16::try_from(status).map_or_else(|_| Cow::Owned(status.to_string()), http_status::status_code);
-    let error = ErrorInfo::new(code.clone(), format!("The child workflow answered {status}."));
+    let error = ErrorInfo::new(code.clone(), format!("The child workflow responded with status {status}."));
     Outcome { status: Status::Failed, code, outputs: Some(response), error: Some(Arc::new(error)) }
 }
 
@@ -192,7 +193,7 @@ fn done(outcome: Outcome) -> EffectResult {
     EffectResult::Done { outcome, hint: RetryHint { transient, ..RetryHint::default() } }
 }
 
-/// What ails the store is no failure of the action: the same attempt is made again, and finds the child if there is one.
+/// A failure of the store is not a failure of the action: the same attempt is made again, and finds the child if there is one.
 fn later(message: String) -> EffectResult {
     let outcome = Outcome::failed("ServiceUnavailable", ErrorInfo::new("StoreUnavailable", message));
     EffectResult::Pending { outcome, after: AGAIN, resume: Value::NULL }

@@ -1,4 +1,4 @@
-//! Wall clocks, and the time of a run.
+//! Wall clocks, and the monotonic time of a run.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{ports::Clock, time};
 
-/// The system's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -18,7 +18,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that starts at a given time and then goes as tokio's does: paused when tokio's time is paused.
+/// A clock that starts at a given time and advances with tokio's clock: it stands still while tokio's time is paused.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioClock {
     start: Timestamp,
@@ -38,38 +38,38 @@ impl Clock for TokioClock {
     }
 }
 
-/// What time it is for a run.
+/// The current time of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The wall clock: what expressions see, and what a `Wait` until an instant waits for.
+    /// Wall-clock time: used by expressions, and by a `Wait` until a given time.
     pub wall: Timestamp,
-    /// The run's own time, in which everything else is reckoned. It is the wall clock's, except that it never goes back.
+    /// The run's own time, used for everything else. It equals wall-clock time, except that it never goes back.
     pub run: Timestamp,
 }
 
 impl From<Timestamp> for Now {
-    /// By a clock that nobody sets back.
+    /// For a clock that never goes back.
     fn from(wall: Timestamp) -> Now {
         Now { wall, run: wall }
     }
 }
 
-/// Gives a run its time. While the wall clock stands behind what it has shown before, because it was set back, the run's
-/// time goes on by the time that passes; so no wait grows longer than it was meant to be.
+/// The clock of a run. After the wall clock has been set back, the run's time advances by elapsed time until the wall clock
+/// catches up, so that no wait becomes longer than intended.
 pub(crate) struct RunClock {
     wall: Arc<dyn Clock>,
-    /// A time of the run, and when it was that.
+    /// The last known time of the run, and the instant at which it was read.
     shown: (Timestamp, Instant),
 }
 
 impl RunClock {
-    /// For a run that has come as far as `reached`.
+    /// A clock that starts at `reached` or, if it is later, at the wall clock's time.
     pub(crate) fn from(wall: Arc<dyn Clock>, reached: Timestamp) -> RunClock {
         RunClock { wall, shown: (reached, Instant::now()) }
     }
 
     pub(crate) fn now(&mut self) -> Now {
-        // The wall clock first: a delay between the two then makes the run's time no later than it is.
+        // The wall clock first: a delay between the two readings then cannot put the run's time ahead.
         let wall = self.wall.now();
         let at = Instant::now();
         let (shown, since) = self.shown;

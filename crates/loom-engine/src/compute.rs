@@ -1,4 +1,4 @@
-//! `Expression` actions: the date and time helpers of the designer, by `kind`.
+//! `Expression` actions: the designer's date and time helpers, selected by `kind`.
 
 use std::sync::LazyLock;
 
@@ -9,12 +9,12 @@ use crate::{
     time::compile,
 };
 
-/// Carries out the helper named `kind`; its output is `{"body": "<timestamp>"}`. An error is that of the helper's expression.
+/// Evaluates the helper named `kind`; its output is `{"body": "<timestamp>"}`. An error is the error of its expression.
 pub(crate) fn run(kind: &str, inputs: &Value, now: Timestamp) -> Result<Outcome, Error> {
     let Some((_, template)) = HELPERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)) else {
         let names: Vec<&str> = HELPERS.iter().map(|(name, _)| *name).collect();
         let message =
-            format!("There is no expression action of kind '{kind}'; there are {}.", names.join(", "));
+            format!("The kind of an expression action must be one of {} (got '{kind}').", names.join(", "));
         return Ok(Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
     };
     let body = template.evaluate(&Inputs { inputs, now })?;

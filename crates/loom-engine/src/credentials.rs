@@ -1,15 +1,15 @@
-//! What a request proves itself with, which nobody needs to see again.
+//! Redaction of the credentials in a request's inputs.
 
 use std::sync::Arc;
 
 use loom_expression::{MASK, Object, Value};
 
-/// What of `authentication` says how one is known, and not the proof of it.
+/// The properties of `authentication` that identify a caller but prove nothing.
 const OPEN: [&str; 9] =
     ["type", "username", "tenant", "authority", "audience", "clientId", "identity", "scheme", "resource"];
 
-/// The inputs of a request with what its `authentication` proves hidden; none when there is nothing to hide. Webhooks have the
-/// parts of a request below `subscribe` and `unsubscribe`.
+/// The inputs of a request with the secret properties of `authentication` masked; none when there is nothing to mask. The
+/// requests of a webhook, below `subscribe` and `unsubscribe`, are included.
 pub fn without_proof(inputs: &Value) -> Option<Value> {
     let mut shown: Option<Object> = None;
     let members = inputs.as_object()?;
@@ -31,7 +31,7 @@ fn is_open(name: &str) -> bool {
     OPEN.iter().any(|open| name.eq_ignore_ascii_case(open))
 }
 
-/// The object with the members hidden that are not open; none when that changes nothing.
+/// The object with all properties masked except those for which `open` returns true; none when there is nothing to mask.
 pub fn hide_members(value: &Value, open: impl Fn(&str) -> bool) -> Option<Value> {
     let members = value.as_object()?;
     if members.keys().all(|name| open(name)) {

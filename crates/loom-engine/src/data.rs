@@ -13,7 +13,7 @@ pub(crate) enum Failure {
     Template(Error),
     /// The condition of a Query failed for one of its items.
     Filter { expression: String, error: Error },
-    /// Its inputs make no sense.
+    /// Its inputs are invalid.
     Refused { code: Code, message: String, outputs: Option<Value> },
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
         }
         _ => content.clone(),
     };
-    // What is parsed comes from any part of an envelope; what is taken as it is has its own labels.
+    // A parsed value comes from any part of an envelope; a value that is used as it is has its own labels.
     let parsed = content.address() != value.address();
     let value = value.labelled(if parsed { content.labels_within() } else { Labels::NONE });
     let errors =
@@ -68,7 +68,7 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
         return Ok(value);
     }
     let errors: Vec<Value> = errors.iter().map(schema::Mismatch::to_value).collect();
-    // They tell about the content: its values, and the names of its members.
+    // The errors quote the content: its values, and the names of its properties.
     let errors = Value::from(errors).labelled(content.labels_within());
     let outputs: Object = [("errors", errors)].into_iter().collect();
     Err(Failure::Refused {
@@ -81,13 +81,13 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
 fn parse_text(text: &str, scope: &Scope<'_>) -> Result<Value, Failure> {
     Value::read_json_start_within(text, scope.environment.budgets.json_values_max).map_err(|error| {
         if error.is_too_large {
-            return refused("JsonValuesExceeded", format!("The content cannot be read: {error}."));
+            return refused("JsonValuesExceeded", format!("The content cannot be parsed: {error}."));
         }
         refused("InvalidJSON", format!("The content is not valid JSON: {error}"))
     })
 }
 
-/// Pays for a text that has grown by so many bytes.
+/// Pays for a string that has grown by `bytes`.
 fn pay_text(scope: &Scope<'_>, bytes: usize) -> Result<(), Failure> {
     scope.budget.pay(1)?;
     scope.budget.pay_text(bytes).map_err(Failure::from)
@@ -107,7 +107,7 @@ fn source(from: &Template, scope: &Scope<'_>) -> Result<Array, Failure> {
 pub(crate) fn query(from: &Template, filter: &Condition, scope: &Scope<'_>) -> Result<Value, Failure> {
     let items = source(from, scope)?;
     let mut kept = Vec::new();
-    // Which items are kept tells what they were compared with.
+    // Which items pass reveals what they were compared with.
     let mut labels = items.labels();
     for item in &items {
         let keeps = filter
@@ -171,7 +171,7 @@ pub(crate) fn table(
 
 type Rows = (Vec<String>, Vec<Vec<String>>);
 
-/// The cells as text. Their labels are added to `labels`.
+/// The cells as strings. Their labels are added to `labels`.
 fn explicit_rows(
     items: &Array,
     columns: &[Column],
@@ -206,7 +206,7 @@ fn item_rows(items: &Array, scope: &Scope<'_>) -> Result<Rows, Failure> {
     for item in items {
         let Some(object) = item.as_object() else {
             let message = format!(
-                "Without 'columns' every item of a table must be an object, but one is of type '{}'.",
+                "Without 'columns', every item of a table must be an object, but one is of type '{}'.",
                 item.kind()
             );
             return Err(refused("InvalidTemplate", message));
@@ -217,7 +217,7 @@ fn item_rows(items: &Array, scope: &Scope<'_>) -> Result<Rows, Failure> {
             }
         }
     }
-    // Items that have nothing in common make a table of mostly empty cells.
+    // Items without common properties produce a table of mostly empty cells.
     scope.budget.pay((items.len() as u64).saturating_mul(headers.len() as u64))?;
     for item in items {
         scope.budget.pay_value(item)?;
@@ -286,7 +286,7 @@ fn html_cell(text: &mut String, tag: &str, content: &str) {
             '>' => text.push_str("&gt;"),
             '"' => text.push_str("&quot;"),
             '\'' => text.push_str("&#39;"),
-            // Latin-1 beyond ASCII, and what takes two code units, are written as numbers.
+            // Latin-1 beyond ASCII, and characters of two UTF-16 code units, are written as numeric references.
             '\u{a0}'..='\u{ff}' | '\u{10000}'.. => {
                 let _ = write!(text, "&#{};", u32::from(character));
             }

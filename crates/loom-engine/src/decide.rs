@@ -1,7 +1,7 @@
-//! What follows from a command or from work that can be done now: `(state, command, now) -> events`.
+//! Decisions: what follows from a command, or from work that is ready: `(state, command, now) -> events`.
 //!
-//! Pure: nothing here changes the state, reads a clock or reaches outside. Decisions about single kinds of actions are
-//! in the modules beside this one.
+//! Pure: nothing here changes the state, reads a clock or has an external effect. Decisions about single kinds of actions
+//! are in the submodules.
 
 pub(crate) mod calls;
 mod control;
@@ -33,7 +33,7 @@ use crate::{
 /// The error of a run whose values take too much memory.
 const RUN_BYTES_EXCEEDED: &str = "RunBytesExceeded";
 
-/// The code of an action's error: its own when a budget is the reason, whoever else would be blamed.
+/// The code of an action's error: a code of its own when a budget was exceeded, `usual` otherwise.
 pub(crate) fn code_of(error: &loom_expression::Error, usual: &'static str) -> &'static str {
     match error.code {
         loom_expression::Code::StepsExceeded => "EvaluationStepsExceeded",
@@ -41,19 +41,19 @@ pub(crate) fn code_of(error: &loom_expression::Error, usual: &'static str) -> &'
     }
 }
 
-/// One decision in the making. Events go to `out`; the state is not touched.
+/// One decision in progress. Events are pushed to `out`; the state is not changed.
 pub(crate) struct Decider<'a> {
     pub(crate) state: &'a RunState,
     pub(crate) environment: &'a Environment,
-    /// In the run's own time: what events are marked with, and what times that are over are measured by.
+    /// The run's own time: the time of events, and of durations and deadlines.
     pub(crate) now: Timestamp,
-    /// What expressions see.
+    /// Wall-clock time, for expressions.
     pub(crate) wall: Timestamp,
     pub(crate) out: &'a mut Vec<Event>,
     pub(crate) planned: Planned,
 }
 
-/// Ids this decision has given out; the state does not know them yet.
+/// Numbers of the ids that this decision has allocated; the state does not know them yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Planned {
     frames: usize,
@@ -62,7 +62,7 @@ pub(crate) struct Planned {
 }
 
 impl<'a> Decider<'a> {
-    /// What a command brings about.
+    /// Decides what follows from a command.
     pub(crate) fn command(&mut self, command: Command) {
         let status = self.state.status;
         match command {
@@ -76,7 +76,7 @@ impl<'a> Decider<'a> {
             Command::Callback { effect, payload } => self.callback(effect, payload),
             Command::Cancel if !status.is_final() => self.stop(RunStatus::Cancelled, None, "ActionCancelled"),
             Command::TimeOut if !status.is_final() => {
-                let error = ErrorInfo::new("WorkflowRunTimedOut", "The run took longer than a run may.");
+                let error = ErrorInfo::new("WorkflowRunTimedOut", "The run exceeded its maximum duration.");
                 self.stop(RunStatus::TimedOut, Some(Arc::new(error)), "WorkflowRunTimedOut");
             }
             Command::Suspend if status == RunStatus::Running => {
@@ -94,7 +94,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// What can be done now.
+    /// Performs work that is ready.
     pub(crate) fn work(&mut self, work: Work) {
         match work {
             Work::Action(place) => self.begin(place),
@@ -118,7 +118,7 @@ impl<'a> Decider<'a> {
         });
     }
 
-    /// An action whose predecessors have ended: skip it or begin it.
+    /// Starts or skips an action whose predecessors have ended.
     fn begin(&mut self, place: Place) {
         let action = self.action(place);
         for dependency in &action.run_after {
@@ -142,7 +142,7 @@ impl<'a> Decider<'a> {
         self.execute(place);
     }
 
-    /// Carries an action out, or starts what carries it out.
+    /// Executes an action, or starts the call or block that executes it.
     fn execute(&mut self, place: Place) {
         let state = self.state;
         let action = state.workflow.action(place.action);
@@ -179,7 +179,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// All that one command can end early: cancel, terminate, time out.
+    /// Ends the run early: it was cancelled, timed out, or exceeded a budget.
     fn stop(&mut self, status: RunStatus, error: Option<Arc<ErrorInfo>>, code: &'static str) {
         if !self.state.frames.is_empty() {
             self.cancel_frame(FrameId::ROOT, code, None);
@@ -187,18 +187,18 @@ impl<'a> Decider<'a> {
         self.out.push(Event::RunEnded { status, error, outputs: None, at: self.now });
     }
 
-    /// Ends a run whose values take more bytes than they may.
+    /// Ends a run whose values take more than `most` bytes.
     pub(crate) fn exceed(&mut self, most: u64) {
         let message = format!(
-            "The values of the run take more than {most} bytes of memory, which 'run-bytes-max' allows. Keep less in \
-             variables and outputs, or raise it."
+            "The values of the run exceed {most} bytes of memory (setting run-bytes-max). Keep less data in variables and \
+             outputs, or raise the setting."
         );
         let error = ErrorInfo::new(RUN_BYTES_EXCEEDED, message);
         self.stop(RunStatus::Failed, Some(Arc::new(error)), "ActionCancelled");
     }
 
-    /// Ends everything in an opened block: what runs is cancelled, what has not started is skipped. `except` has
-    /// already been ended by the caller.
+    /// Ends everything in an opened block: running actions are cancelled, those that have not started are skipped. The
+    /// caller has already ended `except`.
     fn cancel_frame(&mut self, frame: FrameId, code: &'static str, except: Option<Place>) {
         let state = self.state;
         let opened = state.frame(frame);
@@ -243,7 +243,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Ends everything inside a running action, the action itself not.
+    /// Ends everything inside a running action, but not the action itself.
     fn cancel_inside(&mut self, place: Place, code: &'static str, except: Option<Place>) {
         let state = self.state;
         let Some(activity) = state.activity(place) else { return };
@@ -361,7 +361,7 @@ impl<'a> Decider<'a> {
         condition.evaluate_value(&self.scope(place.frame))
     }
 
-    /// Ends an action that has not been told as started.
+    /// Ends an action, whether or not it has an `ActionStarted` event.
     fn end(&mut self, place: Place, outcome: Outcome) {
         if self.state.slot(place).phase == SlotPhase::Running {
             return self.end_started(place, outcome);
@@ -369,8 +369,8 @@ impl<'a> Decider<'a> {
         self.push_end(place, self.now, None, outcome);
     }
 
-    /// Ends an action that was told as started. An action that the engine itself executes under a retry policy may be
-    /// tried again instead.
+    /// Ends an action that has an `ActionStarted` event. An action that the engine itself executes under a retry policy may
+    /// be retried instead.
     fn end_started(&mut self, place: Place, outcome: Outcome) {
         if outcome.status == Status::Failed && self.retry_local(place, &outcome) {
             return;
@@ -379,7 +379,7 @@ impl<'a> Decider<'a> {
         self.push_end(place, started, None, outcome);
     }
 
-    /// Tells that an action has begun, with inputs that are secret if its definition says so.
+    /// Records the start of an action, with inputs that are secret if its definition says so.
     fn push_start(&mut self, place: Place, inputs: Option<Value>) {
         let labels = self.action(place).secure.labels_of_inputs();
         let inputs = inputs.map(|inputs| inputs.labelled(labels));
@@ -396,7 +396,7 @@ impl<'a> Decider<'a> {
     ) {
         let action = self.action(place);
         if action.secure.inputs || action.secure.outputs {
-            // What the engine computes from secret inputs is secret, too.
+            // Outputs that the engine computes from secret inputs are secret, too.
             let computed = !calls::is_call(&action.kind) && !matches!(action.kind, ActionKind::Wait { .. });
             let outputs = action.secure.outputs || (action.secure.inputs && computed);
             inputs = inputs.map(|inputs| inputs.secret_if(action.secure.inputs));
@@ -418,8 +418,8 @@ impl<'a> Decider<'a> {
         self.end(place, Outcome::of_error(ErrorInfo::new(code, message)));
     }
 
-    /// Ends an action whose condition, items or value could not be evaluated. A condition that gives no boolean is a
-    /// wrong result, as items that are no array are.
+    /// Ends an action whose condition, items or value could not be evaluated. A condition that is not a boolean is a wrong
+    /// result, like items that are not an array.
     fn fail_evaluation(&mut self, place: Place, what: &str, error: &loom_expression::Error) {
         if error.code == loom_expression::Code::NotBoolean {
             return self.fail_expression(place, what, &format!("failed: {error}"));
@@ -431,7 +431,7 @@ impl<'a> Decider<'a> {
         self.end(place, Outcome::of_error(ErrorInfo::new("InvalidTemplate", message)));
     }
 
-    /// Ends an action whose condition, items or value is of no use.
+    /// Ends an action whose condition, items or value has a wrong result.
     fn fail_expression(&mut self, place: Place, what: &str, why: &str) {
         let message = format!(
             "The execution of template action '{}' failed: the result of the evaluation of '{what}' {why}",
@@ -459,11 +459,11 @@ impl<'a> Decider<'a> {
         effect
     }
 
-    /// Whether what an action's settings compute to can be used. Literal ones were checked when the definition was
-    /// loaded; an action whose settings say something impossible fails before it does anything.
+    /// Checks the settings of an action that expressions compute; literal ones were checked when the definition was loaded.
+    /// An action with an invalid setting fails before it does anything.
     fn check_settings(&self, place: Place, action: &Action) -> Result<(), ErrorInfo> {
         let bad = |code, member: &str, why: String| {
-            ErrorInfo::new(code, format!("`{member}` of action '{}' cannot be used: {why}", action.name))
+            ErrorInfo::new(code, format!("`{member}` of action '{}' is invalid: {why}", action.name))
         };
         if let Some(limit @ Setting::Computed(_)) = &action.timeout {
             self.limit(place, limit)
@@ -492,25 +492,25 @@ impl<'a> Decider<'a> {
             Setting::Computed(template) => {
                 let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
                 let limit = read_span(&value)?;
-                if limit == Span::default() { Err("it is zero".to_owned()) } else { Ok(limit) }
+                if limit == Span::default() { Err("must be greater than zero".to_owned()) } else { Ok(limit) }
             }
         }
     }
 
-    /// Sets the timer of an action's time limit, if it has one. It counts from the first time it is asked for, so that
-    /// waits for admission and earlier attempts are within it.
+    /// Sets the timer of an action's timeout, if it has one and the timer is not set yet. The timeout therefore includes
+    /// waits for admission and all attempts.
     fn set_limit(&mut self, place: Place) {
         let Some(limit) = &self.action(place).timeout else { return };
         if self.state.activity(place).is_some_and(|activity| activity.limit.is_some()) {
             return;
         }
-        // It could be read when the action began.
+        // An invalid timeout was reported when the action began.
         if let Ok(limit) = self.limit(place, limit) {
             self.set_timer(place, time::add(self.now, limit), Purpose::Limit);
         }
     }
 
-    /// `trackedProperties`, told just before the end they belong to.
+    /// Records `trackedProperties`, just before the end of their action.
     fn track(&mut self, place: Place, started: Timestamp, outcome: &Outcome) {
         let Some(template) = &self.action(place).tracked_properties else { return };
         let mut scope = self.scope(place.frame);
@@ -524,12 +524,12 @@ impl<'a> Decider<'a> {
     }
 }
 
-/// A duration that an expression gave. What is said of one that cannot be read quotes no secret.
+/// Parses a duration that an expression returned. The error quotes no secret.
 fn read_span(value: &Value) -> Result<Span, String> {
     Span::from_value(value).map_err(|why| without_quotes(&why, [value]).into_owned())
 }
 
-/// The outcome of an action that its `runAfter` holds back.
+/// The outcome of an action whose `runAfter` is not met.
 fn skipped(error: ErrorInfo) -> Outcome {
     Outcome {
         status: Status::Skipped,

@@ -1,8 +1,8 @@
-//! A run's journal in the store: what must be durable before the run may go on, and how a run is read back.
+//! A run's journal in the store: what must be durable before the run may continue, and how a run is loaded.
 //!
-//! The rule is output commit. Events are gathered until one of them shows outside (a call, an answer, a timer, the
-//! end); then all of them go to the store in one frame, and only when the store has answered is anything shown. A
-//! crash therefore takes a run back to its last durable point, and nothing that was seen is ever forgotten.
+//! The rule is output commit. Events are buffered until one of them becomes visible outside (a call, a response, a timer,
+//! the end); then all of them are written to the store in one frame, and nothing becomes visible before the store has
+//! acknowledged it. A crash therefore takes a run back to its last durable point, and nothing that was visible is lost.
 
 use std::{
     collections::HashMap,
@@ -31,35 +31,35 @@ use crate::{
     suspects,
 };
 
-/// Encoded events that may wait in memory before they are handed to the store without waiting.
+/// Encoded events are passed to the store, without waiting for the disk, once they reach this size.
 const SPILL_BYTES: usize = 256 * 1024;
 
-/// A snapshot is due after so many frames, or so many bytes of frames.
+/// A snapshot is due after this many frames, or this many bytes of frames.
 const SNAPSHOT_FRAMES: usize = 64;
 const SNAPSHOT_BYTES: usize = 256 * 1024;
 
-/// A larger snapshot is not kept.
+/// A larger snapshot is not written.
 const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
 
-/// Definitions kept at hand that no run needs; a server that is deployed to all its life does not keep them all.
+/// Cached definitions beyond those that runs use: a server that receives deployments for years must not keep them all.
 const CACHED_MAX: usize = 256;
 
-/// Named values: the runs that have ended while the ends of their subscriptions were still on their way.
+/// Namespace of the named values that list runs which have ended while requests to unsubscribe were still outstanding.
 const UNSUBSCRIBING: &str = "engine/unsubscribing";
 
 /// Such runs read at a time.
 const UNSUBSCRIBING_PAGE: usize = 500;
 
-/// Definitions and runs of one store.
+/// The definitions and runs in one store.
 pub(crate) struct Durable {
     pub(crate) store: Arc<dyn Store>,
-    /// What is written for each workflow, by its hash.
+    /// The stored definition of each workflow, by the workflow's hash.
     definitions: Mutex<HashMap<[u8; 32], Definition>>,
-    /// Workflows read back, by the hash of what was written and the name.
+    /// Loaded workflows, by the hash of the stored definition and the name.
     loaded: Mutex<HashMap<(ContentHash, Arc<str>), Loaded>>,
 }
 
-/// A workflow that is being read back, or has been.
+/// A workflow that is being loaded, or has been.
 type Loaded = Arc<OnceCell<Arc<Workflow>>>;
 
 impl fmt::Debug for Durable {
@@ -68,69 +68,70 @@ impl fmt::Debug for Durable {
     }
 }
 
-/// What is written with the start of a run, beside the start itself.
+/// What is written together with the start of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    /// The run that this one repeats.
+    /// The run that this one was resubmitted from.
     pub(crate) origin: Option<RunId>,
-    /// The run that called this one, and where in it.
+    /// The run that called this one, and the idempotency key of the call.
     pub(crate) parent: Option<(RunId, Arc<str>)>,
-    /// No other run of the workflow has this key.
+    /// Unique among the runs of the workflow.
     pub(crate) idempotency_key: Option<Arc<str>>,
-    /// Kept with the row, for whoever knows the key.
+    /// A fingerprint of the request, stored with the row; see [`Along::mark`](crate::Along::mark).
     pub(crate) mark: Bytes,
-    /// Named values that others keep.
+    /// Named values of the caller.
     pub(crate) keys: Vec<KeyWrite>,
-    /// Messages that the run takes in.
+    /// Messages that the start consumes.
     pub(crate) messages: Vec<InboxId>,
 }
 
-/// Why a run cannot be read back.
+/// Why a run cannot be loaded.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {
-    /// The store did not answer.
-    #[error("the run {run} cannot be read: {source}")]
+    /// The store could not be read.
+    #[error("cannot read run {run}: {source}")]
     Store {
-        /// Which run.
+        /// The run.
         run: RunId,
-        /// What the store said.
+        /// The store's error.
         #[source]
         source: StoreError,
     },
-    /// The engine takes runs up one by one, and nobody has asked for this one; see [`Engine::stand_by`](crate::Engine::stand_by).
+    /// The engine loads runs on request, and this one has not been requested; see
+    /// [`Engine::stand_by`](crate::Engine::stand_by).
     #[error("the run {run} is held")]
     Held {
-        /// Which run.
+        /// The run.
         run: RunId,
     },
-    /// A frame is not what was written.
+    /// A frame of the journal is damaged.
     #[error("the journal of run {run} is damaged in frame {frame}: {source}")]
     Journal {
-        /// Which run.
+        /// The run.
         run: RunId,
-        /// Which frame.
+        /// The damaged frame.
         frame: Seq,
         /// What is wrong with it.
         #[source]
         source: journal::Unreadable,
     },
-    /// A large value is not what was written, or is gone.
-    #[error("the journal of run {run} names the value {hash}, which {why}")]
+    /// A large value is damaged or missing.
+    #[error("the journal of run {run} refers to the value {hash}, which {why}")]
     Value {
-        /// Which run.
+        /// The run.
         run: RunId,
-        /// What the store calls the value.
+        /// The value's hash, its name in the store.
         hash: ContentHash,
-        /// What is wrong with it, in words.
+        /// What is wrong with it: a predicate, such as "is missing from the store".
         why: String,
     },
-    /// The definition it began with cannot be loaded.
-    #[error("the definition of run {run} cannot be loaded: {why}")]
+    /// The definition that the run was started with cannot be loaded.
+    #[error("cannot load the definition of run {run}: {why}")]
     Definition {
-        /// Which run.
+        /// The run.
         run: RunId,
-        /// What is wrong, in words.
+        /// What is wrong.
         why: String,
     },
 }
@@ -140,7 +141,7 @@ impl Durable {
         Durable { store, definitions: Mutex::new(HashMap::new()), loaded: Mutex::new(HashMap::new()) }
     }
 
-    /// What is written for a workflow. Made once for each definition.
+    /// The definition to store for a workflow; cached by hash.
     fn definition_of(&self, workflow: &Workflow) -> Definition {
         let mut definitions = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
         if definitions.len() >= CACHED_MAX && !definitions.contains_key(&workflow.hash) {
@@ -183,7 +184,7 @@ impl Durable {
         }
     }
 
-    /// Reads a run back: its state, and the journal to go on with.
+    /// Loads a run: its state, and the journal to continue with.
     pub(crate) async fn load(&self, run: RunId) -> Result<Option<(RunState, RunJournal)>, RecoverError> {
         let loaded = match self.store.load(run).await {
             Ok(Some(loaded)) => loaded,
@@ -215,14 +216,14 @@ impl Durable {
         Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace, reader))))
     }
 
-    /// Frames are never removed while their run is kept, and each has a checksum of its own. So a snapshot that cannot be
-    /// read costs time and a warning, and no run; frames that cannot be read are an error.
+    /// Loads a run from its frames alone. Frames are never deleted while their run is retained, and each has its own
+    /// checksum, so a damaged snapshot costs only time and a warning; damaged frames are an error.
     async fn load_without_snapshot(
         &self,
         run: RunId,
         problem: &(dyn fmt::Display + Sync),
     ) -> Result<Option<(RunState, RunJournal)>, RecoverError> {
-        tracing::warn!(run_id = %run, %problem, "a snapshot cannot be read; the run is read from its first frame on");
+        tracing::warn!(run_id = %run, %problem, "cannot read the snapshot of a run; reading its journal from the first frame");
         let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(row) = row else { return Ok(None) };
         let mut state = RunState::new(self.workflow_of(run, &row).await?);
@@ -237,7 +238,7 @@ impl Durable {
         Ok(Some((state, self.resume(row, next, reached, pace, reader))))
     }
 
-    /// When the frame before `next` was made: a snapshot says everything else that was in it.
+    /// The time of the frame before `next`: the only thing in that frame that a snapshot does not contain.
     async fn last_frame_at(&self, run: RunId, next: Seq) -> Result<UnixMillis, RecoverError> {
         let last = Seq(next.0.saturating_sub(1).max(Seq::FIRST.0));
         let query = FrameQuery { from: last, frames_max: 1, ..FrameQuery::of(run) };
@@ -271,7 +272,7 @@ impl Durable {
         }
     }
 
-    /// Runs that have ended before the ends of their subscriptions were known to have arrived, after one of them.
+    /// A page of the runs that have ended while requests to unsubscribe were outstanding, starting after `after`.
     pub(crate) async fn unsubscribing(&self, after: Option<RunId>) -> Result<Vec<RunId>, StoreError> {
         let query = KeyQuery {
             namespace: UNSUBSCRIBING.into(),
@@ -288,19 +289,19 @@ impl Durable {
         Ok(self.store.key(UNSUBSCRIBING, &run.to_string()).await?.is_some())
     }
 
-    /// All subscriptions of a run that has ended are ended.
+    /// Records that all subscriptions of a run that has ended are ended.
     pub(crate) async fn unsubscribed(&self, run: RunId) -> Result<(), StoreError> {
         let mut commit = Commit::new();
         commit.keys.push(unsubscribing(run, None));
         self.store.commit(commit).await.map(drop)
     }
 
-    /// How a run stands, from its last snapshot on.
+    /// The state of a run, from its last snapshot and the frames after it.
     pub(crate) async fn state(&self, run: RunId) -> Result<Option<(RunRow, RunState)>, RecoverError> {
         Ok(self.load(run).await?.map(|(state, journal)| (journal.row, state)))
     }
 
-    /// What happened to a run, from its first frame on, as far as `begin` keeps it.
+    /// The history of a run from its first frame on, limited to what the history that `begin` creates retains.
     pub(crate) async fn history(
         &self,
         run: RunId,
@@ -313,7 +314,7 @@ impl Durable {
         Ok(Some((row, history)))
     }
 
-    /// What a run started from: its first event. None when there is no such run, or its journal is gone.
+    /// What a run was started from: its first event. None when there is no such run, or its journal has been deleted.
     pub(crate) async fn start_of(&self, run: RunId) -> Result<Option<Arc<RunStart>>, RecoverError> {
         let query = FrameQuery { frames_max: 1, ..FrameQuery::of(run) };
         let page = self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
@@ -324,14 +325,14 @@ impl Durable {
         })
     }
 
-    /// All events of a run, from its first on.
+    /// All events of a run.
     pub(crate) async fn events(&self, run: RunId) -> Result<Vec<Event>, RecoverError> {
         let mut events = Vec::new();
         self.each_frame(&mut FrameReader::new(run), run, |_, more| events.extend(more)).await?;
         Ok(events)
     }
 
-    /// Hands a run's frames to `take`, with what they say.
+    /// Passes each frame of a run to `take`, with its events.
     async fn each_frame(
         &self,
         reader: &mut FrameReader,
@@ -352,13 +353,13 @@ impl Durable {
         }
     }
 
-    /// The definition a run began with, whatever has been deployed since.
+    /// The definition that a run was started with, regardless of later deployments.
     pub(crate) async fn workflow_of(&self, run: RunId, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
         let cell = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (row.definition, Arc::clone(&row.workflow));
             if loaded.len() >= CACHED_MAX && !loaded.contains_key(&key) {
-                // Those that are being read, and those that runs hold, stay shared.
+                // Entries that are being loaded, or that runs use, stay, so that they remain shared.
                 loaded.retain(|_, cell| {
                     Arc::strong_count(cell) > 1
                         || cell.get().is_some_and(|found| Arc::strong_count(found) > 1)
@@ -366,7 +367,7 @@ impl Durable {
             }
             Arc::clone(loaded.entry(key).or_default())
         };
-        // Many runs of one definition may be read back at once; one of them parses it, and the others wait.
+        // Many runs of one definition may be loaded at once; one of them parses it, and the others wait.
         let workflow = cell.get_or_try_init(|| self.parse(run, row)).await?;
         Ok(Arc::clone(workflow))
     }
@@ -375,7 +376,7 @@ impl Durable {
         let body = self.store.definition(row.definition).await;
         let body = body.map_err(|source| RecoverError::Store { run, source })?;
         let Some(body) = body else {
-            let why = format!("the store has nothing under {}", row.definition);
+            let why = format!("{} is missing from the store", row.definition);
             return Err(RecoverError::Definition { run, why });
         };
         let parameters_file =
@@ -388,13 +389,13 @@ impl Durable {
     }
 }
 
-/// When the next snapshot of a run is due: after so much journal that reading it back would take a while, and never so
-/// often that snapshots are more of the writing than the journal itself.
+/// Decides when the next snapshot of a run is due: when the journal since the last one would take a while to read, but never
+/// so often that snapshots make up more of the writes than the journal itself.
 #[derive(Debug, Default)]
 struct Pace {
     frames: usize,
     bytes: usize,
-    /// What the last snapshot took.
+    /// Size of the last snapshot.
     snapshot_bytes: usize,
 }
 
@@ -419,9 +420,9 @@ pub(crate) struct RunJournal {
     store: Arc<dyn Store>,
     row: RunRow,
     next: Seq,
-    /// The time of the run when what was read back was written.
+    /// The run's time of the last frame that was loaded.
     reached: Timestamp,
-    /// One frame in the making.
+    /// The frame under construction.
     gathered: Draft,
     values: LargeValues,
     row_changed: bool,
@@ -430,18 +431,18 @@ pub(crate) struct RunJournal {
     pace: Pace,
     /// Written with the next commit.
     keys: Vec<KeyWrite>,
-    /// Services that calls of the run have changed; stored as they stand at the next commit.
+    /// Services that calls of the run have changed; their state at the time of the next commit is stored with it.
     services: Vec<Service>,
-    /// Taken in with the next commit.
+    /// Consumed by the next commit.
     messages: Vec<InboxId>,
-    /// The store had a run with its idempotency key before.
+    /// The store already has a run with this idempotency key.
     is_duplicate: bool,
-    /// The run is counted among those that may end the process.
+    /// The run is suspected of crashing the process.
     is_suspect: bool,
 }
 
 impl RunJournal {
-    /// Gathers events.
+    /// Adds events to the next frame.
     pub(crate) fn record(&mut self, events: &[Event], state: &RunState) {
         journal::append(events, &mut self.gathered, &mut self.values);
         for event in events {
@@ -471,61 +472,61 @@ impl RunJournal {
         }
     }
 
-    /// The run is counted among those that may end the process.
+    /// Marks the run as suspected of crashing the process.
     pub(crate) fn suspect(&mut self) {
         self.is_suspect = true;
     }
 
-    /// Whether it is.
+    /// Whether the run is suspected of crashing the process.
     pub(crate) fn is_suspect(&self) -> bool {
         self.is_suspect
     }
 
-    /// What is recorded next ends the suspicion.
+    /// Ends the suspicion with the next commit.
     fn clear_suspicion(&mut self) {
         if std::mem::take(&mut self.is_suspect) {
             self.keys.push(suspects::cleared(self.row.id));
         }
     }
 
-    /// Marks the run as one that is being evaluated, until the answer is dropped.
+    /// Marks the run as being evaluated until the returned guard is dropped.
     pub(crate) fn evaluating(&self) -> AtWork {
         self.store.at_work(self.row.id, self.next)
     }
 
-    /// The time of the run when what was read back was written; of a new one, the first there is.
+    /// The run's time of the last frame that was loaded; [`Timestamp::MIN`] for a new run.
     pub(crate) fn reached(&self) -> Timestamp {
         self.reached
     }
 
-    /// Whether the store refused the run because it has another with the same idempotency key.
+    /// Whether the store rejected the run because it has another with the same idempotency key.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.is_duplicate
     }
 
-    /// What a call has changed in a service is stored with what is recorded next.
+    /// Stores the state of a service with the next commit.
     pub(crate) fn store_service(&mut self, service: Service) {
         if self.services.iter().all(|known| known.name() != service.name()) {
             self.services.push(service);
         }
     }
 
-    /// A message is taken in by what is recorded next.
+    /// Consumes a message with the next commit.
     pub(crate) fn take_in(&mut self, message: InboxId) {
         self.messages.push(message);
     }
 
-    /// Whether everything recorded has been handed to the store.
+    /// Whether everything recorded has been passed to the store.
     pub(crate) fn is_clean(&self) -> bool {
         self.gathered.is_empty()
     }
 
-    /// Whether so much is gathered that it should go to the store before the run goes on.
+    /// Whether so much is buffered that it should be passed to the store before the run continues.
     pub(crate) fn is_full(&self) -> bool {
         self.gathered.len() + self.values.waiting_bytes() >= SPILL_BYTES
     }
 
-    /// `state` holds everything that was recorded.
+    /// Builds the next commit. `state` must include everything that was recorded.
     async fn take_commit(&mut self, state: &RunState, now: Timestamp) -> Result<Commit, StoreError> {
         self.pace.frame_written(self.gathered.len() + self.values.waiting_bytes());
         let stored = self.values.put(&*self.store).await?;
@@ -534,7 +535,7 @@ impl RunJournal {
         if self.pace.is_due() && !state.status.is_final() {
             let snapshot = journal::draft_snapshot(state, &mut self.values).finish(&stored);
             self.pace.snapshot_taken(snapshot.len());
-            // One that large is not worth its place in the queue; the frames say the same.
+            // A larger snapshot is not worth its space in the queue; the frames contain the same.
             commit.snapshot = (snapshot.len() <= SNAPSHOT_BYTES_MAX).then_some(Snapshot {
                 run: self.row.id,
                 upto: self.next,
@@ -557,7 +558,7 @@ impl RunJournal {
     /// Makes everything recorded durable.
     ///
     /// # Errors
-    /// What the store said. Nothing more may be done for the run then, until it has been read back.
+    /// The store's error. The run must not continue until it has been loaded again.
     pub(crate) async fn flush(&mut self, state: &RunState, now: Timestamp) -> Result<(), StoreError> {
         if self.is_clean() {
             return self.take_messages_in().await;
@@ -572,7 +573,7 @@ impl RunJournal {
         }
     }
 
-    /// Takes messages in of which nothing came that could be recorded.
+    /// Consumes messages that led to no events.
     async fn take_messages_in(&mut self) -> Result<(), StoreError> {
         if self.messages.is_empty() {
             return Ok(());
@@ -582,11 +583,11 @@ impl RunJournal {
         self.store.commit(commit).await.map(drop)
     }
 
-    /// Hands everything recorded to the store without a wait for the disk. Gives the answer to wait for, unless
-    /// everything is durable already.
+    /// Passes everything recorded to the store without waiting for the disk. Returns the acknowledgement to wait for,
+    /// unless everything is durable already.
     ///
     /// # Errors
-    /// As [`RunJournal::flush`].
+    /// Like [`RunJournal::flush`].
     pub(crate) async fn spill(
         &mut self,
         state: &RunState,
@@ -595,13 +596,13 @@ impl RunJournal {
         let commit = self.take_commit(state, now).await?;
         match self.store.append(commit) {
             Ok(written) => Ok(Some(written)),
-            // The queue is full: waiting for a place is what slows the run down to the speed of the disk.
+            // The queue is full: waiting for a place slows the run down to the speed of the disk.
             Err(refused) => self.store.commit(*refused.commit).await.map(|_| None),
         }
     }
 }
 
-/// Whether the run may not go on, and nothing of it may be shown, before these events are durable.
+/// Whether these events must be durable before the run continues and before any of their effects become visible.
 pub(crate) fn needs_barrier(events: &[Event]) -> bool {
     events.iter().any(|event| match event {
         Event::RunStarted { .. }

@@ -1,7 +1,7 @@
 //! The engine: runs workflows on tokio. Owns the tasks of all runs, the handlers, and the registry of services.
 //!
-//! Each run is one task that feeds its pure machine with what happens and carries out what the machine's events ask
-//! for; see `driver`. An engine that is dropped or shut down ends its tasks; nothing is detached.
+//! Each run is one task that feeds commands to its pure machine and performs the effects that the machine's events
+//! request; see `driver`. Shutting the engine down ends all its tasks; none is detached.
 
 mod builder;
 mod queue;
@@ -46,32 +46,33 @@ pub use builder::EngineBuilder;
 pub use recovery::Recovered;
 pub use run::{Accepted, Along, RunHandle, RunReport, RunRequest, StartError, Started};
 
-/// Commands that may wait for one run. When it is full, whoever sends waits.
+/// Capacity of a run's command queue, in commands. Senders wait while it is full.
 const INBOX_CAPACITY: usize = 64;
 
-/// What became of a callback.
+/// The result of delivering a callback to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// An action waited for it, and has it.
+    /// An action was waiting for the callback and received it.
     Taken,
-    /// The run is in progress, and no action waits for it.
+    /// The run is in progress, but no action is waiting for this callback.
     NotAwaited,
-    /// The run has ended, is held, or is not known.
+    /// The run has ended, is held, or does not exist.
     NotInProgress,
 }
 
-/// Sees what happens to runs, as it happens. Called from the run's own task: be quick, and never block.
+/// Observes runs as they progress. Called from the run's own task: implementations must be quick and never block.
 pub trait Watcher: Send + Sync {
-    /// New events of a run, already folded into `state`.
+    /// Called with new events of a run; `state` already includes them.
     fn events(&self, state: &RunState, events: &[Event]);
 
-    /// A run that was read back is about to go on; what happened to it before is in `state`, and not told again.
+    /// Called when a run that was loaded from the store is about to continue. `state` includes its earlier events, which
+    /// are not reported again.
     fn resumes(&self, state: &RunState) {
         let _ = state;
     }
 
-    /// A run is in progress no more, and its end is not told: the store took no start of it, or it took its end without
-    /// an answer.
+    /// Called when a run leaves the engine without a reported end: the store rejected its start, or accepted its end
+    /// without acknowledging it.
     fn gone(&self, run: RunId) {
         let _ = run;
     }
@@ -94,34 +95,34 @@ pub(crate) struct Inner {
     pub(crate) flights: Arc<Flights>,
     ids: Mutex<RunIdSource>,
     held: Mutex<Held>,
-    /// Where the seeds of runs come from; the system's randomness when absent.
+    /// Base of the seeds of runs; the system's randomness when absent.
     seed: Option<u64>,
     pub(crate) durable: Option<Durable>,
     watcher: Option<Arc<dyn Watcher>>,
-    /// Runs that may end the process.
+    /// Runs suspected of crashing the process.
     pub(crate) suspects: Mutex<Suspects>,
-    /// Whether starts are made durable before anything of the run is evaluated.
+    /// Whether a run's start is made durable before any of its expressions are evaluated.
     pub(crate) careful: AtomicBool,
-    /// Whether runs are taken up only when somebody asks for them.
+    /// Whether runs are loaded only on request; see [`Engine::stand_by`].
     pub(crate) standing_by: AtomicBool,
-    /// Held by a run that may end the process, for as long as it is evaluated: so that no two are, and the next process
-    /// knows which one did it.
+    /// Locked by a run suspected of crashing the process while it is evaluated. No two suspects are evaluated at the same
+    /// time, so that after a crash the next process knows which one caused it.
     pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
-    /// Runs for which there are orders in the store.
+    /// Runs that have orders waiting in the store.
     pub(crate) ordered: Mutex<BTreeSet<RunId>>,
     runs: Mutex<HashMap<RunId, InProgress>>,
     queue: Queue,
 }
 
-/// Runs whose journal could not be written, or not be read back afterwards, and why.
+/// Runs whose journal could not be written, or could not be read afterwards, with the reason.
 #[derive(Default)]
 struct Held {
     runs: BTreeMap<RunId, Arc<str>>,
-    /// Times that such runs were released.
+    /// Number of times held runs have been released.
     releases: u64,
 }
 
-/// How a run in progress is reached.
+/// The channels to a run in progress.
 #[derive(Clone)]
 struct InProgress {
     commands: mpsc::Sender<Envelope>,
@@ -129,7 +130,7 @@ struct InProgress {
     mailbox: Arc<Mailbox>,
 }
 
-/// A workflow that others may call, with the parameter values its runs get.
+/// A workflow that others may call, with the parameter values of its runs.
 type Deployed = (Arc<Workflow>, Vec<Value>);
 
 impl Engine {
@@ -141,21 +142,22 @@ impl Engine {
         Engine { inner: Arc::clone(inner) }
     }
 
-    /// Starts to put an engine together. Its clock is the system's.
+    /// Returns a builder with the system clock and nothing else.
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()
     }
 
-    /// The breakers, limiters and budgets of all services.
+    /// The circuit breakers, rate limiters and retry budgets of all services.
     pub fn registry(&self) -> &Arc<ResilienceRegistry> {
         self.inner.services.registry()
     }
 
-    /// Gives the services their state back after a restart: `all` as [`registry`](Engine::registry) gave its snapshot, and
-    /// what calls of durable runs have changed after that. Call it before the first run.
+    /// Restores the state of the services after a restart: first `all`, a snapshot taken from
+    /// [`registry`](Engine::registry), then the changes that calls of durable runs made after it. Call it before the first
+    /// run.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// When the store cannot be read.
     pub async fn restore_services(&self, all: Option<&RegistrySnapshot>) -> Result<(), loom_store::Error> {
         if let Some(durable) = &self.inner.durable {
             return spent::restore(&*durable.store, self.registry(), all).await;
@@ -166,10 +168,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes what was stored for single services, once a snapshot of all of them is stored. Call it before the first run.
+    /// Deletes the stored changes of single services. Call it before the first run, and after a snapshot of all services
+    /// has been stored.
     ///
     /// # Errors
-    /// The store cannot be written.
+    /// When the store cannot be written.
     pub async fn forget_stored_services(&self) -> Result<(), loom_store::Error> {
         match &self.inner.durable {
             Some(durable) => spent::clear(&*durable.store).await,
@@ -177,24 +180,25 @@ impl Engine {
         }
     }
 
-    /// Makes a workflow known under its name, with the parameter values its runs get, for actions that call it. What it
-    /// asks of services (rate limits, bulkheads, circuit breakers) replaces what earlier deployments asked of them.
+    /// Registers a workflow under its name, with the parameter values of its runs, so that actions of other workflows can
+    /// call it. Its rate limits, bulkheads and circuit breakers replace those that earlier deployments set for the same
+    /// services.
     pub fn deploy(&self, workflow: Arc<Workflow>, parameters: Vec<Value>) {
         self.inner.services.deployed(&workflow);
         let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
     }
 
-    /// Forgets a name, so that no action calls it any more. Its runs go on.
+    /// Removes a workflow, so that actions can no longer call it. Its runs continue.
     pub fn withdraw(&self, name: &str) {
         let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.remove(&name.to_lowercase());
     }
 
-    /// Fires a trigger: decides about its conditions and `splitOn`, and starts the runs that follow.
+    /// Fires a trigger: evaluates its conditions and `splitOn`, and starts the resulting runs.
     ///
     /// # Errors
-    /// [`StartError`]; nothing was started then.
+    /// [`StartError`]; no run has started.
     pub fn start(
         &self,
         request: RunRequest,
@@ -210,18 +214,20 @@ impl Engine {
         }
     }
 
-    /// Fires a trigger, and has more become durable with it. Runs of the same firing that started before are left out.
+    /// Fires a trigger and commits further writes together with it. Runs that an earlier firing of the same name has
+    /// already started are left out.
     ///
-    /// What is to be written goes with the start of the run when exactly one starts. Otherwise it is given back, for the
-    /// caller to write once the runs are accepted; the name keeps a firing that is repeated after a crash from starting
-    /// a run twice. Of two firings of one name at the same moment the store takes one, and the runs of the other are never
-    /// accepted. Very many runs are accepted before this returns, and then wait for their turn; see [`Accepted::Queued`].
+    /// When exactly one run starts, the writes are part of the commit that starts it. Otherwise they are returned, and the
+    /// caller writes them once the runs are accepted; the name of the firing prevents a repetition after a crash from
+    /// starting a run twice. Of two simultaneous firings with the same name the store accepts one; the runs of the other
+    /// are never accepted. A very large number of runs is accepted before this returns and then queued; see
+    /// [`Accepted::Queued`].
     ///
     /// # Errors
-    /// [`StartError`]; nothing was started then, unless the store failed among very many runs.
+    /// [`StartError`]. No run has started, except when the store failed while a very large number of runs was accepted.
     ///
     /// # Cancel safety
-    /// Dropping the future starts nothing. Of very many runs, those that were accepted by then go on.
+    /// Dropping the future starts nothing. Of a very large number of runs, those accepted by then continue.
     pub async fn start_along(
         &self,
         request: RunRequest,
@@ -274,12 +280,12 @@ impl Engine {
         Ok((Accepted::Runs(fresh.map(spawn).collect()), left))
     }
 
-    /// What its runs see of the host.
+    /// The environment that the host provides to all runs.
     pub fn environment(&self) -> &Environment {
         &self.inner.environment
     }
 
-    /// What a firing leads to.
+    /// Evaluates the conditions and `splitOn` of a firing.
     pub(crate) fn decide<'w>(
         &self,
         workflow: &'w Arc<Workflow>,
@@ -303,10 +309,11 @@ impl Engine {
         fire::fire(firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)
     }
 
-    /// Starts one run and waits for its end.
+    /// Starts one run and waits for its end. None when a condition of the trigger was not met, when the firing started
+    /// several runs, or when the engine was shut down before the run ended.
     ///
     /// # Errors
-    /// [`StartError`]. A firing that a condition holds back, or that starts several runs, gives no report.
+    /// [`StartError`]; no run has started.
     pub async fn run(&self, request: RunRequest) -> Result<Option<Arc<RunReport>>, StartError> {
         match self.start(request, None)? {
             Started::Runs(mut runs) if runs.len() == 1 => Ok(runs[0].ended().await),
@@ -314,8 +321,8 @@ impl Engine {
         }
     }
 
-    /// Starts a run once more from what started it before: the same trigger outputs, on `workflow`, which may be another
-    /// definition than then. Conditions and `splitOn` were decided when the trigger fired, and are not asked again.
+    /// Resubmits a run: starts a new one from the same trigger outputs, on `workflow`, which may be a different definition.
+    /// Conditions and `splitOn` were evaluated when the trigger fired, and are not evaluated again.
     ///
     /// # Errors
     /// [`StartError::Stopping`].
@@ -334,19 +341,19 @@ impl Engine {
         Ok(self.spawn(workflow, start, written, None))
     }
 
-    /// The definition that a run in the store began with.
+    /// The definition that a run in the store was started with.
     ///
     /// # Errors
     /// [`RecoverError`]; also when the engine has no store.
     pub async fn workflow_of(&self, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
         let Some(durable) = &self.inner.durable else {
-            let why = "the engine keeps no runs".to_owned();
+            let why = "the engine has no store".to_owned();
             return Err(RecoverError::Definition { run: row.id, why });
         };
         durable.workflow_of(row.id, row).await
     }
 
-    /// What a run in the store started from. None when there is no such run, or retention has taken its journal.
+    /// What a run in the store was started from. None when there is no such run, or retention has deleted its journal.
     ///
     /// # Errors
     /// [`RecoverError`].
@@ -355,8 +362,7 @@ impl Engine {
         durable.start_of(run).await
     }
 
-    /// Everything that happened to a run in the store, whether it is in progress or has ended. None when there is no such
-    /// run.
+    /// The history of a run in the store, whether it is in progress or has ended. None when there is no such run.
     ///
     /// # Errors
     /// [`RecoverError`].
@@ -366,7 +372,8 @@ impl Engine {
         Ok(found.inspect(|(_, history)| self.learn(history.start.as_ref())))
     }
 
-    /// As [`Engine::history`], as far as `begin` keeps it; see [`History::within`]. A long history is read part by part.
+    /// Like [`Engine::history`], limited to what the history that `begin` creates retains; see [`History::within`]. A long
+    /// history is read page by page.
     ///
     /// # Errors
     /// [`RecoverError`].
@@ -380,8 +387,9 @@ impl Engine {
         Ok(found.inspect(|(_, history)| self.learn(history.start.as_ref())))
     }
 
-    /// How a run in the store stands, whether it is in progress or has ended. Takes as long as its state is large, however
-    /// long its history is. None when there is no such run; its state has no start when retention has taken it.
+    /// The state of a run in the store, whether it is in progress or has ended. The cost depends on the size of the state,
+    /// not on the length of the history. None when there is no such run; the state has no start when retention has deleted
+    /// it.
     ///
     /// # Errors
     /// [`RecoverError`].
@@ -397,7 +405,7 @@ impl Engine {
         }
     }
 
-    /// What knows the secrets that runs have read, for whoever shows something of them.
+    /// The masker that has learned the secrets that runs have read; use it to redact anything of a run that is shown.
     pub fn masker(&self) -> &Masker {
         &self.inner.environment.masker
     }
@@ -435,7 +443,7 @@ impl Engine {
         RunHandle { id, start, commands, accepted: Some(acceptance), response, ended }
     }
 
-    /// Gives a run its task.
+    /// Spawns the task of a run.
     fn adopt(&self, id: RunId, driver: Driver, first: Option<Command>) {
         let engine = self.clone();
         let watcher = driver.watcher().cloned();
@@ -451,29 +459,29 @@ impl Engine {
             match driven {
                 Driven::Over => {}
                 Driven::Duplicate => engine.gone(id, watcher.as_ref()),
-                // Whoever releases held runs takes up only those that are in progress no more; so this comes last.
+                // Releasing held runs loads only those that are no longer in progress, so this comes last.
                 Driven::Unwritten(unwritten) => engine.hold(id, unwritten, watcher.as_ref()).await,
             }
         });
     }
 
-    /// Tells that nothing more will be told of a run.
+    /// Reports that no more events of a run will follow.
     fn gone(&self, run: RunId, watcher: Option<&Arc<dyn Watcher>>) {
         if let Some(watcher) = watcher.or(self.inner.watcher.as_ref()) {
             watcher.gone(run);
         }
     }
 
-    /// Hands a command to a run in progress, and waits until what it brings about is durable. False when there is no
-    /// such run, or when it ended before it took the command.
+    /// Sends a command to a run in progress and waits until its effects are durable. False when no such run is in
+    /// progress, or when it ended before it received the command.
     pub async fn command(&self, run: RunId, command: Command) -> bool {
         self.hand_over(run, command).await.is_some()
     }
 
-    /// Hands a run what arrived at a callback address, and waits until what it brings about is durable.
+    /// Delivers a callback to a run and waits until its effects are durable.
     ///
     /// # Cancel safety
-    /// The callback may have been taken.
+    /// If the future is dropped, the callback may or may not have been delivered.
     pub async fn deliver(&self, run: RunId, effect: EffectId, payload: Value) -> Delivered {
         match self.hand_over(run, Command::Callback { effect, payload }).await {
             Some(true) => Delivered::Taken,
@@ -482,7 +490,7 @@ impl Engine {
         }
     }
 
-    /// Whether something waited for the command; none when no run in progress took it.
+    /// Whether the run was waiting for the command; none when no run in progress received it.
     async fn hand_over(&self, run: RunId, command: Command) -> Option<bool> {
         self.call_up(run).await;
         let sender = {
@@ -494,14 +502,14 @@ impl Engine {
         done.await.ok()
     }
 
-    /// Runs that stand still because the store does not take or give what they need, and why; see
+    /// Runs that are held because the store cannot read or write their data, each with the reason; see
     /// [`Engine::release_held`].
     pub fn held(&self) -> Vec<(RunId, Arc<str>)> {
         let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.runs.iter().map(|(run, why)| (*run, Arc::clone(why))).collect()
     }
 
-    /// Why a run is held, if it is.
+    /// The reason why a run is held; none if it is not.
     pub fn why_held(&self, run: RunId) -> Option<Arc<str>> {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
     }
@@ -511,13 +519,14 @@ impl Engine {
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
     }
 
-    /// Runs in progress.
+    /// The number of runs in progress.
     pub fn runs_in_progress(&self) -> usize {
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Begins nothing more: no run, no call, no timer. Waits until the calls in flight have ended and their outcomes are durable, for at
-    /// most `limit`; gives how many were still under way then. Runs stay where they are, for [`Engine::shut_down`] and the next process.
+    /// Starts no more runs, calls or timers, and waits at most `limit` until the calls in flight have ended and their
+    /// outcomes are durable. Returns the number of calls still in flight. Runs remain in the store and continue in the next
+    /// process; follow with [`Engine::shut_down`].
     ///
     /// # Cancel safety
     /// The engine keeps draining.
@@ -527,7 +536,8 @@ impl Engine {
         self.inner.flights.count()
     }
 
-    /// Starts no more runs, lets go of those in progress, and waits until their tasks have ended.
+    /// Starts no more runs, stops those in progress where they are, and waits until their tasks have ended. Runs in a store
+    /// continue after [`Engine::recover`] in the next process.
     pub async fn shut_down(&self) {
         self.inner.stopping.cancel();
         self.inner.tasks.close();
@@ -555,12 +565,12 @@ fn find_trigger<'w>(
 }
 
 impl Inner {
-    /// Times that held runs were released.
+    /// Number of times held runs have been released.
     pub(crate) fn releases(&self) -> u64 {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).releases
     }
 
-    /// A message has come for a run. One that is not in progress finds it when it is taken up.
+    /// Notifies a run of a new message. A run that is not in progress finds the message when it is loaded.
     pub(crate) fn tell_mailbox(&self, run: RunId) {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reached) = runs.get(&run) {
@@ -568,7 +578,7 @@ impl Inner {
         }
     }
 
-    /// A new id, later than all before, and a seed that nobody can guess from it.
+    /// A new id, greater than all before, and a seed that cannot be guessed from it.
     pub(crate) fn next_run(&self) -> (RunId, u64) {
         let now = durable::millis(self.clock.now());
         let run = self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now);
@@ -576,7 +586,7 @@ impl Inner {
     }
 }
 
-/// Randomness of the operating system, by way of the standard library's hash keys.
+/// Randomness of the operating system, taken from the standard library's hash keys.
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()

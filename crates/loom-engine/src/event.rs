@@ -1,7 +1,7 @@
-//! What happens to a run: facts, in the past tense, and the commands that bring them about.
+//! Events and commands: the facts of a run, in the past tense, and the requests that cause them.
 //!
-//! A run is the fold of its events. Times, drawn values and outcomes are in them as data, so that a fold gives the same
-//! state on any machine at any time. Nothing here is a wire format; the journal has its own encoding.
+//! A run's state is the fold of its events. Times, random values and outcomes are part of them as data, so that a fold
+//! yields the same state on any machine at any time. Nothing here is a wire format; the journal has its own encoding.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::trace::TraceParent;
 
 pub use loom_store::RunId;
 
-/// One opening of a block within a run. Ids are given again once the block is closed.
+/// One opening of a block within a run. Ids are reused once the block is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameId(pub u32);
 
 impl FrameId {
-    /// The workflow's own block.
+    /// The block of the workflow itself.
     pub const ROOT: FrameId = FrameId(0);
 }
 
@@ -30,25 +30,25 @@ pub struct Place {
     pub action: ActionIdx,
 }
 
-/// One call to the outside, unique in its run and never given again.
+/// One external call. Unique in its run; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EffectId(pub u32);
 
-/// One timer, unique in its run and never given again.
+/// One timer. Unique in its run; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerId(pub u32);
 
 /// An action's or error's code: `OK`, `ActionFailed`, `NotFound`, `"429"`.
 pub type Code = Cow<'static, str>;
 
-/// What went wrong, as the language shows it.
+/// An error as the language represents it: `{"code": …, "message": …}`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ErrorInfo {
-    /// Stable and short.
+    /// A short, stable code.
     pub code: Code,
-    /// For people.
+    /// A sentence for people.
     pub message: String,
-    /// More, if the source had more.
+    /// Further details, if the source provided any.
     pub details: Option<Value>,
 }
 
@@ -58,8 +58,8 @@ impl ErrorInfo {
         ErrorInfo { code: code.into(), message: message.into(), details: None }
     }
 
-    /// What a definition says with `{"code": …, "message": …}`. Errors are kept and shown as plain text, so a part that
-    /// is secret is left out of it.
+    /// The error that a definition specifies with `{"code": …, "message": …}`. Errors are stored and shown as plain text,
+    /// so parts that are secret are masked.
     pub(crate) fn told(value: &Value) -> ErrorInfo {
         let part = |name: &str| match value.get(name) {
             None => String::new(),
@@ -69,15 +69,15 @@ impl ErrorInfo {
         ErrorInfo { code: Code::Owned(part("code")), message: part("message"), details: None }
     }
 
-    /// What [`ErrorInfo::to_value`] gave.
+    /// The inverse of [`ErrorInfo::to_value`].
     pub(crate) fn from_value(value: &Value) -> ErrorInfo {
         let text = |name: &str| value.get(name).map(|part| part.text().into_owned()).unwrap_or_default();
         let details = value.get("details").cloned();
         ErrorInfo { code: Code::Owned(text("code")), message: text("message"), details }
     }
 
-    /// The error without what it quotes of `about`, if that is secret, and without the secrets that `masker` knows. Every
-    /// failure that was made from the inputs of an action comes through here before it is kept.
+    /// The error with quotations of secret parts of `about` removed, and the secrets that `masker` knows masked. Every error
+    /// that was made from the inputs of an action passes through here before it is stored.
     pub(crate) fn withheld(mut self, about: &Value, masker: &Masker) -> ErrorInfo {
         let clean = |text: &str| match masker.mask(&without_quotes(text, [about])) {
             Cow::Borrowed(same) if same == text => None,
@@ -106,7 +106,7 @@ impl ErrorInfo {
     }
 }
 
-/// A value as messages quote it; one that is secret is not quoted.
+/// A value as messages quote it; a secret is masked.
 pub(crate) fn shown(value: &Value) -> String {
     if value.contains_secret() { MASK.to_owned() } else { value.to_json_text() }
 }
@@ -116,11 +116,11 @@ pub(crate) fn shown(value: &Value) -> String {
 pub struct Outcome {
     /// The final status.
     pub status: Status,
-    /// HTTP-like or engine code.
+    /// An HTTP status name such as `OK` or `NotFound`, or a code of the engine.
     pub code: Code,
-    /// Its outputs, when it has any.
+    /// Its outputs, if it has any.
     pub outputs: Option<Value>,
-    /// What went wrong.
+    /// The error, if it failed.
     pub error: Option<Arc<ErrorInfo>>,
 }
 
@@ -130,7 +130,7 @@ impl Outcome {
         Outcome { status: Status::Succeeded, code: Cow::Borrowed("OK"), outputs, error: None }
     }
 
-    /// Failure without outputs, whose code is that of its error: `BadRequest` where inputs could not be evaluated.
+    /// Failure without outputs. The code is that of the error, or `BadRequest` for `InvalidTemplate`.
     pub fn of_error(error: ErrorInfo) -> Outcome {
         let code =
             if error.code == "InvalidTemplate" { Cow::Borrowed("BadRequest") } else { error.code.clone() };
@@ -144,8 +144,8 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// The outcome with an error that quotes neither `about`, the inputs that it was made from, where they are secret, nor
-    /// a secret that `masker` knows.
+    /// The outcome with secrets removed from its error: quotations of secret parts of `about`, the inputs that it was made
+    /// from, and the secrets that `masker` knows.
     #[must_use]
     pub fn withheld(mut self, about: &Value, masker: &Masker) -> Outcome {
         if let Some(error) = self.error.take() {
@@ -161,132 +161,132 @@ impl Outcome {
     }
 }
 
-/// Whether a failed attempt may be repeated, as the one who made it sees it.
+/// A handler's advice on whether a failed attempt should be retried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryHint {
-    /// The kind's own rule says that trying again makes sense.
+    /// Whether the failure is transient by the rules of this kind of action.
     pub transient: bool,
-    /// The least wait the failure asks for: `Retry-After`, the time until half-open, the time until a permit.
+    /// The minimum wait before the next attempt: `Retry-After`, the time until half-open, the time until a permit.
     pub after: Option<Duration>,
-    /// We refused the call ourselves; the service was not asked.
+    /// Whether the call was rejected locally; the service received no request.
     pub refused: bool,
-    /// How the service's circuit stands after the attempt.
+    /// The state of the service's circuit after the attempt.
     pub circuit: CircuitHint,
 }
 
-/// What a circuit means for the next attempt.
+/// The consequence of a circuit's state for the next attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CircuitHint {
-    /// It lets calls through, or there is none.
+    /// The circuit lets calls through, or there is none.
     #[default]
     Passes,
-    /// It is open, and lets a probe through after this time. An earlier attempt would only be refused.
+    /// The circuit is open, and lets a probe through after this time. Earlier attempts are rejected.
     OpenFor(Duration),
-    /// An operator opened it, so no wait helps.
+    /// An operator opened the circuit, so waiting does not help.
     OpenedByHand,
 }
 
-/// What a person may want to know about an attempt while it is under way.
+/// Something noteworthy that happened during an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// The limiter or bulkhead held the call back.
+    /// A rate limiter or bulkhead delayed the call.
     Held {
-        /// Which service.
+        /// The service's name.
         service: Arc<str>,
         /// `rate limit` or `bulkhead`.
         by: Cow<'static, str>,
-        /// For how long.
+        /// The delay.
         wait: Duration,
     },
-    /// A breaker changed its state.
+    /// A circuit breaker changed its state.
     Breaker {
-        /// Which service.
+        /// The service's name.
         service: Arc<str>,
-        /// `Closed`, `Open`, `HalfOpen`.
+        /// The old state: `Closed`, `Open` or `HalfOpen`.
         from: Cow<'static, str>,
         /// The new state.
         to: Cow<'static, str>,
-        /// Why, in words.
+        /// The reason, for people.
         why: String,
     },
 }
 
-/// A fact. The order of a run's events is their meaning.
+/// A fact about a run. The order of a run's events is significant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The run exists.
+    /// The run started.
     RunStarted {
         /// Everything it starts from.
         start: Arc<RunStart>,
         /// When.
         at: Timestamp,
     },
-    /// A block was opened: the workflow itself, a branch, one round of a loop.
+    /// A block was opened: the workflow itself, a branch, or one iteration of a loop.
     FrameOpened {
         /// Its id from here on.
         frame: FrameId,
-        /// Which block.
+        /// The block.
         block: BlockIdx,
         /// The action that opened it; none for the workflow itself.
         parent: Option<Place>,
-        /// Round of a loop, from 0.
+        /// Iteration of a loop, from 0.
         index: u32,
         /// When.
         at: Timestamp,
     },
-    /// An action that takes time began.
+    /// An action that does not end immediately started.
     ActionStarted {
-        /// Which.
+        /// The action.
         place: Place,
         /// When.
         at: Timestamp,
         /// Its evaluated inputs: a request, a loop's items, a condition's result.
         inputs: Option<Value>,
     },
-    /// A loop's settings were evaluated.
+    /// The limits of a loop were evaluated.
     LoopStarted {
-        /// Which.
+        /// The loop.
         place: Place,
-        /// The most rounds.
+        /// The maximum number of iterations.
         count: u32,
-        /// No round starts after this.
+        /// No iteration starts after this time.
         deadline: Timestamp,
-        /// The pause between rounds.
+        /// The pause between iterations.
         delay: Duration,
     },
-    /// A call to the outside is about to be made; durable before it is made.
+    /// An external call is about to be made; the event is durable before the call.
     AttemptStarted {
-        /// Which action.
+        /// The action.
         place: Place,
-        /// From 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
         /// The call's id.
         effect: EffectId,
-        /// Which part of the action.
+        /// The part of the action that the call belongs to.
         phase: Phase,
-        /// Where to go on, for a call that is polled.
+        /// Where to continue, for a call that is polled.
         resume: Option<Value>,
         /// When.
         at: Timestamp,
     },
-    /// Something worth telling happened during an attempt.
+    /// Something noteworthy happened during an attempt.
     AttemptNoted {
         /// The call.
         effect: EffectId,
-        /// What.
+        /// What happened.
         note: Note,
         /// When.
         at: Timestamp,
     },
-    /// A call ended, and the action goes on: it will be tried again, polled again, or waits for a callback.
+    /// An attempt ended; `next` says what follows.
     AttemptEnded {
-        /// Which action.
+        /// The action.
         place: Place,
         /// The call.
         effect: EffectId,
-        /// How it ended.
+        /// The result of the attempt.
         outcome: Outcome,
-        /// What comes next.
+        /// What follows.
         next: Next,
         /// When.
         at: Timestamp,
@@ -297,72 +297,72 @@ pub enum Event {
         timer: TimerId,
         /// When it is due.
         due: Timestamp,
-        /// Whose it is.
+        /// The action that it belongs to.
         place: Place,
-        /// What for.
+        /// What it is for.
         purpose: Purpose,
     },
     /// A timer fired or was no longer needed.
     TimerEnded {
-        /// Which.
+        /// The timer.
         timer: TimerId,
     },
     /// A variable has a new value.
     VariableSet {
-        /// Which.
+        /// The variable.
         variable: VariableIdx,
-        /// The value.
+        /// Its new value.
         value: Value,
     },
     /// An item was added at the end of an array variable.
     VariableAppended {
-        /// Which.
+        /// The variable.
         variable: VariableIdx,
         /// The item.
         item: Value,
     },
-    /// The caller was answered.
+    /// A response was sent to the caller.
     Responded {
-        /// By which action.
+        /// The Response action.
         place: Place,
         /// `{statusCode, headers, body}`.
         response: Value,
     },
     /// An action ended.
     ActionEnded {
-        /// Which.
+        /// The action.
         place: Place,
         /// When it began.
         started: Timestamp,
         /// When it ended.
         at: Timestamp,
-        /// Inputs, if they were not told at its start.
+        /// Its inputs, if no `ActionStarted` contained them.
         inputs: Option<Value>,
-        /// How.
+        /// The result.
         outcome: Outcome,
     },
     /// `trackedProperties` of an action were evaluated.
     Tracked {
-        /// Which action.
+        /// The action.
         place: Place,
         /// The properties.
         properties: Value,
     },
-    /// The run stands still until it is resumed.
+    /// The run was suspended.
     Suspended {
         /// When.
         at: Timestamp,
     },
-    /// The run goes on.
+    /// The run was resumed.
     Resumed {
         /// When.
         at: Timestamp,
     },
-    /// The run ended; nothing follows.
+    /// The run ended; no events follow.
     RunEnded {
-        /// How.
+        /// The final status.
         status: RunStatus,
-        /// What went wrong.
+        /// The error, if it ended with one.
         error: Option<Arc<ErrorInfo>>,
         /// The workflow's outputs.
         outputs: Option<Value>,
@@ -371,20 +371,20 @@ pub enum Event {
     },
 }
 
-/// Which part of an action a call belongs to.
+/// The part of an action that a call belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The call that is the action.
+    /// The action's own call.
     Call,
     /// Admission to a service, for an action that the engine itself executes.
     Admit,
-    /// A webhook's subscription.
+    /// The request that subscribes a webhook.
     Subscribe,
-    /// The end of a webhook's subscription; its result changes nothing.
+    /// The request that unsubscribes a webhook; its result is ignored.
     Unsubscribe,
 }
 
-/// What follows an attempt that did not end its action.
+/// What follows an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Another attempt, when the timer fires.
@@ -392,18 +392,18 @@ pub enum Next {
         /// When.
         due: Timestamp,
     },
-    /// The same attempt goes on from `resume`, when the timer fires.
+    /// The same attempt continues from `resume`, when the timer fires.
     Poll {
         /// When.
         due: Timestamp,
-        /// Where to go on.
+        /// Where to continue.
         resume: Value,
     },
     /// The action waits for its callback.
     Callback,
     /// The engine now executes the action itself.
     Execute,
-    /// The action's end follows.
+    /// The action ends.
     End,
 }
 
@@ -414,54 +414,54 @@ pub enum Purpose {
     Retry,
     /// The next poll.
     Poll,
-    /// A `Wait` is over.
+    /// The end of a `Wait`.
     Wait,
-    /// The next round of a loop.
+    /// The next iteration of a loop.
     Round,
-    /// The action's time limit.
+    /// The action's timeout.
     Limit,
 }
 
-/// Everything a run starts from.
+/// Everything a run is started from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunStart {
     /// The run's id.
     pub run: RunId,
-    /// Seeds jitter, `rand` and `guid`.
+    /// The seed of jitter, `rand()` and `guid()`.
     pub seed: u64,
-    /// Values by the order of `Workflow::parameters`.
+    /// Parameter values, in the order of `Workflow::parameters`.
     pub parameters: Vec<Value>,
-    /// What `trigger()` gives.
+    /// What `trigger()` returns.
     pub trigger: Value,
-    /// What `workflow()` gives.
+    /// What `workflow()` returns.
     pub workflow: Value,
     /// The caller's tracking id, or the run's id.
     pub tracking_id: Arc<str>,
-    /// Whether somebody waits for a Response.
+    /// Whether the caller waits for a Response.
     pub wants_response: bool,
-    /// The span that the run belongs under, if its caller named one.
+    /// The parent span of the run, if the caller sent one.
     pub trace: Option<TraceParent>,
-    /// How many runs stand above it in the chain of those that started each other as child workflows.
+    /// Number of ancestors in a chain of child workflows.
     pub depth: u8,
 }
 
-/// Something that asks a run to go on.
+/// A request to a run, from its caller, a handler, a timer or an operator.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Begin.
+    /// Start the run.
     Start(Arc<RunStart>),
     /// A call ended.
     EffectEnded {
-        /// Which.
+        /// The call.
         effect: EffectId,
-        /// How.
+        /// Its result.
         result: EffectResult,
     },
-    /// Something worth telling happened during a call.
+    /// Something noteworthy happened during a call.
     EffectNoted {
-        /// Which.
+        /// The call.
         effect: EffectId,
-        /// What.
+        /// What happened.
         note: Note,
     },
     /// A timer is due.
@@ -473,35 +473,35 @@ pub enum Command {
         /// `{headers, body, queries}`.
         payload: Value,
     },
-    /// Stop, as from outside.
+    /// Cancel the run.
     Cancel,
-    /// The run took longer than a run may.
+    /// The run has reached its maximum duration.
     TimeOut,
-    /// Stand still.
+    /// Suspend the run.
     Suspend,
-    /// Go on.
+    /// Resume the run.
     Resume,
 }
 
-/// How a call ended.
+/// The result of a call.
 #[derive(Clone, Debug)]
 pub enum EffectResult {
-    /// With an outcome.
+    /// The call ended.
     Done {
-        /// Which.
+        /// Its outcome.
         outcome: Outcome,
-        /// Whether another attempt makes sense.
+        /// Advice on retrying a failure.
         hint: RetryHint,
     },
-    /// Not yet: ask again later.
+    /// The operation is still in progress and must be polled.
     Pending {
-        /// The answer so far, for history.
+        /// The response so far, for the history.
         outcome: Outcome,
-        /// How long to wait.
+        /// The wait before the next poll.
         after: Duration,
-        /// Handed back with the next call.
+        /// Passed to the next call as [`Call::resume`](crate::ports::Call::resume).
         resume: Value,
     },
-    /// The service admits an action that the engine executes itself.
+    /// The service admitted an action that the engine executes itself.
     Admitted,
 }

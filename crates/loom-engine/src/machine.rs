@@ -1,7 +1,7 @@
-//! The pure machine: a state, the events that made it, and the loop that carries out what can be done now.
+//! The pure machine: a state, the events that produced it, and the loop that performs the work that is ready.
 //!
-//! No clock, no I/O, no task. The shell (`engine`) and the simulation feed it commands and carry out what its events
-//! ask for; the same code serves live runs, recovery and tests.
+//! No clock, no I/O, no task. The shell (`engine`) and the simulation feed it commands and perform the effects that its
+//! events request; the same code serves live runs, recovery and tests.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,38 +21,38 @@ use crate::{
     trace::RunTrace,
 };
 
-/// Reads secrets for `secret()`. Values come out marked secret, whatever the source says.
+/// Reads secrets for `secret()`. The engine labels every value as secret.
 pub trait SecretSource: Send + Sync {
-    /// The value of `name`, or why there is none.
+    /// The value of the secret `name`.
     ///
     /// # Errors
-    /// Says in words why the secret cannot be had: unknown, expired, disabled.
+    /// A message that says why the secret is not available, such as unknown, expired or disabled.
     fn secret(&self, name: &str) -> Result<Value, String>;
 }
 
-/// What a host gives to all runs, beside the clock. Immutable while runs use it.
+/// What a host provides to all runs, apart from the clock. Immutable while runs use it.
 pub struct Environment {
-    /// `appsetting()` by name, labelled by [`label_settings`].
+    /// The values that `appsetting()` returns, by name; see [`label_settings`].
     pub app_settings: Vec<(Arc<str>, Value)>,
-    /// Where `secret()` looks.
+    /// The source of `secret()`; without one, reading a secret is an error.
     pub secrets: Option<Arc<dyn SecretSource>>,
-    /// The retry policy of requests that name none.
+    /// The retry policy of actions that define none.
     pub default_retry: Arc<RetryPolicy>,
-    /// The longest a run may take.
+    /// The maximum duration of a run: 90 days by default.
     pub run_duration_max: Duration,
-    /// Where callbacks arrive. None when nothing listens.
+    /// The callback URLs of this host. None when nothing listens for callbacks.
     pub callbacks: Option<Callbacks>,
-    /// Learns every secret that runs read, for whoever shows something of them.
+    /// Learns every secret that runs read, so that it can be redacted from anything that is shown.
     pub masker: Masker,
-    /// What one run may take.
+    /// The resources that one run may use.
     pub budgets: Budgets,
-    /// Whether spans of runs are recorded. Calls then name them as their callers; otherwise they hand on what the run's
-    /// own caller said.
+    /// Whether spans of runs are recorded. If so, they are the parents of the spans of outgoing calls; otherwise calls pass
+    /// on the trace context that the run's own caller sent.
     pub traced: bool,
 }
 
-/// The settings of an app, with those labelled secret that hold secrets: by their names, because they are connection strings,
-/// or because `also` names them.
+/// Labels as secret the settings that hold secrets: those with a telling name, those whose value is a connection string, and
+/// those listed in `also`.
 pub fn label_settings(settings: &Object, also: &[Arc<str>]) -> Vec<(Arc<str>, Value)> {
     let label = |(name, value): (&Arc<str>, &Value)| {
         let secret = names_secret(name)
@@ -109,7 +109,7 @@ impl Environment {
         Ok(value)
     }
 
-    /// Remembers the secrets that a run was started with.
+    /// Lets the masker learn the secrets among a run's parameters.
     pub(crate) fn learn_parameters(&self, start: &RunStart) {
         start.parameters.iter().for_each(|value| self.masker.learn(value));
     }
@@ -117,12 +117,12 @@ impl Environment {
     #[expect(clippy::unused_self, reason = "the shared memory's handle lives here once it exists")]
     pub(crate) fn memory(&self, operation: &str, _arguments: &[Value]) -> Lookup {
         Err(LookupError::NotAvailable {
-            why: format!("{operation}() needs a shared memory; none is configured"),
+            why: format!("{operation}() requires a shared memory, and none is configured"),
         })
     }
 }
 
-/// The same for every attempt at one occurrence of an action: `run id / action / rounds of the loops around it`.
+/// The same for every attempt at one occurrence of an action: `run id / action / iterations of the enclosing loops`.
 fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str> {
     let mut key = format!("{}/{}", start.run, state.workflow.action(place.action).name);
     for (_, index) in state.path(place.frame) {
@@ -132,17 +132,16 @@ fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str>
     Arc::from(key)
 }
 
-/// When values of so many bytes have come, a run lets others have their turn, so that what it has told can be written
-/// and let go.
+/// After producing values of this many bytes, a run yields, so that its events can be written and their memory released.
 const KEPT_MAX: u64 = 32 << 20;
 
-/// How many events most decisions make at most; room for them is made before.
+/// Most decisions produce at most this many events; capacity for them is reserved in advance.
 const ROOM: usize = 4;
 
-/// A run and the events it has not handed out yet.
+/// A run as a pure state machine, with the events that have not been taken yet.
 #[derive(Debug)]
 pub struct Run {
-    /// The same as the state's: held apart, so that folding need not count references.
+    /// The same as the state's; a second reference, so that applying events need not clone the `Arc`.
     workflow: Arc<Workflow>,
     state: RunState,
     environment: Arc<Environment>,
@@ -157,12 +156,12 @@ impl Run {
         Run::resume(RunState::new(workflow), environment)
     }
 
-    /// A run that goes on from a state that was read back: [`RunState::replay`] of its history, or a snapshot and what
-    /// came after it. Calls that had no end are in [`RunState::calls`].
+    /// A run that continues from a loaded state: a [`RunState::replay`] of its events, or a snapshot and the events after
+    /// it. Calls that were in progress are in [`RunState::calls`].
     pub fn resume(state: RunState, environment: Arc<Environment>) -> Run {
         let workflow = Arc::clone(state.workflow());
         let mut live = Live::default();
-        // What was read back counts from the start.
+        // Values that were loaded count from the start.
         if state.seq() > 0 {
             live.measure(&state);
         }
@@ -174,18 +173,18 @@ impl Run {
         &self.state
     }
 
-    /// The host's settings it runs with.
+    /// The environment of its host.
     pub fn environment(&self) -> &Arc<Environment> {
         &self.environment
     }
 
-    /// The call that an outstanding effect asks for; none when nothing waits for it.
+    /// The call that an outstanding effect requests; none when nothing waits for it.
     pub fn call(&self, effect: EffectId) -> Option<Call> {
         let state = &self.state;
         let asked = state.effects.get(effect)?;
         let start = state.start.as_ref()?;
         let (inputs, resume, due) = if asked.phase == Phase::Unsubscribe {
-            // The action has ended, and its place may have been given to another.
+            // The action has ended, and its place may have been reused.
             (asked.resume.clone().unwrap_or_default(), None, None)
         } else {
             let limit = state.activity(asked.place).and_then(|activity| activity.limit);
@@ -193,7 +192,7 @@ impl Run {
             (state.slot(asked.place).inputs.clone().unwrap_or_default(), asked.resume.clone(), due)
         };
         let (key, tracking_id) = match asked.phase {
-            // An admission sends nothing, so it needs no names for what is sent.
+            // An admission sends nothing, so it needs no idempotency key and no tracking id.
             Phase::Admit => (Arc::default(), Arc::default()),
             Phase::Unsubscribe => {
                 let name = &state.workflow.action(asked.place.action).name;
@@ -207,7 +206,7 @@ impl Run {
         let trace = match asked.phase {
             Phase::Admit => None,
             _ if !self.environment.traced => start.trace.clone(),
-            // Its place may have been given to another, so the rounds around it are not known.
+            // Its place may have been reused, so the enclosing iterations are not known.
             Phase::Unsubscribe => Some(RunTrace::of(start).handed_on(effect, &[])),
             Phase::Call | Phase::Subscribe => {
                 Some(RunTrace::of(start).handed_on(effect, &state.path(asked.place.frame)))
@@ -242,8 +241,8 @@ impl Run {
         })
     }
 
-    /// Carries out a command and everything that follows from it at once. A command that no longer applies (a call
-    /// that was cancelled, a timer that was dropped) does nothing.
+    /// Handles a command and all the work that becomes ready because of it. A command that no longer applies (a call that
+    /// was cancelled, a timer that was dropped) does nothing.
     pub fn handle(&mut self, command: Command, now: impl Into<Now>) {
         let now = now.into();
         let first = self.events.len();
@@ -252,8 +251,8 @@ impl Run {
         while self.advance(now, usize::MAX) {}
     }
 
-    /// As [`Run::handle`], but stops after about `budget` events and says whether more can be done. The rest is done
-    /// by [`Run::advance`]; whoever drives many runs uses this to be fair.
+    /// Like [`Run::handle`], but stops after about `budget` events; true when more work is ready. [`Run::advance`] does the
+    /// rest. Use it to drive many runs fairly.
     pub fn handle_some(&mut self, command: Command, now: impl Into<Now>, budget: usize) -> bool {
         let now = now.into();
         let first = self.events.len();
@@ -262,7 +261,7 @@ impl Run {
         self.advance(now, budget)
     }
 
-    /// Does what can be done now, up to about `budget` events. True when there is more.
+    /// Performs the work that is ready, up to about `budget` events. True when more is ready.
     pub fn advance(&mut self, now: impl Into<Now>, budget: usize) -> bool {
         let now = now.into();
         let limit = self.events.len().saturating_add(budget);
@@ -291,7 +290,7 @@ impl Run {
 
     fn decider(&mut self, now: Now) -> Decider<'_> {
         if self.events.capacity() - self.events.len() < ROOM {
-            // Coarse steps: moving what has happened so far costs more than memory that is not touched yet.
+            // Coarse steps: moving the existing events costs more than memory that is not touched yet.
             self.events.reserve(2 * ROOM + 3 * self.events.len());
         }
         Decider {
@@ -314,7 +313,7 @@ impl Run {
         }
     }
 
-    /// Ends the run if its values take more than they may.
+    /// Ends the run if its values exceed the `run_bytes_max` budget.
     #[cold]
     fn bound_values(&mut self, now: Now) {
         let most = self.environment.budgets.run_bytes_max;
@@ -328,21 +327,21 @@ impl Run {
         }
     }
 
-    /// Events that were not handed out before, oldest first.
+    /// The events since the last call, oldest first.
     pub fn new_events(&mut self) -> &[Event] {
         self.live.kept = 0;
         let first = std::mem::replace(&mut self.handed_out, self.events.len());
         &self.events[first..]
     }
 
-    /// As [`Run::new_events`], giving them away; they are no longer kept here.
+    /// Takes all events that are still here, oldest first.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.handed_out = 0;
         self.live.kept = 0;
         std::mem::take(&mut self.events)
     }
 
-    /// All events kept here.
+    /// All events that have not been taken, oldest first.
     pub fn events(&self) -> &[Event] {
         &self.events
     }

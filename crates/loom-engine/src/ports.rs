@@ -1,4 +1,4 @@
-//! What the engine asks of the world: handlers that make calls, and a clock.
+//! The engine's ports: the handlers that make external calls, and the clock. Hosts implement them.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     trace::TraceParent,
 };
 
-/// One call that an action asks for.
+/// One external call that an action requests.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The run.
@@ -21,41 +21,41 @@ pub struct Call {
     pub action: ActionIdx,
     /// The call's id in its run.
     pub effect: EffectId,
-    /// Which part of the action: the call itself, or a webhook's subscription.
+    /// The part of the action: the call itself, or a webhook's subscription.
     pub phase: Phase,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
     /// The action's evaluated inputs. For `Phase::Unsubscribe`, the request to send.
     pub inputs: Value,
-    /// For a script, what its code sees of the run: `{workflow, trigger, actions}`, with what it refers to and no more.
+    /// For a script, the part of the run that its code refers to: `{workflow, trigger, actions}`.
     pub context: Option<Value>,
-    /// What an earlier call of this action handed over with [`EffectResult::Pending`].
+    /// What an earlier call of this action returned in [`EffectResult::Pending`].
     pub resume: Option<Value>,
-    /// The same for every attempt at this occurrence of the action, also after a crash:
+    /// The same for every attempt at this occurrence of the action, even after a crash:
     /// `run id / action path / iteration`.
     pub idempotency_key: Arc<str>,
     /// The caller's tracking id.
     pub tracking_id: Arc<str>,
     /// Identifies this occurrence of the action.
     pub action_tracking_id: Arc<str>,
-    /// The span that what is called belongs under, for the service to go on in the same trace.
+    /// The parent span to send to the service, so that it continues the same trace.
     pub trace: Option<TraceParent>,
-    /// Where the service is to call back, for a subscription; none when nothing here listens for callbacks.
+    /// The callback URL, for a subscription; none when this host does not listen for callbacks.
     pub callback: Option<Arc<str>>,
-    /// When the action's time is over; none leaves it to the handler.
+    /// The action's deadline; none leaves the timeout to the handler.
     pub due: Option<Timestamp>,
-    /// How many runs stand above the one that calls, in the chain of those that started each other.
+    /// Number of ancestors of the calling run in a chain of child workflows.
     pub depth: u8,
 }
 
 impl Call {
-    /// The action as the definition has it.
+    /// The action in the definition.
     pub fn definition(&self) -> &Action {
         self.workflow.action(self.action)
     }
 }
 
-/// A future that a handler returns.
+/// The future that a handler returns.
 pub type CallFuture<'a> = Pin<Box<dyn Future<Output = EffectResult> + Send + 'a>>;
 
 /// Makes the calls of one kind of action.
@@ -63,10 +63,10 @@ pub trait ActionHandler: Send + Sync {
     /// Makes one attempt.
     ///
     /// # Cancel safety
-    /// The future is dropped when the action is cancelled or its time is over; it must let go of its connection then.
+    /// The future is dropped when the action is cancelled or times out; dropping it must release its connection.
     fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a>;
 
-    /// The service that `inputs` address: what breakers and limiters without a name are kept under. For a request
+    /// The service that `inputs` address: the key of circuit breakers and rate limiters that have no name. For a request,
     /// this is its origin (`https://host:port`).
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
         let _ = inputs;
@@ -74,55 +74,55 @@ pub trait ActionHandler: Send + Sync {
     }
 }
 
-/// Wall time. Steps of the system's clock may show; runs reckon in a time of their own, which never goes back.
+/// Wall-clock time. It may jump when the system's clock is adjusted; runs use a time of their own that never goes back.
 pub trait Clock: Send + Sync {
-    /// Now.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
-/// One request that a trigger makes by itself.
+/// One request that a trigger makes automatically: a poll, or a webhook's subscription.
 #[derive(Clone, Debug)]
 pub struct TriggerCall {
     /// The workflow's name.
     pub workflow: Arc<str>,
-    /// Its version, for the service to see.
+    /// The workflow's version, sent to the service.
     pub version: Arc<str>,
     /// The trigger's name.
     pub trigger: Arc<str>,
-    /// What is asked.
+    /// The purpose of the request.
     pub ask: TriggerAsk,
-    /// Whether `inputs` name a connection, not an address.
+    /// Whether `inputs` name a connection instead of a URL.
     pub through_connection: bool,
     /// The evaluated request.
     pub inputs: Value,
-    /// Where the service is to call back, for a subscription.
+    /// The callback URL, for a subscription.
     pub callback: Option<Arc<str>>,
-    /// Asked in the place of the address in `inputs`: where the last answer pointed.
+    /// Replaces the URL in `inputs`: the `Location` of the last response.
     pub address: Option<Arc<str>>,
-    /// The same for every attempt at this request, also after a crash.
+    /// The same for every attempt at this request, even after a crash.
     pub idempotency_key: Arc<str>,
-    /// Tells the service which subscription or poll this is.
+    /// Identifies the subscription or poll to the service.
     pub tracking_id: Arc<str>,
 }
 
-/// What a trigger asks of a service.
+/// The purpose of a trigger's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TriggerAsk {
-    /// Whether there is something new.
+    /// Asks whether there is new data.
     Poll,
-    /// To be called back.
+    /// Subscribes to callbacks.
     Subscribe,
-    /// Not to be called back any more.
+    /// Ends the subscription.
     Unsubscribe,
 }
 
 /// Makes the requests of triggers, one attempt at a time.
 ///
-/// Its result is `EffectResult::Done`. A `Location` among the headers of its outputs is a whole address.
+/// The result is always [`EffectResult::Done`]. A `Location` among the headers of its outputs must be an absolute URL.
 pub trait TriggerHandler: std::fmt::Debug + Send + Sync {
     /// Makes one attempt.
     ///
     /// # Cancel safety
-    /// The future is dropped when the server stops; it must let go of its connection then.
+    /// The future is dropped when the server stops; dropping it must release its connection.
     fn call<'a>(&'a self, call: &'a TriggerCall) -> CallFuture<'a>;
 }

@@ -1,5 +1,5 @@
-//! Calls to the outside: effects with their attempts, retries, polls and callbacks, and admission to services for
-//! actions that the engine executes itself.
+//! External calls: effects with their attempts, retries, polls and callbacks, and admission to services for actions that the
+//! engine executes itself.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Evaluates the inputs once, tells the start, and makes the first attempt.
+    /// Evaluates the inputs once, records the start, and makes the first attempt.
     pub(super) fn start_call(&mut self, place: Place, inputs: &Template, phase: Phase) {
         let effect = self.next_effect();
         let callback = self.callback_url(effect);
@@ -112,15 +112,15 @@ impl Decider<'_> {
                     self.out.push(ended(Next::Retry { due }, outcome));
                     return self.set_timer(place, due, Purpose::Retry);
                 }
-                // A refusal that ends the action must not hide what the service itself answered before.
+                // A local rejection that ends the action must not hide an earlier response of the service.
                 let earlier = if retry::is_refusal(&outcome) { self.last_failure(place) } else { None };
                 self.end_call(place, earlier.unwrap_or(outcome));
             }
         }
     }
 
-    /// The end of a call without what its error quotes of secret inputs, and with secret outputs where the definition says
-    /// that they are.
+    /// The result of a call with quotations of secret inputs removed from its error, and with outputs labelled as secret
+    /// where the definition says so.
     fn withheld(&self, place: Place, phase: Phase, result: EffectResult) -> EffectResult {
         let clean = |mut outcome: Outcome| {
             if self.action(place).secure.outputs {
@@ -145,7 +145,7 @@ impl Decider<'_> {
         }
     }
 
-    /// A note without what it quotes of secret inputs.
+    /// A note with quotations of secret inputs removed.
     pub(super) fn withheld_note(&self, effect: EffectId, note: Note) -> Note {
         let place = self.state.effects.get(effect).map(|call| call.place);
         let inputs = place.and_then(|place| self.state.slot(place).inputs.as_ref()).unwrap_or(&Value::NULL);
@@ -166,10 +166,10 @@ impl Decider<'_> {
         self.push_end(place, started, None, outcome);
     }
 
-    /// When to try again, if at all.
+    /// The time of the next attempt, if there is one.
     ///
-    /// A refusal of our own is not an attempt at the service: the policy's attempts count the calls that were made, and
-    /// there may be as many refusals beside them.
+    /// A local rejection is not an attempt at the service: the policy's attempts count the calls that were made, and the
+    /// same number of rejections is allowed in addition.
     fn retry_at(&self, place: Place, attempt: u32, outcome: &Outcome, hint: RetryHint) -> Option<Timestamp> {
         let policy = self.retry_policy(place)?;
         let seed = random::seed_of(self.state, place) ^ u64::from(attempt);
@@ -188,13 +188,13 @@ impl Decider<'_> {
         (!opens_too_late).then_some(due)
     }
 
-    /// What the attempts at an action came to that another attempt followed, oldest first.
+    /// The outcomes of the attempts at an action that were followed by another attempt, oldest first.
     fn earlier_attempts(&self, place: Place) -> &[Value] {
         let call = self.state.activity(place).and_then(|activity| activity.call.as_ref());
         call.map_or(&[], |call| &call.history)
     }
 
-    /// How the service itself failed last, before it was spared.
+    /// The last failure of the service itself, before calls were rejected locally.
     fn last_failure(&self, place: Place) -> Option<Outcome> {
         let entry = self.earlier_attempts(place).iter().rfind(|entry| !retry::is_refusal_entry(entry))?;
         let code = entry.get("code").map(|code| code.text().into_owned()).unwrap_or_default();
@@ -202,13 +202,13 @@ impl Decider<'_> {
         Some(Outcome::failed(code, error))
     }
 
-    /// When the action's time is over, if it has a time limit.
+    /// The action's deadline, if it has a timeout.
     fn limit_of(&self, place: Place) -> Option<Timestamp> {
         let limit = self.state.activity(place).and_then(|activity| activity.limit)?;
         self.state.timers.get(limit).map(|timer| timer.due)
     }
 
-    /// The policy in force: the action's own, or its kind's default.
+    /// The retry policy in effect: the action's own, or the default of its kind.
     fn retry_policy(&self, place: Place) -> Option<Arc<RetryPolicy>> {
         let action = self.action(place);
         let setting = action.resilience.as_deref().map(|resilience| &resilience.retry);
@@ -223,7 +223,7 @@ impl Decider<'_> {
         }
     }
 
-    /// A policy that an expression gives.
+    /// A retry policy that an expression computes.
     pub(super) fn computed_retry(
         &self,
         place: Place,
@@ -235,7 +235,7 @@ impl Decider<'_> {
             .map_err(|problem| without_quotes(&problem.message, [&value]).into_owned())
     }
 
-    /// Tries an action again that the engine executes itself, when its policy says so.
+    /// Schedules a retry of an action that the engine executes itself, if its policy allows one.
     pub(super) fn retry_local(&mut self, place: Place, outcome: &Outcome) -> bool {
         let action = self.action(place);
         if is_call(&action.kind) || action.resilience.is_none() {
@@ -273,17 +273,17 @@ impl Decider<'_> {
         self.push_attempt(place, call.attempt, effect, Phase::Call, call.resume.clone());
     }
 
-    /// A callback ends the webhook that waits for it; one that arrives before its subscription has been confirmed
-    /// counts too, because services are free to call at once, and so does one that arrives between two attempts to subscribe. A run that stands still takes it as well, because its
-    /// caller will not come again.
+    /// A callback ends the webhook that waits for it. A callback that arrives before the subscription has been confirmed, or
+    /// between two attempts to subscribe, is accepted too, because services may call back immediately. A suspended run
+    /// accepts it as well, because the service will not call again.
     pub(super) fn callback(&mut self, effect: EffectId, payload: Value) {
         let Some(place) = self.state.waiting_for_callback(effect) else { return };
         self.unsubscribe(place);
         self.end_call(place, Outcome::ok(Some(payload)));
     }
 
-    /// Ends the subscription of a webhook that has one, or that may have one: a service that was asked may have subscribed
-    /// it although its answer has not arrived, and one that knows of no subscription loses nothing by hearing of its end.
+    /// Ends the subscription of a webhook that has one or may have one: the service may have accepted the subscription
+    /// although its response has not arrived, and a request to end an unknown subscription does no harm.
     pub(super) fn unsubscribe(&mut self, place: Place) {
         let state = self.state;
         let Some(call) = state.activity(place).and_then(|activity| activity.call.as_ref()) else { return };
@@ -295,7 +295,7 @@ impl Decider<'_> {
         let mut scope = self.scope(place.frame);
         scope.current = Some(place);
         scope.callback = callback.as_deref();
-        // Evaluated again, because what it says may refer to the subscription's own answer.
+        // Evaluated again, because it may refer to the response of the subscription.
         let Ok(request) = inputs.evaluate(&scope) else { return };
         let Some(request) = request.get("unsubscribe").cloned() else { return };
         let effect = self.next_effect();
@@ -324,36 +324,36 @@ impl Decider<'_> {
     }
 }
 
-/// Whether a `Wait` is for an instant that the wall clock is to show, and not for a time to pass.
+/// Whether a `Wait` ends at a wall-clock time, not after a duration.
 pub(crate) fn waits_for_instant(inputs: &Value) -> bool {
     inputs.get("interval").is_none()
 }
 
-/// When a `Wait` is over.
+/// The time at which a `Wait` ends.
 fn wait_until(now: Timestamp, inputs: &Value) -> Result<Timestamp, String> {
     if let Some(interval) = inputs.get("interval") {
         let count = interval.get("count").cloned().unwrap_or(Value::NULL);
         let unit = interval.get("unit").cloned().unwrap_or(Value::NULL);
         return time::shift(&Value::from(now.to_string()), &count, &unit)
             .and_then(|due| time::parse(&due))
-            .map_err(|error| format!("The interval of the wait cannot be used: {error}"));
+            .map_err(|error| format!("The 'interval' of the wait is invalid: {error}"));
     }
     let until = inputs.get("until");
     let until = until.and_then(|until| until.get("timestamp")).or(until);
     match until {
         Some(until) => {
-            time::parse(until).map_err(|error| format!("The time to wait for cannot be used: {error}"))
+            time::parse(until).map_err(|error| format!("The 'until' of the wait is invalid: {error}"))
         }
-        None => Err("A wait needs 'interval' or 'until'.".to_owned()),
+        None => Err("The inputs of a wait must have 'interval' or 'until'.".to_owned()),
     }
 }
 
-/// Whether an action that the engine executes itself asks for retries, a breaker or a limit.
+/// Whether an action that the engine executes itself has retries, a circuit breaker or a limit.
 pub(super) fn needs_admission(action: &Action) -> bool {
     action.resilience.is_some() && !is_call(&action.kind) && !matches!(action.kind, ActionKind::Retry { .. })
 }
 
-/// Whether the shell executes it.
+/// Whether the shell executes the action, by calling a handler.
 pub(crate) fn is_call(kind: &ActionKind) -> bool {
     match kind {
         ActionKind::Effect { effect, .. } => !matches!(effect, EffectKind::Compute(_)),

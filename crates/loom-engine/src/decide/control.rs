@@ -1,4 +1,4 @@
-//! Control: branches, scopes, Terminate, Response, canned results, and what happens when a block has ended.
+//! Control actions: branches, scopes, Terminate, Response, static results, and the end of a block.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -51,7 +51,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Ends a Switch whose cases cannot be compared with its value: each action of each branch fails, and so the Switch.
+    /// Ends a Switch whose cases cannot be compared with its value: every action of every branch fails, and so does the
+    /// Switch.
     fn fail_branches(
         &mut self,
         place: Place,
@@ -94,13 +95,13 @@ impl Decider<'_> {
         }
     }
 
-    /// Tells the start of an action that holds others, and arms its time limit.
+    /// Records the start of an action that contains others, and sets its timeout.
     pub(super) fn start_block(&mut self, place: Place, inputs: Option<Value>) {
         self.push_start(place, inputs);
         self.set_limit(place);
     }
 
-    /// A block that belongs to an action has ended.
+    /// Continues an action after one of its blocks has ended.
     pub(super) fn frame_done(&mut self, frame: FrameId) {
         let state = self.state;
         let Some(place) = state.frame(frame).parent else { return };
@@ -128,7 +129,7 @@ impl Decider<'_> {
                 let allowed = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Cancelled];
                 let Some(status) = parsed.filter(|status| allowed.contains(status)) else {
                     let message = format!(
-                        "Terminate '{}' cannot end the run as {}; there are Succeeded, Failed, Cancelled.",
+                        "The status of Terminate '{}' must be Succeeded, Failed or Cancelled (got {}).",
                         self.action(place).name,
                         shown(&value)
                     );
@@ -147,9 +148,10 @@ impl Decider<'_> {
             run_error = Some(ErrorInfo::told(&value));
         }
         let run_error = match status {
-            RunStatus::Failed => Some(Arc::new(run_error.unwrap_or_else(|| {
-                ErrorInfo::new("Terminated", "The run was ended by a Terminate action.")
-            }))),
+            RunStatus::Failed => Some(Arc::new(
+                run_error
+                    .unwrap_or_else(|| ErrorInfo::new("Terminated", "A Terminate action ended the run.")),
+            )),
             _ => None,
         };
         let outcome = Outcome { code: Cow::Borrowed("NotSpecified"), ..Outcome::ok(None) };
@@ -166,7 +168,7 @@ impl Decider<'_> {
         let action = self.action(place);
         if self.state.response.is_some() {
             let message = format!(
-                "The execution of template action '{}' is skipped: the caller was answered already.",
+                "The execution of template action '{}' is skipped: a response has already been sent.",
                 action.name
             );
             let outcome = Outcome {
@@ -192,7 +194,7 @@ impl Decider<'_> {
     pub(super) fn end_with_static_result(&mut self, place: Place, index: usize) {
         let state = self.state;
         let action = state.workflow.action(place.action);
-        // The inputs count: an action whose inputs cannot be evaluated fails, canned result or not.
+        // An action whose inputs cannot be evaluated fails even if it has a static result.
         let inputs = match &action.kind {
             ActionKind::Effect { inputs, .. }
             | ActionKind::Compose { inputs }
@@ -225,7 +227,7 @@ impl Decider<'_> {
     }
 }
 
-/// How an action that holds others ends.
+/// The outcome of an action that contains others.
 pub(super) fn block_outcome(failed: bool, outputs: Option<Value>) -> Outcome {
     if !failed {
         return Outcome {
@@ -249,7 +251,7 @@ fn shape_response(inputs: &Value) -> Result<Value, String> {
     };
     let Some(status) = status.filter(|status| matches!(status, 200..=299 | 400..=599)) else {
         let given = inputs.get("statusCode").map_or_else(String::new, shown);
-        return Err(format!("its status code is {given}; allowed are 200 to 299 and 400 to 599"));
+        return Err(format!("'statusCode' must be between 200 and 299 or between 400 and 599 (got {given})"));
     };
     let mut members = vec![("statusCode", Value::from(status))];
     if let Some(headers) = inputs.get("headers") {

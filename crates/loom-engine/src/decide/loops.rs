@@ -18,10 +18,10 @@ use crate::{
     time,
 };
 
-/// The most rounds a loop may be given.
+/// The maximum that an expression may set for `limit.count`.
 const ROUNDS_MAX: i64 = 5_000;
 
-/// The most items a Foreach takes.
+/// The maximum number of items of a Foreach.
 const ITEMS_MAX: usize = 100_000;
 
 impl<'a> Decider<'a> {
@@ -35,13 +35,13 @@ impl<'a> Decider<'a> {
             return self.fail_expression(place, "foreach", &why);
         };
         if count > ITEMS_MAX {
-            let why = format!("has {count} items; a Foreach takes at most {ITEMS_MAX}.");
+            let why = format!("has {count} items, and the maximum of a Foreach is {ITEMS_MAX}.");
             return self.fail_expression(place, "foreach", &why);
         }
         self.start_block(place, Some(items));
     }
 
-    /// Opens as many rounds as may run at once; ends the loop when none is left.
+    /// Opens as many iterations as may run concurrently; ends the loop when none is left.
     pub(super) fn spawn_rounds(&mut self, place: Place) {
         let state = self.state;
         let ActionKind::Foreach { body, concurrency, .. } = &state.workflow.action(place.action).kind else {
@@ -60,7 +60,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// How many rounds of a Foreach may run at once.
+    /// How many iterations of a Foreach may run concurrently.
     pub(super) fn repetitions(&self, place: Place, setting: &Setting<u32>) -> Result<u32, String> {
         let template = match setting {
             Setting::Fixed(count) => return Ok(*count),
@@ -68,9 +68,9 @@ impl<'a> Decider<'a> {
         };
         let value = self.evaluate(place, template).map_err(|error| error.to_string())?;
         let count = value.as_i64().and_then(|count| u32::try_from(count).ok());
-        count
-            .filter(|count| (1..=REPETITIONS_MAX).contains(count))
-            .ok_or_else(|| format!("`repetitions` is {}; it is from 1 to {REPETITIONS_MAX}", shown(&value)))
+        count.filter(|count| (1..=REPETITIONS_MAX).contains(count)).ok_or_else(|| {
+            format!("`repetitions` must be between 1 and {REPETITIONS_MAX} (got {})", shown(&value))
+        })
     }
 
     pub(super) fn start_loop(&mut self, place: Place, looping: &Loop) {
@@ -78,7 +78,7 @@ impl<'a> Decider<'a> {
         let (count, timeout, delay) = match settings {
             Ok(settings) => settings,
             Err(why) => {
-                let message = format!("The limit of '{}' cannot be used: {why}", self.action(place).name);
+                let message = format!("The limit of '{}' is invalid: {why}", self.action(place).name);
                 let error = ErrorInfo::new("WorkflowRunActionUntilLimitInvalid", message);
                 return self.end(place, Outcome::of_error(error));
             }
@@ -103,8 +103,9 @@ impl<'a> Decider<'a> {
             Setting::Computed(template) => {
                 let count = value(template)?;
                 let given = count.as_i64().filter(|count| (1..=ROUNDS_MAX).contains(count));
-                given.ok_or_else(|| format!("count is {}; allowed are 1 to {ROUNDS_MAX}", shown(&count)))?
-                    as u32
+                given.ok_or_else(|| {
+                    format!("`count` must be between 1 and {ROUNDS_MAX} (got {})", shown(&count))
+                })? as u32
             }
         };
         let span = |setting: &Setting<Span>| match setting {
@@ -118,7 +119,7 @@ impl<'a> Decider<'a> {
         Ok((count, span(&looping.timeout)?, delay))
     }
 
-    /// Whether the loop's condition is true, seen from its last round if there is one.
+    /// Whether the loop's condition is true, evaluated in its last iteration if there is one.
     fn loop_condition(&self, place: Place, looping: &Loop, round: Option<FrameId>) -> Result<bool, Error> {
         let mut scope = self.scope(round.unwrap_or(place.frame));
         scope.current = Some(place);
@@ -150,7 +151,7 @@ impl<'a> Decider<'a> {
         self.end_loop(place, looping, Some(progress), end);
     }
 
-    /// The pause between two rounds is over.
+    /// Starts the next iteration after a pause.
     pub(super) fn next_round(&mut self, place: Place) {
         let state = self.state;
         let Some(rounds) = self.progress(place).map(|progress| progress.rounds) else { return };

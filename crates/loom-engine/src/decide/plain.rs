@@ -1,4 +1,4 @@
-//! Actions that only compute: variables and data operations.
+//! Actions without effects: variables and data operations.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -78,7 +78,7 @@ impl Decider<'_> {
         }
     }
 
-    /// What a change makes of a variable: the event, and the action's outputs.
+    /// The result of changing a variable: the event, and the action's outputs.
     fn changed(
         &self,
         variable: VariableIdx,
@@ -112,7 +112,7 @@ impl Decider<'_> {
                     })
                 })?;
                 let value = value.labelled(operand.labels() | current.labels());
-                types::check(declared.kind, &value).map_err(|_| refuse("be counted by"))?;
+                types::check(declared.kind, &value).map_err(|_| refuse("be changed by"))?;
                 let counter = Object::pair(
                     (names::name(), Value::from(Arc::clone(name))),
                     (names::value(), value.clone()),
@@ -122,13 +122,13 @@ impl Decider<'_> {
             }
             VariableChange::AppendText => {
                 if declared.kind != ValueType::String {
-                    return Err(refuse("be appended with"));
+                    return Err(refuse("be extended by"));
                 }
                 let (before, added) = (current.text(), envelope::text(&operand));
                 let most = self.environment.budgets.run_bytes_max;
                 if (before.len() + added.len()) as u64 > most {
                     return Err(format!(
-                        "The variable '{name}' would have more than {most} bytes, which 'run-bytes-max' allows."
+                        "The variable '{name}' would exceed {most} bytes (setting run-bytes-max)."
                     ));
                 }
                 let mut text = before.into_owned();
@@ -138,11 +138,13 @@ impl Decider<'_> {
             }
             VariableChange::AppendItem => {
                 if declared.kind != ValueType::Array {
-                    return Err(refuse("be appended with"));
+                    return Err(refuse("be extended by"));
                 }
                 let most = Limits::default().depth_max;
                 if operand.depth() >= most {
-                    return Err(format!("The variable '{name}' would nest deeper than {most} levels."));
+                    return Err(format!(
+                        "The variable '{name}' would be nested more than {most} levels deep."
+                    ));
                 }
                 Ok((Event::VariableAppended { variable, item: operand }, None))
             }
@@ -194,7 +196,7 @@ impl Decider<'_> {
     }
 }
 
-/// A counter after counting; none when the kinds of the two do not allow it. A float may stand at a whole number.
+/// The counter after the change; none when the types do not allow it. A Float variable may hold a whole number.
 fn counted(kind: ValueType, current: &Value, by: &Value, change: VariableChange) -> Option<Value> {
     let up = change == VariableChange::Increment;
     match (current.as_ref(), by.as_ref()) {

@@ -1,4 +1,4 @@
-//! How an engine is put together: its handlers, store, clock and settings.
+//! The engine's builder: handlers, store, clock and environment.
 
 use std::{
     collections::HashMap,
@@ -37,7 +37,7 @@ impl Handlers {
     }
 }
 
-/// Puts an engine together.
+/// Configures and builds an [`Engine`].
 pub struct EngineBuilder {
     environment: Environment,
     handlers: Handlers,
@@ -55,7 +55,7 @@ impl fmt::Debug for EngineBuilder {
 }
 
 impl Default for EngineBuilder {
-    /// Nothing but the system's clock.
+    /// The system clock, and nothing else.
     fn default() -> Self {
         EngineBuilder {
             environment: Environment::default(),
@@ -70,14 +70,14 @@ impl Default for EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// What runs see of the host: settings, secrets, limits.
+    /// Sets what the host provides to all runs: settings, secrets, limits.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
         self
     }
 
-    /// Who makes the calls of one kind of action. The last one named for a kind counts.
+    /// Registers the handler for one kind of action, replacing an earlier one.
     #[must_use]
     pub fn handler(mut self, effect: EffectKind, handler: Arc<dyn ActionHandler>) -> Self {
         match effect {
@@ -92,7 +92,7 @@ impl EngineBuilder {
         self
     }
 
-    /// As [`EngineBuilder::handler`], unless somebody was named for this kind before.
+    /// Like [`EngineBuilder::handler`], unless this kind already has a handler.
     #[must_use]
     pub fn default_handler(self, effect: EffectKind, handler: Arc<dyn ActionHandler>) -> Self {
         let named = match &effect {
@@ -102,49 +102,50 @@ impl EngineBuilder {
         if named { self } else { self.handler(effect, handler) }
     }
 
-    /// Who makes the calls of actions of type `name`, which the language does not know.
+    /// Registers the handler for actions of type `name`, a type that the language does not define. Names are compared
+    /// without regard to case.
     #[must_use]
     pub fn custom(self, name: &str, handler: Arc<dyn ActionHandler>) -> Self {
         self.handler(EffectKind::Custom(Arc::from(name)), handler)
     }
 
-    /// Shares breakers and limiters with others.
+    /// Shares circuit breakers and rate limiters with other engines or other code.
     #[must_use]
     pub fn registry(mut self, registry: Arc<ResilienceRegistry>) -> Self {
         self.registry = Some(registry);
         self
     }
 
-    /// Keeps runs in a store, so that they survive the process. Without one, runs live in memory only.
+    /// Keeps runs in a store, so that they survive the process. Without a store, runs live in memory only.
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// Hears of all runs that are started without a watcher of their own, children included.
+    /// Sets the watcher of all runs that are started without a watcher of their own, child workflows included.
     #[must_use]
     pub fn watcher(mut self, watcher: Arc<dyn Watcher>) -> Self {
         self.watcher = Some(watcher);
         self
     }
 
-    /// Another wall clock than the system's.
+    /// Replaces the system clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Draws the seeds of runs from `seed` instead of the system's randomness, so that a simulation can be played
-    /// again. Whoever knows it can guess callback addresses: not for serving.
+    /// Derives the seeds of runs from `seed` instead of the system's randomness, so that a simulation can be repeated.
+    /// Not for production: anyone who knows the seed can predict `rand()`, `guid()` and the jitter of retries.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The engine.
+    /// Builds the engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry);
         Engine {

@@ -1,7 +1,7 @@
-//! Runs that wait for their turn: a firing may start very many at once, and not all of them fit into memory.
+//! The queue of accepted runs: one firing may start more runs than fit into memory.
 //!
-//! Their starts are written to the store piece by piece. From then on they are runs like all others that are not in progress: a restart takes
-//! them up, and so does whoever needs one of them. The rest is taken up in order, as there is room.
+//! Their starts are written to the store in batches. From then on they are like all other runs that are not in progress:
+//! they are loaded after a restart, or as soon as one of them is needed. The rest are loaded in order, as capacity allows.
 
 use std::{
     collections::BTreeSet,
@@ -19,14 +19,15 @@ use crate::{
     machine::Run,
 };
 
-/// Runs of one firing that start at once. With more of them, all are written first and then wait for their turn.
+/// The most runs of one firing that start at once. A firing of more writes all of them first and then queues them; this is
+/// also the size of a batch.
 pub(crate) const AT_ONCE: usize = 256;
 
-/// Accepted runs that no task drives yet.
+/// Accepted runs that have no task yet.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
-    /// Told when a run has ended.
+    /// Notified when a run has ended.
     room: Notify,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct Queue {
 struct Waiting {
     /// In the order in which they were accepted.
     runs: BTreeSet<RunId>,
-    /// Whether a task takes them up.
+    /// Whether a task is loading them.
     attended: bool,
 }
 
@@ -47,13 +48,13 @@ impl Queue {
         self.lock().runs.insert(run);
     }
 
-    /// A run is in progress no more.
+    /// Reports that a run is no longer in progress.
     pub(super) fn ended(&self) {
         self.room.notify_one();
     }
 
-    /// The next run; none when there is none, and then nobody attends any more. It waits until it is forgotten, so that whoever needs it
-    /// finds it here or in progress.
+    /// The next run; none when the queue is empty, and then the loading task has to end. The run stays in the queue until
+    /// [`Queue::forget`], so that it is always found either here or in progress.
     fn first(&self) -> Option<RunId> {
         let mut waiting = self.lock();
         let first = waiting.runs.first().copied();
@@ -65,25 +66,25 @@ impl Queue {
         self.lock().runs.remove(&run);
     }
 
-    /// Whether a run waits for its turn.
+    /// Whether a run is in the queue.
     fn holds(&self, run: RunId) -> bool {
         self.lock().runs.contains(&run)
     }
 }
 
 impl Engine {
-    /// Whether so many runs of one firing wait for their turn. Without a store there is nowhere to wait.
+    /// Whether so many runs of one firing are queued. Queueing needs a store.
     pub(crate) fn queues(&self, runs: usize) -> bool {
         runs > AT_ONCE && self.inner.durable.is_some()
     }
 
-    /// Makes runs durable, in their order, and has them taken up as there is room. Gives what the first starts from.
+    /// Makes runs durable, in order, and queues them. Returns what the first one was started from.
     ///
     /// # Errors
-    /// The store took not all of them. Those that it took go on.
+    /// When the store did not accept all of them. Those that it accepted continue.
     ///
     /// # Cancel safety
-    /// Runs that were accepted go on, and no more are.
+    /// Runs that were accepted continue; no more are accepted.
     pub(crate) async fn accept_all(
         &self,
         workflow: &Arc<Workflow>,
@@ -95,7 +96,7 @@ impl Engine {
             let Some((start, _)) = piece.first() else { return Ok(first) };
             first.get_or_insert_with(|| Arc::clone(start));
             let (engine, workflow) = (self.clone(), Arc::clone(workflow));
-            // A task, so that no run is accepted without being queued when the caller goes away.
+            // A task of its own, so that a caller that goes away leaves no run accepted but not queued.
             let accepting =
                 self.inner.tasks.spawn(async move { engine.accept_piece(&workflow, piece).await });
             accepting.await.map_err(|_| StartError::Stopping)??;
@@ -117,7 +118,7 @@ impl Engine {
             let mut journal = durable.begin(workflow, &start, written);
             let mut run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
             let id = start.run;
-            // What follows from the start is left to whoever takes the run up.
+            // Everything after the start is left to the task that loads the run.
             run.handle_some(Command::Start(start), now, 0);
             let events = run.take_events();
             async move {
@@ -142,7 +143,7 @@ impl Engine {
         refused.map_or(Ok(()), |error| Err(StartError::Store(error)))
     }
 
-    /// Has a task take up the runs that wait, unless one does already.
+    /// Spawns a task that loads the queued runs, unless there is one already.
     pub(super) fn attend_queue(&self) {
         if std::mem::replace(&mut self.inner.queue.lock().attended, true) {
             return;
@@ -157,7 +158,7 @@ impl Engine {
         });
     }
 
-    /// Waits until fewer runs are in progress than may be. False when the engine stops.
+    /// Waits until fewer than `runs_max` runs are in progress. False when the engine stops.
     async fn has_room(&self) -> bool {
         let most = self.inner.environment.budgets.runs_max;
         loop {
@@ -175,7 +176,7 @@ impl Engine {
         }
     }
 
-    /// Takes up a run out of turn, if it waits.
+    /// Loads a queued run out of turn. Does nothing if it is not in the queue.
     pub(super) async fn call_up(&self, run: RunId) {
         if self.inner.queue.holds(run) {
             self.take_up(run).await;
@@ -183,10 +184,10 @@ impl Engine {
         }
     }
 
-    /// Takes up a run that waited. One that the store does not give now is held until it does.
+    /// Loads a queued run. If the store cannot read it now, it is held until the store works again.
     async fn take_up(&self, run: RunId) {
         let Err(error) = self.recover_run(run, None).await else { return };
-        tracing::error!(run_id = %run, %error, "a run that waited for its turn cannot be read back");
+        tracing::error!(run_id = %run, %error, "cannot load a queued run");
         if matches!(error, RecoverError::Store { .. }) {
             let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.runs.insert(run, error.to_string().into());

@@ -1,4 +1,4 @@
-//! Going on with runs that are in the store: after a restart, and after the store could not write for a while.
+//! Recovery of runs from the store: after a restart, and after a period in which the store could not write.
 
 use std::{
     collections::hash_map::Entry,
@@ -26,52 +26,52 @@ use crate::{
     suspects,
 };
 
-/// Unfinished runs read from the store at a time.
+/// Unfinished runs listed from the store at a time.
 const RECOVERY_PAGE: usize = 500;
 
-/// Runs read back at the same time: enough to keep the store's readers busy while runs are rebuilt.
+/// Runs loaded concurrently: enough to keep the store's readers busy while runs are rebuilt.
 const RECOVERY_READS: usize = 32;
 
-/// What [`Engine::recover`] found.
+/// The result of [`Engine::recover`].
 #[derive(Debug)]
 pub struct Recovered {
-    /// Runs that go on.
+    /// Runs that continue.
     pub runs: Vec<RunHandle>,
-    /// Runs that go on when it is their turn, because as many as may be are in progress.
+    /// Number of runs that are queued, because [`Budgets::runs_max`](crate::Budgets::runs_max) runs are in progress.
     pub waiting: usize,
-    /// Runs that cannot be read, and why.
+    /// Runs that cannot be read, with the reason.
     pub unreadable: Vec<(RunId, RecoverError)>,
 }
 
 impl Engine {
-    /// Goes on with every run in the store that has not ended. Calls that were in progress when the last process ended
-    /// are made again, with the same idempotency keys. Call it once, before anything is started.
+    /// Resumes every run in the store that has not ended. Calls that were in progress when the last process ended are made
+    /// again with the same idempotency keys. Call it once, before any run is started.
     ///
-    /// Gives the runs that go on, and those that cannot be read; the latter are left as they are.
+    /// Returns the resumed runs and those that cannot be read; the latter are left unchanged.
     ///
     /// # Errors
-    /// The store cannot be read at all.
+    /// When the store cannot be read at all.
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
         self.recover_in_turn(watcher, &|_| true).await
     }
 
-    /// As [`Engine::recover`], except that runs above [`Budgets::runs_max`](crate::Budgets::runs_max) wait for their turn when `may_wait` says that
-    /// they may.
+    /// Like [`Engine::recover`], except that runs beyond [`Budgets::runs_max`](crate::Budgets::runs_max) are queued if
+    /// `may_wait` returns true for them.
     ///
     /// # Errors
-    /// As [`Engine::recover`].
+    /// Like [`Engine::recover`].
     pub async fn recover_in_turn(
         &self,
         watcher: Option<&Arc<dyn Watcher>>,
         may_wait: &(dyn Fn(&RunRow) -> bool + Sync),
     ) -> Result<Recovered, loom_store::Error> {
         let mut recovered = Recovered { runs: Vec::new(), waiting: 0, unreadable: Vec::new() };
-        // Those that wait are taken up without anybody who watches them.
+        // Queued runs are loaded without the caller's watcher, so with a watcher none is queued.
         let mut room = if watcher.is_some() { usize::MAX } else { self.inner.environment.budgets.runs_max };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
         self.number_on().await?;
         self.note_suspects().await?;
-        // Those that end from here on see to it themselves.
+        // Runs that end from here on end their subscriptions themselves.
         self.unsubscribe().await?;
         let mut after = None;
         loop {
@@ -90,7 +90,7 @@ impl Engine {
                 let (engine, watcher) = (self.clone(), watcher.cloned());
                 async move { (id, engine.recover_run(id, watcher.as_ref()).await) }
             });
-            // In the order in which the runs were accepted, whichever is read first.
+            // In the order in which the runs were accepted, not in the order in which the reads finish.
             let mut reads = stream::iter(reads).buffered(RECOVERY_READS);
             while let Some((id, read)) = reads.next().await {
                 match read {
@@ -98,7 +98,7 @@ impl Engine {
                     Ok(None) => {}
                     Err(error) => {
                         if matches!(error, RecoverError::Store { .. }) {
-                            // The store may answer the next time; whoever releases held runs asks it.
+                            // The store may succeed next time: releasing held runs tries again.
                             let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
                             held.runs.insert(id, error.to_string().into());
                         }
@@ -117,11 +117,12 @@ impl Engine {
         Ok(recovered)
     }
 
-    /// Has new runs numbered after the newest one in the store, also when the clock was set back, and learns which runs
-    /// others have left orders for. [`Engine::recover`] does it by itself. Call it before anything is started.
+    /// Continues the numbering of runs after the newest one in the store, even if the clock was set back, and finds the runs
+    /// for which other processes have left orders. [`Engine::recover`] does this automatically. Call it before any run is
+    /// started.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// When the store cannot be read.
     pub async fn number_on(&self) -> Result<(), loom_store::Error> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         if let Some(newest) = durable.store.newest_run().await? {
@@ -131,10 +132,10 @@ impl Engine {
         self.find_orders().await
     }
 
-    /// Goes on with one run from the store, unless it is in progress already or has ended.
+    /// Resumes one run from the store. None when it is already in progress, has ended, or does not exist.
     ///
     /// # Errors
-    /// [`RecoverError`]; the run is left as it is.
+    /// [`RecoverError`]; the run is left unchanged.
     pub async fn recover_run(
         &self,
         id: RunId,
@@ -179,8 +180,9 @@ impl Engine {
         Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
     }
 
-    /// What is to be done for a run before anything else: what others have ordered, and that it is suspended when it has
-    /// ended the process again and again. An order comes first: whoever resumes such a run has been told.
+    /// Orders to execute before a resumed run continues: those that other processes have left, or its suspension if it has
+    /// crashed the process repeatedly. An explicit order takes precedence: an operator who resumes such a run knows about
+    /// the crashes.
     async fn orders_for(
         &self,
         id: RunId,
@@ -205,27 +207,27 @@ impl Engine {
         Ok(orders)
     }
 
-    /// Prepares to take runs up one by one, each when it is asked for; see [`Engine::recover_run`]. Call it once, instead
-    /// of [`Engine::recover`].
+    /// Prepares the engine to load runs one by one, on request; see [`Engine::recover_run`]. Call it once, instead of
+    /// [`Engine::recover`].
     ///
     /// # Errors
-    /// The store cannot be read, or does not take in what is noted about the end of the last process.
+    /// When the store cannot be read, or when the record of the last process's end cannot be written.
     pub async fn stand_by(&self) -> Result<(), loom_store::Error> {
         self.inner.standing_by.store(true, Ordering::Relaxed);
         self.number_on().await?;
         self.note_suspects().await
     }
 
-    /// Starts a run that begins in the middle of one that has ended: with the action `from`. What had ended before is kept
-    /// as it was, with its outputs and times, but for what follows `from` or was cut off; variables have the values that
-    /// the kept actions gave them. `workflow` may be another definition than the run had, if what is kept is the same in
-    /// both. The new run is durable when this returns.
+    /// Resubmits a run that has ended, beginning with the action `from`. Actions that had ended keep their outputs and
+    /// times, except those that follow `from` or were interrupted; variables have the values that the kept actions gave
+    /// them. `workflow` may be a different definition, as long as the kept actions are the same in both. The new run is
+    /// durable when this returns.
     ///
     /// # Errors
-    /// [`ResubmitError`]; nothing was started then.
+    /// [`ResubmitError`]; no run has started.
     ///
     /// # Cancel safety
-    /// The run starts, or does not, whether or not the future is dropped.
+    /// Dropping the future does not stop the start; the run may or may not start.
     pub async fn resubmit_from(
         &self,
         workflow: &Arc<Workflow>,
@@ -296,8 +298,8 @@ impl Engine {
         Ok(RunHandle { id, start, commands, accepted: None, response, ended })
     }
 
-    /// Waits for the Response of a run in the store, whether it is in progress, still to be taken up, or has ended. None
-    /// when it ends without one, or the engine is shut down before it.
+    /// Waits for the Response of a run in the store, whether it is in progress, not loaded yet, or has ended. None when the
+    /// run ends without a Response, or when the engine is shut down first.
     ///
     /// # Errors
     /// [`RecoverError`].
@@ -315,7 +317,7 @@ impl Engine {
             {
                 return Ok(response.clone());
             }
-            // Whoever asks is held as well, and asks again when the store works.
+            // The caller cannot be served either, and has to try again when the store works.
             match self.inner.durable.as_ref().map(|durable| durable.store.health().condition) {
                 Some(Condition::Paused(source)) => return Err(RecoverError::Store { run: id, source }),
                 Some(Condition::Closed) => {
@@ -333,7 +335,7 @@ impl Engine {
             {
                 return Ok(Some(response));
             }
-            // It has ended without one, or is held once more; the store says which.
+            // The run has ended without a Response, or is held again; the store says which.
             match self.state_of(id).await? {
                 Some((_, state)) if stands_by && state.response().is_some() => {
                     return Ok(state.response().cloned());
@@ -348,11 +350,10 @@ impl Engine {
         }
     }
 
-    /// Takes up the runs again that are held because the store could not write them. Call it after the store was
-    /// resumed.
+    /// Resumes the held runs and returns their number. Call it after the store has been resumed.
     ///
     /// # Errors
-    /// The first run that cannot be read. Such runs stay held; all others go on.
+    /// The error of the first run that cannot be read. Such runs stay held; all others continue.
     pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
         let held = {
             let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -373,8 +374,8 @@ impl Engine {
         first_error.map_or(Ok(released), Err)
     }
 
-    /// Keeps a run whose journal could not be written until the store works again. If held runs were released since it
-    /// was last written, its turn has been already, and it is taken up at once.
+    /// Holds a run whose journal could not be written until the store works again. If held runs have been released since
+    /// its last write, it missed that release and is resumed immediately.
     pub(super) async fn hold(&self, run: RunId, unwritten: Unwritten, watcher: Option<&Arc<dyn Watcher>>) {
         let mut why: Arc<str> = with_causes(&unwritten.why).into();
         let mut seen = unwritten.releases;
@@ -387,21 +388,21 @@ impl Engine {
                 }
                 seen = held.releases;
             }
-            // Recovery gives the run a task of its own, and this is the end of one: the types would be endless.
+            // Boxed, because recovery spawns a task whose end calls this function again: the type would be infinite.
             let taken_up: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(self.recover_run(run, watcher));
             match taken_up.await {
                 Ok(_) => return,
-                // Another release may have come meanwhile, and then it is tried again.
+                // If another release has happened in the meantime, the loop tries again.
                 Err(error) => {
-                    tracing::error!(run_id = %run, %error, "the run is held: it cannot be read back");
+                    tracing::error!(run_id = %run, %error, "the run is held: its journal cannot be read");
                     why = error.to_string().into();
                 }
             }
         }
     }
 
-    /// Ends the subscriptions of runs that had ended when the last process did, and perhaps had not heard the end of
-    /// them.
+    /// Ends the subscriptions of runs that had ended when the last process stopped, and whose requests to unsubscribe may
+    /// not have been answered.
     async fn unsubscribe(&self) -> Result<(), loom_store::Error> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         let mut after = None;
@@ -434,7 +435,7 @@ impl Engine {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                tracing::warn!(run_id = %run, %error, "its subscriptions cannot be ended; the next start tries again");
+                tracing::warn!(run_id = %run, %error, "cannot end the run's subscriptions; trying again at the next start");
                 return;
             }
         }
@@ -448,20 +449,20 @@ impl Engine {
                 let run = Run::resume(state, Arc::clone(&self.inner.environment));
                 Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
             }
-            // Retention has taken it, and what is known of its subscriptions with it.
+            // Retention has deleted the run, and with it everything known about its subscriptions.
             Ok(_) => {
                 if let Err(error) = durable.unsubscribed(run).await {
-                    tracing::warn!(run_id = %run, %error, "it stays marked as one that unsubscribes");
+                    tracing::warn!(run_id = %run, %error, "cannot clear the mark of a run whose subscriptions were to be ended");
                 }
             }
             Err(error) => {
-                tracing::warn!(run_id = %run, %error, "its subscriptions cannot be ended; the next start tries again");
+                tracing::warn!(run_id = %run, %error, "cannot end the run's subscriptions; trying again at the next start");
             }
         }
     }
 }
 
-/// What went wrong, and what the disk said to it.
+/// The error and all its sources, separated by colons.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -472,7 +473,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A run that is being read back: nobody else takes it up meanwhile.
+/// A claim on a run that is being loaded: no other task can load it in the meantime.
 struct Claim<'e> {
     engine: &'e Inner,
     run: RunId,
@@ -480,7 +481,7 @@ struct Claim<'e> {
 }
 
 impl<'e> Claim<'e> {
-    /// None when the run is in progress, or somebody else reads it back.
+    /// None when the run is in progress, or another task is loading it.
     fn of(engine: &'e Inner, run: RunId, reached: InProgress) -> Option<Claim<'e>> {
         let mut runs = engine.runs.lock().unwrap_or_else(PoisonError::into_inner);
         match runs.entry(run) {
@@ -492,7 +493,7 @@ impl<'e> Claim<'e> {
         }
     }
 
-    /// The run is in progress now.
+    /// Keeps the entry: the run is in progress now.
     fn keep(mut self) {
         self.kept = true;
     }

@@ -1,4 +1,4 @@
-//! What starts a run, and the handle on one that was started.
+//! Requests to start runs, and handles on started runs.
 
 use std::{fmt, sync::Arc};
 
@@ -14,30 +14,29 @@ use crate::{
     trace::TraceParent,
 };
 
-/// What starts a run.
+/// A firing of a trigger: what a run is started from.
 #[derive(Clone, Debug)]
 pub struct RunRequest {
     /// The workflow.
     pub workflow: Arc<Workflow>,
-    /// The trigger that fires; the only one, or the first, when absent.
+    /// The name of the trigger that fires; the first trigger when absent.
     pub trigger: Option<Arc<str>>,
     /// The trigger's outputs, `{headers?, queries?, body?, …}`.
     pub outputs: Value,
-    /// Values by the order of `Workflow::parameters`.
+    /// Parameter values, in the order of `Workflow::parameters`.
     pub parameters: Vec<Value>,
     /// The caller's tracking id.
     pub tracking_id: Option<Arc<str>>,
-    /// Whether somebody waits for a Response.
+    /// Whether the caller waits for a Response.
     pub wants_response: bool,
-    /// The span that the runs belong under, if the caller named one.
+    /// The parent span of the runs, if the caller sent one.
     pub trace: Option<TraceParent>,
-    /// How many runs stand above those that start, in the chain of those that started each other as child workflows; 0 for
-    /// what comes from outside.
+    /// Number of ancestors in a chain of child workflows; 0 for a request from outside.
     pub depth: u8,
 }
 
 impl RunRequest {
-    /// A run started by hand, with `body` as the trigger's body if there is one.
+    /// A request for a manual run, with `body` as the trigger's body if there is one.
     pub fn manual(workflow: Arc<Workflow>, parameters: Vec<Value>, body: Option<Value>) -> RunRequest {
         let mut outputs = Object::new();
         if let Some(body) = body {
@@ -56,19 +55,20 @@ impl RunRequest {
     }
 }
 
-/// What becomes durable together with the runs of one firing.
+/// Writes that are committed together with the runs of one firing.
 #[derive(Default)]
 pub struct Along {
-    /// A name for the firing: each of its runs starts at most once, however often it is fired under the same name.
+    /// The name of the firing, its idempotency key: each of its runs starts at most once, however often the firing is
+    /// repeated under the same name.
     pub name: Option<Arc<str>>,
-    /// What tells this firing from another of the same name, in a few bytes that are kept with each of its runs. A firing
-    /// whose name is known with other ones starts nothing.
+    /// A short fingerprint of the firing's content, stored with each of its runs. A firing whose name is already known with
+    /// a different fingerprint is rejected with [`StartError::OtherFiring`].
     pub mark: Bytes,
-    /// Gives the named values to write in the same transaction, from the runs that start.
+    /// Returns the named values to write in the same transaction, given the ids of the runs that start.
     #[expect(clippy::type_complexity, reason = "one function, called once")]
     pub keys: Option<Box<dyn FnOnce(&[RunId]) -> Vec<KeyWrite> + Send>>,
-    /// Messages of the store's inbox that the run takes in with its start. They stay where they are unless exactly one
-    /// run starts.
+    /// Messages of the store's inbox that the start of the run consumes. They stay in the inbox unless exactly one run
+    /// starts.
     pub messages: Vec<InboxId>,
 }
 
@@ -78,11 +78,11 @@ impl fmt::Debug for Along {
     }
 }
 
-/// Why no run starts.
+/// Why no run was started.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StartError {
     /// The engine is stopping.
-    #[error("the engine is stopping and starts no more runs")]
+    #[error("the engine is shutting down and starts no more runs")]
     Stopping,
     /// There is no such trigger.
     #[error("the workflow '{workflow}' has no trigger named '{trigger}'")]
@@ -92,58 +92,58 @@ pub enum StartError {
         /// The name asked for.
         trigger: Arc<str>,
     },
-    /// Another firing had this name before.
-    #[error("a firing with this name, and of other content, has started the run {run}")]
+    /// An earlier firing with different content had this name.
+    #[error("the run {run} was already started under this name with different content")]
     OtherFiring {
-        /// What it started.
+        /// The run that the earlier firing started.
         run: RunId,
     },
-    /// The store did not say which runs of the firing had started before.
-    #[error("the store did not answer")]
+    /// The store could not be read or written.
+    #[error("the store is unavailable")]
     Store(#[source] loom_store::Error),
-    /// The trigger's own expressions failed.
+    /// An expression of the trigger failed.
     #[error("the trigger failed: {}", .0.message)]
     Trigger(ErrorInfo),
 }
 
-/// What a request leads to.
+/// The result of [`Engine::start`](crate::Engine::start).
 #[derive(Debug)]
 pub enum Started {
-    /// These runs.
+    /// The runs that started.
     Runs(Vec<RunHandle>),
-    /// None: the trigger's condition of this place did not hold.
+    /// No run started: a condition of the trigger was not met.
     Held {
         /// Which condition, from 0.
         condition: usize,
     },
 }
 
-/// What a firing leads to that has more become durable with it.
+/// The result of [`Engine::start_along`](crate::Engine::start_along).
 #[derive(Debug)]
 pub enum Accepted {
-    /// These runs.
+    /// The runs that started.
     Runs(Vec<RunHandle>),
-    /// Very many runs: all are durable, and go on in their order while fewer than
+    /// A very large number of runs: all are durable, and continue in order while fewer than
     /// [`Budgets::runs_max`](crate::Budgets::runs_max) are in progress.
     Queued {
         /// Their ids.
         runs: Vec<RunId>,
-        /// What the first starts from.
+        /// What the first run was started from.
         first: Option<Arc<RunStart>>,
     },
-    /// None: the trigger's condition of this place did not hold.
+    /// No run started: a condition of the trigger was not met.
     Held {
         /// Which condition, from 0.
         condition: usize,
     },
 }
 
-/// A run in progress, or one that has ended.
+/// A handle on a run that is in progress or has ended.
 #[derive(Debug)]
 pub struct RunHandle {
     /// Its id.
     pub id: RunId,
-    /// What it started from.
+    /// What it was started from.
     pub start: Arc<RunStart>,
     pub(super) commands: mpsc::Sender<Envelope>,
     pub(super) accepted: Option<oneshot::Receiver<()>>,
@@ -156,19 +156,20 @@ pub struct RunHandle {
 pub struct RunReport {
     /// Its id.
     pub id: RunId,
-    /// How.
+    /// The final status.
     pub status: RunStatus,
-    /// What went wrong.
+    /// The error, if the run ended with one.
     pub error: Option<Arc<ErrorInfo>>,
     /// The workflow's outputs.
     pub outputs: Option<Value>,
-    /// What the caller was answered.
+    /// The Response sent to the caller: `{statusCode, headers, body}`.
     pub response: Option<Value>,
 }
 
 impl RunHandle {
-    /// Waits until the run's start is durable; from then on it survives the process. False when the store refused it, or
-    /// has another run of the same firing: then nothing of it happened. At once true for runs that live in memory.
+    /// Waits until the run's start is durable; from then on the run survives the process. False when the store rejected
+    /// the start, or already has a run of the same firing: then none of its effects happened. Returns true immediately for
+    /// runs that live in memory.
     pub async fn accepted(&mut self) -> bool {
         match self.accepted.take() {
             Some(accepted) => accepted.await.is_ok(),
@@ -176,7 +177,7 @@ impl RunHandle {
         }
     }
 
-    /// Waits for the Response. None when the run ends without one, or the engine stops before it.
+    /// Waits for the Response. None when the run ends without one, or the engine is shut down first.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -184,7 +185,7 @@ impl RunHandle {
         self.response.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// Waits for the end. None when the engine was shut down before it.
+    /// Waits for the end of the run. None when the engine is shut down first.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -193,13 +194,13 @@ impl RunHandle {
         ended.clone()
     }
 
-    /// Asks the run to stop; it ends as Cancelled. Does nothing to one that has ended.
+    /// Cancels the run; it ends as `Cancelled`. Does nothing if it has ended.
     pub async fn cancel(&self) {
-        // A closed inbox means that the run has ended.
+        // A closed channel means that the run has ended.
         self.commands.send(Envelope::new(Command::Cancel)).await.ok();
     }
 
-    /// Hands the run a command.
+    /// Sends the run a command. Does nothing if the run has ended.
     pub async fn command(&self, command: Command) {
         self.commands.send(Envelope::new(command)).await.ok();
     }

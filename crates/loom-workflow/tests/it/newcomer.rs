@@ -156,7 +156,7 @@ fn the_reason_of_a_failure_is_on_its_line() {
         "Each: The execution of template action 'Each' failed: the result of the evaluation of 'foreach' is of type 'Null'",
         "Fit: The schema validation failed. Invalid type. Expected String but got Integer. (at a[0].b)",
         "✔ Kind",
-        "There is no workflow named 'a-child' to call",
+        "The child workflow 'a-child' does not exist",
     ] {
         assert!(said.contains(part), "`{part}` is missing in\n{said}");
     }

@@ -1,4 +1,4 @@
-//! One run's task: feeds the machine, carries out what its events ask for, and tells whoever watches.
+//! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
 mod take_up;
 mod under_way;
@@ -39,33 +39,34 @@ use crate::{
     time,
 };
 
-/// Events carried out before other runs get their turn.
+/// Events processed before the task yields to other runs.
 const FAIR_SHARE: usize = 2_048;
 
-/// Commands taken together, so that one commit serves all that is ready when a run has many calls in flight.
+/// Commands handled together, so that one commit covers everything that is ready when a run has many calls in flight.
 const BATCH_MAX: usize = 256;
 
-/// The longest a run of a stateless workflow may take.
+/// The maximum duration of a run of a stateless workflow.
 const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
 
-/// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
+/// The longest single sleep; then the wall clock is read again, because it may have been adjusted.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
 type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
 
-/// How something that was under way ended.
+/// The result of one of the run's futures.
 enum Finished {
-    /// A call.
+    /// A call ended.
     Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>),
-    /// A wait for a signal, which its mailbox keeps for the call.
+    /// A wait for a signal ended; the mailbox keeps the signal for the call.
     Signal(EffectId, EffectResult),
-    /// An admission, to be held while the engine executes the action.
+    /// A service admitted an action; the admission is held while the engine executes it.
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
-    /// Nothing that the run needs to know.
+    /// Nothing that concerns the run.
     Nothing,
 }
 
-/// A command, and who wants to know that its consequences are durable: true, or false when nothing waited for it.
+/// A command and, optionally, a channel that is notified when its consequences are durable: with true, or with false when the
+/// run was not waiting for the command.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     command: Command,
@@ -83,37 +84,37 @@ impl Envelope {
     }
 }
 
-/// The store has failed, and the run is to be held.
+/// The store has failed, and the run must be held.
 #[derive(Clone, Debug)]
 pub(crate) struct Unwritten {
-    /// Times that held runs had been released before the first write that may have failed.
+    /// How often held runs had been released before the first write that may have failed.
     pub(crate) releases: u64,
-    /// What the store said.
+    /// The store's error.
     pub(crate) why: loom_store::Error,
 }
 
 /// How the task of a run ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Driven {
-    /// With the run, or with the engine.
+    /// The run has ended, or the engine has been shut down.
     Over,
-    /// The store has another run of the same firing, and nothing of this one happened.
+    /// The store already has a run of the same firing; this one had no effects.
     Duplicate,
     /// The store failed.
     Unwritten(Unwritten),
 }
 
-/// Who a run talks to.
+/// The channels that connect a run with its callers and watchers.
 pub(crate) struct Links {
     pub(crate) inbox: mpsc::Receiver<Envelope>,
     pub(crate) watcher: Option<Arc<dyn Watcher>>,
-    /// Told the Response.
+    /// Receives the Response.
     pub(crate) respond: watch::Sender<Option<Value>>,
     pub(crate) report: watch::Sender<Option<Arc<RunReport>>>,
-    /// Told when the start is durable.
+    /// Notified when the start is durable.
     pub(crate) accepted: Option<oneshot::Sender<()>>,
     pub(crate) mailbox: Arc<Mailbox>,
-    /// Carried out before anything else is done for a run that was read back.
+    /// Executed before a loaded run does anything else.
     pub(crate) orders: Vec<Given>,
 }
 
@@ -122,21 +123,21 @@ pub(crate) struct Driver {
     run: Run,
     clock: RunClock,
     journal: Option<RunJournal>,
-    /// Events that are not durable yet, and so were not shown to anybody.
+    /// Events that are not durable yet and therefore have not been reported.
     unshown: Vec<Event>,
-    /// Events that were handed to the store, and are being written.
+    /// Events that the store is writing.
     spilled: Option<(Ack, Vec<Event>)>,
     /// See [`Unwritten`].
     releases: u64,
     inbox: mpsc::Receiver<Envelope>,
     mailbox: Arc<Mailbox>,
     orders: Vec<Given>,
-    /// There while the run is being evaluated; never over a wait.
+    /// Set while the run is being evaluated; never across an await that waits for something external.
     evaluating: Option<AtWork>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
     under_way: HashMap<EffectId, UnderWay>,
-    /// The step that is made, and calls whose ends are not durable yet.
+    /// The current step, and calls whose outcomes are not durable yet.
     landing: Vec<Flight>,
     admissions: HashMap<Place, Admission>,
     watcher: Option<Arc<dyn Watcher>>,
@@ -173,7 +174,7 @@ impl Driver {
         }
     }
 
-    /// Drives the run to its end, or until the store fails; then the run is left as it is in the store.
+    /// Drives the run to its end, or until the store fails; the run then stays as it is in the store.
     ///
     /// # Cancel safety
     /// Dropping the future drops the calls in progress; a durable run is continued by the next process.
@@ -181,11 +182,11 @@ impl Driver {
         if let Err(why) = self.drive_to_end(first).await {
             let run = self.run.state().start().map(|start| start.run);
             if self.journal.as_ref().is_some_and(RunJournal::is_duplicate) {
-                // Nobody was told of it, and nothing was done for it.
-                tracing::debug!(run_id = ?run, "the run is dropped: another one was accepted under its key");
+                // It was not reported to anybody, and had no effects.
+                tracing::debug!(run_id = ?run, "dropping the run: another run was accepted under its key");
                 return Driven::Duplicate;
             }
-            // That the store has paused was told by itself; it holds many runs at once.
+            // A paused store holds many runs at once, and has been reported already.
             if matches!(why, loom_store::Error::Paused { .. }) {
                 tracing::debug!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             } else {
@@ -198,21 +199,21 @@ impl Driver {
         Driven::Over
     }
 
-    /// Makes the calls again that had no end when a run ended, whose end is in the store: they end its subscriptions.
+    /// Repeats the requests that end the subscriptions of a run which has ended, if their outcomes are not recorded.
     ///
     /// # Cancel safety
-    /// As [`Driver::drive`].
+    /// Like [`Driver::drive`].
     pub(crate) async fn unsubscribe(mut self) {
         let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
         for call in outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>() {
-            // Nobody is left to be told how they end.
+            // The run has ended, so the resulting command has no recipient.
             drop(self.begin_again(call));
         }
         self.end_calls().await;
     }
 
-    /// What ends a subscription may still be on its way when the run has ended. That it was, is known to the store
-    /// since the end of the run, until it is over.
+    /// Waits for requests to unsubscribe that are still in progress when the run has ended. The store records the pending
+    /// requests in the commit that ends the run; this clears that record.
     async fn end_calls(&mut self) {
         if self.calls.is_empty() {
             return;
@@ -224,11 +225,11 @@ impl Driver {
         if let (Some(durable), Some(run)) = (&self.inner.durable, run)
             && let Err(error) = durable.unsubscribed(run).await
         {
-            tracing::warn!(run_id = %run, %error, "its subscriptions are ended once more with the next start");
+            tracing::warn!(run_id = %run, %error, "cannot record that the run's subscriptions have ended; ending them again at the next start");
         }
     }
 
-    /// Who hears of the run.
+    /// The run's watcher.
     pub(crate) fn watcher(&self) -> Option<&Arc<dyn Watcher>> {
         self.watcher.as_ref()
     }
@@ -246,7 +247,7 @@ impl Driver {
             }
         }
         while !self.is_over() {
-            // Nothing else can be done for this run now, so what is gathered goes to the store and is shown.
+            // Nothing else can be done for this run now, so the buffered events are written and reported.
             self.make_durable().await?;
             self.landing.clear();
             let Some(first) = self.next_command().await else { continue };
@@ -257,7 +258,7 @@ impl Driver {
         self.make_durable().await
     }
 
-    /// Hands the machine a command and those that are ready behind it, and carries out all that follows at once.
+    /// Passes a command to the machine, and those that are ready after it, and performs everything that follows immediately.
     async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
         self.evaluate();
         let at = self.clock.now();
@@ -275,7 +276,7 @@ impl Driver {
                 return self.continue_durably(told).await;
             }
             more |= self.run.handle_some(command, at, self.share());
-            // Whoever sends a command to a run that has ended is told so by the closed inbox.
+            // Senders to a run that has ended are notified by the closed channel.
             next = if self.is_over() { None } else { self.ready_command() };
         }
         self.settle_down(more).await?;
@@ -283,16 +284,16 @@ impl Driver {
             self.make_durable().await?;
         }
         for (done, awaited) in told {
-            // Whoever asked may have gone.
+            // The sender may have gone away.
             done.send(awaited).ok();
         }
         Ok(())
     }
 
-    /// A command that needs no waiting for: the end of a call, or what somebody sent.
+    /// A command that is available without waiting: the end of a call, or one that was sent.
     fn ready_command(&mut self) -> Option<Envelope> {
         while let Some(Some(finished)) = self.calls.next().now_or_never() {
-            // Aborted calls were asked to end; nothing is left to tell.
+            // Aborted calls need no command: the run no longer waits for them.
             let command = finished.ok().and_then(|finished| self.finished(finished));
             if let Some(command) = command {
                 return Some(Envelope::new(command));
@@ -301,7 +302,7 @@ impl Driver {
         self.inbox.try_recv().ok()
     }
 
-    /// Events until other runs get their turn. A draining engine takes in what happens, and lets nothing follow from it.
+    /// Events to process before yielding. A draining engine records what happens, but starts nothing because of it.
     fn share(&self) -> usize {
         if self.inner.flights.draining() { 0 } else { FAIR_SHARE }
     }
@@ -310,7 +311,7 @@ impl Driver {
         self.run.state().status().is_final()
     }
 
-    /// Waits for whatever comes first: a command, the end of a call, a timer.
+    /// Waits for a command, the end of a call or a timer, whichever comes first.
     async fn next_command(&mut self) -> Option<Envelope> {
         let now = self.clock.now();
         let end = self.end_of_time();
@@ -324,7 +325,7 @@ impl Driver {
             biased;
             finished = self.calls.next(), if !self.calls.is_empty() => match finished {
                 Some(Ok(finished)) => self.finished(finished).map(Envelope::new),
-                // Aborted calls were asked to end; nothing is left to tell.
+                // Aborted calls need no command: the run no longer waits for them.
                 Some(Err(_)) | None => None,
             },
             command = self.inbox.recv(), if !self.inbox.is_closed() => command,
@@ -338,13 +339,13 @@ impl Driver {
         }
     }
 
-    /// The timer that fires first, and in how long. A suspended run has timers too: they fire when it is resumed.
+    /// The timer that fires next, and the time until then. The timers of a suspended run fire when it is resumed.
     fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
         let state = self.run.state();
         (state.status() == RunStatus::Running).then(|| state.first_to_fire(now)).flatten()
     }
 
-    /// When the run has taken as long as a run may.
+    /// The time at which the run reaches its maximum duration.
     fn end_of_time(&self) -> Timestamp {
         let most = self.run.environment().run_duration_max;
         let state = self.run.state();
@@ -355,7 +356,7 @@ impl Driver {
         time::after(state.started_at(), most)
     }
 
-    /// Turns the end of a call into a command, and its notes into history.
+    /// Turns the end of a call into a command, and records its notes.
     fn finished(&mut self, finished: Finished) -> Option<Command> {
         let (effect, result, notes) = match finished {
             Finished::Call(effect, result, notes, guarded) => {
@@ -363,7 +364,8 @@ impl Driver {
                 (effect, result, notes)
             }
             Finished::Signal(effect, result) => {
-                // What nobody receives is there for the next; what somebody does leaves with the commit of its end.
+                // A signal that was not received stays for the next wait; the commit that ends the wait consumes a received
+                // one.
                 if !self.run.state().wants(effect) {
                     self.mailbox.put_back(effect);
                 } else if let (Some(message), Some(journal)) = (self.mailbox.take(effect), &mut self.journal)
@@ -387,7 +389,7 @@ impl Driver {
         Some(Command::EffectEnded { effect, result })
     }
 
-    /// Hands the machine a command and carries out all that follows at once.
+    /// Passes a command to the machine and performs everything that follows immediately.
     async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
         self.evaluate();
         let at = self.clock.now();
@@ -395,7 +397,7 @@ impl Driver {
         self.settle_down(more).await
     }
 
-    /// Carries out what the machine has decided, until nothing more follows at once.
+    /// Performs what the machine has decided, until nothing more follows immediately.
     async fn settle_down(&mut self, mut more: bool) -> Result<(), loom_store::Error> {
         loop {
             let immediate = self.carry_out().await?;
@@ -417,7 +419,7 @@ impl Driver {
         }
     }
 
-    /// Makes everything that happened durable, and shows it.
+    /// Makes all events durable, and reports them.
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
         self.rest();
         self.begin_write();
@@ -432,8 +434,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands what is gathered to the store and goes on while it is written. What was handed over before that must be
-    /// durable by then, so that a long loop holds no more than two such parts of its history in memory.
+    /// Passes the buffered events to the store and continues while they are written. The previous batch must be durable by
+    /// then, so that a long loop keeps at most two batches of its history in memory.
     async fn spill(&mut self) -> Result<(), loom_store::Error> {
         self.rest();
         self.end_spill().await?;
@@ -448,14 +450,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Marks a write whose failure would be the first.
+    /// Notes the number of releases before the first write that may fail; see [`Unwritten::releases`].
     fn begin_write(&mut self) {
         if self.journal.is_some() && self.spilled.is_none() {
             self.releases = self.inner.releases();
         }
     }
 
-    /// Waits for what was handed over last, and shows it.
+    /// Waits for the last batch passed to the store, and reports it.
     async fn end_spill(&mut self) -> Result<(), loom_store::Error> {
         if let Some((written, events)) = self.spilled.take() {
             written.await?;
@@ -464,7 +466,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Shows durable events to whoever watches.
+    /// Reports durable events to the watcher and to waiting callers.
     fn show(&mut self, events: &[Event]) {
         if let Some(accepted) = self.accepted.take() {
             accepted.send(()).ok();
@@ -481,7 +483,7 @@ impl Driver {
         }
     }
 
-    /// Carries out what new events ask for. Gives the commands that follow at once.
+    /// Performs the effects that new events request. Returns the commands that follow immediately.
     async fn carry_out(&mut self) -> Result<Vec<Command>, loom_store::Error> {
         let events = self.run.take_events();
         if events.is_empty() {
@@ -537,7 +539,7 @@ impl Driver {
         }
         let left = if resumed { self.calls_to_resume(&started) } else { Vec::new() };
         if self.starts_script(&started) {
-            // What it is given of the run is put together here.
+            // A script's context is assembled here, which may take long.
             self.evaluate();
         }
         let calls = started.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>();
@@ -546,7 +548,7 @@ impl Driver {
         Ok(immediate)
     }
 
-    /// Tells the service of an admitted action how it went.
+    /// Reports the outcome of an admitted action to its service.
     fn settle(&mut self, place: Place, outcome: &Outcome) {
         if self.admissions.is_empty() {
             return;
@@ -557,7 +559,7 @@ impl Driver {
         }
     }
 
-    /// Begins a call. An admission that needs no waiting is given at once.
+    /// Begins a call. Returns the command that follows if it needs no waiting, such as an immediate admission.
     fn begin(&mut self, call: Call) -> Option<Command> {
         let effect = call.effect;
         let place = self.run.state().asked_by(effect)?.place;
@@ -574,12 +576,12 @@ impl Driver {
             return None;
         }
         if left.is_some_and(|left| left.is_zero()) {
-            // Its timer fires next. A call now would only be cut off.
+            // The action's timer fires next, and would only interrupt the call.
             return None;
         }
         if call.phase != Phase::Admit {
             let inner = Arc::clone(&self.inner);
-            // A child is a run, which stays where it is, too.
+            // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
             let child =
                 matches!(&call.definition().kind, ActionKind::Effect { effect: EffectKind::Workflow, .. });
             let flight = (!child).then(|| self.inner.flights.begin());
@@ -602,8 +604,8 @@ impl Driver {
             return Some(admitted);
         }
         let (tell, told) = oneshot::channel();
-        // Two futures: one waits and then holds the admission for as long as the action takes; once it is admitted it ends
-        // by itself when the action has ended. The other tells that the wait is over.
+        // Two futures: one waits for the admission and then holds it until the action has ended; the other reports that the
+        // wait is over.
         let guarded = Arc::clone(&service);
         let holding = self.push(async move {
             let mut notes = Vec::new();
@@ -623,7 +625,7 @@ impl Driver {
         None
     }
 
-    /// Whether a call is a wait for a signal, and nobody else was named to answer it.
+    /// Whether a call is a wait for a signal that the engine itself handles, because no handler is registered.
     fn waits_for_signal(&self, call: &Call) -> bool {
         let ActionKind::Effect { effect: EffectKind::Signal, .. } = &call.definition().kind else {
             return false;
@@ -631,14 +633,14 @@ impl Driver {
         call.phase == Phase::Call && self.inner.handlers.find(&EffectKind::Signal).is_none()
     }
 
-    /// Puts something under way. Gives what ends it early.
+    /// Starts a future of the run. Returns the handle that aborts it.
     fn push(&mut self, future: impl Future<Output = Finished> + Send + 'static) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
         self.calls.push(Abortable::new(Box::pin(future), registration));
         abort
     }
 
-    /// What a call has changed in its services becomes durable with its end.
+    /// Makes the changes that a call has made to its services durable together with its end.
     fn store_services(&mut self, guarded: Option<&Guarded>) {
         if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
             guarded.spent().for_each(|service| journal.store_service(service));
@@ -657,7 +659,7 @@ impl Driver {
         };
         self.respond = None;
         self.report.send_replace(Some(Arc::new(report)));
-        // What somebody still sends comes too late, and is told so at once.
+        // Commands that are still sent come too late; their senders are notified immediately.
         self.inbox.close();
         while self.inbox.try_recv().is_ok() {}
     }

@@ -1,4 +1,4 @@
-//! From a trigger's outputs to the runs that start: conditions, `splitOn`, tracking ids.
+//! Firing a trigger: from its outputs to the runs that start, by way of conditions, `splitOn` and tracking ids.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     trace::TraceParent,
 };
 
-/// The most items `splitOn` takes, and the most it takes when the trigger limits its runs.
+/// The maximum number of `splitOn` items, and the maximum if the trigger limits the concurrency of its runs.
 const SPLIT_MAX: usize = 100_000;
 const SPLIT_MAX_WITH_CONCURRENCY: usize = 100;
 
@@ -32,45 +32,45 @@ pub struct Firing<'a> {
     pub trigger: Option<&'a Trigger>,
     /// Its outputs: `{headers?, queries?, relativePathParameters?, body?}` for a request.
     pub outputs: Value,
-    /// Values by the order of `Workflow::parameters`.
+    /// Parameter values, in the order of `Workflow::parameters`.
     pub parameters: Vec<Value>,
     /// The caller's tracking id, if it sent one.
     pub tracking_id: Option<Arc<str>>,
-    /// Whether somebody waits for a Response.
+    /// Whether the caller waits for a Response.
     pub wants_response: bool,
-    /// The span that the runs belong under, if the caller named one.
+    /// The parent span of the runs, if the caller sent one.
     pub trace: Option<TraceParent>,
-    /// How many runs stand above those that start, in the chain of those that started each other.
+    /// Number of ancestors in a chain of child workflows.
     pub depth: u8,
-    /// When.
+    /// The time of the firing.
     pub now: Timestamp,
 }
 
-/// What a firing leads to.
+/// The result of a firing.
 #[derive(Debug)]
 pub enum Fired<'a> {
-    /// These runs start, in this order. More than one only with `splitOn`; none when its array is empty.
+    /// The runs that start, in order. More than one only with `splitOn`; none when its array is empty.
     Runs(Box<Starts<'a>>),
-    /// A condition held the trigger back.
+    /// A condition of the trigger was not met.
     Held {
-        /// Which, from 0.
+        /// Which condition, from 0.
         condition: usize,
     },
 }
 
-/// Runs that start. What each starts from is made only when it is asked for, because a `splitOn` starts very many.
+/// An iterator over the runs that start. Each [`RunStart`] is created on demand, because `splitOn` may start very many runs.
 #[derive(Debug)]
 pub struct Starts<'a> {
     firing: Firing<'a>,
     name: Arc<str>,
     outputs: Outputs,
-    /// Those that are left.
+    /// The remaining runs.
     runs: std::vec::IntoIter<Given>,
-    /// How many there were.
+    /// The initial number of runs.
     count: usize,
 }
 
-/// What the trigger of each run shows as its outputs.
+/// The trigger outputs of the runs.
 #[derive(Debug)]
 enum Outputs {
     Whole(Value),
@@ -82,12 +82,12 @@ enum Outputs {
 struct Given {
     run: RunId,
     seed: u64,
-    /// What an expression gave.
+    /// The tracking id that an expression computed.
     tracking_id: Option<Arc<str>>,
 }
 
 impl Starts<'_> {
-    /// The ids of those that are left.
+    /// The ids of the remaining runs.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = RunId> {
         self.runs.as_slice().iter().map(|given| given.run)
     }
@@ -115,10 +115,10 @@ impl Iterator for Starts<'_> {
 
 impl ExactSizeIterator for Starts<'_> {}
 
-/// Decides what a firing leads to. `ids` gives each run its id and seed.
+/// Evaluates the conditions, `splitOn` and tracking ids of a firing. `ids` returns the id and seed of each run.
 ///
 /// # Errors
-/// A condition, `splitOn` or a tracking id that cannot be evaluated, or is of the wrong type.
+/// When a condition, `splitOn` or a tracking id cannot be evaluated, or has the wrong type.
 pub fn fire<'a>(
     firing: Firing<'a>,
     environment: &Environment,
@@ -152,18 +152,14 @@ pub fn fire<'a>(
         ErrorInfo::new("InvalidTemplate", message)
     })?;
     let Some(items) = items.as_array() else {
-        let message = format!(
-            "'splitOn' of trigger '{name}' must give an array, but it gave a value of type '{}'.",
-            items.kind()
-        );
+        let message =
+            format!("'splitOn' of trigger '{name}' must be an array, but it is of type '{}'.", items.kind());
         return Err(ErrorInfo::new("InvalidTemplate", message));
     };
     let most = if trigger.concurrency.is_some() { SPLIT_MAX_WITH_CONCURRENCY } else { SPLIT_MAX };
     if items.len() > most {
-        let message = format!(
-            "'splitOn' of trigger '{name}' gave {} items; at most {most} are allowed here.",
-            items.len()
-        );
+        let message =
+            format!("'splitOn' of trigger '{name}' must have at most {most} items (got {}).", items.len());
         return Err(ErrorInfo::new("InvalidTemplate", message));
     }
     let own = trigger.split_on_tracking_id.as_ref().or(trigger.tracking_id.as_ref());
@@ -188,17 +184,17 @@ fn one(firing: Firing<'_>, name: Arc<str>, outputs: Value, given: Given) -> Fire
     Fired::Runs(Box::new(Starts { firing, name, outputs, runs: vec![given].into_iter(), count: 1 }))
 }
 
-/// What the trigger of a run shows that starts from one item.
+/// The trigger outputs of a run that starts from one item.
 fn item_outputs(item: &Value) -> Value {
     [("body", item.clone())].into_iter().collect::<Object>().into()
 }
 
-/// The tracking id of a run whose trigger gives none: its caller's, or its own id.
+/// The tracking id of a run whose trigger defines none: the caller's, or the run's own id.
 fn tracking_id_of(firing: &Firing<'_>, run: RunId) -> Arc<str> {
     firing.tracking_id.clone().unwrap_or_else(|| Arc::from(run.to_string()))
 }
 
-/// The tracking id that an expression gives.
+/// The tracking id that an expression computes.
 fn given_tracking_id(
     template: Option<&Template>,
     scope: &TriggerScope<'_>,
@@ -209,11 +205,11 @@ fn given_tracking_id(
         let message = format!("The tracking id of trigger '{name}' cannot be evaluated: {error}");
         ErrorInfo::new("InvalidTemplate", message)
     })?;
-    // It is sent along and shown, so a secret is none.
+    // Tracking ids are sent and shown, so a secret cannot be one.
     Ok((!value.is_null() && !value.contains_secret()).then(|| Arc::from(value.text())))
 }
 
-/// What a run starts from that repeats `before`: the same trigger, under a new id.
+/// The start of a run that is resubmitted from `before`: the same trigger, under a new id.
 pub(crate) fn again(
     workflow: &Workflow,
     parameters: Vec<Value>,
@@ -228,13 +224,13 @@ pub(crate) fn again(
         workflow: workflow_record(workflow, run),
         tracking_id: Arc::clone(&before.tracking_id),
         wants_response: false,
-        // Who called then is not who asks now.
+        // The original caller is not the one who resubmits.
         trace: None,
         depth: 0,
     })
 }
 
-/// The outputs as expressions may see them: without the caller's credentials, unless the trigger says otherwise.
+/// The outputs that expressions see: without the `Authorization` header, unless the trigger includes it.
 fn shown_outputs(firing: &Firing<'_>) -> Value {
     let keep = firing.trigger.is_none_or(|trigger| trigger.options.include_authorization);
     let Some(mut outputs) = firing.outputs.as_object().cloned() else { return firing.outputs.clone() };
@@ -282,7 +278,7 @@ fn trigger_record(
             members.push(("inputs", Value::from(inputs).secret_if(secure)));
         }
     }
-    // A trigger that made a request shows its status, which conditions may ask for.
+    // A trigger that makes requests has a status code, which conditions may refer to.
     let code = outputs.get("statusCode").cloned();
     let trigger_tracking =
         random::format_uuid(random::uuid(Source::of(run, seed).draw(Purpose::TriggerTracking, [0; 2])));
@@ -319,7 +315,7 @@ fn run_start(
     })
 }
 
-/// What `workflow()` gives.
+/// What `workflow()` returns.
 fn workflow_record(workflow: &Workflow, run: RunId) -> Value {
     let id = format!("/workflows/{}", workflow.name);
     let run_members = [
@@ -345,21 +341,21 @@ fn workflow_record(workflow: &Workflow, run: RunId) -> Value {
     members.into_iter().collect::<Object>().into()
 }
 
-/// What the expressions of a trigger see.
+/// The evaluation context of a trigger's expressions.
 pub(crate) struct TriggerScope<'a> {
     pub(crate) workflow: &'a Workflow,
     pub(crate) parameters: &'a [Value],
     pub(crate) environment: &'a Environment,
-    /// What `trigger()` gives; null before the trigger has fired.
+    /// What `trigger()` returns; null before the trigger has fired.
     pub(crate) record: Value,
-    /// Where `listCallbackUrl()` points.
+    /// What `listCallbackUrl()` returns.
     pub(crate) callback: Option<&'a str>,
     pub(crate) now: Timestamp,
-    /// Where random values come from.
+    /// The source of random values.
     pub(crate) source: Source,
-    /// How many were drawn.
+    /// The number of values drawn.
     pub(crate) draws: Cell<u64>,
-    /// What all that is evaluated with it may cost together.
+    /// The evaluation budget of all expressions together.
     pub(crate) budget: Budget,
 }
 
@@ -411,7 +407,7 @@ impl Context for TriggerScope<'_> {
 
     fn callback_url(&self) -> Lookup {
         self.callback.map(Value::from).ok_or_else(|| LookupError::NotAvailable {
-            why: "listCallbackUrl() has a meaning only in the subscription of a webhook".to_owned(),
+            why: "listCallbackUrl() is available only in the subscription of a webhook".to_owned(),
         })
     }
 

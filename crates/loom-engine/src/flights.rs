@@ -1,8 +1,8 @@
-//! What is under way and must not be cut off while the engine drains: calls that were sent, and steps of runs whose consequences are
+//! Work that must not be interrupted while the engine drains: calls that were sent, and steps of runs whose consequences are
 //! not durable yet.
 //!
-//! A step counts itself *before* it looks whether the engine drains, and whoever drains says so *before* it counts. So either
-//! the step sees that nothing new may begin, or whoever drains sees the step.
+//! A step counts itself *before* it checks whether the engine is draining, and draining sets its flag *before* it reads the
+//! count. So either the step sees that nothing new may begin, or the drain sees the step.
 
 use std::sync::{
     Arc,
@@ -11,12 +11,12 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// Counts what is under way in one engine.
+/// Counts the work in flight in one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     count: AtomicUsize,
     draining: AtomicBool,
-    /// Told when the engine begins to drain, and when the last one has landed since.
+    /// Notified when the engine begins to drain, and when the count reaches zero after that.
     changed: Notify,
 }
 
@@ -36,30 +36,30 @@ impl Flights {
         self.changed.notify_waiters();
     }
 
-    /// How many are under way.
+    /// The amount of work in flight.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Returns once the engine drains.
+    /// Waits until the engine drains.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Cancel safe.
     pub(crate) async fn drains(&self) {
         self.until(|| self.draining()).await;
     }
 
-    /// Returns once nothing is under way.
+    /// Waits until nothing is in flight.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Cancel safe.
     pub(crate) async fn landed(&self) {
         self.until(|| self.count() == 0).await;
     }
 
     async fn until(&self, is_so: impl Fn() -> bool) {
         loop {
-            // Listens before it looks, so that no change falls between the two.
+            // Registers before it checks, so that no change is missed in between.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -71,9 +71,9 @@ impl Flights {
     }
 }
 
-/// One thing that is under way, for as long as it is kept.
+/// A guard for one call or step in flight; it ends when dropped.
 #[derive(Debug)]
-#[must_use = "it has landed once this is dropped"]
+#[must_use = "dropping the guard ends the flight"]
 pub(crate) struct Flight(Arc<Flights>);
 
 impl Drop for Flight {

@@ -1,7 +1,7 @@
-//! What the rounds of a Foreach leave of the actions inside it that are read after the loop.
+//! Collects, for each iteration of a Foreach, the results of inner actions that expressions after the loop refer to.
 //!
-//! Kept beside the records that `result()` asks for, and only for actions that the definition names from outside: lowering
-//! marks them, so that a loop nobody reads costs nothing.
+//! Stored next to the records for `result()`, and only for actions that the definition refers to from outside the loop:
+//! lowering marks them, so that other loops cost nothing.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::{
     state::RunState,
 };
 
-/// What is kept of an action, seen from after a loop.
+/// The collected results of an action, seen from after its loop.
 pub(crate) struct Rounds {
     action: ActionIdx,
-    /// Whether each is a record, and not only its outputs.
+    /// Whether the items are whole records, not only outputs.
     records: bool,
-    /// Loops between the one that has ended and the action: each adds a list within the list.
+    /// Number of loops between the one that has ended and the action: each adds a level of nested lists.
     depth: usize,
     list: Vec<Value>,
 }
 
 impl Rounds {
-    /// What `foreach`, which has ended, has kept of `action`; none when it keeps nothing of it.
+    /// The results of `action` that `foreach`, which has ended, has collected; none when it collects none.
     pub(crate) fn of(state: &RunState, foreach: Place, action: ActionIdx) -> Option<Rounds> {
         let workflow = &state.workflow;
         let position = position(workflow.action(foreach.action), action)?;
@@ -41,12 +41,12 @@ impl Rounds {
         Some(Rounds { action, records, depth, list })
     }
 
-    /// One record for all of them.
+    /// One record for all iterations.
     pub(crate) fn into_record(self, workflow: &Workflow) -> Value {
         record(workflow, self.action, self.list)
     }
 
-    /// The outputs of each.
+    /// The outputs of each iteration.
     pub(crate) fn outputs(self) -> Value {
         if !self.records {
             return Value::from(self.list);
@@ -54,7 +54,7 @@ impl Rounds {
         each(self.list, self.depth, &|record| record.get("outputs").cloned().unwrap_or_default())
     }
 
-    /// The bodies of each.
+    /// The body of each iteration.
     pub(crate) fn bodies(self) -> Value {
         let records = self.records;
         each(self.list, self.depth, &|kept| {
@@ -65,7 +65,7 @@ impl Rounds {
     }
 }
 
-/// The items of a list, and of the lists in it `depth` levels down, with `change` made to each.
+/// Applies `change` to the items of a list, or of the lists `depth` levels further down.
 fn each(list: Vec<Value>, depth: usize, change: &dyn Fn(&Value) -> Value) -> Value {
     let changed = |item: Value| match (depth, item.as_array()) {
         (0, _) => change(&item),
@@ -75,24 +75,24 @@ fn each(list: Vec<Value>, depth: usize, change: &dyn Fn(&Value) -> Value) -> Val
     Value::from(list.into_iter().map(changed).collect::<Vec<_>>())
 }
 
-/// Where `foreach` keeps what its rounds leave of `action`, among all the lists it keeps.
+/// The position of the list for `action` among the lists that `foreach` collects.
 fn position(foreach: &Action, action: ActionIdx) -> Option<usize> {
     foreach.gathered.iter().position(|gathered| gathered.action == action)
 }
 
-/// The list at a position, with a value for each round. None when it was not kept from the first round on.
+/// The list at a position, with a value for each iteration. None when it was not collected from the first iteration on.
 fn rounds(state: &RunState, foreach: Place, position: usize) -> Option<Vec<Value>> {
     let each = state.activity(foreach)?.each.as_ref()?;
     let action = state.workflow.action(foreach.action);
     let lists = each.results.as_ref()?;
     let first = lists.len().checked_sub(action.gathered.len())?;
     let mut rounds = lists.get(first + position)?.clone();
-    // Rounds that left nothing at the end of the list.
+    // Iterations at the end that contributed nothing.
     rounds.resize(each.items.len(), Value::NULL);
     Some(rounds)
 }
 
-/// What one round leaves of each action that is gathered.
+/// What one iteration contributes for each collected action.
 pub(crate) fn of_round(state: &RunState, foreach: &Action, round: FrameId) -> Vec<Value> {
     let of = |gathered: &Gathered| match state.locate(round, gathered.action) {
         Ok(Some(place)) if gathered.records => record::record(state, place),
@@ -100,13 +100,13 @@ pub(crate) fn of_round(state: &RunState, foreach: &Action, round: FrameId) -> Ve
             let is_block = record::is_block(state.workflow.action(place.action));
             state.slot(place).outputs.clone().filter(|_| !is_block).unwrap_or_default()
         }
-        // The block around it was not opened in this round.
+        // The enclosing block was not opened in this iteration.
         Ok(None) if gathered.records => {
             let owner = Unopened::of(state, round, gathered.action);
             record::never_opened(state, gathered.action, &owner)
         }
         Ok(None) => Value::NULL,
-        // A loop within the round has gathered it before.
+        // A loop inside the iteration has already collected it.
         Err(inner) => {
             let kept = position(state.workflow.action(inner.action), gathered.action);
             let kept = kept.and_then(|position| rounds(state, inner, position));
@@ -116,7 +116,7 @@ pub(crate) fn of_round(state: &RunState, foreach: &Action, round: FrameId) -> Ve
     foreach.gathered.iter().map(of).collect()
 }
 
-/// One record for all rounds: its outputs are the list of what each has left.
+/// One record for all iterations: its outputs are the list of what each contributed.
 pub(crate) fn record(workflow: &Workflow, action: ActionIdx, rounds: Vec<Value>) -> Value {
     let status = if rounds.iter().any(is_bad) { Status::Failed } else { Status::Succeeded };
     let count = rounds.len() as i64;
@@ -130,7 +130,7 @@ pub(crate) fn record(workflow: &Workflow, action: ActionIdx, rounds: Vec<Value>)
     members.into_iter().collect::<Object>().into()
 }
 
-/// Whether a record, or one of a list of them, has a bad status.
+/// Whether a record, or any record in a list, has a bad status.
 fn is_bad(record: &Value) -> bool {
     if let Some(inner) = record.as_array() {
         return inner.iter().any(is_bad);

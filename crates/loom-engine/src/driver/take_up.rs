@@ -1,5 +1,5 @@
-//! How a run is taken up by a process: what was ordered for it first, then the calls that have no end. And how the process
-//! after it learns what this one was doing.
+//! How a process resumes a run: first the orders that were left for it, then the calls that have no outcome. Also, how the
+//! next process learns which run this one was evaluating.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::{
 };
 
 impl Driver {
-    /// Takes up a run that was read back: makes the calls again that have no end, and does what can be done.
+    /// Resumes a loaded run: executes its orders, repeats the calls that have no outcome, and performs the work that is ready.
     pub(super) async fn go_on(&mut self) -> Result<(), loom_store::Error> {
         let taken_up = self.carry_out_orders().await?;
-        // Nothing new begins while a run is suspended; see `calls_to_resume`.
+        // A suspended run begins nothing new; see `calls_to_resume`.
         if self.is_over() || self.run.state().status() == RunStatus::Suspended {
             return Ok(());
         }
@@ -33,7 +33,7 @@ impl Driver {
         self.advance().await
     }
 
-    /// A call that was in progress when the last process ended: the definition says what becomes of it.
+    /// Handles a call that was in progress when the last process ended, as the definition's `onUncertain` says.
     pub(super) fn begin_again(&mut self, call: Call) -> Option<Command> {
         let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
         match uncertain.unwrap_or_default() {
@@ -43,7 +43,7 @@ impl Driver {
             OnUncertain::Retry => self.begin(call),
             OnUncertain::Fail => {
                 let message = format!(
-                    "The call of action '{}' was interrupted, and it is not known whether it was carried out.",
+                    "The call of action '{}' was interrupted, and it is unknown whether it took effect.",
                     call.definition().name
                 );
                 let outcome = Outcome::failed("Uncertain", ErrorInfo::new("OutcomeUncertain", message));
@@ -54,7 +54,7 @@ impl Driver {
         }
     }
 
-    /// Waits until no other run that may end the process is being evaluated. Runs that are above suspicion do not wait.
+    /// Waits until no other run that is suspected of crashing the process is being evaluated. Other runs do not wait.
     pub(super) fn alone(&self) -> impl Future<Output = Option<OwnedMutexGuard<()>>> + Send + use<> {
         let is_suspect = self.journal.as_ref().is_some_and(RunJournal::is_suspect);
         let turn = is_suspect.then(|| Arc::clone(&self.inner.alone));
@@ -66,19 +66,19 @@ impl Driver {
         }
     }
 
-    /// Marks the run in the store as one that is being evaluated, until [`Driver::rest`]. Whatever can wait for something
-    /// comes after that.
+    /// Marks the run in the store as being evaluated, until [`Driver::rest`], which must come before anything that can wait.
     pub(super) fn evaluate(&mut self) {
         if self.evaluating.is_none() {
             self.evaluating = self.journal.as_ref().map(RunJournal::evaluating);
         }
     }
 
+    /// Removes the mark set by [`Driver::evaluate`].
     pub(super) fn rest(&mut self) {
         self.evaluating = None;
     }
 
-    /// Whether one of these calls is a script, which is given much of the run.
+    /// Whether one of these calls is a script, whose context may be a large part of the run.
     pub(super) fn starts_script(&self, started: &[EffectId]) -> bool {
         let state = self.run.state();
         let is_script = |effect: &EffectId| {
@@ -91,15 +91,15 @@ impl Driver {
         started.iter().any(is_script)
     }
 
-    /// Hands the machine a command, and makes what it decides durable before anything is evaluated.
+    /// Passes a command to the machine, and makes its events durable before anything is evaluated.
     pub(super) async fn handle_durably(&mut self, command: Command) -> Result<(), loom_store::Error> {
         let at = self.clock.now();
         self.run.handle_some(command, at, 0);
         self.continue_durably(Vec::new()).await
     }
 
-    /// Makes what was decided durable, says so, and only then evaluates what follows. So a run that ends the process was
-    /// resumed all the same.
+    /// Makes the events of a command durable, notifies its senders, and only then evaluates what follows. A run that crashes
+    /// the process has therefore been resumed nevertheless.
     pub(super) async fn continue_durably(
         &mut self,
         told: Vec<(oneshot::Sender<bool>, bool)>,
@@ -107,10 +107,10 @@ impl Driver {
         let immediate = self.carry_out().await?;
         self.make_durable().await?;
         for (done, awaited) in told {
-            // Whoever asked may have gone.
+            // The sender may have gone away.
             done.send(awaited).ok();
         }
-        // What was told goes out before an evaluation may take this worker for long.
+        // Lets the notifications go out before an evaluation occupies this worker thread.
         tokio::task::yield_now().await;
         for command in immediate {
             self.handle(command).await?;
@@ -118,7 +118,7 @@ impl Driver {
         self.advance().await
     }
 
-    /// Does what can be done now.
+    /// Performs the work that is ready.
     pub(super) async fn advance(&mut self) -> Result<(), loom_store::Error> {
         if !self.run.has_work() {
             return self.settle_down(false).await;
@@ -129,8 +129,8 @@ impl Driver {
         self.settle_down(more).await
     }
 
-    /// Carries out what was ordered for the run while it was not in progress. When that had it continue, its calls were
-    /// begun, and this is what follows from them at once.
+    /// Executes the orders that were left for the run while it was not in progress. If they resumed it, its calls have begun,
+    /// and the commands that follow immediately are returned.
     pub(super) async fn carry_out_orders(&mut self) -> Result<Option<Vec<Command>>, loom_store::Error> {
         let mut begun: Option<Vec<Command>> = None;
         for Given { order, message } in std::mem::take(&mut self.orders) {
@@ -139,7 +139,7 @@ impl Driver {
             }
             let at = self.clock.now();
             let was_suspended = self.run.state().status() == RunStatus::Suspended;
-            // Nothing is evaluated before the order has left the store with what came of it.
+            // Nothing is evaluated before the commit that consumes the order together with its consequences.
             self.run.handle_some(order.command(), at, 0);
             let immediate = self.carry_out().await?;
             self.make_durable().await?;
@@ -153,15 +153,15 @@ impl Driver {
         Ok(begun)
     }
 
-    /// Makes the calls again that were in progress when the last process ended.
+    /// Repeats the calls that were in progress when the last process ended.
     pub(super) fn begin_outstanding(&mut self) -> Vec<Command> {
         let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
         let calls: Vec<Call> = outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect();
         calls.into_iter().filter_map(|call| self.begin_again(call)).collect()
     }
 
-    /// Calls without an end that nobody makes: those that the last process made for a run that was suspended when this one
-    /// took it up, and those that are made again only when somebody says so.
+    /// Calls without an outcome that are not being made: those that the last process made for a run that was suspended when
+    /// this process loaded it, and those that are repeated only on an operator's decision.
     pub(super) fn calls_to_resume(&self, started: &[EffectId]) -> Vec<EffectId> {
         let outstanding = self.run.state().calls().map(|(effect, _)| effect);
         outstanding
@@ -174,7 +174,7 @@ impl Driver {
         let calls: Vec<Call> = left.into_iter().filter_map(|effect| self.run.call(effect)).collect();
         let begin = |call: Call| {
             let resilience = call.definition().resilience.as_deref();
-            // Whoever resumes the run has said that the call may be made again.
+            // By resuming the run, the operator has decided that the call may be repeated.
             let was_asked = resilience.is_some_and(|wanted| wanted.on_uncertain == OnUncertain::Ask);
             if was_asked { self.begin(call) } else { self.begin_again(call) }
         };

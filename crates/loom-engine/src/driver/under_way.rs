@@ -1,4 +1,4 @@
-//! What a run has under way: making one attempt at a call, and ending what the run does not want any more.
+//! Calls in progress: making one attempt at a call, and ending calls that the run no longer waits for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use crate::{
     ports::Call,
 };
 
-/// How to end something that is under way when the run does not want it any more.
+/// A future of a run that is in progress, and how to end it when the run no longer waits for it.
 pub(super) struct UnderWay {
     pub(super) place: Place,
     pub(super) aborts: SmallAborts,
-    /// Of a call that a service guards, which hears why it ended.
+    /// For a call: tells the guarding service that the call timed out.
     pub(super) limit: Option<Arc<TimeLimit>>,
-    /// Of a call that a stopping engine waits for.
+    /// For a call that a draining engine waits for.
     pub(super) flight: Option<Flight>,
 }
 
@@ -28,11 +28,11 @@ pub(super) struct UnderWay {
 pub(super) type SmallAborts = [Option<AbortHandle>; 2];
 
 impl UnderWay {
-    /// Ends it. `timed_out` are the actions whose time is over.
+    /// Ends it. `timed_out` are the actions that have timed out.
     pub(super) fn end(&self, timed_out: &[Place]) {
         let expires = timed_out.contains(&self.place);
         if expires && self.limit.as_ref().is_some_and(|limit| limit.expire()) {
-            // It ends by itself, and its service counts a call that took too long.
+            // The call ends on its own, and its service counts a timeout.
             return;
         }
         for abort in self.aborts.iter().flatten() {
@@ -62,7 +62,7 @@ pub(super) async fn make_call(
             None => unsupported(call),
         }
     };
-    // Ending a subscription is not held back: nothing waits for it.
+    // A request to unsubscribe is not guarded: nothing waits for it.
     let guarded =
         (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
     let result = match &guarded {
@@ -72,11 +72,11 @@ pub(super) async fn make_call(
     (result, guarded)
 }
 
-/// Nobody can execute this type of action.
+/// The result of an action that has no handler.
 fn unsupported(call: &Call) -> EffectResult {
     let action = call.definition();
     let message = format!(
-        "The action '{}' is of type '{}', which this host cannot execute: no handler is registered for it.",
+        "The action '{}' is of type '{}', which this host cannot execute: no handler is registered for this type.",
         action.name, action.type_name
     );
     let error = ErrorInfo::new("ActionTypeNotSupported", message);

@@ -21,7 +21,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use self::cases::{CASES, Case};
+use self::cases::{ARTIFACTS, CASES, Case};
 use crate::served::{Request, Service, pause, request};
 
 /// How long all runs together may take.
@@ -123,6 +123,16 @@ impl World {
         for (number, case) in CASES.iter().enumerate() {
             let text = case.definition(number, &service.address);
             fs::write(path("flows").join(format!("{}.json", case.name)), text).expect("it can be written");
+        }
+        let connections = json!({
+            "connections": {"provider": {"baseUrl": &service.address}},
+            "functions": {"echo": {"baseUrl": format!("{}/ok", service.address)}},
+        });
+        fs::write(path("flows/connections.json"), connections.to_string()).expect("it can be written");
+        for (file, text) in ARTIFACTS {
+            let file = path("flows/Artifacts").join(file);
+            fs::create_dir_all(file.parent().expect("it has one")).expect("it can be made");
+            fs::write(file, text).expect("it can be written");
         }
         let mut settings = json!({
             "Values": {"REGION": "west", "Plain": secret(Case::number("listed-setting")),

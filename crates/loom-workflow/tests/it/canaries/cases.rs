@@ -80,6 +80,36 @@ impl Case {
     }
 }
 
+/// Maps and schemas that the cases name, by their path below `Artifacts`.
+pub(super) const ARTIFACTS: [(&str, &str); 4] = [
+    (
+        "Maps/list.liquid",
+        r#"{"list": [{% for it in content.list %}"{{ it }}"{% unless forloop.last %},{% endunless %}{% endfor %}]}"#,
+    ),
+    (
+        "Maps/copy.xslt",
+        r#"<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
+            <xsl:template match="/"><b><xsl:value-of select="a"/></b></xsl:template></xsl:stylesheet>"#,
+    ),
+    (
+        "Schemas/a.xsd",
+        r#"<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="a" type="xs:string"/></xs:schema>"#,
+    ),
+    (
+        "Schemas/rows.xsd",
+        r#"<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:b="http://schemas.microsoft.com/BizTalk/2003">
+            <xs:annotation><xs:appinfo><b:schemaInfo root_reference="Rows"/></xs:appinfo></xs:annotation>
+            <xs:element name="Rows"><xs:annotation><xs:appinfo>
+                <b:recordInfo structure="delimited" child_delimiter_type="hex" child_delimiter="0x0A" child_order="infix"/>
+            </xs:appinfo></xs:annotation><xs:complexType><xs:sequence>
+            <xs:element name="Row" maxOccurs="unbounded"><xs:annotation><xs:appinfo>
+                <b:recordInfo structure="delimited" child_delimiter_type="char" child_delimiter="," child_order="infix"/>
+            </xs:appinfo></xs:annotation><xs:complexType><xs:sequence>
+            <xs:element name="Name" type="xs:string"/><xs:element name="Age" type="xs:int"/>
+            </xs:sequence></xs:complexType></xs:element></xs:sequence></xs:complexType></xs:element></xs:schema>"#,
+    ),
+];
+
 /// All of them. Names are those of files and workflows.
 pub(super) const CASES: &[Case] = &[
     case("compose", r#""actions": {"A": {"type": "Compose", "inputs": {"a": "@PIECES", "b": "@{PIECES[1]}!"}, "runAfter": {}}}"#),
@@ -179,4 +209,27 @@ pub(super) const CASES: &[Case] = &[
     case("sender", r#""actions": {"S": {"type": "SendToBatch", "inputs": {"batchName": "b", "content": "@PIECES[0]", "host": {"triggerName": "manual", "workflow": {"id": "collector"}}}, "runAfter": {}}}"#).needs_server(),
     case("poll", r#""triggers": {"manual": {"type": "Http", "recurrence": {"frequency": "Hour", "interval": 1}, "inputs": {"method": "GET", "uri": "@concat('htp:/', PIECES[0])"}}}, "actions": {}"#).runs(0),
     case("condition", r#""triggers": {"manual": {"type": "Request", "conditions": [{"expression": "@greater(int(PIECES[0]), 1)"}]}}, "actions": {}"#).refused().runs(0),
+    case("signal", r#""actions": {"W": {"type": "WaitForSignal", "inputs": {"name": "@{PIECES[0]}"}, "limit": {"timeout": "PT1S"}, "runAfter": {}}}"#),
+    case("service-provider", r#""actions": {"S": {"type": "ServiceProvider", "inputs": {"parameters": {"text": "@PIECES[0]", "list": "@PIECES"},
+            "serviceProviderConfiguration": {"connectionName": "provider", "operationId": "ok", "serviceProviderId": "/serviceProviders/serviceBus"}}, "runAfter": {}},
+        "A": {"type": "Compose", "inputs": "@PIECES[1]", "runAfter": {"S": ["Succeeded"]}}}"#),
+    case("service-provider-operation", r#""actions": {"S": {"type": "ServiceProvider", "inputs": {"parameters": {},
+            "serviceProviderConfiguration": {"connectionName": "provider", "operationId": "@{PIECES[0]}", "serviceProviderId": "/serviceProviders/serviceBus"}}, "runAfter": {}}}"#),
+    case("open-api-connection", r#""actions": {"S": {"type": "OpenApiConnection", "inputs": {"parameters": {"text": "@PIECES[0]", "list": "@PIECES"},
+            "host": {"connectionName": "provider", "operationId": "ok", "apiId": "/providers/Microsoft.PowerApps/apis/shared_provider"}}, "runAfter": {}},
+        "A": {"type": "Compose", "inputs": "@PIECES[1]", "runAfter": {"S": ["Succeeded"]}}}"#),
+    case("api-connection", r#""actions": {"S": {"type": "ApiConnection", "inputs": {"host": {"connection": {"name": "provider"}}, "method": "post", "path": "/ok/@{PIECES[0]}", "body": "@PIECES"}, "runAfter": {}}}"#),
+    case("invoke-function", r#""actions": {"F": {"type": "InvokeFunction", "inputs": {"functionName": "echo", "parameters": {"text": "@PIECES[0]", "list": "@PIECES"}}, "runAfter": {}},
+        "A": {"type": "Compose", "inputs": "@PIECES[1]", "runAfter": {"F": ["Succeeded"]}}}"#),
+    case("liquid", r#""actions": {"L": {"type": "Liquid", "kind": "JsonToJson", "inputs": {"content": {"list": "@PIECES"}, "map": {"source": "LogicApp", "name": "list.liquid"}}, "runAfter": {}},
+        "F": {"type": "Foreach", "foreach": "@body('L')?['list']", "actions": {"F1": {"type": "Compose", "inputs": "@item()", "runAfter": {}}}, "runAfter": {"L": ["Succeeded"]}}}"#),
+    case("xslt", r#""actions": {"X": {"type": "Xslt", "inputs": {"content": "@concat('<a>', PIECES[0], '</a>')", "map": {"source": "LogicApp", "name": "copy.xslt"}}, "runAfter": {}},
+        "A": {"type": "Compose", "inputs": "@xpath(xml(body('X')), 'string(//b)')", "runAfter": {"X": ["Succeeded"]}}}"#),
+    case("xml", r#""actions": {"P": {"type": "XmlParse", "inputs": {"content": "@concat('<a>', PIECES[0], '</a>')", "schema": {"source": "LogicApp", "name": "a.xsd"}}, "runAfter": {}},
+        "A": {"type": "Compose", "inputs": "@body('P')?['a']", "runAfter": {"P": ["Succeeded"]}},
+        "C": {"type": "XmlCompose", "inputs": {"content": "@json(concat('{\"a\":\"', PIECES[1], '\"}'))", "schema": {"name": "a.xsd"}}, "runAfter": {"A": ["Succeeded"]}},
+        "V": {"type": "XmlValidation", "inputs": {"content": "@concat('<b>', PIECES[2], '</b>')", "schema": {"source": "LogicApp", "name": "a.xsd"}}, "runAfter": {"C": ["Succeeded"]}}}"#),
+    case("flat-file", r#""actions": {"R": {"type": "FlatFileDecoding", "inputs": {"content": "@concat(PIECES[0], ',1')", "schema": {"name": "rows.xsd"}}, "runAfter": {}},
+        "A": {"type": "Compose", "inputs": "@xpath(xml(body('R')), 'string(//Name)')", "runAfter": {"R": ["Succeeded"]}},
+        "W": {"type": "FlatFileEncoding", "inputs": {"content": "@body('R')", "schema": {"name": "rows.xsd"}}, "runAfter": {"A": ["Succeeded"]}}}"#),
 ];

@@ -1,7 +1,7 @@
-//! How many durable commits a second, and how long each waits, at 1, 16, 64 and 256 clients.
+//! Measures durable commits per second, and how long each waits, with 1, 16, 64 and 256 clients.
 //!
-//! Each client appends one frame of 256 bytes, waits for it, and takes a new run after 12 frames, as short runs do.
-//! `cargo bench -p loom-store -- [SECONDS]`; two seconds a row by default.
+//! Each client appends one frame of 256 bytes, waits for it, and starts a new run after 12 frames, as short runs do.
+//! `cargo bench -p loom-store -- [SECONDS]`; two seconds per row by default.
 
 use std::{
     path::Path,
@@ -19,7 +19,7 @@ use loom_store::{
 
 const FRAMES_A_RUN: u64 = 12;
 
-/// What each commit does.
+/// What each commit of a client does.
 #[derive(Clone, Copy)]
 enum Mode {
     /// Appends a frame.
@@ -50,7 +50,7 @@ fn now() -> Instant {
 }
 
 fn measure(name: &str, mode: Mode, durability: Durability, clients: usize, during: Duration) {
-    // Not the temporary folder of the system, which may be memory.
+    // Not the system's temporary directory, which may be in memory.
     let folder = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a folder");
     let options = SqliteOptions { durability, ..SqliteOptions::default() };
     let store = Arc::new(SqliteStore::open(folder.path(), options).expect("a store"));

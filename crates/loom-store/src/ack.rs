@@ -1,4 +1,4 @@
-//! The answer to an append: a future that resolves when the commit is durable.
+//! The acknowledgement of an append: a future that resolves when the commit is durable.
 
 use std::{
     future::Future,
@@ -10,12 +10,12 @@ use tokio::sync::oneshot;
 
 use crate::{Committed, Error};
 
-/// Resolves when the commit is as durable as the store's mode promises, or was refused.
+/// Resolves when the commit is as durable as the store's mode promises, or when it was refused.
 ///
 /// # Cancel safety
-/// The commit is in the queue before the `Ack` exists. Dropping it gives up the answer, not the commit.
+/// The commit is in the queue before the `Ack` exists. Dropping the `Ack` gives up the result, not the commit.
 #[derive(Debug)]
-#[must_use = "an append is only durable when its Ack says so; drop it on purpose where nobody waits"]
+#[must_use = "a commit is durable only once its Ack resolves; drop it explicitly when nothing depends on that"]
 pub struct Ack(State);
 
 #[derive(Debug)]
@@ -33,16 +33,18 @@ impl Ack {
         Self(State::Waiting(receiver))
     }
 
-    /// Blocks this thread until the answer is there. For threads outside any async runtime.
+    /// Blocks this thread until the commit is durable. For threads outside any async runtime.
     ///
     /// # Errors
-    /// As the future's.
+    /// The same as the future's.
     ///
     /// # Panics
-    /// Inside an async runtime, which must not be blocked.
+    /// When called inside an async runtime, which must not be blocked.
     pub fn wait(self) -> Result<Committed, Error> {
         match self.0 {
-            State::Ready(answer) => answer.expect("`wait` takes the Ack, so nobody polled it to its end"),
+            State::Ready(answer) => {
+                answer.expect("`wait` takes the Ack, so it has not been polled to completion")
+            }
             State::Waiting(receiver) => receiver.blocking_recv().unwrap_or(Err(Error::Closed)),
         }
     }
@@ -53,8 +55,10 @@ impl Future for Ack {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Ready(answer) => Poll::Ready(answer.take().expect("a future is not polled after its end")),
-            // The writer answers everything it takes; a dropped sender means it is gone.
+            State::Ready(answer) => {
+                Poll::Ready(answer.take().expect("a future is not polled after completion"))
+            }
+            // The writer replies to every commit it accepts, so a dropped sender means that the writer is gone.
             State::Waiting(receiver) => {
                 Pin::new(receiver).poll(context).map(|sent| sent.unwrap_or(Err(Error::Closed)))
             }

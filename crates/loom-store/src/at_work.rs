@@ -1,21 +1,21 @@
-//! Which runs a process is at work on, for the process after it.
+//! Records which runs a process is working on, for the process that opens the store after it.
 
 use std::{fmt, sync::Arc};
 
 use crate::{RunId, Seq};
 
-/// What a backend does when work is over.
+/// How a backend clears a mark.
 pub(crate) trait Release: Send + Sync {
-    /// The work under this number is over.
+    /// The work with this number is over.
     fn release(&self, number: u16);
 }
 
-/// Says that its owner is at work on a run, until it is dropped; see [`Store::at_work`](crate::Store::at_work).
-#[must_use = "dropping it says that the work is over"]
+/// Records that its owner is working on a run, until it is dropped; see [`Store::at_work`](crate::Store::at_work).
+#[must_use = "dropping it records that the work is over"]
 pub struct AtWork(Option<(Arc<dyn Release>, u16)>);
 
 impl AtWork {
-    /// Of a backend that keeps nothing beyond the process.
+    /// For a backend that keeps nothing beyond the process.
     pub const UNMARKED: AtWork = AtWork(None);
 
     pub(crate) fn marked(by: Arc<dyn Release>, number: u16) -> AtWork {
@@ -37,12 +37,12 @@ impl Drop for AtWork {
     }
 }
 
-/// What a process was at work on when it ended; see [`Store::interrupted`](crate::Store::interrupted).
+/// What the previous process was working on when it ended; see [`Store::interrupted`](crate::Store::interrupted).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interrupted {
-    /// Tells this end from others of the same store.
+    /// Identifies the end of that process among all ends of processes that had this store open.
     pub end: u64,
-    /// The runs, each with the place where its journal was to go on. A run whose journal is past that place by now was
-    /// done with that work before the process ended.
+    /// The runs, each with the sequence number at which its journal was to continue. When the journal is past that
+    /// number now, the process had finished that work before it ended.
     pub runs: Vec<(RunId, Seq)>,
 }

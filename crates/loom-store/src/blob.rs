@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use crate::{ContentHash, pack::Codec};
 
-/// Up to this size, in bytes, a blob is a row of the database; a larger one is a file of its own.
+/// The largest blob, in bytes, that is stored as a row of the database; a larger one is a file of its own.
 pub const BLOB_ROW_MAX: usize = 1024 * 1024;
 
-/// Content ready to be committed. [`Store::put_blob`](crate::Store::put_blob) makes it; put it into
+/// Content that is ready to be committed. Made by [`Store::put_blob`](crate::Store::put_blob); put it into
 /// [`Commit::blobs`](crate::Commit::blobs) of the commit whose frame refers to it.
 #[derive(Clone, Debug)]
 pub struct Blob {
@@ -26,24 +26,24 @@ pub struct Blob {
 pub(crate) enum Body {
     /// In the store already.
     Known,
-    /// Here, in the form it will be stored in.
+    /// In memory, in the form in which it will be stored.
     Row(Codec, Bytes),
-    /// In a file, complete and synced; the pin keeps the cleaner away.
+    /// In a file, complete and synced; the pin protects it from the sweep.
     File(#[expect(dead_code, reason = "held for its Drop")] Arc<Pin>),
 }
 
 impl Blob {
-    /// Refers to content that the store already has. A commit with a hash the store does not know is refused.
+    /// Refers to content that is already in the store. A commit with a hash that the store does not have is refused.
     pub const fn known(hash: ContentHash) -> Self {
         Self { hash, size: 0, body: Body::Known }
     }
 
-    /// The name to keep in a frame.
+    /// The hash by which a frame refers to the content.
     pub const fn hash(&self) -> ContentHash {
         self.hash
     }
 
-    /// Bytes the commit carries for it.
+    /// How many bytes the commit carries for it.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         match &self.body {
             Body::Row(_, bytes) => bytes.len(),
@@ -52,12 +52,12 @@ impl Blob {
     }
 }
 
-/// Counts, for each blob file, who is about to commit it. A file with a pin is not deleted, even when no run refers
-/// to it yet.
+/// Counts, for each blob file, how many commits are about to refer to it. A pinned file is not deleted, even when no
+/// run refers to it yet.
 #[derive(Debug, Default)]
 pub(crate) struct Pins(Mutex<BTreeMap<ContentHash, usize>>);
 
-/// One count in [`Pins`], given back when dropped.
+/// One count in [`Pins`], released when dropped.
 #[derive(Debug)]
 pub(crate) struct Pin {
     pins: Arc<Pins>,
@@ -70,7 +70,7 @@ impl Pins {
         Arc::new(Pin { pins: Arc::clone(self), hash })
     }
 
-    /// Runs `remove` unless somebody holds a pin; nobody can take one meanwhile.
+    /// Runs `remove` unless the file is pinned; it cannot be pinned meanwhile.
     pub(crate) fn unless_pinned(&self, hash: ContentHash, remove: impl FnOnce()) {
         let pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !pins.contains_key(&hash) {

@@ -1,14 +1,14 @@
-//! CRC-32C over the parts of a record, as it is kept beside the record.
+//! CRC-32C over the parts of a record, which is stored beside the record.
 //!
-//! Each part is fed in a form that no other list of parts can imitate: numbers in eight bytes, texts after their
-//! length, absent values as a mark of their own. `docs/journal-format.md` says which parts make which record.
+//! The parts are encoded so that no two lists of parts have the same encoding: numbers in eight bytes, strings after
+//! their length, absent values as a marker of their own. `docs/journal-format.md` lists the parts of each record.
 
-/// A checksum in the making.
+/// A checksum under construction.
 #[derive(Clone, Copy)]
 pub(crate) struct Checksum(u32);
 
 impl Checksum {
-    /// Begins the checksum of a record of this `kind`, so that a row never passes for one of another table.
+    /// Starts the checksum of a record of this `kind`, so that a row is never accepted as a row of another table.
     pub(crate) fn of(kind: &str) -> Self {
         Self(0).bytes(kind.as_bytes())
     }

@@ -1,4 +1,4 @@
-//! What one append carries: frames of a run and everything that must become durable with them.
+//! What one append carries: frames of a run, and everything that must become durable with them.
 //!
 //! A [`Commit`] is all or nothing: either each of its parts is on the disk, or none is.
 
@@ -14,37 +14,38 @@ use crate::{Conflict, ContentHash, InboxId, RunId, Seq, UnixMillis, blob::Blob};
 /// inbox, keys.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
-    /// Frames of one run.
+    /// Frames to append to one run.
     pub journal: Option<Journal>,
-    /// Written over the row of the same run, or as a new row.
+    /// Replaces the row of the same run, or is inserted as a new row.
     pub row: Option<RunRow>,
     /// Replaces the run's snapshot.
     pub snapshot: Option<Snapshot>,
-    /// Armed; a timer of the same run and number is moved.
+    /// Timers to arm; an armed timer with the same run and number is moved.
     pub timers_set: Vec<Timer>,
-    /// Disarmed; one that is not armed is passed over.
+    /// Timers to disarm; one that is not armed is ignored.
     pub timers_cleared: Vec<TimerKey>,
-    /// Kept by their hash; one that is there already is not written again.
+    /// Definitions to store under their hash; one that is already there is not written again.
     pub definitions: Vec<Definition>,
-    /// Kept by their hash and charged to the run of `journal` or `row`, so that they live as long as the run.
+    /// Blobs to store under their hash. They belong to the run of `journal` or `row` and live as long as it does.
     pub blobs: Vec<Blob>,
-    /// Messages taken in by this commit; they are no longer pending.
+    /// Messages that this commit consumes; they are no longer pending.
     pub inbox_consumed: Vec<InboxId>,
-    /// Messages left for runs, this one or others.
+    /// Messages to post, to this run, to others or to none.
     pub inbox_posted: Vec<Post>,
-    /// Named values. When an expectation does not hold, the whole commit is refused.
+    /// Named values to write. When an expectation does not hold, the whole commit is refused.
     pub keys: Vec<KeyWrite>,
-    /// Whether the commit alone is a reason to go to the disk.
+    /// Whether this commit alone is a reason to write to the disk.
     pub urgency: Urgency,
 }
 
-/// Whether a commit is a reason to go to the disk.
+/// Whether a commit is a reason to write to the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Urgency {
-    /// Somebody waits: written with the next group.
+    /// A caller is waiting: written with the next group.
     #[default]
     Now,
-    /// Nobody waits: it keeps its place in the order, and goes with the next urgent commit or after the linger time.
+    /// No caller is waiting. The commit keeps its place in the order and is written with the next urgent commit, or
+    /// after the linger time.
     Lazy,
 }
 
@@ -64,7 +65,7 @@ impl Commit {
         self.journal.as_ref().map(|journal| journal.run).or_else(|| self.row.as_ref().map(|row| row.id))
     }
 
-    /// Bytes this commit carries, without what stands around them.
+    /// Bytes of payload that this commit carries, without overhead.
     pub fn payload_bytes(&self) -> usize {
         let frames = self.journal.iter().flat_map(|journal| &journal.frames).map(|frame| frame.payload.len());
         let blobs = self.blobs.iter().map(Blob::bytes_in_memory);
@@ -76,7 +77,7 @@ impl Commit {
             + self.row.as_ref().map_or(0, |row| row.details.len())
     }
 
-    /// Refuses what no backend could keep: parts that name different runs, or numbers past the range.
+    /// Refuses what no backend could store: parts that name different runs, or numbers that are out of range.
     pub(crate) fn validate(&self) -> Result<(), Conflict> {
         let run = self.run();
         let strangers =
@@ -103,36 +104,36 @@ impl Commit {
 /// Frames appended to one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
-    /// Whose frames.
+    /// The run.
     pub run: RunId,
-    /// The place of the first frame: one past the last frame the run has. Anything else is refused, so that two
-    /// writers of one run can never both succeed.
+    /// The sequence number of the first frame: one past the last frame of the run. Anything else is refused, so that
+    /// two writers of one run can never both succeed.
     pub first: Seq,
-    /// The frames, in order; may be empty, to state only what the last frame must be.
+    /// The frames, in order. May be empty, to check only where the journal ends.
     pub frames: Vec<Frame>,
 }
 
-/// A piece of a run's journal. The store never looks inside the payload.
+/// A record of a run's journal. The store never looks inside the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// When it was made.
     pub at: UnixMillis,
-    /// What it says.
+    /// The content.
     pub payload: Bytes,
 }
 
 /// A frame as it is read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFrame {
-    /// Its place in the run.
+    /// Its sequence number in the run.
     pub seq: Seq,
     /// When it was made.
     pub at: UnixMillis,
-    /// What it says.
+    /// The content.
     pub payload: Bytes,
 }
 
-/// Content that runs are pinned to, by its hash. Make it once and clone it into each commit: clones share the bytes.
+/// Content that runs are pinned to by its hash. Create it once and clone it into each commit: clones share the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     hash: ContentHash,
@@ -145,58 +146,60 @@ impl Definition {
         Self { hash: ContentHash::of(&body), body }
     }
 
-    /// Its name.
+    /// The hash of the content.
     pub const fn hash(&self) -> ContentHash {
         self.hash
     }
 
-    /// Its content.
+    /// The content.
     pub const fn body(&self) -> &Bytes {
         &self.body
     }
 }
 
-/// What can be asked about a run without reading its journal.
+/// What can be queried about a run without reading its journal.
 ///
-/// Workflow, idempotency key and parent are fixed when the row is first written: a later row of the same run must
+/// Workflow, idempotency key and parent are fixed when the row is first written: every later row of the same run must
 /// repeat them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRow {
     /// The run.
     pub id: RunId,
-    /// What it runs, by name.
+    /// The name of the workflow.
     pub workflow: Arc<str>,
-    /// The definition it is pinned to.
+    /// The definition that the run is pinned to.
     pub definition: ContentHash,
-    /// A number of the owner's choice.
+    /// A number that the caller defines.
     pub status: u16,
     /// When the first action began.
     pub started: Option<UnixMillis>,
-    /// When it ended. A run without it is unfinished, and is found by [`Store::unfinished`](crate::Store::unfinished).
+    /// When the run ended. A run without this value is unfinished, and is listed by
+    /// [`Store::unfinished`](crate::Store::unfinished).
     pub ended: Option<UnixMillis>,
-    /// The run it repeats.
+    /// The run that this run repeats.
     pub origin: Option<RunId>,
-    /// Which repetition, from 1.
+    /// The number of the repetition, from 1.
     pub attempt: u32,
     /// The run that started it.
     pub parent: Option<RunId>,
-    /// Where in the parent.
+    /// The action in the parent that started it.
     pub parent_path: Option<Arc<str>>,
     /// Accepted at most once for each workflow: a second new row with the same key is not written, and its commit
-    /// answers [`Committed::Duplicate`].
+    /// returns [`Committed::Duplicate`].
     pub idempotency_key: Option<Arc<str>>,
-    /// When it next wants to be looked at.
+    /// When the run next needs attention.
     pub wake_at: Option<UnixMillis>,
-    /// A short code of what went wrong, to search by.
+    /// A short error code, to search by.
     pub error: Option<Arc<str>>,
-    /// Anything else the owner wants in lists.
+    /// Anything else that the caller wants in lists of runs.
     pub details: Bytes,
-    /// Whether [`sweep`](crate::Store::sweep) has taken the run's data. Told by the store; what a commit says does not matter.
+    /// Whether [`sweep`](crate::Store::sweep) has removed the run's data. Set by the store; the value in a commit is
+    /// ignored.
     pub purged: bool,
 }
 
 impl RunRow {
-    /// A first attempt with nothing else known.
+    /// The row of a first attempt, with all optional fields empty.
     pub fn new(id: RunId, workflow: impl Into<Arc<str>>, definition: ContentHash, status: u16) -> Self {
         Self {
             id,
@@ -217,7 +220,7 @@ impl RunRow {
         }
     }
 
-    /// Whether the parts that are fixed when a row is first written are those of `other`.
+    /// Whether the fields that are fixed when a row is first written are those of `other`.
     pub(crate) fn same_identity(&self, other: &Self) -> bool {
         self.workflow == other.workflow
             && self.idempotency_key == other.idempotency_key
@@ -225,56 +228,56 @@ impl RunRow {
     }
 }
 
-/// The state of a run after a frame, so that recovery need not begin at the first.
+/// The state of a run after a frame, so that recovery need not start at the first frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Whose state.
+    /// The run.
     pub run: RunId,
-    /// The last frame the state holds.
+    /// The last frame that the state includes.
     pub upto: Seq,
     /// The state.
     pub state: Bytes,
 }
 
-/// Names a timer within its run.
+/// Identifies a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey {
-    /// Whose timer.
+    /// The run that owns the timer.
     pub run: RunId,
-    /// Which of the run's timers.
+    /// Its number within the run.
     pub number: u64,
 }
 
-/// A timer that is armed.
+/// An armed timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Its name.
+    /// Identifies the timer.
     pub key: TimerKey,
     /// When it is due.
     pub due: UnixMillis,
-    /// A number of the owner's choice.
+    /// A number that the caller defines.
     pub kind: u16,
 }
 
-/// A message to leave in the inbox.
+/// A message to post to the inbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
-    /// For whom; `None` for whoever starts new runs.
+    /// The run that it is addressed to; `None` for a request to start a run.
     pub run: Option<RunId>,
-    /// A number of the owner's choice.
+    /// A number that the caller defines.
     pub kind: u16,
-    /// When it came.
+    /// When it arrived.
     pub at: UnixMillis,
-    /// Taken in at most once for each `run`, even after the first message was consumed.
+    /// Accepted at most once for each `run`, even after the first message was consumed.
     pub idempotency_key: Option<Arc<str>>,
-    /// What it says.
+    /// The content.
     pub payload: Bytes,
 }
 
-/// A message that is pending.
+/// A pending message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxMessage {
-    /// Its place in the order of arrival.
+    /// Its position in the order of arrival.
     pub id: InboxId,
     /// The message.
     pub post: Post,
@@ -283,59 +286,59 @@ pub struct InboxMessage {
 /// A change of one named value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyWrite {
-    /// The family of names.
+    /// The namespace.
     pub namespace: Arc<str>,
-    /// The name.
+    /// The name within the namespace.
     pub key: Arc<str>,
-    /// What must hold for the change to be made.
+    /// The condition for the change.
     pub expect: KeyExpectation,
-    /// The new value; `None` deletes.
+    /// The new value; `None` deletes the value.
     pub value: Option<Bytes>,
 }
 
-/// What a [`KeyWrite`] demands of the present value.
+/// The condition that a [`KeyWrite`] puts on the current value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyExpectation {
-    /// Nothing.
+    /// No condition.
     Any,
-    /// There is none.
+    /// The value does not exist.
     Absent,
-    /// There is one, of this version.
+    /// The value exists and has this version.
     Version(u64),
 }
 
 /// A named value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
-    /// The name.
+    /// The name within the namespace.
     pub key: Arc<str>,
-    /// Grows with each write in the whole store and is never given twice, so that "deleted and written again" is
-    /// never mistaken for "unchanged".
+    /// Increases with each write in the whole store and is never reused, so that "deleted and written again" cannot
+    /// be mistaken for "unchanged".
     pub version: u64,
     /// The value.
     pub value: Bytes,
 }
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// It is as durable as the store's mode promises.
+    /// The commit is as durable as the store's mode promises.
     Written(Written),
     /// Nothing was written: this run was accepted before under the same idempotency key.
     Duplicate(RunId),
 }
 
-/// The names a commit was given.
+/// The ids and versions that a commit was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// For each of [`Commit::inbox_posted`]: its id, or that of the earlier message with the same key.
+    /// For each message of [`Commit::inbox_posted`]: its id, or that of the earlier message with the same key.
     pub inbox: Vec<InboxId>,
-    /// For each of [`Commit::keys`]: its new version, or `None` for a deletion.
+    /// For each write of [`Commit::keys`]: its new version, or `None` for a deletion.
     pub versions: Vec<Option<u64>>,
 }
 
-/// Checks the expectations of key writes in their order, each against what the ones before it leave. A version given
-/// within the commit cannot be expected by it, because nobody knows it yet.
+/// Checks the conditions of key writes in order, each against what the earlier ones leave. A commit cannot expect a
+/// version that it assigns itself, because no caller can know that version yet.
 pub(crate) fn check_keys<E: From<Conflict>>(
     writes: &[KeyWrite],
     version: impl Fn(&Arc<str>, &Arc<str>) -> Result<Option<u64>, E>,

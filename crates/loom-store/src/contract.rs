@@ -1,8 +1,8 @@
-//! What every backend must do, as tests that a backend's own tests call.
+//! The contract of a store, as tests that each backend's own tests call.
 //!
-//! [`CASES`] are promises, one a function, each run on an empty store. [`dump`] reads everything a store holds, to
-//! compare stores with each other and with themselves after a restart. [`Workload`] makes commits from a seed, good
-//! and bad ones, for comparisons and crash tests. Every check panics with what differed.
+//! [`CASES`] are the guarantees, one per function, each run on an empty store. [`dump`] reads everything in a store,
+//! to compare stores with each other and with themselves after a restart. [`Workload`] generates commits from a seed,
+//! valid and invalid ones, for comparisons and crash tests. Every check panics with what differed.
 
 mod cases;
 mod faulty;
@@ -19,22 +19,22 @@ pub use cases::CASES;
 pub use faulty::{FaultRate, FaultyStore};
 pub use workload::{Seeded, Workload};
 
-/// A promise: its name, and the check of it on an empty store.
+/// A guarantee: its name, and its check on an empty store.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Says what is promised.
+    /// The guarantee, in words.
     pub name: &'static str,
-    /// Checks it.
+    /// Checks the guarantee, and panics when it does not hold.
     pub check: fn(Arc<dyn Store>) -> Checked,
 }
 
-/// A check under way.
+/// A check in progress.
 pub type Checked = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The family of names that cases and workloads write to.
+/// The namespace that cases and workloads write to.
 pub const NAMESPACE: &str = "contract";
 
-/// All that a store holds, in an order that does not depend on the backend.
+/// Everything in a store, in an order that does not depend on the backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dump {
     /// Each run with all its frames, oldest first.

@@ -1,10 +1,12 @@
-//! A store whose payloads are sealed before they reach the one below, and opened after they have been read.
+//! A store that seals payloads before they reach the store below, and opens them after they have been read.
 //!
-//! Sealed are frames, snapshots, messages, blobs, named values, and the details and error codes of rows: all that can hold what a
-//! workflow was given or what it made. In the clear stay what the store searches by (ids, names, keys, statuses, times) and the
-//! definitions, which are programs. Error codes are searched by, too, so equal ones are sealed to equal texts. Each record is bound to its place, so that none can be put in the place of another.
+//! Sealed are frames, snapshots, messages, blobs, named values, and the details and error codes of rows: everything
+//! that can hold what a workflow was given or what it made. In the clear are the columns that the store searches by
+//! (ids, names, keys, statuses, times) and the definitions, which are programs. Error codes are searched by as well,
+//! so equal codes are sealed to equal texts. Each record is bound to its place, so that none can be moved to the
+//! place of another.
 //!
-//! What is sealed does not shrink any more, so it is compressed before.
+//! Sealed bytes do not compress, so payloads are compressed first.
 
 mod seal;
 
@@ -22,46 +24,46 @@ use crate::{
 pub use seal::StoreKey;
 use seal::{SALT, TAG};
 
-/// Bytes of content in each part of a blob: what has to be decrypted to read any byte of it.
+/// Bytes of content in each part of a blob. To read any byte of a part, all of it has to be decrypted.
 const PART: u64 = 64 * 1024;
 
-/// Bytes before the parts of a blob: the salt and the content's length.
+/// Bytes before the parts of a blob: the salt and the length of the content.
 const BLOB_HEAD: usize = SALT + 8;
 
-/// What sealed error codes begin with. Stores of earlier versions hold them in the clear.
+/// The prefix of sealed error codes. Stores of earlier versions hold the codes in the clear.
 const SEALED_CODE: &str = "sealed:";
 
-/// Where a store says that it is encrypted, and by which key.
+/// The namespace and name of the value that marks a store as encrypted and identifies the key.
 const MARK: (&str, &str) = ("loom-store", "encrypted");
 
-/// What the mark holds, sealed.
+/// The content of the mark before it is sealed.
 const MARK_TEXT: &[u8] = b"this store is encrypted";
 
-/// Why a store and a key do not go together.
+/// Why a store cannot be used with a key.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The store is encrypted, and no key was given.
-    #[error("the store is encrypted, and no key was given")]
+    #[error("the store is encrypted: a key is required")]
     Missing,
-    /// The store is encrypted with another key.
-    #[error("the store is encrypted with another key")]
+    /// The store is encrypted with a different key.
+    #[error("the store is encrypted with a different key")]
     Wrong,
-    /// The store holds something that was written without a key.
-    #[error("the store was begun without a key, and cannot be encrypted afterwards")]
+    /// The store holds data that was written without a key.
+    #[error("the store was created without a key and cannot be encrypted afterwards")]
     NotEncrypted,
-    /// The store did not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// Seals what goes into `store` and opens what comes out of it when there is a key, and makes sure that the store was always
-/// used like that.
+/// Wraps `store` so that everything written to it is sealed with `key` and everything read from it is opened, and
+/// verifies that the store was always used that way.
 ///
-/// A store that holds nothing at all takes the first key it is opened with. Without a key the store itself comes back.
+/// An empty store is bound to the first key that it is opened with. Without a key, `store` itself is returned.
 ///
 /// # Errors
-/// [`KeyError`].
+/// [`KeyError`] when the store and the key do not match, or when the store fails.
 pub async fn with_key(store: Arc<dyn Store>, key: Option<&StoreKey>) -> Result<Arc<dyn Store>, KeyError> {
     let mark = store.key(MARK.0, MARK.1).await?;
     let (Some(key), Some(mark)) = (key, &mark) else {
@@ -77,9 +79,9 @@ pub async fn with_key(store: Arc<dyn Store>, key: Option<&StoreKey>) -> Result<A
     }
 }
 
-/// Marks an empty store.
+/// Binds an empty store to the key.
 async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, KeyError> {
-    // A server keeps more than runs: its signing key, circuits, definitions. None of it could be read with a key.
+    // A server stores more than runs: its signing key, circuits, definitions. None of it could be read with a key.
     if !store.is_empty().await? {
         return Err(KeyError::NotEncrypted);
     }
@@ -94,7 +96,7 @@ async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, 
     Ok(Arc::new(encrypted))
 }
 
-/// See [`with_key`], which makes it.
+/// The store that [`with_key`] returns.
 #[derive(Clone, Debug)]
 pub(crate) struct EncryptedStore {
     inner: Arc<dyn Store>,
@@ -151,7 +153,7 @@ impl EncryptedStore {
         Self { inner, key: Arc::new(key.clone()) }
     }
 
-    /// The salt, and then, encrypted, how the payload is packed and the packed payload.
+    /// Returns the salt and then, encrypted, the codec and the packed payload.
     fn seal(&self, place: Place<'_>, payload: &Bytes) -> Bytes {
         let context = place.context();
         let (codec, packed) = pack(payload);
@@ -180,7 +182,7 @@ impl EncryptedStore {
     fn seal_commit(&self, mut commit: Commit) -> Commit {
         if let Some(journal) = &mut commit.journal {
             for (place, frame) in journal.frames.iter_mut().enumerate() {
-                // The store refuses numbers past the range; until then they only have to be different.
+                // The store refuses numbers that are out of range; here they only have to be different.
                 let seq = Seq(journal.first.0.wrapping_add(place as u64));
                 frame.payload = self.seal(Place::Frame(journal.run, seq), &frame.payload);
             }
@@ -274,8 +276,8 @@ impl EncryptedStore {
         Ok(KeyValue { value: opened, ..value })
     }
 
-    /// The salt, the content's length, and the content in parts that are sealed one by one, so that a part can be read
-    /// without the others. The length is authenticated with each part.
+    /// Returns the salt, the length of the content, and the content in parts that are sealed one by one, so that a
+    /// part can be read without the others. The length is authenticated with each part.
     fn seal_blob(&self, content: &[u8]) -> Bytes {
         let salt = self.key.salt(&Place::Blob.context(), content);
         let length = (content.len() as u64).to_le_bytes();
@@ -318,7 +320,7 @@ impl EncryptedStore {
         content.get(wanted).map(|found| Some(Bytes::copy_from_slice(found))).ok_or_else(broken)
     }
 
-    /// A record that cannot be opened is damage, which the store below did not see.
+    /// A record that cannot be opened is damage that the store below cannot detect.
     fn watch<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
         if let Err(reason @ Error::Damaged { .. }) = &read {
             self.inner.condemn(reason.clone());
@@ -326,7 +328,7 @@ impl EncryptedStore {
         read
     }
 
-    /// Waits for `answer` and changes what it gives.
+    /// Waits for `answer` and transforms its value.
     fn then<T: 'static, U: 'static>(
         &self,
         answer: Answer<T>,

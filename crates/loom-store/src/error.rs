@@ -7,81 +7,82 @@ use crate::{ContentHash, RunId, Seq, commit::Commit};
 /// A cause that many waiting commits can share.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
-/// Why the store could not do as asked. Cheap to clone: one failed group answers everybody in it.
+/// Why an operation of the store failed. Cheap to clone: when a group fails, every commit in it gets the same error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The commit contradicts what is stored. Nothing of it was written; other commits went on.
+    /// The commit contradicts what is stored. Nothing of it was written; other commits are not affected.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The disk failed while this was written, and the store paused. Nothing of the commit can be seen until
-    /// [`Store::resume`](crate::Store::resume); after it, the commit is there as a whole or not at all, so read before
-    /// writing again.
-    #[error("the store could not {operation}, and has paused")]
+    /// The disk failed during this write, and the store paused. Nothing of the commit is visible until
+    /// [`Store::resume`](crate::Store::resume); after it, the commit is there as a whole or not at all, so read
+    /// before writing again.
+    #[error("the store could not {operation} and is paused")]
     Paused {
-        /// What it was doing.
+        /// What the store was doing.
         operation: &'static str,
-        /// What the disk said.
+        /// The error that the disk reported.
         #[source]
         source: Cause,
     },
-    /// A read failed, or a large blob could not be written. Nothing was changed, and the store goes on.
+    /// A read failed, or a large blob could not be written. Nothing was changed, and the store keeps running.
     #[error("the store could not {operation}")]
     Io {
-        /// What it was doing.
+        /// What the store was doing.
         operation: &'static str,
-        /// What the disk said.
+        /// The error that the disk reported.
         #[source]
         source: Cause,
     },
-    /// What was read is not what was written. The store does not guess: it stops, and takes no commit in until it is
-    /// opened anew.
+    /// What was read is not what was written. The store does not guess: it accepts no commit until it is reopened.
     #[error("the store is damaged: {what}")]
     Damaged {
-        /// Where, and how it was noticed.
+        /// What is damaged, where, and what to do.
         what: String,
     },
-    /// The folder belongs to a process that still runs.
+    /// A process that is still running has the directory open.
     #[error("{} is in use by process {}", path.display(), holder.as_deref().unwrap_or("(unknown)"))]
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// The process that holds it, as it wrote itself down.
+        /// The id of the process that holds it, as that process recorded it.
         holder: Option<String>,
     },
-    /// A newer Loom wrote this store.
-    #[error("the store has format {found}, and this program knows formats up to {known}")]
+    /// A newer version of Loom wrote this store.
+    #[error(
+        "the store has format {found}, which a newer version of Loom wrote; this version reads formats up to {known}"
+    )]
     NewerFormat {
         /// The store's format.
         found: i64,
         /// The newest known format.
         known: i64,
     },
-    /// An older Loom wrote this store, and it was opened for reading only.
+    /// An older version of Loom wrote this store, and it was opened read-only.
     #[error(
-        "the store has format {found}, and reading needs format {needed}; `loom serve` converts it when it starts"
+        "the store has format {found}, which must be converted to format {needed} first; start `loom serve` on it once"
     )]
     OlderFormat {
         /// The store's format.
         found: i64,
-        /// The format that can be read.
+        /// The format that is required.
         needed: i64,
     },
-    /// The store was opened for reading only.
-    #[error("the store was opened for reading only")]
+    /// The store was opened read-only.
+    #[error("the store was opened read-only")]
     ReadOnly,
-    /// The file is a database, but not one of ours.
+    /// The file is a database, but not a Loom store.
     #[error("{} is not a Loom store", path.display())]
     NotAStore {
         /// The file.
         path: PathBuf,
     },
     /// The store could not be opened.
-    #[error("the store at {} could not be opened", path.display())]
+    #[error("cannot open the store at {}", path.display())]
     Open {
-        /// Where it is.
+        /// The directory or file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Cause,
     },
@@ -91,8 +92,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later without anybody changing the request. After [`Error::Paused`] that is
-    /// once the disk has room again and the store was resumed.
+    /// Whether the same call may succeed later without a change to the request. After [`Error::Paused`], that is once
+    /// the disk works again and the store was resumed.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Paused { .. } | Self::Io { .. } | Self::Locked { .. })
     }
@@ -110,30 +111,30 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
-    /// Somebody else wrote to the run, or an earlier commit of this writer was refused.
-    #[error("run {run} goes on at {actual}, not at {expected}")]
+    /// Another writer wrote to the run, or an earlier commit of this writer was refused.
+    #[error("the next frame of run {run} must be {actual} (got {expected})")]
     Seq {
         /// The run.
         run: RunId,
-        /// Where the commit wanted to go on.
+        /// Where the commit wanted to continue.
         expected: Seq,
-        /// Where the journal goes on.
+        /// Where the journal continues.
         actual: Seq,
     },
-    /// The row names another workflow, idempotency key or parent than the row the run has.
-    #[error("run {run} was accepted with another workflow, idempotency key or parent")]
+    /// The row names a different workflow, idempotency key or parent than the run was accepted with.
+    #[error("run {run} was accepted with a different workflow, idempotency key or parent")]
     Identity {
         /// The run.
         run: RunId,
     },
-    /// The named value is not what the commit expected.
-    #[error("`{namespace}/{key}` has {}", actual.map_or_else(|| "no value".into(), |version| format!("version {version}")))]
+    /// The named value does not have the version that the commit expected.
+    #[error("`{namespace}/{key}` has changed: expected another version, found {}", actual.map_or_else(|| "no value".into(), |version| format!("version {version}")))]
     Key {
-        /// The family of names.
+        /// The namespace.
         namespace: Arc<str>,
-        /// The name.
+        /// The name within the namespace.
         key: Arc<str>,
-        /// The version it has, if any.
+        /// The current version, if the value exists.
         actual: Option<u64>,
     },
     /// The content is neither in the commit nor in the store.
@@ -142,47 +143,48 @@ pub enum Conflict {
     /// The parts of the commit name different runs.
     #[error("one commit cannot write to two runs")]
     MixedRuns,
-    /// Blobs live as long as their run, and the commit names none.
-    #[error("blobs were committed without a run to keep them")]
+    /// Blobs live as long as their run, and the commit names no run.
+    #[error("a commit with blobs must name a run")]
     BlobsWithoutRun,
-    /// Retention has removed the run's journal, and nothing can follow what is gone.
-    #[error("run {run} was purged")]
+    /// Retention has removed the run's journal, so nothing can be appended to it.
+    #[error("the journal of run {run} was removed by retention")]
     Purged {
         /// The run.
         run: RunId,
     },
-    /// Numbers of frames and timers go up to 2^63 - 1.
-    #[error("{number} is too large for the number of a frame or a timer")]
+    /// Sequence numbers and timer numbers go up to 2^63 - 1.
+    #[error("the number of a frame or a timer must be at most 2^63 - 1 (got {number})")]
     OutOfRange {
         /// The number.
         number: u64,
     },
-    /// Larger than the whole queue.
-    #[error("a commit of {bytes} bytes is larger than the queue, {bytes_max} bytes")]
+    /// The commit is larger than the whole queue.
+    #[error("a commit must be at most {bytes_max} bytes, the size of the write queue (got {bytes} bytes)")]
     TooLarge {
-        /// Its size.
+        /// The size of the commit, in bytes.
         bytes: usize,
-        /// The most the queue can hold.
+        /// The capacity of the queue, in bytes.
         bytes_max: usize,
     },
 }
 
-/// An append that was not taken in. It left no trace, and the order of what was taken in is unharmed.
+/// A commit that was not accepted. It left no trace, and the order of the accepted ones is intact.
 #[derive(Debug)]
 pub struct Refused {
     /// The commit, given back.
     pub commit: Box<Commit>,
-    /// Why.
+    /// The reason.
     pub reason: Refusal,
 }
 
-/// Why an append was not taken in.
+/// Why a commit was not accepted.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
-    /// The queue is full. [`Store::commit`](crate::Store::commit) waits for a place.
-    #[error("the writer's queue is full")]
+    /// The queue is full. [`Store::commit`](crate::Store::commit) waits for room.
+    #[error("the write queue is full")]
     Full,
-    /// The store takes nothing in at the moment.
+    /// The store accepts no commits at the moment.
     #[error(transparent)]
     Unavailable(#[from] Error),
 }

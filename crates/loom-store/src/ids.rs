@@ -1,32 +1,32 @@
-//! The names of things: runs, sequence numbers, moments, content hashes.
+//! Identifiers: runs, sequence numbers, timestamps, content hashes.
 //!
-//! Every backend shares them. None of them knows what a run does.
+//! All backends share them. None of them knows what a run does.
 
 use std::{fmt, str::FromStr};
 
-/// Milliseconds since the Unix epoch. The store never reads a clock: callers bring the time.
+/// Milliseconds since the Unix epoch. The store never reads a clock for what it stores: callers pass the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
-    /// This moment plus `millis`, held at the ends of the range.
+    /// This time plus `millis`, saturating at the ends of the range.
     #[must_use]
     pub const fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 }
 
-/// A place in one run's journal. The first frame of a run is [`Seq::FIRST`], and there are no gaps.
+/// The position of a frame in the journal of its run. The first frame is [`Seq::FIRST`], and there are no gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// Before every frame; "a snapshot up to zero" holds nothing.
+    /// Before the first frame. A snapshot up to here holds nothing.
     pub const ZERO: Self = Self(0);
     /// The first frame of a run.
     pub const FIRST: Self = Self(1);
 
-    /// The place `frames` further on.
+    /// The position `frames` frames later.
     #[must_use]
     pub const fn plus(self, frames: u64) -> Self {
         Self(self.0 + frames)
@@ -39,11 +39,11 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Names one run, and sorts by the time the run was accepted.
+/// Identifies one run. Ids sort by the time at which the run was accepted.
 ///
-/// 63 bits: 42 of Unix milliseconds (until the year 2109), 10 of the shard that made the id, 11 of a counter. The
-/// top bit stays clear, so that every backend can keep the id as a signed integer. It is shown as 13 characters of
-/// Crockford's base 32, whose text order is the order of the ids.
+/// 63 bits: 42 of Unix milliseconds (until the year 2109), 10 of the shard that made the id, 11 of a counter. The top
+/// bit is always clear, so that every backend can store the id as a signed integer. The text form is 13 characters of
+/// Crockford's base 32; the order of the texts is the order of the ids.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(u64);
 
@@ -58,7 +58,7 @@ impl RunId {
     pub const MIN: Self = Self(0);
     /// The largest id.
     pub const MAX: Self = Self(u64::MAX >> 1);
-    /// How many shards an id can name.
+    /// The number of shards that an id can distinguish.
     pub const SHARDS: u16 = 1 << SHARD_BITS;
 
     /// The id with this number, or `None` when the top bit is set.
@@ -71,7 +71,8 @@ impl RunId {
         self.0
     }
 
-    /// The smallest id of a run accepted at `at` or later; times outside the range are held at its ends.
+    /// The smallest id of a run accepted at `at` or later; a time out of range is moved to the nearest end of the
+    /// range.
     pub fn first_at(at: UnixMillis) -> Self {
         let millis = (at.0.max(0) as u64).min((1 << MILLIS_BITS) - 1);
         Self(millis << (SHARD_BITS + COUNTER_BITS))
@@ -82,7 +83,7 @@ impl RunId {
         UnixMillis((self.0 >> (SHARD_BITS + COUNTER_BITS)) as i64)
     }
 
-    /// The shard that made the id, below [`RunId::SHARDS`].
+    /// The shard that made the id, less than [`RunId::SHARDS`].
     pub const fn shard(self) -> u16 {
         ((self.0 >> COUNTER_BITS) as u16) & (Self::SHARDS - 1)
     }
@@ -114,7 +115,7 @@ impl FromStr for RunId {
         let mut number = 0_u64;
         for byte in text.bytes().map(|byte| byte.to_ascii_lowercase()) {
             let digit = ALPHABET.iter().position(|letter| *letter == byte);
-            // 13 letters hold 65 bits; the first may only carry three of the 63.
+            // 13 characters hold 65 bits; the first may use only three of its five.
             let (Some(digit), true) = (digit, number >> 58 == 0) else {
                 return Err(InvalidId { kind: "run id", text: text.into() });
             };
@@ -124,7 +125,7 @@ impl FromStr for RunId {
     }
 }
 
-/// Makes run ids that only ever grow, even when the clock is set back.
+/// Generates run ids that always increase, even when the clock is set back.
 #[derive(Debug)]
 pub struct RunIdSource {
     shard: u16,
@@ -132,13 +133,13 @@ pub struct RunIdSource {
 }
 
 impl RunIdSource {
-    /// A source for `shard` (taken modulo [`RunId::SHARDS`]) that goes on after `last`, the newest id in the store.
+    /// A source for `shard` (taken modulo [`RunId::SHARDS`]) that continues after `last`, the newest id in the store.
     pub fn new(shard: u16, last: Option<RunId>) -> Self {
         Self { shard: shard % RunId::SHARDS, last: last.map_or(0, RunId::as_u64) }
     }
 
-    /// A new id, larger than any before it. When more than 2,048 are asked for in one millisecond, or the clock runs
-    /// behind, the id borrows the milliseconds that follow.
+    /// Returns a new id, larger than all before it. When more than 2,048 ids are requested in one millisecond, or the
+    /// clock is behind, the id uses one of the following milliseconds.
     pub fn next(&mut self, now: UnixMillis) -> RunId {
         let shard = u64::from(self.shard) << COUNTER_BITS;
         let fresh = RunId::first_at(now).0 | shard;
@@ -156,7 +157,7 @@ impl RunIdSource {
     }
 }
 
-/// A BLAKE3 hash that names content: a blob or a definition.
+/// A BLAKE3 hash that identifies content: a blob or a definition.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentHash([u8; 32]);
 
@@ -205,17 +206,18 @@ impl FromStr for ContentHash {
     }
 }
 
-/// A message waiting for a run; see [`InboxMessage`](crate::InboxMessage). Grows in the order of arrival.
+/// Identifies a message in the inbox; see [`InboxMessage`](crate::InboxMessage). Ids increase in the order of
+/// arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InboxId(pub u64);
 
-/// A text that names nothing.
+/// A string that is not a valid identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {kind}")]
+#[error("`{text}` is not a valid {kind}")]
 pub struct InvalidId {
-    /// What the text should have been.
+    /// The kind of identifier that was expected.
     pub kind: &'static str,
-    /// What it was.
+    /// The string that was found.
     pub text: String,
 }
 

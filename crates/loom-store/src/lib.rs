@@ -1,9 +1,36 @@
-//! Durable bytes: the journal port and its backends. Knows no workflow words.
+//! Durable storage for workflow runs: a port, [`Store`], and its backends. The store keeps bytes and does not know
+//! what they mean.
 //!
-//! A [`Store`] keeps, for each run, a row that can be searched for and a journal of opaque frames; and beside them
-//! timers, messages, definitions, blobs and named values. Whatever must become durable together travels in one
-//! [`Commit`], which is written as a whole or not at all. Two backends are here: [`MemoryStore`], which forgets, and
-//! [`SqliteStore`], which does not.
+//! For each run a store keeps a row that can be searched and a journal of opaque frames. Beside them it keeps timers,
+//! messages, definitions, blobs and named values. Everything that must become durable together travels in one
+//! [`Commit`], which is written as a whole or not at all.
+//!
+//! # Backends
+//!
+//! [`SqliteStore`] keeps one SQLite database in a directory and writes it in group commits. [`MemoryStore`] keeps
+//! nothing beyond the process; it is for tests and for runs that need no disk. With the feature `encryption`,
+//! `with_key` wraps either of them so that payloads are sealed before they reach it. With the feature `contract`, the
+//! module `contract` has the tests that every backend must pass.
+//!
+//! # Guarantees
+//!
+//! - Atomicity: each commit is applied as a whole or not at all, in the order in which commits were accepted.
+//! - Durability: when an [`Ack`] resolves, the commit survives what [`Durability`] says. By default it was synced to
+//!   the disk.
+//! - One writer for each run: a commit names the sequence number at which the journal continues, and is refused with
+//!   [`Conflict::Seq`] when that is not where it ends. Two writers of one run can never both succeed.
+//! - Accepted once: a second run of a workflow with the same idempotency key is not written; the commit returns
+//!   [`Committed::Duplicate`].
+//! - Read what was written: every read checks checksums and hashes. A store that finds damage reports
+//!   [`Error::Damaged`] and writes nothing more until it is reopened.
+//! - Bounded memory: the write queue has a limit in bytes. [`Store::append`] gives a commit back when the queue is
+//!   full; [`Store::commit`] waits for room.
+//! - No hidden time: the store reads no clock for what it stores; callers pass [`UnixMillis`].
+//!
+//! `docs/journal-format.md` in the repository describes the files, byte for byte, and what is promised when the disk
+//! fails.
+//!
+//! # Example
 //!
 //! ```
 //! use bytes::Bytes;
@@ -61,3 +88,7 @@ pub use query::{
 pub use retention::{Retention, Swept};
 pub use sqlite::{FaultPoint, Faults, SqliteOptions, SqliteStore};
 pub use store::{Answer, Condition, Durability, Health, Store};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

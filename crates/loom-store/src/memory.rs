@@ -1,6 +1,6 @@
-//! A store that forgets: for tests, and for running without a disk.
+//! A store that keeps nothing beyond the process: for tests, and for runs that need no disk.
 //!
-//! Every commit is applied at once under one lock, so its [`Ack`] is ready when it is handed out.
+//! Every commit is applied immediately under one lock, so its [`Ack`] is ready when it is returned.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -25,24 +25,24 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Content>>);
 
-/// For whom a message is, and its idempotency key.
+/// The recipient of a message, and its idempotency key.
 type MessageKey = (Option<RunId>, Arc<str>);
 
 #[derive(Debug, Default)]
 struct Content {
     closed: bool,
-    /// Why nothing is taken in any more.
+    /// Why commits are no longer accepted.
     condemned: Option<Error>,
     runs: BTreeMap<RunId, Run>,
     by_key: BTreeMap<(Arc<str>, Arc<str>), RunId>,
     unfinished: BTreeSet<RunId>,
-    /// Ended runs that have their data, and those that have lost it, by the time of their end.
+    /// Ended runs that have their data, and those whose data was removed, by the time at which they ended.
     ended: [BTreeSet<(UnixMillis, RunId)>; 2],
     timers: BTreeMap<TimerKey, Timer>,
     due: BTreeSet<(UnixMillis, TimerKey)>,
     inbox: BTreeMap<InboxId, Post>,
     inbox_keys: BTreeMap<MessageKey, InboxId>,
-    /// Messages taken in, with their sender's key, by the run that took them in.
+    /// The keys of consumed messages, by the run that consumed them.
     taken: BTreeMap<RunId, Vec<MessageKey>>,
     last_inbox: u64,
     definitions: BTreeMap<ContentHash, Bytes>,
@@ -53,7 +53,7 @@ struct Content {
     metrics: Metrics,
 }
 
-/// What is kept of one run. A run may have frames before it has a row.
+/// What is stored for one run. A run may have frames before it has a row.
 #[derive(Debug, Default)]
 struct Run {
     row: Option<RunRow>,
@@ -75,14 +75,14 @@ impl Run {
 }
 
 impl Content {
-    /// Why nothing is taken in, if so.
+    /// Why commits are not accepted, if so.
     fn refuses(&self) -> Option<Error> {
         if self.closed { Some(Error::Closed) } else { self.condemned.clone() }
     }
 }
 
 impl MemoryStore {
-    /// How many blobs it holds.
+    /// The number of blobs in the store.
     pub fn blobs(&self) -> usize {
         self.lock().blobs.len()
     }
@@ -292,7 +292,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// The first text after all that begin with `prefix`, in byte order. A byte that no UTF-8 text holds serves.
+/// The first byte string after all strings that begin with `prefix`: 0xff never occurs in UTF-8.
 fn prefix_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     end.push(0xff);
@@ -320,7 +320,7 @@ impl Content {
         RunPage { next: rows.last().filter(|_| more).map(|row| row.id), rows }
     }
 
-    /// Checks the whole commit, then writes it; so a refusal leaves no trace.
+    /// Checks the whole commit before writing it, so a refused commit leaves no trace.
     fn apply(&mut self, commit: Commit) -> Result<Committed, Error> {
         match self.check(&commit) {
             Ok(None) => Ok(Committed::Written(self.write(commit))),
@@ -433,7 +433,7 @@ impl Content {
         }
         for id in commit.inbox_consumed {
             let Some(Post { run, idempotency_key: Some(key), .. }) = self.inbox.remove(&id) else { continue };
-            // Without an owner the key is remembered for ever, as a message that nobody took in is.
+            // Without an owner the key is kept forever, like that of a message that no run has consumed.
             if let Some(owner) = owner {
                 self.taken.entry(owner).or_default().push((run, key));
             }
@@ -477,7 +477,7 @@ impl Content {
         swept
     }
 
-    /// Bytes of everything that retention can remove.
+    /// The size of everything that retention can remove.
     fn bytes(&self) -> u64 {
         let frames = self.runs.values().flat_map(|run| &run.frames).map(|frame| frame.payload.len());
         let snapshots =

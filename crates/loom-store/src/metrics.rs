@@ -1,46 +1,47 @@
-//! What a store counts. Plain numbers: whoever serves metrics gives them names and a format.
+//! What a store counts. These are plain numbers: the server that exports them gives them names and a format.
 
 use std::{sync::Mutex, sync::PoisonError, time::Duration};
 
-/// The upper ends of the buckets of a [`Histogram`] of durations, in microseconds; the last bucket has no end.
+/// The upper bounds of the buckets of a [`Histogram`] of durations, in microseconds; the last bucket has no bound.
 pub const BUCKET_MICROS: [u64; 15] =
     [50, 100, 200, 300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000, 100_000, 500_000, 2_000_000];
 
 /// Counts since the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Metrics {
     /// Groups written: each is one transaction and, in durable mode, one sync.
     pub groups: u64,
     /// Commits written.
     pub commits: u64,
-    /// Commits refused because they contradicted the store, or repeated an idempotency key.
+    /// Commits refused because they contradicted the store or repeated an idempotency key.
     pub refused: u64,
     /// Frames written.
     pub frames: u64,
-    /// Payload bytes taken in.
+    /// Payload bytes of the commits in the groups.
     pub bytes: u64,
-    /// Most commits one group held.
+    /// The most commits that one group held.
     pub group_commits_max: u64,
     /// How long writing a group took, from its first statement to the end of its sync.
     pub group_seconds: Histogram,
-    /// How long the sync alone took, which ends a group.
+    /// How long the sync at the end of each group took.
     pub sync_seconds: Histogram,
-    /// How long commits waited from being taken in to their answer.
+    /// How long commits waited from acceptance to acknowledgement.
     pub wait_seconds: Histogram,
-    /// Checkpoints run, and those of them that the writer had to wait for.
+    /// Checkpoints that were run.
     pub checkpoints: u64,
-    /// See `checkpoints`.
+    /// Those checkpoints that the writer had to wait for.
     pub checkpoints_waited_for: u64,
-    /// Times the store paused.
+    /// How often the store paused.
     pub pauses: u64,
 }
 
-/// How often a duration fell into each bucket.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// One count for each end in [`BUCKET_MICROS`], and one for everything above.
+    /// One count for each bound in [`BUCKET_MICROS`], and one for everything above.
     pub counts: [u64; BUCKET_MICROS.len() + 1],
-    /// All durations together.
+    /// The sum of all durations.
     pub sum: Duration,
 }
 
@@ -51,13 +52,13 @@ impl Histogram {
         self.sum += took;
     }
 
-    /// How many durations were recorded.
+    /// The number of durations recorded.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The upper end of the bucket in which the share `quantile`, 0 to 1, of the durations is reached; `None` when
-    /// nothing was recorded or the duration is past the last end.
+    /// The upper bound of the bucket that contains the quantile `quantile`, from 0 to 1; `None` when nothing was
+    /// recorded or the quantile is past the last bound.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         let wanted = (self.count() as f64 * quantile).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -69,7 +70,7 @@ impl Histogram {
     }
 }
 
-/// The counts of a store at work; one short lock for each group.
+/// The counts of an open store; locked briefly once for each group.
 #[derive(Debug, Default)]
 pub(crate) struct Meter(Mutex<Metrics>);
 

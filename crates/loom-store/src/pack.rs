@@ -1,18 +1,18 @@
-//! How payloads lie on the disk: as they are, or compressed with LZ4 where that pays.
+//! How payloads are stored on the disk: as they are, or compressed with LZ4 where that pays.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Payloads up to this size, in bytes, are never compressed: there is little to win.
+/// Payloads up to this size, in bytes, are never compressed, because little would be gained.
 const PACK_FROM: usize = 1024;
 
-/// How stored bytes are to be read. The numbers are part of the format.
+/// The encoding of stored bytes. The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
-    /// As they are.
+    /// The bytes as they are.
     Raw = 0,
-    /// An LZ4 block after its length, four bytes, little-endian.
+    /// The length in four bytes, little-endian, and an LZ4 block.
     Lz4 = 1,
 }
 
@@ -26,8 +26,7 @@ impl Codec {
     }
 }
 
-/// Compresses what is worth it: a payload that shrinks by less than an eighth stays as it is. About a millisecond for
-/// a megabyte.
+/// Compresses the payload if that saves at least an eighth. Takes about a millisecond for a megabyte.
 pub(crate) fn pack(payload: &Bytes) -> (Codec, Bytes) {
     if payload.len() > PACK_FROM {
         let packed = lz4_flex::block::compress_prepend_size(payload);
@@ -38,8 +37,8 @@ pub(crate) fn pack(payload: &Bytes) -> (Codec, Bytes) {
     (Codec::Raw, payload.clone())
 }
 
-/// The payload again, or `None` when the bytes are no LZ4 block. Check the checksum first: the length that an LZ4
-/// block claims is trusted.
+/// Returns the payload, or `None` when the bytes are not a valid LZ4 block. Check the checksum first: the length that
+/// an LZ4 block claims is trusted.
 pub(crate) fn unpack(codec: Codec, stored: &[u8]) -> Option<Cow<'_, [u8]>> {
     match codec {
         Codec::Raw => Some(Cow::Borrowed(stored)),

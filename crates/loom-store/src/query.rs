@@ -1,10 +1,10 @@
-//! What can be asked of a store, and the pages it answers with.
+//! Queries of a store, and the pages that it returns.
 
 use std::sync::Arc;
 
 use crate::{InboxId, KeyValue, RunId, RunRow, Seq, Snapshot, StoredFrame, Timer, TimerKey, UnixMillis};
 
-/// Which runs to list. Each field that is set narrows the list; every combination is answered from an index.
+/// Which runs to list. Each field that is set narrows the list; every combination is served from an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunQuery {
     /// Runs of this workflow.
@@ -15,20 +15,20 @@ pub struct RunQuery {
     pub error: Option<Arc<str>>,
     /// Runs started by this run.
     pub parent: Option<RunId>,
-    /// Runs accepted at this moment or later.
+    /// Runs accepted at this time or later.
     pub accepted_from: Option<UnixMillis>,
-    /// Runs accepted before this moment.
+    /// Runs accepted before this time.
     pub accepted_before: Option<UnixMillis>,
-    /// Newest first, or oldest first.
+    /// The order of the list.
     pub order: Order,
-    /// Goes on after this run, the last of the page before.
+    /// Continues after this run, the last of the previous page.
     pub after: Option<RunId>,
-    /// Rows a page, at least one.
+    /// Rows a page, at least 1.
     pub limit: usize,
 }
 
 impl Default for RunQuery {
-    /// The newest hundred of all runs.
+    /// The newest 100 of all runs.
     fn default() -> Self {
         Self {
             workflow: None,
@@ -45,7 +45,7 @@ impl Default for RunQuery {
 }
 
 impl RunQuery {
-    /// The ids that can be on the page: from the first to the last, both included; `None` when there can be none.
+    /// The range of ids that can be on the page, both ends included; `None` when no run can match.
     pub(crate) fn range(&self) -> Option<(RunId, RunId)> {
         let mut low = self.accepted_from.map_or(RunId::MIN, RunId::first_at);
         let mut high = match self.accepted_before {
@@ -66,37 +66,37 @@ impl RunQuery {
 /// The order of a list of runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// By the time of acceptance, falling.
+    /// By time of acceptance, newest first.
     #[default]
     NewestFirst,
-    /// By the time of acceptance, rising.
+    /// By time of acceptance, oldest first.
     OldestFirst,
 }
 
 /// A page of runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunPage {
-    /// The rows, in the order asked for.
+    /// The rows, in the requested order.
     pub rows: Vec<RunRow>,
-    /// Put it into [`RunQuery::after`] for the page that follows; `None` when this is the last page.
+    /// Put it into [`RunQuery::after`] to read the next page; `None` when this is the last page.
     pub next: Option<RunId>,
 }
 
 /// Which frames to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameQuery {
-    /// Whose frames.
+    /// The run.
     pub run: RunId,
-    /// From this place on.
+    /// The first sequence number to read.
     pub from: Seq,
-    /// At most so many frames.
+    /// The most frames to return, at least 1.
     pub frames_max: usize,
-    /// Stops after the frame that brings the payloads to so many bytes; one frame is always answered.
+    /// Stops after the frame that brings the payloads to this many bytes; at least one frame is returned.
     pub bytes_max: usize,
 }
 
 impl FrameQuery {
-    /// All frames of `run` from its first on, in pages of at most 1,000 frames or 4 MiB.
+    /// All frames of `run`, in pages of at most 1,000 frames or 4 MiB.
     pub const fn of(run: RunId) -> Self {
         Self { run, from: Seq::FIRST, frames_max: 1_000, bytes_max: 4 << 20 }
     }
@@ -107,73 +107,73 @@ impl FrameQuery {
 pub struct FramePage {
     /// The frames, without gaps.
     pub frames: Vec<StoredFrame>,
-    /// Where the page that follows begins; `None` when there were no more frames.
+    /// The first sequence number of the next page; `None` when this is the last page.
     pub next: Option<Seq>,
 }
 
-/// All that is needed to go on with a run, read at one moment.
+/// Everything that is needed to resume a run, read at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedRun {
     /// Its row.
     pub row: RunRow,
     /// Its latest snapshot.
     pub snapshot: Option<Snapshot>,
-    /// The frames after the snapshot, or all.
+    /// The frames after the snapshot, or all frames when there is none.
     pub frames: Vec<StoredFrame>,
-    /// Where the next frame belongs.
+    /// The sequence number of the next frame.
     pub next: Seq,
 }
 
-/// Which timers to read: those due at `until` or before, in the order they are due.
+/// Which timers to list: those due at `until` or before, in the order in which they are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerQuery {
-    /// The last moment of interest.
+    /// The latest due time to include.
     pub until: UnixMillis,
-    /// Goes on after this timer, the last of the page before.
+    /// Continues after this timer, the last of the previous page.
     pub after: Option<Timer>,
-    /// Rows a page, at least one.
+    /// Rows a page, at least 1.
     pub limit: usize,
 }
 
 impl TimerQuery {
-    /// The place to go on after, in the order of the list.
+    /// The position to continue after, in the order of the list.
     pub(crate) fn start(&self) -> Option<(UnixMillis, TimerKey)> {
         self.after.map(|timer| (timer.due, timer.key))
     }
 }
 
-/// Whose messages to read.
+/// Which recipient's messages to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipient {
-    /// Everybody's.
+    /// All messages.
     Anyone,
-    /// Of this run.
+    /// Messages to this run.
     Run(RunId),
-    /// Of no run: requests to start one.
+    /// Messages to no run: requests to start one.
     Nobody,
 }
 
 /// Which pending messages to read, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InboxQuery {
-    /// Whose.
+    /// The recipient.
     pub recipient: Recipient,
-    /// Goes on after this message, the last of the page before.
+    /// Continues after this message, the last of the previous page.
     pub after: Option<InboxId>,
-    /// Rows a page, at least one.
+    /// Rows a page, at least 1.
     pub limit: usize,
 }
 
-/// Which named values to read, in the byte order of their names.
+/// Which named values to list, in the byte order of their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyQuery {
-    /// The family of names.
+    /// The namespace.
     pub namespace: Arc<str>,
-    /// Names that begin so; empty for all.
+    /// Only names that begin with this prefix; empty for all names.
     pub prefix: String,
-    /// Goes on after this name, the last of the page before.
+    /// Continues after this name, the last of the previous page.
     pub after: Option<Arc<str>>,
-    /// Rows a page, at least one.
+    /// Rows a page, at least 1.
     pub limit: usize,
 }
 
@@ -182,6 +182,6 @@ pub struct KeyQuery {
 pub struct KeyPage {
     /// The values, in the order of their names.
     pub values: Vec<KeyValue>,
-    /// Put it into [`KeyQuery::after`] for the page that follows; `None` when this is the last page.
+    /// Put it into [`KeyQuery::after`] to read the next page; `None` when this is the last page.
     pub next: Option<Arc<str>>,
 }

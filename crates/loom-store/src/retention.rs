@@ -1,36 +1,36 @@
-//! What a store may forget, and when.
+//! Retention: which data a store removes, and when.
 
 use crate::UnixMillis;
 
-/// Which ended runs lose their data. A run that has not ended is never touched. Without any limit nothing is
-/// forgotten.
+/// Which ended runs lose their data. A run that has not ended is never touched. Without any limit nothing is removed.
 ///
-/// A run is first *purged*: frames, snapshot, timers, messages and its share of the blobs go, and the row stays, so
-/// that it can still be listed. Later the row goes too, and with it the memory of its idempotency key.
+/// A run is first *purged*: its frames, snapshot, timers, messages and its share of the blobs are removed, and the
+/// row stays, so that the run can still be listed. Later the row is removed too, and its idempotency key can be used
+/// again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Runs that ended longer ago than so many milliseconds are purged.
+    /// Purges runs that ended more than this many milliseconds ago.
     pub age_max_ms: Option<i64>,
-    /// When more ended runs than this have data, the runs that ended first are purged.
+    /// While more ended runs than this have data, purges those that ended first.
     pub runs_max: Option<u64>,
-    /// While the store uses more bytes than this, the runs that ended first are purged.
+    /// While the store uses more bytes than this, purges the runs that ended first.
     pub bytes_max: Option<u64>,
-    /// Rows of runs that ended longer ago than so many milliseconds are deleted; such runs are purged first.
+    /// Deletes rows of runs that ended more than this many milliseconds ago; such runs are purged first.
     pub row_age_max_ms: Option<i64>,
-    /// When there are more rows of purged runs than this, those of the runs that ended first are deleted. `bytes_max` is a
-    /// bound, too: such rows take about a quarter of it at most, so that there is room for runs with data.
+    /// While there are more rows of purged runs than this, deletes those of the runs that ended first. `bytes_max`
+    /// limits them too: such rows take at most about a quarter of it, so that there is room for runs with data.
     pub rows_max: Option<u64>,
 }
 
-/// What a row of a purged run takes, indexes included, with a name and a key of moderate length; four times that is the
-/// part of `bytes_max` that each such row must have.
+/// The size of a purged run's row, in bytes, indexes included, when its name and key have a moderate length. Each
+/// such row needs four times as many bytes of `bytes_max`.
 const ROW_BYTES: u64 = 512;
 
-/// So many rows are never too many for `bytes_max`.
+/// This many rows are always kept, however small `bytes_max` is.
 const ROWS_MIN: u64 = 1_000;
 
 impl Retention {
-    /// Thirty days or 10 GiB of data, whichever is reached first, and 90 days of rows.
+    /// 30 days or 10 GiB of data, whichever is reached first, and 90 days or 1,000,000 rows.
     pub const DEFAULT: Self = {
         let day = 24 * 60 * 60 * 1000;
         Self {
@@ -42,7 +42,7 @@ impl Retention {
         }
     };
 
-    /// Runs that ended before this are purged, whatever their number.
+    /// Runs that ended before this time are purged, whatever their number.
     pub(crate) fn purge_before(&self, now: UnixMillis) -> Option<UnixMillis> {
         let age = match (self.age_max_ms, self.row_age_max_ms) {
             (Some(data), Some(row)) => Some(data.min(row)),
@@ -51,13 +51,13 @@ impl Retention {
         age.map(|age| now.plus(age.saturating_neg()))
     }
 
-    /// The most rows of purged runs.
+    /// The most rows of purged runs to keep.
     pub(crate) fn purged_rows_max(&self) -> Option<u64> {
         let by_bytes = self.bytes_max.map(|bytes| (bytes / (4 * ROW_BYTES)).max(ROWS_MIN));
         [self.rows_max, by_bytes].into_iter().flatten().min()
     }
 
-    /// Rows of runs that ended before this are deleted.
+    /// Rows of runs that ended before this time are deleted.
     pub(crate) fn delete_before(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.row_age_max_ms.map(|age| now.plus(age.saturating_neg()))
     }
@@ -66,10 +66,10 @@ impl Retention {
 /// What a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Runs that lost their data.
+    /// Runs whose data was removed.
     pub purged: u64,
-    /// Rows deleted.
+    /// Rows that were deleted.
     pub rows: u64,
-    /// Blobs that no run refers to any more.
+    /// Blobs that were deleted because no run refers to them any more.
     pub blobs: u64,
 }

@@ -1,12 +1,12 @@
-//! The embedded default: one SQLite database in a folder, written by one thread in group commits.
+//! The embedded default: one SQLite database in a directory, written by one thread in group commits.
 //!
 //! ```text
 //!  append --> [Queue] --> writer thread: one transaction, one sync a group --> loom.db-wal
-//!                              | answers every Ack                                 |
+//!                              | resolves every Ack                                |
 //!  reads  --> reader threads <-'                        checkpointer thread: loom.db
 //! ```
-//! The folder holds `loom.db` with its log, `loom.lock`, and large blobs under `blobs/`. `docs/journal-format.md`
-//! describes the format, and what is promised when the disk fails.
+//! The directory holds `loom.db` with its write-ahead log, `loom.lock`, `loom.marks`, and large blobs under `blobs/`.
+//! `docs/journal-format.md` describes the format, and what is promised when the disk fails.
 
 mod writer;
 
@@ -71,29 +71,30 @@ pub use self::faults::{FaultPoint, Faults};
 /// How to open a [`SqliteStore`]. The defaults suit a server with a local disk.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
-    /// What a commit survives. [`Durability::Memory`] is taken as [`Durability::Relaxed`]: this store has a disk.
+    /// What a commit survives. [`Durability::Memory`] is treated as [`Durability::Relaxed`], because this store has a
+    /// disk.
     pub durability: Durability,
-    /// The most the writer's queue holds, in bytes; each commit counts its payload and 1 KiB. Default 64 MiB, at most
-    /// 1 GiB.
+    /// Capacity of the write queue, in bytes; each commit counts as its payload plus 1 KiB. At most 1 GiB; default 64
+    /// MiB.
     pub queue_bytes_max: usize,
-    /// Most commits one transaction holds. Default 1,000.
+    /// The most commits in one transaction. Default 1,000.
     pub group_commits_max: usize,
-    /// Payload bytes after which a transaction takes no further commit. Default 1 MiB.
+    /// Payload bytes after which a transaction accepts no further commit. Default 1 MiB.
     pub group_bytes_max: usize,
     /// How long lazy commits wait for an urgent one. Default 20 ms.
     pub linger: Duration,
-    /// Threads that read. Default 2.
+    /// Number of threads that read. Default 2.
     pub readers: usize,
     /// Page cache of each connection, in bytes. Default 16 MiB.
     pub cache_bytes: usize,
     /// Payload bytes after which the log is copied into the database in the background. Default 4 MiB.
     pub checkpoint_bytes: usize,
-    /// Length of the log, in pages of 4 KiB, past which the writer waits for it to be copied. Default 16,384.
+    /// Length of the log, in pages of 4 KiB, above which the writer waits for the log to be copied. Default 16,384.
     pub log_pages_max: u32,
-    /// The most the database may grow to, in bytes; past it the store pauses, as when the disk is full. By default the
-    /// disk is the limit.
+    /// The largest size of the database, in bytes. A store that reaches it pauses, as when the disk is full. By
+    /// default only the disk is the limit.
     pub database_bytes_max: Option<u64>,
-    /// Makes the disk fail, in tests.
+    /// Injects disk failures, in tests.
     pub faults: Option<Arc<dyn Faults>>,
 }
 
@@ -115,7 +116,8 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A store in a folder: one writer thread, group commits, a write-ahead log. Dropping it writes what was taken in, and closes it.
+/// A store in a directory: one writer thread, group commits, a write-ahead log. Dropping it writes what was accepted
+/// and closes it.
 #[derive(Debug)]
 pub struct SqliteStore(Arc<Parts>);
 
@@ -124,7 +126,7 @@ struct Parts {
     setting: Arc<Setting>,
     queue: Arc<Queue>,
     readers: Arc<Readers>,
-    /// None in a store that only reads, which has no writer either.
+    /// `None` in a read-only store, which has no writer either.
     checkpointer: Option<Checkpointer>,
     files: Arc<Files>,
     meter: Arc<Meter>,
@@ -132,12 +134,12 @@ struct Parts {
     marks: Option<Arc<Marks>>,
     writer: Mutex<Option<JoinHandle<Result<(), Error>>>>,
     closed: AtomicBool,
-    /// Given back last, when no thread touches the files any more.
+    /// Released last, when no thread uses the files any more.
     lock: Mutex<Option<FolderLock>>,
 }
 
 impl SqliteStore {
-    /// Puts a commit for which there is room into the queue.
+    /// Puts a commit into the queue whose space is already reserved.
     fn enqueue(
         queue: &Queue,
         commit: Commit,
@@ -157,8 +159,8 @@ impl SqliteStore {
 }
 
 impl Parts {
-    /// Writes what was taken in, ends the threads in the order that leaves nobody without an answer, and gives the
-    /// folder back. Blocks for as long as the disk takes; whoever comes second waits for the first.
+    /// Writes what was accepted, ends the threads in an order that leaves no caller without a reply, and releases the
+    /// directory. Blocks for as long as the disk takes; a second caller waits for the first.
     fn shut(&self) -> Result<(), Error> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -171,7 +173,7 @@ impl Parts {
             }
             Some(thread) => {
                 self.queue.push_job(Job::Close);
-                // A writer that panicked has dropped every answer, which its callers saw as "closed".
+                // When the writer panicked, its replies were dropped, which their callers saw as "closed".
                 thread.join().unwrap_or(Err(Error::Closed))
             }
         };
@@ -190,7 +192,7 @@ impl Store for SqliteStore {
         let checked = commit.validate().and_then(|()| self.0.queue.charge(bytes));
         let charge = match checked {
             Ok(charge) => charge,
-            // Nobody could ever write it, so it is answered like any other refusal by the writer.
+            // It could never be written, so it is refused like any other commit that contradicts the store.
             Err(conflict) => return Ok(Ack::ready(Err(conflict.into()))),
         };
         match self.0.queue.try_reserve(charge) {
@@ -315,7 +317,7 @@ impl Store for SqliteStore {
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
         let queue = Arc::clone(&self.0.queue);
         let counted = self.0.readers.ask(move |connection| {
-            sweep::count(connection, &policy).map_err(|source| Error::io("count runs", source))
+            sweep::count(connection, &policy).map_err(|source| Error::io("count the runs", source))
         });
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
@@ -364,12 +366,12 @@ impl Store for SqliteStore {
     }
 
     fn health(&self) -> Health {
-        // Whoever waits for something else than a commit hears of it, too.
+        // Callers that wait for something other than a commit learn of it here.
         if self.0.queue.stopped().is_none()
             && let Err(reason) = self.0.watch.check_folder()
         {
             let cause = std::error::Error::source(&reason).map(ToString::to_string);
-            tracing::error!(error = %reason, cause, "the store pauses");
+            tracing::error!(error = %reason, cause, "the store is paused");
             writer::answer_all(self.0.queue.stop(reason.clone()), &reason);
         }
         let condition = match self.0.queue.stopped() {
@@ -401,7 +403,7 @@ impl Store for SqliteStore {
     fn close(&self) -> Answer<()> {
         let (reply, answer) = oneshot::channel();
         let parts = Arc::clone(&self.0);
-        // The threads' ends are waited for on a thread, because a runtime must not be blocked.
+        // The threads are joined on a thread, because a runtime must not be blocked.
         let closing = thread::Builder::new().name("loom-store-close".into()).spawn(move || {
             reply.send(parts.shut()).unwrap_or_default();
         });
@@ -415,7 +417,7 @@ impl Store for SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         if let Err(error) = self.0.shut() {
-            tracing::error!(%error, "the store was not closed cleanly; its log is read at the next start");
+            tracing::error!(%error, "the store was not closed cleanly; the next start recovers it from its log");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The port: what every backend can do.
 //!
-//! Answers are boxed futures, so that `dyn Store` works and no async runtime is prescribed. Each method says what it
-//! promises; the `contract` feature brings the tests of those promises.
+//! Methods return boxed futures, so that `dyn Store` works and no async runtime is prescribed. Each method documents
+//! what it promises; the feature `contract` has the tests of those promises.
 
 use std::{fmt, pin::Pin};
 
@@ -13,139 +13,144 @@ use crate::{
     RunPage, RunQuery, RunRow, Seq, Swept, Timer, TimerQuery, UnixMillis,
 };
 
-/// An answer that is on its way.
+/// A result that is on its way: the future that most methods of [`Store`] return.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'static>>;
 
-/// A place that keeps runs.
+/// Durable storage for runs.
 ///
 /// # Order
-/// Appends take effect in the order they are taken in, each as a whole. What a read sees was durable before the read
-/// began, and includes every commit whose [`Ack`] has resolved.
+/// Commits take effect in the order in which they were accepted, each as a whole. A read sees only what was durable
+/// before the read began, including every commit whose [`Ack`] has resolved.
 ///
 /// # When full
-/// The writer's queue is bounded. [`append`](Store::append) gives the commit back when it is full, and
-/// [`commit`](Store::commit) waits its turn. Nothing that was taken in is ever dropped.
+/// The write queue is bounded. When it is full, [`append`](Store::append) gives the commit back and
+/// [`commit`](Store::commit) waits its turn. A commit that was accepted is never dropped.
 ///
 /// # Cancel safety
-/// Dropping any answer gives up the answer. A [`commit`](Store::commit) that still waits for a place is withdrawn; one
-/// that was taken in is written. Reads change nothing.
+/// Dropping a returned future gives up the result. A [`commit`](Store::commit) that is still waiting for room is
+/// withdrawn; one that was accepted is written. Reads change nothing.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Takes a commit in, if there is room, without waiting.
+    /// Accepts a commit if there is room, without waiting.
     ///
     /// # Errors
-    /// [`Refused`] with the commit, when the queue is full or the store takes nothing in.
+    /// [`Refused`], with the commit, when the queue is full or the store accepts no commits.
     fn append(&self, commit: Commit) -> Result<Ack, Refused>;
 
-    /// Waits for room, takes the commit in, and waits until it is durable.
+    /// Waits for room, accepts the commit, and waits until it is durable.
     fn commit(&self, commit: Commit) -> Answer<Committed>;
 
-    /// Waits until everything taken in before is durable, lazy commits included.
+    /// Waits until everything accepted so far is durable, lazy commits included.
     fn flush(&self) -> Answer<()>;
 
-    /// The row of a run.
+    /// Returns the row of a run.
     fn run(&self, run: RunId) -> Answer<Option<RunRow>>;
 
-    /// The row of the run that was accepted under an idempotency key.
+    /// Returns the row of the run that was accepted under an idempotency key.
     fn run_by_key(&self, workflow: &str, idempotency_key: &str) -> Answer<Option<RunRow>>;
 
-    /// Runs by workflow, status, error, parent and time of acceptance.
+    /// Lists runs by workflow, status, error, parent and time of acceptance.
     fn runs(&self, query: RunQuery) -> Answer<RunPage>;
 
-    /// Runs that have not ended, oldest first, after the run `after`; at most `limit`, and fewer only at the end.
+    /// Lists runs that have not ended, oldest first, starting after the run `after`; at most `limit`, and fewer only
+    /// at the end.
     fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
 
-    /// The newest run id in the store, for [`RunIdSource`](crate::RunIdSource).
+    /// Returns the newest run id in the store, for [`RunIdSource`](crate::RunIdSource).
     fn newest_run(&self) -> Answer<Option<RunId>>;
 
-    /// All that is needed to go on with a run, read at one moment.
+    /// Returns everything that is needed to resume a run, read at one moment.
     fn load(&self, run: RunId) -> Answer<Option<LoadedRun>>;
 
-    /// Frames of a run. A run without frames has an empty page.
+    /// Reads frames of a run. The page of a run without frames is empty.
     fn frames(&self, query: FrameQuery) -> Answer<FramePage>;
 
-    /// Timers that are armed.
+    /// Lists armed timers.
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>>;
 
-    /// Messages that are pending.
+    /// Lists pending messages.
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>>;
 
-    /// How many messages are pending for a run.
+    /// Counts the pending messages of a run.
     fn pending(&self, run: RunId) -> Answer<u64>;
 
-    /// The message that was left for a run, or for nobody, under an idempotency key, whether or not it is pending.
+    /// Finds the message that was posted under an idempotency key to a run, or to no run, whether or not it is still
+    /// pending.
     fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>>;
 
-    /// A definition.
+    /// Returns a definition.
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>>;
 
-    /// Makes content ready to be committed, and names it: the same content always has the same hash, which need not be that
-    /// of its bytes as they are. A large one is written to the disk and synced here, away from the writer;
-    /// it belongs to nobody, and may be removed again, until a commit refers to it.
+    /// Prepares content for a commit and names it. The same content always has the same hash, which is not
+    /// necessarily the hash of its plain bytes. Large content is written to the disk and synced here, not by the
+    /// writer thread. Until a commit refers to it, it has no owner and may be removed again.
     fn put_blob(&self, content: Bytes) -> Answer<Blob>;
 
-    /// At most `length` bytes of a blob's content from `offset` on, both in bytes; `None` when there is no such blob.
-    /// The hash is checked whenever the whole content is asked for.
+    /// Reads at most `length` bytes of a blob's content, starting at `offset`, both in bytes; `None` when there is no
+    /// such blob. The hash is checked when the whole content is read.
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>>;
 
-    /// A named value.
+    /// Returns a named value.
     fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>>;
 
-    /// Named values.
+    /// Lists named values.
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
 
-    /// Whether the store holds nothing at all: no run, definition, blob or named value, and no message ever.
+    /// Whether the store holds nothing at all: no run, definition, blob or named value, and has never had a message.
     fn is_empty(&self) -> Answer<bool>;
 
-    /// Notes that the caller is at work on a run whose journal goes on at `next`, until the answer is dropped. The process
-    /// that opens the store next is told by [`interrupted`](Store::interrupted) what this one was at work on when it
-    /// ended, however it ended. Costs no system call and no sync. A backend without a disk notes nothing.
+    /// Records that the caller is working on a run whose journal continues at `next`, until the returned value is
+    /// dropped. The process that opens the store next gets the runs that this one was working on when it ended,
+    /// however it ended, from [`interrupted`](Store::interrupted). Costs no system call and no sync. A backend
+    /// without a disk records nothing.
     fn at_work(&self, run: RunId, next: Seq) -> AtWork {
         let _ = (run, next);
         AtWork::UNMARKED
     }
 
-    /// What the process that had the store open before was at work on when it ended, until
-    /// [`forget_interrupted`](Store::forget_interrupted). What this process is at work on is not in it.
+    /// Returns what the previous process was working on when it ended, until
+    /// [`forget_interrupted`](Store::forget_interrupted) is called. The work of this process is not included.
     fn interrupted(&self) -> Interrupted {
         Interrupted::default()
     }
 
-    /// Says that somebody has taken note of [`interrupted`](Store::interrupted), durably.
+    /// Records durably that [`interrupted`](Store::interrupted) has been handled; it is empty from then on.
     fn forget_interrupted(&self) {}
 
-    /// Stops taking commits in, because somebody has found out that what was read is not what was written. Reads still
-    /// work; the store takes no commit in until it is opened anew.
+    /// Stops accepting commits because the caller found that what it read is not what was written. Reads still work;
+    /// the store accepts no commit until it is reopened.
     fn condemn(&self, reason: Error);
 
-    /// Forgets what the policy no longer keeps, as of `now`. Commits go on meanwhile. A sweep that is cut short is
-    /// finished by the next; dropping the answer does not stop it.
+    /// Removes what the policy no longer keeps, as of `now`. Commits continue meanwhile. A sweep that is interrupted
+    /// is finished by the next one; dropping the returned future does not stop it.
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept>;
 
-    /// Reads everything and checks it: structure, checksums, hashes, gaps. Answers how many records were read. Takes
+    /// Reads and checks everything: structure, checksums, hashes and gaps. Returns the number of records read. Takes
     /// as long as reading the whole store.
     fn verify(&self) -> Answer<u64>;
 
-    /// Whether the store works, and in which mode.
+    /// Reports whether the store works, and with which durability.
     fn health(&self) -> Health;
 
-    /// What the store has done since it was opened.
+    /// Returns what the store has done since it was opened.
     fn metrics(&self) -> Metrics;
 
-    /// Ends a pause: opens the files anew, makes sure that everything visible is durable, and takes commits in again.
-    /// Does nothing when the store runs. Read what the failed commits left before writing to their runs again.
+    /// Ends a pause: reopens the files, makes sure that everything visible is durable, and accepts commits again.
+    /// Does nothing when the store is running. Before writing to the runs of the commits that failed, read what those
+    /// commits left.
     fn resume(&self) -> Answer<()>;
 
-    /// Writes what was taken in and closes the store; everything after it answers [`Error::Closed`].
+    /// Writes what was accepted and closes the store; everything after that returns [`Error::Closed`].
     fn close(&self) -> Answer<()>;
 }
 
-/// What a commit survives once its answer is there.
+/// What a commit survives once it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, of the system, and of the power: it was synced to the disk.
+    /// The end of the process, a crash of the system and a loss of power: it was synced to the disk.
     #[default]
     Durable,
-    /// The end of the process. A loss of power may take the last seconds, but always a tail, never a part.
+    /// The end of the process. A crash of the system or a loss of power may take the last seconds: the most recent
+    /// commits, and each of them whole.
     Relaxed,
     /// Nothing.
     Memory,
@@ -161,26 +166,27 @@ impl fmt::Display for Durability {
     }
 }
 
-/// How a store is.
+/// The state of a store.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Health {
-    /// What a commit survives.
+    /// What an acknowledged commit survives.
     pub durability: Durability,
-    /// Whether commits are taken in.
+    /// Whether commits are accepted.
     pub condition: Condition,
-    /// Bytes in the writer's queue, what stands around the payloads included.
+    /// Bytes in the write queue, including the overhead of each commit.
     pub queued_bytes: usize,
-    /// The most the queue holds.
+    /// The capacity of the write queue, in bytes.
     pub queue_bytes_max: usize,
 }
 
-/// Whether commits are taken in.
+/// Whether commits are accepted.
 #[derive(Clone, Debug)]
 pub enum Condition {
-    /// They are.
+    /// Commits are accepted.
     Running,
-    /// A write failed, and [`Store::resume`] may end that; or damage was found, or the store was opened for reading only,
-    /// and then it does not. Reads still work.
+    /// Commits are refused; reads still work. After a failed write, [`Store::resume`] may end the pause. When damage
+    /// was found, or the store was opened read-only, it cannot.
     Paused(Error),
     /// The store was closed.
     Closed,

@@ -1,4 +1,4 @@
-//! The promises, one a function.
+//! The guarantees, one per function.
 
 mod state;
 
@@ -15,15 +15,15 @@ use crate::{
 
 use super::{Case, NAMESPACE, Seeded};
 use state::{
-    a_condemned_store_is_read_and_not_written, a_store_is_empty_until_anything_is_kept,
-    work_that_is_over_is_not_interrupted,
+    a_condemned_store_can_be_read_but_not_written, a_store_is_empty_until_something_is_stored,
+    finished_work_is_not_reported_as_interrupted,
 };
 
-const WORKS: &str = "a store that works answers";
+const WORKS: &str = "a store that works returns a result";
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
-        /// All promises.
+        /// All guarantees.
         pub const CASES: &[Case] = &[
             $(Case { name: stringify!($name), check: |store| Box::pin($name(store)) }),*
         ];
@@ -32,27 +32,27 @@ macro_rules! cases {
 
 cases![
     frames_are_read_as_written_in_pages,
-    frames_go_on_where_the_journal_ends_or_not_at_all,
+    frames_continue_where_the_journal_ends,
     a_refused_commit_leaves_no_trace,
-    a_row_is_found_by_everything_it_says,
+    a_row_is_found_by_each_of_its_fields,
     lists_page_without_gaps_or_repeats,
     an_idempotency_key_accepts_one_run,
     the_identity_of_a_run_is_fixed,
     a_snapshot_shortens_the_load,
     unfinished_runs_are_those_without_an_end,
     timers_come_in_the_order_they_are_due,
-    messages_are_taken_in_once,
+    messages_are_consumed_once,
     named_values_change_only_as_expected,
-    versions_are_never_given_twice,
-    definitions_and_blobs_are_kept_by_their_hash,
-    retention_forgets_what_it_may_and_nothing_else,
-    retention_by_number_and_bytes_takes_those_that_ended_first,
+    versions_are_never_reused,
+    definitions_and_blobs_are_stored_under_their_hash,
+    retention_removes_only_what_the_policy_allows,
+    retention_by_count_and_bytes_removes_the_runs_that_ended_first,
     lazy_commits_keep_their_order,
-    commits_of_one_moment_take_effect_in_order,
-    a_store_is_empty_until_anything_is_kept,
-    work_that_is_over_is_not_interrupted,
-    a_condemned_store_is_read_and_not_written,
-    a_closed_store_says_so,
+    concurrent_commits_take_effect_in_order,
+    a_store_is_empty_until_something_is_stored,
+    finished_work_is_not_reported_as_interrupted,
+    a_condemned_store_can_be_read_but_not_written,
+    a_closed_store_reports_that_it_is_closed,
 ];
 
 const T0: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -76,14 +76,14 @@ fn with_row(row: RunRow) -> Commit {
 async fn write(store: &dyn Store, commit: Commit) -> Written {
     match store.commit(commit).await.expect(WORKS) {
         Committed::Written(written) => written,
-        Committed::Duplicate(earlier) => panic!("taken for a repetition of {earlier}"),
+        Committed::Duplicate(earlier) => panic!("treated as a duplicate of {earlier}"),
     }
 }
 
 async fn conflict(store: &dyn Store, commit: Commit) -> Conflict {
     match store.commit(commit).await {
         Err(Error::Conflict(conflict)) => conflict,
-        other => panic!("should have been refused: {other:?}"),
+        other => panic!("expected a conflict, found {other:?}"),
     }
 }
 
@@ -111,13 +111,13 @@ async fn frames_are_read_as_written_in_pages(store: Arc<dyn Store>) {
     assert_eq!((&few.frames[..], few.next), (&all.frames[10..14], Some(Seq(15))));
     let small = FrameQuery { bytes_max: 1, ..FrameQuery::of(run(1)) };
     let small = store.frames(small).await.expect(WORKS);
-    assert!(!small.frames.is_empty() && small.next.is_some(), "one frame is always answered");
+    assert!(!small.frames.is_empty() && small.next.is_some(), "at least one frame is returned");
     let past = FrameQuery { from: Seq(51), ..FrameQuery::of(run(1)) };
     assert_eq!(store.frames(past).await.expect(WORKS).frames, []);
     assert_eq!(store.frames(FrameQuery::of(run(3))).await.expect(WORKS).frames, []);
 }
 
-async fn frames_go_on_where_the_journal_ends_or_not_at_all(store: Arc<dyn Store>) {
+async fn frames_continue_where_the_journal_ends(store: Arc<dyn Store>) {
     let append = |first, frames| Commit::to_run(run(1), Seq(first), frames);
     let seq = |expected, actual| Conflict::Seq { run: run(1), expected: Seq(expected), actual: Seq(actual) };
     assert_eq!(conflict(&*store, append(2, vec![frame("b")])).await, seq(2, 1));
@@ -125,7 +125,7 @@ async fn frames_go_on_where_the_journal_ends_or_not_at_all(store: Arc<dyn Store>
     write(&*store, append(1, vec![frame("a"), frame("b")])).await;
     assert_eq!(conflict(&*store, append(2, vec![frame("c")])).await, seq(2, 3));
     assert_eq!(conflict(&*store, append(4, vec![frame("c")])).await, seq(4, 3));
-    // No frames: only states where the journal ends.
+    // Without frames, the commit only checks where the journal ends.
     write(&*store, append(3, vec![])).await;
     assert_eq!(conflict(&*store, append(2, vec![])).await, seq(2, 3));
     assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 2);
@@ -147,7 +147,7 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
         vec![Post { run: None, kind: 0, at: T0, idempotency_key: None, payload: Bytes::new() }];
     commit.keys = vec![put("key", KeyExpectation::Any, "value")];
     conflict(&*store, commit.clone()).await;
-    // The last thing that is checked fails as well as the first.
+    // A failure of the last check leaves no trace either.
     let mut last = commit;
     last.journal = Some(Journal { run: run(1), first: Seq(2), frames: vec![frame("b")] });
     last.keys.push(put("absent", KeyExpectation::Version(7), "value"));
@@ -168,7 +168,7 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
     assert_eq!(conflict(&*store, ownerless).await, Conflict::BlobsWithoutRun);
 }
 
-async fn a_row_is_found_by_everything_it_says(store: Arc<dyn Store>) {
+async fn a_row_is_found_by_each_of_its_fields(store: Arc<dyn Store>) {
     let mut full = row(1, "orders");
     full.status = 7;
     full.started = Some(T0);
@@ -190,7 +190,7 @@ async fn a_row_is_found_by_everything_it_says(store: Arc<dyn Store>) {
     assert_eq!(store.run_by_key("orders", "key").await.expect(WORKS), Some(full.clone()));
     assert_eq!(store.run_by_key("other", "key").await.expect(WORKS), None);
     assert_eq!(store.newest_run().await.expect(WORKS), Some(run(15)));
-    // Every choice of filters, each with the value of the full row, finds it; with another value, does not.
+    // For every combination of filters: the values of the row find it, other values do not.
     for choice in 0..64_u32 {
         let with = |bit: u32| choice & (1 << bit) != 0;
         let query = RunQuery {
@@ -215,7 +215,7 @@ async fn a_row_is_found_by_everything_it_says(store: Arc<dyn Store>) {
             assert!(!store.runs(other.clone()).await.expect(WORKS).rows.contains(&full), "{other:?}");
         }
     }
-    // What is not fixed can change, and is found by what it became.
+    // Fields that are not fixed can change, and the row is found by the new values.
     full.status = 9;
     full.error = None;
     full.ended = Some(T0.plus(9));
@@ -276,7 +276,7 @@ async fn an_idempotency_key_accepts_one_run(store: Arc<dyn Store>) {
         row.idempotency_key = Some("key".into());
         Commit { row: Some(row), ..Commit::to_run(run(number), Seq::FIRST, vec![frame("accepted")]) }
     };
-    // Sent together, so that they meet in one group.
+    // Sent together, so that they are written in one group.
     let sent: Vec<_> =
         (1..6).map(|number| store.append(accept(number, "w")).expect("there is room")).collect();
     let mut answers = Vec::new();
@@ -288,7 +288,7 @@ async fn an_idempotency_key_accepts_one_run(store: Arc<dyn Store>) {
     assert_eq!(store.run(run(2)).await.expect(WORKS), None);
     assert_eq!(store.frames(FrameQuery::of(run(2))).await.expect(WORKS).frames, []);
     write(&*store, accept(9, "another workflow")).await;
-    // A later commit of the accepted run repeats its key without being a repetition.
+    // A later commit of the accepted run repeats its key and is not a duplicate.
     let mut later = accept(1, "w");
     later.journal = Some(Journal { run: run(1), first: Seq(2), frames: vec![frame("more")] });
     write(&*store, later).await;
@@ -324,7 +324,11 @@ async fn a_snapshot_shortens_the_load(store: Arc<dyn Store>) {
         assert_eq!(loaded.snapshot.map(|snapshot| (snapshot.upto, snapshot.state)), Some((Seq(upto), state)));
         assert_eq!((loaded.frames.len(), loaded.next), (left, Seq(5)));
     }
-    assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 4, "history stays");
+    assert_eq!(
+        store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(),
+        4,
+        "the history is kept"
+    );
 }
 
 async fn unfinished_runs_are_those_without_an_end(store: Arc<dyn Store>) {
@@ -338,7 +342,7 @@ async fn unfinished_runs_are_those_without_an_end(store: Arc<dyn Store>) {
     let first = ids(store.unfinished(None, 4).await.expect(WORKS));
     assert_eq!(first, [1, 2, 4, 5].map(run));
     assert_eq!(ids(store.unfinished(first.last().copied(), 9).await.expect(WORKS)), [6, 7, 8].map(run));
-    // A run can begin again.
+    // A run can become unfinished again.
     write(&*store, with_row(row(0, "w"))).await;
     assert_eq!(ids(store.unfinished(None, 1).await.expect(WORKS)), [run(0)]);
 }
@@ -363,13 +367,13 @@ async fn timers_come_in_the_order_they_are_due(store: Arc<dyn Store>) {
     assert_eq!(store.timers(due).await.expect(WORKS), timers[..4]);
     let page = TimerQuery { after: Some(timers[1]), limit: 2, ..all_timers() };
     assert_eq!(store.timers(page).await.expect(WORKS), timers[2..4]);
-    // Armed again: moved. Cleared: gone, and clearing twice is no error.
+    // Arming again moves the timer; clearing removes it, and clearing twice is not an error.
     write(&*store, set(&[timer(0, 1, 99)])).await;
     let cleared = Commit { timers_cleared: vec![timers[1].key, timers[1].key], ..Commit::new() };
     write(&*store, cleared).await;
     let left = [timers[2], timers[3], timers[4], timer(0, 1, 99)];
     assert_eq!(store.timers(all_timers()).await.expect(WORKS), left);
-    // Cleared and set in one commit: set.
+    // A timer that is cleared and set in one commit is set.
     let both = Commit { timers_cleared: vec![left[0].key], timers_set: vec![left[0]], ..Commit::new() };
     write(&*store, both).await;
     assert_eq!(store.timers(all_timers()).await.expect(WORKS), left);
@@ -379,7 +383,7 @@ fn all_messages() -> InboxQuery {
     InboxQuery { recipient: Recipient::Anyone, after: None, limit: 100 }
 }
 
-async fn messages_are_taken_in_once(store: Arc<dyn Store>) {
+async fn messages_are_consumed_once(store: Arc<dyn Store>) {
     let post = |to: Option<i64>, key: Option<&str>, text: &str| Post {
         run: to.map(run),
         kind: 4,
@@ -390,11 +394,11 @@ async fn messages_are_taken_in_once(store: Arc<dyn Store>) {
     let posts = vec![
         post(Some(1), Some("k"), "one"),
         post(Some(2), Some("k"), "the key of another run"),
-        post(None, Some("k"), "for nobody"),
+        post(None, Some("k"), "to no run"),
         post(Some(1), None, "two"),
         post(Some(1), None, "two"),
         post(Some(1), Some("k"), "one, repeated"),
-        post(None, Some("k"), "for nobody, repeated"),
+        post(None, Some("k"), "to no run, repeated"),
     ];
     let ids = write(&*store, Commit { inbox_posted: posts.clone(), ..Commit::new() }).await.inbox;
     assert!(ids[..5].is_sorted_by(|one, two| one < two));
@@ -412,12 +416,12 @@ async fn messages_are_taken_in_once(store: Arc<dyn Store>) {
     let messages = store.inbox(all_messages()).await.expect(WORKS);
     assert!(messages.iter().map(|message| &message.post).eq(&posts[..5]));
 
-    let mut consume = Commit::to_run(run(1), Seq::FIRST, vec![frame("took them in")]);
+    let mut consume = Commit::to_run(run(1), Seq::FIRST, vec![frame("consumed them")]);
     consume.inbox_consumed = vec![ids[0], ids[2]];
     write(&*store, consume).await;
     assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
     assert_eq!([pending(1).await, pending(2).await], [2, 1]);
-    // A key is remembered when its message is gone.
+    // A key is remembered after its message was consumed.
     let posted = async |of, key| store.posted(of, key).await.expect(WORKS);
     assert_eq!(
         [posted(Some(run(1)), "k").await, posted(Some(run(2)), "k").await],
@@ -457,7 +461,7 @@ async fn named_values_change_only_as_expected(store: Arc<dyn Store>) {
     let versions =
         write(&*store, keys(&[delete, put("k", Absent, "three"), put("l", Any, "")])).await.versions;
     assert!(versions[0].is_none() && versions[1] > Some(second) && versions[2] > versions[1]);
-    // Lists: by prefix, in the order of the bytes, in pages.
+    // Lists are filtered by prefix, in byte order, in pages.
     let names = ["k", "ka", "kb", "k\u{10ffff}", "l"];
     let writes: Vec<_> = names.iter().map(|name| put(name, Any, name)).collect();
     write(&*store, keys(&writes)).await;
@@ -480,7 +484,7 @@ async fn named_values_change_only_as_expected(store: Arc<dyn Store>) {
     assert_eq!(list("m", None, 9).await, (vec![], None));
 }
 
-async fn versions_are_never_given_twice(store: Arc<dyn Store>) {
+async fn versions_are_never_reused(store: Arc<dyn Store>) {
     let mut given = Vec::new();
     for _ in 0..3 {
         given.extend(write(&*store, keys(&[put("k", KeyExpectation::Any, "")])).await.versions);
@@ -490,7 +494,7 @@ async fn versions_are_never_given_twice(store: Arc<dyn Store>) {
     assert!(given.is_sorted_by(|one, two| one < two));
 }
 
-async fn definitions_and_blobs_are_kept_by_their_hash(store: Arc<dyn Store>) {
+async fn definitions_and_blobs_are_stored_under_their_hash(store: Arc<dyn Store>) {
     let definition = Definition::new(vec![b' '; 3_000].into());
     for _ in 0..2 {
         write(&*store, Commit { definitions: vec![definition.clone()], ..Commit::new() }).await;
@@ -509,27 +513,27 @@ async fn definitions_and_blobs_are_kept_by_their_hash(store: Arc<dyn Store>) {
         let content = Bytes::from(content);
         let blob = store.put_blob(content.clone()).await.expect(WORKS);
         let hash = blob.hash();
-        assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS), None, "nobody committed it yet");
+        assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS), None, "no commit refers to it yet");
         write(&*store, Commit { blobs: vec![blob], row: Some(row(1, "w")), ..Commit::new() }).await;
         assert_eq!(store.blob(hash, 0, usize::MAX).await.expect(WORKS).as_ref(), Some(&content));
         let middle = store.blob(hash, size as u64 / 2, 5).await.expect(WORKS).expect("it is there");
         assert_eq!(middle, content.slice(size / 2..(size / 2 + 5).min(size)));
         assert_eq!(store.blob(hash, u64::MAX, 5).await.expect(WORKS), Some(Bytes::new()));
-        // Another run can refer to it, by name or by bringing it again.
+        // Another run can refer to it, by its hash or with the content.
         let again = store.put_blob(content.clone()).await.expect(WORKS);
-        assert_eq!(again.hash(), hash, "the same content has one name");
+        assert_eq!(again.hash(), hash, "the same content has one hash");
         write(&*store, Commit { blobs: vec![again], row: Some(row(2, "w")), ..Commit::new() }).await;
         let known = Commit { blobs: vec![Blob::known(hash)], row: Some(row(3, "w")), ..Commit::new() };
         write(&*store, known).await;
     }
 }
 
-/// The name that the store gives to this content.
+/// The hash that the store gives to this content.
 async fn hash_of(store: &dyn Store, content: Bytes) -> ContentHash {
     store.put_blob(content).await.expect(WORKS).hash()
 }
 
-/// A run with a bit of everything, ended at `ended` if that is given.
+/// Writes a run with data of every kind, which ends at `ended` if that is given.
 async fn furnish(store: &dyn Store, number: i64, ended: Option<i64>, shared: &Bytes) {
     let mut commit = Commit::to_run(run(number), Seq::FIRST, vec![frame("a"), frame("b")]);
     let mut row = row(number, "w");
@@ -551,7 +555,7 @@ async fn furnish(store: &dyn Store, number: i64, ended: Option<i64>, shared: &By
     write(store, commit).await;
 }
 
-async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
+async fn retention_removes_only_what_the_policy_allows(store: Arc<dyn Store>) {
     let shared = Bytes::from(vec![9; BLOB_ROW_MAX + 7]);
     let shared_hash = hash_of(&*store, shared.clone()).await;
     for (number, ended) in [(1, Some(100)), (2, Some(200)), (3, Some(300)), (4, None)] {
@@ -563,14 +567,14 @@ async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
         Swept::default()
     );
     let policy = Retention { age_max_ms: Some(1_000), ..Retention::default() };
-    // Not older than allowed, to the millisecond.
+    // To the millisecond: exactly as old as allowed is not too old.
     assert_eq!(store.sweep(policy, T0.plus(1_100)).await.expect(WORKS), Swept::default());
     assert_eq!(super::dump(&*store).await, whole);
 
     let swept = store.sweep(policy, T0.plus(1_250)).await.expect(WORKS);
     assert_eq!(swept, Swept { purged: 2, rows: 0, blobs: 2 });
     let left = super::dump(&*store).await;
-    assert_eq!(left.runs[2..], whole.runs[2..], "runs that may stay are whole");
+    assert_eq!(left.runs[2..], whole.runs[2..], "runs within the limits keep all their data");
     assert_eq!((&left.timers[..], &left.inbox[..]), (&whole.timers[2..], &whole.inbox[2..]));
     for (loaded, frames) in &left.runs[..2] {
         assert_eq!((loaded.snapshot.as_ref(), &loaded.frames[..], &frames[..]), (None, &[][..], &[][..]));
@@ -579,8 +583,8 @@ async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
         (hash_of(&*store, "blob of 2".into()).await, hash_of(&*store, "blob of 3".into()).await);
     assert_eq!(store.blob(gone, 0, 9).await.expect(WORKS), None);
     assert!(store.blob(kept, 0, 9).await.expect(WORKS).is_some());
-    assert!(store.blob(shared_hash, 0, usize::MAX).await.expect(WORKS).is_some(), "others refer to it");
-    // The row remembers: its key is taken, and its journal does not begin again.
+    assert!(store.blob(shared_hash, 0, usize::MAX).await.expect(WORKS).is_some(), "other runs refer to it");
+    // The row stays: its key cannot be reused, and its journal cannot start again.
     let late = Commit::to_run(run(1), Seq::FIRST, vec![frame("late")]);
     assert_eq!(conflict(&*store, late).await, Conflict::Purged { run: run(1) });
     assert!(store.run_by_key("w", "1").await.expect(WORKS).is_some());
@@ -591,7 +595,7 @@ async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
     assert_eq!(super::dump(&*store).await.runs, whole.runs[3..]);
     assert_eq!(store.run_by_key("w", "1").await.expect(WORKS), None);
     assert_eq!(store.sweep(policy, T0.plus(1_301)).await.expect(WORKS), Swept::default());
-    // The last run that refers to it takes the shared blob along.
+    // The shared blob is removed with the last run that refers to it.
     write(&*store, with_row(RunRow { ended: Some(T0), idempotency_key: Some("4".into()), ..row(4, "w") }))
         .await;
     let swept = store.sweep(policy, T0.plus(5_000)).await.expect(WORKS);
@@ -600,8 +604,8 @@ async fn retention_forgets_what_it_may_and_nothing_else(store: Arc<dyn Store>) {
     store.verify().await.expect(WORKS);
 }
 
-async fn retention_by_number_and_bytes_takes_those_that_ended_first(store: Arc<dyn Store>) {
-    // Ended in the opposite order of their ids.
+async fn retention_by_count_and_bytes_removes_the_runs_that_ended_first(store: Arc<dyn Store>) {
+    // They end in the opposite order of their ids.
     for number in 0..8 {
         furnish(&*store, number, Some(1_000 - number), &Bytes::from_static(b"shared")).await;
     }
@@ -614,14 +618,14 @@ async fn retention_by_number_and_bytes_takes_those_that_ended_first(store: Arc<d
         with_data.map(|(loaded, _)| loaded.row.id).collect::<Vec<_>>()
     };
     assert_eq!(with_data().await, [0, 1, 2, 3, 4].map(run));
-    // More than the store could ever shrink to: everything that ended goes, and the sweep ends.
+    // Less than the store can ever shrink to: every ended run is purged, and the sweep ends.
     furnish(&*store, 9, None, &Bytes::from_static(b"shared")).await;
     let policy = Retention { bytes_max: Some(0), ..Retention::default() };
     assert_eq!(store.sweep(policy, T0).await.expect(WORKS).purged, 5);
     assert_eq!(with_data().await, [run(9)]);
     let policy = Retention { bytes_max: Some(1 << 40), runs_max: Some(100), ..Retention::default() };
     assert_eq!(store.sweep(policy, T0).await.expect(WORKS), Swept::default());
-    // Rows of runs that have no data are not kept without end either.
+    // Rows of purged runs are limited as well.
     let rows = async || {
         let found = store.runs(RunQuery { limit: 100, ..RunQuery::default() }).await.expect(WORKS).rows;
         found.into_iter().map(|row| row.id).collect::<Vec<_>>()
@@ -648,7 +652,7 @@ async fn lazy_commits_keep_their_order(store: Arc<dyn Store>) {
     assert_eq!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.len(), 21);
 }
 
-async fn commits_of_one_moment_take_effect_in_order(store: Arc<dyn Store>) {
+async fn concurrent_commits_take_effect_in_order(store: Arc<dyn Store>) {
     let append = |run_number, first| {
         store.append(Commit::to_run(run(run_number), Seq(first), vec![frame("x")])).expect("there is room")
     };
@@ -656,7 +660,7 @@ async fn commits_of_one_moment_take_effect_in_order(store: Arc<dyn Store>) {
         .flat_map(|first| (0..5).map(move |run| (run, first)))
         .map(|(run, first)| append(run, first))
         .collect();
-    // One out of place is refused alone, and does not disturb its neighbours.
+    // A commit out of place is refused alone, and does not affect its neighbours.
     let astray = append(2, 7);
     let after = append(2, 40);
     for ack in acks {
@@ -666,11 +670,11 @@ async fn commits_of_one_moment_take_effect_in_order(store: Arc<dyn Store>) {
     assert!(after.await.is_ok());
 }
 
-async fn a_closed_store_says_so(store: Arc<dyn Store>) {
+async fn a_closed_store_reports_that_it_is_closed(store: Arc<dyn Store>) {
     let ack = store.append(Commit::to_run(run(1), Seq::FIRST, vec![frame("a")])).expect("there is room");
     store.close().await.expect(WORKS);
-    assert!(ack.await.is_ok(), "what was taken in is written");
-    store.close().await.expect("closing twice is no error");
+    assert!(ack.await.is_ok(), "an accepted commit is written");
+    store.close().await.expect("closing twice is not an error");
     let refused = store.append(Commit::new()).expect_err("it is closed");
     assert!(matches!(refused.reason, Refusal::Unavailable(Error::Closed)));
     assert!(matches!(store.commit(Commit::new()).await, Err(Error::Closed)));

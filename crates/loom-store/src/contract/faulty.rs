@@ -1,9 +1,10 @@
-//! A store on a disk that fails by seed: for simulations of whoever uses a store.
+//! A store on a disk whose failures come from a seed, to simulate the users of a store.
 //!
-//! A commit is taken in, waits, and is written and synced with the others that wait when somebody gives the writer its
-//! [`turn`](FaultyStore::turn). A turn may fail, before or after anything took effect, and then the store pauses as a
-//! real one does. A [`crash`](FaultyStore::crash) drops what waits, except for a beginning that made it to the disk
-//! although nobody was told. Reads fail now and then. Everything is drawn from the seed, and no thread or clock is used.
+//! A commit is accepted and waits until the caller gives the writer its [`turn`](FaultyStore::turn), which writes and
+//! syncs everything that waits. A turn may fail, before or after anything took effect; the store then pauses as a
+//! real one does. A [`crash`](FaultyStore::crash) drops the waiting commits, except that the first few may have
+//! reached the disk without being acknowledged. Reads fail occasionally. All of this is determined by the seed; no
+//! thread or clock is used.
 
 use std::{
     io, mem,
@@ -21,7 +22,7 @@ use crate::{
     UnixMillis,
 };
 
-/// How often the disk fails: one time in so many, or never.
+/// How often the disk fails: once in this many times, or never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FaultRate {
     /// Turns of the writer.
@@ -30,7 +31,7 @@ pub struct FaultRate {
     pub reads: Option<u64>,
 }
 
-/// A store that fails. Clones are the same store.
+/// A store that fails. Clones share the same store.
 #[derive(Clone, Debug)]
 pub struct FaultyStore(Arc<Shared>);
 
@@ -47,14 +48,14 @@ struct State {
     random: Seeded,
     rate: FaultRate,
     condition: Condition,
-    /// Taken in, and only in memory.
+    /// Accepted, but only in memory.
     waiting: Vec<(Commit, oneshot::Sender<Result<Committed, Error>>)>,
-    /// Reached the disk in a turn that failed: seen once the store is resumed or opened anew.
+    /// Commits that reached the disk in a turn that failed: visible once the store is resumed or reopened.
     unseen: Vec<Commit>,
 }
 
 impl FaultyStore {
-    /// Opens what `disk` holds.
+    /// Opens the store on `disk`.
     pub fn new(disk: MemoryStore, seed: u64, rate: FaultRate) -> Self {
         let state = State {
             random: Seeded::new(seed),
@@ -70,7 +71,7 @@ impl FaultyStore {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until something was taken in.
+    /// Waits until a commit was accepted.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -78,7 +79,7 @@ impl FaultyStore {
         self.0.news.notified().await;
     }
 
-    /// Writes and syncs what waits, or fails.
+    /// Writes and syncs the waiting commits, or fails.
     pub fn turn(&self) {
         let mut state = self.lock();
         if !matches!(state.condition, Condition::Running) || state.waiting.is_empty() {
@@ -97,7 +98,7 @@ impl FaultyStore {
                 if place < reached {
                     state.unseen.push(commit);
                 }
-                // Whoever asked may have gone.
+                // The caller may be gone.
                 answer.send(Err(error.clone())).ok();
             }
             return;
@@ -107,8 +108,8 @@ impl FaultyStore {
         }
     }
 
-    /// Ends the process that has the store open: from now on it answers nothing but that it is closed. What waits is
-    /// lost, but for a beginning of it. Gives what the next process finds.
+    /// Ends the process that has the store open: from now on the store reports only that it is closed. The waiting
+    /// commits are lost, except that the first few may have reached the disk. Returns what the next process finds.
     pub fn crash(&self) -> MemoryStore {
         let mut state = self.lock();
         let waiting = mem::take(&mut state.waiting);
@@ -116,7 +117,7 @@ impl FaultyStore {
         state.condition = Condition::Closed;
         let unseen = mem::take(&mut state.unseen);
         for commit in unseen.into_iter().chain(waiting.into_iter().take(reached).map(|(commit, _)| commit)) {
-            // A refused one leaves no trace, and nobody is left to be told.
+            // A refused commit leaves no trace, and no caller is left.
             self.0.write(commit).ok();
         }
         self.0.disk.clone()
@@ -128,7 +129,8 @@ impl FaultyStore {
             return Box::pin(async { Err(Error::Closed) });
         }
         if state.strikes(|rate| rate.reads) {
-            let error = Error::Io { operation: "read", source: Arc::new(io::Error::other("the disk fails")) };
+            let error =
+                Error::Io { operation: "read", source: Arc::new(io::Error::other("injected disk failure")) };
             return Box::pin(async move { Err(error) });
         }
         ask(&self.0.disk)
@@ -152,19 +154,19 @@ impl State {
 impl Shared {
     fn write(&self, commit: Commit) -> Result<Committed, Error> {
         match self.disk.append(commit) {
-            // The memory store answers at once.
+            // The memory store resolves every `Ack` immediately.
             Ok(ack) => futures_ready(ack),
             Err(_) => Err(Error::Closed),
         }
     }
 }
 
-/// The answer of a future that has it already.
+/// The result of a future that is already resolved.
 fn futures_ready(ack: Ack) -> Result<Committed, Error> {
     let mut ack = std::pin::pin!(ack);
     match ack.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
         std::task::Poll::Ready(answer) => answer,
-        std::task::Poll::Pending => unreachable!("the memory store answers at once"),
+        std::task::Poll::Pending => unreachable!("the memory store resolves every `Ack` immediately"),
     }
 }
 

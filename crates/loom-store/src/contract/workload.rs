@@ -1,4 +1,4 @@
-//! Commits made from a seed, over a handful of runs, so that they often meet.
+//! Commits generated from a seed, for a small number of runs, so that they often conflict.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::{
 
 use super::NAMESPACE;
 
-/// A generator of numbers, the same for the same seed: SplitMix64, after Steele, Lea and Flood, "Fast splittable
-/// pseudorandom number generators", 2014.
+/// A random number generator that returns the same numbers for the same seed: SplitMix64, after Steele, Lea and
+/// Flood, "Fast splittable pseudorandom number generators", 2014.
 #[derive(Clone, Debug)]
 pub struct Seeded(u64);
 
 impl Seeded {
-    /// Begins at `seed`.
+    /// A generator with this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -31,17 +31,17 @@ impl Seeded {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which is not zero.
+    /// A number less than `end`, which must not be zero.
     pub const fn below(&mut self, end: u64) -> u64 {
         self.next_u64() % end
     }
 
-    /// Whether something that happens once in `times` happens.
+    /// `true` with a probability of one in `times`.
     pub const fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// A payload of up to `length_max` bytes: some compress well, some not at all.
+    /// A payload of at most `length_max` bytes: some compress well, some not at all.
     pub fn payload(&mut self, length_max: u64) -> Bytes {
         let length = self.below(length_max + 1) as usize;
         if self.one_in(2) {
@@ -51,24 +51,24 @@ impl Seeded {
     }
 }
 
-/// The runs a workload writes to.
+/// The number of runs that a workload writes to.
 const RUNS: usize = 12;
 
-/// An endless list of commits. About one in ten contradicts what came before it: a frame out of place, a stale
-/// version, an idempotency key used before.
+/// An endless sequence of commits. About one in ten contradicts the earlier ones: a frame out of place, a stale
+/// version, an idempotency key that was used before.
 #[derive(Debug)]
 pub struct Workload {
     random: Seeded,
     definitions: [Definition; 2],
     runs: Vec<RunId>,
-    /// What the workload believes each run's next place to be: right as long as its commits are taken.
+    /// The workload's view of the next sequence number of each run: correct as long as its commits are accepted.
     next: [Seq; RUNS],
     messages: u64,
     clock: UnixMillis,
 }
 
 impl Workload {
-    /// Begins at `seed`.
+    /// A workload with this seed.
     pub fn new(seed: u64) -> Self {
         let clock = UnixMillis(1_700_000_000_000);
         Self {
@@ -81,7 +81,7 @@ impl Workload {
         }
     }
 
-    /// Corrects the belief after a refusal that tells where the run goes on.
+    /// Corrects the workload's view after a refusal that says where the journal continues.
     pub fn refused(&mut self, conflict: &Conflict) {
         if let Conflict::Seq { run, actual, .. } = conflict
             && let Some(place) = self.runs.iter().position(|known| known == run)
@@ -90,7 +90,7 @@ impl Workload {
         }
     }
 
-    /// The next commit.
+    /// Returns the next commit.
     pub fn next_commit(&mut self) -> Commit {
         let Self { random, definitions, runs, next, messages, clock } = self;
         *clock = clock.plus(random.below(50) as i64);
@@ -159,7 +159,7 @@ impl Workload {
 fn row(random: &mut Seeded, run: RunId, place: usize, definition: &Definition, clock: UnixMillis) -> RunRow {
     let mut row =
         RunRow::new(run, format!("workflow-{}", place % 3), definition.hash(), random.below(5) as u16);
-    // Runs 0 and 3 are of one workflow and share a key, so that one of them is never accepted.
+    // Runs 0 and 3 belong to one workflow and share a key, so one of them is never accepted.
     row.idempotency_key =
         (place % 4 != 1).then(|| Arc::from(format!("key-{}", if place == 3 { 0 } else { place })));
     row.started = Some(clock);

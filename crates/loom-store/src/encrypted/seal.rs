@@ -1,9 +1,10 @@
-//! Sealing of single records: encryption that notices every change.
+//! Sealing of single records: authenticated encryption, which detects every change.
 //!
-//! A record is sealed under a key of its own. Its salt is a keyed hash of the context and the text, and the record's key a
-//! keyed hash of the salt; the cipher is ChaCha20-Poly1305 (RFC 8439) with the number of the part as its nonce. So a key never
-//! sees two texts under one nonce, without any source of random numbers: equal salts mean equal texts. All that the ciphertext
-//! tells is the length, and that the same content was stored twice in the same place.
+//! A record is sealed under a key of its own. Its salt is a keyed hash of the context and the plaintext, and the
+//! record's key is a keyed hash of the salt; the cipher is ChaCha20-Poly1305 (RFC 8439) with the number of the part
+//! as its nonce. So no key is used for two plaintexts under one nonce, without any source of random numbers: equal
+//! salts mean equal plaintexts. The ciphertext reveals only the length, and that the same content was stored twice in
+//! the same place.
 
 use std::fmt;
 
@@ -15,7 +16,7 @@ pub(super) const SALT: usize = 24;
 /// Bytes that authenticate each part.
 pub(super) const TAG: usize = 16;
 
-/// The secret that a store is sealed with: 32 bytes that nobody can guess.
+/// The secret that a store is sealed with: 32 bytes from a secure random source.
 #[derive(Clone)]
 pub struct StoreKey {
     salt: [u8; 32],
@@ -23,7 +24,7 @@ pub struct StoreKey {
 }
 
 impl StoreKey {
-    /// From 32 random bytes. A passphrase is no such thing.
+    /// Creates a key from 32 random bytes. Do not use a passphrase: it can be guessed.
     pub fn new(bytes: &[u8; 32]) -> StoreKey {
         StoreKey {
             salt: blake3::derive_key("loom-store 2026-11-24 salt of a sealed record", bytes),
@@ -31,13 +32,13 @@ impl StoreKey {
         }
     }
 
-    /// From 64 hexadecimal digits, with white space around them. `None` for anything else.
+    /// Parses 64 hexadecimal digits, optionally surrounded by white space. `None` for anything else.
     pub fn from_hex(text: &str) -> Option<StoreKey> {
         let hash: crate::ContentHash = text.trim().parse().ok()?;
         Some(StoreKey::new(hash.as_bytes()))
     }
 
-    /// The salt for a text at this place.
+    /// The salt for a plaintext with this context.
     pub(super) fn salt(&self, context: &[u8], text: &[u8]) -> [u8; SALT] {
         let mut hasher = blake3::Hasher::new_keyed(&self.salt);
         hasher.update(&(context.len() as u64).to_le_bytes()).update(context).update(text);
@@ -54,7 +55,7 @@ impl StoreKey {
     }
 }
 
-/// Keys are never shown.
+/// Does not show the key.
 impl fmt::Debug for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StoreKey")

@@ -18,7 +18,7 @@ fn text_order_is_id_order_and_parses_back() {
 }
 
 #[test]
-fn text_that_names_no_run_is_refused() {
+fn invalid_run_ids_are_refused() {
     for text in ["", "0", "00000000000000", "000000000000u", "g000000000000", "8000000000000", "00000000000é"]
     {
         assert!(text.parse::<RunId>().is_err(), "{text}");
@@ -42,7 +42,7 @@ fn ids_grow_when_the_clock_is_set_back_and_past_the_counter() {
 }
 
 #[test]
-fn a_time_finds_the_ids_made_since() {
+fn ids_made_since_a_time_are_found() {
     let mut source = RunIdSource::new(1_023, None);
     let id = source.next(UnixMillis(1_700_000_000_123));
     assert_eq!(id.time(), UnixMillis(1_700_000_000_123));

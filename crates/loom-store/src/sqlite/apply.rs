@@ -1,7 +1,7 @@
 //! Writes one commit inside the writer's transaction.
 //!
-//! Everything that can be refused is checked before the first row is written, so a refused commit leaves no trace in
-//! the transaction it shares with others, and no savepoint is needed.
+//! Everything that can be refused is checked before the first row is written. So a refused commit leaves no trace in
+//! the transaction that it shares with others, and no savepoint is needed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,12 +21,12 @@ use crate::{
 
 use super::rows;
 
-/// The codec number of a blob whose content is a file.
+/// The codec number of a blob whose content is in a file.
 pub(super) const IN_FILE: i64 = 2;
-/// How many runs' next places the writer remembers, and how many hashes; past it, it begins anew.
+/// How many runs, and how many hashes, the writer remembers before it starts over.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// A commit in the form in which it is written: packed by the caller's thread, not by the writer's.
+/// A commit in the form in which it is written. Compressed by the caller's thread, not by the writer's.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) commit: Commit,
@@ -45,7 +45,7 @@ impl Packed {
         Self { commit, frames, snapshot }
     }
 
-    /// How many frames it appends.
+    /// The number of frames that it appends.
     pub(super) fn frames(&self) -> usize {
         self.frames.len()
     }
@@ -54,9 +54,9 @@ impl Packed {
 /// Why a commit was not applied.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// This commit alone is refused; the transaction is unharmed.
+    /// Only this commit is refused; the transaction is not affected.
     Refused(Conflict),
-    /// The database failed, and the whole group with it.
+    /// The database failed, and the whole group fails with it.
     Database(rusqlite::Error),
 }
 
@@ -72,17 +72,17 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-/// What the writer knows about the database without asking it. Thrown away whenever a transaction fails.
+/// What the writer knows about the database without a query. Discarded when a transaction fails.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The place of the next frame of runs written lately.
+    /// The sequence number of the next frame of runs that were written recently.
     next: HashMap<RunId, Seq>,
     definitions: HashSet<ContentHash>,
-    /// The newest version of a named value, deleted ones included.
+    /// The newest version of a named value, including deleted ones.
     last_version: u64,
-    /// The place in the order of writing of the newest frame, removed ones included.
+    /// The `lsn` of the newest frame, including deleted ones.
     last_lsn: u64,
-    /// The newest message, removed ones included.
+    /// The newest message, including deleted ones.
     last_message: u64,
 }
 
@@ -93,7 +93,7 @@ impl Memory {
             [],
             |row| row.get(0),
         )?;
-        // `deleted_lsn` is there once retention has removed the newest frame of its time.
+        // `deleted_lsn` exists once retention has deleted a frame.
         let last_lsn = connection.query_row(
             "SELECT max(ifnull((SELECT max(lsn) FROM frame), 0), ifnull((SELECT number FROM meta WHERE name = 'deleted_lsn'), 0))",
             [],
@@ -107,12 +107,12 @@ impl Memory {
         Ok(Self { last_version, last_lsn, last_message, ..Self::default() })
     }
 
-    /// How much was ever written, in frames, messages and named values: it only grows, whatever is removed.
+    /// How much was ever written, in frames, messages and named values. It only increases, whatever is deleted.
     pub(super) fn progress(&self) -> u64 {
         self.last_lsn + self.last_version + self.last_message
     }
 
-    /// Frames are about to be removed: the number of the newest must not be given again after a restart.
+    /// Saves the `lsn` of the newest frame before frames are deleted, so that it is not used again after a restart.
     pub(super) fn keep_lsn(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection
             .prepare_cached(
@@ -216,7 +216,7 @@ pub(super) fn apply(
     }
     let run = commit.run().map(rows::id);
     for message in &commit.inbox_consumed {
-        // A message to nobody now belongs to the run that took it in, and goes when the run goes.
+        // A message to no run now belongs to the run that consumed it, and is deleted with that run.
         connection
             .prepare_cached("UPDATE inbox SET taken_by = ifnull(?2, -1) WHERE id = ?1 AND taken_by IS NULL")?
             .execute(params![message.0.cast_signed(), run])?;
@@ -307,7 +307,7 @@ fn write_definition(
     Ok(())
 }
 
-/// Keeps the content if it is new, and charges it to the run, once.
+/// Stores the content if it is new, and adds one reference of the run to it, at most once.
 fn write_blob(connection: &Connection, run: RunId, blob: &Blob) -> rusqlite::Result<()> {
     let id = if let Some(id) = blob_id(connection, blob.hash)? {
         id
@@ -336,7 +336,8 @@ fn write_row(connection: &Connection, row: &RunRow, is_new: bool) -> rusqlite::R
                           idempotency_key, wake_at, error, details, crc)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
     } else {
-        // The fixed columns take part, so that both statements have the same parameters; they match by the check.
+        // The fixed columns are repeated so that both statements have the same parameters; the check made sure that
+        // they match.
         "UPDATE run SET definition = ?3, status = ?4, started = ?5, ended = ?6, origin = ?7, attempt = ?8,
                         parent_path = ?10, wake_at = ?12, error = ?13, details = ?14, crc = ?15
          WHERE id = ?1 AND workflow = ?2 AND parent IS ?9 AND idempotency_key IS ?11"
@@ -437,7 +438,7 @@ fn write_key(
             .prepare_cached("DELETE FROM named WHERE namespace = ?1 AND key = ?2")?
             .execute(params![namespace, key])?;
         if deleted > 0 {
-            // The newest version may just have gone with its row, and must not be given again after a restart.
+            // The newest version may have been deleted with its row; it must not be used again after a restart.
             connection
                 .prepare_cached("UPDATE meta SET number = ?1 WHERE name = 'deleted_version'")?
                 .execute([memory.last_version])?;

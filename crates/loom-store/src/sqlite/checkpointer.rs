@@ -1,8 +1,8 @@
-//! Copies the write-ahead log into the database in the background, on a connection of its own, so that no commit waits
-//! for it.
+//! Copies the write-ahead log into the database in the background, on its own connection, so that no commit waits for
+//! it.
 //!
-//! The log begins anew only when all of it has been copied and nobody reads its end. Under a load that never pauses
-//! that moment may not come by itself; when the log passes its limit, the writer is asked to wait for it once.
+//! The log can be reset only when all of it has been copied and no reader uses its end. Under a load without pauses
+//! that may never happen; when the log exceeds its limit, the writer is asked to wait for the reset once.
 
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -20,16 +20,16 @@ use super::{
     writer::Setting,
 };
 
-/// How much is written between two checkpoints, and how long the log may grow.
+/// How much is written between two checkpoints, and how large the log may grow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Payload bytes after which the log is copied.
     pub(super) every_bytes: usize,
-    /// Pages of the log after which the writer waits.
+    /// Length of the log, in pages, above which the writer waits.
     pub(super) log_pages_max: i64,
 }
 
-/// The thread's owner.
+/// Owns the thread.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     progress: Arc<Progress>,
@@ -49,7 +49,7 @@ struct State {
 }
 
 impl Progress {
-    /// Counts what the writer wrote; each group is charged for the pages it must at least touch.
+    /// Counts what the writer wrote. Each group counts as one page more, the least it touches.
     pub(super) fn wrote(&self, bytes: usize, every_bytes: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.bytes += bytes + 4096;
@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Waits until so much was written; `false` when the store closes.
+    /// Waits until this many bytes were written; `false` when the store is closing.
     fn wait(&self, every_bytes: usize) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |state: &mut State| !state.stopped && state.bytes < every_bytes;
@@ -99,13 +99,13 @@ impl Checkpointer {
         self.progress.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
         self.progress.changed.notify_one();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // Had it panicked, the log would have grown until the next start, and nothing else.
+            // If it panicked, the log has grown until now, and nothing else happened.
             drop(thread.join());
         }
     }
 }
 
-/// Copies what can be copied without making anybody wait; answers with the pages in the log.
+/// Copies what can be copied without making any connection wait; returns the number of pages in the log.
 fn checkpoint(connection: &Connection, setting: &Setting, meter: &Meter) -> Option<i64> {
     let copied = setting.strike(FaultPoint::Checkpoint).map_err(|error| error.to_string()).and_then(|()| {
         connection
@@ -117,9 +117,10 @@ fn checkpoint(connection: &Connection, setting: &Setting, meter: &Meter) -> Opti
             meter.update(|metrics| metrics.checkpoints += 1);
             Some(pages)
         }
-        // Nothing is lost: the log keeps everything until a checkpoint succeeds. The writer notices a full disk itself.
+        // Nothing is lost: the log keeps everything until a checkpoint succeeds. The writer itself detects a full
+        // disk.
         Err(error) => {
-            tracing::warn!(%error, "the log could not be copied into the database");
+            tracing::warn!(%error, "could not copy the log into the database; it is retried at the next checkpoint");
             None
         }
     }

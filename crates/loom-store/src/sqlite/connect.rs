@@ -1,4 +1,4 @@
-//! Opens connections to the database file, each with the settings its promises rest on.
+//! Opens connections to the database file, each with the settings that its guarantees depend on.
 
 use std::{fmt::Write, path::Path, time::Duration};
 
@@ -6,10 +6,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::Durability;
 
-/// How long a connection waits for another one's lock. Only the checkpointer and the writer ever meet, and only for
-/// as long as the log is being reset.
+/// How long a connection waits for another one's lock. Only the checkpointer and the writer ever compete, and only
+/// while the log is being reset.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
-/// Statements kept ready by each connection; the store has fewer.
+/// Prepared statements cached by each connection; the store has fewer.
 const STATEMENTS: usize = 64;
 
 /// A connection that writes. Creates the file.
@@ -21,7 +21,7 @@ pub(super) fn writer(
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    // Takes effect only for a new file: room that retention frees can be given back to the file system in steps.
+    // Takes effect only for a new file: lets space that retention frees be returned to the file system in steps.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match durability {
@@ -29,7 +29,7 @@ pub(super) fn writer(
         Durability::Relaxed | Durability::Memory => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // The background connection copies the log; the writer must not stop for it at every thousandth page.
+    // The checkpointer copies the log; without this, the writer would stop for it after every thousand pages.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     settle(&connection, cache_bytes)?;
     Ok(connection)
@@ -44,8 +44,8 @@ pub(super) fn reader(path: &Path, cache_bytes: usize) -> rusqlite::Result<Connec
     Ok(connection)
 }
 
-/// A connection that changes nothing, not even when it is closed. Without a log the database alone is all there is, and is
-/// read as a file that nobody writes: SQLite then creates no log of its own beside it.
+/// A connection that changes nothing, not even when it is closed. Without a log, the database alone is the whole
+/// store, and is opened as a file that no process writes: then SQLite creates no log beside it.
 pub(super) fn onlooker(path: &Path, cache_bytes: usize) -> rusqlite::Result<Connection> {
     let log = path.with_extension("db-wal").metadata().map_or(0, |log| log.len());
     let mut address = String::from("file:");
@@ -71,7 +71,7 @@ fn settle(connection: &Connection, cache_bytes: usize) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // A negative size is in KiB.
     connection.pragma_update(None, "cache_size", -((cache_bytes / 1024).max(64) as i64))?;
-    // A damaged page is noticed when it is read, not when it is written back.
+    // Detects a damaged page when it is read, not when it is written back.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -1,20 +1,21 @@
-//! The seam at which tests make the disk fail.
+//! The interface through which tests inject disk failures.
 
 use std::{fmt, io};
 
-/// Asked before each thing the store does to the disk. For tests; a store without one never asks.
+/// Called before each disk operation of the store. For tests; a store without it never fails on purpose.
 pub trait Faults: fmt::Debug + Send + Sync {
-    /// Lets the operation happen, or makes it fail with the error.
+    /// Lets the operation proceed, or makes it fail with the returned error.
     ///
     /// # Errors
     /// The error that the disk is to report.
     fn strike(&self, point: FaultPoint) -> io::Result<()>;
 }
 
-/// What the store is about to do, or has just done.
+/// The operation that the store is about to perform, or has just performed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum FaultPoint {
-    /// Open the database, at the start and when it is resumed.
+    /// Open the database, when the store is opened or resumed.
     Open,
     /// Begin a transaction.
     Begin,
@@ -22,11 +23,11 @@ pub enum FaultPoint {
     Write,
     /// Commit the transaction.
     Commit,
-    /// The transaction is committed; an error here is one that hides a success.
+    /// The transaction was committed. An error here hides a success.
     Committed,
     /// Write the file of a large blob.
     BlobWrite,
-    /// Sync the file of a large blob, or its folder.
+    /// Sync the file of a large blob, or its directory.
     BlobSync,
     /// Do a slice of a sweep.
     Sweep,

@@ -1,7 +1,7 @@
 //! Large blobs: one file each under `blobs/ab/cd…`, named by the content hash.
 //!
-//! A file is written under a temporary name, synced, renamed and its folder synced before anybody can commit a
-//! reference to it; so a file that is referred to is always whole.
+//! A file is written under a temporary name, synced and renamed, and its directory is synced, before a commit can
+//! refer to it. So a file that is referred to is always complete.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -24,12 +24,12 @@ use super::{FaultPoint, writer::Setting};
 
 const TEMPORARY: &str = "tmp";
 
-/// The folder of blob files.
+/// The directory of blob files.
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
     pins: Arc<Pins>,
-    /// Tells temporary files of this process apart.
+    /// Makes the names of this process's temporary files unique.
     temporary: AtomicU64,
 }
 
@@ -43,7 +43,7 @@ impl Files {
         self.folder.join(&name[..2]).join(&name[2..])
     }
 
-    /// Writes content that is not there yet, and pins it.
+    /// Writes content unless it is already there, and pins it.
     pub(super) fn write(
         &self,
         setting: &Setting,
@@ -52,13 +52,13 @@ impl Files {
     ) -> Result<Arc<Pin>, Error> {
         let pin = self.pins.pin(hash);
         let path = self.path(hash);
-        // A file under its final name is whole, because the name is given after the sync.
+        // A file with its final name is complete, because it was renamed after the sync.
         if path.metadata().is_ok_and(|found| found.len() == content.len() as u64) {
             return Ok(pin);
         }
         let failed = |source| Error::Io { operation: "write a blob", source: Arc::new(source) };
         setting.fault(FaultPoint::BlobWrite).map_err(failed)?;
-        let folder = path.parent().expect("the path was joined from folder and name");
+        let folder = path.parent().expect("the path was joined from a directory and a name");
         create_private(folder).map_err(failed)?;
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(format!("{hash}-{number}.{TEMPORARY}"));
@@ -68,14 +68,15 @@ impl Files {
             .and_then(|()| sync_folder(folder))
             .and_then(|()| sync_folder(&self.folder));
         if let Err(source) = written {
-            // What is left under the temporary name is swept at the next start in any case.
+            // The next start removes what is left under the temporary name.
             fs::remove_file(&temporary).unwrap_or_default();
             return Err(failed(source));
         }
         Ok(pin)
     }
 
-    /// At most `length` bytes from `offset` on of a file of `size` bytes; all of it is checked against its hash.
+    /// Reads at most `length` bytes, starting at `offset`, of a file of `size` bytes. When that is the whole file,
+    /// the hash is checked.
     pub(super) fn read(
         &self,
         hash: ContentHash,
@@ -91,7 +92,7 @@ impl Files {
         };
         let mut file = File::open(self.path(hash)).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() != size {
-            return Err(damaged("has another size than was written"));
+            return Err(damaged("does not have its recorded size"));
         }
         let start = offset.min(size);
         let length = (size - start).min(length as u64) as usize;
@@ -99,16 +100,16 @@ impl Files {
         file.seek(SeekFrom::Start(start)).map_err(failed)?;
         file.read_exact(&mut content).map_err(failed)?;
         if length as u64 == size && ContentHash::of(&content) != hash {
-            return Err(damaged("does not have its hash"));
+            return Err(damaged("does not match its hash"));
         }
         Ok(content.into())
     }
 
-    /// Checks a whole file against its hash, a piece at a time.
+    /// Checks a whole file against its hash, one piece at a time.
     pub(super) fn verify(&self, hash: ContentHash, size: u64) -> Result<(), Error> {
         let mut hasher = blake3::Hasher::new();
         let mut piece = vec![0; 1 << 20];
-        // The size is checked by reading nothing.
+        // Reading nothing checks the size.
         self.read(hash, size, size, 0)?;
         let mut file = File::open(self.path(hash)).map_err(|source| Error::io("read a blob", source))?;
         loop {
@@ -121,23 +122,23 @@ impl Files {
         if ContentHash::from_bytes(*hasher.finalize().as_bytes()) == hash {
             return Ok(());
         }
-        Err(Error::damaged(format_args!("the file of blob {hash} does not have its hash")))
+        Err(Error::damaged(format_args!("the file of blob {hash} does not match its hash")))
     }
 
-    /// Removes a file that no run refers to, unless somebody is about to.
+    /// Removes a file that no run refers to, unless a commit is about to refer to it.
     pub(super) fn remove(&self, hash: ContentHash) {
         self.pins.unless_pinned(hash, || {
             if let Err(error) = fs::remove_file(self.path(hash)) {
-                // It is found again by the sweep at the next start.
-                tracing::warn!(%hash, %error, "a blob file could not be removed");
+                // The sweep at the next start finds it again.
+                tracing::warn!(%hash, %error, "could not remove a blob file; it is retried at the next start");
             }
         });
     }
 
-    /// Removes what a crash left behind: temporary files, and files that no row names. For the start, when nobody
-    /// writes yet.
+    /// Removes what a crash left behind: temporary files, and files that no row refers to. Called while opening, when
+    /// nothing is written yet.
     pub(super) fn sweep(&self, known: impl Fn(ContentHash) -> Result<bool, Error>) -> Result<u64, Error> {
-        let failed = |source| Error::io("sweep the blob files", source);
+        let failed = |source| Error::io("remove unused blob files", source);
         let mut removed = 0;
         let Ok(folders) = fs::read_dir(&self.folder) else { return Ok(0) };
         for folder in folders {
@@ -153,7 +154,7 @@ impl Files {
             for file in fs::read_dir(&folder).map_err(failed)? {
                 let file = file.map_err(failed)?.path();
                 let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                // A name that is no hash was not made here, and is left alone.
+                // A file whose name is not a hash is not ours; leave it alone.
                 let Ok(hash) = (name(&folder) + &name(&file)).parse() else { continue };
                 if !known(hash)? {
                     fs::remove_file(&file).map_err(failed)?;
@@ -174,7 +175,7 @@ fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a folder, if it is not there, that only its owner can look into: payloads are nobody else's.
+/// Creates a directory, unless it exists, that only its owner can read, because payloads may be confidential.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -183,14 +184,14 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Has a file that is created be readable by its owner alone.
+/// Makes a file that is created readable by its owner alone.
 pub(super) fn private(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
-/// Makes an empty database, if there is none, that only its owner can read. SQLite gives its log and their index the mode
-/// of the database.
+/// Creates an empty database, unless one exists, that only its owner can read. SQLite gives its log and the log's
+/// index the mode of the database.
 pub(super) fn create_database(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
@@ -198,7 +199,7 @@ pub(super) fn create_database(path: &Path) -> io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// Makes sure that the files of a store are their owner's alone, whoever may look into the folder.
+/// Makes sure that only the owner can read the files of a store, whoever can read the directory.
 pub(super) fn restrict(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     for name in ["loom.db", "loom.db-wal", "loom.db-shm", "loom.lock", "loom.relaxed", super::marks::NAME] {
@@ -216,7 +217,7 @@ pub(super) fn restrict(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes new names in a folder durable.
+/// Makes new names in a directory durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

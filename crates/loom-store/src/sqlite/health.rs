@@ -1,4 +1,4 @@
-//! What the store has found out about itself: damage, and a folder that is not its own any more.
+//! What the store has found out about itself: damage, and a directory that is no longer its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,12 +21,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// `identity` is none for a store that only reads.
+    /// `identity` is `None` for a read-only store.
     pub(super) fn new(database: &Path, identity: Option<Identity>, queue: Arc<Queue>) -> Self {
         Self { database: database.into(), identity, queue, damage: OnceLock::new() }
     }
 
-    /// Passes on what was read or written. Damage stops the store, and is told with its place and what to do.
+    /// Passes on the result of a read or a write. Damage stops the store, and is reported with its path and what to
+    /// do.
     pub(super) fn observe<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         match outcome {
             Err(Error::Damaged { what }) => {
@@ -38,7 +39,7 @@ impl Watch {
         }
     }
 
-    /// Somebody above has found damage. When it was found here before, that is the place to tell.
+    /// Reports damage that a caller found. Damage that was found here before takes precedence.
     pub(super) fn condemn(&self, reason: &Error) {
         if self.damage.get().is_none() {
             match reason {
@@ -48,10 +49,10 @@ impl Watch {
         }
     }
 
-    /// Stops taking commits in, for as long as the store is open.
+    /// Stops accepting commits for as long as the store is open.
     fn stop(&self, told: &Error) {
         if self.damage.set(told.clone()).is_ok() {
-            tracing::error!(error = %told, "the store stops writing");
+            tracing::error!(error = %told, "the store is damaged and accepts no more commits until it is reopened");
             answer_all(self.queue.stop(told.clone()), told);
         }
     }
@@ -62,28 +63,28 @@ impl Watch {
     }
 
     /// # Errors
-    /// The folder is not the one that was opened.
+    /// When the directory or the database is not the one that was opened.
     pub(super) fn check_folder(&self) -> Result<(), Error> {
         let check = self.identity.as_ref().map_or(Ok(()), Identity::check);
         check.map_err(|source| Error::Paused { operation: "find its files", source: Arc::new(source) })
     }
 
-    /// Closing the last connection would copy the log into the database and remove it by its name: not when the database
-    /// is damaged, or the name is another store's.
+    /// Closing the last connection would copy the log into the database and then remove the log by its name. That
+    /// must not happen when the database is damaged, or when the name now belongs to another store.
     pub(super) fn before_close(&self, connection: &Connection) {
         if (self.damage.get().is_some() || self.check_folder().is_err())
             && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         {
-            tracing::warn!(%error, "the log of a damaged store may be copied when it is closed");
+            tracing::warn!(%error, "closing the damaged store may change it: SQLite may copy the log into the database");
         }
     }
 }
 
-/// Damage, with its place and what to do about it.
+/// Damage, with its path and what to do about it.
 pub(super) fn damaged(database: &Path, what: &str) -> Error {
     let folder = database.parent().unwrap_or(database).display();
     Error::damaged(format_args!(
-        "{what} (in {}). Nothing more is written to it: stop the server, keep a copy of {folder}, and restore it from a backup",
+        "{what} (in {}). It accepts no more writes: stop the server, keep a copy of {folder}, and restore it from a backup",
         database.display()
     ))
 }

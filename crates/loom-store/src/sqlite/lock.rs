@@ -1,7 +1,7 @@
-//! The lock file that keeps a second process off the folder, and the folder's identity.
+//! The lock file that keeps a second process out of the directory, and the directory's identity.
 //!
-//! The lock is the operating system's, taken on the open file, so it ends with the process however that ends. The
-//! content, the holder's process id, is only for the message that a refused process shows.
+//! The lock is the operating system's, taken on the open file, so it ends with the process, however the process ends.
+//! The content, the holder's process id, is only for the message that a refused process shows.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -16,16 +16,16 @@ use super::files;
 
 const NAME: &str = "loom.lock";
 
-/// Holds the folder until it is dropped.
+/// Holds the directory until it is dropped.
 #[derive(Debug)]
 pub(super) struct FolderLock(File);
 
 impl FolderLock {
-    /// Takes the lock of `folder`, which exists.
+    /// Locks the directory `folder`, which must exist.
     pub(super) fn take(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(NAME);
         let failed = |source| Error::Open { path: path.clone(), source: Arc::new(source) };
-        // Not truncated: until the lock is ours the content belongs to the holder.
+        // Not truncated: until the lock is taken, the content belongs to the holder.
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         files::private(&mut options);
@@ -37,8 +37,8 @@ impl FolderLock {
         Ok(Self(file))
     }
 
-    /// Keeps writers off `folder` and changes nothing in it; others may read it, too. A folder that no store was ever
-    /// opened in, such as a copy, has no lock, and needs none.
+    /// Keeps writers out of `folder` and changes nothing in it; other processes may read it too. A directory in which
+    /// no store was ever opened, such as a copy, has no lock and needs none.
     pub(super) fn share(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(NAME);
         let mut file = match File::open(&path) {
@@ -51,13 +51,13 @@ impl FolderLock {
     }
 }
 
-/// Says who has the lock when it cannot be had.
+/// Names the holder when the lock cannot be taken.
 fn locked(tried: Result<(), TryLockError>, file: &mut File, path: &Path) -> Result<(), Error> {
     match tried {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // A holder that has not written itself down yet is named "unknown"; the refusal stands either way.
+            // A holder that has not recorded its id yet is reported as unknown; the lock is refused either way.
             let read = file.read_to_string(&mut holder);
             let holder = Some(holder.trim().to_owned()).filter(|name| read.is_ok() && !name.is_empty());
             Err(Error::Locked { path: path.into(), holder })
@@ -66,18 +66,18 @@ fn locked(tried: Result<(), TryLockError>, file: &mut File, path: &Path) -> Resu
     }
 }
 
-/// Knows the files that the store has open from others under the same names. What is written to a file that was deleted
-/// is lost, and nobody else would say so.
+/// Detects when the files that the store has open are no longer the files with those names. What is written to a
+/// deleted file is lost, and the system reports no error.
 #[derive(Debug)]
 pub(super) struct Identity {
     files: Vec<(PathBuf, FileId)>,
 }
 
-/// A file, whatever its name.
+/// Identifies a file independently of its name.
 type FileId = (u64, u64);
 
 impl Identity {
-    /// Of the folder whose lock is held, and its database.
+    /// The identity of the lock file, whose lock is held, and of the database.
     pub(super) fn of(folder: &Path, lock: &FolderLock, database: &Path) -> io::Result<Self> {
         let files = vec![
             (folder.join(NAME), id(&lock.0.metadata()?)),
@@ -87,7 +87,7 @@ impl Identity {
     }
 
     /// # Errors
-    /// A file is gone, or another has its name.
+    /// When a file is gone or was replaced.
     pub(super) fn check(&self) -> io::Result<()> {
         for (path, known) in &self.files {
             let problem = match path.metadata() {
@@ -111,7 +111,7 @@ fn id(file: &std::fs::Metadata) -> FileId {
     (file.dev(), file.ino())
 }
 
-/// Elsewhere a file that is open cannot be replaced.
+/// On other systems an open file cannot be replaced.
 #[cfg(not(unix))]
 fn id(_file: &std::fs::Metadata) -> FileId {
     (0, 0)

@@ -1,10 +1,10 @@
-//! Tells a torn tail of the write-ahead log from damage in its middle, before SQLite opens it.
+//! Distinguishes a torn tail of the write-ahead log from damage in its middle, before SQLite opens it.
 //!
-//! SQLite takes the log up to the first frame that does not check, and drops the rest without a word. That is right for
-//! the tail that a loss of power left, and wrong for a commit that was synced and has since been damaged: it and all
-//! commits after it would vanish. In durable mode a commit is synced before the next begins. So when a frame that does
-//! not check is followed by the end of a commit, and that by a frame written after it, somebody synced the place that
-//! is broken now, and the store stops.
+//! SQLite accepts the log up to the first frame with a wrong checksum and drops the rest silently. That is right for
+//! the tail that a loss of power left, and wrong for a commit that was synced and has been damaged since: it and all
+//! later commits would vanish. In durable mode a commit is synced before the next begins. So when a broken frame is
+//! followed by the end of a commit, and that by a frame written after it, the broken place had been synced, and the
+//! store is refused.
 //!
 //! The layout and the checksum are those of SQLite's file format, section 4, "The Write-Ahead Log".
 
@@ -18,14 +18,14 @@ const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 
-/// What the log says of itself.
+/// The verdict on a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// All of it checks, or what does not is a tail.
+    /// Every frame is sound, or the broken ones are a torn tail.
     Sound,
-    /// Frame `frame`, counted from 1, does not check, though a commit after it was followed by another.
+    /// Frame `frame`, counted from 1, is broken, although a commit after it was followed by another.
     Damaged {
-        /// The first frame that does not check.
+        /// The first broken frame.
         frame: u64,
     },
 }
@@ -33,7 +33,7 @@ pub(super) enum Verdict {
 /// The running checksum of the log.
 type Sums = (u32, u32);
 
-/// Reads the log at `path`; a log that is not there, or is empty, is sound.
+/// Scans the log at `path`. A log that is missing or empty is sound.
 pub(super) fn scan(path: &Path) -> io::Result<Verdict> {
     match File::open(path) {
         Ok(log) => scan_log(&mut BufReader::with_capacity(1 << 18, log)),
@@ -51,7 +51,7 @@ fn scan_log(log: &mut impl Read) -> io::Result<Verdict> {
     let page = word(&header, 8) as usize;
     let sums = checksum(big_endian, (0, 0), &header[..24]);
     let header_checks = word(&header, 0) & !1 == MAGIC && sums == (word(&header, 24), word(&header, 28));
-    // A header that does not check may be one that was being written when the power went: the log is then new, and
+    // A broken header may have been in the middle of being written when the power failed. The log is then new, and
     // nothing in it was ever synced.
     if !header_checks || !page.is_power_of_two() || !(512..=65_536).contains(&page) {
         return Ok(Verdict::Sound);
@@ -78,14 +78,15 @@ fn scan_log(log: &mut impl Read) -> io::Result<Verdict> {
         {
             return Ok(Verdict::Damaged { frame });
         }
-        // After a break each frame is checked against what the one before it claims, which is what its writer used.
+        // After a break, each frame is checked against the checksum that the previous frame claims, as its writer
+        // did.
         before = claimed;
         commit_ended_before = ours && word(head, 4) != 0;
     }
     Ok(Verdict::Sound)
 }
 
-/// Reads exactly as much as `buffer` holds; `false` at the end, wherever it falls.
+/// Fills `buffer`; `false` when the file ends before that.
 fn fill(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match log.read_exact(buffer) {
         Ok(()) => Ok(true),

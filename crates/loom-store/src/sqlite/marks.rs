@@ -1,16 +1,17 @@
-//! A page of memory that survives the process: which runs it was at work on when it ended, and how far the store had
-//! been synced by then.
+//! A page of memory that survives the process: which runs the process was working on when it ended, and how much of
+//! the store had been synced by then.
 //!
-//! The page is the file `loom.marks`, mapped. A mark is a plain store into it, without a system call and without a sync:
-//! the kernel keeps the page when the process is killed. After a loss of power the page may be an older one, so nothing in
-//! it is trusted further than that: each mark names the place where its run's journal went on, and is stale once the
-//! journal is past it; and the progress is a lower bound, which an older page only makes lower.
+//! The page is the file `loom.marks`, mapped. Setting a mark is a plain store into it, without a system call and
+//! without a sync: the kernel keeps the page when the process is killed. After a loss of power the page may be an
+//! older one, so nothing in it is trusted further than that: each mark has the sequence number at which the journal
+//! of its run was to continue, and is stale once the journal is past it; and the progress is a lower bound, which an
+//! older page only makes lower.
 //!
 //! ```text
 //!    0  magic, 8 bytes
 //!    8  generation of the marks
-//!   16  progress that was synced, and at 24 its complement; when the two do not match, it is not known
-//!  512  224 slots of 16 bytes: run id (0: free), place where its journal goes on
+//!   16  synced progress, and at 24 its complement; when the two do not match, the progress is unknown
+//!  512  224 slots of 16 bytes: run id (0: free), sequence number at which its journal continues
 //! ```
 //! All numbers are 64 bits wide, in the byte order of the machine.
 
@@ -39,7 +40,7 @@ const SLOT_COUNT: u16 = ((PAGE as u64 - SLOTS) / SLOT) as u16;
 /// The page, mapped for as long as the store is open.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// None when the file cannot be mapped: then nothing is marked, and nothing is known.
+    /// `None` when the file cannot be mapped: then no run can be marked, and nothing is known of an earlier process.
     page: Option<MemoryMappedFile>,
     slots: Mutex<Slots>,
 }
@@ -47,12 +48,12 @@ pub(super) struct Marks {
 #[derive(Debug, Default)]
 struct Slots {
     free: Vec<u16>,
-    /// What the process before left, each with its slot. Kept in the file until somebody has taken note of it.
+    /// What the previous process left, each with its slot. Stays in the file until it was handled.
     left: Vec<(u16, RunId, Seq)>,
 }
 
 impl Marks {
-    /// Maps the page of `folder`, and makes it if need be.
+    /// Maps the page of `folder`, and creates it if it does not exist.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join(NAME);
         let sound = fs::read(&path).is_ok_and(|found| is_sound(&found));
@@ -62,7 +63,7 @@ impl Marks {
         let page = match MemoryMappedFile::open_rw(&path) {
             Ok(page) => Some(page),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the file cannot be mapped: runs that end the process are not recognized");
+                tracing::warn!(path = %path.display(), %error, "cannot map the file: runs that crash the process will not be detected");
                 None
             }
         };
@@ -100,7 +101,7 @@ impl Marks {
         Some((run, Seq(self.load(offset + 8))))
     }
 
-    /// Marks a run; none when there is no slot left, or no page.
+    /// Marks a run; `None` when no slot is free or the page could not be mapped.
     pub(super) fn mark(&self, run: RunId, next: Seq) -> Option<u16> {
         self.page.as_ref()?;
         let slot = self.lock().free.pop()?;
@@ -110,24 +111,25 @@ impl Marks {
         Some(slot)
     }
 
-    /// What the process before left.
+    /// What the previous process left.
     pub(super) fn left(&self) -> Interrupted {
         let runs = self.lock().left.iter().map(|(_, run, next)| (*run, *next)).collect();
         Interrupted { end: self.load(GENERATION), runs }
     }
 
-    /// Somebody has taken note of what the process before left.
+    /// Clears what the previous process left, after it was handled.
     pub(super) fn forget_left(&self) {
         let mut slots = self.lock();
         for (slot, _, _) in std::mem::take(&mut slots.left) {
             self.store(SLOTS + u64::from(slot) * SLOT, 0);
             slots.free.push(slot);
         }
-        // After the marks: whoever finds some of them under the old number knows that they were taken note of.
+        // Written after the marks are cleared: a process that finds some of them with the old number knows that they
+        // were handled.
         self.store(GENERATION, self.load(GENERATION) + 1);
     }
 
-    /// All commits up to this progress are on the disk.
+    /// Records that everything up to this progress is on the disk.
     pub(super) fn synced(&self, progress: u64) {
         self.store(SYNCED, progress);
         self.store(SYNCED_CHECK, !progress);
@@ -141,7 +143,7 @@ impl Release for Marks {
     }
 }
 
-/// The progress that is known to have been synced; 0 when nothing is known.
+/// The progress that is known to have been synced; 0 when it is unknown.
 pub(super) fn synced(folder: &Path) -> u64 {
     let Some(page) = fs::read(folder.join(NAME)).ok().filter(|page| is_sound(page)) else { return 0 };
     let progress = word(&page, SYNCED);
@@ -157,8 +159,8 @@ fn word(page: &[u8], offset: u64) -> u64 {
     bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
-/// Writes an empty page and gives it its name when it is whole. It is written in full, so that no store into it ever has
-/// to find room on the disk.
+/// Writes an empty page and renames it when it is complete. It is written in full, so that a later store into the
+/// mapping never needs space on the disk.
 fn create(folder: &Path, path: &Path) -> io::Result<()> {
     let temporary = folder.join(format!("{NAME}.tmp"));
     fs::remove_file(&temporary).or_else(|error| match error.kind() {

@@ -1,4 +1,4 @@
-//! How a store is opened: for writing, or for looking only.
+//! Opens a store, for writing or read-only.
 
 use std::{
     fs, io,
@@ -27,17 +27,19 @@ use super::{
 };
 
 impl SqliteStore {
-    /// Opens the store in `folder`, and creates both if need be. Blocks for as long as the disk takes.
+    /// Opens the store in the directory `folder`, and creates both when they do not exist. Blocks for as long as the
+    /// disk takes.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process has it open, [`Error::NewerFormat`] or [`Error::NotAStore`] when it is
-    /// not one this program can use, [`Error::Damaged`] when it is broken, [`Error::Open`] when the disk refuses.
+    /// [`Error::Locked`] when another process has the store open, [`Error::NewerFormat`] or [`Error::NotAStore`] when
+    /// this program cannot use it, [`Error::Damaged`] when it is damaged, [`Error::Open`] when the disk reports an
+    /// error.
     pub fn open(folder: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
         files::create_private(folder).map_err(failed)?;
         let lock = FolderLock::take(folder)?;
         let setting = setting(folder, &mut options);
-        // A log that was written without syncs may be torn in many places; the mark says so to the next opening.
+        // A log that was written without syncs may be torn in many places; this file tells the next opening so.
         let unsynced_log = folder.join("loom.relaxed");
         check_log(&setting.path, unsynced_log.exists())?;
         check_progress(folder, &setting.path)?;
@@ -51,13 +53,13 @@ impl SqliteStore {
         }
         let open = setting.connect()?;
         if setting.durability == Durability::Durable && unsynced_log.exists() {
-            // The log has been copied and emptied, and is synced from here on.
+            // The log has been copied and emptied; from here on it is synced.
             fs::remove_file(&unsynced_log).map_err(failed)?;
         }
         let marks = Arc::new(Marks::open(folder).map_err(failed)?);
-        // What an older program left open to others.
+        // Older versions left some files readable by other users.
         files::restrict(folder).map_err(failed)?;
-        // The files' names must survive with the first commit in them.
+        // The names of the files must become durable with the first commit in them.
         files::sync_folder(folder).map_err(failed)?;
         let queue = Arc::new(Queue::new(options.queue_bytes_max, options.linger));
         let identity = Identity::of(folder, &lock, &setting.path).map_err(failed)?;
@@ -71,7 +73,7 @@ impl SqliteStore {
         let removed = files.sweep(|hash| Ok(!matches!(read::blob(&sweeper, hash)?, Found::Nothing)));
         let removed = removed.map_err(|error| placed(&setting.path, error))?;
         if removed > 0 {
-            tracing::info!(removed, "blob files without an owner were removed");
+            tracing::info!(removed, "removed blob files that no run refers to");
         }
         let connections = (0..options.readers.max(1)).map(|_| connect()).collect::<Result<_, _>>()?;
         let readers = Arc::new(Readers::start(connections, Arc::clone(&watch)).map_err(failed)?);
@@ -120,12 +122,12 @@ impl SqliteStore {
         })))
     }
 
-    /// Opens the store in `folder` to look at it. Nothing in the folder changes, but for `loom.db-shm`, which SQLite may
-    /// make anew when a process was killed; commits are refused with [`Error::ReadOnly`]. Others may look at the same time,
-    /// and nobody can write meanwhile.
+    /// Opens the store in the directory `folder` for reading only. Nothing in the directory changes, except that
+    /// SQLite may recreate `loom.db-shm` after a process was killed; commits are refused with [`Error::ReadOnly`].
+    /// Other processes may read at the same time, but none can write.
     ///
     /// # Errors
-    /// As [`SqliteStore::open`], and [`Error::OlderFormat`]; what is not there is not created.
+    /// Those of [`SqliteStore::open`], and [`Error::OlderFormat`]. A store that does not exist is not created.
     pub fn open_read_only(folder: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
         let setting = setting(folder, &mut options);
@@ -174,7 +176,8 @@ fn setting(folder: &Path, options: &mut SqliteOptions) -> Arc<Setting> {
     })
 }
 
-/// Stops when the log is broken in a place that was synced. Of one that was written without syncs nothing is known.
+/// Refuses a log that is broken in a place that was synced. Nothing is known about a log that was written without
+/// syncs.
 fn check_log(database: &Path, is_unsynced: bool) -> Result<(), Error> {
     if is_unsynced {
         return Ok(());
@@ -185,13 +188,13 @@ fn check_log(database: &Path, is_unsynced: bool) -> Result<(), Error> {
     match verdict {
         log_scan::Verdict::Sound => Ok(()),
         log_scan::Verdict::Damaged { frame } => {
-            let what = "does not check, though it was synced; opening the store would lose what came after";
+            let what = "has a wrong checksum although it was synced; opening the store would lose everything after it";
             Err(health::damaged(database, &format!("frame {frame} of {} {what}", log.display())))
         }
     }
 }
 
-/// Stops when commits are missing that are known to have been synced: the log was cut at its end, or is gone, or the
+/// Refuses a store that lacks commits known to have been synced: the log was cut off at its end or is gone, or the
 /// database is an older one. Changes nothing, so that what is missing can still be put back.
 fn check_progress(folder: &Path, database: &Path) -> Result<(), Error> {
     let synced = marks::synced(folder);
@@ -204,26 +207,26 @@ fn check_progress(folder: &Path, database: &Path) -> Result<(), Error> {
             let missing = synced - found;
             let marks = folder.join(marks::NAME);
             let what = format!(
-                "{missing} records are missing that had been synced: the end of loom.db-wal was cut off, or loom.db is gone or an \
+                "{missing} synced records are missing: the end of loom.db-wal was cut off, or loom.db is gone or is an \
                  older copy. To continue without them, delete {}",
                 marks.display()
             );
             Err(health::damaged(database, &what))
         }
-        // A database that cannot be read says so when it is opened.
+        // A database that cannot be read is reported when it is opened.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// How much was ever written, as far as the database and its log say.
+/// How much was ever written, according to the database and its log.
 fn progress(database: &Path) -> rusqlite::Result<u64> {
     let connection = connect::onlooker(database, 1 << 20)?;
-    // Before its first checkpoint a database has its very tables in the log alone.
+    // Before the first checkpoint, even the tables are only in the log.
     let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if format == 0 { Ok(0) } else { Memory::read(&connection).map(|memory| memory.progress()) }
 }
 
-/// Damage that was found while opening, with its place.
+/// Adds the path to damage that was found while opening.
 fn placed(database: &Path, error: Error) -> Error {
     match error {
         Error::Damaged { what } => health::damaged(database, &what),
@@ -231,7 +234,7 @@ fn placed(database: &Path, error: Error) -> Error {
     }
 }
 
-/// Says what a failure of SQLite while opening means.
+/// Translates a failure of SQLite while opening.
 pub(super) fn open_error(path: &Path, source: rusqlite::Error) -> Error {
     match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase) => Error::NotAStore { path: path.into() },

@@ -1,8 +1,8 @@
 //! The bounded queue between the callers and the writer thread.
 //!
-//! Its capacity is in bytes, and a commit is charged its payload plus [`OVERHEAD`], so that many small commits are
-//! bounded as well. When it is full, `append` gives the commit back, and `commit` waits in line for its charge; room
-//! returns only when a commit was answered. Nothing that was taken in is ever dropped without an answer.
+//! The capacity is in bytes, and each commit counts as its payload plus [`OVERHEAD`], so that many small commits are
+//! limited as well. When the queue is full, `append` gives the commit back and `commit` waits in line for room; room
+//! is released only when a commit got its reply. A commit that was accepted is never dropped without a reply.
 
 use std::{
     collections::VecDeque,
@@ -17,10 +17,10 @@ use crate::{Committed, Conflict, Error, Urgency};
 
 use super::{apply::Packed, sweep::Sweep};
 
-/// What a commit is charged beyond its payload, in bytes.
+/// What each commit counts in addition to its payload, in bytes.
 const OVERHEAD: usize = 1024;
 
-/// A commit that waits for the writer.
+/// A commit that is waiting for the writer.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) packed: Packed,
@@ -30,18 +30,18 @@ pub(super) struct Entry {
     pub(super) charge: OwnedSemaphorePermit,
 }
 
-/// What the writer does between groups.
+/// Work of the writer between groups.
 #[derive(Debug)]
 pub(super) enum Job {
     Resume(oneshot::Sender<Result<(), Error>>),
     Close,
-    /// Do a slice of a sweep.
+    /// Does a slice of a sweep.
     Sweep(Box<Sweep>),
-    /// Reset the write-ahead log, which the background could not do because commits kept coming.
+    /// Resets the write-ahead log, which the checkpointer could not do because commits kept coming.
     RestartLog,
 }
 
-/// What the writer finds when it looks.
+/// The work that the writer takes from the queue.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) group: Vec<Entry>,
@@ -62,7 +62,7 @@ struct Inner {
     entries: VecDeque<Entry>,
     jobs: VecDeque<Job>,
     urgent: usize,
-    /// Why nothing is taken in at the moment.
+    /// Why no commits are accepted at the moment.
     stopped: Option<Error>,
 }
 
@@ -90,14 +90,14 @@ impl Queue {
         self.bytes_max - self.room.available_permits().min(self.bytes_max)
     }
 
-    /// What a commit of `bytes` is charged.
+    /// The room that a commit of `bytes` needs.
     pub(super) fn charge(&self, bytes: usize) -> Result<u32, Conflict> {
         let charge = bytes.saturating_add(OVERHEAD);
         let fits = u32::try_from(charge).ok().filter(|_| charge <= self.bytes_max);
         fits.ok_or(Conflict::TooLarge { bytes, bytes_max: self.bytes_max - OVERHEAD })
     }
 
-    /// Room for a charge, or `None` when the queue is full.
+    /// Reserves room, or returns `None` when the queue is full.
     pub(super) fn try_reserve(&self, charge: u32) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.room).try_acquire_many_owned(charge).ok()
     }
@@ -108,12 +108,12 @@ impl Queue {
         permit.expect("the semaphore is private and never closed")
     }
 
-    /// Why nothing is taken in, if so.
+    /// Why no commits are accepted, if so.
     pub(super) fn stopped(&self) -> Option<Error> {
         self.lock().stopped.clone()
     }
 
-    /// Takes an entry in, or gives it back with the reason.
+    /// Accepts an entry, or returns it with the reason.
     pub(super) fn push(&self, entry: Entry) -> Result<(), Box<(Entry, Error)>> {
         let mut inner = self.lock();
         if let Some(reason) = &inner.stopped {
@@ -136,7 +136,7 @@ impl Queue {
     pub(super) fn push_job(&self, job: Job) {
         let mut inner = self.lock();
         if matches!(inner.stopped, Some(Error::Closed)) {
-            // Nobody is there to do it; dropping it tells whoever waits.
+            // No writer is left to do it; dropping the job informs its caller.
             return;
         }
         inner.jobs.push_back(job);
@@ -144,13 +144,13 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Stops taking commits in and gives out those that wait.
+    /// Stops accepting commits and returns those that are waiting.
     pub(super) fn stop(&self, reason: Error) -> VecDeque<Entry> {
         let mut inner = self.lock();
         if matches!(reason, Error::Closed) {
             inner.jobs.clear();
         }
-        // What has ended for good does not begin to wait for something.
+        // A closed store stays closed.
         if !matches!(inner.stopped, Some(Error::Closed)) {
             inner.stopped = Some(reason);
         }
@@ -158,12 +158,12 @@ impl Queue {
         mem::take(&mut inner.entries)
     }
 
-    /// Takes commits in again.
+    /// Accepts commits again.
     pub(super) fn restart(&self) {
         self.lock().stopped = None;
     }
 
-    /// Waits for work: jobs at once, urgent commits at once, lazy ones after the linger time.
+    /// Waits for work. Returns immediately for jobs and urgent commits, after the linger time for lazy ones.
     pub(super) fn take(&self, commits_max: usize, bytes_max: usize) -> Work {
         let mut inner = self.lock();
         while inner.entries.is_empty() && inner.jobs.is_empty() {
@@ -179,7 +179,7 @@ impl Queue {
         };
         let count = inner.entries.iter().take(commits_max).take_while(|entry| fits(entry)).count();
         let group: Vec<Entry> = inner.entries.drain(..count).collect();
-        // What is left came while the group was full, so it does not linger: counting it as urgent is enough.
+        // What is left arrived while the group was full, so it does not linger: counting it as urgent is enough.
         inner.urgent = inner.entries.len();
         Work { group, jobs: mem::take(&mut inner.jobs) }
     }

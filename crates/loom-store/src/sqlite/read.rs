@@ -1,5 +1,5 @@
-//! Everything that is asked of the database. Each question is one statement, or a few in one read transaction, and is
-//! answered from an index; a test holds the query plans to that.
+//! All queries of the database. Each is one statement, or a few in one read transaction, and is served from an index;
+//! a test checks the query plans.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
     rows::{self, RUN_COLUMNS, read_error},
 };
 
-/// All rows of a statement, each read by `read`.
+/// Returns all rows of a statement, each read by `read`.
 fn all<T>(
     connection: &Connection,
     sql: &str,
@@ -33,7 +33,7 @@ fn all<T>(
     Ok(answers)
 }
 
-/// Hands every row of a statement to `check`; answers how many there were.
+/// Passes every row of a statement to `check`; returns the number of rows.
 pub(super) fn each(
     connection: &Connection,
     sql: &str,
@@ -49,7 +49,7 @@ pub(super) fn each(
     Ok(count)
 }
 
-/// The only row of a statement, if there is one.
+/// Returns the only row of a statement, if there is one.
 fn one<T>(
     connection: &Connection,
     sql: &str,
@@ -61,7 +61,7 @@ fn one<T>(
     found.next().map_err(read_error)?.map(read).transpose()
 }
 
-/// A limit as SQLite takes it.
+/// Converts a limit for SQLite.
 fn limit(rows: usize) -> i64 {
     i64::try_from(rows.max(1)).unwrap_or(i64::MAX)
 }
@@ -87,7 +87,7 @@ pub(super) fn newest_run(connection: &Connection) -> Result<Option<RunId>, Error
 }
 
 pub(super) fn is_empty(connection: &Connection) -> Result<bool, Error> {
-    // A message leaves its table with the run that took it in, and its number behind.
+    // Deleting a message leaves its number in `sqlite_sequence`.
     const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM run) OR EXISTS (SELECT 1 FROM frame)
         OR EXISTS (SELECT 1 FROM definition) OR EXISTS (SELECT 1 FROM blob) OR EXISTS (SELECT 1 FROM named)
         OR EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'inbox')";
@@ -95,7 +95,7 @@ pub(super) fn is_empty(connection: &Connection) -> Result<bool, Error> {
     Ok(found == Some(false))
 }
 
-/// The statement that lists runs and its parameters; `None` when the query's times leave no run possible.
+/// The statement that lists runs, and its parameters; `None` when no run can match the query's times.
 pub(super) fn list_statement(query: &RunQuery) -> Option<(String, Vec<Value>)> {
     let (low, high) = query.range()?;
     let mut conditions = vec!["id BETWEEN ?1 AND ?2".to_owned()];
@@ -129,7 +129,7 @@ pub(super) fn list_statement(query: &RunQuery) -> Option<(String, Vec<Value>)> {
         Order::NewestFirst => "DESC",
         Order::OldestFirst => "ASC",
     };
-    // One more than asked for tells whether there is another page.
+    // One row more than requested tells whether there is another page.
     values.push(Value::Integer(limit(query.limit).saturating_add(1)));
     let sql = format!(
         "SELECT {RUN_COLUMNS} FROM run {index} WHERE {} ORDER BY id {order} LIMIT ?{}",
@@ -178,7 +178,7 @@ pub(super) fn frames(connection: &Connection, query: FrameQuery) -> Result<Frame
     frame_page(&moment, query)
 }
 
-/// Reads a page; a gap in the numbers is damage.
+/// Reads a page of frames; a gap in the sequence numbers is damage.
 pub(super) fn frame_page(connection: &Connection, query: FrameQuery) -> Result<FramePage, Error> {
     let mut statement = connection
         .prepare_cached(
@@ -195,7 +195,7 @@ pub(super) fn frame_page(connection: &Connection, query: FrameQuery) -> Result<F
         let frame = rows::frame(query.run, row)?;
         let expected = from.plus(page.frames.len() as u64);
         if frame.seq != expected {
-            return Err(Error::damaged(format_args!("run {} lacks frame {expected}", query.run)));
+            return Err(Error::damaged(format_args!("frame {expected} of run {} is missing", query.run)));
         }
         if page.frames.len() >= query.frames_max.max(1) || (bytes > 0 && bytes >= query.bytes_max) {
             page.next = Some(frame.seq);
@@ -209,7 +209,7 @@ pub(super) fn frame_page(connection: &Connection, query: FrameQuery) -> Result<F
 
 pub(super) fn timers(connection: &Connection, query: TimerQuery) -> Result<Vec<Timer>, Error> {
     let (due, key) = query.start().unwrap_or((UnixMillis(i64::MIN), TimerKey { run: RunId::MIN, number: 0 }));
-    // Without a place to go on after, nothing sorts before the start; with one, the start itself is passed over.
+    // Without a position to continue after, no timer sorts before the start; with one, the start itself is skipped.
     let number = if query.after.is_some() { key.number.cast_signed() } else { -1 };
     all(
         connection,
@@ -279,11 +279,11 @@ pub(super) fn definition(connection: &Connection, hash: ContentHash) -> Result<O
     })
 }
 
-/// Where a blob's content is.
+/// Where the content of a blob is.
 pub(super) enum Found {
     Nothing,
     Content(Bytes),
-    /// In a file of so many bytes.
+    /// In a file of this many bytes.
     InFile(u64),
 }
 
@@ -319,7 +319,7 @@ pub(super) fn keys(connection: &Connection, query: &KeyQuery) -> Result<KeyPage,
         params![query.namespace, start, after, rows_max.saturating_add(1)],
         |row| rows::key_value(&query.namespace, row),
     )?;
-    // Names with the prefix stand together, and the list begins at the first of them.
+    // Names with the prefix are adjacent, and the list starts at the first of them.
     values.truncate(values.partition_point(|value| value.key.starts_with(&query.prefix)));
     let more = values.len() > query.limit.max(1);
     values.truncate(query.limit.max(1));

@@ -1,7 +1,7 @@
-//! A few threads that read, each with a connection of its own, so that a slow question never holds up the runtime or
-//! the writer. They also do the hashing, packing and file work of large blobs.
+//! A few threads that read, each with its own connection, so that a slow query never holds up the runtime or the
+//! writer. They also hash, compress and write large blobs.
 //!
-//! The queue holds [`QUESTIONS_MAX`] questions; whoever asks more waits in line.
+//! At most [`QUESTIONS_MAX`] queries are in progress; further callers wait in line.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use crate::{Answer, Error};
 
 use super::health::Watch;
 
-/// Questions that may be under way at once.
+/// The most queries in progress at once.
 const QUESTIONS_MAX: usize = 1_024;
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;
@@ -43,7 +43,7 @@ impl Readers {
             let (asked, watch) = (Arc::clone(&asked), Arc::clone(&watch));
             thread::Builder::new().name("loom-store-read".into()).spawn(move || {
                 loop {
-                    // The lock is held only while waiting: whoever has it takes the next question.
+                    // The lock is held only while waiting: the thread that has it takes the next query.
                     let question = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(question) = question else { return watch.before_close(&connection) };
                     question(&connection);
@@ -59,7 +59,7 @@ impl Readers {
         })
     }
 
-    /// Asks a question; it is put once the answer is polled.
+    /// Runs a query on a reader thread; it is queued when the returned future is first polled.
     pub(super) fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
@@ -75,7 +75,7 @@ impl Readers {
                 if reply.is_closed() {
                     return;
                 }
-                // Whoever asked may be gone by now.
+                // The caller may be gone by now.
                 reply.send(watch.observe(question(connection))).unwrap_or_default();
             });
             let questions = readers.questions.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -85,12 +85,12 @@ impl Readers {
         })
     }
 
-    /// Lets the threads finish what was asked, and ends them.
+    /// Lets the threads finish what is queued, and ends them.
     pub(super) fn stop(&self) {
         drop(self.questions.lock().unwrap_or_else(PoisonError::into_inner).take());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A reader that panicked has dropped its answer, which its caller saw; there is nothing left to tell.
+            // A reader that panicked has dropped its reply, which its caller saw; there is nothing left to report.
             drop(thread.join());
         }
     }

@@ -1,4 +1,4 @@
-//! How records become rows and rows records, with the checksum that each row carries.
+//! Converts between records and rows, and checks the checksum of each row.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     pack::{Codec, unpack},
 };
 
-/// Keeps a run id as SQLite does.
+/// The form in which SQLite stores a run id.
 pub(super) fn id(run: RunId) -> i64 {
     run.as_u64().cast_signed()
 }
@@ -21,7 +21,7 @@ pub(super) fn run_id(number: i64) -> Result<RunId, Error> {
     u64::try_from(number)
         .ok()
         .and_then(RunId::from_u64)
-        .ok_or_else(|| Error::damaged(format_args!("{number} is no run id")))
+        .ok_or_else(|| Error::damaged(format_args!("{number} is not a valid run id")))
 }
 
 pub(super) fn hash(bytes: &[u8]) -> Result<ContentHash, Error> {
@@ -29,7 +29,7 @@ pub(super) fn hash(bytes: &[u8]) -> Result<ContentHash, Error> {
     Ok(ContentHash::from_bytes(bytes))
 }
 
-/// Says what a failure of SQLite while reading means.
+/// Translates a failure of SQLite while reading.
 pub(super) fn read_error(source: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     match source.sqlite_error_code() {
@@ -53,7 +53,7 @@ fn verify(row: &Row<'_>, computed: u32, what: impl FnOnce() -> String) -> Result
     if stored == i64::from(computed) {
         return Ok(());
     }
-    Err(Error::damaged(format_args!("{} does not have the checksum it was written with", what())))
+    Err(Error::damaged(format_args!("{} does not match its checksum", what())))
 }
 
 fn blob<'r>(row: &'r Row<'_>, column: &str) -> Result<&'r [u8], Error> {
@@ -80,7 +80,7 @@ fn maybe_run(row: &Row<'_>, column: &str) -> Result<Option<RunId>, Error> {
 fn unpacked(codec: i64, stored: &[u8], what: impl FnOnce() -> String) -> Result<Cow<'_, [u8]>, Error> {
     Codec::from_number(codec)
         .and_then(|codec| unpack(codec, stored))
-        .ok_or_else(|| Error::damaged(format_args!("{} cannot be unpacked", what())))
+        .ok_or_else(|| Error::damaged(format_args!("{} cannot be decompressed", what())))
 }
 
 pub(super) const RUN_COLUMNS: &str = "id, workflow, definition, status, started, ended, origin, attempt, parent, \
@@ -199,21 +199,21 @@ pub(super) fn key_value(namespace: &str, row: &Row<'_>) -> Result<KeyValue, Erro
     Ok(KeyValue { version, value: Bytes::copy_from_slice(value), key })
 }
 
-/// Reads columns `codec, body`: content that its hash vouches for.
+/// Reads columns `codec, body`: content that is checked against its hash.
 pub(super) fn content(hash: ContentHash, row: &Row<'_>) -> Result<Bytes, Error> {
     let codec: i64 = row.get("codec").map_err(read_error)?;
     let what = || format!("content {hash}");
-    // A damaged LZ4 block may claim any length, so the claim is bounded before it is believed.
+    // A damaged LZ4 block may claim any length, so the claim is limited before it is used.
     let stored = blob(row, "body")?;
     if codec == Codec::Lz4 as i64 {
         let claimed = stored.first_chunk().map_or(u32::MAX, |length| u32::from_le_bytes(*length));
         if u64::from(claimed) > stored.len() as u64 * 256 {
-            return Err(Error::damaged(format_args!("{} cannot be unpacked", what())));
+            return Err(Error::damaged(format_args!("{} cannot be decompressed", what())));
         }
     }
     let content = unpacked(codec, stored, what)?.into_owned();
     if ContentHash::of(&content) != hash {
-        return Err(Error::damaged(format_args!("{} does not have its hash", what())));
+        return Err(Error::damaged(format_args!("{} does not match its hash", what())));
     }
     Ok(content.into())
 }

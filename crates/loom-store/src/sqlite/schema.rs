@@ -1,4 +1,4 @@
-//! The tables, and how older ones become these.
+//! The tables, and the migrations from older formats.
 //!
 //! `docs/journal-format.md` explains every column. A change here is a new migration, never an edit of an old one.
 
@@ -8,10 +8,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::Error;
 
-/// Marks the file as ours, in its header: "Loom" in ASCII.
+/// Marks the file as a Loom store in its header: "Loom" in ASCII.
 const APPLICATION_ID: i64 = 0x4c6f_6f6d;
 
-/// Each entry brings a store from the format of its place to the next. The first makes a new store.
+/// Entry *n* migrates a store from format *n* to *n* + 1. The first creates a new store.
 const MIGRATIONS: &[&str] = &[V1, V2];
 
 const V1: &str = "
@@ -122,8 +122,8 @@ CREATE TABLE meta (
 INSERT INTO meta VALUES ('deleted_version', 0);
 ";
 
-/// Retention marks the runs it has purged, and finds those it has not. The index of timers holds all of a timer, so that
-/// it answers alone, and comparing the two shows damage in either.
+/// Retention marks the runs that it has purged, and finds those that it has not. The index of timers has all columns
+/// of a timer, so that queries need no table, and comparing the two reveals damage in either.
 const V2: &str = "
 ALTER TABLE run ADD COLUMN purged INTEGER NOT NULL DEFAULT 0;
 DROP INDEX run_ended;
@@ -133,10 +133,10 @@ CREATE INDEX timer_due ON timer (due, run, number, kind);
 CREATE INDEX blob_file ON blob (size) WHERE codec = 2;
 ";
 
-/// The format this program writes.
+/// The format that this version writes.
 pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
-/// Refuses a database that does not have the newest format, and changes nothing.
+/// Refuses a database that does not have the newest format. Changes nothing.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
     let number = |pragma| {
         let read = connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
@@ -150,8 +150,8 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes sure that the database has the newest format, or refuses it. Every step is one transaction, so that a crash
-/// leaves the old format or the new one.
+/// Migrates the database to the newest format, or refuses it. Every step is one transaction, so that a crash leaves
+/// either the old format or the new one.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let failed = |source: rusqlite::Error| super::open_error(path, source);
     loop {

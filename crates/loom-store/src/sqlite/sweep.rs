@@ -1,9 +1,10 @@
 //! Retention, in slices small enough that no commit waits long.
 //!
-//! The writer thread does it, because SQLite has one writer at a time, between two groups: one slice is one
-//! transaction of at most [`RUNS_A_SLICE`] runs and [`ROWS_A_SLICE`] rows, and the queue is looked at after each. A
-//! sweep that is interrupted is picked up by the next: a run being purged is marked before its first frame goes, and
-//! its frames go from the last to the first, so that what can be read is always a beginning.
+//! The writer thread does it between two groups, because SQLite has one writer at a time. One slice is one
+//! transaction of at most [`RUNS_A_SLICE`] runs and [`ROWS_A_SLICE`] rows, and the queue is served after each. A
+//! sweep that is interrupted is continued by the next: a run is marked before its first frame is deleted, and its
+//! frames are deleted from the last to the first, so that what remains readable is always the beginning of the
+//! journal.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
@@ -17,23 +18,23 @@ use super::{
 
 const RUNS_A_SLICE: usize = 500;
 const ROWS_A_SLICE: usize = 4_000;
-/// Pages given back to the file system by a slice.
+/// Pages returned to the file system by a slice.
 const PAGES_A_SLICE: u32 = 256;
 
-/// `run.purged`: it has all its data.
+/// Value of `run.purged`: the run has all its data.
 const KEPT: i64 = 0;
-/// It is losing it.
+/// The data is being removed.
 const LOSING: i64 = 1;
-/// It has none.
+/// The data was removed.
 const PURGED: i64 = 2;
 
-/// A sweep under way.
+/// A sweep in progress.
 #[derive(Debug)]
 pub(super) struct Sweep {
     pub(super) policy: Retention,
     pub(super) now: UnixMillis,
-    /// How many runs with data there are beyond the number allowed, and the bytes of blob files: counted by a reader
-    /// before the sweep began, because counting takes long.
+    /// How many runs have data beyond the allowed number, and the bytes of blob files. Counted by a reader before the
+    /// sweep began, because counting takes long.
     pub(super) count: Count,
     pub(super) swept: Swept,
     pub(super) reply: oneshot::Sender<Result<Swept, Error>>,
@@ -48,18 +49,18 @@ pub(super) struct Count {
     rows: u64,
 }
 
-/// What a slice did beyond the database.
+/// The result of a slice, beyond the changes in the database.
 #[derive(Debug, Default)]
 pub(super) struct Slice {
-    /// Nothing is left to do.
+    /// Whether nothing is left to do.
     pub(super) done: bool,
-    /// The newest place in the order of writing has been kept.
+    /// Whether the newest `lsn` was saved, which must happen before frames are deleted.
     removes_frames: bool,
     /// Files to remove once the transaction is durable.
     pub(super) files: Vec<ContentHash>,
 }
 
-/// Counts what the policy needs to know; for a reader.
+/// Counts what the policy needs to know. Runs on a reader.
 pub(super) fn count(connection: &Connection, policy: &Retention) -> rusqlite::Result<Count> {
     let mut count = Count::default();
     if let Some(runs_max) = policy.runs_max {
@@ -124,7 +125,7 @@ pub(super) fn slice(
             break;
         }
         purge_rest(connection, run, sweep, &mut slice)?;
-        // A run costs a few rows beside its frames.
+        // A run costs a few rows besides its frames.
         rows_left = rows_left.saturating_sub(8);
         if rows_left == 0 {
             break;
@@ -133,10 +134,10 @@ pub(super) fn slice(
     Ok(slice)
 }
 
-/// Gives free pages back to the file system; answers whether there may be more.
+/// Returns free pages to the file system; returns whether there may be more.
 pub(super) fn vacuum(connection: &Connection) -> rusqlite::Result<bool> {
     let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-    // A few free pages are kept: the next commits would only ask for them again.
+    // A few free pages are kept, because the next commits would only request them again.
     if free <= i64::from(PAGES_A_SLICE) {
         return Ok(false);
     }

@@ -1,4 +1,4 @@
-//! Reads everything and checks it.
+//! Reads and checks the whole store.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     rows::{self, RUN_COLUMNS, read_error},
 };
 
-/// Checks the whole store as it is at one moment; answers how many records there are.
+/// Checks the whole store in one read transaction; returns the number of records.
 pub(super) fn verify(connection: &Connection, files: &Files) -> Result<u64, Error> {
     let moment = connection.unchecked_transaction().map_err(read_error)?;
     structure(&moment)?;
@@ -49,12 +49,12 @@ pub(super) fn verify(connection: &Connection, files: &Files) -> Result<u64, Erro
         if content.len() as u64 == size.cast_unsigned() {
             return Ok(());
         }
-        Err(Error::damaged(format_args!("blob {hash} does not have the size it was written with")))
+        Err(Error::damaged(format_args!("blob {hash} does not have its recorded size")))
     })?);
     Ok(records)
 }
 
-/// Pages, trees, and indexes against their tables.
+/// Checks pages, trees, and indexes against their tables.
 fn structure(connection: &Connection) -> Result<(), Error> {
     let mut faults = Vec::new();
     read::each(connection, "PRAGMA integrity_check(5)", |row| {
@@ -64,7 +64,7 @@ fn structure(connection: &Connection) -> Result<(), Error> {
     if faults == ["ok"] { Ok(()) } else { Err(Error::damaged(faults.join("; "))) }
 }
 
-/// Every frame against its checksum, and every run against gaps.
+/// Checks every frame against its checksum, and every run for gaps.
 fn frames(connection: &Connection) -> Result<u64, Error> {
     let mut ends: BTreeMap<RunId, u64> = BTreeMap::new();
     read::each(connection, "SELECT run, count(*) FROM frame GROUP BY run", |row| {
@@ -82,7 +82,9 @@ fn frames(connection: &Connection) -> Result<u64, Error> {
             next = page.next;
         }
         if seen != count {
-            return Err(Error::damaged(format_args!("run {run} has {count} frames, and {seen} in order")));
+            return Err(Error::damaged(format_args!(
+                "run {run} has {count} frames, but only {seen} can be read in order"
+            )));
         }
         records += seen;
     }

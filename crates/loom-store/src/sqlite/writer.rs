@@ -1,7 +1,8 @@
-//! The one thread that writes: it takes what is queued into one transaction, syncs once, and answers everybody.
+//! The only thread that writes. It writes the queued commits in one transaction, syncs once, and replies to all of
+//! them.
 //!
-//! A commit that contradicts the store is refused alone. When the disk fails, the whole group and everything queued is
-//! answered with the error, the connection is given up, and the store pauses until somebody resumes it.
+//! A commit that contradicts the store is refused alone. When the disk fails, the whole group and everything queued
+//! get the error, the connection is dropped, and the store is paused until it is resumed.
 
 use std::{
     path::PathBuf,
@@ -24,10 +25,10 @@ use super::{
     sweep::{self, Sweep},
 };
 
-/// How long the writer waits for readers before the log begins anew.
+/// How long the writer waits for readers before it gives up resetting the log.
 const RESTART_WAIT: Duration = Duration::from_millis(20);
 
-/// What the writer is given for its life.
+/// The settings of the writer, fixed when the store is opened.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) path: PathBuf,
@@ -40,18 +41,18 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// Lets a test make the disk fail.
+    /// Lets a test inject a disk failure.
     pub(super) fn fault(&self, point: FaultPoint) -> std::io::Result<()> {
         self.faults.as_ref().map_or(Ok(()), |faults| faults.strike(point))
     }
 
-    /// As [`fault`](Setting::fault), for what the store cannot go on without.
+    /// Like [`fault`](Setting::fault), for operations whose failure pauses the store.
     pub(super) fn strike(&self, point: FaultPoint) -> Result<(), Error> {
         self.fault(point)
             .map_err(|source| Error::Paused { operation: operation(point), source: Arc::new(source) })
     }
 
-    /// Opens the writing connection. What can be seen in the log is synced before anything builds on it: after a
+    /// Opens the writing connection. What is visible in the log is synced before anything builds on it: after a
     /// failed sync the system may show bytes that never reached the disk, and a checkpoint writes them again.
     pub(super) fn connect(&self) -> Result<(Connection, Memory), Error> {
         self.strike(FaultPoint::Open)?;
@@ -117,7 +118,7 @@ impl Writer {
         Self { setting, queue, meter, files, watch, marks, wrote, open: Some(open) }
     }
 
-    /// Works until the store is closed, and answers how that went.
+    /// Works until the store is closed, and returns the result of closing it.
     pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
             let work = self.queue.take(self.setting.group_commits_max, self.setting.group_bytes_max);
@@ -127,7 +128,7 @@ impl Writer {
             for job in work.jobs {
                 match job {
                     Job::Resume(reply) => {
-                        // Whoever asked may be gone; the store is resumed all the same.
+                        // The caller may be gone; the store is resumed all the same.
                         reply.send(self.resume()).unwrap_or_default();
                     }
                     Job::RestartLog => self.restart_log(),
@@ -142,7 +143,7 @@ impl Writer {
         let began = clock::now();
         self.give_up_damaged();
         let Some((connection, memory)) = &mut self.open else {
-            // Taken from the queue in the moment of a pause; `stop` answered the rest.
+            // Taken from the queue while the store was being paused; `stop` replied to the others.
             let reason = self.queue.stopped().unwrap_or(Error::Closed);
             return answer_all(group, &reason);
         };
@@ -189,24 +190,24 @@ impl Writer {
         });
         for (entry, answer) in group.into_iter().zip(answers) {
             drop(entry.charge);
-            // A caller that went away gave up its answer, not its commit.
+            // A caller that went away gave up the result, not the commit.
             entry.reply.send(answer).unwrap_or_default();
         }
         (self.wrote)(bytes);
     }
 
-    /// Gives up the connection, which rolls back whatever was not committed, and answers everybody who waits.
+    /// Drops the connection, which rolls back what was not committed, and replies to all waiting callers.
     fn pause(&mut self, reason: &Error) {
         if self.watch.damage().is_none() {
             let cause = std::error::Error::source(reason).map(ToString::to_string);
-            tracing::error!(error = %reason, cause, "the store pauses");
+            tracing::error!(error = %reason, cause, "the store is paused");
         }
         self.let_go();
         self.meter.update(|metrics| metrics.pauses += 1);
         answer_all(self.queue.stop(reason.clone()), reason);
     }
 
-    /// Gives up the connection of a store in which a reader has found damage.
+    /// Drops the connection of a store in which a reader found damage.
     fn give_up_damaged(&mut self) {
         if self.open.is_some() && self.watch.damage().is_some() {
             self.let_go();
@@ -214,14 +215,14 @@ impl Writer {
         }
     }
 
-    /// Gives up the connection.
+    /// Drops the connection.
     fn let_go(&mut self) {
         if let Some((connection, _)) = self.open.take() {
             self.watch.before_close(&connection);
         }
     }
 
-    /// What was synced is noted outside the log, so that a log which has lost its end can be told from a whole one.
+    /// Records what was synced outside the log, so that a log that has lost its end can be told from a whole one.
     fn note_progress(&self) {
         if let Some((_, memory)) = &self.open
             && self.setting.durability == Durability::Durable
@@ -244,13 +245,14 @@ impl Writer {
                 drop(self.queue.stop(damage.clone()));
                 return Err(damage.clone());
             }
-            // As loud as the pause was, so that whoever read of the one reads of the other.
-            tracing::warn!("the store goes on");
+            // As loud as the pause, so that a reader of the log sees both.
+            tracing::warn!("the store was resumed");
         }
         Ok(())
     }
 
-    /// Does one slice, and puts the sweep back into the queue unless it is done, so that commits come between.
+    /// Does one slice and, unless it was the last, puts the sweep back into the queue, so that commits are written in
+    /// between.
     fn sweep(&mut self, mut sweep: Box<Sweep>) {
         self.give_up_damaged();
         let Some((connection, memory)) = &mut self.open else {
@@ -293,7 +295,7 @@ impl Writer {
             let count = rest.len().min(self.setting.group_commits_max);
             self.write_group(rest.drain(..count).collect());
         }
-        // A store that closes after a pause closes all the same: everybody was told.
+        // A store that was paused closes without an error: every caller got it when the store was paused.
         let Some((connection, _)) = self.open.take() else { return Ok(()) };
         self.watch.before_close(&connection);
         connection.close().map_err(|(_, source)| Error::Paused {
@@ -302,8 +304,8 @@ impl Writer {
         })
     }
 
-    /// Copies what the background left and lets the log begin anew. A reader in the middle of something long may
-    /// stand in the way; then the log grows on, and the next checkpoint asks again.
+    /// Copies what the checkpointer left and resets the log. When a reader prevents the reset, the log keeps growing,
+    /// and the next checkpoint requests it again.
     fn restart_log(&mut self) {
         self.give_up_damaged();
         let Some((connection, _)) = &self.open else { return };
@@ -319,7 +321,7 @@ impl Writer {
             .strike(FaultPoint::Checkpoint)
             .and_then(|()| restart().map_err(|source| paused("copy the log into the database", source)));
         match restarted {
-            Ok(true) => tracing::debug!("the log could not begin anew, because of a reader"),
+            Ok(true) => tracing::debug!("a reader prevented the reset of the log"),
             Ok(false) => self.meter.update(|metrics| metrics.checkpoints_waited_for += 1),
             Err(reason) => self.pause(&reason),
         }
@@ -327,7 +329,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// However the thread ends, nobody waits for it in vain: what is queued is dropped, which answers "closed".
+    /// However the thread ends, no caller waits forever: dropping what is queued replies "closed".
     fn drop(&mut self) {
         drop(self.queue.stop(Error::Closed));
     }
@@ -351,7 +353,7 @@ fn paused(operation: &'static str, source: rusqlite::Error) -> Error {
 
 type Answers = Vec<Result<Committed, Error>>;
 
-/// Writes a group in one transaction; answers with what became of each commit and how long the sync took.
+/// Writes a group in one transaction; returns the result of each commit and how long the sync took.
 fn write_transaction(
     setting: &Setting,
     connection: &mut Connection,

@@ -1,4 +1,4 @@
-//! The contract, on every backend; and the backends against each other.
+//! Runs the contract on every backend, and compares the backends with each other.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use loom_store::{
 use crate::encrypted::KEY;
 
 #[tokio::test]
-async fn the_memory_store_keeps_the_contract() {
+async fn the_memory_store_meets_the_contract() {
     for case in CASES {
         println!("{}", case.name);
         (case.check)(Arc::new(MemoryStore::default())).await;
@@ -19,7 +19,7 @@ async fn the_memory_store_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn the_sqlite_store_keeps_the_contract_and_remembers_it() {
+async fn the_sqlite_store_meets_the_contract_and_survives_a_reopen() {
     for case in CASES {
         println!("{}", case.name);
         let folder = tempfile::tempdir().unwrap();
@@ -27,7 +27,7 @@ async fn the_sqlite_store_keeps_the_contract_and_remembers_it() {
             Arc::new(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
         (case.check)(Arc::clone(&store)).await;
         if !matches!(store.health().condition, Condition::Running) {
-            continue; // The case closed it, or made it refuse to go on.
+            continue; // The case closed or condemned it.
         }
         store.verify().await.unwrap();
         let before = dump(&*store).await;
@@ -38,7 +38,7 @@ async fn the_sqlite_store_keeps_the_contract_and_remembers_it() {
 }
 
 #[tokio::test]
-async fn encrypted_stores_keep_the_contract() {
+async fn encrypted_stores_meet_the_contract() {
     for case in CASES {
         println!("{}", case.name);
         (case.check)(with_key(Arc::new(MemoryStore::default()), Some(&KEY)).await.unwrap()).await;
@@ -49,7 +49,7 @@ async fn encrypted_stores_keep_the_contract() {
 }
 
 #[tokio::test]
-async fn both_backends_answer_alike() {
+async fn both_backends_return_the_same_results() {
     for seed in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let options = || SqliteOptions { linger: std::time::Duration::ZERO, ..SqliteOptions::default() };

@@ -1,8 +1,9 @@
-//! The end of the process at any moment, and of the power: what was acknowledged is there, and nothing is there by half.
+//! The process may end at any moment, and so may the power: what was acknowledged is there, and no commit is there in
+//! part.
 //!
-//! A workload is a list of commits that is the same for the same seed. Commits take effect in order and each as a whole,
-//! so whatever happened, the store must hold exactly the first so many of them, and no fewer than were acknowledged. The
-//! memory store says what that looks like.
+//! A workload generates the same commits for the same seed. Commits take effect in order and each as a whole, so
+//! whatever happened, the store must hold a prefix of them that has at least the acknowledged ones. The memory store
+//! says what such a prefix looks like.
 
 use std::{
     collections::VecDeque,
@@ -19,14 +20,14 @@ use loom_store::{
     contract::{Dump, Seeded, Workload, dump},
 };
 
-/// A workload that learns from a memory store what became of its commits, so that it does not depend on the answers
-/// of the store under test.
-struct Told {
+/// A workload that gets the results of its commits from a memory store, so that it does not depend on the store under
+/// test.
+struct Oracle {
     workload: Workload,
     memory: MemoryStore,
 }
 
-impl Told {
+impl Oracle {
     fn new(seed: u64) -> Self {
         Self { workload: Workload::new(seed), memory: MemoryStore::default() }
     }
@@ -48,15 +49,15 @@ impl Told {
 
 /// How many commits of the workload `found` holds: at least `from`, at most `upto`.
 async fn position(seed: u64, found: &Dump, from: usize, upto: usize) -> usize {
-    let mut told = Told::new(seed);
-    told.skip(from).await;
-    // The last that fits: commits that changed nothing may follow.
+    let mut oracle = Oracle::new(seed);
+    oracle.skip(from).await;
+    // The longest prefix that matches: the commits that follow may have changed nothing.
     let mut fits = None;
     for commits in from..=upto {
-        if dump(&told.memory).await == *found {
+        if dump(&oracle.memory).await == *found {
             fits = Some(commits);
         }
-        told.next().await;
+        oracle.next().await;
     }
     fits.unwrap_or_else(|| panic!("seed {seed}: the store holds no prefix of {from} to {upto} commits"))
 }
@@ -75,22 +76,23 @@ const SEED: &str = "LOOM_STORE_TEST_SEED";
 const SKIP: &str = "LOOM_STORE_TEST_SKIP";
 const PIPELINE: usize = 24;
 
-/// Not a test by itself: the process that is killed. It appends without end, and says each time a commit is durable.
+/// Not a test by itself, but the process that is killed. It appends commits endlessly and prints a line for each one
+/// that is durable.
 #[tokio::test]
 async fn victim() {
-    #[expect(clippy::disallowed_methods, reason = "a test process is told what to do by its parent")]
+    #[expect(clippy::disallowed_methods, reason = "a test process gets its instructions from its parent")]
     let (folder, seed, skip) = (std::env::var(FOLDER), std::env::var(SEED), std::env::var(SKIP));
     let (Ok(folder), Ok(seed), Ok(skip)) = (folder, seed, skip) else { return };
     let store = SqliteStore::open(Path::new(&folder), options()).unwrap();
-    let mut told = Told::new(seed.parse().unwrap());
-    told.skip(skip.parse().unwrap()).await;
-    #[expect(clippy::disallowed_methods, reason = "the process that is killed speaks to its parent")]
+    let mut oracle = Oracle::new(seed.parse().unwrap());
+    oracle.skip(skip.parse().unwrap()).await;
+    #[expect(clippy::disallowed_methods, reason = "the process that is killed reports to its parent")]
     let mut out = std::io::stdout().lock();
     let mut waiting = VecDeque::new();
     loop {
-        waiting.push_back(store.append(told.next().await).unwrap());
+        waiting.push_back(store.append(oracle.next().await).unwrap());
         if waiting.len() >= PIPELINE {
-            // A refused commit is answered as durably as a written one.
+            // A refusal is reported after the sync of its group, like a written commit.
             drop(waiting.pop_front().unwrap().await);
             writeln!(out, "durable").unwrap();
             out.flush().unwrap();
@@ -99,7 +101,7 @@ async fn victim() {
 }
 
 #[tokio::test]
-async fn a_killed_process_loses_nothing_it_was_promised() {
+async fn a_killed_process_loses_no_acknowledged_commit() {
     for seed in 0..6 {
         let mut random = Seeded::new(seed);
         let folder = tempfile::tempdir().unwrap();
@@ -119,7 +121,7 @@ async fn a_killed_process_loses_nothing_it_was_promised() {
             assert_eq!(durable, wanted, "the victim lives until it is killed");
             child.kill().unwrap();
             child.wait().unwrap();
-            // What it said before it died counts as well.
+            // What it printed before it was killed counts as well.
             let durable = durable + lines.filter(|line| line.ends_with("durable")).count();
             let store = SqliteStore::open(folder.path(), options()).unwrap();
             store.verify().await.unwrap();
@@ -130,7 +132,7 @@ async fn a_killed_process_loses_nothing_it_was_promised() {
     }
 }
 
-/// Files of a store as they lie on the disk.
+/// The files of a store, as they are on the disk.
 struct Disk {
     database: Vec<u8>,
     log: Vec<u8>,
@@ -162,17 +164,17 @@ async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
     let folder = tempfile::tempdir().unwrap();
     let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
     let store = SqliteStore::open(folder.path(), quiet).unwrap();
-    let mut told = Told::new(seed);
+    let mut oracle = Oracle::new(seed);
     let mut states = Vec::new();
     for _ in 0..70 {
-        drop(store.commit(told.next().await).await);
+        drop(store.commit(oracle.next().await).await);
         let length = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len() as usize;
-        states.push((length, dump(&told.memory).await));
+        states.push((length, dump(&oracle.memory).await));
     }
     let disk = Disk::of(folder.path());
     let mut random = Seeded::new(seed);
     for _ in 0..150 {
-        // Synced up to here; of what comes after, the disk kept what it liked.
+        // Everything up to here was synced; of what comes after, the disk kept an arbitrary part.
         let synced = random.below(states.len() as u64 - 1) as usize;
         let (start, end) = (states[synced].0, states[synced + 1].0);
         let mut log = disk.log[..end].to_vec();
@@ -195,24 +197,24 @@ async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
         let store = store.unwrap();
         store.verify().await.unwrap();
         let found = dump(&store).await;
-        // The next commit may have made it, but only as a whole.
+        // The next commit may have reached the disk, but only as a whole.
         assert!(states[synced..=synced + 1].iter().any(|(_, state)| *state == found), "synced {synced}");
     }
 }
 
 #[tokio::test]
-async fn damage_in_the_middle_of_the_log_stops_the_store() {
+async fn damage_in_the_middle_of_the_log_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
     let store = SqliteStore::open(folder.path(), quiet).unwrap();
-    let mut told = Told::new(15);
+    let mut oracle = Oracle::new(15);
     let mut ends = Vec::new();
     while ends.len() < 40 {
         let before = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len();
-        drop(store.commit(told.next().await).await);
+        drop(store.commit(oracle.next().await).await);
         let after = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len();
         if after > before {
-            ends.push((after, dump(&told.memory).await));
+            ends.push((after, dump(&oracle.memory).await));
         }
     }
     let disk = Disk::of(folder.path());
@@ -224,17 +226,17 @@ async fn damage_in_the_middle_of_the_log_stops_the_store() {
         log[place] ^= 1 << random.below(8);
         let damaged = Disk { database: disk.database.clone(), log };
         let (_folder, store) = damaged.open();
-        // Damage in the last commit cannot be told from one that was being written; any earlier can.
+        // Damage in the last commit looks like a commit that was being written; damage in an earlier one does not.
         let in_last = place as u64 >= ends[ends.len() - 2].0;
         match store {
             Err(Error::Damaged { .. }) => {
                 stopped += 1;
-                assert!(!in_last, "byte {place}: a torn tail is no damage");
+                assert!(!in_last, "byte {place}: a torn tail is not damage");
             }
             Err(other) => panic!("byte {place}: {other}"),
             Ok(store) => {
                 cut += 1;
-                assert!(in_last, "byte {place}: commits were dropped without a word");
+                assert!(in_last, "byte {place}: commits were dropped silently");
                 assert_eq!(dump(&store).await, ends[ends.len() - 2].1);
             }
         }
@@ -242,20 +244,20 @@ async fn damage_in_the_middle_of_the_log_stops_the_store() {
     assert!(stopped > 0 && cut > 0, "both happened: {stopped} stopped, {cut} cut");
 }
 
-/// Any byte but a pattern: the same for the same place, so that a failure repeats.
+/// A byte without a pattern, but the same for the same place, so that a failure can be reproduced.
 fn random_byte(place: usize) -> u8 {
     (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
 }
 
 #[tokio::test]
-async fn a_checkpoint_torn_anywhere_is_done_again() {
+async fn a_torn_checkpoint_is_repeated() {
     let seed = 12;
     let folder = tempfile::tempdir().unwrap();
     let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
     let store = SqliteStore::open(folder.path(), quiet).unwrap();
-    let mut told = Told::new(seed);
+    let mut oracle = Oracle::new(seed);
     for _ in 0..70 {
-        drop(store.commit(told.next().await).await);
+        drop(store.commit(oracle.next().await).await);
     }
     let before = Disk::of(folder.path());
     let other = rusqlite::Connection::open(folder.path().join("loom.db")).unwrap();
@@ -263,7 +265,7 @@ async fn a_checkpoint_torn_anywhere_is_done_again() {
     let after = Disk::of(folder.path());
     assert_eq!(before.log, after.log);
     assert_ne!(before.database, after.database);
-    let expected = dump(&told.memory).await;
+    let expected = dump(&oracle.memory).await;
     let mut random = Seeded::new(seed);
     for _ in 0..40 {
         let mut database = after.database.clone();
@@ -271,7 +273,7 @@ async fn a_checkpoint_torn_anywhere_is_done_again() {
         for (place, sector) in database.chunks_mut(SECTOR).enumerate() {
             let start = place * SECTOR;
             if random.below(5) >= keep {
-                // Not written: as before, or a hole where the file had not reached.
+                // Not written: the old content, or zeros past the old end of the file.
                 match before.database.get(start..start + sector.len()) {
                     Some(old) => sector.copy_from_slice(old),
                     None => sector.fill(0),
@@ -287,19 +289,19 @@ async fn a_checkpoint_torn_anywhere_is_done_again() {
 }
 
 #[tokio::test]
-async fn damage_is_told_and_never_read_as_data() {
+async fn damage_is_reported_and_never_read_as_data() {
     let seed = 13;
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path(), options()).unwrap();
-    let mut told = Told::new(seed);
+    let mut oracle = Oracle::new(seed);
     for _ in 0..70 {
-        drop(store.commit(told.next().await).await);
+        drop(store.commit(oracle.next().await).await);
     }
     store.close().await.unwrap();
     let whole = fs::read(folder.path().join("loom.db")).unwrap();
-    let expected = dump(&told.memory).await;
+    let expected = dump(&oracle.memory).await;
     let mut random = Seeded::new(seed);
-    let mut told_so = 0;
+    let mut reported = 0;
     for _ in 0..400 {
         let mut database = whole.clone();
         let place = random.below(database.len() as u64) as usize;
@@ -315,19 +317,19 @@ async fn damage_is_told_and_never_read_as_data() {
                 | Error::NewerFormat { .. }
                 | Error::Open { .. },
             ) => {
-                told_so += 1;
+                reported += 1;
                 continue;
             }
             Err(other) => panic!("byte {place} ^ {flip}: {other}"),
         };
         match store.verify().await {
             Ok(_) => assert_eq!(dump(&store).await, expected, "byte {place} ^ {flip}"),
-            Err(Error::Damaged { .. }) => told_so += 1,
+            Err(Error::Damaged { .. }) => reported += 1,
             Err(other) => panic!("byte {place} ^ {flip}: {other}"),
         }
     }
-    // The rest fell on free space, or on numbers that nothing rests on.
-    assert!(told_so > 50, "only {told_so} of 400");
+    // The other changes hit free space, or numbers that no checksum covers and nothing depends on.
+    assert!(reported > 50, "only {reported} of 400 were reported");
 }
 
 #[tokio::test]
@@ -336,15 +338,15 @@ async fn a_relaxed_store_survives_the_process() {
     let relaxed = || SqliteOptions { durability: Durability::Relaxed, ..options() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), relaxed()).unwrap());
     assert_eq!(store.health().durability, Durability::Relaxed);
-    let mut told = Told::new(14);
+    let mut oracle = Oracle::new(14);
     for _ in 0..50 {
-        drop(store.commit(told.next().await).await);
+        drop(store.commit(oracle.next().await).await);
     }
-    // As a killed process leaves it: the files as they are, without a close.
+    // What a killed process leaves: the files as they are, without a close.
     let disk = Disk::of(folder.path());
     let (_folder, again) = disk.open();
-    assert_eq!(dump(&again.unwrap()).await, dump(&told.memory).await);
-    // As a loss of power may leave it: broken in the middle, because nothing was synced. A tail is lost, and no more.
+    assert_eq!(dump(&again.unwrap()).await, dump(&oracle.memory).await);
+    // What a loss of power may leave: a log broken in the middle, because nothing was synced. Only a tail is lost.
     drop(store);
     let mut log = disk.log.clone();
     let middle = log.len() / 2;
@@ -354,6 +356,6 @@ async fn a_relaxed_store_survives_the_process() {
     let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
     store.verify().await.unwrap();
     position(14, &dump(&store).await, 0, 50).await;
-    // From now on it is synced, and the same would be damage.
+    // From now on the log is synced, and the same would be damage.
     assert!(!folder.path().join("loom.relaxed").exists());
 }

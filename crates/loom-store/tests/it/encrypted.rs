@@ -1,5 +1,5 @@
-//! Encrypted stores: what lies on the disk, what another key finds, and what happens to changed records.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Encrypted stores: what is on the disk, what another key finds, and what happens to changed records.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ pub(crate) static KEY: LazyLock<StoreKey> = LazyLock::new(|| StoreKey::new(&[7; 
 const SECRET: &str = "the launch code is 8461-2297";
 const RUN: RunId = RunId::MIN;
 
-/// Puts the secret wherever a store keeps payloads. Gives the blobs' names.
+/// Stores the secret in every place where a store keeps payloads. Returns the hashes of the blobs.
 async fn fill(store: &dyn Store) -> [ContentHash; 2] {
     let text = || Bytes::from_static(SECRET.as_bytes());
     let small = store.put_blob(text()).await.unwrap();
@@ -46,7 +46,7 @@ async fn fill(store: &dyn Store) -> [ContentHash; 2] {
     hashes
 }
 
-/// Whether any file of the folder holds the text.
+/// Whether any file of the directory contains the string.
 fn holds(folder: &Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let path = entry.unwrap().path();
@@ -63,7 +63,7 @@ fn open(folder: &Path) -> Arc<dyn Store> {
 }
 
 #[tokio::test]
-async fn nothing_of_a_payload_lies_on_the_disk() {
+async fn no_payload_is_on_the_disk_in_the_clear() {
     for (key, found) in [(None, true), (Some(&*KEY), false)] {
         let folder = tempfile::tempdir().unwrap();
         let store = with_key(open(folder.path()), key).await.unwrap();
@@ -100,7 +100,7 @@ async fn nothing_of_a_payload_lies_on_the_disk() {
 }
 
 #[tokio::test]
-async fn a_store_keeps_to_its_key() {
+async fn a_store_accepts_only_its_own_key() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     fill(&*with_key(Arc::clone(&store), Some(&KEY)).await.unwrap()).await;
     let other = StoreKey::new(&[8; 32]);
@@ -114,7 +114,7 @@ async fn a_store_keeps_to_its_key() {
 }
 
 #[tokio::test]
-async fn a_record_is_good_in_its_own_place_only() {
+async fn a_record_opens_only_in_its_own_place() {
     let below: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let store = with_key(Arc::clone(&below), Some(&KEY)).await.unwrap();
     fill(&*store).await;
@@ -135,14 +135,14 @@ async fn a_record_is_good_in_its_own_place_only() {
     for (place, (what, _)) in moved.iter().enumerate() {
         let read = store.frames(FrameQuery::of(run(place))).await;
         assert!(matches!(read, Err(Error::Damaged { .. })), "{what}");
-        // The store below cannot know, and takes nothing in all the same.
+        // The store below cannot detect it, and is condemned all the same.
         assert!(matches!(below.commit(Commit::new()).await, Err(Error::Damaged { .. })), "{what}");
     }
 }
 
-/// What a server keeps before its first run could not be read with a key.
+/// What a server stores before its first run could not be read with a key.
 #[tokio::test]
-async fn a_store_that_holds_anything_takes_no_key() {
+async fn a_store_with_any_content_cannot_be_given_a_key() {
     let below: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let mut commit = Commit::new();
     commit.keys.push(KeyWrite {
@@ -169,7 +169,7 @@ async fn error_codes_of_earlier_versions_are_still_read() {
     commit.row = Some(row.clone());
     below.commit(commit).await.unwrap();
     assert_eq!(store.load(RUN).await.unwrap().unwrap().row.error.as_deref(), Some("Timeout"));
-    // What looks sealed, and is not, is damage and no code.
+    // What only looks sealed is damage, not an error code.
     row.error = Some("sealed:0102".into());
     let mut commit = Commit::new();
     commit.row = Some(row);

@@ -1,4 +1,4 @@
-//! A disk that fails: at every call, once; and one that is full.
+//! Disk failures: one at every call, and a full disk.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use loom_store::{
     contract::{Workload, dump},
 };
 
-/// Fails the call with one number, and lets all others pass.
+/// Fails the call with one number and lets all others proceed.
 #[derive(Debug)]
 struct Once {
     calls: AtomicU64,
@@ -24,16 +24,16 @@ struct Once {
 
 impl Faults for Once {
     fn strike(&self, point: FaultPoint) -> io::Result<()> {
-        // A checkpoint comes from another thread, whenever it likes, so it is not counted.
+        // Checkpoints run on another thread at arbitrary times, so they are not counted.
         if point != FaultPoint::Checkpoint && self.calls.fetch_add(1, Ordering::SeqCst) == self.fails {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "no room, says the test"));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "injected by the test"));
         }
         Ok(())
     }
 }
 
 #[tokio::test]
-async fn a_failure_at_any_call_pauses_the_store_and_halves_nothing() {
+async fn a_failure_at_any_call_pauses_the_store_and_leaves_no_partial_commit() {
     let mut paused_at = 0;
     for fails in 1..150 {
         let folder = tempfile::tempdir().unwrap();
@@ -63,13 +63,13 @@ async fn a_failure_at_any_call_pauses_the_store_and_halves_nothing() {
                     let refused = store.append(Commit::new()).unwrap_err();
                     assert!(matches!(refused.reason, Refusal::Unavailable(Error::Paused { .. })));
                     assert!(matches!(store.flush().await, Err(Error::Paused { .. })));
-                    // Reads go on meanwhile, and see whole commits only.
+                    // Reads still work, and see only whole commits.
                     dump(&store).await;
                     store.resume().await.unwrap();
                     assert!(matches!(store.health().condition, Condition::Running));
                     let now = dump(&store).await;
                     let after = dump(&memory).await;
-                    assert!(now == before || now == after, "call {fails}: half a commit is there");
+                    assert!(now == before || now == after, "call {fails}: a commit was applied in part");
                     if now != after {
                         // Not written, so it can be written again.
                         assert_eq!(store.commit(commit).await.unwrap(), expected.unwrap());
@@ -107,7 +107,7 @@ async fn a_failed_resume_leaves_the_store_paused() {
 }
 
 #[tokio::test]
-async fn a_full_disk_pauses_the_store_and_room_lets_it_go_on() {
+async fn a_store_paused_by_a_full_disk_can_be_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunId::first_at(UnixMillis(1));
     let frame = |n: u64| Frame { at: UnixMillis(1), payload: incompressible(n).into() };
@@ -122,7 +122,7 @@ async fn a_full_disk_pauses_the_store_and_room_lets_it_go_on() {
     };
     assert!(matches!(error, Error::Paused { .. }), "{error}");
     assert!(written > 10, "{written}");
-    // Still no room.
+    // The disk is still full.
     store.resume().await.unwrap();
     let again = store.commit(Commit::to_run(run, Seq(written + 1), vec![frame(written)])).await;
     assert!(matches!(again, Err(Error::Paused { .. })));
@@ -135,16 +135,16 @@ async fn a_full_disk_pauses_the_store_and_room_lets_it_go_on() {
     store.commit(Commit::to_run(run, Seq(written + 1), vec![frame(written)])).await.unwrap();
 }
 
-/// Nine kilobytes that do not shrink.
+/// 9 kB that do not compress.
 fn incompressible(seed: u64) -> Vec<u8> {
     let mut random = loom_store::contract::Seeded::new(seed);
     (0..9_000).map(|_| random.next_u64() as u8).collect()
 }
 
 #[tokio::test]
-async fn a_full_queue_gives_the_commit_back_and_waiting_gets_it_in() {
+async fn a_full_queue_refuses_append_and_delays_commit() {
     let folder = tempfile::tempdir().unwrap();
-    // Room for two commits of a kilobyte; nothing urgent, so the writer lingers.
+    // Room for two commits of 1 kB. None of them is urgent, so the writer lingers.
     let options =
         SqliteOptions { queue_bytes_max: 5_000, linger: Duration::from_hours(1), ..SqliteOptions::default() };
     let store = SqliteStore::open(folder.path(), options).unwrap();
@@ -155,9 +155,9 @@ async fn a_full_queue_gives_the_commit_back_and_waiting_gets_it_in() {
     let first = store.append(commit(1, loom_store::Urgency::Lazy, 1_000)).unwrap();
     let refused = store.append(commit(2, loom_store::Urgency::Lazy, 3_000)).unwrap_err();
     assert!(matches!(refused.reason, Refusal::Full));
-    assert_eq!(refused.commit.payload_bytes(), 3_000, "it comes back whole");
+    assert_eq!(refused.commit.payload_bytes(), 3_000, "the whole commit is returned");
     assert!(store.health().queued_bytes > 2_000);
-    // Half full: the writer no longer waits for somebody urgent, and room returns.
+    // When the queue is half full, the writer no longer waits for an urgent commit, and room is released.
     let second = store.append(commit(2, loom_store::Urgency::Lazy, 1_000)).unwrap();
     store.commit(commit(3, loom_store::Urgency::Now, 3_000)).await.unwrap();
     first.await.unwrap();
@@ -187,7 +187,7 @@ async fn a_blob_that_cannot_be_written_leaves_nothing_behind() {
         assert!(matches!(error, Error::Io { operation: "write a blob", .. }), "{error}");
         assert!(matches!(store.health().condition, Condition::Running));
         assert_eq!(files_below(&folder.path().join("blobs")), 0);
-        // The next try succeeds; and a file that nobody committed is gone after a restart.
+        // The next attempt succeeds; a file that no commit refers to is removed at the next start.
         drop(store.put_blob(content).await.unwrap());
         assert_eq!(files_below(&folder.path().join("blobs")), 1);
         store.close().await.unwrap();

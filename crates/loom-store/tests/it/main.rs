@@ -1,4 +1,4 @@
-//! The store's tests: the contract on every backend, and what the embedded one does when things break.
+//! The tests of the store: the contract on every backend, and how the embedded one handles failures.
 
 mod contract;
 mod crash;

@@ -1,7 +1,7 @@
-//! Stores that older versions wrote stay readable for ever.
+//! Stores that older versions wrote stay readable forever.
 //!
-//! Each fixture was written by the version that had its format, with the commits of [`Workload`] for one seed. The
-//! memory store, given the same commits, says what must be found in it.
+//! Each fixture was written by the version that introduced its format, with the commits of [`Workload`] for one seed.
+//! The memory store, given the same commits, says what it must contain.
 
 use std::{fs, path::Path};
 
@@ -36,12 +36,12 @@ fn fixture(name: &str) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn a_store_of_format_1_is_read_and_written_on() {
+async fn a_store_of_format_1_is_read_and_continued() {
     let folder = fixture("format-1.sqlite");
     let open = || SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
     let store = open();
     assert_eq!(dump(&store).await, expected().await);
-    // What the older version knew still holds: the journal goes on where it ended.
+    // What the older version wrote still holds: the journal continues where it ended.
     let run = expected().await.runs[0].0.clone();
     let stale = store.commit(Commit::to_run(run.row.id, run.next.plus(1), vec![])).await;
     assert!(matches!(stale, Err(Error::Conflict(Conflict::Seq { actual, .. })) if actual == run.next));
@@ -53,11 +53,11 @@ async fn a_store_of_format_1_is_read_and_written_on() {
 }
 
 #[tokio::test]
-async fn a_store_of_a_format_to_come_is_refused() {
+async fn a_store_of_a_future_format_is_refused() {
     let folder = fixture("format-1.sqlite");
     let path = folder.path().join("loom.db");
     let mut bytes = fs::read(&path).unwrap();
-    // The format stands big-endian at offset 60 of the header.
+    // The format is at offset 60 of the header, big-endian.
     assert_eq!(bytes[60..64], 1_u32.to_be_bytes());
     bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
@@ -66,13 +66,13 @@ async fn a_store_of_a_format_to_come_is_refused() {
 }
 
 #[test]
-fn files_that_are_no_store_are_refused() {
+fn files_that_are_not_a_store_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("loom.db");
     fs::write(&path, vec![b'x'; 10_000]).unwrap();
     let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
     assert!(matches!(refused, Error::NotAStore { .. }), "{refused}");
-    assert_eq!(fs::read(&path).unwrap(), vec![b'x'; 10_000], "it was left alone");
+    assert_eq!(fs::read(&path).unwrap(), vec![b'x'; 10_000], "it was not changed");
 
     fs::remove_file(&path).unwrap();
     let other = rusqlite::Connection::open(&path).unwrap();

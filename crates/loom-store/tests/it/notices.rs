@@ -1,6 +1,6 @@
-//! What the store notices by itself: damage that a read meets, a folder that is gone, a log that was cut, what the process
-//! before was at work on. And what it does not do to a folder that is only looked at.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! What the store detects: damage found by a read, a missing directory, a truncated log, and what the previous
+//! process was working on. And that opening a directory read-only does not change it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ fn run(number: i64) -> RunId {
     RunId::first_at(T0.plus(number))
 }
 
-/// No checkpoint comes by itself.
+/// Options under which no checkpoint runs on its own.
 fn quiet() -> SqliteOptions {
     SqliteOptions {
         linger: Duration::ZERO,
@@ -35,7 +35,7 @@ fn open(folder: &Path) -> SqliteStore {
     SqliteStore::open(folder, quiet()).unwrap()
 }
 
-/// One frame that fills a page of its own and cannot be packed.
+/// A commit with one frame that fills a page of its own and does not compress.
 fn large(run: RunId, seq: u64) -> Commit {
     Commit::to_run(run, Seq(seq), vec![Frame { at: T0, payload: noise(run, seq).into() }])
 }
@@ -58,7 +58,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     entries.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
 }
 
-/// The folder of a process that was killed.
+/// A copy of the directory, as a killed process leaves it.
 fn killed(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for (path, content) in files(folder) {
@@ -68,7 +68,7 @@ fn killed(folder: &Path) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn what_a_process_was_at_work_on_is_known_to_the_next() {
+async fn the_next_process_knows_what_the_previous_one_was_working_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     drop(store.at_work(run(1), Seq(1)));
@@ -87,7 +87,7 @@ async fn what_a_process_was_at_work_on_is_known_to_the_next() {
     assert_eq!(runs, [(run(2), Seq(5)), (run(3), Seq(9))]);
     let busy = store.at_work(run(4), Seq(2));
     assert_eq!(store.interrupted(), found);
-    // Nobody takes note: it is still there for the next.
+    // Not handled yet, so the next process finds it again.
     std::mem::forget(busy);
     store.close().await.unwrap();
     let store = open(folder.path());
@@ -102,7 +102,7 @@ async fn what_a_process_was_at_work_on_is_known_to_the_next() {
 }
 
 #[tokio::test]
-async fn marks_that_are_no_marks_are_made_anew() {
+async fn an_invalid_marks_file_is_recreated() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).close().await.unwrap();
     for content in [&b""[..], b"something else", &[0xa5; 4_096]] {
@@ -114,7 +114,7 @@ async fn marks_that_are_no_marks_are_made_anew() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_cut_at_its_end_is_noticed() {
+async fn a_truncated_log_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let log = |folder: &Path| folder.join("loom.db-wal");
@@ -152,8 +152,8 @@ async fn a_log_that_was_cut_at_its_end_is_noticed() {
         after.insert(index.clone(), before[&index].clone());
         let lock = copy.path().join("loom.lock");
         after.insert(lock.clone(), before[&lock].clone());
-        assert!(after == before, "nothing was changed, so that what is missing can be put back");
-        // The way out that is named leads out.
+        assert!(after == before, "opening changes nothing, so that what is missing can be put back");
+        // The remedy that the message names works.
         fs::remove_file(copy.path().join("loom.marks")).unwrap();
         let store = open(copy.path());
         store.verify().await.unwrap();
@@ -165,7 +165,7 @@ async fn a_log_that_was_cut_at_its_end_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_retention_removes_is_not_missed() {
+async fn data_removed_by_retention_is_not_reported_missing() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let all = Retention { age_max_ms: Some(0), ..Retention::default() };
@@ -181,7 +181,7 @@ async fn what_retention_removes_is_not_missed() {
     drop(SqliteStore::open(killed(folder.path()).path(), quiet()).unwrap());
     store.close().await.unwrap();
     let store = open(folder.path());
-    // A new frame is still written after all that were there.
+    // A new frame still gets a larger `lsn` than all before it.
     store.commit(large(run(50), 1)).await.unwrap();
     let copy = killed(folder.path());
     store.close().await.unwrap();
@@ -191,12 +191,12 @@ async fn what_retention_removes_is_not_missed() {
 }
 
 #[tokio::test]
-async fn damage_that_a_read_meets_stops_the_writing() {
+async fn damage_found_by_a_read_stops_all_writes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     fill(&store, 40).await;
     store.close().await.unwrap();
-    // The page that holds a frame, found by what the frame holds: which page that is depends on how commits were grouped.
+    // Finds the page that holds a frame by the frame's content: which page it is depends on how commits were grouped.
     let database = folder.path().join("loom.db");
     let mut content = fs::read(&database).unwrap();
     let payload = noise(run(20), 1);
@@ -215,11 +215,11 @@ async fn damage_that_a_read_meets_stops_the_writing() {
             met.get_or_insert(error.to_string());
         }
     }
-    let met = met.expect("some read meets it");
+    let met = met.expect("some read finds it");
     for part in ["damaged", "loom.db", "restore it from a backup", &folder.path().display().to_string()] {
         assert!(met.contains(part), "{part}: {met}");
     }
-    let Condition::Paused(reason) = store.health().condition else { panic!("it goes on") };
+    let Condition::Paused(reason) = store.health().condition else { panic!("expected a paused store") };
     assert!(matches!(reason, Error::Damaged { .. }) && !reason.is_retryable());
     let before = files(folder.path());
     assert!(matches!(store.commit(large(run(101), 1)).await, Err(Error::Damaged { .. })));
@@ -229,25 +229,25 @@ async fn damage_that_a_read_meets_stops_the_writing() {
     let blob = store.put_blob(Bytes::from(vec![7; 2 << 20])).await;
     assert!(matches!(blob, Err(Error::Damaged { .. })), "{blob:?}");
     store.close().await.unwrap();
-    assert!(files(folder.path()) == before, "not even closing it changes anything");
+    assert!(files(folder.path()) == before, "closing it changes nothing either");
 }
 
 #[tokio::test]
-async fn a_folder_that_is_gone_or_another_is_noticed() {
+async fn a_deleted_or_replaced_directory_is_detected() {
     let place = tempfile::tempdir().unwrap();
     let (folder, aside) = (place.path().join("data"), place.path().join("aside"));
     let store = open(&folder);
     fill(&store, 3).await;
     fs::rename(&folder, &aside).unwrap();
-    let Condition::Paused(reason) = store.health().condition else { panic!("nobody notices") };
-    assert!(reason.is_retryable(), "it may come back");
+    let Condition::Paused(reason) = store.health().condition else { panic!("expected a paused store") };
+    assert!(reason.is_retryable(), "the directory may come back");
     let why = std::error::Error::source(&reason).unwrap().to_string();
     assert!(why.contains("loom.lock was deleted or moved away") && why.contains("restart"), "{why}");
     assert!(store.commit(large(run(10), 1)).await.is_err());
     assert!(store.resume().await.is_err());
-    assert!(!folder.exists(), "nothing is made in its place");
+    assert!(!folder.exists(), "nothing is created in its place");
 
-    // Another store under the same name is not touched.
+    // Another store with the same name is not touched.
     let other = open(&folder);
     fill(&other, 1).await;
     let before = files(&folder);
@@ -262,7 +262,7 @@ async fn a_folder_that_is_gone_or_another_is_noticed() {
     store.resume().await.unwrap();
     store.commit(large(run(10), 1)).await.unwrap();
 
-    // What the commit itself finds out.
+    // A commit detects it as well.
     fs::rename(&folder, &aside).unwrap();
     assert!(matches!(store.commit(large(run(11), 1)).await, Err(Error::Paused { .. })));
     let other = open(&folder);
@@ -278,7 +278,7 @@ async fn a_folder_that_is_gone_or_another_is_noticed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn all_files_are_their_owners_alone_whatever_the_folder() {
+async fn only_the_owner_can_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     let check = |folder: &Path| {
@@ -299,7 +299,7 @@ async fn all_files_are_their_owners_alone_whatever_the_folder() {
         check(folder.path());
         let name = blob.hash().to_string();
         assert_eq!(mode(&folder.path().join("blobs").join(&name[..2]).join(&name[2..])), 0o600);
-        // What an older program left open to all is closed.
+        // Permissions that an older version left open are removed.
         let copy = killed(folder.path());
         for path in files(copy.path()).keys() {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -311,7 +311,7 @@ async fn all_files_are_their_owners_alone_whatever_the_folder() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_looked_at_does_not_change() {
+async fn a_read_only_store_does_not_change() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(SqliteStore::open_read_only(folder.path(), quiet()).map(drop), Err(Error::Open { .. })));
     assert!(files(folder.path()).is_empty());
@@ -342,7 +342,7 @@ async fn a_store_that_is_looked_at_does_not_change() {
         assert!(matches!(look.health().condition, Condition::Closed));
         drop(second);
         let mut after = files(folder);
-        // The index of the log is SQLite's own, and says nothing that is not in the log.
+        // The index of the log is SQLite's own, and has nothing that is not in the log.
         before.remove(&folder.join("loom.db-shm"));
         after.remove(&folder.join("loom.db-shm"));
         assert!(after == before, "{:?} and {:?}", before.keys(), after.keys());

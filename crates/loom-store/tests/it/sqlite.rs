@@ -1,4 +1,4 @@
-//! What only the embedded store has: a folder, a disk, a lock.
+//! What only the embedded store has: a directory, a disk, a lock.
 
 use loom_store::{
     Commit, ContentHash, Error, Frame, FrameQuery, Retention, RunId, RunIdSource, RunRow, Seq, SqliteOptions,
@@ -6,7 +6,7 @@ use loom_store::{
 };
 
 #[test]
-fn a_second_store_on_one_folder_is_refused_by_name() {
+fn a_second_store_in_one_directory_is_refused_and_the_holder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let first = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
     let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
@@ -18,7 +18,7 @@ fn a_second_store_on_one_folder_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_large_sweep_goes_in_slices_and_gives_the_room_back() {
+async fn a_large_sweep_runs_in_slices_and_returns_space() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
     let at = UnixMillis(1_700_000_000_000);
@@ -34,7 +34,7 @@ async fn a_large_sweep_goes_in_slices_and_gives_the_room_back() {
         acks.push(store.append(commit).unwrap());
         run
     };
-    // More runs than a slice takes, and one with more frames than two slices take.
+    // More runs than one slice handles, and one with more frames than two slices handle.
     for _ in 0..1_200 {
         add(vec![frame(500)]);
     }
@@ -45,7 +45,7 @@ async fn a_large_sweep_goes_in_slices_and_gives_the_room_back() {
     let size = || std::fs::metadata(folder.path().join("loom.db")).unwrap().len();
     let policy = Retention { age_max_ms: Some(0), ..Retention::default() };
     let sweep = store.sweep(policy, at.plus(1));
-    // Commits go on while it sweeps.
+    // Commits continue during the sweep.
     let live = RunId::first_at(at.plus(9));
     let writes = async {
         for n in 0..50 {
@@ -58,13 +58,13 @@ async fn a_large_sweep_goes_in_slices_and_gives_the_room_back() {
     assert_eq!(store.frames(FrameQuery::of(long)).await.unwrap().frames, []);
     assert_eq!(store.frames(FrameQuery::of(live)).await.unwrap().frames.len(), 50);
     store.close().await.unwrap();
-    // The rows stay; the two megabytes of frames, and their index, are gone from the file.
-    assert!(size() < 1_700_000, "{} bytes are left", size());
+    // The rows stay; the 2 MB of frames, and their index, are gone from the file.
+    assert!(size() < 1_700_000, "the file still has {} bytes", size());
 }
 
-/// Forty times as many runs as are kept go through a store: its file stays as large as it was after the first few.
+/// Writes 40 times as many runs as are kept: the file stays as large as it was after the first few.
 #[tokio::test]
-async fn a_store_that_forgets_does_not_grow() {
+async fn a_store_with_retention_does_not_grow() {
     const RUNS: usize = 400;
     let folder = tempfile::tempdir().unwrap();
     let policy = Retention { runs_max: Some(100), rows_max: Some(250), ..Retention::default() };
@@ -91,7 +91,7 @@ async fn a_store_that_forgets_does_not_grow() {
         store.close().await.unwrap();
         sizes.push(std::fs::metadata(folder.path().join("loom.db")).unwrap().len());
     }
-    // What one round adds is more than this.
+    // One round adds more than this.
     let (settled, last) = (sizes[3], sizes[9]);
     assert!(last.abs_diff(settled) < 100_000, "{sizes:?}");
 }
@@ -122,7 +122,7 @@ async fn a_reader_does_not_hold_up_the_writer_when_the_log_is_long() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_new_folder_is_its_owners_alone() {
+async fn a_new_directory_is_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     let around = tempfile::tempdir().unwrap();

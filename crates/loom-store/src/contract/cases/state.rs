@@ -1,4 +1,4 @@
-//! Promises about the store as a whole: whether it holds anything, whether it works, what it was at work on.
+//! Guarantees about the store as a whole: whether it is empty, whether it works, what it was working on.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::{Commit, Condition, Error, FrameQuery, KeyExpectation, KeyWrite, Post
 
 use super::{NAMESPACE, T0, WORKS, frame, run};
 
-/// A store that was marked by whoever opened it, such as an encrypted one, has begun.
-pub(super) async fn a_store_is_empty_until_anything_is_kept(store: Arc<dyn Store>) {
+/// A store that was marked when it was opened, such as an encrypted one, is not empty.
+pub(super) async fn a_store_is_empty_until_something_is_stored(store: Arc<dyn Store>) {
     let name = |key: &str, value: Option<&'static [u8]>| KeyWrite {
         namespace: NAMESPACE.into(),
         key: key.into(),
@@ -18,15 +18,15 @@ pub(super) async fn a_store_is_empty_until_anything_is_kept(store: Arc<dyn Store
     };
     let begun = !store.is_empty().await.expect(WORKS);
     store.commit(Commit::new()).await.expect(WORKS);
-    assert_eq!(store.is_empty().await.expect(WORKS), !begun, "an empty commit keeps nothing");
+    assert_eq!(store.is_empty().await.expect(WORKS), !begun, "an empty commit stores nothing");
     let mut commit = Commit::new();
     commit.keys.push(name("a", Some(b"1")));
     store.commit(commit).await.expect(WORKS);
-    assert!(!store.is_empty().await.expect(WORKS), "a named value is something");
+    assert!(!store.is_empty().await.expect(WORKS), "a store with a named value is not empty");
     let mut commit = Commit::new();
     commit.keys.push(name("a", None));
     store.commit(commit).await.expect(WORKS);
-    assert_eq!(store.is_empty().await.expect(WORKS), !begun, "it is gone");
+    assert_eq!(store.is_empty().await.expect(WORKS), !begun, "a deleted value leaves the store empty");
     let mut commit = Commit::new();
     commit.inbox_posted.push(Post {
         run: None,
@@ -36,20 +36,20 @@ pub(super) async fn a_store_is_empty_until_anything_is_kept(store: Arc<dyn Store
         payload: Bytes::from_static(b"hello"),
     });
     store.commit(commit).await.expect(WORKS);
-    assert!(!store.is_empty().await.expect(WORKS), "a message is something");
+    assert!(!store.is_empty().await.expect(WORKS), "a store with a message is not empty");
 }
 
-pub(super) async fn work_that_is_over_is_not_interrupted(store: Arc<dyn Store>) {
+pub(super) async fn finished_work_is_not_reported_as_interrupted(store: Arc<dyn Store>) {
     let before = store.interrupted();
     assert_eq!(before.runs, []);
     let works: Vec<_> = (0..300).map(|number| store.at_work(run(number), Seq(1))).collect();
-    assert_eq!(store.interrupted(), before, "what goes on now was not interrupted");
+    assert_eq!(store.interrupted(), before, "work in progress was not interrupted");
     drop(works);
     store.forget_interrupted();
     assert_eq!(store.interrupted().runs, []);
 }
 
-pub(super) async fn a_condemned_store_is_read_and_not_written(store: Arc<dyn Store>) {
+pub(super) async fn a_condemned_store_can_be_read_but_not_written(store: Arc<dyn Store>) {
     store.commit(Commit::to_run(run(1), Seq::FIRST, vec![frame("kept")])).await.expect(WORKS);
     store.condemn(Error::Damaged { what: "frame 7 is not what was written".into() });
     let more = || Commit::to_run(run(1), Seq(2), vec![frame("more")]);
@@ -63,7 +63,7 @@ pub(super) async fn a_condemned_store_is_read_and_not_written(store: Arc<dyn Sto
     );
     let condition = store.health().condition;
     assert!(matches!(condition, Condition::Paused(Error::Damaged { .. })), "{condition:?}");
-    assert!(matches!(store.resume().await, Err(Error::Damaged { .. })), "nothing ends it");
+    assert!(matches!(store.resume().await, Err(Error::Damaged { .. })), "it cannot be resumed");
     assert!(matches!(store.commit(more()).await, Err(Error::Damaged { .. })));
     let frames = store.frames(FrameQuery::of(run(1))).await.expect("it can be read").frames;
     assert_eq!(frames.len(), 1);

@@ -1,11 +1,11 @@
-//! Holds the statements to their indexes.
+//! Checks that the statements use their indexes.
 
 use rusqlite::Connection;
 
 use super::*;
 use crate::{Durability, sqlite::connect};
 
-/// The plan of a statement, one step a line.
+/// The plan of a statement, one step per line.
 fn plan(connection: &Connection, sql: &str, values: Vec<Value>) -> String {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let steps =

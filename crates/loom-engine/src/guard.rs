@@ -1,7 +1,7 @@
-//! The services behind actions: one guarded attempt at a time, in the one order of `loom-resilience`.
+//! Guards the services that actions call: one attempt at a time, in the order that `loom-resilience` defines.
 //!
-//! Retries and total limits are the machine's, because their waits may outlive the process. What is here lives in
-//! memory: breaker, limiter, bulkhead, kept in the registry under the name of the service.
+//! Retries and timeouts belong to the machine, because their waits may outlive the process. The guards live in memory:
+//! circuit breaker, rate limiter and bulkhead, in the registry under the service's name.
 
 mod settings;
 
@@ -29,13 +29,13 @@ use crate::{
     spent::LONG_LIMIT,
 };
 
-/// Handles kept for actions; beyond that they are looked up again.
+/// Maximum number of cached guards; beyond it the cache is cleared.
 const CACHE_MAX: usize = 4_096;
 
-/// Waits shorter than this are not worth telling.
+/// Shorter waits are not reported.
 const WAIT_TOLD: Duration = Duration::from_millis(1);
 
-/// All services, and which of them each action uses.
+/// All services, and the services that each action uses.
 pub(crate) struct Services {
     registry: Arc<ResilienceRegistry>,
     cache: RwLock<HashMap<CacheKey, Arc<Guarded>>>,
@@ -44,23 +44,23 @@ pub(crate) struct Services {
     settings: Mutex<Settings>,
 }
 
-/// The last change of a circuit that a history has told.
+/// The last change of a circuit that was recorded in a history.
 #[derive(Debug)]
 struct Told {
     generation: u32,
     state: CircuitState,
-    /// The generation and the failures in a row that were stored last.
+    /// The generation and the consecutive failures that were stored last.
     stored: (u32, u32),
 }
 
-/// The workflow's name and the beginning of its hash, because workflows may have the same text and each has services of its
-/// own; the action; and the origin that it calls.
+/// The workflow's name and the first bytes of its hash (workflows with the same definition have separate services), the
+/// action, and the origin that it calls.
 type CacheKey = (Arc<str>, u64, ActionIdx, Option<Arc<str>>);
 
-/// The services that guard an action: one, unless the definition gives its parts different names.
+/// The services that guard an action: one, unless the definition names its rate limit, bulkhead or breaker differently.
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    /// From the outside in.
+    /// From outermost to innermost.
     services: Vec<(Service, Arc<Mutex<Told>>)>,
 }
 
@@ -88,8 +88,8 @@ impl Services {
         &self.registry
     }
 
-    /// What guards the calls of an action; none when its definition asks for nothing. `origin` names the service
-    /// where the definition does not.
+    /// The guard of an action's calls; none when its definition has no rate limit, bulkhead or breaker. `origin` is the name
+    /// of the service if the definition has none.
     pub(crate) fn of_action(&self, call: &Call, origin: Option<Arc<str>>) -> Option<Arc<Guarded>> {
         let action = call.definition();
         let wanted = action.resilience.as_deref()?;
@@ -119,9 +119,9 @@ impl Services {
         Some(guarded)
     }
 
-    /// A workflow was deployed: what it asks of services holds from now on, also for those who wait for a permit.
+    /// Applies the settings of a newly deployed workflow to its services, including to calls that wait for a permit.
     ///
-    /// Services that only a call can name, by the origin of its address, take the new settings with the next call.
+    /// Services that are named by the origin of a call's URL receive the new settings with the next call.
     pub(crate) fn deployed(&self, workflow: &Workflow) {
         let source = {
             let mut settings = lock(&self.settings);
@@ -134,7 +134,7 @@ impl Services {
         for action in &workflow.actions {
             let Some(wanted) = action.resilience.as_deref() else { continue };
             for (name, policy) in policies(wanted, &own_service(workflow, action)) {
-                // One that nobody has called yet is made with these settings when somebody does.
+                // A service that has not been called yet is created with these settings by its first call.
                 if self.registry.get(&name).is_some() {
                     self.service(&name, &policy, &source);
                 }
@@ -142,11 +142,11 @@ impl Services {
         }
     }
 
-    /// What has been told of a service's circuit. All actions that it guards share it, so that each change is told once.
+    /// The last recorded change of a service's circuit, shared by all its actions, so that each change is recorded once.
     fn told_of(&self, service: &Service) -> Arc<Mutex<Told>> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= CACHE_MAX {
-            // Names may be origins that data chose. What no action holds is as good as new when it comes again.
+            // Names may be origins that come from data, so entries that no action uses are dropped.
             told.retain(|_, known| Arc::strong_count(known) > 1);
         }
         let known = told.entry(service.name().to_string()).or_insert_with(|| {
@@ -157,8 +157,7 @@ impl Services {
         Arc::clone(known)
     }
 
-    /// The service `name` with at least the parts of `policy`. Where the service has other settings already, see
-    /// [`settings`].
+    /// The service `name` with at least the parts of `policy`. See [`settings`] for settings that conflict.
     fn service(&self, name: &str, policy: &Policy, source: &Source) -> Service {
         let service = match self.registry.service_with(name, policy) {
             Ok(service) => service,
@@ -167,7 +166,7 @@ impl Services {
                 return self.registry.service(name);
             }
         };
-        // Locked until the service has the merged policy, so that two who differ do not merge into the same old one.
+        // Locked until the service has the merged policy, so that two callers do not merge into the same old policy.
         let mut settings = lock(&self.settings);
         let mut merged = service.policy();
         if settings.merge(name, &mut merged, policy, source)
@@ -179,12 +178,13 @@ impl Services {
     }
 }
 
-/// The service of an action that names none and calls no origin.
+/// The name of the service of an action that names none and calls no origin.
 fn own_service(workflow: &Workflow, action: &Action) -> String {
     format!("{}/{}", workflow.name, action.name)
 }
 
-/// What an action asks of each service, from the outside in: limiter, bulkhead, breaker. Parts of one name share a service.
+/// The policies that an action defines for its services, from outermost to innermost: rate limiter, bulkhead, breaker. Parts
+/// with the same name share a service.
 fn policies(wanted: &Resilience, fallback: &str) -> Vec<(String, Policy)> {
     let mut named: Vec<(String, Policy)> = Vec::new();
     let mut add = |name: Option<&Arc<str>>, change: &dyn Fn(&mut Policy)| {
@@ -211,8 +211,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time limit of one call, as the run keeps it. The run's own timer is the only clock that ends the call; this tells
-/// the service's circuit that it did.
+/// The timeout of one call. Only the run's own timer ends the call; this reports the timeout to the service's circuit.
 #[derive(Debug, Default)]
 pub(crate) struct TimeLimit {
     running: AtomicBool,
@@ -221,15 +220,15 @@ pub(crate) struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Says that the time is over. The call then ends by itself, as one that timed out. `false` when it was not being made
-    /// yet, and so is to be dropped.
+    /// Reports the timeout. The call then ends on its own, with the status `TimedOut`. False when the call has not begun yet,
+    /// and must be dropped.
     pub(crate) fn expire(&self) -> bool {
         self.is_over.store(true, Ordering::Relaxed);
         self.over.notify_one();
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Makes the call until the time is over. A result that is there is never thrown away.
+    /// Makes the call until it times out. A result that is available is never discarded.
     async fn bound(&self, work: impl Future<Output = EffectResult>) -> EffectResult {
         self.running.store(true, Ordering::Relaxed);
         tokio::select! {
@@ -243,17 +242,17 @@ impl TimeLimit {
     }
 }
 
-/// An action that the engine executes itself holds this while it does.
+/// The admission of an action that the engine executes itself, held while it executes.
 #[derive(Debug)]
 pub(crate) enum Admission {
-    /// Given at once.
+    /// Admitted immediately.
     Held(Vec<loom_resilience::Admission<Service>>),
-    /// Given after a wait; whoever waited is told how the action ended.
+    /// Admitted after a wait; the future that waited receives the action's final status.
     Waited(oneshot::Sender<Status>),
 }
 
 impl Admission {
-    /// Tells the services how the action ended.
+    /// Reports the action's final status to the services.
     pub(crate) fn settle(self, status: Status, now: Moment) {
         match self {
             Admission::Held(admissions) => {
@@ -263,13 +262,13 @@ impl Admission {
                     }
                 }
             }
-            // The one who waited may have been dropped with the run.
+            // The future that waited may have been dropped with the run.
             Admission::Waited(told) => drop(told.send(status)),
         }
     }
 }
 
-/// What the end of an action says about the service it stands for; none when it was stopped from our side.
+/// What an action's final status says about its service; nothing when the action was stopped locally.
 fn verdict_of(status: Status) -> Option<Verdict> {
     match status {
         Status::Succeeded => Some(Verdict::Ok),
@@ -279,7 +278,7 @@ fn verdict_of(status: Status) -> Option<Verdict> {
 }
 
 impl Guarded {
-    /// Admits ready work without waiting; none when it must wait or is refused. `left` is the time that the action has.
+    /// Admits an action without waiting; none when it must wait or is rejected. `left` is the time until its deadline.
     pub(crate) fn try_admit(&self, left: Option<Duration>) -> Option<Admission> {
         let mut held = Vec::with_capacity(self.services.len());
         for (service, _) in &self.services {
@@ -288,8 +287,8 @@ impl Guarded {
         Some(Admission::Held(held))
     }
 
-    /// Waits for admission, tells it through `admitted`, and holds it until the action has ended. Gives a refusal as
-    /// the result of the call, and nothing when the action was let through.
+    /// Waits for admission, reports it through `admitted`, and holds it until the action has ended. Returns a rejection as the
+    /// result of the call, and nothing when the action was admitted.
     pub(crate) async fn hold(
         &self,
         left: Option<Duration>,
@@ -299,7 +298,7 @@ impl Guarded {
         let (told, ended) = oneshot::channel();
         let result = self
             .guarded(left, 1, notes, move |notes| async move {
-                // Nobody listens when the action was cancelled meanwhile; then the wait below ends at once.
+                // The receiver is gone if the action was cancelled in the meantime; the wait below then ends immediately.
                 admitted.send((told, notes)).ok();
                 let status = ended.await.unwrap_or(Status::Cancelled);
                 let hint = RetryHint { transient: status != Status::Succeeded, ..RetryHint::default() };
@@ -314,11 +313,11 @@ impl Guarded {
         }
     }
 
-    /// Makes one attempt under the policies. `left` is the time that the action has; nothing is cut off here after it,
-    /// because the run ends the call through `limit` then.
+    /// Makes one attempt under the policies. `left` is the time until the action's deadline; it is not enforced here, because
+    /// the run ends the call through `limit`.
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what was taken.
+    /// Dropping the future releases its permits.
     pub(crate) async fn attempt<F, Fut>(
         &self,
         left: Option<Duration>,
@@ -332,7 +331,7 @@ impl Guarded {
         Fut: Future<Output = EffectResult> + Send,
     {
         let mut result = self.guarded(left, number, notes, |_| limit.bound(work())).await;
-        // The history of an action that has ended takes no more notes; another call tells of the circuit then.
+        // An action that has ended accepts no more notes; another call records the circuit's change.
         if !limit.is_over.load(Ordering::Relaxed) {
             self.tell_changes(notes);
         }
@@ -345,8 +344,8 @@ impl Guarded {
         result
     }
 
-    /// The services that a call has changed in a way that a crash must not undo: it took a permit of a long limit, or the
-    /// circuit or its failures in a row are not those that were stored last.
+    /// The services that a call has changed in a way that a crash must not undo: it took a permit of a long rate limit, or
+    /// the circuit or its consecutive failures differ from those that were stored last.
     pub(crate) fn spent(&self) -> impl Iterator<Item = Service> {
         let changed = |service: &Service, told: &Mutex<Told>| {
             let breaker = service.breaker();
@@ -360,7 +359,7 @@ impl Guarded {
             .map(|(service, _)| service.clone())
     }
 
-    /// What the circuits say about another attempt now.
+    /// The consequence of the circuits' states for another attempt now.
     fn circuit(&self) -> CircuitHint {
         let mut open_for = None;
         for (service, _) in &self.services {
@@ -373,7 +372,7 @@ impl Guarded {
         open_for.map_or(CircuitHint::Passes, CircuitHint::OpenFor)
     }
 
-    /// Notes the changes of the circuits that no history has told.
+    /// Adds notes on changes of the circuits that no history has recorded.
     fn tell_changes(&self, notes: &mut Vec<Note>) {
         notes.extend(self.services.iter().filter_map(|(service, told)| change_to_tell(service, told)));
     }
@@ -393,7 +392,7 @@ impl Guarded {
         let clock = outer.clock();
         let began = clock.now();
         let limit = left.map(|left| (began, left));
-        // The circuit is asked before anything is spent on a call it would not let through.
+        // The circuit is checked first, so that nothing is spent on a call that it would reject.
         if let [.., (inner, _)] = &self.services[..]
             && let Err(refused) = inner.ask_breaker(began)
         {
@@ -425,8 +424,8 @@ impl Guarded {
     }
 }
 
-/// A change of a service's circuit, unless another run has told it. Several calls may end after the same change, and
-/// the first to ask tells it.
+/// A change of a service's circuit, unless another run has recorded it. Several calls may end after the same change; the
+/// first to ask records it.
 fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = service.breaker().generation();
@@ -436,7 +435,7 @@ fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
     let status = service.breaker().status(service.clock().now());
     let from = match (told.state, status.state) {
         (before, now) if before != now => before,
-        // There and back again: what it came back from is what was not told.
+        // The circuit is back in its last recorded state; the state in between was not recorded.
         (_, CircuitState::HalfOpen) => CircuitState::Open,
         (_, CircuitState::Closed | CircuitState::Open) => CircuitState::HalfOpen,
     };
@@ -449,7 +448,7 @@ fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
     })
 }
 
-/// When the time of the action began to count, and how long it has from there.
+/// The start of the remaining time of an action, and its length.
 type Limited = Option<(Moment, Duration)>;
 
 async fn run_nested<F, Fut>(
@@ -511,7 +510,7 @@ where
     }
 }
 
-/// What a call's result says about the service it went to. Our own refusals, by a service further in, say nothing.
+/// What a call's result says about its service. A local rejection by an inner service says nothing.
 fn judge(result: &EffectResult) -> Verdict {
     match result {
         EffectResult::Pending { .. } | EffectResult::Admitted => Verdict::Ok,

@@ -1,5 +1,5 @@
-//! A run's history for people: every occurrence of every action, with its attempts and notes, folded from the events.
-//! Whoever wants a page of it keeps only that page while the events go by.
+//! A run's history for display: every occurrence of every action, with its attempts and notes, folded from the events. A
+//! reader of one page keeps only that page in memory.
 
 use std::{
     borrow::Cow,
@@ -17,7 +17,7 @@ use crate::{
     record::{self, Unopened},
 };
 
-/// Everything that happened to each action.
+/// The history of a run: the occurrences of each action.
 #[derive(Clone, Debug)]
 pub struct History {
     workflow: Arc<Workflow>,
@@ -25,37 +25,37 @@ pub struct History {
     actions: Vec<Occurrences>,
     frames: HashMap<FrameId, Opened>,
     current: HashMap<Place, (ActionIdx, usize)>,
-    /// Whose calls they are; their places may be given to others before they end.
+    /// The occurrence that each call belongs to; its place may be reused before the call ends.
     effects: HashMap<EffectId, (ActionIdx, usize)>,
-    /// What the run started from.
+    /// What the run was started from.
     pub start: Option<Arc<RunStart>>,
-    /// How the run stands.
+    /// The run's status.
     pub status: RunStatus,
-    /// When it began.
+    /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// What went wrong.
+    /// The error, if it ended with one.
     pub error: Option<Arc<ErrorInfo>>,
     /// The workflow's outputs.
     pub outputs: Option<Value>,
-    /// What the caller was answered.
+    /// The response sent to the caller.
     pub response: Option<Value>,
 }
 
-/// The occurrences of one action, numbered from 0 in the order in which they began.
+/// The occurrences of one action, numbered from 0 in the order in which they started.
 #[derive(Clone, Debug)]
 struct Occurrences {
-    /// Which are kept after they have ended.
+    /// The numbers of those that are kept after they have ended.
     window: Range<usize>,
     /// Those in the window.
     kept: Vec<Occurrence>,
-    /// Those beside it that have not ended.
+    /// Those outside the window that have not ended.
     under_way: HashMap<usize, Occurrence>,
     begun: usize,
     /// How many ended with each status, in the order of [`Status::ALL`].
     ended: [usize; Status::ALL.len()],
-    /// How the last one to begin ended, if it has.
+    /// The final status of the last one to start, if it has ended.
     last: Option<Status>,
 }
 
@@ -101,33 +101,33 @@ struct Opened {
     path: Vec<Round>,
 }
 
-/// One round of one loop.
+/// One iteration of one loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Round {
     /// The loop.
     pub action: ActionIdx,
-    /// The round, from 0.
+    /// The iteration, from 0.
     pub index: u32,
 }
 
-/// One time an action ran, or was skipped.
+/// One execution of an action, or one time it was skipped.
 #[derive(Clone, Debug)]
 pub struct Occurrence {
-    /// Rounds of the loops around it, outermost first.
+    /// Iterations of the enclosing loops, outermost first.
     pub path: Vec<Round>,
-    /// Its final status; none while it runs.
+    /// Its final status; none while it is running.
     pub status: Option<Status>,
-    /// When it began.
+    /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
     /// Its code.
     pub code: Code,
-    /// What went wrong.
+    /// The error, if it ended with one.
     pub error: Option<Arc<ErrorInfo>>,
-    /// Its inputs, when it has any.
+    /// Its inputs, if it has any.
     pub inputs: Option<Value>,
-    /// Its outputs, when it has any.
+    /// Its outputs, if it has any.
     pub outputs: Option<Value>,
     /// Calls made for it, in order.
     pub attempts: Vec<Attempt>,
@@ -138,30 +138,30 @@ pub struct Occurrence {
 /// One call made for an action.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// From 1; polls of one attempt share its number.
+    /// The number of the attempt, from 1; polls of one attempt share its number.
     pub number: u32,
-    /// Which part of the action.
+    /// The part of the action.
     pub phase: Phase,
-    /// When it began.
+    /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// How it ended, unless that is how the action ended.
+    /// Its result, unless that is the result of the action.
     pub outcome: Option<Outcome>,
-    /// When the next one begins, if one does.
+    /// When the next one starts, if there is one.
     pub next_due: Option<Timestamp>,
     /// What happened during it.
     pub notes: Vec<Note>,
 }
 
 impl History {
-    /// The history of a run that has not begun.
+    /// The history of a run that has not started.
     pub fn new(workflow: Arc<Workflow>) -> History {
         History::within(workflow, |_| 0..usize::MAX)
     }
 
-    /// As [`History::new`], for somebody who wants to see a part only: of each action, the occurrences of a window are
-    /// kept, and of the others how many they were.
+    /// Like [`History::new`], but limited to a part: for each action, only the occurrences whose numbers are in a window are
+    /// kept; the others are only counted.
     pub fn within(workflow: Arc<Workflow>, window: impl Fn(ActionIdx) -> Range<usize>) -> History {
         let actions = workflow.actions.iter().map(|action| Occurrences::new(window(action.index))).collect();
         History {
@@ -185,13 +185,13 @@ impl History {
         &self.workflow
     }
 
-    /// Every occurrence of an action that is kept, in the order in which they began. Empty for an action inside a block
+    /// The occurrences of an action that are kept, in the order in which they started. Empty for an action inside a block
     /// that was never opened; see [`History::status_of`].
     pub fn occurrences(&self, action: ActionIdx) -> &[Occurrence] {
         &self.actions[action.0 as usize].kept
     }
 
-    /// How often an action began, or was skipped.
+    /// How often an action started or was skipped.
     pub fn occurrence_count(&self, action: ActionIdx) -> usize {
         self.actions[action.0 as usize].begun
     }
@@ -201,8 +201,8 @@ impl History {
         Status::ALL.into_iter().zip(self.actions[action.0 as usize].ended)
     }
 
-    /// The status of an action as a whole: that of its last occurrence, or Skipped when the block it belongs to has
-    /// ended, or will never be opened, without it. None while it may still run.
+    /// The status of an action as a whole: that of its last occurrence, or `Skipped` if its block ended without it or will
+    /// never be opened. None while it may still run.
     pub fn status_of(&self, action: ActionIdx) -> Option<Status> {
         let own = &self.actions[action.0 as usize];
         if own.begun > 0 {
@@ -215,8 +215,9 @@ impl History {
         }
     }
 
-    /// The occurrences of an action by the rounds of the loops around it, with those that never were: in every opening
-    /// of the block around it that did not reach its own block, the action is skipped. For a history that keeps all.
+    /// The occurrences of an action by the iterations of its enclosing loops, including skipped ones: wherever the enclosing
+    /// block was opened but the action's own block was not, the action counts as skipped. Requires a history that keeps all
+    /// occurrences.
     pub fn records(&self, action: ActionIdx) -> Vec<Cow<'_, Occurrence>> {
         let mut records: Vec<Cow<'_, Occurrence>> =
             self.occurrences(action).iter().map(Cow::Borrowed).collect();
@@ -231,7 +232,7 @@ impl History {
             Some(owner) => {
                 let repeats = crate::state::is_loop(self.workflow.action(owner));
                 let around = self.records(owner);
-                // Rounds that a loop did not make have no records, but a loop that was skipped skips what it holds.
+                // Iterations that a loop did not make have no records, but a skipped loop skips the actions inside it.
                 let unreached = around.iter().filter(|record| match record.status {
                     None => false,
                     Some(status) => (!repeats || status == Status::Skipped) && !known.contains(&*record.path),
@@ -265,7 +266,7 @@ impl History {
         }
     }
 
-    /// Folds events in.
+    /// Applies further events.
     pub fn extend<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         for event in events {
             self.push(event);
@@ -361,7 +362,7 @@ impl History {
         self.actions[action.0 as usize].get_mut(number)?.attempts.last_mut()
     }
 
-    /// The occurrence at a place; none when it has ended and is not kept.
+    /// The current occurrence at a place; none when it has ended and is not kept.
     fn occurrence(&mut self, place: Place, at: Timestamp) -> Option<&mut Occurrence> {
         let list = &mut self.actions[place.action.0 as usize];
         let (_, number) = *self.current.entry(place).or_insert_with(|| {
@@ -415,12 +416,12 @@ impl History {
 }
 
 impl Occurrence {
-    /// How long it took, while it is running or since it has ended.
+    /// Its duration; until `now` if it is still running.
     pub fn took(&self, now: Timestamp) -> Duration {
         crate::time::between(self.started, self.ended.unwrap_or(now))
     }
 
-    /// Its outputs, or a mark when its definition says that they are secret.
+    /// Its outputs, or a mask if `secure` is set because its definition declares them secret.
     pub fn shown_outputs(&self, secure: bool) -> Option<Value> {
         if secure { self.outputs.as_ref().map(|_| Value::from(MASK)) } else { self.outputs.clone() }
     }

@@ -1,10 +1,10 @@
-//! Names of HTTP statuses, as the language uses them for `code`.
+//! Names of HTTP status codes, as the language uses them for `code`.
 
 use std::borrow::Cow;
 
-/// The status' name (`OK`, `NotFound`), or its number as text where the language has no name (`"429"`).
+/// The name of a status code (`OK`, `NotFound`), or its number as a string if the language has no name for it (`"429"`).
 ///
-/// The names are those of .NET's first `HttpStatusCode`, which recorded runs show; later additions have numbers.
+/// The names are those of the original `HttpStatusCode` of .NET, as recorded runs show; later additions have numbers.
 pub fn status_code(status: u16) -> Cow<'static, str> {
     Cow::Borrowed(match status {
         100 => "Continue",
@@ -53,7 +53,7 @@ pub fn status_code(status: u16) -> Cow<'static, str> {
     })
 }
 
-/// Whether the language tries again after this status: 408, 429 and everything from 500.
+/// Whether the language retries after this status code: 408, 429 and 500 to 599.
 pub fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..=599)
 }

@@ -1,9 +1,8 @@
-//! The journal's encoding of events and states: bytes in, events and states out. The store keeps the bytes and never
-//! looks inside.
+//! The journal's encoding of events and states as bytes. The store never interprets these bytes.
 //!
-//! A frame is a version byte and then events until its end; a snapshot is a version byte and a state. Numbers are
-//! LEB128 varints (signed ones zigzag), text is length and UTF-8, a value is a tag and its content. Large values are kept
-//! apart, and the frame or snapshot that holds them begins with their names. Tags are never reused; see
+//! A frame is a version byte followed by events until its end; a snapshot is a version byte and a state. Numbers are LEB128
+//! varints (zigzag if signed), a string is its length and UTF-8, a value is a tag and its content. Large values are stored
+//! separately, and the frame or snapshot that refers to them begins with their hashes. Tags are never reused; see
 //! `docs/journal-format.md`.
 
 mod events;
@@ -24,27 +23,27 @@ use primitive::{Reader, Writer};
 pub(crate) use self::large::{Draft, LargeValues};
 pub use self::reader::FrameReader;
 
-/// The version of a frame without large values; with them it is the one after. Both are read for ever.
+/// The version of a frame without large values; with them it is one higher. Both will be readable for ever.
 const VERSION: u8 = 1;
 
-/// The version of a snapshot without large values; with them it is the one after. Another one is not read, because a
-/// run's frames say the same.
+/// The version of a snapshot without large values; with them it is one higher. Other versions are not read, because a run's
+/// frames contain the same.
 const SNAPSHOT_VERSION: u8 = 4;
 
-/// The version of a large value that names no others; if it does, it is the one after.
+/// The version of a large value that refers to no others; otherwise it is one higher.
 const LARGE_VERSION: u8 = 1;
 
-/// Bytes that are no journal frame or snapshot.
+/// The error of decoding bytes that are not a valid frame or snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it cannot be read: {reason} at byte {offset}")]
+#[error("{reason} at byte {offset}")]
 pub struct Unreadable {
     /// What is wrong.
     pub reason: &'static str,
-    /// Where in the frame.
+    /// The position in the frame or snapshot, in bytes.
     pub offset: usize,
 }
 
-/// Appends one frame with all of `events` to `out`, large values included.
+/// Appends one frame with all of `events` to `out`, large values inline.
 pub fn encode<'a>(events: impl IntoIterator<Item = &'a Event>, out: &mut Vec<u8>) {
     let mut writer = Writer { out, apart: None };
     writer.byte(VERSION);
@@ -53,7 +52,7 @@ pub fn encode<'a>(events: impl IntoIterator<Item = &'a Event>, out: &mut Vec<u8>
     }
 }
 
-/// Appends events to a frame in the making, beginning it if it is empty.
+/// Appends events to a frame under construction.
 pub(crate) fn append(events: &[Event], draft: &mut Draft, values: &mut LargeValues) {
     draft.begin(VERSION);
     let mut writer = draft.writer(values, true);
@@ -62,10 +61,10 @@ pub(crate) fn append(events: &[Event], draft: &mut Draft, values: &mut LargeValu
     }
 }
 
-/// Reads a frame that names no large values; [`FrameReader`] reads every frame.
+/// Decodes a frame that refers to no large values; [`FrameReader`] decodes every frame.
 ///
 /// # Errors
-/// [`Unreadable`] with the place; nothing of the frame is given then.
+/// [`Unreadable`], with the position of the damage.
 pub fn decode(frame: &[u8]) -> Result<Vec<Event>, Unreadable> {
     decode_with(frame, &[])
 }
@@ -79,7 +78,7 @@ fn decode_with(frame: &[u8], large: &[Value]) -> Result<Vec<Event>, Unreadable> 
     Ok(events)
 }
 
-/// The whole state of a run as bytes, large values included. The same state always gives the same bytes.
+/// Encodes the state of a run, large values inline. The same state always yields the same bytes.
 pub fn encode_snapshot(state: &RunState) -> Vec<u8> {
     let mut out = Vec::new();
     let mut writer = Writer { out: &mut out, apart: None };
@@ -88,8 +87,8 @@ pub fn encode_snapshot(state: &RunState) -> Vec<u8> {
     out
 }
 
-/// As [`encode_snapshot`], but values that the store has are named. Others stay here, because a snapshot is soon replaced and
-/// what the store keeps for a run is not.
+/// Like [`encode_snapshot`], but refers to large values that are already in the store. Others stay inline, because a snapshot
+/// is soon replaced, while values in the store stay for as long as the run.
 pub(crate) fn draft_snapshot(state: &RunState, values: &mut LargeValues) -> Draft {
     let mut draft = Draft::default();
     draft.begin(SNAPSHOT_VERSION);
@@ -97,12 +96,12 @@ pub(crate) fn draft_snapshot(state: &RunState, values: &mut LargeValues) -> Draf
     draft
 }
 
-/// Reads the state of a run of `workflow`, which must be the definition the run began with, from a snapshot that names no large
-/// values; [`FrameReader`] reads every snapshot.
+/// Decodes the state of a run of `workflow`, which must be the definition that the run was started with, from a snapshot that
+/// refers to no large values; [`FrameReader`] decodes every snapshot.
 ///
 /// # Errors
-/// [`Unreadable`] with the place: damage, or another version than this program writes. The run's frames hold the same
-/// state.
+/// [`Unreadable`], with the position: the snapshot is damaged, or has a version other than the one that this program writes.
+/// The run's frames contain the same state.
 pub fn decode_snapshot(workflow: &Arc<Workflow>, snapshot: &[u8]) -> Result<RunState, Unreadable> {
     decode_snapshot_with(workflow, snapshot, &[])
 }
@@ -115,7 +114,7 @@ fn decode_snapshot_with(
     let mut reader = body(snapshot, SNAPSHOT_VERSION, large)?;
     let mut state = snapshot::read(&mut reader, workflow)?;
     if !reader.is_at_end() {
-        return reader.unreadable("something follows its end");
+        return reader.unreadable("unexpected data after the end");
     }
     state.find_work();
     Ok(state)
@@ -124,21 +123,21 @@ fn decode_snapshot_with(
 fn decode_large(content: &[u8], large: &[Value]) -> Result<Value, Unreadable> {
     let mut reader = body(content, LARGE_VERSION, large)?;
     let value = reader.value()?;
-    if reader.is_at_end() { Ok(value) } else { reader.unreadable("something follows its end") }
+    if reader.is_at_end() { Ok(value) } else { reader.unreadable("unexpected data after the end") }
 }
 
-/// The names of the large values that `bytes` holds; `version` is the one of bytes that hold none.
+/// The hashes of the large values that `bytes` refer to; `version` is the version of bytes that refer to none.
 fn names(bytes: &[u8], version: u8) -> Result<Vec<ContentHash>, Unreadable> {
     head(bytes, version).map(|(names, _)| names)
 }
 
-/// What follows the names.
+/// A reader for what follows the hashes.
 fn body<'a>(bytes: &'a [u8], version: u8, large: &'a [Value]) -> Result<Reader<'a>, Unreadable> {
     let (names, reader) = head(bytes, version)?;
     if names.len() == large.len() {
         return Ok(reader.with(large));
     }
-    reader.unreadable("it names large values that are not at hand")
+    reader.unreadable("unresolved references to large values")
 }
 
 fn head(bytes: &[u8], version: u8) -> Result<(Vec<ContentHash>, Reader<'_>), Unreadable> {
@@ -148,12 +147,12 @@ fn head(bytes: &[u8], version: u8) -> Result<(Vec<ContentHash>, Reader<'_>), Unr
         return Ok((Vec::new(), reader));
     }
     if found != version + 1 {
-        return Err(Unreadable { reason: "its version is not known to this program", offset: 0 });
+        return Err(Unreadable { reason: "unknown format version", offset: 0 });
     }
     Ok((reader.names()?, reader))
 }
 
-/// The number a run's status is stored under, in its row and in its journal.
+/// The number that represents a run's status in its row and journal.
 pub fn status_number(status: RunStatus) -> u16 {
     match status {
         RunStatus::Waiting => 0,
@@ -167,7 +166,7 @@ pub fn status_number(status: RunStatus) -> u16 {
     }
 }
 
-/// The status stored under a number.
+/// The status that a stored number represents; none when it is unknown.
 pub fn status_of_number(number: u16) -> Option<RunStatus> {
     RunStatus::ALL.into_iter().find(|status| status_number(*status) == number)
 }

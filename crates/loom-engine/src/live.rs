@@ -1,8 +1,8 @@
-//! How many bytes the values of a run take, counted as they come.
+//! The memory of a run's values, estimated as they are added.
 //!
-//! Every event adds the size of what it brings, which values know. What is let go is not subtracted: only when as much has
-//! come as would be too much, the state is measured, and the count starts again from there. So most runs are never
-//! measured, and what is shared by many values counts once where it matters.
+//! Every event adds the size of its values, which they know. Released values are not subtracted: only when the sum could
+//! exceed the budget is the state measured, and the count restarts from the result. Most runs are therefore never measured,
+//! and data shared by many values counts once where it matters.
 
 use std::collections::HashSet;
 
@@ -13,25 +13,25 @@ use crate::{
     state::{Activity, RunState, Slot},
 };
 
-/// Values up to this size are counted as they are, without a look at what they share.
+/// Values up to this size, in bytes, are counted without checking whether they are shared.
 const SMALL: u64 = 1_024;
 
-/// What may come without a look at what is held, at least: a share of the budget that is overdrawn at most.
+/// A state is measured at most once for each 1/16 of the budget that is added; the budget may be exceeded by as much.
 const SHARE: u64 = 16;
 
-/// The count of one run.
+/// The memory count of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// Bytes that came since the state was measured.
+    /// Bytes added since the state was measured.
     come: u64,
-    /// Bytes that were held when it was.
+    /// Bytes held when the state was measured.
     held: u64,
-    /// Bytes that came since events were handed out last.
+    /// Bytes added since events were taken last.
     pub(crate) kept: u64,
 }
 
 impl Live {
-    /// Counts what an event brings.
+    /// Counts the values of an event.
     #[inline]
     pub(crate) fn count(&mut self, event: &Event) {
         let bytes = brought(event);
@@ -39,13 +39,13 @@ impl Live {
         self.kept = self.kept.saturating_add(bytes);
     }
 
-    /// Whether the state may hold more than `most`, so that it has to be measured.
+    /// Whether the state may hold more than `most` bytes and has to be measured.
     #[inline]
     pub(crate) fn is_due(&self, most: u64) -> bool {
         self.come > most.saturating_sub(self.held).max(most / SHARE)
     }
 
-    /// Measures the state, and gives what it holds.
+    /// Measures the state and returns its size in bytes.
     pub(crate) fn measure(&mut self, state: &RunState) -> u64 {
         self.come = 0;
         self.held = held(state);
@@ -53,7 +53,7 @@ impl Live {
     }
 }
 
-/// The bytes of the values that an event brings into the state.
+/// The size of the values that an event adds to the state.
 fn brought(event: &Event) -> u64 {
     let of = |value: &Option<Value>| value.as_ref().map_or(0, Value::bytes);
     match event {
@@ -81,7 +81,7 @@ fn brought(event: &Event) -> u64 {
     }
 }
 
-/// The bytes of all values that a state holds; what is shared counts once.
+/// The size of all values that a state holds; shared values count once.
 fn held(state: &RunState) -> u64 {
     let mut values: Vec<&Value> = Vec::new();
     if let Some(start) = &state.start {
@@ -97,7 +97,7 @@ fn held(state: &RunState) -> u64 {
         let Some(activity) = activity.as_deref() else { continue };
         let Activity { each, looping, call, .. } = activity;
         if let Some(each) = each {
-            // The items themselves are the inputs of the loop.
+            // The items themselves are the loop's inputs.
             values.extend(each.results.iter().flatten().flatten());
         }
         if let Some(looping) = looping {
@@ -117,7 +117,7 @@ fn held(state: &RunState) -> u64 {
         if value.address().is_some_and(|address| !seen.insert(address)) {
             continue;
         }
-        // What is left of a container without its parts, which are counted by themselves.
+        // The size of a container without its parts, which are counted separately.
         let mut own = value.bytes();
         match value.as_ref() {
             ValueRef::Array(items) => {

@@ -1,4 +1,4 @@
-//! Names of members that runs make all the time, each kept once.
+//! Property names that runs use all the time, each allocated once.
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,8 +1,8 @@
-//! Commands that are left in the store for runs that are not in progress: the process that takes the run up next carries
-//! them out before it does anything else for the run.
+//! Orders: commands that are left in the store for runs that are not in progress. The next process that loads the run executes
+//! them before it does anything else for the run.
 //!
-//! An order is a message in the store's inbox, as a signal is, and leaves it in the commit that holds what came of it. A
-//! run is not evaluated before that commit is durable, so an order is carried out once, whatever the run does afterwards.
+//! An order is a message in the store's inbox, like a signal, and is consumed by the commit that records its consequences. A
+//! run is not evaluated before that commit is durable, so an order is executed once, whatever the run does afterwards.
 
 use std::{
     collections::BTreeSet,
@@ -19,27 +19,27 @@ use crate::{
     event::{Command, RunId},
 };
 
-/// What tells orders from other messages in the store's inbox.
+/// The kind of inbox messages that are orders.
 const KIND: u16 = 3;
 
 /// Messages read at a time.
 const PAGE: usize = 500;
 
-/// What can be asked of a run that is not in progress.
+/// A command for a run that is not in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// End it as Cancelled.
+    /// Cancel the run.
     Cancel,
-    /// Suspend it.
+    /// Suspend the run.
     Suspend,
-    /// Have a suspended run continue.
+    /// Resume a suspended run.
     Resume,
 }
 
 impl Order {
     const ALL: [Order; 3] = [Order::Cancel, Order::Suspend, Order::Resume];
 
-    /// Its name, as it is kept.
+    /// Its name, as it is stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Order::Cancel => "cancel",
@@ -48,7 +48,7 @@ impl Order {
         }
     }
 
-    /// The command that carries it out.
+    /// The command that executes it.
     pub fn command(self) -> Command {
         match self {
             Order::Cancel => Command::Cancel,
@@ -58,7 +58,7 @@ impl Order {
     }
 }
 
-/// An order that is about to be carried out.
+/// An order that is about to be executed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given {
     pub(crate) order: Order,
@@ -67,10 +67,11 @@ pub(crate) struct Given {
 }
 
 impl Engine {
-    /// Leaves an order in the store for a run that is not in progress, and waits until it is durable.
+    /// Leaves an order in the store for a run that is not in progress, and waits until it is durable. Does nothing without a
+    /// store.
     ///
     /// # Errors
-    /// The store does not take it.
+    /// When the store does not accept it.
     pub async fn leave(&self, run: RunId, order: Order) -> Result<(), StoreError> {
         let Some(durable) = &self.inner().durable else { return Ok(()) };
         let now = self.inner().clock.now();
@@ -91,7 +92,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Learns for which runs there are orders, so that taking up the others asks nothing.
+    /// Finds the runs that have orders, so that loading the others needs no query.
     pub(crate) async fn find_orders(&self) -> Result<(), StoreError> {
         let Some(durable) = &self.inner().durable else { return Ok(()) };
         let mut found = BTreeSet::new();
@@ -136,7 +137,7 @@ async fn read_all(store: &Arc<dyn Store>, run: RunId) -> Result<Vec<Given>, Stor
             match read(message) {
                 Some(order) => orders.push(Given { order, message: Some(message.id) }),
                 None => {
-                    tracing::warn!(run_id = %run, message = message.id.0, "an order for a run cannot be read");
+                    tracing::warn!(run_id = %run, message = message.id.0, "ignoring an unreadable order for a run");
                 }
             }
         }

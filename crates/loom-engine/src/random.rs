@@ -1,7 +1,7 @@
-//! Random numbers that are a function of the run: the same run draws the same numbers again.
+//! Random numbers that are a function of the run: the same run always draws the same numbers.
 //!
-//! Every draw is a keyed BLAKE3 hash of what it is for, under a key that holds the run's seed. Nothing that a run shows, be it an id,
-//! a `guid()` or the time of a retry, lets anybody find the seed or another draw. Not for secrets: a seed has 64 bits.
+//! Every draw is a BLAKE3 hash of its purpose, keyed with the run's seed. Nothing that a run exposes, be it an id, a `guid()`
+//! or the time of a retry, reveals the seed or another draw. Not for secrets: a seed has only 64 bits.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
     state::RunState,
 };
 
-/// One step of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). It can be inverted, so it
-/// only mixes what is never shown.
+/// One step of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). It is invertible, so it
+/// may be used only for values that are never exposed.
 pub(crate) const fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,7 +19,7 @@ pub(crate) const fn mix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What a draw is for. Draws for different purposes have nothing in common.
+/// The purpose of a draw. Draws for different purposes are independent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     /// `guid()` and `rand()` in an action.
@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
     ActionTracking,
     /// The tracking id of a trigger.
     TriggerTracking,
-    /// The part of a retry's wait that is drawn.
+    /// The jitter of a retry's wait.
     Jitter,
 }
 
@@ -46,7 +46,7 @@ impl Purpose {
     }
 }
 
-/// Where the draws of one run come from.
+/// The random source of one run.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
     key: [u8; 32],
@@ -65,7 +65,7 @@ impl Source {
         Source::of(run, seed)
     }
 
-    /// 128 bits for one purpose and place.
+    /// 128 random bits for one purpose; `parts` distinguish draws for the same purpose.
     pub(crate) fn draw(&self, purpose: Purpose, parts: [u64; 2]) -> u128 {
         let mut text = [0; 17];
         text[0] = purpose.byte();
@@ -77,7 +77,7 @@ impl Source {
     }
 }
 
-/// What the jitter of an action's retries is drawn from.
+/// The seed of the jitter of an action's retries.
 pub(crate) fn seed_of(state: &RunState, place: Place) -> u64 {
     Source::of_state(state).draw(Purpose::Jitter, occurrence(state, place)) as u64
 }
@@ -88,7 +88,7 @@ pub(crate) fn tracking_id(state: &RunState, place: Place) -> Arc<str> {
     Arc::from(format_uuid(uuid(drawn)))
 }
 
-/// Names one occurrence of an action in its run.
+/// Identifies one occurrence of an action in its run.
 fn occurrence(state: &RunState, place: Place) -> [u64; 2] {
     let round = u64::from(state.frame(place.frame).index);
     [u64::from(place.action.0), u64::from(place.frame.0) << 32 | round]
@@ -99,7 +99,7 @@ pub(crate) const fn uuid(bits: u128) -> u128 {
     bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62
 }
 
-/// The usual form, with dashes.
+/// Formats a UUID in the usual form, with hyphens.
 pub fn format_uuid(bits: u128) -> String {
     let hex = format!("{bits:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

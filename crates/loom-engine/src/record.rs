@@ -1,4 +1,4 @@
-//! What expressions and people see of an action: its record, as `actions()` and `result()` give it.
+//! The record of an action, as `actions()` and `result()` return it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     state::{RunState, Slot, SlotPhase},
 };
 
-/// The record of an action that has begun, or null for one that has not.
+/// The record of an action that has started; null for one that has not.
 pub(crate) fn record(state: &RunState, place: Place) -> Value {
     let action = state.workflow.action(place.action);
     let slot = state.slot(place);
@@ -66,7 +66,7 @@ pub(crate) fn error_value(secure: Secure, error: &ErrorInfo) -> Value {
     error.to_value().secret_if(secure.outputs)
 }
 
-/// Whether a service has answered, and its answer is all that there is to say: then the language has no error beside it.
+/// Whether the response of a service already expresses the error: the language then has no separate error.
 fn is_told_by_answer(action: &Action, slot: &Slot, error: &ErrorInfo) -> bool {
     let answered = |outputs: &Value| outputs.get("statusCode").is_some();
     matches!(action.kind, ActionKind::Effect { .. })
@@ -74,7 +74,7 @@ fn is_told_by_answer(action: &Action, slot: &Slot, error: &ErrorInfo) -> bool {
         && slot.outputs.as_ref().is_some_and(answered)
 }
 
-/// The members of `authentication` that no expression may read back.
+/// The properties of `authentication` that expressions must not read.
 const CREDENTIALS: [&str; 4] = ["password", "secret", "pfx", "value"];
 
 /// The inputs of a call as expressions see them: with its retry policy, and without credentials.
@@ -100,7 +100,7 @@ fn inputs_of_call(action: &Action, inputs: Value) -> Value {
     Value::from(members).labelled(inputs.labels())
 }
 
-/// The record an action will have once it has ended with `outcome`.
+/// The record that an action will have once it has ended with `outcome`.
 pub(crate) fn of_outcome(
     state: &RunState,
     place: Place,
@@ -121,24 +121,24 @@ pub(crate) fn of_outcome(
     from_slot(state, place, action, &slot)
 }
 
-/// How an action stands whose block was never opened.
+/// The state of an action that did not open one of its blocks.
 pub(crate) struct Unopened<'a> {
-    /// Whether it has chosen among its branches, and not this one.
+    /// Whether it has chosen another of its branches.
     chosen: bool,
     status: Status,
     code: &'a str,
 }
 
 impl<'a> Unopened<'a> {
-    /// It was skipped itself, or never reached.
+    /// The action was skipped itself, or never reached.
     pub(crate) const SKIPPED: Unopened<'static> =
         Unopened { chosen: false, status: Status::Skipped, code: "ActionSkipped" };
 
-    /// It is on its way in another branch.
+    /// The action is executing another branch.
     pub(crate) const ELSEWHERE: Unopened<'static> =
         Unopened { chosen: true, status: Status::Succeeded, code: "NotSpecified" };
 
-    /// How the action stands that holds `action`, seen from an opening.
+    /// The state of the action that contains `action`, seen from an opening.
     pub(crate) fn of(state: &'a RunState, from: FrameId, action: ActionIdx) -> Unopened<'a> {
         let owner = state.workflow.block(state.workflow.action(action).block).owner;
         let place = owner.and_then(|owner| state.locate(from, owner).ok().flatten());
@@ -190,7 +190,7 @@ pub(crate) fn skip_error_of_unopened(
         );
         return ErrorInfo::new("ActionDependencyFailed", message);
     }
-    // Those that go before it are skipped, too.
+    // Its predecessors are skipped, too.
     match action.run_after.iter().find(|dependency| !dependency.statuses.contains(Status::Skipped)) {
         Some(dependency) => condition_failed(workflow, action, *dependency, Status::Skipped),
         None => ErrorInfo::new(
@@ -203,7 +203,7 @@ pub(crate) fn skip_error_of_unopened(
     }
 }
 
-/// Why an action is skipped that does not run after what has become of another.
+/// The error of an action whose `runAfter` does not include the actual status of a predecessor.
 pub(crate) fn condition_failed(
     workflow: &Workflow,
     action: &Action,
@@ -220,7 +220,7 @@ pub(crate) fn condition_failed(
     ErrorInfo::new("ActionConditionFailed", message)
 }
 
-/// Whether an If or a Switch that ended like this had chosen a branch, rather than been skipped or failed before.
+/// Whether an If or Switch with this final status had chosen a branch, and was not skipped and did not fail before that.
 fn has_chosen(status: Status, code: &str) -> bool {
     status != Status::Skipped && (status != Status::Failed || code == "ActionFailed")
 }
@@ -244,7 +244,7 @@ pub(crate) fn retry_entry(secure: Secure, started: Timestamp, ended: Timestamp, 
     entry.into_iter().collect::<Object>().into()
 }
 
-/// Whether the language gives an action no inputs and outputs of its own because it holds others.
+/// Whether the action contains others, so that the language gives it no inputs and outputs of its own.
 pub(crate) fn is_block(action: &Action) -> bool {
     match &action.kind {
         ActionKind::If { .. }

@@ -1,11 +1,11 @@
-//! The definition's retry schedules in the terms of `loom-resilience`.
+//! Converts the definition's retry schedules to `loom-resilience`.
 
 use std::time::Duration;
 
 use loom_definition::policy::{self, Schedule};
 use loom_resilience::{Backoff, Jitter, RetryConfig, RetryPlanner};
 
-/// The wait after `attempt`, which is from 1.
+/// The wait after attempt number `attempt`, from 1.
 pub(crate) fn scheduled_wait(schedule: &Schedule, attempt: u32, seed: u64) -> Duration {
     let (backoff, cap, jitter) = match *schedule {
         Schedule::Fixed(delay) => (Backoff::Constant { delay }, Duration::MAX, Jitter::None),
@@ -22,6 +22,6 @@ pub(crate) fn scheduled_wait(schedule: &Schedule, attempt: u32, seed: u64) -> Du
         }
     };
     let config = RetryConfig { backoff, max_delay: cap, jitter, ..RetryConfig::attempts(u32::MAX) };
-    // Definitions are checked when they are loaded; a computed policy that makes no sense waits for nothing.
+    // Definitions are checked when they are loaded; an invalid computed policy does not wait.
     RetryPlanner::new(config).map_or(Duration::ZERO, |planner| planner.delay(attempt, seed))
 }

@@ -1,8 +1,8 @@
-//! What a run that begins in the middle of another takes over from it: the events of what is kept, in their order.
+//! Resubmission from an action: the events that the new run takes over from the old one, in order.
 //!
-//! Kept is every action that had ended, but for the one to begin with, those that follow it, and those that were cut off or
-//! follow something that was. The blocks around the one to begin with are opened anew; in them the same rule holds. What is
-//! kept becomes the beginning of the new run's own journal, so that it is read back as any other.
+//! Every action that had ended is kept, except the one to begin with, those that follow it, and those that were interrupted or
+//! follow an interrupted one. The blocks around the one to begin with are opened again, and the same rule applies in them. The
+//! kept events become the beginning of the new run's own journal, so that it is loaded like any other run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,55 +18,55 @@ use crate::{
     time,
 };
 
-/// Why a run cannot begin where it was asked to.
+/// Why a run cannot be resubmitted from an action.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResubmitError {
     /// The engine is stopping.
-    #[error("the engine is stopping and starts no more runs")]
+    #[error("the engine is shutting down and starts no more runs")]
     Stopping,
-    /// There is no such run, or its history is gone.
-    #[error("there is no history of run {run}")]
+    /// There is no such run, or its history has been deleted.
+    #[error("the run {run} does not exist, or its history has been deleted")]
     Unknown {
-        /// The run asked for.
+        /// The run.
         run: RunId,
     },
-    /// It has not ended.
-    #[error("the run {run} has not ended; cancel it first, or wait for its end")]
+    /// The run has not ended.
+    #[error("the run {run} has not ended; cancel it, or wait until it ends")]
     InProgress {
         /// The run.
         run: RunId,
     },
-    /// A definition does not have the action.
+    /// The old or the new definition does not have the action.
     #[error("the workflow '{workflow}' has no action '{action}'")]
     UnknownAction {
-        /// Whose definition.
+        /// The workflow's name.
         workflow: Box<str>,
-        /// The name asked for.
+        /// The action's name.
         action: Box<str>,
     },
-    /// The action is repeated, so its name does not say where to begin.
+    /// The action is repeated, so its name does not identify where to begin.
     #[error("the action '{action}' is inside '{around}', which repeats it; resubmit from '{around}' instead")]
     Repeated {
-        /// The action asked for.
+        /// The action's name.
         action: Box<str>,
-        /// What repeats it.
+        /// The action that repeats it.
         around: Box<str>,
     },
-    /// The run did not come that far.
+    /// The run did not reach the action.
     #[error(
-        "the run did not open the block of '{around}' that holds the action '{action}'; resubmit from '{around}' instead"
+        "the run did not open the block of '{around}' that contains the action '{action}'; resubmit from '{around}' instead"
     )]
     NotReached {
-        /// The action asked for.
+        /// The action's name.
         action: Box<str>,
-        /// The block action around it.
+        /// The action that contains it.
         around: Box<str>,
     },
-    /// What would be kept is not the same in both definitions.
+    /// An action that would be kept differs between the definitions.
     #[error(
-        "the action '{action}' would be kept, but the definition has another one now; resubmit from there, or with the \
-         definition that the run began with"
+        "the action '{action}' would be kept, but its definition has changed; resubmit from '{action}', or with the \
+         definition that the run was started with"
     )]
     Differs {
         /// The action.
@@ -75,15 +75,15 @@ pub enum ResubmitError {
     /// The run cannot be read.
     #[error(transparent)]
     Unreadable(#[from] crate::RecoverError),
-    /// The store did not take the new run in.
-    #[error("the store did not take the new run in")]
+    /// The store did not accept the new run.
+    #[error("the store did not accept the new run")]
     Store(#[source] loom_store::Error),
 }
 
-/// What a run begins with that repeats another from an action on; all but the start itself.
+/// The events that a resubmitted run begins with, except its start.
 ///
-/// `events` are those of the other run, whose definition was `old`. Blocks that are opened anew are opened `now`; what is
-/// kept keeps its times.
+/// `events` are those of the old run, whose definition was `old`. Blocks that are opened again are opened at `now`; kept events
+/// keep their times.
 pub(crate) fn kept(
     events: &[Event],
     old: &Workflow,
@@ -119,11 +119,11 @@ pub(crate) fn kept(
     taken.out.iter().map(|event| translation.event(event)).collect()
 }
 
-/// The blocks that stay open: the workflow's own, and those of the actions around the one to begin with.
+/// The blocks that are opened again: the workflow's own, and those of the actions around the one to begin with.
 struct Opened {
-    /// The actions around it, outermost first, with the event that started each for the last time.
+    /// The enclosing actions, outermost first, with the index of the event that last started each.
     around: Vec<(Place, usize)>,
-    /// Each opening, with its block and the event that opened it.
+    /// Each opening, with its block and the index of the event that opened it.
     frames: BTreeMap<FrameId, (BlockIdx, usize)>,
 }
 
@@ -203,40 +203,40 @@ impl Opened {
     }
 }
 
-/// Whether an action was ended from outside: by a cancellation, a time limit around it, or the end of the run.
+/// Whether an action was interrupted: by a cancellation, an enclosing timeout, or the end of the run.
 fn was_cut_off(outcome: &Outcome) -> bool {
     let by_end = matches!(outcome.code.as_ref(), "ActionCancelled" | "Terminated");
     match outcome.status {
         Status::Cancelled => by_end,
-        // One that is skipped in its turn says why.
+        // An action that was skipped because of its `runAfter` has an error.
         Status::Skipped => by_end || outcome.error.is_none(),
         _ => false,
     }
 }
 
-/// What becomes of an event.
+/// What to do with an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Drop,
     Keep,
-    /// It belongs to a block action that is opened anew.
+    /// The event belongs to an action that is opened again.
     Reopen,
 }
 
-/// The events of what is kept, in the making.
+/// Collects the events that are kept.
 struct Taken<'a> {
     opened: &'a Opened,
     kept: &'a HashSet<Place>,
-    /// Which action of an open block each other opening is inside of; none when it is not kept.
+    /// The action of an open block that contains each other opening; none when it is not kept.
     inside: HashMap<FrameId, Option<Place>>,
     effects: HashMap<EffectId, Verdict>,
     timers: HashMap<TimerId, Verdict>,
-    /// Time limits that begin anew.
+    /// Timers of timeouts that start again.
     limits: HashSet<TimerId>,
-    /// Changes of variables, until it is known whose they are: the action that ends next.
+    /// Changes of variables that belong to the action that ends next.
     variables: Vec<Event>,
     now: Timestamp,
-    /// The time of the events, as far as they tell.
+    /// The time of the latest event that has one.
     reached: Timestamp,
     out: Vec<Event>,
 }
@@ -305,7 +305,7 @@ impl Taken<'_> {
             Event::LoopStarted { place, .. } => self.push_if(self.verdict(*place, at), event),
             Event::AttemptStarted { place, effect, phase, at: time, .. } => {
                 self.reached = *time;
-                // A subscription that has ended is not ended again.
+                // A subscription is not ended twice.
                 let verdict =
                     if *phase == Phase::Unsubscribe { Verdict::Drop } else { self.verdict(*place, at) };
                 self.effects.insert(*effect, verdict);
@@ -355,10 +355,10 @@ impl Taken<'_> {
     }
 }
 
-/// From the indices of one definition to those of another, by names.
+/// Translates the indices of one definition to those of another, by name.
 struct Translation<'w> {
     old: &'w Workflow,
-    /// None when both are the same.
+    /// None when both definitions are the same.
     new: Option<&'w Workflow>,
 }
 
@@ -367,7 +367,7 @@ impl<'w> Translation<'w> {
         Translation { old, new: (old.hash != new.hash).then_some(new) }
     }
 
-    /// Whether everything that is kept is the same in both.
+    /// Checks that everything that is kept is the same in both definitions.
     fn check(
         &self,
         opened: &Opened,
@@ -468,7 +468,7 @@ impl<'w> Translation<'w> {
     }
 }
 
-/// An action in the text of a definition. Names are unique in all of it.
+/// Finds an action in the source of a definition. Names are unique within a definition.
 fn find<'v>(source: &'v Value, name: &str) -> Option<&'v Value> {
     if let Some(items) = source.as_array() {
         return items.iter().find_map(|item| find(item, name));
@@ -480,7 +480,7 @@ fn find<'v>(source: &'v Value, name: &str) -> Option<&'v Value> {
     own.or_else(|| members.iter().find_map(|(_, member)| find(member, name)))
 }
 
-/// A block action without the actions that it holds.
+/// An action without the actions that it contains.
 fn without_blocks(action: &Value) -> Object {
     const BLOCKS: [&str; 5] = ["actions", "else", "cases", "default", "branches"];
     let members = action.as_object().into_iter().flatten();

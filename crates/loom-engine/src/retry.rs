@@ -1,4 +1,4 @@
-//! When to try again: a definition's policy, asked through the planner of `loom-resilience`.
+//! Retries: a definition's policy, evaluated with the planner of `loom-resilience`.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use loom_expression::{Value, ValueRef};
 
 use crate::event::{CircuitHint, Outcome, RetryHint};
 
-/// The wait before the next attempt; none when there is to be none.
+/// The wait before the next attempt; none when there is no next attempt.
 ///
-/// `attempt` is the one that just failed, from 1. The same arguments always give the same wait.
+/// `attempt` is the number of the one that just failed, from 1. The same arguments always yield the same wait.
 pub(crate) fn wait_before_next(
     policy: &RetryPolicy,
     attempt: u32,
@@ -18,7 +18,7 @@ pub(crate) fn wait_before_next(
     seed: u64,
 ) -> Option<Duration> {
     let retryable = match &policy.retryable {
-        // An open circuit, a full bulkhead or a refused permit is always worth a later try: the service was not asked.
+        // A local rejection, such as by an open circuit or a full bulkhead, is always retried: the service received nothing.
         _ if hint.refused => true,
         None => hint.transient,
         Some(patterns) => patterns.iter().any(|pattern| matches(pattern, outcome)),
@@ -29,8 +29,8 @@ pub(crate) fn wait_before_next(
     let wait = crate::resilience::scheduled_wait(&policy.schedule, attempt, seed);
     let wait = match hint.after.map(|after| after.min(RETRY_AFTER_MAX)) {
         None => wait,
-        // In the language's own policies, what the service asks for takes the place of the wait. What we refuse ourselves has no
-        // such word.
+        // In the language's own policies, the service's `Retry-After` replaces the wait. This does not apply to local
+        // rejections.
         Some(after) if !hint.refused && policy.schedule.is_of_the_language() => after,
         Some(after) => wait.max(after),
     };
@@ -40,7 +40,7 @@ pub(crate) fn wait_before_next(
     })
 }
 
-/// The codes of our own refusals; see the guard of services.
+/// The codes of local rejections; see the guard of services.
 const REFUSALS: [&str; 6] = [
     "CircuitBreakerOpen",
     "ServiceIsolated",
@@ -50,20 +50,20 @@ const REFUSALS: [&str; 6] = [
     "Refused",
 ];
 
-/// Whether an attempt ended with a refusal of our own, so that the service was not asked.
+/// Whether an attempt was rejected locally, so that the service received nothing.
 pub(crate) fn is_refusal(outcome: &Outcome) -> bool {
     let code = outcome.code.as_ref();
     REFUSALS.contains(&code) && outcome.error.as_ref().is_some_and(|error| error.code == code)
 }
 
-/// The same for an attempt as the history of retries holds it.
+/// Like [`is_refusal`], for an entry of the retry history.
 pub(crate) fn is_refusal_entry(entry: &Value) -> bool {
     let code = entry.get("code").and_then(Value::as_str);
     let error = entry.get("error").and_then(|error| error.get("code")).and_then(Value::as_str);
     code == error && code.is_some_and(|code| REFUSALS.contains(&code))
 }
 
-/// A service may ask for a long pause, but not for ever.
+/// Upper limit of a service's `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
 fn matches(pattern: &ErrorPattern, outcome: &Outcome) -> bool {

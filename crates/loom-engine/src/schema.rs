@@ -1,8 +1,7 @@
-//! JSON Schema, draft 4, as ParseJson and Request triggers use it.
+//! JSON Schema, draft 4, for ParseJson and Request triggers.
 //!
-//! Works on [`Value`] as it is, and reports mismatches in the words, the order and the shape that the language's
-//! `outputs.errors` has. Regular expressions are refused, as the language refuses them. References stay inside the
-//! schema.
+//! Validates a [`Value`] directly, and reports mismatches with the messages, order and shape of the language's
+//! `outputs.errors`. Regular expressions are rejected, as in the language. References are resolved only within the schema.
 
 mod format;
 mod kinds;
@@ -17,25 +16,25 @@ use place::{Path, Pointer};
 #[cfg(test)]
 mod tests;
 
-/// One place where a value does not fit its schema.
+/// One violation of a schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mismatch {
-    /// In words.
+    /// A message in the language's wording.
     pub message: String,
-    /// Where, as `a.b[0]`.
+    /// The path of the value, such as `a.b[0]`.
     pub path: String,
-    /// What is wrong there: the text, number or boolean found, or the names that are missing.
+    /// The offending string, number or boolean, or the names that are missing.
     pub value: Option<Value>,
-    /// Which rule, as a pointer into the schema.
+    /// The violated schema, as a pointer into the root schema.
     pub schema_id: String,
-    /// The rule's keyword.
+    /// The violated keyword.
     pub error_type: &'static str,
-    /// What kept the parts of an `allOf`, `anyOf` or `oneOf` from fitting.
+    /// The violations of the parts of an `allOf`, `anyOf` or `oneOf`.
     pub children: Vec<Mismatch>,
 }
 
 impl Mismatch {
-    /// The shape of `outputs.errors[]`.
+    /// The violation as an item of `outputs.errors`.
     pub fn to_value(&self) -> Value {
         let children: Vec<Value> = self.children.iter().map(Mismatch::to_value).collect();
         let members = [
@@ -56,19 +55,19 @@ impl Mismatch {
 /// Why a schema cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It is not a schema.
+    /// It is not a valid schema.
     Invalid(String),
-    /// It uses what the language does not support.
+    /// It uses keywords that the language does not support.
     Unsupported(String),
-    /// Holding the value against it takes more work than one validation may.
+    /// The validation exceeds its limit of nodes.
     TooCostly(String),
 }
 
-/// All places where `value` does not fit `schema`, in the order of the document.
+/// Validates `value` against `schema` and returns all violations, in document order.
 ///
 /// # Errors
-/// [`Problem`] when the schema itself is broken or uses regular expressions, whether the value meets that part or not, or
-/// when the validation visits more than `nodes_max` nodes.
+/// [`Problem`] when any part of the schema is invalid or uses regular expressions, whether or not the value is validated
+/// against that part, or when the validation visits more than `nodes_max` nodes.
 pub fn validate(schema: &Value, value: &Value, nodes_max: u64) -> Result<Vec<Mismatch>, Problem> {
     sound::check(schema)?;
     let mut checker =
@@ -77,7 +76,7 @@ pub fn validate(schema: &Value, value: &Value, nodes_max: u64) -> Result<Vec<Mis
     Ok(checker.mismatches)
 }
 
-/// The deepest nesting of schemas followed, so that a reference to itself ends.
+/// The maximum nesting of schemas, which also ends recursive references.
 const DEPTH_MAX: u32 = 200;
 
 struct Checker<'a> {
@@ -88,7 +87,7 @@ struct Checker<'a> {
     nodes_max: u64,
 }
 
-/// What is checked, and where it stands.
+/// A value that is validated, and where it is.
 #[derive(Clone, Copy)]
 struct Spot<'p> {
     value: &'p Value,
@@ -120,8 +119,8 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// First the type, whose mismatch leaves the rest alone; then what the kind of value has and its choices; then the
-    /// schemas that are combined; and what can only be told at the end of an object or an array.
+    /// Applies the rules in the language's order: the type, whose mismatch skips the rules for its kind; the rules for the
+    /// kind of value, and `enum` and `const`; combined schemas; the rules that apply at the end of an object or array.
     fn apply(&mut self, rules: &'a Object, spot: Spot<'_>) -> Result<(), Problem> {
         let fits = self.check_type(rules, spot);
         if fits {
@@ -129,7 +128,7 @@ impl<'a> Checker<'a> {
                 ValueRef::Object(object) => self.check_members(rules, object, spot)?,
                 ValueRef::Array(_) => self.check_items(rules, spot)?,
                 ValueRef::String(text) => {
-                    // A message about it quotes it.
+                    // A message about a string quotes it.
                     self.pay(text.len() as u64 / 256)?;
                     self.check_text(rules, text, spot);
                 }
@@ -149,7 +148,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Pays for so many nodes.
+    /// Counts nodes towards the limit.
     fn pay(&mut self, nodes: u64) -> Result<(), Problem> {
         match self.nodes_left.checked_sub(nodes) {
             Some(left) => {
@@ -157,8 +156,8 @@ impl<'a> Checker<'a> {
                 Ok(())
             }
             None => Err(Problem::TooCostly(format!(
-                "The validation visits more than {} nodes of the value and its schema, which 'schema-nodes-max' \
-                 allows. Use fewer schemas that try each other, validate less at once, or raise it.",
+                "The validation exceeds {} nodes of the value and its schema (setting schema-nodes-max). Use fewer \
+                 combined schemas, validate less at once, or raise the setting.",
                 self.nodes_max
             ))),
         }
@@ -198,7 +197,7 @@ impl<'a> Checker<'a> {
         if names.iter().any(|name| has_type(name, spot.value)) {
             return true;
         }
-        // In an order of its own, each once.
+        // In the language's order, each type once.
         let expected: Vec<String> =
             TYPES.iter().filter(|name| names.contains(name)).map(|name| capitalised(name)).collect();
         let found = json_type(spot.value);
@@ -209,7 +208,7 @@ impl<'a> Checker<'a> {
 
     fn check_choices(&mut self, rules: &Object, spot: Spot<'_>) -> Result<(), Problem> {
         let compared = ["enum", "const"].into_iter().filter_map(|keyword| rules.get(keyword));
-        // Each choice is compared with the value, as far as the smaller of the two goes.
+        // Comparing each choice with the value costs in proportion to the smaller of the two.
         let compared: u64 = compared
             .map(|choices| {
                 choices.as_array().map_or(1, |choices| choices.len() as u64)
@@ -284,8 +283,8 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// The indexes of the schemas under `keyword` that fit, or that do not, and what kept the others from it: the last
-    /// schema's mismatches first. None without the keyword.
+    /// Validates against each schema under `keyword`: the indexes of those that match (with `fitting`) or do not match, and
+    /// all violations, those of the last schema first. None without the keyword.
     fn tried(
         &mut self,
         rules: &'a Object,
@@ -306,7 +305,7 @@ impl<'a> Checker<'a> {
         Ok(Some((indexes, misfits.into_iter().rev().flatten().collect())))
     }
 
-    /// Where a value does not fit a schema that is only tried.
+    /// The violations of a schema, without reporting them.
     fn misfits(
         &mut self,
         schema: &'a Value,
@@ -332,10 +331,10 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The indexes of schemas, and what kept others from fitting.
+/// The indexes of schemas, and violations.
 type Tried = (Vec<usize>, Vec<Mismatch>);
 
-/// In the order in which a message lists them.
+/// The types, in the order in which messages list them.
 const TYPES: [&str; 8] = ["string", "number", "integer", "boolean", "object", "array", "null", "any"];
 
 fn joined(indexes: &[usize]) -> String {
@@ -355,7 +354,7 @@ fn has_type(name: &str, value: &Value) -> bool {
     ) || (name == "integer" && is_whole(value))
 }
 
-/// Whether a number has no fraction, however it is written.
+/// Whether a number has no fraction, in whatever notation.
 fn is_whole(value: &Value) -> bool {
     match value.as_ref() {
         ValueRef::Int(_) => true,

@@ -1,4 +1,4 @@
-//! What an expression sees: the state of its run, from where its action stands.
+//! The evaluation context of expressions: the state of the run, seen from the place of an action.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -23,20 +23,20 @@ pub(crate) struct Scope<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) frame: FrameId,
     pub(crate) now: Timestamp,
-    /// Bound by Query, Select and Table to the item at hand.
+    /// Bound by Query, Select and Table to the current item.
     pub(crate) item: Option<&'a Value>,
-    /// What `action()` gives.
+    /// The action that `action()` returns.
     pub(crate) current: Option<Place>,
-    /// The record `action()` gives, when it is not yet in the state.
+    /// The record that `action()` returns, if it is not in the state yet.
     pub(crate) current_record: Option<Value>,
-    /// Where `listCallbackUrl()` points.
+    /// What `listCallbackUrl()` returns.
     pub(crate) callback: Option<&'a str>,
     pub(crate) draws: Cell<u64>,
-    /// What all that is evaluated from here may cost together.
+    /// The evaluation budget of everything evaluated in this scope.
     pub(crate) budget: Purse<'a>,
 }
 
-/// A budget, or somebody else's.
+/// An evaluation budget, owned or borrowed from an outer scope.
 pub(crate) enum Purse<'a> {
     Own(Budget),
     Lent(&'a Budget),
@@ -79,7 +79,7 @@ impl<'a> Scope<'a> {
     where
         'a: 'b,
     {
-        // Draws go on where they are, so that no two items draw the same number.
+        // Draws continue from a new offset, so that no two items draw the same number.
         let draws = self.draws.replace(self.draws.get() + (1 << 20));
         Scope {
             state: self.state,
@@ -109,7 +109,7 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// Where an action's record is, or the record of one that can never have any other.
+    /// Where an action's record is, or that it will never have one of its own.
     fn find(&self, name: Name<'_>) -> Result<Found, LookupError> {
         let action = self.action_index(name)?;
         match self.state.locate(self.frame, action) {
@@ -127,7 +127,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// What the rounds of a Foreach have left of an action inside it.
+    /// The collected results of an action inside a Foreach.
     fn gathered(&self, foreach: Place, action: ActionIdx) -> Result<Found, LookupError> {
         let slot = self.state.slot(foreach);
         if slot.phase != SlotPhase::Ended {
@@ -135,8 +135,8 @@ impl<'a> Scope<'a> {
         }
         Rounds::of(self.state, foreach, action).map(Found::Gathered).ok_or_else(|| LookupError::Ambiguous {
             why: format!(
-                "it ran once for each item of '{}', and what the rounds gave is kept only where the definition names it \
-                 literally; use result('{0}') to read all of its records",
+                "it ran once for each item of '{}', and its results are kept only if the definition contains its name \
+                 literally; use result('{0}') to read all records",
                 self.state.workflow.action(foreach.action).name
             ),
         })
@@ -159,13 +159,13 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Loom's own loop names: `loopIndex` and its kin, of the innermost loop in the Loom spelling.
+    /// Loom's own loop variables, such as `loopIndex`, of the innermost loop in the Loom spelling.
     fn loop_variable(&self, name: &str) -> Option<Value> {
         let kind = LoopVariable::parse(name)?;
         let workflow = Arc::clone(&self.state.workflow);
         let condition_of = self.current.filter(|place| is_loop(workflow.action(place.action)));
         let (index, opened, place) = if let Some(place) = condition_of {
-            // The condition of a loop sees the round to come; before the first there is no progress to read yet.
+            // A loop's condition sees the next iteration; before the first there is no progress to read yet.
             let activity = self.state.activity(place);
             match activity.and_then(|activity| activity.looping.as_ref()) {
                 Some(looping) => (looping.rounds, self.state.slot(place).started, place),
@@ -190,11 +190,11 @@ impl<'a> Scope<'a> {
 enum Found {
     Place(Place),
     NeverOpened(ActionIdx),
-    /// In the rounds of a Foreach that has ended.
+    /// In the iterations of a Foreach that has ended.
     Gathered(Rounds),
 }
 
-/// What the evaluations of one action may cost together.
+/// The evaluation budget of one action.
 pub(crate) fn budget(environment: &Environment) -> Budget {
     Budget::new(environment.budgets.evaluation_steps_max, environment.budgets.json_values_max)
 }
@@ -250,7 +250,7 @@ impl Context for Scope<'_> {
 
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
-            // What a history keeps of a condition is no output of it.
+            // The recorded result of a condition is not an output.
             Found::Place(place) if record::is_block(self.state.workflow.action(place.action)) => {
                 Ok(Value::NULL)
             }
@@ -283,7 +283,7 @@ impl Context for Scope<'_> {
             (Some(record), _) => Ok(record.clone()),
             (None, Some(place)) => Ok(record::record(self.state, place)),
             (None, None) => Err(LookupError::NotAvailable {
-                why: "action() has a meaning only in trackedProperties, in the unsubscribe of a webhook and in the \
+                why: "action() is available only in trackedProperties, in the unsubscribe of a webhook and in the \
                       condition of a loop"
                     .to_owned(),
             }),
@@ -298,14 +298,16 @@ impl Context for Scope<'_> {
             self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Foreach { .. }));
         foreach
             .and_then(|(frame, owner)| self.state.item_of(frame, owner))
-            .ok_or_else(|| LookupError::NotAvailable { why: "there is no loop over items here".to_owned() })
+            .ok_or_else(|| LookupError::NotAvailable { why: "no Foreach encloses this action".to_owned() })
     }
 
     fn items(&self, name: Name<'_>) -> Lookup {
         let wanted = self.action_index(name)?;
         let found = self.state.enclosing_index(self.frame, |action| action == wanted);
         found.and_then(|(frame, owner)| self.state.item_of(frame, owner)).ok_or_else(|| {
-            LookupError::NotAvailable { why: format!("'{}' is not a Foreach around this action", name.text) }
+            LookupError::NotAvailable {
+                why: format!("'{}' is not a Foreach that encloses this action", name.text),
+            }
         })
     }
 
@@ -320,7 +322,7 @@ impl Context for Scope<'_> {
         match self.state.enclosing(self.frame, |action| action.index == wanted && is_loop(action)) {
             Some((frame, _)) => Ok(Value::from(i64::from(self.state.frame(frame).index))),
             None => Err(LookupError::NotAvailable {
-                why: format!("'{}' is not a loop around this action", name.text),
+                why: format!("'{}' is not a loop that encloses this action", name.text),
             }),
         }
     }
@@ -334,7 +336,7 @@ impl Context for Scope<'_> {
             }
             Found::Gathered(..) => {
                 return Err(LookupError::Ambiguous {
-                    why: "it holds actions, and ran once for each item of the loop around it".to_owned(),
+                    why: "it contains actions, and ran once for each item of the enclosing loop".to_owned(),
                 });
             }
         };
@@ -343,7 +345,7 @@ impl Context for Scope<'_> {
             return Err(LookupError::NotRun);
         }
         record_result(self.state, place).ok_or_else(|| LookupError::NotAvailable {
-            why: format!("'{}' holds no other actions", name.text),
+            why: format!("'{}' does not contain other actions", name.text),
         })
     }
 
@@ -354,9 +356,9 @@ impl Context for Scope<'_> {
     fn callback_url(&self) -> Lookup {
         self.callback.map(Value::from).ok_or_else(|| LookupError::NotAvailable {
             why: if self.environment.callbacks.is_none() {
-                "nothing here listens for callbacks; a server does".to_owned()
+                "callbacks need a server; run the workflow with `loom serve`".to_owned()
             } else {
-                "listCallbackUrl() has a meaning only in webhook triggers and actions".to_owned()
+                "listCallbackUrl() is available only in webhook triggers and actions".to_owned()
             },
         })
     }
@@ -368,10 +370,9 @@ impl Context for Scope<'_> {
     fn agent_parameter(&self, name: &str) -> Lookup {
         let tool = self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Agent { .. }));
         let arguments = tool.and_then(|(_, place)| self.state.slot(place).inputs.clone());
-        arguments
-            .as_ref()
-            .and_then(|arguments| arguments.get(name).cloned())
-            .ok_or_else(|| LookupError::NotAvailable { why: format!("no tool call has given '{name}'") })
+        arguments.as_ref().and_then(|arguments| arguments.get(name).cloned()).ok_or_else(|| {
+            LookupError::NotAvailable { why: format!("no tool call has an argument '{name}'") }
+        })
     }
 
     fn secret(&self, name: &str) -> Lookup {
@@ -395,7 +396,7 @@ impl Context for Scope<'_> {
     }
 }
 
-/// What `result()` gives for a block that has ended; none for an action that is no block.
+/// What `result()` returns for an action that has ended; none for an action that does not contain others.
 fn record_result(state: &RunState, place: Place) -> Option<Value> {
     let workflow = &state.workflow;
     let action = workflow.action(place.action);

@@ -1,7 +1,7 @@
-//! What the code of an inline script sees of its run: `workflowContext`.
+//! The context of an inline script: `workflowContext`.
 //!
-//! The values are those of the run, shared, not copied, and none of them is journaled for the script: a script that was
-//! in flight when its process ended is run again, and what it had seen is still there.
+//! The values are shared with the run, not copied, and not journaled for the script: a script that was in flight when its
+//! process ended is executed again, and the same values are still in the run.
 
 mod references;
 mod words;
@@ -20,14 +20,14 @@ use crate::{
 
 pub use references::{References, references};
 
-/// The language whose scripts see their run.
+/// The language whose scripts have a context.
 const JAVASCRIPT: &str = "JavaScriptCode";
 
-/// `{workflow, trigger, actions}` for the script at `place`; none when the action is no script.
+/// `{workflow, trigger, actions}` for the script at `place`; none when the action is not a script.
 ///
-/// It holds what the code names and what `explicitDependencies` adds: the trigger, if it is wanted, and under `actions`
-/// the records of the wanted actions, by the names that the definition gives them. An action that had not ended when
-/// the script began is there with null. Names that no action has are left out.
+/// Contains what the code refers to and what `explicitDependencies` adds: the trigger, if it is needed, and under `actions`
+/// the records of the needed actions, by their names in the definition. The record of an action that had not ended when the
+/// script started is null. Names that no action has are left out.
 pub(crate) fn context(
     state: &RunState,
     environment: &Environment,
@@ -59,7 +59,7 @@ pub(crate) fn context(
     Some(members.into_iter().collect::<Object>().into())
 }
 
-/// What the code names, and what is named beside it.
+/// What the code refers to, and what `explicitDependencies` adds.
 fn wanted(inputs: &Value) -> References {
     let code = inputs.get("code").and_then(Value::as_str).unwrap_or_default();
     let mut wanted = references(code);
@@ -71,7 +71,7 @@ fn wanted(inputs: &Value) -> References {
     wanted
 }
 
-/// The trigger's record. It is a secret as a whole when the definition hides some of it from history.
+/// The trigger's record. It is secret as a whole if the definition secures its inputs or outputs.
 fn trigger(scope: &Scope<'_>) -> Value {
     let record = scope.trigger().unwrap_or_default();
     let name = record.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -80,8 +80,8 @@ fn trigger(scope: &Scope<'_>) -> Value {
     record.secret_if(secure)
 }
 
-/// An action's record, and null for one that had not ended when the script at `script` began. It is a secret as a whole
-/// when the definition hides some of it from history.
+/// An action's record; null for an action that had not ended when the script at `script` started. It is secret as a whole if
+/// the definition secures its inputs or outputs.
 fn record(scope: &Scope<'_>, script: Place, action: &Action) -> Value {
     let state = scope.state;
     if let Ok(Some(place)) = state.locate(script.frame, action.index) {

@@ -1,9 +1,9 @@
-//! Signals: what somebody sends to a run by name, and the actions that wait for it.
+//! Signals: named messages to a run, and the actions that wait for them.
 //!
-//! A signal is a message in the store's inbox from the moment it is answered, and leaves it in the commit that holds the
-//! end of the action which received it. So a crash neither loses one nor delivers it twice, one that comes before
-//! anybody waits for it is kept, and the journal needs no events of its own for them. In memory are only the names of those
-//! that nobody has received yet.
+//! A signal is a message in the store's inbox. It is durable when its sender is answered, and is consumed by the commit that
+//! records the end of the action that received it. A crash therefore neither loses a signal nor delivers it twice, a signal
+//! that arrives before an action waits for it is kept, and the journal needs no events for signals. Only the names of signals
+//! that have not been received are in memory.
 
 use std::{
     collections::BTreeMap,
@@ -27,71 +27,71 @@ use crate::{
     ports::Call,
 };
 
-/// What tells signals from other messages in the store's inbox.
+/// The kind of inbox messages that are signals.
 const KIND: u16 = 2;
 
 /// Messages read at a time.
 const PAGE: usize = 16;
 
-/// How soon a store that could not be read is asked again.
+/// The delay before the store is read again after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The most signals that may wait in one run until an action receives them.
+/// The maximum number of signals of one run that have not been received.
 pub const SIGNALS_MAX: u64 = 1_000;
 
-/// The longest name, in characters.
+/// The maximum length of a signal's name, in characters.
 pub const SIGNAL_NAME_MAX: usize = 128;
 
-/// Something that is sent to a run.
+/// A message to a run.
 #[derive(Clone, Debug)]
 pub struct Signal {
-    /// Which actions receive it; case does not count.
+    /// The name that actions wait for, 1 to [`SIGNAL_NAME_MAX`] characters; compared without regard to case.
     pub name: Arc<str>,
-    /// What it says.
+    /// The content, if there is any.
     pub body: Option<Value>,
-    /// A second signal to the run under the same key is the first.
+    /// Signals to the same run with the same key are delivered once.
     pub idempotency_key: Option<Arc<str>>,
 }
 
-/// Why a signal is not taken.
+/// Why a signal is not accepted.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignalError {
     /// There is no such run.
-    #[error("there is no run '{run}'")]
+    #[error("the run '{run}' does not exist")]
     Unknown {
-        /// The id asked for.
+        /// The run.
         run: RunId,
     },
-    /// Nobody will ever receive it.
+    /// The run has ended.
     #[error("the run '{run}' has ended")]
     Ended {
-        /// Which.
+        /// The run.
         run: RunId,
     },
     /// No action of the definition waits for this name.
     #[error("no action of workflow '{workflow}' waits for a signal '{name}'; {known}")]
     NotAwaited {
-        /// The workflow.
+        /// The workflow's name.
         workflow: Arc<str>,
-        /// The name asked for.
+        /// The signal's name.
         name: Arc<str>,
-        /// Which ones are waited for, in words.
+        /// The names that the workflow waits for, as a clause such as "it waits for 'approved'".
         known: String,
     },
-    /// A name is 1 to [`SIGNAL_NAME_MAX`] characters.
-    #[error(
-        "the name of a signal has 1 to {SIGNAL_NAME_MAX} characters, and no control characters among them"
-    )]
+    /// The name is empty, longer than [`SIGNAL_NAME_MAX`] characters, or contains control characters.
+    #[error("a signal name must have 1 to {SIGNAL_NAME_MAX} characters and no control characters")]
     BadName,
-    /// Too many wait already.
-    #[error("{SIGNALS_MAX} signals wait in run '{run}' and were not received")]
+    /// [`SIGNALS_MAX`] signals have not been received yet.
+    #[error(
+        "{SIGNALS_MAX} signals to run '{run}' have not been received yet; no more are accepted until then"
+    )]
     Full {
-        /// Which.
+        /// The run.
         run: RunId,
     },
-    /// The store does not take it in.
-    #[error("the store did not take the signal in")]
+    /// The store did not accept the signal.
+    #[error("the store did not accept the signal")]
     Store(#[source] StoreError),
     /// The run cannot be read.
     #[error(transparent)]
@@ -99,15 +99,15 @@ pub enum SignalError {
 }
 
 impl Engine {
-    /// Sends a signal to a run in the store, whether or not it is in progress, and whether or not anybody waits for it yet.
-    /// Gives the signal's number, once it is durable. An action that waits for it receives it by and by. One that was sent
-    /// under its key before has its number, also when the run has ended since.
+    /// Sends a signal to a run in the store, whether or not the run is in progress, and whether or not an action waits for
+    /// it yet. Returns the signal's number once it is durable; the action that waits for it receives it soon after. For a
+    /// key that was used before, this is the number of the first signal, even if the run has ended since.
     ///
     /// # Errors
-    /// [`SignalError`]; nothing was sent then.
+    /// [`SignalError`]; the signal was not sent.
     ///
     /// # Cancel safety
-    /// The signal is sent, or is not, when the future is dropped.
+    /// If the future is dropped, the signal may or may not have been sent.
     pub async fn signal(&self, run: RunId, signal: Signal) -> Result<InboxId, SignalError> {
         if !is_name(&signal.name) {
             return Err(SignalError::BadName);
@@ -147,7 +147,7 @@ impl Engine {
         self.inner().tell_mailbox(run);
         match committed {
             loom_store::Committed::Written(written) if !written.inbox.is_empty() => Ok(written.inbox[0]),
-            // A commit that belongs to no run has no twin, and each post gets its number.
+            // A commit that belongs to no run has no duplicate, and each message gets a number.
             _ => Err(SignalError::Store(StoreError::Closed)),
         }
     }
@@ -157,7 +157,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= SIGNAL_NAME_MAX && !name.chars().any(char::is_control)
 }
 
-/// Refuses a name that no action waits for, unless some action computes the name that it waits for.
+/// Rejects a name that no action waits for, unless an action computes the name that it waits for.
 fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), SignalError> {
     let mut known: Vec<&str> = Vec::new();
     for action in &workflow.actions {
@@ -173,7 +173,7 @@ fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), SignalError> {
         }
     }
     let known = match &known[..] {
-        [] => "it has no WaitForSignal".to_owned(),
+        [] => "it has no WaitForSignal action".to_owned(),
         known => format!("it waits for '{}'", known.join("', '")),
     };
     Err(SignalError::NotAwaited { workflow: Arc::clone(&workflow.name), name: Arc::clone(name), known })
@@ -183,7 +183,7 @@ fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), SignalError> {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pending: Mutex<Pending>,
-    /// Told when there may be something for somebody who waits.
+    /// Notified when there may be a signal for a waiting call.
     news: watch::Sender<()>,
 }
 
@@ -191,11 +191,11 @@ pub(crate) struct Mailbox {
 struct Pending {
     /// The last message that was read.
     read_to: Option<InboxId>,
-    /// Names of those that were read and are not received.
+    /// Names of the signals that were read and have not been received.
     names: BTreeMap<InboxId, Arc<str>>,
-    /// Who waits, and for which name; whoever has waited longest goes first.
+    /// Waiting calls, with the name each waits for; the one that has waited longest is first.
     waiting: BTreeMap<EffectId, Arc<str>>,
-    /// What those who have stopped waiting are given.
+    /// The signals that calls have received.
     given: BTreeMap<EffectId, (InboxId, Arc<str>)>,
 }
 
@@ -210,17 +210,17 @@ impl Mailbox {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There may be a new message in the store.
+    /// Reports that there may be a new message in the store.
     pub(crate) fn tell(&self) {
         self.news.send_replace(());
     }
 
-    /// Gives the message of a call that has received it away, for the commit of its end.
+    /// Takes the message that a call has received, to be consumed by the commit that records the call's end.
     pub(crate) fn take(&self, effect: EffectId) -> Option<InboxId> {
         self.lock().given.remove(&effect).map(|(message, _)| message)
     }
 
-    /// A call that has received a message has no use for it.
+    /// Puts back the message that a call has received but does not need.
     pub(crate) fn put_back(&self, effect: EffectId) {
         let mut pending = self.lock();
         if let Some((message, name)) = pending.given.remove(&effect) {
@@ -230,10 +230,10 @@ impl Mailbox {
         }
     }
 
-    /// Waits for the signal that a call asks for. A message that it gives stays [given](Mailbox::take) to the call.
+    /// Waits for the signal that a call waits for. The message stays assigned to the call until [`Mailbox::take`].
     ///
     /// # Cancel safety
-    /// Dropping the future gives up its turn, and what it was about to receive goes to the next.
+    /// Dropping the future gives up the call's turn; a signal that it was about to receive goes to the next call.
     pub(crate) async fn receive(self: Arc<Mailbox>, store: Arc<dyn Store>, call: &Call) -> EffectResult {
         let Some(name) = call.inputs.get("name").and_then(Value::as_str).filter(|name| is_name(name)) else {
             return failed("BadRequest", "InvalidTemplateInputs", SignalError::BadName.to_string());
@@ -252,7 +252,7 @@ impl Mailbox {
                     news.changed().await.ok();
                 }
                 Err(error) => {
-                    tracing::warn!(run_id = %call.run, %error, "the signals of a run cannot be read");
+                    tracing::warn!(run_id = %call.run, %error, "cannot read the signals of a run; trying again");
                     self.put_back(call.effect);
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -273,12 +273,12 @@ impl Mailbox {
                     hint: RetryHint::default(),
                 }));
             }
-            // It is gone, or is none of ours.
+            // The message has been consumed, or is not a signal.
             self.take(call.effect);
         }
     }
 
-    /// Learns which messages have come since the last look.
+    /// Reads the messages that have arrived since the last time.
     async fn read_on(&self, store: &dyn Store, run: RunId) -> Result<(), StoreError> {
         loop {
             let after = self.lock().read_to;
@@ -287,7 +287,7 @@ impl Mailbox {
             let is_last = page.len() < PAGE;
             let mut pending = self.lock();
             for message in page {
-                // Another one who waits may have read the same page meanwhile, and what it had may be received.
+                // Another waiting call may have read the same page in the meantime, and its signals may be received.
                 if pending.read_to.is_some_and(|read_to| message.id <= read_to) {
                     continue;
                 }
@@ -305,7 +305,7 @@ impl Mailbox {
 }
 
 impl Pending {
-    /// The oldest message that a call waits for, unless others wait for the same and have waited longer.
+    /// The oldest message that a call waits for, less those for calls that have waited longer for the same name.
     fn give(&mut self, effect: EffectId) -> Option<InboxId> {
         let name = Arc::clone(self.waiting.get(&effect)?);
         let before = |(other, wanted): &(&EffectId, &Arc<str>)| **other < effect && same_name(wanted, &name);
@@ -319,7 +319,7 @@ impl Pending {
     }
 }
 
-/// A call that waits.
+/// The place of a waiting call in the queue.
 struct Turn<'m> {
     mailbox: &'m Mailbox,
     effect: EffectId,
@@ -342,13 +342,13 @@ impl Drop for Turn<'_> {
         self.mailbox.lock().waiting.remove(&self.effect);
         if !self.has_received.get() {
             self.mailbox.put_back(self.effect);
-            // Whoever waits behind it is nearer to its turn.
+            // The calls behind it move up.
             self.mailbox.tell();
         }
     }
 }
 
-/// What a message says, as the action shows it: `{name, sentTime, body?}`.
+/// The content of a signal, which becomes the action's outputs: `{name, sentTime, body?}`.
 fn read(message: &InboxMessage) -> Option<Value> {
     (message.post.kind == KIND).then(|| Value::parse_json(&message.post.payload).ok()).flatten()
 }
@@ -358,8 +358,8 @@ fn failed(code: &'static str, error: &'static str, message: String) -> EffectRes
     EffectResult::Done { outcome, hint: RetryHint::default() }
 }
 
-/// For runs that no message can reach.
+/// The result of a wait for a signal in a run that is not in a store.
 pub(crate) fn unreachable() -> EffectResult {
-    let why = "Signals reach runs that are kept in a store, and this one lives in memory alone.";
+    let why = "Signals require a store, and this run exists only in memory.";
     failed("NotImplemented", "SignalsNotAvailable", why.to_owned())
 }

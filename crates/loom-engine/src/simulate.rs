@@ -1,7 +1,8 @@
-//! Whole runs in no time: the pure machine, a clock that jumps from timer to timer, and calls answered by a closure.
+//! Simulation of whole runs in virtual time: the pure machine, a clock that jumps from timer to timer, and a closure that makes
+//! the calls.
 //!
-//! What `loom test` and the property tests stand on. Deterministic: the same workflow, start and answers give the
-//! same events, times included.
+//! Used by `loom test` and the property tests. Deterministic: the same workflow, start and results of calls yield the same
+//! events, including their times.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::{
     state::RunState,
 };
 
-/// What happens next in a simulated run, when more than one thing could.
+/// One of the things that can happen next in a simulated run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// The call with this id ends.
@@ -37,7 +38,7 @@ impl Simulation {
         Simulation { run: Run::new(workflow, environment), now }
     }
 
-    /// A run read back from its history, at `now`: calls that had no end are outstanding again.
+    /// A run loaded from its events, at `now`. Calls that had no outcome are outstanding again.
     pub fn resume<'a>(
         workflow: Arc<Workflow>,
         environment: Arc<Environment>,
@@ -49,14 +50,14 @@ impl Simulation {
         Simulation::resume_from(state, environment, now)
     }
 
-    /// As [`Simulation::resume`], from a state.
+    /// Like [`Simulation::resume`], from a state.
     pub fn resume_from(state: RunState, environment: Arc<Environment>, now: Timestamp) -> Simulation {
         let mut simulation = Simulation { run: Run::resume(state, environment), now };
         while simulation.run.advance(now, usize::MAX) {}
         simulation
     }
 
-    /// Plays on to the end; see [`Simulation::play`].
+    /// Continues to the end; see [`Simulation::play`].
     pub fn play_on(
         &mut self,
         steps_max: usize,
@@ -75,10 +76,10 @@ impl Simulation {
         self.now
     }
 
-    /// Starts the run and plays it to its end. `answer` makes each call; `steps_max` bounds calls and timers together.
+    /// Starts the run and simulates it to its end. `answer` returns the result of each call; `steps_max` limits calls and
+    /// timers together.
     ///
-    /// Gives the final status, or `None` when the run still waits for something after `steps_max` steps or waits for a
-    /// callback that nobody sends.
+    /// Returns the final status, or `None` when the run has not ended after `steps_max` steps or waits for a callback.
     pub fn play(
         &mut self,
         start: Arc<RunStart>,
@@ -109,7 +110,7 @@ impl Simulation {
         status.is_final().then_some(status)
     }
 
-    /// Everything that could happen next.
+    /// Everything that can happen next.
     pub fn choices(&self) -> Vec<Choice> {
         let state = self.run.state();
         let calls = state.calls().map(|(effect, _)| Choice::Call(effect));
@@ -129,17 +130,17 @@ impl Simulation {
         }
     }
 
-    /// Hands the run a command at the simulated time.
+    /// Passes the run a command at the simulated time.
     pub fn command(&mut self, command: Command) {
         self.run.handle(command, self.now);
     }
 
-    /// Lets time pass.
+    /// Advances the simulated time to `now`; never goes back.
     pub fn advance_to(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
-    /// All that has happened.
+    /// All events so far.
     pub fn events(&self) -> &[Event] {
         self.run.events()
     }

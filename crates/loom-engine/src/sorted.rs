@@ -1,8 +1,8 @@
-//! A small ordered map for things that come and go at its ends: calls and timers, whose ids grow.
+//! A small ordered map whose entries are mostly added and removed at its ends: calls and timers, whose ids increase.
 //!
-//! One ring of entries in order. Finding is a binary search; inserting and removing move the shorter side, which for the
-//! newest and the oldest is nothing. Unlike a tree it keeps its memory when it is emptied, and most actions that wait
-//! for something are the only ones to wait.
+//! One ring buffer of ordered entries. Lookup is a binary search; insertion and removal move the shorter side, which is empty
+//! for the newest and the oldest entry. Unlike a tree, it keeps its memory when it becomes empty, which is frequent: most
+//! actions that wait are the only ones to wait.
 
 use std::{cmp::Ordering, collections::VecDeque};
 
@@ -16,7 +16,7 @@ impl<K, V> Default for Sorted<K, V> {
 }
 
 impl<K: Copy + Ord, V> Sorted<K, V> {
-    /// Where a key is, or belongs. The newest is looked at first, because most often it is the one.
+    /// The index of a key, or where it belongs. The newest is checked first, because it is the most frequent.
     #[inline]
     fn find(&self, key: K) -> Result<usize, usize> {
         let Some((newest, _)) = self.0.back() else { return Err(0) };
@@ -27,7 +27,7 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
         }
     }
 
-    /// Puts an entry in its place, over the one with the same key if there is one.
+    /// Inserts an entry, replacing the one with the same key if there is one.
     pub(crate) fn insert(&mut self, key: K, value: V) {
         match self.find(key) {
             Ok(at) => self.0[at].1 = value,
@@ -50,7 +50,7 @@ impl<K: Copy + Ord, V> Sorted<K, V> {
         self.find(key).is_ok()
     }
 
-    /// The entry with the least key.
+    /// The entry with the smallest key.
     pub(crate) fn first(&self) -> Option<&(K, V)> {
         self.0.front()
     }

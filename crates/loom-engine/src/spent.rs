@@ -1,9 +1,9 @@
-//! What calls have spent of their services' limits, and what they have done to their circuits: stored in the commit of
-//! the run that made the call, so that a crash does not give it back.
+//! The state of services after calls (consumed permits, circuits), stored in the commit of the run that made the call, so that
+//! a crash does not undo it.
 //!
-//! One small value per service, replaced by the next. Whoever hosts the engine also stores all services together now
-//! and then; of the two, the later one counts. What is not promised: the permit of a call that was in flight at the
-//! crash. That call is made again, and takes another one.
+//! One small value per service, replaced by the next. The host also stores a snapshot of all services from time to time; of
+//! the two, the later one applies. Not guaranteed: the permit of a call that was in flight at the crash. That call is made
+//! again and takes another permit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,17 +11,17 @@ use bytes::Bytes;
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry, Service};
 use loom_store::{Commit, Error as StoreError, KeyExpectation, KeyQuery, KeyWrite, Store};
 
-/// The family of names under which services are stored.
+/// The namespace of the named values that store services.
 const NAMESPACE: &str = "service";
 
-/// Services read, or removed, at a time.
+/// Services read or deleted at a time.
 const PAGE: usize = 256;
 
-/// A permit of a limit over at least this time is stored with the call that spent it. A shorter limit has refilled by the
-/// time that a process is there again.
+/// Permits of rate limits with at least this period are stored with the call that took them. Shorter limits have refilled by
+/// the time a new process has started.
 pub(crate) const LONG_LIMIT: Duration = Duration::from_mins(1);
 
-/// A service as it stands now.
+/// Stores the current state of a service.
 pub(crate) fn write(service: &Service) -> KeyWrite {
     let snapshot = RegistrySnapshot {
         taken_at_unix_ms: unix_millis(service.clock().unix_time()),
@@ -36,8 +36,7 @@ pub(crate) fn write(service: &Service) -> KeyWrite {
     }
 }
 
-/// Gives the registry the state of its services back: `all` as they were stored together, and what calls have changed
-/// after that.
+/// Restores the state of the services: first the snapshot `all`, then the changes that calls made after it.
 pub(crate) async fn restore(
     store: &dyn Store,
     registry: &ResilienceRegistry,
@@ -54,7 +53,9 @@ pub(crate) async fn restore(
             match serde_json::from_slice::<RegistrySnapshot>(&value.value) {
                 Ok(later) if later.taken_at_unix_ms >= stored_together => registry.restore(&later),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(service = %value.key, %error, "its stored state cannot be read"),
+                Err(error) => {
+                    tracing::warn!(service = %value.key, %error, "ignoring the unreadable stored state of a service")
+                }
             }
         }
         after = page.next;
@@ -64,8 +65,8 @@ pub(crate) async fn restore(
     }
 }
 
-/// Removes what was stored for single services. Called once, after [`restore`] and before the first call, when all of
-/// them have been stored together.
+/// Deletes the stored state of single services. Called once, after [`restore`] and before the first call, when a snapshot of
+/// all services has been stored.
 pub(crate) async fn clear(store: &dyn Store) -> Result<(), StoreError> {
     loop {
         let page = store.keys(query(None)).await?;

@@ -1,4 +1,4 @@
-//! The state of a run: which blocks are open, how each of their actions stands, variables, timers, calls.
+//! The state of a run: open blocks, the state of each of their actions, variables, timers, calls.
 
 use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     work::Work,
 };
 
-/// A run, folded from its events. Cheap to create; everything a workflow defines is shared.
+/// The state of a run, folded from its events. Cheap to create; everything that a workflow defines is shared.
 #[derive(Debug)]
 pub struct RunState {
     pub(crate) workflow: Arc<Workflow>,
@@ -35,7 +35,7 @@ pub struct RunState {
     pub(crate) response: Option<Value>,
     pub(crate) error: Option<Arc<ErrorInfo>>,
     pub(crate) outputs: Option<Value>,
-    /// Events applied so far; also what makes each draw of a random number different.
+    /// Number of events applied so far; also part of each random draw, to make it unique.
     pub(crate) seq: u64,
 }
 
@@ -44,22 +44,22 @@ pub struct RunState {
 pub struct Timer {
     /// When it is due.
     pub due: Timestamp,
-    /// Whose it is.
+    /// The action that it belongs to.
     pub place: Place,
-    /// What for.
+    /// What it is for.
     pub purpose: Purpose,
 }
 
 /// A call that has not ended.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Whose it is.
+    /// The action that it belongs to.
     pub place: Place,
-    /// Which part of the action.
+    /// The part of the action.
     pub phase: Phase,
-    /// Which attempt, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// Where to go on, or what to send when that differs from the action's inputs.
+    /// Where to continue a poll, or the request to send if it differs from the action's inputs.
     pub resume: Option<Value>,
 }
 
@@ -68,13 +68,13 @@ pub struct Call {
 pub(crate) struct Frame {
     pub(crate) block: BlockIdx,
     pub(crate) parent: Option<Place>,
-    /// Round of the loop that opened it.
+    /// Iteration of the loop that opened it.
     pub(crate) index: u32,
     /// Actions that have not ended.
     pub(crate) remaining: u32,
     pub(crate) phase: FramePhase,
     pub(crate) slots: Vec<Slot>,
-    /// When it was opened; loops show it as `loopStartTime`.
+    /// When it was opened; the `loopStartTime` of loops.
     pub(crate) opened: Timestamp,
 }
 
@@ -88,13 +88,13 @@ pub(crate) enum FramePhase {
     Closed,
 }
 
-/// How one action of an open block stands.
+/// The state of one action in an opening of its block.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) phase: SlotPhase,
     /// Its final status once it has ended.
     pub(crate) status: Status,
-    /// Makes its block fail if it is a leaf: a bad status, or skipped behind one.
+    /// Makes its block fail if it is a leaf: a bad status, or skipped after an action with one.
     pub(crate) bad: bool,
     /// Predecessors that have not ended.
     pub(crate) pending: u32,
@@ -104,7 +104,7 @@ pub(crate) struct Slot {
     pub(crate) inputs: Option<Value>,
     pub(crate) outputs: Option<Value>,
     pub(crate) error: Option<Arc<ErrorInfo>>,
-    /// What it is busy with, and afterwards what it leaves to be read.
+    /// The state while it is running, and afterwards what can still be read.
     pub(crate) activity: Option<Box<Activity>>,
 }
 
@@ -134,21 +134,21 @@ impl Slot {
     }
 }
 
-/// What a running action is busy with.
+/// The state of a running action.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
-    /// Blocks it opened and whose records can be read: branches, a scope's body, the last round of a loop.
+    /// Blocks that it opened and whose records can be read: branches, a scope's body, the last iteration of a loop.
     pub(crate) frames: Vec<FrameId>,
     /// Blocks that are still open.
     pub(crate) open: u32,
-    /// Some block it opened failed (for a loop with a condition: its last round did).
+    /// Whether a block that it opened failed (for a loop with a condition: the last iteration).
     pub(crate) failed: bool,
     pub(crate) each: Option<EachState>,
     pub(crate) looping: Option<LoopState>,
     pub(crate) call: Option<CallState>,
-    /// The timer of the action's time limit.
+    /// The timer of the action's timeout.
     pub(crate) limit: Option<TimerId>,
-    /// The timer of a pause: `Wait`, between rounds, before an attempt.
+    /// The timer of a pause: a `Wait`, between iterations, before an attempt.
     pub(crate) pause: Option<TimerId>,
 }
 
@@ -158,48 +158,48 @@ pub(crate) struct EachState {
     pub(crate) items: Array,
     /// The next item to start.
     pub(crate) next: u32,
-    /// Rounds in progress.
+    /// Iterations in progress.
     pub(crate) active: u32,
-    /// By action and round: records of the loop's own actions, kept only when an expression asks for `result()`; then what
-    /// is gathered of actions that are read from after the loop.
+    /// By action and iteration: first the records of the loop's own actions, if an expression uses `result()`; then the
+    /// results of inner actions that expressions after the loop refer to.
     pub(crate) results: Option<Vec<Vec<Value>>>,
 }
 
 /// An Until, While, DoUntil or Retry in progress.
 #[derive(Debug)]
 pub(crate) struct LoopState {
-    /// Rounds begun.
+    /// Iterations started.
     pub(crate) rounds: u32,
     pub(crate) count: u32,
     pub(crate) deadline: Timestamp,
     pub(crate) delay: std::time::Duration,
-    /// Outputs of each round's last action, for the Loom spelling.
+    /// Outputs of each iteration's last action, for the Loom spelling.
     pub(crate) results: Vec<Value>,
-    /// Retry: what went wrong in each attempt.
+    /// For Retry: the error of each attempt.
     pub(crate) attempts: Vec<Value>,
 }
 
-/// Calls to the outside that belong to one action.
+/// The external calls of one action.
 #[derive(Debug)]
 pub(crate) struct CallState {
     pub(crate) attempt: u32,
-    /// The first call of the occurrence, which its callback address names: later attempts send the same inputs.
+    /// The first call of the occurrence. Its id is in the callback URL, because later attempts send the same inputs.
     pub(crate) first_effect: EffectId,
-    /// The call under way.
+    /// The call in progress.
     pub(crate) effect: Option<EffectId>,
     pub(crate) resume: Option<Value>,
-    /// Waiting for a callback to this subscription.
+    /// The subscription whose callback the action waits for.
     pub(crate) subscribed: Option<EffectId>,
-    /// The service's admission under which the engine executes the action itself.
+    /// The admission under which the engine executes the action itself.
     pub(crate) admitted: Option<EffectId>,
-    /// It was admitted, and its execution has not begun.
+    /// Whether the action was admitted but its execution has not begun.
     pub(crate) to_execute: bool,
     pub(crate) history: Vec<Value>,
     pub(crate) attempt_started: Timestamp,
 }
 
 impl RunState {
-    /// A run of `workflow` that nothing has happened to yet.
+    /// The state of a run of `workflow` that has not started.
     pub fn new(workflow: Arc<Workflow>) -> RunState {
         let variables = vec![None; workflow.variables.len()];
         RunState {
@@ -229,12 +229,12 @@ impl RunState {
         &self.workflow
     }
 
-    /// How it stands.
+    /// Its status.
     pub fn status(&self) -> RunStatus {
         self.status
     }
 
-    /// What it started from, once it has started.
+    /// What it was started from; none before it has started.
     pub fn start(&self) -> Option<&Arc<RunStart>> {
         self.start.as_ref()
     }
@@ -249,22 +249,22 @@ impl RunState {
         self.ended
     }
 
-    /// What went wrong, if it ended badly.
+    /// The error, if the run ended with one.
     pub fn error(&self) -> Option<&Arc<ErrorInfo>> {
         self.error.as_ref()
     }
 
-    /// The workflow's outputs, if it ended well.
+    /// The workflow's outputs, if the run succeeded and the workflow has any.
     pub fn outputs(&self) -> Option<&Value> {
         self.outputs.as_ref()
     }
 
-    /// What the caller was answered.
+    /// The response sent to the caller.
     pub fn response(&self) -> Option<&Value> {
         self.response.as_ref()
     }
 
-    /// Events applied so far.
+    /// The number of events applied so far.
     pub fn seq(&self) -> u64 {
         self.seq
     }
@@ -279,13 +279,13 @@ impl RunState {
         self.due.first().map(|(due, ())| *due)
     }
 
-    /// The timer that fires first if no clock is set meanwhile, and in how long.
+    /// The timer that fires next if no clock is adjusted in the meantime, and the time until then.
     pub fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
         let waits = |due, shown| time::between(shown, due);
         let mut for_instant = None;
         for (due, timer) in self.due.iter().map(|(due, ())| *due) {
             if !self.is_for_instant(timer) {
-                // Those behind it are due later by both clocks, and the wall clock is never ahead.
+                // Later timers are due later by both clocks, and the wall clock is never ahead of the run's time.
                 let first = Some((timer, waits(due, now.run)));
                 return [for_instant, first].into_iter().flatten().min_by_key(|(_, wait)| *wait);
             }
@@ -294,35 +294,35 @@ impl RunState {
         for_instant
     }
 
-    /// Whether a timer is for an instant that the wall clock is to show.
+    /// Whether a timer waits for a wall-clock time.
     fn is_for_instant(&self, timer: TimerId) -> bool {
         let Some(timer) = self.timers.get(timer) else { return false };
         let inputs = || self.slot(timer.place).inputs.as_ref();
         timer.purpose == Purpose::Wait && inputs().is_some_and(waits_for_instant)
     }
 
-    /// Calls that have not ended: what a restarted process must make again.
+    /// Calls that have not ended. A restarted process must make them again.
     pub fn calls(&self) -> impl Iterator<Item = (EffectId, &Call)> {
         self.effects.iter().map(|(id, call)| (*id, call))
     }
 
-    /// What asked for a call that has not ended.
+    /// The call with this id, if it has not ended.
     pub fn asked_by(&self, effect: EffectId) -> Option<&Call> {
         self.effects.get(effect)
     }
 
-    /// Whether a call is still wanted.
+    /// Whether the run still waits for a call.
     pub fn wants(&self, effect: EffectId) -> bool {
         self.effects.contains(effect)
     }
 
-    /// The blocks that are open, or have ended and can still be read: what opened each, and its round.
+    /// The blocks that are open, or have ended and can still be read: the action that opened each, and its iteration.
     pub fn openings(&self) -> impl Iterator<Item = (FrameId, Option<Place>, u32)> {
         let taken = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase != FramePhase::Free);
         taken.map(|(index, frame)| (FrameId(index as u32), frame.parent, frame.index))
     }
 
-    /// Actions that are under way: when each began, and its inputs.
+    /// Running actions: when each started, and its inputs.
     pub fn actions_under_way(&self) -> impl Iterator<Item = (Place, Timestamp, Option<&Value>)> {
         let open = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase == FramePhase::Open);
         open.flat_map(|(index, frame)| {
@@ -335,7 +335,7 @@ impl RunState {
         })
     }
 
-    /// When the last attempt at a running action began.
+    /// When the last attempt at a running action started.
     pub fn attempt_started_at(&self, place: Place) -> Option<Timestamp> {
         self.activity(place)?.call.as_ref().map(|call| call.attempt_started)
     }
@@ -360,7 +360,7 @@ impl RunState {
         self.slot(place).activity.as_deref()
     }
 
-    /// The id the next opened block gets.
+    /// The id of the next block to be opened.
     pub(crate) fn next_frame(&self, already_planned: usize) -> FrameId {
         let from_free = self.free.len().checked_sub(already_planned + 1);
         match from_free {
@@ -369,10 +369,10 @@ impl RunState {
         }
     }
 
-    /// Where a name is looked up: the opening of the action's block that is nearest to `from`.
+    /// Resolves a name: finds the opening of the action's block that is nearest to `from`.
     ///
-    /// Climbs from `from` to the first block that also surrounds the action, then descends through what was opened
-    /// there. `Err` means that the action lives in the rounds of that Foreach, where no single record exists.
+    /// Climbs from `from` to the first block that also encloses the action, then descends through the blocks that were opened
+    /// there. `Err` means that the action is inside that Foreach, so that it has no single record.
     pub(crate) fn locate(&self, from: FrameId, action: ActionIdx) -> Result<Option<Place>, Place> {
         let wanted = self.workflow.action(action).block;
         // The usual case: a sibling, or an action of a block further out.
@@ -390,7 +390,7 @@ impl RunState {
         self.descend(from, wanted).map(|found| found.map(|frame| Place { frame, action }))
     }
 
-    /// Finds the opening of `wanted`, a block that does not surround `from`.
+    /// Finds the opening of `wanted`, a block that does not enclose `from`.
     fn descend(&self, from: FrameId, wanted: BlockIdx) -> Result<Option<FrameId>, Place> {
         let block = self.workflow.block(wanted);
         let Some(owner) = block.owner else { return Ok(None) };
@@ -402,7 +402,7 @@ impl RunState {
         Ok(activity.frames.iter().copied().rev().find(|frame| self.frame(*frame).block == wanted))
     }
 
-    /// The innermost opening around `from` whose owner satisfies `is_loop`, with that owner.
+    /// The innermost opening that encloses `from` and whose owner satisfies `wanted`, with that owner.
     pub(crate) fn enclosing(
         &self,
         from: FrameId,
@@ -411,7 +411,7 @@ impl RunState {
         self.enclosing_index(from, |action| wanted(self.workflow.action(action)))
     }
 
-    /// As [`RunState::enclosing`], for an owner that is known by its index.
+    /// Like [`RunState::enclosing`], for a predicate on the owner's index.
     pub(crate) fn enclosing_index(
         &self,
         from: FrameId,
@@ -427,19 +427,19 @@ impl RunState {
         }
     }
 
-    /// The item of a Foreach round.
+    /// The item of an iteration of a Foreach.
     #[inline]
     pub(crate) fn item_of(&self, round: FrameId, owner: Place) -> Option<Value> {
         let each = self.activity(owner)?.each.as_ref()?;
         each.items.get(self.frame(round).index as usize).cloned()
     }
 
-    /// The most blocks that were open at the same moment: what a run has taken of memory.
+    /// The maximum number of blocks that were open at the same time, a measure of the run's memory.
     pub fn frames_ever_open(&self) -> usize {
         self.frames.len()
     }
 
-    /// Rounds of the loops around an opening, outermost first.
+    /// Iterations of the loops that enclose an opening, outermost first.
     pub fn path(&self, frame: FrameId) -> Vec<(ActionIdx, u32)> {
         let mut path = Vec::new();
         let mut current = frame;
@@ -453,7 +453,8 @@ impl RunState {
         path
     }
 
-    /// The webhook that waits for a callback at the address of the given call. The run may stand still: its caller will not come again.
+    /// The webhook that waits for a callback to the given call. The run may be suspended, because the service will not call
+    /// again.
     pub fn waiting_for_callback(&self, effect: EffectId) -> Option<Place> {
         if !matches!(self.status, RunStatus::Running | RunStatus::Suspended) {
             return None;
@@ -475,7 +476,8 @@ impl RunState {
         })
     }
 
-    /// The last action of a round in file order that was not skipped: its outputs are the round's result.
+    /// The last action of an iteration, in the order of the definition, that was not skipped: its outputs are the result of
+    /// the iteration.
     pub(crate) fn last_of_round(&self, round: FrameId) -> Option<Place> {
         let frame = self.frame(round);
         let actions = &self.workflow.block(frame.block).actions;
@@ -496,19 +498,19 @@ impl RunState {
         }
     }
 
-    /// Applies facts that were journaled earlier. May be called again with those that follow.
+    /// Applies events that were journaled earlier. May be called again with the events that follow.
     pub fn replay<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         let workflow = Arc::clone(&self.workflow);
         for event in events {
             self.apply(&workflow, event);
-            // What can be done is found at the end; on the way there it was done.
+            // Work that became ready was done by later events; what remains is found at the end.
             self.ready.clear();
         }
         self.find_work();
     }
 }
 
-/// Whether rounds of this action are numbered.
+/// Whether this action has numbered iterations.
 pub(crate) fn is_loop(action: &Action) -> bool {
     use loom_definition::model::ActionKind;
     matches!(action.kind, ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. })

@@ -1,13 +1,13 @@
-//! Runs that may end the process. A value can be so deep, or so large, that evaluating it ends the process, and a durable
-//! run would do so again at every start.
+//! Protection against poison runs, whose evaluation crashes the process: for example, because a value is nested too deeply or
+//! too large. A durable run would crash it again at every start.
 //!
-//! While a worker evaluates a run, the run is marked in the store, without a sync; so the next process knows which runs
-//! were being evaluated when the last one ended. That may be chance: the process was killed just then. A run that was being
-//! evaluated at two such ends in a row is suspended when it is taken up. Runs that only wait, or have calls in flight, are
-//! never marked.
+//! While a worker evaluates a run, the run is marked in the store, without a sync, so the next process knows which runs were
+//! being evaluated when the last one ended. That may be a coincidence, if the process was killed. A run that was being
+//! evaluated at two such ends in a row is suspended when it is loaded. Runs that only wait or have calls in flight are never
+//! marked.
 //!
-//! The count of a run is a named value. It goes when an end finds the run not being evaluated, unless the end came from
-//! another run before this one had its turn; and with the end of the run, or when somebody resumes it.
+//! The count of a run is a named value. It is deleted when a process ends without evaluating the run, unless another run
+//! crashed the process before this one had its turn; and when the run ends or is resumed.
 
 use std::{
     collections::BTreeMap,
@@ -23,23 +23,23 @@ use loom_store::{
 
 use crate::{durable::RecoverError, engine::Engine, event::RunId};
 
-/// Named values: the ends of the process at which a run was being evaluated.
+/// Namespace of the named values that count, for each run, the ends of the process during its evaluation.
 const NAMESPACE: &str = "engine/suspects";
 
 /// Such values read at a time.
 const PAGE: usize = 500;
 
-/// A run that was being evaluated at so many ends in a row is suspended.
+/// A run that was being evaluated at this many ends in a row is suspended.
 const ENDS_MAX: u32 = 2;
 
-/// What is known of one run.
+/// The count of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Count {
     /// Ends in a row.
     ends: u32,
-    /// The last of them, as the store numbers them: an end is counted once.
+    /// The number of the last one in the store's numbering, so that each end is counted once.
     end: u64,
-    /// Where the journal was to go on then.
+    /// The next sequence number of the run's journal at that time.
     next: Seq,
 }
 
@@ -64,28 +64,28 @@ impl Count {
     }
 }
 
-/// How the runs of this process are looked after.
+/// The suspected runs of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Suspects {
     /// Ends in a row, by run.
     ends: BTreeMap<RunId, u32>,
-    /// A run ended the process before its start was in the store.
+    /// Whether a run crashed the process before its start was in the store.
     pub(crate) in_first_step: bool,
 }
 
-/// Whether a run that was being evaluated at so many ends in a row is suspended when it is taken up.
+/// Whether a run that was being evaluated at this many ends in a row is suspended when it is loaded.
 pub(crate) const fn is_poison(ends: u32) -> bool {
     ends >= ENDS_MAX
 }
 
-/// Takes note of what the last process was evaluating when it ended.
+/// Updates the counts with the runs that the last process was evaluating when it ended.
 pub(crate) async fn take_note(store: &dyn Store) -> Result<Suspects, StoreError> {
     let Interrupted { end, runs } = store.interrupted();
     let mut suspects = Suspects::default();
     let mut marked = BTreeMap::new();
     for (run, next) in runs {
         match store.run(run).await? {
-            // Its caller was never told that there is one.
+            // The start was not durable, so its caller received no confirmation.
             None => suspects.in_first_step = true,
             Some(row) if row.ended.is_some() => {}
             Some(_) if is_past(store, run, next).await? => {}
@@ -102,7 +102,7 @@ pub(crate) async fn take_note(store: &dyn Store) -> Result<Suspects, StoreError>
             Some(next) => Some(Count { ends: count.ends + 1, end, next }),
             None => {
                 let unfinished = store.run(run).await?.is_some_and(|row| row.ended.is_none());
-                // Others ended the process before its turn came; or it is suspended already.
+                // Another run crashed the process before its turn, or it is suspended already.
                 let waits = is_poison(count.ends) || (blamed && !is_past(store, run, count.next).await?);
                 (unfinished && waits).then_some(count)
             }
@@ -120,13 +120,13 @@ pub(crate) async fn take_note(store: &dyn Store) -> Result<Suspects, StoreError>
         store.commit(commit).await?;
     }
     for (run, ends) in suspects.ends.iter().filter(|(_, ends)| !is_poison(**ends)) {
-        tracing::warn!(run_id = %run, ends, "a worker was evaluating this run when the process ended; if that happens again, it is suspended");
+        tracing::warn!(run_id = %run, ends, "a worker was evaluating this run when the process ended; the run will be suspended if that happens again");
     }
     store.forget_interrupted();
     Ok(suspects)
 }
 
-/// Whether a run got beyond a place of its journal.
+/// Whether the journal of a run has a frame `next` or later.
 async fn is_past(store: &dyn Store, run: RunId, next: Seq) -> Result<bool, StoreError> {
     let query = FrameQuery { from: next, frames_max: 1, ..FrameQuery::of(run) };
     Ok(!store.frames(query).await?.frames.is_empty())
@@ -155,17 +155,17 @@ fn count_of(run: RunId, count: Option<Count>) -> KeyWrite {
     KeyWrite { namespace, key, expect: KeyExpectation::Any, value: count.map(Count::write) }
 }
 
-/// Takes the count of a run away.
+/// Deletes the count of a run.
 pub(crate) fn cleared(run: RunId) -> KeyWrite {
     count_of(run, None)
 }
 
 impl Engine {
-    /// How often in a row a worker was evaluating a run when the process ended, if that is why the run is suspended. The
-    /// row of the run is asked for first: only suspended runs are looked up.
+    /// How often in a row a worker was evaluating the run when the process ended, if the run was suspended for that reason.
+    /// Reads the store only for suspended runs.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// When the store cannot be read.
     pub async fn suspected(&self, row: &RunRow) -> Result<Option<u32>, StoreError> {
         let suspended = crate::status_number(loom_definition::RunStatus::Suspended);
         let Some(durable) = self.inner().durable.as_ref().filter(|_| row.status == suspended) else {
@@ -176,20 +176,20 @@ impl Engine {
         Ok(count.map(|count| count.ends).filter(|ends| is_poison(*ends)))
     }
 
-    /// The ends in a row at which a run was being evaluated.
+    /// How often in a row the process ended while a run was being evaluated.
     pub(crate) async fn ends_of(&self, run: RunId) -> Result<u32, RecoverError> {
         let ends = {
             let suspects = self.inner().suspects.lock().unwrap_or_else(PoisonError::into_inner);
             suspects.ends.get(&run).copied().unwrap_or(0)
         };
         let Some(durable) = self.inner().durable.as_ref().filter(|_| ends > 0) else { return Ok(0) };
-        // Somebody may have resumed it since this process began.
+        // The run may have been resumed since this process started.
         let kept = durable.store.key(NAMESPACE, &run.to_string()).await;
         let kept = kept.map_err(|source| RecoverError::Store { run, source })?;
         Ok(if kept.is_some() { ends } else { 0 })
     }
 
-    /// Takes note of the runs that the last process was evaluating when it ended.
+    /// Records the runs that the last process was evaluating when it ended.
     pub(crate) async fn note_suspects(&self) -> Result<(), StoreError> {
         let Some(durable) = &self.inner().durable else { return Ok(()) };
         let suspects = take_note(&*durable.store).await?;

@@ -1,4 +1,4 @@
-//! Arithmetic on run times: durations of the definition added to timestamps, and what a `Wait` waits for.
+//! Arithmetic on timestamps: adding the definition's durations, and the time at which a `Wait` ends.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -11,7 +11,7 @@ pub(crate) fn add(from: Timestamp, span: Span) -> Timestamp {
     after(from, span.exact)
 }
 
-/// `from` plus a plain duration; the last timestamp there is, if that would be later.
+/// `from` plus a plain duration, saturating at the latest timestamp.
 pub(crate) fn after(from: Timestamp, wait: Duration) -> Timestamp {
     let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
     let fraction = i64::from(wait.subsec_nanos().div_ceil(100));
@@ -31,14 +31,14 @@ pub(crate) fn shift(base: &Value, count: &Value, unit: &Value) -> Result<Value, 
     SHIFT.evaluate(&Arguments(Value::from(vec![base.clone(), count.clone(), unit.clone()])))
 }
 
-/// Reads a timestamp in any of the language's forms; without a zone it is UTC.
+/// Parses a timestamp in any of the language's formats; UTC if it has no time zone.
 pub(crate) fn parse(text: &Value) -> Result<Timestamp, loom_expression::Error> {
     static TICKS: LazyLock<Template> = LazyLock::new(|| compile("@ticks(item()[0])"));
     let ticks = TICKS.evaluate(&Arguments(Value::from(vec![text.clone()])))?;
     Ok(ticks.as_i64().and_then(Timestamp::from_ticks).unwrap_or(Timestamp::MAX))
 }
 
-/// How long `later` comes after `earlier`; nothing if it does not.
+/// The duration from `earlier` to `later`; zero if `later` is earlier.
 pub(crate) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
     let ticks = u64::try_from(later.ticks() - earlier.ticks()).unwrap_or(0);
     Duration::from_nanos(ticks.saturating_mul(100))
@@ -48,7 +48,7 @@ pub(crate) fn compile(text: &str) -> Template {
     Template::compile_str(text, &NoNames, &Options::default()).expect("a constant expression is well formed")
 }
 
-/// A context that knows one array, as `item()`.
+/// A context whose `item()` is the given value.
 pub(crate) struct Arguments(pub(crate) Value);
 
 impl Context for Arguments {

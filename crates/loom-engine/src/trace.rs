@@ -1,8 +1,7 @@
-//! Where a run stands in a distributed trace: the ids of its spans, and the context that its calls hand on.
+//! Distributed tracing: the ids of a run's spans, and the trace context that its calls propagate.
 //!
-//! The formats are those of the W3C recommendation "Trace Context" (level 1). The ids are hashes of what a run is and of
-//! what happens in it, never drawn: a run that is taken up by another process goes on under the same ids, and nothing
-//! has to be kept for that.
+//! The formats are those of the W3C recommendation "Trace Context" (level 1). Ids are hashes of the run and of what happens in
+//! it, not random: a run that is resumed by another process continues with the same ids, and nothing is stored for that.
 
 use std::{fmt, sync::Arc};
 
@@ -10,31 +9,31 @@ use loom_definition::ActionIdx;
 
 use crate::event::{EffectId, RunStart};
 
-/// The longest `tracestate` that is handed on, in bytes; a longer one is left out, as the recommendation allows.
+/// The maximum length of a `tracestate` that is propagated, in bytes; longer ones are dropped, as the recommendation allows.
 const STATE_BYTES_MAX: usize = 512;
 
-/// The most members of a `tracestate`.
+/// The maximum number of list members of a `tracestate`.
 const STATE_MEMBERS_MAX: usize = 32;
 
-/// Rounds of a loop that have spans; see [`has_spans`].
+/// The maximum number of iterations that have spans; see [`has_spans`].
 const ROUNDS_WITH_SPANS: u64 = 256;
 
-/// Who calls, as `traceparent` and `tracestate` say it.
+/// The trace context of a caller: the headers `traceparent` and `tracestate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace; never 0.
+    /// The trace id; never 0.
     pub trace: u128,
-    /// The caller's span; never 0.
+    /// The id of the caller's span; never 0.
     pub span: u64,
     /// Whether the caller records the trace.
     pub sampled: bool,
-    /// What other systems have noted along the way, as it came.
+    /// The `tracestate`, unchanged.
     pub state: Option<Arc<str>>,
 }
 
 impl TraceParent {
-    /// Reads the two headers. None when `traceparent` is not of the form `00-{32 digits}-{16 digits}-{2 digits}`, lower
-    /// case; then `state` counts for nothing, too. A later version may say more behind these.
+    /// Parses the two headers. None when `traceparent` does not have the form `00-{32 digits}-{16 digits}-{2 digits}` with
+    /// lower-case hexadecimal digits; `state` is then ignored, too. Later versions may append further fields.
     pub fn parse(parent: &str, state: Option<&str>) -> Option<TraceParent> {
         let bytes = parent.as_bytes();
         let (fixed, rest) = bytes.split_at_checked(55)?;
@@ -91,20 +90,20 @@ fn is_state(state: &str) -> bool {
 /// The ids of one run's spans.
 #[derive(Clone, Debug)]
 pub struct RunTrace {
-    /// The trace: the caller's, or one of the run's own.
+    /// The trace id: the caller's, or the run's own.
     pub trace: u128,
-    /// The span of the run.
+    /// The id of the run's span.
     pub run: u64,
-    /// Who called the run, if it said so.
+    /// The caller's trace context, if it sent one.
     pub parent: Option<TraceParent>,
     key: [u8; 32],
 }
 
 impl RunTrace {
-    /// The ids of the run that `start` begins. The same start always gives the same ids.
+    /// The ids of the run that was started from `start`. The same start always yields the same ids.
     pub fn of(start: &RunStart) -> RunTrace {
         let mut key = blake3::Hasher::new_derive_key("loom-engine 2026-11-24 ids of a run's spans");
-        // The seed is not to be found out from an id, because callback addresses are made from it.
+        // The seed must not be derivable from an id, because the run's random values are derived from it.
         key.update(&start.run.as_u64().to_le_bytes()).update(&start.seed.to_le_bytes());
         let key = *key.finalize().as_bytes();
         let own = || u128::from_le_bytes(first(&hash(&key, b't', &[])));
@@ -116,23 +115,23 @@ impl RunTrace {
         }
     }
 
-    /// Whether the trace is recorded: a caller that does not record it is followed.
+    /// Whether the trace is recorded: follows the caller's decision; true without a caller.
     pub fn is_sampled(&self) -> bool {
         self.parent.as_ref().is_none_or(|parent| parent.sampled)
     }
 
-    /// The span of one occurrence of an action. `path` are the rounds of the loops around it, outermost first.
+    /// The id of the span of one occurrence of an action. `path` are the iterations of the enclosing loops, outermost first.
     pub fn action(&self, action: ActionIdx, path: &[(ActionIdx, u32)]) -> u64 {
         let rounds = path.iter().flat_map(|(owner, round)| [owner.0, *round]);
         span(&self.key, b'a', &[action.0].into_iter().chain(rounds).collect::<Vec<_>>())
     }
 
-    /// The span of one call.
+    /// The id of the span of one call.
     pub fn call(&self, effect: EffectId) -> u64 {
         span(&self.key, b'c', &[effect.0])
     }
 
-    /// What a call hands on: itself as the caller, or, when the round it is made in has no spans, the loop around it.
+    /// The context that a call propagates: its own span or, if its iteration has no spans, the span of the enclosing loop.
     pub(crate) fn handed_on(&self, effect: EffectId, path: &[(ActionIdx, u32)]) -> TraceParent {
         let shown = shown_part(path);
         let span = match path.get(shown) {
@@ -144,14 +143,14 @@ impl RunTrace {
     }
 }
 
-/// Whether what happens in a round has spans of its own: while the numbers of the round and of those around it, from 1,
-/// multiply to no more than 256. So the first rounds of each loop are shown, and a run has a bounded number of spans
-/// however often it goes round. The rule looks at nothing else, so that every process decides alike.
+/// Whether actions in an iteration have spans: while the product of the numbers, from 1, of the iteration and its enclosing
+/// iterations is at most 256. The first iterations of each loop are therefore shown, and the number of spans of a run is
+/// bounded, however many iterations it has. The rule depends on nothing else, so that every process decides alike.
 pub fn has_spans(path: &[(ActionIdx, u32)]) -> bool {
     shown_part(path) == path.len()
 }
 
-/// How many of the outermost rounds have spans.
+/// How many of the outermost iterations have spans.
 fn shown_part(path: &[(ActionIdx, u32)]) -> usize {
     let mut product = 1u64;
     path.iter()

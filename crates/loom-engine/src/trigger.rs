@@ -1,4 +1,4 @@
-//! What a server asks about a trigger that acts by itself: its inputs, its timetable, when it tries again.
+//! Evaluation of triggers that a server fires automatically: their inputs, recurrence and retries.
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
@@ -18,26 +18,26 @@ use crate::{
     retry, scope,
 };
 
-/// A trigger, and what its expressions see.
+/// A trigger, with the context of its expressions.
 #[derive(Clone, Copy, Debug)]
 pub struct TriggerView<'a> {
     /// Its workflow.
     pub workflow: &'a Arc<Workflow>,
     /// The trigger.
     pub trigger: &'a Trigger,
-    /// Values by the order of `Workflow::parameters`.
+    /// Parameter values, in the order of `Workflow::parameters`.
     pub parameters: &'a [Value],
-    /// What `trigger()` gives in its inputs: its last firing, or the answer to its subscription.
+    /// What `trigger()` returns in its inputs: its last firing, or the response to its subscription.
     pub previous: Option<&'a Value>,
-    /// Where `listCallbackUrl()` points.
+    /// What `listCallbackUrl()` returns.
     pub callback: Option<&'a str>,
 }
 
 impl Engine {
-    /// Evaluates the inputs of a trigger; with `member`, only that member of them. None when there is none.
+    /// Evaluates the inputs of a trigger; with `member`, only that property of them. None when there are none.
     ///
     /// # Errors
-    /// An expression fails.
+    /// When an expression fails.
     pub fn trigger_inputs(
         &self,
         view: TriggerView<'_>,
@@ -52,10 +52,10 @@ impl Engine {
         evaluated.transpose().map_err(|error| template_error(view, "inputs", &error))
     }
 
-    /// When a trigger fires, or how often it polls. None when it does neither.
+    /// The schedule of a trigger: when it fires, or how often it polls. None when it has no recurrence.
     ///
     /// # Errors
-    /// An expression in it fails, or gives what is no recurrence.
+    /// When an expression fails, or its result is not a valid recurrence.
     pub fn trigger_recurrence(&self, view: TriggerView<'_>) -> Result<Option<Recurrence>, ErrorInfo> {
         match &view.trigger.recurrence {
             None => Ok(None),
@@ -67,16 +67,16 @@ impl Engine {
                 Recurrence::from_value(&value).map(Some).map_err(|why| {
                     let why = without_quotes(&why.to_string(), [&value]).into_owned();
                     let message =
-                        format!("The recurrence of trigger '{}' cannot be used: {why}.", view.trigger.name);
+                        format!("The recurrence of trigger '{}' is invalid: {why}.", view.trigger.name);
                     ErrorInfo::new("InvalidRecurrence", message)
                 })
             }
         }
     }
 
-    /// How long to wait after a request of a trigger failed, before it is made again; none when it is not to be.
+    /// The wait before a failed request of a trigger is retried; none when it is not retried.
     ///
-    /// `attempt` is the one that failed, from 1. The same arguments always give the same wait.
+    /// `attempt` is the number of the attempt that failed, from 1. The same arguments always yield the same wait.
     pub fn trigger_retry(
         &self,
         view: TriggerView<'_>,

@@ -3,7 +3,7 @@
 use loom_definition::model::ValueType;
 use loom_expression::{Value, ValueRef};
 
-/// The language's name of a type, as definitions write it.
+/// The name of a type in definitions.
 pub(crate) const fn name(kind: ValueType) -> &'static str {
     match kind {
         ValueType::String => "String",
@@ -16,7 +16,7 @@ pub(crate) const fn name(kind: ValueType) -> &'static str {
     }
 }
 
-/// What a variable of a type holds that is declared without a value. An object has no value until it is set.
+/// The initial value of a variable that is declared without one. For an object it is null.
 pub(crate) fn empty(kind: ValueType) -> Value {
     match kind {
         ValueType::String => Value::from(""),
@@ -27,11 +27,10 @@ pub(crate) fn empty(kind: ValueType) -> Value {
     }
 }
 
-/// Whether a value may be kept under a declared type. An integer may stand where a float is declared; nothing else
-/// converts.
+/// Checks that a value has a declared type. A Float may be an integer; nothing else converts.
 ///
 /// # Errors
-/// The name of the type the value has instead.
+/// The name of the value's actual type.
 pub(crate) fn check(kind: ValueType, value: &Value) -> Result<(), String> {
     let fits = match (kind, value.as_ref()) {
         (ValueType::Any, _)

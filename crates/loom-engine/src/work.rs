@@ -1,26 +1,25 @@
-//! What can be done now in a run: queued as events are applied, and found again from the state alone when a run is
-//! read back.
+//! Work that is ready in a run: queued as events are applied, and derived from the state when a run is loaded.
 
 use crate::{
     event::{FrameId, Place},
     state::{Activity, FramePhase, RunState, Slot, SlotPhase},
 };
 
-/// Work that the state says can be done now. Entries may be stale; whoever takes one checks.
+/// Work that is ready. Entries may be stale, and are checked when they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// An action's predecessors have all ended.
     Action(Place),
     /// All actions of a block have ended.
     FrameDone(FrameId),
-    /// A Foreach may open more rounds, or is done.
+    /// A Foreach may open more iterations, or is done.
     Spawn(Place),
-    /// An admitted action is to be executed.
+    /// An admitted action is ready to be executed.
     Execute(Place),
 }
 
 impl RunState {
-    /// Whether work that was once queued is still to be done.
+    /// Whether queued work is still to be done.
     pub(crate) fn is_current(&self, work: Work) -> bool {
         match work {
             Work::Action(place) => self.slot_at(place).is_some_and(|slot| slot.phase == SlotPhase::Ready),
@@ -30,7 +29,7 @@ impl RunState {
         }
     }
 
-    /// Queues everything that can be done now, and nothing else.
+    /// Queues exactly the work that is ready.
     pub(crate) fn find_work(&mut self) {
         self.ready.clear();
         if self.status.is_final() {
@@ -53,7 +52,7 @@ impl RunState {
         }
     }
 
-    /// Whether all actions of a block have ended, and whoever opened it has still to hear of it.
+    /// Whether all actions of a block have ended, and the action that opened it has not been continued yet.
     fn is_done(&self, frame: FrameId) -> bool {
         let Some(opened) = self.frames.get(frame.0 as usize) else { return false };
         if opened.phase != FramePhase::Closed {
@@ -65,13 +64,13 @@ impl RunState {
         })
     }
 
-    /// What a running action is busy with.
+    /// The activity of a running action.
     fn running(&self, place: Place) -> Option<&Activity> {
         let slot = self.slot_at(place).filter(|slot| slot.phase == SlotPhase::Running)?;
         slot.activity.as_deref()
     }
 
-    /// An action of an open block. None when its place has been given to another block since.
+    /// The slot of an action in an open block. None when its place has been reused by another block.
     fn slot_at(&self, place: Place) -> Option<&Slot> {
         let opened = self.frames.get(place.frame.0 as usize)?;
         let action = self.workflow.action(place.action);

@@ -1,27 +1,28 @@
-//! Whose settings a service has: several actions, workflows and versions of a workflow may name the same one.
+//! Decides which settings a service has when several actions, workflows or versions of a workflow name it.
 //!
-//! The rule, part by part (rate limit, bulkhead, breaker):
-//! - The workflow that was deployed last decides. Its settings replace those there are; what was consumed, and how the
-//!   circuit stands, is kept as far as the new settings allow.
-//! - Within one version of a workflow, the action that is called first decides. `validate` warns of the others.
-//! - A version that was replaced changes nothing any more, though its runs continue.
-//! - What a new version does not ask for any more goes with the version that had asked for it.
+//! The rules apply separately to rate limit, bulkhead and breaker:
+//! - The workflow that was deployed last wins. Its settings replace the existing ones; consumed permits and the circuit's
+//!   state are preserved as far as the new settings allow.
+//! - Within one version of a workflow, the action that is called first wins. `validate` warns of the others.
+//! - A version that has been replaced changes nothing any more, although its runs continue.
+//! - A setting that a new version no longer has is removed together with the version that had it.
 
 use std::{collections::HashMap, sync::Arc};
 
 use loom_definition::Workflow;
 use loom_resilience::Policy;
 
-/// Services whose settings have a known source; beyond that the source is forgotten, and the next to differ decides.
+/// Maximum number of services whose settings have a known source; beyond it all sources are discarded, and the next
+/// conflicting settings win.
 const OWNED_MAX: usize = 4_096;
 
-/// Where settings come from.
+/// The origin of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Source {
     workflow: Arc<str>,
-    /// The beginning of the definition's hash.
+    /// The first bytes of the definition's hash.
     version: u64,
-    /// How many deployments there had been; 0 for a version that is not deployed, or not any more.
+    /// The number of its deployment, from 1; 0 for a version that is not, or no longer, deployed.
     order: u64,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Settings {
     owners: HashMap<String, [Option<Source>; 3]>,
 }
 
-/// The beginning of a definition's hash.
+/// The first bytes of a definition's hash.
 pub(super) fn version_of(workflow: &Workflow) -> u64 {
     let mut prefix = [0; 8];
     prefix.copy_from_slice(&workflow.hash[..8]);
@@ -43,7 +44,7 @@ pub(super) fn version_of(workflow: &Workflow) -> u64 {
 }
 
 impl Settings {
-    /// A workflow was deployed: its settings go before all that were there.
+    /// Records the deployment of a workflow: its settings now take precedence.
     pub(super) fn deployed(&mut self, workflow: &Workflow) {
         self.deployments += 1;
         self.deployed.insert(Arc::clone(&workflow.name), (version_of(workflow), self.deployments));
@@ -59,13 +60,14 @@ impl Settings {
         }
     }
 
-    /// Merges what an action asks of the service `name` into the policy that the service has. Gives whether that changed.
+    /// Merges the policy that an action defines for the service `name` into the policy that the service has. True when the
+    /// latter changed.
     pub(super) fn merge(&mut self, name: &str, has: &mut Policy, wanted: &Policy, source: &Source) -> bool {
         if self.owners.len() >= OWNED_MAX && !self.owners.contains_key(name) {
             self.owners.clear();
         }
         let [limiter, bulkhead, breaker] = self.owners.entry(name.to_owned()).or_default();
-        // Every part is merged, so none of these may be skipped by the others' result.
+        // Every part must be merged, so the results are combined without short-circuiting.
         let limiter = part(limiter, &mut has.limiter, wanted.limiter.as_ref(), source, name, "rateLimit");
         let bulkhead = part(bulkhead, &mut has.bulkhead, wanted.bulkhead.as_ref(), source, name, "bulkhead");
         let breaker =
@@ -95,7 +97,7 @@ fn part<T: Clone + PartialEq>(
             tracing::warn!(
                 service,
                 part = what,
-                "keeps the settings that were deployed last, or asked for first"
+                "conflicting settings of a service are ignored: those deployed last, or used first, stay in effect"
             );
             false
         }
@@ -116,13 +118,13 @@ fn part<T: Clone + PartialEq>(
 }
 
 impl Source {
-    /// Whether settings from here replace those from `owner` where they differ.
+    /// Whether settings of this source replace those of `owner`.
     fn replaces(&self, owner: &Source) -> bool {
         self.order > owner.order || self.is_next_version_of(owner)
     }
 
-    /// Whether this is a later version of the same workflow. Of two that were never deployed, the one that calls later is
-    /// the later one.
+    /// Whether this is a later version of the same workflow. Of two versions that were never deployed, the one that makes
+    /// the later call is the later version.
     fn is_next_version_of(&self, owner: &Source) -> bool {
         self.workflow == owner.workflow && self.version != owner.version && self.order >= owner.order
     }

@@ -1,4 +1,4 @@
-//! Events as bytes: one tag for each kind, then its fields in order. A new field goes to a new kind.
+//! The encoding of events: one tag for each kind, followed by its fields in order. A new field requires a new kind.
 
 use std::sync::Arc;
 
@@ -225,11 +225,11 @@ pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
             outputs: r.option(Reader::value)?,
             at: r.time()?,
         },
-        _ => return r.unreadable("an event has an unknown tag"),
+        _ => return r.unreadable("unknown event tag"),
     })
 }
 
-/// All but the trace, which not every kind of start has.
+/// Writes everything but the trace, which not every kind of start has.
 pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
     w.uint(start.run.as_u64());
     w.uint(start.seed);
@@ -240,12 +240,12 @@ pub(super) fn write_start(w: &mut Writer<'_>, start: &RunStart) {
     w.value(&start.trigger);
     w.value(&start.workflow);
     w.text(&start.tracking_id);
-    // The lowest bit is all that older programs look at: whoever has a run above it wants a Response.
+    // Older programs read only the lowest bit, which is always set if the depth is not zero: parents wait for a Response.
     w.byte(u8::from(start.wants_response) | start.depth.min(Budgets::CHILD_DEPTH_LIMIT) << 1);
 }
 
 pub(super) fn read_start(r: &mut Reader<'_>) -> Read<RunStart> {
-    let Some(run) = RunId::from_u64(r.uint()?) else { return r.unreadable("a run id is out of range") };
+    let Some(run) = RunId::from_u64(r.uint()?) else { return r.unreadable("run id out of range") };
     let seed = r.uint()?;
     let count = r.uint()?;
     let mut parameters = Vec::new();
@@ -323,7 +323,7 @@ pub(super) fn read_status(r: &mut Reader<'_>) -> Read<Status> {
     let byte = r.byte()?;
     match Status::ALL.into_iter().find(|status| *status as u8 == byte) {
         Some(status) => Ok(status),
-        None => r.unreadable("a status is unknown"),
+        None => r.unreadable("unknown status"),
     }
 }
 
@@ -354,7 +354,7 @@ fn read_note(r: &mut Reader<'_>) -> Read<Note> {
             to: r.code()?,
             why: r.text()?.to_owned(),
         },
-        _ => return r.unreadable("a note is of an unknown kind"),
+        _ => return r.unreadable("unknown kind of note"),
     })
 }
 
@@ -382,7 +382,7 @@ fn read_next(r: &mut Reader<'_>) -> Read<Next> {
         2 => Next::Callback,
         3 => Next::Execute,
         4 => Next::End,
-        _ => return r.unreadable("what follows an attempt is of an unknown kind"),
+        _ => return r.unreadable("unknown continuation of an attempt"),
     })
 }
 
@@ -401,7 +401,7 @@ pub(super) fn read_phase(r: &mut Reader<'_>) -> Read<Phase> {
         1 => Phase::Admit,
         2 => Phase::Subscribe,
         3 => Phase::Unsubscribe,
-        _ => return r.unreadable("a phase is unknown"),
+        _ => return r.unreadable("unknown phase of a call"),
     })
 }
 
@@ -422,7 +422,7 @@ pub(super) fn read_purpose(r: &mut Reader<'_>) -> Read<Purpose> {
         2 => Purpose::Wait,
         3 => Purpose::Round,
         4 => Purpose::Limit,
-        _ => return r.unreadable("a purpose is unknown"),
+        _ => return r.unreadable("unknown purpose of a timer"),
     })
 }
 
@@ -434,6 +434,6 @@ pub(super) fn read_run_status(r: &mut Reader<'_>) -> Read<RunStatus> {
     let number = r.u32()?;
     match u16::try_from(number).ok().and_then(status_of_number) {
         Some(status) => Ok(status),
-        None => r.unreadable("a run status is unknown"),
+        None => r.unreadable("unknown run status"),
     }
 }

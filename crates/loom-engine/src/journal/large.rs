@@ -1,8 +1,8 @@
-//! Large values: kept once in the store, under the name of their content, and only named by frames and snapshots.
+//! Large values: stored once, under the hash of their content, and referred to by frames and snapshots.
 //!
-//! What is too large to stand where it is used is written apart, from the inside out: the large parts of a value first, and then
-//! the value itself if what is left of it is still too large. So a body that goes through many actions, or stands in
-//! many runs, is kept once, whatever is wrapped around it.
+//! A value that is too large to be inline is stored separately, from the inside out: first its large parts, then the value
+//! itself if the remainder is still too large. A body that passes through many actions, or occurs in many runs, is therefore
+//! stored once, whatever is wrapped around it.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use loom_store::{Blob, ContentHash, Error as StoreError, Store};
 
 use super::primitive::{Apart, Writer};
 
-/// A value that takes more bytes than this is kept apart.
+/// The maximum size of an inline value, in bytes; larger ones are stored separately.
 pub(super) const INLINE_MAX: usize = 8 * 1024;
 
-/// The large values of a run: those that the store has, and those that it gets with the next commit.
+/// The large values of a run: those in the store, and those that the next commit adds.
 #[derive(Debug, Default)]
 pub(crate) struct LargeValues {
-    /// By address. Each value is held here, so no other can take its address.
+    /// By address. Each value is kept alive here, so its address cannot be reused.
     known: BTreeMap<usize, (Value, Name)>,
-    /// Each comes after those it names.
+    /// Each comes after those it refers to.
     fresh: Vec<Fresh>,
     fresh_bytes: usize,
 }
 
-/// What a large value is called.
+/// A reference to a large value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Name {
-    /// The store has it, charged to this run.
+    /// The value is in the store, and counted for this run.
     Stored(ContentHash),
-    /// Its place among those that the store gets next.
+    /// The value's index among those that the next commit adds.
     Fresh(usize),
 }
 
@@ -41,16 +41,16 @@ struct Fresh {
     draft: Draft,
 }
 
-/// A frame, a snapshot or a large value in the making.
+/// A frame, a snapshot or a large value under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// A version and what follows the names. Empty as long as there is nothing.
+    /// The version, and what follows the hashes. Empty before anything is written.
     pub(super) bytes: Vec<u8>,
-    /// For each large value in the bytes, in order.
+    /// The reference for each large value in the bytes, in order.
     pub(super) names: Vec<Name>,
 }
 
-/// What the next commit brings along.
+/// The large values of the next commit.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     hashes: Vec<ContentHash>,
@@ -58,7 +58,7 @@ pub(crate) struct Stored {
 }
 
 impl LargeValues {
-    /// Values that were read back, and are charged to the run.
+    /// Values that were loaded, and are already counted for the run.
     pub(super) fn read_back(values: BTreeMap<ContentHash, Value>) -> LargeValues {
         let known = values.into_iter().filter_map(|(hash, value)| {
             let address = value.address()?;
@@ -72,7 +72,7 @@ impl LargeValues {
         self.fresh_bytes
     }
 
-    /// What the value is called, if it is known to be large.
+    /// The reference to a value, if it is known to be large.
     pub(super) fn name_of(&self, value: &Value) -> Option<Name> {
         if self.known.is_empty() {
             return None;
@@ -80,7 +80,7 @@ impl LargeValues {
         self.known.get(&value.address()?).map(|(_, name)| *name)
     }
 
-    /// Keeps a value apart that was written as `draft`, without its own label.
+    /// Adds a value that was written as `draft`, without its own label.
     pub(super) fn keep(&mut self, value: &Value, draft: Draft) -> Name {
         let name = Name::Fresh(self.fresh.len());
         self.fresh_bytes += draft.bytes.len();
@@ -91,10 +91,10 @@ impl LargeValues {
         name
     }
 
-    /// Hands the new values to the store, which names them.
+    /// Passes the new values to the store, which hashes them.
     ///
     /// # Errors
-    /// What the store said; nothing that was in the making can be written then.
+    /// The store's error; drafts that refer to the new values cannot be written.
     pub(crate) async fn put(&mut self, store: &dyn Store) -> Result<Stored, StoreError> {
         let mut stored = Stored::default();
         self.fresh_bytes = 0;
@@ -109,21 +109,21 @@ impl LargeValues {
         Ok(stored)
     }
 
-    /// Lets go of values that the run no longer holds.
+    /// Releases values that the run no longer holds.
     pub(crate) fn forget_unused(&mut self) {
         self.known.retain(|_, (value, _)| value.is_shared());
     }
 }
 
 impl Draft {
-    /// Begins with a version, unless something is there already.
+    /// Writes the version, unless the draft has begun.
     pub(super) fn begin(&mut self, version: u8) {
         if self.bytes.is_empty() {
             self.bytes.push(version);
         }
     }
 
-    /// Large values go to `values`; those that the store does not have only if it `keeps_new` ones.
+    /// A writer that moves large values to `values`; those that are not in the store only if `keeps_new` is set.
     pub(super) fn writer<'a>(&'a mut self, values: &'a mut LargeValues, keeps_new: bool) -> Writer<'a> {
         Writer { out: &mut self.bytes, apart: Some(Apart { values, names: &mut self.names, keeps_new }) }
     }
@@ -136,8 +136,8 @@ impl Draft {
         self.bytes.len()
     }
 
-    /// The bytes to write, now that all values have names: the version after the one it was begun with, and the names, if
-    /// there are any.
+    /// The bytes to write, now that all values have hashes. If there are any, they follow the version, which is then one
+    /// higher.
     pub(crate) fn finish(self, stored: &Stored) -> Bytes {
         let Some((version, rest)) = self.bytes.split_first().filter(|_| !self.names.is_empty()) else {
             return self.bytes.into();

@@ -1,4 +1,4 @@
-//! Numbers, text, times and values as bytes.
+//! The encoding of numbers, strings, times and values.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -10,23 +10,23 @@ use super::{
     large::{Draft, INLINE_MAX, LargeValues, Name},
 };
 
-/// The deepest nesting of a value that is read back, so that damage cannot exhaust the stack.
+/// The maximum nesting of a value that is decoded, so that damaged bytes cannot exhaust the stack.
 const DEPTH_MAX: u32 = 512;
 
-/// The most entries of a list that memory is reserved for before they have been read.
+/// The maximum number of entries for which memory is reserved before they have been read.
 const LIST_RESERVED_MAX: usize = 1_024;
 
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut Vec<u8>,
-    /// Where large values go. Without it they stay where they are.
+    /// The destination of large values. Without it they stay inline.
     pub(super) apart: Option<Apart<'a>>,
 }
 
-/// Where large values go, and the names that stand for them.
+/// The destination of large values, and the references that replace them.
 pub(super) struct Apart<'a> {
     pub(super) values: &'a mut LargeValues,
     pub(super) names: &'a mut Vec<Name>,
-    /// Whether values that the store does not have go there too.
+    /// Whether values that are not in the store yet are moved too.
     pub(super) keeps_new: bool,
 }
 
@@ -80,10 +80,10 @@ impl Writer<'_> {
 
     pub(super) fn value(&mut self, value: &Value) {
         if value.depth() > DEPTH_MAX as usize {
-            // What could not be read back must not be written; nothing but a handler of the host's makes such values.
+            // A value that could not be decoded must not be written. Only a handler of the host can produce one.
             tracing::error!(
                 depth = value.depth(),
-                "a value nests too deeply for the journal, and is kept as its text"
+                "a value is nested too deeply for the journal; storing its JSON text instead"
             );
             return self.value(&Value::from(value.to_json_text()));
         }
@@ -139,7 +139,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a value that may be large, and then has a place of its own and only its mark here.
+    /// Writes a value, which is replaced by a tag if it is large and stored separately.
     fn perhaps_apart(&mut self, value: &Value, secret: u8, write: impl FnOnce(&mut Self)) {
         let Some(apart) = &mut self.apart else { return write(self) };
         if let Some(name) = apart.values.name_of(value) {
@@ -154,7 +154,7 @@ impl Writer<'_> {
         }
         let mut draft = Draft::default();
         draft.begin(super::LARGE_VERSION);
-        // Its own label stays here: it is the same value wherever it is secret and wherever it is not.
+        // Its own label stays here: the stored value is the same whether or not it is secret.
         draft.bytes.push(self.out[start] & !tag::SECRET);
         draft.bytes.extend_from_slice(&self.out[start + 1..]);
         draft.names = apart.names.split_off(named);
@@ -175,9 +175,9 @@ mod tag {
     pub(super) const TEXT: u8 = 6;
     pub(super) const ARRAY: u8 = 7;
     pub(super) const OBJECT: u8 = 8;
-    /// A value that is kept apart: the next of the names at the head of the frame.
+    /// A value that is stored separately: the next of the hashes at the head of the frame.
     pub(super) const LARGE: u8 = 9;
-    /// Text with halves of surrogate pairs, as code units.
+    /// A string with unpaired surrogates, as UTF-16 code units.
     pub(super) const UTF16: u8 = 10;
     pub(super) const SECRET: u8 = 0x80;
 }
@@ -185,7 +185,7 @@ mod tag {
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// The large values that were not met yet.
+    /// The large values that have not been encountered yet.
     large: std::slice::Iter<'a, Value>,
 }
 
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0, large: [].iter() }
     }
 
-    /// From here on, with these large values.
+    /// The same reader with these large values.
     pub(super) fn with(mut self, large: &'a [Value]) -> Reader<'a> {
         self.large = large.iter();
         self
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
         self.at == self.bytes.len()
     }
 
-    /// The names of the large values.
+    /// The hashes of the large values.
     pub(super) fn names(&mut self) -> Read<Vec<ContentHash>> {
         self.list(|r| {
             let mut hash = [0; 32];
@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 Ok(*byte)
             }
-            None => self.unreadable("it ends too early"),
+            None => self.unreadable("unexpected end of data"),
         }
     }
 
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
                 self.at += length;
                 Ok(taken)
             }
-            None => self.unreadable("it ends too early"),
+            None => self.unreadable("unexpected end of data"),
         }
     }
 
@@ -249,13 +249,13 @@ impl<'a> Reader<'a> {
                 return Ok(number);
             }
         }
-        self.unreadable("a number is too long")
+        self.unreadable("number with too many bytes")
     }
 
     pub(super) fn u32(&mut self) -> Read<u32> {
         match u32::try_from(self.uint()?) {
             Ok(number) => Ok(number),
-            Err(_) => self.unreadable("a number is too large"),
+            Err(_) => self.unreadable("number out of range"),
         }
     }
 
@@ -266,10 +266,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn text(&mut self) -> Read<&'a str> {
         let length = self.uint()?;
-        let Ok(length) = usize::try_from(length) else { return self.unreadable("a text is too long") };
+        let Ok(length) = usize::try_from(length) else { return self.unreadable("string too long") };
         let start = self.at;
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map_err(|_| Unreadable { reason: "a text is not UTF-8", offset: start })
+        std::str::from_utf8(bytes)
+            .map_err(|_| Unreadable { reason: "string is not valid UTF-8", offset: start })
     }
 
     pub(super) fn arc_text(&mut self) -> Read<Arc<str>> {
@@ -278,7 +279,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn code(&mut self) -> Read<Cow<'static, str>> {
         let text = self.text()?;
-        // The usual ones need no memory of their own.
+        // Common codes need no allocation.
         let known = ["OK", "NotSpecified", "ActionSkipped", "ActionFailed", "BadRequest", ""];
         let known = known.into_iter().find(|known| *known == text);
         Ok(known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed))
@@ -288,7 +289,7 @@ impl<'a> Reader<'a> {
         let ticks = self.int()?.checked_add(Timestamp::UNIX_EPOCH.ticks());
         match ticks.and_then(Timestamp::from_ticks) {
             Some(time) => Ok(time),
-            None => self.unreadable("a time is out of range"),
+            None => self.unreadable("time out of range"),
         }
     }
 
@@ -296,7 +297,7 @@ impl<'a> Reader<'a> {
         let seconds = self.uint()?;
         match self.u32()? {
             nanos @ 0..1_000_000_000 => Ok(Duration::new(seconds, nanos)),
-            _ => self.unreadable("a duration is out of range"),
+            _ => self.unreadable("duration out of range"),
         }
     }
 
@@ -304,7 +305,7 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0 => Ok(None),
             1 => read(self).map(Some),
-            _ => self.unreadable("a mark is neither there nor absent"),
+            _ => self.unreadable("presence byte is neither 0 nor 1"),
         }
     }
 
@@ -330,7 +331,7 @@ impl<'a> Reader<'a> {
 
     fn nested_value(&mut self, depth: u32) -> Read<Value> {
         if depth > DEPTH_MAX {
-            return self.unreadable("a value is nested too deeply");
+            return self.unreadable("value nested too deeply");
         }
         let mark = self.byte()?;
         let value = match mark & !tag::SECRET {
@@ -346,18 +347,18 @@ impl<'a> Reader<'a> {
             tag::UTF16 => {
                 let units = self.list(|r| match u16::try_from(r.uint()?) {
                     Ok(unit) => Ok(unit),
-                    Err(_) => r.unreadable("a code unit is out of range"),
+                    Err(_) => r.unreadable("UTF-16 code unit out of range"),
                 })?;
                 Value::from_utf16(&units)
             }
             tag::DECIMAL => match self.decimal()? {
                 Some(number) => number,
-                None => return self.unreadable("a decimal is no number"),
+                None => return self.unreadable("decimal is not a valid number"),
             },
             tag::TEXT => Value::from(self.arc_text()?),
             tag::ARRAY => {
                 let length = self.uint()?;
-                // Never trust a length with memory: each item takes at least a byte, and arrays stand within each other.
+                // A length must not reserve memory unchecked: each item takes at least a byte, and arrays may be nested.
                 let mut items = Vec::with_capacity(self.at_most_left(length).min(LIST_RESERVED_MAX));
                 for _ in 0..length {
                     items.push(self.nested_value(depth + 1)?);
@@ -375,9 +376,9 @@ impl<'a> Reader<'a> {
             }
             tag::LARGE => match self.large.next() {
                 Some(value) => value.clone(),
-                None => return self.unreadable("a large value has no name"),
+                None => return self.unreadable("large value without a hash"),
             },
-            _ => return self.unreadable("a value has an unknown tag"),
+            _ => return self.unreadable("unknown value tag"),
         };
         Ok(if mark & tag::SECRET != 0 { value.into_secret() } else { value })
     }

@@ -1,4 +1,4 @@
-//! Reads frames and snapshots together with the large values that they name.
+//! Decodes frames and snapshots together with the large values that they refer to.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     state::RunState,
 };
 
-/// Reads the journal of one run. A large value is read once and shared for as long as anything that was read holds it.
+/// Decodes the journal of one run. A large value is read once, and shared for as long as anything decoded holds it.
 #[derive(Debug)]
 pub struct FrameReader {
     run: RunId,
@@ -25,7 +25,7 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// For the journal of `run`.
+    /// A reader for the journal of `run`.
     pub fn new(run: RunId) -> FrameReader {
         FrameReader { run, values: BTreeMap::new() }
     }
@@ -33,7 +33,7 @@ impl FrameReader {
     /// The events of a frame, with all their values.
     ///
     /// # Errors
-    /// [`RecoverError`]: the frame or a value that it names is damaged, or the store does not answer.
+    /// [`RecoverError`]: the frame or a value that it refers to is damaged, or the store cannot be read.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -62,25 +62,25 @@ impl FrameReader {
         decode_snapshot_with(workflow, &snapshot.state, &large).map_err(unreadable)
     }
 
-    /// The values that are still held, to write on with.
+    /// The values that are still in use, for writing further frames.
     pub(crate) fn into_values(mut self) -> LargeValues {
         self.forget_unused();
         LargeValues::read_back(self.values)
     }
 
-    /// What nobody holds may never be asked for again, and a long journal names many values.
+    /// Releases values that are not in use: a long journal refers to many values, most of them only once.
     fn forget_unused(&mut self) {
         self.values.retain(|_, value| value.is_shared());
     }
 
-    /// The values with these names, in their order.
+    /// The values with these hashes, in order.
     async fn named_by(
         &mut self,
         store: &dyn Store,
         wanted: Vec<ContentHash>,
     ) -> Result<Vec<Value>, RecoverError> {
         self.forget_unused();
-        // A value is made after those inside it. No value is inside itself, because its name follows from its content.
+        // A value is decoded after those inside it. No value contains itself, because its hash depends on its content.
         let mut open = wanted.clone();
         let mut contents: BTreeMap<ContentHash, Bytes> = BTreeMap::new();
         while let Some(hash) = open.last().copied() {
@@ -112,7 +112,7 @@ impl FrameReader {
         let run = self.run;
         match store.blob(hash, 0, usize::MAX).await {
             Ok(Some(content)) => Ok(content),
-            Ok(None) => Err(RecoverError::Value { run, hash, why: "the store does not have".to_owned() }),
+            Ok(None) => Err(RecoverError::Value { run, hash, why: "is missing from the store".to_owned() }),
             Err(StoreError::Damaged { what }) => {
                 Err(RecoverError::Value { run, hash, why: format!("is damaged: {what}") })
             }
@@ -124,7 +124,7 @@ impl FrameReader {
         RecoverError::Value {
             run: self.run,
             hash,
-            why: format!("is not what was written: {} at byte {}", source.reason, source.offset),
+            why: format!("is damaged: {} at byte {}", source.reason, source.offset),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The state of a run as bytes, so that recovery need not begin at a run's first event.
+//! The encoding of a run's state, so that recovery need not begin at the run's first event.
 //!
-//! What follows from the rest is left out and found again: timers by due time, the work that can be done, a Foreach's
-//! items (they are its inputs), and how many slots an opening has (its block says so).
+//! Derived data is left out and recomputed: timers by due time, the work that is ready, a Foreach's items (they are its
+//! inputs), and the number of slots of an opening (its block defines it).
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
     w.option(state.outputs.as_ref(), Writer::value);
 }
 
-/// Reads a state of `workflow`. Every index in it is checked, so that no damage can make a later step panic.
+/// Decodes a state of `workflow`. Every index in it is checked, so that damage cannot make a later step panic.
 pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunState> {
     let mut state = RunState::new(Arc::clone(workflow));
     state.seq = r.uint()?;
@@ -74,7 +74,7 @@ pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunStat
     state.ended = r.option(Reader::time)?;
     state.variables = r.list(|r| r.option(Reader::value))?;
     if state.variables.len() != workflow.variables.len() {
-        return r.unreadable("it has other variables than the workflow");
+        return r.unreadable("its variables do not match those of the workflow");
     }
     state.frames = r.list(|r| read_frame(r, workflow))?;
     state.free = r.list(|r| r.u32().map(FrameId))?;
@@ -128,11 +128,11 @@ fn read_frame(r: &mut Reader<'_>, workflow: &Workflow) -> Read<Frame> {
         0 => return Ok(Frame::default()),
         1 => FramePhase::Open,
         2 => FramePhase::Closed,
-        _ => return r.unreadable("the phase of an opening is unknown"),
+        _ => return r.unreadable("unknown phase of an opening"),
     };
     let block = BlockIdx(r.u32()?);
     let Some(definition) = workflow.blocks.get(block.0 as usize) else {
-        return r.unreadable("the workflow has no such block");
+        return r.unreadable("reference to a block that does not exist");
     };
     let parent = r.option(read_place)?;
     let (index, opened) = (r.u32()?, r.time()?);
@@ -177,7 +177,7 @@ fn read_slot(r: &mut Reader<'_>, workflow: &Workflow, action: ActionIdx) -> Read
         1 => SlotPhase::Ready,
         2 => SlotPhase::Running,
         3 => SlotPhase::Ended,
-        _ => return r.unreadable("the phase of an action is unknown"),
+        _ => return r.unreadable("unknown phase of an action"),
     };
     match slot.phase {
         SlotPhase::Waiting => {
@@ -278,7 +278,7 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
     })
 }
 
-/// What is wrong between the parts of a state, if anything.
+/// Describes an inconsistency between the parts of a state, if there is one.
 fn inconsistency(state: &RunState) -> Option<&'static str> {
     let frame = |frame: FrameId| state.frames.get(frame.0 as usize);
     let is_place = |place: Place| {
@@ -292,14 +292,14 @@ fn inconsistency(state: &RunState) -> Option<&'static str> {
     let slots = || state.frames.iter().flat_map(|frame| &frame.slots);
     let mut inner = slots().filter_map(|slot| slot.activity.as_deref()).flat_map(|activity| &activity.frames);
     if !parents.chain(state.timers.iter().map(|(_, timer)| timer.place)).all(is_place) {
-        return Some("a place does not exist");
+        return Some("reference to a place that does not exist");
     }
-    // What ends a subscription may outlive the place it was made from.
+    // A request to unsubscribe may outlive its place.
     if !state.effects.iter().all(|(_, call)| is_action(call.place) && frame(call.place.frame).is_some()) {
-        return Some("the place of a call does not exist");
+        return Some("call of a place that does not exist");
     }
     if !inner.all(|id| frame(*id).is_some()) || !state.free.iter().all(|id| frame(*id).is_some()) {
-        return Some("an opening does not exist");
+        return Some("reference to an opening that does not exist");
     }
     None
 }

@@ -1,8 +1,8 @@
-//! The formats of texts that are looked at. All others are taken on trust, as the language takes them.
+//! The string formats that are validated. All others are accepted, as in the language.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether `text` is in the format of this name.
+/// Whether `text` is valid in the format `format`.
 pub(super) fn accepts(format: &str, text: &str) -> bool {
     match format {
         "date-time" => is_date_time(text),
@@ -18,7 +18,7 @@ pub(super) fn accepts(format: &str, text: &str) -> bool {
     }
 }
 
-/// Cuts `text` into digits of the given lengths, with what stands between them; none when it has another shape.
+/// Parses numbers with the given counts of digits, separated by `between`; none when `text` has a different shape.
 fn digits<const N: usize>(text: &str, lengths: [usize; N], between: &str) -> Option<[u32; N]> {
     let mut numbers = [0; N];
     let mut rest = text;
@@ -71,7 +71,7 @@ fn is_date_time(text: &str) -> bool {
     is_date(date) && is_time(time) && (zone.is_empty() || zone == "Z" || offset(zone))
 }
 
-/// What no address holds unless it is escaped.
+/// Whether a character must be escaped in a URI.
 fn is_foreign(letter: char) -> bool {
     letter.is_whitespace() || letter.is_control() || "<>\"{}|\\^`".contains(letter)
 }
@@ -103,7 +103,7 @@ fn is_absolute(text: &str) -> bool {
     authority.is_none_or(is_authority) && !path.contains(['[', ']'])
 }
 
-/// `user@host:port`, the host perhaps an IPv6 address in brackets.
+/// `user@host:port`, where the host may be an IPv6 address in brackets.
 fn is_authority(text: &str) -> bool {
     let (user, host) = text.rsplit_once('@').unwrap_or(("", text));
     let (host, port) = match host.strip_prefix('[') {
@@ -121,7 +121,7 @@ fn is_authority(text: &str) -> bool {
     is_port && ![user, host].iter().any(|part| part.contains(['[', ']']))
 }
 
-/// Atoms with dots between them, or a quoted text; an at sign; labels with dots between them, or an address in brackets.
+/// Dot-separated atoms or a quoted string; an at sign; dot-separated labels or an IP address in brackets.
 fn is_email(text: &str) -> bool {
     let Some((name, host)) = text.rsplit_once('@') else { return false };
     let is_atom = |atom: &str| {

@@ -1,4 +1,4 @@
-//! The rules that only some kinds of values have.
+//! The rules for single kinds of values: objects, arrays, strings and numbers.
 
 use loom_expression::{Object, Value, ValueRef};
 
@@ -177,8 +177,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The names an object must have and has not: those of the list, and of properties that say so themselves, as an older
-/// draft has it.
+/// The required names that an object does not have: those in the `required` list, and those of properties with
+/// `"required": true`, the form of draft 3.
 fn missing<'r>(rules: &'r Object, object: &Object) -> Vec<&'r str> {
     let listed = rules.get("required").and_then(Value::as_array).into_iter().flatten();
     let properties = rules.get("properties").and_then(Value::as_object).into_iter().flatten();
@@ -196,7 +196,7 @@ fn bound(rules: &Object, keyword: &str) -> Option<usize> {
     rules.get(keyword).and_then(super::sound::count)
 }
 
-/// Whole numbers exactly, others as near as their digits tell.
+/// Compares integers exactly, other numbers within their precision.
 fn is_multiple(value: &Value, step: &Value) -> bool {
     if let (ValueRef::Int(value), ValueRef::Int(step)) = (value.as_ref(), step.as_ref()) {
         return value.checked_rem(step).unwrap_or(0) == 0;

@@ -1,8 +1,8 @@
-//! Where a value stands in a document and a rule in its schema; written out only when something is to be said of it.
+//! The path of a value in a document, and of a rule in its schema; formatted only when a violation is reported.
 
 use std::fmt;
 
-/// The way to a value.
+/// The path of a value.
 pub(super) enum Path<'p> {
     Root,
     Member(&'p Path<'p>, &'p str),
@@ -10,7 +10,7 @@ pub(super) enum Path<'p> {
 }
 
 impl fmt::Display for Path<'_> {
-    /// As Json.NET writes it: `a.b[0]['c d']`.
+    /// The notation of Json.NET: `a.b[0]['c d']`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
@@ -24,7 +24,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// What a name in a path is put into quotes for.
+/// Whether a character makes a name in a path be quoted.
 fn is_special(letter: char) -> bool {
     matches!(
         letter,
@@ -48,10 +48,10 @@ fn is_special(letter: char) -> bool {
     )
 }
 
-/// The way to a rule.
+/// The path of a rule.
 pub(super) enum Pointer<'p> {
     Root,
-    /// Where a reference has led, as it is written.
+    /// The target of a reference, as it is written.
     Referred(&'p str),
     Key(&'p Pointer<'p>, &'p str),
     Index(&'p Pointer<'p>, usize),

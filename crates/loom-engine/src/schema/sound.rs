@@ -1,23 +1,23 @@
-//! Whether a schema is one: looked at as a whole, before any value is.
+//! Validates a schema as a whole, before any value is validated against it.
 
 use loom_expression::{Object, Value, ValueRef};
 
 use super::{DEPTH_MAX, Problem, TYPES, place::Pointer};
 
-/// Looks through the whole schema.
+/// Checks the whole schema.
 pub(super) fn check(schema: &Value) -> Result<(), Problem> {
     Walk { root: schema, depth: 0 }.schema(schema, &Pointer::Root)
 }
 
-/// What a reference leads to: a pointer within the schema, whose escapes may be those of an address.
+/// Resolves a reference: a JSON pointer within the schema, which may be percent-encoded.
 pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Result<&'a Value, Problem> {
-    let nowhere = || Problem::Invalid(format!("the reference '{reference}' leads nowhere in the schema"));
+    let nowhere = || Problem::Invalid(format!("the reference '{reference}' does not exist in the schema"));
     let pointer =
         reference.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
     let pointer = pointer.ok_or_else(|| {
         Problem::Invalid(format!(
-            "the reference '{reference}' names a schema by its 'id' or its address, and only pointers within the \
-             schema, such as '#/definitions/name', are followed"
+            "the reference '{reference}' must be a pointer within the schema, such as '#/definitions/name'; references \
+             by 'id' or URL are not supported"
         ))
     })?;
     let pointer = unescaped(pointer).ok_or_else(nowhere)?;
@@ -34,7 +34,7 @@ pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Result<&'a Value,
     Ok(target)
 }
 
-/// A text with its `%XX` replaced by the bytes they stand for. None when that is not text.
+/// Decodes percent-encoding. None when the result is not valid UTF-8.
 fn unescaped(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -51,7 +51,7 @@ fn unescaped(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A count, also one that is written with a fraction of nothing.
+/// A count, which may be written with a zero fraction, such as `2.0`.
 pub(super) fn count(value: &Value) -> Option<usize> {
     let whole = match value.as_ref() {
         ValueRef::Int(count) => Some(count),
@@ -69,7 +69,7 @@ struct Walk<'a> {
 type Checked = Result<(), Problem>;
 
 fn invalid(what: &str, id: &Pointer<'_>) -> Problem {
-    Problem::Invalid(format!("the {what} at {id} is not what a schema has there"))
+    Problem::Invalid(format!("the {what} at {id} is not valid in a schema"))
 }
 
 impl Walk<'_> {
@@ -77,7 +77,7 @@ impl Walk<'_> {
         let rules = match schema.as_ref() {
             ValueRef::Object(rules) => rules,
             ValueRef::Null | ValueRef::Bool(true) => return Ok(()),
-            _ => return Err(Problem::Invalid(format!("the schema at {id} is not an object"))),
+            _ => return Err(Problem::Invalid(format!("the schema at {id} must be an object"))),
         };
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -135,8 +135,8 @@ impl Walk<'_> {
 fn check_types(value: &Value, id: &Pointer<'_>) -> Checked {
     let known = |value: &Value| match value.as_str() {
         Some(name) if TYPES.contains(&name) => Ok(()),
-        Some(name) => Err(Problem::Invalid(format!("the type '{name}' at {id} does not exist"))),
-        None => Err(Problem::Invalid(format!("the type at {id} is neither a name nor a list of names"))),
+        Some(name) => Err(Problem::Invalid(format!("the type '{name}' at {id} is not a JSON Schema type"))),
+        None => Err(Problem::Invalid(format!("the type at {id} must be a name or a list of names"))),
     };
     match value.as_array() {
         Some(names) => names.iter().try_for_each(known),
@@ -144,7 +144,7 @@ fn check_types(value: &Value, id: &Pointer<'_>) -> Checked {
     }
 }
 
-/// Keywords that hold no schemas. Those that are not known mean nothing and are let be.
+/// Checks keywords that contain no schemas. Unknown keywords are ignored.
 fn check_plain(keyword: &str, value: &Value, rules: &Object, id: &Pointer<'_>) -> Checked {
     let fits = match keyword {
         "enum" => value.as_array().is_some(),
@@ -157,6 +157,6 @@ fn check_plain(keyword: &str, value: &Value, rules: &Object, id: &Pointer<'_>) -
         }
         _ => true,
     };
-    // Designers leave members without a value behind.
+    // Designers leave properties with the value null.
     if fits || value.is_null() && rules.len() > 1 { Ok(()) } else { Err(invalid(keyword, id)) }
 }

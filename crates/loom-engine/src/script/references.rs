@@ -1,16 +1,16 @@
-//! Finds what the code of a script refers to, without running it.
+//! Finds what the code of a script refers to, without executing it.
 //!
-//! The code is read as words: names, texts and marks, without what stands in comments, in texts and in regular
-//! expressions. Found is `workflowContext.actions.Name`, `workflowContext.actions['Name']`, `workflowContext.trigger`,
-//! and the same through a name that was given to `workflowContext` or to `workflowContext.actions`. Everything else
-//! needs `explicitDependencies`. A name found in vain costs nothing but a record that nobody reads.
+//! The code is tokenized into names, strings and punctuation; comments and regular expressions are skipped. Recognized are
+//! `workflowContext.actions.Name`, `workflowContext.actions['Name']`, `workflowContext.trigger`, and the same through a
+//! variable that was assigned `workflowContext` or `workflowContext.actions`. Everything else needs `explicitDependencies`. A
+//! false match costs only a record that is not read.
 
 use super::words::{Word, words};
 
 /// What a script's code refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Names of actions, as the code spells them, each once.
+    /// Names of actions, as spelled in the code, without duplicates.
     pub actions: Vec<String>,
     /// Whether it refers to the trigger.
     pub trigger: bool,
@@ -20,7 +20,7 @@ pub struct References {
 pub fn references(code: &str) -> References {
     let words = words(code);
     let mut found = Finder { contexts: vec!["workflowContext"], ..Finder::default() };
-    // Names are collected first, because a function may stand above the line that gives its names a meaning.
+    // Aliases are collected first, because a function may precede the line that assigns the alias it uses.
     for at in 0..words.len() {
         found.alias(&words, at);
     }
@@ -32,15 +32,15 @@ pub fn references(code: &str) -> References {
 
 #[derive(Default)]
 struct Finder<'a> {
-    /// Names of `workflowContext`.
+    /// Aliases of `workflowContext`.
     contexts: Vec<&'a str>,
-    /// Names of `workflowContext.actions`.
+    /// Aliases of `workflowContext.actions`.
     actions: Vec<&'a str>,
     found: References,
 }
 
 impl<'a> Finder<'a> {
-    /// `x = workflowContext` and `x = workflowContext.actions`, where nothing of either is taken.
+    /// Recognizes `x = workflowContext` and `x = workflowContext.actions`, without a further property access.
     fn alias(&mut self, words: &[Word<'a>], at: usize) {
         let [Word::Name(name), Word::Mark('=')] = words[at..].get(..2).unwrap_or_default() else { return };
         if !self.is_context(words, at + 2) {
@@ -79,12 +79,12 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Whether the word at `at` is no member of something else.
+/// Whether the word at `at` is not a property of something else.
 fn is_free(words: &[Word<'_>], at: usize) -> bool {
     at == 0 || !matches!(words[at - 1], Word::Mark('.'))
 }
 
-/// The member that is taken at `at`, as `.name` or `['name']`, and where it ends.
+/// The property accessed at `at`, as `.name` or `['name']`, and the index after it.
 fn member<'w>(words: &'w [Word<'_>], at: usize) -> Option<(&'w str, usize)> {
     match words.get(at..)? {
         [Word::Mark('.'), Word::Mark('['), Word::Text(name), Word::Mark(']'), ..] => Some((name, at + 4)),

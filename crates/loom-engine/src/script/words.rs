@@ -1,16 +1,16 @@
-//! Takes the code of a script apart into words: names, texts and marks.
+//! Tokenizes the code of a script into words: names, strings and punctuation.
 //!
-//! Enough of JavaScript's lexical grammar to know code from what only looks like it. Any text can be read; one that is no
-//! JavaScript gives words without a meaning.
+//! Implements enough of JavaScript's lexical grammar to tell code from comments, strings and regular expressions. Any input is
+//! accepted; input that is not JavaScript yields meaningless words.
 
 /// One word of code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word<'a> {
     /// A name or a keyword.
     Name(&'a str),
-    /// A text, decoded.
+    /// A string, decoded.
     Text(String),
-    /// A number, a regular expression, or a template with places to fill in; what stands in these follows as words.
+    /// A number, a regular expression, or a template literal with substitutions; the words in the substitutions follow.
     Other,
     /// One character of punctuation. `?.` reads as a dot.
     Mark(char),
@@ -26,12 +26,12 @@ pub(super) fn words(code: &str) -> Vec<Word<'_>> {
 struct Reader<'a> {
     rest: &'a str,
     words: Vec<Word<'a>>,
-    /// For each place of a template that is being read, how many braces are open in it.
+    /// The number of open braces in each template substitution that is being read.
     places: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads one word, or passes over one thing that is none. False at the end.
+    /// Reads one word, or skips white space or a comment. False at the end.
     fn next(&mut self) -> bool {
         let Some(first) = self.rest.chars().next() else { return false };
         match first {
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// Whether a slash here begins a regular expression. After a bracket it could do either, and divides more often.
+    /// Whether a slash here begins a regular expression. After a closing bracket it is ambiguous, and taken as a division.
     fn expects_value(&self) -> bool {
         const BEFORE_VALUES: [&str; 14] = [
             "return",
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// A regular expression ends on its line; without an end there it was a division.
+    /// Reads a regular expression, which ends on the same line; otherwise the slash is a division.
     fn pattern(&mut self) {
         let (mut in_class, mut escaped) = (false, false);
         for (at, c) in self.rest.char_indices().skip(1) {
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         self.words.push(Word::Mark('/'));
     }
 
-    /// A text in quotes, which ends with its line at the latest.
+    /// Reads a quoted string, which ends at the end of the line at the latest.
     fn text(&mut self, quote: char) {
         let mut text = String::new();
         self.rest = &self.rest[1..];
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         self.words.push(Word::Text(text));
     }
 
-    /// A template, or what follows a place of one: up to its end, or to its next place.
+    /// Reads a template literal, or its continuation after a substitution, up to its end or the next substitution.
     fn template(&mut self, begins: usize) {
         let mut text = String::new();
         let whole = self.rest.starts_with('`');
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         self.words.push(if whole { Word::Text(text) } else { Word::Other });
     }
 
-    /// What an escape stands for; its backslash has been read. Half a surrogate pair stands for nothing.
+    /// Decodes an escape sequence after its backslash. An unpaired surrogate yields nothing.
     fn escape(&mut self) -> Option<char> {
         let c = self.rest.chars().next()?;
         self.rest = &self.rest[c.len_utf8()..];

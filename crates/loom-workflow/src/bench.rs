@@ -1,7 +1,7 @@
-//! `loom bench`: how fast this machine runs workflows, end to end over HTTP, and what a long stretch of work leaves behind.
+//! `loom bench`: measures the throughput and latency of workflows over HTTP, and memory and disk use over many runs.
 //!
-//! The server runs in a process of its own with a data folder of its own, so that its memory and its time on the
-//! processor can be told from those of the callers. Callers, server and the service that workflows call share the machine.
+//! The server runs in a separate process with its own data directory, so that its memory and CPU time can be distinguished from
+//! those of the callers. Callers, server and the service that workflows call share the machine.
 
 mod callers;
 mod metrics;
@@ -28,24 +28,24 @@ pub(crate) use shapes::NOTHING;
 use shapes::{Job, Shape};
 use soak::SoakArgs;
 
-/// How often it is looked whether all runs have ended.
+/// The interval at which the number of runs in progress is polled.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The longest that runs may take to end after the last one was accepted.
+/// How long runs may take to end after the last one was accepted.
 const DRAIN: Duration = Duration::from_mins(1);
 
 const ABOUT: &str = "\
-Each row is one workflow with so many callers at once, each on a connection of its own, who ask for the next run as soon
-as the last one was answered.
+Each row is one workflow with a number of concurrent callers. Every caller has its own connection and starts the next run
+as soon as it has received the response of the last one.
 
-  runs/s    runs that were answered, a second
-  ended/s   runs that came to their end, a second, the time until the last of them included
-  p50 …     from asking to the whole answer, in milliseconds
-  sync      the syncs that make runs durable, in milliseconds, as the server measures them
-  CPU       time of the server's process on a processor, for each run
-  RSS       resident memory of the server's process, at the end and at its highest
+  runs/s    responses per second
+  ended/s   runs that ended per second, up to the end of the last run
+  p50 …     latency from the request to the complete response, in milliseconds
+  sync      duration of the disk syncs that make runs durable, in milliseconds, as measured by the server
+  CPU       CPU time of the server process per run
+  RSS       resident memory of the server process, at the end and at its peak
 
-Options for `loom serve` stand behind `--`:
+Pass options for `loom serve` after `--`:
 
   loom bench --callers 64 -- --relaxed";
 
@@ -61,29 +61,28 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Start many runs, and watch what memory and disk become.
+    /// Execute many runs and report memory and disk use over time.
     Soak(SoakArgs),
 }
 
-/// What is run, and where.
+/// The workflow and the server.
 #[derive(Args, Debug)]
 struct What {
-    /// A workflow of your own, instead of the built-in ones. A parameter named `service` is given the address of a
-    /// service in this process, the one of `loom example`.
+    /// A workflow to measure instead of the built-in ones. Its parameter `service`, if it has one, is set to the URL of a test
+    /// service in this process.
     #[arg(value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// The trigger's body for your own workflow: JSON, `@file` or `-` for standard input.
+    /// The trigger body for that workflow: JSON, `@file`, or `-` for standard input.
     #[arg(long, short, value_name = "JSON|@FILE|-", requires = "file")]
     input: Option<String>,
-    /// A server that runs already, as `http://host:port`. The workflow is deployed there as `bench-…`, and deleted in
-    /// the end.
+    /// A running server to measure, as `http://HOST:PORT`. The workflow is deployed there as `bench-…` and deleted at the end.
     #[arg(long, value_name = "URL", conflicts_with_all = ["data", "serve"])]
     url: Option<String>,
     /// A file whose first line is that server's token.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "url")]
     token_file: Option<PathBuf>,
-    /// Where the server's own folder is made, for the time of the measurement; the disk below it decides much. Usually
-    /// the system's folder for temporary files.
+    /// The directory for the server's temporary data; its disk determines much of the result [default: the system's temporary
+    /// directory].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     data: Option<PathBuf>,
     /// Print JSON.
@@ -98,14 +97,13 @@ struct What {
 struct SpeedArgs {
     #[command(flatten)]
     what: What,
-    /// Which of the built-in workflows. May be given many times; all but `mixed` when it is not given; `steps` needs a
-    /// server of its own.
+    /// A built-in workflow to measure. May be repeated [default: all except `mixed`; with --url, `steps` is left out, too].
     #[arg(long, value_enum, conflicts_with = "file")]
     shape: Vec<Shape>,
-    /// How many callers at once; a row for each number.
+    /// The numbers of concurrent callers, one row for each.
     #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u32).range(1..=4_000))]
     callers: Vec<u32>,
-    /// Seconds that each row takes, after a second or less to warm up.
+    /// The duration of each row in seconds, after at most one second of warm-up.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
 }
@@ -145,7 +143,7 @@ impl What {
         Ok(Setting { server, service })
     }
 
-    /// The user's workflow, or these. None when it is refused.
+    /// The user's workflow, or the given built-in ones. None if it is invalid, which has been reported.
     fn jobs(&self, shapes: &[Shape], service: &str, console: Console) -> Result<Option<Vec<Job>>> {
         match &self.file {
             Some(file) => Ok(shapes::of_file(file, self.input.as_deref(), console)?.map(|job| vec![job])),
@@ -157,7 +155,7 @@ impl What {
 async fn speed(args: &SpeedArgs, console: Console) -> Result<Exit> {
     let setting = args.what.setting().await?;
     let all = [Shape::Accept, Shape::Steps, Shape::Effects, Shape::Compose, Shape::Foreach];
-    // Only a server of our own has the activity that does nothing.
+    // Only a server started by the benchmark has the no-op activity.
     let all = all.into_iter().filter(|shape| *shape != Shape::Steps || args.what.url.is_none());
     let all: Vec<Shape> = all.collect();
     let shapes = if args.shape.is_empty() { &all[..] } else { &args.shape[..] };
@@ -187,7 +185,7 @@ async fn speed(args: &SpeedArgs, console: Console) -> Result<Exit> {
     Ok(if failed.is_empty() { Exit::Success } else { Exit::Failure })
 }
 
-/// One row: deploys the workflow, warms up, measures, waits for the end of all runs.
+/// Measures one row: deploys the workflow, warms up, measures, waits for all runs to end.
 async fn measure(server: &Server, job: &Job, callers: u32, time: Duration) -> Result<Row> {
     let path = server.deploy(job).await?;
     let body = job.body.clone().into();

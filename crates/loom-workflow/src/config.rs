@@ -1,27 +1,27 @@
-//! Settings: one declaration each, from which everything else follows.
+//! Settings: each is declared once, and everything else is derived from the declaration.
 //!
-//! `table` declares every setting with its name, help, type, range and default. From a row come the flag, the key in
-//! `loom.toml`, the `LOOM_*` variable, the member of the `Loom` section in `local.settings.json`, the line of `loom config show`,
-//! the row of `docs/configuration.md`, and a typed field of [`Values`].
+//! `table` declares every setting with its name, help, type, range and default. A row yields the flag, the key in
+//! `loom.toml`, the `LOOM_*` variable, the property of the `Loom` section in `local.settings.json`, the line of
+//! `loom config show`, the row of `docs/configuration.md`, and a typed field of [`Values`].
 //!
 //! # To add a setting
 //!
 //! 1. Add a row to `table.rs`, in the group where a reader of the page would look for it:
 //!
 //!    ```text
-//!    /// How long a response may wait for its caller to take any of it, before the connection is closed.
+//!    /// The time after which a connection is closed if its caller does not read any part of the response.
 //!    write_timeout: Duration = duration(1, 86_400).default("30s");
 //!    ```
 //!
 //!    The type is `u64`, `Duration`, `bool`, `String`, `PathBuf`, `SocketAddr` or `RetryPolicy`; `Option<…>` for a setting without
 //!    a default, `Vec<String>` for a list. Ranges of durations are in seconds. `.shared()` also gives it to `loom run`, `.live()`
-//!    says that SIGHUP applies it (see `serve/reload.rs`), `.secret()` keeps it out of `config show`, `.excludes(…)` names
-//!    settings that it takes the place of.
+//!    marks it as applied by SIGHUP (see `serve/reload.rs`), `.secret()` redacts it in `config show`, `.excludes(…)` names
+//!    settings that cannot be combined with it.
 //! 2. Use `config.values.write_timeout`, in `serve.rs` for a server and in `run/settings.rs` for what a run sees.
-//! 3. Write the page anew: `cargo run -q -p loom-workflow -- config reference > docs/configuration.md`. A test holds it to the table.
+//! 3. Regenerate the page: `cargo run -q -p loom-workflow -- config reference > docs/configuration.md`. A test compares it with the table.
 //!
-//! A value that is not in the range, or not of the type, is refused with the name of the place where it was written. Settings of the
-//! command line alone, such as the files to serve, are arguments and have no row.
+//! A value of the wrong type or outside the range is rejected with the position where it was written. Options that exist only
+//! on the command line, such as the files to serve, are arguments and have no row.
 
 mod flags;
 mod kind;
@@ -44,29 +44,29 @@ pub(crate) use table::Values;
 
 use kind::Kind;
 
-/// One setting, as it was declared.
+/// The declaration of a setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
-    /// The field of [`Values`]; every other spelling is made from it.
+    /// The field of [`Values`]; all other spellings are derived from it.
     field: &'static str,
-    /// The heading it stands under, in the help and on the page.
+    /// The heading in the help and on the page.
     group: &'static str,
     help: &'static str,
     kind: Kind,
     default: Option<&'static str>,
-    /// What the help calls its value; the kind's own name without it.
+    /// The name of its value in the help; that of its kind by default.
     value_name: Option<&'static str>,
-    /// Whether `loom run` has it, too.
+    /// Whether `loom run` has it as well.
     shared: bool,
     live: bool,
     secret: bool,
-    /// Fields of settings that it takes the place of.
+    /// Fields of settings that cannot be combined with it.
     excludes: &'static [&'static str],
     check: fn(&Kind, &[String]) -> Result<(), String>,
 }
 
 impl Setting {
-    /// `runs-max`: in `loom.toml`, and the flag without its dashes.
+    /// `runs-max`: the key in `loom.toml`, and the flag without its dashes.
     pub(crate) fn key(&self) -> String {
         self.field.replace('_', "-")
     }
@@ -76,7 +76,7 @@ impl Setting {
         format!("LOOM_{}", self.field.to_uppercase())
     }
 
-    /// `runsMax`: in the `Loom` section of `local.settings.json`.
+    /// `runsMax`: the property in the `Loom` section of `local.settings.json`.
     fn member(&self) -> String {
         let mut out = String::new();
         for (place, word) in self.field.split('_').enumerate() {
@@ -90,45 +90,45 @@ impl Setting {
         out
     }
 
-    /// Whether SIGHUP applies a change of it.
+    /// Whether SIGHUP applies a change of the setting.
     pub(crate) fn is_live(&self) -> bool {
         self.live
     }
 }
 
-/// A setting's value as it was written, and where.
+/// The effective value of a setting as it was written, and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Effective {
-    /// The values of a list; one text otherwise; none when it is not set.
+    /// The items of a list; one string for any other kind; empty if the setting is not set.
     texts: Vec<String>,
     pub(crate) origin: Origin,
 }
 
-/// Every setting of one command, with where each came from.
+/// All settings of one command, with their origins.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) values: Values,
     /// In the order of the table.
     effective: Vec<Effective>,
-    /// The folder of the project, with its `local.settings.json`, `connections.json` and `parameters.json`.
+    /// The project directory, which holds `local.settings.json`, `connections.json` and `parameters.json`.
     pub(crate) project: Option<PathBuf>,
 }
 
 impl Config {
-    /// The settings of a command on `files` with these flags, from every layer.
+    /// Resolves the settings of a command on `files` with these flags, from all layers.
     ///
     /// # Errors
-    /// A file cannot be read, holds something unknown, or a value is not one that its setting takes.
+    /// A file cannot be read or has an unknown setting, or a value is invalid.
     pub(crate) fn resolve<const SERVE: bool>(flags: &Flags<SERVE>, files: &[PathBuf]) -> Result<Config> {
         layers::resolve(flags, files, &|name| std::env::var_os(name))
     }
 
-    /// The defaults alone, whatever files and variables say.
+    /// Only the defaults, regardless of files and variables.
     pub(crate) fn defaults() -> Config {
         layers::defaults()
     }
 
-    /// The same, with the file of secrets in the folder of runs unless another one is set.
+    /// The same settings, with the secrets file in the data directory unless it is set.
     pub(crate) fn with_secrets_beside(mut self, data: &Path) -> Config {
         self.values.secrets.get_or_insert_with(|| data.join(crate::secrets::FILE));
         self
@@ -142,10 +142,10 @@ impl Config {
     }
 }
 
-/// Reports variables of the environment that were probably meant for a setting, and are not.
+/// Warns of environment variables that look like misspelt settings.
 pub(crate) fn warn_of_misspelt_variables() {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for (name, meant) in layers::misspelt(names) {
-        eprintln!("loom: warning: no setting is called {name}; did you mean {meant}?");
+        eprintln!("loom: warning: unknown setting {name} in the environment; did you mean {meant}?");
     }
 }

@@ -1,15 +1,15 @@
 //! The terminal: the one place that writes to standard output and standard error.
 //!
-//! Everything goes through the macros of this module, which shadow the standard ones: `println!` and `eprintln!` write one
-//! line, `print!` and `eprint!` a text of several lines of our own. Three promises hold for all of them:
+//! All output goes through the macros of this module, which shadow the standard ones: `println!` and `eprintln!` write one
+//! line, `print!` and `eprint!` several lines of our own. Three guarantees hold for all of them:
 //!
-//! - A reader that has gone, or a disk that is full behind a redirection, never makes the program panic. Nothing that is
-//!   written to standard error can fail; when standard output is closed, a command that only prints ends as others do after
-//!   SIGPIPE, and a command that does work (see [`outlive_readers`]) carries on in silence.
-//! - What a terminal would obey instead of showing is escaped: control and escape sequences, overrides of the writing
-//!   direction. One line stays one line, so that no name or message from outside can begin a line of its own.
-//! - Texts of several lines are made of parts that were escaped on their own, with `Visible` or by `render`; colours pass only
-//!   through [`styled`].
+//! - A closed pipe, or a full disk behind a redirection, never makes the program panic. Errors of standard error are ignored;
+//!   when standard output is closed, a command that only prints exits as other programs do after SIGPIPE, and a command that
+//!   does work (see [`outlive_readers`]) continues silently.
+//! - Characters that a terminal would interpret instead of display are escaped: control and escape sequences, overrides of the
+//!   writing direction. One line stays one line, so that no name or message from outside can start a line of its own.
+//! - Output of several lines is made of parts that were escaped separately, with `Visible` or by `render`; colours are kept only
+//!   by [`styled`].
 
 use std::{
     fmt,
@@ -22,38 +22,38 @@ use std::{
 
 use loom_expression::{Masker, is_unseen, push_visible, visible};
 
-/// As the standard one, for one line: line breaks in what it shows are escaped, like everything that a terminal obeys.
+/// Writes one line to standard output. Line breaks and control characters in the arguments are escaped.
 macro_rules! println {
     () => { $crate::console::text(format_args!("\n")) };
     ($($text:tt)*) => { $crate::console::line(format_args!($($text)*)) };
 }
 
-/// As the standard one, for a text of several lines; parts from outside must have been escaped on their own.
+/// Writes several lines to standard output. Parts from outside must have been escaped separately.
 macro_rules! print {
     ($($text:tt)*) => { $crate::console::text(format_args!($($text)*)) };
 }
 
-/// As the standard one, for one line; see `println`. Never fails.
+/// Writes one line to standard error; see `println`. Never fails.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::console::note(format_args!($($text)*)) };
 }
 
-/// As the standard one, for a text of several lines; see `print`. Never fails.
+/// Writes several lines to standard error; see `print`. Never fails.
 macro_rules! eprint {
     ($($text:tt)*) => { $crate::console::note_text(format_args!($($text)*)) };
 }
 
-/// Where the output goes.
+/// The capabilities of the terminal.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Console {
-    /// Standard error is a terminal that understands cursor movements.
+    /// Whether standard error is a terminal that supports cursor movements.
     pub(crate) live: bool,
-    /// Standard error takes colours.
+    /// Whether standard error gets colours.
     pub(crate) color: bool,
 }
 
 impl Console {
-    /// Looks at the standard streams, at `NO_COLOR` (<https://no-color.org>), `CLICOLOR_FORCE` and `TERM`.
+    /// Reads the standard streams, `NO_COLOR` (<https://no-color.org>), `CLICOLOR_FORCE` and `TERM`.
     pub(crate) fn from_environment() -> Console {
         let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
@@ -65,8 +65,8 @@ impl Console {
     }
 }
 
-/// Tests that look for secrets in what this program writes must find them without labels. Only builds with debug assertions can be
-/// told so.
+/// Switches the labels of secrets off, so that tests can prove that they find unredacted secrets in the output. Exists only in
+/// builds with debug assertions.
 #[cfg(debug_assertions)]
 pub(crate) fn switch_labels_off_for_controls() {
     if std::env::var_os("LOOM_CONTROL_WITHOUT_LABELS").is_some() {
@@ -74,16 +74,16 @@ pub(crate) fn switch_labels_off_for_controls() {
     }
 }
 
-/// What knows the secrets that this process has read. Everything that it writes goes through it.
+/// The masker with all secrets that this process has read. All output goes through it.
 pub(crate) fn masker() -> &'static Masker {
     static MASKER: LazyLock<Masker> = LazyLock::new(Masker::new);
     &MASKER
 }
 
-/// Set once what the command does matters more than who reads its output.
+/// Whether the command continues after its standard output was closed.
 static OUTLIVES_READERS: AtomicBool = AtomicBool::new(false);
 
-/// From now on the program carries on when nobody reads its standard output any more.
+/// Makes the program continue when its standard output is closed.
 pub(crate) fn outlive_readers() {
     OUTLIVES_READERS.store(true, Ordering::Relaxed);
 }
@@ -93,13 +93,13 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
     out(&one_line(text));
 }
 
-/// Writes a text to standard output; its line breaks are ours.
+/// Writes several lines to standard output.
 pub(crate) fn text(text: fmt::Arguments<'_>) {
     out(&lines(text));
 }
 
-/// Writes a string that was asked for, and a line break. It goes through unchanged, as the next program wants it, unless
-/// standard output is a terminal.
+/// Writes a requested string and a line break. It is not escaped unless standard output is a terminal, so that the next
+/// program gets it unchanged.
 pub(crate) fn value(text: &str) {
     if stdout().is_terminal() {
         print!("{text}\n");
@@ -108,8 +108,8 @@ pub(crate) fn value(text: &str) {
     }
 }
 
-/// Writes JSON and a line break. Outside of its strings JSON is ASCII, so that its own escapes can stand for whatever a
-/// terminal would obey: no program reads anything else from it.
+/// Writes JSON and a line break. Control characters are written as JSON escapes, which is equivalent because JSON outside its
+/// strings is ASCII.
 pub(crate) fn json(text: &str) {
     let mut shown = String::with_capacity(text.len() + 1);
     for character in text.chars() {
@@ -131,13 +131,13 @@ pub(crate) fn note(text: fmt::Arguments<'_>) {
     err(&one_line(text));
 }
 
-/// Writes a text to standard error; its line breaks are ours.
+/// Writes several lines to standard error.
 pub(crate) fn note_text(text: fmt::Arguments<'_>) {
     err(&lines(text));
 }
 
-/// Writes an error to standard error. It may have several lines, such as an excerpt of a file: those after the first that are not
-/// part of an excerpt are indented, so that none of them looks like a message of its own.
+/// Writes an error to standard error. It may have several lines, such as an excerpt of a file: lines after the first that are not
+/// part of an excerpt are indented, so that none of them looks like a separate message.
 pub(crate) fn error(text: fmt::Arguments<'_>) {
     let text = format!("loom: {text}");
     let mut shown = String::with_capacity(text.len() + 16);
@@ -150,23 +150,23 @@ pub(crate) fn error(text: fmt::Arguments<'_>) {
     err(&shown);
 }
 
-/// Writes help to standard output, and what is wrong with the arguments to standard error.
+/// Writes help to standard output, and errors in the arguments to standard error.
 pub(crate) fn usage(error: &clap::Error) {
     let help = !error.use_stderr();
     let terminal = if help { stdout().is_terminal() } else { stderr().is_terminal() };
     let text = error.render();
-    // The library looks at `NO_COLOR` only where it prints by itself.
+    // clap honours `NO_COLOR` only when it prints itself.
     let plain = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
     let text = if terminal && !plain { text.ansi().to_string() } else { text.to_string() };
     if help { out(&styled(&text)) } else { err(&styled(&text)) }
 }
 
-/// Writes a text with our own colours, such as a rendered diagnostic, to standard error.
+/// Writes a string with our own colours, such as a rendered diagnostic, to standard error.
 pub(crate) fn note_styled(text: &str) {
     err(&styled(text));
 }
 
-/// A text whose colours (SGR sequences) and line breaks stay, and nothing else that a terminal would obey.
+/// Escapes everything that a terminal would interpret, except colours (SGR sequences) and line breaks.
 pub(crate) fn styled(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -191,14 +191,14 @@ pub(crate) fn styled(text: &str) -> String {
     shown
 }
 
-/// How many bytes the colour sequence takes that the text begins with; 0 when it begins with none.
+/// The length in bytes of the colour sequence at the start of `text`; 0 if there is none.
 fn sgr(text: &str) -> usize {
     let Some(parameters) = text.strip_prefix("\u{1b}[") else { return 0 };
     let digits = parameters.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
     if parameters.as_bytes().get(digits) == Some(&b'm') { 2 + digits + 1 } else { 0 }
 }
 
-/// Standard error for a text that moves the cursor: only the live view writes there, and what it shows is [`styled`].
+/// Standard error for output that moves the cursor: only the live view uses it, with [`styled`] lines.
 #[derive(Debug)]
 pub(crate) struct Terminal;
 
@@ -213,7 +213,7 @@ impl Write for Terminal {
     }
 }
 
-/// The size of the terminal behind standard error, in columns and rows, where there is one.
+/// The size of the terminal behind standard error, in columns and rows, if there is one.
 pub(crate) fn size() -> Option<(usize, usize)> {
     let (width, height) = terminal_size::terminal_size_of(stderr())?;
     Some((width.0.into(), height.0.into()))
@@ -249,19 +249,19 @@ fn out(text: &str) {
     drop(out);
     if error.kind() == ErrorKind::BrokenPipe {
         if !OUTLIVES_READERS.load(Ordering::Relaxed) {
-            // What a shell gives for a program that SIGPIPE ended.
+            // The exit code that a shell reports for a program ended by SIGPIPE.
             std::process::exit(141);
         }
         return;
     }
-    eprintln!("loom: could not write to standard output: {error}");
+    eprintln!("loom: cannot write to standard output: {error}");
     if !OUTLIVES_READERS.load(Ordering::Relaxed) {
         std::process::exit(2);
     }
 }
 
 fn err(text: &str) {
-    // There is nowhere left to report that this failed, and nothing that should stop because of it.
+    // A failure to write to standard error cannot be reported anywhere, and must not stop the program.
     stderr().lock().write_all(masker().mask(text).as_bytes()).ok();
 }
 
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_pass_and_nothing_else_that_a_terminal_obeys() {
+    fn colours_pass_and_all_other_control_sequences_are_escaped() {
         for (text, shown) in [
             ("\u{1b}[1;31merror\u{1b}[0m: a\nb", "\u{1b}[1;31merror\u{1b}[0m: a\nb"),
             ("\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[3", r"\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[3"),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_stays_one_line_and_a_text_keeps_its_own_breaks() {
+    fn a_line_stays_one_line_and_several_lines_keep_their_breaks() {
         let name = "a\nloom: b\u{1b}[2J";
         assert_eq!(one_line(format_args!("{name}")), "a\\nloom: b\\u{1b}[2J\n");
         assert_eq!(lines(format_args!("{name}\n")), "a\nloom: b\\u{1b}[2J\n");

@@ -1,4 +1,4 @@
-//! A folder of runs, opened as its key says.
+//! Opens a data directory, encrypted or not.
 
 use std::{path::Path, sync::Arc};
 
@@ -21,7 +21,7 @@ pub(crate) async fn open(
     .await
 }
 
-/// As [`open`], to look at it: nothing in the folder changes.
+/// Like [`open`], but read-only: nothing in the directory changes.
 pub(crate) async fn look(folder: &Path, key_file: Option<&Path>) -> Result<Arc<dyn Store>> {
     open_with(folder, key_file, |folder| SqliteStore::open_read_only(folder, SqliteOptions::default())).await
 }
@@ -32,24 +32,24 @@ async fn open_with(
     open: impl FnOnce(&Path) -> Result<SqliteStore, StoreError>,
 ) -> Result<Arc<dyn Store>> {
     if folder.is_file() {
-        bail!("{} is a file; runs are kept in a folder", folder.display());
+        bail!("{} is a file, expected a directory", folder.display());
     }
     let key = key_file.map(read_key).transpose()?;
     signals::outlive_size_limits()?;
     let store = open(folder).map_err(|error| match error {
         StoreError::Locked { .. } => anyhow!(
-            "{error}: a server or a `loom run` has the folder; `loom runs` without --data asks a server, and another --data keeps \
-             runs elsewhere"
+            "{error}: a server or `loom run` is using the directory; use `loom runs` without --data to query the server, or name \
+             another directory with --data"
         ),
         error => error.into(),
     })?;
     match with_key(Arc::new(store), key.as_ref()).await {
         Ok(store) => Ok(store),
         Err(error @ KeyError::Missing) => {
-            Err(anyhow!("{}: {error}; name its file with --key-file", folder.display()))
+            Err(anyhow!("{}: {error}; name the key file with --key-file", folder.display()))
         }
         Err(error @ KeyError::NotEncrypted) => Err(anyhow!(
-            "{}: {error}. To use it as it is, leave --key-file out; to have runs encrypted, name a new directory with --data",
+            "{}: {error}; omit --key-file to use it as it is, or name a new directory with --data to encrypt new runs",
             folder.display()
         )),
         Err(error) => Err(error).with_context(|| folder.display().to_string()),
@@ -58,11 +58,11 @@ async fn open_with(
 
 fn read_key(path: &Path) -> Result<StoreKey> {
     files::warn_if_others_can_read(path);
-    let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     match StoreKey::from_hex(&text) {
         Some(key) => Ok(key),
         None => bail!(
-            "{} holds no key: it is 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
+            "{} must contain a key of 64 hexadecimal digits; `openssl rand -hex 32` generates one",
             path.display()
         ),
     }

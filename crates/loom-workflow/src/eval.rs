@@ -1,4 +1,4 @@
-//! `loom eval`: one expression, its value or its error with a caret under the place.
+//! `loom eval`: evaluates one expression and prints its value, or its error with a caret under the position.
 
 use std::{ops::Range, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
     files,
 };
 
-/// What went wrong with an expression, in the same form for parsing and evaluating.
+/// An error of parsing or evaluation, in the same form for both.
 struct Problem {
     code: loom_expression::Code,
     message: String,
@@ -27,7 +27,7 @@ struct Problem {
 /// Runs the command.
 pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
     let text = if args.expression == "-" {
-        let text = String::from_utf8(files::read_stdin()?).context("standard input is not UTF-8")?;
+        let text = String::from_utf8(files::read_stdin()?).context("standard input is not valid UTF-8")?;
         let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
         line.unwrap_or(&text).to_owned()
     } else {
@@ -38,7 +38,7 @@ pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
         Ok(value) => {
             print_value(&value, args.json);
             if let Some(meant) = without_its_sign(&text) {
-                eprintln!("loom: this is a text, and no expression; `{meant}` is one");
+                eprintln!("loom: this is a string, not an expression; did you mean `{meant}`?");
             }
             Ok(Exit::Success)
         }
@@ -60,7 +60,7 @@ pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
     }
 }
 
-/// What an expression may refer to, of the file and of the options, which go before it.
+/// The context of the expression. Values from options override those from the file.
 fn context(args: &EvalArgs) -> Result<RecordedContext> {
     let data = match &args.context {
         None => Object::new(),
@@ -71,13 +71,13 @@ fn context(args: &EvalArgs) -> Result<RecordedContext> {
             } else {
                 files::read_argument("--context", text)?
             };
-            value.into_object().context("--context: an object is wanted")?
+            value.into_object().context("--context must be a JSON object")?
         }
     };
     if let Some(name) = data.keys().find(|name| !RecordedContext::MEMBERS.contains(&&***name)) {
         let hint = did_you_mean(name, RecordedContext::MEMBERS.iter().copied());
-        let hint = hint.unwrap_or_else(|| format!("it may have {}", RecordedContext::MEMBERS.join(", ")));
-        bail!("--context: a context has no member `{name}`; {hint}");
+        let hint = hint.unwrap_or_else(|| format!("expected one of {}", RecordedContext::MEMBERS.join(", ")));
+        bail!("--context: unknown property `{name}`; {hint}");
     }
     let mut data = data;
     for (member, option, given) in
@@ -108,24 +108,24 @@ fn context(args: &EvalArgs) -> Result<RecordedContext> {
     if !context.has_now() {
         context = context.with_now(now);
     }
-    // A seed in the data makes random values repeatable; without one they differ from call to call.
+    // With a seed in the context, random values are repeatable; without one they differ from call to call.
     Ok(if data.get("seed").is_some() { context } else { context.with_seed(now.ticks() as u64) })
 }
 
 fn named<'a>(option: &str, argument: &'a str) -> Result<(&'a str, &'a str)> {
     argument
         .split_once('=')
-        .with_context(|| format!("{option} takes NAME=VALUE, and '{argument}' has no `=`"))
+        .with_context(|| format!("{option} must be NAME=VALUE (got `{argument}`)"))
 }
 
-/// Puts a value under a name into an object of the context.
+/// Inserts a value into an object of the context.
 fn put(data: &mut Object, member: &str, name: &str, value: Value) {
     let mut map = data.get(member).and_then(Value::as_object).cloned().unwrap_or_default();
     map.insert(name, value);
     data.insert(member, map);
 }
 
-/// The expression that a text would be with the sign that makes it one, if it is the call of a function.
+/// The expression that was probably meant by a string that looks like a function call without its `@`.
 fn without_its_sign(text: &str) -> Option<String> {
     let call = !text.contains('@') && text.trim_end().ends_with(')');
     let meant = format!("@{}", text.trim());
@@ -133,12 +133,12 @@ fn without_its_sign(text: &str) -> Option<String> {
     (call && compiles()).then_some(meant)
 }
 
-/// What gives an expression the thing it refers to in vain.
+/// A hint for an expression that refers to something that does not exist.
 fn hint(args: &EvalArgs) -> &'static str {
     if args.context.is_some() {
-        "the context has nothing of that name"
+        "the context has no such entry"
     } else {
-        "--param, --variable, --body, --outputs and --context give it something to refer to"
+        "provide it with --param, --variable, --body, --outputs or --context"
     }
 }
 
@@ -153,7 +153,7 @@ fn evaluate(text: &str, context: &RecordedContext) -> Result<Value, (Vec<Problem
         (problems.collect(), Exit::Refused)
     })?;
     template.evaluate(context).map_err(|error| {
-        // A call with a wrong number of arguments was seen already, with the signature it should have.
+        // Compilation has already found a call with a wrong number of arguments, and knows the right signature.
         let seen = template.warnings().iter().find(|seen| Some(&seen.span) == error.span.as_ref());
         let hint = seen.and_then(|seen| seen.hint.clone());
         let problem = Problem { code: error.code, message: error.message, hint, span: error.span };
@@ -161,8 +161,7 @@ fn evaluate(text: &str, context: &RecordedContext) -> Result<Value, (Vec<Problem
     })
 }
 
-/// Texts as they are, everything else as JSON. A secret is not shown, unless it is the only thing asked for in a form
-/// that would show it: it never is.
+/// Prints strings as they are and everything else as JSON. A value with a secret is redacted.
 fn print_value(value: &Value, json: bool) {
     if value.contains_secret() {
         println!("{}", loom_server::HIDDEN);

@@ -1,4 +1,4 @@
-//! `loom example`: the examples of the repository, built in, with the service that they call.
+//! `loom example`: the built-in examples and the service that they call.
 
 mod killed;
 
@@ -22,15 +22,15 @@ struct Example {
     name: &'static str,
     title: &'static str,
     definition: &'static str,
-    /// Workflows that it calls: file name and definition.
+    /// Child workflows: file name and definition.
     children: &'static [(&'static str, &'static str)],
-    /// Whether it calls the service, whose address it takes as a parameter.
+    /// Whether it calls the service, whose URL it takes as a parameter.
     service: bool,
-    /// Paths of the service whose number of calls is worth telling.
+    /// Paths of the service whose number of calls is reported.
     counted: &'static [(&'static str, &'static str)],
 }
 
-/// The one that plays in processes of its own.
+/// The example that runs in separate processes.
 const KILLED: &str = "durable";
 
 macro_rules! example {
@@ -49,23 +49,23 @@ macro_rules! example {
     };
 }
 
-/// All examples, the one to begin with first.
+/// All examples; the best one to start with comes first.
 const EXAMPLES: &[Example] = &[
-    example!("flaky", "a service that fails, and a workflow that copes", service: true,
+    example!("flaky", "a workflow that survives a failing service", service: true,
         counted: &[("/flaky", "the quote"), ("/down", "billing, for six customers"), ("/ok", "the rest")]),
-    example!("durable", "kill -9 in the middle of a run, which goes on in another process", service: true, counted: &[]),
-    example!("retry-backoff", "503 twice, then 200: retries with growing waits", service: true, counted: &[]),
-    example!("retry-policy", "an action that repeats other actions until they succeed", service: true, counted: &[]),
-    example!("timeout", "a time limit on an action, and what runs when it is over", service: true, counted: &[]),
-    example!("circuit-breaker", "a breaker that opens after three failures", service: true,
+    example!("durable", "a run that survives kill -9 and resumes in another process", service: true, counted: &[]),
+    example!("retry-backoff", "retries with exponential backoff: 503 twice, then 200", service: true, counted: &[]),
+    example!("retry-policy", "a Retry action that repeats a block of actions until it succeeds", service: true, counted: &[]),
+    example!("timeout", "an action with a timeout, and the action that handles it", service: true, counted: &[]),
+    example!("circuit-breaker", "a circuit breaker that opens after three failures", service: true,
         counted: &[("/down", "of five")]),
-    example!("rate-limit", "three calls a second; the others wait their turn", service: true, counted: &[]),
-    example!("scope-cleanup", "three steps as one, undone when one of them fails", service: true, counted: &[]),
-    example!("all-together", "time limit, retries, limiter and breaker on one action", service: true, counted: &[]),
+    example!("rate-limit", "three calls per second; the others wait in a queue", service: true, counted: &[]),
+    example!("scope-cleanup", "a Scope of three steps, with cleanup if one of them fails", service: true, counted: &[]),
+    example!("all-together", "timeout, retries, rate limiter and circuit breaker on one action", service: true, counted: &[]),
     example!("loops", "Foreach, Until, While, and a Switch in a loop", service: false, counted: &[]),
-    example!("child-workflow", "a workflow that calls another one", service: false, counted: &[], child: "price"),
-    example!("paging", "page after page until there is none", service: true, counted: &[]),
-    example!("inline-script", "JavaScript that adds up, and JavaScript that fails", service: false, counted: &[]),
+    example!("child-workflow", "a workflow that calls a child workflow", service: false, counted: &[], child: "price"),
+    example!("paging", "an HTTP action that follows all pages of a list", service: true, counted: &[]),
+    example!("inline-script", "JavaScript that computes a total, and JavaScript that fails", service: false, counted: &[]),
 ];
 
 /// Runs the command.
@@ -76,8 +76,8 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
     };
     let found = EXAMPLES.iter().find(|example| example.name == name.as_str());
     let example = found.ok_or_else(|| match nearest(name, EXAMPLES.iter().map(|example| example.name)) {
-        Some(meant) => anyhow!("there is no example named '{name}'; did you mean `loom example {meant}`?"),
-        None => anyhow!("there is no example named '{name}'; there are\n{}", list().trim_end()),
+        Some(meant) => anyhow!("unknown example `{name}`; did you mean `loom example {meant}`?"),
+        None => anyhow!("unknown example `{name}`; the examples are\n{}", list().trim_end()),
     })?;
     if args.show {
         print!("{}", example.definition);
@@ -96,7 +96,7 @@ fn list() -> String {
     })
 }
 
-/// Starts the service, runs the example against it, and tells the story.
+/// Starts the service, runs the example against it, and prints what happened.
 async fn play(example: &Example, console: Console) -> Result<Exit> {
     let service = if example.service { Some(Flaky::start().await?) } else { None };
     let mut with = RunWith::default();
@@ -105,7 +105,7 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
             return killed::play(example, service).await;
         }
         with.parameters.push(format!("service={}", service.base_url()));
-        eprint!("{}: {}. The service listens at {}.\n\n", example.name, example.title, service.base_url());
+        eprint!("{}: {}. The service listens on {}.\n\n", example.name, example.title, service.base_url());
     }
     let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);

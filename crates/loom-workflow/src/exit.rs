@@ -1,54 +1,54 @@
-//! Exit codes: one number for each way that scripts may want to tell apart.
+//! Exit codes: one number for each outcome that scripts may need to distinguish.
 
 use std::process::ExitCode;
 
 use loom_definition::RunStatus;
 
-/// How the program ends.
+/// The exit codes of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All is well.
+    /// Success.
     Success = 0,
-    /// The run failed; a test failed; an expression has no value.
+    /// A run, a test or an evaluation failed.
     Failure = 1,
-    /// The arguments are wrong, or a file that they name is of no use.
+    /// Invalid arguments, or a file that cannot be used.
     Usage = 2,
-    /// The definition, its parameters or the expression's text are refused.
+    /// The definition, its parameters or the expression are invalid.
     Refused = 3,
     /// The run was cancelled.
     Cancelled = 4,
-    /// The run took longer than it may.
+    /// The run timed out.
     TimedOut = 5,
-    /// The engine could not go on with the run.
+    /// The engine aborted the run.
     Aborted = 6,
-    /// The server does not answer.
+    /// The server cannot be reached.
     Unreachable = 7,
-    /// Stopped by an interrupt: 128 and the number of the signal, as shells have it.
+    /// Interrupted: 128 plus the number of SIGINT, as in shells.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// A server, or a folder of runs, has not what was asked for: 3, as for everything that is of no use.
+    /// A server or data directory does not have the requested item: 3, as for other invalid input.
     pub(crate) const NOT_FOUND: Exit = Exit::Refused;
 
-    /// The server's token is missing or wrong: 4, as with other programs that ask servers.
+    /// The server's token is missing or wrong: 4.
     pub(crate) const NOT_ALLOWED: Exit = Exit::Cancelled;
 
-    /// The code for a run that ended with this status.
+    /// The exit code for the status of a run.
     pub(crate) fn of_run(status: RunStatus) -> Exit {
         match status {
             RunStatus::Succeeded => Exit::Success,
             RunStatus::Failed => Exit::Failure,
             RunStatus::Cancelled => Exit::Cancelled,
             RunStatus::TimedOut => Exit::TimedOut,
-            // A run that stands still when the program ends was not carried to its end.
+            // A run that has not ended when the program exits is incomplete.
             RunStatus::Aborted | RunStatus::Waiting | RunStatus::Running | RunStatus::Suspended => {
                 Exit::Aborted
             }
         }
     }
 
-    /// The worse of two: the greater code.
+    /// The worse of two codes: the greater one.
     pub(crate) fn worse(self, other: Exit) -> Exit {
         if other as u8 > self as u8 { other } else { self }
     }

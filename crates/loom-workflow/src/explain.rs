@@ -1,4 +1,4 @@
-//! `loom explain`: what a code means, and what a mistake that has it looks like.
+//! `loom explain`: explains an error code, with an example.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use loom_expression::Code;
 
 use crate::{args::ExplainArgs, exit::Exit};
 
-/// The page whose examples are what the program prints; its tests hold it to that.
+/// The page from which the examples are taken; tests verify that they are what the program prints.
 const PAGE: &str = include_str!("../assets/errors.md");
 
-/// The form of the connections file, with an example of each section.
+/// The format of the connections file, with an example of each section.
 const CONNECTIONS: &str = include_str!("explain/connections.txt");
 
 /// Runs the command.
@@ -23,7 +23,7 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         for code in Code::ALL {
             println!("{}   {}", code.number(), code.meaning());
         }
-        println!("connections  the form of the connections file");
+        println!("connections  the format of the connections file");
         return Ok(Exit::Success);
     };
     if asked.eq_ignore_ascii_case("connections") {
@@ -47,12 +47,12 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
     let known = catalogue().iter().map(|info| info.code).chain(Code::ALL.iter().map(|code| code.number()));
     let hint = match diagnostic::nearest(asked, known) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => "`loom explain` lists those there are".to_owned(),
+        None => "`loom explain` lists all codes".to_owned(),
     };
-    Err(anyhow!("there is no code '{asked}'; {hint}"))
+    Err(anyhow!("unknown code `{asked}`; {hint}"))
 }
 
-/// The first mistake on the page that is told with this code.
+/// The first example on the page with this code.
 fn example(code: &str) -> Option<(&'static str, &'static str)> {
     let told = format!("[{code}]: ");
     PAGE.split("\n### ").find_map(|section| {
@@ -63,18 +63,18 @@ fn example(code: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Says where more is told about errors that were shown.
+/// Points to `loom explain` for the errors that were printed.
 pub(crate) fn point_at<'a>(findings: impl Iterator<Item = &'a Diagnostic>) {
     let codes: BTreeSet<&str> =
         findings.filter(|finding| finding.severity == Severity::Error).map(|finding| finding.code).collect();
     match codes.first() {
         None => {}
         Some(code) if codes.len() == 1 => {
-            eprintln!("loom: `loom explain {code}` tells more about this error");
+            eprintln!("loom: for more about this error, run `loom explain {code}`");
         }
-        Some(code) => eprintln!(
-            "loom: `loom explain CODE` tells more about these errors, such as `loom explain {code}`"
-        ),
+        Some(code) => {
+            eprintln!("loom: for more about an error, run `loom explain CODE`, such as `loom explain {code}`");
+        }
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_connections_file_is_one() {
+    fn the_example_of_a_connections_file_is_valid_and_every_section_is_explained() {
         let end = CONNECTIONS.rfind("\n}\n").unwrap() + 2;
         let example = &CONNECTIONS[CONNECTIONS.find("\n{\n").unwrap()..end];
         let example = Value::from_json_str(example).unwrap();

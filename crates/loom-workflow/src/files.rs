@@ -1,4 +1,4 @@
-//! Reading what arguments name: files, folders, standard input, JSON.
+//! Reads the inputs that arguments name: files, directories, standard input, JSON.
 
 use std::{
     borrow::Cow,
@@ -15,28 +15,28 @@ use loom_definition::{
 };
 use loom_expression::Value;
 
-/// How deep JSON may nest.
+/// The maximum nesting depth of JSON.
 const DEPTH_MAX: usize = 200;
 
-/// Files of a project that are no definitions.
+/// Files of a project that are not definitions.
 const NOT_DEFINITIONS: [&str; 5] =
     ["parameters.json", "connections.json", "local.settings.json", "host.json", "package.json"];
 
-/// Folders that hold nobody's own files.
+/// Directories that do not contain the user's own files.
 const FOREIGN: [&str; 2] = ["node_modules", "target"];
 
-/// The bytes of a file; `-` is standard input.
+/// Reads the bytes of a file; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     if path == Path::new("-") {
         return read_stdin();
     }
     if path.is_dir() {
-        bail!("{} is a folder, and a file is wanted", path.display());
+        bail!("{} is a directory, expected a file", path.display());
     }
-    fs::read(path).with_context(|| format!("could not read {}", path.display()))
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Says that a file of a key or a token can be read by every user of this machine. A group may be meant to read it.
+/// Warns if every user of this machine can read a file with a key or a token. Access by the group may be intended.
 pub(crate) fn warn_if_others_can_read(path: &Path) {
     #[cfg(unix)]
     {
@@ -45,7 +45,7 @@ pub(crate) fn warn_if_others_can_read(path: &Path) {
         let mode = fs::metadata(path).map(|found| found.permissions().mode());
         if mode.is_ok_and(|mode| mode & OTHERS_READ != 0) {
             eprintln!(
-                "loom: warning: {0} can be read by every user of this machine; run `chmod 600 {0}`",
+                "loom: warning: every user of this machine can read {0}; run `chmod 600 {0}`",
                 path.display()
             );
         }
@@ -54,43 +54,43 @@ pub(crate) fn warn_if_others_can_read(path: &Path) {
     let _ = path;
 }
 
-/// Whether there is such a file. That it cannot be told is an error, and not a no.
+/// Whether a file exists. It is an error if this cannot be determined.
 pub(crate) fn there_is(path: &Path) -> Result<bool> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.is_file()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("could not look for {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot access {}", path.display())),
     }
 }
 
-/// Says early that a file cannot be read.
+/// Fails early if a file cannot be read.
 pub(crate) fn readable(path: &Path) -> Result<()> {
-    fs::File::open(path).with_context(|| format!("could not read {}", path.display())).map(drop)
+    fs::File::open(path).with_context(|| format!("cannot read {}", path.display())).map(drop)
 }
 
-/// All of standard input.
+/// Reads all of standard input.
 pub(crate) fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).context("could not read standard input")?;
+    std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
     Ok(bytes)
 }
 
-/// The text of a file.
+/// Reads a text file, without its byte order mark.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = read(path)?;
-    let text = text::decode(&bytes).with_context(|| format!("{} is not text", path.display()))?;
+    let text = text::decode(&bytes).with_context(|| format!("{} is not a text file", path.display()))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
-/// A file of JSON.
+/// Reads a JSON file; `-` is standard input.
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     parse_json(&name, &read(path)?)
 }
 
-/// JSON, with the liberties that definitions have: a byte order mark, UTF-16, comments, commas before a closing bracket.
+/// Parses JSON as leniently as definitions: a byte order mark, UTF-16, comments and trailing commas are accepted.
 pub(crate) fn parse_json(name: &str, bytes: &[u8]) -> Result<Value> {
-    let source = text::decode(bytes).with_context(|| format!("{name} is not text"))?;
+    let source = text::decode(bytes).with_context(|| format!("{name} is not a text file"))?;
     if let Ok(value) = Value::from_json_str(&source) {
         return Ok(value);
     }
@@ -103,11 +103,11 @@ pub(crate) fn limits() -> Limits {
     Limits { bytes: usize::MAX, depth: DEPTH_MAX }
 }
 
-/// Why a text is not JSON, with its line and a caret under the place.
+/// Explains why a string is not JSON, with its line and a caret under the position.
 pub(crate) fn not_json(name: &str, source: &str) -> Error {
     match text::read(source, &limits()) {
         Err(error) => shown(name, source, *error),
-        Ok(_) => anyhow!("{name} is not strict JSON: it holds comments, or a comma before a closing bracket"),
+        Ok(_) => anyhow!("{name} is not strict JSON: comments and trailing commas are not allowed here"),
     }
 }
 
@@ -124,15 +124,15 @@ fn shown(name: &str, source: &str, error: text::ReadError) -> Error {
     };
     let place = render(&finding, source, name, false);
     let place = place.split_once('\n').map_or("", |(_, place)| place.trim_end());
-    anyhow!("{name} is not JSON: {}\n{place}", error.message)
+    anyhow!("{name} is not valid JSON: {}\n{place}", error.message)
 }
 
-/// The value of an argument: JSON text, `@file` or `-` for standard input.
+/// Reads the value of `--input`: JSON, `@file` or `-` for standard input.
 pub(crate) fn read_input(argument: &str) -> Result<Value> {
     read_argument("--input", argument)
 }
 
-/// As [`read_input`], for the option of this name.
+/// Like [`read_input`], for another option.
 pub(crate) fn read_argument(option: &str, argument: &str) -> Result<Value> {
     if let Some(path) = argument.strip_prefix('@') {
         return read_json(Path::new(path));
@@ -142,17 +142,17 @@ pub(crate) fn read_argument(option: &str, argument: &str) -> Result<Value> {
     }
     parse_json(option, argument.as_bytes()).map_err(|error| {
         if Path::new(argument).is_file() {
-            anyhow!("{error:#}\n  = help: `{option} @{argument}` reads the file")
+            anyhow!("{error:#}\n  = help: use `{option} @{argument}` to read the file")
         } else {
-            anyhow!("{error:#}\n  = help: texts need quotes of their own, and `@file` reads a file")
+            anyhow!("{error:#}\n  = help: a string needs double quotes inside the shell's quotes; use `{option} @FILE` to read a file")
         }
     })
 }
 
-/// The files that are meant: those named, and in the place of each folder those in it, at any depth, that `chosen` takes.
+/// Expands arguments to files: each directory is replaced with the files below it, at any depth, that `chosen` accepts.
 ///
 /// # Errors
-/// When a folder cannot be read, or has no such file.
+/// If a directory cannot be read or has no such file.
 pub(crate) fn meant(
     named: &[PathBuf],
     what: &str,
@@ -168,22 +168,22 @@ pub(crate) fn meant(
         below(path, &mut found)?;
         found.retain(|file| fs::read(file).is_ok_and(|bytes| chosen(file, &bytes)));
         if found.is_empty() {
-            bail!("there is no {what} in {}", path.display());
+            bail!("no {what} found in {}", path.display());
         }
         files.extend(found);
     }
     Ok(files)
 }
 
-/// All `*.json` below a folder. What begins with a dot, and folders of other people's files, are passed over.
+/// Collects all `*.json` below a directory, except hidden files and [`FOREIGN`] directories.
 fn below(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     for entry in entries {
-        let entry = entry.with_context(|| format!("could not read {}", folder.display()))?;
+        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let path = if folder == Path::new(".") { PathBuf::from(&*name) } else { entry.path() };
-        // Links are not followed into folders, so that no circle is walked.
+        // Symbolic links to directories are not followed: they could form a cycle.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if name.starts_with('.') || (is_folder && FOREIGN.contains(&&*name)) {
             continue;
@@ -197,7 +197,7 @@ fn below(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is JSON by its name, and none of those that a project keeps beside its definitions.
+/// Whether a file is JSON by its name and is not one of a project's other files.
 pub(crate) fn may_be_a_definition(path: &Path) -> bool {
     is_json(path) && !NOT_DEFINITIONS.iter().any(|name| path.ends_with(name))
 }
@@ -206,7 +206,7 @@ fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
-/// Whether JSON in a folder is meant to be a workflow. What cannot be read is, so that its mistake is told.
+/// Whether JSON in a directory is meant to be a workflow. Invalid JSON is, so that its error is reported.
 pub(crate) fn looks_like_a_definition(bytes: &[u8]) -> bool {
     let Some(value) = leniently(bytes) else { return true };
     let has = |value: &Value| {
@@ -215,7 +215,7 @@ pub(crate) fn looks_like_a_definition(bytes: &[u8]) -> bool {
     has(&value) || value.get("properties").is_some_and(has)
 }
 
-/// Whether JSON in a folder is meant to be cases for `loom test`. A file that says so in its name is, whatever it holds.
+/// Whether JSON in a directory is meant to be test cases. A file named `*.test.json` is, whatever it contains.
 pub(crate) fn looks_like_cases(path: &Path, bytes: &[u8]) -> bool {
     if path.to_string_lossy().to_lowercase().ends_with(".test.json") {
         return true;

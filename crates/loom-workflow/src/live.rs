@@ -18,6 +18,7 @@ use crate::console::{self, Console};
 use lines::Lines;
 pub(crate) use screen::Screen;
 pub(crate) use tree::Tree;
+pub(crate) use words::{between, duration};
 
 /// Hears of the events of one command's runs. The first run that it hears of is shown.
 pub(crate) struct Live {

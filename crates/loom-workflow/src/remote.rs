@@ -1,4 +1,4 @@
-//! `loom runs` and `loom resilience`: questions to a server, or to the folder of one that does not run.
+//! `loom runs` and `loom resilience`: requests to a server, or to the data directory of a server that is not running.
 
 mod connection;
 mod workflows;
@@ -9,34 +9,35 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_definition::RunStatus;
-use loom_expression::Value;
+use loom_expression::{Timestamp, Value};
 
 use crate::{
     console::{self, Console},
     exit::Exit,
+    live::{between, duration},
 };
 use connection::{Connection, Refusal};
 
 pub(crate) use workflows::{WorkflowsArgs, workflows};
 
-/// How often a run that is watched is asked for news.
+/// The interval at which `loom runs watch` polls for events.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Letters of a run's id.
+/// The length of a run id in characters.
 const RUN_ID_LENGTH: usize = 13;
 
-/// Runs among which the beginning of an id is looked for.
+/// The number of newest runs among which an abbreviated id is looked up.
 const NEWEST: usize = 1_000;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  it cannot be done, such as to cancel a run that has ended
-  2  the arguments are wrong
-  3  there is no such run, action or service
-  4  the server wants a token, or another one
-  7  the server does not answer
-`loom runs watch` ends with the code of the run, as `loom run` does.";
+  0  success
+  1  the operation was rejected, such as cancelling a run that has ended
+  2  invalid arguments
+  3  no such run, action or service
+  4  the token is missing or wrong
+  7  the server cannot be reached
+`loom runs watch` exits with the code of the run, as `loom run` does.";
 
 /// Options of `loom runs`.
 #[derive(Args, Debug)]
@@ -48,17 +49,17 @@ pub(crate) struct RunsArgs {
     from: From,
 }
 
-/// Whom to ask.
+/// The server or data directory to use.
 #[derive(Args, Debug)]
 pub(crate) struct From {
-    /// The server to ask.
+    /// The URL of the server.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7070")]
     server: String,
-    /// Use this directory instead; its server must not be running. Commands that change a run are left there for the next
-    /// server.
+    /// Use this data directory instead of a server; no server may be using it. Changes to runs take effect when a server next
+    /// uses the directory.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "server")]
     data: Option<PathBuf>,
-    /// The key of the folder, if it is encrypted.
+    /// The key of the data directory, if it is encrypted.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "data")]
     key_file: Option<PathBuf>,
     /// A file whose first line is the server's token.
@@ -73,75 +74,78 @@ pub(crate) struct From {
 enum RunsCommand {
     /// List runs, newest first.
     List {
-        /// Of this workflow.
+        /// Only runs of this workflow.
         #[arg(long)]
         workflow: Option<String>,
-        /// With this status.
+        /// Only runs with this status.
         #[arg(long, ignore_case = true, hide_possible_values = true, value_parser = statuses())]
         status: Option<String>,
-        /// With this error code.
+        /// Only runs with this error code.
         #[arg(long)]
         error: Option<String>,
-        /// At most so many.
+        /// The maximum number of runs, 1 to 1000.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
+        /// Print only the ids, one per line.
+        #[arg(long, short, conflicts_with = "json")]
+        quiet: bool,
     },
-    /// Show one run and its actions, or all about one action: inputs, outputs, attempts.
+    /// Show a run and its actions, or the inputs, outputs and attempts of one action.
     Show {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
-        /// The action of which all is shown, as JSON: one object for each time that it ran, as in a loop.
+        /// Show this action, as JSON: one object per execution (an action in a loop has several).
         action: Option<String>,
     },
     /// Follow a run until it ends. The exit code is that of the run.
     Watch {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
     },
-    /// Print the events of a run so far, one JSON object a line.
+    /// Print the events of a run so far, one JSON object per line.
     Events {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
-        /// Only those after this number.
+        /// Only events with a greater sequence number.
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
     /// Cancel a run.
     Cancel {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
     },
     /// Suspend a run.
     Suspend {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
     },
     /// Resume a suspended run, or release one that is held.
     Resume {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
     },
-    /// Send a signal to a run, for a WaitForSignal action that waits for it, or will.
+    /// Send a signal to a run, for a WaitForSignal action that waits for it now or later.
     Signal {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
         /// The name that the action waits for.
         name: String,
-        /// What the signal says.
+        /// The body of the signal.
         #[arg(long, value_name = "JSON")]
         body: Option<String>,
-        /// A signal of this name that is sent again under its key is the first one.
+        /// Deliver a signal with this name and key only once, even if it is sent again.
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
     },
-    /// Start a run once more, from the same trigger outputs.
+    /// Resubmit a run: start a new run with the same trigger outputs.
     Resubmit {
-        /// Its id, or enough of its beginning.
+        /// The run id, or an unambiguous prefix.
         run: String,
-        /// On the definition that is deployed now, instead of the one it had.
+        /// Use the definition deployed now instead of the run's own.
         #[arg(long)]
         current: bool,
-        /// Begin with this action: what had ended before it is kept, with its outputs.
+        /// Start from this action; earlier actions keep their results.
         #[arg(long, value_name = "ACTION")]
         from: Option<String>,
     },
@@ -176,26 +180,26 @@ pub(crate) struct ResilienceArgs {
 
 #[derive(Debug, Subcommand)]
 enum ResilienceCommand {
-    /// List services with their circuits and limiters.
+    /// List circuit breakers and rate limiters by service.
     List,
-    /// Make a service as new.
+    /// Reset the circuit breaker and limiters of a service to their initial state.
     Reset {
-        /// Its name.
+        /// The name of the service.
         service: String,
     },
-    /// Refuse every call to a service until it is closed or reset.
+    /// Open a service's circuit: reject all calls until it is closed or reset.
     Open {
-        /// Its name.
+        /// The name of the service.
         service: String,
     },
     /// Close a service's circuit.
     Close {
-        /// Its name.
+        /// The name of the service.
         service: String,
     },
 }
 
-/// The statuses that a run can be asked for by.
+/// The statuses by which runs can be filtered.
 fn statuses() -> PossibleValuesParser {
     PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str))
 }
@@ -204,14 +208,14 @@ fn statuses() -> PossibleValuesParser {
 pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
     if let (RunsCommand::Resubmit { .. }, Some(folder)) = (&args.command, &args.from.data) {
         eprintln!(
-            "loom: resubmitting needs a running server, which carries the new run out; start `loom serve --data {}` and repeat the \
-             command without --data",
+            "loom: a resubmitted run needs a running server to execute it; start `loom serve --data {}` and repeat the command without \
+             --data",
             folder.display()
         );
         return Ok(Exit::Failure);
     }
     with_connection(&args.from, args.command.changes(), async |connection| match &args.command {
-        RunsCommand::List { workflow, status, error, limit } => {
+        RunsCommand::List { workflow, status, error, limit, quiet } => {
             let mut path = format!("/api/v1/runs?limit={limit}");
             for (name, value) in [("workflow", workflow), ("status", status), ("error", error)] {
                 if let Some(value) = value {
@@ -224,20 +228,33 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
                 return Ok(Exit::Success);
             }
             if members(&page, "runs").next().is_none() {
-                eprintln!("loom: there are no such runs");
+                eprintln!("loom: no runs found");
+                return Ok(Exit::Success);
+            }
+            if !quiet {
+                println!(
+                    "{:<RUN_ID_LENGTH$}  {:<10}  {:<20}  {:>13}  {}",
+                    "RUN", "STATUS", "ACCEPTED (UTC)", "DURATION", "WORKFLOW"
+                );
             }
             for run in members(&page, "runs") {
-                // Why a run stands still is more than that it has not ended.
+                if *quiet {
+                    println!("{}", text(run, "id"));
+                    continue;
+                }
+                // The reason for a hold or a suspension says more than the status.
                 let held = run.get("held").and_then(Value::as_str);
                 let because = run.get("suspendedBecause").and_then(Value::as_str);
                 let error = held.or(because).unwrap_or_else(|| text(run, "error"));
-                println!(
-                    "{}  {:<10}  {}  {}  {error}",
+                let line = format!(
+                    "{}  {:<10}  {:<20}  {:>13}  {}  {error}",
                     text(run, "id"),
                     if held.is_some() { "Held" } else { text(run, "status") },
                     second(text(run, "acceptedTime")),
+                    took(run),
                     text(run, "workflow")
                 );
+                println!("{}", line.trim_end());
             }
             Ok(Exit::Success)
         }
@@ -312,7 +329,7 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
     })
 }
 
-/// Opens the connection, and tells refusals in words.
+/// Opens the connection, runs `work` and reports a refusal as a message and an exit code.
 fn with_connection(
     from: &From,
     changes: bool,
@@ -334,7 +351,7 @@ fn with_connection(
             }
             Err(Refusal::Unreachable(why)) => {
                 eprintln!("loom: {why}");
-                eprintln!("loom: `loom serve` starts a server; `--server` names another, and `--data` the folder of one that does not run");
+                eprintln!("loom: start one with `loom serve`, name another with `--server URL`, or read the data directory of a stopped one with `--data DIR`");
                 Ok(Exit::Unreachable)
             }
             Err(Refusal::Answered { status, message }) if status < 500 => {
@@ -342,14 +359,14 @@ fn with_connection(
                 Ok(match status {
                     404 | 410 => Exit::NOT_FOUND,
                     401 | 403 => {
-                        eprintln!("loom: --token-file names the file that holds the server's token");
+                        eprintln!("loom: pass the server's token with `--token-file FILE`");
                         Exit::NOT_ALLOWED
                     }
                     _ => Exit::Failure,
                 })
             }
             Err(Refusal::Answered { status, message }) => {
-                Err(anyhow!("the server answered {status}: {message}"))
+                Err(anyhow!("the server responded with status {status}: {message}"))
             }
         }
     });
@@ -357,7 +374,7 @@ fn with_connection(
     outcome
 }
 
-/// The id of a run of which only the beginning was typed, among the newest runs. What fits none is left to the server.
+/// Completes an abbreviated run id, among the newest runs. An id without a match is passed on, for the server to reject.
 async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal> {
     let typed = typed.to_ascii_lowercase();
     if typed.is_empty() || typed.len() >= RUN_ID_LENGTH {
@@ -372,7 +389,7 @@ async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal
         [first, second, ..] => {
             let count = fitting.len();
             let message = format!(
-                "{count} runs begin with '{typed}', {first} and {second} among them; type more of it"
+                "`{typed}` is ambiguous: {count} runs begin with it, such as {first} and {second}; type more characters"
             );
             Err(Refusal::Answered { status: 400, message })
         }
@@ -399,7 +416,7 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     }
     if let Some(why) = found.get("suspendedBecause").and_then(Value::as_str) {
         println!("  suspended: {why}");
-        println!("  `loom runs resume` lets it continue, `loom runs cancel` ends it");
+        println!("  continue it with `loom runs resume`, or end it with `loom runs cancel`");
     }
     if let Some(error) = found.get("error") {
         println!("  {}: {}", text(error, "code"), text(error, "message"));
@@ -421,7 +438,7 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     Ok(Exit::Success)
 }
 
-/// How the occurrences of a repeated action ended: `: 1 Failed, 2 Succeeded`. Its own status is only that of the last.
+/// The statuses of a repeated action's executions, `: 1 Failed, 2 Succeeded`; the action's own status is that of the last one.
 fn by_status(action: &Value) -> String {
     let counts = action.get("occurrenceStatuses").and_then(Value::as_object);
     let counts: Vec<String> =
@@ -429,7 +446,7 @@ fn by_status(action: &Value) -> String {
     if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) }
 }
 
-/// Each time that an action ran, page after page.
+/// Prints every execution of an action, page by page.
 async fn show_action(connection: &Connection, run: &str, action: &str, json: bool) -> Result<Exit, Refusal> {
     let path = format!("/api/v1/runs/{}/actions/{}", escape(run), escape(action));
     let mut cursor = String::new();
@@ -449,7 +466,7 @@ async fn show_action(connection: &Connection, run: &str, action: &str, json: boo
     }
 }
 
-/// An action with the rounds of the loops around it, counted from 1: `Each[3] › Post`.
+/// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.
 fn place(event: &Value) -> String {
     let mut place = String::new();
     for round in members(event, "path") {
@@ -485,7 +502,7 @@ async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, R
     Ok(exit.unwrap_or(Exit::Aborted))
 }
 
-/// A line for what a person wants to know.
+/// Prints an event as one line; events without interest for a reader print nothing.
 fn tell(event: &Value) {
     let data = event.get("data").cloned().unwrap_or_default();
     let (kind, action) = (text(event, "type"), place(event));
@@ -502,7 +519,7 @@ fn tell(event: &Value) {
             let why = data.get("error").map(|error| format!(": {}", text(error, "message")));
             println!("{at}  {action}: {status} ({code}){}", why.unwrap_or_default());
         }
-        "action.retrying" => println!("{at}  {action}: {code}, again at {}", text(&data, "due")),
+        "action.retrying" => println!("{at}  {action}: {code}, next attempt at {}", text(&data, "due")),
         "breaker.opened" | "breaker.halfOpened" | "breaker.closed" => {
             println!(
                 "{at}  circuit of {}: {} → {}",
@@ -515,7 +532,7 @@ fn tell(event: &Value) {
     }
 }
 
-/// Gives every event after `after` that there is now; the number of the last one.
+/// Calls `each` with every present event after `after`; returns the sequence number of the last one.
 async fn events(
     connection: &Connection,
     run: &str,
@@ -539,7 +556,7 @@ async fn events(
     }
 }
 
-/// Sends a signal, and tells its number.
+/// Sends a signal and prints its id.
 async fn signal(
     connection: &Connection,
     (run, name): (&str, &str),
@@ -550,12 +567,12 @@ async fn signal(
     let refused = |message: String| Refusal::Answered { status: 400, message };
     let body = body.unwrap_or_default();
     if !body.is_empty() {
-        Value::from_json_str(body).map_err(|error| refused(format!("--body is no JSON: {error}")))?;
+        Value::from_json_str(body).map_err(|error| refused(format!("--body is not valid JSON: {error}")))?;
     }
     let mut headers = HeaderMap::new();
     if let Some(key) = key {
         let key = HeaderValue::from_str(key);
-        let key = key.map_err(|_| refused("--idempotency-key holds what no header can".to_owned()))?;
+        let key = key.map_err(|_| refused("--idempotency-key has a character that is not allowed in an HTTP header".to_owned()))?;
         headers.insert("idempotency-key", key);
     }
     let path = format!("/api/v1/runs/{}/signals/{}", escape(run), escape(name));
@@ -579,7 +596,7 @@ async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> R
         console::json(&answer.to_json_text());
     } else if let Some(order) = answer.get("ordered").and_then(Value::as_str) {
         println!(
-            "{}  {}; {order} is left for the next server that uses this directory",
+            "{}  {}; {order} takes effect when a server next uses this directory",
             text(&answer, "id"),
             text(&answer, "status")
         );
@@ -597,12 +614,22 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A time without its fraction.
-fn second(time: &str) -> &str {
-    time.split('.').next().unwrap_or(time)
+/// A UTC time without its fraction: `2026-11-24T17:00:00Z`.
+fn second(time: &str) -> String {
+    let seconds = time.split(['.', 'Z']).next().unwrap_or(time);
+    if seconds.is_empty() { String::new() } else { format!("{seconds}Z") }
 }
 
-/// Escapes a segment of a path.
+/// How long a run took from its start to its end; `-` while it is in progress.
+fn took(run: &Value) -> String {
+    let time = |name: &str| text(run, name).parse::<Timestamp>().ok();
+    match (time("startTime"), time("endTime")) {
+        (Some(start), Some(end)) => duration(between(start, end)),
+        _ => "-".to_owned(),
+    }
+}
+
+/// Percent-encodes a path segment.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -614,13 +641,13 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// The token in a file's first line.
+/// Reads the token from a file's first line.
 pub(crate) fn token(path: &std::path::Path) -> Result<String> {
     crate::files::warn_if_others_can_read(path);
     let text = std::fs::read_to_string(path)
-        .map_err(|error| anyhow!("could not read {}: {error}", path.display()))?;
+        .map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
     match text.lines().next().map(str::trim) {
         Some(token) if !token.is_empty() => Ok(token.to_owned()),
-        _ => bail!("{} holds no token", path.display()),
+        _ => bail!("{} does not contain a token in its first line", path.display()),
     }
 }

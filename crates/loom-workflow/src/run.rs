@@ -1,4 +1,4 @@
-//! `loom run`: one workflow in this process, shown while it runs, with its answer on standard output.
+//! `loom run`: runs one workflow in this process, shows its progress, and prints its response on standard output.
 
 mod kept;
 mod result;
@@ -56,7 +56,7 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Plays the run that is asked for on an engine of its own. Without a definition, the one that is kept with the run counts.
+/// Starts or resumes the run on an engine of its own. Without a definition, the one stored with the run is used.
 async fn play(
     args: &RunArgs,
     config: &Config,
@@ -74,7 +74,7 @@ async fn play(
                 None => return Ok(Exit::Refused),
             }
         }
-        (None, None) => bail!("a definition is wanted"),
+        (None, None) => bail!("a definition is required"),
     };
     let longest = prepared.settings.run_duration_max();
     let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
@@ -87,7 +87,7 @@ async fn play(
     played
 }
 
-/// A workflow that is ready to run, and the host around it.
+/// A workflow that is ready to run, and its host settings.
 pub(crate) struct Prepared {
     request: RunRequest,
     children: Vec<Child>,
@@ -95,7 +95,7 @@ pub(crate) struct Prepared {
     connections: Value,
 }
 
-/// A definition's text, and the name under which it is shown.
+/// The source of a definition, and the name under which it is shown.
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
@@ -107,7 +107,7 @@ impl Source {
     }
 }
 
-/// Loads a definition and binds its parameters. None when it is refused, which was told then.
+/// Loads a definition and binds its parameters. None if it is invalid, which has been reported.
 pub(crate) fn prepare(
     definition: &Source,
     children: &[Source],
@@ -127,7 +127,7 @@ pub(crate) fn prepare(
     };
     if warn && settings.project().disabled().contains(&loaded.workflow.name.to_lowercase()) {
         eprintln!(
-            "loom: warning: {} is disabled by its FlowState; `loom serve` does not fire it",
+            "loom: warning: {} is disabled by its FlowState setting; `loom serve` does not fire its triggers",
             loaded.workflow.name
         );
     }
@@ -146,7 +146,7 @@ pub(crate) fn prepare(
     Ok(Some(Prepared { request, children: known, settings, connections: loaded.connections }))
 }
 
-/// The host around a run that goes on with the definition it began with, and with the parameters it had.
+/// The host settings of a resumed run, which continues with its own definition and parameters.
 fn prepare_again(
     definition: &Source,
     children: &[Source],
@@ -167,15 +167,15 @@ fn prepare_again(
         }
     };
     let Some(children) = load_children(children, &settings, console) else { return Ok(None) };
-    // What a run starts from is kept with it; nothing is started with this.
+    // A resumed run keeps its own inputs; this request only names the workflow.
     let request = RunRequest::manual(loaded.workflow, Vec::new(), None);
     Ok(Some(Prepared { request, children, settings, connections: loaded.connections }))
 }
 
-/// A workflow that may be called, and the values of its parameters.
+/// A child workflow and the values of its parameters.
 type Child = (Arc<loom_definition::Workflow>, Vec<Value>);
 
-/// None when one is refused, which was told then.
+/// Loads child workflows. None if one is invalid, which has been reported.
 fn load_children(children: &[Source], settings: &Settings, console: Console) -> Option<Vec<Child>> {
     let mut known = Vec::new();
     for child in children {
@@ -208,7 +208,7 @@ fn load(
         }
         Err(diagnostics) => {
             tell(&diagnostics, bytes, name, console);
-            // A value that was meant to be JSON is shown with the place of its mistake.
+            // A value that was meant to be JSON is shown with the position of its error.
             let broken = surroundings.typed_parameters.iter().find(|(_, text)| {
                 text.trim_start().starts_with(['[', '{']) && Value::from_json_str(text).is_err()
             });
@@ -227,7 +227,7 @@ fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
     }
 }
 
-/// Connections that will be looked for in vain are told before anything runs.
+/// Reports missing connections before anything runs.
 fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
     let workflow = &loaded.workflow;
     let place = workflow.parameters.iter().position(|parameter| &*parameter.name == "$connections");
@@ -238,29 +238,29 @@ fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
         missing.into_iter().partition(|name| connections.is_provider(name));
     for name in providers {
         eprintln!(
-            "loom: '{name}' is a connection of a built-in service provider, and Loom does not speak its protocol; name it under \
-             'connections' with the 'baseUrl' of a service that takes its operations (`loom explain connections`)"
+            "loom: '{name}' is a connection of a built-in service provider, whose protocol Loom does not implement; add it under \
+             'connections' with the 'baseUrl' of an HTTP service that accepts its operations (see `loom explain connections`)"
         );
     }
     if !missing.is_empty() {
         let missing = missing.join("', '");
         eprintln!(
-            "loom: no connections file (--connections) names '{missing}'; `loom explain connections` shows the form of the file"
+            "loom: no connections file (--connections) defines '{missing}'; `loom explain connections` shows its format"
         );
     }
 }
 
-/// Of several triggers one fires; that is told when nobody said which.
+/// Reports which of several triggers fires if none was chosen.
 fn tell_trigger(workflow: &Workflow, with: &RunWith) {
     if let ([first, others @ ..], None) = (&workflow.triggers[..], &with.trigger)
         && !others.is_empty()
     {
         let others: Vec<String> = others.iter().map(|trigger| format!("'{}'", trigger.name)).collect();
-        eprintln!("loom: the trigger '{}' fires; --trigger takes another: {}", first.name, others.join(", "));
+        eprintln!("loom: firing trigger '{}'; use --trigger for another one: {}", first.name, others.join(", "));
     }
 }
 
-/// A request that starts a run has headers, if only few; definitions rely on it.
+/// Adds the headers of a request trigger, which definitions rely on.
 fn with_headers(request: &mut RunRequest) {
     let workflow = &request.workflow;
     let trigger = match &request.trigger {
@@ -279,11 +279,11 @@ fn with_headers(request: &mut RunRequest) {
     request.outputs = outputs.into();
 }
 
-/// `--param name=value`: each name with the text that its declaration will read; `@file` is the text of that file.
+/// Parses `--param name=value` into names and strings; `@file` stands for the contents of a file.
 pub(crate) fn parameters(arguments: &[String]) -> Result<Vec<(Arc<str>, String)>> {
     let read = |argument: &String| {
         let Some((name, text)) = argument.split_once('=') else {
-            bail!("--param takes NAME=VALUE, and '{argument}' has no `=`");
+            bail!("--param must be NAME=VALUE (got `{argument}`)");
         };
         let text = match text.strip_prefix('@') {
             Some(path) if Path::new(path).is_file() => files::read_text(Path::new(path))?,
@@ -295,7 +295,7 @@ pub(crate) fn parameters(arguments: &[String]) -> Result<Vec<(Arc<str>, String)>
 }
 
 impl Prepared {
-    /// The engine that this workflow runs on.
+    /// Builds the engine that the workflow runs on.
     fn engine(&self, store: Option<Arc<dyn Store>>) -> Result<Engine> {
         let mut builder = Engine::builder().environment(self.settings.environment());
         if let Some(store) = store {
@@ -308,13 +308,13 @@ impl Prepared {
         Ok(engine)
     }
 
-    /// The engine and the request, for whoever plays the run.
+    /// The engine and the request that starts the run.
     pub(crate) fn into_parts(self, store: Option<Arc<dyn Store>>) -> Result<(Engine, RunRequest)> {
         Ok((self.engine(store)?, self.request))
     }
 }
 
-/// How runs are played on the command line.
+/// How runs are executed and shown on the command line.
 struct Play<'a> {
     engine: &'a Engine,
     longest: Option<Duration>,
@@ -330,7 +330,7 @@ impl Play<'_> {
     /// Starts the run, shows it, and prints what came of it.
     async fn start(&self, request: RunRequest, kept: Option<&Kept>) -> Result<Exit> {
         let live = Arc::new(Live::new(Arc::clone(&request.workflow), self.style(), self.console));
-        // Heard from before the start, so that none is missed.
+        // Registered before the start, so that no interrupt is missed.
         let interrupts = Interrupts::hear()?;
         match start(self.engine, request, &live)? {
             Outset::Runs(runs) => self.follow(runs, &live, kept, interrupts).await,
@@ -338,7 +338,7 @@ impl Play<'_> {
         }
     }
 
-    /// Waits for runs in progress, shows the first, and prints what came of them.
+    /// Waits for runs in progress, shows the first one, and prints their results.
     async fn follow(
         &self,
         runs: Vec<RunHandle>,
@@ -352,7 +352,7 @@ impl Play<'_> {
             if let Some(kept) = kept {
                 kept.tell(&mut run, self.with.quiet).await?;
             }
-            // Of many runs that `splitOn` starts, the first is shown; the others are only waited for.
+            // Of several runs started by `splitOn`, only the first is shown.
             let painted = index == 0 && self.console.live && !self.with.quiet;
             let shown = if painted { Shown::Painted } else { Shown::No };
             let sight = Sight { live, shown, console: self.console };
@@ -378,7 +378,7 @@ impl Play<'_> {
         Ok(exit)
     }
 
-    /// What came of the run that was shown.
+    /// Prints the result of the run that was shown.
     fn print(&self, report: &RunReport, live: &Live) {
         result::print(report, &live.history(), self.with.json);
         if self.with.quiet
@@ -389,7 +389,7 @@ impl Play<'_> {
     }
 }
 
-/// Plays one run and leaves its tree on standard error, terminal or not, and its answer on standard output.
+/// Executes one run; prints its tree on standard error, terminal or not, and its response on standard output.
 pub(crate) async fn play_shown(
     engine: &Engine,
     request: RunRequest,
@@ -398,7 +398,7 @@ pub(crate) async fn play_shown(
 ) -> Result<Exit> {
     let run = match start(engine, request, live)? {
         Outset::Runs(mut runs) if runs.len() == 1 => runs.remove(0),
-        Outset::Runs(runs) => bail!("{} runs were started where one was meant", runs.len()),
+        Outset::Runs(runs) => bail!("expected one run, but {} were started", runs.len()),
         Outset::None(exit) => return Ok(exit),
     };
     let shown = if console.live { Shown::Painted } else { Shown::AtTheEnd };
@@ -413,10 +413,10 @@ pub(crate) async fn play_shown(
     }
 }
 
-/// What came of starting.
+/// The result of a start.
 enum Outset {
     Runs(Vec<RunHandle>),
-    /// Nothing was started, which was told.
+    /// Nothing was started, which has been reported.
     None(Exit),
 }
 
@@ -428,13 +428,13 @@ fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outse
     match engine.start(request, Some(&watcher)) {
         Ok(Started::Runs(runs)) => Ok(Outset::Runs(runs)),
         Ok(Started::Held { condition }) => {
-            eprintln!("loom: condition {condition} of the trigger does not hold; no run was started");
+            eprintln!("loom: trigger condition {condition} is not met; no run was started");
             Ok(Outset::None(Exit::Success))
         }
-        Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!("{error}; it has {names}")),
+        Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!("{error}; its triggers are {names}")),
         Err(error) => {
             let hint = if without_body && matches!(error, StartError::Trigger(_)) {
-                " The trigger was fired without a body; --input gives it one."
+                " The trigger was fired without a body; pass one with --input."
             } else {
                 ""
             };

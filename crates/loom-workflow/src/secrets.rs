@@ -1,8 +1,8 @@
-//! `loom secrets`: what `secret('name')` gives, kept in an encrypted file; and where the other commands look for it.
+//! `loom secrets`: manages the encrypted file behind `secret('name')`; and the sources of secrets for the other commands.
 //!
-//! The master key is the first that is found: the file that `LOOM_MASTER_KEY_FILE` names, `loom-master-key` in
-//! `$CREDENTIALS_DIRECTORY`, the text of `LOOM_MASTER_KEY`, and `loom/master.key` in the user's folder of settings. The last is made
-//! when the first secret is set and there is no other.
+//! The master key is the first that is found of: the file named by `LOOM_MASTER_KEY_FILE`, `loom-master-key` in
+//! `$CREDENTIALS_DIRECTORY`, the value of `LOOM_MASTER_KEY`, and `loom/master.key` in the user's configuration directory. The last
+//! one is created with the first secret if there is no other key.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +23,13 @@ use loom_expression::{Object, Timestamp, Value, Visible};
 
 use crate::{console, exit::Exit, files};
 
-/// The name of the file in a folder of runs.
+/// The name of the secrets file in a data directory.
 pub(crate) const FILE: &str = "secrets.json";
 
-/// What variables that hold secrets begin with: `LOOM_SECRET_API_KEY` holds `api-key`.
+/// The prefix of environment variables that hold secrets: `LOOM_SECRET_API_KEY` holds `api-key`.
 const VARIABLES: &str = "LOOM_SECRET_";
 
-/// The secrets in the file of `loom secrets`, in a folder, and in variables.
+/// The secrets in the file of `loom secrets`, in a directory of files, and in environment variables, in this order of precedence.
 pub(crate) fn source(file: Option<&Path>, folder: Option<&Path>) -> Result<Secrets> {
     let mut providers: Vec<Arc<dyn SecretProvider>> = Vec::new();
     if let Some(file) = file {
@@ -37,7 +37,7 @@ pub(crate) fn source(file: Option<&Path>, folder: Option<&Path>) -> Result<Secre
     }
     if let Some(folder) = folder {
         if !folder.is_dir() {
-            bail!("--secrets-dir: there is no folder {}", folder.display());
+            bail!("--secrets-dir: {} is not a directory", folder.display());
         }
         providers.push(Arc::new(SecretFolder::new(folder)));
     }
@@ -48,28 +48,28 @@ pub(crate) fn source(file: Option<&Path>, folder: Option<&Path>) -> Result<Secre
     Ok(Secrets::new(providers))
 }
 
-/// The secrets among variables. A name that does not fit is left out: it belongs to another program.
+/// The secrets in environment variables. Variables without the prefix are ignored: they belong to other programs.
 fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Result<FixedSecrets> {
     let secrets = variables.filter_map(|(name, value)| {
         let name = name.strip_prefix(VARIABLES)?.to_ascii_lowercase().replace('_', "-");
         (!name.is_empty()).then_some((name, value))
     });
-    FixedSecrets::new(secrets).context("a secret in a variable of the environment")
+    FixedSecrets::new(secrets).context("invalid secret in an environment variable")
 }
 
 /// Options of `loom secrets`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The master key is the first that is found: $LOOM_MASTER_KEY_FILE, loom-master-key in $CREDENTIALS_DIRECTORY,
-$LOOM_MASTER_KEY, and loom/master.key in $XDG_CONFIG_HOME or ~/.config, which is made with the first secret.
-Keep a copy of it apart from the secrets: without it nobody can read them.")]
+The master key is the first that is found of: the file $LOOM_MASTER_KEY_FILE, loom-master-key in $CREDENTIALS_DIRECTORY,
+the value of $LOOM_MASTER_KEY, and loom/master.key in $XDG_CONFIG_HOME or ~/.config (created with the first secret).
+Back it up separately from the secrets: they cannot be decrypted without it.")]
 pub(crate) struct SecretsArgs {
     #[command(subcommand)]
     command: SecretsCommand,
-    /// The folder of runs whose secrets are meant.
+    /// The data directory whose secrets are used.
     #[arg(long, global = true, value_name = "DIR", default_value = ".loom", value_hint = ValueHint::DirPath)]
     data: PathBuf,
-    /// The file of secrets itself, when it is not `secrets.json` in that folder.
+    /// The secrets file [default: `secrets.json` in the data directory].
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     secrets: Option<PathBuf>,
     /// Print JSON.
@@ -79,66 +79,84 @@ pub(crate) struct SecretsArgs {
 
 #[derive(Debug, Subcommand)]
 enum SecretsCommand {
-    /// Keep a value as the newest version. It is read from standard input, or asked for; never from the arguments.
+    /// Set a secret: store a value, from a prompt or standard input, as its newest version.
     Set {
+        /// The name of the secret.
         name: String,
-        /// Not valid after this time, such as 2027-01-31T00:00:00Z.
+        /// The time from which the value is no longer valid, such as 2027-01-31T00:00:00Z.
         #[arg(long, value_name = "TIME")]
         expires_on: Option<Timestamp>,
-        /// Not valid before this time.
+        /// The time from which the value is valid.
         #[arg(long, value_name = "TIME")]
         not_before: Option<Timestamp>,
-        /// What the value is, in words of your own.
-        #[arg(long, value_name = "TEXT")]
+        /// A description of the value's type, such as `api key`.
+        #[arg(long, value_name = "STRING")]
         content_type: Option<String>,
-        /// A note to find it by. May be given many times.
+        /// Attach a tag. May be repeated.
         #[arg(long = "tag", value_name = "NAME=VALUE")]
         tags: Vec<String>,
-        /// Keep it, and do not use it yet.
+        /// Store the value but do not use it yet.
         #[arg(long)]
         disabled: bool,
-        /// Only if this version is the newest; 0 if there must be none.
+        /// Set the value only if this is the newest version; 0 requires that the secret does not exist.
         #[arg(long, value_name = "VERSION")]
         if_version: Option<u32>,
     },
-    /// Show what is known of a secret: that of the version that counts now, unless one is named.
+    /// Show the properties of a secret's current version, or of another version.
     Show {
+        /// The name of the secret.
         name: String,
+        /// Show this version.
         #[arg(long)]
         version: Option<u32>,
-        /// Print the value, and nothing else.
+        /// Print only the value.
         #[arg(long)]
         reveal: bool,
     },
-    /// List all secrets, without values.
+    /// List all secrets, without their values.
     List,
     /// List the versions of a secret.
-    Versions { name: String },
-    /// Let a version be used, or all.
+    Versions {
+        /// The name of the secret.
+        name: String,
+    },
+    /// Enable a version of a secret, or all versions.
     Enable {
+        /// The name of the secret.
         name: String,
+        /// Enable only this version.
         #[arg(long)]
         version: Option<u32>,
     },
-    /// Let a version be used no more, or all.
+    /// Disable a version of a secret, or all versions.
     Disable {
+        /// The name of the secret.
         name: String,
+        /// Disable only this version.
         #[arg(long)]
         version: Option<u32>,
     },
-    /// Delete a secret. `undelete` brings it back.
-    Delete { name: String },
-    /// Bring a deleted secret back.
-    Undelete { name: String },
-    /// Remove a version, or the whole secret, for good.
+    /// Delete a secret; `undelete` restores it.
+    Delete {
+        /// The name of the secret.
+        name: String,
+    },
+    /// Restore a deleted secret.
+    Undelete {
+        /// The name of the secret.
+        name: String,
+    },
+    /// Remove a secret, or one version of it, permanently.
     Purge {
+        /// The name of the secret.
         name: String,
+        /// Remove only this version.
         #[arg(long)]
         version: Option<u32>,
     },
-    /// Encrypt everything anew, under a new data key.
+    /// Re-encrypt all secrets with a new data key.
     RotateKey {
-        /// Also change the master key to the one in this file, which is made when it is not there.
+        /// Also change to the master key in this file, which is created if it does not exist.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         new_master_key_file: Option<PathBuf>,
     },
@@ -157,7 +175,7 @@ pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
                 Ok(Exit::Failure)
             }
             Some(SecretError::WrongKey { .. }) => {
-                Err(anyhow!("{error:#}; LOOM_MASTER_KEY_FILE names the file of the right one"))
+                Err(anyhow!("{error:#}; name the file of the right key with LOOM_MASTER_KEY_FILE"))
             }
             _ => Err(error),
         },
@@ -176,7 +194,7 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
                 if_version: *if_version,
             };
             if expires_on.is_some_and(|end| end <= SystemClock.now()) {
-                eprintln!("loom: it has expired already");
+                eprintln!("loom: warning: the value has already expired");
             }
             let kept = vault.set(name, &read_value(name)?, new)?;
             show(args.json, std::slice::from_ref(&kept));
@@ -205,7 +223,7 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
             let all = vault.list()?;
             if all.is_empty() && !args.json {
                 eprintln!(
-                    "loom: there are no secrets in {}; `loom secrets set NAME` keeps one",
+                    "loom: no secrets in {}; set one with `loom secrets set NAME`",
                     vault.path().display()
                 );
             }
@@ -232,36 +250,36 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
         SecretsCommand::RotateKey { new_master_key_file } => {
             let next = new_master_key_file.as_deref().map(|path| read_key(path, true)).transpose()?;
             let count = vault.rotate(next.as_ref())?;
-            eprintln!("loom: {count} values are encrypted anew");
+            eprintln!("loom: re-encrypted {count} values");
             if let Some(path) = new_master_key_file {
-                eprintln!("loom: from now on LOOM_MASTER_KEY_FILE must name {}", path.display());
+                eprintln!("loom: set LOOM_MASTER_KEY_FILE to {} from now on", path.display());
             }
         }
     }
     Ok(())
 }
 
-/// The vault in `file`. Whoever sets secrets may make the user's master key.
+/// The vault in `file`. Only a command that sets secrets may create the user's master key.
 fn vault(file: &Path, sets: Option<()>) -> Vault {
     let place = KeyPlace::of_environment(|name| {
         #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
         std::env::var(name).ok().filter(|value| !value.is_empty())
     });
     let first = file.to_owned();
-    // A key that is made although there are secrets already would be the wrong one.
+    // A key created next to existing secrets could not decrypt them.
     let key: KeySource = Arc::new(move || place.read(sets.is_some() && !first.exists()));
     Vault::new(file, key, Arc::new(SystemClock))
 }
 
-/// Where the master key lies.
+/// The location of the master key.
 enum KeyPlace {
-    /// In a file that somebody named.
+    /// In a file named by a variable.
     Named(PathBuf),
-    /// In a variable.
+    /// In a variable, as 64 hexadecimal digits.
     Text(String),
-    /// In the user's folder of settings.
+    /// In the user's configuration directory.
     Own(PathBuf),
-    /// There is no such folder.
+    /// Neither a variable nor a configuration directory is known.
     Nowhere,
 }
 
@@ -288,16 +306,16 @@ impl KeyPlace {
             KeyPlace::Named(path) => read_key(path, false),
             KeyPlace::Own(path) => read_key(path, make),
             KeyPlace::Text(text) => MasterKey::from_hex(text).ok_or_else(|| SecretError::NoKey {
-                why: "LOOM_MASTER_KEY holds no key: it is 64 hexadecimal digits".to_owned(),
+                why: "LOOM_MASTER_KEY must be 64 hexadecimal digits".to_owned(),
             }),
             KeyPlace::Nowhere => Err(SecretError::NoKey {
-                why: "there is no master key: LOOM_MASTER_KEY_FILE names its file".to_owned(),
+                why: "no master key found; name its file with LOOM_MASTER_KEY_FILE".to_owned(),
             }),
         }
     }
 }
 
-/// Reads a key, or makes it if that is wanted and there is none.
+/// Reads a key from a file, or creates it if `make` is set and the file does not exist.
 fn read_key(path: &Path, make: bool) -> Result<MasterKey, SecretError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => {
@@ -306,14 +324,14 @@ fn read_key(path: &Path, make: bool) -> Result<MasterKey, SecretError> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound && make => return make_key(path),
         Err(error) => {
-            let hint = "LOOM_MASTER_KEY_FILE names another file";
-            let why = format!("the master key could not be read from {}: {error}; {hint}", path.display());
+            let hint = "name another file with LOOM_MASTER_KEY_FILE";
+            let why = format!("cannot read the master key from {}: {error}; {hint}", path.display());
             return Err(SecretError::NoKey { why });
         }
     };
     MasterKey::from_hex(&text).ok_or_else(|| SecretError::NoKey {
         why: format!(
-            "{} holds no key: it is 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
+            "{} must contain a key of 64 hexadecimal digits; `openssl rand -hex 32` generates one",
             path.display()
         ),
     })
@@ -335,43 +353,43 @@ fn make_key(path: &Path) -> Result<MasterKey, SecretError> {
         file.sync_all()
     };
     write().map_err(|error| SecretError::NoKey {
-        why: format!("a master key could not be written to {}: {error}", path.display()),
+        why: format!("cannot write a master key to {}: {error}", path.display()),
     })?;
-    eprintln!("loom: a master key was made in {}; keep a copy of it apart from the secrets", path.display());
+    eprintln!("loom: created a master key in {}; back it up separately from the secrets", path.display());
     Ok(key)
 }
 
-/// The value, from a terminal unseen and twice, or all of standard input but for a line break at its end.
+/// Reads the value: at a terminal twice and without echo, otherwise all of standard input except for a final line break.
 fn read_value(name: &str) -> Result<String> {
     if !stdin().is_terminal() {
-        let text = String::from_utf8(files::read_stdin()?).context("the value is not UTF-8")?;
+        let text = String::from_utf8(files::read_stdin()?).context("the value is not valid UTF-8")?;
         let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
         let value = line.unwrap_or(&text).to_owned();
         if value.is_empty() {
-            bail!("standard input holds no value");
+            bail!("the value on standard input is empty");
         }
         return Ok(value);
     }
     let ask = |what: &str| {
         eprint!("{}: ", Visible(what));
-        rpassword::read_password().context("could not read the value")
+        rpassword::read_password().context("cannot read the value")
     };
     let value = ask(&format!("Value of {name}"))?;
     if value.is_empty() {
-        bail!("nothing was typed; a value that is given on standard input needs no asking");
+        bail!("the value is empty; nothing was stored");
     }
-    if ask("Once more")? != value {
-        bail!("the two differ; nothing was kept");
+    if ask("Repeat the value")? != value {
+        bail!("the two values differ; nothing was stored");
     }
     Ok(value)
 }
 
 fn read_tag(tag: &str) -> Result<(Arc<str>, Arc<str>)> {
-    let (name, value) = tag.split_once('=').ok_or_else(|| anyhow!("--tag {tag}: NAME=VALUE is wanted"))?;
+    let (name, value) = tag.split_once('=').ok_or_else(|| anyhow!("--tag must be NAME=VALUE (got `{tag}`)"))?;
     Ok((name.into(), value.into()))
 }
 
-/// Whether a version counts at `now`, in one word.
+/// The state of a version at `now`, in one word.
 fn state(properties: &SecretProperties, now: Timestamp) -> &'static str {
     if properties.deleted {
         "deleted"
@@ -418,9 +436,10 @@ fn show(json: bool, all: &[SecretProperties]) {
     }
 }
 
-/// A time to its second.
+/// A UTC time without its fraction: `2026-11-24T17:00:00Z`.
 fn second(time: Timestamp) -> String {
-    time.to_string().chars().take("2026-11-24T17:00:00".len()).collect()
+    let time = time.to_string();
+    format!("{}Z", time.get(.."2026-11-24T17:00:00".len()).unwrap_or(&time))
 }
 
 fn to_json(properties: &SecretProperties, now: Timestamp) -> Value {
@@ -439,13 +458,13 @@ fn to_json(properties: &SecretProperties, now: Timestamp) -> Value {
     object.into()
 }
 
-/// The names there are, for whoever mistyped one.
+/// A hint for a name that does not exist.
 fn like(name: &str, vault: &Vault) -> String {
     let known = vault.list().unwrap_or_default();
     let names: Vec<&str> = known.iter().map(|properties| &*properties.name).collect();
     match loom_expression::nearest(name, names.iter().copied()) {
-        Some(close) => format!("; there is '{close}'"),
-        None if names.is_empty() => "; there are none yet".to_owned(),
+        Some(close) => format!("; did you mean `{close}`?"),
+        None if names.is_empty() => "; there are no secrets yet, set one with `loom secrets set NAME`".to_owned(),
         None => String::new(),
     }
 }

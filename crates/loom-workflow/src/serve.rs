@@ -1,4 +1,4 @@
-//! `loom serve`: workflows behind HTTP, on a store that survives the process.
+//! `loom serve`: serves workflows over HTTP, with runs in a durable store.
 
 mod definitions;
 mod reload;
@@ -43,31 +43,31 @@ pub(crate) struct ServeArgs {
     /// Definitions to deploy.
     #[arg(value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
-    /// A parameter's value, for every workflow that declares it; JSON, or else text. May be repeated.
+    /// Set a parameter of every workflow that declares it: JSON, or otherwise a string. May be repeated.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     parameters: Vec<String>,
     #[command(flatten)]
     flags: Flags<true>,
-    /// Continue no run and start none, so that runs can be inspected, cancelled and suspended first. `loom runs resume` releases
-    /// one run; restart without this option to release all.
+    /// Hold all runs: resume no unfinished run and start no new one, so that runs can be inspected, cancelled or suspended first.
+    /// `loom runs resume` releases one run; a restart without this option releases all.
     #[arg(long)]
     hold_runs: bool,
-    /// Have the activity that does nothing, which `loom bench` calls.
+    /// Register the no-op activity that `loom bench` calls.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 const EXIT_CODES: &str = "\
-Every option but --param, --config and --hold-runs can also be set in `loom.toml` of the project, as a variable such as LOOM_RUNS_MAX, or under
-`Loom` in `local.settings.json`; `loom config show --origin` tells what is set where.
+Every option except --param, --config and --hold-runs can also be set in the project's `loom.toml`, in an environment variable such as
+LOOM_RUNS_MAX, or under `Loom` in `local.settings.json`. `loom config show --origin` shows where each value comes from.
 
-SIGTERM and Ctrl-C stop in order: calls in flight are given the time of --drain. SIGHUP reloads definitions, the token and settings.
+SIGTERM and Ctrl-C shut down gracefully: calls in flight may finish within --drain. SIGHUP reloads definitions, the token and settings.
 
 Exit codes:
-  0  stopped by an interrupt or SIGTERM; unfinished runs continue at the next start
-  130  stopped by a second one, without waiting
-  2  the arguments are wrong, a file cannot be read, the address cannot be had, or the store cannot be opened
-  3  a definition that was named is refused";
+  0  stopped by Ctrl-C or SIGTERM; unfinished runs resume at the next start
+  2  invalid arguments, a file that cannot be read, an address in use, or a store that cannot be opened
+  3  a definition named on the command line is invalid
+  130  stopped by a second Ctrl-C, without waiting";
 
 /// Runs the command.
 pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
@@ -81,7 +81,7 @@ pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
 
 async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if let Some(file) = args.files.iter().find(|file| file.is_dir()) {
-        bail!("{0} is a folder; `--workflows {0}` serves the definitions in it", file.display());
+        bail!("{0} is a directory; use `--workflows {0}` to serve the definitions in it", file.display());
     }
     for file in &args.files {
         files::readable(file)?;
@@ -91,22 +91,22 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let config = config.clone().with_secrets_beside(&config.values.data);
     let values = &config.values;
     if args.hold_runs && values.memory {
-        bail!("--hold-runs holds the runs of a data directory; with --memory there are none");
+        bail!("--hold-runs cannot be used with --memory: there are no stored runs to hold");
     }
     if let Some(folder) = values.workflows.as_ref().filter(|folder| !folder.is_dir()) {
-        bail!("--workflows: there is no folder {}", folder.display());
+        bail!("--workflows: {} is not a directory", folder.display());
     }
     #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
     let telemetry = telemetry::settings(values.otlp.as_deref(), |name| std::env::var(name).ok())?;
     let token = token(values)?;
     if !is_loopback(values.addr) && token.is_none() {
-        bail!("{} can be reached from other machines; that needs --token-file (or --token)", values.addr);
+        bail!("listening on {}, which other machines can reach, requires --token-file (or --token)", values.addr);
     }
     signals::raise_file_limit();
     let (stop, mut reloads) = obey(Signals::hear()?);
     let store = open_store(values).await?;
     let listener = TcpListener::bind(values.addr).await.with_context(|| {
-        format!("could not listen on {}; `--addr` takes another address, and port 0 a free port", values.addr)
+        format!("cannot listen on {}; choose another address with `--addr` (port 0 takes a free port)", values.addr)
     })?;
     let here = format!("http://{}", reachable(listener.local_addr()?));
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
@@ -118,17 +118,18 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         return Ok(Exit::Refused);
     }
     if args.hold_runs {
-        let held = host.hold_runs().await.context("unfinished runs cannot be read")?;
+        let held = host.hold_runs().await.context("cannot read unfinished runs")?;
         eprintln!(
-            "loom: holding {held} unfinished runs; `loom runs resume` releases one, a restart without --hold-runs all"
+            "loom: holding {}; `loom runs resume` releases one run, a restart without --hold-runs releases all",
+            unfinished_runs(held)
         );
     } else {
-        let recovery = host.recover().await.context("unfinished runs cannot be read")?;
+        let recovery = host.recover().await.context("cannot read unfinished runs")?;
         for (run, error) in &recovery.unreadable {
-            eprintln!("loom: run {run} stays as it is: {error}");
+            eprintln!("loom: cannot resume run {run}; it is left unchanged: {error}");
         }
         if recovery.runs > 0 {
-            eprintln!("loom: {} unfinished runs go on", recovery.runs);
+            eprintln!("loom: resuming {}", unfinished_runs(recovery.runs));
         }
     }
     tell(values, &host, &here);
@@ -156,27 +157,28 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         () = drained(&host, &stop, &drain, &closed) => {}
     }
     let left = host.engine().runs_in_progress();
-    host.shut_down().await.context("the store could not be closed in order")?;
+    host.shut_down().await.context("cannot close the store cleanly")?;
     match left {
         0 => eprintln!("loom: stopped"),
-        left => eprintln!("loom: stopped; {left} unfinished runs go on with the next start"),
+        left => eprintln!("loom: stopped; {} will resume at the next start", unfinished_runs(left)),
     }
     Ok(Exit::Success)
 }
 
-/// Waits for the signal to stop, then for the calls in flight while the server still answers, and has it close its port.
+/// Waits for the signal to stop, then for the calls in flight while the server still accepts requests, then closes its port.
 async fn drained(host: &Host, stop: &CancellationToken, limit: &Cell<Duration>, closed: &CancellationToken) {
     stop.cancelled().await;
     let left = host.drain(limit.get()).await;
     closed.cancel();
     if left > 0 {
-        eprintln!("loom: {left} calls are cut off; they are made again at the next start");
+        let calls = if left == 1 { "call" } else { "calls" };
+        eprintln!("loom: {left} {calls} in flight did not finish in time and will be repeated at the next start");
     }
     // The server returns when its connections have ended.
     std::future::pending::<()>().await;
 }
 
-/// The first interrupt or SIGTERM stops in order; the second leaves at once. SIGHUP asks for a reload.
+/// The first interrupt or SIGTERM shuts down gracefully, the second exits at once. SIGHUP requests a reload.
 fn obey(mut signals: Signals) -> (CancellationToken, mpsc::Receiver<()>) {
     let (reload, reloads) = mpsc::channel(1);
     let stop = CancellationToken::new();
@@ -187,11 +189,11 @@ fn obey(mut signals: Signals) -> (CancellationToken, mpsc::Receiver<()>) {
             match signals.next().await {
                 Asked::Stop if asked.is_cancelled() => std::process::exit(130),
                 Asked::Stop => {
-                    // Stopping never waits for somebody to read about it.
+                    // Cancelled before the message is written: a blocked standard error must not delay the shutdown.
                     asked.cancel();
-                    eprintln!("loom: stopping; press Ctrl-C again to leave at once");
+                    eprintln!("loom: shutting down; press Ctrl-C again to force exit");
                 }
-                // When one is asked for already, that one sees this change, too.
+                // A reload that is already queued sees this change as well.
                 Asked::Reload => drop(reload.try_send(())),
             }
         }
@@ -206,13 +208,13 @@ fn token(values: &Values) -> Result<Option<Arc<str>>> {
         Some(path) => {
             files::warn_if_others_can_read(path);
             let text = std::fs::read_to_string(path)
-                .with_context(|| format!("could not read {}", path.display()))?;
+                .with_context(|| format!("cannot read {}", path.display()))?;
             Some(text.lines().next().unwrap_or_default().trim().to_owned())
         }
     };
     match token {
         Some(token) if token.len() < 16 => {
-            bail!("the token is too short to be safe; take at least 16 characters")
+            bail!("the token must have at least 16 characters; `openssl rand -hex 32` generates one")
         }
         token => Ok(token.map(Arc::from)),
     }
@@ -259,7 +261,7 @@ async fn open_host(
     Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
 }
 
-/// What a reload may change while the host is open.
+/// The settings that a reload can change while the host is open.
 fn live(values: &Values) -> LiveSettings {
     LiveSettings {
         runs_max: values.runs_max as usize,
@@ -280,18 +282,16 @@ fn retention(values: &Values) -> Retention {
     }
 }
 
-/// Says what is served, and where. The address goes to standard output, for programs that wait for it.
+/// Prints the workflows and their trigger URLs. The address goes to standard output, for programs that wait for it.
 fn tell(values: &Values, host: &Host, here: &str) {
     let deployments = host.deployments();
     if deployments.is_empty() {
         match &values.workflows {
             Some(folder) => eprintln!(
-                "loom: there are no workflows in {} yet; they are served as they come",
+                "loom: no workflows in {} yet; definitions are deployed as they appear",
                 folder.display()
             ),
-            None => eprintln!(
-                "loom: there is no workflow yet; name its file, or a folder of them with --workflows"
-            ),
+            None => eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows"),
         }
     }
     for deployment in deployments {
@@ -307,21 +307,26 @@ fn tell(values: &Values, host: &Host, here: &str) {
     let sealed = if values.key_file.is_some() { ", encrypted" } else { "" };
     let kept =
         if values.memory { "in memory".to_owned() } else { format!("in {}{sealed}", shown(&values.data)) };
-    eprintln!("loom: runs are kept {kept}");
+    eprintln!("loom: runs are stored {kept}");
     if let Some(telemetry) = host.telemetry() {
-        eprintln!("loom: traces are sent to {}", telemetry.address);
+        eprintln!("loom: sending traces to {}", telemetry.address);
     }
     if let Some(url) = &values.public_url {
-        eprintln!("loom: others reach this server at {url}");
+        eprintln!("loom: public URL: {url}");
     }
     println!("listening on {here}");
+}
+
+/// `1 unfinished run`, `2 unfinished runs`.
+fn unfinished_runs(count: usize) -> String {
+    format!("{count} unfinished run{}", if count == 1 { "" } else { "s" })
 }
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// An address that listens everywhere is reached from here by way of the loopback.
+/// Replaces an unspecified address, such as 0.0.0.0, with the loopback address under which it can be reached from here.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let loopback =

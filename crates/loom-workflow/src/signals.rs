@@ -1,11 +1,11 @@
-//! Signals of the system: those that stop or reload a server, interrupts of a run, and the one that a full disk must not end the
-//! process with. Elsewhere than on Unix only an interrupt is known.
+//! Signals: those that stop or reload a server, interrupts of a run, and SIGXFSZ, which must not end the process. Only interrupts
+//! exist on systems other than Unix.
 
 use anyhow::{Context, Result};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a server is asked for.
+/// What a signal requests from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// SIGTERM, or an interrupt.
@@ -14,7 +14,7 @@ pub(crate) enum Asked {
     Reload,
 }
 
-/// What a server hears.
+/// The signals that a server handles.
 pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: Signal,
@@ -26,9 +26,9 @@ pub(crate) struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Hears signals from now on.
+    /// Registers the handlers.
     pub(crate) fn hear() -> Result<Signals> {
-        let hear = |kind, name| signal(kind).with_context(|| format!("could not listen for {name}"));
+        let hear = |kind, name| signal(kind).with_context(|| format!("cannot handle {name}"));
         Ok(Signals {
             terminate: hear(SignalKind::terminate(), "SIGTERM")?,
             interrupt: hear(SignalKind::interrupt(), "SIGINT")?,
@@ -36,7 +36,7 @@ impl Signals {
         })
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
@@ -48,12 +48,12 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    /// Hears signals from now on.
+    /// Registers the handlers.
     pub(crate) fn hear() -> Result<Signals> {
         Ok(Signals {})
     }
 
-    /// The next signal.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Asked {
         match tokio::signal::ctrl_c().await {
             Ok(()) => Asked::Stop,
@@ -62,22 +62,22 @@ impl Signals {
     }
 }
 
-/// The interrupts since [`Interrupts::hear`].
+/// Interrupts (Ctrl-C), registered with [`Interrupts::hear`].
 pub(crate) struct Interrupts {
     #[cfg(unix)]
     interrupt: Signal,
 }
 
 impl Interrupts {
-    /// Hears interrupts from now on; they no longer end the program by themselves.
+    /// Registers the handler; from now on an interrupt no longer ends the program.
     pub(crate) fn hear() -> Result<Interrupts> {
         Ok(Interrupts {
             #[cfg(unix)]
-            interrupt: signal(SignalKind::interrupt()).context("could not listen for SIGINT")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
         })
     }
 
-    /// The next one.
+    /// Waits for the next interrupt.
     pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         self.interrupt.recv().await;
@@ -88,18 +88,18 @@ impl Interrupts {
     }
 }
 
-/// From now on a limit on the size of files makes writes fail, like a full disk, and does not end the process.
+/// Handles SIGXFSZ, so that reaching a file size limit makes writes fail, like a full disk, and does not end the process.
 pub(crate) fn outlive_size_limits() -> Result<()> {
     #[cfg(unix)]
     {
-        /// The number of the signal on Linux, the BSDs and macOS.
+        /// The signal's number on Linux, the BSDs and macOS.
         const SIGXFSZ: i32 = 25;
-        drop(signal(SignalKind::from_raw(SIGXFSZ)).context("could not listen for SIGXFSZ")?);
+        drop(signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?);
     }
     Ok(())
 }
 
-/// Raises the limit on open files as far as the system lets this process: every connection is one.
+/// Raises the limit on open files to the maximum that the system allows: every connection is one.
 pub(crate) fn raise_file_limit() {
     #[cfg(unix)]
     {
@@ -110,7 +110,7 @@ pub(crate) fn raise_file_limit() {
         }
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            eprintln!("loom: the limit on open files could not be raised: {error}");
+            eprintln!("loom: warning: cannot raise the limit on open files: {error}");
         }
     }
 }

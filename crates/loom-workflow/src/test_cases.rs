@@ -1,4 +1,4 @@
-//! `loom test`: plays the cases of files and says what differs.
+//! `loom test`: runs the test cases of files and reports differences.
 
 use std::{
     collections::BTreeSet,
@@ -14,16 +14,16 @@ use loom_testkit::cases::{CaseFile, Counts, Runner};
 
 use crate::{args::TestArgs, console, exit::Exit, files};
 
-/// Runs the command. The last line of its output is `N passed, N failed`;
-/// with `--json` that line goes to standard error, so that standard output holds one object a case and nothing else.
+/// Runs the command. The last line of its output is `N passed, N failed`; with `--json` that line goes to standard error, so
+/// that standard output contains only one object per case.
 pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     let runner = Runner::new(SystemClock.now());
     let mut total = Counts::default();
     let mut suites = String::new();
-    // All files are read before the first case is played: a misspelt name is told at once.
+    // All files are read before the first case runs, so that a misspelt name is reported immediately.
     let paths = files::meant(
         &args.files,
-        "file with cases (*.test.json, or a list of cases)",
+        "file of test cases (*.test.json, or a JSON list of cases)",
         files::looks_like_cases,
     )?;
     let files = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
@@ -52,12 +52,12 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     if let Some(path) = &args.junit {
         let text =
             format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n{suites}</testsuites>\n");
-        fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(filter) = &args.filter
         && total == Counts::default()
     {
-        bail!("there is no case whose id contains '{filter}'; nothing was tested");
+        bail!("no case has an id that contains `{filter}`; nothing was tested");
     }
     if args.json {
         eprintln!("{total}");
@@ -65,13 +65,13 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         println!("{total}");
     }
     if total == Counts::default() {
-        console::error(format_args!("the files hold no case; nothing was tested"));
+        console::error(format_args!("the files contain no cases; nothing was tested"));
         return Ok(Exit::Failure);
     }
     Ok(if total.failed == 0 { Exit::Success } else { Exit::Failure })
 }
 
-/// Warns of settings in the projects of the cases that have no effect, once for each project.
+/// Warns of settings that Loom does not support, once for each project of the cases.
 fn warn_of_others(files: &[CaseFile]) -> Result<()> {
     let folders: BTreeSet<PathBuf> = files.iter().flat_map(CaseFile::projects).collect();
     for folder in folders {
@@ -79,7 +79,7 @@ fn warn_of_others(files: &[CaseFile]) -> Result<()> {
             if files::there_is(path)? { files::read_json(path).map(Some) } else { Ok(None) }
         })?;
         for name in project.not_honoured() {
-            eprintln!("loom: warning: this setting is not honoured: {}", Visible(&name));
+            eprintln!("loom: warning: this setting is not supported and has no effect: {}", Visible(&name));
         }
     }
     Ok(())

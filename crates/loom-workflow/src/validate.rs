@@ -1,4 +1,4 @@
-//! `loom validate`: everything that is wrong with definitions, with the place.
+//! `loom validate`: reports all errors and warnings of definitions, with their positions.
 
 use std::{
     collections::BTreeSet,
@@ -23,10 +23,10 @@ use crate::{
     run::{Settings, parameters},
 };
 
-/// Codes of parameters without a value, and of values that need an app setting.
+/// Diagnostics for values that are only known at deployment: parameters without a value, and missing app settings.
 const GIVEN_LATER: [&str; 2] = ["L0407", "L0411"];
 
-/// One file and what was found in it.
+/// One file and its diagnostics.
 struct Checked {
     name: String,
     source: String,
@@ -72,7 +72,7 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
     Ok(exit)
 }
 
-/// What `loom run` and `loom serve` would say of a definition before they begin, within the same project.
+/// Checks a definition as `loom run` and `loom serve` do before they start, within the same project.
 fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>>) -> Result<Checked> {
     let config = Config::resolve(&args.flags, &[path.to_path_buf()])?;
     let settings = Settings::read(&config)?;
@@ -87,7 +87,7 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
         ..LoadOptions::default()
     };
     let mut surroundings = settings.surroundings(parameters(&args.parameters)?);
-    // Values are meant for those of the files that declare them.
+    // A value applies only to the files that declare its parameter.
     surroundings.shared = true;
     let found = |options: &LoadOptions| match surroundings.load(&bytes, options) {
         Ok(bound) => bound.loaded.warnings,
@@ -99,7 +99,7 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
         for workflow in workflows {
             let options = LoadOptions { choose: Some(Arc::from(workflow)), ..options.clone() };
             for finding in found(&options) {
-                // What is wrong with the file is wrong with each of them.
+                // An error of the file is found once for each of its workflows.
                 if !findings.contains(&finding) {
                     findings.push(finding);
                 }
@@ -108,11 +108,11 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     } else {
         findings = found(&options);
     }
-    // Outside of a project nobody knows yet which values and settings a definition will be given.
+    // Outside a project, the values and settings of the deployment are unknown.
     if !settings.project().exists() {
         findings.retain(|finding| !GIVEN_LATER.contains(&finding.code));
     }
-    // Text that cannot be decoded is shown without its line.
+    // A source that cannot be decoded is shown without its line.
     let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     Ok(Checked { name, source, findings })
 }

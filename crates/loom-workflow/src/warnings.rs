@@ -1,7 +1,7 @@
-//! Warnings and errors that the crates below have logged, on standard error.
+//! Prints warnings and errors of the other crates on standard error.
 //!
-//! They log with `tracing` and know nothing of terminals; without this nobody would hear of a run that is held because
-//! its disk is full.
+//! They log with `tracing` and do not write to terminals; without a subscriber, nobody would learn that a run is held because
+//! the disk is full.
 
 use std::fmt::{self, Write as _};
 
@@ -12,9 +12,9 @@ use tracing::{
     subscriber::Interest,
 };
 
-/// Shows them from now on, for as long as the process lives.
+/// Prints them from now on, until the process ends.
 pub(crate) fn show() {
-    // Somebody who was faster shows them already.
+    // Fails only if a subscriber is installed already, which then prints them.
     tracing::subscriber::set_global_default(Warnings).ok();
 }
 

@@ -1,4 +1,4 @@
-//! Callers: each keeps one connection, and asks for the next run as soon as the last one was answered.
+//! Callers: each has one connection and starts the next run as soon as it has received the last response.
 
 use std::{
     sync::{
@@ -24,16 +24,16 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// The longest a caller waits for one answer.
+/// The timeout of one response.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// How long a caller who was refused holds back.
+/// How long a caller waits after a 429.
 const HOLD_BACK: Duration = Duration::from_millis(5);
 
-/// Failures one after the other with which a caller gives up.
+/// The number of consecutive failures after which a caller gives up.
 const FAILURES_MAX: u32 = 5;
 
-/// Whom to call, and with what.
+/// The server to call.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// `host:port`.
@@ -41,30 +41,30 @@ pub(super) struct Target {
     pub(super) token: Option<String>,
 }
 
-/// How many calls there are.
+/// When callers stop.
 #[derive(Clone, Debug)]
 pub(super) enum Until {
-    /// As many as are answered in this time.
+    /// After this time.
     Time(Duration),
-    /// So many, by all callers together.
+    /// After this number of runs by all callers together.
     Runs(Arc<AtomicU64>),
 }
 
-/// What came of it.
+/// The results of callers.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Microseconds of each answer that started a run.
+    /// The latency of each successful response, in microseconds.
     pub(super) micros: Vec<u32>,
-    /// Answers that asked to come again later.
+    /// The number of responses with status 429.
     pub(super) refused: u64,
-    /// Other answers, and calls without one.
+    /// The number of other responses and of calls without a response.
     pub(super) failed: u64,
-    /// The first of those, in words.
+    /// The first failure, as a message.
     pub(super) why: Option<String>,
 }
 
 impl Tally {
-    /// Adds what another caller saw.
+    /// Adds the results of another caller.
     pub(super) fn add(&mut self, mut other: Tally) {
         self.micros.append(&mut other.micros);
         self.refused += other.refused;
@@ -78,16 +78,16 @@ impl Tally {
     }
 }
 
-/// An answer: its status and its body.
+/// A response: status and body.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-/// One connection that is kept.
+/// A persistent connection.
 pub(super) struct Wire {
     sender: SendRequest<Full<Bytes>>,
-    /// Drives the connection as long as this lives.
+    /// The task that drives the connection; ends when this is dropped.
     _connection: AbortOnDropHandle<()>,
 }
 
@@ -95,18 +95,18 @@ impl Wire {
     pub(super) async fn open(target: &Target) -> Result<Wire> {
         let stream = TcpStream::connect(&target.address)
             .await
-            .with_context(|| format!("nobody answers at {}", target.address))?;
+            .with_context(|| format!("cannot connect to {}", target.address))?;
         stream.set_nodelay(true).ok();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         #[expect(clippy::disallowed_methods, reason = "the wire owns the task and ends it")]
         let task = tokio::spawn(async move {
-            // Whoever waits for an answer is told what went wrong.
+            // An error also reaches the pending request, which reports it.
             connection.await.ok();
         });
         Ok(Wire { sender, _connection: AbortOnDropHandle::new(task) })
     }
 
-    /// One exchange.
+    /// Sends one request and receives its response.
     pub(super) async fn send(
         &mut self,
         target: &Target,
@@ -132,12 +132,12 @@ impl Wire {
         };
         match timeout(PATIENCE, exchange).await {
             Ok(reply) => Ok(reply?),
-            Err(_) => bail!("there was no answer within {} s", PATIENCE.as_secs()),
+            Err(_) => bail!("no response within {} s", PATIENCE.as_secs()),
         }
     }
 }
 
-/// Lets `callers` of them call at once. Every answer is handed to `seen` as it comes.
+/// Runs `callers` concurrent callers. The latency of every successful response is passed to `seen` immediately.
 pub(super) async fn call(
     target: &Target,
     path: &Uri,

@@ -1,8 +1,8 @@
-//! The server's metrics, as far as a report needs them: read from the text format of Prometheus.
+//! Parses the server's metrics from the Prometheus text format, as far as reports need them.
 
 use std::collections::BTreeMap;
 
-/// Samples by their name, labels included.
+/// Samples by name, including labels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Metrics {
     samples: BTreeMap<String, f64>,
@@ -23,14 +23,14 @@ impl Metrics {
         self.samples.get(name).copied()
     }
 
-    /// All samples of a name together, whatever their labels.
+    /// The sum of all samples of a name, over all labels.
     pub(super) fn sum(&self, name: &str) -> f64 {
         let labelled = format!("{name}{{");
         let of_name = self.samples.iter().filter(|(key, _)| *key == name || key.starts_with(&labelled));
         of_name.map(|(_, value)| value).sum()
     }
 
-    /// All samples of a name together that have `label="value"`.
+    /// The sum of all samples of a name with `label="value"`.
     pub(super) fn sum_where(&self, name: &str, label: &str, value: &str) -> f64 {
         let (labelled, wanted) = (format!("{name}{{"), format!("{label}=\"{value}\""));
         let fitting = self.samples.iter().filter(|(key, _)| {
@@ -40,7 +40,7 @@ impl Metrics {
         fitting.fold(0.0, |sum, (_, value)| sum + value)
     }
 
-    /// What was counted since `before`.
+    /// The differences to `before`.
     pub(super) fn since(&self, before: &Metrics) -> Metrics {
         let grown = |(name, value): (&String, &f64)| {
             (name.clone(), value - before.samples.get(name).copied().unwrap_or_default())
@@ -48,8 +48,8 @@ impl Metrics {
         Metrics { samples: self.samples.iter().map(grown).collect() }
     }
 
-    /// The value below which the share `quantile` of a histogram lies, in its unit; between the ends of a bucket it is
-    /// taken to rise evenly, as Prometheus' `histogram_quantile` does. None when nothing was observed.
+    /// A quantile (0 to 1) of a histogram, in its unit, with linear interpolation within a bucket as in Prometheus'
+    /// `histogram_quantile`. None if nothing was observed.
     pub(super) fn quantile(&self, name: &str, quantile: f64) -> Option<f64> {
         let prefix = format!("{name}_bucket{{le=\"");
         let mut buckets: Vec<(f64, f64)> = self

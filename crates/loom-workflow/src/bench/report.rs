@@ -1,4 +1,4 @@
-//! Rows of numbers, for people and for programs.
+//! The rows of a report, as a table and as JSON.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use loom_expression::{Object, Value};
 
 use super::{callers::Tally, metrics::Metrics, server::Usage, shapes::Job};
 
-/// One row.
+/// One row: a workflow with a number of callers.
 #[derive(Debug)]
 pub(super) struct Row {
     shape: String,
     callers: u32,
-    /// What the callers saw; sorted.
+    /// The results of the callers, sorted.
     tally: Tally,
-    /// From the first call to the last answer.
+    /// The time from the first call to the last response.
     answered: Duration,
-    /// From the first call to the end of the last run.
+    /// The time from the first call to the end of the last run.
     ended_after: Duration,
     runs_ended: f64,
     runs_failed: f64,
     syncs: f64,
-    /// Seconds: half of the syncs, and nearly all of them, are shorter.
+    /// The median and the 99th percentile of sync durations, in seconds.
     sync_quantiles: [Option<f64>; 2],
     usage: Usage,
     cpu_micros: Option<u64>,
@@ -70,23 +70,23 @@ impl Row {
         self.cpu_micros.filter(|_| self.runs() > 0).map(|micros| micros as f64 / self.runs() as f64)
     }
 
-    /// What is wrong with this row, if something is.
+    /// A message if the row is not valid: calls or runs failed, or there were none.
     pub(super) fn trouble(&self) -> Option<String> {
         let (shape, callers) = (&self.shape, self.callers);
         if let Some(why) = &self.tally.why {
             return Some(format!(
-                "{shape}, {callers} callers: {} calls failed, the first with {why}",
+                "{shape}, {callers} callers: {} calls failed, first error: {why}",
                 self.tally.failed
             ));
         }
         if self.runs_failed > 0.0 {
             return Some(format!("{shape}, {callers} callers: {} runs did not succeed", self.runs_failed));
         }
-        (self.runs() == 0).then(|| format!("{shape}, {callers} callers: no run was answered in time"))
+        (self.runs() == 0).then(|| format!("{shape}, {callers} callers: no response was received in time"))
     }
 }
 
-/// The value below which the share `quantile` of sorted values lies, in milliseconds.
+/// A quantile (0 to 1) of sorted values in microseconds, in milliseconds.
 pub(super) fn millis(sorted: &[u32], quantile: f64) -> Option<f64> {
     let place = (sorted.len() as f64 * quantile).ceil().max(1.0) as usize - 1;
     sorted.get(place).map(|micros| f64::from(*micros) / 1_000.0)
@@ -136,7 +136,7 @@ pub(super) fn line(row: &Row) -> String {
     )
 }
 
-/// All rows, as JSON: times in milliseconds and microseconds, memory in bytes.
+/// All rows as JSON: times in milliseconds or microseconds, memory in bytes.
 pub(super) fn json(rows: &[Row]) -> Value {
     let row = |row: &Row| -> Value {
         let sorted = &row.tally.micros;
@@ -163,7 +163,7 @@ pub(super) fn json(rows: &[Row]) -> Value {
     rows.iter().map(row).collect::<Vec<Value>>().into()
 }
 
-/// A number of a report, or null.
+/// A number, or null.
 pub(super) fn number(value: Option<f64>) -> Value {
     value.map_or(Value::NULL, Value::from)
 }

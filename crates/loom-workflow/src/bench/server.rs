@@ -1,4 +1,4 @@
-//! The server under test: one of our own in a process of its own, or one that runs already.
+//! The server under test: started in a separate process, or already running.
 
 use std::{
     ffi::OsString,
@@ -27,42 +27,42 @@ pub(super) struct Server {
     process: Option<Process>,
 }
 
-/// A server of our own. Its folder goes with it.
+/// A server that was started for the benchmark. Its data directory is deleted with it.
 struct Process {
     child: Child,
-    /// Kept open, so that the server can write to it.
+    /// Held open so that the server can write to it.
     _out: BufReader<ChildStdout>,
     folder: TempDir,
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing of it is wanted any more.
+        // Its data is discarded anyway, so it need not shut down gracefully.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// What a process has used so far.
+/// The resources that a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
-    /// Resident memory now, in bytes.
+    /// Current resident memory, in bytes.
     pub(super) resident: Option<u64>,
-    /// The most resident memory there was, in bytes.
+    /// Peak resident memory, in bytes.
     pub(super) peak: Option<u64>,
-    /// Processor time, in microseconds.
+    /// CPU time, in microseconds.
     pub(super) cpu_micros: Option<u64>,
 }
 
 impl Server {
-    /// Starts one on the loopback address, with its data in a new folder below `parent`.
+    /// Starts a server on the loopback address, with its data in a new directory below `parent`.
     pub(super) fn start(parent: Option<&Path>, service: &str, options: &[OsString]) -> Result<Server> {
         let folder = match parent {
             None => tempfile::Builder::new().prefix("loom-bench-").tempdir(),
             Some(parent) => tempfile::Builder::new().prefix("loom-bench-").tempdir_in(parent),
         }
-        .context("there is no place for the server's data")?;
-        let program = std::env::current_exe().context("the program cannot find itself")?;
+        .context("cannot create a directory for the server's data")?;
+        let program = std::env::current_exe().context("cannot determine the path of this program")?;
         let log = folder.path().join("log.txt");
         let mut command = Command::new(program);
         command.args(["serve", "--bench", "--addr", "127.0.0.1:0", "--param", &format!("service={service}")]);
@@ -75,7 +75,7 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?)
             .spawn()
-            .context("the server cannot be started")?;
+            .context("cannot start the server")?;
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         out.read_line(&mut line)?;
@@ -88,55 +88,55 @@ impl Server {
         Ok(Server { target: Target { address, token: None }, process: Some(process) })
     }
 
-    /// One that runs already.
+    /// A server that is already running.
     pub(super) fn running(url: &str, token_file: Option<&Path>) -> Result<Server> {
         let address = url
             .strip_prefix("http://")
             .map(|rest| rest.trim_end_matches('/'))
             .filter(|rest| !rest.is_empty() && !rest.contains('/'))
-            .ok_or_else(|| anyhow!("--url takes `http://host:port`, and not '{url}'"))?;
+            .ok_or_else(|| anyhow!("--url must be `http://HOST:PORT` (got `{url}`)"))?;
         let address = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
         let token = token_file.map(token).transpose()?;
         Ok(Server { target: Target { address, token }, process: None })
     }
 
-    /// Where the server keeps its runs, if it is ours.
+    /// The data directory of the server, if it was started here.
     pub(super) fn data(&self) -> Option<PathBuf> {
         self.process.as_ref().map(|process| process.folder.path().join("data"))
     }
 
     async fn ask(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
-        let path: Uri = path.parse().context("the path of a request")?;
+        let path: Uri = path.parse().context("invalid request path")?;
         Wire::open(&self.target).await?.send(&self.target, method, &path, body).await
     }
 
-    /// Deploys a workflow; gives the path that starts a run of it.
+    /// Deploys a workflow and returns the path that starts a run of it.
     pub(super) async fn deploy(&self, job: &Job) -> Result<Uri> {
         let path = format!("/api/v1/workflows/{}", escape(&job.workflow));
         let reply = self.ask("PUT", &path, job.definition.clone().into()).await?;
         if !reply.status.is_success() {
-            bail!("{} could not be deployed: {}", job.shown, message(&reply));
+            bail!("cannot deploy {}: {}", job.shown, message(&reply));
         }
         let path = format!("/workflows/{}/triggers/{}/invoke", escape(&job.workflow), escape(&job.trigger));
-        path.parse().context("the path of the trigger")
+        path.parse().context("invalid trigger path")
     }
 
-    /// Takes a workflow away again.
+    /// Deletes a workflow.
     pub(super) async fn remove(&self, job: &Job) -> Result<()> {
         let path = format!("/api/v1/workflows/{}", escape(&job.workflow));
         self.ask("DELETE", &path, Bytes::new()).await.map(drop)
     }
 
-    /// What the server counts.
+    /// The server's metrics.
     pub(super) async fn metrics(&self) -> Result<Metrics> {
         let reply = self.ask("GET", "/metrics", Bytes::new()).await?;
         if reply.status != StatusCode::OK {
-            bail!("the server's metrics cannot be read: {}", message(&reply));
+            bail!("cannot read the server's metrics: {}", message(&reply));
         }
         Ok(Metrics::read(&String::from_utf8_lossy(&reply.body)))
     }
 
-    /// What the server's process has used, where the system tells (Linux).
+    /// The resources used by the server process; known only on Linux, and only if the server was started here.
     pub(super) fn usage(&self) -> Usage {
         let Some(process) = &self.process else { return Usage::default() };
         let folder = PathBuf::from(format!("/proc/{}", process.child.id()));
@@ -154,9 +154,9 @@ impl Server {
     }
 }
 
-/// User and system time of a process, from its `stat` file (proc(5)): the 14th and 15th field, in hundredths of a second.
+/// User and system time of a process from its `stat` file (proc(5)): fields 14 and 15, in hundredths of a second.
 fn cpu_micros(stat: &str) -> Option<u64> {
-    // The second field is the program's name in parentheses, which may hold spaces.
+    // The second field is the program's name in parentheses, which may contain spaces.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

@@ -1,4 +1,4 @@
-//! What is run: the built-in workflows, or a file of the user's.
+//! The measured workflows: the built-in ones, or a file of the user's.
 
 use std::{fmt::Write, path::Path, sync::Arc};
 
@@ -12,30 +12,30 @@ use crate::{
     files,
 };
 
-/// The activity that does nothing, which a server has when it is asked for.
+/// The no-op activity, which `loom serve --bench` registers.
 pub(crate) const NOTHING: &str = "bench-nothing";
 
 /// A built-in workflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shape {
-    /// One Compose, answered with 202 as soon as the run is durable.
+    /// One Compose; the response is a 202 as soon as the run is durable.
     Accept,
-    /// Ten calls in a row to a service in this process, then the answer.
+    /// Ten sequential HTTP calls to a service in this process, then a Response.
     Effects,
-    /// Ten effects in a row inside the server that do nothing, each durable before it begins, then the answer.
+    /// Ten sequential no-op activities in the server, each durable before it starts, then a Response.
     Steps,
-    /// Ten Compose in a row, then the answer.
+    /// Ten sequential Compose actions, then a Response.
     Compose,
-    /// A Foreach over 1,000 items with a Compose in it, then the answer.
+    /// A Foreach over 1,000 items with a Compose, then a Response.
     Foreach,
-    /// A call, a loop, variables, a condition and 2 KiB of data, then the answer.
+    /// An HTTP call, a loop, variables, a condition and 2 KiB of data, then a Response.
     Mixed,
 }
 
-/// What is deployed and called.
+/// A workflow to deploy and call.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    /// What the report calls it.
+    /// Its name in the report.
     pub(super) shown: String,
     /// The name it is deployed under.
     pub(super) workflow: String,
@@ -45,7 +45,7 @@ pub(super) struct Job {
 }
 
 impl Shape {
-    /// The workflow, with the address of the service it calls.
+    /// The workflow, with the URL of the service it calls.
     pub(super) fn job(self, service: &str) -> Job {
         let shown = self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         Job {
@@ -117,7 +117,7 @@ impl Shape {
     }
 }
 
-/// The user's workflow. None when it is refused, which was told then.
+/// Loads the user's workflow. None if it is invalid, which has been reported.
 pub(super) fn of_file(path: &Path, input: Option<&str>, console: Console) -> Result<Option<Job>> {
     let definition = files::read(path)?;
     let shown = path.display().to_string();
@@ -136,7 +136,7 @@ pub(super) fn of_file(path: &Path, input: Option<&str>, console: Console) -> Res
     let Some(trigger) = workflow.triggers.iter().find(|trigger| {
         matches!(trigger.kind, TriggerKind::Request { .. } | TriggerKind::Manual | TriggerKind::Event { .. })
     }) else {
-        bail!("{shown} has no trigger of type Request, which callers could ask for runs");
+        bail!("{shown} must have a trigger of type Request, with which callers start runs");
     };
     let body = input.map(files::read_input).transpose()?;
     Ok(Some(Job {

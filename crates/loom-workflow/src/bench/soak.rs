@@ -1,4 +1,4 @@
-//! `loom bench soak`: many runs one after the other, with a look at memory, disk and waiting times on the way.
+//! `loom bench soak`: executes many runs and samples memory, disk use and latency over time.
 
 use std::{
     fs,
@@ -28,23 +28,23 @@ use crate::{
     exit::Exit,
 };
 
-/// Looks at memory and disk in one soak.
+/// The number of samples in one soak.
 const SAMPLES: u64 = 20;
 
-/// How often it is looked whether the next sample is due.
+/// The interval at which it is checked whether the next sample is due.
 const LOOK: Duration = Duration::from_millis(20);
 
 const ABOUT: &str = "\
-Without a workflow of your own, each run makes a call, loops, counts, chooses, and carries 2 KiB.
+The built-in workflow makes an HTTP call, loops, sets variables, evaluates a condition and carries 2 KiB of data.
 
-  RSS     resident memory of the server's process
-  data    everything in its data folder, the log of the database included
+  RSS     resident memory of the server process
+  data    size of its data directory, including the write-ahead log of the database
 
-Options for `loom serve` stand behind `--`, those about retention among them.
+Pass options for `loom serve`, such as those for retention, after `--`.
 
 Exit codes:
-  0  every run succeeded, and the bounds that were given held
-  1  one of them did not";
+  0  every run succeeded and no limit was exceeded
+  1  a run did not succeed, or a limit was exceeded";
 
 /// Options of `loom bench soak`.
 #[derive(Args, Debug)]
@@ -52,27 +52,27 @@ Exit codes:
 pub(super) struct SoakArgs {
     #[command(flatten)]
     what: What,
-    /// How many runs.
+    /// The number of runs.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
-    /// How many callers at once, and so how many runs in flight.
+    /// The number of concurrent callers.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_000))]
     callers: u32,
-    /// The most resident memory the server may have in any sample, in MiB.
+    /// Fail if the server's resident memory exceeds this limit in any sample, in MiB.
     #[arg(long, value_name = "MIB")]
     rss_max: Option<u64>,
-    /// The most its data may take in any sample, in MiB.
+    /// Fail if the data directory exceeds this limit in any sample, in MiB.
     #[arg(long, value_name = "MIB")]
     data_max: Option<u64>,
 }
 
-/// One look at the server.
+/// One sample.
 #[derive(Debug)]
 struct Sample {
     runs: u64,
     at: Duration,
     runs_per_second: f64,
-    /// Waiting times of the runs since the sample before, in milliseconds.
+    /// Latencies since the previous sample, in milliseconds.
     p50: Option<f64>,
     p99: Option<f64>,
     max: Option<f64>,
@@ -80,7 +80,7 @@ struct Sample {
     data: Option<u64>,
 }
 
-/// What callers have seen since the last sample.
+/// The latencies since the last sample, in microseconds.
 type Window = Arc<Mutex<Vec<u32>>>;
 
 pub(super) async fn soak(args: &SoakArgs, console: Console) -> Result<Exit> {
@@ -165,12 +165,12 @@ pub(super) async fn soak(args: &SoakArgs, console: Console) -> Result<Exit> {
         if let Some(bytes) = trend {
             let mebibytes = bytes / f64::from(1 << 20);
             println!(
-                "memory in the last quarter of the runs: {mebibytes:+.1} MiB against the second quarter"
+                "mean memory in the last quarter of the runs: {mebibytes:+.1} MiB compared with the second quarter"
             );
         }
     }
     let mut troubles = bounds(&samples, args);
-    troubles.extend(tally.why.map(|why| format!("{} calls failed, the first with {why}", tally.failed)));
+    troubles.extend(tally.why.map(|why| format!("{} calls failed, first error: {why}", tally.failed)));
     if ended > succeeded {
         troubles.push(format!("{} runs did not succeed", ended - succeeded));
     }
@@ -197,7 +197,7 @@ fn take(server: &Server, window: &Window, runs: u64, at: Duration, last: Option<
     }
 }
 
-/// Bytes of all files below a folder. Files that go away meanwhile count nothing.
+/// The total size of all files below a directory, in bytes. Files that disappear meanwhile are ignored.
 fn size(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let of = |entry: fs::DirEntry| match entry.metadata() {
@@ -208,8 +208,8 @@ fn size(folder: &Path) -> u64 {
     entries.flatten().map(of).sum()
 }
 
-/// How much more memory there was in the last quarter of the samples than in the second, in bytes. The first quarter is
-/// the time in which caches fill.
+/// The growth of mean memory from the second to the last quarter of the samples, in bytes. The first quarter is excluded because
+/// caches fill in it.
 fn trend(samples: &[Sample]) -> Option<f64> {
     let quarter = samples.len() / 4;
     let mean = |part: &[Sample]| {
@@ -223,11 +223,11 @@ fn bounds(samples: &[Sample], args: &SoakArgs) -> Vec<String> {
     let most = |of: fn(&Sample) -> Option<u64>| samples.iter().filter_map(of).max();
     let checks = [
         ("memory", args.rss_max, most(|sample| sample.resident)),
-        ("the data folder", args.data_max, most(|sample| sample.data)),
+        ("the data directory", args.data_max, most(|sample| sample.data)),
     ];
     let over = checks.into_iter().filter_map(|(what, bound, most)| {
         let (bound, most) = (bound?, most?);
-        (most > bound << 20).then(|| format!("{what} came to {} MiB; the bound is {bound} MiB", most >> 20))
+        (most > bound << 20).then(|| format!("{what} reached {} MiB (limit {bound} MiB)", most >> 20))
     });
     over.collect()
 }

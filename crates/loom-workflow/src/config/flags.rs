@@ -1,4 +1,4 @@
-//! The settings as flags of the command line.
+//! The settings as command-line flags.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Error, FromArgMatches, ValueHint
 
 use super::{Kind, Setting, table::TABLE};
 
-/// The flags of all settings that a command has: `loom serve` every one, `loom run` those that are shared.
+/// The settings of a command as flags: all of them for `loom serve`, the shared ones for `loom run`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags<const SERVE: bool> {
     given: Vec<(&'static str, Vec<String>)>,
@@ -15,7 +15,7 @@ pub(crate) struct Flags<const SERVE: bool> {
 }
 
 impl<const SERVE: bool> Flags<SERVE> {
-    /// What was given for a setting.
+    /// The values given for a setting.
     pub(super) fn get(&self, setting: &Setting) -> Option<&[String]> {
         let found = self.given.iter().find(|(field, _)| *field == setting.field);
         found.map(|(_, texts)| texts.as_slice())
@@ -60,8 +60,11 @@ impl<const SERVE: bool> FromArgMatches for Flags<SERVE> {
 }
 
 fn argument<const SERVE: bool>(setting: &'static Setting) -> Arg {
-    let check =
-        move |text: &str| (setting.check)(&setting.kind, &[text.to_owned()]).map(|()| text.to_owned());
+    let check = move |text: &str| match (setting.check)(&setting.kind, &[text.to_owned()]) {
+        Ok(()) => Ok(text.to_owned()),
+        // clap quotes the value before the reason.
+        Err(why) => Err(why.rsplit_once(" (got ").map_or(why.as_str(), |(reason, _)| reason).to_owned()),
+    };
     let help = setting.help.trim();
     let help = help.strip_suffix('.').unwrap_or(help);
     let help = match setting.default {
@@ -81,7 +84,7 @@ fn argument<const SERVE: bool>(setting: &'static Setting) -> Arg {
         .value_parser(check)
         .conflicts_with_all(others.copied().collect::<Vec<_>>());
     match setting.kind {
-        // `--memory=false` turns off what a file has turned on.
+        // `--memory=false` overrides a file that turns it on.
         Kind::Switch => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Kind::List => argument.action(ArgAction::Append),
         _ => argument,

@@ -1,5 +1,5 @@
-//! What a setting's value may be, and how its text is read. One spelling for all layers: a number in `loom.toml`, a flag and a
-//! variable arrive here as the same text.
+//! The kinds of settings and the parsing of their values. All layers use one spelling: a number in `loom.toml`, a flag and a
+//! variable arrive here as the same string.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,7 +11,7 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value};
 
-/// The kind of a value, with its range.
+/// The kind of a setting, with its range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// On or off.
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
         /// The most.
         max: u64,
     },
-    /// A length of time: whole seconds, `500ms`, `20s`, `5m`, `2h`, `7d`, or ISO 8601.
+    /// A duration: whole seconds, `500ms`, `20s`, `5m`, `2h`, `7d`, or ISO 8601.
     Duration {
         /// The least, in seconds.
         min: u64,
@@ -39,17 +39,17 @@ pub(crate) enum Kind {
     },
     /// An IP address and a port, or a port alone.
     Address,
-    /// The address of a service.
+    /// The URL of a service.
     Url,
     /// A file.
     File,
-    /// A folder.
+    /// A directory.
     Directory,
-    /// Any text.
+    /// Any string.
     Text,
-    /// Any number of texts.
+    /// A list of strings.
     List,
-    /// `none`, or a retry policy as a definition has it.
+    /// `none`, or a retry policy as in a definition.
     Policy,
 }
 
@@ -58,7 +58,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 impl Kind {
-    /// What the help calls a value of it.
+    /// The name of a value in the help.
     pub(super) fn value_name(self) -> &'static str {
         match self {
             Kind::Switch => "true|false",
@@ -69,7 +69,7 @@ impl Kind {
             Kind::Url => "URL",
             Kind::File => "FILE",
             Kind::Directory => "DIR",
-            Kind::Text | Kind::List => "TEXT",
+            Kind::Text | Kind::List => "STRING",
             Kind::Policy => "JSON",
         }
     }
@@ -83,7 +83,7 @@ impl Kind {
         }
     }
 
-    /// The values that it takes, in a few words for the page.
+    /// The permitted values, in a few words for the page.
     pub(super) fn range(self) -> String {
         match self {
             Kind::Switch => "`true` or `false`".to_owned(),
@@ -94,12 +94,12 @@ impl Kind {
             Kind::Bytes { min: 0, max: u64::MAX } => "a size".to_owned(),
             Kind::Bytes { min, max: u64::MAX } => format!("a size, at least {}", in_bytes(min)),
             Kind::Bytes { min, max } => format!("a size, {} to {}", in_bytes(min), in_bytes(max)),
-            Kind::Address => "an IP address and a port, or a port".to_owned(),
+            Kind::Address => "an IP address and port, or a port".to_owned(),
             Kind::Url => "a URL".to_owned(),
             Kind::File => "a file".to_owned(),
             Kind::Directory => "a directory".to_owned(),
-            Kind::Text => "text".to_owned(),
-            Kind::List => "a list of texts".to_owned(),
+            Kind::Text => "a string".to_owned(),
+            Kind::List => "a list of strings".to_owned(),
             Kind::Policy => "`none` or a retry policy".to_owned(),
         }
     }
@@ -124,7 +124,7 @@ impl Kind {
         let Kind::Duration { min, max } = self else { return Err("must be a duration".to_owned()) };
         let Some(duration) = read_duration(text) else {
             return Err(format!(
-                "must be a duration: seconds, or such as 500ms, 20s, 5m, 2h, 7d or PT20S (got `{text}`)"
+                "must be a duration in seconds or with a unit, such as 500ms, 20s, 5m, 2h, 7d or PT20S (got `{text}`)"
             ));
         };
         if duration < Duration::from_secs(min) || duration > Duration::from_secs(max) {
@@ -136,7 +136,7 @@ impl Kind {
     fn bytes(self, text: &str) -> Result<u64, String> {
         let Kind::Bytes { min, max } = self else { return Err("must be a size".to_owned()) };
         let Some(bytes) = read_bytes(text) else {
-            return Err(format!("must be a size: bytes, or such as 512KiB, 64MiB or 10GiB (got `{text}`)"));
+            return Err(format!("must be a size in bytes or with a unit, such as 512KiB, 64MiB or 10GiB (got `{text}`)"));
         };
         if (min..=max).contains(&bytes) {
             return Ok(bytes);
@@ -147,7 +147,7 @@ impl Kind {
         })
     }
 
-    /// One spelling for values that have several.
+    /// Normalizes values that have several spellings.
     pub(super) fn plain(self, texts: &[String]) -> Vec<String> {
         let plain = |text: &String| match (self, text.as_str()) {
             (Kind::Switch, "1") => "true".to_owned(),
@@ -158,7 +158,7 @@ impl Kind {
         texts.iter().map(plain).collect()
     }
 
-    /// A value as JSON has it.
+    /// The value as JSON.
     pub(super) fn to_json(self, texts: &[String]) -> Value {
         match (self, texts) {
             (Kind::List, texts) => {
@@ -235,10 +235,10 @@ fn read_bytes(text: &str) -> Option<u64> {
 
 /// A type that a field of [`Values`](super::Values) may have.
 pub(super) trait Typed: Sized {
-    /// Reads the texts of one setting.
+    /// Parses the strings of one setting.
     ///
     /// # Errors
-    /// What is wrong, to be said after the setting's name: "must be …".
+    /// The reason, as a predicate for the name of the setting: "must be …".
     fn read(kind: &Kind, texts: &[String]) -> Result<Self, String>;
 }
 
@@ -281,7 +281,7 @@ impl Typed for String {
                     Err("must be a URL without a query or fragment".to_owned())
                 }
                 Ok(_) => Ok(text.trim_end_matches('/').to_owned()),
-                // The error says which address, without the credentials that may stand in it.
+                // The error quotes the URL without credentials.
                 Err(error) => Err(format!("must be a URL: {error}")),
             };
         }
@@ -292,7 +292,7 @@ impl Typed for String {
 impl Typed for PathBuf {
     fn read(_: &Kind, texts: &[String]) -> Result<PathBuf, String> {
         match one(texts)? {
-            "" => Err("must be a path, found an empty text".to_owned()),
+            "" => Err("must be a path, found an empty string".to_owned()),
             text => Ok(PathBuf::from(text)),
         }
     }
@@ -305,8 +305,9 @@ impl Typed for SocketAddr {
         let port = text.strip_prefix("localhost:").unwrap_or(text).parse().ok();
         let local = port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         local.or_else(|| text.parse().ok()).ok_or_else(|| {
-            "must be an IP address and a port, such as 127.0.0.1:7070 or [::1]:0, or a port alone, at most 65535"
-                .to_owned()
+            format!(
+                "must be an IP address and a port, such as 127.0.0.1:7070 or [::1]:0, or only a port up to 65535 (got `{text}`)"
+            )
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Where settings are written, and which place counts: flags, then variables, then `loom.toml`, then the `Loom` section of
-//! `local.settings.json`, then the limits of `host.json`, then defaults.
+//! The layers of settings, in order of precedence: flags, environment variables, `loom.toml`, the `Loom` section of
+//! `local.settings.json`, the limits of `host.json`, defaults.
 
 use std::{
     ffi::OsString,
@@ -16,29 +16,29 @@ use toml::de::{DeTable, DeValue};
 use super::{Config, Effective, Flags, Kind, Setting, Values, table::TABLE};
 use crate::files;
 
-/// The file of settings in a project.
+/// The settings file of a project.
 const FILE: &str = "loom.toml";
 
-/// The app's settings in a project.
+/// The app settings file of a project.
 const APP_SETTINGS: &str = "local.settings.json";
 
-/// The host's settings in a project.
+/// The host settings file of a project.
 const HOST: &str = "host.json";
 
-/// Where a value was written. Earlier variants go before later ones.
+/// Where a value was written. Earlier variants take precedence over later ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// On the command line.
     Flag(String),
-    /// In a variable of the environment.
+    /// In an environment variable.
     Variable(String),
     /// In `loom.toml`.
     File { path: PathBuf, line: usize },
     /// In the `Loom` section of `local.settings.json`.
     AppSettings { path: PathBuf, line: usize },
-    /// In `host.json`, under a name of the cloud's own.
+    /// In `host.json`, under the name that Azure uses.
     Host { path: PathBuf, line: usize },
-    /// Nowhere.
+    /// Not set anywhere.
     Default,
 }
 
@@ -69,10 +69,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What one layer says: a place in the table, the texts, and where they stand.
+/// The settings of one layer: index in the table, values and origin.
 type Layer = Vec<(usize, Vec<String>, Origin)>;
 
-/// Reads every layer.
+/// Reads all layers and merges them.
 pub(super) fn resolve<const SERVE: bool>(
     flags: &Flags<SERVE>,
     named: &[PathBuf],
@@ -113,7 +113,7 @@ pub(super) fn resolve<const SERVE: bool>(
             }
             None => default_of(setting),
         });
-        // A value is checked where it stands, also when another place goes before it.
+        // Every value is checked, even if another layer overrides it.
         for (_, texts, origin) in layers.iter().flatten().filter(|(known, _, _)| *known == place) {
             (setting.check)(&setting.kind, texts).map_err(|why| refused(setting, origin, &why))?;
         }
@@ -124,14 +124,14 @@ pub(super) fn resolve<const SERVE: bool>(
     Ok(Config { values, effective, project })
 }
 
-/// No layer at all.
+/// The defaults, without any layer.
 pub(super) fn defaults() -> Config {
     let effective: Vec<Effective> = TABLE.iter().map(default_of).collect();
     let values = Values::read(&effective).expect("every default is a value of its setting");
     Config { values, effective, project: None }
 }
 
-/// The error for a value that its setting does not take.
+/// The error for an invalid value.
 pub(super) fn refused(setting: &Setting, origin: &Origin, why: &str) -> Error {
     match origin {
         Origin::File { .. } => anyhow!("{origin}: `{}` {why}", setting.key()),
@@ -145,7 +145,7 @@ fn default_of(setting: &Setting) -> Effective {
     Effective { texts: setting.default.into_iter().map(str::to_owned).collect(), origin: Origin::Default }
 }
 
-/// Of settings that take each other's place, the one that was written in the place that goes before counts.
+/// Resolves settings that exclude each other: the one from the layer with precedence wins; within one layer it is an error.
 fn exclude(effective: &mut [Effective]) -> Result<()> {
     let counts = |given: &Effective| given.origin != Origin::Default && given.texts != ["false"];
     for (place, setting) in TABLE.iter().enumerate().filter(|(_, setting)| !setting.excludes.is_empty()) {
@@ -177,14 +177,14 @@ fn place_of(field: &str) -> Option<usize> {
     TABLE.iter().position(|setting| setting.field == field)
 }
 
-/// A path that the layers so far name.
+/// A path that is set in the layers read so far.
 fn path_in(layers: &[Layer], field: &str) -> Option<PathBuf> {
     let place = place_of(field)?;
     let found = layers.iter().flatten().find(|(known, _, _)| *known == place);
     found.and_then(|(_, texts, _)| texts.first()).map(PathBuf::from)
 }
 
-/// The file of this name in the first of: the folder of workflows, the project of the files, the working folder.
+/// The file of this name in the first of: the directory of workflows, the project of the files, the working directory.
 fn beside(workflows: Option<&Path>, named: &[PathBuf], name: &str) -> Result<Option<PathBuf>> {
     let project = named.iter().find_map(|file| Project::folder_of(file));
     for folder in [workflows.map(Path::to_path_buf), project, Some(PathBuf::new())].into_iter().flatten() {
@@ -220,8 +220,8 @@ fn of_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer> {
     Ok(layer)
 }
 
-/// Variables that look like those of settings and are none, each with the one that was probably meant. They are no errors, because others
-/// make such names, too: a service of Kubernetes that is called `loom` brings `LOOM_PORT`.
+/// Variables that look like misspelt settings, each with the one that was probably meant. They are not errors, because other
+/// programs set such names, too: a Kubernetes service named `loom` adds `LOOM_PORT`.
 pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, String)> {
     const OTHERS: [&str; 3] = ["LOOM_CONFIG", "LOOM_MASTER_KEY", "LOOM_MASTER_KEY_FILE"];
     let known: Vec<String> = TABLE.iter().map(Setting::variable).collect();
@@ -230,7 +230,7 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, Stri
         name.starts_with("LOOM_") && !name.starts_with("LOOM_SECRET_") && !known.contains(&name.as_str())
     };
     let meant = |name: String| {
-        // The beginning that all have in common makes none of them nearer.
+        // The common prefix is ignored in the comparison.
         let rest = |name: &'_ str| name["LOOM_".len()..].to_owned();
         let rests: Vec<String> = known.iter().map(|name| rest(name)).collect();
         let found = nearest(&rest(&name), rests.iter().map(String::as_str))?;
@@ -240,7 +240,7 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, Stri
 }
 
 fn of_file(path: &Path) -> Result<Layer> {
-    let source = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    let source = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let line = |at: usize| text::position(&source, at).line;
     let table = DeTable::parse(&source).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -277,12 +277,12 @@ fn of_app_settings(path: &Path) -> Result<Layer> {
     let mut layer = Layer::new();
     for (name, value) in members {
         let origin = Origin::AppSettings { path: path.to_path_buf(), line: line(name) };
-        // The file cannot name itself, or another one of its kind.
+        // The file cannot name another settings file.
         let known = |setting: &&Setting| setting.field != "settings";
         let found = TABLE.iter().position(|setting| known(&setting) && setting.member() == **name);
         let Some(place) = found else {
             let names: Vec<String> = TABLE.iter().filter(known).map(Setting::member).collect();
-            return Err(unknown(&origin, "member of `Loom`", name, &names));
+            return Err(unknown(&origin, "property of `Loom`", name, &names));
         };
         let setting = &TABLE[place];
         let texts = of_json(setting, value).map_err(|why| refused(setting, &origin, &why))?;
@@ -291,7 +291,7 @@ fn of_app_settings(path: &Path) -> Result<Layer> {
     Ok(layer)
 }
 
-/// The limits of `host.json` that have a setting of ours.
+/// The limits of `host.json` that correspond to a setting.
 fn of_host(path: &Path) -> Result<Layer> {
     let project = Project { host: Some(files::read_json(path)?), ..Project::default() };
     let source = files::read_text(path)?;
@@ -317,7 +317,7 @@ fn unknown(origin: &Origin, what: &str, name: &str, known: &[String]) -> Error {
     let spelt = known.iter().find(|known| plain(known) == plain(name)).map(String::as_str);
     let hint = match spelt.or_else(|| nearest(name, known.iter().map(String::as_str))) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => "`loom config show` lists them all".to_owned(),
+        None => "`loom config show` lists all settings".to_owned(),
     };
     anyhow!("{origin}: unknown {what} `{name}`; {hint}")
 }
@@ -390,7 +390,7 @@ fn of_json(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
     match (setting.kind, value.as_array()) {
         (Kind::List, Some(items)) => items.iter().map(scalar).collect(),
         (Kind::Policy, _) if value.as_object().is_some() => Ok(vec![value.to_json_text()]),
-        // JSON has its own words for on and off, whatever text a boolean becomes in the language.
+        // Spelt as in JSON: the workflow language would spell a boolean differently.
         _ => match value.as_bool() {
             Some(on) => Ok(vec![on.to_string()]),
             None => scalar(value).map(|text| vec![text]),

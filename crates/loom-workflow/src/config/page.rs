@@ -7,29 +7,29 @@ use super::table::TABLE;
 const HEAD: &str = "\
 # Configuration
 
-Every setting of `loom serve` has one name and can be given in five places. Of several, the first of this list counts:
+Every setting of `loom serve` has one name and can be set in five places, in this order of precedence:
 
 | place | spelling | |
 |---|---|---|
 | flag | `--runs-max 500` | |
-| variable | `LOOM_RUNS_MAX=500` | lists are separated by commas; an empty variable is not set |
+| environment variable | `LOOM_RUNS_MAX=500` | lists are comma-separated; an empty variable counts as not set |
 | `loom.toml` | `runs-max = 500` | paths are relative to the file |
 | `local.settings.json` | `\"Loom\": {\"runsMax\": 500}` | paths are relative to the file |
 | default | | |
 
-`loom.toml` is looked for in the directory of `--workflows`, then in the project of the first definition (the parent of `NAME/workflow.json`), then in the working directory; `--config FILE` or `LOOM_CONFIG` name another.
-Settings marked *run* are also flags of `loom run`. Settings marked *reload* are applied by SIGHUP; a change of any other takes effect at the next start.
+`loom.toml` is read from the directory of `--workflows`, the project of the first definition (the parent of `NAME/workflow.json`) or the working directory, whichever has one first; `--config FILE` or `LOOM_CONFIG` names another file.
+Settings marked *run* are also flags of `loom run`. Changes to settings marked *reload* are applied by SIGHUP; all others require a restart.
 
-An unknown name in a file is an error, with its line and the name that was probably meant; so is a value that a setting does not take. `loom config show --origin` prints every setting with the place it came from:
+Unknown names and invalid values in a file are errors, reported with the line and, where possible, the name that was meant. `loom config show --origin` prints every setting and where it was set:
 
     $ loom config show --origin
     addr = \"127.0.0.1:7070\"  # default
     runs-max = 500           # loom.toml:1
 
-Durations are whole seconds or have a unit (`500ms`, `20s`, `5m`, `2h`, `7d`, `PT20S`); sizes are bytes or have a unit (`512KiB`, `64MiB`, `10GiB`). A switch is turned on by its flag alone and off by `--memory=false`.
+Durations are whole seconds or have a unit (`500ms`, `20s`, `5m`, `2h`, `7d`, `PT20S`); sizes are bytes or have a unit (`512KiB`, `64MiB`, `10GiB`). A flag such as `--memory` turns a switch on, `--memory=false` turns it off.
 ";
 
-/// The whole page.
+/// Renders the page.
 pub(super) fn page() -> String {
     let mut out = HEAD.to_owned();
     let mut group = "";
@@ -39,7 +39,7 @@ pub(super) fn page() -> String {
             // Writing to a String cannot fail.
             let _ = write!(
                 out,
-                "\n## {group}\n\n| setting | value | default | what it does |\n|---|---|---|---|\n"
+                "\n## {group}\n\n| setting | value | default | description |\n|---|---|---|---|\n"
             );
         }
         let default = setting.default.map(|default| format!("`{default}`")).unwrap_or_default();

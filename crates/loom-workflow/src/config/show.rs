@@ -1,4 +1,4 @@
-//! `loom config`: what the settings are, and where each of them comes from.
+//! `loom config`: shows the settings and their origins.
 
 use std::path::PathBuf;
 
@@ -19,21 +19,21 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print every setting as `loom serve` with the same arguments would use it; secrets are never shown.
+    /// Print the settings that `loom serve` would use with the same arguments; secrets are redacted.
     Show(ShowArgs),
-    /// Print the reference page of all settings, as Markdown.
+    /// Print the reference page of all settings as Markdown.
     Reference,
 }
 
 #[derive(Args, Debug)]
 struct ShowArgs {
-    /// Definitions whose project is looked at.
+    /// Definitions whose project settings are included.
     #[arg(value_hint = ValueHint::FilePath)]
     files: Vec<PathBuf>,
-    /// Also say where each value comes from.
+    /// Also print where each value was set.
     #[arg(long)]
     origin: bool,
-    /// Print one JSON object: names to values and origins.
+    /// Print one JSON object with the value and origin of each setting.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub(crate) fn command(args: &ConfigArgs) -> Result<Exit> {
 }
 
 impl Config {
-    /// Lines in the form of `loom.toml`; what is not set is a comment.
+    /// The settings in the format of `loom.toml`; settings without a value are comments.
     pub(super) fn text(&self, origin: bool) -> String {
         let mut lines = Vec::new();
         for (setting, given) in TABLE.iter().zip(&self.effective) {
@@ -107,7 +107,7 @@ impl Config {
     }
 }
 
-/// The value as it may be shown. Addresses hold no credentials: those are refused.
+/// The value as it may be shown. URLs cannot contain credentials: those are rejected.
 fn shown(setting: &Setting, given: &Effective) -> Value {
     if setting.secret && !given.texts.is_empty() {
         return Value::from(HIDDEN);

@@ -1,4 +1,4 @@
-//! The declaration of every setting; see the head of `config.rs` for how a row is written.
+//! The declarations of all settings; `config.rs` explains how to write a row.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 
 macro_rules! settings {
     ($($group:literal { $($(#[doc = $help:literal])+ $field:ident: $type:ty = $row:expr;)+ })+) => {
-        /// Every setting, in the order of the page.
+        /// All settings, in the order of the page.
         pub(crate) static TABLE: &[Setting] = &[$($(Setting {
             field: stringify!($field),
             group: $group,
@@ -21,14 +21,14 @@ macro_rules! settings {
             ..$row
         }),+),+];
 
-        /// What the settings are.
+        /// The values of all settings.
         #[derive(Clone, Debug)]
         pub(crate) struct Values {
             $($($(#[doc = $help])+ pub(crate) $field: $type,)+)+
         }
 
         impl Values {
-            /// Reads what stands in the places of the table.
+            /// Parses the effective values, in the order of the table.
             pub(super) fn read(effective: &[Effective]) -> anyhow::Result<Values> {
                 let mut rows = TABLE.iter().zip(effective);
                 Ok(Values {
@@ -45,99 +45,99 @@ macro_rules! settings {
 
 settings! {
     "Workflows" {
-        /// A folder of definitions: `*.json`, and `NAME/workflow.json`. Changes are deployed as they happen.
+        /// A directory of definitions (`*.json` and `NAME/workflow.json`). Changes are deployed automatically.
         workflows: Option<PathBuf> = directory();
-        /// App settings, and settings of the host under `Loom`. Without it `local.settings.json` of the project.
+        /// The app settings file, with Loom's settings under `Loom`. Defaults to the project's `local.settings.json`.
         settings: Option<PathBuf> = file().shared();
-        /// Values for the parameters of a deployment template: its parameters file, or only names to values.
+        /// The parameters of a deployment template: an ARM parameters file or an object of names and values.
         template_params: Option<PathBuf> = file().shared();
-        /// Connections: names to addresses and credentials. Without it `connections.json` of the project.
+        /// The connections file, which maps names to URLs and credentials. Defaults to the project's `connections.json`.
         connections: Option<PathBuf> = file().shared();
-        /// The file in which `loom secrets` keeps what `secret('name')` gives. Without it `secrets.json` in the data folder.
+        /// The file of `loom secrets`, which holds the values of `secret('NAME')`. Defaults to `secrets.json` in the data directory.
         secrets: Option<PathBuf> = file().shared();
-        /// A folder that holds a file for each further secret, such as /run/secrets.
+        /// A directory with one file per additional secret, such as /run/secrets.
         secrets_dir: Option<PathBuf> = directory().shared();
     }
     "Listening" {
-        /// Where to listen: an address and a port, or a port of this machine alone. Any but a loopback address needs a token.
-        /// Port 0 takes a free one.
+        /// The address and port to listen on; a port alone listens on 127.0.0.1, and port 0 takes a free port. Addresses other than
+        /// loopback require a token.
         addr: SocketAddr = row(Kind::Address).default("127.0.0.1:7070");
-        /// The address at which others reach this server; callbacks and answers are sent there.
+        /// The URL under which other machines reach this server; used in trigger and callback URLs.
         public_url: Option<String> = url();
-        /// A file whose first line is the token that callers must send as `Authorization: Bearer …`.
+        /// A file whose first line is the token that callers must send as `Authorization: Bearer TOKEN`.
         token_file: Option<PathBuf> = file().live();
-        /// The token itself; other users of this machine may see it in the list of processes.
+        /// The token itself. Prefer token-file: other users of this machine can see arguments in the process list.
         token: Option<String> = text().named("TOKEN").secret().live().excludes(&["token_file"]);
-        /// How long a caller waits for a Response before it is answered 504; the run continues.
+        /// The time a caller waits for a Response action before it gets 504; the run continues.
         response_timeout: Duration = duration(1, 86_400).default("120s").live();
-        /// How long a response may wait for its caller to take any of it, before the connection is closed.
+        /// The time after which a connection is closed if its caller does not read any part of the response.
         write_timeout: Duration = duration(1, 86_400).default("30s");
-        /// How long calls in flight may take to end when the server is asked to stop; meanwhile `/readyz` answers 503.
+        /// The time that calls in flight may take to finish at shutdown; `/readyz` returns 503 meanwhile.
         drain: Duration = duration(0, 3_600).default("20s").live();
     }
     "Storage" {
-        /// The folder in which runs are kept.
+        /// The data directory, in which runs are stored.
         data: PathBuf = directory().default(".loom");
-        /// Keep runs in memory only; they end with the process.
+        /// Store runs in memory only; they are lost when the process ends.
         memory: bool = switch().excludes(&["data", "relaxed", "key_file"]);
         /// Do not wait for the disk: runs survive the process, but the most recent may be lost on power failure.
         relaxed: bool = switch();
-        /// Encrypt what runs hold, with the key in this file: 64 hexadecimal digits. A folder keeps the key it was created with.
+        /// Encrypt the data of runs with the key in this file (64 hexadecimal digits). The key of a data directory cannot be changed.
         key_file: Option<PathBuf> = file();
-        /// Days for which ended runs are kept with their history; their rows in lists stay 60 days longer.
+        /// Days for which ended runs are kept with their history; they stay in lists for 60 more days.
         retain_days: u64 = count(0, 36_500).named("DAYS").default("30").live();
-        /// Space that all runs may take; beyond that, those that ended first are forgotten.
+        /// The disk space for all runs; when it is exceeded, the runs that ended first are deleted.
         retain_bytes: u64 = bytes(0, u64::MAX).default("10GiB").live();
-        /// Ended runs that are kept with their history. Without it their number does not matter.
+        /// The number of ended runs that are kept with their history. Defaults to no limit.
         retain_runs: Option<u64> = count(0, u64::MAX).live();
-        /// Rows of forgotten runs that stay in lists. They take a quarter of retain-bytes at most, too.
+        /// The number of deleted runs that stay in lists. They also take at most a quarter of retain-bytes.
         retain_rows: u64 = count(0, u64::MAX).default("1000000").live();
     }
     "Limits" {
-        /// Runs in progress at once; more are refused with 429. Runs from a restart, and from a `splitOn` with more than 256 items, wait for their turn.
+        /// The maximum number of runs in progress; further ones are rejected with 429. Runs resumed at a start, and those of a
+        /// `splitOn` with more than 256 items, wait in a queue.
         runs_max: u64 = count(1, 4_294_967_295).default("10000").live();
-        /// Steps that the expressions of one action may take together. A function call is a step, and it takes more in proportion to
-        /// what it reads and makes.
+        /// The evaluation steps of all expressions of one action. A function call is one step, plus more in proportion to the size of
+        /// its inputs and result.
         evaluation_steps_max: u64 = count(1_000, u64::MAX).default("20000000").shared();
-        /// Memory that the values of one run may take: variables, inputs, outputs and what loops collect.
+        /// The memory for the values of one run: variables, inputs, outputs and the results that loops collect.
         run_bytes_max: u64 = bytes(64 << 10, u64::MAX).default("256MiB").shared();
-        /// Nodes that one validation against a JSON schema may visit; a value counts once for each schema it is checked against.
+        /// The nodes that one JSON schema validation may visit; a value counts once for each schema it is checked against.
         schema_nodes_max: u64 = count(1_000, u64::MAX).default("1000000").shared();
-        /// Values that one JSON text may hold: arrays, objects and everything in them.
+        /// The number of values in one JSON document: arrays, objects and everything in them.
         json_values_max: u64 = count(1_000, u64::MAX).default("2000000").shared();
-        /// Memory that the bodies of all requests in progress may take together; more are refused with 503.
+        /// The memory for the bodies of all requests in progress; further requests are rejected with 503.
         bodies_bytes_max: u64 = bytes(100 << 20, u64::MAX).default("512MiB");
-        /// The longest chain of child workflows below a run; 0 allows no child workflows.
+        /// The maximum nesting depth of child workflows; 0 allows no child workflows.
         child_depth_max: u64 = count(0, 100).default("32").shared();
-        /// The longest a run may take. Without it 90 days.
+        /// The maximum duration of a run. Defaults to 90 days.
         run_duration_max: Option<Duration> = duration(0, 315_360_000).shared();
-        /// The longest one request may take when its action does not say. Without it 120 s.
+        /// The timeout of one request if its action does not set one. Defaults to 120 s.
         attempt_timeout: Option<Duration> = duration(0, 86_400).shared();
-        /// The retry policy of requests that name none. Without it four retries with growing waits.
+        /// The retry policy of requests whose action does not set one. Defaults to four retries with exponential backoff.
         default_retry_policy: Option<RetryPolicy> = row(Kind::Policy).shared();
     }
-    "Requests of actions" {
-        /// Where requests really go: a JSON object of address to address.
+    "Outgoing requests" {
+        /// A file that redirects requests: a JSON object that maps URLs to URLs.
         egress: Option<PathBuf> = file().shared();
-        /// A host that actions may send requests to: `example.com`, `example.com:8443`, `*.example.com`. May be repeated;
-        /// without it every host is allowed.
+        /// A host that actions may call: `example.com`, `example.com:8443`, `*.example.com`. May be repeated. Defaults to all hosts.
         allow_host: Vec<String> = list().named("HOST").shared();
-        /// Refuse requests to loopback, private and link-local addresses, whatever name leads to them. Places that egress names are
-        /// excepted, and the address of a connection for what goes through that connection.
+        /// Reject requests that resolve to loopback, private or link-local addresses. Targets in the egress file are exempt, and so is
+        /// the URL of a connection for requests through that connection.
         deny_private: bool = switch().shared();
-        /// Let the credentials of requests to one host go along when its answer leads on to another, as in
-        /// `api.example.com=*.files.example.com`. Without it they stay behind. May be repeated.
+        /// Forward credentials when a host redirects to another one, as in `api.example.com=*.files.example.com`. They are dropped by
+        /// default. May be repeated.
         share_credentials: Vec<String> = list().named("FROM=TO").shared();
-        /// Bodies up to this size are sent in one request, also when their action asks for pieces (`transferMode: Chunked`).
+        /// Bodies up to this size are sent in one request even if their action sets `transferMode` to `Chunked`.
         chunk_threshold: u64 = bytes(0, u64::MAX).default("1MiB").shared();
-        /// Where tokens come from, whatever an action says.
+        /// The URL of the OAuth authority, which overrides that of actions.
         authority: Option<String> = url().shared();
-        /// Where tokens of managed identities come from.
+        /// The URL of the token endpoint for managed identities.
         identity_endpoint: Option<String> = url().shared();
     }
     "Traces" {
-        /// Send traces of runs to a collector that speaks OTLP over HTTP, such as http://127.0.0.1:4318. The `OTEL_…` variables
-        /// of OpenTelemetry are read, too.
+        /// Send traces of runs to an OTLP/HTTP collector, such as http://127.0.0.1:4318. The `OTEL_*` variables of OpenTelemetry are
+        /// also read.
         otlp: Option<String> = url();
     }
 }

@@ -89,7 +89,7 @@ fn unknown_names_are_refused_with_their_line_and_what_was_meant() {
     let folder = project("", "{\n  \"Loom\": {\n    \"runDurationMx\": 3\n  }\n}");
     assert_eq!(
         error(&[], &[], &folder),
-        "local.settings.json:3: unknown member of `Loom` `runDurationMx`; did you mean `runDurationMax`?"
+        "local.settings.json:3: unknown property of `Loom` `runDurationMx`; did you mean `runDurationMax`?"
     );
     let folder = project("addr = \n", "");
     assert!(error(&[], &[], &folder).starts_with("loom.toml:1: "));

@@ -1,5 +1,5 @@
-//! The example whose process is killed: a run in a process of its own, which dies in the middle, and another process that
-//! goes on with the run. The service that it calls lives in this one.
+//! The example whose process is killed: a run starts in a separate process, which is killed halfway, and a second process
+//! resumes the run. The service that the run calls lives in this process.
 
 use std::{
     path::Path,
@@ -15,22 +15,22 @@ use tokio::time::{interval, sleep};
 use super::Example;
 use crate::{data, exit::Exit, signals::Interrupts};
 
-/// The path of the service whose second call the kill follows, while its action waits before the third.
+/// The process is killed after the second call to this path, while the action waits for its third attempt.
 const WATCHED: &str = "/flaky";
 
-/// From that call to the kill. The wait that is cut in two takes three seconds.
+/// The delay from that call to the kill. The interrupted wait takes three seconds.
 const UNTIL_KILL: Duration = Duration::from_millis(1_200);
 
-/// How often the process and the service are looked at.
+/// The interval at which the process and the service are checked.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Starts the run, kills its process, and goes on with it in another.
+/// Starts the run, kills its process, and resumes the run in another process.
 pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
-    let folder = tempfile::tempdir().context("there is no room for the run")?;
+    let folder = tempfile::tempdir().context("cannot create a temporary directory")?;
     let definition = folder.path().join(format!("{}.json", example.name));
-    std::fs::write(&definition, example.definition).context("the definition cannot be written")?;
+    std::fs::write(&definition, example.definition).context("cannot write the definition")?;
     let data = folder.path().join("runs");
-    // Both processes hear an interrupt; this one goes on for as long as the other does.
+    // Both processes receive an interrupt; this one must outlive the other.
     let _interrupts = Interrupts::hear()?;
 
     let (file, kept) = (definition.display().to_string(), data.display().to_string());
@@ -40,8 +40,8 @@ pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
         return Ok(ended(status));
     }
     let process = first.id();
-    first.kill().context("the process cannot be killed")?;
-    first.wait().context("the process cannot be waited for")?;
+    first.kill().context("cannot kill the process")?;
+    first.wait().context("cannot wait for the process")?;
     eprint!("\n$ kill -9 {process}\n\n");
 
     let run = newest(&data).await?;
@@ -49,45 +49,45 @@ pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
     let mut looks = interval(LOOK);
     let status = loop {
         looks.tick().await;
-        if let Some(status) = second.try_wait().context("the process cannot be waited for")? {
+        if let Some(status) = second.try_wait().context("cannot wait for the process")? {
             break status;
         }
     };
     let charges = service.calls(WATCHED);
     eprint!(
-        "\nThe card was asked {charges} times in all, by two processes; what had succeeded before the kill was not done again.\n"
+        "\nThe payment service was called {charges} times, by two processes; actions that had succeeded before the kill were not repeated.\n"
     );
     Ok(ended(status))
 }
 
-/// Says a command as it would be typed, and starts it.
+/// Prints a command as it would be typed, and starts it.
 fn start(arguments: &[&str]) -> Result<Child> {
     eprintln!("$ loom {}", arguments.join(" "));
-    let program = std::env::current_exe().context("this program does not know where it is")?;
-    Command::new(program).args(arguments).spawn().context("this program cannot be started again")
+    let program = std::env::current_exe().context("cannot determine the path of this program")?;
+    Command::new(program).args(arguments).spawn().context("cannot start this program again")
 }
 
-/// Returns in the middle of the wait before the third call; with a status when the process ended of itself.
+/// Returns during the wait for the third attempt, or earlier with a status if the process has ended.
 async fn until_it_waits(child: &mut Child, service: &Flaky) -> Result<Option<ExitStatus>> {
     let mut looks = interval(LOOK);
     while service.calls(WATCHED) < 2 {
         looks.tick().await;
-        if let Some(status) = child.try_wait().context("the process cannot be waited for")? {
+        if let Some(status) = child.try_wait().context("cannot wait for the process")? {
             return Ok(Some(status));
         }
     }
     sleep(UNTIL_KILL).await;
-    child.try_wait().context("the process cannot be waited for")
+    child.try_wait().context("cannot wait for the process")
 }
 
-/// The id of the run in the folder that nobody has open any more.
+/// The id of the newest run in a data directory that no process has open.
 async fn newest(data: &Path) -> Result<String> {
     let store = data::open(data, Durability::default(), None).await?;
     let run = store.newest_run().await?;
     store.close().await?;
     match run {
         Some(run) => Ok(run.to_string()),
-        None => bail!("the run was not kept"),
+        None => bail!("the run was not stored"),
     }
 }
 

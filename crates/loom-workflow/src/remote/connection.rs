@@ -1,4 +1,4 @@
-//! Who answers: a server over HTTP, or a store's folder in this process.
+//! The connection behind `loom runs` and its relatives: a server over HTTP, or a data directory opened in this process.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -15,21 +15,21 @@ use loom_store::Durability;
 
 use crate::data;
 
-/// How long one question may take.
+/// The timeout of one request.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Who answers.
+/// A connection to a server or a data directory.
 pub(super) enum Connection {
     Server { client: Box<Client>, base: Url, headers: HeaderMap },
     Folder { server: Server, host: Arc<Host> },
 }
 
-/// Why there is no answer.
+/// Why a request did not succeed.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Nobody is there.
+    /// The server cannot be reached.
     Unreachable(String),
-    /// The answer is an error.
+    /// The response is an error.
     Answered { status: u16, message: String },
 }
 
@@ -41,17 +41,17 @@ impl Connection {
         let mut headers = HeaderMap::new();
         if let Some(path) = token_file {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", super::token(path)?))
-                .context("the token holds what no header can")?;
+                .context("the token has a character that is not allowed in an HTTP header")?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         Ok(Connection::Server { client: Box::new(client), base, headers })
     }
 
-    /// No run of the folder continues. Unless the command `changes` something, nothing in it is written.
+    /// Opens a data directory without resuming its runs. Unless the command `changes` something, nothing is written to it.
     pub(super) async fn folder(folder: &Path, key_file: Option<&Path>, changes: bool) -> Result<Connection> {
         if !folder.join("loom.db").is_file() {
-            anyhow::bail!("{} holds no store", folder.display());
+            anyhow::bail!("{} is not a data directory: it has no loom.db", folder.display());
         }
         let store = if changes {
             data::open(folder, Durability::default(), key_file).await?
@@ -70,12 +70,12 @@ impl Connection {
         Ok(Connection::Folder { server, host })
     }
 
-    /// Asks; the answer is JSON.
+    /// Sends a request without a body; the response is JSON.
     pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Value, Refusal> {
         self.send(method, path, HeaderMap::new(), Vec::new()).await
     }
 
-    /// Asks with a body, and headers beside those of every question; the answer is JSON.
+    /// Sends a request with a body and additional headers; the response is JSON.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -112,11 +112,11 @@ impl Connection {
             return Ok(value);
         }
         let message = value.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
-        let message = message.map_or_else(|| format!("the answer has status {status}"), str::to_owned);
+        let message = message.map_or_else(|| format!("the server responded with status {status}"), str::to_owned);
         Err(Refusal::Answered { status, message })
     }
 
-    /// What is wrong with the folder, if something is.
+    /// What is wrong with the data directory, if anything.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
             Connection::Server { .. } => None,

@@ -1,4 +1,4 @@
-//! `loom workflows`: what an operator may change about the workflows of a server.
+//! `loom workflows`: manages the workflows of a server.
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -20,19 +20,19 @@ pub(crate) struct WorkflowsArgs {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  2  the arguments are wrong
-  3  there is no such workflow or trigger
-  4  the server requires a token, or a different one
-  7  the server does not answer";
+  0  success
+  2  invalid arguments
+  3  no such workflow or trigger
+  4  the token is missing or wrong
+  7  the server cannot be reached";
 
 #[derive(Debug, Subcommand)]
 enum WorkflowsCommand {
-    /// Give a trigger a new signed address and print it. The old address stops working at once.
+    /// Issue new signed URLs for triggers and print them. The old URLs stop working immediately.
     RotateSignature {
         /// The workflow.
         name: String,
-        /// The trigger; without it, all triggers of the workflow.
+        /// The trigger [default: all triggers of the workflow].
         trigger: Option<String>,
     },
 }
@@ -40,7 +40,7 @@ enum WorkflowsCommand {
 /// Runs `loom workflows`.
 pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
     if args.from.data.is_some() {
-        bail!("addresses can be changed by a running server only; use --server instead of --data");
+        bail!("only a running server can rotate signatures; use --server instead of --data");
     }
     with_connection(&args.from, true, async |connection| {
         let WorkflowsCommand::RotateSignature { name, trigger } = &args.command;

@@ -1,4 +1,4 @@
-//! Runs that survive the program: kept in a folder, gone on with when asked for.
+//! Durable runs: stored in a data directory, and resumed with `--resume`.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
@@ -9,7 +9,7 @@ use loom_store::{Durability, Store};
 use super::{Play, Source};
 use crate::{args::Keep, data, exit::Exit, live::Live, signals::Interrupts};
 
-/// The folder of kept runs, open.
+/// An open data directory.
 pub(super) struct Kept {
     folder: PathBuf,
     store: Arc<dyn Store>,
@@ -17,7 +17,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Opens the folder, if the run is to be kept.
+    /// Opens the data directory if the run is durable.
     pub(super) async fn open(keep: &Keep) -> Result<Option<Kept>> {
         if !keep.durable {
             return Ok(None);
@@ -27,14 +27,16 @@ impl Kept {
             Some(text) => {
                 let id = RunId::from_str(text);
                 Some(id.map_err(|_| {
-                    anyhow!("--resume takes the id of a run, such as `loom runs list --data {}` shows; '{text}' is none",
-                        keep.data.display())
+                    anyhow!(
+                        "--resume must be a run id (got `{text}`); `loom runs list --data {}` lists the runs",
+                        keep.data.display()
+                    )
                 })?)
             }
         };
-        // What is not there is not made for a run that cannot be in it.
+        // A missing store is not created: the run cannot be in it.
         if resume.is_some() && !keep.data.join("loom.db").is_file() {
-            bail!("{} holds no store, so there is no run in it to go on with", keep.data.display());
+            bail!("cannot resume a run from {}: it is not a data directory (it has no loom.db)", keep.data.display());
         }
         let store = data::open(&keep.data, Durability::Durable, keep.key_file.as_deref()).await?;
         Ok(Some(Kept { folder: keep.data.clone(), store, resume }))
@@ -44,26 +46,26 @@ impl Kept {
         Arc::clone(&self.store)
     }
 
-    /// The definition that the run to go on with began with.
+    /// The definition with which the run to resume was started.
     pub(super) async fn definition(&self) -> Result<Source> {
-        let id = self.resume.context("a definition is wanted for a run that is started")?;
+        let id = self.resume.context("a definition is required to start a run")?;
         let Some(row) = self.store.run(id).await? else { return Err(self.unknown(id)) };
         let bytes = self.store.definition(row.definition).await?;
         let bytes =
-            bytes.with_context(|| format!("the definition of run {id} is no longer kept; name its file"))?;
+            bytes.with_context(|| format!("the definition of run {id} is no longer stored; name its file"))?;
         Ok(Source { name: row.workflow.to_string(), bytes: bytes.to_vec() })
     }
 
     fn unknown(&self, id: RunId) -> anyhow::Error {
         let folder = self.folder.display();
-        anyhow!("there is no run {id} in {folder}; `loom runs list --data {folder}` shows those there are")
+        anyhow!("no run {id} in {folder}; `loom runs list --data {folder}` lists the runs")
     }
 
     pub(super) async fn close(&self) -> Result<()> {
-        self.store.close().await.context("the folder of runs could not be closed in order")
+        self.store.close().await.context("cannot close the data directory cleanly")
     }
 
-    /// Starts the run, or goes on with the one that was asked for.
+    /// Starts the run, or resumes the requested one.
     pub(super) async fn play(&self, play: &Play<'_>, request: RunRequest) -> Result<Exit> {
         play.engine.number_on().await?;
         let Some(id) = self.resume else { return play.start(request, Some(self)).await };
@@ -81,24 +83,24 @@ impl Kept {
         let live = Arc::new(Live::going_on(history, play.style(), play.console));
         if let Some(report) = report {
             if !play.with.quiet {
-                eprintln!("loom: run {id} has ended as {} before", report.status);
+                eprintln!("loom: run {id} has already ended with status {}", report.status);
             }
             play.print(&report, &live);
             return Ok(Exit::of_run(report.status));
         }
         let watcher = Arc::clone(&live) as Arc<dyn Watcher>;
         let run = play.engine.recover_run(id, Some(&watcher)).await?;
-        let run = run.with_context(|| format!("run {id} cannot go on"))?;
+        let run = run.with_context(|| format!("cannot resume run {id}"))?;
         play.follow(vec![run], &live, Some(self), interrupts).await
     }
 
-    /// Waits until the run is on the disk, and tells how it can go on.
+    /// Waits until the run is stored, and reports where.
     pub(super) async fn tell(&self, run: &mut RunHandle, quiet: bool) -> Result<()> {
         if !run.accepted().await {
-            bail!("the run could not be written to {}; nothing was started", self.folder.display());
+            bail!("cannot store the run in {}; nothing was started", self.folder.display());
         }
         if !quiet {
-            let how = if self.resume.is_some() { "goes on; it is kept in" } else { "is kept in" };
+            let how = if self.resume.is_some() { "resumed from" } else { "stored in" };
             eprintln!("loom: run {} {how} {}", run.id, self.folder.display());
         }
         Ok(())
@@ -106,12 +108,12 @@ impl Kept {
 }
 
 impl Kept {
-    /// Tells that a run stays where it is.
+    /// Reports that a run was interrupted and how to resume it.
     pub(super) fn tell_left(&self, run: RunId) {
         let folder = self.folder.display();
         eprintln!(
-            "loom: run {run} stays where it is; `loom run --durable --data {folder} --resume {run}` goes on with it, with the \
-             other options as they were"
+            "loom: run {run} was interrupted; resume it with `loom run --durable --data {folder} --resume {run}` and the other \
+             options unchanged"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a run leaves on standard output.
+//! Prints the result of a run on standard output.
 
 use loom_definition::{ActionIdx, Status};
 use loom_engine::{
@@ -10,7 +10,8 @@ use loom_server::{HIDDEN, hide, without_credentials};
 
 use crate::console::{self, masker};
 
-/// Prints what came of a run: without `json` the body of its answer, or its outputs, or nothing; with it everything.
+/// Prints the result of a run: the body of its response or else its outputs; with `json`, the whole run. The status of the
+/// response goes to standard error.
 pub(super) fn print(report: &RunReport, history: &History, json: bool) {
     if json {
         console::json(&masker().mask_value(&everything(report, history)).to_json_text());
@@ -28,7 +29,7 @@ pub(super) fn print(report: &RunReport, history: &History, json: bool) {
     }
 }
 
-/// Prints a run of which only the end is known.
+/// Prints a run whose history was not recorded.
 pub(super) fn print_report(report: &RunReport) {
     console::json(&masker().mask_value(&Value::from(ends(report))).to_json_text());
 }

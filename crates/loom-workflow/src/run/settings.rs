@@ -1,8 +1,7 @@
-//! What surrounds a run: settings of the app and the host, connections, egress rules.
+//! The environment of a run: app settings, host settings, connections, egress rules.
 //!
-//! `Config` says what was set where; this reads the files that it names. A project, as the cloud's tools lay it out, has
-//! `parameters.json`, `connections.json` and `local.settings.json` in the folder above its definitions. The latter holds app
-//! settings under `Values`.
+//! Reads the files that `Config` names. A Logic Apps Standard project has `parameters.json`, `connections.json` and
+//! `local.settings.json` in the directory above its definitions; the last one holds app settings under `Values`.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -21,13 +20,13 @@ use crate::{
     files, secrets,
 };
 
-/// Everything that was read.
+/// The contents of all settings files.
 #[derive(Debug)]
 pub(crate) struct Settings {
     project: Project,
     host: Values,
     connections: Connections,
-    /// Whether the connections file tells where workflows are called.
+    /// Whether the connections file has a `workflows` section.
     remote_workflows: bool,
     egress: Egress,
     template_parameters: Object,
@@ -45,7 +44,7 @@ impl Settings {
             values.settings.as_deref(),
             values.connections.as_deref(),
             |path: &Path| -> Result<Option<Value>> {
-                // A file that was named is there, or it is a mistake.
+                // A file named by a setting must exist.
                 let named = [&values.settings, &values.connections].into_iter().flatten();
                 if named.into_iter().any(|named| named == path) || files::there_is(path)? {
                     files::read_json(path).map(Some)
@@ -91,7 +90,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Says more about where requests and their credentials may go, on top of the egress file.
+    /// Applies the egress settings on top of the egress file.
     fn adjust_egress(&mut self) -> Result<()> {
         for host in &self.host.allow_host {
             let egress = std::mem::take(&mut self.egress);
@@ -111,7 +110,7 @@ impl Settings {
         Ok(())
     }
 
-    /// User code that runs in this process.
+    /// The activities: user code that runs in this process.
     pub(crate) fn activities(&mut self) -> &mut Activities {
         &mut self.activities
     }
@@ -121,7 +120,7 @@ impl Settings {
         &self.project
     }
 
-    /// What definitions are loaded with. `typed` are the values of `--param`.
+    /// The environment in which definitions are loaded. `typed` are the values of `--param`.
     pub(crate) fn surroundings(&self, typed: Vec<(Arc<str>, String)>) -> Surroundings {
         Surroundings {
             parameters_file: self.project.parameters.clone(),
@@ -134,10 +133,10 @@ impl Settings {
         }
     }
 
-    /// Warns of settings in the files of the project that have no effect here.
+    /// Warns of project settings that Loom does not support.
     pub(crate) fn warn_of_others(&self) {
         for name in self.project.not_honoured() {
-            eprintln!("loom: warning: this setting is not honoured: {}", Visible(&name));
+            eprintln!("loom: warning: this setting is not supported and has no effect: {}", Visible(&name));
         }
     }
 
@@ -146,12 +145,12 @@ impl Settings {
         self.connections.parameter_value()
     }
 
-    /// What the connections file names.
+    /// The connections in the connections file.
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
     }
 
-    /// What runs see of the host.
+    /// The environment of runs in the engine.
     pub(crate) fn environment(&self) -> Environment {
         let app_settings = self.project.app_setting_list();
         let secrets: Arc<dyn SecretSource> = Arc::new(self.secrets.clone());
@@ -171,7 +170,7 @@ impl Settings {
         environment
     }
 
-    /// What one run may take of the process.
+    /// The resource limits of one run.
     fn budgets(&self) -> Budgets {
         let host = &self.host;
         Budgets {
@@ -184,17 +183,17 @@ impl Settings {
         }
     }
 
-    /// The longest a run may take, if that is set.
+    /// The maximum duration of a run, if it is set.
     pub(crate) fn run_duration_max(&self) -> Option<Duration> {
         self.host.run_duration_max
     }
 
-    /// Adds the handlers of all actions that reach outside. `learned` is what the definition calls its connections.
+    /// Adds the handlers of all actions that call services. `learned` holds the connections that the definition declares.
     pub(crate) fn handlers(&self, builder: EngineBuilder, learned: &Value) -> Result<EngineBuilder> {
         Ok(self.handlers_on(builder, self.requests(learned)?))
     }
 
-    /// What makes requests.
+    /// The client that sends the requests of actions.
     pub(crate) fn requests(&self, learned: &Value) -> Result<Arc<Requests>> {
         let mut settings = loom_actions::Settings {
             egress: self.egress.clone(),
@@ -216,7 +215,7 @@ impl Settings {
         Ok(requests(settings, Arc::new(SystemClock))?)
     }
 
-    /// Adds the handlers of all actions that reach outside through `requests`.
+    /// Adds the handlers of all actions that call services, with `requests` as their client.
     pub(crate) fn handlers_on(&self, mut builder: EngineBuilder, requests: Arc<Requests>) -> EngineBuilder {
         for (effect, handler) in request_handlers(&requests) {
             builder = builder.handler(effect, handler);

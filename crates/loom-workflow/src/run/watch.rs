@@ -1,4 +1,4 @@
-//! Waiting for a run: its tree is painted, its time limited, and interrupts are heard.
+//! Waits for a run: paints its tree, enforces its timeout and handles interrupts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::{
     signals::Interrupts,
 };
 
-/// How often the tree is painted.
+/// The interval at which the tree is painted.
 const FRAME: Duration = Duration::from_millis(80);
 
-/// How long a cancelled run may take to end before the program does.
+/// How long a cancelled run may take to end before the program exits anyway.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How a run's tree is shown.
@@ -23,25 +23,25 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Shown {
     /// Not at all.
     No,
-    /// Painted again and again on a terminal.
+    /// Repainted on a terminal while the run is in progress.
     Painted,
-    /// Once, when the run has ended.
+    /// Printed once, when the run has ended.
     AtTheEnd,
 }
 
-/// What is shown, and where.
+/// The view of a run, and where it is shown.
 pub(super) struct Sight<'a> {
     pub(super) live: &'a Live,
     pub(super) shown: Shown,
     pub(super) console: Console,
 }
 
-/// How long a run is waited for.
+/// The limits of the wait for a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outlook {
-    /// The longest it may take.
+    /// The timeout of the run.
     pub(super) longest: Option<Duration>,
-    /// Whether an interrupt leaves the run as it is, because it can go on later, and does not cancel it.
+    /// Whether an interrupt leaves a durable run in its place, to be resumed later, instead of cancelling it.
     pub(super) leaves: bool,
 }
 
@@ -49,11 +49,11 @@ pub(super) struct Outlook {
 pub(super) enum End {
     /// The run has ended.
     Ended { report: Arc<RunReport>, interrupted: bool },
-    /// It has not, and goes on later.
+    /// The run was interrupted and can be resumed.
     Left,
 }
 
-/// Waits for the end of a run. The first interrupt cancels it, or leaves it where it is; the second ends the program.
+/// Waits for the end of a run. The first interrupt cancels the run or leaves it to be resumed; the second ends the program.
 pub(super) async fn watch(
     mut run: RunHandle,
     sight: &Sight<'_>,
@@ -80,7 +80,7 @@ pub(super) async fn watch(
             }
             () = interrupts.next() => {
                 if interrupted {
-                    eprintln!("loom: interrupted again; the run had not ended yet");
+                    eprintln!("loom: exiting; the run has not ended");
                     std::process::exit(Exit::Interrupted as i32);
                 }
                 interrupted = true;
@@ -88,7 +88,7 @@ pub(super) async fn watch(
                     return Ok(End::Left);
                 }
                 run.cancel().await;
-                eprintln!("loom: cancelling the run; press Ctrl-C again to leave at once");
+                eprintln!("loom: cancelling the run; press Ctrl-C again to force exit");
                 screen = Screen::default();
                 grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
@@ -96,7 +96,7 @@ pub(super) async fn watch(
                 told = true;
                 run.command(Command::TimeOut).await;
             }
-            () = &mut grace, if interrupted => bail!("the run did not end after it was cancelled"),
+            () = &mut grace, if interrupted => bail!("the run did not end within {} s of its cancellation", GRACE.as_secs()),
             _ = frames.tick(), if sight.shown == Shown::Painted => {
                 paint(sight, &mut screen, Screen::size().1.saturating_sub(1));
             }
@@ -106,6 +106,6 @@ pub(super) async fn watch(
 
 fn paint(sight: &Sight<'_>, screen: &mut Screen, rows: usize) {
     let lines = sight.live.tree(SystemClock.now(), sight.console.color, (Screen::size().0, rows));
-    // A terminal that is gone does not stop the run.
+    // A closed terminal does not stop the run.
     screen.paint(&lines, &mut console::Terminal).ok();
 }

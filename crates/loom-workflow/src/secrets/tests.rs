@@ -37,7 +37,7 @@ fn a_key_is_made_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings").join("master.key");
     let why = read_key(&path, false).unwrap_err().to_string();
-    assert!(why.contains("LOOM_MASTER_KEY_FILE names another file"), "{why}");
+    assert!(why.contains("name another file with LOOM_MASTER_KEY_FILE"), "{why}");
     let made = read_key(&path, true).unwrap();
     assert_eq!(*read_key(&path, true).unwrap().to_hex(), *made.to_hex());
     fs::write(&path, "short").unwrap();

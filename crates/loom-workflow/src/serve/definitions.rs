@@ -1,4 +1,4 @@
-//! The files that are served: found, read, deployed, and deployed again when they change.
+//! The definition files of `loom serve`: finds, reads and deploys them, and deploys them again when they change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ pub(super) struct Watched {
     files: Vec<PathBuf>,
     folder: Option<PathBuf>,
     known: BTreeMap<PathBuf, Known>,
-    /// What kept us from looking, as it was logged last.
+    /// The last error that was logged for a path.
     trouble: BTreeMap<PathBuf, Trouble>,
 }
 
@@ -35,17 +35,17 @@ struct Known {
     seen: Stamp,
     /// The name it deployed, if it ever did.
     name: Option<Arc<str>>,
-    /// How often in a row it was not there.
+    /// How many polls in a row did not find it.
     absences: u32,
 }
 
-/// A file is taken out of service when it was not there so often in a row: editors replace files by removing them first.
+/// Polls in a row that must miss a file before its workflow is removed: editors replace a file by deleting it first.
 const ABSENCES: u32 = 2;
 
-/// Why the files cannot be looked at just now.
+/// Why a path cannot be read at present.
 type Trouble = String;
 
-/// Changes when a file does: its time and size, and those of the parameters beside it.
+/// Modification time and size of a definition and of the parameters file beside it; differs when either has changed.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl Watched {
@@ -58,14 +58,14 @@ impl Watched {
         }
     }
 
-    /// Every file there is now, in the order of their names.
+    /// All definition files at present, sorted by name.
     ///
     /// # Errors
-    /// The folder cannot be read; that says nothing about what is in it.
+    /// The directory cannot be read. The caller must not conclude that its files are gone.
     fn list(&self) -> Result<BTreeSet<PathBuf>> {
         let mut found: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
         let Some(folder) = &self.folder else { return Ok(found) };
-        let unread = || format!("could not read {}", folder.display());
+        let unread = || format!("cannot read {}", folder.display());
         for entry in fs::read_dir(folder).with_context(unread)? {
             let path = entry.with_context(unread)?.path();
             if path.is_dir() {
@@ -80,14 +80,14 @@ impl Watched {
         Ok(found)
     }
 
-    /// What the definitions call their connections.
+    /// The connections that the definitions declare.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     pub(super) fn connections(&self) -> Result<Value> {
         let mut all = Object::new();
         for path in self.list()? {
-            // One that cannot be read is reported when it is deployed.
+            // A file that cannot be read is reported when it is deployed.
             let Ok(bytes) = fs::read(&path) else { continue };
             let Ok(loaded) = Definition::parse(&bytes, &LoadOptions::default()) else { continue };
             if let Some(members) = loaded.connections.as_object() {
@@ -97,10 +97,10 @@ impl Watched {
         Ok(all.into())
     }
 
-    /// Deploys every file, changed or not. Gives how many were refused, which was reported.
+    /// Deploys every file, changed or not. Returns the number of rejected files, which have been reported.
     ///
     /// # Errors
-    /// The folder cannot be read; nothing has changed then.
+    /// The directory cannot be read. Nothing has changed then.
     pub(super) async fn deploy_all(
         &mut self,
         host: &Arc<Host>,
@@ -116,7 +116,7 @@ impl Watched {
         Ok(refused)
     }
 
-    /// Deploys what is new or has changed, and takes out of service what is gone. A folder that cannot be read changes nothing.
+    /// Deploys new and changed files and withdraws workflows whose file is gone. A directory that cannot be read changes nothing.
     pub(super) async fn deploy_changes(&mut self, host: &Arc<Host>, console: Console) {
         let folder = self.folder.clone().unwrap_or_default();
         let present = match self.list() {
@@ -125,7 +125,7 @@ impl Watched {
                 present
             }
             Err(error) => {
-                self.report(&folder, &format!("{error:#}; what is served stays"));
+                self.report(&folder, &format!("{error:#}; the deployed workflows are unchanged"));
                 return;
             }
         };
@@ -139,7 +139,7 @@ impl Watched {
                 && !self.known.values().any(|other| other.name.as_ref() == Some(&name))
             {
                 host.withdraw(&name);
-                eprintln!("loom: {name} is no longer served: {} is gone", path.display());
+                eprintln!("loom: {name} is no longer served: {} was removed", path.display());
             }
         }
         for path in present {
@@ -154,7 +154,7 @@ impl Watched {
         }
     }
 
-    /// Logs why something could not be looked at, once for as long as the reason stays.
+    /// Logs why a path cannot be read, once until the reason changes.
     fn report(&mut self, path: &Path, why: &str) {
         if self.trouble.get(path).is_none_or(|known| known != why) {
             console::error(format_args!("{why}"));
@@ -162,7 +162,7 @@ impl Watched {
         }
     }
 
-    /// The file, and the parameters beside it.
+    /// Reads the file and the parameters file beside it.
     fn read(path: &Path) -> Result<(Vec<u8>, Option<Value>)> {
         let bytes = files::read(path)?;
         let parameters = match parameters_beside(path) {
@@ -172,15 +172,15 @@ impl Watched {
         Ok((bytes, parameters))
     }
 
-    /// Deploys one file. False when it is refused, which is told; the version before it goes on.
+    /// Deploys one file. Returns false if it is rejected, which has been reported; the version before it stays in service.
     async fn deploy(&mut self, path: &Path, host: &Arc<Host>, console: Console, tell: bool) -> bool {
-        // Taken before the file is read, so that a change meanwhile is seen next time.
+        // Taken before the file is read, so that a change in between is noticed by the next poll.
         let seen = stamp(path);
         let name = self.known.remove(path).and_then(|known| known.name);
         let (bytes, parameters) = match Self::read(path) {
             Ok(read) => read,
             Err(error) => {
-                // It is read again next time, whether it has changed by then or not.
+                // An empty stamp makes the next poll read the file again, whether it has changed or not.
                 self.known.insert(path.to_path_buf(), Known { seen: [None; 2], name, absences: 0 });
                 self.report(path, &format!("{error:#}"));
                 return false;
@@ -206,14 +206,14 @@ impl Watched {
                     show(&deployment.warnings, &source, path, console);
                 }
                 if tell && changed {
-                    eprintln!("loom: {} is now {}", deployment.workflow.name, deployment.version);
+                    eprintln!("loom: deployed {} {}", deployment.workflow.name, deployment.version);
                 }
                 true
             }
             Err(DeployError::Refused(diagnostics)) => {
                 show(&diagnostics.0, &source, path, console);
                 if let Some(name) = &known.name {
-                    eprintln!("loom: {name} stays as it was");
+                    eprintln!("loom: {name} was not updated; the version deployed before stays in service");
                 }
                 false
             }
@@ -226,20 +226,20 @@ impl Watched {
 }
 
 impl Known {
-    /// Whether a file that was not listed is gone: only when it is itself not there, and not for the first time.
+    /// Whether a file that was not listed is gone: only if it does not exist itself, [`ABSENCES`] times in a row.
     fn is_gone(&mut self, found: &io::Result<fs::Metadata>) -> bool {
         match found {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.absences += 1;
             }
-            // It is there, or nobody can tell.
+            // It exists, or its state cannot be determined.
             Ok(_) | Err(_) => self.absences = 0,
         }
         self.absences >= ABSENCES
     }
 }
 
-/// Prints what was found in a definition, with the places.
+/// Prints the diagnostics of a definition.
 fn show(findings: &[Diagnostic], source: &Source, path: &Path, console: Console) {
     let text = text::decode(&source.bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     for finding in findings {
@@ -248,7 +248,7 @@ fn show(findings: &[Diagnostic], source: &Source, path: &Path, console: Console)
     }
 }
 
-/// Where `parameters.json` lies in the project that a `NAME/workflow.json` belongs to.
+/// The path of `parameters.json` in the project that a `NAME/workflow.json` belongs to.
 fn parameters_beside(path: &Path) -> Option<PathBuf> {
     Some(Project::folder_of(path)?.join("parameters.json"))
 }
@@ -266,13 +266,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_gone_when_it_is_itself_not_there_twice_in_a_row() {
+    fn a_file_is_gone_after_two_polls_in_a_row_did_not_find_it() {
         let here = || fs::metadata(".");
         let failing = |kind: io::ErrorKind| Err(io::Error::from(kind));
         let mut known = Known { seen: [None; 2], name: None, absences: 0 };
         let mut look = |found: io::Result<fs::Metadata>| known.is_gone(&found);
         assert!(!look(failing(io::ErrorKind::NotFound)));
-        assert!(!look(here()) && !look(failing(io::ErrorKind::NotFound)), "it was there between the two");
+        assert!(!look(here()) && !look(failing(io::ErrorKind::NotFound)), "a poll in between found it");
         assert!(!look(failing(io::ErrorKind::PermissionDenied)) && !look(failing(io::ErrorKind::NotFound)));
         assert!(look(failing(io::ErrorKind::NotFound)));
     }

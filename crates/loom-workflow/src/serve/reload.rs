@@ -1,4 +1,4 @@
-//! What changes while a server runs: its files, looked at every second, and on SIGHUP its settings and token.
+//! What can change while a server runs: its definitions, polled every second, and on SIGHUP its settings and token.
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
     run::Settings,
 };
 
-/// How often files are looked at for changes.
+/// The interval at which files are checked for changes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// A server in operation, as far as it can change.
+/// The parts of a running server that can change.
 pub(super) struct Serving<'a> {
     pub(super) args: &'a ServeArgs,
     pub(super) config: Config,
-    /// How long calls in flight may take when it stops.
+    /// The time that calls in flight may take at shutdown.
     pub(super) drain: Rc<Cell<Duration>>,
     pub(super) token: Token,
     pub(super) watched: Watched,
@@ -28,7 +28,7 @@ pub(super) struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    /// Looks after files and reloads, for ever.
+    /// Polls files and handles reloads; never returns.
     pub(super) async fn keep_up(&mut self, host: &Arc<Host>, reloads: &mut mpsc::Receiver<()>) {
         let mut polls = tokio::time::interval(POLL);
         loop {
@@ -37,7 +37,7 @@ impl Serving<'_> {
                 Some(()) = reloads.recv() => {
                     match self.reload(host).await {
                         Ok(()) => eprintln!("loom: reloaded"),
-                        Err(error) => console::error(format_args!("not reloaded, and nothing has changed: {error:#}")),
+                        Err(error) => console::error(format_args!("reload failed, nothing has changed: {error:#}")),
                     }
                 }
             }
@@ -57,14 +57,14 @@ impl Serving<'_> {
             None => !self.token.is_asked_for(),
         };
         if !same {
-            let what = if asked { "a token is asked for" } else { "the token is dropped" };
-            eprintln!("loom: {what} from the next start on");
+            let what = if asked { "the token is required" } else { "the token is no longer required" };
+            eprintln!("loom: {what} after the next restart");
         }
         host.adopt(live(&config.values));
         self.drain.set(config.values.drain);
         for setting in config.changed_since(&self.config) {
             if !setting.is_live() {
-                eprintln!("loom: the change of `{}` takes effect at the next start", setting.key());
+                eprintln!("loom: the change of `{}` takes effect after a restart", setting.key());
             }
         }
         self.config = config;

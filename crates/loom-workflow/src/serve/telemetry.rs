@@ -1,21 +1,21 @@
-//! Where traces go: `--otlp`, and the variables of the environment that OpenTelemetry has for it.
+//! The trace exporter's settings: `--otlp` and the environment variables that OpenTelemetry defines.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | the whole address |
-//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | the address that `/v1/traces` is added to, as to that of `--otlp` |
+//! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | the full URL |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | the URL to which `/v1/traces` is appended, as for `--otlp` |
 //! | `OTEL_EXPORTER_OTLP_HEADERS`, `…_TRACES_HEADERS` | `name=value,…`, percent-encoded |
-//! | `OTEL_EXPORTER_OTLP_TIMEOUT`, `…_TRACES_TIMEOUT` | of one request, in milliseconds |
-//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | what the spans come from |
+//! | `OTEL_EXPORTER_OTLP_TIMEOUT`, `…_TRACES_TIMEOUT` | timeout of one request, in milliseconds |
+//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | the resource that spans are attributed to |
 //! | `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BSP_SCHEDULE_DELAY` | the queue |
-//! | `OTEL_SDK_DISABLED=true`, `OTEL_TRACES_EXPORTER=none` | no traces, whatever else is said |
+//! | `OTEL_SDK_DISABLED=true`, `OTEL_TRACES_EXPORTER=none` | no traces, unless `--otlp` is given |
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use loom_server::TelemetrySettings;
 
-/// What is to be sent where; none when nothing is. `variable` reads the environment.
+/// The settings of the exporter, or None if no traces are sent. `variable` reads the environment.
 pub(super) fn settings(
     otlp: Option<&str>,
     variable: impl Fn(&str) -> Option<String>,
@@ -66,14 +66,14 @@ pub(super) fn settings(
         && !asked.starts_with("http/")
     {
         bail!(
-            "{name} asks for '{asked}', but traces are sent as JSON over HTTP; set it to http/json, and let the endpoint be \
-             the collector's HTTP port (usually 4318)"
+            "{name} must be http/json (got `{asked}`): traces are sent as JSON over HTTP; the endpoint must be the collector's HTTP \
+             port (usually 4318)"
         );
     }
     Ok(Some(settings))
 }
 
-/// `name=value,name=value`, percent-encoded. The values may be secret, so no error shows them.
+/// Parses `name=value,name=value`, percent-encoded. The values may be secret, so errors do not quote them.
 fn pairs(variable: &str, text: &str) -> Result<Vec<(String, String)>> {
     let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
     let pair = |member: &str| {
@@ -84,11 +84,11 @@ fn pairs(variable: &str, text: &str) -> Result<Vec<(String, String)>> {
     let pairs: Option<Vec<_>> = members.map(pair).collect();
     match pairs {
         Some(pairs) => Ok(pairs),
-        None => bail!("{variable} cannot be read: it has the form name=value,name=value, percent-encoded"),
+        None => bail!("{variable} must have the form name=value,name=value, percent-encoded"),
     }
 }
 
-/// Undoes percent-encoding. None when it is broken.
+/// Decodes percent-encoding. None if it is malformed.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
@@ -103,11 +103,11 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// From 1 to a milliard, which is more than any of these needs.
+/// Parses a whole number from 1 to 10⁹, which is more than any of these settings needs.
 fn number(variable: &str, text: &str) -> Result<u64> {
     match text.parse() {
         Ok(number @ 1..=1_000_000_000) => Ok(number),
-        _ => bail!("{variable} is '{text}'; a whole number from 1 to 1000000000 is wanted"),
+        _ => bail!("{variable} must be a whole number between 1 and 1000000000 (got `{text}`)"),
     }
 }
 

@@ -82,11 +82,11 @@ fn a_soak_samples_and_keeps_its_bounds() {
     bounded.extend(["--rss-max", "1"]);
     let ended = loom(&bounded);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("the bound is 1 MiB"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("(limit 1 MiB)"), "{}", ended.stderr);
 }
 
 #[test]
-fn runs_that_fail_are_told() {
+fn failed_runs_are_reported() {
     let path = file(
         "bench-fails",
         "fails.json",
@@ -101,18 +101,18 @@ fn runs_that_fail_are_told() {
 }
 
 #[test]
-fn wrong_use_is_told() {
+fn invalid_arguments_are_reported() {
     let check = |arguments: &[&str], code: i32, said: &str| {
         let ended = loom(arguments);
         assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(said), "{arguments:?}: {}", ended.stderr);
     };
-    check(&["bench", "no-such.json"], 2, "could not read no-such.json");
-    check(&["bench", "--url", "ftp://host"], 2, "--url takes `http://host:port`");
-    check(&["bench", "--url", "http://127.0.0.1:1"], 2, "nobody answers at 127.0.0.1:1");
+    check(&["bench", "no-such.json"], 2, "cannot read no-such.json");
+    check(&["bench", "--url", "ftp://host"], 2, "--url must be `http://HOST:PORT`");
+    check(&["bench", "--url", "http://127.0.0.1:1"], 2, "cannot connect to 127.0.0.1:1");
     check(&["bench", "--shape", "square"], 2, "possible values: accept, effects");
-    check(&["bench", "--data", "no-such-folder"], 2, "no place for the server's data");
+    check(&["bench", "--data", "no-such-folder"], 2, "cannot create a directory for the server's data");
     check(&["bench", "--", "--no-such-option"], 2, "the server did not start");
     let timetable = repository("crates/loom-workflow/tests/it/bench/timetable.json");
-    check(&["bench", &timetable], 2, "no trigger of type Request");
+    check(&["bench", &timetable], 2, "must have a trigger of type Request");
 }

@@ -1,4 +1,4 @@
-//! The page of errors is current in its second part as well: what it shows is what the binary prints.
+//! The second part of docs/errors.md is what the binary prints.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 use std::{
     fmt::Write as _,
@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("../../../../docs/errors.md");
 const BEGIN: &str = "<!-- shown by the binary: begin -->\n";
 const END: &str = "<!-- shown by the binary: end -->";
 
-/// Listens, and hands each connection to `work`.
+/// Listens, and passes each connection to `work`.
 fn listen(work: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -24,7 +24,7 @@ fn listen(work: impl Fn(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// A server whose certificate nobody has signed but itself.
+/// A server with a self-signed certificate.
 fn self_signed() -> u16 {
     let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
@@ -42,7 +42,7 @@ fn self_signed() -> u16 {
     })
 }
 
-/// A service that announces more than anybody wants to read.
+/// A service that announces a response of 200 MB.
 fn enormous() -> u16 {
     listen(|mut stream| {
         stream.read_exact(&mut [0; 16]).ok();
@@ -51,7 +51,7 @@ fn enormous() -> u16 {
     })
 }
 
-/// What a request to `uri` comes to in a run: the line about the action, without times.
+/// The line about a request to `uri` in the output of a run, without times.
 fn run(folder: &Path, uri: &str) -> String {
     let text = format!(
         r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{
@@ -95,13 +95,13 @@ fn the_page_shows_what_the_binary_prints() {
     let port = self_signed();
     let told = run(folder.path(), &format!("https://localhost:{port}/orders"));
     shown.push((
-        "A certificate that nobody vouches for",
+        "An untrusted certificate",
         "loom run flow.json",
         told.replace(&port.to_string(), "8443"),
     ));
     let port = enormous();
     let told = run(folder.path(), &format!("http://127.0.0.1:{port}/orders"));
-    shown.push(("An answer of 200 MB", "loom run flow.json", told.replace(&port.to_string(), "8080")));
+    shown.push(("A response of 200 MB", "loom run flow.json", told.replace(&port.to_string(), "8080")));
 
     std::fs::write(at("big.json"), " ".repeat(50_000_000)).unwrap();
     let told = fails(&["validate", &at("big.json")], 3);
@@ -114,9 +114,9 @@ fn the_page_shows_what_the_binary_prints() {
     );
     shown.push(("A definition of 50 MB", "loom validate big.json", told));
 
-    shown.push(("A file that is not there", "loom run nowhere.json", fails(&["run", "nowhere.json"], 2)));
+    shown.push(("A missing file", "loom run nowhere.json", fails(&["run", "nowhere.json"], 2)));
     shown.push((
-        "A folder where a file is wanted",
+        "A directory instead of a file",
         "loom run flows",
         fails(&["run", &here], 2).replace(&here, "flows"),
     ));
@@ -132,34 +132,34 @@ fn the_page_shows_what_the_binary_prints() {
         fails(&["run", &flow, "--param", "region"], 2),
     ));
     shown.push((
-        "A trigger that does not exist",
+        "An unknown trigger",
         "loom run flow.json --trigger daily",
         fails(&["run", &flow, "--trigger", "daily"], 2),
     ));
     shown.push((
-        "A folder served as a file",
+        "A directory served as a file",
         "loom serve flows",
         fails(&["serve", &here, "--data", &at("data")], 2).replace(&here, "flows"),
     ));
     shown.push((
-        "A folder that is not there",
+        "A missing directory",
         "loom serve --workflows nowhere",
         fails(&["serve", "--workflows", "nowhere", "--data", &at("data")], 2),
     ));
     shown.push((
-        "Data where a file is",
+        "A data directory that is a file",
         "loom serve --data flow.json",
         fails(&["serve", "--data", &flow], 2).replace(&flow, "flow.json"),
     ));
     let serving = Loom::serve(&["--data".as_ref(), folder.path().join("data").as_os_str(), flow.as_ref()]);
     shown.push((
-        "The port is taken",
+        "A port in use",
         "loom serve flow.json",
         fails(&["serve", "--memory", "--addr", serving.address()], 2)
             .replace(serving.address(), "127.0.0.1:7070"),
     ));
     shown.push((
-        "An address that is none",
+        "An invalid address",
         "loom serve --addr localhost",
         fails(&["serve", "--addr", "localhost"], 2),
     ));
@@ -170,7 +170,7 @@ fn the_page_shows_what_the_binary_prints() {
     ));
     let server = format!("http://{}", serving.address());
     shown.push((
-        "A run that does not exist",
+        "An unknown run",
         "loom runs show 38x",
         fails(&["runs", "show", "38x", "--server", &server], 3),
     ));

@@ -80,6 +80,6 @@ fn what_is_missing_or_misspelt_is_told_with_what_to_do() {
     assert!(misspelt.stderr.contains("did you mean `parameters`?"), "{}", misspelt.stderr);
     let text = loom(&["eval", "add(1, 2)"]);
     assert_eq!((text.code, text.stdout.as_str()), (Some(0), "add(1, 2)\n"));
-    assert!(text.stderr.contains("`@add(1, 2)` is one"), "{}", text.stderr);
+    assert!(text.stderr.contains("did you mean `@add(1, 2)`?"), "{}", text.stderr);
     assert_eq!(loom(&["eval", "plain text"]).stderr, "");
 }

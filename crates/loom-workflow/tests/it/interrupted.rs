@@ -134,7 +134,7 @@ fn a_kept_run_is_left_by_an_interrupt_and_goes_on_with_resume() {
 }
 
 #[test]
-fn a_kept_run_survives_kill_9() {
+fn a_durable_run_survives_kill_9() {
     let (service, calls) = counting();
     let path = definition("killed", &service.address, SECOND);
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +144,7 @@ fn a_kept_run_survives_kill_9() {
     running.signal("KILL");
     let ended = running.end();
     assert_eq!(ended.code, None);
-    let (before, _) = ended.said.split_once(" is kept in").expect("it says where the run is");
+    let (before, _) = ended.said.split_once(" stored in").expect("it says where the run is");
     let run = before.rsplit(' ').next().unwrap().to_owned();
     // The file may be gone.
     std::fs::remove_file(&path).unwrap();
@@ -166,7 +166,7 @@ fn finishes(path: &str, data: &str, run: &str) {
 }
 
 #[test]
-fn a_run_that_cannot_go_on_is_told() {
+fn a_run_that_cannot_be_resumed_is_reported() {
     let path = definition("resume-wrong", "http://127.0.0.1:1", SECOND);
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().display().to_string();
@@ -177,8 +177,8 @@ fn a_run_that_cannot_go_on_is_told() {
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
         assert!(ended.stderr.contains(said), "{}", ended.stderr);
     };
-    check(&["--durable", "--resume", "nonsense"], "'nonsense' is none");
-    check(&["--durable", "--resume", "38gany9ft0000"], "holds no store");
+    check(&["--durable", "--resume", "nonsense"], "must be a run id (got `nonsense`)");
+    check(&["--durable", "--resume", "38gany9ft0000"], "it is not a data directory");
     check(&["--resume", "38gany9ft0000"], "--durable");
     let other = folder.path().join("runs").display().to_string();
     let started = loom(&["run", &simple("resume-other"), "--durable", "--data", &other]);
@@ -188,6 +188,6 @@ fn a_run_that_cannot_go_on_is_told() {
         let all: Vec<&str> = ["run"].into_iter().chain(file).chain(arguments).collect();
         let ended = loom(&all);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-        assert!(ended.stderr.contains("there is no run 38gany9ft0000 in"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("no run 38gany9ft0000 in"), "{}", ended.stderr);
     }
 }

@@ -209,7 +209,7 @@ fn a_run_that_was_being_evaluated_at_two_ends_in_a_row_is_suspended_and_says_so(
     assert!(looked.stdout.contains("each of the last 2 times"), "{}", looked.stdout);
     let cancelled = place.runs(&["cancel", &poison]);
     assert_eq!(cancelled.code, Some(0), "{}", cancelled.stderr);
-    assert!(cancelled.stdout.contains("cancel is left for the next server"), "{}", cancelled.stdout);
+    assert!(cancelled.stdout.contains("cancel takes effect when a server next"), "{}", cancelled.stdout);
     let loom = place.serve(&[]);
     assert_eq!(loom.end_of(&poison), "Cancelled");
     for run in &bystanders {
@@ -298,7 +298,7 @@ fn runs_are_cancelled_suspended_and_resumed_without_a_server() {
         let told = place.runs(&[command, run]);
         assert_eq!(told.code, Some(0), "{}", told.stderr);
         assert!(
-            told.stdout.contains(&format!("Running; {command} is left for the next server")),
+            told.stdout.contains(&format!("Running; {command} takes effect when a server next uses")),
             "{}",
             told.stdout
         );

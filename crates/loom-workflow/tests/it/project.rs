@@ -97,7 +97,7 @@ fn findings(text: &str) -> Vec<String> {
 fn a_project_is_read_alike_by_every_command() {
     let project = Project::new();
     let others = |text: &str| {
-        let lines = text.lines().filter(|line| line.contains("is not honoured"));
+        let lines = text.lines().filter(|line| line.contains("is not supported"));
         lines.map(|line| line.rsplit_once(": ").map_or("", |(_, name)| name).to_owned()).collect::<Vec<_>>()
     };
     let expected =
@@ -118,7 +118,7 @@ fn a_project_is_read_alike_by_every_command() {
     assert_eq!(others(&tested.stderr), expected);
 
     let server = project.serve();
-    let said = server.until("runs are kept");
+    let said = server.until("runs are stored");
     assert_eq!(findings(&said), Vec::<String>::new(), "{said}");
     assert_eq!(others(&said), expected);
     assert_eq!(server.fire(), (200, ANSWER.to_owned()));
@@ -131,7 +131,7 @@ fn a_project_is_read_alike_by_every_command() {
 fn a_disabled_workflow_does_not_fire_and_limits_of_the_host_count() {
     let project = Project::new();
     let server = project.serve();
-    let said = server.until("runs are kept");
+    let said = server.until("runs are stored");
     assert!(said.contains("nightly 1.0.0, disabled"), "{said}");
     let path = "/api/v1/workflows/nightly/triggers/Tick/run";
     let answer = served::request(&server.address, "POST", path, b"").expect("the server answers");
@@ -140,7 +140,7 @@ fn a_disabled_workflow_does_not_fire_and_limits_of_the_host_count() {
     // The control: enabled, the same call starts a run.
     project.write("local.settings.json", &SETTINGS.replace("Disabled", "Enabled"));
     let enabled = project.serve();
-    enabled.until("runs are kept");
+    enabled.until("runs are stored");
     let answer = served::request(&enabled.address, "POST", path, b"").expect("the server answers");
     assert_eq!(answer.status, 202, "{}", answer.body);
 
@@ -223,9 +223,9 @@ fn settings_come_from_the_directory_whatever_is_in_it_at_the_start() {
     fs::remove_dir_all(project.path("nightly")).expect("it is there");
     project.write("global.json", r#"{"sdk": {"version": "8.0.0"}}"#);
     let server = project.serve();
-    server.until("there are no workflows");
+    server.until("no workflows in");
     fs::rename(&to, &from).expect("it is there");
-    server.until("orders is now 1.0.0");
+    server.until("deployed orders 1.0.0");
     assert_eq!(server.fire(), (200, ANSWER.to_owned()));
 }
 

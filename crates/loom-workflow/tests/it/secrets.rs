@@ -61,7 +61,7 @@ fn a_secret_reaches_a_run_and_nobody_who_looks() {
 }
 
 #[test]
-fn what_is_typed_wrong_is_told() {
+fn mistakes_are_reported_with_a_remedy() {
     let folder = tempfile::tempdir().expect("there is room");
     let folder = folder.path();
     let told = |arguments: &[&str], input: &str, code: i32, part: &str| {
@@ -69,18 +69,18 @@ fn what_is_typed_wrong_is_told() {
         assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
     };
-    told(&["secrets", "list"], "", 0, "`loom secrets set NAME` keeps one");
-    told(&["secrets", "set", "api-key"], "", 2, "standard input holds no value");
+    told(&["secrets", "list"], "", 0, "set one with `loom secrets set NAME`");
+    told(&["secrets", "set", "api-key"], "", 2, "the value on standard input is empty");
     told(&["secrets", "set", "api key"], "x", 2, "is no name of a secret");
     told(&["secrets", "set", "api-key", "--expires-on", "soon"], "x", 2, "no timestamp, such as");
     told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 0, "");
     told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 2, "the newest version of 'api-key' is 1");
-    told(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; there is 'api-key'");
+    told(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; did you mean `api-key`?");
     let other = loom_under(&"5d".repeat(32), folder, &["secrets", "show", "api-key", "--reveal"], "");
     assert_eq!((other.code, other.stdout.as_str()), (Some(2), ""));
-    assert!(other.stderr.contains("another master key; LOOM_MASTER_KEY_FILE names"), "{}", other.stderr);
+    assert!(other.stderr.contains("another master key; name the file of the right key"), "{}", other.stderr);
     let none = loom_under("no key", folder, &["secrets", "show", "api-key", "--reveal"], "");
-    assert!(none.stderr.contains("LOOM_MASTER_KEY holds no key: it is 64"), "{}", none.stderr);
+    assert!(none.stderr.contains("LOOM_MASTER_KEY must be 64"), "{}", none.stderr);
 }
 
 #[test]

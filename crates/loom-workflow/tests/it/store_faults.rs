@@ -103,7 +103,7 @@ fn a_folder_that_was_begun_without_a_key_is_not_spoiled_by_one() {
     ] {
         let refused = loom(arguments);
         assert_eq!(refused.code, Some(2), "{arguments:?}");
-        for part in ["created without a key", "leave --key-file out", "new directory", &given] {
+        for part in ["created without a key", "omit --key-file", "new directory", &given] {
             assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
         }
     }

@@ -127,7 +127,7 @@ fn codes_and_messages_of_runs_are_shown_escaped() {
     let list = loom(&["runs", "list", "--data", &data]);
     assert!(list.stdout.contains(r"Bad\nforged"), "{} {}", list.stdout, list.stderr);
     assert_plain(&list);
-    let id = list.stdout.split(' ').next().unwrap();
+    let id = list.stdout.lines().nth(1).and_then(|line| line.split(' ').next()).unwrap();
     for arguments in [&["show"][..], &["watch"], &["events"], &["show", "--json"]] {
         let mut call = vec!["runs"];
         call.extend(arguments);

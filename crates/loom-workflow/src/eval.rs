@@ -113,9 +113,7 @@ fn context(args: &EvalArgs) -> Result<RecordedContext> {
 }
 
 fn named<'a>(option: &str, argument: &'a str) -> Result<(&'a str, &'a str)> {
-    argument
-        .split_once('=')
-        .with_context(|| format!("{option} must be NAME=VALUE (got `{argument}`)"))
+    argument.split_once('=').with_context(|| format!("{option} must be NAME=VALUE (got `{argument}`)"))
 }
 
 /// Inserts a value into an object of the context.

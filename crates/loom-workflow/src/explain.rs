@@ -73,7 +73,9 @@ pub(crate) fn point_at<'a>(findings: impl Iterator<Item = &'a Diagnostic>) {
             eprintln!("loom: for more about this error, run `loom explain {code}`");
         }
         Some(code) => {
-            eprintln!("loom: for more about an error, run `loom explain CODE`, such as `loom explain {code}`");
+            eprintln!(
+                "loom: for more about an error, run `loom explain CODE`, such as `loom explain {code}`"
+            );
         }
     }
 }

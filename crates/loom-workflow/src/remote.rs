@@ -572,7 +572,9 @@ async fn signal(
     let mut headers = HeaderMap::new();
     if let Some(key) = key {
         let key = HeaderValue::from_str(key);
-        let key = key.map_err(|_| refused("--idempotency-key has a character that is not allowed in an HTTP header".to_owned()))?;
+        let key = key.map_err(|_| {
+            refused("--idempotency-key has a character that is not allowed in an HTTP header".to_owned())
+        })?;
         headers.insert("idempotency-key", key);
     }
     let path = format!("/api/v1/runs/{}/signals/{}", escape(run), escape(name));
@@ -644,8 +646,8 @@ pub(crate) fn escape(text: &str) -> String {
 /// Reads the token from a file's first line.
 pub(crate) fn token(path: &std::path::Path) -> Result<String> {
     crate::files::warn_if_others_can_read(path);
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
     match text.lines().next().map(str::trim) {
         Some(token) if !token.is_empty() => Ok(token.to_owned()),
         _ => bail!("{} does not contain a token in its first line", path.display()),

@@ -256,7 +256,11 @@ fn tell_trigger(workflow: &Workflow, with: &RunWith) {
         && !others.is_empty()
     {
         let others: Vec<String> = others.iter().map(|trigger| format!("'{}'", trigger.name)).collect();
-        eprintln!("loom: firing trigger '{}'; use --trigger for another one: {}", first.name, others.join(", "));
+        eprintln!(
+            "loom: firing trigger '{}'; use --trigger for another one: {}",
+            first.name,
+            others.join(", ")
+        );
     }
 }
 

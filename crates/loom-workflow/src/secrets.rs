@@ -385,7 +385,8 @@ fn read_value(name: &str) -> Result<String> {
 }
 
 fn read_tag(tag: &str) -> Result<(Arc<str>, Arc<str>)> {
-    let (name, value) = tag.split_once('=').ok_or_else(|| anyhow!("--tag must be NAME=VALUE (got `{tag}`)"))?;
+    let (name, value) =
+        tag.split_once('=').ok_or_else(|| anyhow!("--tag must be NAME=VALUE (got `{tag}`)"))?;
     Ok((name.into(), value.into()))
 }
 
@@ -464,7 +465,9 @@ fn like(name: &str, vault: &Vault) -> String {
     let names: Vec<&str> = known.iter().map(|properties| &*properties.name).collect();
     match loom_expression::nearest(name, names.iter().copied()) {
         Some(close) => format!("; did you mean `{close}`?"),
-        None if names.is_empty() => "; there are no secrets yet, set one with `loom secrets set NAME`".to_owned(),
+        None if names.is_empty() => {
+            "; there are no secrets yet, set one with `loom secrets set NAME`".to_owned()
+        }
         None => String::new(),
     }
 }

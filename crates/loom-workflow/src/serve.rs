@@ -100,13 +100,19 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let telemetry = telemetry::settings(values.otlp.as_deref(), |name| std::env::var(name).ok())?;
     let token = token(values)?;
     if !is_loopback(values.addr) && token.is_none() {
-        bail!("listening on {}, which other machines can reach, requires --token-file (or --token)", values.addr);
+        bail!(
+            "listening on {}, which other machines can reach, requires --token-file (or --token)",
+            values.addr
+        );
     }
     signals::raise_file_limit();
     let (stop, mut reloads) = obey(Signals::hear()?);
     let store = open_store(values).await?;
     let listener = TcpListener::bind(values.addr).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with `--addr` (port 0 takes a free port)", values.addr)
+        format!(
+            "cannot listen on {}; choose another address with `--addr` (port 0 takes a free port)",
+            values.addr
+        )
     })?;
     let here = format!("http://{}", reachable(listener.local_addr()?));
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
@@ -172,7 +178,9 @@ async fn drained(host: &Host, stop: &CancellationToken, limit: &Cell<Duration>, 
     closed.cancel();
     if left > 0 {
         let calls = if left == 1 { "call" } else { "calls" };
-        eprintln!("loom: {left} {calls} in flight did not finish in time and will be repeated at the next start");
+        eprintln!(
+            "loom: {left} {calls} in flight did not finish in time and will be repeated at the next start"
+        );
     }
     // The server returns when its connections have ended.
     std::future::pending::<()>().await;
@@ -207,8 +215,8 @@ fn token(values: &Values) -> Result<Option<Arc<str>>> {
         None => values.token.clone(),
         Some(path) => {
             files::warn_if_others_can_read(path);
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             Some(text.lines().next().unwrap_or_default().trim().to_owned())
         }
     };
@@ -291,7 +299,9 @@ fn tell(values: &Values, host: &Host, here: &str) {
                 "loom: no workflows in {} yet; definitions are deployed as they appear",
                 folder.display()
             ),
-            None => eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows"),
+            None => {
+                eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows")
+            }
         }
     }
     for deployment in deployments {

@@ -136,7 +136,9 @@ impl Kind {
     fn bytes(self, text: &str) -> Result<u64, String> {
         let Kind::Bytes { min, max } = self else { return Err("must be a size".to_owned()) };
         let Some(bytes) = read_bytes(text) else {
-            return Err(format!("must be a size in bytes or with a unit, such as 512KiB, 64MiB or 10GiB (got `{text}`)"));
+            return Err(format!(
+                "must be a size in bytes or with a unit, such as 512KiB, 64MiB or 10GiB (got `{text}`)"
+            ));
         };
         if (min..=max).contains(&bytes) {
             return Ok(bytes);

@@ -112,7 +112,8 @@ impl Connection {
             return Ok(value);
         }
         let message = value.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
-        let message = message.map_or_else(|| format!("the server responded with status {status}"), str::to_owned);
+        let message =
+            message.map_or_else(|| format!("the server responded with status {status}"), str::to_owned);
         Err(Refusal::Answered { status, message })
     }
 

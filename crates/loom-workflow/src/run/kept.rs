@@ -36,7 +36,10 @@ impl Kept {
         };
         // A missing store is not created: the run cannot be in it.
         if resume.is_some() && !keep.data.join("loom.db").is_file() {
-            bail!("cannot resume a run from {}: it is not a data directory (it has no loom.db)", keep.data.display());
+            bail!(
+                "cannot resume a run from {}: it is not a data directory (it has no loom.db)",
+                keep.data.display()
+            );
         }
         let store = data::open(&keep.data, Durability::Durable, keep.key_file.as_deref()).await?;
         Ok(Some(Kept { folder: keep.data.clone(), store, resume }))
@@ -51,8 +54,8 @@ impl Kept {
         let id = self.resume.context("a definition is required to start a run")?;
         let Some(row) = self.store.run(id).await? else { return Err(self.unknown(id)) };
         let bytes = self.store.definition(row.definition).await?;
-        let bytes =
-            bytes.with_context(|| format!("the definition of run {id} is no longer stored; name its file"))?;
+        let bytes = bytes
+            .with_context(|| format!("the definition of run {id} is no longer stored; name its file"))?;
         Ok(Source { name: row.workflow.to_string(), bytes: bytes.to_vec() })
     }
 

@@ -94,11 +94,7 @@ fn the_page_shows_what_the_binary_prints() {
     ));
     let port = self_signed();
     let told = run(folder.path(), &format!("https://localhost:{port}/orders"));
-    shown.push((
-        "An untrusted certificate",
-        "loom run flow.json",
-        told.replace(&port.to_string(), "8443"),
-    ));
+    shown.push(("An untrusted certificate", "loom run flow.json", told.replace(&port.to_string(), "8443")));
     let port = enormous();
     let told = run(folder.path(), &format!("http://127.0.0.1:{port}/orders"));
     shown.push(("A response of 200 MB", "loom run flow.json", told.replace(&port.to_string(), "8080")));

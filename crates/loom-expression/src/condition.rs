@@ -141,13 +141,15 @@ fn compile_node(compiler: &mut Compiler<'_>, value: &Value, templates: &mut Vec<
         }
         ValueRef::Object(object) => {
             let message =
-                format!("A condition object has one operator, this one has {} members.", object.len());
-            complain(compiler, message, Some("join conditions with \"and\" or \"or\"".to_owned()));
+                format!("A condition object must have exactly one operator (got {}).", object.len());
+            complain(compiler, message, Some("combine conditions with \"and\" or \"or\"".to_owned()));
             None
         }
         _ => {
-            let message =
-                format!("A condition is an expression or an object, not a value of type '{}'.", value.kind());
+            let message = format!(
+                "A condition must be an expression or an object, found a value of type '{}'.",
+                value.kind()
+            );
             complain(compiler, message, None);
             None
         }
@@ -197,15 +199,15 @@ fn compile_operator(
     match lower.as_str() {
         "and" | "or" => {
             let Some(members) = operands.as_array() else {
-                let message = format!("'{operator}' takes a list of conditions.");
+                let message = format!("'{operator}' must be an array of conditions.");
                 complain(compiler, message, None);
                 return None;
             };
             if members.is_empty() {
-                complain(compiler, format!("'{operator}' needs at least one condition."), None);
+                complain(compiler, format!("'{operator}' must have at least one condition."), None);
                 return None;
             }
-            // All members are compiled, also behind a mistake, so that all mistakes are told.
+            // Compilation continues after an error, so that all errors are reported.
             let nodes: Vec<Option<(Node, String)>> = members
                 .iter()
                 .enumerate()
@@ -220,7 +222,7 @@ fn compile_operator(
             Some(if lower == "and" { Node::And(nodes) } else { Node::Or(nodes) })
         }
         "not" => {
-            // `{"not": [condition]}` is also seen; a list of one is that one.
+            // `{"not": [condition]}` also occurs; an array of one condition stands for that condition.
             let inner = match operands.as_array() {
                 Some(list) if list.len() == 1 => {
                     within(compiler, "0", |compiler| compile_node(compiler, &list[0], templates))
@@ -247,15 +249,15 @@ fn compile_function(
         let names = functions::all().map(|function| function.info.name);
         let hint = suggest::nearest(operator, names.chain(["and", "or", "not"]))
             .map(|name| format!("did you mean '{name}'?"));
-        complain(compiler, format!("'{operator}' is not an operator of conditions."), hint);
+        complain(compiler, format!("'{operator}' is not a condition operator."), hint);
         return None;
     };
     let Some(list) = operands.as_array() else {
-        complain(compiler, format!("'{operator}' takes a list of operands."), None);
+        complain(compiler, format!("'{operator}' must be an array of operands."), None);
         return None;
     };
     if !function.info.arity.allows(list.len()) {
-        let message = format!("'{operator}' expects {}, but has {}.", function.info.arity, list.len());
+        let message = format!("'{operator}' expects {}, but was given {}.", function.info.arity, list.len());
         complain(compiler, message, Some(format!("its signature is {}", function.info.signature)));
         return None;
     }

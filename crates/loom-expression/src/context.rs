@@ -84,7 +84,7 @@ pub enum LookupError {
 impl LookupError {
     /// The answer of a context that has no such thing.
     pub fn not_available() -> Self {
-        Self::NotAvailable { why: "there is nothing of the kind in this place".to_owned() }
+        Self::NotAvailable { why: "it is not available here".to_owned() }
     }
 }
 
@@ -253,9 +253,9 @@ impl Timestamp {
     }
 }
 
-/// A text that is no timestamp of the language.
+/// A string that is not a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no timestamp, such as 2026-11-24T17:00:00Z")]
+#[error("expected a timestamp, such as 2026-11-24T17:00:00Z")]
 pub struct InvalidTimestamp;
 
 /// In all the forms that the functions of the language read; without a zone it is UTC.

@@ -60,7 +60,8 @@ impl Evaluation<'_> {
                 }
             }
             if text.len() > self.limits.text_bytes_max {
-                let message = format!("The text would have more than {} bytes.", self.limits.text_bytes_max);
+                let message =
+                    format!("The string would have more than {} bytes.", self.limits.text_bytes_max);
                 return Err(Error::new(Code::LimitExceeded, message));
             }
         }
@@ -255,7 +256,7 @@ impl Evaluation<'_> {
             self.budget.pay_value(value)?;
             envelope::push_text(value, &mut text);
             if text.len() > limit {
-                return Err(arguments::too_large(call.function, "bytes of text", limit));
+                return Err(arguments::too_large(call.function, "bytes", limit));
             }
         }
         Ok(text.finish().labelled(labels))
@@ -341,7 +342,7 @@ impl Evaluation<'_> {
             (ValueRef::Array(items), ValueRef::Int(_)) => {
                 let range = match items.len() {
                     0 => "the array is empty".to_owned(),
-                    length => format!("the array's indexes go from 0 to {}", length - 1),
+                    length => format!("the indexes of the array are 0 to {}", length - 1),
                 };
                 (Code::OutOfRange, format!("array index '{shown}' is outside bounds, {range}"))
             }

@@ -1,4 +1,4 @@
-//! `RecordedContext`: a context made of plain data, for tests, for `eval`, and for whoever has records at hand.
+//! `RecordedContext`: an evaluation context that reads from a JSON object, for tests and for `loom eval`.
 
 use std::sync::{
     Arc,
@@ -7,15 +7,15 @@ use std::sync::{
 
 use crate::{Context, Lookup, LookupError, Name, Object, Timestamp, Value, time::parse_utc};
 
-/// A context that answers from a JSON object.
+/// A context that reads from a JSON object.
 ///
-/// Its members, all optional: `parameters` and `variables` (name to value), `trigger` (what `trigger()` gives),
-/// `actions` (name to record), `item`, `loops` (name to `{"item": …}` or `{"index": n}`), `workflow`, `results`
-/// (block name to what `result()` gives), `now` (a timestamp), `action` (what `action()` gives), `callbackUrl`,
-/// `appSettings`, `agentParameters`, `secrets` (name to value).
+/// Its properties are all optional: `parameters` and `variables` (name to value), `trigger` (the result of
+/// `trigger()`), `actions` (name to record), `item`, `loops` (name to `{"item": …}` or `{"index": n}`), `workflow`,
+/// `results` (block name to the result of `result()`), `now` (a timestamp), `action` (the result of `action()`),
+/// `callbackUrl`, `appSettings`, `agentParameters`, `secrets` (name to value), `seed` (an integer).
 ///
-/// Random numbers come from a seed (member `seed`, else 0), so the same context gives the same values unless
-/// [`RecordedContext::with_seed`] brings another.
+/// Random numbers come from `seed`, 0 by default, so the same context gives the same values.
+/// [`RecordedContext::with_seed`] sets another seed.
 #[derive(Debug, Default)]
 pub struct RecordedContext {
     data: Object,
@@ -25,20 +25,20 @@ pub struct RecordedContext {
 
 /// Why an object is not a context.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the context's member '{member}' must be {wanted}")]
+#[error("{} must be {wanted}", if member.is_empty() { "the context".to_owned() } else { format!("'{member}' of the context") })]
 pub struct RecordedContextError {
-    /// The member, or nothing for the context itself.
+    /// The property, or an empty string for the context itself.
     pub member: String,
-    /// What it should be.
+    /// The type it must have, with an article.
     pub wanted: &'static str,
 }
 
-/// The members that map names to values.
+/// The properties that map names to values.
 const MAPS: [&str; 8] =
     ["parameters", "variables", "actions", "loops", "results", "appSettings", "agentParameters", "secrets"];
 
 impl RecordedContext {
-    /// The members that a context may have.
+    /// The properties that a context may have.
     pub const MEMBERS: &[&str] = &[
         "parameters",
         "variables",
@@ -57,10 +57,10 @@ impl RecordedContext {
         "seed",
     ];
 
-    /// Reads a context; `null` is an empty one.
+    /// Reads a context from a JSON value; `null` is an empty context.
     ///
     /// # Errors
-    /// When the value is no object, a map is no object, or `now` is no timestamp.
+    /// If the value or one of its maps is not an object, or `now` is not a timestamp.
     pub fn from_json(value: &Value) -> Result<Self, RecordedContextError> {
         let wrong = |member: &str, wanted| RecordedContextError { member: member.to_owned(), wanted };
         if value.is_null() {
@@ -83,19 +83,19 @@ impl RecordedContext {
         Ok(Self { data, now, random: AtomicU64::new(seed) })
     }
 
-    /// The same context at another time; `now` of the data is overruled.
+    /// Sets the current time, in place of `now` in the data.
     #[must_use]
     pub fn with_now(mut self, now: Timestamp) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// Whether the data brought a time.
+    /// Whether the data contains the current time.
     pub fn has_now(&self) -> bool {
         self.now.is_some()
     }
 
-    /// The same context with other random numbers.
+    /// Sets the seed of the random numbers.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         self.random.store(seed, Ordering::Relaxed);
@@ -186,7 +186,7 @@ impl Context for RecordedContext {
         self.now.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// The generator is SplitMix64 (Steele, Lea and Flood, 2014).
+    /// Generates numbers with SplitMix64 (Steele, Lea and Flood, 2014).
     fn random_u64(&self) -> u64 {
         const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
         let state = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

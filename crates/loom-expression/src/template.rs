@@ -329,7 +329,7 @@ impl NamedMember {
             Ok(name) => Error::new(
                 Code::WrongType,
                 format!(
-                    "The name of a property must be a string, but '{}' gives a value of type '{}'.",
+                    "The name of a property must be a string, but '{}' evaluates to a value of type '{}'.",
                     self.written,
                     name.kind()
                 ),
@@ -344,7 +344,7 @@ impl NamedMember {
 #[cold]
 fn taken(name: &Value) -> Failure {
     let shown = if name.contains_secret() { "<secret>".into() } else { name.text() };
-    let message = format!("The object has more than one property with the name '{shown}'.");
+    let message = format!("The object has more than one property named '{shown}'.");
     Box::new(Error { in_name: true, ..*Error::new(Code::BadArgument, message) })
 }
 

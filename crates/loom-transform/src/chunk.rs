@@ -1,17 +1,17 @@
-//! `ChunkText`: text in pieces of at most so many tokens, as a language model's tokenizer counts them.
+//! The action `ChunkText`: splits text into chunks of a limited number of tokens, counted by a language model's tokenizer.
 
 use tiktoken::CoreBpe;
 
 use crate::Error;
 
-/// The most tokens of one piece, as the service has it.
+/// The limit on the tokens of one chunk, which is that of the hosted service.
 pub const TOKENS_MAX: usize = 8_000;
 
-/// The encodings that are built in, under the names that definitions use, and the tokenizer's names.
+/// The built-in encodings: the name in definitions and the name of the tokenizer.
 const ENCODINGS: [(&str, &str); 7] = [
     ("cl100k_base", "cl100k_base"),
     ("o200k_base", "o200k_base"),
-    // The designer writes `cl200k_base` and means the encoding of gpt-4o, which is `o200k_base`.
+    // The designer writes `cl200k_base` for the encoding of gpt-4o, which is really called `o200k_base`.
     ("cl200k_base", "o200k_base"),
     ("o200k_harmony", "o200k_harmony"),
     ("p50k_base", "p50k_base"),
@@ -19,11 +19,11 @@ const ENCODINGS: [(&str, &str); 7] = [
     ("r50k_base", "r50k_base"),
 ];
 
-/// Cuts `text` into pieces of at most `tokens` tokens. Each piece but the first begins with the last `overlap`
-/// characters of the one before it, as far as that one is longer.
+/// Splits `text` into chunks of at most `tokens` tokens. Each chunk after the first starts with the last `overlap`
+/// characters of the previous chunk, if that chunk is longer.
 ///
 /// # Errors
-/// `InvalidChunkSettings` for an unknown encoding, and for `tokens` outside 1 to [`TOKENS_MAX`].
+/// `InvalidChunkSettings` if the encoding is unknown or `tokens` is not between 1 and [`TOKENS_MAX`].
 ///
 /// ```
 /// let pieces = loom_transform::chunk::by_tokens("one two three four", "cl100k_base", 2, 0).unwrap();
@@ -58,9 +58,9 @@ pub fn by_tokens(text: &str, encoding: &str, tokens: usize, overlap: usize) -> R
     Ok(pieces)
 }
 
-/// How many bytes from the start of `text` hold at most `tokens` tokens; at least one character.
+/// The length in bytes of the first chunk of `text`: at most `tokens` tokens, but at least one character.
 fn first_piece(text: &str, tokenizer: &CoreBpe, tokens: usize) -> usize {
-    // Only as much is encoded as one piece may need; few tokens have more than eight bytes.
+    // Encode only as much text as one chunk may need; few tokens are longer than eight bytes.
     let mut window = tokens * 8;
     loop {
         let mut end = window.min(text.len());
@@ -75,7 +75,7 @@ fn first_piece(text: &str, tokenizer: &CoreBpe, tokens: usize) -> usize {
             window *= 2;
             continue;
         }
-        // A token may end inside a character, and a piece alone may count differently from the same text in its place.
+        // A token may end inside a character, and a chunk encoded on its own may have a different number of tokens.
         let mut taken = tokens;
         while taken > 0 {
             if let Ok(piece) = tokenizer.decode_to_string(&encoded[..taken])

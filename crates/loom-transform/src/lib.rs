@@ -1,7 +1,8 @@
-//! Data transformations that workflow actions name: Liquid templates, XSLT, XML schemas, flat files, text chunks.
+//! Data transformations of workflow actions: Liquid templates, XSLT, XML schemas, flat files, text chunks.
 //!
-//! Every function is pure: the template or schema and the content go in as text or as a [`Value`], the result comes out.
-//! Nothing here reads files, knows actions or runs; the caller finds the artifact and shapes the action's outputs.
+//! Every function is pure: it takes the template or schema and the content as text or as a [`Value`], and returns the
+//! result. Only included XML schemas are read from files. Nothing here knows actions or runs; the caller loads the
+//! artifact and builds the action's outputs.
 
 pub mod chunk;
 pub mod flat_file;
@@ -19,9 +20,9 @@ pub use loom_expression::Value;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// A code that workflows can match on.
+    /// A stable error code that workflows can match on, such as `InvalidXml`.
     pub code: &'static str,
-    /// What went wrong, as a sentence. It may quote the artifact and the content.
+    /// What went wrong, as a sentence with a full stop. It may quote the artifact and the content.
     pub message: Cow<'static, str>,
 }
 

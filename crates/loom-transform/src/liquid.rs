@@ -1,8 +1,7 @@
-//! Liquid templates as Logic Apps runs them: DotLiquid's filters under their C# names, and names that are not there
-//! render as nothing.
+//! Liquid templates as Logic Apps runs them: filters have DotLiquid's C# names, and unknown names render as nothing.
 //!
-//! The crate `liquid` parses templates and runs tags; the filters, the `for` loop and the lookup of names are ours,
-//! because DotLiquid differs from Ruby's Liquid in them.
+//! The crate `liquid` parses templates and runs tags. The filters, the `for` loop and the lookup of names are
+//! implemented here, because DotLiquid differs from Ruby's Liquid in them.
 
 mod filters;
 mod for_loop;
@@ -17,23 +16,23 @@ use loom_expression::{Object, Value, ValueRef};
 use self::runtime::Scope;
 use crate::Error;
 
-/// The most bytes that a template may render: 50 MiB.
+/// The limit on the output of a template, in bytes: 50 MiB.
 const OUTPUT_BYTES_MAX: usize = 50 * 1024 * 1024;
 
-/// What a template makes.
+/// The output format of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// JSON text, which is read.
+    /// JSON text, which is parsed into a value.
     Json,
-    /// Text.
+    /// Text, which becomes a string.
     Text,
 }
 
-/// Renders a template over `content`, which the template reads under that name.
+/// Renders a template. The template reads `content` under the name `content`.
 ///
 /// # Errors
-/// `LiquidTemplateInvalid` when the template cannot be parsed, `LiquidTransformFailed` when rendering fails or renders
-/// more than 50 MiB, `LiquidOutputInvalid` when JSON was wanted and something else came out.
+/// `LiquidTemplateInvalid` if the template cannot be parsed, `LiquidTransformFailed` if rendering fails or exceeds
+/// 50 MiB, `LiquidOutputInvalid` if the output should be JSON but is not.
 ///
 /// ```
 /// use loom_transform::{Value, liquid};
@@ -85,7 +84,7 @@ fn language() -> Language {
     language
 }
 
-/// The library's message on one line, and for a filter in Ruby's spelling the name that is meant.
+/// The library's message on one line. For a filter in Ruby's spelling, suggests DotLiquid's name.
 fn explained(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let unknown = lines.iter().find_map(|line| line.strip_prefix("requested filter="));
@@ -94,18 +93,18 @@ fn explained(message: &str) -> String {
         let near = filters::ALL.iter().find(|filter| squashed(filter.name) == squashed(name));
         return match near {
             Some(filter) => format!(
-                "Unknown filter '{name}': did you mean '{}'? Filters have the names of DotLiquid.",
+                "Unknown filter '{name}'; did you mean '{}'? Filters have DotLiquid's names.",
                 filter.name
             ),
             None => {
-                format!("Unknown filter '{name}'. Filters have the names of DotLiquid, such as 'Upcase'.")
+                format!("Unknown filter '{name}'. Filters have DotLiquid's names, such as 'Upcase'.")
             }
         };
     }
     lines.join(" ").trim_start_matches("liquid: ").to_owned()
 }
 
-/// A value as the library has it.
+/// Converts a value to the library's type.
 fn to_liquid(value: &Value) -> model::Value {
     match value.as_ref() {
         ValueRef::Null => model::Value::Nil,
@@ -126,13 +125,13 @@ fn members_of(members: &Object) -> model::Object {
     members.iter().map(|(name, value)| (name.to_string().into(), to_liquid(value))).collect()
 }
 
-/// A buffer that refuses to grow beyond [`OUTPUT_BYTES_MAX`].
+/// A buffer whose writes fail beyond [`OUTPUT_BYTES_MAX`].
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > OUTPUT_BYTES_MAX {
-            return Err(io::Error::other(format!("the template renders more than {OUTPUT_BYTES_MAX} bytes")));
+            return Err(io::Error::other(format!("the output exceeds {OUTPUT_BYTES_MAX} bytes")));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())

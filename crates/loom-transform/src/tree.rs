@@ -1,5 +1,5 @@
-//! The shape that an XSD schema gives its documents, as far as flat files and typed JSON need it: elements in order, how
-//! often they may stand, the types of their text, and the flat-file annotations.
+//! The structure that an XSD schema declares, as far as flat files and typed JSON need it: elements in order, how often
+//! they may occur, the types of their text, and the flat-file annotations.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use uppsala::{Document, NodeId, XS_NAMESPACE};
 
 use crate::Error;
 
-/// Types may nest this deeply before a schema counts as endless.
+/// How deeply types may nest; deeper nesting counts as recursion.
 const DEPTH_MAX: usize = 64;
 
 /// The namespace of flat-file annotations.
@@ -16,7 +16,7 @@ const ANNOTATIONS: &str = "http://schemas.microsoft.com/BizTalk/2003";
 /// The annotations of one element: the attributes of its `recordInfo` or `fieldInfo`.
 pub(crate) type Notes = HashMap<String, String>;
 
-/// What the text of an element or attribute is.
+/// The type of the text of an element or attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Simple {
     Text,
@@ -33,7 +33,7 @@ pub(crate) struct Attribute {
     pub(crate) notes: Notes,
 }
 
-/// An element, where it stands in its parent.
+/// An element in its place in the parent.
 #[derive(Clone, Debug)]
 pub(crate) struct Element {
     pub(crate) name: String,
@@ -45,18 +45,18 @@ pub(crate) struct Element {
     pub(crate) notes: Notes,
 }
 
-/// What an element holds.
+/// The content of an element.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// Text alone.
     Simple(Simple),
-    /// Elements and attributes; text beside them has the type where there is one.
+    /// Elements and attributes. `text` is the type of text beside them, if the schema allows any.
     Record { attributes: Vec<Attribute>, children: Vec<Element>, text: Option<Simple> },
-    /// The type repeats one around it; its documents are read as they are.
+    /// The type contains itself; such content is read without a schema.
     Endless,
 }
 
-/// A schema's elements that a document may begin with.
+/// The elements that a schema allows as the root of a document.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) roots: Vec<Element>,
@@ -65,7 +65,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Reads the shape of a schema.
+    /// Parses the structure of a schema.
     pub(crate) fn read(schema: &str) -> Result<Shape, Error> {
         let wrong = |message: String| Error::new("InvalidXmlSchema", message);
         let document = uppsala::parse(schema.trim_start_matches('\u{feff}'));
@@ -74,7 +74,7 @@ impl Shape {
             return Err(wrong("The schema is empty.".to_owned()));
         };
         if !document.element(root).is_some_and(|element| element.matches_name_ns(XS_NAMESPACE, "schema")) {
-            return Err(wrong("The schema's root is not an xs:schema.".to_owned()));
+            return Err(wrong("The root element of the schema must be xs:schema.".to_owned()));
         }
         let attribute = |name| document.get_attribute(root, name).map(str::to_owned);
         let reader = Reader {
@@ -88,12 +88,12 @@ impl Shape {
         for node in reader.children(root, &["element"]) {
             roots.push(reader.element(node, true, 0)?);
         }
-        // The annotation says which one counts where there are several.
+        // The annotation names the root if the schema declares several elements.
         if let Some(name) = notes.get("root_reference") {
             roots.sort_by_key(|root| root.name != *name);
         }
         if roots.is_empty() {
-            return Err(wrong("The schema declares no element that a document could begin with.".to_owned()));
+            return Err(wrong("The schema declares no root element.".to_owned()));
         }
         Ok(Shape { roots, notes })
     }
@@ -107,7 +107,7 @@ struct Reader<'d> {
 }
 
 impl Reader<'_> {
-    /// The child elements of XSD with one of these names, in order.
+    /// The child elements in the XSD namespace with one of these names, in order.
     fn children(&self, node: NodeId, names: &[&str]) -> Vec<NodeId> {
         let fits = |child: &NodeId| {
             self.document
@@ -133,7 +133,7 @@ impl Reader<'_> {
         notes
     }
 
-    /// A global declaration by its name, whatever its prefix.
+    /// A global declaration by its local name.
     fn global(&self, kinds: &[&str], name: &str) -> Option<NodeId> {
         let local = name.rsplit(':').next().unwrap_or(name);
         let all = self.children(self.root, kinds);
@@ -156,7 +156,7 @@ impl Reader<'_> {
         if let Some(reference) = self.document.get_attribute(node, "ref") {
             let Some(declared) = self.global(&["element"], reference) else {
                 let message =
-                    format!("The schema refers to an element '{reference}' that it does not declare.");
+                    format!("The schema refers to the element '{reference}', which it does not declare.");
                 return Err(Error::new("InvalidXmlSchema", message));
             };
             return Ok(Element { least, most, ..self.element(declared, true, depth)? });
@@ -235,7 +235,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The elements of a group, in order; those of a choice are all optional.
+    /// The elements of a group in order. The elements of a choice are all optional.
     fn particles(
         &self,
         group: NodeId,
@@ -283,7 +283,7 @@ impl Reader<'_> {
         base.map_or(Simple::Text, |base| self.simple(base, depth + 1))
     }
 
-    /// What a named simple type is at its base.
+    /// The base type of a named simple type.
     fn simple(&self, name: &str, depth: usize) -> Simple {
         if depth > DEPTH_MAX {
             return Simple::Text;

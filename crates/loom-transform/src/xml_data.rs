@@ -1,7 +1,7 @@
-//! `XmlParse` and `XmlCompose`: XML to JSON and back, with the types and the order that a schema gives.
+//! The actions `XmlParse` and `XmlCompose`: convert XML to JSON and back, with the types and the order of a schema.
 //!
-//! The JSON has the members that `json(xml(…))` gives (`@name` for attributes, `#text` beside them), but numbers and
-//! booleans where the schema says so, and an array wherever an element may repeat.
+//! The JSON has the same properties as the result of `json(xml(…))` (`@name` for attributes, `#text` for text beside
+//! them), but numbers and booleans where the schema declares them, and an array wherever an element may repeat.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -14,7 +14,7 @@ use crate::{
     xml_schema::{Schema, document},
 };
 
-/// Text with the characters that XML reserves as entities.
+/// Escapes the reserved characters of XML as entities.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -23,7 +23,7 @@ pub(crate) fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            // XML 1.0 cannot hold other control characters, not even as references.
+            // XML 1.0 cannot represent the other control characters, not even as references.
             c if c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{7f}'..='\u{9f}') => {}
             c => out.push(c),
         }
@@ -31,7 +31,7 @@ pub(crate) fn escaped(text: &str) -> String {
     out
 }
 
-/// Reads a document that conforms to a schema.
+/// Converts a document that conforms to a schema to JSON. `directory` is where the schema's includes and imports are.
 ///
 /// # Errors
 /// Those of [`Schema::read`] and [`Schema::validate`].
@@ -46,10 +46,10 @@ pub fn parse(xml: &str, schema: &str, directory: Option<&Path>) -> Result<Value,
     Ok([(name, value)].into_iter().collect::<Object>().into())
 }
 
-/// Reads a document without a schema: all text stays text, and only elements that repeat become arrays.
+/// Converts a document to JSON without a schema: all text becomes strings, and only repeated elements become arrays.
 ///
 /// # Errors
-/// `InvalidXml` when the text is not XML.
+/// `InvalidXml` if the text is not XML.
 pub fn loosely(xml: &str) -> Result<Value, Error> {
     let document = document(xml)?;
     let Some(root) = document.document_element() else { return Ok(Value::NULL) };
@@ -132,24 +132,24 @@ fn typed(text: &str, simple: Simple) -> Value {
             Ok(number) => Value::from(number),
             Err(_) => Value::from(text),
         },
-        // `INF`, `NaN` and `.5` are numbers of XML and not of JSON; they stay text but for the last.
+        // XML allows the numbers `INF`, `NaN` and `.5`, JSON does not. The first two stay strings, `.5` becomes 0.5.
         Simple::Number => number()
             .or_else(|| trimmed.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from))
             .unwrap_or_else(|| Value::from(text)),
     }
 }
 
-/// Writes a document that conforms to a schema: elements in its order, under its namespace. `content` has the root
-/// element as its only member, or the root's own members where the schema has one root.
+/// Converts JSON to a document that conforms to a schema, with the elements in the schema's order and namespace.
+/// `content` has the root element as its only property, or is the root's own content if the schema declares one root.
 ///
 /// # Errors
-/// `XmlComposeFailed` when the JSON has members that the schema does not know, or the root is unclear; those of
-/// [`Schema::validate`] when what comes out does not conform.
+/// `XmlComposeFailed` if the JSON has properties that the schema does not declare, or the root is ambiguous; the errors
+/// of [`Schema::validate`] if the document does not conform.
 pub fn compose(content: &Value, schema: &str, directory: Option<&Path>) -> Result<String, Error> {
     let schema_read = Schema::read(schema, directory)?;
     let shape = Shape::read(schema)?;
     let Some(members) = content.as_object() else {
-        let message = format!("The content must be an object, found {}.", content.kind());
+        let message = format!("The content must be an object, found a value of type '{}'.", content.kind());
         return Err(Error::new("XmlComposeFailed", message));
     };
     let named = shape.roots.iter().find_map(|root| {
@@ -161,8 +161,8 @@ pub fn compose(content: &Value, schema: &str, directory: Option<&Path>) -> Resul
         (None, [root]) => (root, content.clone()),
         (None, roots) => {
             let names: Vec<&str> = roots.iter().map(|root| root.name.as_str()).collect();
-            let names = names.join("', '");
-            let message = format!("The content must have one member, the root element: one of '{names}'.");
+            let names = names.join("' or '");
+            let message = format!("The content must have exactly one property, the root element: '{names}'.");
             return Err(Error::new("XmlComposeFailed", message));
         }
     };
@@ -172,7 +172,7 @@ pub fn compose(content: &Value, schema: &str, directory: Option<&Path>) -> Resul
     Ok(xml)
 }
 
-/// A member by the local name of an element.
+/// The property with the local name of an element.
 fn member(value: &Value, name: &str) -> Option<Value> {
     let members = value.as_object()?;
     let found = members.iter().find(|(key, _)| local(key) == name)?;
@@ -192,7 +192,10 @@ fn write(element: &Element, value: &Value, around: Option<&str>, xml: &mut Strin
                 !known && !name.starts_with(['@', '#'])
             });
             if let Some((name, _)) = unknown {
-                let message = format!("The schema knows no element '{name}' in '{}'.", element.name);
+                let message = format!(
+                    "Unknown element '{name}' in '{}': the schema does not declare it.",
+                    element.name
+                );
                 return Err(Error::new("XmlComposeFailed", message));
             }
             for attribute in attributes {
@@ -229,7 +232,7 @@ fn write(element: &Element, value: &Value, around: Option<&str>, xml: &mut Strin
     Ok(())
 }
 
-/// The text of a scalar as XML Schema writes it.
+/// A scalar as XML Schema writes it.
 fn plain(value: &Value) -> String {
     match value.as_ref() {
         ValueRef::Null => String::new(),

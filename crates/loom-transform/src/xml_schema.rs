@@ -1,4 +1,4 @@
-//! Validation of XML documents against XSD schemas, by the crate `uppsala`.
+//! Validates XML documents against XSD schemas, with the crate `uppsala`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use uppsala::{Document, XsdValidator};
 
 use crate::Error;
 
-/// A schema that was read.
+/// A parsed XSD schema.
 pub struct Schema {
     validator: XsdValidator,
 }
@@ -14,7 +14,7 @@ pub struct Schema {
 /// Parses a document.
 ///
 /// # Errors
-/// `InvalidXml` with the place.
+/// `InvalidXml` with the position of the error.
 pub(crate) fn document(xml: &str) -> Result<Document<'_>, Error> {
     let xml = xml.trim_start_matches('\u{feff}');
     uppsala::parse(xml)
@@ -22,37 +22,37 @@ pub(crate) fn document(xml: &str) -> Result<Document<'_>, Error> {
 }
 
 impl Schema {
-    /// Reads a schema. Schemas that it includes or imports are looked for in `directory`; without one they are refused,
-    /// because a document must never count as valid by a part of its schema.
+    /// Parses a schema. Schemas that it includes or imports are read from `directory`. A schema that cannot be found is
+    /// an error, because a document must not be validated against a part of its schema.
     ///
     /// # Errors
-    /// `InvalidXmlSchema` when the text is not a schema, or names one that is not there.
+    /// `InvalidXmlSchema` if the text is not a schema, or includes or imports one that cannot be found.
     pub fn read(schema: &str, directory: Option<&Path>) -> Result<Schema, Error> {
         let wrong = |message: String| Error::new("InvalidXmlSchema", message);
         let parsed = uppsala::parse(schema.trim_start_matches('\u{feff}'));
         let parsed = parsed.map_err(|error| wrong(format!("The schema is not valid XML: {error}.")))?;
         let root = parsed.document_element().and_then(|root| parsed.element(root));
         if !root.is_some_and(|root| root.matches_name_ns(uppsala::XS_NAMESPACE, "schema")) {
-            return Err(wrong("The schema's root is not an xs:schema.".to_owned()));
+            return Err(wrong("The root element of the schema must be xs:schema.".to_owned()));
         }
         for reference in ["include", "import", "redefine"] {
             for node in parsed.get_elements_by_tag_name_ns(uppsala::XS_NAMESPACE, reference) {
                 let Some(location) = parsed.get_attribute(node, "schemaLocation") else { continue };
                 let found = directory.is_some_and(|directory| {
-                    // Only files that stand beside the schema: a schema must not read the machine.
+                    // Only files in the same directory: a schema must not read other files of the machine.
                     let inside = !location.contains(['/', '\\']) && !location.starts_with('.');
                     inside && directory.join(location).is_file()
                 });
                 if !found {
                     let message = format!(
-                        "The schema names '{location}' in its '{reference}', which is not beside it in the schemas' \
-                         directory."
+                        "The schema '{location}' of xs:{reference} was not found; it must be in the same directory \
+                        as the schema that refers to it."
                     );
                     return Err(wrong(message));
                 }
             }
         }
-        // The library resolves locations against the directory of the file that it is given.
+        // The library resolves locations relative to the directory of the given file.
         let base = directory.map(|directory| directory.join("schema.xsd"));
         let validator = XsdValidator::from_schema_with_base_path(&parsed, base.as_deref())
             .map_err(|error| wrong(format!("The schema is not valid: {error}.")))?;
@@ -62,7 +62,7 @@ impl Schema {
     /// Validates a document.
     ///
     /// # Errors
-    /// `InvalidXml` when the text is not XML, `XmlValidationFailed` with up to ten findings when it does not fit.
+    /// `InvalidXml` if the text is not XML, `XmlValidationFailed` with up to ten violations if it does not conform.
     pub fn validate(&self, xml: &str) -> Result<(), Error> {
         const SHOWN: usize = 10;
         let findings = self.validator.validate(&document(xml)?);

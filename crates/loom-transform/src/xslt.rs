@@ -1,8 +1,8 @@
-//! XSLT 1.0 (W3C, 1999) over the XPath of `loom-expression`.
+//! XSLT 1.0 (W3C, 1999), on top of the XPath of `loom-expression`.
 //!
-//! All of the language but: `document()`, `xsl:decimal-format`, `xsl:namespace-alias`, `xsl:fallback`, `id()` patterns,
-//! numbering at `any` and `multiple` levels, and scripts in C# (`msxsl:script`). What is left out fails by name when the
-//! stylesheet is read or when it is reached; nothing is passed over.
+//! Not supported are `document()`, `xsl:decimal-format`, `xsl:namespace-alias`, `xsl:fallback`, `id()` patterns,
+//! numbering with `level="any"` and `level="multiple"`, and scripts in C# (`msxsl:script`). A stylesheet that uses one of
+//! them fails with an error that names it, either when it is compiled or when the instruction is reached.
 
 mod compile;
 mod execute;
@@ -18,27 +18,27 @@ use loom_expression::xpath::{XPathError, parse_document};
 use self::compile::Stylesheet;
 use crate::Error;
 
-/// Steps of XPath and templates that one transformation may take.
+/// The limit on the steps of one transformation; a step visits a node or applies a template.
 const STEPS_MAX: u64 = 200_000_000;
 
-/// The most bytes that a transformation may write: 100 MiB.
+/// The limit on the output of a transformation, in bytes: 100 MiB.
 const OUTPUT_BYTES_MAX: usize = 100 * 1024 * 1024;
 
-/// What a transformation gives.
+/// The result of a transformation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transformed {
-    /// The result.
+    /// The serialized result.
     pub text: String,
-    /// Whether the stylesheet asks for text in place of markup.
+    /// Whether the output method is `text`.
     pub is_text: bool,
 }
 
-/// Transforms a document by a stylesheet. `parameters` are the values of its parameters, by name; `load` gives the text of a
-/// stylesheet that it includes or imports, by the `href`.
+/// Transforms a document with a stylesheet. `parameters` are names and values of stylesheet parameters; `load` returns
+/// the text of an included or imported stylesheet by its `href`.
 ///
 /// # Errors
-/// `InvalidXslt` when the stylesheet is not one, or uses what is not supported; `InvalidXml` when the content is not XML;
-/// `XsltFailed` when the transformation fails, takes too many steps or writes more than 100 MiB.
+/// `InvalidXslt` if the stylesheet is invalid or uses an unsupported feature; `InvalidXml` if the content is not XML;
+/// `XsltFailed` if the transformation fails, takes too many steps or writes more than 100 MiB.
 ///
 /// ```
 /// let stylesheet = r#"<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
@@ -61,12 +61,12 @@ pub fn transform(
     execute::run(&compiled, &document, parameters)
 }
 
-/// A failure while a stylesheet is read.
+/// An error in a stylesheet.
 fn invalid(what: impl fmt::Display) -> Error {
     Error::new("InvalidXslt", format!("The stylesheet is not valid: {what}."))
 }
 
-/// A failure while a stylesheet runs.
+/// An error while a stylesheet runs.
 fn failed(what: impl fmt::Display) -> Error {
     Error::new("XsltFailed", format!("The transformation failed: {what}."))
 }

@@ -1,4 +1,4 @@
-//! Arrays, objects, and text as a collection.
+//! Collection functions: arrays, objects, and strings as sequences of characters.
 
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     value::{TextBuilder, compare_numbers},
 };
 
-/// These give out their arguments or parts of them, so labels stay where they are.
+/// A function that returns its arguments or parts of them, which keep their labels.
 const fn collection(
     name: &'static str,
     arity: (usize, usize),
@@ -23,67 +23,67 @@ const fn collection(
 pub(super) static FUNCTIONS: &[Function] = &[
     Function::new(Category::Collection, "contains", (2, 2), Body::Pair(holds, contains)).docs(
         "contains(collection: string | array | object, value: any) → boolean",
-        "Whether a text contains the other (case counts), an array an equal item, an object a property of that name (exact or ignoring case).",
+        "Checks whether a string contains a substring (case-sensitive), an array contains an equal item, or an object has a property with that name (case-insensitive).",
     ).examples(&[ex("@contains('hello world', 'world')", "true"), ex("@contains(createArray(1, 2), 2.0)", "true"), ex("@contains(json('{\"a\":null}'), 'a')", "true"), ex("@contains(null, 'a')", "error")]),
     collection("empty", (1, 1), empty).effort(Effort::Flat).docs(
         "empty(collection: string | array | object | null) → boolean",
-        "Whether there is nothing in it. Null is empty.",
+        "Checks whether a string, an array or an object is empty. Null counts as empty.",
     ).examples(&[ex("@empty('')", "true"), ex("@empty(createArray(null))", "false"), ex("@empty(null)", "true"), ex("@empty(0)", "error")]),
     collection("first", (1, 1), first).effort(Effort::Flat).carries().docs(
         "first(collection: string | array) → any",
-        "The first item, or the first character; null when there is none.",
+        "Returns the first item of an array or the first character of a string, or null if it is empty.",
     ).examples(&[ex("@first(createArray(0, 1, 2))", "0"), ex("@first('hello')", r#""h""#), ex("@first('')", "null")]),
     collection("last", (1, 1), last).effort(Effort::Flat).carries().docs(
         "last(collection: string | array) → any",
-        "The last item, or the last character; null when there is none.",
+        "Returns the last item of an array or the last character of a string, or null if it is empty.",
     ).examples(&[ex("@last(createArray(0, 1, 2))", "2"), ex("@last('abc')", r#""c""#)]),
     collection("join", (2, 2), join).docs(
         "join(items: array, delimiter: string) → string",
-        "The items as text, with the delimiter between them.",
+        "Joins the items, converted to strings, with the delimiter between them.",
     ).examples(&[ex("@join(createArray('a', 'b', 'c'), '.')", r#""a.b.c""#), ex("@join(createArray(1, true, null), '|')", r#""1|True|""#)]),
     collection("skip", (2, 2), skip).effort(Effort::Items).carries().docs(
         "skip(collection: array | string, count: integer) → array | string",
-        "What is left without the first items or characters. The count must not be negative; more than there are is no error.",
+        "Removes the first items of an array or characters of a string and returns the rest. The count must not be negative; a count beyond the end returns an empty result.",
     ).examples(&[ex("@skip(createArray(0, 1, 2, 3), 1)", "[1,2,3]"), ex("@skip('abc', 5)", r#""""#)]),
     collection("take", (2, 2), take).effort(Effort::Items).carries().docs(
         "take(collection: array | string, count: integer) → array | string",
-        "The first items or characters. The count must not be negative; more than there are is no error.",
+        "Returns the first items of an array or characters of a string. The count must not be negative; a count beyond the end returns everything.",
     ).examples(&[ex("@take('abcde', 3)", r#""abc""#), ex("@take(createArray(0, 1, 2), 2)", "[0,1]")]),
     collection("reverse", (1, 1), reverse).effort(Effort::Items).carries().docs(
         "reverse(items: array) → array",
-        "The items in the opposite order.",
+        "Returns the items in reverse order.",
     ).examples(&[ex("@reverse(createArray(0, 1, 2))", "[2,1,0]")]),
     collection("sort", (1, 2), sort).carries().docs(
         "sort(items: array, property?: string) → array",
-        "The items in ascending order: numbers by value, texts ignoring case, false before true. With a property, objects by that property. Equal items keep their order; items of different kinds are an error.",
+        "Sorts the items in ascending order: numbers by value, strings ignoring case, false before true. With a property name, sorts objects by that property. The sort is stable; items of different types are an error.",
     ).examples(&[ex("@sort(createArray(2, 1, 0, 3))", "[0,1,2,3]"), ex("@sort(json('[{\"n\":2},{\"n\":1}]'), 'n')", r#"[{"n":1},{"n":2}]"#), ex("@sort(createArray(1, 'a'))", "error")]),
     collection("union", (2, ANY), union).carries().docs(
         "union(collection: array | object, …) → array | object",
-        "Of arrays: every item once, in order of first appearance. Of objects: all properties; the later value wins.",
+        "Combines arrays into one without duplicate items, in order of first appearance, or objects into one with all their properties. If objects share a property, the last value wins.",
     ).examples(&[ex("@union(createArray(1, 2, 3), createArray(1, 2, 10))", "[1,2,3,10]"), ex("@union(json('{\"x\":1}'), json('{\"x\":2,\"y\":3}'))", r#"{"x":2,"y":3}"#)]),
     collection("intersection", (2, ANY), intersection).carries().docs(
         "intersection(collection: array | object, …) → array | object",
-        "Of arrays: the items of the first that occur in all others, each once. Of objects: the properties that all have with equal values.",
+        "Returns the distinct items of the first array that occur in all other arrays, or the properties that all objects have with equal values.",
     ).examples(&[ex("@intersection(createArray(1, 2, 3), createArray(101, 2, 1, 10), createArray(6, 8, 1, 2))", "[1,2]"), ex("@intersection(json('{\"a\":1,\"b\":2}'), json('{\"b\":2}'))", r#"{"b":2}"#)]),
     collection("createArray", (1, ANY), create_array).effort(Effort::Flat).carries().docs(
         "createArray(value: any, …) → array",
-        "An array of the values; their types may differ.",
+        "Creates an array of the values, which may have different types.",
     ).examples(&[ex("@createArray('h', 1, null)", r#"["h",1,null]"#)]),
     collection("array", (1, 1), create_array).effort(Effort::Flat).carries().docs(
         "array(value: any) → array",
-        "An array with the value as its only item.",
+        "Creates an array with the value as its only item.",
     ).examples(&[ex("@array('hello')", r#"["hello"]"#), ex("@array(createArray(1))", "[[1]]")]),
     collection("chunk", (2, 2), chunk).effort(Effort::Items).carries().docs(
         "chunk(collection: string | array, size: integer) → array",
-        "Pieces of the size, which is at least 1; the last may be shorter.",
+        "Splits an array or a string into chunks of the given size, which must be at least 1. The last chunk may be shorter.",
     ).examples(&[ex("@chunk(createArray(1, 2, 3), 2)", "[[1,2],[3]]"), ex("@chunk('abcde', 2)", r#"["ab","cd","e"]"#)]),
     collection("range", (2, 2), range).docs(
         "range(start: integer, count: integer) → array of integers",
-        "So many integers from the start. The count is from 1 to 100,000.",
+        "Creates an array of consecutive integers beginning with the start. The count must be between 1 and 100,000.",
     ).examples(&[ex("@range(1, 4)", "[1,2,3,4]"), ex("@range(1, 0)", "error")]),
 ];
 
-/// Whether the value is in the collection; `None` for what is no collection, and what a collection cannot hold.
+/// Whether the value is in the collection; `None` if the first argument is not a collection or cannot hold the second.
 fn holds(collection: &Value, wanted: &Value) -> Option<Value> {
     let found = match collection.as_ref() {
         ValueRef::String(text) => text.contains(wanted.as_str()?),
@@ -161,7 +161,7 @@ fn join(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 fn size(arguments: &Arguments<'_>) -> Result<usize, Failure> {
-    usize::try_from(arguments.int(1)?).map_err(|_| arguments.bad(1, "it must not be negative"))
+    usize::try_from(arguments.int(1)?).map_err(|_| arguments.bad(1, "the count must not be negative"))
 }
 
 fn skip(arguments: &mut Arguments<'_>) -> Outcome {
@@ -199,16 +199,16 @@ fn sort(arguments: &mut Arguments<'_>) -> Outcome {
     for item in items {
         let by = match key {
             None => item,
-            Some(name) => item.get(name).ok_or_else(|| {
-                arguments.bad(0, &format!("an item has no property '{name}' to be sorted by"))
-            })?,
+            Some(name) => item
+                .get(name)
+                .ok_or_else(|| arguments.bad(0, &format!("an item has no property '{name}' to sort by")))?,
         };
         keyed.push((by, item));
     }
-    // Each is compared with some others; what the items hold was paid for once.
+    // Sorting compares each item about log2(n) times; the content of the items was paid for once already.
     let comparisons = items.len().max(1).ilog2();
     arguments.budget.pay((items.len() as u64).saturating_mul(u64::from(comparisons)))?;
-    // All items must compare with the first, and then they all compare with each other.
+    // If every item can be compared with the first, every item can be compared with every other.
     let class = |value: &Value| match value.kind() {
         Kind::Integer | Kind::Float | Kind::Decimal => Some(Kind::Float),
         Kind::String => Some(Kind::String),
@@ -217,8 +217,7 @@ fn sort(arguments: &mut Arguments<'_>) -> Outcome {
     };
     for (by, _) in &keyed {
         if class(by).is_none() || class(by) != class(keyed[0].0) {
-            let why =
-                format!("items of type '{}' and '{}' cannot be put in order", keyed[0].0.kind(), by.kind());
+            let why = format!("items of type '{}' and '{}' cannot be compared", keyed[0].0.kind(), by.kind());
             return Err(arguments.bad(0, &why));
         }
     }
@@ -229,11 +228,11 @@ fn sort(arguments: &mut Arguments<'_>) -> Outcome {
     });
     let by: Labels = keyed.iter().map(|(by, _)| by.labels()).collect();
     let sorted: Value = keyed.into_iter().map(|(_, item)| item.clone()).collect();
-    // The order tells something about the items and about the property's name.
+    // The order reveals something about the items and about the name of the property.
     Ok(sorted.labelled(by | arguments.labels()))
 }
 
-/// Values seen so far, by keys that are equal when the values are.
+/// The values seen so far, under keys that are equal exactly if the values are.
 #[derive(Default)]
 struct Seen(HashSet<SeenKey>);
 
@@ -243,7 +242,7 @@ enum SeenKey {
     Bool(bool),
     Int(i64),
     String(Arc<str>),
-    /// The JSON text of a number that is no 64-bit integer, or of a container in its canonical form.
+    /// The JSON text of a number that does not fit in a 64-bit integer, or of a container in canonical form.
     Json(String),
 }
 
@@ -264,9 +263,9 @@ impl SeenKey {
     }
 }
 
-/// The value with numbers in their simplest kind and members in order of name, so that equal values get equal text.
+/// The value with numbers in their simplest type and properties sorted by name, so that equal values have equal text.
 fn canonical(value: &Value) -> Value {
-    // 2^63; whole doubles below it are 64-bit integers, exactly.
+    // 2^63. Every whole double below it converts exactly to a 64-bit integer.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     match value.as_ref() {
         ValueRef::Float(float) if float.fract() == 0.0 && (-LIMIT..LIMIT).contains(&float) => {
@@ -293,7 +292,7 @@ impl Seen {
         Self(values.iter().map(SeenKey::of).collect())
     }
 
-    /// Notes the value; false when an equal one was there.
+    /// Adds the value; returns false if an equal one was added before.
     fn insert(&mut self, value: &Value) -> bool {
         self.0.insert(SeenKey::of(value))
     }
@@ -304,8 +303,8 @@ impl Seen {
 }
 
 impl Array {
-    /// The indexes of the items that equal one before them, as the language compares. Takes time in proportion to the
-    /// size of the items.
+    /// The indexes of the items that are equal to an earlier item, as the language's `equals` compares them. Takes
+    /// time linear in the size of the items.
     pub fn repeated(&self) -> Vec<usize> {
         let mut seen = Seen::default();
         let repeated = self.iter().enumerate().filter(|(_, item)| !seen.insert(item));
@@ -313,18 +312,18 @@ impl Array {
     }
 }
 
-/// Whether all arguments are arrays (true) or objects (false).
+/// Whether the arguments are all arrays (true) or all objects (false).
 fn all_arrays(arguments: &Arguments<'_>) -> Result<bool, Failure> {
     let arrays = arguments.get(0).as_array().is_some();
     for at in 0..arguments.len() {
         let value = arguments.get(at);
         if !(if arrays { value.as_array().is_some() } else { value.as_object().is_some() }) {
             let wanted = if arrays {
-                "an array like the first"
+                "an array, like the first"
             } else if at == 0 {
                 "an array or an object"
             } else {
-                "an object like the first"
+                "an object, like the first"
             };
             return Err(arguments.wrong_type(at, wanted));
         }
@@ -334,7 +333,7 @@ fn all_arrays(arguments: &Arguments<'_>) -> Result<bool, Failure> {
 
 fn union(arguments: &mut Arguments<'_>) -> Outcome {
     if all_arrays(arguments)? {
-        // Which items survive depends on all of them.
+        // Which items remain depends on all items.
         let labels = arguments.labels_within();
         let mut seen = Seen::default();
         let mut items = Vec::new();
@@ -373,7 +372,7 @@ fn intersection(arguments: &mut Arguments<'_>) -> Outcome {
         });
         Value::from(common.map(|(key, value)| (Arc::clone(key), value.clone())).collect::<Object>())
     };
-    // Which items survive depends on all arguments.
+    // Which items remain depends on all arguments.
     Ok(value.labelled(labels))
 }
 
@@ -405,12 +404,12 @@ fn chunk(arguments: &mut Arguments<'_>) -> Outcome {
 fn range(arguments: &mut Arguments<'_>) -> Outcome {
     let (start, count) = (arguments.int(0)?, arguments.int(1)?);
     if !(1..=100_000).contains(&count) {
-        return Err(arguments.bad(1, "the count must be from 1 to 100000"));
+        return Err(arguments.bad(1, "the count must be between 1 and 100000"));
     }
     let end = start.checked_add(count).filter(|&end| end <= 2_147_483_647);
-    let end = end.ok_or_else(|| arguments.bad(0, "the integers must not go beyond 2147483647"))?;
+    let end = end.ok_or_else(|| arguments.bad(0, "the last integer must be at most 2147483647"))?;
     if start < -2_147_483_648 {
-        return Err(arguments.bad(0, "the integers must not go below -2147483648"));
+        return Err(arguments.bad(0, "the first integer must be at least -2147483648"));
     }
     arguments.check_items(count as usize)?;
     arguments.budget.pay(count as u64 / 2)?;

@@ -1,4 +1,4 @@
-//! From one kind to another.
+//! Conversion functions: strings, numbers, booleans, base64, data URIs, percent-encoding.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rust_decimal::{Decimal, prelude::FromPrimitive};
@@ -24,75 +24,75 @@ const fn conversion(
 pub(super) static FUNCTIONS: &[Function] = &[
     conversion("int", (1, 1), int).docs(
         "int(value: integer | string | boolean) → integer",
-        "The integer in a text: an optional sign and digits, nothing else but outer white space. True and false give 1 and 0. Floats do not convert.",
+        "Converts a string to an integer. The string may contain only an optional sign, digits, and white space around them. True and false become 1 and 0; a float is an error.",
     ).examples(&[ex("@int('10')", "10"), ex("@int(' -25 ')", "-25"), ex("@int('1.5')", "error"), ex("@int(true)", "1")]),
     conversion("float", (1, 2), float).docs(
         "float(value: number | string, locale?: string) → float",
-        "The number in a text, by the rules of the locale. Group separators are skipped wherever they are; the sign may stand behind.",
+        "Converts a string to a floating-point number in the format of the locale. Group separators are ignored wherever they are, and the sign may follow the digits.",
     ).examples(&[ex("@float('10,000.333')", "10000.333"), ex("@float('10.000,333', 'de-DE')", "10000.333"), ex("@float('5-')", "-5.0"), ex("@float('abc')", "error")]),
     conversion("decimal", (1, 1), decimal).docs(
         "decimal(value: number | string) → decimal",
-        "The exact decimal number in a text, with up to 28 digits. Arithmetic with decimals and integers stays exact.",
+        "Converts a string to an exact decimal number of up to 28 digits. Arithmetic on decimals and integers stays exact.",
     ).examples(&[ex("@decimal('1.2345678912312131')", "1.2345678912312131"), ex("@add(decimal('0.1'), decimal('0.2'))", "0.3")]),
     conversion("bool", (1, 1), bool).docs(
         "bool(value: boolean | number | string) → boolean",
-        "True for numbers other than 0 and for the text 'true', false for 0 and for the text 'false'; case does not count. Other texts are an error.",
+        "Converts a value to a boolean: numbers other than 0 and the string 'true' become true, 0 and the string 'false' become false, ignoring case. Any other string is an error.",
     ).examples(&[ex("@bool(1)", "true"), ex("@bool('FALSE')", "false"), ex("@bool('yes')", "error")]),
     conversion("string", (1, 1), string).docs(
         "string(value: any) → string",
-        "The value as text: True and False, nothing for null, compact JSON for arrays and objects, the decoded content of an envelope.",
+        "Converts a value to a string: booleans become True or False, null becomes an empty string, arrays and objects become compact JSON, and a content envelope becomes its decoded content.",
     ).examples(&[ex("@string(10)", r#""10""#), ex("@string(json('{\"a\": true}'))", r#""{\"a\":true}""#), ex("@string(null)", r#""""#)]),
     conversion("isInt", (1, 1), |arguments| Ok(Value::from(parse_int(arguments.str(0)?).is_some()))).docs(
         "isInt(text: string) → boolean",
-        "Whether int() would accept the text.",
+        "Checks whether int() accepts the string.",
     ).examples(&[ex("@isInt('10')", "true"), ex("@isInt('10.5')", "false")]),
     conversion("isFloat", (1, 2), |arguments| Ok(Value::from(parse_float(arguments.str(0)?, culture(arguments, 1)?).is_some()))).docs(
         "isFloat(text: string, locale?: string) → boolean",
-        "Whether float() would accept the text.",
+        "Checks whether float() accepts the string.",
     ).examples(&[ex("@isFloat('10,000.00')", "true"), ex("@isFloat('1.2.3')", "false")]),
     conversion("base64", (1, 1), base64).docs(
         "base64(value: any) → string",
-        "The value as text, in base64. Of an envelope: its bytes.",
+        "Encodes the value in base64: the bytes of a content envelope, or any other value converted to a string.",
     ).examples(&[ex("@base64('hello')", r#""aGVsbG8=""#)]),
     conversion("base64ToString", (1, 1), base64_to_string).aliases(&["decodeBase64"]).docs(
         "base64ToString(text: string) → string",
-        "The text in base64, decoded as UTF-8.",
+        "Decodes a base64 string to a string, read as UTF-8.",
     ).examples(&[ex("@base64ToString('aGVsbG8=')", r#""hello""#), ex("@base64ToString('***')", "error")]),
     conversion("base64ToBinary", (1, 1), base64_to_binary).docs(
         "base64ToBinary(text: string) → object",
-        "An envelope around the bytes in base64.",
+        "Decodes a base64 string to a content envelope with its bytes.",
     ).examples(&[ex("@base64ToBinary('aGVsbG8=')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
     conversion("binary", (1, 1), binary).docs(
         "binary(value: any) → object",
-        "An envelope around the bytes of the value as text. Null is an error.",
+        "Converts the value to a string and returns a content envelope with its bytes. Null is an error.",
     ).examples(&[ex("@binary(null)", "error"), ex("@binary('hello')", r#"{"$content-type":"application/octet-stream","$content":"aGVsbG8="}"#)]),
     conversion("dataUri", (1, 1), data_uri).docs(
         "dataUri(value: any) → string",
-        "A data URI with the value as text; of an envelope with its bytes and type.",
+        "Creates a data URI from the bytes and content type of a content envelope, or from any other value converted to a string.",
     ).examples(&[ex("@dataUri('hello')", r#""data:text/plain;charset=utf-8;base64,aGVsbG8=""#)]),
     conversion("dataUriToString", (1, 1), data_uri_to_string).docs(
         "dataUriToString(uri: string) → string",
-        "The content of a data URI as text.",
+        "Decodes the content of a data URI to a string.",
     ).examples(&[ex("@dataUriToString('data:text/plain;charset=utf-8;base64,aGVsbG8=')", r#""hello""#)]),
     conversion("dataUriToBinary", (1, 1), data_uri_to_binary).docs(
         "dataUriToBinary(uri: string) → object",
-        "An envelope with the type and content of a data URI.",
+        "Decodes a data URI to a content envelope with its content type and bytes.",
     ).examples(&[ex("@dataUriToBinary('data:image/png;base64,iVBORw0KGgo=')", r#"{"$content-type":"image/png","$content":"iVBORw0KGgo="}"#)]),
     conversion("decodeDataUri", (1, 1), decode_data_uri).docs(
         "decodeDataUri(uri: string) → any",
-        "What a data URI holds: the text of a text type, the value of JSON, and an envelope of anything else.",
+        "Decodes a data URI by its content type: text types to a string, JSON to its value, and all other types to a content envelope.",
     ).examples(&[ex("@decodeDataUri('data:text/csv;base64,YSxi')", r#""a,b""#), ex("@decodeDataUri('data:application/json,%5B1%5D')", "[1]"), ex("@decodeDataUri('hello')", "error")]),
     conversion("uriComponent", (1, super::ANY), uri_component).aliases(&["encodeUriComponent"]).docs(
         "uriComponent(value: string | number | boolean, more: any, …) → string",
-        "The text with everything percent-encoded but letters, digits and - _ . ~ Several arguments are joined as text first.",
+        "Percent-encodes every character of a string other than letters, digits and `-_.~`. Several arguments are converted to strings and joined first.",
     ).examples(&[ex("@uriComponent('https://contoso.com')", r#""https%3A%2F%2Fcontoso.com""#), ex("@encodeURIComponent('a b')", r#""a%20b""#), ex("@encodeURIComponent(42)", r#""42""#), ex("@uriComponent('a b', 1, true, null)", r#""a%20b1True""#), ex("@uriComponent(null)", "error")]),
     conversion("uriComponentToString", (1, 1), uri_component_to_string).aliases(&["decodeUriComponent"]).docs(
         "uriComponentToString(text: string) → string",
-        "The text with its percent-encoding taken away; a plus becomes a space.",
+        "Decodes a percent-encoded string. A plus sign becomes a space.",
     ).examples(&[ex("@uriComponentToString('a%2Fb+c')", r#""a/b c""#)]),
     conversion("uriComponentToBinary", (1, 1), uri_component_to_binary).docs(
         "uriComponentToBinary(text: string) → object",
-        "An envelope around the text with its percent-encoding taken away.",
+        "Decodes a percent-encoded string to a content envelope with its bytes.",
     ).examples(&[ex("@uriComponentToBinary('a%20b')", r#"{"$content-type":"application/octet-stream","$content":"YSBi"}"#)]),
 ];
 
@@ -111,7 +111,7 @@ fn int(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Bool(flag) => Ok(Value::from(i64::from(flag))),
         ValueRef::String(text) => parse_int(text)
             .map(Value::from)
-            .ok_or_else(|| arguments.not_convertible(0, "it is not an integer of 64 bits")),
+            .ok_or_else(|| arguments.not_convertible(0, "expected a 64-bit integer")),
         _ => Err(arguments.wrong_type(0, "an integer, a string or a boolean")),
     }
 }
@@ -124,7 +124,7 @@ fn float(arguments: &mut Arguments<'_>) -> Outcome {
     match arguments.get(0).as_ref() {
         ValueRef::String(text) => parse_float(text, culture)
             .map(Value::from)
-            .ok_or_else(|| arguments.not_convertible(0, "it is not a number")),
+            .ok_or_else(|| arguments.not_convertible(0, "expected a number")),
         _ => arguments
             .get(0)
             .as_f64()
@@ -143,7 +143,7 @@ fn decimal(arguments: &mut Arguments<'_>) -> Outcome {
     };
     converted
         .map(Value::from)
-        .ok_or_else(|| arguments.not_convertible(0, "it is not a decimal number of up to 28 digits"))
+        .ok_or_else(|| arguments.not_convertible(0, "expected a decimal number of up to 28 digits"))
 }
 
 fn bool(arguments: &mut Arguments<'_>) -> Outcome {
@@ -154,7 +154,7 @@ fn bool(arguments: &mut Arguments<'_>) -> Outcome {
         ValueRef::Decimal(value) => !value.is_zero(),
         ValueRef::String(text) if text.trim().eq_ignore_ascii_case("true") => true,
         ValueRef::String(text) if text.trim().eq_ignore_ascii_case("false") => false,
-        ValueRef::String(_) => return Err(arguments.not_convertible(0, "it is neither 'true' nor 'false'")),
+        ValueRef::String(_) => return Err(arguments.not_convertible(0, "expected 'true' or 'false'")),
         _ => return Err(arguments.wrong_type(0, "a boolean, a number or a string")),
     };
     Ok(Value::from(flag))
@@ -164,7 +164,7 @@ fn check_base64_size(arguments: &Arguments<'_>, bytes: usize) -> Result<(), Fail
     arguments.check_text_bytes(bytes.div_ceil(3).saturating_mul(4))
 }
 
-/// The value's bytes in base64: those of an envelope as they stand.
+/// The value's bytes in base64. The content of an envelope is base64 already and is not encoded again.
 fn base64_of(arguments: &Arguments<'_>) -> Result<String, Failure> {
     let value = arguments.get(0);
     if let Some(content) = envelope::content(value) {
@@ -181,7 +181,7 @@ fn base64(arguments: &mut Arguments<'_>) -> Outcome {
 
 fn decoded(arguments: &Arguments<'_>) -> Result<Vec<u8>, Failure> {
     envelope::decode_base64(arguments.str(0)?)
-        .ok_or_else(|| arguments.not_convertible(0, "it is not valid base64"))
+        .ok_or_else(|| arguments.not_convertible(0, "expected valid base64"))
 }
 
 fn base64_to_string(arguments: &mut Arguments<'_>) -> Outcome {
@@ -206,10 +206,10 @@ fn data_uri(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(Value::from(format!("data:{content_type};base64,{content}")))
 }
 
-/// Type and bytes of a data URI (RFC 2397).
+/// The content type and the bytes of a data URI (RFC 2397).
 fn parse_data_uri(arguments: &Arguments<'_>) -> Result<(String, Vec<u8>), Failure> {
     let text = arguments.str(0)?.trim();
-    let bad = || arguments.not_convertible(0, "it is not a data URI");
+    let bad = || arguments.not_convertible(0, "expected a data URI, such as data:text/plain;base64,aGVsbG8=");
     let scheme = text.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).ok_or_else(bad)?;
     let (kind, content) = text[scheme.len()..].split_once(',').ok_or_else(bad)?;
     let (kind, bytes) =
@@ -239,14 +239,14 @@ fn data_uri_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(envelope::encode(&kind, &bytes))
 }
 
-/// The content itself: what a response of this type would have as its body.
+/// Decodes the content to what the body of a response with this content type would be.
 fn decode_data_uri(arguments: &mut Arguments<'_>) -> Outcome {
     let (kind, bytes) = parse_data_uri(arguments)?;
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence == "application/json" || essence.ends_with("+json") {
         let text = String::from_utf8_lossy(&bytes);
         return Value::read_json_within(&text, arguments.budget.json_values_max())
-            .map_err(|error| arguments.not_convertible(0, &format!("it is not JSON: {error}")));
+            .map_err(|error| arguments.not_convertible(0, &format!("invalid JSON: {error}")));
     }
     if essence.starts_with("text/") {
         return Ok(Value::from(String::from_utf8_lossy(&bytes).as_ref()));
@@ -254,7 +254,7 @@ fn decode_data_uri(arguments: &mut Arguments<'_>) -> Outcome {
     let charset = kind.split(';').skip(1).any(|parameter| {
         parameter.split_once('=').is_some_and(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
     });
-    // RFC 2397 gives a URI without a character set this one.
+    // The default of RFC 2397 for a URI without a character set.
     let kind = if charset { kind } else { format!("{kind};charset=us-ascii") };
     Ok(envelope::encode(&kind, &bytes))
 }
@@ -268,7 +268,7 @@ fn uri_component(arguments: &mut Arguments<'_>) -> Outcome {
         }
         return Ok(Value::from(percent::encode(text.as_string_mut())));
     }
-    // Connector paths are written with it round whatever a service answered, numbers as often as text.
+    // Connector paths wrap it around values from responses, which are as often numbers as strings.
     let text = match arguments.get(0).as_ref() {
         ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) | ValueRef::Bool(_) => {
             arguments.get(0).text()

@@ -1,4 +1,4 @@
-//! Dates, times, time zones. Timestamps are texts; the time now comes from the context.
+//! Date and time functions. Timestamps are strings; the current time comes from the context.
 
 use super::{Arguments, Body, Category, Function, Outcome, ex, ex_in, string::culture};
 use crate::{
@@ -22,103 +22,104 @@ const NOW: &str = r#"{"now": "2018-03-01T10:30:00Z"}"#;
 pub(super) static FUNCTIONS: &[Function] = &[
     time_of("utcNow", (0, 1), |arguments| now_at(arguments, 0, Unit::Ticks(0), 0)).impure().docs(
         "utcNow(format?: string) → string",
-        "The time now, UTC.",
+        "Returns the current time in UTC.",
     ).examples(&[ex_in(NOW, "@utcNow()", r#""2018-03-01T10:30:00.0000000Z""#), ex_in(NOW, "@utcNow('D')", r#""Thursday, March 1, 2018""#)]),
     time_of("addSeconds", (2, 3), |arguments| add(arguments, Unit::find("second"))).docs(
         "addSeconds(timestamp: string, seconds: integer, format?: string) → string",
-        "The timestamp so many seconds later; earlier where the number is negative.",
+        "Adds seconds to a timestamp. A negative number subtracts them.",
     ).examples(&[ex("@addSeconds('2018-03-15T00:00:30Z', -5)", r#""2018-03-15T00:00:25.0000000Z""#)]),
     time_of("addMinutes", (2, 3), |arguments| add(arguments, Unit::find("minute"))).docs(
         "addMinutes(timestamp: string, minutes: integer, format?: string) → string",
-        "The timestamp so many minutes later.",
+        "Adds minutes to a timestamp. A negative number subtracts them.",
     ).examples(&[ex("@addMinutes('2018-03-15T00:15:00Z', 15)", r#""2018-03-15T00:30:00.0000000Z""#)]),
     time_of("addHours", (2, 3), |arguments| add(arguments, Unit::find("hour"))).docs(
         "addHours(timestamp: string, hours: integer, format?: string) → string",
-        "The timestamp so many hours later.",
+        "Adds hours to a timestamp. A negative number subtracts them.",
     ).examples(&[ex("@addHours('2018-03-15T15:00:00Z', -5)", r#""2018-03-15T10:00:00.0000000Z""#)]),
     time_of("addDays", (2, 3), |arguments| add(arguments, Unit::find("day"))).docs(
         "addDays(timestamp: string, days: integer, format?: string) → string",
-        "The timestamp so many days later.",
+        "Adds days to a timestamp. A negative number subtracts them.",
     ).examples(&[ex("@addDays('2018-03-15T00:00:00Z', 10, 'yyyy-MM-dd')", r#""2018-03-25""#), ex("@addDays('not a date', 1)", "error")]),
     time_of("addToTime", (3, 4), |arguments| shift(arguments, 1)).docs(
         "addToTime(timestamp: string, count: integer, unit: string, format?: string) → string",
-        "The timestamp so many units later. Units: Second, Minute, Hour, Day, Week, Month, Year. Months and years stop at the last day of the month.",
+        "Adds time units to a timestamp: Second, Minute, Hour, Day, Week, Month or Year. If the resulting month is too short for the day, the result is its last day.",
     ).examples(&[ex("@addToTime('2018-01-31T00:00:00Z', 1, 'Month')", r#""2018-02-28T00:00:00.0000000Z""#)]),
     time_of("subtractFromTime", (3, 4), |arguments| shift(arguments, -1)).docs(
         "subtractFromTime(timestamp: string, count: integer, unit: string, format?: string) → string",
-        "The timestamp so many units earlier.",
+        "Subtracts time units from a timestamp. See addToTime for the units.",
     ).examples(&[ex("@subtractFromTime('2018-01-02T00:00:00Z', 1, 'Day', 'D')", r#""Monday, January 1, 2018""#)]),
     time_of("getFutureTime", (2, 3), |arguments| from_now(arguments, 1)).impure().docs(
         "getFutureTime(count: integer, unit: string, format?: string) → string",
-        "The time so many units from now.",
+        "Returns the current time plus the given number of time units. See addToTime for the units.",
     ).examples(&[ex_in(NOW, "@getFutureTime(5, 'Day')", r#""2018-03-06T10:30:00.0000000Z""#)]),
     time_of("getPastTime", (2, 3), |arguments| from_now(arguments, -1)).impure().docs(
         "getPastTime(count: integer, unit: string, format?: string) → string",
-        "The time so many units ago.",
+        "Returns the current time minus the given number of time units. See addToTime for the units.",
     ).examples(&[ex_in(NOW, "@getPastTime(1, 'Month', 'yyyy-MM-dd')", r#""2018-02-01""#)]),
     time_of("startOfHour", (1, 2), |arguments| start_of(arguments, 3_600 * time::TICKS_PER_SECOND)).docs(
         "startOfHour(timestamp: string, format?: string) → string",
-        "The start of the timestamp's hour.",
+        "Returns the start of the hour of a timestamp.",
     ).examples(&[ex("@startOfHour('2018-03-15T13:30:30Z')", r#""2018-03-15T13:00:00.0000000Z""#)]),
     time_of("startOfDay", (1, 2), |arguments| start_of(arguments, time::TICKS_PER_DAY)).docs(
         "startOfDay(timestamp: string, format?: string) → string",
-        "The start of the timestamp's day.",
+        "Returns the start of the day of a timestamp.",
     ).examples(&[ex("@startOfDay('2018-03-15T13:30:30Z')", r#""2018-03-15T00:00:00.0000000Z""#)]),
     time_of("startOfMonth", (1, 2), start_of_month).docs(
         "startOfMonth(timestamp: string, format?: string) → string",
-        "The start of the timestamp's month.",
+        "Returns the start of the month of a timestamp.",
     ).examples(&[ex("@startOfMonth('2018-03-15T13:30:30Z')", r#""2018-03-01T00:00:00.0000000Z""#)]),
     time_of("dayOfWeek", (1, 1), |arguments| Ok(Value::from(timestamp(arguments, 0)?.day_of_week() as i64))).docs(
         "dayOfWeek(timestamp: string) → integer",
-        "The day of the week; Sunday is 0.",
+        "Returns the day of the week of a timestamp, where Sunday is 0.",
     ).examples(&[ex("@dayOfWeek('2018-03-15T13:27:36Z')", "4")]),
     time_of("dayOfMonth", (1, 1), |arguments| Ok(Value::from(timestamp(arguments, 0)?.parts().day))).docs(
         "dayOfMonth(timestamp: string) → integer",
-        "The day of the month, from 1.",
+        "Returns the day of the month of a timestamp, starting at 1.",
     ).examples(&[ex("@dayOfMonth('2018-03-15T13:27:36Z')", "15")]),
     time_of("dayOfYear", (1, 1), |arguments| Ok(Value::from(timestamp(arguments, 0)?.day_of_year()))).docs(
         "dayOfYear(timestamp: string) → integer",
-        "The day of the year, from 1.",
+        "Returns the day of the year of a timestamp, starting at 1.",
     ).examples(&[ex("@dayOfYear('2018-03-15T13:27:36Z')", "74")]),
     time_of("ticks", (1, 1), |arguments| Ok(Value::from(timestamp(arguments, 0)?.ticks))).docs(
         "ticks(timestamp: string) → integer",
-        "Ticks of 100 nanoseconds since the start of the year 1.",
+        "Returns the number of 100-nanosecond ticks between January 1, 0001 00:00:00 and a timestamp.",
     ).examples(&[ex("@ticks('0001-01-01T00:00:01Z')", "10000000")]),
     time_of("dateDifference", (2, 2), date_difference).docs(
         "dateDifference(start: string, end: string) → string",
-        "The time from the start to the end: [-][days.]hours:minutes:seconds[.fraction].",
+        "Returns the difference between two timestamps as a time span: `[-][days.]hours:minutes:seconds[.fraction]`.",
     ).examples(&[ex("@dateDifference('2015-02-08', '2018-07-30')", r#""1268.00:00:00""#), ex("@dateDifference('2018-01-01T01:00:00Z', '2018-01-01T00:00:00Z')", r#""-01:00:00""#)]),
     time_of("convertFromUtc", (2, 3), convert_from_utc).docs(
         "convertFromUtc(timestamp: string, zone: string, format?: string) → string",
-        "The local time of a zone. Zones have their Windows names, such as 'Pacific Standard Time', or IANA names, such as 'Europe/Berlin', and know daylight saving time.",
-    ).examples(&[ex("@convertFromUtc('2018-07-01T08:00:00Z', 'Europe/Berlin', 'HH:mm')", r#""10:00""#), ex("@convertFromUtc('2018-07-01T08:00:00Z', 'Pacific Standard Time')", r#""2018-07-01T01:00:00.0000000""#)]),
+        "Converts a UTC timestamp to the local time of a time zone, given by its Windows name, such as 'Pacific Standard Time'. Daylight saving time is applied.",
+    ).examples(&[ex("@convertFromUtc('2018-07-01T08:00:00Z', 'W. Europe Standard Time', 'HH:mm')", r#""10:00""#), ex("@convertFromUtc('2018-07-01T08:00:00Z', 'Pacific Standard Time')", r#""2018-07-01T01:00:00.0000000""#)]),
     time_of("convertToUtc", (2, 3), convert_to_utc).docs(
         "convertToUtc(timestamp: string, zone: string, format?: string) → string",
-        "The UTC time of a zone's local time. A time that the clocks jump over is an error; of a time they show twice, standard time is meant.",
+        "Converts a local time in a time zone to UTC. A time that is skipped when clocks go forward is an error; a time that occurs twice when clocks go back is read as standard time.",
     ).examples(&[ex("@convertToUtc('01/01/2018 00:00:00', 'Pacific Standard Time')", r#""2018-01-01T08:00:00.0000000Z""#)]),
     time_of("convertTimeZone", (3, 4), convert_time_zone).docs(
         "convertTimeZone(timestamp: string, from: string, to: string, format?: string) → string",
-        "The local time of one zone in another.",
+        "Converts a local time from one time zone to another.",
     ).examples(&[ex("@convertTimeZone('2018-01-01T08:00:00.0000000Z', 'UTC', 'Pacific Standard Time')", r#""2018-01-01T00:00:00.0000000""#)]),
     time_of("formatDateTime", (1, 3), format_date_time).docs(
         "formatDateTime(timestamp: string, format?: string, locale?: string) → string",
-        "The timestamp in a standard format (one letter, such as D) or a custom one (such as yyyy-MM-dd), with the names of the locale.",
+        "Formats a timestamp with a standard format (one letter, such as D) or a custom format (such as yyyy-MM-dd), using the names of days and months of the locale.",
     ).examples(&[ex("@formatDateTime('2018-03-15', '')", "error"), ex("@formatDateTime('01/31/2016', 'dddd MMMM d', 'fr-fr')", r#""dimanche janvier 31""#), ex("@formatDateTime('03/15/2018')", r#""2018-03-15T00:00:00.0000000""#)]),
     time_of("parseDateTime", (1, 3), parse_date_time).docs(
         "parseDateTime(text: string, locale?: string, format?: string) → string",
-        "The timestamp in a text, read as the locale writes it, or exactly by the format.",
+        "Parses a timestamp written in the locale's formats or, if a format is given, in exactly that format.",
     ).examples(&[ex("@parseDateTime('20 octobre 2010', 'fr-FR')", r#""2010-10-20T00:00:00.0000000""#), ex("@parseDateTime('20190521', 'fr-fr', 'yyyyMMdd')", r#""2019-05-21T00:00:00.0000000""#)]),
     time_of("formatTimeSpan", (1, 3), format_time_span).docs(
         "formatTimeSpan(span: string, format?: string, locale?: string) → string",
-        "A span of time, as dateDifference gives it, in the format c, g or G, or a custom one.",
+        "Formats a time span, such as one returned by dateDifference, with the format c, g or G or a custom format.",
     ).examples(&[ex("@formatTimeSpan('1.02:03:04', 'G')", r#""1:02:03:04.0000000""#), ex("@formatTimeSpan('02:03:04', 'hh\\:mm')", r#""02:03""#)]),
 ];
 
 fn timestamp(arguments: &Arguments<'_>, at: usize) -> Result<DateTime, Failure> {
-    time::parse(arguments.str(at)?).ok_or_else(|| arguments.not_convertible(at, "it is not a timestamp"))
+    time::parse(arguments.str(at)?)
+        .ok_or_else(|| arguments.not_convertible(at, "expected a timestamp, such as 2026-11-24T17:00:00Z"))
 }
 
-/// Prints the timestamp in the format that an argument gives, if it is there.
+/// Formats the timestamp with the format argument, if there is one.
 fn print(arguments: &Arguments<'_>, stamp: DateTime, at: usize) -> Outcome {
     print_in(arguments, stamp, at, Culture::EN_US)
 }
@@ -126,9 +127,12 @@ fn print(arguments: &Arguments<'_>, stamp: DateTime, at: usize) -> Outcome {
 fn print_in(arguments: &Arguments<'_>, stamp: DateTime, at: usize, culture: &Culture) -> Outcome {
     let format = arguments.opt_str(at)?.unwrap_or("o");
     arguments.check_text_bytes(format.len().saturating_mul(8))?;
-    time::format(stamp, format, culture)
-        .map(Value::from)
-        .ok_or_else(|| arguments.bad(at, "this date format does not exist"))
+    time::format(stamp, format, culture).map(Value::from).ok_or_else(|| {
+        arguments.bad(
+            at,
+            "unknown date format; use a standard format such as 'D' or a custom one such as 'yyyy-MM-dd'",
+        )
+    })
 }
 
 fn add(arguments: &mut Arguments<'_>, unit: Option<Unit>) -> Outcome {
@@ -136,7 +140,7 @@ fn add(arguments: &mut Arguments<'_>, unit: Option<Unit>) -> Outcome {
     shifted(arguments, stamp, arguments.int(1)?, unit.unwrap_or(Unit::Ticks(0)), 1, 2)
 }
 
-/// Moves a timestamp and prints it. `count_at` and `format_at` say which arguments these are.
+/// Shifts a timestamp and formats it. `count_at` and `format_at` are the indexes of these arguments.
 fn shifted(
     arguments: &Arguments<'_>,
     stamp: DateTime,
@@ -147,13 +151,14 @@ fn shifted(
 ) -> Outcome {
     let late = stamp
         .add(count, unit)
-        .ok_or_else(|| arguments.bad(count_at, "the result is not between the years 1 and 9999"))?;
+        .ok_or_else(|| arguments.bad(count_at, "the result must be between the years 1 and 9999"))?;
     print(arguments, late, format_at)
 }
 
 fn unit(arguments: &Arguments<'_>, at: usize) -> Result<Unit, Failure> {
-    Unit::find(arguments.str(at)?)
-        .ok_or_else(|| arguments.bad(at, "the units are Second, Minute, Hour, Day, Week, Month and Year"))
+    Unit::find(arguments.str(at)?).ok_or_else(|| {
+        arguments.bad(at, "unknown time unit; use Second, Minute, Hour, Day, Week, Month or Year")
+    })
 }
 
 fn count(arguments: &Arguments<'_>, at: usize, sign: i64) -> Result<i64, Failure> {
@@ -221,10 +226,13 @@ fn parse_date_time(arguments: &mut Arguments<'_>) -> Outcome {
     let text = arguments.str(0)?;
     let stamp = match arguments.opt_str(2)? {
         Some(format) => time::parse_exact(text, format, culture).ok_or_else(|| {
-            arguments.not_convertible(0, &format!("it is not a timestamp in the format '{format}'"))
+            arguments.not_convertible(0, &format!("expected a timestamp in the format '{format}'"))
         })?,
         None => time::parse_with(text, culture).ok_or_else(|| {
-            arguments.not_convertible(0, &format!("it is not a timestamp as {} writes it", culture.name))
+            arguments.not_convertible(
+                0,
+                &format!("expected a timestamp in a format of the locale {}", culture.name),
+            )
         })?,
     };
     print(arguments, stamp, arguments.len())
@@ -233,9 +241,9 @@ fn parse_date_time(arguments: &mut Arguments<'_>) -> Outcome {
 fn format_time_span(arguments: &mut Arguments<'_>) -> Outcome {
     let culture = culture(arguments, 2)?;
     let span = time::parse_span(arguments.str(0)?)
-        .ok_or_else(|| arguments.not_convertible(0, "it is not a span of time, such as 1.02:03:04"))?;
+        .ok_or_else(|| arguments.not_convertible(0, "expected a time span, such as 1.02:03:04"))?;
     let format = arguments.opt_str(1)?.unwrap_or_default();
     time::format_span(span, format, culture)
         .map(Value::from)
-        .ok_or_else(|| arguments.bad(1, "this format of spans does not exist"))
+        .ok_or_else(|| arguments.bad(1, "unknown time span format; use c, g, G or a custom format"))
 }

@@ -1,4 +1,4 @@
-//! Fields of forms and parts of multipart bodies, of actions and of the trigger.
+//! Functions that read form fields and multipart bodies of actions and of the trigger.
 
 use super::{Arguments, Body, Category, Function, Outcome, ex_in};
 use crate::{LookupError, NameKind, ReferenceKind, Value, error::Failure, evaluate::lookup_failed, form};
@@ -22,27 +22,27 @@ const PARTS: &str = r#"{"actions": {"Up": {"outputs": {"body": {"$content-type":
 pub(super) static FUNCTIONS: &[Function] = &[
     of_action("formDataValue", |arguments| single(arguments, &action_body(arguments)?, 1)).docs(
         "formDataValue(action: string, key: string) → string",
-        "The value of a field in the form that an action gave; null when there is none. More than one is an error.",
+        "Returns the value of a field in the form in an action's body, or null if the field is missing. More than one field with this name is an error.",
     ).examples(&[ex_in(ACTION, "@formDataValue('Form', 'c')", "null"), ex_in(ACTION, "@formDataValue('Form', 'a')", r#""1""#), ex_in(ACTION, "@formDataValue('Form', 'b')", "error")]),
     of_action("formDataMultiValues", |arguments| all(arguments, &action_body(arguments)?, 1)).docs(
         "formDataMultiValues(action: string, key: string) → array of strings",
-        "All values of a field in the form that an action gave.",
+        "Returns all values of a field in the form in an action's body.",
     ).examples(&[ex_in(ACTION, "@formDataMultiValues('Form', 'b')", r#"["2","3"]"#)]),
     of_action("multipartBody", |arguments| part(arguments, &action_body(arguments)?, 1)).docs(
         "multipartBody(action: string, index: integer) → any",
-        "The body of a part of the multipart body that an action gave, from 0.",
+        "Returns the body of a part of an action's multipart body. Parts are numbered from 0.",
     ).examples(&[ex_in(PARTS, "@multipartBody('Up', 0)", r#""x""#), ex_in(PARTS, "@multipartBody('Up', 1)", "error")]),
     of_trigger("triggerFormDataValue", |arguments| single(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerFormDataValue(key: string) → string",
-        "The value of a field in the trigger's form; null when there is none. More than one is an error.",
+        "Returns the value of a field in the form in the trigger's body, or null if the field is missing. More than one field with this name is an error.",
     ).examples(&[ex_in(TRIGGER, "@triggerFormDataValue('a')", r#""1""#)]),
     of_trigger("triggerFormDataMultiValues", |arguments| all(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerFormDataMultiValues(key: string) → array of strings",
-        "All values of a field in the trigger's form.",
+        "Returns all values of a field in the form in the trigger's body.",
     ).examples(&[ex_in(TRIGGER, "@triggerFormDataMultiValues('b')", r#"["2","3"]"#)]),
     of_trigger("triggerMultipartBody", |arguments| part(arguments, &trigger_body(arguments)?, 0)).docs(
         "triggerMultipartBody(index: integer) → any",
-        "The body of a part of the trigger's multipart body, from 0.",
+        "Returns the body of a part of the trigger's multipart body. Parts are numbered from 0.",
     ).examples(&[ex_in(PARTS, "@triggerMultipartBody(0)", r#""x""#)]),
 ];
 
@@ -59,8 +59,7 @@ fn trigger_body(arguments: &Arguments<'_>) -> Result<Value, Failure> {
 
 fn values(arguments: &Arguments<'_>, body: &Value, at: usize) -> Result<Vec<Value>, Failure> {
     let key = arguments.str(at)?;
-    let fields =
-        form::fields(body).ok_or_else(|| arguments.bad(at, "the body it is looked for in is not a form"))?;
+    let fields = form::fields(body).ok_or_else(|| arguments.bad(at, "the body is not a form"))?;
     let labels = body.labels_within();
     let found = fields.into_iter().filter(|(name, _)| crate::context::same_name(name, key));
     Ok(found.map(|(_, value)| value.labelled(labels)).collect())
@@ -71,7 +70,10 @@ fn single(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
     match (found.pop(), found.len()) {
         (Some(value), 0) => Ok(value),
         (None, _) => Ok(Value::NULL),
-        (Some(_), _) => Err(arguments.bad(at, "the form has several fields of this name")),
+        (Some(_), _) => {
+            let all = arguments.function.info.name.replace("DataValue", "DataMultiValues");
+            Err(arguments.bad(at, &format!("the form has more than one field with this name; use {all}()")))
+        }
     }
 }
 
@@ -81,10 +83,11 @@ fn all(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
 
 fn part(arguments: &Arguments<'_>, body: &Value, at: usize) -> Outcome {
     let index = arguments.int(at)?;
-    let parts =
-        form::parts(body).ok_or_else(|| arguments.bad(at, "the body it is looked for in has no parts"))?;
+    let parts = form::parts(body).ok_or_else(|| arguments.bad(at, "the body has no parts"))?;
     let part = usize::try_from(index).ok().and_then(|index| parts.get(index).cloned());
-    let part = part
-        .ok_or_else(|| arguments.bad(at, &format!("there are {} parts, which count from 0", parts.len())))?;
+    let part = part.ok_or_else(|| match parts.len() {
+        0 => arguments.bad(at, "the body has no parts"),
+        count => arguments.bad(at, &format!("the index must be between 0 and {}", count - 1)),
+    })?;
     Ok(part.get("body").cloned().unwrap_or_default().labelled(body.labels_within()))
 }

@@ -1,4 +1,4 @@
-//! Objects made from objects.
+//! Functions that make objects from objects.
 
 use std::sync::Arc;
 
@@ -13,27 +13,27 @@ const fn manipulation(name: &'static str, arity: (usize, usize), body: Body) -> 
 pub(super) static FUNCTIONS: &[Function] = &[
     manipulation("addProperty", (3, 3), Body::Plain(add)).carries().effort(Effort::Items).docs(
         "addProperty(object: object, name: string, value: any) → object",
-        "The object with one more property at its end. A property of that name must not exist.",
+        "Returns a copy of the object with a new property at the end. A property with this name must not exist.",
     ).examples(&[ex("@addProperty(json('{\"a\":1}'), 'b', 2)", r#"{"a":1,"b":2}"#), ex("@addProperty(json('{\"a\":1}'), 'a', 2)", "error")]),
     manipulation("setProperty", (3, 3), Body::Plain(set)).carries().effort(Effort::Items).docs(
         "setProperty(object: object, name: string, value: any) → object",
-        "The object with the property set: in place where it exists, else at the end.",
+        "Returns a copy of the object with the property set. An existing property keeps its position; a new one is added at the end.",
     ).examples(&[ex("@setProperty(json('{\"a\":1,\"b\":2}'), 'a', 3)", r#"{"a":3,"b":2}"#)]),
     manipulation("removeProperty", (2, 2), Body::Plain(remove)).carries().effort(Effort::Items).docs(
         "removeProperty(object: object, name: string) → object",
-        "The object without the property; unchanged when there is none.",
+        "Returns a copy of the object without the property, or the unchanged object if it has no such property.",
     ).examples(&[ex("@removeProperty(json('{\"a\":1,\"b\":2}'), 'a')", r#"{"b":2}"#)]),
     manipulation("mergeObjects", (2, ANY), Body::Plain(merge)).carries().effort(Effort::Items).docs(
         "mergeObjects(object: object, …) → object",
-        "The properties of all objects; the later value wins.",
+        "Merges objects into one with all their properties. If objects share a property, the last value wins.",
     ).examples(&[ex("@mergeObjects(json('{\"a\":1}'), json('{\"a\":2,\"b\":3}'))", r#"{"a":2,"b":3}"#)]),
     manipulation("coalesce", (1, ANY), Body::Lazy(Lazy::Coalesce)).carries().docs(
         "coalesce(value: any, …) → any",
-        "The first value that is not null, else null. Later values are not evaluated. Empty texts, arrays and objects are not null.",
+        "Returns the first value that is not null, or null if there is none. The values after it are not evaluated. Empty strings, arrays and objects are not null.",
     ).examples(&[ex("@coalesce(null, 'hello', 'world')", r#""hello""#), ex("@coalesce(null, null)", "null"), ex("@coalesce('', 'x')", r#""""#)]),
 ];
 
-/// The object, the labels that it and the name have, and the name under which the property exists or would be set.
+/// The object, the labels of the object and the name, and the name of the existing property or of the one to set.
 fn target(arguments: &mut Arguments<'_>) -> Result<(Object, Labels, Arc<str>), Failure> {
     if arguments.get(0).as_object().is_none() {
         return Err(arguments.wrong_type(0, "an object"));
@@ -48,7 +48,8 @@ fn target(arguments: &mut Arguments<'_>) -> Result<(Object, Labels, Arc<str>), F
 fn add(arguments: &mut Arguments<'_>) -> Outcome {
     let (mut object, labels, name) = target(arguments)?;
     if object.contains_key(&name) {
-        return Err(arguments.bad(1, "the object has a property of this name already"));
+        return Err(arguments
+            .bad(1, "the object already has a property with this name; use setProperty() to replace it"));
     }
     object.insert(name, arguments.take(2));
     Ok(Value::from(object).labelled(labels))

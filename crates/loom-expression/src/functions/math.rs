@@ -1,4 +1,5 @@
-//! Arithmetic: integers stay integers and never wrap, a float makes the result a float, decimals are exact.
+//! Math functions. Integers stay integers and never wrap, a float operand makes the result a float, decimals are
+//! exact.
 
 use std::cmp::Ordering;
 
@@ -15,7 +16,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     math("add", (2, 2), Body::Pair(sum, |arguments| calculate(arguments, sum)))
         .docs(
             "add(a: number, b: number) → number",
-            "The sum. Integers give an integer; a sum beyond 64 bits is an error.",
+            "Adds two numbers. The sum of two integers is an integer; an overflow of 64 bits is an error.",
         )
         .examples(&[
             ex("@add(1, 1.5)", "2.5"),
@@ -23,15 +24,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
             ex("@add(9223372036854775807, 1)", "error"),
         ]),
     math("sub", (2, 2), Body::Pair(difference, |arguments| calculate(arguments, difference)))
-        .docs("sub(a: number, b: number) → number", "The difference: a minus b.")
+        .docs("sub(a: number, b: number) → number", "Subtracts b from a.")
         .examples(&[ex("@sub(10.3, 0.3)", "10.0"), ex("@sub(1, 3)", "-2")]),
     math("mul", (2, 2), Body::Pair(product, |arguments| calculate(arguments, product)))
-        .docs("mul(a: number, b: number) → number", "The product.")
+        .docs("mul(a: number, b: number) → number", "Multiplies two numbers.")
         .examples(&[ex("@mul(2, 3)", "6"), ex("@mul(1.5, 2)", "3.0")]),
     math("div", (2, 2), Body::Pair(quotient, |arguments| divide(arguments, quotient)))
         .docs(
             "div(a: number, b: number) → number",
-            "The quotient. Two integers give an integer, cut towards zero. Division by zero is an error.",
+            "Divides a by b. The quotient of two integers is an integer, rounded towards zero. Division by zero is an error.",
         )
         .examples(&[
             ex("@div(11, 5)", "2"),
@@ -40,32 +41,33 @@ pub(super) static FUNCTIONS: &[Function] = &[
             ex("@div(1, 0)", "error"),
         ]),
     math("mod", (2, 2), Body::Pair(remainder, |arguments| divide(arguments, remainder)))
-        .docs("mod(a: number, b: number) → number", "The remainder of the division, with the sign of a.")
+        .docs("mod(a: number, b: number) → number", "Returns the remainder of dividing a by b, with the sign of a. Division by zero is an error.")
         .examples(&[ex("@mod(3, 2)", "1"), ex("@mod(-5, 3)", "-2"), ex("@mod(1, 0)", "error")]),
     math("max", (1, ANY), Body::Plain(max))
         .docs(
             "max(number, …) → number, max(array of numbers) → number",
-            "The greatest number; it keeps its type.",
+            "Returns the largest of the numbers, given as arguments or as one array.",
         )
         .examples(&[ex("@max(1, 2, 3)", "3")]),
     math("min", (1, ANY), Body::Plain(min))
         .docs(
             "min(number, …) → number, min(array of numbers) → number",
-            "The smallest number; it keeps its type.",
+            "Returns the smallest of the numbers, given as arguments or as one array.",
         )
         .examples(&[ex("@min(1, 2, 3)", "1")]),
     math("rand", (2, 2), Body::Plain(rand))
         .impure()
         .docs(
             "rand(min: integer, max: integer) → integer",
-            "A random integer from min up to, but not including, max.",
+            "Returns a random integer that is at least min and less than max.",
         )
         .examples(&[ex("@rand(1, 2)", "1"), ex("@rand(2, 2)", "error")]),
 ];
 
 type Operation = fn(&Value, &Value) -> Option<Value>;
 
-/// Two numbers brought to the same kind and computed; `None` for what is no number, and beyond the kind's range.
+/// Converts two numbers to the same type and applies the operation; `None` if either is not a number or the result is
+/// out of range.
 #[inline]
 fn operate(
     left: &Value,
@@ -83,7 +85,7 @@ fn operate(
         (ValueRef::Int(left), ValueRef::Decimal(right)) => {
             decimal(Decimal::from(left), *right).map(Value::from)
         }
-        // JSON has no infinity, so what leaves the range of doubles is an error like any overflow.
+        // JSON has no infinity, so a result beyond the range of doubles is an error, like any overflow.
         _ => Some(float(left.as_f64()?, right.as_f64()?)).filter(|value| value.is_finite()).map(Value::from),
     }
 }
@@ -116,13 +118,13 @@ fn product(left: &Value, right: &Value) -> Option<Value> {
     operate(left, right, i64::checked_mul, |left, right| left * right, Decimal::checked_mul)
 }
 
-/// By zero there is no quotient, neither of floats.
+/// `None` for division by zero, of floats too.
 fn quotient(left: &Value, right: &Value) -> Option<Value> {
     operate(left, right, i64::checked_div, |left, right| left / right, decimal_quotient)
 }
 
 fn remainder(left: &Value, right: &Value) -> Option<Value> {
-    // The smallest integer by -1 leaves no remainder, though its quotient overflows.
+    // The quotient of the smallest integer and -1 overflows, but its remainder is 0.
     let int = |left: i64, right: i64| (right != 0).then(|| left.wrapping_rem(right));
     operate(left, right, int, |left, right| left % right, Decimal::checked_rem)
 }
@@ -144,7 +146,8 @@ fn divide(arguments: &Arguments<'_>, operation: Operation) -> Outcome {
     calculate(arguments, operation)
 }
 
-/// The quotient with as many digits as it needs, and no fewer than the dividend has more than the divisor.
+/// The quotient with as many fractional digits as it needs, but at least the difference between those of the dividend
+/// and those of the divisor.
 fn decimal_quotient(left: Decimal, right: Decimal) -> Option<Decimal> {
     let mut quotient = left.checked_div(right)?.normalize();
     let digits = left.scale().saturating_sub(right.scale());
@@ -164,15 +167,16 @@ fn extreme(arguments: &mut Arguments<'_>, wanted: Ordering) -> Outcome {
         None => arguments.values,
     };
     let Some(mut best) = numbers.first() else {
-        return Err(arguments.bad(0, "the array is empty"));
+        return Err(arguments.bad(0, "the array must not be empty"));
     };
     for (at, number) in numbers.iter().enumerate() {
         if !number.is_number() {
             return Err(match &list {
                 None => arguments.wrong_type(at, "a number"),
-                Some(_) => {
-                    arguments.bad(0, &format!("item {at} is of type '{}', not a number", number.kind()))
-                }
+                Some(_) => arguments.bad(
+                    0,
+                    &format!("item {at} must be a number, found a value of type '{}'", number.kind()),
+                ),
             });
         }
         if compare_numbers(number, best) == Some(wanted) {
@@ -193,10 +197,10 @@ fn min(arguments: &mut Arguments<'_>) -> Outcome {
 fn rand(arguments: &mut Arguments<'_>) -> Outcome {
     let (low, high) = (arguments.int(0)?, arguments.int(1)?);
     if low >= high {
-        return Err(arguments.bad(0, "the first number must be less than the second"));
+        return Err(arguments.bad(0, "min must be less than max"));
     }
-    // The high half of a 64 by 64 bit product spreads the bits evenly over the range (Lemire, 2019); the bias is
-    // below 2^-64 of the range's width in every value.
+    // Multiply and take the high half, which maps 64 random bits evenly to the range (Lemire, 2019). The bias of a
+    // value is below 2^-64 times the width of the range.
     let width = (i128::from(high) - i128::from(low)) as u128;
     let offset = (u128::from(arguments.context.random_u64()) * width) >> 64;
     let value = (i128::from(low) + offset as i128).to_i64().unwrap_or(low);

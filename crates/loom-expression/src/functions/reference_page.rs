@@ -1,16 +1,17 @@
-//! Prints the catalogue as a reference page in Markdown.
+//! Renders the function catalogue as a reference page in Markdown.
 
 use std::fmt::Write as _;
 
 use super::{Example, FunctionInfo, functions};
 
-/// The reference page of all functions, in Markdown; the project keeps it as `docs/functions.md`.
+/// The reference page of all functions in Markdown, which the project publishes as `docs/functions.md`.
 pub fn reference_page() -> String {
     let infos = functions();
     let mut page = String::from(
-        "# Functions\n\nPrinted from the catalogue in `crates/loom-expression/src/functions/` by\n\
-         `cargo run -p loom-expression --example functions_page > docs/functions.md`; a test holds the two together, and\n\
-         every example below runs as a test. Names ignore case.\n",
+        "# Functions\n\nThe functions of the expression language, by category. Function names ignore case. In a signature, `?` \
+        marks\nan optional parameter and `…` any number of further arguments. The examples run as tests.\n\n\
+        This page is generated from `crates/loom-expression/src/functions/`; after a change there, run\n\
+        `cargo run -p loom-expression --example functions_page > docs/functions.md`.\n",
     );
     let mut category = None;
     for info in infos {
@@ -37,12 +38,12 @@ fn function(info: &FunctionInfo, page: &mut String) {
     let _ = write!(page, "\n### {}\n\n`{}`\n\n{}\n", info.name, info.signature, info.docs);
     if !info.aliases.is_empty() {
         let names: Vec<String> = info.aliases.iter().map(|alias| format!("`{alias}`")).collect();
-        let _ = write!(page, "\nAlso called {}.\n", names.join(", "));
+        let _ = write!(page, "\nAlias: {}.\n", names.join(", "));
     }
     if info.examples.is_empty() {
         return;
     }
-    page.push_str("\n| expression | gives |\n| --- | --- |\n");
+    page.push_str("\n| Expression | Result |\n| --- | --- |\n");
     for example in info.examples {
         let _ = writeln!(page, "| {} | {} |", code(example.expression), code(example.result));
     }
@@ -51,11 +52,11 @@ fn function(info: &FunctionInfo, page: &mut String) {
     let mut contexts: Vec<&str> = contexts.collect();
     contexts.dedup();
     for context in contexts {
-        let _ = write!(page, "\nIn the context {}\n", code(context));
+        let _ = write!(page, "\nContext: {}\n", code(context));
     }
 }
 
-/// Code in a cell of a table, whose bars would end the cell.
+/// Text as code in a table cell, with the bars escaped that would otherwise end the cell.
 fn code(text: &str) -> String {
     format!("`{}`", text.replace('|', "\\|"))
 }

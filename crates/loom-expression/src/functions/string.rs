@@ -1,4 +1,4 @@
-//! Text. Lengths and places count UTF-16 code units.
+//! String functions. Lengths and indexes count UTF-16 code units.
 
 use super::{ANY, Arguments, Body, Category, Effort, Function, Lazy, Outcome, ex};
 use crate::{
@@ -21,79 +21,79 @@ const fn string(
 pub(super) static FUNCTIONS: &[Function] = &[
     Function::new(Category::String, "concat", (1, ANY), Body::Lazy(Lazy::Concat)).docs(
         "concat(value: any, …) → string",
-        "The values as text, joined.",
+        "Converts the values to strings and joins them.",
     ).examples(&[ex("@concat('Hello', 'World')", r#""HelloWorld""#), ex("@concat('a', 1, true, null)", r#""a1True""#), ex("@concat(createArray('a'))", r#""[\"a\"]""#)]),
     string("endsWith", (2, 2), ends_with).docs(
         "endsWith(text: string, search: string) → boolean",
-        "Whether the text ends with the other, ignoring case. Every text ends with the empty one.",
+        "Checks whether a string ends with another, ignoring case. Every string ends with the empty string.",
     ).examples(&[ex("@endsWith('hello world', 'WORLD')", "true"), ex("@endsWith('hello', 'hell')", "false")]),
     string("startsWith", (2, 2), starts_with).docs(
         "startsWith(text: string, search: string) → boolean",
-        "Whether the text starts with the other, ignoring case. Every text starts with the empty one.",
+        "Checks whether a string starts with another, ignoring case. Every string starts with the empty string.",
     ).examples(&[ex("@startsWith('hello world', 'HELLO')", "true"), ex("@startsWith('hello', 'greet')", "false")]),
     string("indexOf", (2, 2), index_of).docs(
         "indexOf(text: string, search: string) → integer",
-        "Where the search text first occurs, ignoring case; -1 when it does not, 0 when it is empty.",
+        "Returns the index of the first occurrence of a substring, ignoring case: -1 if there is none, 0 if the substring is empty.",
     ).examples(&[ex("@indexOf('hello world', 'WORLD')", "6"), ex("@indexOf('hello', 'x')", "-1")]),
     string("lastIndexOf", (2, 2), last_index_of).docs(
         "lastIndexOf(text: string, search: string) → integer",
-        "Where the search text last occurs, ignoring case; -1 when it does not. An empty search text gives the last place of the text, 0 when both are empty.",
+        "Returns the index of the last occurrence of a substring, ignoring case, or -1 if there is none. For an empty substring, returns the index of the last character, or 0 if both are empty.",
     ).examples(&[ex("@lastIndexOf('hello world hello', 'hello')", "12"), ex("@lastIndexOf('abc', '')", "2"), ex("@lastIndexOf('', 'a')", "-1")]),
     string("nthIndexOf", (3, 3), nth_index_of).docs(
         "nthIndexOf(text: string, search: string, n: integer) → integer",
-        "Where the search text occurs for the n-th time, ignoring case; a negative n counts from the end. -1 when there are fewer.",
+        "Returns the index of the n-th occurrence of a substring, ignoring case, or -1 if there are fewer. A negative n counts from the end.",
     ).examples(&[ex("@nthIndexOf('123456789123465789', '1', 2)", "9"), ex("@nthIndexOf('a-b-c-d', '-', -3)", "1"), ex("@nthIndexOf('a', 'b', 1)", "-1")]),
     string("length", (1, 1), length).effort(Effort::Flat).docs(
         "length(collection: string | array) → integer",
-        "How many UTF-16 code units a text or items an array has.",
+        "Returns the number of UTF-16 code units in a string or of items in an array.",
     ).examples(&[ex("@length('abcd')", "4"), ex("@length(createArray(0, 1))", "2"), ex("@length(json('{}'))", "error")]),
     string("replace", (3, 3), replace).docs(
         "replace(text: string, old: string, new: string) → string",
-        "The text with every occurrence of the old text replaced; case counts. The old text must not be empty.",
+        "Replaces every occurrence of a substring, case-sensitive. The substring to replace must not be empty.",
     ).examples(&[ex("@replace('the old string', 'old', 'new')", r#""the new string""#), ex("@replace('aaaa', 'aa', 'a')", r#""aa""#)]),
     string("split", (2, 2), split).docs(
         "split(text: string, delimiter: string) → array of strings",
-        "The parts between the delimiters, empty ones included. Without a delimiter in the text, or with an empty one, there is one part.",
+        "Splits a string at a delimiter. Empty parts are kept. If the delimiter is empty or does not occur, the result has one item.",
     ).examples(&[ex("@split('a_b_c', '_')", r#"["a","b","c"]"#), ex("@split('a,,b', ',')", r#"["a","","b"]"#)]),
     string("slice", (2, 3), slice).docs(
         "slice(text: string, start: integer, end?: integer) → string",
-        "The text from the start up to, but not including, the end. Negative places count from the end; places outside the text are no error.",
+        "Returns the part of a string from the start index up to, but not including, the end index. Negative indexes count from the end; indexes outside the string are not an error.",
     ).examples(&[ex("@slice('Hello World', 2, 5)", r#""llo""#), ex("@slice('Hello World', -2)", r#""ld""#), ex("@slice('Hello', 30)", r#""""#)]),
     string("substring", (2, 3), substring).docs(
         "substring(text: string, start: integer, length?: integer) → string",
-        "So many code units of the text from the start. Both must lie within the text.",
+        "Returns the given number of characters (UTF-16 code units) from the start index. The start and the end must be within the string.",
     ).examples(&[ex("@substring('hello world', 6, 5)", r#""world""#), ex("@substring('hello', 3)", r#""lo""#), ex("@substring('hello', 10)", "error")]),
     string("toLower", (1, 1), to_lower).docs(
         "toLower(text: string) → string",
-        "The text in lower case.",
+        "Converts a string to lower case.",
     ).examples(&[ex("@toLower('Hello World')", r#""hello world""#)]),
     string("toUpper", (1, 1), to_upper).docs(
         "toUpper(text: string) → string",
-        "The text in upper case. Characters without a single counterpart stay.",
+        "Converts a string to upper case. Characters without a single upper-case character stay unchanged.",
     ).examples(&[ex("@toUpper('Hello World')", r#""HELLO WORLD""#), ex("@toUpper('ß')", r#""ß""#)]),
     string("trim", (1, 1), trim).docs(
         "trim(text: string) → string",
-        "The text without white space at its ends.",
+        "Removes white space from both ends of a string.",
     ).examples(&[ex("@trim(' Hello World  ')", r#""Hello World""#)]),
     string("trimByteOrderMark", (1, 1), trim_byte_order_mark).docs(
         "trimByteOrderMark(value: any) → string",
-        "The value as text without a byte order mark at its start.",
+        "Converts the value to a string and removes a byte order mark at its start.",
     ).examples(&[ex("@trimByteOrderMark('abc')", r#""abc""#)]),
     string("utf8Length", (1, 1), |arguments| Ok(count(arguments.str(0)?.len()))).docs(
         "utf8Length(text: string) → integer",
-        "How many bytes the text has in UTF-8.",
+        "Returns the length of a string in bytes of UTF-8.",
     ).examples(&[ex("@utf8Length('é')", "2")]),
     string("utf16Length", (1, 1), |arguments| Ok(count(2 * utf16::length(arguments.str(0)?)))).docs(
         "utf16Length(text: string) → integer",
-        "How many bytes the text has in UTF-16.",
+        "Returns the length of a string in bytes of UTF-16.",
     ).examples(&[ex("@utf16Length('ab')", "4")]),
     string("guid", (0, 1), guid).impure().docs(
         "guid(format?: string) → string",
-        "A new random id. Formats: D (default) with hyphens, N digits only, B in braces, P in parentheses, X as hexadecimal groups.",
+        "Creates a random GUID. Formats: D (default) with hyphens, N digits only, B in braces, P in parentheses, X as hexadecimal groups.",
     ).examples(&[ex("@length(guid())", "36"), ex("@length(guid('N'))", "32"), ex("@guid('Q')", "error")]),
     string("formatNumber", (2, 3), format).docs(
         "formatNumber(number: number, format: string, locale?: string) → string",
-        "The number in a standard format (such as C2, N0, X4) or a custom one (such as #,##0.00), by the rules of the locale, en-us when none is given.",
+        "Formats a number with a standard format (such as C2, N0 or X4) or a custom format (such as #,##0.00), by the rules of the locale. The default locale is en-us.",
     ).examples(&[ex("@formatNumber(1234567890, '#,##0.00', 'is-IS')", r#""1.234.567.890,00""#), ex("@formatNumber(17.35, 'C2')", r#""$17.35""#), ex("@formatNumber(5, 'D3')", r#""005""#)]),
 ];
 
@@ -115,7 +115,7 @@ fn starts_with(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(Value::from(fold_text(text).starts_with(&fold_text(search))))
 }
 
-/// A place in folded text as a count of code units, which folding never changes.
+/// A byte offset in folded text as an index in code units, whose number folding never changes; -1 for `None`.
 fn place(folded: &str, at: Option<usize>) -> Value {
     at.map_or(Value::from(-1), |at| count(utf16::length(&folded[..at])))
 }
@@ -161,7 +161,7 @@ fn length(arguments: &mut Arguments<'_>) -> Outcome {
 fn replace(arguments: &mut Arguments<'_>) -> Outcome {
     let (text, old, new) = (arguments.str(0)?, arguments.str(1)?, arguments.str(2)?);
     if old.is_empty() {
-        return Err(arguments.bad(1, "the text to be replaced must not be empty"));
+        return Err(arguments.bad(1, "the string to replace must not be empty"));
     }
     if new.len() > old.len() {
         let found = text.matches(old).count();
@@ -206,14 +206,14 @@ fn split(arguments: &mut Arguments<'_>) -> Outcome {
     Ok(Value::from(pieces))
 }
 
-/// Where a text is found in another, with the same halves of surrogate pairs.
+/// The byte offsets at which a string occurs in another, unpaired surrogates included.
 fn found(whole: &Value, wanted: &Value) -> Vec<usize> {
     let wanted_text = wanted.as_str().unwrap_or_default();
     let places = whole.as_str().unwrap_or_default().match_indices(wanted_text).map(|(at, _)| at);
     places.filter(|&at| whole.text_part(at..at + wanted_text.len()) == *wanted).collect()
 }
 
-/// The text with each of its characters mapped; halves of surrogate pairs stay.
+/// The string with each character mapped; unpaired surrogates stay unchanged.
 fn mapped(value: &Value, map: impl Fn(char) -> char) -> Value {
     let plain = value.as_str().unwrap_or_default();
     if value.halves().is_empty() {
@@ -229,7 +229,6 @@ fn mapped(value: &Value, map: impl Fn(char) -> char) -> Value {
     text.finish()
 }
 
-/// The text without white space at both ends.
 fn trim(arguments: &mut Arguments<'_>) -> Outcome {
     let text = arguments.str(0)?;
     let start = text.len() - text.trim_start().len();
@@ -239,7 +238,7 @@ fn trim(arguments: &mut Arguments<'_>) -> Outcome {
 fn slice(arguments: &mut Arguments<'_>) -> Outcome {
     let text = arguments.str(0)?;
     let length = utf16::length(text);
-    // Negative places count from the end; whatever falls outside is drawn to the nearer end.
+    // Negative indexes count from the end; an index outside the string is clamped to its nearer end.
     let place = |at: i64| {
         let size = usize::try_from(at.unsigned_abs()).unwrap_or(usize::MAX);
         if at < 0 { length.saturating_sub(size) } else { size.min(length) }
@@ -253,7 +252,7 @@ fn substring(arguments: &mut Arguments<'_>) -> Outcome {
     let text = arguments.str(0)?;
     let length = utf16::length(text);
     let start = usize::try_from(arguments.int(1)?).ok().filter(|&start| start < length).ok_or_else(|| {
-        arguments.bad(1, &format!("the start must be from 0 up to, but not including, the length {length}"))
+        arguments.bad(1, &format!("the start must be at least 0 and less than the length {length}"))
     })?;
     let end = match arguments.opt(2) {
         None => length,
@@ -263,13 +262,13 @@ fn substring(arguments: &mut Arguments<'_>) -> Outcome {
             .filter(|&end| end <= length)
             .ok_or_else(|| {
                 arguments
-                    .bad(2, &format!("start and length must be within the text, whose length is {length}"))
+                    .bad(2, &format!("start plus length must be at most the length of the string, {length}"))
             })?,
     };
     Ok(utf16::slice(arguments.get(0), start, end))
 }
 
-/// Character by character, as culture-free lower case is: no rule looks at the neighbours.
+/// Character by character, as the invariant culture does: no rule depends on the neighbouring characters.
 fn to_lower(arguments: &mut Arguments<'_>) -> Outcome {
     let lower = |c: char| {
         let mut lower = c.to_lowercase();
@@ -314,7 +313,7 @@ fn guid(arguments: &mut Arguments<'_>) -> Outcome {
                 bytes.join(",")
             )
         }
-        _ => return Err(arguments.bad(0, "the formats of an id are D, N, B, P and X")),
+        _ => return Err(arguments.bad(0, "unknown format; use D, N, B, P or X")),
     };
     Ok(Value::from(text))
 }
@@ -324,15 +323,17 @@ fn format(arguments: &mut Arguments<'_>) -> Outcome {
         return Err(arguments.wrong_type(0, "a number"));
     }
     let culture = culture(arguments, 2)?;
-    let text = format_number(arguments.get(0), arguments.str(1)?, culture)
-        .ok_or_else(|| arguments.bad(1, "this format does not exist for such a number"))?;
+    let text = format_number(arguments.get(0), arguments.str(1)?, culture).ok_or_else(|| {
+        arguments.bad(1, "unknown number format, or one that this type of number does not have")
+    })?;
     Ok(Value::from(text))
 }
 
-/// The culture that an argument names; en-US where it is left out.
+/// The culture that an argument names, or en-US if the argument is missing or empty.
 pub(super) fn culture(arguments: &Arguments<'_>, at: usize) -> Result<&'static Culture, Failure> {
     match arguments.opt_str(at)? {
         None | Some("") => Ok(Culture::EN_US),
-        Some(name) => Culture::find(name).ok_or_else(|| arguments.bad(at, "this locale is not known")),
+        Some(name) => Culture::find(name)
+            .ok_or_else(|| arguments.bad(at, "unknown locale; use a name such as 'en-US' or 'de-DE'")),
     }
 }

@@ -1,4 +1,4 @@
-//! Parts of URIs.
+//! URI functions: the parts of an absolute URI.
 
 use super::{Arguments, Body, Category, Function, Outcome, ex};
 use crate::{Value, error::Failure, percent};
@@ -11,49 +11,49 @@ const fn uri(name: &'static str, body: fn(&mut Arguments<'_>) -> Outcome) -> Fun
 pub(super) static FUNCTIONS: &[Function] = &[
     uri("uriHost", |arguments| Ok(Value::from(Uri::of(arguments)?.host.to_lowercase()))).docs(
         "uriHost(uri: string) → string",
-        "The host of an absolute URI, in lower case, without the port.",
+        "Returns the host of an absolute URI in lower case, without the port.",
     ).examples(&[ex("@uriHost('https://www.localhost.com:8080')", r#""www.localhost.com""#), ex("@uriHost('/a')", "error")]),
     uri("uriPath", |arguments| Ok(Value::from(Uri::of(arguments)?.path()))).docs(
         "uriPath(uri: string) → string",
-        "The path of an absolute URI, / when there is none. Escapes stay; what may not stand in a URI is escaped, and . and .. are resolved.",
+        "Returns the path of an absolute URI, or / if it has none. Characters that a URI cannot contain are percent-encoded, and the segments . and .. are resolved.",
     ).examples(&[ex("@uriPath('https://www.contoso.com/catalog/shownew.htm?date=today')", r#""/catalog/shownew.htm""#), ex("@uriPath('https://h')", r#""/""#)]),
     uri("uriPathAndQuery", |arguments| {
         let uri = Uri::of(arguments)?;
         Ok(Value::from(format!("{}{}", uri.path(), uri.query())))
     }).docs(
         "uriPathAndQuery(uri: string) → string",
-        "The path and the query of an absolute URI.",
+        "Returns the path and the query of an absolute URI.",
     ).examples(&[ex("@uriPathAndQuery('https://contoso.com/a?b=c#frag')", r#""/a?b=c""#)]),
     uri("uriPort", |arguments| Ok(Value::from(Uri::of(arguments)?.port()))).docs(
         "uriPort(uri: string) → integer",
-        "The port of an absolute URI; where it names none, the usual one of its scheme, or -1.",
+        "Returns the port of an absolute URI. Without a port in the URI, returns the default port of its scheme, or -1 if there is none.",
     ).examples(&[ex("@uriPort('https://www.localhost:8080')", "8080"), ex("@uriPort('https://contoso.com')", "443")]),
     uri("uriQuery", |arguments| Ok(Value::from(Uri::of(arguments)?.query()))).docs(
         "uriQuery(uri: string) → string",
-        "The query of an absolute URI with its question mark, or nothing.",
+        "Returns the query of an absolute URI with its question mark, or an empty string if it has none.",
     ).examples(&[ex("@uriQuery('https://contoso.com/a?b=1#f')", r#""?b=1""#), ex("@uriQuery('https://contoso.com/a')", r#""""#)]),
     uri("uriScheme", |arguments| Ok(Value::from(Uri::of(arguments)?.scheme.to_ascii_lowercase()))).docs(
         "uriScheme(uri: string) → string",
-        "The scheme of an absolute URI, in lower case.",
+        "Returns the scheme of an absolute URI in lower case.",
     ).examples(&[ex("@uriScheme('https://contoso.com')", r#""https""#), ex("@uriScheme('contoso.com/x')", "error")]),
 ];
 
-/// An absolute URI (RFC 3986) taken apart.
+/// The parts of an absolute URI (RFC 3986).
 struct Uri<'a> {
     scheme: &'a str,
-    /// Whether it has an authority, so that its path starts at a slash.
+    /// Whether it has an authority, so that its path starts with a slash.
     hierarchical: bool,
     host: &'a str,
     port: Option<i64>,
     path: &'a str,
-    /// With its question mark, or empty.
+    /// The query with its question mark, or empty.
     query: &'a str,
 }
 
 impl<'a> Uri<'a> {
     fn of(arguments: &'a Arguments<'_>) -> Result<Self, Failure> {
         Self::parse(arguments.str(0)?.trim())
-            .ok_or_else(|| arguments.bad(0, "it is not an absolute URI, such as https://contoso.com/path"))
+            .ok_or_else(|| arguments.bad(0, "expected an absolute URI, such as https://contoso.com/path"))
     }
 
     fn parse(text: &'a str) -> Option<Self> {
@@ -70,7 +70,7 @@ impl<'a> Uri<'a> {
             None => (rest, ""),
         };
         let Some(rest) = rest.strip_prefix("//") else {
-            // The web's schemes cannot do without a host.
+            // HTTP and WebSocket URIs must have a host.
             if is_web(scheme) {
                 return None;
             }
@@ -79,7 +79,7 @@ impl<'a> Uri<'a> {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
         let (host, port) = match address.rfind(':') {
-            // A colon inside the brackets of an IPv6 address is no port.
+            // A colon inside the brackets of an IPv6 address does not start a port.
             Some(at) if !address[at..].contains(']') => {
                 let digits = &address[at + 1..];
                 let port = match digits {
@@ -132,7 +132,7 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// The path with its segments `.` and `..` resolved (RFC 3986, section 5.2.4).
+/// Resolves the segments `.` and `..` of a path (RFC 3986, section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
@@ -142,7 +142,7 @@ fn without_dots(path: &str) -> String {
                 if segment == ".." {
                     kept.pop();
                 }
-                // At the end they leave a slash.
+                // At the end of the path, they leave a slash.
                 if segments.peek().is_none() {
                     kept.push("");
                 }

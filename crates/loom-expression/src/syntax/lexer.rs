@@ -75,13 +75,18 @@ impl<'a> Lexer<'a> {
             '0'..='9' => self.number()?,
             '+' | '-' if chars.next().is_some_and(|c| c.is_ascii_digit()) => self.number()?,
             '"' => {
-                let hint = "write text in single quotes, as in 'text'";
+                let hint = "write strings in single quotes, as in 'text'";
                 let span = start..start + 1;
-                return Err(error(Code::Syntax, "A double quote cannot start a value.", Some(hint), span));
+                return Err(error(
+                    Code::Syntax,
+                    "A string literal must be in single quotes, found a double quote.",
+                    Some(hint),
+                    span,
+                ));
             }
             '{' | '}' => {
-                let message = format!("The character '{first}' has no meaning here.");
-                let hint = "there are no object literals; use json('…') or setProperty(…)";
+                let message = format!("Unexpected character '{first}'.");
+                let hint = "expressions have no object literals; use json('…') or setProperty(…)";
                 return Err(error(Code::Syntax, message, Some(hint), start..start + 1));
             }
             _ => {
@@ -99,10 +104,10 @@ impl<'a> Lexer<'a> {
         let mut from = start + 1;
         loop {
             let Some(length) = self.text[from..self.end].find('\'') else {
-                let hint = "close the text with a single quote; a quote inside it is written twice";
+                let hint = "end the string with a single quote; write a quote inside it twice";
                 return Err(error(
                     Code::UnterminatedString,
-                    "The text literal is not closed.",
+                    "Unterminated string literal.",
                     Some(hint),
                     start..self.end,
                 ));
@@ -139,7 +144,7 @@ impl<'a> Lexer<'a> {
             if self.digits() == 0 {
                 return Err(error(
                     Code::BadNumber,
-                    "Digits are expected after the point.",
+                    "Expected digits after the decimal point.",
                     None,
                     start..self.at,
                 ));
@@ -152,13 +157,15 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
             }
             if self.digits() == 0 {
-                return Err(error(Code::BadNumber, "The exponent has no digits.", None, start..self.at));
+                return Err(error(Code::BadNumber, "Expected digits in the exponent.", None, start..self.at));
             }
         }
         if self.rest().starts_with(is_identifier_char) {
             let length = self.rest().find(|c| !is_identifier_char(c)).unwrap_or(self.rest().len());
-            let message =
-                format!("'{}' is neither a number nor a name.", &self.text[start..self.at + length]);
+            let message = format!(
+                "'{}' is neither a valid number nor a function name.",
+                &self.text[start..self.at + length]
+            );
             return Err(error(Code::BadNumber, message, None, start..self.at + length));
         }
         let digits = &self.text[start..self.at];

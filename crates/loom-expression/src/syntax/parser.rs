@@ -52,16 +52,18 @@ impl Parser<'_> {
     fn unexpected(&self, wanted: &str) -> Box<TemplateError> {
         let found = match &self.token {
             Token::Mark(mark) => format!("'{mark}'"),
-            Token::String(_) => "a text literal".to_owned(),
+            Token::String(_) => "a string literal".to_owned(),
             Token::Int(_) | Token::Float(_) => "a number".to_owned(),
             Token::Identifier(name) => format!("'{name}'"),
             Token::At => "'@'".to_owned(),
-            Token::End => "the end".to_owned(),
+            Token::End => "the end of the expression".to_owned(),
         };
         let hint = match &self.token {
-            Token::At => Some("an expression has one '@', at its start"),
-            Token::Mark('[') => Some("there are no array literals; use createArray(…)"),
-            Token::Mark('(') => Some("there are no parentheses for grouping; calls nest"),
+            Token::At => Some("write '@' once, at the start of the expression"),
+            Token::Mark('[') => Some("expressions have no array literals; use createArray(…)"),
+            Token::Mark('(') => {
+                Some("parentheses cannot group expressions; nest calls, as in mul(add(1, 2), 3)")
+            }
             _ => None,
         };
         error(Code::Syntax, format!("Expected {wanted}, found {found}."), hint, self.span.clone())
@@ -91,7 +93,7 @@ impl Parser<'_> {
         };
         self.advance()?;
         if matches!(self.token, Token::Mark('.' | '[' | '?')) {
-            let hint = "only the result of a call has members";
+            let hint = "only the result of a function call has properties";
             let message = "A literal cannot be followed by '.', '[' or '?'.";
             return Err(error(Code::Syntax, message, Some(hint), self.span.clone()));
         }
@@ -112,8 +114,7 @@ impl Parser<'_> {
             "null" => Node::Null,
             _ => {
                 let message = format!("Expected '(' after the function name '{name}'.");
-                let hint =
-                    "write text in single quotes, as in 'text'; everything else is a call, as in name(…)";
+                let hint = "write a string in single quotes, as in 'text', or a function call, as in name(…)";
                 return Err(error(Code::Syntax, message, Some(hint), name_span));
             }
         };

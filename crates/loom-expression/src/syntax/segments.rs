@@ -64,7 +64,7 @@ fn interpolation(text: &str) -> Result<Segments<'_>, TemplateError> {
         let end = segment_end(&text[start..]).map(|length| start + length).ok_or_else(|| TemplateError {
             code: Code::UnterminatedSegment,
             message: "The template has an '@{' without a closing '}'.".to_owned(),
-            hint: Some("close the expression with '}', or write '@@{' for the plain text '@{'".to_owned()),
+            hint: Some("close the expression with '}', or write '@@{' for a literal '@{'".to_owned()),
             pointer: String::new(),
             in_name: false,
             span: open..text.len(),

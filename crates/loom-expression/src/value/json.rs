@@ -1,47 +1,50 @@
-//! JSON text to values: exact about integers, order and big numbers, and precise about where an error is.
+//! Parses JSON text into values. Integers of any size and the order of properties are preserved, and an error says
+//! where it is.
 
 use rust_decimal::Decimal;
 
 use super::{Array, Object, TextBuilder, Value};
+use crate::push_visible;
 
 mod loose;
 
-/// Arrays and objects may nest this deeply in JSON text; deeper text is refused.
+/// How deeply arrays and objects may nest in JSON text; deeper text is an error.
 pub const JSON_DEPTH_MAX: usize = 256;
 
-/// So many values one JSON text may hold, unless its reader says otherwise: arrays, objects and all that is in them count.
-/// A short text can hold many: `[{},{},…]` needs three bytes for each.
+/// The default limit on the number of values in one JSON text. Arrays, objects and everything inside them count.
+/// A short text can hold many values: `[{},{},…]` needs three bytes for each.
 pub const JSON_VALUES_MAX: usize = 2_000_000;
 
 /// Why a text is not JSON, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} at line {line}, column {column}")]
 pub struct JsonError {
-    /// What is wrong.
+    /// What is wrong, as a clause without a full stop.
     pub message: String,
-    /// Where, in bytes from the start.
+    /// The offset of the error, in bytes from the start of the text.
     pub offset: usize,
-    /// The line, from 1.
+    /// The line, starting at 1.
     pub line: usize,
-    /// The column in characters, from 1.
+    /// The column in characters, starting at 1.
     pub column: usize,
-    /// Whether the text may be JSON, but holds more values than it may.
+    /// Whether reading stopped because the text holds more values than allowed.
     pub is_too_large: bool,
 }
 
 impl Value {
-    /// Parses JSON text (UTF-8, a leading byte order mark is skipped).
+    /// Parses JSON text in UTF-8. A byte order mark at the start is skipped.
     ///
-    /// Numbers without fraction and exponent become integers when they fit 64 bits, else decimals when they
-    /// fit 28 digits, else floats that know all their digits ([`Value::exact_digits`]); all others become floats. Of members with the same name the last wins.
+    /// Numbers without a fraction or exponent become integers if they fit in 64 bits, decimals if they fit in 28
+    /// digits, and otherwise floats that keep all their digits ([`Value::exact_digits`]). All other numbers become
+    /// floats. If a name occurs more than once in an object, the last property wins.
     ///
     /// # Errors
-    /// [`JsonError`] for anything that is not JSON, nests deeper than [`JSON_DEPTH_MAX`], holds more than
-    /// [`JSON_VALUES_MAX`] values, or has more text behind it.
+    /// [`JsonError`] if the text is not JSON, nests deeper than [`JSON_DEPTH_MAX`], holds more than
+    /// [`JSON_VALUES_MAX`] values, or continues after the value.
     pub fn parse_json(bytes: &[u8]) -> Result<Self, JsonError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::from_json_str(text),
-            Err(error) => Err(error_at(bytes, error.valid_up_to(), "the text is not UTF-8")),
+            Err(error) => Err(error_at(bytes, error.valid_up_to(), "the text is not valid UTF-8")),
         }
     }
 
@@ -56,7 +59,7 @@ impl Value {
     /// Parses JSON text that may hold up to `values_max` values; see [`Value::parse_json`].
     ///
     /// # Errors
-    /// As [`Value::parse_json`], with another bound.
+    /// As [`Value::parse_json`], with `values_max` as the limit on the number of values.
     pub fn from_json_str_within(text: &str, values_max: usize) -> Result<Self, JsonError> {
         let mut parser = Parser::new(text, values_max);
         parser.skip_space();
@@ -68,8 +71,9 @@ impl Value {
         Ok(value)
     }
 
-    /// Reads JSON text as Json.NET does: single quotes, names without quotes, comments, trailing commas, raw control
-    /// characters in strings, octal and hexadecimal numbers are taken, too. For text that users and services send.
+    /// Reads JSON text as leniently as Json.NET does: it also accepts single quotes, names without quotes, comments,
+    /// trailing commas, raw control characters in strings, and octal and hexadecimal numbers. Meant for text that
+    /// users and services send.
     ///
     /// ```
     /// use loom_expression::Value;
@@ -81,12 +85,12 @@ impl Value {
     /// ```
     ///
     /// # Errors
-    /// As [`Value::parse_json`], for what even Json.NET refuses.
+    /// As [`Value::parse_json`], for text that Json.NET rejects too.
     pub fn read_json(text: &str) -> Result<Self, JsonError> {
         Self::read_json_within(text, JSON_VALUES_MAX)
     }
 
-    /// As [`Value::read_json`], with another bound on the number of values.
+    /// As [`Value::read_json`], with `values_max` as the limit on the number of values.
     ///
     /// # Errors
     /// As [`Value::read_json`].
@@ -94,8 +98,8 @@ impl Value {
         Self::read_loosely(text, values_max, loose::End::Strict)
     }
 
-    /// As [`Value::read_json`], but reads no further than the end of the value: what follows is passed over, brackets
-    /// need not be closed behind a value, and nothing but white space is null. This is how ParseJson reads.
+    /// As [`Value::read_json`], but stops at the end of the value, as ParseJson does: text after the value is ignored,
+    /// closing brackets may be missing after a complete value, and text of white space alone is null.
     ///
     /// # Errors
     /// As [`Value::read_json`].
@@ -103,7 +107,7 @@ impl Value {
         Self::read_json_start_within(text, JSON_VALUES_MAX)
     }
 
-    /// As [`Value::read_json_start`], with another bound on the number of values.
+    /// As [`Value::read_json_start`], with `values_max` as the limit on the number of values.
     ///
     /// # Errors
     /// As [`Value::read_json`].
@@ -161,6 +165,21 @@ impl<'a> Parser<'a> {
         error_at(self.bytes, self.at, message)
     }
 
+    /// Says what should be at the current place, and what is there instead.
+    #[cold]
+    fn expected(&self, what: &str) -> JsonError {
+        let mut message = format!("expected {what}, found ");
+        match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+            None => message.push_str("the end of the text"),
+            Some(character) => {
+                message.push('`');
+                push_visible(&mut message, character);
+                message.push('`');
+            }
+        }
+        self.error(&message)
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -174,7 +193,6 @@ impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         self.pay()?;
         match self.peek() {
-            None => Err(self.error("the text ends where a value is expected")),
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'"') => self.string(),
@@ -182,14 +200,14 @@ impl<'a> Parser<'a> {
             Some(b't') => self.word("true", Value::from(true)),
             Some(b'f') => self.word("false", Value::from(false)),
             Some(b'n') => self.word("null", Value::NULL),
-            Some(_) => Err(self.error("a value is expected here")),
+            Some(_) | None => Err(self.expected("a value")),
         }
     }
 
     #[cold]
     fn too_many(&self) -> JsonError {
         let message =
-            format!("the text holds more than {} values, which 'json-values-max' allows", self.values_max);
+            format!("the text holds more than {} values (setting json-values-max)", self.values_max);
         JsonError { is_too_large: true, ..self.error(&message) }
     }
 
@@ -198,7 +216,7 @@ impl<'a> Parser<'a> {
             self.at += word.len();
             Ok(value)
         } else {
-            Err(self.error("a value is expected here"))
+            Err(self.expected("a value"))
         }
     }
 
@@ -220,7 +238,7 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     return Ok(Value::from(Array::from(items)));
                 }
-                _ => return Err(self.error("`,` or `]` is expected here")),
+                _ => return Err(self.expected("`,` or `]`")),
             }
         }
     }
@@ -236,12 +254,12 @@ impl<'a> Parser<'a> {
         loop {
             self.skip_space();
             if self.peek() != Some(b'"') {
-                return Err(self.error("a name in double quotes is expected here"));
+                return Err(self.expected("a property name in double quotes"));
             }
             let key = self.string()?.into_text();
             self.skip_space();
             if self.peek() != Some(b':') {
-                return Err(self.error("`:` is expected here"));
+                return Err(self.expected("`:`"));
             }
             self.at += 1;
             self.skip_space();
@@ -254,14 +272,15 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     return Ok(Value::from(object));
                 }
-                _ => return Err(self.error("`,` or `}` is expected here")),
+                _ => return Err(self.expected("`,` or `}`")),
             }
         }
     }
 
     fn descend(&mut self, depth: usize) -> Result<(), JsonError> {
         if depth >= JSON_DEPTH_MAX {
-            return Err(self.error("arrays and objects nest too deeply"));
+            let message = format!("arrays and objects nest deeper than {JSON_DEPTH_MAX} levels");
+            return Err(self.error(&message));
         }
         self.at += 1;
         Ok(())
@@ -270,7 +289,7 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Result<Value, JsonError> {
         self.at += 1;
         let start = self.at;
-        // Most strings have no escape: they are taken as they stand.
+        // Most strings have no escape sequence and are copied in one piece.
         loop {
             match self.peek() {
                 None => return Err(self.error("the string is not closed")),
@@ -280,7 +299,7 @@ impl<'a> Parser<'a> {
                     return Ok(text);
                 }
                 Some(b'\\') => break,
-                Some(0..=0x1F) => return Err(self.error("control characters must be escaped")),
+                Some(0..=0x1F) => return Err(self.error("control characters in a string must be escaped")),
                 Some(_) => self.at += 1,
             }
         }
@@ -299,7 +318,7 @@ impl<'a> Parser<'a> {
                     return Ok(text.finish());
                 }
                 Some(b'\\') => self.escape(&mut text)?,
-                Some(_) => return Err(self.error("control characters must be escaped")),
+                Some(_) => return Err(self.error("control characters in a string must be escaped")),
             }
         }
     }
@@ -315,14 +334,14 @@ impl<'a> Parser<'a> {
             Some(b'r') => '\r',
             Some(b't') => '\t',
             Some(b'u') => return self.unicode_escape(text),
-            _ => return Err(self.error("this escape does not exist")),
+            _ => return Err(self.error("unknown escape sequence; write a backslash as `\\\\`")),
         };
         self.at += 2;
         text.push(escaped);
         Ok(())
     }
 
-    /// Half of a surrogate pair is kept, and joins with its other half if that follows.
+    /// Keeps an unpaired surrogate, and joins it with its other half if that follows.
     fn unicode_escape(&mut self, text: &mut TextBuilder) -> Result<(), JsonError> {
         let code = self.hex4(self.at + 2)?;
         self.at += 6;
@@ -347,7 +366,7 @@ impl<'a> Parser<'a> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(self.error("a digit is expected here")) } else { Ok(()) }
+        if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
@@ -359,7 +378,7 @@ impl<'a> Parser<'a> {
         self.digits()?;
         if self.bytes[first] == b'0' && self.at > first + 1 {
             self.at = first + 1;
-            return Err(self.error("a number must not start with a zero before other digits"));
+            return Err(self.error("a number must not have leading zeros"));
         }
         let mut integral = true;
         if self.peek() == Some(b'.') {
@@ -389,7 +408,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// An integer of any size: a sign, if it is negative, and digits without leading zeros.
+/// An integer of any size, from an optional minus sign and digits without leading zeros.
 fn integer(text: &str) -> Value {
     if let Ok(value) = text.parse::<i64>() {
         return Value::from(value);

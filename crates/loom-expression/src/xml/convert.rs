@@ -43,17 +43,14 @@ pub(crate) fn from_object(object: &Object) -> Result<String, String> {
             Some(items) if items.len() == 1 => element(name, items.first().unwrap_or(value), &mut text)?,
             Some(items) => {
                 let count = items.len();
-                return Err(format!(
-                    "the root property '{name}' has {count} items, but there must be one root"
-                ));
+                return Err(format!("the root property '{name}' must have exactly one item (got {count})"));
             }
             None => element(name, value, &mut text)?,
         }
     }
     match roots {
         1 => Ok(text),
-        0 => Err("the object has no root property".to_owned()),
-        _ => Err("the object has more than one root property".to_owned()),
+        count => Err(format!("the object must have exactly one root property (got {count})")),
     }
 }
 
@@ -74,7 +71,7 @@ fn plain(value: &Value) -> String {
 fn attribute(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
     if value.as_array().is_some() || value.as_object().is_some() {
         return Err(format!(
-            "the attribute '{name}' must be plain, found a value of type '{}'",
+            "the attribute '{name}' must not be an array or an object, found a value of type '{}'",
             value.kind()
         ));
     }

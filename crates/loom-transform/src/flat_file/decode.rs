@@ -1,4 +1,4 @@
-//! Text to XML.
+//! Decodes flat-file text to XML.
 
 use std::fmt::Write as _;
 
@@ -41,7 +41,7 @@ struct Decoder<'s> {
 }
 
 impl Decoder<'_> {
-    /// The start tag of an element, which declares its namespace where that is not the one around it.
+    /// Writes the start tag of an element, which declares the namespace if it differs from the one in scope.
     fn open(element: &Element, around: Option<&str>, xml: &mut String) {
         let namespace = element.namespace.as_deref();
         let _ = write!(xml, "<{}", element.name);
@@ -59,7 +59,7 @@ impl Decoder<'_> {
         let _ = write!(xml, ">{}</{}>", escaped(&value), element.name);
     }
 
-    /// Writes a record and returns the text behind it.
+    /// Writes a record and returns the text after it.
     fn record<'t>(
         &self,
         element: &Element,
@@ -68,7 +68,10 @@ impl Decoder<'_> {
         xml: &mut String,
     ) -> Result<&'t str, Error> {
         let Content::Record { attributes, children, .. } = &element.content else {
-            return Err(failed(&format!("the schema nests '{}' in itself", element.name)));
+            return Err(failed(&format!(
+                "the schema nests '{}' inside itself, which flat files do not support",
+                element.name
+            )));
         };
         let record = Record::of(element, self.shape);
         let text = text.strip_prefix(record.tag.as_str()).ok_or_else(|| {
@@ -189,7 +192,8 @@ impl Decoder<'_> {
                 count += 1;
             }
             if count < child.least {
-                let found = parts.peek().map_or_else(|| "the end".to_owned(), |part| excerpt(part));
+                let found =
+                    parts.peek().map_or_else(|| "the end of the record".to_owned(), |part| excerpt(part));
                 return Err(failed(&format!(
                     "expected '{}' in '{}', found {found}",
                     child.name, element.name
@@ -204,7 +208,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// The text of a delimited record, cut at its delimiters.
+    /// Splits the text of a delimited record at its delimiters.
     fn parts(
         &self,
         element: &Element,
@@ -216,12 +220,12 @@ impl Decoder<'_> {
         let mut delimiter = record.delimiter.as_str();
         if delimiter.is_empty() {
             if attributes.len() + children.len() > 1 {
-                let message = format!("the schema gives the record '{}' no child_delimiter", element.name);
+                let message = format!("the record '{}' has no child_delimiter in the schema", element.name);
                 return Err(failed(&message));
             }
             return Ok(vec![text.to_owned()]);
         }
-        // Files that were written on another system end their lines otherwise.
+        // A file written on another system may have other line ends than the schema says.
         if delimiter == "\r\n" && !text.contains("\r\n") {
             delimiter = "\n";
         }
@@ -251,7 +255,7 @@ impl Decoder<'_> {
     }
 }
 
-/// Cuts text at a delimiter that is neither wrapped nor escaped. Wrapping and escaping characters are taken away.
+/// Splits text at each delimiter that is neither wrapped nor escaped, and removes the wrap and escape characters.
 fn split(text: &str, delimiter: &str, wrap: Option<char>, escape: Option<char>) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = String::new();
@@ -289,7 +293,7 @@ fn split(text: &str, delimiter: &str, wrap: Option<char>, escape: Option<char>) 
     parts
 }
 
-/// The text of a positional field, and what is behind it; `None` when the text ends before the field begins.
+/// The text of a positional field and the text after it; `None` if the text ends before the field starts.
 fn cut<'t>(text: &'t str, field: &Field) -> (Option<&'t str>, &'t str) {
     let at = |text: &str, count: usize| text.char_indices().nth(count).map_or(text.len(), |(at, _)| at);
     let from = at(text, field.offset);

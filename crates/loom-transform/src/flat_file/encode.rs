@@ -1,4 +1,4 @@
-//! XML to text.
+//! Encodes XML as flat-file text.
 
 use uppsala::{Document, NodeId};
 
@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) fn encode(shape: &Shape, xml: &str) -> Result<String, Error> {
     let document = document(xml)?;
-    let node = document.document_element().ok_or_else(|| failed("the content has no root"))?;
+    let node = document.document_element().ok_or_else(|| failed("the content has no root element"))?;
     let name = document.element(node).map(|element| element.name.local_name.to_string()).unwrap_or_default();
     let root =
         shape.roots.iter().find(|root| root.name == name).ok_or_else(|| {
@@ -52,12 +52,12 @@ impl Encoder<'_> {
         for child in children {
             let found = self.children(node, &child.name);
             if found.len() < child.least {
-                return Err(failed(&format!("expected '{}' in '{}'", child.name, element.name)));
+                return Err(failed(&format!("expected the element '{}' in '{}'", child.name, element.name)));
             }
             if child.most.is_some_and(|most| found.len() > most) {
-                return Err(failed(&format!("'{}' stands too often in '{}'", child.name, element.name)));
+                return Err(failed(&format!("too many elements '{}' in '{}'", child.name, element.name)));
             }
-            // An optional field that is not there leaves its place empty; a record leaves none.
+            // A missing optional field leaves an empty part; a missing record leaves none.
             if found.is_empty() && !matches!(child.content, Content::Record { .. }) {
                 parts.push(self.field(&child.name, "", &child.notes, inner)?);
             }
@@ -82,7 +82,7 @@ impl Encoder<'_> {
             parts.concat()
         } else if record.delimiter.is_empty() && parts.len() > 1 {
             return Err(failed(&format!(
-                "the schema gives the record '{}' no child_delimiter",
+                "the record '{}' has no child_delimiter in the schema",
                 element.name
             )));
         } else {
@@ -102,7 +102,8 @@ impl Encoder<'_> {
         if let Some(length) = field.length {
             let count = text.chars().count();
             if count > length {
-                let message = format!("the value of '{name}' has {count} characters, and its field {length}");
+                let message =
+                    format!("the value of '{name}' must have at most {length} characters (got {count})");
                 return Err(failed(&message));
             }
             let pad: String = std::iter::repeat_n(field.pad, length - count).collect();
@@ -117,7 +118,7 @@ impl Encoder<'_> {
             }
             None if special(text) => {
                 let message = format!(
-                    "the value of '{name}' holds the delimiter {delimiter:?}, and its field has no wrap_char"
+                    "the value of '{name}' contains the delimiter {delimiter:?}; set a wrap_char for the field in the schema"
                 );
                 Err(failed(&message))
             }

@@ -1,8 +1,8 @@
-//! What the annotations of one element say, with the defaults of the schema.
+//! The flat-file annotations of an element, with the defaults of the schema.
 
 use crate::tree::{Element, Notes, Shape};
 
-/// Where delimiters stand around the children of a record.
+/// Where the delimiter of a record is in relation to its children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Prefix,
@@ -10,7 +10,7 @@ pub(super) enum Order {
     Postfix,
 }
 
-/// How a record lays out its children.
+/// The layout of a record.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) positional: bool,
@@ -21,7 +21,7 @@ pub(super) struct Record {
     pub(super) suppress_trailing: bool,
 }
 
-/// How a field holds its text.
+/// The layout of a field.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) offset: usize,
@@ -35,7 +35,7 @@ fn is(notes: &Notes, name: &str) -> bool {
     notes.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Characters, as they stand or as `0x0D 0x0A`.
+/// Characters written literally or, if the kind is `hex`, as `0x0D 0x0A`.
 fn characters(value: &str, kind: Option<&String>) -> String {
     let hex = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("hex")) || value.trim().starts_with("0x");
     if !hex {
@@ -48,7 +48,7 @@ fn characters(value: &str, kind: Option<&String>) -> String {
     codes.collect()
 }
 
-/// A setting of the element, or the schema's default of it.
+/// A setting of the element, or its default in the schema.
 fn setting(notes: &Notes, schema: &Notes, name: &str) -> Option<String> {
     let kind = notes.get(&format!("{name}_type"));
     if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("none")) {
@@ -95,12 +95,12 @@ impl Field {
     }
 }
 
-/// Whether nodes without text are left out.
+/// Whether empty nodes are omitted.
 pub(super) fn suppresses_empty(shape: &Shape) -> bool {
     is(&shape.notes, "suppress_empty_nodes")
 }
 
-/// Whether a positional record may end before its last fields.
+/// Whether a positional record may lack its last fields.
 pub(super) fn may_end_early(shape: &Shape) -> bool {
     is(&shape.notes, "allow_early_termination")
 }

@@ -8,7 +8,7 @@ fn schema(root: &str) -> String {
     )
 }
 
-/// A header line, lines that are tagged and delimited, and a trailer.
+/// A schema with a header line, tagged and delimited lines, and a trailer.
 fn delimited() -> String {
     schema(
         r#"<xs:element name="Orders"><xs:annotation><xs:appinfo><b:recordInfo structure="delimited" child_delimiter_type="hex" child_delimiter="0x0D 0x0A" child_order="postfix"/></xs:appinfo></xs:annotation><xs:complexType><xs:sequence>
@@ -39,16 +39,16 @@ const XML: &str = "<Orders xmlns=\"urn:f\"><Head xmlns=\"\"><Day>2026-11-30</Day
 
 #[test]
 fn delimited_records_are_read_and_written_back() {
-    let file = FlatFile::read(&delimited()).expect("the schema is right");
+    let file = FlatFile::read(&delimited()).expect("the schema is valid");
     assert_eq!(file.decode(TEXT).as_deref(), Ok(XML));
     assert_eq!(file.encode(XML).as_deref(), Ok(TEXT));
-    // Line ends of another system, and no end of the last line.
+    // Line ends of another system, and none after the last line.
     assert_eq!(file.decode(TEXT.replace("\r\n", "\n").trim_end()).as_deref(), Ok(XML));
 }
 
 #[test]
 fn positional_records_are_read_and_written_back() {
-    let file = FlatFile::read(&positional()).expect("the schema is right");
+    let file = FlatFile::read(&positional()).expect("the schema is valid");
     let text = "Ann    0042\nÖzlem  0007";
     let xml = "<Orders xmlns=\"urn:f\"><Row xmlns=\"\"><Name>Ann</Name><Amount>42</Amount></Row><Row xmlns=\"\">\
         <Name>Özlem</Name><Amount>7</Amount></Row></Orders>";
@@ -57,8 +57,8 @@ fn positional_records_are_read_and_written_back() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
-    let file = FlatFile::read(&delimited()).expect("the schema is right");
+fn errors_name_the_record_or_field() {
+    let file = FlatFile::read(&delimited()).expect("the schema is valid");
     for (text, part) in [
         ("X|1\r\nT|0\r\n", "expected 'Head'"),
         ("H|1\r\n", "expected 'Tail'"),
@@ -71,13 +71,13 @@ fn what_does_not_fit_is_named() {
         assert!(error.message.contains(part), "{text:?}: {error}");
     }
     let error = file.encode(&XML.replace("<Sku>A-1</Sku>", "")).expect_err("a field is missing");
-    assert!(error.message.contains("expected 'Sku' in 'Line'"), "{error}");
+    assert!(error.message.contains("expected the element 'Sku' in 'Line'"), "{error}");
     let error = file.encode(&XML.replace("A-1", "A|1")).expect_err("a delimiter in a field");
-    assert!(error.message.contains("no wrap_char"), "{error}");
-    let long = FlatFile::read(&positional()).expect("the schema is right");
+    assert!(error.message.contains("set a wrap_char"), "{error}");
+    let long = FlatFile::read(&positional()).expect("the schema is valid");
     let xml =
         "<Orders xmlns=\"urn:f\"><Row xmlns=\"\"><Name>Bartholomew</Name><Amount>1</Amount></Row></Orders>";
-    assert!(long.encode(xml).expect_err("too long").message.contains("11 characters"));
+    assert!(long.encode(xml).expect_err("too long").message.contains("(got 11)"));
     assert!(long.decode("Ann").expect_err("too short").message.contains("ends before its field 'Amount'"));
     assert_eq!(FlatFile::read("<a/>").err().map(|error| error.code), Some("InvalidXmlSchema"));
 }

@@ -1,7 +1,7 @@
-//! DotLiquid's standard filters, under their C# names, as Logic Apps registers them.
+//! DotLiquid's standard filters under their C# names, as Logic Apps registers them.
 //!
-//! Semantics are those of DotLiquid 2.0, which the service runs: text is compared ignoring case when sorted, `Slice`
-//! counts UTF-16 units, integer division stays integral, and `Date` takes .NET format strings.
+//! The semantics are those of DotLiquid 2.0, which the hosted service runs: sorting ignores case, `Slice` counts UTF-16
+//! code units, the division of integers gives an integer, and `Date` takes .NET format strings.
 
 #![expect(clippy::unnecessary_wraps, reason = "all filters have one signature")]
 
@@ -16,7 +16,7 @@ use liquid_core::{
     parser::{FilterArguments, ParameterReflection},
 };
 
-/// What a filter computes, from its input and its arguments.
+/// The function of a filter: input and arguments to result.
 type Compute = fn(&Value, &[Value]) -> std::result::Result<Value, String>;
 
 /// One filter.
@@ -154,12 +154,12 @@ pub(super) const ALL: &[Named] = &[
     }),
 ];
 
-/// The text of a value as a template renders it.
+/// A value as a template renders it.
 fn shown(value: &Value) -> String {
     value.to_kstr().into_string()
 }
 
-/// A string's text; `None` for numbers, booleans, and what is no scalar.
+/// The text of a string; `None` for all other types.
 fn as_text(value: &Value) -> Option<String> {
     let scalar = value.as_scalar()?;
     (scalar.type_name() == "string").then(|| scalar.into_string().into_string())
@@ -174,7 +174,7 @@ fn on_text(input: &Value, compute: impl FnOnce(&str) -> String) -> std::result::
     Ok(plain(input).map_or(Value::Nil, |text| Value::scalar(compute(&text))))
 }
 
-/// The items of an array; a single value is one item, nil none.
+/// The items of an array. Any other value is one item, and nil is none.
 fn into_items(input: &Value) -> Vec<Value> {
     match input {
         Value::Array(items) => items.clone(),
@@ -197,7 +197,7 @@ fn integer(arguments: &[Value], at: usize, default: i64) -> std::result::Result<
     found.ok_or_else(|| format!("expected an integer, found '{}'", shown(value)))
 }
 
-/// The member of an object; nil where there is none.
+/// The property of an object, or nil if it has no such property.
 fn member(item: &Value, name: &str) -> Value {
     item.as_object().and_then(|object| object.get(name)).map_or(Value::Nil, ValueView::to_value)
 }
@@ -241,7 +241,7 @@ fn split(input: &Value, arguments: &[Value]) -> std::result::Result<Value, Strin
     let parts: Vec<Value> = if pattern.is_empty() {
         text.chars().map(|character| Value::scalar(character.to_string())).collect()
     } else {
-        // Empty parts are left out, as DotLiquid does.
+        // Empty parts are dropped, as in DotLiquid.
         text.split(&pattern)
             .filter(|part| !part.is_empty())
             .map(|part| Value::scalar(part.to_owned()))
@@ -250,7 +250,7 @@ fn split(input: &Value, arguments: &[Value]) -> std::result::Result<Value, Strin
     Ok(Value::Array(parts))
 }
 
-/// Sorted by the items' text, or that of a member, ignoring case; numbers by value.
+/// Sorts the items, or objects by a property: strings ignoring case, numbers by value.
 fn sorted(input: &Value, arguments: &[Value]) -> Value {
     let name = arguments.first().map(shown);
     let key = |item: &Value| name.as_deref().map_or_else(|| item.clone(), |name| member(item, name));
@@ -267,7 +267,7 @@ fn sorted(input: &Value, arguments: &[Value]) -> Value {
     })
 }
 
-/// The items whose member is true, or has a value.
+/// The items whose property is truthy, or equal to a value.
 fn filtered(input: &Value, arguments: &[Value]) -> Value {
     let name = argument_text(arguments, 0, "");
     on_items(input, |items| {
@@ -298,7 +298,7 @@ impl FilterReflection for Named {
     }
 
     fn description(&self) -> &'static str {
-        "a filter of DotLiquid"
+        "a DotLiquid filter"
     }
 
     fn positional_parameters(&self) -> &'static [ParameterReflection] {
@@ -358,7 +358,7 @@ impl Filter for Applied {
     }
 }
 
-/// The scalar's own number, for [`numbers`].
+/// The number of a numeric scalar, for [`numbers`].
 fn float(scalar: &ScalarCow<'_>) -> Option<f64> {
     scalar.to_float()
 }

@@ -11,7 +11,7 @@ use liquid_core::{
 
 use super::runtime::Iteration;
 
-/// The most items that one loop may run over.
+/// The limit on the iterations of one loop.
 const ITEMS_MAX: usize = 1_000_000;
 
 /// The block `for … endfor`.
@@ -110,7 +110,7 @@ impl For {
             Items::Range(from, to) => {
                 let (from, to) = (number(from)?, number(to)?);
                 if to.saturating_sub(from) >= ITEMS_MAX as i64 {
-                    let message = format!("a loop may have {ITEMS_MAX} iterations at most");
+                    let message = format!("a loop must have at most {ITEMS_MAX} iterations");
                     return Err(liquid_core::Error::with_msg(message));
                 }
                 (from..=to).map(Value::scalar).collect()
@@ -129,12 +129,12 @@ impl For {
     }
 }
 
-/// What a loop runs over: the items of an array, the members of an object as pairs of name and value.
+/// The items of a loop: those of an array, or the properties of an object as pairs of name and value.
 fn items_of(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
         Value::Object(members) => {
-            // The library's objects have no order of their own.
+            // The library's objects have no defined order, so they are sorted.
             let mut members: Vec<_> = members.into_iter().collect();
             members.sort_by(|(left, _), (right, _)| left.cmp(right));
             let pairs = members.into_iter().map(|(name, value)| {
@@ -148,7 +148,7 @@ fn items_of(value: Value) -> Vec<Value> {
     }
 }
 
-/// Where a loop is, under DotLiquid's names and Liquid's.
+/// The `forloop` object, with DotLiquid's and Liquid's names.
 fn position(index: usize, length: usize) -> Value {
     let index = index as i64;
     let length = length as i64;

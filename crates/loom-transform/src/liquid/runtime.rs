@@ -1,6 +1,6 @@
-//! Names while a template renders: the content, what the template assigned, and the variables of loops around.
+//! The names in scope while a template renders: the content, assigned variables, and the variables of enclosing loops.
 //!
-//! A name that is not there is nil, as in DotLiquid; the library's own runtime would fail.
+//! An unknown name is nil, as in DotLiquid; the library's own runtime would fail.
 
 use std::{
     cell::RefCell,
@@ -14,7 +14,7 @@ use liquid_core::{
     runtime::{PartialStore, Registers},
 };
 
-/// The outermost names.
+/// The outermost scope.
 pub(super) struct Scope {
     globals: Object,
     assigned: RefCell<HashMap<KString, Value>>,
@@ -33,7 +33,7 @@ impl Scope {
     }
 }
 
-/// The value below `value` at the rest of a path; nil where there is none.
+/// The value at a path inside `value`, or nil if there is none.
 fn below<'v>(value: &'v dyn ValueView, path: &[ScalarCow<'_>]) -> ValueCow<'v> {
     try_find(value, path).unwrap_or(ValueCow::Owned(Value::Nil))
 }
@@ -83,7 +83,7 @@ impl Runtime for Scope {
     }
 }
 
-/// The variables of one iteration of a loop, above the names around it.
+/// The variables of one iteration of a loop, which shadow those of the enclosing scope.
 pub(super) struct Iteration<'r> {
     pub(super) outer: &'r dyn Runtime,
     pub(super) variable: &'r str,
@@ -136,7 +136,7 @@ impl Runtime for Iteration<'_> {
     }
 }
 
-/// Templates include no others.
+/// Templates cannot include other templates.
 #[derive(Debug)]
 struct NoPartials;
 

@@ -27,7 +27,7 @@ fn the_template_of_the_public_guide_renders_its_devices() {
 }
 
 #[test]
-fn names_that_are_not_there_render_as_nothing() {
+fn unknown_names_render_as_nothing() {
     check(
         "[{{ content.a.b.c }}|{{ missing }}|{% if content.x %}yes{% else %}no{% endif %}]",
         r#"{"a": 1}"#,
@@ -103,14 +103,14 @@ fn filters_have_dotliquids_names_and_semantics() {
 }
 
 #[test]
-fn rubys_names_are_answered_with_the_name_that_is_meant() {
+fn a_filter_in_rubys_spelling_gets_a_suggestion() {
     let error = rendered("{{ content.s | divided_by: 2 }}", "{}").expect_err("unknown filter");
     assert_eq!(error.code, "LiquidTemplateInvalid");
     assert!(error.message.contains("did you mean 'DividedBy'"), "{error}");
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_what_is_wrong() {
     let error = rendered("{% for x content %}{% endfor %}", "{}").expect_err("no `in`");
     assert_eq!(error.code, "LiquidTemplateInvalid");
     let error = rendered("{{ 1 | DividedBy: 0 }}", "{}").expect_err("division");

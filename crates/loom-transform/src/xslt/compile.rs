@@ -1,4 +1,4 @@
-//! A stylesheet's text to its templates and instructions, with every expression parsed.
+//! Compiles a stylesheet into templates and instructions, with every expression parsed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use crate::Error;
 
 pub(super) const XSL: &str = "http://www.w3.org/1999/XSL/Transform";
 
-/// Stylesheets may include and import each other this deeply.
+/// How deeply includes and imports may nest.
 const INCLUDES_MAX: usize = 32;
 
 type Compiled<T> = Result<T, Error>;
 
-/// A name of the result: its prefix and local name as written, and the namespace.
+/// The name of a result node: its prefix and local name as written, and its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) qualified: String,
     pub(super) namespace: Option<String>,
 }
 
-/// `{…}` within text.
+/// A part of an attribute value template: text, or an expression in braces.
 #[derive(Debug)]
 pub(super) enum Part {
     Text(String),
@@ -48,7 +48,7 @@ pub(super) struct Binding {
     pub(super) is_parameter: bool,
 }
 
-/// Prefixes in scope where an element's name is computed.
+/// The prefixes in scope at an element whose name is computed.
 pub(super) type Prefixes = BTreeMap<String, String>;
 
 #[derive(Debug)]
@@ -133,10 +133,10 @@ pub(super) enum Instruction {
 #[derive(Debug)]
 pub(super) struct Template {
     pub(super) name: Option<String>,
-    /// One alternative of its `match`, with its priority.
+    /// The alternatives of the `match` attribute with their priorities.
     pub(super) patterns: Vec<(Expression, f64)>,
     pub(super) mode: Option<String>,
-    /// Greater for what is imported later, and greatest for the importing stylesheet.
+    /// The import precedence: higher for a later import, highest for the importing stylesheet.
     pub(super) precedence: usize,
     pub(super) parameters: Vec<Binding>,
     pub(super) body: Body,
@@ -166,7 +166,7 @@ pub(super) struct Stylesheet {
     pub(super) keys: Vec<Key>,
     pub(super) output: OutputOptions,
     pub(super) attribute_sets: BTreeMap<String, Vec<(Vec<String>, Body)>>,
-    /// Names of elements whose white space is stripped, `*` for all; and those for which it is kept after all.
+    /// The names of elements whose white space is stripped (`*` for all), and of those excepted.
     pub(super) strip: BTreeSet<String>,
     pub(super) preserve: BTreeSet<String>,
     precedence: usize,
@@ -181,7 +181,7 @@ impl Stylesheet {
 
     fn add(&mut self, text: &str, load: &dyn Fn(&str) -> Option<String>, depth: usize) -> Compiled<()> {
         if depth > INCLUDES_MAX {
-            return Err(invalid("its includes and imports do not end"));
+            return Err(invalid(format!("includes and imports nest deeper than {INCLUDES_MAX} levels")));
         }
         let text = text.trim_start_matches('\u{feff}');
         let document = parse_document(text).map_err(invalid)?;
@@ -192,7 +192,9 @@ impl Stylesheet {
         }
         if !is_sheet {
             if root.attribute((XSL, "version")).is_none() {
-                return Err(invalid("its root is neither xsl:stylesheet nor an element with xsl:version"));
+                return Err(invalid(
+                    "the root element must be xsl:stylesheet or have the attribute xsl:version",
+                ));
             }
             let reader = Reader { excluded: BTreeSet::new() };
             let body = vec![reader.literal(root)?];
@@ -226,7 +228,7 @@ impl Stylesheet {
                 "template" => self.template(&reader, top)?,
                 "variable" | "param" => {
                     let binding = reader.binding(top)?;
-                    // What has the greater precedence replaces what was imported.
+                    // A variable with higher import precedence replaces an imported one.
                     self.globals.retain(|known| known.name != binding.name);
                     self.globals.push(binding);
                 }
@@ -260,7 +262,7 @@ impl Stylesheet {
     ) -> Compiled<()> {
         let href = required(node, "href")?;
         let text = load(href).ok_or_else(|| {
-            invalid(format!("it refers to '{href}', which is not among the maps of the project"))
+            invalid(format!("the stylesheet '{href}' was not found among the maps of the project"))
         })?;
         self.add(&text, load, depth + 1)
     }
@@ -270,7 +272,8 @@ impl Stylesheet {
         let patterns = match node.attribute("match") {
             Some(text) => {
                 let priority = node.attribute("priority").map(str::parse::<f64>).transpose();
-                let priority = priority.map_err(|_| invalid("a template's priority is not a number"))?;
+                let priority =
+                    priority.map_err(|_| invalid("the priority of a template must be a number"))?;
                 let patterns = pattern(node, text)?.into_iter();
                 patterns
                     .map(|pattern| {
@@ -280,7 +283,7 @@ impl Stylesheet {
                     .collect()
             }
             None if named.is_some() => Vec::new(),
-            None => return Err(invalid("a template has neither a match nor a name")),
+            None => return Err(invalid("xsl:template must have the attribute 'match' or 'name'")),
         };
         let (parameters, body) = reader.template_body(node)?;
         self.templates.push(Template {
@@ -327,10 +330,11 @@ fn sets(node: Node<'_, '_>) -> Vec<String> {
 }
 
 fn required<'n>(node: Node<'n, '_>, name: &str) -> Compiled<&'n str> {
-    node.attribute(name).ok_or_else(|| invalid(format!("xsl:{} has no '{name}'", node.tag_name().name())))
+    node.attribute(name)
+        .ok_or_else(|| invalid(format!("xsl:{} must have the attribute '{name}'", node.tag_name().name())))
 }
 
-/// The namespaces that literal elements do not bring into the result.
+/// The namespaces that literal result elements do not copy to the result.
 fn excluded(root: Node<'_, '_>) -> BTreeSet<String> {
     let mut excluded = BTreeSet::from([XSL.to_owned()]);
     for list in ["exclude-result-prefixes", "extension-element-prefixes"] {
@@ -359,7 +363,7 @@ fn pattern(node: Node<'_, '_>, text: &str) -> Compiled<Vec<Expression>> {
         .map_err(|error| invalid(format!("'{text}' of xsl:{}: {error}", node.tag_name().name())))
 }
 
-/// Text with expressions in braces.
+/// Parses an attribute value template.
 fn avt(node: Node<'_, '_>, text: &str) -> Compiled<Avt> {
     let mut parts = Vec::new();
     let mut plain = String::new();
@@ -374,7 +378,7 @@ fn avt(node: Node<'_, '_>, text: &str) -> Compiled<Avt> {
             continue;
         }
         if brace == "}" {
-            return Err(invalid(format!("'{text}' has a '}}' without '{{'")));
+            return Err(invalid(format!("'{text}' has an unmatched '}}'; write a literal brace twice")));
         }
         let mut quote = None;
         let end = rest.find(|c| {
@@ -386,7 +390,8 @@ fn avt(node: Node<'_, '_>, text: &str) -> Compiled<Avt> {
             }
             false
         });
-        let end = end.ok_or_else(|| invalid(format!("'{text}' has a '{{' without '}}'")))?;
+        let end = end
+            .ok_or_else(|| invalid(format!("'{text}' has an unmatched '{{'; write a literal brace twice")))?;
         if !plain.is_empty() {
             parts.push(Part::Text(std::mem::take(&mut plain)));
         }
@@ -436,22 +441,29 @@ impl Reader {
             let text = node.attribute(name);
             expression(
                 node,
-                text.ok_or_else(|| invalid(format!("xsl:{} has no '{name}'", node.tag_name().name())))?,
+                text.ok_or_else(|| {
+                    invalid(format!("xsl:{} must have the attribute '{name}'", node.tag_name().name()))
+                })?,
             )
         };
         let template = |name: &str| -> Compiled<Avt> {
             let text = node.attribute(name);
-            avt(node, text.ok_or_else(|| invalid(format!("xsl:{} has no '{name}'", node.tag_name().name())))?)
+            avt(
+                node,
+                text.ok_or_else(|| {
+                    invalid(format!("xsl:{} must have the attribute '{name}'", node.tag_name().name()))
+                })?,
+            )
         };
         let optional = |name: &str| node.attribute(name).map(|text| avt(node, text)).transpose();
         let raw = node.attribute("disable-output-escaping") == Some("yes");
         let name = || {
             node.attribute("name")
                 .map(str::to_owned)
-                .ok_or_else(|| invalid("xsl:call-template has no 'name'"))
+                .ok_or_else(|| invalid("xsl:call-template must have the attribute 'name'"))
         };
         Ok(Some(match node.tag_name().name() {
-            // They stand at the head of their parents, which read them.
+            // The parent reads these from its leading children.
             "param" | "sort" | "with-param" | "fallback" => return Ok(None),
             "text" => {
                 let text = node.text().unwrap_or_default().to_owned();
@@ -476,12 +488,13 @@ impl Reader {
                 for branch in node.children().filter(Node::is_element) {
                     let test = match branch.tag_name().name() {
                         "when" => {
-                            let test =
-                                branch.attribute("test").ok_or_else(|| invalid("xsl:when has no 'test'"))?;
+                            let test = branch
+                                .attribute("test")
+                                .ok_or_else(|| invalid("xsl:when must have the attribute 'test'"))?;
                             Some(expression(branch, test)?)
                         }
                         "otherwise" => None,
-                        other => return Err(invalid(format!("xsl:choose cannot hold '{other}'"))),
+                        other => return Err(invalid(format!("xsl:choose cannot contain '{other}'"))),
                     };
                     branches.push((test, self.body(branch)?));
                 }
@@ -507,7 +520,7 @@ impl Reader {
             "processing-instruction" => Instruction::Pi { name: template("name")?, body: self.body(node)? },
             "number" => {
                 if node.attribute("level").is_some_and(|level| level != "single") {
-                    return Err(invalid("xsl:number supports only level=\"single\""));
+                    return Err(invalid("xsl:number is supported only with level=\"single\""));
                 }
                 Instruction::Number {
                     value: node.attribute("value").map(|text| expression(node, text)).transpose()?,
@@ -544,7 +557,9 @@ impl Reader {
         let name = node.attribute("name");
         Ok(Binding {
             name: name
-                .ok_or_else(|| invalid(format!("xsl:{} has no 'name'", node.tag_name().name())))?
+                .ok_or_else(|| {
+                    invalid(format!("xsl:{} must have the attribute 'name'", node.tag_name().name()))
+                })?
                 .trim()
                 .to_owned(),
             select: node.attribute("select").map(|text| expression(node, text)).transpose()?,
@@ -589,7 +604,7 @@ impl Reader {
     }
 }
 
-/// Whether an element's name has a prefix in the source.
+/// Whether the element's name is written with a prefix.
 fn written_with_prefix(node: Node<'_, '_>) -> bool {
     let source = node.document().input_text();
     let tag = source.get(node.range().start + 1..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Runs a compiled stylesheet over a document.
+//! Runs a compiled stylesheet on a document.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -15,19 +15,19 @@ use super::{
 };
 use crate::Error;
 
-/// Templates may call each other this deeply. Each level has frames of its own, so the machine runs on a thread with a
-/// stack for all of them.
+/// How deeply templates may call each other. Each level takes stack, so the processor runs on a thread of its own whose
+/// stack is large enough for all of them.
 const DEPTH_MAX: usize = 1_000;
 
-/// The stack of that thread: 64 MiB, of which only what is used becomes real.
+/// The stack size of that thread in bytes: 64 MiB. The system allocates pages as they are used.
 const STACK_BYTES: usize = 64 << 20;
 
 type Executed<T> = Result<T, Error>;
 
-/// What nodes are sorted by.
+/// A sort key.
 enum Key {
     Number(f64),
-    /// Text, and whether upper case comes first.
+    /// A string, and whether upper case sorts first.
     Text(String, bool),
 }
 
@@ -39,7 +39,7 @@ struct Machine<'m, 's, 'd> {
     named: HashMap<&'s str, &'s Template>,
 }
 
-/// Runs a stylesheet on a thread of its own, which is waited for.
+/// Runs a stylesheet on a thread of its own and waits for it.
 pub(super) fn run(
     sheet: &Stylesheet,
     document: &Document<'_>,
@@ -48,8 +48,8 @@ pub(super) fn run(
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
         let running = thread.spawn_scoped(scope, || run_here(sheet, document, parameters));
-        let running = running.map_err(|error| failed(format!("no thread could be started: {error}")))?;
-        running.join().unwrap_or_else(|_| Err(failed("it ended unexpectedly")))
+        let running = running.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
+        running.join().unwrap_or_else(|_| Err(failed("the processor ended unexpectedly")))
     })
 }
 
@@ -83,7 +83,8 @@ fn run_here(
 }
 
 impl<'s, 'd> Machine<'_, 's, 'd> {
-    /// Global variables may refer to each other in any order: each round binds those whose references are bound.
+    /// Binds the global variables, which may refer to each other in any order: each pass binds those whose references
+    /// are bound already.
     fn globals(&mut self, root: XNode<'d>, parameters: &[(String, String)]) -> Executed<()> {
         let focus = Focus { node: root, position: 1, size: 1 };
         let mut open: Vec<&'s Binding> = self.sheet.globals.iter().collect();
@@ -156,11 +157,11 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
     fn nodes(&self, expression: &Expression, focus: &Focus<'d>) -> Executed<Vec<XNode<'d>>> {
         match self.value(expression, focus)? {
             XValue::Nodes(nodes) => Ok(nodes),
-            _ => Err(failed("a set of nodes is expected in 'select'")),
+            _ => Err(failed("the expression in 'select' must return a node-set")),
         }
     }
 
-    /// Runs a body into a sink of its own. Its variables end with it.
+    /// Runs a body with a sink and a variable scope of its own.
     fn nested(&mut self, body: &'s [Instruction], focus: &Focus<'d>) -> Executed<Sink> {
         let mut sink = Sink::new();
         self.body(body, focus, &mut sink)?;
@@ -208,8 +209,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
             }
             Instruction::CallTemplate { name, with } => {
                 let template = self.named.get(name.as_str()).copied();
-                let template =
-                    template.ok_or_else(|| failed(format!("there is no template named '{name}'")))?;
+                let template = template.ok_or_else(|| failed(format!("unknown template '{name}'")))?;
                 let with = self.bind_all(with, focus)?;
                 self.enter(template, focus, with, sink)?;
             }
@@ -253,7 +253,10 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
                 let name = self.computed(name, namespace.as_ref(), prefixes, false, focus)?;
                 let value = text_of(&self.nested(body, focus)?.nodes);
                 if !sink.nodes.is_empty() {
-                    return Err(failed(format!("the attribute '{}' comes after children", name.qualified)));
+                    return Err(failed(format!(
+                        "the attribute '{}' must be added before the children of its element",
+                        name.qualified
+                    )));
                 }
                 sink.attribute(name, value);
             }
@@ -284,14 +287,14 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
             Instruction::Message { terminate, body } => {
                 let text = text_of(&self.nested(body, focus)?.nodes);
                 if *terminate {
-                    return Err(failed(format!("the stylesheet ended it: {text}")));
+                    return Err(failed(format!("xsl:message terminated it: {text}")));
                 }
             }
         }
         Ok(())
     }
 
-    /// The position of a node among its siblings that match, or that have its name.
+    /// The position of a node among its siblings that match `count`, or that have the same name.
     fn place(&self, count: Option<&[Expression]>, node: XNode<'d>) -> Executed<f64> {
         let fits = |candidate: XNode<'d>| -> Executed<bool> {
             let Some(patterns) = count else {
@@ -343,34 +346,32 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
             if uri.is_empty() {
                 return Ok(Name { qualified: local.to_owned(), namespace: None });
             }
-            // An attribute in a namespace needs a prefix.
+            // An attribute in a namespace must have a prefix.
             let known = prefixes.iter().find(|(known, bound)| **bound == uri && !known.is_empty());
             let prefix = prefix.or(known.map(|(known, _)| known.as_str()).filter(|_| !is_element));
             let prefix = prefix.or((!is_element).then_some("ns_1"));
             return Ok(Name { qualified: qualified(prefix, local), namespace: Some(uri) });
         }
-        let uri = match prefix {
-            Some("xml") => Some("http://www.w3.org/XML/1998/namespace".to_owned()),
-            Some(prefix) => Some(
-                prefixes
-                    .get(prefix)
-                    .cloned()
-                    .ok_or_else(|| failed(format!("the prefix '{prefix}' of '{written}' is not bound")))?,
-            ),
-            None if is_element => prefixes.get("").cloned(),
-            None => None,
-        };
+        let uri =
+            match prefix {
+                Some("xml") => Some("http://www.w3.org/XML/1998/namespace".to_owned()),
+                Some(prefix) => Some(prefixes.get(prefix).cloned().ok_or_else(|| {
+                    failed(format!("the prefix '{prefix}' of '{written}' is not declared"))
+                })?),
+                None if is_element => prefixes.get("").cloned(),
+                None => None,
+            };
         Ok(Name { qualified: written, namespace: uri })
     }
 
     fn attribute_sets(&mut self, sets: &'s [String], focus: &Focus<'d>, sink: &mut Sink) -> Executed<()> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(failed("attribute sets use each other without end"));
+            return Err(failed("attribute sets use each other in a cycle"));
         }
         for set in sets {
             let found = self.sheet.attribute_sets.get(set);
-            for (used, body) in found.ok_or_else(|| failed(format!("there is no attribute set '{set}'")))? {
+            for (used, body) in found.ok_or_else(|| failed(format!("unknown attribute set '{set}'")))? {
                 self.attribute_sets(used, focus, sink)?;
                 self.body(body, focus, sink)?;
             }
@@ -410,7 +411,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
             let pairs = left.iter().zip(right).zip(&descending);
             for ((left, right), descending) in pairs {
                 let order = match (left, right) {
-                    // What is not a number comes first.
+                    // NaN sorts first.
                     (Key::Number(left), Key::Number(right)) => {
                         left.partial_cmp(right).unwrap_or_else(|| right.is_nan().cmp(&left.is_nan()))
                     }
@@ -456,7 +457,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
         Ok(())
     }
 
-    /// Whether a text of white space alone is stripped from the source.
+    /// Whether a node is a text node of white space that is stripped from the source.
     fn is_stripped(&self, node: XNode<'d>) -> bool {
         let XNode::Node(tree) = node else { return false };
         if self.sheet.strip.is_empty() || !tree.is_text() {
@@ -478,7 +479,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
         let mut best: Option<(usize, f64, &'s Template)> = None;
         for template in self.sheet.templates.iter().filter(|template| template.mode.as_deref() == mode) {
             for (pattern, priority) in &template.patterns {
-                // The last of several that fit equally well counts.
+                // Among templates of equal precedence and priority, the last one wins.
                 let better = best.is_none_or(|(precedence, known, _)| {
                     template.precedence > precedence
                         || (template.precedence == precedence && *priority >= known)
@@ -502,7 +503,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
         if self.depth > DEPTH_MAX {
             return Err(failed(format!("templates call each other more than {DEPTH_MAX} levels deep")));
         }
-        // A template sees its own variables and those of the stylesheet, not those of its caller.
+        // A template can read its own and the global variables, but not those of its caller.
         let around = std::mem::take(&mut *self.names.locals.borrow_mut());
         let result = self.inside(template, focus, with, sink);
         *self.names.locals.borrow_mut() = around;
@@ -528,7 +529,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
         self.body(&template.body, focus, sink)
     }
 
-    /// The built-in rules: text is copied, elements and the root apply templates to their children.
+    /// Applies the built-in rules: text is copied, elements and the root apply templates to their children.
     fn built_in(&mut self, node: XNode<'d>, mode: Option<&str>, sink: &mut Sink) -> Executed<()> {
         match node {
             XNode::Node(tree) if tree.is_root() || tree.is_element() => {

@@ -1,6 +1,6 @@
-//! `format-number()` and the numbers of `xsl:number`.
+//! Number formats of `format-number()` and `xsl:number`.
 
-/// A number in a pattern of the JDK's `DecimalFormat`, as XSLT 1.0 has it (section 12.3).
+/// Formats a number with a pattern of the JDK's `DecimalFormat`, as XSLT 1.0 specifies (section 12.3).
 pub(super) fn format_number(number: f64, pattern: &str) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -60,7 +60,7 @@ pub(super) fn format_number(number: f64, pattern: &str) -> String {
     format!("{sign}{prefix}{integer}{point}{decimals}{suffix}")
 }
 
-/// Decimal digits, halves of the shortest text of the number to the even digit.
+/// Rounds the shortest decimal text of the number to a number of places, halves to even.
 fn half_even(number: f64, places: usize) -> String {
     use loom_expression::Decimal;
     match number.to_string().parse::<Decimal>() {
@@ -72,7 +72,7 @@ fn half_even(number: f64, places: usize) -> String {
     }
 }
 
-/// A position in the format of `xsl:number`: `1`, `01`, `a`, `A`, `i` or `I`, with what stands around it.
+/// Formats a position for `xsl:number` with the format `1`, `01`, `a`, `A`, `i` or `I`, and the text around it.
 pub(super) fn format_position(number: f64, format: &str) -> String {
     let start = format.find(char::is_alphanumeric).unwrap_or(format.len());
     let end = format.rfind(char::is_alphanumeric).map_or(start, |at| at + 1);

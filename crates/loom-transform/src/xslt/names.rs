@@ -1,4 +1,4 @@
-//! What the expressions of a stylesheet see: variables, keys, the current node, and the functions of XSLT.
+//! The names in scope of a stylesheet's expressions: variables, keys, the current node, and the functions of XSLT.
 
 use std::{
     cell::RefCell,
@@ -22,15 +22,15 @@ pub(super) enum Bound<'d> {
     Fragment(Rc<Vec<Out>>),
 }
 
-/// Nodes of each key by the value of its `use`.
+/// The nodes of a key by the value of its `use` expression.
 type Index<'d> = HashMap<String, Vec<XNode<'d>>>;
 
-/// What expressions see: variables, keys, the current node.
+/// The names in scope of expressions: variables, keys, the current node.
 pub(super) struct Names<'s, 'd> {
     pub(super) sheet: &'s Stylesheet,
     pub(super) document: &'d Document<'d>,
     pub(super) globals: RefCell<BTreeMap<String, Bound<'d>>>,
-    /// The variables of the template that runs, innermost last.
+    /// The variables of the running template, innermost last.
     pub(super) locals: RefCell<Vec<(String, Bound<'d>)>>,
     pub(super) current: RefCell<XNode<'d>>,
     pub(super) keys: RefCell<BTreeMap<String, Rc<Index<'d>>>>,
@@ -51,7 +51,7 @@ impl<'d> Names<'_, 'd> {
         }
         let keys: Vec<_> = self.sheet.keys.iter().filter(|key| key.name == name).collect();
         if keys.is_empty() {
-            return Err(XPathError::Invalid(format!("there is no key '{name}'")));
+            return Err(XPathError::Invalid(format!("unknown key '{name}'")));
         }
         let mut index = Index::new();
         for node in self.document.root().descendants() {

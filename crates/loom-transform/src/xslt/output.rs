@@ -1,4 +1,4 @@
-//! The result tree, and its text.
+//! The result tree and its serialization.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::Error;
 
-/// A node of the result.
+/// A node of the result tree.
 #[derive(Clone, Debug)]
 pub(super) enum Out {
     Element(Box<OutElement>),
@@ -21,13 +21,13 @@ pub(super) enum Out {
 #[derive(Clone, Debug)]
 pub(super) struct OutElement {
     pub(super) name: Name,
-    /// Declarations that the element brings, by prefix.
+    /// The namespace declarations of the element: prefix and URI.
     pub(super) namespaces: Vec<(String, String)>,
     pub(super) attributes: Vec<(Name, String)>,
     pub(super) children: Vec<Out>,
 }
 
-/// The text of result nodes, as a variable gives it.
+/// The text of result nodes, which is the string value of a result tree fragment.
 pub(super) fn text_of(nodes: &[Out]) -> String {
     let mut text = String::new();
     collect(nodes, &mut text);
@@ -44,7 +44,7 @@ fn collect(nodes: &[Out], into: &mut String) {
     }
 }
 
-/// Writes a result as its stylesheet asks.
+/// Serializes a result with the output options of its stylesheet.
 pub(super) fn write(nodes: &[Out], options: &OutputOptions) -> Result<(String, bool), Error> {
     let first = nodes.iter().find_map(|node| match node {
         Out::Element(element) => Some(element),
@@ -63,7 +63,7 @@ pub(super) fn write(nodes: &[Out], options: &OutputOptions) -> Result<(String, b
     }
     if method == "xml" && !options.omit_declaration {
         let encoding = options.encoding.as_deref().unwrap_or("utf-8");
-        // The result is handed on as UTF-8, whatever the stylesheet says of its encoding.
+        // The result is always UTF-8, whatever encoding the stylesheet declares.
         let encoding = if encoding.eq_ignore_ascii_case("utf-16") { "utf-8" } else { encoding };
         let _ = write!(writer.text, "<?xml version=\"1.0\" encoding=\"{encoding}\"");
         if let Some(standalone) = options.standalone {
@@ -103,7 +103,7 @@ impl Writer {
         depth: usize,
         indent: bool,
     ) -> Result<(), Error> {
-        // White space is added only where it stands between elements.
+        // Indentation is added only to elements without text, where it does not change the content.
         let indent = indent && !nodes.iter().any(|node| matches!(node, Out::Text { .. }));
         for node in nodes {
             if indent && !self.text.is_empty() {
@@ -123,7 +123,7 @@ impl Writer {
                 Out::Element(element) => self.element(element, scope, depth, indent)?,
             }
             if self.text.len() > OUTPUT_BYTES_MAX {
-                return Err(failed(format!("the result has more than {OUTPUT_BYTES_MAX} bytes")));
+                return Err(failed(format!("the result exceeds {OUTPUT_BYTES_MAX} bytes")));
             }
         }
         if indent && depth > 0 && !nodes.is_empty() {

@@ -1,4 +1,4 @@
-//! Where instructions write to, and copies of source nodes.
+//! `Sink`: receives the result of instructions, including copies of source nodes.
 
 use loom_expression::xpath::XNode;
 
@@ -7,10 +7,10 @@ use super::{
     output::{Out, OutElement},
 };
 
-/// Where the instructions of a body write to.
+/// Receives the result of the instructions of a body.
 pub(super) struct Sink {
     pub(super) nodes: Vec<Out>,
-    /// Attributes that instructions add to the element around, until it has children.
+    /// Attributes that instructions add to the enclosing element, before it has children.
     pub(super) attributes: Vec<(Name, String)>,
 }
 

@@ -15,7 +15,7 @@ fn code_of(stylesheet: &str, part: &str) -> &'static str {
 }
 
 #[test]
-fn parameters_are_given_from_outside() {
+fn the_caller_passes_parameters() {
     let stylesheet = sheet(
         "<xsl:param name='p' select=\"'default'\"/><xsl:template match='/'><o><xsl:value-of select='$p'/></o></xsl:template>",
     );
@@ -36,7 +36,7 @@ fn stylesheets_include_and_import_others() {
     );
     let made = transform(&included, "<r><a/></r>", &[], &load).map(|made| made.text);
     assert_eq!(made.as_deref(), Ok("<o><other/>named</o>"));
-    // What imports goes before what it imports, however specific that is.
+    // The importing stylesheet takes precedence over an imported one, however specific its templates are.
     let imported = sheet(
         "<xsl:import href='other.xsl'/><xsl:template match='*' priority='-5'><own><xsl:apply-templates/></own></xsl:template>",
     );
@@ -46,7 +46,7 @@ fn stylesheets_include_and_import_others() {
 }
 
 #[test]
-fn what_is_not_supported_is_named() {
+fn errors_name_the_unsupported_feature() {
     assert_eq!(code_of(&sheet("<xsl:decimal-format/>"), "xsl:decimal-format"), "InvalidXslt");
     let script = "<xsl:stylesheet version='1.0' xmlns:xsl='http://www.w3.org/1999/XSL/Transform' \
         xmlns:msxsl='urn:schemas-microsoft-com:xslt'><msxsl:script>x</msxsl:script></xsl:stylesheet>";
@@ -59,7 +59,7 @@ fn what_is_not_supported_is_named() {
 }
 
 #[test]
-fn mistakes_and_endless_stylesheets_are_failures() {
+fn invalid_and_endless_stylesheets_fail() {
     assert_eq!(code_of("<a/>", "neither"), "InvalidXslt");
     assert_eq!(code_of("no xml", "not valid"), "InvalidXslt");
     assert_eq!(code_of(&sheet("<xsl:template match='a['/>"), "'a['"), "InvalidXslt");
@@ -80,13 +80,13 @@ fn mistakes_and_endless_stylesheets_are_failures() {
 }
 
 #[test]
-fn deep_stylesheets_fit_a_small_stack() {
+fn deep_stylesheets_run_on_a_small_stack() {
     let deep = sheet(
         "<xsl:template match='/'><xsl:call-template name='t'><xsl:with-param name='n' select='390'/></xsl:call-template></xsl:template>\
         <xsl:template name='t'><xsl:param name='n'/><xsl:choose><xsl:when test='$n &gt; 0'><x><xsl:call-template name='t'><xsl:with-param name='n' select='$n - 1'/></xsl:call-template></x></xsl:when></xsl:choose></xsl:template>",
     );
     let run = move || transform(&deep, "<r/>", &[], &|_| None).map(|made| made.text.len());
-    // As large as a thread of the runtime's blocking pool has.
+    // The stack size of a thread in the runtime's blocking pool.
     let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run).expect("a thread");
     assert!(thread.join().expect("no overflow").is_ok());
 }

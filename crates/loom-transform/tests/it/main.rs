@@ -1,3 +1,3 @@
-//! Transformations as their users meet them: whole stylesheets, compared with another processor's results.
+//! Runs whole stylesheets and compares the results with those of another processor.
 
 mod stylesheets;

@@ -1,5 +1,5 @@
-//! Stylesheets of XSLT 1.0 give what `xsltproc` gives for them. Its answers are recorded beside them (`NAME.expected`);
-//! where the program is installed, the recorded answers are compared with it as well.
+//! XSLT 1.0 stylesheets give the same results as `xsltproc`. Its results are recorded beside them (`NAME.expected`); if
+//! the program is installed, the recorded results are checked against it.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -18,13 +18,13 @@ fn stylesheets() -> Vec<PathBuf> {
 }
 
 #[test]
-fn ordinary_stylesheets_give_what_another_processor_gives() {
+fn stylesheets_give_the_recorded_results() {
     let source = fs::read_to_string(directory().join("source.xml")).expect("the source is there");
     let found = stylesheets();
     assert!(found.len() >= 20);
     for path in found {
         let stylesheet = fs::read_to_string(&path).expect("a stylesheet");
-        let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded answer");
+        let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded result");
         let made = transform(&stylesheet, &source, &[], &|_| None);
         let made = made.map_or_else(|error| error.to_string(), |made| made.text);
         assert_eq!(made.trim_end(), expected.trim_end(), "{}", path.display());
@@ -32,13 +32,13 @@ fn ordinary_stylesheets_give_what_another_processor_gives() {
 }
 
 #[test]
-fn recorded_answers_are_those_of_xsltproc() {
+fn recorded_results_are_those_of_xsltproc() {
     let Ok(version) = Command::new("xsltproc").arg("--version").output() else { return };
     assert!(version.status.success());
     for path in stylesheets() {
         let output = Command::new("xsltproc").arg(&path).arg(directory().join("source.xml")).output();
         let output = String::from_utf8(output.expect("it runs").stdout).expect("text");
-        let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded answer");
+        let expected = fs::read_to_string(path.with_extension("expected")).expect("a recorded result");
         assert_eq!(output.trim_end(), expected.trim_end(), "{}", path.display());
     }
 }

@@ -1,18 +1,19 @@
-//! JSON text as Json.NET reads it, which is what the language's users know: single quotes, names without quotes,
+//! Reads JSON text as leniently as Json.NET, which the hosted service uses: single quotes, names without quotes,
 //! comments, trailing commas, control characters in strings, octal and hexadecimal numbers.
 //!
-//! Only texts that strict JSON refuses come here.
+//! Called only for text that the strict parser rejects.
 
 use std::sync::Arc;
 
 use super::{Array, JsonError, Object, Parser, TextBuilder, Value, integer};
 
-/// What may be missing at the end of a text, or stand behind it.
+/// How strict the end of the text is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// The value must be closed, and only comments may follow.
     Strict,
-    /// What follows does not matter, and brackets need not be closed behind a value. Nothing but white space is null.
+    /// Text after the value is ignored, and closing brackets may be missing after a complete value. White space alone
+    /// is null.
     Open,
 }
 
@@ -74,13 +75,12 @@ impl<'a> Loose<'a> {
         let word = |loose: &mut Self, word: &str, value: Value| {
             let after = loose.rest().strip_prefix(word);
             if after.is_none_or(|after| !after.chars().next().is_none_or(is_separator)) {
-                return Err(loose.parser.error("a value is expected here"));
+                return Err(loose.parser.expected("a value"));
             }
             loose.parser.at += word.len();
             Ok(value)
         };
         match self.char() {
-            None => Err(self.parser.error("the text ends where a value is expected")),
             Some('{') => self.object(depth),
             Some('[') => self.array(depth),
             Some(quote @ ('"' | '\'')) => self.string(quote),
@@ -90,10 +90,10 @@ impl<'a> Loose<'a> {
             Some('f') => word(self, "false", Value::from(false)),
             Some('n') => word(self, "null", Value::NULL),
             Some('u') => word(self, "undefined", Value::NULL),
-            // JSON has no words for these, and written again they are strings.
+            // JSON has no literals for these, so they become strings.
             Some('N') => word(self, "NaN", Value::from("NaN")),
             Some('I') => word(self, "Infinity", Value::from("Infinity")),
-            Some(_) => Err(self.parser.error("a value is expected here")),
+            Some(_) | None => Err(self.parser.expected("a value")),
         }
     }
 
@@ -107,7 +107,7 @@ impl<'a> Loose<'a> {
                     self.parser.at += 1;
                     break;
                 }
-                // Nothing before a comma is null.
+                // A missing item before a comma is null.
                 Some(',') => {
                     self.parser.pay()?;
                     self.parser.at += 1;
@@ -121,7 +121,7 @@ impl<'a> Loose<'a> {
                 Some(',') => self.parser.at += 1,
                 Some(']') => {}
                 None if self.end == End::Open => break,
-                _ => return Err(self.parser.error("`,` or `]` is expected here")),
+                _ => return Err(self.parser.expected("`,` or `]`")),
             }
         }
         Ok(Value::from(Array::from(items)))
@@ -139,7 +139,7 @@ impl<'a> Loose<'a> {
             let name = self.name()?;
             self.skip_space();
             if self.char() != Some(':') {
-                return Err(self.parser.error("`:` is expected here"));
+                return Err(self.parser.expected("`:`"));
             }
             self.parser.at += 1;
             self.skip()?;
@@ -150,7 +150,7 @@ impl<'a> Loose<'a> {
                 Some(',') => self.parser.at += 1,
                 Some('}') => {}
                 None if self.end == End::Open => break,
-                _ => return Err(self.parser.error("`,` or `}` is expected here")),
+                _ => return Err(self.parser.expected("`,` or `}`")),
             }
         }
         Ok(Value::from(object))
@@ -164,7 +164,7 @@ impl<'a> Loose<'a> {
         let length =
             rest.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '$')).unwrap_or(rest.len());
         if length == 0 {
-            return Err(self.parser.error("a name is expected here"));
+            return Err(self.parser.expected("a property name"));
         }
         self.parser.at += length;
         Ok(Arc::from(&rest[..length]))
@@ -201,19 +201,19 @@ impl<'a> Loose<'a> {
             .unwrap_or(rest.len());
         let (text, after) = rest.split_at(length);
         let value = if after.chars().next().is_none_or(is_separator) { number(text) } else { None };
-        let value = value.ok_or_else(|| self.parser.error("this is not a number"))?;
+        let value = value.ok_or_else(|| self.parser.error("invalid number"))?;
         self.parser.at += length;
         Ok(value)
     }
 }
 
-/// What may follow a number or a word.
+/// Whether a character may follow a number or a keyword.
 fn is_separator(c: char) -> bool {
     c.is_whitespace() || matches!(c, ',' | ']' | '}' | ')' | '/')
 }
 
 fn number(text: &str) -> Option<Value> {
-    // A zero before other digits means that they are octal, `0x` that they are hexadecimal; a sign takes that meaning away.
+    // A leading zero marks an octal number and `0x` a hexadecimal one, but only without a sign.
     if let Some(digits) = text.strip_prefix('0')
         && !digits.is_empty()
         && !digits.starts_with(['.', 'e', 'E'])
@@ -222,7 +222,7 @@ fn number(text: &str) -> Option<Value> {
             Some(digits) => u64::from_str_radix(digits, 16),
             None => u64::from_str_radix(digits, 8),
         };
-        // All 64 bits may be given, the one of the sign among them.
+        // All 64 bits may be given, including the sign bit.
         return bits.ok().filter(|_| !digits.contains('+')).map(|bits| Value::from(bits.cast_signed()));
     }
     let (sign, digits) = match text.strip_prefix('-') {

@@ -54,7 +54,7 @@ impl Expression {
         let patterns = alternatives.into_iter().map(|expr| match &expr {
             Expr::Path(path) if is_pattern(path) => Ok(Expression { expr }),
             Expr::Host(name, _) if name == "key" => Ok(Expression { expr }),
-            _ => Err(XPathError::Invalid(format!("'{text}' is not a pattern"))),
+            _ => Err(XPathError::Invalid(format!("'{text}' is not a valid pattern"))),
         });
         patterns.collect()
     }

@@ -90,7 +90,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
             Expr::Variable(name) => self
                 .host
                 .and_then(|host| host.variable(name))
-                .ok_or_else(|| XPathError::Invalid(format!("there is no variable '${name}'"))),
+                .ok_or_else(|| XPathError::Invalid(format!("unknown variable '${name}'"))),
             Expr::Host(name, arguments) => self.call_host(name, arguments, focus),
         }
     }
@@ -98,7 +98,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
     fn call_host(&self, name: &str, arguments: &[Expr], focus: &Focus<'d>) -> Evaluated<Result<'d>> {
         let arguments = arguments.iter().map(|argument| self.evaluate(argument, focus));
         let arguments = arguments.collect::<Evaluated<Vec<_>>>()?;
-        let unknown = || XPathError::Invalid(format!("there is no function '{name}'"));
+        let unknown = || XPathError::Invalid(format!("unknown function '{name}'"));
         self.host.ok_or_else(unknown)?.call(self, name, arguments, focus).unwrap_or_else(|| Err(unknown()))
     }
 
@@ -136,7 +136,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
                     left.extend(right);
                     Result::Nodes(in_order(left))
                 }
-                _ => return Err(XPathError::Invalid("'|' joins sets of nodes only".to_owned())),
+                _ => return Err(XPathError::Invalid("both operands of '|' must be node-sets".to_owned())),
             },
         })
     }
@@ -256,11 +256,11 @@ impl<'h, 'd> Evaluator<'h, 'd> {
             Start::Expr(expr) => match self.evaluate(expr, focus)? {
                 Result::Nodes(nodes) => nodes,
                 _ if path.steps.is_empty() && path.predicates.is_empty() => {
-                    return Err(XPathError::Invalid("a set of nodes is expected".to_owned()));
+                    return Err(XPathError::Invalid("expected a node-set".to_owned()));
                 }
                 _ => {
                     return Err(XPathError::Invalid(
-                        "only a set of nodes can be filtered or searched".to_owned(),
+                        "only a node-set can have predicates or further steps".to_owned(),
                     ));
                 }
             },

@@ -160,7 +160,7 @@ pub(super) fn call<'d>(
 }
 
 fn not_nodes() -> XPathError {
-    XPathError::Invalid("a set of nodes is expected as an argument".to_owned())
+    XPathError::Invalid("the argument must be a node-set".to_owned())
 }
 
 /// To the nearest whole number, halves towards positive infinity.

@@ -1,5 +1,7 @@
 //! XPath text to tokens, with the specification's rules about `*` and operator names (section 3.7).
 
+use std::fmt;
+
 use super::XPathError;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +16,20 @@ pub(super) enum Token<'a> {
     Star(Option<&'a str>),
     Symbol(&'static str),
     Variable(&'a str),
+}
+
+/// As an error message names it.
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Token::Number(_) => f.write_str("a number"),
+            Token::Literal(_) => f.write_str("a string"),
+            Token::Name(text) | Token::Operator(text) | Token::Symbol(text) => write!(f, "'{text}'"),
+            Token::Star(None) => f.write_str("'*'"),
+            Token::Star(Some(prefix)) => write!(f, "'{prefix}:*'"),
+            Token::Variable(name) => write!(f, "'${name}'"),
+        }
+    }
 }
 
 const SYMBOLS: [&str; 19] =
@@ -44,7 +60,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, XPathError> {
         let (token, length) = if first == '"' || first == '\'' {
             let end = rest[1..]
                 .find(first)
-                .ok_or_else(|| XPathError::Invalid("a literal is not closed".to_owned()))?;
+                .ok_or_else(|| XPathError::Invalid("unterminated string literal".to_owned()))?;
             (Token::Literal(&rest[1..=end]), end + 2)
         } else if first.is_ascii_digit()
             || (first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()))
@@ -68,7 +84,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, XPathError> {
         } else if let Some(symbol) = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
             (Token::Symbol(symbol), symbol.len())
         } else {
-            return Err(XPathError::Invalid(format!("the character '{first}' has no meaning here")));
+            return Err(XPathError::Invalid(format!("unexpected character '{first}'")));
         };
         tokens.push(token);
         rest = rest[length..].trim_start();
@@ -86,7 +102,7 @@ fn name(rest: &str, after_operand: bool) -> (Token<'_>, usize) {
         return (Token::Operator(operator), length);
     }
     match rest[length..].strip_prefix(':') {
-        // `axis::` is no prefix.
+        // `axis::` is not a prefix.
         Some(local) if local.starts_with('*') => (Token::Star(Some(&rest[..length])), length + 2),
         Some(local) if local.starts_with(is_name_start) => {
             let length = length + 1 + part(local);

@@ -97,7 +97,7 @@ pub(super) fn parse(text: &str, prefixes: Option<Prefixes<'_>>) -> Result<Expr, 
     let expression = parser.binary(0)?;
     match parser.peek() {
         None => Ok(expression),
-        Some(token) => Err(invalid(&format!("there is more than one expression, at {token:?}"))),
+        Some(token) => Err(invalid(&format!("expected the end of the expression, found {token}"))),
     }
 }
 
@@ -134,7 +134,15 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, symbol: &str) -> Parsed<()> {
-        if self.take(symbol) { Ok(()) } else { Err(invalid(&format!("'{symbol}' is expected"))) }
+        if self.take(symbol) { Ok(()) } else { Err(self.expected(&format!("'{symbol}'"))) }
+    }
+
+    /// Says what should be next, and what is there instead.
+    fn expected(&self, what: &str) -> XPathError {
+        match self.peek() {
+            Some(token) => invalid(&format!("expected {what}, found {token}")),
+            None => invalid(&format!("expected {what}, found the end of the expression")),
+        }
     }
 
     fn operator(&self) -> Option<(Operator, usize)> {
@@ -165,7 +173,7 @@ impl<'a> Parser<'a> {
     fn binary(&mut self, above: usize) -> Parsed<Expr> {
         self.depth += 1;
         if self.depth > NESTING_MAX {
-            return Err(invalid("it nests too deeply"));
+            return Err(invalid(&format!("it nests deeper than {NESTING_MAX} levels")));
         }
         let first = if self.take("-") {
             // A sign binds tighter than any operator but the union.
@@ -210,7 +218,7 @@ impl<'a> Parser<'a> {
             start = Start::Context;
             steps.push(self.step()?);
         } else {
-            return Err(invalid("a value or a path is expected"));
+            return Err(self.expected("a value or a path"));
         }
         loop {
             if self.take("//") {
@@ -248,14 +256,17 @@ impl<'a> Parser<'a> {
             Some(Token::Number(number)) => Ok(Expr::Number(number)),
             Some(Token::Literal(text)) => Ok(Expr::Literal(text.to_owned())),
             Some(Token::Variable(name)) if self.prefixes.is_some() => Ok(Expr::Variable(name.to_owned())),
-            Some(Token::Variable(name)) => Err(invalid(&format!("there is no variable '${name}'"))),
+            Some(Token::Variable(name)) => Err(invalid(&format!("unknown variable '${name}'"))),
             Some(Token::Symbol("(")) => {
                 let inner = self.binary(0)?;
                 self.expect(")")?;
                 Ok(inner)
             }
             Some(Token::Name(name)) => self.call(name),
-            _ => Err(invalid("a value is expected")),
+            _ => {
+                self.at -= 1;
+                Err(self.expected("a value"))
+            }
         }
     }
 
@@ -275,11 +286,14 @@ impl<'a> Parser<'a> {
             if self.prefixes.is_some() {
                 return Ok(Expr::Host(name.to_owned(), arguments));
             }
-            return Err(invalid(&format!("there is no function '{name}'")));
+            return Err(invalid(&format!("unknown function '{name}'")));
         };
         let (min, max) = functions::arity(function);
         if arguments.len() < min || arguments.len() > max {
-            return Err(invalid(&format!("the function '{name}' has a wrong number of arguments")));
+            let wanted = if min == max { min.to_string() } else { format!("{min} to {max}") };
+            let wanted = if max == usize::MAX { format!("at least {min}") } else { wanted };
+            let found = arguments.len();
+            return Err(invalid(&format!("the function '{name}' takes {wanted} arguments (got {found})")));
         }
         Ok(Expr::Call(function, arguments))
     }
@@ -304,7 +318,7 @@ impl<'a> Parser<'a> {
             Axis::Attribute
         } else if let (Some(Token::Name(name)), Some(Token::Symbol("::"))) = (self.peek(), self.peek_second())
         {
-            let axis = Axis::find(name).ok_or_else(|| invalid(&format!("there is no axis '{name}'")))?;
+            let axis = Axis::find(name).ok_or_else(|| invalid(&format!("unknown axis '{name}'")))?;
             self.at += 2;
             axis
         } else {
@@ -321,7 +335,7 @@ impl<'a> Parser<'a> {
         let bound = |prefix: &str| {
             prefixes.and_then(|prefixes| prefixes(prefix)).ok_or_else(|| {
                 invalid(&format!(
-                    "the prefix '{prefix}' is not bound; compare local-name() and namespace-uri() instead"
+                    "the prefix '{prefix}' is not declared; compare local-name() and namespace-uri() instead"
                 ))
             })
         };
@@ -341,7 +355,9 @@ impl<'a> Parser<'a> {
                         }
                         _ => Test::Instruction(None),
                     },
-                    _ => return Err(invalid(&format!("the function '{name}' cannot stand here"))),
+                    _ => {
+                        return Err(invalid(&format!("the function '{name}' cannot be used as a node test")));
+                    }
                 };
                 self.expect(")")?;
                 Ok(test)
@@ -352,7 +368,10 @@ impl<'a> Parser<'a> {
                 }
                 None => Ok(Test::Name { namespace: String::new(), local: name.to_owned() }),
             },
-            _ => Err(invalid("a name or a node test is expected")),
+            _ => {
+                self.at -= 1;
+                Err(self.expected("a name or a node test"))
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Arithmetic of filters: integers stay integers, everything else is computed as a decimal where it fits.
+//! Arithmetic of filters: integers stay integers; other numbers are computed as decimals if they fit, otherwise as
+//! floats.
 
 use liquid_core::model::{Value, ValueView};
 use loom_expression::Decimal;
 
-/// What two numbers are combined by.
+/// A binary arithmetic operation.
 #[derive(Clone, Copy)]
 pub(super) enum Operation {
     Add,
@@ -13,12 +14,12 @@ pub(super) enum Operation {
     Remainder,
 }
 
-/// The number of a scalar; text is read.
+/// The number of a scalar. A string is parsed.
 pub(super) fn number(value: &Value) -> Option<f64> {
     value.as_scalar().as_ref().and_then(super::float)
 }
 
-/// A number as an integer where it is whole, so that it renders without a fraction.
+/// The number as an integer if it is whole, so that it renders without a fraction.
 pub(super) fn shortest(number: f64) -> Value {
     if number.fract().abs() < f64::MIN_POSITIVE && number.abs() < 9e15 {
         Value::scalar(number as i64)
@@ -32,7 +33,7 @@ fn integer(value: &Value) -> Option<i64> {
     (scalar.type_name() == "whole number").then(|| scalar.to_integer()).flatten()
 }
 
-/// Combines two numbers. Nil gives nil.
+/// Applies the operation to two numbers. The result is nil if either is nil.
 pub(super) fn compute(left: &Value, right: &Value, operation: Operation) -> Result<Value, String> {
     if left.is_nil() || right.is_nil() {
         return Ok(Value::Nil);
@@ -48,7 +49,9 @@ pub(super) fn compute(left: &Value, right: &Value, operation: Operation) -> Resu
             Operation::Divide => left.checked_div(right),
             Operation::Remainder => left.checked_rem(right),
         };
-        return result.map(Value::scalar).ok_or_else(|| "the result does not fit 64 bits".to_owned());
+        return result
+            .map(Value::scalar)
+            .ok_or_else(|| "the result does not fit in a 64-bit integer".to_owned());
     }
     let (Some(left_float), Some(right_float)) = (number(left), number(right)) else { return Ok(Value::Nil) };
     let exact = |value: &Value| value.to_kstr().as_str().parse::<Decimal>().ok();
@@ -74,7 +77,7 @@ pub(super) fn compute(left: &Value, right: &Value, operation: Operation) -> Resu
     if result.is_finite() { Ok(shortest(result)) } else { Err("division by zero".to_owned()) }
 }
 
-/// Rounded half to even, as `Math.Round` does, to a number of places.
+/// Rounds to a number of decimal places, halves to even, as `Math.Round` does.
 pub(super) fn round(value: &Value, places: i64) -> Value {
     let Ok(exact) = value.to_kstr().as_str().parse::<Decimal>() else { return Value::Nil };
     let Ok(places) = u32::try_from(places) else { return Value::Nil };
@@ -82,12 +85,12 @@ pub(super) fn round(value: &Value, places: i64) -> Value {
     rounded.to_string().parse::<f64>().map_or(Value::Nil, shortest)
 }
 
-/// Rounded to a whole number.
+/// Rounds to a whole number.
 pub(super) fn whole(value: &Value, round: fn(f64) -> f64) -> Value {
     number(value).map_or(Value::Nil, |number| shortest(round(number)))
 }
 
-/// The input or the bound, whichever `choose` takes; the input where either is not a number.
+/// The result of `choose` for the input and the bound; the unchanged input if either is not a number.
 pub(super) fn bounded(input: &Value, bound: &Value, choose: fn(f64, f64) -> f64) -> Value {
     match (number(input), number(bound)) {
         (Some(number), Some(bound)) => shortest(choose(number, bound)),

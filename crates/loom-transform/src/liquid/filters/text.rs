@@ -1,4 +1,4 @@
-//! Text of filters: case, encodings, truncation, dates.
+//! String filters: case, encodings, truncation, dates.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liquid_core::model::{Value, ValueView};
 use loom_expression::{NoNames, Object, Options, RecordedContext, Template};
 
-/// Each word with a capital, as the filter `Capitalize` of DotLiquid 2.0.
+/// Capitalizes every word, as the filter `Capitalize` of DotLiquid 2.0 does.
 pub(super) fn title_case(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut starts = true;
@@ -21,7 +21,7 @@ pub(super) fn title_case(text: &str) -> String {
     out
 }
 
-/// Percent-encoded, with `+` for a space.
+/// Percent-encodes a string, with `+` for a space.
 pub(super) fn url_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -36,7 +36,7 @@ pub(super) fn url_encode(text: &str) -> String {
     out
 }
 
-/// The text that was percent-encoded; what is not valid stays as it is.
+/// Decodes a percent-encoded string. Invalid escapes stay unchanged.
 pub(super) fn url_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -58,7 +58,7 @@ pub(super) fn url_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The five characters of HTML as entities.
+/// Escapes the five reserved characters of HTML as entities.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -74,13 +74,13 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// The entities of [`escape`] as characters.
+/// Replaces the entities of [`escape`] with their characters.
 pub(super) fn unescape(text: &str) -> String {
     let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
     pairs.iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character))
 }
 
-/// Text without tags.
+/// Removes HTML tags.
 pub(super) fn strip_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -97,7 +97,7 @@ pub(super) fn strip_html(text: &str) -> String {
     out
 }
 
-/// At most `length` characters, the tail included.
+/// Shortens a string to at most `length` characters, including the tail.
 pub(super) fn truncate(text: &str, length: i64, tail: &str) -> String {
     let Ok(length) = usize::try_from(length) else { return tail.to_owned() };
     if text.is_empty() || text.chars().count() <= length {
@@ -107,26 +107,26 @@ pub(super) fn truncate(text: &str, length: i64, tail: &str) -> String {
     text.chars().take(kept).chain(tail.chars()).collect()
 }
 
-/// At most `words` words, with the tail behind them.
+/// Shortens a string to at most `words` words, followed by the tail.
 pub(super) fn truncate_words(text: &str, words: i64, tail: &str) -> String {
     let Some(words) = usize::try_from(words).ok().filter(|words| *words > 0) else { return tail.to_owned() };
     let all: Vec<&str> = text.split(' ').collect();
     if all.len() <= words { text.to_owned() } else { format!("{}{tail}", all[..words].join(" ")) }
 }
 
-/// Standard base64 with padding.
+/// Encodes a string in standard base64 with padding.
 pub(super) fn base64_encode(text: &str) -> String {
     STANDARD.encode(text)
 }
 
-/// The text that base64 holds.
+/// Decodes base64 to a string.
 pub(super) fn base64_decode(text: &str) -> Result<String, String> {
     let bytes =
         STANDARD.decode(text.trim()).map_err(|error| format!("the input is not valid base64: {error}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A timestamp in a .NET format. Input that is not a timestamp stays as it is, as DotLiquid leaves it.
+/// Formats a timestamp with a .NET format. Input that is not a timestamp is returned unchanged, as DotLiquid does.
 pub(super) fn date(input: &Value, format: &str) -> Result<Value, String> {
     if input.is_nil() || format.trim().is_empty() {
         return Ok(input.clone());
@@ -134,7 +134,7 @@ pub(super) fn date(input: &Value, format: &str) -> Result<Value, String> {
     let text = super::shown(input);
     let formatted = "@formatDateTime(variables('at'), variables('format'))";
     let compiled = Template::compile_str(formatted, &NoNames, &Options::default())
-        .map_err(|_| "the date cannot be formatted".to_owned())?;
+        .map_err(|_| "unknown date format".to_owned())?;
     let variables: Object = [
         ("at", loom_expression::Value::from(text.as_str())),
         ("format", loom_expression::Value::from(format)),

@@ -1,7 +1,7 @@
-//! Time zones by their Windows names, or by those of the IANA database.
+//! Time zones by their Windows names, as the functions of the language take them, and by IANA names, as recurrences do.
 //!
-//! Windows names map to IANA zones as the Unicode CLDR's `windowsZones` says for the territory 001 (the world); their
-//! rules are those of the bundled time zone database.
+//! Windows names map to IANA zones as in the table `windowsZones` of the Unicode CLDR, territory 001 (the world). The
+//! rules of the zones come from the bundled time zone database.
 
 use jiff::{
     civil,
@@ -11,7 +11,7 @@ use jiff::{
 use super::{DateTime, Parts, TICKS_PER_SECOND, Zone};
 use crate::{Timestamp, suggest};
 
-/// The IANA zone of a Windows zone name, ignoring case; `None` for unknown names.
+/// The IANA name of the time zone with this Windows name, ignoring case; `None` for an unknown name.
 ///
 /// ```
 /// assert_eq!(loom_expression::iana_time_zone("pacific standard time"), Some("America/Los_Angeles"));
@@ -21,27 +21,49 @@ pub fn iana_time_zone(windows: &str) -> Option<&'static str> {
     ZONES.iter().find(|(name, _)| name.eq_ignore_ascii_case(windows)).map(|(_, iana)| *iana)
 }
 
-/// Whether there is a time zone of this name, a Windows one or an IANA one.
+/// Whether there is a time zone with this Windows or IANA name.
 pub fn is_time_zone(name: &str) -> bool {
     iana_time_zone(name).is_some() || TimeZone::get(name.trim()).is_ok()
 }
 
-/// The zone of this name, a Windows one or an IANA one.
+/// The time zone with this Windows name, ignoring case.
 ///
 /// # Errors
-/// That it is not known, with the name that may be meant, in a sentence's end.
+/// A clause that says that the name is unknown, or an IANA name, and suggests a Windows name.
 fn zone(name: &str) -> Result<TimeZone, String> {
     let name = name.trim();
-    TimeZone::get(iana_time_zone(name).unwrap_or(name)).map_err(|_| {
-        let hint = match suggest::nearest(name, ZONES.iter().flat_map(|(windows, iana)| [*windows, *iana])) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None => "names are such as 'Pacific Standard Time' or 'Europe/Berlin'".to_owned(),
-        };
-        format!("this time zone is not known; {hint}")
+    if let Some(zone) = iana_time_zone(name).and_then(|iana| TimeZone::get(iana).ok()) {
+        return Ok(zone);
+    }
+    if let Ok(zone) = TimeZone::get(name) {
+        let hint = windows_time_zone(&zone).map_or_else(String::new, |windows| format!(", here '{windows}'"));
+        return Err(format!("expected the Windows name of the time zone{hint}, found its IANA name"));
+    }
+    let near = suggest::nearest(name, ZONES.iter().flat_map(|(windows, iana)| [*windows, *iana]));
+    let near = ZONES.iter().find(|(windows, iana)| [Some(*windows), Some(*iana)].contains(&near));
+    Err(match near {
+        Some((windows, _)) => format!("unknown time zone; did you mean '{windows}'?"),
+        None => "unknown time zone; use a Windows name, such as 'Pacific Standard Time'".to_owned(),
     })
 }
 
-/// Whether the zone is UTC itself.
+/// The Windows name of an IANA time zone: the one that maps to this zone, or else the first one with the same offsets
+/// from UTC throughout 2025.
+fn windows_time_zone(zone: &TimeZone) -> Option<&'static str> {
+    let maps = ZONES.iter().find(|(_, iana)| zone.iana_name() == Some(*iana));
+    let same =
+        || ZONES.iter().find(|(_, iana)| TimeZone::get(iana).is_ok_and(|other| same_offsets(zone, &other)));
+    maps.or_else(same).map(|(windows, _)| *windows)
+}
+
+fn same_offsets(left: &TimeZone, right: &TimeZone) -> bool {
+    // 2025-01-15T12:00:00Z, and the same time every 30 days after it.
+    (0..12).map(|at| 1_736_942_400 + at * 30 * 86_400).all(|seconds| {
+        jiff::Timestamp::from_second(seconds).is_ok_and(|at| left.to_offset(at) == right.to_offset(at))
+    })
+}
+
+/// Whether the zone is UTC under one of its names.
 fn is_utc(zone: &TimeZone) -> bool {
     zone.iana_name()
         .is_some_and(|name| matches!(name, "UTC" | "Etc/UTC" | "Etc/UCT" | "Etc/Universal" | "Etc/Zulu"))
@@ -50,10 +72,10 @@ fn is_utc(zone: &TimeZone) -> bool {
 /// The local time of a zone at a point in time.
 ///
 /// # Errors
-/// That the zone is not known, or that the time is beyond the calendar, in a sentence's end.
+/// A clause that says that the zone is unknown or the time out of range.
 pub(crate) fn from_utc(at: DateTime, name: &str) -> Result<DateTime, String> {
     let zone = zone(name)?;
-    local_time(at, &zone).ok_or_else(|| "the result is not between the years 1 and 9999".to_owned())
+    local_time(at, &zone).ok_or_else(|| "the result must be between the years 1 and 9999".to_owned())
 }
 
 fn local_time(at: DateTime, zone: &TimeZone) -> Option<DateTime> {
@@ -65,17 +87,20 @@ fn local_time(at: DateTime, zone: &TimeZone) -> Option<DateTime> {
 
 /// The point in time of a zone's local time.
 ///
-/// A time that the clocks jumped over is refused; of a time that they showed twice the later is meant, which is
-/// standard time.
+/// A local time that daylight saving time skips is an error. A local time that occurs twice is read as the later one,
+/// which is standard time.
 ///
 /// # Errors
-/// The reason, in a sentence's end.
+/// The reason, as a clause.
 pub(crate) fn to_utc(local: DateTime, name: &str) -> Result<DateTime, String> {
     let zone = zone(name)?;
     if local.zone == Zone::Utc && !is_utc(&zone) {
-        return Err("the timestamp is UTC, but the zone it should be read in is another".to_owned());
+        return Err(
+            "the timestamp is in UTC, but the source time zone is not; remove the 'Z' or use the zone 'UTC'"
+                .to_owned(),
+        );
     }
-    // An offset was brought to UTC when it was read, so there is nothing left to convert.
+    // A timestamp with an offset was converted to UTC when it was parsed.
     if local.zone != Zone::Unspecified {
         return Ok(DateTime { zone: Zone::Utc, ..local });
     }
@@ -93,7 +118,7 @@ pub(crate) fn to_utc(local: DateTime, name: &str) -> Result<DateTime, String> {
     let offset = match zone.to_ambiguous_timestamp(civil).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset,
         AmbiguousOffset::Fold { after, .. } => after,
-        AmbiguousOffset::Gap { .. } => return Err("the clocks of the zone jump over this time".to_owned()),
+        AmbiguousOffset::Gap { .. } => return Err("this local time does not exist in the time zone, whose clocks skip it when daylight saving time begins".to_owned()),
     };
     DateTime::at(local.ticks - i64::from(offset.seconds()) * TICKS_PER_SECOND, Zone::Utc)
         .ok_or_else(|| "the timestamp is out of range".to_owned())
@@ -254,5 +279,21 @@ mod tests {
         for (windows, iana) in ZONES {
             assert!(TimeZone::get(iana).is_ok(), "{windows}: {iana}");
         }
+    }
+
+    #[test]
+    fn iana_names_are_rejected_with_the_windows_name() {
+        let suggests = |name: &str, windows: &str| {
+            let why = zone(name).expect_err(name);
+            assert!(why.contains(&format!("'{windows}'")), "{name}: {why}");
+        };
+        suggests("Europe/Berlin", "W. Europe Standard Time");
+        suggests("europe/berlin", "W. Europe Standard Time");
+        suggests("Europe/Vienna", "W. Europe Standard Time");
+        suggests("Asia/Calcutta", "India Standard Time");
+        suggests("Etc/UTC", "UTC");
+        suggests("Europe/Berlim", "W. Europe Standard Time");
+        suggests("Pacific Standart Time", "Pacific Standard Time");
+        suggests("Atlantis", "Pacific Standard Time");
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     gate::Place,
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Fired, Keeper, moment},
+    triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment},
 };
 
 /// What batches that are sent to no partition are in.
@@ -75,6 +75,7 @@ async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
                 return Ok(());
             }
         }
+        collector.follow_the_clock(keeper.now());
         let due = collector.next_due();
         if due.is_some_and(|(_, due)| due <= keeper.now()) {
             collector.release_due(keeper).await?;
@@ -83,7 +84,8 @@ async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
         tokio::select! {
             // The sender lives as long as the piles.
             changed = changes.changed() => changed.unwrap_or_default(),
-            () = keeper.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
+            // Times are reckoned anew in either case.
+            _ = keeper.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
             () = keeper.deployment.retired.cancelled() => return Ok(()),
         }
     }
@@ -141,6 +143,16 @@ impl Collector {
         kept.insert("since", self.since.to_string());
         kept.insert("last", self.batches.iter().map(last).collect::<Object>());
         kept
+    }
+
+    /// Forgets times that have not come yet: the clock was ahead when everything went at them.
+    fn follow_the_clock(&mut self, now: i128) {
+        let present = now + CLOCK_STEP_MAX;
+        let follow = |at: i128| if at > present { now } else { at };
+        self.since = follow(self.since);
+        for batch in &mut self.batches {
+            batch.last = follow(batch.last);
+        }
     }
 
     /// Which batch goes next by the clock, and when.

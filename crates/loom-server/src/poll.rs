@@ -17,7 +17,7 @@ use loom_expression::{Object, Timestamp, Value};
 use crate::{
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Answered, Fired, Keeper, moment, number},
+    triggers::{AGAIN, Answered, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
 };
 
 /// The last firing is kept for `trigger()` in the inputs; a longer body than this is left out of it.
@@ -30,6 +30,8 @@ struct Progress {
     anchor: i128,
     /// When to ask next.
     due: i128,
+    /// When that was decided.
+    planned: i128,
     /// Where to ask next; none for where the inputs say.
     address: Option<String>,
     /// What `trigger()` gives in the inputs.
@@ -55,8 +57,10 @@ pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
         {
             return Ok(());
         }
-        keeper.sleep_until(progress.due).await;
-        progress = ask(keeper, &timetable, progress).await?;
+        progress.follow_the_clock(&timetable, keeper.now());
+        if keeper.sleep_until(progress.due).await {
+            progress = ask(keeper, &timetable, progress).await?;
+        }
     }
 }
 
@@ -77,7 +81,7 @@ async fn ask(
         None => None,
         Some(limit) => {
             let Some(place) = keeper.host.hub.gates.try_enter(&keeper.key(), limit) else {
-                progress.next_question(by_recurrence(start, progress.anchor));
+                progress.next_question(start, by_recurrence(start, progress.anchor));
                 let note = note.skipped("As many runs as may be are in progress.");
                 return keep_progress(keeper, progress, note).await;
             };
@@ -88,7 +92,7 @@ async fn ask(
     let inputs = match keeper.host.engine.trigger_inputs(view, None) {
         Ok(inputs) => inputs.unwrap_or_default(),
         Err(error) => {
-            progress.next_question(by_recurrence(start, progress.anchor));
+            progress.next_question(start, by_recurrence(start, progress.anchor));
             return keep_progress(keeper, progress, note.because(&error.code, &error.message)).await;
         }
     };
@@ -99,6 +103,7 @@ async fn ask(
     let now = keeper.now();
     if let Some(wait) = answered.retry {
         progress.attempt += 1;
+        progress.planned = now;
         progress.due = now.saturating_add(i128::try_from(wait.as_nanos()).unwrap_or(i128::MAX));
         keeper.commit(vec![keeper.state(progress.state())]).await?;
         return Ok(progress);
@@ -110,7 +115,7 @@ async fn ask(
     {
         progress.address = Some(location.to_owned());
     }
-    progress.next_question(next_time(timetable, &answered, now, by_recurrence(now, progress.anchor)));
+    progress.next_question(now, next_time(timetable, &answered, now, by_recurrence(now, progress.anchor)));
     let asks_conditions = status.is_some() && conditions_ask_for_the_status(keeper);
     match (&answered.outcome.outputs, status) {
         (Some(outputs), Some(status)) if status == 200 || asks_conditions => {
@@ -219,6 +224,7 @@ impl Progress {
             return Ok(Progress {
                 anchor,
                 due,
+                planned: number(&kept, "planned").unwrap_or(i128::MIN),
                 address: present("address").and_then(|address| address.as_str().map(str::to_owned)),
                 previous: present("previous").map(|record| secured(keeper, record)),
                 asked: kept.get("asked").and_then(Value::as_i64).unwrap_or(0),
@@ -234,23 +240,45 @@ impl Progress {
             let next = timetable.next(moment(now), moment(anchor));
             next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
         };
-        let progress =
-            Progress { anchor, due, address: None, previous: None, asked: 0, attempt: 1, pending: None };
+        let progress = Progress {
+            anchor,
+            due,
+            planned: now,
+            address: None,
+            previous: None,
+            asked: 0,
+            attempt: 1,
+            pending: None,
+        };
         keeper.commit(vec![keeper.state(progress.state())]).await?;
         Ok(progress)
     }
 
-    /// This question is done; the next is due then.
-    fn next_question(&mut self, due: i128) {
+    /// This question is done, at `now`; the next is due then.
+    fn next_question(&mut self, now: i128, due: i128) {
         self.asked += 1;
         self.attempt = 1;
+        self.planned = now;
         self.due = due;
+    }
+
+    /// After a clock that was ahead has come back: waits as long as was decided, from now on.
+    fn follow_the_clock(&mut self, timetable: &Timetable, now: i128) {
+        let present = now + CLOCK_STEP_MAX;
+        if timetable.start.is_none() && self.anchor > present {
+            self.anchor = now;
+        }
+        if self.planned > present {
+            self.due = now.saturating_add((self.due - self.planned).max(0));
+            self.planned = now;
+        }
     }
 
     fn state(&self) -> Object {
         let mut kept = Object::new();
         kept.insert("anchor", self.anchor.to_string());
         kept.insert("due", self.due.to_string());
+        kept.insert("planned", self.planned.to_string());
         kept.insert("address", self.address.as_deref());
         kept.insert("previous", self.previous.clone());
         kept.insert("asked", self.asked);

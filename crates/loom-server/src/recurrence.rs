@@ -8,7 +8,7 @@
 use std::str::FromStr;
 
 use jiff::{
-    Timestamp, ToSpan, ZonedDateTime,
+    SignedDuration, Timestamp, ToSpan, ZonedDateTime,
     civil::{Date, DateTime, Time, Weekday},
     tz::TimeZone,
 };
@@ -83,6 +83,17 @@ impl Timetable {
     ) -> Option<Timestamp> {
         let next = |after: &Timestamp| self.next(*after, anchor).filter(|found| *found <= until);
         std::iter::successors(next(&from), next).last()
+    }
+
+    /// The last occurrence not after `until`, looked for within the time that a few of them take.
+    pub(crate) fn last_until(&self, until: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
+        let first = self.next(until, anchor)?;
+        let second = self.next(first, anchor).unwrap_or(first);
+        let apart = second.duration_since(first).max(SignedDuration::from_secs(1));
+        [2, 64].into_iter().find_map(|times| {
+            let from = until.checked_sub(apart.checked_mul(times)?).ok()?;
+            self.last_within(from, until, anchor)
+        })
     }
 
     /// Whether it happens more often than once a minute.

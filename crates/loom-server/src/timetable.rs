@@ -4,6 +4,9 @@
 //! one whose time has come fires late rather than never. Recurrences that were missed while nobody served are not made
 //! up for, but for the last one, if it was missed by no more than a short restart. A SlidingWindow processes every
 //! window, in order.
+//!
+//! A clock that was ahead and comes back leaves progress that lies in the future. The trigger then continues by the clock as
+//! it is: what it did at times that have not come yet counts for nothing, but for the one occurrence that is due next.
 
 use loom_definition::trigger::TriggerKind;
 use loom_expression::{Object, Timestamp, Value};
@@ -11,11 +14,14 @@ use loom_expression::{Object, Timestamp, Value};
 use crate::{
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Fired, Keeper, moment, number},
+    triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
 };
 
 /// An occurrence that nobody fired in time is fired late by up to so many nanoseconds: a minute, as a restart takes.
 const LATE_MAX: i128 = 60_000_000_000;
+
+/// What names of firings of a Recurrence begin with.
+const OCCURRENCE: &str = "occurrence";
 
 /// How far a trigger has come, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +33,8 @@ struct Progress {
     /// The last occurrence that fired, or the end of the last window.
     last: Option<i128>,
     fired: i64,
+    /// How often the clock was found to have been ahead. Part of the names of firings, because the same times come again.
+    turn: i64,
 }
 
 /// Fires each occurrence when it is due. Ends when there are no more.
@@ -34,6 +42,7 @@ pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
     let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
     let mut progress = Progress::load(keeper, &timetable).await?;
     while timetable.count.is_none_or(|count| progress.fired < i64::from(count)) {
+        progress = progress.by_the_clock(&timetable, keeper.now());
         let next = match &keeper.trigger().kind {
             TriggerKind::SlidingWindow { delay } => {
                 let delay = delay.map_or(0, |delay| delay.approximate().as_nanos() as i128);
@@ -59,7 +68,9 @@ async fn fire_window(
     let opens = progress.last.unwrap_or(progress.anchor);
     let Some(closes) = timetable.next(moment(opens), moment(progress.anchor)) else { return Ok(None) };
     let closes = closes.as_nanosecond();
-    keeper.sleep_until(closes + delay).await;
+    if !keeper.sleep_until(closes + delay).await {
+        return Ok(Some(progress));
+    }
     let text = |nanos| Value::from(Timestamp::from_unix_nanos(nanos).to_string());
     let window: Object =
         [("windowStartTime", text(opens)), ("windowEndTime", text(closes))].into_iter().collect();
@@ -67,7 +78,7 @@ async fn fire_window(
     let next = progress.after(closes);
     loop {
         let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(closes + delay);
-        let name = Some(format!("window:{}:{closes}", keeper.key()));
+        let name = Some(progress.name("window", &keeper.key(), closes));
         match keeper.fire(outputs.clone().into(), name, None, next.state(), note, Vec::new()).await? {
             Fired::Runs | Fired::Held | Fired::Failed => return Ok(Some(next)),
             // Every window is processed, so this one waits for room.
@@ -94,10 +105,13 @@ async fn fire_occurrence(
             .or_else(|| timetable.next(moment(now.max(from)), anchor))
     };
     let Some(due) = due.map(jiff::Timestamp::as_nanosecond) else { return Ok(None) };
-    keeper.sleep_until(due).await;
+    if !keeper.sleep_until(due).await {
+        return Ok(Some(progress));
+    }
     let next = progress.after(due);
     let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(due);
-    match keeper.fire(Object::new().into(), None, None, next.state(), note.clone(), Vec::new()).await? {
+    let name = Some(progress.name(OCCURRENCE, &keeper.key(), due));
+    match keeper.fire(Object::new().into(), name, None, next.state(), note.clone(), Vec::new()).await? {
         Fired::Runs | Fired::Held | Fired::Failed => Ok(Some(next)),
         Fired::NoRoom => {
             // A recurrence that finds no room is left out; the next one comes.
@@ -116,11 +130,15 @@ impl Progress {
             && let (Some(since), Some(anchor)) = (number(&kept, "since"), number(&kept, "anchor"))
         {
             let fired = kept.get("fired").and_then(Value::as_i64).unwrap_or(0);
-            return Ok(Progress { since, anchor, last: number(&kept, "last"), fired });
+            return Ok(Progress { since, anchor, last: number(&kept, "last"), fired, turn: turn(&kept) });
         }
         let since = keeper.now();
         let anchor = timetable.start.map_or(since, jiff::Timestamp::as_nanosecond);
-        let progress = Progress { since, anchor, last: None, fired: 0 };
+        // Another deployment's times may come again, too.
+        let before = keeper.load_any().await?.unwrap_or_default();
+        let ahead = number(&before, "last").is_some_and(|last| last > since + CLOCK_STEP_MAX);
+        let progress =
+            Progress { since, anchor, last: None, fired: 0, turn: turn(&before) + i64::from(ahead) };
         keeper.commit(vec![keeper.state(progress.state())]).await?;
         Ok(progress)
     }
@@ -129,12 +147,46 @@ impl Progress {
         Progress { last: Some(last), fired: self.fired + 1, ..self }
     }
 
+    /// The progress as it counts at `now`: unchanged, unless the clock was ahead when it was made.
+    fn by_the_clock(self, timetable: &Timetable, now: i128) -> Progress {
+        let present = now + CLOCK_STEP_MAX;
+        let mut progress = Progress { since: self.since.min(now), ..self };
+        if timetable.start.is_none() && progress.anchor > present {
+            progress.anchor = now;
+        }
+        let Some(last) = progress.last.filter(|last| *last > present) else { return progress };
+        let anchor = moment(progress.anchor);
+        let next = timetable.next(moment(now), anchor).map(jiff::Timestamp::as_nanosecond);
+        // The clock came back by less than the time between two occurrences, and the next one has fired already.
+        if next == Some(last) {
+            return progress;
+        }
+        // A window begins where one ends.
+        let bound = timetable.last_until(moment(now), anchor).map(jiff::Timestamp::as_nanosecond);
+        progress.last = Some(bound.unwrap_or(now.min(progress.anchor)));
+        progress.turn += 1;
+        progress
+    }
+
+    /// The name of a firing, which starts its runs at most once.
+    fn name(&self, kind: &str, key: &str, at: i128) -> String {
+        match self.turn {
+            0 => format!("{kind}:{key}:{at}"),
+            turn => format!("{kind}:{key}:{at}:{turn}"),
+        }
+    }
+
     fn state(self) -> Object {
         let mut kept = Object::new();
         kept.insert("since", self.since.to_string());
         kept.insert("anchor", self.anchor.to_string());
         kept.insert("last", self.last.map(|last| last.to_string()));
         kept.insert("fired", self.fired);
+        kept.insert("turn", self.turn);
         kept
     }
+}
+
+fn turn(kept: &Value) -> i64 {
+    kept.get("turn").and_then(Value::as_i64).unwrap_or(0)
 }

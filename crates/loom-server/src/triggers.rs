@@ -38,6 +38,9 @@ const NAMESPACE: &str = "trigger";
 /// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
+/// How far the clock may be set back, in nanoseconds, without being taken for one that was ahead: a minute.
+pub(crate) const CLOCK_STEP_MAX: i128 = 60_000_000_000;
+
 /// The wait before something that failed for the moment is tried again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(5);
 
@@ -179,21 +182,33 @@ impl Keeper {
         self.commit(vec![self.note(note)]).await
     }
 
-    pub(crate) async fn sleep_until(&self, due: i128) {
+    /// Waits for a time by the clock. False when the clock is set back meanwhile, so that the time is to be reckoned anew.
+    pub(crate) async fn sleep_until(&self, due: i128) -> bool {
+        let mut latest = self.now();
         loop {
-            let left = due - self.now();
+            let now = self.now();
+            let left = due - now;
             if left <= 0 {
-                return;
+                return true;
             }
+            if now < latest - CLOCK_STEP_MAX {
+                return false;
+            }
+            latest = latest.max(now);
             let left = Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX));
             tokio::time::sleep(left.min(SLEEP_MAX)).await;
         }
     }
 
+    /// What was kept for this deployment or one before it.
+    pub(crate) async fn load_any(&self) -> Result<Option<Value>, loom_store::Error> {
+        let kept = self.host.store.key(NAMESPACE, &self.key()).await?;
+        Ok(kept.and_then(|kept| Value::parse_json(&kept.value).ok()))
+    }
+
     /// What was kept for this deployment; another one begins anew.
     pub(crate) async fn load(&self) -> Result<Option<Value>, loom_store::Error> {
-        let kept = self.host.store.key(NAMESPACE, &self.key()).await?;
-        let kept = kept.and_then(|kept| Value::parse_json(&kept.value).ok());
+        let kept = self.load_any().await?;
         let mark = self.deployment.mark(&self.host.signer);
         Ok(kept.filter(|kept| kept.get("mark").and_then(Value::as_str) == Some(&mark)))
     }

@@ -125,7 +125,8 @@ impl FromStr for RunId {
     }
 }
 
-/// Generates run ids that always increase, even when the clock is set back.
+/// Generates run ids that increase. A clock that is set back by less than [`RunIdSource::AHEAD_MAX_MS`] changes nothing; after one that was
+/// further ahead, ids follow the clock again, under the next shard, so that no id is made twice.
 #[derive(Debug)]
 pub struct RunIdSource {
     shard: u16,
@@ -133,14 +134,32 @@ pub struct RunIdSource {
 }
 
 impl RunIdSource {
+    /// How far ahead of the clock ids may be, in milliseconds.
+    pub const AHEAD_MAX_MS: i64 = 60_000;
+
     /// A source for `shard` (taken modulo [`RunId::SHARDS`]) that continues after `last`, the newest id in the store.
     pub fn new(shard: u16, last: Option<RunId>) -> Self {
         Self { shard: shard % RunId::SHARDS, last: last.map_or(0, RunId::as_u64) }
     }
 
-    /// Returns a new id, larger than all before it. When more than 2,048 ids are requested in one millisecond, or the
-    /// clock is behind, the id uses one of the following milliseconds.
+    /// A source for a store whose newest ids a clock has made that was ahead: `newest` is the newest id, and `by_now` the newest
+    /// one that is no more than [`RunIdSource::AHEAD_MAX_MS`] ahead of the clock now.
+    pub fn after_clock_was_ahead(newest: RunId, by_now: Option<RunId>) -> Self {
+        let shard = match by_now {
+            // It was made after the clock came back, and these ids continue.
+            Some(by_now) if by_now.shard() != newest.shard() => by_now.shard(),
+            _ => newest.shard() + 1,
+        };
+        Self::new(shard, by_now)
+    }
+
+    /// Returns a new id, larger than all before it unless the clock was set back far. When more than 2,048 ids are requested
+    /// in one millisecond, or the clock is behind, the id uses one of the following milliseconds.
     pub fn next(&mut self, now: UnixMillis) -> RunId {
+        if RunId(self.last).time() > now.plus(Self::AHEAD_MAX_MS) {
+            self.shard = (self.shard + 1) % RunId::SHARDS;
+            self.last = 0;
+        }
         let shard = u64::from(self.shard) << COUNTER_BITS;
         let fresh = RunId::first_at(now).0 | shard;
         let last = RunId(self.last);

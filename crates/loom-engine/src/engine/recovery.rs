@@ -9,13 +9,13 @@ use std::{
 use futures_util::{StreamExt, stream};
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::Value;
-use loom_store::{Condition, RunIdSource, RunRow};
+use loom_store::{Condition, RunIdSource, RunQuery, RunRow};
 use tokio::sync::{mpsc, watch};
 
 use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
 use crate::{
     driver::{Driver, Links, Unwritten},
-    durable::{RecoverError, RunJournal, Written},
+    durable::{self, RecoverError, RunJournal, Written},
     event::{Event, RunId, RunStart},
     fire,
     machine::Run,
@@ -117,8 +117,8 @@ impl Engine {
         Ok(recovered)
     }
 
-    /// Continues the numbering of runs after the newest one in the store, even if the clock was set back, and finds the runs
-    /// for which other processes have left orders. [`Engine::recover`] does this automatically. Call it before any run is
+    /// Continues the numbering of runs after the newest one in the store, or by the clock if it was ahead when the newest ones
+    /// were made, and finds the runs for which other processes have left orders. [`Engine::recover`] does this automatically. Call it before any run is
     /// started.
     ///
     /// # Errors
@@ -126,8 +126,16 @@ impl Engine {
     pub async fn number_on(&self) -> Result<(), loom_store::Error> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         if let Some(newest) = durable.store.newest_run().await? {
-            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) =
-                RunIdSource::new(0, Some(newest));
+            let present = durable::millis(self.inner.clock.now()).plus(RunIdSource::AHEAD_MAX_MS);
+            let source = if newest.time() > present {
+                let before = Some(present.plus(1));
+                let query = RunQuery { accepted_before: before, limit: 1, ..RunQuery::default() };
+                let by_now = durable.store.runs(query).await?.rows.first().map(|row| row.id);
+                RunIdSource::after_clock_was_ahead(newest, by_now)
+            } else {
+                RunIdSource::new(newest.shard(), Some(newest))
+            };
+            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) = source;
         }
         self.find_orders().await
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use loom_engine::{
     Engine, Environment, RunId,
     clock::TokioClock,
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
-    ports::{CallFuture, TriggerAsk, TriggerCall, TriggerHandler},
+    ports::{CallFuture, Clock, TriggerAsk, TriggerCall, TriggerHandler},
 };
 use loom_expression::{Timestamp, Value};
 use loom_store::{MemoryStore, Order, RunQuery, Store};
@@ -60,6 +63,22 @@ pub(crate) struct World {
     service: Arc<Service>,
     start: Timestamp,
     since: tokio::time::Instant,
+    /// By how many seconds the clocks of all processes have been set back.
+    back: Arc<AtomicU64>,
+}
+
+/// A clock that somebody sets back.
+#[derive(Debug)]
+struct SetBack {
+    clock: TokioClock,
+    back: Arc<AtomicU64>,
+}
+
+impl Clock for SetBack {
+    fn now(&self) -> Timestamp {
+        let back = i128::from(self.back.load(Ordering::Relaxed)) * 1_000_000_000;
+        Timestamp::from_unix_nanos(self.clock.now().unix_nanos() - back)
+    }
 }
 
 impl World {
@@ -72,7 +91,18 @@ impl World {
             service: Arc::new(service),
             start: Timestamp::from_unix_nanos(1_800_000_000_000_000_000),
             since: tokio::time::Instant::now(),
+            back: Arc::default(),
         }
+    }
+
+    /// Sets the clock of the processes that begin from now on ahead, by seconds.
+    fn set_clock(&mut self, ahead: u64) {
+        self.start = Timestamp::from_unix_nanos(self.start.unix_nanos() + i128::from(ahead) * 1_000_000_000);
+    }
+
+    /// Sets the clock of every process back, by seconds.
+    fn step_back(&self, seconds: u64) {
+        self.back.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// A process: opens the store, deploys, and takes up what is there.
@@ -84,7 +114,7 @@ impl World {
         settings.trigger_calls = Some(Arc::clone(&self.service) as Arc<dyn TriggerHandler>);
         let passed = i128::try_from(self.since.elapsed().as_nanos()).unwrap();
         let now = Timestamp::from_unix_nanos(self.start.unix_nanos() + passed);
-        let clock = Arc::new(TokioClock::starting_at(now));
+        let clock = Arc::new(SetBack { clock: TokioClock::starting_at(now), back: Arc::clone(&self.back) });
         let store = Arc::clone(&self.store);
         let host = Host::open(Engine::builder(), environment, store, clock, settings).await.unwrap();
         for (name, text) in definitions {
@@ -376,6 +406,73 @@ async fn every_window_is_processed_once() {
     // 1,800, 2,400, 3,000, 3,600 and 4,200 seconds passed while nobody served.
     assert_eq!(world.runs().await.len(), 7);
     assert_eq!(world.history("w/t").await.len(), 7);
+}
+
+const YEAR: u64 = 365 * 86_400;
+
+#[tokio::test(start_paused = true)]
+async fn triggers_continue_by_a_clock_that_was_a_year_ahead() {
+    let mut world = World::new(&[r#"{"statusCode": 202, "headers": {}}"#]);
+    let every = r#""recurrence": {"frequency": "Minute", "interval": 10}"#;
+    let definitions = [
+        ("every", workflow(&format!(r#"{{"type": "Recurrence", {every}}}"#))),
+        ("cron", workflow(r#"{"type": "Recurrence", "recurrence": {"cron": "*/10 * * * *"}}"#)),
+        ("windows", workflow(&format!(r#"{{"type": "SlidingWindow", {every}}}"#))),
+        ("asks", poll("")),
+    ];
+    let definitions: Vec<(&str, &str)> = definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let counts = async |world: &World| {
+        let rows = world.store.runs(RunQuery { limit: 1_000, ..RunQuery::default() }).await.unwrap().rows;
+        ["every", "cron", "windows"].map(|name| rows.iter().filter(|row| &*row.workflow == name).count())
+    };
+    let true_clock = world.start;
+    world.set_clock(YEAR);
+    let host = world.process(&definitions).await;
+    pass(1_201).await;
+    assert_eq!(counts(&world).await, [3, 2, 2]);
+    let asked = world.asked().len();
+    assert_eq!(asked, 5);
+    crash(host).await;
+
+    world.start = true_clock;
+    let host = world.process(&definitions).await;
+    pass(601).await;
+    assert_eq!(counts(&world).await, [4, 3, 3], "each has fired within one interval of the clock that came back");
+    assert!(world.asked().len() >= asked + 2, "{:?}", world.asked());
+    let newest = *world.runs().await.first().unwrap();
+    assert!(newest.time().0 < (true_clock.unix_millis() + 86_400_000), "runs are named by the clock as it is");
+    crash(host).await;
+
+    // The times that were fired while the clock was ahead come again, in their own time.
+    world.set_clock(YEAR);
+    let before = counts(&world).await;
+    let host = world.process(&definitions[..2]).await;
+    pass(1_201).await;
+    let after = counts(&world).await;
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [2, 2]);
+    crash(host).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_while_a_trigger_waits_stops_nothing_and_repeats_nothing() {
+    let world = World::new(&[r#"{"statusCode": 202, "headers": {}}"#]);
+    let every = workflow(r#"{"type": "Recurrence", "recurrence": {"frequency": "Minute", "interval": 10}}"#);
+    let host = world.process(&[("every", &every), ("asks", &poll(""))]).await;
+    pass(1_201).await;
+    assert_eq!(world.runs().await.len(), 3);
+    let asked = world.asked().len();
+    world.step_back(3_600);
+    pass(1_230).await;
+    let runs = world.runs().await.len();
+    assert!((4..=5).contains(&runs), "{runs} runs: an hour of silence is too long, and no occurrence comes twice");
+    assert!(world.asked().len() >= asked + 3);
+    // By less than the time between two occurrences: what has fired is not fired again.
+    pass(600).await;
+    let before = world.runs().await.len();
+    world.step_back(120);
+    pass(720).await;
+    assert_eq!(world.runs().await.len(), before + 1);
+    crash(host).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,6 +42,34 @@ fn ids_grow_when_the_clock_is_set_back_and_past_the_counter() {
 }
 
 #[test]
+fn ids_follow_a_clock_that_was_far_ahead_and_none_is_made_twice() {
+    let (now, year) = (1_800_000_000_000, 365 * 86_400_000);
+    let mut source = RunIdSource::new(0, None);
+    let mut made: Vec<RunId> = (0..3).map(|n| source.next(UnixMillis(now + n))).collect();
+    let ahead = source.next(UnixMillis(now + year));
+    made.push(ahead);
+    // The clock comes back to moments that it has shown before.
+    for n in 0..3 {
+        let id = source.next(UnixMillis(now + n));
+        assert_eq!(id.time(), UnixMillis(now + n));
+        made.push(id);
+    }
+    // So does that of another process, which finds the newest ids in the store: once before it has made any, and once after.
+    let mut resumed = RunIdSource::after_clock_was_ahead(ahead, Some(made[2]));
+    assert_eq!(resumed.next(UnixMillis(now + 5)).shard(), 1);
+    let mut resumed = RunIdSource::after_clock_was_ahead(ahead, made.last().copied());
+    for n in 0..3 {
+        let id = resumed.next(UnixMillis(now + n));
+        assert_eq!(id.shard(), 1, "it continues what the clock that came back has begun");
+        made.push(id);
+    }
+    let count = made.len();
+    made.sort_unstable();
+    made.dedup();
+    assert_eq!(made.len(), count, "no id twice");
+}
+
+#[test]
 fn ids_made_since_a_time_are_found() {
     let mut source = RunIdSource::new(1_023, None);
     let id = source.next(UnixMillis(1_700_000_000_123));

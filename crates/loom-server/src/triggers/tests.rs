@@ -420,7 +420,8 @@ async fn triggers_continue_by_a_clock_that_was_a_year_ahead() {
         ("windows", workflow(&format!(r#"{{"type": "SlidingWindow", {every}}}"#))),
         ("asks", poll("")),
     ];
-    let definitions: Vec<(&str, &str)> = definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let definitions: Vec<(&str, &str)> =
+        definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let counts = async |world: &World| {
         let rows = world.store.runs(RunQuery { limit: 1_000, ..RunQuery::default() }).await.unwrap().rows;
         ["every", "cron", "windows"].map(|name| rows.iter().filter(|row| &*row.workflow == name).count())
@@ -437,10 +438,17 @@ async fn triggers_continue_by_a_clock_that_was_a_year_ahead() {
     world.start = true_clock;
     let host = world.process(&definitions).await;
     pass(601).await;
-    assert_eq!(counts(&world).await, [4, 3, 3], "each has fired within one interval of the clock that came back");
+    assert_eq!(
+        counts(&world).await,
+        [4, 3, 3],
+        "each has fired within one interval of the clock that came back"
+    );
     assert!(world.asked().len() >= asked + 2, "{:?}", world.asked());
     let newest = *world.runs().await.first().unwrap();
-    assert!(newest.time().0 < (true_clock.unix_millis() + 86_400_000), "runs are named by the clock as it is");
+    assert!(
+        newest.time().0 < (true_clock.unix_millis() + 86_400_000),
+        "runs are named by the clock as it is"
+    );
     crash(host).await;
 
     // The times that were fired while the clock was ahead come again, in their own time.
@@ -464,7 +472,10 @@ async fn a_clock_that_is_set_back_while_a_trigger_waits_stops_nothing_and_repeat
     world.step_back(3_600);
     pass(1_230).await;
     let runs = world.runs().await.len();
-    assert!((4..=5).contains(&runs), "{runs} runs: an hour of silence is too long, and no occurrence comes twice");
+    assert!(
+        (4..=5).contains(&runs),
+        "{runs} runs: an hour of silence is too long, and no occurrence comes twice"
+    );
     assert!(world.asked().len() >= asked + 3);
     // By less than the time between two occurrences: what has fired is not fired again.
     pass(600).await;

@@ -62,6 +62,10 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
         return failed("BadRequest", "ChildDepthExceeded", message);
     }
     let trigger = call.inputs.get("host").and_then(|host| host.get("triggerName")).and_then(Value::as_str);
+    if is_disabled(inner, name, trigger.or_else(|| child.triggers.first().map(|first| &*first.name))) {
+        let message = format!("The workflow '{name}', or its trigger, is disabled; it is not called.");
+        return failed("BadRequest", "WorkflowTriggerIsNotEnabled", message);
+    }
     let mut outputs = Object::new();
     for member in ["headers", "queries", "body"] {
         if let Some(value) = call.inputs.get(member) {
@@ -125,6 +129,14 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
             format!("The child workflow '{name}' ended without a response."),
         ),
     }
+}
+
+/// Whether a workflow, or the trigger that would fire, is disabled.
+fn is_disabled(inner: &Inner, workflow: &str, trigger: Option<&str>) -> bool {
+    let disabled = inner.disabled.read().unwrap_or_else(PoisonError::into_inner);
+    let workflow = workflow.to_lowercase();
+    disabled.contains(&workflow)
+        || trigger.is_some_and(|trigger| disabled.contains(&format!("{workflow}/{}", trigger.to_lowercase())))
 }
 
 /// A run that a parent calls.

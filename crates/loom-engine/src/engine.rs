@@ -11,7 +11,7 @@ mod run;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -90,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) services: Services,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
+    /// See [`Engine::set_disabled`].
+    pub(crate) disabled: RwLock<BTreeSet<String>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     pub(crate) flights: Arc<Flights>,
@@ -193,6 +195,11 @@ impl Engine {
     pub fn withdraw(&self, name: &str) {
         let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.remove(&name.to_lowercase());
+    }
+
+    /// Workflows, and triggers as `workflow/trigger`, that no action may call; all names are lower case.
+    pub fn set_disabled(&self, names: BTreeSet<String>) {
+        *self.inner.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Fires a trigger: evaluates its conditions and `splitOn`, and starts the resulting runs.

@@ -29,6 +29,7 @@ use crate::{
     request::{self, read_body},
     response::{Problem, json},
     server::Shared,
+    switches::DisabledBy,
     trigger_history, view,
 };
 
@@ -51,7 +52,20 @@ pub(crate) async fn workflow(State(shared): State<Shared>, Path(name): Path<Stri
     Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
 }
 
-fn shown(shared: &Shared, deployment: &Deployment) -> Object {
+/// `Enabled` or `Disabled`, and who disables it.
+fn insert_state(object: &mut Object, by: Option<DisabledBy>) {
+    object.insert("state", if by.is_none() { "Enabled" } else { "Disabled" });
+    if let Some(by) = by {
+        let by = match by {
+            DisabledBy::Setting => "setting",
+            DisabledBy::Workflow => "workflow",
+            DisabledBy::Trigger => "trigger",
+        };
+        object.insert("disabledBy", by);
+    }
+}
+
+pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
     let workflow = &deployment.workflow;
     let mut object = Object::new();
     object.insert("name", Arc::clone(&workflow.name));
@@ -67,11 +81,13 @@ fn shown(shared: &Shared, deployment: &Deployment) -> Object {
     if let Some(description) = &workflow.description {
         object.insert("description", Arc::clone(description));
     }
+    insert_state(&mut object, shared.host.disabled_by(deployment, None));
     object.insert("actions", workflow.actions.len() as i64);
     let triggers = workflow.triggers.iter().map(|trigger| {
         let mut shown = Object::new();
         shown.insert("name", Arc::clone(&trigger.name));
         shown.insert("type", Arc::clone(&trigger.type_name));
+        insert_state(&mut shown, shared.host.disabled_by(deployment, Some(&trigger.name)));
         if takes_requests(trigger) {
             shown.insert("url", shared.host.trigger_url(&workflow.name, &trigger.name));
         }

@@ -55,7 +55,7 @@ async fn collect_on(keeper: &Keeper) {
         keeper.host.piles.forget().await;
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}
-            () = keeper.deployment.retired.cancelled() => return,
+            () = keeper.retired.cancelled() => return,
         }
     }
 }
@@ -71,7 +71,7 @@ async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
         host.piles.catch_up(&*host.store).await?;
         for pile in host.piles.touched(&key) {
             collector.release_full(keeper, &pile).await?;
-            if keeper.deployment.retired.is_cancelled() {
+            if keeper.retired.is_cancelled() {
                 return Ok(());
             }
         }
@@ -86,7 +86,7 @@ async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
             changed = changes.changed() => changed.unwrap_or_default(),
             // Times are reckoned anew in either case.
             _ = keeper.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
-            () = keeper.deployment.retired.cancelled() => return Ok(()),
+            () = keeper.retired.cancelled() => return Ok(()),
         }
     }
 }
@@ -226,7 +226,7 @@ impl Collector {
             Fired::NoRoom => {
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => Ok(true),
-                    () = keeper.deployment.retired.cancelled() => Ok(false),
+                    () = keeper.retired.cancelled() => Ok(false),
                 }
             }
         }
@@ -241,11 +241,11 @@ impl Collector {
                 place = keeper.host.hub.gates.enter(&key, limit) => if let Ok(place) = place {
                     return Some(Some(place));
                 },
-                () = keeper.deployment.retired.cancelled() => return None,
+                () = keeper.retired.cancelled() => return None,
             }
             tokio::select! {
                 () = tokio::time::sleep(AGAIN) => {}
-                () = keeper.deployment.retired.cancelled() => return None,
+                () = keeper.retired.cancelled() => return None,
             }
         }
     }

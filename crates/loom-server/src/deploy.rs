@@ -43,6 +43,8 @@ pub struct Deployment {
     pub disabled: bool,
     /// Ends when another version takes its place.
     pub(crate) retired: CancellationToken,
+    /// What ends each of its triggers that acts by itself now, by its place.
+    pub(crate) acting: Mutex<BTreeMap<usize, CancellationToken>>,
     pub(crate) has_response: bool,
     pub(crate) answers_later: bool,
 }
@@ -258,6 +260,7 @@ impl Deployments {
             version,
             warnings: loaded.warnings,
             retired: CancellationToken::new(),
+            acting: Mutex::default(),
         });
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = current.insert(workflow.name.to_lowercase(), Arc::clone(&deployment)) {
@@ -320,7 +323,7 @@ impl Deployments {
     }
 
     /// Takes a name out of service and forgets all of its versions; `along` becomes durable with that.
-    pub(crate) async fn delete(&self, name: &str, along: KeyWrite) -> Result<bool, loom_store::Error> {
+    pub(crate) async fn delete(&self, name: &str, along: Vec<KeyWrite>) -> Result<bool, loom_store::Error> {
         let _publishing = self.publishing.lock().await;
         let id = name.to_lowercase();
         let versions = self.versions(&id);
@@ -332,7 +335,7 @@ impl Deployments {
             value: None,
         }));
         if !versions.is_empty() {
-            commit.keys.push(along);
+            commit.keys.extend(along);
             self.store.commit(commit).await?;
         }
         let known = self.catalog.lock().unwrap_or_else(PoisonError::into_inner).delete(&id);

@@ -31,6 +31,7 @@ use crate::{
     remember, retain, revive,
     sign::{KEY_BYTES, Signer},
     subscription,
+    switches::{self, DisabledBy, Switches},
     telemetry::{Exporter, Recorder, TelemetryError, TelemetrySettings},
     triggers,
 };
@@ -130,6 +131,7 @@ pub struct Host {
     pub(crate) hub: Arc<Hub>,
     pub(crate) piles: Piles,
     pub(crate) deployments: Deployments,
+    pub(crate) switches: Switches,
     pub(crate) settings: HostSettings,
     pub(crate) signer: Signer,
     pub(crate) callbacks: Callbacks,
@@ -179,6 +181,7 @@ impl Host {
             .defaults(Policy::none())
             .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>)
             .build();
+        let switches = Switches::load(&*store).await?;
         let signer = Signer::open(signing_key(&*store).await?, &*store).await?;
         let callbacks = signer.callbacks(&settings.base);
         environment.callbacks = Some(callbacks.clone());
@@ -216,6 +219,7 @@ impl Host {
             hub,
             piles: Piles::default(),
             deployments,
+            switches,
             settings,
             signer,
             callbacks,
@@ -250,11 +254,8 @@ impl Host {
     pub async fn deploy(self: &Arc<Self>, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
         let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
         if changed {
-            if deployment.disabled {
-                self.engine.withdraw(&deployment.workflow.name);
-                return Ok((deployment, changed));
-            }
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
+            self.tell_disabled();
             if self.is_started() {
                 triggers::start(self, &deployment);
             }
@@ -266,6 +267,51 @@ impl Host {
     /// hand. Takes effect when a definition is deployed next.
     pub fn set_disabled(&self, names: BTreeSet<String>) {
         self.deployments.set_disabled(names);
+    }
+
+    /// Who keeps a workflow, or the trigger that is named, from firing; none when nobody does. A setting goes before an operator.
+    pub fn disabled_by(&self, deployment: &Deployment, trigger: Option<&str>) -> Option<DisabledBy> {
+        if deployment.disabled {
+            return Some(DisabledBy::Setting);
+        }
+        self.switches.disabled_by(&deployment.workflow.name, trigger)
+    }
+
+    /// Tells the engine which workflows and triggers no action may call.
+    fn tell_disabled(&self) {
+        let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
+        let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
+        names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));
+        self.engine.set_disabled(names);
+    }
+
+    /// Disables or enables a workflow, or one of its triggers, until another order comes, also over restarts. A setting
+    /// that disables the workflow holds all the same.
+    ///
+    /// # Errors
+    /// The store does not take it; nothing has changed then.
+    pub(crate) async fn switch(
+        self: &Arc<Self>,
+        workflow: &str,
+        trigger: Option<&str>,
+        enable: bool,
+    ) -> Result<(), loom_store::Error> {
+        let _alone = self.switches.changing.lock().await;
+        let key = switches::key(workflow, trigger);
+        if let Some((switch, write)) = self.switches.order(&key, enable, self.now().unix_nanos()) {
+            let mut commit = Commit::new();
+            commit.keys.push(write);
+            self.store.commit(commit).await?;
+            self.switches.adopt(key, switch);
+        }
+        self.tell_disabled();
+        if let Some(deployment) = self.deployments.get(workflow) {
+            triggers::stop_disabled(self, &deployment);
+            if self.is_started() {
+                triggers::start(self, &deployment);
+            }
+        }
+        Ok(())
     }
 
     /// Makes the address of a trigger another one; without a trigger, those of all triggers of a workflow. The old ones no longer work.
@@ -287,8 +333,15 @@ impl Host {
     /// The store does not take it, or there are no random bytes.
     pub(crate) async fn delete(&self, name: &str) -> Result<bool, HostError> {
         let salt = self.signer.new_salt(name, None).map_err(HostError::Random)?;
-        let known = self.deployments.delete(name, salt.write()).await?;
+        let _alone = self.switches.changing.lock().await;
+        let mut along = self.switches.removal(name);
+        along.push(salt.write());
+        let known = self.deployments.delete(name, along).await?;
         self.signer.adopt(salt);
+        if known {
+            self.switches.forget(name);
+            self.tell_disabled();
+        }
         // Unless it was deployed again meanwhile.
         if known && self.deployments.get(name).is_none() {
             self.engine.withdraw(name);
@@ -420,8 +473,9 @@ impl Host {
         if self.is_holding() {
             return Err(FireError::RunsHeld);
         }
-        if request.deployment.disabled {
-            return Err(FireError::Disabled);
+        if let Some(by) = self.disabled_by(request.deployment, Some(&request.trigger.name)) {
+            let (workflow, trigger) = (&request.deployment.workflow.name, &request.trigger.name);
+            return Err(FireError::Disabled { by, workflow: workflow.clone(), trigger: trigger.clone() });
         }
         if self.engine.runs_in_progress() >= self.live().runs_max {
             return Err(FireError::Busy);
@@ -586,8 +640,15 @@ pub(crate) enum FireError {
     StorePaused,
     /// Nothing starts until somebody releases the runs.
     RunsHeld,
-    /// A setting disables the workflow.
-    Disabled,
+    /// The trigger is disabled.
+    Disabled {
+        /// By whom.
+        by: DisabledBy,
+        /// Whose trigger.
+        workflow: Arc<str>,
+        /// Which trigger.
+        trigger: Arc<str>,
+    },
     /// A condition of the trigger does not hold.
     Held { condition: usize },
     /// The engine said no.

@@ -26,6 +26,7 @@ use crate::{
     response::{self, Problem, json},
     server::Shared,
     subscription::{self, Found},
+    switches::DisabledBy,
 };
 
 /// How soon a caller who was refused may try again, in seconds.
@@ -256,11 +257,21 @@ pub(crate) fn refusal(error: FireError) -> Problem {
             "The server was started with --hold-runs and starts nothing until it is restarted without that option.",
         )
         .later(RETRY_AFTER),
-        FireError::Disabled => Problem::new(
-            StatusCode::BAD_REQUEST,
-            "WorkflowTriggerIsNotEnabled",
-            "The workflow is disabled by its setting `FlowState`; nothing was started.",
-        ),
+        FireError::Disabled { by, workflow, trigger } => {
+            let message = match by {
+                DisabledBy::Setting => format!(
+                    "The workflow '{workflow}' is disabled by its setting `FlowState`; nothing was started."
+                ),
+                DisabledBy::Workflow => format!(
+                    "The workflow '{workflow}' is disabled; nothing was started. `loom workflows enable {workflow}` enables it."
+                ),
+                DisabledBy::Trigger => format!(
+                    "The trigger '{trigger}' of workflow '{workflow}' is disabled; nothing was started. \
+                     `loom workflows enable {workflow} {trigger}` enables it."
+                ),
+            };
+            Problem::new(StatusCode::BAD_REQUEST, "WorkflowTriggerIsNotEnabled", message)
+        }
         FireError::Held { condition } => {
             let message = format!("Condition {condition} of the trigger does not hold; nothing was started.");
             Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)

@@ -129,9 +129,15 @@ fn token(signer: &Signer, id: &str) -> String {
     format!("{TOKEN}{id}-{}", signer.mark(&["subscription", id]))
 }
 
-/// What a subscription belongs to: a deployment, served under an address.
-fn mark(host: &Host, deployment: &Deployment) -> String {
-    host.signer.mark(&["subscriber", &deployment.mark(&host.signer), &host.settings.base])
+/// What a subscription belongs to: a deployment, served under an address; each time that its trigger is enabled, another one.
+fn mark(host: &Host, deployment: &Deployment, trigger: &str) -> String {
+    let deployed = deployment.mark(&host.signer);
+    let mut parts = vec!["subscriber", &deployed, &host.settings.base];
+    let enabled = host.switches.times_enabled(&deployment.workflow.name, trigger).to_string();
+    if enabled != "0" {
+        parts.push(&enabled);
+    }
+    host.signer.mark(&parts)
 }
 
 /// The trigger that a callback is for.
@@ -159,7 +165,8 @@ pub(crate) async fn find(host: &Host, given: &str) -> Result<Found, loom_store::
     };
     let Some(subscription) = load(host, id).await? else { return Ok(Found::Ended) };
     let deployment = host.deployments.get(&subscription.workflow);
-    let current = deployment.filter(|deployment| mark(host, deployment) == subscription.mark);
+    let current = deployment
+        .filter(|deployment| mark(host, deployment, &subscription.trigger) == subscription.mark);
     Ok(match current {
         // A service may call before its answer to the subscription has arrived.
         Some(deployment) if subscription.phase != Phase::Leaving => {
@@ -203,13 +210,14 @@ async fn forget(host: &Host, subscription: &Subscription) -> Result<(), loom_sto
     host.store.commit(commit).await.map(drop)
 }
 
-/// Ends the subscriptions that no deployment has. Called once, when the host has its definitions.
+/// Ends the subscriptions that no enabled trigger has. Called once, when the host has its definitions.
 pub(crate) async fn end_orphans(host: &Arc<Host>) -> Result<(), loom_store::Error> {
     for subscription in all(host).await? {
         let deployment = host.deployments.get(&subscription.workflow);
         let wanted = deployment.is_some_and(|deployment| {
             deployment.trigger(&subscription.trigger).is_some()
-                && mark(host, &deployment) == subscription.mark
+                && host.disabled_by(&deployment, Some(&subscription.trigger)).is_none()
+                && mark(host, &deployment, &subscription.trigger) == subscription.mark
         });
         if !wanted || subscription.phase == Phase::Leaving {
             end(host, subscription);
@@ -237,7 +245,7 @@ pub(crate) async fn keep(keeper: &Keeper) {
         () = keeper.host.draining.cancelled() => return,
     };
     tokio::select! {
-        () = keeper.deployment.retired.cancelled() => {}
+        () = keeper.retired.cancelled() => {}
         () = keeper.host.draining.cancelled() => return,
     }
     if let Some(subscription) = subscription {
@@ -259,7 +267,7 @@ async fn subscribe_on(keeper: &Keeper) -> Option<Subscription> {
         }
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}
-            () = keeper.deployment.retired.cancelled() => return None,
+            () = keeper.retired.cancelled() => return None,
         }
     }
 }
@@ -268,7 +276,7 @@ async fn subscribe_on(keeper: &Keeper) -> Option<Subscription> {
 async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::Error> {
     let host = &keeper.host;
     keeper.count_notes().await?;
-    let mark = mark(host, &keeper.deployment);
+    let mark = mark(host, &keeper.deployment, &keeper.trigger().name);
     let known = all(host).await?.into_iter().find(|known| {
         known.is_of(&keeper.deployment, keeper.trigger())
             && known.mark == mark
@@ -323,7 +331,7 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
         }
         tokio::select! {
             () = tokio::time::sleep(NEXT_ROUND) => {}
-            () = keeper.deployment.retired.cancelled() => return Ok(Some(subscription)),
+            () = keeper.retired.cancelled() => return Ok(Some(subscription)),
         }
     }
 }

@@ -98,8 +98,10 @@ async fn fire_occurrence(
     let due = if progress.last.is_none() && timetable.begins_at_once() {
         Some(anchor)
     } else {
-        // What came before the deployment is never fired.
-        let from = progress.last.unwrap_or(progress.since).max(now - LATE_MAX);
+        // What came before the deployment is never fired, and neither is what came while the trigger was disabled.
+        let (workflow, trigger) = (&keeper.deployment.workflow.name, &keeper.trigger().name);
+        let enabled = keeper.host.switches.enabled_at(workflow, trigger).unwrap_or(i128::MIN);
+        let from = progress.last.unwrap_or(progress.since).max(now - LATE_MAX).max(enabled.min(now));
         timetable
             .last_within(moment(from), moment(now), anchor)
             .or_else(|| timetable.next(moment(now.max(from)), anchor))

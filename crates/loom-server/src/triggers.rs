@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use loom_engine::{
 };
 use loom_expression::{Object, Value};
 use loom_store::{Commit, InboxId, KeyExpectation, KeyWrite};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch,
@@ -44,11 +45,10 @@ pub(crate) const CLOCK_STEP_MAX: i128 = 60_000_000_000;
 /// The wait before something that failed for the moment is tried again.
 pub(crate) const AGAIN: Duration = Duration::from_secs(5);
 
-/// Lets the triggers of a deployment act until it is retired or the host stops.
+/// Lets the triggers of a deployment act until it is retired or the host stops. Those that are disabled, or act already, are left
+/// as they are.
 pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
-    if deployment.disabled {
-        return;
-    }
+    let mut acting = deployment.acting.lock().unwrap_or_else(PoisonError::into_inner);
     for (place, trigger) in deployment.workflow.triggers.iter().enumerate() {
         match &trigger.kind {
             TriggerKind::Recurrence
@@ -63,11 +63,29 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
             | TriggerKind::Event { .. }
             | TriggerKind::Other { .. } => continue,
         }
+        if acting.contains_key(&place) || host.disabled_by(deployment, Some(&trigger.name)).is_some() {
+            continue;
+        }
+        let retired = deployment.retired.child_token();
+        acting.insert(place, retired.clone());
         let (host, deployment) = (Arc::clone(host), Arc::clone(deployment));
         let tasks = host.tasks.clone();
-        let keeper = Keeper { host, deployment, place, noted: AtomicU64::new(0) };
+        let keeper = Keeper { host, deployment, place, retired, noted: AtomicU64::new(0) };
         tasks.spawn(async move { keeper.keep().await });
     }
+}
+
+/// Ends what the disabled triggers of a deployment do by themselves.
+pub(crate) fn stop_disabled(host: &Host, deployment: &Deployment) {
+    let mut acting = deployment.acting.lock().unwrap_or_else(PoisonError::into_inner);
+    acting.retain(|place, retired| {
+        let name = &deployment.workflow.triggers[*place].name;
+        let disabled = host.disabled_by(deployment, Some(name)).is_some();
+        if disabled {
+            retired.cancel();
+        }
+        !disabled
+    });
 }
 
 /// One trigger that acts by itself.
@@ -75,6 +93,8 @@ pub(crate) struct Keeper {
     pub(crate) host: Arc<Host>,
     pub(crate) deployment: Arc<Deployment>,
     place: usize,
+    /// Ends when the deployment does, or when the trigger is disabled.
+    pub(crate) retired: CancellationToken,
     /// The number of the next entry of its history.
     noted: AtomicU64,
 }
@@ -104,7 +124,7 @@ impl Keeper {
         }
         tokio::select! {
             () = self.keep_on() => {}
-            () = self.deployment.retired.cancelled() => {}
+            () = self.retired.cancelled() => {}
             () = self.host.draining.cancelled() => {}
         }
     }
@@ -274,7 +294,7 @@ impl Keeper {
             Along { name: name.map(Arc::from), keys: Some(Box::new(keys)), messages, ..Along::default() };
         match self.host.fire_along(fire, along, place).await {
             Ok(_) => Ok(Fired::Runs),
-            Err(FireError::Held { .. } | FireError::Disabled) => Ok(Fired::Held),
+            Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(Fired::Held),
             Err(FireError::Busy) => Ok(Fired::NoRoom),
             Err(FireError::Start(StartError::Trigger(error))) => {
                 tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, RwLock},
 };
 
 use loom_definition::model::EffectKind;
@@ -155,6 +155,7 @@ impl EngineBuilder {
                 services,
                 clock: self.clock,
                 workflows: Mutex::new(HashMap::new()),
+                disabled: RwLock::default(),
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
                 flights: Arc::default(),

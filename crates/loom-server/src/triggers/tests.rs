@@ -408,6 +408,80 @@ async fn every_window_is_processed_once() {
     assert_eq!(world.history("w/t").await.len(), 7);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_disabled_recurrence_misses_is_not_made_up_for() {
+    let world = World::new(&[]);
+    let every = r#""recurrence": {"frequency": "Minute", "interval": 10}"#;
+    let definitions = [
+        ("every", workflow(&format!(r#"{{"type": "Recurrence", {every}}}"#))),
+        ("windows", workflow(&format!(r#"{{"type": "SlidingWindow", {every}}}"#))),
+    ];
+    let definitions: Vec<(&str, &str)> = definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let counts = async || {
+        let rows = world.store.runs(RunQuery { limit: 1_000, ..RunQuery::default() }).await.unwrap().rows;
+        ["every", "windows"].map(|name| rows.iter().filter(|row| &*row.workflow == name).count())
+    };
+    let host = world.process(&definitions).await;
+    pass(590).await;
+    assert_eq!(counts().await, [1, 0]);
+    host.switch("EVERY", Some("T"), false).await.unwrap();
+    host.switch("windows", None, false).await.unwrap();
+    pass(20).await;
+    assert_eq!(counts().await, [1, 0], "nobody fires at 600 seconds");
+    // Enabled within the minute in which a restart would fire late.
+    host.switch("every", Some("t"), true).await.unwrap();
+    pass(20).await;
+    assert_eq!(counts().await, [1, 0], "what was missed while it was disabled is not fired");
+    pass(580).await;
+    assert_eq!(counts().await, [2, 0], "the next one is");
+    host.switch("every", None, false).await.unwrap();
+    crash(host).await;
+    // The order outlives the process.
+    let host = world.process(&definitions).await;
+    pass(600).await;
+    assert_eq!(counts().await, [2, 0]);
+    host.switch("every", None, true).await.unwrap();
+    host.switch("windows", None, true).await.unwrap();
+    pass(1).await;
+    assert_eq!(counts().await, [2, 3], "a sliding window processes all of its windows");
+    pass(600).await;
+    assert_eq!(counts().await, [3, 4]);
+    // An order that changes nothing starts nothing twice.
+    host.switch("every", None, true).await.unwrap();
+    pass(600).await;
+    assert_eq!(counts().await, [4, 5]);
+    crash(host).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_ends_when_its_trigger_is_disabled_and_is_made_anew_when_it_is_enabled() {
+    let world = World::new(&[AGREED]);
+    let host = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    host.switch("w", Some("t"), false).await.unwrap();
+    host.switch("w", Some("t"), true).await.unwrap();
+    pass(1).await;
+    let kinds = |world: &World| {
+        let mut kinds: Vec<TriggerAsk> = world.asked().iter().map(|(ask, _)| *ask).collect();
+        kinds.sort_by_key(|ask| *ask as u8);
+        kinds
+    };
+    assert_eq!(kinds(&world), [TriggerAsk::Subscribe, TriggerAsk::Subscribe, TriggerAsk::Unsubscribe]);
+    crash(host).await;
+    let host = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    assert_eq!(world.asked().len(), 3, "a restart changes nothing about it");
+    // A crash right after the order: the next process ends the subscription.
+    host.draining.cancel();
+    host.switch("w", None, false).await.unwrap();
+    crash(host).await;
+    let host = world.process(&[("w", &workflow(HOOK))]).await;
+    pass(1).await;
+    assert_eq!(world.asked().len(), 4);
+    assert_eq!(world.asked()[3].0, TriggerAsk::Unsubscribe);
+    crash(host).await;
+}
+
 const YEAR: u64 = 365 * 86_400;
 
 #[tokio::test(start_paused = true)]

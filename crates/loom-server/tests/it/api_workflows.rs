@@ -249,3 +249,96 @@ async fn a_workflow_that_is_deleted_is_no_child_any_more() {
     assert_eq!(world.call(Method::PUT, "/api/v1/workflows/child", &child).await.status, 201);
     assert_eq!(text(&world.run("parent", "").await, "status"), "Succeeded");
 }
+
+/// The states of a workflow and of its first trigger.
+fn states(workflow: &Value) -> (String, String) {
+    let trigger = &list(workflow, "triggers")[0];
+    (text(workflow, "state").to_owned(), text(trigger, "state").to_owned())
+}
+
+#[tokio::test]
+async fn a_disabled_workflow_or_trigger_fires_for_nobody_until_it_is_enabled() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = || Plan { store: on_disk(folder.path()), ..Plan::default() };
+    let caller = requested(
+        r#"{"Call": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "orders"}}}, "runAfter": {}},
+            "Answer": {"type": "Response", "inputs": {"body": "@actions('Call')?['error']?['code']"}, "runAfter": {"Call": ["Succeeded", "Failed"]}}}"#,
+    );
+    let (workflow, trigger) = ("/api/v1/workflows/Orders", "/api/v1/workflows/orders/triggers/Manual");
+    let fire = async |world: &World| {
+        let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
+        let by_hand = world.post("/api/v1/workflows/orders/triggers/manual/run", "").await;
+        let called = world.post("/workflows/caller/triggers/manual/invoke", "").await.text();
+        match reply.status {
+            200 => assert_eq!((by_hand.status, called.as_str()), (202, "")),
+            _ => {
+                assert_eq!((reply.status, reply.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
+                assert_eq!((by_hand.status, by_hand.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
+                assert_eq!(called, "WorkflowTriggerIsNotEnabled");
+                assert!(reply.text().contains("loom workflows enable orders"), "{}", reply.text());
+            }
+        }
+        reply.status
+    };
+    let own = |on: &str| (on.to_owned(), on.to_owned());
+    let world = World::start(plan()).await;
+    world.deploy("caller", &caller).await;
+    world.deploy("orders", &answering(1)).await;
+    assert_eq!(states(&world.get(workflow).await.json()), own("Enabled"));
+    for path in [workflow, trigger] {
+        assert_eq!(fire(&world).await, 200);
+        let disabled = world.post(&format!("{path}/disable"), "").await;
+        assert_eq!(disabled.status, 200, "{}", disabled.text());
+        let whole = path == workflow;
+        let expected = if whole { "Disabled" } else { "Enabled" };
+        assert_eq!(states(&disabled.json()), (expected.to_owned(), "Disabled".to_owned()));
+        let by = text(&list(&disabled.json(), "triggers")[0], "disabledBy").to_owned();
+        assert_eq!(by, if whole { "workflow" } else { "trigger" });
+        assert_eq!(fire(&world).await, 400);
+        // Another version is another definition, and the same workflow.
+        world.deploy("orders", &answering(if whole { 2 } else { 3 })).await;
+        assert_eq!(fire(&world).await, 400);
+        let enabled = world.post(&format!("{path}/enable"), "").await;
+        assert_eq!(states(&enabled.json()), own("Enabled"));
+    }
+    assert_eq!(fire(&world).await, 200);
+    world.post(&format!("{workflow}/disable"), "").await;
+    world.stop().await;
+
+    // The order outlives the process. It belongs to the name, and goes with it.
+    let world = World::start(plan()).await;
+    world.deploy("caller", &caller).await;
+    world.deploy("orders", &answering(3)).await;
+    assert_eq!(fire(&world).await, 400);
+    assert_eq!(world.call(Method::DELETE, workflow, "").await.status, 204);
+    world.deploy("orders", &answering(3)).await;
+    assert_eq!(fire(&world).await, 200);
+    for (path, code) in [
+        ("/api/v1/workflows/none/disable", "WorkflowNotFound"),
+        ("/api/v1/workflows/none/triggers/manual/enable", "WorkflowNotFound"),
+        ("/api/v1/workflows/orders/triggers/none/disable", "WorkflowTriggerNotFound"),
+    ] {
+        let reply = world.post(path, "").await;
+        assert_eq!((reply.status, reply.error().as_str()), (404, code));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_setting_that_disables_a_workflow_holds_whatever_an_operator_says() {
+    let world = World::new().await;
+    world.host.set_disabled(["orders".to_owned()].into());
+    world.deploy("orders", &answering(1)).await;
+    let enabled = world.post("/api/v1/workflows/orders/enable", "").await.json();
+    assert_eq!((text(&enabled, "state"), text(&enabled, "disabledBy")), ("Disabled", "setting"));
+    let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
+    assert_eq!((reply.status, reply.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
+    // What an operator says holds once the setting does not.
+    world.post("/api/v1/workflows/orders/disable", "").await;
+    world.host.set_disabled([].into());
+    world.deploy("orders", &answering(1)).await;
+    let shown = world.get("/api/v1/workflows/orders").await.json();
+    assert_eq!((text(&shown, "state"), text(&shown, "disabledBy")), ("Disabled", "workflow"));
+    world.post("/api/v1/workflows/orders/enable", "").await;
+    assert_eq!(answer(&world).await, "1");
+}

@@ -6,7 +6,7 @@ use hyper::Method;
 use loom_expression::Value;
 
 use super::{From, escape, members, text, with_connection};
-use crate::exit::Exit;
+use crate::{console, exit::Exit};
 
 /// Options of `loom workflows`.
 #[derive(Args, Debug)]
@@ -35,31 +35,115 @@ enum WorkflowsCommand {
         /// The trigger [default: all triggers of the workflow].
         trigger: Option<String>,
     },
+    /// List workflows with their state.
+    List,
+    /// Show a workflow and its triggers.
+    Show {
+        /// The workflow.
+        name: String,
+    },
+    /// Disable a workflow or one of its triggers until it is enabled again. Runs in progress continue.
+    Disable {
+        /// The workflow.
+        name: String,
+        /// The trigger [default: all triggers of the workflow].
+        trigger: Option<String>,
+    },
+    /// Enable a workflow or one of its triggers. Missed recurrences do not fire.
+    Enable {
+        /// The workflow.
+        name: String,
+        /// The trigger [default: the workflow; triggers that were disabled by name stay disabled].
+        trigger: Option<String>,
+    },
 }
 
 /// Runs `loom workflows`.
 pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
-    if args.from.data.is_some() {
+    let command = &args.command;
+    if args.from.data.is_some() && matches!(command, WorkflowsCommand::RotateSignature { .. }) {
         bail!("only a running server can rotate signatures; use --server instead of --data");
     }
-    with_connection(&args.from, true, async |connection| {
-        let WorkflowsCommand::RotateSignature { name, trigger } = &args.command;
-        let mut path = format!("/api/v1/workflows/{}", escape(name));
-        if let Some(trigger) = trigger {
-            path.extend(["/triggers/", &escape(trigger)]);
+    let changes = !matches!(command, WorkflowsCommand::List | WorkflowsCommand::Show { .. });
+    with_connection(&args.from, changes, async |connection| match command {
+        WorkflowsCommand::List => {
+            let page = connection.ask(Method::GET, "/api/v1/workflows").await?;
+            if args.from.json {
+                console::json(&page.to_json_text());
+                return Ok(Exit::Success);
+            }
+            for workflow in members(&page, "workflows") {
+                println!("{}", line(workflow));
+            }
+            Ok(Exit::Success)
         }
-        path.push_str("/rotate-signature");
-        let workflow = connection.ask(Method::POST, &path).await?;
-        if args.from.json {
-            println!("{}", workflow.to_json_text());
-            return Ok(Exit::Success);
+        WorkflowsCommand::Show { name } => {
+            let workflow = connection.ask(Method::GET, &path(name, None, "")).await?;
+            show(&workflow, args.from.json);
+            Ok(Exit::Success)
         }
-        let is_rotated = |shown: &&Value| {
-            trigger.as_ref().is_none_or(|trigger| text(shown, "name").eq_ignore_ascii_case(trigger))
-        };
-        for shown in members(&workflow, "triggers").filter(is_rotated) {
-            println!("{}  {}", text(shown, "name"), text(shown, "url"));
+        WorkflowsCommand::Disable { name, trigger } => {
+            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/disable")).await?;
+            show(&workflow, args.from.json);
+            Ok(Exit::Success)
         }
-        Ok(Exit::Success)
+        WorkflowsCommand::Enable { name, trigger } => {
+            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/enable")).await?;
+            show(&workflow, args.from.json);
+            if text(&workflow, "disabledBy") == "setting" {
+                eprintln!("loom: the setting `FlowState` still disables {}", text(&workflow, "name"));
+            }
+            Ok(Exit::Success)
+        }
+        WorkflowsCommand::RotateSignature { name, trigger } => {
+            let path = path(name, trigger.as_deref(), "/rotate-signature");
+            let workflow = connection.ask(Method::POST, &path).await?;
+            if args.from.json {
+                console::json(&workflow.to_json_text());
+                return Ok(Exit::Success);
+            }
+            let is_rotated = |shown: &&Value| {
+                trigger.as_ref().is_none_or(|trigger| text(shown, "name").eq_ignore_ascii_case(trigger))
+            };
+            for shown in members(&workflow, "triggers").filter(is_rotated) {
+                println!("{}  {}", text(shown, "name"), text(shown, "url"));
+            }
+            Ok(Exit::Success)
+        }
     })
+}
+
+/// The path of a workflow, or of one of its triggers, and of what is done with it.
+fn path(name: &str, trigger: Option<&str>, then: &str) -> String {
+    let mut path = format!("/api/v1/workflows/{}", escape(name));
+    if let Some(trigger) = trigger {
+        path.extend(["/triggers/", &escape(trigger)]);
+    }
+    path.push_str(then);
+    path
+}
+
+/// A workflow in a list.
+fn line(workflow: &Value) -> String {
+    format!("{:<8}  {}  {}", state(workflow), text(workflow, "name"), text(workflow, "version"))
+}
+
+/// Whether a workflow or a trigger is enabled, for one who reads.
+fn state(shown: &Value) -> String {
+    match text(shown, "disabledBy") {
+        "setting" => "Disabled by its setting FlowState".to_owned(),
+        _ => text(shown, "state").to_owned(),
+    }
+}
+
+/// A workflow and its triggers.
+fn show(workflow: &Value, json: bool) {
+    if json {
+        console::json(&workflow.to_json_text());
+        return;
+    }
+    println!("{}", line(workflow));
+    for trigger in members(workflow, "triggers") {
+        println!("  {:<8}  {}  {}", state(trigger), text(trigger, "name"), text(trigger, "type"));
+    }
 }

@@ -51,6 +51,6 @@ mod view;
 pub use deploy::{DeployError, Deployment, Origin, Source};
 pub use host::{Host, HostError, HostSettings, LiveSettings, Recovery};
 pub use redact::{HIDDEN, hide, without_credentials};
-pub use switches::DisabledBy;
 pub use server::{Server, ServerSettings, Token, is_loopback};
+pub use switches::DisabledBy;
 pub use telemetry::{TelemetryError, TelemetrySettings};

@@ -165,8 +165,8 @@ pub(crate) async fn find(host: &Host, given: &str) -> Result<Found, loom_store::
     };
     let Some(subscription) = load(host, id).await? else { return Ok(Found::Ended) };
     let deployment = host.deployments.get(&subscription.workflow);
-    let current = deployment
-        .filter(|deployment| mark(host, deployment, &subscription.trigger) == subscription.mark);
+    let current =
+        deployment.filter(|deployment| mark(host, deployment, &subscription.trigger) == subscription.mark);
     Ok(match current {
         // A service may call before its answer to the subscription has arrived.
         Some(deployment) if subscription.phase != Phase::Leaving => {

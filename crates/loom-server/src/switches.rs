@@ -101,12 +101,20 @@ impl Switches {
 
     /// When the trigger was enabled last, in nanoseconds since 1970, if it ever was.
     pub(crate) fn enabled_at(&self, workflow: &str, trigger: &str) -> Option<i128> {
-        [None, Some(trigger)].into_iter().filter_map(|trigger| self.get(&key(workflow, trigger))).map(|switch| switch.at).max()
+        [None, Some(trigger)]
+            .into_iter()
+            .filter_map(|trigger| self.get(&key(workflow, trigger)))
+            .map(|switch| switch.at)
+            .max()
     }
 
     /// How often the trigger was enabled.
     pub(crate) fn times_enabled(&self, workflow: &str, trigger: &str) -> i64 {
-        [None, Some(trigger)].into_iter().filter_map(|trigger| self.get(&key(workflow, trigger))).map(|switch| switch.enabled).sum()
+        [None, Some(trigger)]
+            .into_iter()
+            .filter_map(|trigger| self.get(&key(workflow, trigger)))
+            .map(|switch| switch.enabled)
+            .sum()
     }
 
     /// An order, and the write that keeps it. None when it changes nothing.

@@ -416,7 +416,8 @@ async fn what_a_disabled_recurrence_misses_is_not_made_up_for() {
         ("every", workflow(&format!(r#"{{"type": "Recurrence", {every}}}"#))),
         ("windows", workflow(&format!(r#"{{"type": "SlidingWindow", {every}}}"#))),
     ];
-    let definitions: Vec<(&str, &str)> = definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let definitions: Vec<(&str, &str)> =
+        definitions.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let counts = async || {
         let rows = world.store.runs(RunQuery { limit: 1_000, ..RunQuery::default() }).await.unwrap().rows;
         ["every", "windows"].map(|name| rows.iter().filter(|row| &*row.workflow == name).count())

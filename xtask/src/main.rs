@@ -8,8 +8,11 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 mod cultures;
+mod docs;
 mod fuzz;
+mod links;
 mod package;
+mod picture;
 mod tidy;
 
 fn main() -> ExitCode {
@@ -22,10 +25,14 @@ fn main() -> ExitCode {
             Some(packages) => cultures::write(&root(), Path::new(&packages)),
             None => Err(anyhow!("cultures needs the folder of CLDR's packages")),
         },
+        "docs" => docs::write(&root()),
+        "picture" => picture::write(&root()),
         "package" => package::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         "fuzz" => fuzz::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         other => {
-            eprintln!("unknown chore `{other}`; there are: ci, lint, tidy, package, cultures, fuzz");
+            eprintln!(
+                "unknown chore `{other}`; there are: ci, lint, tidy, docs, picture, package, cultures, fuzz"
+            );
             return ExitCode::from(2);
         }
     };

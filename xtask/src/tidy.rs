@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::links;
+
 /// Files above this many lines are looked at: there is usually a second noun in them.
 const LINES_MAX: usize = 700;
 
@@ -14,7 +16,7 @@ const LINES_MAX: usize = 700;
 pub(crate) fn check(root: &Path) -> Result<()> {
     println!("== tidy");
     let mut findings = Vec::new();
-    let mut files = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
     collect(root, &mut files)?;
     for path in &files {
         let Ok(text) = fs::read_to_string(path) else { continue };
@@ -25,7 +27,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         check_words(&shown, &text, &mut findings);
     }
     check_map(root, &mut findings)?;
-    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+    let pages: Vec<&PathBuf> =
+        files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    links::check(root, &pages, &mut findings)?;
+    for path in pages {
         let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
         check_tests(root, &shown, &fs::read_to_string(path)?, &mut findings);
     }
@@ -136,7 +141,7 @@ fn check_map(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         .collect();
     named.sort_unstable();
     for missing in crates.iter().filter(|name| !named.iter().any(|known| format!("loom-{known}") == **name)) {
-        findings.push(format!("ARCHITECTURE.md: its map of the rooms does not name `{missing}`"));
+        findings.push(format!("ARCHITECTURE.md: its map of the crates does not name `{missing}`"));
     }
     for gone in named.iter().filter(|known| !crates.contains(&format!("loom-{known}"))) {
         findings.push(format!("ARCHITECTURE.md: its map names `loom-{gone}`, which does not exist"));

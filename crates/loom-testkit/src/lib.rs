@@ -8,3 +8,8 @@ pub mod fuzz;
 pub mod mock;
 pub mod scenario;
 mod server;
+
+// The guide is about several crates at once, and this one may use them all.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/embedding.md")]
+struct Guide;

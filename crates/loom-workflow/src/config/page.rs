@@ -22,9 +22,14 @@ Settings marked *run* are also flags of `loom run`. Changes to settings marked *
 
 Unknown names and invalid values in a file are errors, reported with the line and, where possible, the name that was meant. `loom config show --origin` prints every setting and where it was set:
 
-    $ loom config show --origin
-    addr = \"127.0.0.1:7070\"  # default
-    runs-max = 500           # loom.toml:1
+```sh
+loom config show --origin
+```
+
+```text
+addr = \"127.0.0.1:7070\"  # default
+runs-max = 500           # loom.toml:1
+```
 
 Durations are whole seconds or have a unit (`500ms`, `20s`, `5m`, `2h`, `7d`, `PT20S`); sizes are bytes or have a unit (`512KiB`, `64MiB`, `10GiB`). A flag such as `--memory` turns a switch on, `--memory=false` turns it off.
 ";

@@ -11,7 +11,7 @@ fn blocks(page: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = page.lines().enumerate();
     while let Some((number, line)) = lines.next() {
-        if line.trim() == "```json" {
+        if line.trim() == "```json" || line.trim().starts_with("```json file=") {
             let text: Vec<&str> =
                 lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect();
             found.push((number + 2, text.join("\n")));

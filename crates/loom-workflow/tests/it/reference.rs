@@ -1,0 +1,181 @@
+//! The reference pages that are made from the binary: commands, metrics and the API.
+//!
+//! `cargo xtask docs` writes them; without that these tests say when a page is out of date.
+
+use std::{collections::BTreeMap, ffi::OsStr, fmt::Write, fs};
+
+use serde_json::Value;
+
+use crate::{
+    file, loom, repository,
+    served::{Loom, request, setting},
+};
+
+/// Compares a page with what it should be, or writes it.
+fn hold(name: &str, page: &str) {
+    let path = repository(&format!("docs/reference/{name}"));
+    if setting("LOOM_WRITE_DOCS", 0) == 1 {
+        fs::write(&path, page).expect("the page can be written");
+        return;
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/reference/{name} is out of date: run `cargo xtask docs`");
+}
+
+/// The names of a command's subcommands, as its help lists them.
+fn subcommands(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+fn describe(path: &[String], page: &mut String) {
+    let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+    let ended = loom(&arguments);
+    assert_eq!(ended.code, Some(0), "loom {}", arguments.join(" "));
+    let title = [&["loom".to_owned()], path].concat().join(" ");
+    let help: Vec<&str> = ended.stdout.lines().map(str::trim_end).collect();
+    // Writing to a String cannot fail.
+    let _ = write!(page, "\n## {title}\n\n```text\n{}\n```\n", help.join("\n").trim());
+    for name in subcommands(&ended.stdout) {
+        describe(&[path, &[name]].concat(), page);
+    }
+}
+
+#[test]
+fn the_page_of_commands_is_what_the_help_says() {
+    let mut page = "# Commands\n\nWhat `loom … --help` prints, for every command. This page is generated: `cargo xtask docs` writes it.\n".to_owned();
+    describe(&[], &mut page);
+    assert!(page.contains("\n## loom runs resubmit\n"), "subcommands of subcommands are on the page");
+    hold("cli.md", &page);
+}
+
+/// Actions that make every family of metrics have a sample: a circuit that opens, a call that it refuses, and a wait at a limit.
+const BUSY: &str = r#"{"definition": {
+  "triggers": {"manual": {"type": "Request"}},
+  "actions": {
+    "Each": {"type": "Foreach", "foreach": "@range(1, 3)", "runtimeConfiguration": {"concurrency": {"repetitions": 1}}, "runAfter": {},
+      "actions": {"Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/"}, "retryPolicy": {"maxAttempts": 1},
+        "circuitBreaker": {"name": "down", "failureThreshold": 1}, "rateLimit": {"name": "down", "requests": 50, "burst": 1}, "bulkhead": {"name": "down", "maxConcurrent": 1}}}},
+    "Wait_for_permits": {"type": "Foreach", "foreach": "@range(1, 3)", "runAfter": {},
+      "actions": {"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/"}, "retryPolicy": {"maxAttempts": 1},
+        "circuitBreaker": {"name": "busy", "failureThreshold": 9}, "rateLimit": {"name": "busy", "requests": 50, "burst": 1}}}},
+    "Reply": {"type": "Response", "inputs": {"statusCode": 200},
+      "runAfter": {"Each": ["Succeeded", "Failed"], "Wait_for_permits": ["Succeeded", "Failed"]}}}}}"#;
+
+/// A family of metrics: its type, its help and the labels of its samples.
+#[derive(Default)]
+struct Family {
+    kind: String,
+    help: String,
+    labels: Vec<String>,
+}
+
+fn families(text: &str) -> BTreeMap<String, Family> {
+    let mut found: BTreeMap<String, Family> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help.clone_into(&mut found.entry(name.to_owned()).or_default().help);
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            kind.clone_into(&mut found.entry(name.to_owned()).or_default().kind);
+        } else if let Some((name, rest)) = line.split_once('{') {
+            let parts = ["_bucket", "_sum", "_count"];
+            let family = parts
+                .iter()
+                .find_map(|part| name.strip_suffix(part))
+                .filter(|name| found.contains_key(*name));
+            let labels = rest.rsplit_once('}').map_or("", |(labels, _)| labels);
+            let names = labels.split("\",").filter_map(|label| label.split_once('=').map(|(name, _)| name));
+            let known = found.entry(family.unwrap_or(name).to_owned()).or_default();
+            for label in names.filter(|name| *name != "le") {
+                if !known.labels.iter().any(|known| known == label) {
+                    known.labels.push(label.to_owned());
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_page_of_metrics_is_what_a_server_exports() {
+    let definition = file("reference", "busy.json", BUSY);
+    // A collector that nobody listens for: spans have metrics only where they are sent.
+    let options = ["--memory", "--otlp", "http://127.0.0.1:1"].map(OsStr::new);
+    let server = Loom::serve(&[&[definition.as_os_str()], &options[..]].concat());
+    let ran = request(server.address(), "POST", "/workflows/busy/triggers/manual/invoke", b"{}");
+    assert_eq!(ran.expect("the server responds").status, 200);
+    let text = request(server.address(), "GET", "/metrics", b"").expect("the server responds").body;
+    let mut page = "# Metrics\n\nWhat `/metrics` exports in the text format of Prometheus. This page is generated: `cargo xtask docs` writes it. Counters start at 0 with the process; durations are in seconds.\n\n\
+         Every label distinguishes at most 200 names; later ones are counted under `_other`. `loom_telemetry_…` exists only with `--otlp`.\n\n\
+         | metric | type | labels | description |\n|---|---|---|---|\n"
+        .to_owned();
+    let families = families(&text);
+    for (name, Family { kind, help, labels }) in &families {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
+    }
+    for (name, label) in [
+        ("loom_circuit_changes_total", "from"),
+        ("loom_calls_refused_total", "rule"),
+        ("loom_service_waits_total", "on"),
+    ] {
+        let labels = &families.get(name).expect("it is exported").labels;
+        assert!(labels.iter().any(|known| known == label), "{name} has a sample with `{label}`: {labels:?}");
+    }
+    hold("metrics.md", &page);
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[test]
+fn the_page_of_the_api_is_what_its_document_says() {
+    let server = Loom::serve(&[OsStr::new("--memory")]);
+    let document =
+        request(server.address(), "GET", "/api/v1/openapi.json", b"").expect("the server responds");
+    let document: Value = serde_json::from_str(&document.body).expect("the document is JSON");
+    let paths = document.get("paths").and_then(Value::as_object).expect("it lists paths");
+    let mut page = "# HTTP API\n\nThe routes of `loom serve`. This page is generated from the OpenAPI document at `/api/v1/openapi.json`, which also has the schemas of bodies: `cargo xtask docs` writes it.\n\n\
+         | request | what it does | query parameters | responses |\n|---|---|---|---|\n"
+        .to_owned();
+    for (path, item) in paths {
+        let shared = item.get("parameters");
+        // Methods of one path that do the same share a row.
+        let mut rows: Vec<(Vec<String>, String)> = Vec::new();
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let Some(operation) = item.get(method) else { continue };
+            let lists = [shared, operation.get("parameters")];
+            let parameters =
+                lists.into_iter().flatten().filter_map(Value::as_array).flat_map(|list| list.iter());
+            let query: Vec<String> = parameters
+                .map(|parameter| resolve(&document, parameter))
+                .filter(|parameter| text(parameter, "in") == "query")
+                .map(|parameter| format!("`{}`", text(parameter, "name")))
+                .collect();
+            let responses = operation.get("responses").and_then(Value::as_object).expect("it has responses");
+            let statuses: Vec<&str> = responses.keys().map(String::as_str).collect();
+            let row =
+                format!("{} | {} | {} |", text(operation, "summary"), query.join(", "), statuses.join(", "));
+            match rows.iter_mut().find(|(_, known)| *known == row) {
+                Some((methods, _)) => methods.push(method.to_uppercase()),
+                None => rows.push((vec![method.to_uppercase()], row)),
+            }
+        }
+        for (methods, row) in rows {
+            // Writing to a String cannot fail.
+            let _ = writeln!(page, "| {} `{path}` | {row}", methods.join(", "));
+        }
+    }
+    hold("api.md", &page);
+}
+
+/// What a `$ref` leads to.
+fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let Some(path) = value.get("$ref").and_then(Value::as_str) else { return value };
+    let names = path.trim_start_matches("#/").split('/');
+    names.fold(document, |at, name| at.get(name).expect("a reference leads somewhere"))
+}

@@ -1,7 +1,7 @@
 //! Runs the official JSON Schema test suite (draft 4) against the validator behind ParseJson: `json_schema SUITE KNOWN`.
 //!
-//! `SUITE` holds `tests/draft4`. `KNOWN` lists the tests that are known to differ, with the reason; one that no longer
-//! does is reported as well. Schemas with regular expressions have to be refused, as the language refuses them.
+//! `SUITE` contains `tests/draft4`. `KNOWN` lists the tests that are known to differ, with the reason; a test that no longer
+//! differs is reported, too. Schemas with regular expressions must be rejected, as in the language.
 
 use std::{
     error::Error,
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let (mut passed, mut wrong, mut met) = (0, Vec::new(), Vec::new());
     for file in &files {
         let name = file.strip_prefix(&root)?.with_extension("").display().to_string().replace('\\', "/");
-        // It asks for a server.
+        // Its references need a server.
         if name == "refRemote" {
             continue;
         }
@@ -53,10 +53,10 @@ fn main() -> Result<()> {
     }
     let stale: Vec<&String> = known.ids.iter().filter(|id| !met.contains(id)).collect();
     for id in &stale {
-        println!("  does not differ any more, or is not there: {id}");
+        println!("  no longer differs, or does not exist: {id}");
     }
     if passed == 0 || !wrong.is_empty() || !stale.is_empty() {
-        return Err("the suite and the list of known differences say something else".into());
+        return Err("the results do not match the list of known differences".into());
     }
     Ok(())
 }
@@ -111,7 +111,7 @@ fn is_right(schema: &Value, test: &Value) -> bool {
     }
 }
 
-/// Whether a part of the schema that holds schemas has a regular expression.
+/// Whether the schema or one of its subschemas has a regular expression.
 fn uses_patterns(schema: &Value) -> bool {
     let Some(rules) = schema.as_object() else { return false };
     rules.iter().any(|(keyword, value)| match &**keyword {

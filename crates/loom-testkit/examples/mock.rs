@@ -1,7 +1,7 @@
-//! A mock server for scripts: `mock SCRIPT` prints its address and plays the rules until its input ends.
+//! A mock server for scripts: `mock SCRIPT` prints its URL and applies the rules until its standard input ends.
 //!
-//! It then prints what went wrong (requests that fit no rule, rules that were not asked as often as they say) and
-//! exits with 1 if anything did.
+//! It then prints all problems (requests that match no rule, rules with another number of requests than expected) and exits
+//! with 1 if there are any.
 
 use std::{error::Error, io::Read, process::ExitCode};
 
@@ -15,7 +15,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let problems = runtime.block_on(async {
         let mock = Mock::start(&script).await?;
         println!("{}", mock.base_url());
-        // Blocks this thread; the server goes on in the worker's.
+        // Blocks this thread; the server runs in the worker thread.
         std::io::stdin().read_to_end(&mut Vec::new())?;
         let problems = mock.problems();
         mock.stop().await;

@@ -1,6 +1,6 @@
-//! Plays every scenario of the project on definitions of a corpus: `scenarios CORPUS_DIR [FILTER]`.
+//! Runs every scenario of the project on the definitions of a corpus: `scenarios CORPUS_DIR [FILTER]`.
 //!
-//! One line for each case, with what differs, and the counts last. Exits with 1 if a case failed, or none was played.
+//! Prints one line for each case, with its differences, and then the counts. Exits with 1 if a case failed or there were none.
 
 use std::{error::Error, path::Path, process::ExitCode};
 

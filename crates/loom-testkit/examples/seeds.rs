@@ -1,6 +1,6 @@
-//! Writes those seeds of the fuzz targets that no one can type: the frames of a run, and snapshots of its state.
+//! Writes the binary seeds of the fuzz targets: the frames of a run, and snapshots of its state.
 //!
-//! `cargo run -p loom-testkit --example seeds`, in the folder of the repository.
+//! Run `cargo run -p loom-testkit --example seeds` in the root directory of the repository.
 
 use std::{fs, path::Path, sync::Arc};
 

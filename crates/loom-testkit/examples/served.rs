@@ -1,10 +1,10 @@
-//! Plays scenarios through a real server: `served LOOM CORPUS_DIR SCENARIO…`.
+//! Runs scenarios through a real server: `served LOOM CORPUS_DIR SCENARIO…`.
 //!
-//! For each case, the binary LOOM serves the definition as it stands in the corpus, in a project folder with the files
-//! that lie beside one, and a mock plays every service. Request triggers are invoked. A trigger that is called back must
-//! subscribe first, with the call that the scenario names; the event then goes to the address that it gave. To a trigger
-//! that collects, a second workflow sends the items, one by one. Everything is looked at from outside: what the caller is answered, what the services were asked, and what the API shows of the run
-//! and of its actions' statuses. Exits with 1 if a case failed, or none was played.
+//! For each case, the binary LOOM serves the unedited definition from the corpus in a project directory, and a mock replaces
+//! every service. Request triggers are invoked. A webhook trigger must first subscribe with the call that the scenario expects;
+//! the event is then sent to its callback URL. A second workflow sends the items to a batch trigger, one by one. Everything is
+//! checked from outside: the caller's response, the requests to the services, and the run and the statuses of its actions in
+//! the API. Exits with 1 if a case failed or there were none.
 
 use std::{
     error::Error,
@@ -32,13 +32,13 @@ use tokio::{
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// How long one case may take.
+/// The timeout of one case.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The name that every definition is served under.
+/// The name of every served workflow.
 const NAME: &str = "served";
 
-/// Sends what it is given to the batch that it is told of.
+/// A workflow that sends its input to a batch.
 const SENDER: &str = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
     "Each": {"type": "Foreach", "foreach": "@triggerBody()?['items']", "operationOptions": "Sequential", "actions": {
         "Send": {"type": "SendToBatch", "inputs": {
@@ -61,7 +61,7 @@ async fn main() -> Fallible<ExitCode> {
             let found = match played {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => vec![Difference::of("served", error.to_string())],
-                Err(_) => vec![Difference::of("served", "it did not come to an end")],
+                Err(_) => vec![Difference::of("served", "it did not end in time")],
             };
             println!("{}{scenario}: {id}", if found.is_empty() { "ok      " } else { "FAILED  " });
             for difference in &found {
@@ -74,7 +74,7 @@ async fn main() -> Fallible<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Plays a case, and gives what was not as it says.
+/// Runs a case and returns its differences.
 async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Difference>> {
     let subscription = case.get("subscription");
     let mock = Mock::start(&rules(case)).await?;
@@ -88,7 +88,10 @@ async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Diffe
             mock.came(1).await;
             let callback = mock.requests()[0].body_value();
             let callback = callback.get("callback_url").and_then(Value::as_str).unwrap_or_default();
-            let path = callback.strip_prefix(&served.base).ok_or("the callback leads elsewhere")?.to_owned();
+            let path = callback
+                .strip_prefix(&served.base)
+                .ok_or("the callback URL is not below the server's URL")?
+                .to_owned();
             served.fire(&path, case).await?
         }
         None if served.trigger_type().await? == "Batch" => {
@@ -103,7 +106,7 @@ async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Diffe
         }
     };
     let run = served.only_run().await?;
-    let expected = case.get("expected").ok_or("the case expects nothing")?;
+    let expected = case.get("expected").ok_or("the case has no `expected`")?;
     if let Some(wanted) = expected.get("runStatus") {
         compare_exact("runStatus", wanted, run.get("status"), &mut found);
     }
@@ -122,7 +125,7 @@ async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Diffe
     Ok(found)
 }
 
-/// The script of the mock: the case's, and an answer to the subscription.
+/// The script of the mock: the case's rules, and a response to the subscription.
 fn rules(case: &Object) -> Value {
     let own = case.get("rules").and_then(Value::as_array).map(|rules| rules.to_vec()).unwrap_or_default();
     let subscription = case.get("subscription").map(|call| {
@@ -137,7 +140,7 @@ fn rules(case: &Object) -> Value {
     subscription.into_iter().chain(own).collect::<Vec<Value>>().into()
 }
 
-/// Writes the project, with the definition's own bytes.
+/// Writes the project, with the unedited definition.
 fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Fallible<()> {
     let project = folder.join("project");
     std::fs::create_dir_all(project.join(NAME))?;
@@ -150,7 +153,7 @@ fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Falli
             write(&project.join(file), value.clone())?;
         }
     }
-    // A service that fails is to be asked once.
+    // Requests are not retried.
     let host: Object = [("defaultRetryPolicy", "none")].into_iter().collect();
     let mut settings: Object = [("Loom", host)].into_iter().collect();
     settings.insert("Values", case.get("appSettings").cloned().unwrap_or_else(|| Object::new().into()));
@@ -160,7 +163,7 @@ fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Falli
     Ok(())
 }
 
-/// A server as a process of its own; it dies with this value.
+/// A server process; it is killed when this value is dropped.
 struct Served {
     _process: Child,
     base: String,
@@ -185,12 +188,12 @@ impl Served {
             .spawn()?;
         let output = process.stdout.take().ok_or("the server has no output")?;
         let line = BufReader::new(output).lines().next_line().await?.ok_or("the server did not start")?;
-        let base = line.strip_prefix("listening on ").ok_or("the server does not say where it listens")?;
+        let base = line.strip_prefix("listening on ").ok_or("the server does not print its URL")?;
         Ok(Served { base: base.to_owned(), _process: process })
     }
 
     async fn send(&self, method: &str, path: &str, headers: &Object, body: &str) -> Fallible<Answer> {
-        let address = self.base.strip_prefix("http://").ok_or("the server speaks HTTP")?;
+        let address = self.base.strip_prefix("http://").ok_or("the server's URL is not an http URL")?;
         let mut request = Request::builder().method(method).uri(path).header("host", address);
         for (name, value) in headers {
             request = request.header(&**name, value.text().as_ref());
@@ -200,7 +203,7 @@ impl Served {
             http1::handshake(TokioIo::new(TcpStream::connect(address).await?)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            // How it ended shows in the answer.
+            // An error of the connection is visible in the response.
             connection.await.ok();
         });
         let (parts, body) = sender.send_request(request).await?.into_parts();
@@ -213,11 +216,13 @@ impl Served {
         Ok(Value::parse_json(&answer.body)?)
     }
 
-    /// The definition's one trigger.
+    /// The only trigger of the definition.
     async fn only_trigger(&self) -> Fallible<Value> {
         let workflow = self.get(&format!("/api/v1/workflows/{NAME}")).await?;
         let triggers = workflow.get("triggers").and_then(Value::as_array).map(|triggers| &triggers[..]);
-        let Some([trigger]) = triggers else { return Err("the definition has not one trigger".into()) };
+        let Some([trigger]) = triggers else {
+            return Err("the definition does not have exactly one trigger".into());
+        };
         Ok(trigger.clone())
     }
 
@@ -225,24 +230,27 @@ impl Served {
         Ok(text(&self.only_trigger().await?, "type")?.to_owned())
     }
 
-    /// Has the other workflow send what the trigger is to collect.
+    /// Lets the other workflow send the items that the batch trigger collects.
     async fn send_items(&self, case: &Object) -> Fallible<Answer> {
         let given = case.get("trigger").and_then(|trigger| trigger.get("body"));
-        let mut given = given.and_then(Value::as_object).cloned().ok_or("nothing is to be sent")?;
+        let mut given = given
+            .and_then(Value::as_object)
+            .cloned()
+            .ok_or("the trigger has no `body` with items to send")?;
         given.insert("trigger", text(&self.only_trigger().await?, "name")?);
         let headers: Object = [("content-type", "application/json")].into_iter().collect();
         let body = Value::from(given).to_json_text();
         self.send("POST", "/workflows/sender/triggers/manual/invoke", &headers, &body).await
     }
 
-    /// The address of the definition's one trigger.
+    /// The path of the definition's only trigger.
     async fn trigger(&self) -> Fallible<String> {
         let trigger = self.only_trigger().await?;
         let name = text(&trigger, "name")?;
         Ok(format!("/workflows/{NAME}/triggers/{}/invoke", name.replace(' ', "%20")))
     }
 
-    /// Sends what the case's trigger is given.
+    /// Sends the case's trigger headers and body.
     async fn fire(&self, path: &str, case: &Object) -> Fallible<Answer> {
         let given = case.get("trigger").and_then(Value::as_object).cloned().unwrap_or_default();
         let mut headers = given.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -253,7 +261,8 @@ impl Served {
         self.send("POST", path, &headers, &body).await
     }
 
-    /// A caller who is told to come back: asks before any service has answered, and again when the first one has.
+    /// Acts as a caller that receives the location of a later response: fetches it before any service has responded, and again
+    /// after the first one has.
     async fn fire_and_fetch(
         &self,
         case: &Object,
@@ -263,8 +272,9 @@ impl Served {
         mock.answer_only(0);
         let accepted = self.fire(&self.trigger().await?, case).await?;
         compare_exact("answer.statusCode", &Value::from(202), Some(&accepted.status.into()), found);
-        let place = accepted.headers.get("location").ok_or("the caller was given no Location")?;
-        let place = place.to_str()?.strip_prefix(&self.base).ok_or("the Location leads elsewhere")?;
+        let place = accepted.headers.get("location").ok_or("the response has no Location header")?;
+        let place =
+            place.to_str()?.strip_prefix(&self.base).ok_or("the Location is not below the server's URL")?;
         mock.came(1).await;
         let early = self.send("GET", place, &Object::new(), "").await?;
         compare_exact("early.statusCode", &Value::from(202), Some(&early.status.into()), found);
@@ -275,7 +285,7 @@ impl Served {
             found,
         );
         mock.answer_only(1);
-        // A second service is asked when the caller has its answer already, and that one can be had meanwhile.
+        // A second call is made after the response; the caller can fetch the response before that call ends.
         let calls = case.get("calls").and_then(Value::as_array).map_or(0, |calls| calls.len());
         if calls > 1 {
             mock.came(2).await;
@@ -287,11 +297,11 @@ impl Served {
         Ok(answer)
     }
 
-    /// The one run that there is, once it has ended.
+    /// Waits for the end of the only run.
     async fn only_run(&self) -> Fallible<Value> {
         let runs = self.get(&format!("/api/v1/runs?workflow={NAME}")).await?;
         let Some([run]) = runs.get("runs").and_then(Value::as_array).map(|runs| &runs[..]) else {
-            return Err(format!("one run was to start: {}", runs.to_json_text()).into());
+            return Err(format!("expected one run, found {}", runs.to_json_text()).into());
         };
         let id = text(run, "id")?;
         // The stream of events ends with the run.
@@ -316,7 +326,7 @@ impl Served {
     }
 }
 
-/// Whether the caller was answered as a Response of the case says; one without is told that its request was taken.
+/// Compares the caller's response with the expected one; without one, 202 Accepted is expected.
 fn check_answer(wanted: Option<&Value>, answer: &Answer, found: &mut Vec<Difference>) {
     let accepted: Value = [("statusCode", 202)].into_iter().collect::<Object>().into();
     let wanted = wanted.unwrap_or(&accepted);
@@ -324,7 +334,7 @@ fn check_answer(wanted: Option<&Value>, answer: &Answer, found: &mut Vec<Differe
     compare_exact("response.statusCode", &status, Some(&answer.status.into()), found);
     if let Some(body) = wanted.get("body") {
         let text = String::from_utf8_lossy(&answer.body);
-        // A text goes over the wire as it is, whatever it holds, and null as nothing.
+        // A string is sent unchanged, whatever it contains, and null as an empty body.
         let got = match Value::parse_json(&answer.body) {
             Ok(value) if body.as_str().is_none() => value,
             _ if body.is_null() && text.is_empty() => Value::NULL,
@@ -339,5 +349,5 @@ fn check_answer(wanted: Option<&Value>, answer: &Answer, found: &mut Vec<Differe
 }
 
 fn text<'v>(value: &'v Value, member: &str) -> Fallible<&'v str> {
-    Ok(value.get(member).and_then(Value::as_str).ok_or_else(|| format!("there is no `{member}`"))?)
+    Ok(value.get(member).and_then(Value::as_str).ok_or_else(|| format!("missing property `{member}`"))?)
 }

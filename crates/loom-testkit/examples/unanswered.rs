@@ -1,14 +1,13 @@
-//! Runs every definition of a corpus that needs nothing but the language itself, with nobody there to answer its calls:
-//! `unanswered CORPUS_DIR`.
+//! Runs every definition of a corpus that needs only the language itself, with all calls failing: `unanswered CORPUS_DIR`.
 //!
-//! Each must come to an end all the same: the one that `conformance/corpus/unanswered.json` names, with the actions
-//! that fail by themselves on the way, or the refusal that stands there. Time is virtual, so retries and waits cost
-//! none. The trigger gives an empty object. Parameters without a value, and settings of the app, are given one that
-//! only has the right type. Every call fails as a connection does that is refused, which a retry policy tries again.
-//! Exits with 1 if a definition ends otherwise, or the corpus has others than the file.
+//! Each must nevertheless end as `conformance/corpus/unanswered.json` says: with this status and these failed actions, or
+//! rejected with these errors. Time is virtual, so retries and waits take no time. The trigger's body is an empty object.
+//! Parameters without a value and app settings get a value of the right type. Every call fails like a refused connection, which
+//! retry policies retry. Exits with 1 if a definition ends differently, or if the corpus and the file do not have the same
+//! definitions.
 //!
-//! The definitions that need connectors, other workflows or scripts are run in the same way. They may end as they like, but
-//! they must end; how many end how is printed.
+//! Definitions that need connectors, other workflows or scripts are run in the same way. They may end in any way, but they must
+//! end; the counts are printed.
 
 use std::{
     collections::BTreeMap,
@@ -36,14 +35,14 @@ use loom_resilience::{Clock, Policy, ResilienceRegistry};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// What a call of a service that nobody runs fails with.
+/// The error code of all calls.
 const CODE: &str = "ServiceTemporarilyUnavailable";
 
-/// A run that takes longer, in virtual time, waits for something that never comes.
+/// The virtual time after which a run is considered stuck.
 const PATIENCE: Duration = Duration::from_hours(400 * 24);
 
 /// How such a run is reported.
-const FOR_EVER: &str = "it waits for ever";
+const FOR_EVER: &str = "the run does not end";
 
 fn main() -> Fallible<ExitCode> {
     let folder = std::env::args().nth(1).ok_or("usage: unanswered CORPUS_DIR")?;
@@ -52,7 +51,7 @@ fn main() -> Fallible<ExitCode> {
     let expected = Value::parse_json(&fs::read(expected)?)?;
     let mut expected: BTreeMap<String, String> = expected
         .as_object()
-        .ok_or("unanswered.json holds an object")?
+        .ok_or("unanswered.json must contain an object")?
         .iter()
         .map(|(name, end)| (name.to_string(), end.text().into_owned()))
         .collect();
@@ -60,7 +59,7 @@ fn main() -> Fallible<ExitCode> {
     let mut others: BTreeMap<String, u32> = BTreeMap::new();
     for line in fs::read_to_string(folder.join("index.jsonl"))?.lines() {
         let entry = Value::from_json_str(line)?;
-        let file = entry.get("file").and_then(Value::as_str).ok_or("an entry names no file")?;
+        let file = entry.get("file").and_then(Value::as_str).ok_or("an entry of the index has no `file`")?;
         let name = file.trim_end_matches(".json").rsplit('-').next().unwrap_or_default();
         let end = end_of(&folder.join(file))?;
         if entry.get("tier").and_then(Value::as_str) != Some("builtin") {
@@ -72,7 +71,7 @@ fn main() -> Fallible<ExitCode> {
             *others.entry(kind.to_owned()).or_default() += 1;
             continue;
         }
-        let wanted = expected.remove(name).unwrap_or_else(|| "nothing: it is not in the list".to_owned());
+        let wanted = expected.remove(name).unwrap_or_else(|| "an entry in unanswered.json".to_owned());
         if wanted.split(" or ").any(|wanted| wanted == end) {
             passed += 1;
             println!("ok      {name}: {end}");
@@ -83,7 +82,7 @@ fn main() -> Fallible<ExitCode> {
     }
     for name in expected.keys() {
         failed += 1;
-        println!("FAILED  {name}: the corpus does not have it");
+        println!("FAILED  {name}: missing in the corpus");
     }
     for (end, count) in &others {
         println!("others: {count} {end}");
@@ -92,7 +91,7 @@ fn main() -> Fallible<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How a definition ends: its run's status, or `refused` with the codes of its errors.
+/// How a definition ends: the status of its run, or `refused` with the codes of its errors.
 fn end_of(file: &Path) -> Fallible<String> {
     let options = LoadOptions {
         file_name: file.file_name().map(|name| name.to_string_lossy().into()),
@@ -169,7 +168,7 @@ async fn run(workflow: Arc<Workflow>, parameters: Vec<Value>) -> Fallible<String
     Ok(end)
 }
 
-/// The actions that failed by themselves, and not because one inside them did, with their codes.
+/// The actions that failed, except those that failed only because an inner action did, with their codes.
 fn failures(history: &History) -> Vec<String> {
     let mut found = Vec::new();
     for action in &history.workflow().actions {
@@ -182,7 +181,7 @@ fn failures(history: &History) -> Vec<String> {
     found
 }
 
-/// Keeps the history of the one run.
+/// Records the history of the run.
 struct Seen(Mutex<History>);
 
 impl Watcher for Seen {
@@ -191,12 +190,12 @@ impl Watcher for Seen {
     }
 }
 
-/// A world in which nobody listens.
+/// A handler whose calls all fail.
 struct Nobody;
 
 impl ActionHandler for Nobody {
     fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
-        let message = format!("Nobody answers the call of '{}'.", call.definition().name);
+        let message = format!("The service of '{}' refused the connection.", call.definition().name);
         let outcome = Outcome::failed(CODE, ErrorInfo::new(CODE, message));
         let hint = RetryHint { transient: true, ..RetryHint::default() };
         Box::pin(async move { EffectResult::Done { outcome, hint } })

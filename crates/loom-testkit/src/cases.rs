@@ -1,9 +1,8 @@
 //! Case files: what to run and what to expect, as data.
 //!
-//! A file holds a JSON array of cases, or an object with `cases`. A case is about a workflow (`definition` or
-//! `definitionFile`) or about an expression (`expression`). Workflow cases run on the real engine, with its retries,
-//! breakers and limiters, but with answers from the case instead of calls, and on a clock that jumps: a day's wait
-//! costs nothing.
+//! A file contains a JSON array of cases, or an object with `cases`. A case tests a workflow (`definition` or
+//! `definitionFile`) or an expression (`expression`). Workflow cases run on the real engine, with its retries, breakers and
+//! limiters, but with mocked responses from the case instead of calls, and in virtual time: waiting for a day takes no time.
 
 mod answers;
 mod compare;
@@ -22,21 +21,21 @@ pub use report::{Counts, Report, Verdict};
 
 use loom_expression::Timestamp;
 
-/// Plays cases.
+/// Runs cases.
 #[derive(Clone, Copy, Debug)]
 pub struct Runner {
     now: Timestamp,
 }
 
 impl Runner {
-    /// A runner for whose cases it is `now`, unless a case says otherwise.
+    /// A runner whose cases start at the time `now`, unless a case sets its own.
     pub fn new(now: Timestamp) -> Runner {
         Runner { now }
     }
 
-    /// Plays one case. Takes no longer than its computations do: waits are skipped.
+    /// Runs one case in virtual time: waits are skipped.
     ///
-    /// Must not be called on a tokio runtime; it builds one of its own, whose time is paused.
+    /// Must not be called on a tokio runtime; it builds its own runtime, whose time is paused.
     pub fn play(&self, file: &CaseFile, case: &Case) -> Verdict {
         match &case.body {
             Body::Expression(expression) => expression::play(expression, self.now),
@@ -45,7 +44,7 @@ impl Runner {
         }
     }
 
-    /// Plays all cases of a file whose id contains `filter`.
+    /// Runs all cases of a file whose id contains `filter`.
     pub fn play_all(&self, file: &CaseFile, filter: Option<&str>) -> Report {
         let chosen = file.cases.iter().filter(|case| filter.is_none_or(|filter| case.id.contains(filter)));
         Report {

@@ -1,18 +1,18 @@
-//! A service that fails as it is told to, for examples and for trying out what retries and breakers do.
+//! An HTTP service that fails on request, for examples and for trying out retries and circuit breakers.
 //!
-//! It counts instead of drawing lots, so the same calls always give the same answers.
+//! It counts calls instead of using random numbers, so the same calls always get the same responses.
 //!
-//! | path | answers |
+//! | path | response |
 //! |---|---|
 //! | `/ok` | 200 |
 //! | `/flaky?fails=2&key=a` | 503 for the first `fails` calls with this `key`, then 200 |
 //! | `/down?key=a` | 503, always; counts its calls |
-//! | `/slow?ms=250` | 200 after so many milliseconds |
+//! | `/slow?ms=250` | 200 after this many milliseconds |
 //! | `/limited?retryAfter=1&fails=1` | 429 with `Retry-After` for the first `fails` calls, then 200 |
-//! | `/status/418` | that status |
+//! | `/status/418` | this status code |
 //! | `/echo` | 200 with the method, path, query, headers and body of the request |
 //! | `/stats` | 200 with the number of calls of every path and key |
-//! | `/reset` | 200, and all counts are zero |
+//! | `/reset` | 200; sets all counts to zero |
 
 use std::{
     collections::BTreeMap,
@@ -40,18 +40,18 @@ pub struct Flaky {
 type Calls = Arc<Mutex<BTreeMap<String, u64>>>;
 
 impl Flaky {
-    /// Starts it on the loopback address, at a port of the system's choice.
+    /// Starts the service on the loopback address, at a port chosen by the system.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port is available.
     pub async fn start() -> io::Result<Flaky> {
         Self::start_at(0).await
     }
 
-    /// Starts it at a port; 0 lets the system choose.
+    /// Starts the service at a port; 0 lets the system choose.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port is not available.
     pub async fn start_at(port: u16) -> io::Result<Flaky> {
         let calls = Calls::default();
         let counted = Arc::clone(&calls);
@@ -62,7 +62,7 @@ impl Flaky {
         Ok(Flaky { server: Server::start(port, respond).await?, calls })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -79,7 +79,7 @@ impl Flaky {
         of_path.map(|(_, count)| count).sum()
     }
 
-    /// Stops it once requests in progress have ended.
+    /// Stops the service after requests in progress have ended.
     pub async fn stop(self) {
         self.server.stop().await;
     }

@@ -1,4 +1,4 @@
-//! A scripted HTTP server that plays outside services, and remembers what it was asked.
+//! A scripted HTTP server that mocks external services and records the requests it receives.
 //!
 //! A script is JSON, so that a scenario needs no Rust:
 //!
@@ -11,20 +11,20 @@
 //! ]}
 //! ```
 //!
-//! | member of a rule | meaning |
+//! | property of a rule | meaning |
 //! |---|---|
-//! | `method` | any method when absent |
-//! | `path` | as it is sent, escapes included; `*` stands for the rest of one segment, `**` at the end for all that follows |
-//! | `query` | members that must be there, decoded; `null` means present with any value |
-//! | `headers` | must be there with this value; `null` means with any value |
-//! | `body` | the members that the JSON body must have (deeply); any other value must be equal; text is compared with a body that is no JSON |
-//! | `responses` | one after the other, the last one for ever; one alone may be `response`; none is an empty 200 |
-//! | `calls` | how often it must have been asked, for [`Mock::problems`] |
+//! | `method` | the method; any method when absent |
+//! | `path` | the path as sent, escapes included; `*` matches the rest of one segment, `**` at the end matches everything that follows |
+//! | `query` | required query parameters, decoded; `null` matches any value |
+//! | `headers` | required headers; `null` matches any value |
+//! | `body` | the properties that the JSON body must have, at any depth; any other value must be equal; a string is compared with a body that is not JSON |
+//! | `responses` | one after the other, the last one repeatedly; a single one may be `response`; without any, an empty 200 |
+//! | `calls` | the expected number of requests, checked by [`Mock::problems`] |
 //!
-//! A response has `status` (200), `headers`, `body` (text as it is, other values as JSON), `base64` instead of `body`,
-//! `times` (1), `delayMs`, and `hangup: true` to close the connection without an answer. `{{base}}` in headers and bodies
-//! stands for the server's own address. The first rule that fits counts; a request that fits none is answered 404
-//! and is a problem.
+//! A response has `status` (default 200), `headers`, `body` (a string as it is, other values as JSON), `base64` instead of
+//! `body`, `times` (default 1), `delayMs`, and `hangup: true` to close the connection without a response. `{{base}}` in headers
+//! and bodies is replaced by the server's own URL. The first matching rule applies; a request that matches no rule gets a 404
+//! and is reported as a problem.
 
 mod rule;
 
@@ -45,9 +45,9 @@ use crate::server::{Answer, Received, Respond, Server};
 pub struct Mock {
     server: Server,
     state: Arc<Mutex<State>>,
-    /// How many requests have come.
+    /// The number of requests received.
     came: watch::Receiver<usize>,
-    /// How many of them, in order of arrival, may be answered by now.
+    /// The number of them, in order of arrival, that may be answered.
     answered: watch::Sender<usize>,
 }
 
@@ -58,25 +58,25 @@ struct State {
     requests: Vec<Recorded>,
 }
 
-/// A request as it arrived.
+/// A request that the mock has received.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
-    /// Upper case.
+    /// The method, in upper case.
     pub method: String,
-    /// As sent, escapes included.
+    /// The path as sent, escapes included.
     pub path: String,
-    /// As sent, without the `?`; empty for none.
+    /// The query as sent, without the `?`; empty if there is none.
     pub query: String,
-    /// Names in lower case; repeated ones joined by `, `.
+    /// The headers, with names in lower case; repeated ones are joined by `, `.
     pub headers: Object,
-    /// The bytes.
+    /// The body, in bytes.
     pub body: Vec<u8>,
-    /// Which rule answered, from 0.
+    /// The index of the rule that matched, from 0.
     pub rule: Option<usize>,
 }
 
 impl Recorded {
-    /// The body as JSON, or as text when it is none.
+    /// The body as JSON, or as a string if it is not JSON.
     pub fn body_value(&self) -> Value {
         rule::body_value(&self.body)
     }
@@ -87,11 +87,11 @@ impl Recorded {
     }
 }
 
-/// Why a script cannot be read.
+/// The error of a script that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("mock script: {reason}")]
 pub struct ScriptError {
-    /// What is wrong, naming the rule and member.
+    /// What is wrong, naming the rule and property.
     pub reason: String,
 }
 
@@ -99,7 +99,7 @@ impl Mock {
     /// Starts a server that follows a script: `{"rules": […]}`, or the rules alone.
     ///
     /// # Errors
-    /// [`io::Error`] when no port can be had, or, of kind `InvalidInput`, a [`ScriptError`].
+    /// [`io::Error`] when no port is available; of kind `InvalidInput`, with a [`ScriptError`], when the script is not valid.
     pub async fn start(script: &Value) -> io::Result<Mock> {
         let rules =
             rule::rules(script).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -115,7 +115,7 @@ impl Mock {
             counter.send_modify(|came| *came += 1);
             let mut answers = answers.clone();
             Box::pin(async move {
-                // A mock that is gone holds nobody back.
+                // A mock that has been dropped delays no response.
                 answers.wait_for(|answered| *answered > number).await.ok();
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
@@ -128,7 +128,7 @@ impl Mock {
         Ok(Mock { server, state, came, answered })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -138,12 +138,12 @@ impl Mock {
         format!("http://{}", self.address())
     }
 
-    /// Answers the first `count` requests only; later ones wait until a larger count is given.
+    /// Responds only to the first `count` requests; later ones wait until this is called with a larger count.
     pub fn answer_only(&self, count: usize) {
         self.answered.send_replace(count);
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until `count` requests have arrived.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -152,23 +152,23 @@ impl Mock {
         self.came.clone().wait_for(|came| *came >= count).await.ok();
     }
 
-    /// Everything that was asked so far, in order of arrival.
+    /// All requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<Recorded> {
         lock(&self.state).requests.clone()
     }
 
-    /// What did not go by the script: requests that no rule expects, and rules asked too often or too seldom. Names
-    /// methods and paths, so that it can be shown as it is.
+    /// Deviations from the script: requests that match no rule, and rules whose number of requests is not `calls`. Each message
+    /// names the method and path.
     pub fn problems(&self) -> Vec<String> {
         let state = lock(&self.state);
         let strays = state.requests.iter().filter(|request| request.rule.is_none());
         let mut problems: Vec<String> =
-            strays.map(|request| format!("no rule expects {} {}", request.method, request.path)).collect();
+            strays.map(|request| format!("no rule matches {} {}", request.method, request.path)).collect();
         problems.extend(state.rules.iter().filter_map(Rule::problem));
         problems
     }
 
-    /// Stops it once requests in progress have ended.
+    /// Stops the mock after requests in progress have ended.
     pub async fn stop(self) {
         self.server.stop().await;
     }

@@ -1,7 +1,7 @@
-//! Scenarios: definitions as people wrote them, run on the real engine with its real handlers, against a mock of every
-//! service they call.
+//! Scenarios: real-world definitions, run on the real engine with its real handlers, against a mock of every service that they
+//! call.
 //!
-//! A scenario file names a definition and holds cases:
+//! A scenario file names a definition and contains cases:
 //!
 //! ```json
 //! {"definition": "abde76ee", "connections": {"connections": {"crm": {"baseUrl": "https://crm"}}},
@@ -11,27 +11,27 @@
 //!    "expected": {"runStatus": "Succeeded", "response": {"statusCode": 200}}}]}
 //! ```
 //!
-//! Members beside `cases` hold for every case that does not have them itself.
+//! Properties next to `cases` apply to every case that does not define them itself.
 //!
-//! | member | meaning |
+//! | property | meaning |
 //! |---|---|
-//! | `definition` | how the name of its file ends, without `.json` |
-//! | `parametersFile`, `connections`, `appSettings` | what a project has in the files beside a workflow |
-//! | `trigger` | what the trigger gives: `name`, else its outputs |
+//! | `definition` | the end of the definition's file name, without `.json` |
+//! | `parametersFile`, `connections`, `appSettings` | the contents of a project's files next to a workflow |
+//! | `trigger` | the trigger's `name` and its outputs |
 //! | `rules` | the script of [`crate::mock`]; a request to `https://host/path` arrives as `/host/path` |
-//! | `calls` | all the calls that must have come: `method`, `path`, `query`, `body` exactly, `headers` at least |
-//! | `anyOrder` | whether the calls may come in another order |
+//! | `calls` | all expected calls: `method`, `path`, `query` and `body` must be equal, `headers` are a subset |
+//! | `anyOrder` | whether the calls may arrive in any order |
 //! | `workflows` | definitions of child workflows, by name |
-//! | `now` | what time it is when the run starts |
-//! | `expected` | as in a workflow case of [`crate::cases`], or a list of which one must hold |
-//! | `subscription` | served only: the call that a webhook trigger subscribes with, as in `calls` |
-//! | `answersLater` | served only: whether the caller is told where the answer will be |
+//! | `now` | the time at which the run starts |
+//! | `expected` | as in a workflow case of [`crate::cases`], or a list of alternatives |
+//! | `subscription` | served only: the call with which a webhook trigger subscribes, as in `calls` |
+//! | `answersLater` | served only: whether the caller gets the location of a later response |
 //!
-//! `{"$oracle": ["file.json", "member", …]}` stands for that member of a file in the folder of oracles; further members
-//! of such an object are added to it. Requests are not retried. Time is the system's, because calls go over sockets.
+//! `{"$oracle": ["file.json", "property", …]}` is replaced by that property of a file in the `oracles` directory; further
+//! properties of the object are added to it. Requests are not retried. Time is real, because calls use sockets.
 //!
-//! Here the engine is fired directly. The example `served` plays the same cases through a server, and looks at the two
-//! members that only a served trigger has.
+//! Here, the engine is called directly. The example `served` runs the same cases through a server, and also checks the two
+//! properties that only a served trigger has.
 
 mod calls;
 mod oracle;
@@ -49,30 +49,30 @@ pub use calls::compare as compare_calls;
 
 use crate::cases::{Difference, Verdict};
 
-/// Where definitions and oracles lie.
+/// A directory of definitions and oracles.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     folder: PathBuf,
 }
 
-/// How one case of a scenario ended.
+/// The result of one case of a scenario.
 #[derive(Clone, Debug)]
 pub struct Played {
     /// The scenario's file and the case's id.
     pub id: String,
-    /// How it ended.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
 impl Corpus {
-    /// A folder with `definitions` and `oracles`.
+    /// The corpus in a directory that contains `definitions` and `oracles`.
     pub fn at(folder: impl Into<PathBuf>) -> Corpus {
         Corpus { folder: folder.into() }
     }
 
-    /// Plays the cases of a scenario file, one after the other.
+    /// Runs the cases of a scenario file, one after the other.
     ///
-    /// Must not be called on a tokio runtime; it builds one of its own for each case.
+    /// Must not be called on a tokio runtime; it builds its own for each case.
     pub fn play(&self, file: &Path) -> Vec<Played> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let failed = |id: &str, why: String| Played {
@@ -94,21 +94,24 @@ impl Corpus {
         cases.iter().map(play).collect()
     }
 
-    /// The cases of a scenario file, each with the members that all share and with what it takes from oracles.
+    /// The cases of a scenario file, each with the shared properties, and with references to oracles resolved.
     ///
     /// # Errors
-    /// What cannot be read, or is no scenario, in words.
+    /// A message about a file that cannot be read, or is not a scenario.
     pub fn cases(&self, file: &Path) -> Result<Vec<Object>, String> {
         let value = read_json(file)?;
         let value = oracle::resolve(&value, &self.folder.join("oracles"))?;
-        let shared = value.as_object().ok_or("a scenario file holds an object")?;
-        let cases = value.get("cases").and_then(Value::as_array).ok_or("a scenario file has `cases`")?;
+        let shared = value.as_object().ok_or("a scenario file must contain an object")?;
+        let cases = value
+            .get("cases")
+            .and_then(Value::as_array)
+            .ok_or("a scenario file must have an array `cases`")?;
         if cases.is_empty() {
-            return Err("`cases` is empty".to_owned());
+            return Err("`cases` must not be empty".to_owned());
         }
         let mut read = Vec::new();
         for case in cases {
-            let mut case = case.as_object().ok_or("a case is an object")?.clone();
+            let mut case = case.as_object().ok_or("a case must be an object")?.clone();
             for (member, value) in shared {
                 if &**member != "cases" && !case.contains_key(member) {
                     case.insert(Arc::clone(member), value.clone());
@@ -120,12 +123,15 @@ impl Corpus {
         Ok(read)
     }
 
-    /// The file of the definition that a case is about.
+    /// The file of the definition that a case tests.
     ///
     /// # Errors
-    /// There is none, or more than one, in words.
+    /// A message, when there is no such file, or more than one.
     pub fn definition(&self, case: &Object) -> Result<PathBuf, String> {
-        let ending = case.get("definition").and_then(Value::as_str).ok_or("`definition` names no file")?;
+        let ending = case
+            .get("definition")
+            .and_then(Value::as_str)
+            .ok_or("`definition` must be the end of a file name")?;
         find(&self.folder.join("definitions"), ending)
     }
 
@@ -134,7 +140,7 @@ impl Corpus {
     }
 }
 
-/// The one file of a folder whose name ends like this.
+/// The only file of a directory whose name has this ending.
 fn find(folder: &Path, ending: &str) -> Result<PathBuf, String> {
     let ending = format!("{ending}.json");
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -144,8 +150,8 @@ fn find(folder: &Path, ending: &str) -> Result<PathBuf, String> {
         .collect();
     match (found.pop(), found.len()) {
         (Some(path), 0) => Ok(path),
-        (None, _) => Err(format!("no definition's name ends in {ending}")),
-        (Some(_), more) => Err(format!("{} definitions' names end in {ending}", more + 1)),
+        (None, _) => Err(format!("no definition has a name ending in {ending}")),
+        (Some(_), more) => Err(format!("{} definitions have names ending in {ending}", more + 1)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The small HTTP server under the mock and the flaky service: loopback only, a port of the system's choice.
+//! The small HTTP server behind the mock and the flaky service: loopback only, at a port chosen by the system.
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -12,30 +12,30 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// A request that has been read whole.
+/// A request that has been read completely.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) method: Method,
-    /// As it was sent, escapes included.
+    /// The path as sent, escapes included.
     pub(crate) path: String,
-    /// Without the `?`; empty for none.
+    /// The query without the `?`; empty if there is none.
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// What a service does with a request.
+/// How a service reacts to a request.
 pub(crate) enum Answer {
-    /// Answers.
+    /// Sends a response.
     Reply(Response<Full<Bytes>>),
-    /// Closes the connection without a word.
+    /// Closes the connection without a response.
     Hangup,
 }
 
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(crate) type Respond = Arc<dyn Fn(Received) -> AnswerFuture + Send + Sync>;
 
-/// A running server. Dropping it stops it at once; [`Server::stop`] lets requests in progress end.
+/// A running server. Dropping it stops it immediately; [`Server::stop`] lets requests in progress end.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -49,10 +49,7 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the server owns the task: it is joined or aborted with it"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the server owns the task, and joins or aborts it")]
         let task = tokio::spawn(accept(listener, respond, stopped));
         Ok(Server { address, stop, task })
     }
@@ -61,7 +58,7 @@ impl Server {
         self.address
     }
 
-    /// Takes no more connections, lets requests in progress end, and returns when all are done.
+    /// Accepts no more connections, and returns when all requests in progress have ended.
     pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
         // A task that panicked has ended as well.
@@ -97,7 +94,7 @@ async fn serve(stream: TcpStream, respond: Respond, mut stopped: watch::Receiver
         let respond = Arc::clone(&respond);
         async move {
             let (head, body) = request.into_parts();
-            // A body that breaks off belongs to a client that has gone.
+            // An incomplete body means that the client has disconnected.
             let body = body.collect().await.map_err(|_| Hangup)?.to_bytes();
             let received = Received {
                 method: head.method,
@@ -116,9 +113,9 @@ async fn serve(stream: TcpStream, respond: Respond, mut stopped: watch::Receiver
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
-        // Whether it ended well or not, there is nobody left to tell.
+        // The result does not matter: the connection is closed either way.
         _ = connection.as_mut() => {}
-        // The guard that the wait gives must not live on across the next await.
+        // The guard that the wait returns must not be held across the next await.
         () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await.ok();
@@ -126,13 +123,13 @@ async fn serve(stream: TcpStream, respond: Respond, mut stopped: watch::Receiver
     }
 }
 
-/// Makes hyper drop the connection.
+/// An error that makes hyper close the connection.
 #[derive(Debug)]
 struct Hangup;
 
 impl std::fmt::Display for Hangup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the script hangs up here")
+        f.write_str("the script closes the connection")
     }
 }
 
@@ -144,7 +141,7 @@ impl From<Infallible> for Hangup {
     }
 }
 
-/// The members of a query, decoded.
+/// The parameters of a query, decoded.
 pub(crate) fn query_members(query: &str) -> Vec<(String, String)> {
     let members = query.split('&').filter(|member| !member.is_empty()).map(|member| {
         let (name, value) = member.split_once('=').unwrap_or((member, ""));
@@ -153,7 +150,7 @@ pub(crate) fn query_members(query: &str) -> Vec<(String, String)> {
     members.collect()
 }
 
-/// Undoes percent-encoding; `+` is a space.
+/// Decodes percent-encoding; `+` is a space.
 pub(crate) fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

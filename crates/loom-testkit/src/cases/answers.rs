@@ -1,14 +1,14 @@
-//! Answers that a case gives instead of calls, by the action's name.
+//! Mocked results of actions, by the action's name.
 //!
-//! An answer is an object in one of three forms:
+//! A mock is an object in one of three forms:
 //! - like an action's record: `{"status": "Failed", "code": "NotFound", "outputs": …, "error": {"code", "message"}}`;
-//! - like an HTTP answer: `{"statusCode": 503, "headers": …, "body": …}`; success, code and retries follow from the status;
-//! - for webhooks: `{"callback": {"headers": …, "body": …}}`, delivered once the subscription stands.
+//! - like an HTTP response: `{"statusCode": 503, "headers": …, "body": …}`; success, code and retries follow from the status;
+//! - for webhooks: `{"callback": {"headers": …, "body": …}}`, delivered after the subscription.
 //!
-//! Each may have `delay` (milliseconds or an ISO 8601 duration: how long the call takes), `retryAfter` (likewise) and
-//! `transient` (whether the built-in rule would try again). Instead of one answer there may be a list: one for each
-//! attempt, the last one for all further attempts. `{"occurrences": [ … ]}` gives one of either for each time that the
-//! action runs, in the order in which it starts, as in a loop; the last one again counts for the rest.
+//! Each may have `delay` (the duration of the call, in milliseconds or as an ISO 8601 duration), `retryAfter` (likewise) and
+//! `transient` (whether the built-in rule retries). Instead of one mock there may be an array: one for each attempt, the last
+//! one for all further attempts. `{"occurrences": [ … ]}` contains one of either for each execution of the action, as in a loop,
+//! in the order in which they start; the last one applies to the rest.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -21,38 +21,38 @@ use loom_expression::{Object, Value};
 
 use super::compare::meant;
 
-/// The answers for one action.
+/// The mocks for one action.
 #[derive(Clone, Debug)]
 pub(super) struct Answers {
-    /// By occurrence, then by attempt; neither list is empty.
+    /// By occurrence, then by attempt; no list is empty.
     occurrences: Vec<Vec<Answer>>,
 }
 
-/// One answer.
+/// One mock.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
     pub(super) hint: RetryHint,
-    /// How long the call takes.
+    /// The duration of the call.
     pub(super) delay: Duration,
-    /// What arrives later, for a webhook.
+    /// The callback, for a webhook.
     pub(super) callback: Option<Value>,
 }
 
 impl Answers {
-    /// Reads the answers for one action.
+    /// Parses the mocks for one action.
     pub(super) fn read(value: &Value) -> Result<Answers, String> {
         let occurrences = match value.get("occurrences").and_then(Value::as_array) {
             Some(list) => list.iter().map(by_attempt).collect::<Result<Vec<_>, _>>()?,
             None => vec![by_attempt(value)?],
         };
         if occurrences.is_empty() {
-            return Err("`occurrences` is an empty list".to_owned());
+            return Err("`occurrences` must not be empty".to_owned());
         }
         Ok(Answers { occurrences })
     }
 
-    /// The answer for one attempt (from 1) of one occurrence (from 0).
+    /// The mock for one attempt (from 1) of one occurrence (from 0).
     pub(super) fn get(&self, occurrence: usize, attempt: u32) -> &Answer {
         let attempts = &self.occurrences[occurrence.min(self.occurrences.len() - 1)];
         &attempts[(attempt.max(1) as usize - 1).min(attempts.len() - 1)]
@@ -60,12 +60,12 @@ impl Answers {
 }
 
 impl Answer {
-    /// What the engine is told.
+    /// The result that the engine receives.
     pub(super) fn result(&self) -> EffectResult {
         EffectResult::Done { outcome: self.outcome.clone(), hint: self.hint }
     }
 
-    /// The answer in the form of a canned result, for actions that make no call.
+    /// The mock in the form of a static result, for actions that make no call.
     pub(super) fn record(&self) -> Value {
         let mut record = Object::new();
         record.insert("status", self.outcome.status.as_str());
@@ -83,12 +83,12 @@ impl Answer {
 fn by_attempt(value: &Value) -> Result<Vec<Answer>, String> {
     match value.as_array() {
         None => Ok(vec![read(value)?]),
-        Some(list) if list.is_empty() => Err("the list of answers is empty".to_owned()),
+        Some(list) if list.is_empty() => Err("the array of mocks must not be empty".to_owned()),
         Some(list) => list.iter().map(read).collect(),
     }
 }
 
-/// What an answer may have.
+/// The properties of a mock.
 const KNOWN: [&str; 11] = [
     "status",
     "code",
@@ -105,10 +105,10 @@ const KNOWN: [&str; 11] = [
 
 fn read(value: &Value) -> Result<Answer, String> {
     let Some(object) = value.as_object() else {
-        return Err(format!("an answer is an object, not {}", value.to_json_text()));
+        return Err(format!("a mock must be an object (got {})", value.to_json_text()));
     };
     if let Some(name) = object.keys().find(|name| !KNOWN.contains(&&***name)) {
-        return Err(format!("an answer has no member `{name}`; {}", meant(name, &KNOWN, "it may have")));
+        return Err(format!("unknown property `{name}`; {}", meant(name, &KNOWN, "expected one of")));
     }
     let (mut outcome, by_rule) = match object.get("statusCode") {
         Some(code) => http(object, code)?,
@@ -128,7 +128,7 @@ fn read(value: &Value) -> Result<Answer, String> {
     Ok(Answer {
         outcome,
         hint: RetryHint {
-            transient: transient.ok_or("`transient` is true or false")?,
+            transient: transient.ok_or("`transient` must be true or false")?,
             after,
             ..RetryHint::default()
         },
@@ -142,7 +142,12 @@ fn plain(object: &Object) -> Result<Outcome, String> {
         None => Status::Succeeded,
         Some(status) => {
             let known = status.as_str().and_then(Status::parse);
-            known.ok_or_else(|| format!("there is no status {}", status.to_json_text()))?
+            known.ok_or_else(|| {
+                format!(
+                    "`status` must be a status of an action, such as \"Failed\" (got {})",
+                    status.to_json_text()
+                )
+            })?
         }
     };
     let code = match object.get("code") {
@@ -151,7 +156,7 @@ fn plain(object: &Object) -> Result<Outcome, String> {
     };
     let mut outcome = Outcome { status, code, outputs: object.get("outputs").cloned(), error: None };
     if status != Status::Succeeded && outcome.outputs.is_none() {
-        let message = "The action ended this way because the test case says so.";
+        let message = "The test case mocks this result.";
         outcome.error = Some(Arc::new(ErrorInfo::new(outcome.code.clone(), message)));
     }
     Ok(outcome)
@@ -168,12 +173,12 @@ fn default_code(status: Status) -> &'static str {
     }
 }
 
-/// The rule of HTTP actions: 2xx succeeds, anything else fails with the same outputs; 408, 429 and 5xx may be tried
-/// again.
+/// The rule of HTTP actions: 2xx succeeds, anything else fails with the same outputs; 408, 429 and 5xx are retried.
 fn http(object: &Object, code: &Value) -> Result<(Outcome, bool), String> {
     let number = code.as_i64().and_then(|code| u16::try_from(code).ok());
     let number = number.filter(|code| (100..=599).contains(code));
-    let number = number.ok_or_else(|| format!("`statusCode` is 100 to 599, not {}", code.to_json_text()))?;
+    let number = number
+        .ok_or_else(|| format!("`statusCode` must be between 100 and 599 (got {})", code.to_json_text()))?;
     let mut outputs = Object::new();
     outputs.insert("statusCode", i64::from(number));
     for member in ["headers", "body"] {
@@ -183,7 +188,9 @@ fn http(object: &Object, code: &Value) -> Result<(Outcome, bool), String> {
     }
     let failed = !(200..=299).contains(&number);
     let status = match object.get("status").and_then(Value::as_str) {
-        Some(status) => Status::parse(status).ok_or_else(|| format!("there is no status '{status}'"))?,
+        Some(status) => Status::parse(status).ok_or_else(|| {
+            format!("`status` must be a status of an action, such as \"Failed\" (got \"{status}\")")
+        })?,
         None if failed => Status::Failed,
         None => Status::Succeeded,
     };

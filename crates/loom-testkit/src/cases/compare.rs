@@ -1,37 +1,37 @@
-//! When a value is the one that was expected, and what to tell when it is not.
+//! Compares values with what was expected, and reports differences.
 //!
-//! Numbers compare by value, whatever their kind: integers exactly, others within a relative error of 1e-15. The order
-//! of an object's members does not count. Everything else must be the same.
+//! Numbers are compared by value, whatever their type: integers exactly, others within a relative error of 1e-15. The order of
+//! an object's properties does not matter. Everything else must be equal.
 
 use std::fmt;
 
 use loom_definition::diagnostic::nearest;
 use loom_expression::{Object, Value, Visible, visible};
 
-/// The relative error that two numbers may differ by, unless both are integers.
+/// The relative error allowed between two numbers, unless both are integers.
 const TOLERANCE: f64 = 1e-15;
 
-/// The most characters of a value that a message shows.
+/// The maximum number of characters of a value in a message.
 const SHOWN_MAX: usize = 400;
 
-/// One place where the result is not what was expected.
+/// One difference between the actual and the expected result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Where, such as `actions.Get_customer.outputs.body[0]`.
+    /// The path, such as `actions.Get_customer.outputs.body[0]`.
     pub at: String,
-    /// What was expected there, as text; none when there is nothing to set against each other.
+    /// The expected value, as text; none for a problem without an expected value.
     pub expected: Option<String>,
-    /// What was there.
+    /// The actual value, or the problem.
     pub actual: String,
 }
 
 impl Difference {
-    /// Something that went wrong at a place.
+    /// A problem at a path.
     pub fn of(at: impl Into<String>, what: impl Into<String>) -> Difference {
         Difference { at: at.into(), expected: None, actual: what.into() }
     }
 
-    /// Something else than expected at a place.
+    /// A value that differs from the expected one.
     pub fn between(
         at: impl Into<String>,
         expected: impl fmt::Display,
@@ -57,17 +57,17 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A text of several lines, such as the diagnostics of a definition, so that none of them looks like a report of its own.
+/// Indents the lines of a text, such as the diagnostics of a definition, so that none looks like a separate report.
 fn indented(text: &str) -> String {
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n             ")
 }
 
-/// Compares the whole of two values; an absent one counts as null.
+/// Compares two values completely; an absent value counts as null.
 pub fn compare_exact(at: &str, expected: &Value, actual: Option<&Value>, found: &mut Vec<Difference>) {
     compare(at, expected, actual.unwrap_or(&Value::NULL), false, found);
 }
 
-/// Compares what `expected` mentions: objects may have more members than it says, at every depth.
+/// Compares what `expected` contains: objects may have additional properties, at any depth.
 pub fn compare_subset(at: &str, expected: &Value, actual: Option<&Value>, found: &mut Vec<Difference>) {
     compare(at, expected, actual.unwrap_or(&Value::NULL), true, found);
 }
@@ -124,7 +124,7 @@ fn same_number(expected: f64, actual: f64) -> bool {
     expected == actual || (expected - actual).abs() <= TOLERANCE * expected.abs().max(actual.abs())
 }
 
-/// What a misspelt name probably stands for, else all that there are.
+/// A suggestion for a misspelt name or, if there is none, `intro` and all known names.
 pub(super) fn meant(wrong: &str, known: &[&str], intro: &str) -> String {
     match nearest(wrong, known.iter().copied()) {
         Some(found) => format!("did you mean `{found}`?"),
@@ -132,7 +132,7 @@ pub(super) fn meant(wrong: &str, known: &[&str], intro: &str) -> String {
     }
 }
 
-/// A value as a message shows it. Secrets are never spelled out.
+/// A value as messages show it. Secrets are never shown.
 pub(super) fn text(value: &Value) -> String {
     if value.contains_secret() { "a secret value".to_owned() } else { value.to_json_text() }
 }

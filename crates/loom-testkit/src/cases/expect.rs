@@ -1,4 +1,4 @@
-//! What a case expects of its runs, set against what happened.
+//! Compares the runs of a case with its expectations.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -19,27 +19,27 @@ use super::{
     compare::{compare_exact, compare_subset, meant, text},
 };
 
-/// What a firing of the trigger led to.
+/// The result of firing the trigger.
 #[derive(Debug, Default)]
 pub(crate) struct Played {
     /// The runs, in order.
     pub(crate) runs: Vec<(History, Arc<RunReport>)>,
-    /// Whether a condition held the trigger back.
+    /// Whether a condition of the trigger was not met.
     pub(crate) held: bool,
-    /// Actions whose calls found no answer.
+    /// Actions whose calls have no mock.
     pub(crate) unanswered: Vec<String>,
 }
 
 const KNOWN: [&str; 8] =
     ["runStatus", "actions", "outputs", "error", "response", "rejected", "runs", "triggerFired"];
 
-/// The verdict on a definition, parameter values or a trigger that were refused.
+/// The verdict on a definition, parameter values or a trigger that were rejected.
 pub(super) fn refused(case: &Object, why: &str) -> Verdict {
     let expected = case.get("expected").and_then(|expected| expected.get("rejected"));
     if expected.and_then(Value::as_bool) == Some(true) {
         return Verdict::Passed;
     }
-    Verdict::Failed(vec![Difference::between("rejected", "a run", format!("it was refused: {why}"))])
+    Verdict::Failed(vec![Difference::between("rejected", "a run", format!("it was rejected: {why}"))])
 }
 
 /// The verdict on a trigger that failed, so that it started no run.
@@ -51,12 +51,12 @@ pub(super) fn trigger_failed(case: &Object, why: &str) -> Verdict {
     if no_run { Verdict::Passed } else { refused(case, why) }
 }
 
-/// The verdict on runs that were played.
+/// The verdict on runs that have ended.
 pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
     let mut found = Vec::new();
     for name in &played.unanswered {
         let what = format!(
-            "it made a call, and the case has no answer under `mocks`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
+            "the action made a call that the case does not mock; add it to `mocks`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
         );
         found.push(Difference::of(format!("mocks.{name}"), what));
     }
@@ -70,12 +70,12 @@ pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
 
 fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>) {
     if let Some(name) = expected.keys().find(|name| !KNOWN.contains(&&***name)) {
-        let what = format!("nothing can be expected under this name; {}", meant(name, &KNOWN, "there are"));
+        let what = format!("unknown expectation; {}", meant(name, &KNOWN, "expected one of"));
         found.push(Difference::of(format!("expected.{name}"), what));
     }
     let says = |name: &str| expected.get(name).and_then(Value::as_bool);
     if says("rejected") == Some(true) {
-        found.push(Difference::between("rejected", "a refusal", "it was accepted"));
+        found.push(Difference::between("rejected", "a rejection", "it was accepted"));
         return;
     }
     let fired = !played.runs.is_empty();
@@ -103,7 +103,7 @@ fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>)
     match &played.runs[..] {
         [run] => check_run("", expected, run, found),
         [] => {
-            let actual = if played.held { "a condition held the trigger back" } else { "no run" };
+            let actual = if played.held { "no run: a condition of the trigger is not met" } else { "no run" };
             found.push(Difference::between("runs", "one run", actual));
         }
         runs => found.push(Difference::between("runs", "one run", format!("{} runs", runs.len()))),
@@ -131,7 +131,7 @@ fn check_run(
         let empty = Value::from(Object::new());
         let actual = report.outputs.as_ref().unwrap_or(&empty);
         match wanted.as_object() {
-            // Outputs are named one by one; others may exist.
+            // Only the outputs that are named are compared.
             Some(wanted) => {
                 for (name, wanted) in wanted {
                     compare_exact(&format!("{at}outputs.{name}"), wanted, actual.get(name), found);
@@ -155,18 +155,18 @@ fn check_run(
     }
 }
 
-/// What the caller gets: the Response's answer, else the one that the trigger gives by itself.
+/// The caller's response: that of the Response action, or the one that the trigger sends automatically.
 fn answer(history: &History, report: &RunReport) -> Value {
     let responds = |action: &Action| matches!(action.kind, ActionKind::Response { .. });
     match (&report.response, history.workflow().actions.iter().any(responds)) {
         (Some(response), _) => response.clone(),
-        // Without a Response the caller is told at once that the run was accepted.
+        // Without a Response action, the caller immediately receives 202 Accepted.
         (None, false) => [("statusCode", 202)].into_iter().collect::<Object>().into(),
         (None, true) => [("statusCode", 502)].into_iter().collect::<Object>().into(),
     }
 }
 
-/// `headers` is a subset whose names ignore case; everything else mentioned is exact.
+/// `headers` are a subset, with names compared without regard to case; everything else that is named must be equal.
 fn check_response(at: &str, wanted: &Value, actual: Option<&Value>, found: &mut Vec<Difference>) {
     let (Some(members), Some(actual)) = (wanted.as_object(), actual) else {
         compare_exact(at, wanted, actual, found);
@@ -187,7 +187,7 @@ fn check_response(at: &str, wanted: &Value, actual: Option<&Value>, found: &mut 
     }
 }
 
-/// What can be expected of an action.
+/// The expectations of an action.
 const KNOWN_OF_ACTION: [&str; 8] =
     ["status", "repetitions", "code", "error", "outputs", "inputs", "attempts", "tracked"];
 
@@ -229,14 +229,14 @@ fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: 
     }
     for member in wanted.as_object().into_iter().flat_map(Object::keys) {
         if !KNOWN_OF_ACTION.contains(&&**member) {
-            let hint = meant(member, &KNOWN_OF_ACTION, "there are");
-            let what = format!("nothing can be expected under this name; {hint}");
+            let hint = meant(member, &KNOWN_OF_ACTION, "expected one of");
+            let what = format!("unknown expectation; {hint}");
             found.push(Difference::of(format!("{at}.{member}"), what));
         }
     }
 }
 
-/// That there is no action of a name, and which one may be meant.
+/// The message for an action that does not exist, with a suggestion if there is one.
 pub(super) fn no_action(workflow: &Workflow, name: &str) -> String {
     let hint = did_you_mean(name, workflow.actions.iter().map(|action| &*action.name));
     let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -265,10 +265,10 @@ fn check_status(
     }
 }
 
-/// One entry for each iteration of the loops around the action, in their order.
+/// Compares one entry for each iteration of the enclosing loops, in order.
 fn check_repetitions(at: &str, wanted: &Value, records: &[Cow<'_, Occurrence>], found: &mut Vec<Difference>) {
     let Some(wanted) = wanted.as_array() else {
-        found.push(Difference::of(at, "must be a list"));
+        found.push(Difference::of(at, "must be an array"));
         return;
     };
     let repeated: Vec<&Occurrence> =

@@ -1,4 +1,4 @@
-//! Expression cases: one template, its surroundings, and the value or the error it gives.
+//! Expression cases: one template, its context, and the expected value or error.
 
 use loom_expression::{NoNames, Object, Options, RecordedContext, Template, Timestamp, Value};
 use regex_lite::Regex;
@@ -8,7 +8,7 @@ use super::{
     compare::{compare_exact, text},
 };
 
-/// Plays one case.
+/// Runs one case.
 pub(super) fn play(case: &Object, now: Timestamp) -> Verdict {
     let found = check(case, now);
     if found.is_empty() { Verdict::Passed } else { Verdict::Failed(found) }
@@ -16,14 +16,14 @@ pub(super) fn play(case: &Object, now: Timestamp) -> Verdict {
 
 fn check(case: &Object, now: Timestamp) -> Vec<Difference> {
     let Some(expression) = case.get("expression") else {
-        return vec![Difference::of("expression", "the case has none")];
+        return vec![Difference::of("expression", "missing property")];
     };
     let wanted: Vec<&str> = ["expected", "error", "matches", "range"]
         .into_iter()
         .filter(|name| case.contains_key(name))
         .collect();
     let [wanted] = wanted[..] else {
-        let what = "a case expects exactly one of `expected`, `error`, `matches`, `range`";
+        let what = "a case must have exactly one of `expected`, `error`, `matches` and `range`";
         return vec![Difference::of("case", what)];
     };
     let context = match RecordedContext::from_json(case.get("context").unwrap_or(&Value::NULL)) {
@@ -62,7 +62,7 @@ fn check_message(case: &Object, message: &str, found: &mut Vec<Difference>) {
     if let Some(part) = case.get("errorContains").and_then(Value::as_str)
         && !message.contains(part)
     {
-        found.push(Difference::between("error", format!("a message with '{part}'"), message));
+        found.push(Difference::between("error", format!("a message that contains '{part}'"), message));
     }
 }
 
@@ -75,7 +75,7 @@ fn check_pattern(pattern: &Value, value: &Value, found: &mut Vec<Difference>) {
         (Err(error), _) => found.push(Difference::of("matches", error.to_string())),
         (Ok(regex), Some(actual)) if regex.is_match(actual) => {}
         (Ok(_), _) => {
-            found.push(Difference::between("value", format!("a text that matches {pattern}"), text(value)));
+            found.push(Difference::between("value", format!("a string that matches {pattern}"), text(value)));
         }
     }
 }
@@ -83,10 +83,10 @@ fn check_pattern(pattern: &Value, value: &Value, found: &mut Vec<Difference>) {
 fn check_range(range: &Value, value: &Value, found: &mut Vec<Difference>) {
     let bound = |index: usize| range.index(index).and_then(Value::as_f64);
     let (Some(low), Some(high)) = (bound(0), bound(1)) else {
-        found.push(Difference::of("range", "must be two numbers"));
+        found.push(Difference::of("range", "must be an array of two numbers"));
         return;
     };
     if !value.as_f64().is_some_and(|actual| (low..=high).contains(&actual)) {
-        found.push(Difference::between("value", format!("a number in {low} to {high}"), text(value)));
+        found.push(Difference::between("value", format!("a number between {low} and {high}"), text(value)));
     }
 }

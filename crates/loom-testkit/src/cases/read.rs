@@ -13,9 +13,9 @@ use loom_expression::{JsonError, Object, Value};
 /// The cases of one file.
 #[derive(Clone, Debug)]
 pub struct CaseFile {
-    /// The file, as it was named.
+    /// The path of the file, as it was given.
     pub name: String,
-    /// Where it lies; `definitionFile` is relative to this.
+    /// Its directory; `definitionFile` is relative to this.
     pub folder: PathBuf,
     /// Its cases, in order.
     pub cases: Vec<Case>,
@@ -24,50 +24,50 @@ pub struct CaseFile {
 /// One case.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Its id, or its place in the file.
+    /// Its id, or `#` and its position in the file, from 1.
     pub id: String,
-    /// The line that it begins at, if that is known.
+    /// The line at which it begins, from 1, if known.
     pub line: Option<usize>,
-    /// Why it is there.
+    /// Its purpose.
     pub note: Option<String>,
-    /// Whether documentation alone does not settle what it expects.
+    /// Whether its expectation is inferred, not documented.
     pub inferred: bool,
-    /// What it is about.
+    /// What it tests.
     pub body: Body,
 }
 
-/// What a case is about.
+/// What a case tests.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// An expression: the case itself, whose members are `expression`, `context` and what is expected.
+    /// An expression: the case itself, with `expression`, `context` and an expectation.
     Expression(Object),
     /// A workflow: the case itself.
     Workflow(Object),
-    /// It says neither.
+    /// Neither, with the reason.
     Unreadable(String),
 }
 
-/// Why a file holds no cases.
+/// Why a file contains no cases.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be read.
-    #[error("could not read {path}")]
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
     Unreadable {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It is not JSON.
-    #[error("{path} is not JSON")]
+    /// The file is not JSON.
+    #[error("{path} is not valid JSON")]
     NotJson {
         /// The file.
         path: String,
-        /// Where and why.
+        /// The position and cause.
         source: JsonError,
     },
-    /// It is JSON of another form.
-    #[error("{path} is neither an array of cases nor an object with `cases`")]
+    /// The file is JSON, but has no cases.
+    #[error("{path} must contain an array of cases, or an object with an array `cases`")]
     NoCases {
         /// The file.
         path: String,
@@ -78,7 +78,7 @@ impl CaseFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`ReadError`]. A case that makes no sense is no error here: it fails when it is played.
+    /// [`ReadError`]. An invalid case is not an error here; it fails when it is run.
     pub fn read(path: &Path) -> Result<CaseFile, ReadError> {
         let name = path.display().to_string();
         let bytes = fs::read(path).map_err(|source| ReadError::Unreadable { path: name.clone(), source })?;
@@ -86,7 +86,7 @@ impl CaseFile {
         CaseFile::parse(&bytes, name, folder)
     }
 
-    /// Reads the text of a file.
+    /// Parses the contents of a file.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -97,7 +97,7 @@ impl CaseFile {
         CaseFile::of(&value, name, folder)
     }
 
-    /// The cases of a file that has been read.
+    /// The cases of a file that has been parsed.
     ///
     /// # Errors
     /// [`ReadError::NoCases`].
@@ -108,7 +108,7 @@ impl CaseFile {
         Ok(CaseFile { name, folder, cases })
     }
 
-    /// The folders of the projects that the definitions of its cases belong to.
+    /// The directories of the projects that contain the definitions of its cases.
     pub fn projects(&self) -> BTreeSet<PathBuf> {
         let files = self.cases.iter().filter_map(|case| match &case.body {
             Body::Workflow(case) => case.get("definitionFile").and_then(Value::as_str),
@@ -117,7 +117,7 @@ impl CaseFile {
         files.filter_map(|file| Project::folder_of(&self.folder.join(file))).collect()
     }
 
-    /// With the line that each case begins at in the text of the file.
+    /// Sets the line at which each case begins, given the contents of the file.
     #[must_use]
     pub fn with_lines(mut self, bytes: &[u8]) -> CaseFile {
         let Ok(source) = text::decode(bytes) else { return self };
@@ -139,13 +139,14 @@ impl CaseFile {
 fn read_case(index: usize, case: &Value) -> Case {
     let member = |name: &str| case.get(name).and_then(Value::as_str).map(str::to_owned);
     let body = match case.as_object() {
-        None => Body::Unreadable("a case is an object".to_owned()),
+        None => Body::Unreadable("a case must be an object".to_owned()),
         Some(object) if object.contains_key("expression") => Body::Expression(object.clone()),
         Some(object) if object.contains_key("definition") || object.contains_key("definitionFile") => {
             Body::Workflow(object.clone())
         }
         Some(_) => {
-            let why = "a case has `definition` or `definitionFile` for a workflow, or `expression`";
+            let why =
+                "a case must have `definition` or `definitionFile` (to test a workflow), or `expression`";
             Body::Unreadable(why.to_owned())
         }
     };

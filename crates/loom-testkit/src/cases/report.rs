@@ -1,4 +1,4 @@
-//! What playing cases came to, for people and for machines.
+//! Reports on cases: as text, JSON and JUnit XML.
 
 use std::fmt::{self, Write};
 
@@ -6,16 +6,16 @@ use loom_expression::{Object, Value, Visible};
 
 use super::{Case, Difference};
 
-/// How one case ended.
+/// The result of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Everything was as expected.
     Passed,
-    /// Something was not.
+    /// Something differed.
     Failed(Vec<Difference>),
 }
 
-/// How the cases of one file ended.
+/// The results of the cases of one file.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The file.
@@ -24,21 +24,21 @@ pub struct Report {
     pub entries: Vec<(Case, Verdict)>,
 }
 
-/// How many cases ended how. Cases whose expectation is inferred are counted among the others, and once more apart.
+/// The numbers of cases by result. Cases with an inferred expectation are included, and also counted separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// As expected.
+    /// Passed cases.
     pub passed: usize,
-    /// Not as expected.
+    /// Failed cases.
     pub failed: usize,
-    /// Among the passed: inferred ones.
+    /// Passed cases with an inferred expectation.
     pub inferred_passed: usize,
-    /// Among the failed: inferred ones.
+    /// Failed cases with an inferred expectation.
     pub inferred_failed: usize,
 }
 
 impl Report {
-    /// How many ended how.
+    /// Counts the cases by result.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for (case, verdict) in &self.entries {
@@ -57,7 +57,7 @@ impl Report {
         counts
     }
 
-    /// The failed cases in words, each with what differs.
+    /// The failed cases as text, each with its differences.
     pub fn text(&self) -> String {
         let mut out = String::new();
         for (case, verdict) in &self.entries {
@@ -81,12 +81,12 @@ impl Report {
         out
     }
 
-    /// One object a case: `file`, `id`, `line`, `result` (`passed`, `failed`), `inferred`, `differences`.
+    /// One object for each case: `file`, `id`, `line`, `result` (`passed`, `failed`), `inferred`, `differences`.
     pub fn json(&self) -> Vec<Value> {
         self.entries.iter().map(|(case, verdict)| entry_json(&self.file, case, verdict)).collect()
     }
 
-    /// A `testsuite` element of JUnit's XML.
+    /// A `testsuite` element of JUnit XML.
     pub fn junit(&self) -> String {
         let counts = self.counts();
         let mut out = format!(
@@ -168,7 +168,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Text for an XML attribute or element. Characters that XML cannot hold become a replacement character.
+/// Escapes text for an XML attribute or element. Characters that XML does not allow become U+FFFD.
 fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -8,7 +8,7 @@ fn value(text: &str) -> Value {
     Value::from_json_str(text).expect("the test writes JSON")
 }
 
-/// Plays one case and gives the places where it differs, or nothing when it passes.
+/// Runs one case and returns the paths of its differences.
 fn play(case: &str) -> Vec<String> {
     let file = CaseFile::parse(format!("[{case}]").as_bytes(), "test".to_owned(), PathBuf::new());
     let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file.expect("the test writes a list"), None);
@@ -37,7 +37,7 @@ fn numbers_compare_by_value() {
 }
 
 #[test]
-fn the_order_of_members_does_not_count_and_everything_else_does() {
+fn only_the_order_of_properties_is_ignored() {
     check_equal(r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#, true);
     check_equal(r#"{"a":1}"#, r#"{"A":1}"#, false);
     check_equal(r#"{"a":1}"#, r#"{"a":1,"b":null}"#, false);
@@ -69,7 +69,7 @@ fn with_call(rest: &str) -> Vec<String> {
 }
 
 #[test]
-fn answers_go_by_attempt_and_the_last_one_stays() {
+fn mocks_are_used_by_attempt_and_the_last_one_repeats() {
     let works = r#""mocks": {"Ask": [{"statusCode": 503}, {"statusCode": 503}, {"statusCode": 200, "body": 7}]},
         "expected": {"runStatus": "Succeeded", "actions": {"Ask": {"status": "Succeeded", "attempts": 3, "code": "OK"},
         "Keep": {"outputs": 7}}}"#;
@@ -83,19 +83,19 @@ fn answers_go_by_attempt_and_the_last_one_stays() {
 }
 
 #[test]
-fn a_call_without_an_answer_fails_the_case_by_name() {
+fn a_call_without_a_mock_fails_the_case_and_is_named() {
     assert_eq!(with_call(r#""expected": {"runStatus": "Failed"}"#), ["mocks.Ask"]);
 }
 
 #[test]
-fn what_differs_is_named() {
+fn differences_are_named() {
     let case = r#""mocks": {"Ask": {"statusCode": 200, "body": {"a": [1, 2]}}},
         "expected": {"runStatus": "Failed", "actions": {"Keep": {"outputs": {"a": [1, 3]}}, "Other": {}}}"#;
     assert_eq!(with_call(case), ["runStatus", "actions.Keep.outputs.a[1]", "actions.Other"]);
 }
 
 #[test]
-fn misspelt_expectations_are_not_passed_over() {
+fn misspelt_properties_are_reported() {
     let mocks = r#""mocks": {"Ask": {"statusCode": 200}}"#;
     let case = format!(r#"{mocks}, "expected": {{"runstatus": "Succeeded"}}"#);
     assert_eq!(with_call(&case), ["expected.runstatus"]);
@@ -104,7 +104,7 @@ fn misspelt_expectations_are_not_passed_over() {
     assert_eq!(with_call(r#""mocks": {"Ask": {"statsCode": 1}}, "expected": {}"#), ["mocks.Ask"]);
     assert_eq!(with_call(r#""mocks": {"Asks": {}}, "expected": {}"#), ["mocks.Asks"]);
     assert_eq!(with_call(mocks), ["expected"]);
-    // A member of a case that looks like a slip says so; a note of one's own does not.
+    // A property that looks misspelt is an error; other notes are allowed.
     assert_eq!(with_call(r#""mock": {"Ask": {"statusCode": 200}}, "expected": {}"#), ["mock"]);
     assert_eq!(
         with_call(&format!(
@@ -115,7 +115,7 @@ fn misspelt_expectations_are_not_passed_over() {
 }
 
 #[test]
-fn an_action_that_only_computes_can_be_given_a_result() {
+fn an_action_that_makes_no_call_can_be_mocked() {
     let case = r#"{"definition": {"triggers": {}, "actions": {
         "Group": {"type": "Scope", "actions": {"Inner": {"type": "Compose", "inputs": 1}}},
         "Catch": {"type": "Compose", "inputs": "caught", "runAfter": {"Group": ["Failed"]}}}},
@@ -126,7 +126,7 @@ fn an_action_that_only_computes_can_be_given_a_result() {
 }
 
 #[test]
-fn a_breaker_and_a_long_pause_play_out_in_no_time() {
+fn a_breaker_and_a_long_wait_run_in_virtual_time() {
     let case = r#"{"definition": {"triggers": {}, "actions": {
         "Each": {"type": "Foreach", "foreach": "@triggerBody()", "operationOptions": "Sequential", "actions": {
             "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/",
@@ -144,7 +144,7 @@ fn a_breaker_and_a_long_pause_play_out_in_no_time() {
 }
 
 #[test]
-fn each_occurrence_in_a_loop_can_have_its_own_answers() {
+fn each_occurrence_in_a_loop_can_have_its_own_mocks() {
     let case = r#"{"definition": {"triggers": {}, "actions": {
         "Each": {"type": "Foreach", "foreach": "@triggerBody()", "operationOptions": "Sequential", "actions": {
             "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/"}}}}}},
@@ -157,7 +157,7 @@ fn each_occurrence_in_a_loop_can_have_its_own_answers() {
 }
 
 #[test]
-fn a_webhook_gets_its_callback() {
+fn a_webhook_receives_its_callback() {
     let case = r#"{"definition": {"triggers": {}, "actions": {
         "Hook": {"type": "HttpWebhook", "inputs": {"subscribe": {"method": "POST", "uri": "https://example.com/",
             "body": {"to": "@listCallbackUrl()"}}}},
@@ -168,7 +168,7 @@ fn a_webhook_gets_its_callback() {
 }
 
 #[test]
-fn a_child_workflow_is_played_too() {
+fn a_child_workflow_is_run_too() {
     let case = r#"{"definition": {"triggers": {}, "actions": {
         "Call": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "Double"}}, "body": {"n": 21}}},
         "Keep": {"type": "Compose", "inputs": "@body('Call')", "runAfter": {"Call": ["Succeeded"]}}}},
@@ -187,7 +187,7 @@ fn a_missing_definition_file_fails_its_case() {
 }
 
 #[test]
-fn a_case_about_nothing_fails() {
+fn a_case_without_a_subject_fails() {
     assert_eq!(play(r#"{"id": "x"}"#), ["case"]);
     assert_eq!(play("7"), ["case"]);
 }
@@ -206,7 +206,7 @@ fn expression_cases_expect_exactly_one_thing() {
 }
 
 #[test]
-fn counts_and_reports_tell_the_same_story() {
+fn counts_and_reports_agree() {
     let text = br#"[{"id": "a", "expression": "@add(1,2)", "expected": 3},
         {"id": "b", "expression": "@add(1,2)", "expected": "<&\"", "confidence": "inferred"},
         {"id": "c", "definitionFile": "gone.json", "expected": {}}]"#;
@@ -225,7 +225,7 @@ fn counts_and_reports_tell_the_same_story() {
 }
 
 #[test]
-fn a_case_knows_the_line_it_begins_at() {
+fn a_case_knows_its_line() {
     let text = "[\n  {\"id\": \"a\"},\n\n  {\"id\": \"b\"}, {\"id\": \"c\"}\n]";
     let file = CaseFile::parse(text.as_bytes(), "test".to_owned(), PathBuf::new()).expect("it is a list");
     let lines: Vec<_> = file.with_lines(text.as_bytes()).cases.iter().map(|case| case.line).collect();
@@ -233,7 +233,7 @@ fn a_case_knows_the_line_it_begins_at() {
 }
 
 #[test]
-fn answers_have_the_codes_of_real_ones() {
+fn mocks_have_the_codes_of_real_responses() {
     for (status, code) in [(413, "RequestEntityTooLarge"), (203, "NonAuthoritativeInformation"), (429, "429")]
     {
         let action = r#"{"type": "Http", "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "none"}}}"#;
@@ -243,7 +243,7 @@ fn answers_have_the_codes_of_real_ones() {
         );
         assert_eq!(play(&case), Vec::<String>::new(), "{status}");
     }
-    // A child's answer too.
+    // The response of a child workflow, too.
     let child = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
         "R": {"type": "Response", "inputs": {"statusCode": 400, "body": "no"}}}}}"#;
     let parent = r#"{"K": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "Kid"}}, "retryPolicy": {"type": "none"}}}}"#;

@@ -1,4 +1,4 @@
-//! Workflow cases: a run on the real engine, in paused time, with answers from the case.
+//! Workflow cases: a run on the real engine, in virtual time, with mocked calls.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -40,13 +40,13 @@ use super::{
     expect::{self, Played},
 };
 
-/// A run that has not ended after this much virtual time waits for something that never comes.
+/// The virtual time after which a run is considered stuck.
 const PATIENCE: Duration = Duration::from_hours(400 * 24);
 
-/// Callbacks that may be on their way at once; a webhook that finds the queue full waits.
+/// Capacity of the queue of callbacks; webhooks wait while it is full.
 const CALLBACKS_MAX: usize = 1_024;
 
-/// Plays one case.
+/// Runs one case.
 pub(super) fn play(case: &Object, folder: &Path, now: Timestamp) -> Verdict {
     match set_up(case, folder, now) {
         Err(Obstacle::Refused(why)) => expect::refused(case, &why),
@@ -55,11 +55,11 @@ pub(super) fn play(case: &Object, folder: &Path, now: Timestamp) -> Verdict {
     }
 }
 
-/// Why a case cannot be played.
+/// Why a case cannot be run.
 enum Obstacle {
-    /// The definition or its parameter values are refused, which may be what the case expects.
+    /// The definition or its parameter values are rejected, which the case may expect.
     Refused(String),
-    /// The case itself is wrong.
+    /// The case itself is invalid.
     Wrong(Difference),
 }
 
@@ -78,7 +78,7 @@ struct Stage {
     now: Timestamp,
 }
 
-/// The members that say what is played. Others are notes, unless they look like one of these.
+/// The properties of a case. Others are notes, unless they look like one of these.
 const MEMBERS: [&str; 12] = [
     "definition",
     "definitionFile",
@@ -94,15 +94,15 @@ const MEMBERS: [&str; 12] = [
     "expected",
 ];
 
-/// Usual notes, none of which is a slip.
+/// Common notes, which are not misspelt properties.
 const NOTES: [&str; 7] = ["id", "note", "why", "source", "description", "confidence", "inferredFrom"];
 
-/// Refuses members that look like misspelt ones, which would say nothing without a word.
+/// Rejects properties that look misspelt, which would otherwise be ignored silently.
 fn no_slips(case: &Object) -> Result<(), Obstacle> {
     for name in case.keys().filter(|name| !MEMBERS.contains(&&***name)) {
         let meant = nearest(name, NOTES.into_iter().chain(MEMBERS));
         if let Some(meant) = meant.filter(|meant| MEMBERS.contains(meant)) {
-            return Err(wrong(name, format!("a case has no member of this name; did you mean `{meant}`?")));
+            return Err(wrong(name, format!("unknown property; did you mean `{meant}`?")));
         }
     }
     Ok(())
@@ -145,7 +145,7 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
     Ok(Stage { workflow, parameters, children, answers, environment, artifacts, now })
 }
 
-/// What `host.json` limits, as far as a case can see it.
+/// Applies the limits in `host.json` that affect a case.
 fn limit(environment: &mut Environment, project: &Project) -> Result<(), Obstacle> {
     for HostLimit { name, kind, value } in project.limits()? {
         match kind {
@@ -160,25 +160,25 @@ fn limit(environment: &mut Environment, project: &Project) -> Result<(), Obstacl
                 })?;
                 environment.default_retry = Arc::new(policy);
             }
-            // Nobody is called in a case, and nothing is kept.
+            // A case makes no calls, and stores nothing.
             HostLimitKind::AttemptTimeout | HostLimitKind::RetentionDays => {}
         }
     }
     Ok(())
 }
 
-/// The secrets that `secret()` gives in a case: names to texts.
+/// The secrets of a case, by name.
 fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
     let mut known = Vec::new();
     for (name, value) in members {
-        let text = value.as_str().ok_or_else(|| wrong(&format!("secrets.{name}"), "must be a text"))?;
+        let text = value.as_str().ok_or_else(|| wrong(&format!("secrets.{name}"), "must be a string"))?;
         known.push((name.to_string(), text.to_owned()));
     }
     let known = FixedSecrets::new(known).map_err(|error| wrong("secrets", error.to_string()))?;
     Ok(Secrets::new(vec![Arc::new(known)]))
 }
 
-/// Maps and schemas: those of the project that `definitionFile` belongs to, and in their place those of the case.
+/// Maps and schemas: those of the project that contains `definitionFile`, overridden by those of the case.
 fn artifacts(case: &Object, folder: &Path) -> Result<Artifacts, Obstacle> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
     let mut artifacts = match file.as_deref().and_then(Path::parent).and_then(Path::parent) {
@@ -210,7 +210,7 @@ fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
     }
 }
 
-/// The project that `definitionFile` belongs to, with what the case has in the place of its files.
+/// The project that contains `definitionFile`, with the case's settings and connections overriding those of its files.
 fn project(case: &Object, folder: &Path) -> Result<Project, Obstacle> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
     let beside = file.as_deref().and_then(Project::folder_of);
@@ -243,7 +243,7 @@ impl From<ProjectError> for Obstacle {
     }
 }
 
-/// Loads the definition that a case, or one of its `workflows`, names, as every command does.
+/// Loads the definition of a case, or of one of its `workflows`, in the same way as every command.
 fn load(
     case: &Object,
     folder: &Path,
@@ -279,8 +279,8 @@ fn load(
     Ok((bound.loaded.workflow, bound.parameters))
 }
 
-/// Puts the answers for one action where the run will find them: by its name, for an action that makes calls; in its
-/// definition, as a canned result, for one that only computes.
+/// Registers the mocks of one action: by name, for an action that makes calls; as a static result in the definition, for one
+/// that does not.
 fn add_answers(
     workflow: &mut Arc<Workflow>,
     name: &str,
@@ -296,7 +296,7 @@ fn add_answers(
     }
     let canned = Template::constant(read.get(0, 1).record());
     let workflow = Arc::get_mut(workflow).ok_or("the definition is shared")?;
-    let place = u32::try_from(workflow.static_results.len()).map_err(|_| "too many canned results")?;
+    let place = u32::try_from(workflow.static_results.len()).map_err(|_| "too many static results")?;
     workflow.static_results.push(StaticResult { name: Arc::from(name), content: canned });
     workflow.actions[index.0 as usize].static_result = Some(place);
     Ok(())
@@ -372,7 +372,7 @@ impl Stage {
                         engine.command(run, Command::Callback { effect, payload }).await;
                     }
                     () = tokio::time::sleep_until(deadline) => {
-                        let what = "the run still waits for something that the case never sends";
+                        let what = "the run did not end: it waits for something that the case does not provide";
                         return Err(failed("run", what.to_owned()));
                     }
                 }
@@ -405,8 +405,8 @@ pub(crate) fn request(case: &Object, workflow: &Arc<Workflow>, parameters: Vec<V
     request
 }
 
-/// The kinds of calls that the workflows make, so that none of them reaches outside. A call of a child workflow goes to
-/// the engine, unless the case answers it.
+/// The kinds of calls that the workflows make, so that none has an external effect. The engine handles calls of child
+/// workflows, unless the case mocks them.
 fn effects(
     workflow: &Arc<Workflow>,
     children: &[(Arc<Workflow>, Vec<Value>)],
@@ -430,15 +430,15 @@ fn effects(
     found
 }
 
-/// Answers calls with what the case says, and runs the scripts and transformations that it does not answer for.
+/// Returns the case's mocks for calls, and executes scripts and transformations that it does not mock.
 struct Scripted {
     answers: HashMap<String, Answers>,
     scripts: ScriptHandler,
-    /// By lower-case type.
+    /// By the action type in lower case.
     transforms: HashMap<String, Arc<dyn ActionHandler>>,
-    /// Which occurrence each idempotency key stands for, by action.
+    /// The idempotency keys of the occurrences of each action, in order.
     occurrences: Mutex<BTreeMap<String, Vec<Arc<str>>>>,
-    /// Actions that made a call for which there is no answer.
+    /// Actions that made a call without a mock.
     unanswered: Mutex<Vec<Arc<str>>>,
     callbacks: mpsc::Sender<Callback>,
 }
@@ -481,7 +481,7 @@ impl ActionHandler for Scripted {
             let Some(answer) = answer else {
                 let name = &call.definition().name;
                 self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(name));
-                let message = format!("The test case has no answer for the call of '{name}'.");
+                let message = format!("The test case does not mock the call of '{name}'.");
                 let outcome = Outcome::failed("NoMock", ErrorInfo::new("NoMock", message));
                 return EffectResult::Done { outcome, hint: RetryHint::default() };
             };
@@ -520,7 +520,7 @@ fn is_javascript(call: &Call) -> bool {
         if &**language == "JavaScriptCode")
 }
 
-/// Keeps the history of every run that is watched.
+/// Records the history of every run that it watches.
 #[derive(Default)]
 pub(crate) struct Recorder {
     histories: Mutex<BTreeMap<RunId, History>>,

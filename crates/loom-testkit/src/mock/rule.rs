@@ -1,4 +1,4 @@
-//! One rule of a script: what it expects, and what it answers.
+//! One rule of a script: the requests it matches, and its responses.
 
 use std::time::Duration;
 
@@ -42,11 +42,11 @@ enum Content {
     Bytes(Vec<u8>),
 }
 
-/// Reads a script.
+/// Parses a script.
 pub(super) fn rules(script: &Value) -> Result<Vec<Rule>, ScriptError> {
     let rules = script.get("rules").unwrap_or(script);
     let rules =
-        rules.as_array().ok_or_else(|| ScriptError { reason: "'rules' is not an array".to_owned() })?;
+        rules.as_array().ok_or_else(|| ScriptError { reason: "'rules' must be an array".to_owned() })?;
     let read = rules.iter().enumerate().map(|(at, rule)| {
         Rule::from_json(rule).map_err(|reason| ScriptError { reason: format!("rule {at}: {reason}") })
     });
@@ -59,15 +59,15 @@ impl Rule {
             value,
             &["method", "path", "query", "headers", "body", "response", "responses", "calls", "name"],
         )?;
-        let path = value.get("path").and_then(Value::as_str).ok_or("it has no 'path'")?;
+        let path = value.get("path").and_then(Value::as_str).ok_or("'path' is missing or not a string")?;
         let responses = match (value.get("responses"), value.get("response")) {
-            (Some(all), None) => all.as_array().ok_or("'responses' is not an array")?.to_vec(),
+            (Some(all), None) => all.as_array().ok_or("'responses' must be an array")?.to_vec(),
             (None, Some(one)) => vec![one.clone()],
             (None, None) => vec![Object::new().into()],
-            (Some(_), Some(_)) => return Err("it has both 'response' and 'responses'".to_owned()),
+            (Some(_), Some(_)) => return Err("'response' and 'responses' cannot be combined".to_owned()),
         };
         if responses.is_empty() {
-            return Err("'responses' is empty".to_owned());
+            return Err("'responses' must not be empty".to_owned());
         }
         Ok(Rule {
             method: value.get("method").and_then(Value::as_str).map(str::to_ascii_uppercase),
@@ -118,7 +118,7 @@ impl Rule {
     pub(super) fn problem(&self) -> Option<String> {
         let calls = self.calls.filter(|calls| *calls != self.asked)?;
         let method = self.method.as_deref().unwrap_or("*");
-        Some(format!("{method} {} was asked {} times, not {calls}", self.path, self.asked))
+        Some(format!("expected {calls} requests of {method} {}, got {}", self.path, self.asked))
     }
 }
 
@@ -129,7 +129,7 @@ impl Reply {
         let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
         let body = match (value.get("body"), value.get("base64").and_then(Value::as_str)) {
             (_, Some(base64)) => {
-                Content::Bytes(STANDARD.decode(base64).map_err(|_| "'base64' is not base64")?)
+                Content::Bytes(STANDARD.decode(base64).map_err(|_| "'base64' is not valid base64")?)
             }
             (None, None) => Content::Text(String::new(), None),
             (Some(body), None) => match body.as_str() {
@@ -138,7 +138,7 @@ impl Reply {
             },
         };
         Ok(Reply {
-            status: status.ok_or("'status' is no status")?,
+            status: status.ok_or("'status' must be an HTTP status code")?,
             headers: object(value, "headers")?,
             body,
             times: number(value, "times")?.unwrap_or(1),
@@ -173,15 +173,15 @@ impl Reply {
     }
 }
 
-/// The answer to a request that no rule expects.
+/// The response to a request that matches no rule.
 pub(super) fn unexpected(received: &Received) -> Answer {
-    let text = format!("no rule expects {} {}", received.method, received.path);
+    let text = format!("no rule matches {} {}", received.method, received.path);
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = StatusCode::NOT_FOUND;
     Answer::Reply(response)
 }
 
-/// JSON, or text when it is none; null for nothing.
+/// The body as JSON, or as a string if it is not JSON; null if it is empty.
 pub(super) fn body_value(bytes: &[u8]) -> Value {
     if bytes.is_empty() {
         return Value::NULL;
@@ -189,7 +189,7 @@ pub(super) fn body_value(bytes: &[u8]) -> Value {
     Value::parse_json(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).as_ref().into())
 }
 
-/// Whether a value has everything that is wanted: members of objects deeply, everything else equal.
+/// Whether a value contains what is wanted: the properties of objects at any depth; everything else must be equal.
 fn contains(value: &Value, wanted: &Value) -> bool {
     match (value.as_object(), wanted.as_object()) {
         (Some(value), Some(wanted)) => {
@@ -217,9 +217,9 @@ fn path_fits(pattern: &str, path: &str) -> bool {
 }
 
 fn known(value: &Value, names: &[&str]) -> Result<(), String> {
-    let members = value.as_object().ok_or("it is not an object")?;
+    let members = value.as_object().ok_or("must be an object")?;
     match members.keys().find(|name| !names.contains(&&***name)) {
-        Some(name) => Err(format!("'{name}' is not known; use {}", names.join(", "))),
+        Some(name) => Err(format!("unknown property '{name}'; expected one of {}", names.join(", "))),
         None => Ok(()),
     }
 }
@@ -227,12 +227,12 @@ fn known(value: &Value, names: &[&str]) -> Result<(), String> {
 fn object(value: &Value, name: &str) -> Result<Object, String> {
     match value.get(name) {
         None => Ok(Object::new()),
-        Some(member) => member.as_object().cloned().ok_or_else(|| format!("'{name}' is not an object")),
+        Some(member) => member.as_object().cloned().ok_or_else(|| format!("'{name}' must be an object")),
     }
 }
 
 fn number(value: &Value, name: &str) -> Result<Option<u64>, String> {
     let Some(member) = value.get(name) else { return Ok(None) };
     let number = member.as_i64().and_then(|number| u64::try_from(number).ok());
-    number.map(Some).ok_or_else(|| format!("'{name}' is not a whole number from 0"))
+    number.map(Some).ok_or_else(|| format!("'{name}' must be a non-negative integer"))
 }

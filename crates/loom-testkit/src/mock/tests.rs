@@ -1,11 +1,11 @@
 use super::*;
 
 #[test]
-fn scripts_that_make_no_sense_are_refused() {
+fn invalid_scripts_are_rejected() {
     for (script, part) in [
         ("{}", "'rules'"),
-        (r#"[{"method": "GET"}]"#, "rule 0: it has no 'path'"),
-        (r#"[{"path": "/"}, {"path": "/", "respons": {}}]"#, "rule 1: 'respons' is not known"),
+        (r#"[{"method": "GET"}]"#, "rule 0: 'path' is missing"),
+        (r#"[{"path": "/"}, {"path": "/", "respons": {}}]"#, "rule 1: unknown property 'respons'"),
         (r#"[{"path": "/", "response": {"status": 99}}]"#, "'status'"),
         (r#"[{"path": "/", "responses": []}]"#, "empty"),
         (r#"[{"path": "/", "response": {"times": -1}}]"#, "'times'"),
@@ -16,7 +16,7 @@ fn scripts_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn rules_fit_by_everything_they_name() {
+fn rules_match_on_all_their_properties() {
     let script = Value::from_json_str(
         r#"[{"method": "put", "path": "/a/*/c%2F/**", "query": {"q": "x y", "z": null}, "headers": {"K": "v"}, "body": {"o": {"p": 1}}}]"#,
     );

@@ -1,7 +1,7 @@
-//! The calls that came, set against those that were expected.
+//! Compares the calls that arrived with those that were expected.
 //!
-//! In a body or a query that is expected, `{"$contains": ["a", "b"]}` fits a text with all these parts, and
-//! `{"$pattern": "regex"}` one that the whole expression fits.
+//! In an expected body or query, `{"$contains": ["a", "b"]}` matches a string that contains all these parts, and
+//! `{"$pattern": "regex"}` a string that the expression matches as a whole.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     server::query_members,
 };
 
-/// Compares all calls that a scenario expects with those that came, in order of arrival or in any.
+/// Compares all calls that a scenario expects with those that arrived, in order of arrival or in any order.
 pub fn compare(expected: &[Value], came: &[Recorded], any_order: bool, found: &mut Vec<Difference>) {
     if expected.len() != came.len() {
         let names: Vec<String> = came.iter().map(|call| format!("{} {}", call.method, call.path)).collect();
@@ -25,7 +25,7 @@ pub fn compare(expected: &[Value], came: &[Recorded], any_order: bool, found: &m
     let mut left: Vec<&Recorded> = came.iter().collect();
     for (index, wanted) in expected.iter().enumerate() {
         let at = format!("calls[{index}]");
-        // The first that fits is taken. When none does, what differs from the first one left is told.
+        // Takes the first matching call. If none matches, the differences from the first remaining one are reported.
         let place = if any_order { left.iter().position(|call| fits(wanted, call)).unwrap_or(0) } else { 0 };
         check(&at, wanted, left.remove(place), found);
     }
@@ -65,13 +65,16 @@ fn check(at: &str, wanted: &Value, call: &Recorded, found: &mut Vec<Difference>)
                 compare_exact(&at, &settled(wanted, &body), Some(&body), found);
             }
             _ => {
-                found.push(Difference::of(at, "of a call one can expect method, path, query, headers, body"));
+                found.push(Difference::of(
+                    at,
+                    "unknown property; expected one of method, path, query, headers, body",
+                ));
             }
         }
     }
 }
 
-/// What is expected, with the actual value in the place of every pattern that it fits.
+/// The expected value, with every pattern that the actual value matches replaced by the actual value.
 fn settled(wanted: &Value, actual: &Value) -> Value {
     if let (Some(wanted), Some(actual)) = (wanted.as_array(), actual.as_array()) {
         let mut actual = actual.iter();

@@ -1,4 +1,4 @@
-//! `{"$oracle": ["file.json", "member", …]}`: a part of another file, in the place of the object.
+//! Resolves `{"$oracle": ["file.json", "property", …]}`: the object is replaced by a part of another file.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,10 +6,10 @@ use loom_expression::{Object, Value};
 
 use super::read_json;
 
-/// The member that names the part.
+/// The property that names the part.
 const MARK: &str = "$oracle";
 
-/// Puts in place what `value` takes from files in `folder`.
+/// Resolves all references in `value` to files in `folder`.
 pub(super) fn resolve(value: &Value, folder: &Path) -> Result<Value, String> {
     if let Some(items) = value.as_array() {
         let items: Result<Vec<Value>, String> = items.iter().map(|item| resolve(item, folder)).collect();
@@ -27,7 +27,7 @@ pub(super) fn resolve(value: &Value, folder: &Path) -> Result<Value, String> {
     if own.is_empty() {
         return Ok(taken);
     }
-    let mut joined = taken.as_object().ok_or("only an object can be added to")?.clone();
+    let mut joined = taken.as_object().ok_or("properties can be added only to an object")?.clone();
     for (name, member) in &own {
         joined.insert(Arc::clone(name), member.clone());
     }
@@ -35,13 +35,17 @@ pub(super) fn resolve(value: &Value, folder: &Path) -> Result<Value, String> {
 }
 
 fn take(place: &Value, folder: &Path) -> Result<Value, String> {
-    let wrong = || format!("`{MARK}` is a list of a file and the members that lead to the part");
+    let wrong =
+        || format!("`{MARK}` must be an array of a file name and the property names that lead to the part");
     let mut names = place.as_array().ok_or_else(wrong)?.iter().map(Value::as_str);
     let file = names.next().flatten().ok_or_else(wrong)?;
     let mut found = read_json(&folder.join(file))?;
     for name in names {
         let name = name.ok_or_else(wrong)?;
-        found = found.get(name).cloned().ok_or_else(|| format!("{file} has no member `{name}` there"))?;
+        found = found
+            .get(name)
+            .cloned()
+            .ok_or_else(|| format!("{file} has no property `{name}` at this place"))?;
     }
     Ok(found)
 }

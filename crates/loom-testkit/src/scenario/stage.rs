@@ -1,4 +1,4 @@
-//! One case of a scenario: a mock, an engine with the handlers that reach outside, and the run between them.
+//! One case of a scenario: a mock, an engine with the real request handlers, and the run.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
     mock::Mock,
 };
 
-/// How long a run may take before it counts as stuck.
+/// The time after which a run is considered stuck.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const MEMBERS: [&str; 16] = [
@@ -47,15 +47,15 @@ const MEMBERS: [&str; 16] = [
     "answersLater",
 ];
 
-/// Refuses members that nobody would look at.
+/// Rejects unknown properties.
 pub(super) fn check_members(case: &Object) -> Result<(), String> {
     match case.keys().find(|name| !MEMBERS.contains(&&***name)) {
-        Some(name) => Err(format!("`{name}` is not known; there are {}", MEMBERS.join(", "))),
+        Some(name) => Err(format!("unknown property `{name}`; expected one of {}", MEMBERS.join(", "))),
         None => Ok(()),
     }
 }
 
-/// Everything that a run needs, but the mock.
+/// Everything that a run needs, except the mock.
 pub(super) struct Stage {
     workflow: Arc<Workflow>,
     parameters: Vec<Value>,
@@ -66,7 +66,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Loads what the case names.
+    /// Loads what the case refers to.
     pub(super) fn set_up(case: &Object, definition: &Path) -> Result<Stage, String> {
         let member = |name: &str| case.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
         let app_settings = member("appSettings");
@@ -122,7 +122,7 @@ impl Stage {
         Ok(Stage { workflow: loaded.workflow, parameters, children, connections, environment, clock })
     }
 
-    /// Runs it and compares.
+    /// Runs the case and compares the results.
     pub(super) fn play(self, case: &Object) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let played = match runtime {
@@ -179,8 +179,8 @@ impl Stage {
     }
 }
 
-/// What differs from what the case expects. Of several expectations one must hold, for runs that draw numbers; when none
-/// does, the differences from the nearest are told.
+/// The differences from what the case expects. Of several alternatives, one must match (for runs that use random numbers);
+/// if none does, the differences from the closest are reported.
 fn compare(case: &Object, played: &Played) -> Vec<Difference> {
     let differences = |case: &Object| match expect::check(case, played) {
         Verdict::Failed(found) => found,

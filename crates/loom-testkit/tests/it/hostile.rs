@@ -1,14 +1,14 @@
-//! Definitions that are wrong in ways nobody thought of: whatever is done to one, it is refused or its run ends.
+//! Randomly mutated definitions: whatever the mutation, the definition is rejected or its run ends.
 
 use std::{path::Path, sync::Arc};
 
 use loom_expression::{Object, Timestamp, Value};
 use loom_testkit::cases::{CaseFile, Runner};
 
-/// Mutated definitions to play.
+/// The number of mutated definitions.
 const MUTANTS: u64 = 1_500;
 
-/// Splitmix64 (Steele, Lea, Flood 2014): the same seed always gives the same definitions.
+/// SplitMix64 (Steele, Lea, Flood 2014): the same seed always yields the same definitions.
 struct Dice(u64);
 
 impl Dice {
@@ -21,7 +21,7 @@ impl Dice {
     }
 }
 
-/// What is put in the place of something else.
+/// The replacement values.
 fn odd_values() -> Vec<Value> {
     let texts = [
         "",
@@ -56,7 +56,7 @@ fn odd_values() -> Vec<Value> {
     texts.into_iter().map(Value::from).chain(parsed).collect()
 }
 
-/// How many values there are in a value, itself included.
+/// The number of values in a value, itself included.
 fn size(value: &Value) -> usize {
     let inner: usize = match (value.as_array(), value.as_object()) {
         (Some(items), _) => items.iter().map(size).sum(),
@@ -66,7 +66,7 @@ fn size(value: &Value) -> usize {
     1 + inner
 }
 
-/// The value with the part at `at` (in the order of the text) replaced, or taken away where `with` is none.
+/// The value with the part at `at` (in document order) replaced or, if `with` is none, removed.
 fn changed(value: &Value, at: &mut usize, with: Option<&Value>) -> Option<Value> {
     if *at == 0 {
         *at = usize::MAX;
@@ -85,7 +85,7 @@ fn changed(value: &Value, at: &mut usize, with: Option<&Value>) -> Option<Value>
 }
 
 #[test]
-fn whatever_is_done_to_a_definition_it_is_refused_or_its_run_ends() {
+fn a_mutated_definition_is_rejected_or_its_run_ends() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
     let read = |name: &str| Value::parse_json(&std::fs::read(folder.join(name)).unwrap()).unwrap();
     let suites = [read("workflows.json"), read("audit.json")];
@@ -113,13 +113,13 @@ fn whatever_is_done_to_a_definition_it_is_refused_or_its_run_ends() {
     let text = Value::from(mutants).to_json_text();
     let file = CaseFile::parse(text.as_bytes(), "mutants".to_owned(), folder).unwrap();
     let report = Runner::new(Timestamp::from_unix_millis(1_709_294_400_000)).play_all(&file, None);
-    // Each has a verdict, and none of them is that its run goes on for ever.
+    // Each has a verdict, and no run goes on for ever.
     let counts = report.counts();
     assert_eq!((counts.passed + counts.failed) as u64, MUTANTS);
     let text = report.text();
     let stuck: Vec<&str> = text
         .lines()
-        .filter(|line| line.contains("still waits for") || line.contains("stopped without a result"))
+        .filter(|line| line.contains("the run did not end") || line.contains("stopped without a result"))
         .collect();
     assert!(stuck.is_empty(), "{stuck:?}");
 }

@@ -1,4 +1,4 @@
-//! The conformance suites, played by the runner that `loom test` uses.
+//! Runs the conformance suites with the runner of `loom test`.
 
 mod hostile;
 mod seeds;
@@ -8,7 +8,7 @@ use std::path::Path;
 use loom_expression::Timestamp;
 use loom_testkit::cases::{CaseFile, Counts, Runner};
 
-/// 2024-03-01T12:00:00Z: the clock of cases that name none.
+/// 2024-03-01T12:00:00Z: the start time of cases that set none.
 const NOW_UNIX_MILLIS: i64 = 1_709_294_400_000;
 
 fn play(file: &str) -> (Counts, String) {
@@ -46,28 +46,28 @@ fn every_expression_case_passes() {
 }
 
 #[test]
-fn every_case_of_our_own_passes() {
+fn every_audit_case_passes() {
     let (counts, text) = play("audit.json");
     assert_eq!(counts.failed, 0, "{text}");
     assert!(counts.passed > 0);
 }
 
 #[test]
-fn every_case_of_a_published_flow_passes() {
+fn every_published_case_passes() {
     let (counts, text) = play("published.json");
     assert_eq!(counts.failed, 0, "{text}");
     assert!(counts.passed > 0);
 }
 
 #[test]
-fn every_case_that_the_service_was_measured_on_passes() {
+fn every_case_measured_on_the_service_passes() {
     let (counts, text) = play("measured-service-workflows.json");
     assert_eq!(counts.failed, 0, "{text}");
     assert!(counts.passed > 0);
 }
 
 #[test]
-fn every_case_that_was_decided_otherwise_passes() {
+fn every_case_that_deliberately_differs_from_the_service_passes() {
     let (counts, text) = play("measured-to-decide-workflows.json");
     assert_eq!(counts.failed, 0, "{text}");
     assert!(counts.passed > 0);

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets, through the same functions as the targets, on the stable compiler.
+//! Runs the seeds of the fuzz targets through the same functions as the targets, on the stable compiler.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -16,7 +16,7 @@ fn names(of: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_seed_keeps_the_law_of_its_target() {
+fn every_seed_has_the_property_of_its_target() {
     for (name, check) in TARGETS {
         let mut count = 0;
         for seed in fs::read_dir(folder().join("seeds").join(name)).expect("every target has seeds") {
@@ -41,7 +41,7 @@ fn every_target_is_built_and_has_seeds() {
 }
 
 #[test]
-fn frames_and_snapshots_among_the_seeds_are_real_ones() {
+fn the_seeds_include_valid_frames_and_snapshots() {
     let read = |path: &str| fs::read(folder().join("seeds").join(path)).expect("it can be read");
     assert!(loom_engine::journal::decode(&read("journal/run")).expect("it is a frame").len() > 10);
     for name in ["begun", "halfway", "ended"] {

@@ -107,9 +107,11 @@ fn references_are_pointers_and_may_be_escaped_twice() {
         "items": [{"$ref": "#/definitions/a%25b"}, {"$ref": "#/definitions/c%22~0d~1e"}]}"##;
     assert_eq!(messages(schema, "[null, null]"), Vec::<String>::new());
     assert_eq!(messages(schema, "[1, 1]").len(), 2);
-    for (reference, says) in
-        [("#foo", "only pointers"), ("http://h/s#", "only pointers"), ("#/definitions/%", "nowhere")]
-    {
+    for (reference, says) in [
+        ("#foo", "must be a pointer"),
+        ("http://h/s#", "must be a pointer"),
+        ("#/definitions/%", "does not exist"),
+    ] {
         let schema = format!(r##"{{"definitions": {{"a": {{"id": "#foo"}}}}, "$ref": "{reference}"}}"##);
         let Err(Problem::Invalid(why)) = validate_freely(&value(&schema), &Value::NULL) else {
             panic!("{reference} is followed")

@@ -338,7 +338,7 @@ async fn a_resubmitted_run_outlives_the_process() {
         tokio::task::yield_now().await;
     }
     world.engine.shut_down().await;
-    assert!(world.refused(&workflow, run, "Slow").await.to_string().contains("stopping"));
+    assert!(world.refused(&workflow, run, "Slow").await.to_string().contains("shutting down"));
 
     let world = World::on(store, &[]);
     let mut recovered = world.engine.recover(None).await.unwrap();

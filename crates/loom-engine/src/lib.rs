@@ -1,8 +1,35 @@
-//! What a run does next: events, state, scheduler, timers, recovery.
+//! Executes workflows written in the Workflow Definition Language: events, state, scheduling, timers, recovery.
 //!
-//! The core is a pure state machine, [`Run`]: commands go in, events come out, and the state is the fold of the events.
-//! Around it stand a shell that makes the calls the events ask for, and a simulation that plays whole runs in no time.
-//! Every effect is behind a port; nothing here knows HTTP, files or terminals.
+//! - [`Engine`] runs workflows on tokio. It calls the registered handlers and, with a store, makes runs durable, so that
+//!   they survive crashes and restarts.
+//! - [`Run`] is the pure state machine inside: it turns commands into [events](Event), and its state is the fold of its
+//!   events.
+//! - [`simulate`] runs the same machine in virtual time, for tests.
+//!
+//! Every effect is behind a trait in [`ports`]: the engine itself knows no HTTP, files or terminals. `loom-actions`
+//! provides handlers for the language's own action types.
+//!
+//! ```
+//! use loom_definition::{Definition, LoadOptions, RunStatus};
+//! use loom_engine::{Engine, RunRequest};
+//! use loom_expression::Value;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let definition = br#"{
+//!     "triggers": {"manual": {"type": "Request"}},
+//!     "actions": {"Greet": {"type": "Compose", "inputs": "Hello, @{triggerBody()}!", "runAfter": {}}},
+//!     "outputs": {"greeting": {"type": "String", "value": "@outputs('Greet')"}}
+//! }"#;
+//! let workflow = Definition::parse(definition, &LoadOptions::default())?.workflow;
+//!
+//! let engine = Engine::builder().build();
+//! let request = RunRequest::manual(workflow, Vec::new(), Some(Value::from("world")));
+//! let report = engine.run(request).await?.expect("one run starts and ends");
+//! assert_eq!(report.status, RunStatus::Succeeded);
+//! let outputs = report.outputs.as_ref().expect("the workflow has outputs");
+//! assert_eq!(outputs.get("greeting"), Some(&Value::from("Hello, world!")));
+//! # Ok(()) }
+//! ```
 
 mod apply;
 mod budgets;
@@ -65,3 +92,8 @@ pub use resubmit::ResubmitError;
 pub use signals::{SIGNAL_NAME_MAX, SIGNALS_MAX, Signal, SignalError};
 pub use state::{RunState, Timer};
 pub use trigger::TriggerView;
+
+/// Compiles and runs the example of the readme.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

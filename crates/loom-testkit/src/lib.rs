@@ -1,6 +1,33 @@
-//! For tests of workflows: case files and the runner that plays them in virtual time.
+//! Tools to test workflows.
 //!
-//! `loom test` is a thin face over [`cases`]: it reads files, plays their cases, and prints what [`cases::Report`] says.
+//! - [`cases`]: case files, and the runner that runs them in virtual time; `loom test` prints its reports.
+//! - [`mock`]: a scripted HTTP server that records its requests.
+//! - [`scenario`]: real-world definitions on the real engine and request handlers, against a mock.
+//! - [`flaky`]: an HTTP service that fails on request.
+//! - [`fuzz`]: properties of every parser of external input.
+//!
+//! ```
+//! use std::path::PathBuf;
+//!
+//! use loom_expression::Timestamp;
+//! use loom_testkit::cases::{CaseFile, Runner};
+//!
+//! let cases = br#"[{
+//!     "id": "waits a day",
+//!     "definition": {
+//!         "triggers": {"manual": {"type": "Request"}},
+//!         "actions": {
+//!             "Wait": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}},
+//!             "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com"}, "runAfter": {"Wait": ["Succeeded"]}}
+//!         }
+//!     },
+//!     "mocks": {"Ask": [{"statusCode": 503}, {"statusCode": 200, "body": "ready"}]},
+//!     "expected": {"runStatus": "Succeeded", "actions": {"Ask": {"attempts": 2}}}
+//! }]"#;
+//! let file = CaseFile::parse(cases, "cases.json".to_owned(), PathBuf::new()).expect("the cases are valid");
+//! let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
+//! assert_eq!(report.counts().to_string(), "1 passed, 0 failed", "{}", report.text());
+//! ```
 
 pub mod cases;
 pub mod flaky;
@@ -13,3 +40,8 @@ mod server;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/embedding.md")]
 struct Guide;
+
+/// Compiles and runs the example of the readme.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
-//! Durable runs: what a run costs that survives the process, on SQLite with a sync for every group of commits.
+//! The cost of durable runs, on SQLite with a sync for every group of commits.
 //!
-//! `cargo bench -p loom-engine --bench durable`. Callers, engine and store share the machine. `-- SECONDS` sets the
-//! length of a round, `--case WORD` picks cases.
+//! `cargo bench -p loom-engine --bench durable`. Callers, engine and store share the machine. `-- SECONDS` sets the length of a
+//! round, `--case WORD` selects cases.
 
 use std::{
     path::Path,
@@ -112,7 +112,7 @@ async fn measure(
     store.close().await.expect("the store closes");
 }
 
-/// A call that is over at once.
+/// A handler whose calls end immediately.
 struct Local;
 
 impl ActionHandler for Local {
@@ -124,7 +124,7 @@ impl ActionHandler for Local {
     }
 }
 
-/// A folder on the disk that the build uses, because a folder in memory would measure nothing.
+/// A directory on the disk that the build uses, because a directory in memory would measure nothing.
 fn scratch() -> std::path::PathBuf {
     let exe = std::env::current_exe().expect("the bench knows its own file");
     let folder = exe.with_file_name(format!("durable-{}", std::process::id()));

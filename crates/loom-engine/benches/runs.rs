@@ -1,4 +1,4 @@
-//! Whole runs in memory on one thread, with full history events: what the engine itself costs.
+//! The cost of the engine itself: whole runs in memory on one thread, with all events.
 //!
 //! `cargo bench -p loom-engine`. Each row is the median of rounds of a quarter of a second.
 
@@ -19,7 +19,7 @@ fn main() {
     // `cargo test` runs benches too, with `--test`; then one run of each is enough.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--test");
-    // `-- --case Foreach --count 200` plays one case so many times and measures nothing: for a profiler.
+    // `-- --case Foreach --count 200` runs one case 200 times without measuring: for a profiler.
     let option = |name: &str| {
         let place = arguments.iter().position(|argument| argument == name)?;
         arguments.get(place + 1).cloned()

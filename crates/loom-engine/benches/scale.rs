@@ -1,8 +1,8 @@
-//! What must stay small while a run, or the number of runs, grows: the time and memory of a loop over 100,000 items, and
-//! of a restart with 10,000 unfinished runs. On SQLite with a sync for every group of commits.
+//! Scaling: the time and memory of a loop over 100,000 items, and of a restart with 10,000 unfinished runs. On SQLite with a sync
+//! for every group of commits.
 //!
-//! `cargo bench -p loom-engine --bench scale`. Memory is what the resident set grew by at most (`VmHWM` of
-//! `/proc/self/status`, reset before), engine and store included. `-- --case WORD` picks cases.
+//! `cargo bench -p loom-engine --bench scale`. Memory is the maximum growth of the resident set (`VmHWM` of `/proc/self/status`,
+//! reset before), engine and store included. `-- --case WORD` selects cases.
 
 use std::{
     path::{Path, PathBuf},
@@ -64,7 +64,7 @@ async fn measure_loop(name: &str, workflow: &Arc<Workflow>, folder: &Path) {
     let store = open(folder);
     let service = Arc::new(Service::default());
     let engine = engine(&store, Arc::clone(&service) as Arc<dyn ActionHandler>);
-    // A small run first, so that what the process takes once is not counted.
+    // A small run first, so that one-time costs of the process are not counted.
     let small = foreach(20, r#"{"type": "Compose", "inputs": 1, "runAfter": {}}"#);
     run(&engine, &small).await;
     let before = resident_after_reset();
@@ -87,7 +87,7 @@ async fn measure_loop(name: &str, workflow: &Arc<Workflow>, folder: &Path) {
     }
 }
 
-/// Leaves runs in the store that all wait for the answer to a call.
+/// Leaves unfinished runs in the store, each with a call in flight.
 async fn leave_unfinished(runs: usize, folder: &Path) {
     let store = open(folder);
     let engine = engine(&store, Arc::new(Silent::default()));
@@ -105,7 +105,7 @@ async fn leave_unfinished(runs: usize, folder: &Path) {
     store.close().await.expect("the store closes");
 }
 
-/// From opening the store until the first, and until all, have made their call again.
+/// Measures the time from opening the store until the first run, and until all runs, have repeated their call.
 #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 async fn measure_restart(name: &str, runs: usize, folder: &Path) {
     let service = Arc::new(Silent::default());
@@ -146,7 +146,7 @@ async fn run(engine: &Engine, workflow: &Arc<Workflow>) {
     assert_eq!(report.status, RunStatus::Succeeded);
 }
 
-/// Answers after the others had their turn, and counts how many it has to answer at once.
+/// Responds after yielding to other tasks, and counts concurrent calls.
 #[derive(Default)]
 struct Service {
     now: AtomicUsize,
@@ -165,7 +165,7 @@ impl ActionHandler for Service {
     }
 }
 
-/// Never answers; counts who asks.
+/// Never responds; counts calls.
 struct Silent {
     asked: tokio::sync::watch::Sender<usize>,
 }
@@ -189,9 +189,9 @@ impl ActionHandler for Silent {
     }
 }
 
-/// The resident set now, from which the peak begins anew.
+/// The current resident set; resets its peak.
 fn resident_after_reset() -> u64 {
-    // Linux has this switch for the process's own use; elsewhere the peak is that of the whole process.
+    // Linux can reset the peak; elsewhere the peak of the whole process is used.
     std::fs::write("/proc/self/clear_refs", "5").ok();
     status_line("VmRSS:")
 }
@@ -200,7 +200,7 @@ fn peak() -> u64 {
     status_line("VmHWM:")
 }
 
-/// Bytes that the system says of this process.
+/// A value of this process's status, in bytes.
 fn status_line(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -212,7 +212,7 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// A folder on the disk that the build uses, because a folder in memory would measure nothing.
+/// A directory on the disk that the build uses, because a directory in memory would measure nothing.
 fn scratch() -> PathBuf {
     let exe = std::env::current_exe().expect("the bench knows its own file");
     let folder = exe.with_file_name(format!("scale-{}", std::process::id()));
@@ -234,7 +234,7 @@ fn foreach(count: usize, action: &str) -> Arc<Workflow> {
     ))
 }
 
-/// A few actions, and then a call that is in flight when the process ends.
+/// A few actions followed by a call that is in flight when the process ends.
 fn waiting() -> Arc<Workflow> {
     load(
         r#""N": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "n", "type": "integer", "value": 1}]}, "runAfter": {}},

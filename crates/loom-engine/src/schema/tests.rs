@@ -12,7 +12,7 @@ fn messages(schema: &str, document: &str) -> Vec<String> {
 }
 
 #[test]
-fn formats_that_are_known_are_looked_at() {
+fn known_formats_are_validated() {
     for (format, fitting, unfit) in [
         ("date-time", "2024-02-29T23:59:59.1234567+02:00", "2024-02-29 23:59:59Z"),
         ("date-time", "2024-02-29T23:59:59", "2024-02-30T00:00:00Z"),
@@ -49,7 +49,7 @@ fn lengths_count_characters() {
 }
 
 #[test]
-fn a_broken_part_is_found_where_no_value_meets_it() {
+fn an_invalid_part_is_found_even_if_no_value_is_validated_against_it() {
     for broken in [
         r#"{"properties": {"a": {"type": "nosuch"}}}"#,
         r#"{"items": {"minLength": -1}}"#,
@@ -70,7 +70,7 @@ fn a_broken_part_is_found_where_no_value_meets_it() {
 }
 
 #[test]
-fn a_reference_to_itself_ends() {
+fn recursive_references_end() {
     let schema = value(r##"{"properties": {"a": {"$ref": "#"}}, "type": "object"}"##);
     let found = validate_freely(&schema, &value(r#"{"a": {"a": {"a": 1}}}"#)).unwrap();
     assert_eq!((found[0].path.as_str(), found[0].schema_id.as_str()), ("a.a.a", "#"));
@@ -79,7 +79,7 @@ fn a_reference_to_itself_ends() {
 }
 
 #[test]
-fn names_in_paths_are_quoted_where_they_must() {
+fn names_in_paths_are_quoted_where_necessary() {
     let schema = r#"{"additionalProperties": {"additionalProperties": {"type": "null"}}}"#;
     assert_eq!(
         messages(schema, r#"{"@odata.x": {"$id": 1}, "it's": {"a-b": 1}}"#),
@@ -91,7 +91,7 @@ fn names_in_paths_are_quoted_where_they_must() {
 }
 
 #[test]
-fn whole_numbers_are_integers_however_they_are_written() {
+fn whole_numbers_are_integers_in_any_notation() {
     for whole in ["28.0", "1e3", "-0.0", "12345678901234567890123456789012345678901234567890"] {
         assert_eq!(messages(r#"{"type": "integer"}"#, whole), Vec::<String>::new(), "{whole}");
     }
@@ -120,14 +120,14 @@ fn references_are_pointers_and_may_be_escaped_twice() {
     }
 }
 
-/// With the usual budget.
+/// Validates with the default budget.
 fn validate_freely(schema: &Value, value: &Value) -> Result<Vec<Mismatch>, Problem> {
     validate(schema, value, crate::Budgets::default().schema_nodes_max)
 }
 
 #[test]
-fn schemas_that_try_each_other_are_given_up() {
-    // Each level of the value is held against two schemas, which both go on with the next: 2^60.
+fn exponential_schemas_exceed_the_limit() {
+    // Each level of the value is validated against two schemas, both of which validate the next level: 2^60.
     let schema = Value::from_json_str(
         r##"{"anyOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]}"##,
     );
@@ -136,7 +136,7 @@ fn schemas_that_try_each_other_are_given_up() {
     let problem = validate(&schema.unwrap(), &value, 10_000).unwrap_err();
     let Problem::TooCostly(why) = problem else { panic!("{problem:?}") };
     assert!(why.contains("10000 nodes") && why.contains("schema-nodes-max"), "{why}");
-    // What visits as many nodes as it may is fine.
+    // A validation that visits exactly the maximum is accepted.
     let items: Value = (0..4_000).map(Value::from).collect();
     let schema = Value::from_json_str(r#"{"items": {"type": "integer"}}"#).unwrap();
     assert_eq!(validate(&schema, &items, 4_001), Ok(Vec::new()));
@@ -144,7 +144,7 @@ fn schemas_that_try_each_other_are_given_up() {
 }
 
 #[test]
-fn long_texts_and_large_choices_are_paid_for() {
+fn long_strings_and_large_enums_count_towards_the_limit() {
     let limits = vec![r#"{"maxLength": 1}"#; 100].join(",");
     let schema = Value::from_json_str(&format!(r#"{{"allOf": [{limits}]}}"#)).unwrap();
     let text = Value::from("x".repeat(1 << 20));

@@ -1,4 +1,4 @@
-//! A sorted ring does what a tree does.
+//! The sorted ring buffer behaves like a tree map.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::Sorted;
 
 proptest! {
     #[test]
-    fn it_is_a_map_in_order(steps in prop::collection::vec((0..40u32, any::<bool>(), any::<u8>()), 0..200)) {
+    fn it_is_an_ordered_map(steps in prop::collection::vec((0..40u32, any::<bool>(), any::<u8>()), 0..200)) {
         let (mut sorted, mut tree) = (Sorted::default(), BTreeMap::new());
         for (key, inserts, value) in steps {
             if inserts {

@@ -20,7 +20,7 @@ fn start(run: u64, seed: u64, trace: Option<TraceParent>) -> RunStart {
 }
 
 #[test]
-fn a_context_is_read_and_written_alike() {
+fn a_context_survives_parsing_and_formatting() {
     let parent = TraceParent::parse(GIVEN, Some(" rojo=00f067aa0ba902b7,congo=t61rcWkgMzE ")).unwrap();
     assert_eq!(parent.trace, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
     assert_eq!((parent.span, parent.sampled), (0x00f0_67aa_0ba9_02b7, true));
@@ -28,12 +28,12 @@ fn a_context_is_read_and_written_alike() {
     assert_eq!(parent.to_string(), GIVEN);
     let unsampled = TraceParent::parse(&GIVEN.replace("-01", "-00"), None).unwrap();
     assert!(!unsampled.sampled && unsampled.to_string().ends_with("-00"));
-    // Only the lowest bit is ours to hand on.
+    // Only the lowest bit is propagated.
     assert_eq!(TraceParent::parse(&GIVEN.replace("-01", "-ff"), None).unwrap().to_string(), GIVEN);
 }
 
 #[test]
-fn what_is_no_context_is_passed_over() {
+fn an_invalid_context_is_ignored() {
     let wrong = [
         "",
         "00",
@@ -54,14 +54,14 @@ fn what_is_no_context_is_passed_over() {
     for parent in wrong {
         assert_eq!(TraceParent::parse(parent, None), None, "{parent:?}");
     }
-    // A version that is not known yet may say more.
+    // A later version may append fields.
     let later = format!("cc{}-what-the-future-will-be-like", &GIVEN[2..]);
     assert_eq!(TraceParent::parse(&later, None).unwrap().to_string(), GIVEN);
     assert_eq!(TraceParent::parse(&format!("cc{}.what", &GIVEN[2..]), None), None);
 }
 
 #[test]
-fn a_state_that_breaks_the_rules_is_left_out_alone() {
+fn only_an_invalid_state_is_dropped() {
     let long = format!("a={}", "x".repeat(STATE_BYTES_MAX));
     let many = vec!["a=b"; STATE_MEMBERS_MAX + 1].join(",");
     for state in ["", " ", "novalue", "a=", "=b", "a=b,c", "a=\u{7f}", "a=é", &long, &many] {
@@ -71,7 +71,7 @@ fn a_state_that_breaks_the_rules_is_left_out_alone() {
 }
 
 #[test]
-fn ids_are_a_function_of_the_run_and_differ_in_all_else() {
+fn ids_are_a_function_of_the_run_and_unique_within_it() {
     let trace = RunTrace::of(&start(7, 9, None));
     let again = RunTrace::of(&start(7, 9, None));
     let a = ActionIdx(1);
@@ -90,7 +90,7 @@ fn ids_are_a_function_of_the_run_and_differ_in_all_else() {
 }
 
 #[test]
-fn a_caller_is_followed() {
+fn the_trace_of_a_caller_is_continued() {
     let parent = TraceParent::parse(GIVEN, Some("a=b")).unwrap();
     let trace = RunTrace::of(&start(7, 9, Some(parent.clone())));
     let next = trace.handed_on(EffectId(3), &[]);
@@ -102,7 +102,7 @@ fn a_caller_is_followed() {
 }
 
 #[test]
-fn spans_of_rounds_are_bounded_and_their_calls_stay_in_the_trace() {
+fn spans_of_iterations_are_bounded_and_their_calls_stay_in_the_trace() {
     let (outer, inner) = (ActionIdx(0), ActionIdx(1));
     assert!(has_spans(&[]) && has_spans(&[(outer, 255)]) && !has_spans(&[(outer, 256)]));
     let shown = (0..2_000u32)
@@ -121,7 +121,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_read_or_passed_over(parent in "(\\PC|[0-9a-f-]){0,70}", state in any::<Option<String>>()) {
+    fn any_text_is_parsed_or_ignored(parent in "(\\PC|[0-9a-f-]){0,70}", state in any::<Option<String>>()) {
         if let Some(read) = TraceParent::parse(&parent, state.as_deref()) {
             prop_assert_eq!(TraceParent::parse(&read.to_string(), read.state.as_deref()), Some(read));
         }
@@ -133,7 +133,7 @@ proptest! {
         changed.replace_range(at..=at, &byte.to_string());
         match TraceParent::parse(&changed, None) {
             None => {}
-            // The byte that was there already changes nothing.
+            // Replacing a byte by itself changes nothing.
             Some(_) if changed == GIVEN => {}
             Some(read) => {
                 prop_assert!(byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_again(trace in 1..u128::MAX, span in 1..u64::MAX, sampled in any::<bool>()) {
+    fn a_formatted_context_can_be_parsed(trace in 1..u128::MAX, span in 1..u64::MAX, sampled in any::<bool>()) {
         let parent = TraceParent { trace, span, sampled, state: None };
         prop_assert_eq!(TraceParent::parse(&parent.to_string(), None), Some(parent));
     }

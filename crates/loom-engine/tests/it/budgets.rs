@@ -1,4 +1,4 @@
-//! What one run may take of the process: each budget that is exceeded is an error of that run, which names it.
+//! Budgets: exceeding one is an error of the run, and the error names the budget.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
@@ -12,13 +12,13 @@ fn played(budgets: Budgets, actions: &str) -> Played {
     let workflow = workflow(actions);
     let environment = Environment { budgets, ..Environment::default() };
     let mut simulation = Simulation::new(Arc::clone(&workflow), Arc::new(environment), now());
-    let status = simulation.play(start(7), 100_000, |_| panic!("nothing is called here"));
+    let status = simulation.play(start(7), 100_000, |_| panic!("unexpected call"));
     let mut history = History::new(workflow);
     history.extend(simulation.events());
     Played { status, history, simulation }
 }
 
-/// The code of an action's error, and what it says.
+/// The code and message of an action's error.
 fn error(played: &Played, action: &str) -> (String, String) {
     let occurrences = played.history.occurrences(played.action(action));
     let error = occurrences.last().and_then(|last| last.error.clone()).expect("it failed");
@@ -34,7 +34,7 @@ const QUERY: &str = r#"{"Find": {"type": "Query", "runAfter": {},
     "inputs": {"from": "@range(1, 100000)", "where": "@contains(range(1, 100000), -1)"}}}"#;
 
 #[test]
-fn one_action_does_not_compute_for_ever() {
+fn the_evaluation_of_one_action_is_limited() {
     let played = played(Budgets::default(), QUERY);
     assert_eq!(played.status, Some(RunStatus::Failed));
     let (code, message) = error(&played, "Find");
@@ -43,7 +43,7 @@ fn one_action_does_not_compute_for_ever() {
 }
 
 #[test]
-fn each_action_has_a_budget_of_its_own() {
+fn each_action_has_its_own_budget() {
     let budgets = Budgets { evaluation_steps_max: 150_000, ..Budgets::default() };
     let actions = r#"{
         "A": {"type": "Compose", "inputs": "@contains(range(1, 100000), -1)", "runAfter": {}},
@@ -59,7 +59,7 @@ fn each_action_has_a_budget_of_its_own() {
     assert_eq!(error(&played, "C").0, "EvaluationStepsExceeded");
 }
 
-/// A text that is doubled so many times.
+/// A string that is doubled `times` times.
 fn doubled(times: u32) -> String {
     format!(
         r#"{{"Init": {{"type": "InitializeVariable", "runAfter": {{}},
@@ -72,7 +72,7 @@ fn doubled(times: u32) -> String {
 }
 
 #[test]
-fn a_run_whose_values_grow_without_end_is_ended() {
+fn a_run_whose_values_grow_without_limit_is_ended() {
     let budgets = Budgets { run_bytes_max: 1 << 20, evaluation_steps_max: u64::MAX, ..Budgets::default() };
     let small = played(budgets, &doubled(14));
     assert_eq!(small.status, Some(RunStatus::Succeeded), "a quarter of a megabyte fits");
@@ -84,7 +84,7 @@ fn a_run_whose_values_grow_without_end_is_ended() {
 }
 
 #[test]
-fn values_that_collect_in_a_run_are_counted_together() {
+fn all_values_of_a_run_are_counted_together() {
     let budgets = Budgets { run_bytes_max: 1 << 20, ..Budgets::default() };
     let collect = |rounds: u32| {
         format!(
@@ -102,7 +102,7 @@ fn values_that_collect_in_a_run_are_counted_together() {
     let (code, message) = run_error(&many);
     assert_eq!(code, "RunBytesExceeded");
     assert!(message.contains("1048576 bytes") && message.contains("run-bytes-max"), "{message}");
-    // What is overwritten is let go.
+    // Overwritten values do not count.
     let set = collect(60)
         .replace("AppendToArrayVariable", "SetVariable")
         .replace("\"array\", \"value\": []", "\"string\"");
@@ -110,7 +110,7 @@ fn values_that_collect_in_a_run_are_counted_together() {
 }
 
 #[test]
-fn what_many_actions_share_counts_once() {
+fn values_shared_by_many_actions_count_once() {
     let budgets = Budgets { run_bytes_max: 1 << 20, ..Budgets::default() };
     let mut actions =
         r#""A0": {"type": "Compose", "runAfter": {}, "inputs": {"text": "@{join(range(1, 40000), ',')}"}}"#
@@ -129,7 +129,7 @@ fn what_many_actions_share_counts_once() {
 }
 
 #[test]
-fn an_array_is_not_put_into_itself_for_ever() {
+fn appending_an_array_to_itself_is_limited() {
     let actions = r#"{"Init": {"type": "InitializeVariable", "runAfter": {},
             "inputs": {"variables": [{"name": "a", "type": "array", "value": []}]}},
         "Again": {"type": "Until", "runAfter": {"Init": ["Succeeded"]}, "expression": "@equals(1, 2)",
@@ -138,12 +138,12 @@ fn an_array_is_not_put_into_itself_for_ever() {
                 "inputs": {"name": "a", "value": "@variables('a')"}}}}}"#;
     let played = played(Budgets::default(), actions);
     let message = played.message("Add");
-    // Each round doubles what it would be written out as.
+    // Each iteration doubles the size of its JSON text.
     assert!(message.contains("would take more than 268435456 bytes"), "{message}");
 }
 
 #[test]
-fn a_text_does_not_become_more_values_than_it_may() {
+fn the_number_of_parsed_values_is_limited() {
     let budgets = Budgets { json_values_max: 10, ..Budgets::default() };
     let parse = |text: &str| {
         format!(
@@ -160,7 +160,7 @@ fn a_text_does_not_become_more_values_than_it_may() {
 }
 
 #[test]
-fn a_schema_does_not_make_work_without_end() {
+fn the_cost_of_a_schema_validation_is_limited() {
     let budgets = Budgets { schema_nodes_max: 10_000, ..Budgets::default() };
     let content = (0..40).fold("1".to_owned(), |inner, _| format!(r#"{{"a": {inner}}}"#));
     let each = r##"{"properties": {"a": {"$ref": "#"}}}"##;
@@ -173,7 +173,7 @@ fn a_schema_does_not_make_work_without_end() {
     assert!(message.contains("10000 nodes") && message.contains("schema-nodes-max"), "{message}");
 }
 
-/// What a workflow that calls itself answers, when each run answers with `body`.
+/// The response of a workflow that calls itself and responds with `body`.
 async fn chain(child_depth_max: u8, body: &str) -> Value {
     let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
     let budgets = Budgets { child_depth_max, ..Budgets::default() };
@@ -190,7 +190,7 @@ async fn chain(child_depth_max: u8, body: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workflow_that_calls_itself_comes_to_an_end() {
+async fn the_recursion_of_a_workflow_that_calls_itself_is_limited() {
     let count = "@add(1, coalesce(body('Call'), 0))";
     assert_eq!(chain(Budgets::default().child_depth_max, count).await, Value::from(33));
     assert_eq!(chain(3, count).await, Value::from(4));

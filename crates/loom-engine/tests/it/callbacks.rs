@@ -1,4 +1,4 @@
-//! Addresses of callbacks: what they name, and that what a run shows gives none of them away.
+//! Callback URLs: what they identify, and that nothing a run exposes reveals one.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,9 +13,9 @@ use loom_store::MemoryStore;
 
 use crate::support::{Service, engine, json, ok, play, unavailable, workflow};
 
-/// A service that was slow to say yes is subscribed to under the address of the first attempt, also by the second one.
+/// A second attempt to subscribe sends the same callback URL as the first one.
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_was_tried_again_is_called_back_at_the_address_it_was_given() {
+async fn a_retried_subscription_keeps_its_callback_url() {
     let hook = r#"{
         "Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
             "subscribe": {"method": "POST", "uri": "http://s/on", "body": "@listCallbackUrl()",
@@ -50,7 +50,7 @@ async fn a_subscription_that_was_tried_again_is_called_back_at_the_address_it_wa
     let (named, effect) = callbacks.recognize(token).expect("the address is ours");
     assert_eq!(named, run.id);
     assert_eq!(engine.deliver(run.id, effect, json("{}")).await, Delivered::Taken);
-    // The service repeats itself while the run does something else.
+    // The service repeats the callback while the run does something else.
     assert_eq!(engine.deliver(run.id, effect, json("{}")).await, Delivered::NotAwaited);
     while service.count() < 3 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -62,7 +62,7 @@ async fn a_subscription_that_was_tried_again_is_called_back_at_the_address_it_wa
     engine.shut_down().await;
 }
 
-/// One step of SplitMix64, and the step back.
+/// One step of SplitMix64; `unmix` is its inverse.
 fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -77,9 +77,9 @@ fn unmix(mut z: u64) -> u64 {
     unshift(z, 30).wrapping_sub(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Steps of a generator that can be turned back lead from one drawn number to the next one. Here they do not.
+/// With an invertible generator, one drawn number reveals the next one. Here it does not.
 #[test]
-fn a_drawn_number_does_not_lead_to_the_next() {
+fn a_drawn_number_does_not_reveal_the_next() {
     assert_eq!(unmix(mix(0x1234_5678_9abc_def0)), 0x1234_5678_9abc_def0);
     let draws = r#"{"Draw": {"type": "Compose", "runAfter": {}, "inputs": ["@guid()", "@guid()"]}}"#;
     let drawn = play(draws).outputs("Draw");
@@ -90,10 +90,10 @@ fn a_drawn_number_does_not_lead_to_the_next() {
         .map(|guid| u128::from_str_radix(&guid.text().replace('-', ""), 16).unwrap())
         .map(|guid| ((guid >> 64) as u64, guid as u64))
         .collect();
-    // A UUID hides four bits of one half and two of the other; whoever attacks tries all of them.
+    // A UUID hides four bits of one half and two of the other; an attacker tries all combinations.
     let version = |bits: u64| (0..16).map(move |hidden| bits & !0xf000 | hidden << 12);
     let variant = |bits: u64| (0..4).map(move |hidden| bits & !(3 << 62) | hidden << 62);
-    // Before, each half was `mix(base ^ draw)` with one base.
+    // An earlier version computed each half as `mix(base ^ draw)`, with the same base.
     let mut bases = version(halves[0].0).map(unmix);
     let other: Vec<u64> = variant(halves[0].1).map(|half| unmix(half) ^ 1).collect();
     assert!(bases.all(|base| !other.contains(&base)), "{drawn:?} shows where it comes from");

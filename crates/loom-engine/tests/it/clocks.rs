@@ -1,5 +1,5 @@
-//! A wall clock that somebody sets: waits take the time they were meant to take, nothing in a history goes back, and only
-//! what waits for an instant follows the clock.
+//! A wall clock that is adjusted: waits take their intended time, nothing in a history goes back, and only a `Wait` until a
+//! given time follows the clock.
 
 use std::{
     sync::{
@@ -23,10 +23,10 @@ use crate::support::{self, Service, now, ok, unavailable, workflow};
 const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What a wait may take longer after the clock was set forward: a sleep is cut into pieces of this length.
+/// How much longer a wait may take after the clock was set forward: the maximum length of a single sleep.
 const NOTICED_WITHIN: Duration = Duration::from_secs(31);
 
-/// A clock that can be set.
+/// A clock that can be adjusted.
 struct Wall {
     steady: TokioClock,
     ahead_ms: AtomicI64,
@@ -53,7 +53,7 @@ impl Clock for Wall {
     }
 }
 
-/// One run, in a world with a clock that can be set.
+/// One run with a clock that can be adjusted.
 struct Set {
     wall: Arc<Wall>,
     service: Arc<Service>,
@@ -72,7 +72,7 @@ impl Set {
         Set::start_in(actions, Environment::default())
     }
 
-    /// The service answers the first call with an error that passes, and then never.
+    /// The service responds to the first call with a transient error, and never to further calls.
     fn start_in(actions: &str, environment: Environment) -> Set {
         let service =
             Service::new(
@@ -87,7 +87,7 @@ impl Set {
         Set { wall, service, store, engine, run: runs.remove(0), began: Instant::now() }
     }
 
-    /// The process dies, and the next one takes the run up after `away`.
+    /// The process ends, and the next one resumes the run after `away`.
     async fn restart(&mut self, away: Duration) {
         self.engine.shut_down().await;
         tokio::time::sleep(away).await;
@@ -96,7 +96,7 @@ impl Set {
         self.run = recovered.runs.pop().expect("it has not ended");
     }
 
-    /// Waits for the end, and gives how long the run took. Its history never goes back.
+    /// Waits for the end and returns the duration of the run. Checks that its history never goes back.
     async fn took(&mut self) -> (RunStatus, Duration) {
         let report = self.run.ended().await.expect("it ends");
         let took = self.began.elapsed();
@@ -117,7 +117,7 @@ impl Set {
     }
 }
 
-/// Each takes an hour and a half by any clock that nobody sets.
+/// Each takes an hour and a half if the clock is not adjusted.
 const WAITS: &[(&str, &str, RunStatus)] = &[
     (
         "a wait",
@@ -125,26 +125,26 @@ const WAITS: &[(&str, &str, RunStatus)] = &[
         RunStatus::Succeeded,
     ),
     (
-        "a wait for the next attempt, and the time limit of the call",
+        "a wait for the next attempt, and the timeout of the call",
         r#"{"Call": {"type": "Http", "runAfter": {}, "limit": {"timeout": "PT90M"},
             "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT80M"}}}}"#,
         RunStatus::Failed,
     ),
     (
-        "the pause between rounds",
+        "the pause between iterations",
         r#"{"L": {"type": "Until", "runAfter": {}, "inputs": {"condition": "@equals(variables('loopIndex'), 4)",
             "limit": {"timeout": "PT10H"}, "delay": {"interval": {"count": 30, "unit": "minute"}},
             "actions": {"C": {"type": "Compose", "inputs": 1, "runAfter": {}}}}}}"#,
         RunStatus::Succeeded,
     ),
     (
-        "the time of a loop",
+        "the timeout of a loop",
         r#"{"L": {"type": "Until", "runAfter": {}, "expression": "@false", "limit": {"count": 5000, "timeout": "PT85M"}, "actions": {
             "W": {"type": "Wait", "inputs": {"interval": {"count": 10, "unit": "Minute"}}, "runAfter": {}}}}}"#,
         RunStatus::Succeeded,
     ),
     (
-        "the time limit of a block",
+        "the timeout of a block",
         r#"{"S": {"type": "Scope", "runAfter": {}, "limit": {"timeout": "PT1H30M"}, "actions": {
             "W": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}}}}}"#,
         RunStatus::Failed,
@@ -154,7 +154,7 @@ const WAITS: &[(&str, &str, RunStatus)] = &[
 const USUAL: Duration = Duration::from_mins(90);
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_makes_no_wait_longer() {
+async fn setting_the_clock_back_makes_no_wait_longer() {
     for (what, actions, status) in WAITS {
         for at in [0, 1, 45, 85] {
             let mut set = Set::start(actions);
@@ -171,14 +171,14 @@ async fn a_clock_that_is_set_back_makes_no_wait_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_again_and_again_makes_no_wait_longer() {
+async fn setting_the_clock_back_repeatedly_makes_no_wait_longer() {
     for (what, actions, status) in WAITS {
         let mut set = Set::start(actions);
         for _ in 0..8 {
             tokio::time::sleep(MINUTE * 10).await;
             set.wall.set_back(HOUR * 7);
             tokio::time::sleep(MINUTE).await;
-            // Still behind what was shown before.
+            // Still behind the time shown before.
             set.wall.set_forward(HOUR);
         }
         let (ended, took) = set.took().await;
@@ -187,14 +187,14 @@ async fn a_clock_that_is_set_back_again_and_again_makes_no_wait_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_forward_is_believed() {
+async fn a_clock_that_is_set_forward_is_followed() {
     for (what, actions, status) in WAITS {
         let mut set = Set::start(actions);
         tokio::time::sleep(MINUTE).await;
         set.wall.set_forward(HOUR * 24);
         let (ended, took) = set.took().await;
         assert_eq!(ended, *status, "{what}");
-        // What begins after the jump takes its whole time: a second attempt, the pauses that are left.
+        // Waits that begin after the jump take their whole time: a second attempt, the remaining pauses.
         assert!(took < USUAL, "{what} took {took:?}");
     }
     let (_, actions, _) = WAITS[0];
@@ -206,7 +206,7 @@ async fn a_clock_that_is_set_forward_is_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_back_while_nobody_runs_makes_no_wait_longer() {
+async fn setting_the_clock_back_while_no_process_runs_makes_no_wait_longer() {
     for (what, actions, status) in WAITS {
         for at in [1, 45, 85] {
             let mut set = Set::start(actions);
@@ -216,15 +216,15 @@ async fn a_clock_that_is_set_back_while_nobody_runs_makes_no_wait_longer() {
             set.wall.set_back(HOUR);
             let (ended, took) = set.took().await;
             assert_eq!(ended, *status, "{what}");
-            // What passed since the last frame was written is known to nobody; nothing takes longer than that.
+            // The time since the last frame is unknown to the next process; a wait can take that much longer at most.
             assert!(took >= USUAL && took <= USUAL + MINUTE * at, "{what}, after {at} min, took {took:?}");
         }
     }
 }
 
-/// A snapshot holds no time of its own; the frame it was taken with does.
+/// A snapshot does not contain the time; its frame does.
 #[tokio::test(start_paused = true)]
-async fn a_run_read_from_a_snapshot_alone_knows_how_far_it_has_come() {
+async fn a_run_loaded_from_a_snapshot_alone_knows_its_time() {
     let actions = r#"{"L": {"type": "Until", "runAfter": {}, "inputs": {"condition": "@equals(variables('loopIndex'), 91)",
         "limit": {"timeout": "PT10H", "count": 100}, "delay": {"interval": {"count": 1, "unit": "minute"}},
         "actions": {"C": {"type": "Compose", "inputs": 1, "runAfter": {}}}}}}"#;
@@ -244,7 +244,7 @@ async fn a_run_read_from_a_snapshot_alone_knows_how_far_it_has_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_that_passes_while_nobody_runs_counts() {
+async fn time_that_passes_while_no_process_runs_counts() {
     let (_, actions, _) = WAITS[0];
     let mut set = Set::start(actions);
     tokio::time::sleep(MINUTE * 10).await;
@@ -257,7 +257,7 @@ async fn time_that_passes_while_nobody_runs_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_for_an_instant_follows_the_clock() {
+async fn a_wait_until_a_given_time_follows_the_clock() {
     let until = Timestamp::from_unix_millis(now().unix_millis() + 90 * 60_000);
     let actions = format!(
         r#"{{"Instant": {{"type": "Wait", "inputs": {{"until": {{"timestamp": "{until}"}}}}, "runAfter": {{}}}},
@@ -275,11 +275,11 @@ async fn a_wait_for_an_instant_follows_the_clock() {
         assert_eq!(set.took().await.1.as_secs(), 150 * 60, "restarted: {restarted}");
         let history = set.history().await;
         let of = |name: &str| &history.occurrences(history.workflow().find_action(name).unwrap())[0];
-        // It is the wall clock that expressions show.
+        // Expressions use the wall clock.
         let shown = of("Shown").outputs.clone().unwrap();
         assert_eq!(shown.as_str(), Some(until.to_string().as_str()));
         let after = |name: &str| of(name).ended.unwrap().unix_millis() - history.started.unix_millis();
-        // The minute before the restart left no trace, so the run does not know of it.
+        // The minute before the restart was not recorded, so the run does not count it.
         let minutes = ["Short", "Long", "Instant"].map(|name| after(name) / 60_000);
         assert_eq!(minutes, if restarted { [91, 140, 149] } else { [91, 140, 150] });
     }
@@ -290,7 +290,7 @@ async fn a_wait_for_an_instant_follows_the_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_has_no_more_time_than_a_run_may_take() {
+async fn a_run_times_out_at_its_maximum_duration() {
     let environment = Environment { run_duration_max: HOUR, ..Environment::default() };
     let mut set = Set::start_in(WAITS[0].1, environment);
     tokio::time::sleep(MINUTE).await;

@@ -1,5 +1,5 @@
-//! Crashes: a run goes on from every durable point, completed calls are never made again, those in flight are made
-//! again under the same key, and a replayed history gives the same state as the live one.
+//! Crashes: a run continues from every durable point, completed calls are never repeated, calls in flight are repeated with the
+//! same key, and a replayed history yields the same state as the live one.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use loom_store::{MemoryStore, Store};
 
 use crate::support::{Service, engine, load, now, ok, start, unavailable, workflow};
 
-/// One of everything that has state: branches, loops, retries, waits, variables, scopes.
+/// One of each kind of action with state: branches, loops, retries, waits, variables, scopes.
 pub(crate) const BUSY: &str = r#"{
     "N": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "n", "type": "array", "value": []}]}, "runAfter": {}},
     "Each": {"type": "Foreach", "foreach": "@range(0, 4)", "runAfter": {"N": ["Succeeded"]},
@@ -31,7 +31,7 @@ pub(crate) const BUSY: &str = r#"{
             "else": {"actions": {"Wrong": {"type": "Terminate", "inputs": {"runStatus": "Failed"}, "runAfter": {}}}}}}},
     "Out": {"type": "Compose", "inputs": "@sort(variables('n'))", "runAfter": {"Try": ["Succeeded"]}}}"#;
 
-/// Answers by key; the first attempt at each POST fails.
+/// Succeeds, except for the first attempt at each POST.
 pub(crate) fn answer(call: &loom_engine::ports::Call) -> loom_engine::event::EffectResult {
     if call.inputs.get("method").and_then(|method| method.as_str()) == Some("POST") && call.attempt == 1 {
         return unavailable();
@@ -45,9 +45,9 @@ fn simulation(workflow: &Arc<Workflow>) -> Simulation {
 }
 
 #[test]
-fn a_run_goes_on_from_every_durable_point() {
+fn a_run_continues_from_every_durable_point() {
     let workflow = workflow(BUSY);
-    // Live, step by step: after each command the history so far is what a store would hold.
+    // Live, step by step: after each command, the history so far is what a store would contain.
     let mut live = simulation(&workflow);
     live.command(Command::Start(start(3)));
     let mut points = vec![(live.events().len(), live.now())];
@@ -117,7 +117,7 @@ fn outputs_of(simulation: &Simulation, name: &str) -> loom_expression::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_goes_on_where_the_last_one_stopped() {
+async fn an_engine_continues_where_the_last_one_stopped() {
     let store = MemoryStore::default();
     let shared: Arc<dyn Store> = Arc::new(store.clone());
     let workflow = load(
@@ -146,7 +146,7 @@ async fn an_engine_goes_on_where_the_last_one_stopped() {
     let report = recovered.runs[0].ended().await.expect("it ends");
     assert_eq!(report.status, RunStatus::Succeeded);
     assert_eq!(report.id, runs[0].id);
-    // The call in flight was made again, under the same key; the completed one was not.
+    // The call in flight was repeated with the same key; the completed one was not.
     let (before, after): (HashMap<_, _>, HashMap<_, _>) = (service.by_key(), healed.by_key());
     let key = |name: &str| format!("{}/{name}", report.id);
     assert_eq!(before.get(&key("First")), Some(&1));
@@ -158,7 +158,7 @@ async fn an_engine_goes_on_where_the_last_one_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupted_call_fails_where_the_definition_says_so() {
+async fn an_interrupted_call_fails_if_the_definition_says_so() {
     let shared: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let workflow = workflow(
         r#"{"Pay": {"type": "Http", "inputs": {"method": "POST", "uri": "http://s/pay"}, "onUncertain": "fail", "runAfter": {}}}"#,

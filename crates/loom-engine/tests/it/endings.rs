@@ -1,5 +1,4 @@
-//! What a run leaves behind when it ends or waits: subscriptions that are still to be ended, commands that come too late,
-//! times that outlive the process.
+//! The end of runs: subscriptions that still have to be ended, commands that arrive too late, waits that outlive the process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +16,7 @@ use crate::support::{Service, engine, json, now, ok, workflow};
 const HOOK: &str = r#"{"Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
     "subscribe": {"method": "POST", "uri": "http://s/on"}, "unsubscribe": {"method": "POST", "uri": "http://s/off"}}}}"#;
 
-/// Answers subscriptions at once, and the end of one after `off`.
+/// Responds to a subscription immediately, and to its end after `off`.
 fn hooks(off: Duration) -> Arc<Service> {
     Service::new(move |call, _| {
         (if call.phase == Phase::Unsubscribe { off } else { Duration::ZERO }, ok(r#"{"statusCode": 200}"#))
@@ -43,9 +42,9 @@ fn unsubscribed(service: &Service) -> Vec<String> {
     service.by_key().into_keys().filter(|key| key.contains("/unsubscribe/")).collect()
 }
 
-/// The process ends when the run has, before the service has answered that the subscription is ended.
+/// The process ends after the run, before the service has confirmed the end of the subscription.
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_subscription_is_not_lost_with_the_process_that_ended_the_run() {
+async fn a_pending_unsubscribe_survives_the_process() {
     let store = Arc::new(MemoryStore::default());
     let slow = hooks(Duration::from_hours(1));
     let first = open(&slow, &store);
@@ -59,7 +58,7 @@ async fn the_end_of_a_subscription_is_not_lost_with_the_process_that_ended_the_r
     let before = unsubscribed(&slow);
     assert_eq!(before.len(), 1);
 
-    // The next process does it again, under the same key. When that is over, it is known to be.
+    // The next process repeats the request with the same key, and records its completion.
     let quick = hooks(Duration::from_secs(5));
     let second = open(&quick, &store);
     assert!(second.recover(None).await.unwrap().runs.is_empty(), "the run has ended");
@@ -71,14 +70,14 @@ async fn the_end_of_a_subscription_is_not_lost_with_the_process_that_ended_the_r
     let third = open(&quick, &store);
     third.recover(None).await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(quick.count(), 1, "what is known to be over is not done again");
+    assert_eq!(quick.count(), 1, "a completed unsubscribe is not repeated");
     third.shut_down().await;
 }
 
-/// The service has subscribed, but its answer is still on the way when the action ends: it is called back first, its time is over, or
-/// the run is cancelled.
+/// The service has subscribed, but its response has not arrived when the action ends: because of a callback, a timeout, or the
+/// cancellation of the run.
 #[tokio::test(start_paused = true)]
-async fn a_subscription_is_ended_although_its_answer_never_arrived() {
+async fn a_subscription_without_a_response_is_ended() {
     for (why, limit) in [("callback", ""), ("cancel", ""), ("limit", r#","limit": {"timeout": "PT1M"}"#)] {
         let service = Service::new(|call, _| {
             let wait = if call.phase == Phase::Subscribe { Duration::from_hours(1) } else { Duration::ZERO };
@@ -107,9 +106,9 @@ async fn a_subscription_is_ended_although_its_answer_never_arrived() {
     }
 }
 
-/// Without a crash nothing is left for the next process.
+/// Without a crash, nothing remains for the next process.
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_was_ended_is_not_ended_again() {
+async fn a_subscription_is_not_ended_twice() {
     let store = Arc::new(MemoryStore::default());
     let service = hooks(Duration::from_secs(5));
     let first = open(&service, &store);
@@ -119,7 +118,7 @@ async fn a_subscription_that_was_ended_is_not_ended_again() {
     }
     assert!(first.command(run.id, callback()).await);
     run.ended().await.unwrap();
-    // Its task still waits for the service; who sends a command now is not kept waiting with it.
+    // Its task still waits for the service, but the sender of a command does not.
     assert_eq!(first.runs_in_progress(), 1);
     let now = tokio::time::Instant::now();
     assert!(!first.command(run.id, Command::Cancel).await);
@@ -135,9 +134,9 @@ async fn a_subscription_that_was_ended_is_not_ended_again() {
     second.shut_down().await;
 }
 
-/// Its caller was told that it was taken, and will not come again.
+/// The caller has received a confirmation, and will not call again.
 #[tokio::test(start_paused = true)]
-async fn a_callback_that_comes_while_the_run_stands_still_is_kept() {
+async fn a_callback_to_a_suspended_run_is_kept() {
     let store = Arc::new(MemoryStore::default());
     let service = hooks(Duration::ZERO);
     let first = open(&service, &store);
@@ -161,9 +160,9 @@ async fn a_callback_that_comes_while_the_run_stands_still_is_kept() {
     second.shut_down().await;
 }
 
-/// A wait of a week, and a server that is gone for three days of it, or for all of it and more.
+/// A wait of a week, during which the server is down for three days, or for longer than the week.
 #[tokio::test(start_paused = true)]
-async fn a_wait_of_a_week_ends_in_time_whoever_was_there() {
+async fn a_wait_of_a_week_ends_in_time_despite_downtime() {
     const DAY: Duration = Duration::from_hours(24);
     let service = hooks(Duration::ZERO);
     let week = workflow(
@@ -195,7 +194,7 @@ async fn a_wait_of_a_week_ends_in_time_whoever_was_there() {
             assert_eq!(service.count(), before, "it is not over yet");
         }
         assert_eq!(run.ended().await.map(|report| report.status), Some(RunStatus::Succeeded));
-        // What the first process lived is not waited for again.
+        // The time that passed in the first process counts.
         assert!(began.elapsed() <= DAY * then_days, "{:?}", began.elapsed());
         assert_eq!(service.count(), before + 1);
         second.shut_down().await;

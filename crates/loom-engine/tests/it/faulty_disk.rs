@@ -1,8 +1,8 @@
-//! The whole engine over a disk that fails: writes that wait are lost, a beginning of them survives, an error may hide a
-//! success, reads fail, and the process dies again and again. Whatever happens, what was accepted ends, nothing that is
-//! known to be done is done again, and every history obeys the laws.
+//! The whole engine on a disk that fails: pending writes are lost, or only the first of them survive, an error may hide a
+//! success, reads fail, and the process crashes repeatedly. Nevertheless, accepted runs end, calls with a durable outcome are not
+//! repeated, and every history obeys the laws.
 //!
-//! `LOOM_SIM_SEED` plays one seed again, and `LOOM_SIM_SEEDS` plays so many.
+//! `LOOM_SIM_SEED` repeats one seed; `LOOM_SIM_SEEDS` sets the number of seeds.
 
 use std::{
     cell::Cell,
@@ -31,18 +31,18 @@ use crate::{
     world::{Seen, World, calls_open},
 };
 
-/// A frame of so many bytes would hold large values.
+/// A frame of this size would contain large values.
 const FRAME_MAX: usize = 100_000;
 
-/// The longest a simulated run may take.
+/// The maximum duration of a simulated run.
 const RUN_MAX: Duration = Duration::from_hours(5);
 
 #[test]
-fn what_was_accepted_ends_whatever_the_disk_does() {
+fn accepted_runs_end_on_a_failing_disk() {
     let seeds = seeds::seeds(2_000);
     let tally = Tally::default();
     seeds::play(seeds.clone(), |seed| simulate(seed, &tally));
-    // A simulation in which nothing goes wrong says nothing.
+    // A simulation in which nothing goes wrong proves nothing.
     if seeds.end - seeds.start >= 200 {
         let seen =
             [&tally.accepted, &tally.refused, &tally.pauses, &tally.repeated, &tally.taken_up, &tally.large];
@@ -57,9 +57,9 @@ struct Tally {
     accepted: Cell<usize>,
     refused: Cell<usize>,
     pauses: Cell<usize>,
-    /// Calls that were made again, because a process died during them or the disk failed.
+    /// Calls that were repeated, because the process crashed or the disk failed.
     repeated: Cell<usize>,
-    /// Runs that a later process took up.
+    /// Runs that a later process resumed.
     taken_up: Cell<usize>,
     /// Large values.
     large: Cell<usize>,
@@ -69,17 +69,17 @@ fn add(count: &Cell<usize>, more: usize) {
     count.set(count.get() + more);
 }
 
-/// What the disk knows, and what was called.
+/// What is on the disk, and which calls were made.
 #[derive(Default)]
 struct Ledger {
     disk: MemoryStore,
-    /// Calls whose end was durable when the last process began.
+    /// Calls whose outcome was durable when the last process started.
     done: BTreeSet<(RunId, EffectId)>,
     keys: BTreeMap<(RunId, EffectId), (Arc<str>, u32)>,
     repeated: usize,
 }
 
-/// The history of a run that is on the disk.
+/// The history of a run on the disk.
 fn history(disk: &MemoryStore, run: RunId) -> Vec<Event> {
     let query = FrameQuery { frames_max: usize::MAX, bytes_max: usize::MAX, ..FrameQuery::of(run) };
     let page = disk.frames(query).now_or_never().expect("memory answers at once").expect("it can be read");
@@ -94,7 +94,7 @@ fn history(disk: &MemoryStore, run: RunId) -> Vec<Event> {
 }
 
 impl Ledger {
-    /// A call is made: its intent is durable, its end is not, and its key is the one it always had.
+    /// Checks a call that is made: its intent is durable, its outcome is not, and its key has not changed.
     fn called(&mut self, call: &Call) {
         let id = (call.run, call.effect);
         let intended =
@@ -107,7 +107,7 @@ impl Ledger {
         assert_eq!(*known, key, "a repeated call has the key it had");
     }
 
-    /// Which calls are over, as the disk tells it to a new process.
+    /// Collects the calls with a durable outcome, when a new process starts.
     fn settle(&mut self, workflows: &BTreeMap<Arc<str>, Arc<Workflow>>) {
         for row in rows(&self.disk) {
             let history = history(&self.disk, row.id);
@@ -182,7 +182,7 @@ async fn simulate(seed: u64, tally: &Tally) {
     add(&tally.large, forget(&disk, &mut random));
 }
 
-/// The writer of the store: it takes its time before each turn.
+/// The writer of the store, with a random pause before each turn.
 async fn write(store: &FaultyStore, pace: &mut Seeded) {
     loop {
         store.work().await;
@@ -191,7 +191,7 @@ async fn write(store: &FaultyStore, pace: &mut Seeded) {
     }
 }
 
-/// One life of a process: takes up what is unfinished, starts what is new, looks after the store, until all has ended.
+/// One process: resumes unfinished runs, starts new ones, and resumes the store, until all runs have ended.
 async fn live(
     engine: &Engine,
     store: &FaultyStore,
@@ -230,7 +230,7 @@ async fn live(
             add(&tally.pauses, 1);
             store.resume().await.expect("it is not closed");
         }
-        // What cannot be read now can be read later.
+        // Reads that fail now may succeed later.
         if engine.release_held(None).await.is_err() {
             continue;
         }
@@ -248,8 +248,8 @@ async fn live(
     }
 }
 
-/// Retention removes the runs in parts: what is kept can be read with all its values, and in the end no value is left.
-/// Gives how many there were.
+/// Deletes the runs in parts: the remaining ones can be read with all their values, and in the end no value is left. Returns the
+/// number of values.
 fn forget(disk: &MemoryStore, random: &mut Seeded) -> usize {
     let (mut values, mut last) = (0, false);
     while !last {
@@ -259,19 +259,19 @@ fn forget(disk: &MemoryStore, random: &mut Seeded) -> usize {
         let swept = disk.sweep(policy, UnixMillis(i64::MAX)).now_or_never().expect("memory answers at once");
         values += swept.expect("it can be swept").blobs;
         for row in rows(disk) {
-            // Of a run that was forgotten there are no frames.
+            // A deleted run has no frames.
             history(disk, row.id);
         }
     }
-    assert_eq!(disk.blobs(), 0, "a value that no run holds is kept");
+    assert_eq!(disk.blobs(), 0, "a value remains that no run refers to");
     usize::try_from(values).unwrap()
 }
 
-/// After the last life: everything is there, in order, and what was seen is what happened.
+/// Checks the disk after the last process: everything is there, in order, and equals what was observed.
 fn judge(disk: &MemoryStore, seen: &Seen, workflows: &BTreeMap<Arc<str>, Arc<Workflow>>, accepted: &[RunId]) {
     let rows = rows(disk);
     for run in accepted {
-        assert!(rows.iter().any(|row| row.id == *run), "run {run} was accepted, and is forgotten");
+        assert!(rows.iter().any(|row| row.id == *run), "run {run} was accepted, and is missing");
     }
     let seen = seen.0.lock().unwrap();
     for row in &rows {
@@ -290,7 +290,7 @@ fn judge(disk: &MemoryStore, seen: &Seen, workflows: &BTreeMap<Arc<str>, Arc<Wor
             assert_eq!(
                 history.get(*place as usize),
                 Some(event),
-                "run {}: it was shown, and is not so",
+                "run {}: the observed events differ from the journal",
                 row.id
             );
         }
@@ -299,6 +299,6 @@ fn judge(disk: &MemoryStore, seen: &Seen, workflows: &BTreeMap<Arc<str>, Arc<Wor
         }
     }
     for run in seen.keys() {
-        assert!(rows.iter().any(|row| row.id == *run), "run {run} was shown, and is forgotten");
+        assert!(rows.iter().any(|row| row.id == *run), "run {run} was observed, and is missing");
     }
 }

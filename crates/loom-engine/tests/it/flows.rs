@@ -1,25 +1,25 @@
-//! Random workflow definitions: blocks in blocks, loops, branches, calls with every kind of policy, waits, variables.
+//! Random workflow definitions: nested blocks, loops, branches, calls with every kind of policy, waits, variables.
 //!
-//! The same numbers give the same text, so a failure needs no more than its seed.
+//! The same seed yields the same definition, so a failure can be repeated with its seed.
 
 use std::fmt::Write;
 
 use loom_store::contract::Seeded;
 
-/// How definitions are drawn.
+/// The parameters of random definitions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taste {
-    /// Actions in all, about.
+    /// Approximate number of actions.
     pub(crate) actions: u32,
-    /// Blocks in blocks, at most.
+    /// Maximum nesting of blocks.
     pub(crate) depth: u32,
-    /// Whether breakers, rate limits and bulkheads are drawn. What they know is lost with the process.
+    /// Whether to include breakers, rate limits and bulkheads, whose state is lost with the process.
     pub(crate) guards: bool,
-    /// Whether `Terminate` and `Response` are drawn.
+    /// Whether to include `Terminate` and `Response`.
     pub(crate) ends: bool,
 }
 
-/// A definition, as text, whose calls go to `http://s0` … `http://s3`, to webhooks, and to the workflow `child`.
+/// A random definition, whose calls go to `http://s0` … `http://s3`, to webhooks, and to the workflow `child`.
 pub(crate) fn definition(random: &mut Seeded, taste: Taste) -> String {
     let mut flow = Flow { random, taste, left: taste.actions, names: 0, responded: false };
     let body = flow.block(0, false);
@@ -32,7 +32,7 @@ pub(crate) fn definition(random: &mut Seeded, taste: Taste) -> String {
     )
 }
 
-/// The workflow that others call: it answers after a call of its own.
+/// The child workflow: it responds after a call of its own.
 pub(crate) const CHILD: &str = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
     "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s0/child", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT5S"}}, "limit": {"timeout": "PT2M"}, "runAfter": {}},
     "Answer": {"type": "Response", "inputs": {"statusCode": 200, "body": "@outputs('Ask')"}, "runAfter": {"Ask": ["Succeeded"]}}}}"#;
@@ -54,7 +54,7 @@ impl Flow<'_> {
         self.random.one_in(times)
     }
 
-    /// Actions of a block. Those of the workflow itself follow the variables; `looped` says whether a loop is around.
+    /// The actions of a block. Those of the workflow itself follow the variables; `looped` is set inside a loop.
     fn block(&mut self, depth: u32, looped: bool) -> String {
         let wanted = 1 + self.random.below(if depth == 0 { 7 } else { 3 }) as u32;
         let mut text = String::new();
@@ -232,7 +232,7 @@ impl Flow<'_> {
         )
     }
 
-    /// Breaker, rate limit and bulkhead of a call, each one time in `one_in`.
+    /// Breaker, rate limit and bulkhead of a call, each with a probability of 1 / `one_in`.
     fn guards(&mut self, one_in: u64) -> String {
         let mut text = String::new();
         if !self.taste.guards {
@@ -253,7 +253,7 @@ impl Flow<'_> {
         text
     }
 
-    /// What a scope asks for as a whole: it is tried again, or admitted to a service.
+    /// Policies of a scope as a whole: retries, or admission to a service.
     fn scope_policies(&mut self, name: &str) -> String {
         let mut text = String::new();
         if self.one_in(5) {

@@ -1,4 +1,4 @@
-//! What is read of the actions inside a Foreach after it, and what that costs.
+//! Reading the actions inside a Foreach after the loop, and the memory it takes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use loom_engine::{Command, Environment, Event, history::History, journal, simula
 
 use crate::support::{json, now, ok, play, play_with, start, workflow};
 
-/// A loop of rounds, each with a large and a small result, and what is read of it an hour later.
+/// A loop whose iterations have a large and a small result, and an expression that reads them an hour later.
 fn rounds(read: &str) -> String {
     format!(
         r#"{{"Each": {{"type": "Foreach", "foreach": "@range(0, 500)", "runAfter": {{}}, "actions": {{
@@ -19,7 +19,7 @@ fn rounds(read: &str) -> String {
     )
 }
 
-/// How many bytes the state has while the run waits.
+/// The size of the state, in bytes, while the run waits.
 fn held(read: &str) -> usize {
     let workflow = workflow(&rounds(read));
     let mut live = Simulation::new(workflow, Arc::new(Environment::default()), now());
@@ -28,17 +28,17 @@ fn held(read: &str) -> usize {
 }
 
 #[test]
-fn only_what_is_named_is_kept() {
+fn only_results_that_are_referred_to_are_kept() {
     let nothing = held("nothing");
     let small = held("@outputs('Small')");
     let large = held("@outputs('Large')");
     assert!(nothing < 20_000, "{nothing} bytes");
     assert!(small < nothing + 20_000, "{small} bytes");
-    assert!(large > 1_000_000, "{large} bytes: what is named is kept");
+    assert!(large > 1_000_000, "{large} bytes: a result that is referred to is kept");
 }
 
 #[test]
-fn what_is_gathered_goes_over_a_crash_at_any_moment() {
+fn collected_results_survive_a_crash_at_any_point() {
     let workflow = workflow(
         r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 6)", "runAfter": {}, "runtimeConfiguration": {"concurrency": {"repetitions": 2}},
             "actions": {"Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}}}},
@@ -61,7 +61,7 @@ fn what_is_gathered_goes_over_a_crash_at_any_moment() {
     let expected = Some(json(r#"["b", "b", "b", "b", "b", "b"]"#));
     assert_eq!(read(&mut live.events().iter()), expected);
     cuts.pop();
-    assert!(cuts.len() > 5, "there are moments to crash at");
+    assert!(cuts.len() > 5, "there are points to crash at");
     for cut in cuts {
         let before = &live.events()[..cut];
         let mut again = Simulation::resume(Arc::clone(&workflow), environment(), now(), before);
@@ -93,7 +93,7 @@ fn a_case_of_another_type_fails_every_action_of_the_branches() {
 }
 
 #[test]
-fn records_of_calls_show_no_credentials_and_no_error_beside_an_answer() {
+fn records_of_calls_have_no_credentials_and_no_error_besides_the_response() {
     let workflow = workflow(
         r#"{"Ask": {"type": "Http", "runAfter": {}, "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "none"},
             "authentication": {"Type": "Raw", "Value": "hidden"}}},
@@ -112,6 +112,6 @@ fn records_of_calls_show_no_credentials_and_no_error_beside_an_answer() {
         inputs.contains(r#""Value":"*sanitized*""#) && inputs.contains(r#""retryPolicy":{"type":"None"}"#),
         "{inputs}"
     );
-    // People still read why it failed.
+    // The history still has the error.
     assert_eq!(played.message("Ask"), "the service is not there");
 }

@@ -1,5 +1,5 @@
-//! Laws on random graphs: every action ends in exactly one status, none starts before its `runAfter` is met, and the
-//! order in which calls end changes no status.
+//! Laws on random graphs: every action ends with exactly one status, none starts before its `runAfter` is met, and the order in
+//! which calls end changes no status.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -70,7 +70,7 @@ pub(crate) fn definition(graph: &[Node]) -> Arc<Workflow> {
     workflow(&format!("{{{}}}", actions.join(",")))
 }
 
-/// Plays a graph; `pick` chooses which outstanding call ends next.
+/// Runs a graph; `pick` selects which outstanding call ends next.
 fn play(
     workflow: &Arc<Workflow>,
     graph: &[Node],
@@ -90,7 +90,7 @@ fn play(
     (status.is_final().then_some(status), simulation.events().to_vec())
 }
 
-/// How the call of an action ends.
+/// The result of an action's call.
 pub(crate) fn answer_of(graph: &[Node], call: &Call) -> EffectResult {
     let name = &call.definition().name;
     let index: usize = name[1..].parse().expect("names are a letter and a number");

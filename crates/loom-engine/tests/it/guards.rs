@@ -1,5 +1,5 @@
-//! Guards beside time limits and retries: which clock decides, what a circuit means for the next attempt, and whose a
-//! service is. In paused time.
+//! Guards together with timeouts and retries: which clock decides, how a circuit affects the next attempt, and which settings a
+//! service has. In paused time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ fn guarded(service: &Arc<Service>, registry: &Arc<ResilienceRegistry>) -> Engine
     engine(service).registry(Arc::clone(registry)).build()
 }
 
-/// An Http action of one second under a limit of 200 ms, guarded by `guard`, and what follows when it has timed out.
+/// An Http action that takes one second, with a timeout of 200 ms, guarded by `guard`, and an action that runs after its timeout.
 fn slow_call(guard: &str) -> String {
     format!(
         r#"{{"Call": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://slow", "retryPolicy": {{"type": "none"}}}},
@@ -27,7 +27,7 @@ fn slow_call(guard: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_limit_beside_a_guard_always_ends_as_timed_out_and_is_counted() {
+async fn a_timeout_of_a_guarded_action_always_ends_as_timed_out_and_is_counted() {
     for guard in [
         r#""rateLimit": {"requests": 1000}"#,
         r#""bulkhead": {"maxConcurrent": 5}"#,
@@ -46,7 +46,7 @@ async fn a_time_limit_beside_a_guard_always_ends_as_timed_out_and_is_counted() {
             let breaker =
                 list.iter().find(|status| matches!(status.name.as_str(), "b" | "http://slow")).unwrap();
             assert_eq!(breaker.breaker.state, CircuitState::Open, "{guard}: {breaker:?}");
-            // Control: the next call is refused, so the action fails instead of timing out.
+            // Control: the next call is rejected, so the action fails instead of timing out.
             let refused = run(&engine, &workflow(&slow_call(guard))).await;
             assert_eq!(refused.status, RunStatus::Failed, "{guard}");
         }
@@ -69,7 +69,7 @@ async fn an_action_that_times_out_in_a_queue_times_out() {
         "Clean_up": {"type": "Compose", "inputs": 1, "runAfter": {"First": ["Succeeded"], "Second": ["TimedOut"], "Third": ["TimedOut"]}}}"#;
     let report = run(&engine, &workflow(text)).await;
     assert_eq!(report.status, RunStatus::Succeeded, "{report:?}");
-    assert_eq!(service.count(), 1, "a call whose time is over while it waits is not made");
+    assert_eq!(service.count(), 1, "a call that times out while it waits is not made");
     assert_eq!(registry.get("one").unwrap().bulkhead().in_flight(), 0);
 }
 
@@ -90,7 +90,7 @@ async fn a_retry_waits_for_the_circuit_that_its_own_failure_opened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_real_error_survives_the_circuit_that_it_opened() {
+async fn the_error_of_the_service_survives_the_circuit_that_it_opened() {
     let call = |policies: &str| {
         format!(
             r#"{{"Call": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://s"}}, "runAfter": {{}},
@@ -101,7 +101,7 @@ async fn the_real_error_survives_the_circuit_that_it_opened() {
         let error = report.error.as_ref().expect("it has failed");
         format!("{} {}", error.code, error.message)
     };
-    // The circuit stays open for longer than the action may take: it fails at once, by what the service said.
+    // The circuit stays open beyond the action's deadline: it fails immediately, with the error of the service.
     let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
     let engine_ = guarded(&service, &registry());
     let began = tokio::time::Instant::now();
@@ -113,7 +113,7 @@ async fn the_real_error_survives_the_circuit_that_it_opened() {
     let expected = run(&alone, &workflow(&call(r#""timeout": 5000"#))).await;
     assert_eq!(code(&report), code(&expected));
 
-    // The circuit was opened by hand meanwhile: nothing is waited for.
+    // An operator has opened the circuit in the meantime: there is no wait.
     let shared = registry();
     let isolating = Arc::clone(&shared);
     let service = Service::new(move |_, _| {
@@ -127,8 +127,8 @@ async fn the_real_error_survives_the_circuit_that_it_opened() {
     assert_eq!((service.count(), code(&report)), (1, code(&expected)));
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
 
-    // Somebody else's probe keeps the circuit half-open: the attempts that are refused are not counted, and what ends the
-    // action is still the service's own answer.
+    // The probe of another call keeps the circuit half-open: rejected attempts are not counted, and the action still ends with
+    // the response of the service.
     let shared = registry();
     let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
     let engine_ = guarded(&service, &shared);
@@ -152,7 +152,7 @@ async fn the_real_error_survives_the_circuit_that_it_opened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workflows_with_the_same_text_have_services_of_their_own() {
+async fn workflows_with_the_same_definition_have_separate_services() {
     let text = r#"{"Scope": {"type": "Scope", "actions": {}, "rateLimit": {"requests": 1, "per": "hour", "maxWait": 0}, "runAfter": {}}}"#;
     let registry = registry();
     let engine = guarded(&Service::new(|_, _| (Duration::ZERO, ok("{}"))), &registry);
@@ -184,7 +184,7 @@ fn tick(guard: &str) -> Arc<loom_definition::Workflow> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_deployed_last_decides_and_what_was_consumed_stays() {
+async fn the_last_deployment_wins_and_consumed_permits_stay() {
     let registry = registry();
     let engine = guarded(&Service::new(|_, _| (Duration::ZERO, ok("{}"))), &registry);
     let status = async |workflow: &Arc<_>| run(&engine, workflow).await.status;
@@ -195,14 +195,14 @@ async fn what_is_deployed_last_decides_and_what_was_consumed_stays() {
 
     let new = tick(r#""rateLimit": {"requests": 3, "per": "hour", "maxWait": 0}"#);
     engine.deploy(Arc::clone(&new), Vec::new());
-    // What was taken counts against the new limit, and the version that was replaced changes nothing any more.
+    // Consumed permits count against the new limit, and the replaced version changes nothing any more.
     assert_eq!(status(&new).await, RunStatus::Succeeded);
     assert_eq!(status(&old).await, RunStatus::Succeeded);
     assert_eq!(status(&new).await, RunStatus::Failed, "one of three was taken before, and two since");
     let limits = registry.get("tick/Tick").unwrap().limiter().config().limits;
     assert_eq!(limits[0].permits, 3);
 
-    // What the next version does not ask for goes; a breaker comes instead, and going back brings the limit again.
+    // A setting that the next version does not have is removed; redeploying the old version restores it.
     let breaker = tick(r#""circuitBreaker": {"failureThreshold": 7}"#);
     engine.deploy(Arc::clone(&breaker), Vec::new());
     assert_eq!(status(&breaker).await, RunStatus::Succeeded);
@@ -215,7 +215,7 @@ async fn what_is_deployed_last_decides_and_what_was_consumed_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_gives_nothing_back_that_calls_have_spent() {
+async fn a_crash_does_not_restore_consumed_permits() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let text = r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "none"}},
         "rateLimit": {"requests": 2, "per": "hour", "maxWait": 0, "name": "long"},
@@ -226,7 +226,7 @@ async fn a_crash_gives_nothing_back_that_calls_have_spent() {
     for _ in 0..2 {
         assert_eq!(run(&first, &workflow(text)).await.status, RunStatus::Failed);
     }
-    // The process is gone, and nobody has stored the registry.
+    // The process has crashed without storing the registry.
     drop(first);
     let after = registry();
     let second = engine(&service).registry(Arc::clone(&after)).store(Arc::clone(&store)).build();
@@ -236,7 +236,7 @@ async fn a_crash_gives_nothing_back_that_calls_have_spent() {
     assert_eq!(service.count(), 2, "the hour's two permits were spent before the crash");
     assert_eq!(after.get("circuit").unwrap().breaker().consecutive_failures(), 2);
 
-    // What is stored together later counts in the place of what single calls have stored.
+    // A later snapshot of all services replaces what single calls have stored.
     after.reset("long").unwrap();
     after.reset("circuit").unwrap();
     let all = RegistrySnapshot { taken_at_unix_ms: u64::MAX, services: Vec::new() };
@@ -245,7 +245,7 @@ async fn a_crash_gives_nothing_back_that_calls_have_spent() {
     third.restore_services(Some(&all)).await.unwrap();
     run(&third, &workflow(text)).await;
     assert_eq!(service.count(), 3);
-    // Removed, they are not there for the next.
+    // Deleted states are not restored.
     third.forget_stored_services().await.unwrap();
     let fourth = engine(&service).registry(registry()).store(store).build();
     fourth.recover(None).await.unwrap();

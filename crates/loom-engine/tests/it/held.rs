@@ -1,4 +1,4 @@
-//! Runs that are held because the store could not write them: none is forgotten, however the release meets the hold.
+//! Runs that are held because the store could not write them: none is lost, however releases and holds interleave.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,14 +11,14 @@ use loom_store::{
 
 use crate::support::{Service, engine, ok, workflow};
 
-/// Each round makes a call, and each call is written before it is made.
+/// Each iteration makes a call, and each call is written before it is made.
 const CALLS: &str = r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 12)", "operationOptions": "Sequential", "runAfter": {},
     "actions": {"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}}}}}"#;
 
-/// The store is resumed, and what is held is released, before the run has even heard that its write failed: its turn is
-/// over before it was held.
+/// The store is resumed, and held runs are released, before the run has been notified that its write failed: the release comes
+/// before the hold.
 #[tokio::test(start_paused = true)]
-async fn a_release_that_comes_before_the_hold_is_not_lost() {
+async fn a_release_before_the_hold_is_not_lost() {
     let (mut pauses, mut ended) = (0, 0);
     for seed in 0..40 {
         let store = FaultyStore::new(MemoryStore::default(), seed, FaultRate { turns: Some(4), reads: None });
@@ -32,11 +32,11 @@ async fn a_release_that_comes_before_the_hold_is_not_lost() {
             if matches!(store.health().condition, Condition::Paused(_)) {
                 pauses += 1;
                 store.resume().await.expect("it is not closed");
-                // Nothing is awaited that is not there already, so the run's task has not gone on meanwhile.
+                // These calls do not yield, so the run's task has not continued in the meantime.
                 assert_eq!(engine.release_held(None).await.expect("reads work"), 0);
             }
         }
-        // A start that was never written is no run.
+        // A start that was never written is not a run.
         for row in store.runs(RunQuery::default()).await.expect("reads work").rows {
             assert_eq!(loom_engine::status_of_number(row.status), Some(RunStatus::Succeeded), "seed {seed}");
             ended += 1;
@@ -47,9 +47,9 @@ async fn a_release_that_comes_before_the_hold_is_not_lost() {
     assert!(pauses > 40 && ended > 20, "too little happened: {pauses} pauses, {ended} runs");
 }
 
-/// A release that comes later takes them up, and tells how many.
+/// A later release resumes the held runs and returns their number.
 #[tokio::test(start_paused = true)]
-async fn what_is_held_waits_for_its_release() {
+async fn held_runs_wait_for_their_release() {
     let mut released = 0;
     for seed in 0..20 {
         let store = FaultyStore::new(MemoryStore::default(), seed, FaultRate { turns: Some(4), reads: None });
@@ -77,10 +77,10 @@ async fn what_is_held_waits_for_its_release() {
     assert!(released > 20, "too little happened: {released} releases");
 }
 
-/// A child that the store does not take in is no failure of its parent, also when the store works again before the parent
-/// has heard of it; and it is started once.
+/// A child that the store does not accept is not a failure of its parent, even if the store works again before the parent has
+/// been notified; and it is started once.
 #[tokio::test(start_paused = true)]
-async fn a_child_that_the_store_refuses_is_started_later() {
+async fn a_child_that_the_store_rejects_is_started_later() {
     const PARENT: &str = r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 6)", "operationOptions": "Sequential", "runAfter": {}, "actions": {
         "Child": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "child"}, "triggerName": "manual"}}, "runAfter": {}}}}}"#;
     const CHILD: &str = r#"{"name": "child", "definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
@@ -104,7 +104,7 @@ async fn a_child_that_the_store_refuses_is_started_later() {
                 pauses += 1;
                 store.resume().await.expect("it is not closed");
             }
-            // What cannot be read now is read the next time.
+            // Reads that fail now are repeated.
             if !engine.held().is_empty() {
                 engine.release_held(None).await.ok();
             } else if engine.runs_in_progress() == 0 {
@@ -112,7 +112,7 @@ async fn a_child_that_the_store_refuses_is_started_later() {
             }
         }
         let rows = loop {
-            // Reads fail now and then.
+            // Reads fail at random.
             if let Ok(page) = store.runs(RunQuery { limit: 100, ..RunQuery::default() }).await {
                 break page.rows;
             }

@@ -1,5 +1,5 @@
-//! Large values: kept once, whatever goes through a run, read back as they were, and removed with the last run that holds
-//! them.
+//! Large values: stored once, however many actions they pass through, read unchanged, and deleted with the last run that refers
+//! to them.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::support::{Service, engine, ok, workflow};
 
-/// The body goes through twenty actions, a variable, a loop and a call, and out again.
+/// The body passes through twenty actions, a variable, a loop and a call, into the response.
 fn pass_on() -> Arc<Workflow> {
     let mut actions = vec![
         r#""V": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "v", "type": "object", "value": "@triggerBody()"}]}, "runAfter": {}}"#.to_owned(),
@@ -36,7 +36,7 @@ fn pass_on() -> Arc<Workflow> {
     workflow(&format!("{{{}}}", actions.join(", ")))
 }
 
-/// About `bytes` of text in many small parts that do not compress well, and the same for the same `seed`.
+/// About `bytes` of text in many small parts that do not compress well; the same for the same `seed`.
 fn body(seed: u64, bytes: usize) -> Value {
     let mut random = loom_store::contract::Seeded::new(seed);
     let mut rows = Array::new();
@@ -61,7 +61,7 @@ async fn accepted(engine: &Engine, workflow: &Arc<Workflow>, body: Value) -> loo
     runs.remove(0)
 }
 
-/// Bytes of a run's frames and its events.
+/// The size of a run's frames, in bytes, and its events.
 async fn journal_of(store: &dyn Store, run: RunId) -> (usize, Vec<Event>) {
     let query = FrameQuery { frames_max: usize::MAX, bytes_max: usize::MAX, ..FrameQuery::of(run) };
     let page = store.frames(query).await.expect("it can be read");
@@ -72,7 +72,7 @@ async fn journal_of(store: &dyn Store, run: RunId) -> (usize, Vec<Event>) {
     (page.frames.iter().map(|frame| frame.payload.len()).sum(), events)
 }
 
-/// A run is interrupted in its call, is taken up from the store, and ends; its history has every value in full.
+/// Interrupts a run in its call, resumes it from the store, and checks that its history contains all values.
 async fn survives(store: &Arc<dyn Store>, body: &Value) -> RunId {
     let workflow = pass_on();
     let hangs = Service::new(|_, _| (Duration::from_hours(24), ok("{}")));
@@ -112,7 +112,7 @@ async fn survives(store: &Arc<dyn Store>, body: &Value) -> RunId {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_through_many_actions_is_kept_once_and_comes_back_whole() {
+async fn a_value_used_by_many_actions_is_stored_once_and_read_completely() {
     let key = StoreKey::new(&[7; 32]);
     for key in [None, Some(&key)] {
         let memory = MemoryStore::default();
@@ -121,7 +121,7 @@ async fn what_goes_through_many_actions_is_kept_once_and_comes_back_whole() {
         let (bytes, _) = journal_of(&*store, run).await;
         assert!(bytes < 20_000, "the frames hold {bytes} bytes");
         assert_eq!(memory.blobs(), 1, "the rows of the body are the one large value");
-        // Another run with the same body brings nothing new.
+        // Another run with the same body adds nothing.
         survives(&store, &body(1, 300_000)).await;
         assert_eq!(memory.blobs(), 1);
         survives(&store, &body(2, 300_000)).await;
@@ -129,9 +129,9 @@ async fn what_goes_through_many_actions_is_kept_once_and_comes_back_whole() {
     }
 }
 
-/// What no float and no UTF-8 can hold comes back from the journal as it was.
+/// Integers beyond the range of a float and strings that are not valid Unicode survive the journal.
 #[tokio::test(start_paused = true)]
-async fn long_integers_and_halves_of_characters_survive() {
+async fn long_integers_and_unpaired_surrogates_survive() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let digits = "-1234567890123456789012345678901234567890";
     let number = Value::from_digits(digits).expect("it is an integer");
@@ -139,16 +139,16 @@ async fn long_integers_and_halves_of_characters_survive() {
     assert_ne!(
         half,
         Value::from("a\u{fffd}b\u{fffd}"),
-        "the halves are kept apart from what stands for them"
+        "unpaired surrogates differ from their replacement character"
     );
     let mut body = Object::new();
     body.insert("all", Value::from(vec![number, half.clone(), half.into_secret()]));
     survives(&store, &body.into()).await;
 }
 
-/// Values live as long as the last run that holds them, through rows and files, restarts and sweeps.
+/// Values live as long as the last run that refers to them, in rows and files, across restarts and sweeps.
 #[tokio::test(start_paused = true)]
-async fn a_value_goes_with_the_last_run_that_holds_it() {
+async fn a_value_is_deleted_with_the_last_run_that_refers_to_it() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("large-{}", std::process::id()));
     std::fs::remove_dir_all(&folder).ok();
     let open = || -> Arc<dyn Store> {
@@ -181,7 +181,7 @@ async fn a_value_goes_with_the_last_run_that_holds_it() {
     std::fs::remove_dir_all(&folder).ok();
 }
 
-/// A value with large parts in every place, and labels in some.
+/// A value with large parts in every position, and labels on some.
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<i64>().prop_map(Value::from),
@@ -200,7 +200,7 @@ fn value() -> impl Strategy<Value = Value> {
                 }
                 object.into()
             }),
-            // The same value in two places.
+            // The same value in two positions.
             inner.prop_map(|item| Value::from(Array::from(vec![item.clone(), item]))),
         ]
     })
@@ -211,7 +211,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_value_comes_back_as_it_was(value in value()) {
+    fn every_value_survives_the_journal(value in value()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let store: Arc<dyn Store> = Arc::new(MemoryStore::default());

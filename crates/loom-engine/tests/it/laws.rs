@@ -1,6 +1,6 @@
-//! What every history must obey, whatever the definition, the answers and the crashes were.
+//! The laws that every history must obey, whatever the definition, the results of calls and the crashes were.
 //!
-//! Written against the language's rules and the definition alone: nothing here asks the engine's own state.
+//! Derived from the language's rules and the definition alone: nothing here uses the engine's own state.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,12 +18,12 @@ use loom_engine::{
 };
 use loom_expression::Timestamp;
 
-/// What may be taken for granted about the time in a history.
+/// Assumptions about the time in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Time {
-    /// It never goes back, the process never dies, and timers fire when they are due.
+    /// Time never goes back, the process never crashes, and timers fire when they are due.
     Steady,
-    /// It never goes back, but nothing may have been listening for a while: timers fire late.
+    /// Time never goes back, but there may be downtime: timers may fire late.
     Interrupted,
 }
 
@@ -33,7 +33,7 @@ const LATE_MAX: Duration = Duration::from_millis(5);
 /// Checks a whole history, from a run's start to its end.
 ///
 /// # Errors
-/// Says which law was broken, and where.
+/// Which law was violated, and where.
 pub(crate) fn check(workflow: &Workflow, events: &[Event], time: Time) -> Result<(), String> {
     let mut book = Book {
         workflow,
@@ -60,16 +60,16 @@ struct Book<'w> {
     workflow: &'w Workflow,
     time: Time,
     frames: BTreeMap<FrameId, Opened>,
-    /// Calls that have no end yet.
+    /// Calls that have no outcome yet.
     effects: HashMap<EffectId, (Place, Phase)>,
     last_effect: Option<EffectId>,
     timers: BTreeMap<TimerId, (Timestamp, Place, Purpose)>,
     ended_timers: HashSet<TimerId>,
-    /// Attempts at each occurrence under way.
+    /// Attempts of each running occurrence.
     tries: HashMap<Place, Tries>,
     counts: Counts,
     latest: Timestamp,
-    /// While it is suspended, and when it was last resumed.
+    /// Whether the run is suspended, and when it was last resumed.
     suspended: bool,
     resumed: Timestamp,
     ended: Option<RunStatus>,
@@ -88,9 +88,9 @@ struct Opened {
     parent: Option<Place>,
     started: HashSet<ActionIdx>,
     ended: HashMap<ActionIdx, Status>,
-    /// Rounds that each loop in this block has had.
+    /// Number of iterations of each loop in this block.
     rounds: HashMap<ActionIdx, HashSet<u32>>,
-    /// When the time limit of an action ends.
+    /// The deadline of each action with a timeout.
     limits: HashMap<ActionIdx, Timestamp>,
 }
 
@@ -99,16 +99,16 @@ struct Tries {
     attempt: u32,
     /// No attempt is made before this.
     due: Option<Timestamp>,
-    /// The attempt under way has not ended, or will be polled.
+    /// The current attempt has not ended, or will be polled.
     open: bool,
-    /// Attempts that our own guards refused, so that the service was not asked.
+    /// Attempts that were rejected locally.
     refusals: u32,
 }
 
 impl Book<'_> {
     fn event(&mut self, event: &Event) -> Result<(), String> {
         if self.ended.is_some() {
-            return Err("something follows the end".to_owned());
+            return Err("an event follows the end of the run".to_owned());
         }
         self.tick(event)?;
         match event {
@@ -128,7 +128,7 @@ impl Book<'_> {
                 if self.timers.insert(*timer, (*due, *place, *purpose)).is_some()
                     || self.ended_timers.contains(timer)
                 {
-                    return Err("a timer's number is given twice".to_owned());
+                    return Err("a timer id is reused".to_owned());
                 }
                 if *purpose == Purpose::Limit {
                     self.frame_mut(*place)?.limits.insert(place.action, *due);
@@ -139,7 +139,7 @@ impl Book<'_> {
                     return Err("a timer ends that was not set, or ends twice".to_owned());
                 };
                 self.ended_timers.insert(*timer);
-                // The moment is that of the events around it; the next one checks that it is not before this.
+                // The event has no time of its own; the next event is checked against the time so far.
                 self.latest = self.latest.max(due);
             }
             Event::VariableSet { .. } => {}
@@ -167,7 +167,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Time does not run backwards.
+    /// Time does not go back.
     fn tick(&mut self, event: &Event) -> Result<(), String> {
         let Some(at) = at_of(event) else { return Ok(()) };
         if at < self.latest {
@@ -182,7 +182,7 @@ impl Book<'_> {
         if self.workflow.action(place.action).block == frame.block {
             Ok(frame)
         } else {
-            Err("its block's place was given to another block".to_owned())
+            Err("its block's place was reused by another block".to_owned())
         }
     }
 
@@ -201,7 +201,7 @@ impl Book<'_> {
         if let Some(parent) = parent {
             let around = self.frame_mut(parent)?;
             if !around.started.contains(&parent.action) || around.ended.contains_key(&parent.action) {
-                return Err("it is opened by an action that does not run".to_owned());
+                return Err("it is opened by an action that is not running".to_owned());
             }
             let action = self.workflow.action(parent.action);
             let looped = matches!(
@@ -211,7 +211,7 @@ impl Book<'_> {
             let admitted = action.resilience.is_some();
             let around = self.frame_mut(parent)?;
             if looped && !around.rounds.entry(parent.action).or_default().insert(index) && !admitted {
-                return Err("a round is begun twice".to_owned());
+                return Err("an iteration is started twice".to_owned());
             }
             if let ActionKind::Foreach { concurrency: Setting::Fixed(concurrency), .. } = &action.kind {
                 let open = self.frames.values().filter(|opened| {
@@ -219,7 +219,7 @@ impl Book<'_> {
                         && opened.ended.len() < self.workflow.block(opened.block).actions.len()
                 });
                 if open.count() >= *concurrency as usize {
-                    return Err(format!("more than {concurrency} rounds at once"));
+                    return Err(format!("more than {concurrency} concurrent iterations"));
                 }
             }
         }
@@ -250,7 +250,7 @@ impl Book<'_> {
         }
     }
 
-    /// What an action waits for has happened.
+    /// Whether the `runAfter` of an action is met.
     fn run_after(&self, place: Place) -> Result<bool, String> {
         let frame = self.frame(place)?;
         let mut met = true;
@@ -287,7 +287,7 @@ impl Book<'_> {
         at: Timestamp,
     ) -> Result<(), String> {
         if self.last_effect.is_some_and(|last| effect <= last) {
-            return Err("a call's number is given twice".to_owned());
+            return Err("a call id is reused".to_owned());
         }
         self.last_effect = Some(effect);
         self.effects.insert(effect, (place, phase));
@@ -306,18 +306,18 @@ impl Book<'_> {
         let most = attempts_max(self.workflow, place.action);
         let tries = self.tries.entry(place).or_default();
         if tries.open && attempt == tries.attempt {
-            // The same attempt goes on: it is polled.
+            // The same attempt continues: it is polled.
             return Ok(());
         }
         if attempt != tries.attempt + 1 || tries.open {
             return Err(format!("attempt {attempt} follows attempt {}", tries.attempt));
         }
-        // Our own refusals are not attempts at the service, and there may be as many of them.
+        // Local rejections are not attempts at the service; the same number is allowed in addition.
         if attempt - tries.refusals.min(attempt) > most || tries.refusals > most {
-            return Err(format!("the policy allows {most} attempts, and as many refusals"));
+            return Err(format!("the policy allows {most} attempts, and as many local rejections"));
         }
         if tries.due.is_some_and(|due| at < due) {
-            return Err("it does not wait as long as it said".to_owned());
+            return Err("it does not wait until the time that was announced".to_owned());
         }
         *tries = Tries { attempt, due: None, open: true, refusals: tries.refusals };
         Ok(())
@@ -333,13 +333,13 @@ impl Book<'_> {
     ) -> Result<(), String> {
         let admitted = matches!(next, Next::Retry { .. }) && is_local(self.workflow, place.action);
         if self.effects.remove(&effect).is_none() && !admitted {
-            return Err("a call ends that was not begun, or ends twice".to_owned());
+            return Err("a call ends that was not started, or ends twice".to_owned());
         }
         let tries = self.tries.entry(place).or_default();
         match next {
             Next::Retry { due } => {
                 if outcome.status == Status::Succeeded {
-                    return Err("what succeeded is tried again".to_owned());
+                    return Err("a successful attempt is retried".to_owned());
                 }
                 if *due < at {
                     return Err("the next attempt is due in the past".to_owned());
@@ -385,13 +385,13 @@ impl Book<'_> {
             && milliseconds(at) - milliseconds(limit.max(resumed)) > LATE_MAX.as_millis() as i64
             && status != Status::Cancelled
         {
-            return Err(format!("its time was over at {limit}"));
+            return Err(format!("its deadline was {limit}"));
         }
         if code == Some("ActionTimedOut") && limit.is_some_and(|limit| at < limit) {
-            return Err("its time was not over".to_owned());
+            return Err("its deadline had not passed".to_owned());
         }
         self.tries.remove(&place);
-        // Its calls end with it, save those that tidy up behind it.
+        // Its calls end with it, except requests to unsubscribe.
         self.effects.retain(|_, (owner, phase)| *owner != place || *phase == Phase::Unsubscribe);
         self.timers.retain(|_, (_, owner, _)| *owner != place);
         if status == Status::Succeeded {
@@ -426,11 +426,11 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// A run fails when a leaf did, or was skipped behind something that did.
+    /// A run fails when a leaf failed, or was skipped after an action that failed.
     fn leaves_failed(&self) -> bool {
         let Some(root) = self.frames.get(&FrameId::ROOT) else { return false };
         let mut bad: HashMap<ActionIdx, bool> = HashMap::new();
-        // Predecessors come first in no particular order, so it is asked until nothing changes.
+        // Actions are in no particular order, so the loop repeats until nothing changes.
         let actions = &self.workflow.block(root.block).actions;
         for _ in 0..actions.len() {
             for action in actions {
@@ -451,7 +451,7 @@ impl Book<'_> {
     }
 }
 
-/// Attempts that an action's policy allows.
+/// The maximum number of attempts by an action's policy.
 fn attempts_max(workflow: &Workflow, action: ActionIdx) -> u32 {
     let action = workflow.action(action);
     match action.resilience.as_deref().map(|resilience| &resilience.retry) {
@@ -462,12 +462,12 @@ fn attempts_max(workflow: &Workflow, action: ActionIdx) -> u32 {
     }
 }
 
-/// Whether the engine executes it itself.
+/// Whether the engine executes the action itself.
 fn is_local(workflow: &Workflow, action: ActionIdx) -> bool {
     !matches!(workflow.action(action).kind, ActionKind::Effect { .. } | ActionKind::Agent { .. })
 }
 
-/// Whether an action's time is limited by a number in the definition.
+/// Whether an action has a literal timeout in the definition.
 pub(crate) fn is_limited(workflow: &Workflow, action: ActionIdx) -> bool {
     matches!(workflow.action(action).timeout, Some(Setting::Fixed(_)))
 }
@@ -476,7 +476,7 @@ fn milliseconds(at: Timestamp) -> i64 {
     at.unix_millis()
 }
 
-/// When an event happened, if it says so.
+/// The time of an event, if it has one.
 fn at_of(event: &Event) -> Option<Timestamp> {
     match event {
         Event::RunStarted { at, .. }

@@ -1,5 +1,5 @@
-//! Long loops in a store: their history goes to it in parts, is shown once and in order, and they go on from any of
-//! those parts; calls of many rounds share commits and stay within the loop's concurrency.
+//! Long loops in a store: their history is written in parts, is reported once and in order, and they continue from any of those
+//! parts; calls of many iterations share commits and stay within the loop's concurrency.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,7 +15,7 @@ use loom_store::{FrameQuery, MemoryStore, Store, StoredFrame};
 
 use crate::support::{Service, engine, now, ok, workflow};
 
-/// Keeps what it is shown, as it is shown.
+/// Records the batches of events that are reported.
 #[derive(Default)]
 struct Shown(Mutex<Vec<Vec<Event>>>);
 
@@ -57,7 +57,7 @@ async fn decoded(store: &dyn Store, run: RunId, frames: &[StoredFrame]) -> Vec<E
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_history_of_a_long_loop_goes_to_the_store_in_parts() {
+async fn the_history_of_a_long_loop_is_written_in_parts() {
     const ITEMS: usize = 40_000;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let nobody = Service::new(|_, _| (Duration::ZERO, ok("{}")));
@@ -78,7 +78,7 @@ async fn the_history_of_a_long_loop_goes_to_the_store_in_parts() {
     assert_eq!(shown.concat(), events, "everything is shown, once, in the order of the journal");
     assert!(store.load(report.id).await.unwrap().unwrap().snapshot.is_some());
 
-    // The process ends after any of the parts: the run goes on, and each item is done once.
+    // The process may end after any part: the run continues, and each item is processed once.
     for count in 1..frames.len() {
         let before = decoded(&*store, report.id, &frames[..count]).await;
         let mut again =
@@ -99,7 +99,7 @@ async fn the_history_of_a_long_loop_goes_to_the_store_in_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_many_rounds_share_commits_and_keep_to_the_concurrency() {
+async fn calls_of_many_iterations_share_commits_within_the_concurrency() {
     const ITEMS: usize = 2_000;
     let service = Service::new(|_, _| (Duration::from_millis(5), ok(r#"{"statusCode": 200}"#)));
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
@@ -113,7 +113,7 @@ async fn calls_of_many_rounds_share_commits_and_keep_to_the_concurrency() {
     assert_eq!((report.status, service.count()), (RunStatus::Succeeded, ITEMS));
     assert_eq!(service.by_key().len(), ITEMS, "each round has a key of its own");
     let frames = frames(&*store, report.id).await;
-    // Ten calls end at the same moment, and one commit takes their ends and the next ten intents.
+    // Ten calls end at the same time, and one commit contains their outcomes and the next ten intents.
     assert!(frames.len() <= ITEMS / 5, "{} commits", frames.len());
     let ask = workflow.find_action("Ask").unwrap();
     let (mut open, mut open_most) = (0usize, 0);

@@ -1,4 +1,4 @@
-//! The loops' promises, by name. Conditions in the Loom spelling see the index of the round to come.
+//! The behavior of loops. Conditions in the Loom spelling see the index of the next iteration.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -40,7 +40,7 @@ fn until_loops_until_the_condition_is_true() {
 }
 
 #[test]
-fn until_ends_with_timeout_when_its_time_is_over() {
+fn until_ends_with_timeout_after_its_limit() {
     let extra = r#", "limit": {"timeout": "PT5S"}, "delay": {"interval": {"count": 2, "unit": "second"}}"#;
     check("Until", "false", extra, "timeout", 3, false);
 }
@@ -75,7 +75,7 @@ fn conditions_tolerate_an_inner_at_sign() {
 }
 
 #[test]
-fn nested_loops_have_an_index_each() {
+fn nested_loops_have_separate_indexes() {
     let played = play(
         r#"{"Out": {"type": "Until", "runAfter": {}, "inputs": {"condition": "@equals(variables('loopIndex'), 2)", "actions": {
                 "In": {"type": "Until", "runAfter": {}, "inputs": {"condition": "@equals(variables('loopIndex'), 3)", "actions": {
@@ -91,7 +91,7 @@ fn nested_loops_have_an_index_each() {
 }
 
 #[test]
-fn delays_stand_between_rounds_and_not_after_the_last() {
+fn delays_are_between_iterations_and_not_after_the_last() {
     let extra = r#", "delay": {"interval": {"count": 10, "unit": "second"}}"#;
     let played = play(&looped("Until", "@equals(variables('loopIndex'), 3)", extra));
     let took = played.simulation.now().unix_millis() - crate::support::NOW_MS;
@@ -102,7 +102,7 @@ const RETRY: &str = r#"{"R": {"type": "Retry", "runAfter": {}, "inputs": {
     "action": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "none"}}}POLICY}}}"#;
 
 #[test]
-fn retry_succeeds_at_the_first_attempt() {
+fn retry_succeeds_on_the_first_attempt() {
     let workflow = workflow(&RETRY.replace("POLICY", ""));
     let played = play_with(&workflow, |_| ok(r#"{"statusCode": 200}"#));
     let outputs = played.outputs("R");
@@ -113,7 +113,7 @@ fn retry_succeeds_at_the_first_attempt() {
 }
 
 #[test]
-fn retry_tries_again_with_backoff_and_lists_its_attempts() {
+fn retry_backs_off_and_lists_its_attempts() {
     let workflow = workflow(&RETRY.replace("POLICY", ""));
     let mut calls = 0;
     let played = play_with(&workflow, |_| {
@@ -155,8 +155,8 @@ fn waits_of_a_retry(policy: &str) -> Vec<i64> {
 }
 
 #[test]
-fn retry_waits_longer_each_time_up_to_its_longest_interval() {
-    // Three retries when nothing is said, the waits drawn from the upper half of 1, 2 and 4 seconds.
+fn retry_waits_longer_each_time_up_to_its_maximum_interval() {
+    // Three retries by default, with waits from the upper half of 1, 2 and 4 seconds.
     let waits = waits_of_a_retry("");
     assert_eq!(waits.len(), 3);
     for (wait, bound) in waits.iter().zip([1_000, 2_000, 4_000]) {
@@ -192,7 +192,7 @@ fn polling_until_complete() {
 }
 
 #[test]
-fn a_queue_is_worked_off_until_it_is_empty() {
+fn a_queue_is_processed_until_it_is_empty() {
     let played = play(
         r#"{"Q": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "q", "type": "array", "value": [1, 2, 3]}]}, "runAfter": {}},
             "S": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "s", "type": "integer", "value": 0}]}, "runAfter": {"Q": ["Succeeded"]}},
@@ -214,13 +214,13 @@ fn a_foreach_over_100_000_items_keeps_only_its_open_rounds() {
     );
     assert_eq!(played.status, Some(RunStatus::Succeeded));
     assert_eq!(played.times("One"), 100_000);
-    // Twenty rounds at a time, and the workflow's own block: no more was ever open.
+    // At most twenty iterations and the workflow's own block were open at the same time.
     assert!(played.simulation.run().state().frames_ever_open() <= 21);
 }
 
-/// The end of a subscription may outlive the round that made it, whose place the next round takes.
+/// A request to unsubscribe may outlive its iteration, whose place the next iteration reuses.
 #[test]
-fn webhooks_in_rounds_are_unsubscribed_under_keys_of_their_own() {
+fn webhooks_in_iterations_are_unsubscribed_with_separate_keys() {
     let workflow = workflow(
         r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 3)", "runAfter": {}, "operationOptions": "Sequential", "actions": {
             "Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {

@@ -1,4 +1,4 @@
-//! Tests of the engine at its boundaries: definitions in, events and outcomes out.
+//! Tests of the engine at its boundary: definitions in, events and outcomes out.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 

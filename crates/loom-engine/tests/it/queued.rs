@@ -1,4 +1,4 @@
-//! Firings that start very many runs: all are durable before anybody is told, and they go on as there is room.
+//! Firings that start very many runs: all are durable before they are reported, and they continue as capacity allows.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use crate::support::{Service, engine, load, ok};
 
 const ITEMS: usize = 600;
 
-/// How many runs may be in progress.
+/// The maximum number of runs in progress.
 const ROOM: usize = 20;
 
 /// Each run waits for an hour.
@@ -37,7 +37,7 @@ fn request(workflow: &Arc<Workflow>) -> RunRequest {
     RunRequest::manual(Arc::clone(workflow), Vec::new(), Some(items))
 }
 
-/// Counts starts, and the most runs that were in progress at the end of one.
+/// Counts starts and ends, and the maximum number of runs in progress at the end of one.
 #[derive(Default)]
 struct Tally {
     started: AtomicUsize,
@@ -75,7 +75,7 @@ async fn accept(engine: &Engine, workflow: &Arc<Workflow>, name: Option<&str>) -
     engine.start_along(request(workflow), along).await.unwrap().0
 }
 
-/// Lets time pass until all have ended; gives how many were in progress at most.
+/// Lets time pass until all runs have ended; returns the maximum number in progress.
 async fn play_on(engine: &Engine, store: &Arc<dyn Store>) -> usize {
     let mut most = 0;
     while !unfinished(store).await.is_empty() {
@@ -86,7 +86,7 @@ async fn play_on(engine: &Engine, store: &Arc<dyn Store>) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn very_many_runs_are_durable_at_once_and_take_turns() {
+async fn very_many_runs_are_durable_immediately_and_take_turns() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let (tally, workflow) = (Arc::<Tally>::default(), split());
     let engine = build(&store, &tally);
@@ -110,7 +110,7 @@ async fn very_many_runs_are_durable_at_once_and_take_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_waits_for_its_turn_takes_commands() {
+async fn a_queued_run_accepts_commands() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let engine = build(&store, &Arc::default());
     let Accepted::Queued { runs, .. } = accept(&engine, &split(), None).await else { panic!("they wait") };
@@ -123,7 +123,7 @@ async fn a_run_that_waits_for_its_turn_takes_commands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn runs_that_waited_go_on_after_a_restart_and_start_once_under_one_name() {
+async fn queued_runs_continue_after_a_restart_and_start_once_under_one_name() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let (tally, workflow) = (Arc::<Tally>::default(), split());
     let first = build(&store, &tally);

@@ -1,4 +1,4 @@
-//! Resilience on actions: retries, breakers that belong to services, limits, in paused time.
+//! Resilience of actions: retries, circuit breakers of services, rate limits; in paused time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ fn waits(played: &crate::support::Played) -> Vec<i64> {
 }
 
 #[test]
-fn what_a_service_asks_for_sets_the_wait_of_the_language_and_lengthens_that_of_loom() {
+fn retry_after_replaces_the_wait_of_the_language_and_extends_that_of_loom() {
     for (policy, asked, expected) in [
         (
             r#""inputs": {"uri": "http://s", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT10S"}}"#,
@@ -79,7 +79,7 @@ fn what_a_service_asks_for_sets_the_wait_of_the_language_and_lengthens_that_of_l
 }
 
 #[test]
-fn only_errors_that_are_named_are_retried() {
+fn only_listed_errors_are_retried() {
     let text = |errors: &str| {
         format!(
             r#"{{"Call": {{"type": "Http", "inputs": {{"method": "GET", "url": "http://s"}}, "runAfter": {{}},
@@ -99,7 +99,7 @@ fn only_errors_that_are_named_are_retried() {
 }
 
 #[test]
-fn the_languages_default_retries_four_times_within_its_bands() {
+fn the_default_of_the_language_retries_four_times_within_its_bands() {
     let workflow = workflow(
         r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}}}"#,
     );
@@ -118,7 +118,7 @@ fn the_languages_default_retries_four_times_within_its_bands() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_waits() {
+fn the_same_seed_yields_the_same_waits() {
     let workflow = workflow(
         r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}}}"#,
     );
@@ -127,7 +127,7 @@ fn the_same_seed_gives_the_same_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_spares_its_service_and_no_other() {
+async fn an_open_breaker_rejects_calls_of_its_service_only() {
     let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
     let call = |name: &str, uri: &str, after: &str| {
         format!(
@@ -151,7 +151,7 @@ async fn an_open_breaker_spares_its_service_and_no_other() {
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
     let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("it starts") };
     runs[0].ended().await.expect("it ends");
-    // Three failures open the circuit of `http://down`; two calls are refused; the other service is called.
+    // Three failures open the circuit of `http://down`; two calls are rejected; the other service is called.
     assert_eq!(service.count(), 4);
     engine.shut_down().await;
     let history = history.0.lock().unwrap();
@@ -194,7 +194,7 @@ async fn a_limiter_spaces_calls_and_each_attempt_takes_a_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn policies_hold_for_actions_that_the_engine_executes_itself() {
+async fn policies_apply_to_actions_that_the_engine_executes_itself() {
     let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
     let workflow = workflow(
         r#"{"Each": {"type": "Foreach", "foreach": "@createArray(1, 2, 3, 4, 5)", "operationOptions": "Sequential", "runAfter": {},
@@ -211,7 +211,7 @@ async fn policies_hold_for_actions_that_the_engine_executes_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_counts_failures_of_what_the_engine_executes() {
+async fn a_breaker_counts_failures_of_actions_that_the_engine_executes_itself() {
     let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
     let workflow = workflow(
         r#"{"Each": {"type": "Foreach", "foreach": "@createArray(1, 2, 3, 4, 5)", "operationOptions": "Sequential", "runAfter": {},
@@ -247,14 +247,14 @@ async fn all_four_on_one_action() {
     let engine = engine(&service).registry(registry()).build();
     let report = run(&engine, &workflow).await;
     assert_eq!((report.status, service.count()), (RunStatus::Succeeded, 3));
-    // The provider counts attempts: each took a permit.
+    // Each attempt took a permit.
     let status = engine.registry().list();
     assert_eq!(status.len(), 1);
     engine.shut_down().await;
 }
 
 #[test]
-fn a_wait_is_an_event_so_that_it_outlives_the_process() {
+fn a_wait_is_an_event_and_outlives_the_process() {
     let workflow = workflow(
         r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}}}"#,
     );
@@ -271,7 +271,7 @@ fn a_wait_is_an_event_so_that_it_outlives_the_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_change_of_a_circuit_is_told_once() {
+async fn each_change_of_a_circuit_is_recorded_once() {
     let service = Service::new(|_, _| (Duration::from_millis(10), unavailable()));
     let workflow = workflow(
         r#"{"Ask": {"type": "Http", "runAfter": {}, "circuitBreaker": {"failureThreshold": 3},
@@ -279,7 +279,7 @@ async fn each_change_of_a_circuit_is_told_once() {
     );
     let engine = engine(&service).registry(registry()).build();
     let mut runs = Vec::new();
-    // Twenty calls are in flight when the third of them to end opens the circuit.
+    // Twenty calls are in flight when the third failure opens the circuit.
     for _ in 0..20 {
         let history = Arc::new(Recorder::new(&workflow));
         let watcher: Arc<dyn Watcher> = Arc::clone(&history) as Arc<dyn Watcher>;
@@ -304,7 +304,7 @@ async fn each_change_of_a_circuit_is_told_once() {
     engine.shut_down().await;
 }
 
-/// Keeps the history of what it sees.
+/// Records the history of the runs that it watches.
 struct Recorder(std::sync::Mutex<History>);
 
 impl Recorder {

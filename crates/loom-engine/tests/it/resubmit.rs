@@ -1,4 +1,4 @@
-//! Runs that begin in the middle of others: what is kept, what runs anew, and what is refused.
+//! Resubmission from an action: what is kept, what is executed again, and what is rejected.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,7 +15,7 @@ use loom_store::{FrameQuery, MemoryStore, Store};
 
 use crate::support::{Service, engine, json, ok, unavailable, workflow};
 
-/// Answers with the number of the call; the actions named fail, until they are mended.
+/// Responds with the number of the call; the broken actions fail until they are repaired.
 struct World {
     engine: Engine,
     store: Arc<MemoryStore>,
@@ -24,7 +24,7 @@ struct World {
     live: Arc<Live>,
 }
 
-/// The last state that was shown of each run.
+/// The last reported state of each run.
 #[derive(Default)]
 struct Live(Mutex<Vec<(RunId, Vec<u8>)>>);
 
@@ -80,7 +80,7 @@ impl World {
         (report.id, report.status)
     }
 
-    /// Resubmits, waits for the end, and checks that the journal says what was seen.
+    /// Resubmits, waits for the end, and checks that the journal equals what was reported.
     async fn again(&self, workflow: &Arc<Workflow>, run: RunId, from: &str) -> (RunStatus, History) {
         let mut new = self.engine.resubmit_from(workflow, Vec::new(), run, from).await.unwrap();
         let report = new.ended().await.expect("it ends");
@@ -103,7 +103,7 @@ impl World {
         }
         let seen = self.live.0.lock().unwrap();
         let (_, last) = seen.iter().rfind(|(known, _)| *known == run).expect("it was seen");
-        assert_eq!(journal::encode_snapshot(&state), *last, "what is read back is what was seen");
+        assert_eq!(journal::encode_snapshot(&state), *last, "the loaded state equals the reported one");
     }
 
     async fn refused(&self, workflow: &Arc<Workflow>, run: RunId, from: &str) -> ResubmitError {
@@ -137,7 +137,7 @@ fn compose(inputs: &str, after: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_goes_on_where_it_broke() {
+async fn a_chain_continues_where_it_failed() {
     let workflow = workflow(&format!(
         r#"{{"A": {}, "B": {}, "C": {}, "D": {}}}"#,
         http(""),
@@ -155,23 +155,23 @@ async fn a_chain_goes_on_where_it_broke() {
     world.mend();
     let (ended, history) = world.again(&workflow, run, "c").await;
     assert_eq!((ended, world.calls()), (RunStatus::Succeeded, 3), "only C was called again");
-    // What is kept is kept to the letter, what was drawn by chance included.
+    // Kept outputs are identical, including random values.
     assert_eq!(outputs(&history, "B"), outputs(&before, "B"));
     let a = workflow.find_action("A").unwrap();
     assert_eq!(history.occurrences(a)[0].started, before.occurrences(a)[0].started);
     let told = outputs(&history, "D");
     assert_eq!(told.as_str().unwrap(), format!("A 1, {}, C 3, 5", outputs(&before, "B").as_str().unwrap()));
-    // A run that was resubmitted can be resubmitted, from the first action too.
+    // A resubmitted run can be resubmitted, even from the first action.
     let (ended, history) = world.again(&workflow, history.start.as_ref().unwrap().run, "A").await;
     assert_eq!((ended, world.calls()), (RunStatus::Succeeded, 5));
     assert_ne!(outputs(&history, "B"), outputs(&before, "B"));
-    // Each run's calls have keys of their own.
+    // The calls of each run have separate keys.
     assert!(world.service.by_key().values().all(|count| *count == 1));
     assert!(matches!(world.refused(&workflow, run, "Nobody").await, ResubmitError::UnknownAction { .. }));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_branch_is_kept_and_what_was_cut_off_runs() {
+async fn a_branch_is_kept_and_interrupted_actions_run_again() {
     let workflow = workflow(&format!(
         r#"{{"L1": {}, "L2": {}, "R1": {}, "R2": {}, "Slow": {}, "Join": {}, "Caught": {}}}"#,
         http(""),
@@ -194,7 +194,7 @@ async fn a_branch_is_kept_and_what_was_cut_off_runs() {
     world.mend();
     let (ended, history) = world.again(&workflow, id, "R2").await;
     assert_eq!(ended, RunStatus::Succeeded);
-    // R2 is asked for, Slow was cut off; the others are kept.
+    // R2 is the action to begin with, Slow was interrupted; the others are kept.
     assert_eq!(world.calls(), 7);
     assert_eq!(
         (status(&history, "Caught").as_str(), status(&history, "Slow").as_str()),
@@ -263,13 +263,13 @@ fn scoped() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_blocks_around_it_are_opened_anew() {
+async fn the_enclosing_blocks_are_opened_again() {
     let workflow = workflow(&scoped());
     let world = World::new(&["S2"]);
     let (run, ended) = world.run(&workflow).await;
-    // Caught is the end of one branch, and After of another, skipped behind a failure.
+    // Caught is the end of one branch, and After of another, skipped after a failure.
     assert_eq!((ended, world.calls()), (RunStatus::Failed, 5));
-    // Hours later the limit of the scope has all its time again.
+    // Hours later, the timeout of the scope starts again.
     tokio::time::advance(Duration::from_hours(9)).await;
     world.mend();
     let (ended, history) = world.again(&workflow, run, "S2").await;
@@ -278,13 +278,13 @@ async fn the_blocks_around_it_are_opened_anew() {
     assert_eq!(status(&history, "Caught"), "Skipped");
     let never = world.refused(&workflow, run, "Never").await;
     assert!(matches!(never, ResubmitError::NotReached { .. }), "{never:?}");
-    // From the scope itself, everything in it runs anew, and what stands beside it is kept.
+    // From the scope itself, everything in it runs again, and what is outside is kept.
     let (ended, _) = world.again(&workflow, run, "Work").await;
     assert_eq!((ended, world.calls()), (RunStatus::Succeeded, 9));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_block_that_ran_out_of_time_gets_its_time_again() {
+async fn the_timeout_of_a_block_starts_again() {
     let text = scoped().replace("PT2H", "PT30M");
     let workflow = workflow(&text);
     let world = World::new(&[]);
@@ -298,12 +298,12 @@ async fn a_block_that_ran_out_of_time_gets_its_time_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_definition_must_have_what_is_kept() {
+async fn a_different_definition_must_contain_the_kept_actions() {
     let old = workflow(&scoped());
     let world = World::new(&["S2"]);
     let (run, _) = world.run(&old).await;
     world.mend();
-    // Other places and numbers for everything, a new action, and another one to begin with.
+    // Different indices for everything, a new action, and a changed action to begin with.
     let changed = scoped()
         .replacen(r#"{"Before""#, &format!(r#"{{"New": {}, "Before""#, compose("new", "")), 1)
         .replace("@{body('S1')}, @{body('S2')}", "mended @{body('S1')}, @{body('S2')}");
@@ -327,7 +327,7 @@ async fn another_definition_must_have_what_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resubmitted_run_outlives_the_process() {
+async fn a_resubmitted_run_survives_the_process() {
     let workflow = workflow(&scoped());
     let store = Arc::new(MemoryStore::default());
     let world = World::on(Arc::clone(&store), &["S2"]);
@@ -345,7 +345,7 @@ async fn a_resubmitted_run_outlives_the_process() {
     assert_eq!(recovered.runs.len(), 1);
     let report = recovered.runs[0].ended().await.unwrap();
     assert_eq!((report.id, report.status), (new.id, RunStatus::Succeeded));
-    // The call in flight was made again, and the one behind it; what was kept was not.
+    // The call in flight was repeated, and the one after it was made; kept calls were not repeated.
     assert_eq!(world.calls(), 2);
     world.check_replay(&workflow, new.id).await;
     let (row, history) = world.engine.history(new.id).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! `@secret()`: where it may stand, what it says when there is none, and that nobody is shown it.
+//! `@secret()`: where it may be used, its errors, and that secrets are never shown.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use loom_expression::Value;
 
 use crate::support::{json, now, ok, start, workflow};
 
-/// Knows one secret.
+/// A source of one secret.
 struct Safe;
 
 impl SecretSource for Safe {
@@ -17,7 +17,7 @@ impl SecretSource for Safe {
     }
 }
 
-/// Plays one Compose with these inputs.
+/// Runs one Compose with these inputs.
 fn compose(inputs: &str, secrets: Option<Arc<dyn SecretSource>>) -> (Option<RunStatus>, History) {
     let workflow = workflow(&format!(r#"{{"A": {{"type": "Compose", "inputs": {inputs}}}}}"#));
     let environment = Arc::new(Environment { secrets, ..Environment::default() });
@@ -35,7 +35,7 @@ fn error(history: &History) -> String {
 }
 
 #[test]
-fn a_secret_stands_in_a_compose_and_inside_objects() {
+fn a_secret_can_be_used_in_a_compose_and_inside_objects() {
     for (inputs, expected) in [
         (r#""@secret('api-key')""#, r#""s3cr3t""#),
         (
@@ -54,14 +54,14 @@ fn a_secret_stands_in_a_compose_and_inside_objects() {
 }
 
 #[test]
-fn a_secret_that_is_not_there_fails_its_action() {
+fn an_unknown_secret_fails_its_action() {
     let (status, history) = compose(r#""@secret('nobody')""#, Some(Arc::new(Safe)));
     assert_eq!(status, Some(RunStatus::Failed));
     assert!(error(&history).contains("Secret not found: nobody"), "{}", error(&history));
 }
 
 #[test]
-fn without_a_store_a_secret_fails_its_action() {
+fn without_a_source_a_secret_fails_its_action() {
     let (status, history) = compose(r#""@secret('api-key')""#, None);
     assert_eq!(status, Some(RunStatus::Failed));
     assert!(error(&history).contains("No secrets client configured"), "{}", error(&history));

@@ -1,8 +1,8 @@
-//! Which seeds a simulation plays, and the seed in the output when one fails.
+//! Selects the seeds of a simulation, and prints the seed of a failure.
 
-/// The seeds to play: `LOOM_SIM_SEED` names one, `LOOM_SIM_SEEDS` says how many, and `count` is played otherwise.
+/// The seeds to run: `LOOM_SIM_SEED` selects one, `LOOM_SIM_SEEDS` their number; the default number is `count`.
 pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
-    #[expect(clippy::disallowed_methods, reason = "whoever looks for a failure says where")]
+    #[expect(clippy::disallowed_methods, reason = "the seeds of a test are set from outside")]
     let (one, many) = (std::env::var("LOOM_SIM_SEED"), std::env::var("LOOM_SIM_SEEDS"));
     let number =
         |text: String| text.parse::<u64>().expect("a seed, and a number of seeds, is a whole number");
@@ -13,7 +13,7 @@ pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
     }
 }
 
-/// Plays `simulation` for each seed in paused time, on one thread.
+/// Runs `simulation` for each seed in paused time, on one thread.
 pub(crate) fn play<F: Future<Output = ()>>(seeds: std::ops::Range<u64>, simulation: impl Fn(u64) -> F) {
     for seed in seeds {
         let _told = Told(seed);
@@ -23,13 +23,13 @@ pub(crate) fn play<F: Future<Output = ()>>(seeds: std::ops::Range<u64>, simulati
     }
 }
 
-/// Says which seed it was, when the test fails.
+/// Prints the seed when the test fails.
 struct Told(u64);
 
 impl Drop for Told {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("LOOM_SIM_SEED={} plays this again", self.0);
+            println!("set LOOM_SIM_SEED={} to repeat this", self.0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Signals: kept until somebody receives them, received once, in order, whatever happens to the process and its disk.
+//! Signals: kept until they are received, received once and in order, despite crashes and disk failures.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ async fn history(engine: &Engine, run: RunId) -> History {
     engine.history(run).await.unwrap().expect("it is there").1
 }
 
-/// What the occurrences of an action received, in the order in which they began to wait.
+/// The signals that the occurrences of an action received, in the order in which they began to wait.
 fn received(history: &History, action: &str) -> Vec<Value> {
     let action = history.workflow().find_action(action).unwrap();
     let bodies = history.occurrences(action).iter().map(|one| one.outputs.as_ref()?.get("body").cloned());
@@ -52,7 +52,7 @@ const TWO: &str = r#"{
     "Second": {"type": "WaitForSignal", "inputs": {"name": "go"}, "runAfter": {"Other": ["Succeeded"]}}}"#;
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_is_kept_until_an_action_of_its_name_waits() {
+async fn a_signal_is_kept_until_an_action_waits_for_it() {
     let engine = open(Arc::new(MemoryStore::default()));
     let mut run = begin(&engine, TWO).await;
     for signal in [named("go", "1"), named("GO", "2"), named("stop", "[3]")] {
@@ -72,7 +72,7 @@ async fn a_signal_is_kept_until_an_action_of_its_name_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_together_are_served_in_the_order_in_which_they_came() {
+async fn concurrent_waits_receive_signals_in_the_order_in_which_they_began() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let engine = open(Arc::clone(&store));
     let each = r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 5)", "runAfter": {}, "actions": {
@@ -88,9 +88,9 @@ async fn those_who_wait_together_are_served_in_the_order_in_which_they_came() {
     engine.shut_down().await;
 }
 
-/// A week, and the process that waited is long gone.
+/// Waits for a week, across a restart of the process.
 #[tokio::test(start_paused = true)]
-async fn a_run_waits_over_restarts_and_gets_what_came_meanwhile() {
+async fn a_run_waits_across_restarts_and_receives_signals_sent_meanwhile() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let engine = open(Arc::clone(&store));
     let run = begin(&engine, TWO).await.id;
@@ -99,7 +99,7 @@ async fn a_run_waits_over_restarts_and_gets_what_came_meanwhile() {
     engine.shut_down().await;
     tokio::time::sleep(Duration::from_hours(24 * 7)).await;
 
-    // Nothing of the run goes on here: the signal is only left for it.
+    // The run does not continue here: the signal is only stored for it.
     let visitor = open(Arc::clone(&store));
     visitor.signal(run, named("stop", "null")).await.unwrap();
     visitor.shut_down().await;
@@ -119,7 +119,7 @@ async fn a_run_waits_over_restarts_and_gets_what_came_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_has_an_end_and_what_comes_later_is_for_the_next() {
+async fn a_wait_times_out_and_a_later_signal_is_for_the_next_wait() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     // One clock for both processes.
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now()));
@@ -133,7 +133,7 @@ async fn a_wait_has_an_end_and_what_comes_later_is_for_the_next() {
         "Long": {"type": "WaitForSignal", "inputs": {"name": "go"}, "runAfter": {"Short": ["TimedOut"]}}}"#;
     let short = begin(&engine, actions).await.id;
     tokio::time::sleep(Duration::from_secs(30)).await;
-    // The limit is the action's, and not the process's.
+    // The timeout belongs to the action, not to the process.
     engine.shut_down().await;
     let engine = open(Arc::clone(&store));
     let began = tokio::time::Instant::now();
@@ -152,9 +152,9 @@ async fn a_wait_has_an_end_and_what_comes_later_is_for_the_next() {
     engine.shut_down().await;
 }
 
-/// A wait that ends in the same moment as its signal comes takes it, or leaves it for the next; it is never lost.
+/// A wait that ends at the same time as its signal arrives receives it or leaves it for the next wait; it is never lost.
 #[tokio::test(start_paused = true)]
-async fn a_signal_that_meets_the_end_of_a_wait_is_not_lost() {
+async fn a_signal_at_the_end_of_a_wait_is_not_lost() {
     for early in 0..6 {
         let engine = open(Arc::new(MemoryStore::default()));
         let actions = r#"{
@@ -176,7 +176,7 @@ async fn a_signal_that_meets_the_end_of_a_wait_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_under_its_key_is_sent_once_and_a_suspended_run_keeps_it() {
+async fn a_signal_with_a_key_is_sent_once_and_a_suspended_run_keeps_it() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let engine = open(Arc::clone(&store));
     let mut run = begin(&engine, TWO).await;
@@ -186,7 +186,7 @@ async fn a_signal_under_its_key_is_sent_once_and_a_suspended_run_keeps_it() {
     assert_eq!(engine.signal(run.id, keyed("a", "1")).await.unwrap(), first);
     assert!(engine.command(run.id, Command::Resume).await);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // It was received, and its key is known all the same.
+    // The signal was received, but its key is still known.
     assert_eq!(store.pending(run.id).await.unwrap(), 0);
     assert_eq!(engine.signal(run.id, keyed("a", "1")).await.unwrap(), first);
     let second = engine.signal(run.id, keyed("b", "2")).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_signal_under_its_key_is_sent_once_and_a_suspended_run_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_can_receive_is_refused() {
+async fn a_signal_that_no_action_can_receive_is_rejected() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let engine = open(Arc::clone(&store));
     let fixed = r#"{"Wait": {"type": "WaitForSignal", "inputs": {"name": "approved"}, "runAfter": {}}}"#;
@@ -220,7 +220,7 @@ async fn what_nobody_can_receive_is_refused() {
     let late = engine.signal(run.id, named("approved", "1")).await;
     assert!(matches!(late, Err(SignalError::Ended { .. })));
 
-    // Computed names may be any, and so many wait and no more.
+    // A computed name may be any name; the number of waiting signals is limited.
     let run = begin(&engine, TWO).await;
     for _ in 0..SIGNALS_MAX {
         engine.signal(run.id, named("someday", "1")).await.unwrap();
@@ -229,7 +229,7 @@ async fn what_nobody_can_receive_is_refused() {
     assert!(matches!(full, Err(SignalError::Full { .. })));
     engine.shut_down().await;
 
-    // In memory alone there is nowhere to leave one.
+    // Without a store, signals are not available.
     let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
     let alone = crate::support::engine(&service).build();
     let report = alone.run(RunRequest::manual(workflow(fixed), Vec::new(), None)).await.unwrap().unwrap();
@@ -245,10 +245,10 @@ const COLLECT: &str = r#"{
         "Keep": {"type": "AppendToArrayVariable", "inputs": {"name": "got", "value": "@body('Wait')"}, "runAfter": {"Wait": ["Succeeded"]}}}},
     "All": {"type": "Compose", "inputs": "@variables('got')", "runAfter": {"Each": ["Succeeded"]}}}"#;
 
-/// Six signals, each sent until it is taken and now and then once more, to a run whose process dies and whose disk fails:
-/// it gets each of them, once, in order.
+/// Six signals, each sent until it is accepted and sometimes once more, to a run whose process crashes and whose disk fails: it
+/// receives each of them once, in order.
 #[tokio::test(start_paused = true)]
-async fn over_crashes_and_failing_disks_each_signal_is_received_once() {
+async fn despite_crashes_and_disk_failures_each_signal_is_received_once() {
     let (mut crashes, mut refusals) = (0, 0);
     for seed in 0..60 {
         let mut random = Seeded::new(seed);
@@ -289,7 +289,7 @@ async fn over_crashes_and_failing_disks_each_signal_is_received_once() {
     assert!(crashes > 100 && refusals > 100, "too little happened: {crashes} crashes, {refusals} refusals");
 }
 
-/// One life of the process, until the run has ended.
+/// One process, until it crashes or the run has ended.
 async fn live(
     engine: &Engine,
     store: &FaultyStore,
@@ -302,7 +302,7 @@ async fn live(
         if matches!(store.health().condition, Condition::Paused(_)) {
             store.resume().await.unwrap();
         }
-        // What cannot be read now is tried again.
+        // Reads that fail now are repeated.
         engine.release_held(None).await.ok();
     };
     while engine.recover(None).await.map_or(true, |found| !found.unreadable.is_empty()) {
@@ -322,7 +322,7 @@ async fn live(
         let key = Some(format!("key {sent}").into());
         let signal = Signal { idempotency_key: key, ..named("n", &sent.to_string()) };
         let (first, again) = (engine.signal(id, signal.clone()).await, engine.signal(id, signal).await);
-        // What was once taken is known, also when the first answer was lost.
+        // A signal that was accepted is known, even if its confirmation was lost.
         if let (Ok(first), Ok(again)) = (first, again) {
             assert_eq!(first, again);
             *sent += 1;

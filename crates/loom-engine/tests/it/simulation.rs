@@ -1,7 +1,7 @@
-//! Random workflows in a world that misbehaves: whatever the answers, every history obeys the language's laws.
+//! Random workflows in an unreliable environment: whatever the results of calls, every history obeys the language's laws.
 //!
-//! The real engine with its policies, in paused time and in memory. `LOOM_SIM_SEED` plays one seed again, and
-//! `LOOM_SIM_SEEDS` plays so many.
+//! Uses the real engine with its policies, in paused time and in memory. `LOOM_SIM_SEED` repeats one seed; `LOOM_SIM_SEEDS` sets
+//! the number of seeds.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -20,7 +20,7 @@ use crate::{
     world::{Seen, World},
 };
 
-/// The longest a simulated run may take.
+/// The maximum duration of a simulated run.
 const RUN_MAX: Duration = Duration::from_hours(5);
 
 #[test]
@@ -53,7 +53,7 @@ async fn simulate(seed: u64) {
         () = world.act(&engine) => None,
     };
     let report = report.expect("the run ends with a report");
-    // Children of a parent that was stopped go on to their own end.
+    // Children of a cancelled parent continue to their own end.
     let mut patience = 0;
     while engine.runs_in_progress() > 0 && patience < 400 {
         tokio::time::sleep(Duration::from_mins(1)).await;
@@ -77,7 +77,7 @@ async fn simulate(seed: u64) {
     engine.shut_down().await;
 }
 
-/// The workflow that others call.
+/// The child workflow.
 pub(crate) fn load_child() -> Arc<loom_definition::Workflow> {
     let options = loom_definition::LoadOptions {
         name: Some(Arc::from("child")),
@@ -86,7 +86,7 @@ pub(crate) fn load_child() -> Arc<loom_definition::Workflow> {
     loom_definition::Definition::parse(flows::CHILD.as_bytes(), &options).expect("it is right").workflow
 }
 
-/// People suspend and resume some runs, and cancel a few.
+/// Suspends and resumes some runs, and cancels a few.
 fn disturb(random: &mut Seeded, world: &World, run: &loom_engine::RunHandle) {
     let within = |random: &mut Seeded, seconds| Duration::from_secs(random.below(seconds));
     if random.one_in(5) {

@@ -1,5 +1,5 @@
-//! Snapshots: a state read back from one is the state that was written, at every cut of a run's history, and frames
-//! folded in later give what they give to the state of the whole history.
+//! Snapshots: a decoded state equals the encoded one, at every point of a run's history, and later events lead to the same state
+//! as the whole history.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     support::{Service, engine, now, ok, start, workflow},
 };
 
-/// As [`BUSY`], with what only a running action holds: admissions, webhooks, time limits, loops that keep results.
+/// Like [`BUSY`], with the state of running actions: admissions, webhooks, timeouts, loops with results.
 const HOLDING: &str = r#"{
     "N": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "n", "type": "integer", "value": 0}]}, "runAfter": {}},
     "Hook": {"type": "HttpWebhook", "runAfter": {}, "limit": {"timeout": "PT1H"}, "inputs": {
@@ -50,8 +50,7 @@ fn state_after(workflow: &Arc<Workflow>, events: &[Event]) -> RunState {
     state
 }
 
-/// Plays a workflow; `pick` says which of the things that may happen next does. Gives the history, and its length after
-/// each command.
+/// Runs a workflow; `pick` selects what happens next. Returns the history, and its length after each command.
 fn play(
     workflow: &Arc<Workflow>,
     mut pick: impl FnMut(usize) -> usize,
@@ -74,7 +73,7 @@ fn play(
     (live.events().to_vec(), lengths)
 }
 
-/// The law, for one history.
+/// Checks the law for one history.
 fn check(workflow: &Arc<Workflow>, events: &[Event], cuts: &[usize]) {
     for (place, cut) in cuts.iter().enumerate() {
         let whole = state_after(workflow, &events[..*cut]);
@@ -90,7 +89,7 @@ fn check(workflow: &Arc<Workflow>, events: &[Event], cuts: &[usize]) {
     }
 }
 
-/// A run that goes on from a snapshot makes the same events as one that goes on from its history.
+/// A run that continues from a snapshot produces the same events as one that continues from its history.
 fn check_future(
     workflow: &Arc<Workflow>,
     events: &[Event],
@@ -108,7 +107,7 @@ fn check_future(
 }
 
 #[test]
-fn snapshots_of_busy_runs_say_what_their_histories_say() {
+fn snapshots_of_busy_runs_equal_their_histories() {
     for actions in [BUSY, HOLDING] {
         let workflow = workflow(actions);
         for pick in [0usize, 1, 5] {
@@ -126,7 +125,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn snapshots_of_random_graphs_say_what_their_histories_say(graph in graph(), order in any::<u64>()) {
+    fn snapshots_of_random_graphs_equal_their_histories(graph in graph(), order in any::<u64>()) {
         let workflow = definition(&graph);
         let mut state = order;
         let (events, cuts) = play(&workflow, |count| {
@@ -140,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_are_no_snapshot_are_refused_without_a_panic(at in any::<prop::sample::Index>(), flip in 1..=255u8) {
+    fn invalid_snapshots_are_rejected_without_a_panic(at in any::<prop::sample::Index>(), flip in 1..=255u8) {
         let workflow = workflow(HOLDING);
         let mut live = Simulation::new(Arc::clone(&workflow), Arc::new(Environment::default()), now());
         live.command(Command::Start(start(11)));
@@ -151,14 +150,14 @@ proptest! {
         let at = at.index(snapshot.len());
         prop_assert!(journal::decode_snapshot(&workflow, &snapshot[..at]).is_err());
         snapshot[at] ^= flip;
-        // A changed byte may give another state that makes sense; the store's checksum is what tells them apart.
+        // A changed byte may yield another valid state; the store's checksum detects this.
         journal::decode_snapshot(&workflow, &snapshot).ok();
     }
 }
 
 const ROUNDS: usize = 100;
 
-/// Asks a service so many times that snapshots are due.
+/// Calls a service often enough that snapshots are due.
 fn long() -> Arc<Workflow> {
     workflow(&format!(
         r#"{{"Poll": {{"type": "Until", "expression": "@equals(iterationIndexes('Poll'), {})", "runAfter": {{}},
@@ -168,7 +167,7 @@ fn long() -> Arc<Workflow> {
     ))
 }
 
-/// Runs [`long`] until the call before last hangs, and stops. Gives what the store holds of it.
+/// Runs [`long`] until the second to last call hangs, and stops. Returns the run as it is in the store.
 async fn interrupted(store: &Arc<dyn Store>) -> LoadedRun {
     let service = Service::new(|_, number| {
         let hangs = number as usize == ROUNDS - 1;
@@ -185,7 +184,7 @@ async fn interrupted(store: &Arc<dyn Store>) -> LoadedRun {
     store.load(runs[0].id).await.expect("the store can be read").expect("the run is there")
 }
 
-/// Goes on with the run, which makes the last two calls, and ends with a whole history.
+/// Resumes the run, which makes the last two calls and ends with a complete history.
 async fn goes_on(store: &Arc<dyn Store>) {
     let service = Service::new(|_, _| (Duration::ZERO, ok(r#"{"statusCode": 200}"#)));
     let engine = engine(&service).store(Arc::clone(store)).build();
@@ -200,7 +199,7 @@ async fn goes_on(store: &Arc<dyn Store>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_goes_on_from_its_last_snapshot() {
+async fn a_run_continues_from_its_last_snapshot() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let loaded = interrupted(&store).await;
     let snapshot = loaded.snapshot.expect("a snapshot was due");
@@ -209,7 +208,7 @@ async fn a_run_goes_on_from_its_last_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_goes_on_from_its_frames_when_its_snapshot_cannot_be_read() {
+async fn a_run_continues_from_its_frames_if_its_snapshot_is_damaged() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let loaded = interrupted(&store).await;
     let mut commit = Commit::to_run(loaded.row.id, loaded.next, Vec::new());
@@ -220,10 +219,10 @@ async fn a_run_goes_on_from_its_frames_when_its_snapshot_cannot_be_read() {
     goes_on(&store).await;
 }
 
-/// A byte of the snapshot changes on the disk: the store notices, and the frames are read instead. Wherever else the
-/// same text stands, the run is refused rather than guessed. Either way nothing more is written.
+/// A byte of the snapshot changes on the disk: the store detects it, and the frames are read instead. Damage anywhere else makes
+/// the run unreadable instead of wrong. In both cases nothing more is written.
 #[tokio::test(start_paused = true)]
-async fn damage_on_the_disk_is_noticed() {
+async fn damage_on_the_disk_is_detected() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("snapshots-{}", std::process::id()));
     std::fs::remove_dir_all(&folder).ok();
     let store = SqliteStore::open(&folder, SqliteOptions::default()).expect("the store opens");
@@ -236,7 +235,7 @@ async fn damage_on_the_disk_is_noticed() {
     let places = (0..whole.len() - marker.len()).filter(|at| whole[*at..].starts_with(marker));
     let places: Vec<usize> = places.collect();
     let (mut went_on, mut refused, mut noticed) = (0, 0, 0);
-    // The text stands in many frames; the first, the last and some between will do.
+    // The text occurs in many frames; the first, the last and some in between are enough.
     for place in places.iter().step_by(places.len().div_ceil(12)).chain(places.last()) {
         let mut damaged = whole.clone();
         damaged[*place] ^= 0x20;
@@ -251,7 +250,7 @@ async fn damage_on_the_disk_is_noticed() {
         refused += recovered.unreadable.len();
         let condition = store.health().condition;
         let paused = matches!(condition, Condition::Paused(Error::Damaged { .. }));
-        // A run that is read from its snapshot does not read the frames before it, so damage there is met later.
+        // A run that is loaded from its snapshot does not read the earlier frames, so damage there is detected later.
         assert!(paused || recovered.unreadable.is_empty(), "{condition:?}");
         noticed += usize::from(paused);
         engine.shut_down().await;

@@ -1,4 +1,4 @@
-//! What the tests share: loading, starting, playing.
+//! Helpers of the tests: loading definitions, starting and simulating runs.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_millis(NOW_MS)
 }
 
-/// Loads a definition of the given actions, started by a request.
+/// Loads a definition of the given actions, with a Request trigger.
 pub(crate) fn workflow(actions: &str) -> Arc<Workflow> {
     load(&format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}"#))
 }
@@ -46,7 +46,7 @@ pub(crate) fn start(seed: u64) -> Arc<RunStart> {
     })
 }
 
-/// Some runs have a caller that named its trace, so that what is kept of a run is tested with and without.
+/// Some runs have a caller with a trace context, so that runs are tested with and without one.
 fn traced(seed: u64) -> Option<TraceParent> {
     let state = seed.is_multiple_of(3).then_some("vendor=opaque");
     let parent = format!("00-{:032x}-{:016x}-0{}", u128::from(seed) << 80 | 1, seed | 1, seed & 1);
@@ -60,7 +60,7 @@ pub(crate) struct Played {
     pub(crate) simulation: Simulation,
 }
 
-/// Plays a workflow whose calls are answered by `answer`.
+/// Simulates a workflow whose calls are made by `answer`.
 pub(crate) fn play_with(workflow: &Arc<Workflow>, answer: impl FnMut(&Call) -> EffectResult) -> Played {
     let mut simulation = Simulation::new(Arc::clone(workflow), Arc::new(Environment::default()), now());
     let status = simulation.play(start(7), 100_000, answer);
@@ -70,9 +70,7 @@ pub(crate) fn play_with(workflow: &Arc<Workflow>, answer: impl FnMut(&Call) -> E
 }
 
 pub(crate) fn play(actions: &str) -> Played {
-    play_with(&workflow(actions), |call| {
-        panic!("nothing is called here, but {:?} is", call.definition().name)
-    })
+    play_with(&workflow(actions), |call| panic!("unexpected call of {:?}", call.definition().name))
 }
 
 impl Played {
@@ -94,7 +92,7 @@ impl Played {
         occurrences.last().map(|last| last.code.to_string()).unwrap_or_default()
     }
 
-    /// What the action's error says.
+    /// The message of the action's error.
     pub(crate) fn message(&self, name: &str) -> String {
         let occurrences = self.history.occurrences(self.action(name));
         let error = occurrences.last().and_then(|last| last.error.as_ref());
@@ -114,7 +112,7 @@ pub(crate) fn ok(text: &str) -> EffectResult {
     EffectResult::Done { outcome: Outcome::ok(Some(json(text))), hint: RetryHint::default() }
 }
 
-/// A failure that trying again may mend.
+/// A transient failure.
 pub(crate) fn unavailable() -> EffectResult {
     let error = ErrorInfo::new("ServiceUnavailable", "the service is not there");
     let mut outcome = Outcome::failed("ServiceUnavailable", error);
@@ -124,7 +122,7 @@ pub(crate) fn unavailable() -> EffectResult {
 
 type Answer = dyn Fn(&Call, u32) -> (Duration, EffectResult) + Send + Sync;
 
-/// A service in memory: counts calls by idempotency key, and answers after a while.
+/// A service in memory: counts calls by idempotency key, and responds after a delay.
 pub(crate) struct Service {
     answer: Box<Answer>,
     pub(crate) calls: std::sync::Mutex<Vec<(String, tokio::time::Instant)>>,
@@ -171,7 +169,7 @@ impl ActionHandler for Service {
     }
 }
 
-/// An engine in paused time whose HTTP actions go to `service`. Breakers and limiters follow the same time.
+/// An engine in paused time whose HTTP actions call `service`. Breakers and limiters use the same clock.
 pub(crate) fn engine(service: &Arc<Service>) -> EngineBuilder {
     Engine::builder()
         .clock(Arc::new(TokioClock::starting_at(now())))

@@ -1,4 +1,4 @@
-//! The executor's promises, by name; independent branches; Terminate; time limits.
+//! The execution of actions: order, independent branches, Terminate, timeouts.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn terminate_ends_the_run_and_everything_in_it() {
                 "Never": {"type": "Compose", "inputs": 1, "runAfter": {"Stop": ["Succeeded"]}}}},
             "After": {"type": "Compose", "inputs": 1, "runAfter": {"In": ["Succeeded", "Failed", "Skipped", "Cancelled"]}}}"#,
     );
-    // The call never ends by itself: it is asked again for ever.
+    // The call never ends on its own: it is polled for ever.
     let played = play_with(&workflow, |_| loom_engine::event::EffectResult::Pending {
         outcome: loom_engine::Outcome::ok(None),
         after: Duration::from_hours(1),
@@ -81,7 +81,7 @@ fn terminate_ends_the_run_and_everything_in_it() {
 }
 
 #[test]
-fn a_time_limit_covers_every_retry_and_wait() {
+fn a_timeout_covers_every_retry_and_wait() {
     let workflow = workflow(
         r#"{"Call": {"type": "Http", "limit": {"timeout": "PT30S"}, "runAfter": {},
                 "inputs": {"method": "GET", "uri": "http://s", "retryPolicy": {"type": "fixed", "interval": "PT20S", "count": 4}}},
@@ -100,7 +100,7 @@ fn a_time_limit_covers_every_retry_and_wait() {
     assert_eq!(played.status, Some(RunStatus::Succeeded));
 }
 
-/// A call that is slow, and not one that fails: the limit comes while it is still out.
+/// A call that is slow but does not fail: the timeout comes while it is in flight.
 #[tokio::test(start_paused = true)]
 async fn a_slow_action_times_out() {
     let service = Service::new(|_, _| (Duration::from_hours(1), ok("{}")));
@@ -147,7 +147,7 @@ fn a_scope_runs_its_actions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_takes_no_longer_than_a_run_may() {
+async fn a_run_ends_at_its_maximum_duration() {
     let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
     let workflow = workflow(
         r#"{"Wait": {"type": "Wait", "inputs": {"interval": {"count": 30, "unit": "Day"}}, "runAfter": {}},

@@ -1,7 +1,7 @@
-//! A world that misbehaves by seed: services that are slow, fail, ask for patience or never answer, callbacks that
-//! come early, late, twice or never, and people who suspend, resume and cancel.
+//! An unreliable environment, by seed: services that are slow, fail, throttle or never respond, callbacks that arrive early, late,
+//! twice or never, and operators who suspend, resume and cancel runs.
 //!
-//! What a service answers depends on the seed and on what is asked, never on the order in which it is asked.
+//! A service's response depends on the seed and the request, never on the order of requests.
 
 use std::{
     collections::BTreeMap,
@@ -28,13 +28,13 @@ use crate::{
     support::{json, unavailable},
 };
 
-/// Is told of each call before it is made.
+/// Called for each call before it is made.
 type Witness = dyn Fn(&Call) + Send + Sync;
 
-/// Services, callers and people of one simulation.
+/// Services, callers and operators of one simulation.
 pub(crate) struct World {
     seed: u64,
-    /// Calls that are being answered, unsubscriptions aside.
+    /// Calls in progress, except requests to unsubscribe.
     live: AtomicUsize,
     /// The process is dead, or should have nothing left to ask.
     pub(crate) closed: AtomicBool,
@@ -44,10 +44,10 @@ pub(crate) struct World {
     news: Notify,
 }
 
-/// What is sent to which run, and how often it was sent already.
+/// A command to a run, and how often it has been sent.
 type Stimulus = (RunId, Command, u32);
 
-/// Times a callback is sent again when nobody acknowledges it.
+/// How often a callback is sent again without an acknowledgement.
 const SENDINGS_MAX: u32 = 200;
 
 impl World {
@@ -63,18 +63,18 @@ impl World {
         })
     }
 
-    /// The engine's calls come here.
+    /// Registers this environment as the engine's handlers.
     pub(crate) fn serve(self: &Arc<World>, builder: EngineBuilder) -> EngineBuilder {
         let handler = || Arc::clone(self) as Arc<dyn ActionHandler>;
         builder.handler(EffectKind::Http, handler()).handler(EffectKind::HttpWebhook, handler())
     }
 
-    /// Calls in progress, unsubscriptions aside.
+    /// The number of calls in progress, except requests to unsubscribe.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::SeqCst)
     }
 
-    /// Numbers that are the same whenever the same is asked.
+    /// Random numbers that are a function of the request.
     fn draw(&self, key: &str, phase: Phase, attempt: u32, polled: u64) -> Seeded {
         let mut text = Vec::from(self.seed.to_le_bytes());
         text.extend_from_slice(key.as_bytes());
@@ -85,7 +85,7 @@ impl World {
         Seeded::new(u64::from_le_bytes(first))
     }
 
-    /// Sends a command to a run after a while.
+    /// Sends a command to a run after a delay.
     pub(crate) fn send_later(&self, after: Duration, run: RunId, command: Command) {
         self.enter(after, run, command, 0);
     }
@@ -97,7 +97,7 @@ impl World {
         self.news.notify_one();
     }
 
-    /// Sends what is to be sent, for as long as it is polled.
+    /// Sends pending commands, for as long as it is polled.
     pub(crate) async fn act(&self, engine: &Engine) {
         loop {
             let next = self.stimuli.lock().unwrap().first_key_value().map(|(key, _)| key.0);
@@ -109,9 +109,9 @@ impl World {
                     let first = self.stimuli.lock().unwrap().first_key_value().map(|(key, what)| (*key, what.clone()));
                     let Some((key, (run, command, sent))) = first else { continue };
                     let told = engine.command(run, command.clone()).await;
-                    // Only now: a process that dies meanwhile has not heard it.
+                    // Only now: a process that crashes in the meantime has not received it.
                     self.stimuli.lock().unwrap().remove(&key);
-                    // Whoever calls back goes on until somebody says that it has arrived.
+                    // A callback is repeated until it is acknowledged.
                     if !told && matches!(command, Command::Callback { .. }) && sent < SENDINGS_MAX {
                         self.enter(Duration::from_secs(20), run, command, sent + 1);
                     }
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// How the world answers one call, and after how long; none when it never does.
+    /// The result of a call and its delay; none for a call that never ends.
     fn answer(&self, call: &Call) -> Option<(Duration, EffectResult)> {
         let polled = call.resume.as_ref().and_then(Value::as_i64).unwrap_or(0) as u64;
         let mut random = self.draw(&call.idempotency_key, call.phase, call.attempt, polled);
@@ -155,13 +155,13 @@ impl World {
                     hint: RetryHint { transient: true, ..RetryHint::default() },
                 })
             }
-            // Without a limit only the end of the run's own time ends it, so it is rare.
+            // Without a timeout, only the run's maximum duration ends it, so it is rare.
             93..97 if is_limited(&call.workflow, call.action) || random.one_in(15) => None,
             _ => answered(succeeded(200)),
         }
     }
 
-    /// Draws when the callbacks to a subscription come: before its answer, after it, twice, or never.
+    /// Draws when the callbacks to a subscription arrive: before its response, after it, twice, or never.
     fn call_back(&self, call: &Call) {
         let mut random = self.draw(&call.idempotency_key, call.phase, call.attempt, 99);
         let times = [0, 1, 1, 1, 2][random.below(5) as usize];
@@ -228,7 +228,7 @@ fn succeeded(status: u16) -> EffectResult {
     EffectResult::Done { outcome, hint: RetryHint::default() }
 }
 
-/// An answer that is kept apart from the journal: a long text, a list with long items, or one of many small items.
+/// A response that is stored separately from the journal: a long string, an array with long items, or one of many small items.
 fn much(kind: u64) -> EffectResult {
     let body = match kind {
         0 => Value::from("much ".repeat(1_700)),
@@ -251,21 +251,21 @@ fn throttled(status: u16, patience: Duration) -> EffectResult {
     failed(status, true, Some(patience))
 }
 
-/// What was seen of each run, with the live state at some moments.
+/// What was reported of each run, with the live state at some points.
 #[derive(Default)]
 pub(crate) struct Seen(pub(crate) Mutex<BTreeMap<RunId, SeenRun>>);
 
 #[derive(Default)]
 pub(crate) struct SeenRun {
     pub(crate) workflow: Option<Arc<loom_definition::Workflow>>,
-    /// Each with its place in the history.
+    /// Each with its position in the history.
     pub(crate) events: Vec<(u64, Event)>,
-    /// The state after so many events, in words.
+    /// The state after a number of events, as text.
     pub(crate) states: Vec<(u64, String)>,
     batches: usize,
 }
 
-/// One state in so many is kept, and the last.
+/// One state in this many is kept, and the last one.
 const STATES_EVERY: usize = 9;
 
 impl Watcher for Seen {
@@ -283,8 +283,8 @@ impl Watcher for Seen {
     }
 }
 
-/// A state in words, without its workflow and without the work it lists: a replayed list also holds what was done long
-/// ago, and each entry is checked when it is taken up.
+/// A state as text, without its workflow and its list of work: a replayed list also contains stale entries, which are checked
+/// when they are taken.
 fn words(state: &RunState) -> String {
     let words = format!("{state:?}");
     let start = words.find("}, start: ").expect("a state tells its start");
@@ -294,7 +294,7 @@ fn words(state: &RunState) -> String {
 }
 
 impl SeenRun {
-    /// The history is read back from its encoding, and folds to the states that were seen live.
+    /// Checks that the history survives its encoding and folds to the states that were reported live.
     pub(crate) fn replay_equals_live(&self, history: &[Event]) -> Result<(), String> {
         let workflow = self.workflow.as_ref().ok_or("nothing was seen of the run")?;
         let mut bytes = Vec::new();
@@ -306,13 +306,13 @@ impl SeenRun {
             let mut state = RunState::new(Arc::clone(workflow));
             state.replay(part);
             let mut run = loom_engine::Run::resume(state, environment);
-            // What was seen live had done all it could at that moment; so has what is replayed. A resumption is shown
+            // Live states are reported when no work is ready; replayed ones must have none either. A resumption is reported
             // before anything follows from it.
             if !matches!(part.last(), Some(Event::Resumed { .. })) {
                 run.advance(Timestamp::MIN, usize::MAX);
             }
             if let Some(event) = run.events().first() {
-                return Err(format!("after {seq} events it goes on by itself: {event:?}"));
+                return Err(format!("after {seq} events work is ready: {event:?}"));
             }
             let replayed = words(run.state());
             if let Some(place) = replayed.bytes().zip(live.bytes()).position(|(left, right)| left != right) {
@@ -326,7 +326,7 @@ impl SeenRun {
     }
 }
 
-/// Calls that have no end in a history.
+/// Calls that have no outcome in a history.
 pub(crate) fn calls_open(
     workflow: &Arc<loom_definition::Workflow>,
     history: &[Event],

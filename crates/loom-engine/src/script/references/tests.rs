@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `expected` is a list of names with spaces between; `trigger` in it stands for the trigger.
+/// `expected` is a space-separated list of names; `trigger` stands for the trigger.
 #[track_caller]
 fn check(code: &str, expected: &str) {
     let found = references(code);
@@ -15,7 +15,7 @@ fn check(code: &str, expected: &str) {
 }
 
 #[test]
-fn members_by_dot_and_by_bracket() {
+fn properties_by_dot_and_by_bracket() {
     check("return workflowContext.actions.Get.outputs.body", "Get");
     assert_eq!(references("workflowContext.actions['Get it'].outputs").actions, ["Get it"]);
     check(r#"workflowContext["actions"]["A"]; workflowContext . actions /* no. */ . B"#, "A B");
@@ -29,7 +29,7 @@ fn members_by_dot_and_by_bracket() {
 }
 
 #[test]
-fn other_names_for_the_context() {
+fn aliases_of_the_context() {
     check("const c = workflowContext; return c.actions.A.outputs + c.trigger.name", "A trigger");
     check("var a = workflowContext.actions;\nreturn a.B.outputs || a['C']", "B C");
     check("const c = workflowContext\nlet a = c.actions\nreturn a.D", "D");
@@ -38,13 +38,13 @@ fn other_names_for_the_context() {
 }
 
 #[test]
-fn members_of_other_things_are_none() {
+fn properties_of_other_values_are_ignored() {
     check("x.workflowContext.actions.A; const a = y.actions; a.B", "");
     check("x.trigger; trigger.outputs", "");
 }
 
 #[test]
-fn comments_texts_and_patterns_are_no_code() {
+fn comments_strings_and_regular_expressions_are_not_code() {
     check("// workflowContext.actions.A\nreturn workflowContext.actions.B", "B");
     check("/* workflowContext.actions.A */ workflowContext.trigger", "trigger");
     check("'workflowContext.actions.A' + \"workflowContext.actions.B\"", "");
@@ -59,18 +59,18 @@ fn comments_texts_and_patterns_are_no_code() {
 }
 
 #[test]
-fn escapes_in_texts() {
+fn escapes_in_strings() {
     check(r"workflowContext.actions['\u0041\x42\u{43}\'']", "ABC'");
 }
 
 proptest! {
     #[test]
-    fn any_text_can_be_read(code in ".*", tail in "[`'\"/\\\\${}\\[\\]().= \na]{0,40}") {
+    fn any_text_can_be_tokenized(code in ".*", tail in "[`'\"/\\\\${}\\[\\]().= \na]{0,40}") {
         references(&format!("{code}{tail}"));
     }
 
     #[test]
-    fn what_stands_around_a_reference_does_not_hide_it(
+    fn the_context_of_a_reference_does_not_hide_it(
         before in prop::sample::select(vec!["", "'a'; ", "/* ' */ ", "// `\n", "`${1}`; ", "x = /[/'\"]/; ", "({}); "]),
         after in prop::sample::select(vec!["", ";", " + 'b'", " // c", ".outputs['d']"]),
         name in "[A-Za-z_][A-Za-z0-9_]{0,9}",

@@ -1,8 +1,8 @@
-//! Loads every `.json` file of a directory and prints what was found, by diagnostic code.
+//! Loads every `.json` file of a directory and counts the diagnostics by code.
 //!
-//! `cargo run -p loom-definition --example corpus -- DIR [--list] [--strict] [--refused-at-most N]`: with `--list` every
-//! finding is shown; with `--strict` mistakes in expressions refuse a file; the exit status is 1 when more files
-//! are refused than allowed (none, unless said otherwise).
+//! `cargo run -p loom-definition --example corpus -- DIR [--list] [--strict] [--refused-at-most N]`: `--list` prints
+//! every diagnostic; with `--strict`, invalid expressions are errors. The exit code is 1 if more than N files (by
+//! default 0) are rejected.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         }
         if !loaded {
             refused += 1;
-            println!("refused: {name}");
+            println!("rejected: {name}");
         }
         if list || !loaded {
             let source = text::decode(&bytes).unwrap_or_default();
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     println!("{} of {} load", files.len() - refused, files.len());
     for ((severity, code), (findings, files)) in &codes {
         let title = explain(code).map_or("", |info| info.title);
-        println!("{code} {severity:7} {findings:4} findings in {files:3} files: {title}");
+        println!("{code} {severity:7} {findings:4} in {files:3} files: {title}");
     }
     if refused > allowed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,8 +1,8 @@
-//! Deployment templates: the expressions in `[…]`, resolved as far as the file and the caller know.
+//! Evaluates the `[…]` expressions of ARM templates, as far as the file and the caller supply their values.
 //!
-//! Only pure functions are here. What a deployment would ask the cloud for (`reference`, `listKeys` …) is refused by
-//! name, and the caller leaves the expression as text. `uniqueString` is a stand-in: deterministic, thirteen
-//! characters of `a`–`z` and `2`–`7`, but not the string a deployment would give.
+//! Only pure functions are supported. A function for which a deployment asks the cloud (`reference`, `listKeys` …) is an
+//! error, and the caller keeps the expression as a string. `uniqueString` is a substitute: deterministic, thirteen characters
+//! of `a`–`z` and `2`–`7`, but not the string that a deployment would compute.
 
 mod functions;
 mod syntax;
@@ -17,7 +17,7 @@ use syntax::Expression;
 #[cfg(test)]
 mod tests;
 
-/// What a deployment knows beside the template.
+/// What a template can read about its deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
     /// `resourceGroup().name`.
@@ -31,7 +31,7 @@ pub struct Deployment {
 }
 
 impl Default for Deployment {
-    /// Placeholders that are plainly none of anybody's.
+    /// Placeholders: `local`, and identifiers of zeros.
     fn default() -> Deployment {
         Deployment {
             resource_group: Arc::from("local"),
@@ -42,7 +42,7 @@ impl Default for Deployment {
     }
 }
 
-/// Functions that only a deployment has, or that are rarely outermost anywhere else.
+/// Functions whose presence shows that a string is a template expression.
 const TELLING: [&str; 10] = [
     "parameters(",
     "variables(",
@@ -56,7 +56,7 @@ const TELLING: [&str; 10] = [
     "uniquestring(",
 ];
 
-/// Whether a text can hardly be anything but an expression of a template that was not deployed.
+/// Whether a string is, almost certainly, an expression of an ARM template that was not deployed.
 pub(crate) fn is_expression(text: &str) -> bool {
     let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let inside = inside.filter(|inside| inside.starts_with(|first: char| first.is_ascii_alphabetic()));
@@ -66,9 +66,9 @@ pub(crate) fn is_expression(text: &str) -> bool {
     })
 }
 
-/// How deep parameters and variables may mention each other.
+/// How deeply parameters and variables may refer to each other.
 const DEPTH_MAX: u32 = 32;
-/// The most values one expression may compute; templates that double text over and over end here.
+/// The most steps of one evaluation. Stops templates that double a string over and over.
 const STEPS_MAX: u32 = 100_000;
 
 /// A template whose expressions can be evaluated.
@@ -78,9 +78,9 @@ pub(crate) struct Template<'a> {
     deployment: &'a Deployment,
     /// The template that deploys this one.
     outer: Option<Rc<Template<'a>>>,
-    /// Whether its expressions see their own template alone, and not the outer one first.
+    /// Whether its expressions see only their own template, and not the outer one first.
     isolated: bool,
-    /// What `copyIndex()` gives.
+    /// The value of `copyIndex()`.
     copy_index: Cell<Option<i64>>,
     depth: Cell<u32>,
     steps: Cell<u32>,
@@ -125,12 +125,12 @@ impl<'a> Template<'a> {
         }
     }
 
-    /// In which turn of a loop of copies expressions stand from now on.
+    /// Sets the value of `copyIndex()` for the following evaluations.
     pub(crate) fn set_copy_index(&self, index: Option<i64>) {
         self.copy_index.set(index);
     }
 
-    /// What a text that is but a mention of a variable or of a parameter's default stands for, as it is written there.
+    /// If `text` is just a reference to a variable, or to a parameter with a default, the value as the template contains it.
     pub(crate) fn mentioned(&self, text: &str) -> Option<&'a Node> {
         let inside = text.strip_prefix('[')?.strip_suffix(']')?;
         let Ok(Expression::Call(function, arguments)) = syntax::parse(inside) else { return None };
@@ -152,17 +152,17 @@ impl<'a> Template<'a> {
         }
     }
 
-    /// The outer template, where it declares `name` and its names go first.
+    /// The outer template, if it declares `name` and its names take precedence.
     fn outer_with(&self, section: &str, name: &str) -> Option<&Template<'a>> {
         let outer = self.outer.as_deref().filter(|_| !self.isolated)?;
         let declared = outer.root.get(section).is_some_and(|section| section.get(name).is_some());
         if declared { Some(outer) } else { outer.outer_with(section, name) }
     }
 
-    /// The value of a string of the template; `None` when it is plain text.
+    /// The value of a string in the template; `None` if it is not an expression.
     pub(crate) fn evaluate(&self, text: &str) -> Option<Evaluated> {
         if !(text.starts_with('[') && text.ends_with(']')) {
-            // Only a leading `[[` escapes, with or without an end.
+            // A leading `[[` is an escape, with or without a closing bracket.
             return text.strip_prefix("[[").map(|rest| Ok(Value::from(format!("[{rest}"))));
         }
         if let Some(rest) = text.strip_prefix("[[") {
@@ -177,7 +177,7 @@ impl<'a> Template<'a> {
         self.value_of(&expression)
     }
 
-    /// A value that may hold expressions, such as a default.
+    /// Evaluates a value that may contain expressions, such as a default.
     fn literal(&self, node: &Node) -> Evaluated {
         self.spend()?;
         if let Some(text) = node.text() {
@@ -208,10 +208,10 @@ impl<'a> Template<'a> {
         if self.steps.get() > STEPS_MAX { Err("the expression is too large".to_owned()) } else { Ok(()) }
     }
 
-    /// Goes one mention deeper while `inner` runs.
+    /// Runs `inner` one reference deeper, within [`DEPTH_MAX`].
     fn deeper(&self, what: &str, inner: impl FnOnce() -> Evaluated) -> Evaluated {
         if self.depth.get() >= DEPTH_MAX {
-            return Err(format!("{what} mentions itself, or the mentions are too deep"));
+            return Err(format!("`{what}` refers to itself, or references are nested too deeply"));
         }
         self.depth.set(self.depth.get() + 1);
         let value = inner();
@@ -225,18 +225,18 @@ impl<'a> Template<'a> {
             Expression::Literal(value) => Ok(value.clone()),
             Expression::Member(target, name) => {
                 let target = self.value_of(target)?;
-                target.get(name).cloned().ok_or_else(|| format!("there is no property `{name}`"))
+                target.get(name).cloned().ok_or_else(|| format!("unknown property `{name}`"))
             }
             Expression::Index(target, index) => {
                 let (target, index) = (self.value_of(target)?, self.value_of(index)?);
                 match (index.as_str(), index.as_i64().and_then(|index| usize::try_from(index).ok())) {
                     (Some(name), _) => {
-                        target.get(name).cloned().ok_or_else(|| format!("there is no property `{name}`"))
+                        target.get(name).cloned().ok_or_else(|| format!("unknown property `{name}`"))
                     }
                     (None, Some(place)) => {
-                        target.index(place).cloned().ok_or_else(|| format!("there is no item {place}"))
+                        target.index(place).cloned().ok_or_else(|| format!("index {place} is out of range"))
                     }
-                    (None, None) => Err("an index is a name or a whole number".to_owned()),
+                    (None, None) => Err("an index must be a name or a non-negative integer".to_owned()),
                 }
             }
             Expression::Call(function, arguments) => self.call(function, arguments),
@@ -245,7 +245,7 @@ impl<'a> Template<'a> {
 
     fn call(&self, function: &str, arguments: &[Expression]) -> Evaluated {
         let lower = function.to_ascii_lowercase();
-        // `if` decides which of its branches is looked at.
+        // `if` evaluates only one of its branches.
         if lower == "if" {
             let [condition, then, otherwise] = arguments else {
                 return Err("`if` takes three arguments".to_owned());
@@ -253,14 +253,14 @@ impl<'a> Template<'a> {
             return match self.value_of(condition)?.as_bool() {
                 Some(true) => self.value_of(then),
                 Some(false) => self.value_of(otherwise),
-                None => Err("the condition of `if` is no boolean".to_owned()),
+                None => Err("the condition of `if` must be a boolean".to_owned()),
             };
         }
         let values: Result<Vec<Value>, String> =
             arguments.iter().map(|argument| self.value_of(argument)).collect();
         let values = values?;
         let one_name = || match values.as_slice() {
-            [name] => name.as_str().ok_or_else(|| format!("`{function}` takes a name")),
+            [name] => name.as_str().ok_or_else(|| format!("the argument of `{function}` must be a string")),
             _ => Err(format!("`{function}` takes one argument")),
         };
         match lower.as_str() {
@@ -271,7 +271,7 @@ impl<'a> Template<'a> {
                 let index = self.copy_index.get().and_then(|index| index.checked_add(offset));
                 index
                     .map(Value::from)
-                    .ok_or_else(|| "`copyIndex` has a meaning only in a loop of copies".to_owned())
+                    .ok_or_else(|| "`copyIndex` is only allowed in a `copy` loop".to_owned())
             }
             "resourcegroup" => Ok(object([
                 ("id", self.group_id()),
@@ -318,11 +318,11 @@ impl<'a> Template<'a> {
         }
         let declared = self.root.get("parameters").and_then(|parameters| parameters.get(name));
         let Some(declared) = declared else {
-            return Err(format!("the template declares no parameter `{name}`"));
+            return Err(format!("undeclared template parameter `{name}`"));
         };
         match declared.member("defaultValue") {
             Some(default) => self.deeper(name, || self.literal(&default.value)),
-            None => Err(format!("the template's parameter `{name}` has no value")),
+            None => Err(format!("template parameter `{name}` has no value")),
         }
     }
 
@@ -332,11 +332,11 @@ impl<'a> Template<'a> {
         }
         match self.root.get("variables").and_then(|variables| variables.member(name)) {
             Some(variable) => self.deeper(name, || self.literal(&variable.value)),
-            None => Err(format!("the template has no variable `{name}`")),
+            None => Err(format!("undeclared template variable `{name}`")),
         }
     }
 
-    /// `resourceId([subscription], [group], type, name…)`: what precedes the type is told by the type's slash.
+    /// `resourceId([subscription], [group], type, name…)`. The type is the first argument with a slash.
     fn resource_id(&self, values: &[Value]) -> Evaluated {
         let typed = values.iter().position(|value| value.as_str().is_some_and(|text| text.contains('/')));
         let before =
@@ -347,7 +347,7 @@ impl<'a> Template<'a> {
             0 => self.group_id(),
             1 => format!("/subscriptions/{subscription}/resourceGroups/{}", text(0)),
             2 => format!("/subscriptions/{}/resourceGroups/{}", text(0), text(1)),
-            _ => return Err("`resourceId` has too much before the type".to_owned()),
+            _ => return Err("`resourceId` takes at most a subscription and a resource group before the type".to_owned()),
         };
         functions::provider_path(&base, &values[before..])
     }

@@ -1,4 +1,4 @@
-//! Parameter values: supplied ones checked against their declarations, the rest from defaults.
+//! Binds parameters: checks supplied values against their declarations, and takes the others from defaults.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -6,7 +6,7 @@ use loom_expression::{Context, JsonError, Lookup, LookupError, Name, Object, Tem
 
 use crate::{
     arm,
-    diagnostic::{Diagnostic, Diagnostics, Severity, code, did_you_mean},
+    diagnostic::{Diagnostic, Diagnostics, Severity, code, did_you_mean, json_type},
     lower::parameter_template,
     model::{Parameter, ValueType, Workflow, same_name},
 };
@@ -15,11 +15,12 @@ use crate::{
 mod tests;
 
 impl ValueType {
-    /// What a text means that somebody typed for a value of this type. A string is the text itself, unless it stands in the
-    /// quotes of JSON. Everything else is JSON; where it is none, the text stays, and is of the wrong type.
+    /// Interprets a value of this type that a user typed, for example `--param NAME=VALUE`. A string is taken literally,
+    /// unless it is in JSON quotes. Any other type must be JSON; text that is not JSON is returned as a string, which then
+    /// has the wrong type.
     ///
     /// # Errors
-    /// Where an array or an object is wanted, what keeps the text from being JSON.
+    /// The JSON error, if an array or an object is expected and the text is not JSON.
     pub fn read_text(self, text: &str) -> Result<Value, JsonError> {
         match (self, Value::from_json_str(text)) {
             (ValueType::String, Ok(value)) if value.as_str().is_none() => Ok(Value::from(text)),
@@ -31,18 +32,18 @@ impl ValueType {
 }
 
 impl Workflow {
-    /// The declaration of a parameter; the case of its name does not count.
+    /// Finds the declaration of a parameter by name, ignoring case.
     pub fn find_parameter(&self, name: &str) -> Option<&Parameter> {
         self.parameters.iter().find(|parameter| same_name(&parameter.name, name))
     }
 
-    /// The value of each declared parameter, in order: the supplied one, else the default. Values may mention
-    /// `@appsetting('x')` and `@parameters('x')`. Values of secure parameters come out marked secret.
+    /// The value of each declared parameter, in order: the supplied value, else the default. Values may refer to
+    /// `@appsetting('x')` and `@parameters('x')`. Values of secure parameters are marked secret.
     ///
     /// # Errors
-    /// All at once: values of the wrong type or outside `allowedValues`, values for parameters that are not declared,
-    /// parameters without any value, mentions of settings that `app_setting` does not know. No text of a secure value
-    /// stands in a message.
+    /// All problems at once: values of the wrong type or not among the `allowedValues`, values for undeclared parameters,
+    /// parameters without a value, references to settings for which `app_setting` returns `None`. A message never contains a
+    /// secure value.
     pub fn bind_parameters(
         &self,
         supplied: &Object,
@@ -70,7 +71,7 @@ impl Workflow {
                 problems.push(Diagnostic {
                     code: code::PARAMETER_UNDECLARED,
                     severity: Severity::Error,
-                    message: format!("there is a value for `{name}`, which the definition does not declare"),
+                    message: format!("undeclared parameter `{name}`"),
                     pointer: "/parameters".to_owned(),
                     span: 0..0,
                     label: String::new(),
@@ -86,7 +87,7 @@ impl Workflow {
 #[derive(Clone)]
 enum Slot {
     Open,
-    /// Being computed: to meet it again is a circle.
+    /// Being evaluated; to reach it again is a cycle.
     Busy,
     Done(Value),
 }
@@ -108,7 +109,7 @@ impl Binding<'_> {
                 return Ok(value);
             }
             Slot::Busy => {
-                let message = format!("the value of `{}` depends on itself", parameter.name);
+                let message = format!("the value of parameter `{}` refers to itself", parameter.name);
                 return Err(Box::new(about(parameter, code::PARAMETER_EXPRESSION, message)));
             }
             Slot::Open => {}
@@ -122,14 +123,14 @@ impl Binding<'_> {
             (None, None) => {
                 let message = format!("parameter `{}` has no value and no default", parameter.name);
                 let mut problem = about(parameter, code::PARAMETER_MISSING, message);
-                problem.hint = Some(format!("supply one, such as `--param {}=…`", parameter.name));
+                problem.hint = Some(format!("supply a value, for example `--param {}=VALUE`", parameter.name));
                 return Err(Box::new(problem));
             }
         };
         let value = match template.as_constant() {
             Some(value) => value.clone(),
             None => template.evaluate(self).map_err(|error| {
-                let message = format!("the value of `{}` cannot be computed: {error}", parameter.name);
+                let message = format!("cannot evaluate the value of parameter `{}`: {error}", parameter.name);
                 Box::new(about(parameter, code::PARAMETER_EXPRESSION, message))
             })?,
         };
@@ -160,35 +161,35 @@ impl Context for Binding<'_> {
 }
 
 fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
-    // A definition may leave a parameter empty with a default of null, whatever its type.
+    // A parameter of any type may be null if its default is null.
     if value.is_null()
         && parameter.default.as_ref().and_then(Template::as_constant).is_some_and(Value::is_null)
     {
         return None;
     }
-    // Text of a deployment template was reported where it stands.
+    // An unresolved template expression was already reported.
     if value.as_str().is_some_and(arm::is_expression) {
         return None;
     }
     if !parameter.kind.accepts(value) {
         let message = format!(
-            "parameter `{}` is of type {}, and its value is of type {}",
+            "parameter `{}` has type {}, but its value is {}",
             parameter.name,
             parameter.kind.as_str(),
-            value.kind()
+            json_type(value)
         );
         let mut problem = about(parameter, code::PARAMETER_TYPE, message);
-        problem.hint = Some("nothing is converted, except that an integer is a float".to_owned());
+        problem.hint = Some("values are not converted, except that an integer is accepted as a float".to_owned());
         return Some(problem);
     }
     if let Some(allowed) = &parameter.allowed
         && !allowed.iter().any(|allowed| allowed.wdl_equals(value))
     {
-        let message = format!("the value of `{}` is none of its `allowedValues`", parameter.name);
+        let message = format!("the value of parameter `{}` is not one of its `allowedValues`", parameter.name);
         let mut problem = about(parameter, code::PARAMETER_NOT_ALLOWED, message);
         if !parameter.secure {
             let shown: Vec<String> = allowed.iter().take(10).map(Value::to_json_text).collect();
-            problem.hint = Some(format!("allowed are {}", shown.join(", ")));
+            problem.hint = Some(format!("allowed values: {}", shown.join(", ")));
         }
         return Some(problem);
     }

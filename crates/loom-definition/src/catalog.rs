@@ -1,4 +1,4 @@
-//! The store of definitions: versions of each, by id. Plain data in memory; a durable backing may hold the same.
+//! An in-memory catalog of definitions: the versions of each, by id.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -7,22 +7,22 @@ use loom_expression::Value;
 #[cfg(test)]
 mod tests;
 
-/// `major.minor.patch`.
+/// A version of the form `major.minor.patch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Changed when callers must change.
+    /// Raised when callers must change.
     pub major: u32,
-    /// Changed when something is added.
+    /// Raised when something is added.
     pub minor: u32,
-    /// Changed when something is repaired.
+    /// Raised when something is fixed.
     pub patch: u32,
 }
 
 impl Version {
-    /// What a new definition gets.
+    /// The version of a new definition, 1.0.0.
     pub const FIRST: Version = Version { major: 1, minor: 0, patch: 0 };
 
-    /// Reads `1.2.3`.
+    /// Parses `1.2.3`; `None` if it is anything else.
     pub fn parse(text: &str) -> Option<Version> {
         let mut parts = text.split('.').map(|part| {
             if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse::<u32>().ok() } else { None }
@@ -32,6 +32,9 @@ impl Version {
     }
 
     /// The version after this one.
+    ///
+    /// # Panics
+    /// In debug builds, if the part to raise is [`u32::MAX`]; [`Catalog::publish`] checks that.
     #[must_use]
     pub fn next(self, bump: Bump) -> Version {
         match bump {
@@ -48,7 +51,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Which part of a version a publication raises.
+/// The part of the version to raise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Bump {
     /// 1.0.0 → 1.0.1.
@@ -63,53 +66,53 @@ pub enum Bump {
 /// One stored version of a definition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The definition's id.
+    /// The id of the definition.
     pub id: Arc<str>,
-    /// Which version.
+    /// The version.
     pub version: Version,
-    /// Free text.
+    /// A free-form description.
     pub description: Option<Arc<str>>,
-    /// An object of names and values, or a list of words; null for none.
+    /// An object of names and values, or an array of strings; null for none.
     pub tags: Value,
-    /// When the id was created, in the caller's clock: milliseconds since 1970, UTC.
+    /// When the id was created, in milliseconds since the Unix epoch.
     pub created_at: i64,
-    /// When this version was published, in the same clock.
+    /// When this version was published, in milliseconds since the Unix epoch.
     pub updated_at: i64,
     /// The definition as JSON.
     pub definition: Value,
 }
 
-/// Why the catalog refuses.
+/// Why an operation on the catalog failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
-    /// The id is taken.
+    /// The id is already in use.
     #[error("workflow `{id}` already exists")]
     AlreadyExists {
         /// The id.
         id: Arc<str>,
     },
-    /// There is no such id.
+    /// The id does not exist.
     #[error("workflow `{id}` does not exist")]
     NotFound {
         /// The id.
         id: Arc<str>,
     },
-    /// Versions are counted in 32 bits.
-    #[error("workflow `{id}` has no version after {version}")]
+    /// The part of the version to raise is at its 32-bit maximum.
+    #[error("workflow `{id}` cannot have a version after {version}")]
     Exhausted {
         /// The id.
         id: Arc<str>,
-        /// The last one.
+        /// The latest version.
         version: Version,
     },
 }
 
-/// What is stored with a definition.
+/// A definition to store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Draft {
-    /// Free text.
+    /// A free-form description.
     pub description: Option<Arc<str>>,
-    /// An object of names and values, or a list of words; null for none.
+    /// An object of names and values, or an array of strings; null for none.
     pub tags: Value,
     /// The definition as JSON.
     pub definition: Value,
@@ -130,7 +133,7 @@ impl Catalog {
     /// Stores a new definition as version 1.0.0.
     ///
     /// # Errors
-    /// [`CatalogError::AlreadyExists`].
+    /// [`CatalogError::AlreadyExists`] if the id is in use.
     pub fn create(&mut self, id: &str, draft: Draft, now: i64) -> Result<&Entry, CatalogError> {
         let id: Arc<str> = Arc::from(id);
         match self.entries.entry(Arc::clone(&id)) {
@@ -142,7 +145,7 @@ impl Catalog {
         }
     }
 
-    /// The given version, or without one the latest.
+    /// A version of a definition; the latest if `version` is `None`.
     pub fn get(&self, id: &str, version: Option<Version>) -> Option<&Entry> {
         let versions = self.entries.get(id)?;
         match version {
@@ -151,10 +154,10 @@ impl Catalog {
         }
     }
 
-    /// Stores the next version. Earlier ones stay as they are.
+    /// Stores the next version and keeps the earlier ones.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], [`CatalogError::Exhausted`].
+    /// [`CatalogError::NotFound`] if there is no such id, [`CatalogError::Exhausted`] if there can be no next version.
     pub fn publish(&mut self, id: &str, draft: Draft, bump: Bump, now: i64) -> Result<&Entry, CatalogError> {
         let Some(versions) = self.entries.get_mut(id) else {
             return Err(CatalogError::NotFound { id: Arc::from(id) });
@@ -176,17 +179,17 @@ impl Catalog {
         Ok(versions.entry(version).or_insert(entry))
     }
 
-    /// All versions of a definition, oldest first; empty when there is none.
+    /// All versions of a definition, oldest first; empty if there is no such id.
     pub fn versions(&self, id: &str) -> impl Iterator<Item = &Entry> {
         self.entries.get(id).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// The latest version of every definition, by id.
+    /// The latest version of every definition, in the order of ids.
     pub fn list(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().filter_map(|versions| versions.last_key_value().map(|(_, entry)| entry))
     }
 
-    /// Removes all versions; whether there were any.
+    /// Removes all versions of a definition; returns whether it existed.
     pub fn delete(&mut self, id: &str) -> bool {
         self.entries.remove(id).is_some()
     }

@@ -1,7 +1,7 @@
 //! Diagnostics: what is wrong with a definition, where, and what to do about it.
 //!
-//! A definition yields all of them at once. Each has a stable code that `docs/errors.md` explains, a JSON pointer for
-//! programs, a byte span for editors, and words for people.
+//! Loading a definition reports all of its diagnostics at once. Each has a stable code that `docs/errors.md` explains,
+//! a JSON pointer for programs, a byte span for editors, and a message for people.
 
 pub(crate) mod codes;
 mod render;
@@ -23,12 +23,12 @@ use crate::text::position;
 #[cfg(test)]
 mod tests;
 
-/// How bad it is.
+/// How severe a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// It loads; somebody should look.
+    /// The definition loads, but the place deserves a look.
     Warning,
-    /// It does not load.
+    /// The definition does not load.
     Error,
 }
 
@@ -41,30 +41,32 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One finding.
+/// One problem found in a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `L0123`; never reused for something else. See [`catalogue`].
+    /// The code, such as `L0204`. Codes are never reused; [`catalogue`] lists them all.
     pub code: &'static str,
-    /// How bad it is.
+    /// Whether the definition loads in spite of it.
     pub severity: Severity,
     /// What is wrong, in one sentence that names its subject.
     pub message: String,
-    /// JSON pointer (RFC 6901) to the value, in the file.
+    /// JSON pointer (RFC 6901) to the value in the file; empty for the whole file.
     pub pointer: String,
-    /// The bytes it is about, in the file's UTF-8 text.
+    /// The bytes it is about, in the file's UTF-8 text (see [`text::decode`](crate::text::decode)).
     pub span: Range<usize>,
-    /// A few words for beside the span; may be empty.
+    /// A few words to print beside the span; may be empty.
     pub label: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Other places that explain it.
+    /// Other places that help to explain it, each with a label.
     pub related: Vec<(Range<usize>, String)>,
 }
 
 impl Diagnostic {
-    /// The finding as JSON: `code`, `severity`, `message`, `pointer`, `start` and `end` (each with `offset`, `line`
-    /// and `column`), `label`, `hint`, `related`.
+    /// The diagnostic as JSON: `code`, `severity`, `message`, `pointer`, `start` and `end` (each with `offset`, `line`
+    /// and `column`), `label`, `hint`, `related`. The last three are left out when they are empty.
+    ///
+    /// `source` must be the text that the spans refer to.
     pub fn to_json(&self, source: &str) -> Value {
         let mut object = Object::new();
         object.insert("code", Value::from(self.code));
@@ -102,6 +104,19 @@ fn place_json(source: &str, offset: usize) -> Value {
     Value::from(object)
 }
 
+/// The JSON type of a value, with its article, for messages such as "must be an array, found a string".
+pub(crate) fn json_type(value: &Value) -> &'static str {
+    use loom_expression::ValueRef;
+    match value.as_ref() {
+        ValueRef::Null => "null",
+        ValueRef::Bool(_) => "a boolean",
+        ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) => "a number",
+        ValueRef::String(_) => "a string",
+        ValueRef::Array(_) => "an array",
+        ValueRef::Object(_) => "an object",
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]: {}", self.severity, self.code, self.message)?;
@@ -115,22 +130,22 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Everything that was found in one definition, in file order, errors and warnings mixed.
+/// Everything found in one definition, errors and warnings together, in file order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// Whether one of them is an error.
+    /// Whether at least one of them is an error.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// The errors alone.
+    /// The errors, without the warnings.
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// Sorts by place, errors first at the same place.
+    /// Sorts by position; errors come before warnings at the same position.
     pub(crate) fn sort(&mut self) {
         self.0.sort_by_key(|diagnostic| (diagnostic.span.start, std::cmp::Reverse(diagnostic.severity)));
     }

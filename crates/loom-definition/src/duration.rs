@@ -1,23 +1,25 @@
-//! ISO 8601 durations as the language writes them.
+//! ISO 8601 durations, as definitions write them.
 
 use std::{fmt, time::Duration};
 
 use loom_expression::{Value, ValueRef};
 
+use crate::diagnostic::json_type;
+
 #[cfg(test)]
 mod tests;
 
-/// A length of time with calendar months kept apart, because their length depends on when they start.
+/// A duration whose calendar months are separate, because their length depends on when they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Span {
     /// Calendar months (a year is twelve).
     pub months: u32,
-    /// The rest.
+    /// Everything else: weeks, days of 24 hours, hours, minutes and seconds.
     pub exact: Duration,
 }
 
 impl Span {
-    /// A span of so many days of 24 hours.
+    /// A span of `days` days of 24 hours.
     pub const fn from_days(days: u32) -> Span {
         Span { months: 0, exact: Duration::from_secs(days as u64 * 86_400) }
     }
@@ -27,42 +29,44 @@ impl Span {
         Span { months: 0, exact }
     }
 
-    /// The span as a plain duration, a month counted as 30 days.
+    /// The span as a plain duration, with 30 days for each month.
     pub fn approximate(self) -> Duration {
         self.exact.saturating_add(Duration::from_secs(u64::from(self.months) * 30 * 86_400))
     }
 
-    /// Reads a duration from a value: ISO 8601 text, or a number of milliseconds (whole or not, never negative).
+    /// Reads a duration from a value: an ISO 8601 string, or a non-negative number of milliseconds, which may have a
+    /// fraction.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A message that says what is wrong.
     pub fn from_value(value: &Value) -> Result<Span, String> {
         let milliseconds = match value.as_ref() {
             ValueRef::String(text) => {
                 return Span::parse_iso8601(text.trim()).map_err(|invalid| invalid.to_string());
             }
             ValueRef::Int(whole) => {
-                let whole = u64::try_from(whole).map_err(|_| format!("{whole} ms is negative"))?;
+                let whole = u64::try_from(whole).map_err(|_| format!("a duration must not be negative (got {whole} ms)"))?;
                 return Ok(Span::exact(Duration::from_millis(whole)));
             }
             ValueRef::Float(float) => float,
             ValueRef::Decimal(_) => value.to_json_text().parse().unwrap_or(f64::NAN),
-            _ => return Err(format!("a duration is ISO 8601 text or milliseconds, not {}", value.kind())),
+            _ => return Err(format!("expected an ISO 8601 duration or milliseconds, found {}", json_type(value))),
         };
         Duration::try_from_secs_f64(milliseconds / 1_000.0)
             .map(Span::exact)
-            .map_err(|_| format!("{milliseconds} ms is negative or too long"))
+            .map_err(|_| format!("a duration must not be negative or too long (got {milliseconds} ms)"))
     }
 
-    /// Reads `P1DT2H30M0.5S`, `PT20S`, `P2W`, ignoring case. Only seconds may have a fraction.
+    /// Parses an ISO 8601 duration such as `P1DT2H30M0.5S`, `PT20S` or `P2W`, ignoring case. Only seconds may have a
+    /// fraction; digits after the ninth are ignored.
     ///
     /// # Errors
-    /// [`InvalidDuration`] with what is wrong, in words.
+    /// [`InvalidDuration`] with the reason.
     pub fn parse_iso8601(text: &str) -> Result<Span, InvalidDuration> {
         let error = |reason| InvalidDuration { text: text.to_owned(), reason };
-        let rest = text.strip_prefix(['P', 'p']).ok_or_else(|| error("it must start with P"))?;
+        let rest = text.strip_prefix(['P', 'p']).ok_or_else(|| error("it must start with `P`"))?;
         if rest.is_empty() {
-            return Err(error("nothing follows the P"));
+            return Err(error("expected a number after `P`"));
         }
         let mut span = Span::default();
         let mut in_time = false;
@@ -72,10 +76,10 @@ impl Span {
         while !rest.is_empty() {
             if let Some(tail) = rest.strip_prefix(['T', 't']) {
                 if in_time {
-                    return Err(error("it has more than one T"));
+                    return Err(error("it has more than one `T`"));
                 }
                 if tail.is_empty() {
-                    return Err(error("nothing follows the T"));
+                    return Err(error("expected a number after `T`"));
                 }
                 in_time = true;
                 rest = tail;
@@ -86,7 +90,7 @@ impl Span {
             let unit = tail.chars().next().ok_or_else(|| error("a number has no unit"))?;
             let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
             if whole.is_empty() || fraction.contains('.') || (number.contains('.') && fraction.is_empty()) {
-                return Err(error("a unit has no number before it"));
+                return Err(error("a unit needs a number before it"));
             }
             let unit_upper = unit.to_ascii_uppercase();
             if number.contains('.') && !(in_time && unit_upper == 'S') {
@@ -101,8 +105,8 @@ impl Span {
                 (true, 'H') => (5, Some(3_600)),
                 (true, 'M') => (6, Some(60)),
                 (true, 'S') => (7, Some(1)),
-                (false, 'H' | 'S') => return Err(error("hours, minutes and seconds come after a T")),
-                _ => return Err(error("a unit is unknown; there are Y M W D, and after a T, H M S")),
+                (false, 'H' | 'S') => return Err(error("hours, minutes and seconds must come after a `T`")),
+                _ => return Err(error("units must be Y, M, W or D, and after a `T`, H, M or S")),
             };
             if rank <= last_rank {
                 return Err(error("its units are out of order"));
@@ -125,11 +129,11 @@ impl Span {
             }
             rest = &tail[unit.len_utf8()..];
         }
-        if any { Ok(span) } else { Err(error("it names no unit")) }
+        if any { Ok(span) } else { Err(error("it has no unit")) }
     }
 }
 
-/// The first nine digits after the point, as nanoseconds.
+/// The first nine digits after the decimal point, as nanoseconds.
 fn fraction_nanos(digits: &str) -> u32 {
     let mut nanos = 0;
     for place in 0..9 {
@@ -174,12 +178,12 @@ impl fmt::Display for Span {
     }
 }
 
-/// Text that is not an ISO 8601 duration.
+/// A string that is not an ISO 8601 duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an ISO 8601 duration: {reason}")]
 pub struct InvalidDuration {
-    /// What was written.
+    /// The string.
     pub text: String,
-    /// What is wrong with it.
+    /// Why it is invalid.
     pub reason: &'static str,
 }

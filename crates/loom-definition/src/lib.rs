@@ -1,6 +1,7 @@
-//! Workflow JSON to one validated, immutable [`Workflow`], or to diagnostics that point at the text.
+//! Loads workflow definitions: JSON in, one validated and immutable [`Workflow`] out, or diagnostics that point at
+//! the text.
 //!
-//! Used by the engine, which only meets a `Workflow` that is already right. Knows no clock, no I/O and no runtime.
+//! Used by the engine, which only ever sees a valid `Workflow`. Must not know a clock, I/O or a runtime.
 //!
 //! ```
 //! use loom_definition::{Definition, LoadOptions};
@@ -9,11 +10,11 @@
 //!   "triggers": {"manual": {"type": "Request"}},
 //!   "actions": {"Greet": {"type": "Compose", "inputs": "Hello, @{triggerBody()?['name']}!", "runAfter": {}}}
 //! }"#;
-//! let loaded = Definition::parse(text, &LoadOptions::default()).expect("the definition is right");
+//! let loaded = Definition::parse(text, &LoadOptions::default()).expect("the definition is valid");
 //! assert_eq!(loaded.workflow.actions.len(), 1);
 //!
 //! let wrong = String::from_utf8_lossy(text).replace("\"runAfter\": {}", "\"runAfter\": {\"Load\": [\"Succeeded\"]}");
-//! let found = Definition::parse(wrong.as_bytes(), &LoadOptions::default()).expect_err("nothing is called `Load`");
+//! let found = Definition::parse(wrong.as_bytes(), &LoadOptions::default()).expect_err("no action is called `Load`");
 //! assert_eq!((found.0[0].code, found.0[0].pointer.as_str()), ("L0204", "/actions/Greet/runAfter/Load"));
 //! ```
 

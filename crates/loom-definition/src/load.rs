@@ -1,4 +1,4 @@
-//! Loading: bytes of a file to a [`Workflow`] and what came beside it.
+//! Loads the bytes of a file as a [`Workflow`], with the parameter values and connections that the file contains.
 
 use std::sync::Arc;
 
@@ -13,43 +13,44 @@ use crate::{
     text::{self, Limits, NoteKind, ReadErrorKind},
 };
 
-/// How a definition is loaded.
+/// Options for [`Definition::parse`].
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The workflow's name. Without it: the name in the file, else the stem of `file_name`, else `workflow`.
+    /// The workflow's name. Without it: the name in the file, else the stem of `file_name` (the directory's name for a
+    /// `workflow.json`), else `workflow`.
     pub name: Option<Arc<str>>,
-    /// The file's name, for the workflow's name only.
+    /// The name of the file, used only to name the workflow.
     pub file_name: Option<Arc<str>>,
-    /// Which workflow of a template that holds several.
+    /// The name of the workflow to load from a template that contains several.
     pub choose: Option<Arc<str>>,
-    /// Values for the parameters of an ARM template; they go before the template's defaults.
+    /// Values for the parameters of an ARM template; they take precedence over its defaults.
     pub arm_parameters: Object,
-    /// What a deployment would know.
+    /// What an ARM template can read about its deployment.
     pub deployment: arm::Deployment,
-    /// Parameters declared beside the definition: the content of Standard's `parameters.json`,
+    /// Parameters declared outside the definition: the content of a Standard project's `parameters.json`,
     /// `{name: {type, value}}`.
     pub parameters_file: Option<Value>,
-    /// Whether a mistake in an action's expression refuses the definition. Without it the definition loads with a
-    /// warning, and the action fails when it runs, with `InvalidTemplate`, as every other failing expression does.
+    /// Whether an invalid expression in an action is an error. If not, it is a warning, and the action fails when it
+    /// runs, with `InvalidTemplate`. A call of an unknown function is always a warning.
     pub strict_expressions: bool,
-    /// Whether the definition was accepted before and is only read again, such as one that runs still need. Rules that
-    /// came later warn then, where they refuse a new definition.
+    /// Whether the definition was accepted by an earlier version and is loaded again, for runs that still need it. Rules
+    /// added since then produce warnings instead of errors.
     pub accepted_before: bool,
-    /// Finds mistakes in the code of `JavaScriptCode` actions. What finds none may be left out: this crate reads no code.
+    /// Checks the code of `JavaScriptCode` actions, which this crate cannot parse. Without it, scripts are not checked.
     pub script_check: Option<ScriptCheck>,
-    /// What the text may cost.
+    /// Limits on the text.
     pub limits: Limits,
 }
 
-/// Finds the first mistake in the grammar of a script's code, without running it.
+/// Finds the first syntax error in a script, without running it.
 pub type ScriptCheck = fn(&str) -> Option<ScriptMistake>;
 
-/// A mistake in a script's code that can be seen before it runs.
+/// A syntax error in a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptMistake {
     /// What is wrong.
     pub message: String,
-    /// Where in the code, as an offset in bytes.
+    /// Where it is in the script, as a byte offset.
     pub offset: usize,
 }
 
@@ -58,30 +59,31 @@ pub struct ScriptMistake {
 pub struct Loaded {
     /// The workflow.
     pub workflow: Arc<Workflow>,
-    /// What somebody should look at, in file order.
+    /// Warnings, in file order.
     pub warnings: Vec<Diagnostic>,
-    /// Values of parameters that came in the file, beside the definition: name → value.
+    /// Parameter values that the file contains outside the definition, by name.
     pub parameter_values: Object,
-    /// Connections that came in the file: `connectionReferences`, or the value of `$connections`; else null.
+    /// Connections that the file contains: `connectionReferences`, or the value of `$connections`; null if there are
+    /// none.
     pub connections: Value,
 }
 
-/// Reads definitions; see [`Definition::parse`].
+/// Loads definitions; see [`Definition::parse`].
 #[derive(Clone, Copy, Debug)]
 pub struct Definition;
 
 impl Definition {
-    /// Loads a definition in any of its shapes: bare, wrapped in `{definition, kind, …}`, an ARM template with one
-    /// workflow or a chosen one, a flow export with `properties.definition`.
+    /// Loads a definition of any supported shape: bare, wrapped in `{definition, kind, …}`, an ARM template (of which one
+    /// workflow is loaded), a flow export with `properties.definition`, or the files of the management API.
     ///
     /// # Errors
-    /// Everything that is wrong with it, warnings included. Spans are bytes of the text that
-    /// [`text::decode`] gives, which for UTF-8 are those of the file.
+    /// All errors and warnings, if there is at least one error. Spans are byte ranges of the text that [`text::decode`]
+    /// returns; for a UTF-8 file these are byte ranges of the file.
     pub fn parse(bytes: &[u8], options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         if bytes.len() > options.limits.bytes {
             let message =
-                format!("the file has {} bytes, and at most {} are read", bytes.len(), options.limits.bytes);
-            let hint = "keep data out of the definition: pass it as a trigger body or a parameter";
+                format!("the file has {} bytes, which exceeds the limit of {}", bytes.len(), options.limits.bytes);
+            let hint = "keep data out of the definition: pass it in the trigger body or as a parameter";
             return Err(alone(code::TOO_LARGE, 0..0, message, Some(hint.to_owned()), Vec::new()));
         }
         let source = text::decode(bytes).map_err(|error| {
@@ -97,26 +99,26 @@ impl Definition {
         Definition::parse_text(&source, options)
     }
 
-    /// The names of the workflows that a template holds, for [`LoadOptions::choose`]; none where the text has another
-    /// shape, or cannot be read.
+    /// The names of the workflows in an ARM template, for [`LoadOptions::choose`]. Empty if the file has another shape or
+    /// cannot be read.
     pub fn workflows(bytes: &[u8], options: &LoadOptions) -> Vec<String> {
         let source = text::decode(bytes).ok();
         let read = source.and_then(|source| text::read(&source, &options.limits).ok());
         read.map(|read| shape::names(&read.root, options)).unwrap_or_default()
     }
 
-    /// The parameters that a deployment template declares, for [`LoadOptions::arm_parameters`]; none where the text has another
-    /// shape, or cannot be read.
+    /// The parameters that an ARM template declares, for [`LoadOptions::arm_parameters`]. Empty if the file has another
+    /// shape or cannot be read.
     pub fn template_parameters(bytes: &[u8], options: &LoadOptions) -> Vec<(Arc<str>, ValueType)> {
         let source = text::decode(bytes).ok();
         let read = source.and_then(|source| text::read(&source, &options.limits).ok());
         read.map(|read| shape::template_parameters(&read.root)).unwrap_or_default()
     }
 
-    /// As [`Definition::parse`], from text.
+    /// Like [`Definition::parse`], but takes text instead of bytes.
     ///
     /// # Errors
-    /// As [`Definition::parse`].
+    /// See [`Definition::parse`].
     pub fn parse_text(source: &str, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         let read = text::read(source, &options.limits).map_err(|error| {
             let code = match error.kind {
@@ -135,9 +137,9 @@ impl Definition {
         };
         let kind = chosen.kind.map_or(WorkflowKind::Stateful, |node| {
             node.text().and_then(shape::workflow_kind).unwrap_or_else(|| {
-                let message = format!("`{}` is no kind of workflow", node.text().unwrap_or(node.kind()));
+                let message = format!("unknown workflow kind `{}`", node.text().unwrap_or(node.kind()));
                 found.warning(code::UNKNOWN_WORKFLOW_KIND, node.place, message).hint =
-                    Some("there are `Stateful`, `Stateless` and `Agentic`".to_owned());
+                    Some("use `Stateful`, `Stateless` or `Agentic`".to_owned());
                 WorkflowKind::Stateful
             })
         });
@@ -170,7 +172,7 @@ fn name(options: &LoadOptions, in_file: Option<&str>) -> Arc<str> {
     let mut parts = file.rsplit(['/', '\\']);
     let base = parts.next().unwrap_or_default();
     let stem = base.split('.').next().unwrap_or_default();
-    // Standard keeps each workflow as `Name/workflow.json`.
+    // A Standard project stores each workflow as `Name/workflow.json`.
     let stem = if stem.eq_ignore_ascii_case("workflow") { parts.next().unwrap_or(stem) } else { stem };
     Arc::from(if stem.is_empty() { "workflow" } else { stem })
 }
@@ -180,18 +182,18 @@ fn notes(notes: &[text::Note], found: &mut Findings<'_>) {
     for note in notes {
         match &note.kind {
             NoteKind::DuplicateKey { name, first } => {
-                let message = format!("the key `{name}` is there twice; the last one counts");
+                let message = format!("duplicate key `{name}`; the last value wins");
                 let diagnostic = found.warning(code::DUPLICATE_KEY, note.place, message);
-                diagnostic.related.push((first.range(), "first here".to_owned()));
+                diagnostic.related.push((first.range(), "first defined here".to_owned()));
             }
             NoteKind::LoneSurrogate => {
-                found.warning(code::LONE_SURROGATE, note.place, "this is half of a character");
+                found.warning(code::LONE_SURROGATE, note.place, "unpaired surrogate; it is read as U+FFFD");
             }
             NoteKind::Comment | NoteKind::TrailingComma => {
                 liberties += 1;
                 if liberties == 1 {
                     let what = if note.kind == NoteKind::Comment { "a comment" } else { "a trailing comma" };
-                    let message = format!("{what} is read here, but it is not strict JSON");
+                    let message = format!("{what} is accepted here but is not strict JSON");
                     found.warning(code::NOT_STRICT_JSON, note.place, message);
                 }
             }

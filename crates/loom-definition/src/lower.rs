@@ -1,8 +1,8 @@
-//! Lowering: from the tree of a definition to the validated [`Workflow`], or to everything that is wrong with it.
+//! Lowers the tree of a definition to the validated [`Workflow`], or reports everything that is wrong with it.
 //!
-//! Two passes. The outline numbers actions, blocks, variables and parameters in file order, so that every name is
-//! known. Then each action is read, with its expressions compiled against those names. Nothing stops at the first
-//! mistake.
+//! There are two passes. The first, the outline, numbers actions, blocks, variables and parameters in file order, so that
+//! every name is known. The second reads each action and compiles its expressions against those names. Neither stops at
+//! the first error.
 
 mod control;
 mod data;
@@ -34,27 +34,27 @@ use crate::{
     text::Node,
 };
 
-/// What is lowered, and what is known about it from outside.
+/// The definition to lower, and what is known about it from outside.
 pub(crate) struct Subject<'a> {
     /// The workflow's name.
     pub(crate) name: Arc<str>,
     /// How it keeps its state.
     pub(crate) kind: WorkflowKind,
-    /// What stands beside the definition as `tags`.
+    /// The `tags` outside the definition.
     pub(crate) tags: Option<&'a Node>,
     /// The definition.
     pub(crate) definition: &'a Node,
-    /// Whether mistakes in an action's expressions refuse the definition.
+    /// See [`LoadOptions::strict_expressions`](crate::LoadOptions::strict_expressions).
     pub(crate) strict_expressions: bool,
-    /// Whether the definition was accepted before, so that rules that came later only warn.
+    /// See [`LoadOptions::accepted_before`](crate::LoadOptions::accepted_before).
     pub(crate) accepted_before: bool,
-    /// Finds mistakes in scripts.
+    /// Checks scripts.
     pub(crate) script_check: Option<ScriptCheck>,
-    /// Parameters declared beside the definition, as Standard's `parameters.json` holds them.
+    /// Parameters declared outside the definition, in the format of a Standard project's `parameters.json`.
     pub(crate) parameters_file: Option<&'a Value>,
 }
 
-/// Lowers a definition. The workflow is only right when no error was found.
+/// Lowers a definition. The result is only valid if no error was reported.
 pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow {
     let definition = subject.definition;
     let outline = Outline::of(definition, subject.parameters_file, found);
@@ -78,23 +78,23 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
 /// The state of the second pass.
 struct Lowerer<'a, 'f, 's> {
     kind: WorkflowKind,
-    /// Whether the definition uses Loom's own constructs, so that its expressions tolerate Loom's spelling.
+    /// Whether the definition uses constructs of Loom's own, so that its expressions may use the Loom spelling.
     loom: bool,
     outline: Outline<'a>,
     found: &'f mut Findings<'s>,
-    /// Whether some `result()` computes its name, so that any block may be meant.
+    /// Whether some `result()` computes its name, so that it may refer to any block.
     any_result: bool,
     strict_expressions: bool,
     script_check: Option<ScriptCheck>,
-    /// How names are reported that cannot be read where they stand.
+    /// The severity of expressions that read what they cannot read at their position.
     refusal: Severity,
-    /// Actions with a deferred mistake, and the first one's message.
+    /// Actions that fail when they run because of an invalid expression, and the message of the first.
     broken: BTreeMap<usize, String>,
-    /// The services that actions name, and what the first of them asks for.
+    /// The services that actions name, with the settings of the first action that names each.
     services: BTreeMap<Arc<str>, resilience::SharedService>,
-    /// Every mention of an action's result so far.
+    /// Every reference to the result of an action so far.
     reads: Vec<Read>,
-    /// When the expressions at hand are evaluated.
+    /// When the expressions that are being compiled are evaluated.
     moment: Moment,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             actions.push(self.action(index, &static_results));
         }
         let outputs = self.outputs(definition);
-        // The outline keeps its blocks: what is around an action is still asked for.
+        // The outline keeps its own blocks, because the enclosing actions are still looked up in it.
         let mut blocks = self.outline.blocks.clone();
         let implied =
             if self.outline.preview { paths::implied(&self.outline, &self.reads) } else { Vec::new() };
@@ -131,7 +131,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             && let Some(node) = definition.get("contentVersion")
         {
             let message =
-                format!("`contentVersion` is `{content_version}`, not four numbers with dots between");
+                format!("`contentVersion` must be four numbers separated by dots (got `{content_version}`)");
             self.found.report(Severity::Warning, code::BAD_CONTENT_VERSION, node.place, message);
         }
         let source = source(subject);
@@ -153,7 +153,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         }
     }
 
-    /// One action, all but its place in the graph.
+    /// Lowers one action, except for its edges in the graph.
     fn action(&mut self, index: usize, static_results: &[crate::model::StaticResult]) -> Action {
         let outlined = &self.outline.actions[index];
         let (node, name) = (outlined.node, Arc::clone(&outlined.name));
@@ -216,7 +216,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                 "disableautomaticdecompression" => options.disable_decompression = true,
                 "failwhenlimitsreached" => options.fail_when_limits_reached = true,
                 "asynchronous" => options.asynchronous = true,
-                // Read where they matter, or without effect here.
+                // Read elsewhere, or without effect here.
                 "sequential" | "singleinstance" | "enableschemavalidation" | "none" | "synchronous" => {}
                 "includeauthorizationheadersinoutputs" | "suppressworkflowheadersonresponse" => {}
                 "suppressnotificationheaders" | "requestschemavalidation" => {}
@@ -230,7 +230,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                         "Sequential",
                     ];
                     let hint = crate::diagnostic::did_you_mean(word, known);
-                    let message = format!("`{word}` is not an operation option that does anything here");
+                    let message = format!("operation option `{word}` has no effect here");
                     self.found.report(Severity::Warning, code::UNKNOWN_OPTION, list.place, message).hint =
                         hint;
                 }
@@ -242,7 +242,7 @@ impl<'a> Lowerer<'a, '_, '_> {
     fn secure(&mut self, node: &Node, index: usize) -> Secure {
         let mut secure = self.found.secure_data(node);
         let kind = self.outline.actions[index].kind;
-        // These know only `inputs`, and hiding those hides what they give as well.
+        // These actions only support securing `inputs`, which then secures their outputs as well.
         if matches!(kind, Type::Compose | Type::ParseJson | Type::Response) && secure.inputs {
             secure.outputs = true;
         }
@@ -250,7 +250,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             && let Some(tracked) = node.get("trackedProperties")
         {
             let message =
-                "`trackedProperties` cannot be combined with `secureData`; they would show what is hidden";
+                "`trackedProperties` cannot be combined with `secureData`, because they would reveal secured data";
             self.found.report(Severity::Warning, code::BAD_SECURE_DATA, tracked.place, message);
         }
         secure
@@ -272,7 +272,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         if position.is_none() {
             let severity = if enabled { Severity::Error } else { Severity::Warning };
             let hint = crate::diagnostic::did_you_mean(text, results.iter().map(|result| &*result.name));
-            let message = format!("`{text}` names nothing in `staticResults`");
+            let message = format!("unknown static result `{text}`");
             self.found.report(severity, code::UNKNOWN_STATIC_RESULT, name.place, message).hint = hint;
         }
         position.filter(|_| enabled).map(|found| found as u32)
@@ -289,13 +289,13 @@ impl<'a> Lowerer<'a, '_, '_> {
         if answers {
             return;
         }
-        // A leftover under another trigger loads, as the service loads it; then nobody is answered.
+        // Under another trigger, a leftover Response loads, as in the hosted service, and sends no response.
         let repeats = triggers.iter().any(|trigger| trigger.recurrence.is_some());
         let severity = if repeats { Severity::Error } else { Severity::Warning };
         for outlined in &self.outline.actions {
             if outlined.kind == Type::Response {
                 let message = format!(
-                    "`{}` is a Response, and this workflow has no Request trigger whose caller it could answer",
+                    "`{}` is a Response, but the workflow has no Request trigger to respond to",
                     outlined.name
                 );
                 let place = outlined.name_place;
@@ -303,13 +303,13 @@ impl<'a> Lowerer<'a, '_, '_> {
                 diagnostic.hint =
                     Some("start the workflow with a Request trigger, or remove the action".to_owned());
                 if !repeats {
-                    diagnostic.label = "nobody is answered".into();
+                    diagnostic.label = "no response is sent".into();
                 }
             }
         }
     }
 
-    /// Limits of the hosted service that Loom does not share: worth a word, since files travel.
+    /// Warns about limits of the hosted service that Loom does not have, since a definition may be deployed to both.
     fn limits(
         &mut self,
         actions: &[Action],
@@ -328,7 +328,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             ("parameters", self.outline.parameters.len(), 500),
         ] {
             if count > most {
-                let message = format!("the definition has {count} {what}; the hosted service takes {most}");
+                let message = format!("the definition has {count} {what}; the hosted service accepts at most {most}");
                 let place = crate::text::Place::new(
                     definition.place.start as usize,
                     definition.place.start as usize + usize::from(!definition.computed),
@@ -339,7 +339,7 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 }
 
-/// `runtimeConfiguration` without the parts that the model holds elsewhere.
+/// `runtimeConfiguration` without the parts that the model stores elsewhere.
 fn rest_of_runtime(node: &Node) -> Value {
     let Some(mut object) = node.to_value().into_object() else { return Value::NULL };
     for read in ["secureData", "staticResult", "concurrency"] {
@@ -351,16 +351,16 @@ fn rest_of_runtime(node: &Node) -> Value {
     if object.is_empty() { Value::NULL } else { Value::from(object) }
 }
 
-/// The compact text of everything that decides what the workflow does, in a shape that can be loaded again.
-///
-/// Members keep their order, because actions are numbered in it and journals hold those numbers.
-/// What people sort their workflows by: an object of names and values, or a list of words.
+/// The tags, which people use to sort workflows: an object of names and values, or an array of strings; else null.
 fn tags(subject: &Subject<'_>) -> Value {
     let written = subject.tags.or_else(|| subject.definition.get("tags"));
     let tags = written.map(Node::to_value).unwrap_or_default();
     if tags.as_object().is_some() || tags.as_array().is_some() { tags } else { Value::NULL }
 }
 
+/// Everything that determines what the workflow does, as compact JSON that can be loaded again.
+///
+/// Properties keep their order, because actions are numbered in that order and journals contain the numbers.
 fn source(subject: &Subject<'_>) -> String {
     let kind = match subject.kind {
         WorkflowKind::Stateful => "Stateful",

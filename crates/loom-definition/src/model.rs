@@ -1,7 +1,7 @@
-//! The lowered workflow: what a definition means once it is known to be right.
+//! The lowered workflow: the meaning of a valid definition.
 //!
-//! Everything a run needs is here by index: actions, blocks and variables live in flat tables, `runAfter` is an
-//! adjacency list, and every expression is compiled. The engine reads it and never meets the file's text again.
+//! Actions, blocks and variables are in flat tables and refer to each other by index, `runAfter` is an adjacency list, and
+//! every expression is compiled. The engine reads only this model, never the text of the file.
 
 use std::{ops::Range, sync::Arc};
 
@@ -26,54 +26,60 @@ pub struct BlockIdx(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VariableIdx(pub u32);
 
-/// One validated, immutable workflow. Shared by all its runs.
+/// One validated, immutable workflow, shared by all its runs.
 ///
-/// Slots that compiled expressions carry (`loom_expression::Name::slot`) are indices into these tables: an action's
-/// and a loop's slot is its [`ActionIdx`], a variable's its [`VariableIdx`], a parameter's its place in `parameters`.
+/// The slots in compiled expressions (`loom_expression::Name::slot`) are indices into these tables: the slot of an action or
+/// a loop is its [`ActionIdx`], that of a variable its [`VariableIdx`], that of a parameter its index in `parameters`.
 #[derive(Debug)]
 pub struct Workflow {
-    /// The name it is known by: the caller's choice, or the file's stem.
+    /// The name of the workflow; see [`LoadOptions::name`](crate::LoadOptions::name).
     pub name: Arc<str>,
     /// `Stateful`, `Stateless` or `Agentic`.
     pub kind: WorkflowKind,
-    /// Free text of the definition, if any.
+    /// The `description`, if there is one.
     pub description: Option<Arc<str>>,
-    /// `tags` of the definition or beside it: an object or an array, null when there are none.
+    /// The `tags` of the definition or outside it: an object or an array, or null.
     pub tags: Value,
-    /// `contentVersion`, `1.0.0.0` when absent.
+    /// The `contentVersion`; `1.0.0.0` by default.
     pub content_version: Arc<str>,
-    /// Declared parameters.
+    /// The declared parameters.
     pub parameters: Vec<Parameter>,
-    /// Triggers; any one of them may start a run.
+    /// The triggers, each of which may start a run.
     pub triggers: Vec<Trigger>,
-    /// All actions, nested ones included, in file order; a block's children follow their owner.
+    /// All actions, nested ones included, in file order; an action comes before the actions inside it.
     pub actions: Vec<Action>,
-    /// All blocks; the first is the workflow's own list of actions.
+    /// All blocks; the first contains the top-level actions.
     pub blocks: Vec<Block>,
-    /// All variables that some `InitializeVariable` declares.
+    /// All variables that an `InitializeVariable` declares.
     pub variables: Vec<Variable>,
-    /// Workflow outputs, evaluated when a run has succeeded.
+    /// The outputs of the workflow, evaluated when a run has succeeded.
     pub outputs: Vec<Output>,
-    /// Canned results by name.
+    /// The static results.
     pub static_results: Vec<StaticResult>,
-    /// Everything that decides what it does, as compact JSON that can be loaded again:
-    /// `{kind, definition, tags?, parametersFile?}`. What is kept for runs that outlive a deployment.
+    /// Everything that determines what the workflow does, as compact JSON that can be loaded again:
+    /// `{kind, definition, tags?, parametersFile?}`. Stored for runs that outlive a deployment.
     pub source: Arc<str>,
-    /// blake3 of `source`; the same definition always has the same hash.
+    /// The BLAKE3 hash of `source`. White space and formatting of the file do not affect it.
     pub hash: [u8; 32],
 }
 
 impl Workflow {
-    /// The workflow's own list of actions.
+    /// The block of the top-level actions.
     pub const ROOT: BlockIdx = BlockIdx(0);
 
     /// The action at `index`.
+    ///
+    /// # Panics
+    /// If the index is from another workflow and out of range.
     #[inline]
     pub fn action(&self, index: ActionIdx) -> &Action {
         &self.actions[index.0 as usize]
     }
 
     /// The block at `index`.
+    ///
+    /// # Panics
+    /// If the index is from another workflow and out of range.
     #[inline]
     pub fn block(&self, index: BlockIdx) -> &Block {
         &self.blocks[index.0 as usize]
@@ -97,7 +103,7 @@ impl Workflow {
     }
 }
 
-/// Whether two names of a definition mean the same thing: names ignore case, in every script.
+/// Whether two names in a definition are the same: names are case-insensitive, in every script.
 pub fn same_name(left: &str, right: &str) -> bool {
     left == right
         || left.eq_ignore_ascii_case(right)
@@ -107,31 +113,31 @@ pub fn same_name(left: &str, right: &str) -> bool {
 /// How a workflow keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WorkflowKind {
-    /// Runs are journaled and may live for weeks.
+    /// Runs are journaled and may last for weeks.
     #[default]
     Stateful,
-    /// Short runs: tighter limits, and no polling of `202` answers.
+    /// Short runs, with tighter limits and without polling after a `202` response.
     Stateless,
-    /// A stateful workflow built round agent actions.
+    /// A stateful workflow that is built around agent actions.
     Agentic,
 }
 
 /// A declared parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// As the file spells it.
+    /// The name as the file spells it.
     pub name: Arc<str>,
-    /// What values it takes.
+    /// The type of its values.
     pub kind: ValueType,
-    /// `securestring`, `secureobject`: never shown.
+    /// Whether its type is `securestring` or `secureobject`; such a value is redacted everywhere.
     pub secure: bool,
-    /// Used when no value is supplied. A template, because app settings may be mentioned in parameter files.
+    /// The value if none is supplied. A template, because it may refer to app settings and other parameters.
     pub default: Option<Template>,
-    /// The value must equal one of these, when there are any.
+    /// The allowed values, if they are restricted.
     pub allowed: Option<Vec<Value>>,
-    /// JSON pointer to its declaration in the file.
+    /// JSON pointer to the declaration in the file.
     pub pointer: Arc<str>,
-    /// The bytes of its declaration in the file.
+    /// The bytes of the name in the file.
     pub span: Range<usize>,
 }
 
@@ -142,7 +148,7 @@ pub enum ValueType {
     String,
     /// `int`, `integer`.
     Integer,
-    /// `float`: integers are accepted too.
+    /// `float`, which also accepts integers.
     Float,
     /// `bool`, `boolean`.
     Boolean,
@@ -150,16 +156,16 @@ pub enum ValueType {
     Array,
     /// `object`, `secureobject`.
     Object,
-    /// Outputs may leave their type out, or say `any`.
+    /// Any type: an output without a type, or with `any`.
     Any,
 }
 
-/// A run-wide variable.
+/// A variable. Its scope is the whole run.
 #[derive(Clone, Debug)]
 pub struct Variable {
-    /// As the file spells it.
+    /// The name as the file spells it.
     pub name: Arc<str>,
-    /// What may be written to it.
+    /// The type of its values.
     pub kind: ValueType,
     /// The action that declares it.
     pub declared_by: ActionIdx,
@@ -168,126 +174,126 @@ pub struct Variable {
 /// A workflow output.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// As the file spells it.
+    /// The name as the file spells it.
     pub name: Arc<str>,
-    /// Its declared type.
+    /// The declared type.
     pub kind: ValueType,
-    /// `securestring`, `secureobject`: never shown.
+    /// Whether its type is `securestring` or `secureobject`; such a value is redacted everywhere.
     pub secure: bool,
-    /// Its value.
+    /// The value.
     pub value: Template,
 }
 
-/// A canned result that an action may give instead of being executed.
+/// A static result, which an action may return instead of being executed.
 #[derive(Clone, Debug)]
 pub struct StaticResult {
-    /// As the file spells it.
+    /// The name as the file spells it.
     pub name: Arc<str>,
-    /// `status`, `outputs`, `code`, `error`: evaluated when used.
+    /// An object with `status`, `outputs`, `code` and `error`, evaluated when it is used.
     pub content: Template,
 }
 
-/// A list of actions that starts and ends as one: the workflow itself, a branch, a loop's body.
+/// A list of actions that starts and ends as a unit: the top level, a branch, the body of a loop.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// The action this block belongs to; none for the root.
+    /// The action that contains this block; `None` for the top level.
     pub owner: Option<ActionIdx>,
-    /// What it is to its owner.
+    /// The role of the block in its owner.
     pub role: BlockRole,
-    /// 0 for the root, one more for each block around it.
+    /// The number of blocks that enclose this one; 0 for the top level.
     pub depth: u32,
-    /// Its actions, in file order. `Action::position` is the place in this list.
+    /// The actions, in file order; [`Action::position`] is the index in this list.
     pub actions: Vec<ActionIdx>,
-    /// Actions without `runAfter`.
+    /// The actions without `runAfter`.
     pub roots: Vec<ActionIdx>,
-    /// Actions that no sibling names in `runAfter`; they decide the block's result.
+    /// The actions that no sibling names in `runAfter`; they determine the result of the block.
     pub leaves: Vec<ActionIdx>,
 }
 
-/// What a block is to the action that owns it.
+/// The role of a block in the action that contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockRole {
-    /// The workflow's own list.
+    /// The top level of the workflow.
     Root,
-    /// The actions of a Scope, a loop, an If's true branch, a `Retry`'s action.
+    /// The actions of a Scope, a loop or a Retry, or of an If when its condition is true.
     Body,
-    /// `else` of an If.
+    /// The `else` of an If.
     Else,
-    /// A Switch case, by place in `cases`.
+    /// A case of a Switch, by index.
     Case(u32),
-    /// `default` of a Switch.
+    /// The `default` of a Switch.
     Default,
-    /// A branch of `Parallel`, by place.
+    /// A branch of a Parallel, by index.
     Branch(u32),
-    /// A tool of an Agent, by place.
+    /// A tool of an Agent, by index.
     Tool(u32),
 }
 
 /// One action.
 #[derive(Debug)]
 pub struct Action {
-    /// As the file spells it.
+    /// The name as the file spells it.
     pub name: Arc<str>,
-    /// `type` as the file spells it.
+    /// The `type` as the file spells it.
     pub type_name: Arc<str>,
-    /// Its `kind`, as written, such as `JsonToText` of a Liquid action.
+    /// The `kind` as the file spells it, such as `JsonToText` of a Liquid action.
     pub variant: Option<Arc<str>>,
-    /// Its own index.
+    /// The index of the action itself.
     pub index: ActionIdx,
-    /// The block it belongs to.
+    /// The block that contains it.
     pub block: BlockIdx,
-    /// Its place in that block's `actions`.
+    /// The index in [`Block::actions`].
     pub position: u32,
     /// What it does.
     pub kind: ActionKind,
-    /// What it waits for; empty means it starts with its block.
+    /// The actions that it waits for; if empty, it starts with its block.
     pub run_after: Vec<Dependency>,
-    /// The siblings that name this action in their `runAfter`.
+    /// The actions in the same block that wait for this one.
     pub successors: Vec<ActionIdx>,
-    /// The most time it may take, every retry and wait included: `limit.timeout` or `timeout`.
-    /// For `Until`, `While` and `DoUntil` this is none and the limit lives in [`Loop::timeout`].
+    /// The timeout of the action, including all retries and delays: `limit.timeout` or `timeout`. `None` for `Until`,
+    /// `While` and `DoUntil`, whose timeout is in [`Loop::timeout`].
     pub timeout: Option<Setting<Span>>,
-    /// Retry, breaker, rate limit and bulkhead. None when the definition asks for nothing and the type has no default.
+    /// The resilience policies; `None` if the definition specifies none and the type has no default.
     pub resilience: Option<Box<Resilience>>,
-    /// Which parts history must hide.
+    /// Which parts to hide from the history of a run.
     pub secure: Secure,
-    /// A canned result to give instead of executing, by place in [`Workflow::static_results`].
+    /// The static result to return instead of executing the action, as an index into [`Workflow::static_results`].
     pub static_result: Option<u32>,
-    /// Evaluated after the action, with `action()` as its own record.
+    /// The tracked properties, evaluated after the action; `action()` is then the record of the action itself.
     pub tracked_properties: Option<Template>,
-    /// Flags of `operationOptions`.
+    /// The flags of `operationOptions`.
     pub options: Options,
-    /// Whether some expression may ask for `result()` of this block action.
+    /// Whether an expression may read the `result()` of this action.
     pub result_wanted: bool,
-    /// On a Foreach: the actions inside it that expressions after it read, so that each round leaves something of them.
+    /// On a Foreach: the actions inside it that expressions after it read, and whose results each iteration keeps.
     pub gathered: Vec<Gathered>,
-    /// The retry policy as its inputs write it, its type with a capital; null when there is none, or it is computed.
+    /// The retry policy as specified in the inputs, with its `type` capitalised; null if there is none or it is computed.
     pub written_retry: Value,
-    /// JSON pointer to it in the file.
+    /// JSON pointer to the action in the file.
     pub pointer: Arc<str>,
-    /// A fingerprint of how effects are journaled: the rest of `runtimeConfiguration`, as written.
+    /// The properties of `runtimeConfiguration` that no other field contains; null if there are none.
     pub runtime: Value,
 }
 
-/// An action inside a Foreach that is read after the loop.
+/// An action inside a Foreach that expressions after the loop read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gathered {
-    /// Which, at any depth.
+    /// The action, at any depth inside the loop.
     pub action: ActionIdx,
-    /// Whether whole records are asked for, and not only outputs.
+    /// Whether expressions read whole records, not only outputs.
     pub records: bool,
 }
 
 /// One entry of `runAfter`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dependency {
-    /// The sibling waited for.
+    /// The action to wait for, in the same block.
     pub action: ActionIdx,
-    /// The final statuses that let this action run.
+    /// The final statuses of that action with which this action runs.
     pub statuses: StatusSet,
 }
 
-/// What is hidden from history, logs and the API.
+/// Which parts to hide from history, logs and the API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Secure {
     /// Hide the inputs.
@@ -297,7 +303,7 @@ pub struct Secure {
 }
 
 impl Secure {
-    /// The labels that inputs receive.
+    /// The labels to attach to the inputs.
     pub fn labels_of_inputs(self) -> Labels {
         if self.inputs { Labels::SECRET } else { Labels::NONE }
     }
@@ -307,57 +313,57 @@ impl Secure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the language has these flags, each its own switch")]
 pub struct Options {
-    /// `DisableAsyncPattern`: a `202` answer is final.
+    /// `DisableAsyncPattern`: a `202` response is final.
     pub disable_async_pattern: bool,
     /// `SuppressWorkflowHeaders`: no `x-ms-*` headers on requests.
     pub suppress_workflow_headers: bool,
-    /// `DisableAutomaticDecompression`.
+    /// `DisableAutomaticDecompression`: response bodies are not decompressed.
     pub disable_decompression: bool,
-    /// `FailWhenLimitsReached` on loops and agents.
+    /// `FailWhenLimitsReached`: a loop or agent that reaches its limit fails.
     pub fail_when_limits_reached: bool,
-    /// `Asynchronous` on Response.
+    /// `Asynchronous`: a Response replies with `202` first.
     pub asynchronous: bool,
 }
 
-/// A setting that is fixed by the definition or computed when the action starts.
+/// A setting that is either fixed in the definition or computed when the action starts.
 #[derive(Clone, Debug)]
 pub enum Setting<T> {
-    /// Known at load.
+    /// The value.
     Fixed(T),
-    /// Holds an expression; its value is read by the type's `from_value`.
+    /// A template with an expression; the `from_value` of the type reads its value.
     Computed(Template),
 }
 
 /// What an action does.
 #[derive(Debug)]
 pub enum ActionKind {
-    /// Gives its inputs.
+    /// Returns its inputs.
     Compose {
-        /// The value to give.
+        /// The value to return.
         inputs: Template,
     },
-    /// Parses and checks JSON.
+    /// Parses JSON and validates it against a schema.
     ParseJson {
-        /// Text, envelope or value.
+        /// A string, an envelope with content, or any other value.
         content: Template,
-        /// The schema as written; `{}` accepts anything.
+        /// The schema; `{}` accepts anything.
         schema: Value,
     },
-    /// Filter array.
+    /// Filters an array.
     Query {
         /// The array.
         from: Template,
-        /// Kept when true, with `item()` bound.
+        /// The condition for items to keep, with `item()` bound.
         filter: Condition,
     },
     /// Maps an array.
     Select {
         /// The array.
         from: Template,
-        /// Evaluated per item, with `item()` bound.
+        /// The new item, with `item()` bound.
         select: Template,
     },
-    /// Joins an array to text.
+    /// Joins an array into a string.
     Join {
         /// The array.
         from: Template,
@@ -366,117 +372,117 @@ pub enum ActionKind {
     },
     /// Renders CSV or HTML.
     Table {
-        /// Which of the two.
+        /// The format.
         format: TableFormat,
         /// The array.
         from: Template,
-        /// Explicit columns; without them, the items' keys.
+        /// The columns; by default, the keys of the items.
         columns: Option<Vec<Column>>,
     },
     /// Declares variables.
     InitializeVariable {
-        /// In file order.
+        /// The variables, in file order.
         variables: Vec<VariableInit>,
     },
-    /// Sets, counts or appends to a variable.
+    /// Sets, increments, decrements or appends to a variable.
     ChangeVariable {
-        /// Which variable.
+        /// The variable.
         variable: VariableIdx,
-        /// How.
+        /// The operation.
         change: VariableChange,
-        /// The operand; counting defaults to 1.
+        /// The operand; 1 by default for increments and decrements.
         value: Option<Template>,
     },
-    /// Two branches.
+    /// Runs one of two branches.
     If {
-        /// Decides which.
+        /// The condition.
         condition: Condition,
-        /// Taken when true.
+        /// The branch for true.
         then: BlockIdx,
-        /// Taken when false; an empty block when the definition has none.
+        /// The branch for false; an empty block if the definition has no `else`.
         otherwise: BlockIdx,
     },
-    /// Many branches.
+    /// Runs one of several branches.
     Switch {
-        /// A string or an integer.
+        /// The value to compare, a string or an integer.
         on: Template,
-        /// Literal values and their blocks.
+        /// The cases, in file order.
         cases: Vec<Case>,
-        /// Taken when no case matches.
+        /// The block to run if no case matches.
         default: Option<BlockIdx>,
     },
-    /// A group.
+    /// Groups actions.
     Scope {
-        /// Its actions.
+        /// The actions in it.
         body: BlockIdx,
     },
-    /// Branches that all run.
+    /// Runs several branches concurrently.
     Parallel {
-        /// Each starts at once.
+        /// The branches.
         branches: Vec<BlockIdx>,
     },
-    /// A body per item.
+    /// Runs its body for each item of an array.
     Foreach {
         /// The array.
         items: Template,
-        /// Its actions.
+        /// The actions in it.
         body: BlockIdx,
-        /// Iterations in flight, 1 to [`REPETITIONS_MAX`]; nested loops have 1.
+        /// The most concurrent iterations, 1 to [`REPETITIONS_MAX`]; always 1 in a nested loop.
         concurrency: Setting<u32>,
     },
-    /// `Until`, `While`, `DoUntil`.
+    /// `Until`, `While` or `DoUntil`.
     Loop(Box<Loop>),
-    /// The Loom action that repeats a body until it succeeds.
+    /// Repeats its body until it succeeds. Exists only in Loom.
     Retry {
         /// The actions to repeat.
         body: BlockIdx,
-        /// When and how often.
+        /// When and how often to repeat.
         policy: RetrySetting,
     },
     /// Ends the run.
     Terminate {
-        /// `Failed`, `Cancelled`, `Succeeded`.
+        /// `Failed`, `Cancelled` or `Succeeded`.
         status: Setting<RunStatus>,
         /// `{code, message}`.
         error: Option<Template>,
     },
-    /// Answers the caller.
+    /// Responds to the caller of the trigger.
     Response {
         /// `{statusCode, headers, body}`.
         inputs: Template,
     },
-    /// Pauses.
+    /// Waits for a duration, or until a time.
     Wait {
         /// `{interval: {count, unit}}` or `{until: {timestamp}}`.
         inputs: Template,
     },
-    /// Reaches outside through a handler.
+    /// Calls a handler.
     Effect {
-        /// Which handler.
+        /// The handler.
         effect: EffectKind,
-        /// Its inputs without `retryPolicy`, which is in [`Action::resilience`].
+        /// The inputs without `retryPolicy`, which is in [`Action::resilience`].
         inputs: Template,
     },
-    /// Fails when it starts: the definition loads, but this action can only go wrong.
+    /// Fails when it starts. The definition loads although this action cannot succeed.
     Invalid {
-        /// The error's code, such as `InvalidVariableOperation`.
+        /// The error code, such as `InvalidVariableOperation`.
         code: Arc<str>,
-        /// The error's message.
+        /// The error message.
         message: Arc<str>,
     },
-    /// `Agent`: a model that may call tools, each a block of actions.
+    /// Runs a language model that may call tools, each of which is a block of actions.
     Agent {
-        /// `parameters`, `modelConfigurations`.
+        /// The inputs, with `parameters` and `modelConfigurations`.
         inputs: Template,
         /// The tools, in file order.
         tools: Vec<Tool>,
-        /// The most rounds.
+        /// The most iterations.
         count: Setting<u32>,
     },
 }
 
 impl ActionKind {
-    /// Whether the language tries it again when the definition does not say: it is a request.
+    /// Whether the action type has a default retry policy. Requests do.
     pub fn retries_by_default(&self) -> bool {
         matches!(
             self,
@@ -493,10 +499,10 @@ impl ActionKind {
     }
 }
 
-/// The most iterations of a Foreach that run at once.
+/// The most concurrent iterations of a Foreach.
 pub const REPETITIONS_MAX: u32 = 50;
 
-/// How a variable changes.
+/// The operation on a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VariableChange {
     /// `SetVariable`.
@@ -514,75 +520,75 @@ pub enum VariableChange {
 /// One variable of an `InitializeVariable`.
 #[derive(Clone, Debug)]
 pub struct VariableInit {
-    /// The variable declared.
+    /// The variable.
     pub variable: VariableIdx,
-    /// Its first value; null until set when absent.
+    /// The initial value; null by default.
     pub value: Option<Template>,
 }
 
-/// What `Table` writes.
+/// The format of a Table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableFormat {
-    /// Comma-separated, CRLF.
+    /// Comma-separated values, with CRLF line ends.
     Csv,
     /// An HTML table.
     Html,
 }
 
-/// One explicit column of a `Table`.
+/// One explicit column of a Table.
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// Its heading.
+    /// The heading.
     pub header: Template,
-    /// Evaluated per item, with `item()` bound.
+    /// The value of a cell, with `item()` bound.
     pub value: Template,
 }
 
 /// One case of a Switch.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The case's name in the file.
+    /// The name of the case in the file.
     pub name: Arc<str>,
-    /// Compared strictly.
+    /// The value to match, a string or an integer; values of different types never match.
     pub value: Value,
-    /// Its actions.
+    /// The actions of the case.
     pub block: BlockIdx,
 }
 
 /// A loop with a condition.
 #[derive(Debug)]
 pub struct Loop {
-    /// When the condition is looked at and what it means.
+    /// When the condition is evaluated, and whether it ends or continues the loop.
     pub style: LoopStyle,
     /// The condition.
     pub condition: Condition,
-    /// Its actions.
+    /// The actions of an iteration.
     pub body: BlockIdx,
-    /// The most rounds, 1–5000; 60 when absent.
+    /// The most iterations, 1–5000; 60 by default.
     pub count: Setting<u32>,
-    /// The most time, looked at between rounds; one hour when absent.
+    /// The timeout, checked between iterations; one hour by default.
     pub timeout: Setting<Span>,
-    /// The pause between rounds; none after the last.
+    /// The delay between iterations.
     pub delay: Option<Setting<Span>>,
-    /// Written in the Loom spelling: it gives `{status, iterations, …}` and binds `loopIndex` and its kin.
+    /// Whether it is in the Loom spelling: it then returns `{status, iterations, …}` and binds the [`LoopVariable`]s.
     pub loom_spelling: bool,
 }
 
-/// What a loop in the Loom spelling binds for its body and its condition, read with `variables()`.
+/// The variables that a loop in the Loom spelling binds in its body and condition; read with `variables()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopVariable {
-    /// `loopIndex`: the round, from 0.
+    /// `loopIndex`: the number of the iteration, from 0.
     Index,
-    /// `loopCount`: the round, from 1.
+    /// `loopCount`: the number of the iteration, from 1.
     Count,
-    /// `loopResult`: what the round before gave.
+    /// `loopResult`: the result of the previous iteration.
     Result,
-    /// `loopStartTime`: when the loop began.
+    /// `loopStartTime`: the time at which the loop started.
     StartTime,
 }
 
 impl LoopVariable {
-    /// The variable of this name, ignoring case.
+    /// Finds a loop variable by name, ignoring case.
     pub fn parse(name: &str) -> Option<LoopVariable> {
         let all = [
             ("loopIndex", LoopVariable::Index),
@@ -594,63 +600,63 @@ impl LoopVariable {
     }
 }
 
-/// When a loop looks at its condition.
+/// When a loop evaluates its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopStyle {
-    /// Body first, then stop when true.
+    /// After each iteration; ends the loop when true.
     Until,
-    /// Check first, run while true.
+    /// Before each iteration; ends the loop when false.
     While,
-    /// Body first, then stop when true; in the Loom spelling only.
+    /// After each iteration; ends the loop when true. Exists only in Loom.
     DoUntil,
 }
 
 /// A tool of an agent.
 #[derive(Clone, Debug)]
 pub struct Tool {
-    /// Its name, as the model sees it.
+    /// The name, as the model sees it.
     pub name: Arc<str>,
-    /// Told to the model.
+    /// The description, as the model sees it.
     pub description: Arc<str>,
-    /// JSON Schema of its arguments.
+    /// The JSON Schema of the arguments.
     pub parameters: Value,
-    /// Its actions, with `agentParameters()` bound.
+    /// The actions of the tool, with `agentParameters()` bound.
     pub block: BlockIdx,
-    /// The rest of the tool as written (`type`, `inputs` of MCP tools and hand-offs).
+    /// The other properties of the tool, such as `type` and `inputs` of MCP tools and handoffs.
     pub raw: Value,
 }
 
-/// Which handler executes an effect.
+/// The handler that executes an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EffectKind {
     /// An HTTP request.
     Http,
-    /// A managed connector's request.
+    /// A request through a managed connector.
     ApiConnection,
     /// An Azure function, called over HTTP.
     Function,
     /// Subscribe, then wait for a callback.
     HttpWebhook,
-    /// As `HttpWebhook`, through a connection.
+    /// Like `HttpWebhook`, through a connection.
     ApiConnectionWebhook,
     /// A child workflow.
     Workflow,
-    /// `Expression` helpers and other types that only compute; named by `kind`.
+    /// A pure computation: an `Expression` action, by `kind`.
     Compute(Arc<str>),
-    /// Inline script.
+    /// An inline script, by action type.
     Script(Arc<str>),
-    /// Keyed, stateful objects.
+    /// A call of an actor, a stateful object with a key.
     Actor,
-    /// User code by name.
+    /// A call of user code, by name.
     Activity,
-    /// One call of a language model.
+    /// A call of a language model.
     Ai,
     /// A conversation among agents.
     GroupChat,
-    /// Shared memory.
+    /// An operation on shared memory.
     Memory,
-    /// A wait for a signal that is sent to the run.
+    /// A wait for a signal to the run.
     Signal,
-    /// Any other type: it runs if a handler is registered under this name.
+    /// Any other type: the action runs if a handler is registered for it.
     Custom(Arc<str>),
 }

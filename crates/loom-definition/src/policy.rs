@@ -1,7 +1,7 @@
-//! What a definition asks for in resilience: retries, breaker, rate limit and bulkhead of an action.
+//! The resilience policies of an action: retries, circuit breaker, rate limit and bulkhead.
 //!
-//! These are the definition's words, lowered from both spellings; the engine and the actions turn them into the parts
-//! of `loom-resilience`.
+//! These types describe what a definition specifies, in either spelling. The engine and the actions turn them into the
+//! components of `loom-resilience`.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -17,88 +17,90 @@ pub use read::{PolicyProblem, Spelling};
 #[cfg(test)]
 mod tests;
 
-/// Everything an action asks for.
+/// All policies of an action.
 #[derive(Clone, Debug, Default)]
 pub struct Resilience {
-    /// When and how often to try again.
+    /// When and how often to retry.
     pub retry: RetrySetting,
-    /// Fail fast while a service is down.
+    /// Fails fast while a service is down.
     pub breaker: Option<BreakerSpec>,
-    /// Space calls out.
+    /// Limits the rate of calls.
     pub rate_limit: Option<RateLimitSpec>,
-    /// Cap calls in flight.
+    /// Limits the calls in flight.
     pub bulkhead: Option<BulkheadSpec>,
-    /// What to do with a call that a crash interrupted.
+    /// What to do after a crash with a call that was in flight.
     pub on_uncertain: OnUncertain,
 }
 
 /// Where an action's retry policy comes from.
 #[derive(Clone, Debug, Default)]
 pub enum RetrySetting {
-    /// Nothing was said: the type's default holds (WDL retries requests four times; other actions never).
+    /// The definition specifies none: the default of the action type applies. WDL retries requests four times; other
+    /// actions are not retried.
     #[default]
     Default,
     /// Known at load.
     Fixed(Arc<RetryPolicy>),
-    /// Holds an expression; what it gives is read with [`RetryPolicy::read`], by the rules of the spelling.
+    /// Contains an expression. [`RetryPolicy::read`] reads its value by the rules of the spelling.
     Computed(Template, Spelling),
 }
 
-/// A retry policy, with every number in place.
+/// A retry policy with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// Calls in all, the first included; 1 means no retry.
+    /// The most attempts, including the first; 1 means no retry.
     pub max_attempts: u32,
-    /// The waits between them.
+    /// The delays between them.
     pub schedule: Schedule,
-    /// Which failures may be tried again; none means the kind's own rule (408, 429, 5xx, connectivity for requests).
+    /// Which failures to retry; `None` means the rule of the action type (for requests: 408, 429, 5xx and connection
+    /// failures).
     pub retryable: Option<Vec<ErrorPattern>>,
 }
 
-/// The waits between attempts.
+/// The delays between attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
-    /// The same each time.
+    /// The same delay each time.
     Fixed(Duration),
-    /// WDL's exponential: before retry n, uniform in `[max(2^(n-2)·interval, minimum), min(2^(n-1)·interval, maximum)]`.
+    /// WDL's `exponential`: before retry n, uniformly distributed in `[max(2^(n-2)·interval, minimum), min(2^(n-1)·interval, maximum)]`.
     Band {
         /// The unit that doubles.
         interval: Duration,
-        /// No wait is shorter.
+        /// The shortest delay.
         minimum: Duration,
-        /// No wait is longer.
+        /// The longest delay.
         maximum: Duration,
     },
-    /// Loom's exponential: `initial · multiplier^(n-1)`, at most `maximum`.
+    /// The Loom spelling: `initial · multiplier^(n-1)`, at most `maximum`.
     Exponential {
-        /// Before the first retry.
+        /// The delay before the first retry.
         initial: Duration,
-        /// No wait is longer.
+        /// The longest delay.
         maximum: Duration,
-        /// Growth, at least 1.
+        /// The growth factor, 1 to 100.
         multiplier: f64,
-        /// Whether waits are drawn at random below their bound.
+        /// How much of the delay is random.
         jitter: Jitter,
     },
 }
 
 impl Schedule {
-    /// Whether it is one of WDL's own, `fixed` or `exponential`: a service's `Retry-After` takes the place of their waits. In the
-    /// Loom spelling it only makes them longer.
+    /// Whether it is WDL's `fixed` or `exponential`. The `Retry-After` of a response replaces the delays of these; in the Loom
+    /// spelling it can only lengthen them.
     pub const fn is_of_the_language(&self) -> bool {
         matches!(self, Self::Fixed(_) | Self::Band { .. })
     }
 }
 
-/// How waits are drawn.
+/// How much of a delay is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Jitter {
-    /// Exactly the computed wait.
+    /// None: exactly the computed delay.
     #[default]
     None,
-    /// Uniform between nothing and the computed wait.
+    /// Uniformly distributed between zero and the computed delay.
     Full,
-    /// Half of it, plus a uniform half.
+    /// Half of the computed delay, plus a uniformly distributed part of the other half.
     Equal,
 }
 
@@ -107,97 +109,97 @@ pub enum Jitter {
 pub enum ErrorPattern {
     /// An HTTP status.
     Status(u16),
-    /// Every status of a hundred, such as `5xx`.
+    /// All statuses of a class, such as `5xx`; the value is the first digit.
     StatusClass(u8),
-    /// An error code, or text in the message.
+    /// An error code, or a part of the message.
     Text(Arc<str>),
 }
 
-/// `circuitBreaker`.
+/// A `circuitBreaker`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BreakerSpec {
-    /// The service's name; else the call's origin, else `workflow/action`.
+    /// The name of the service. Without it: the origin of the call, else `workflow/action`.
     pub name: Option<Arc<str>>,
-    /// Consecutive failures that open it.
+    /// The consecutive failures that open the circuit.
     pub failure_threshold: NonZeroU32,
-    /// Successes in half-open that close it.
+    /// The successes in half-open state that close it.
     pub success_threshold: NonZeroU32,
-    /// How long it stays open.
+    /// How long it stays open; longer than zero.
     pub timeout: Duration,
-    /// Probes out at once in half-open.
+    /// The most concurrent probes in half-open state.
     pub half_open_requests: NonZeroU32,
-    /// Opens on a failure rate as well.
+    /// Also opens the circuit on this failure rate.
     pub failure_rate: Option<RateTrip>,
-    /// Opens on a rate of slow calls as well.
+    /// Also opens the circuit on this rate of slow calls.
     pub slow_calls: Option<SlowTrip>,
 }
 
-/// A failure rate that opens a breaker.
+/// A failure rate that opens a circuit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateTrip {
-    /// The share of calls, over 0 up to 1.
+    /// The share of calls: greater than 0, at most 1.
     pub threshold: f64,
-    /// Calls needed before the rate means anything.
+    /// The fewest calls for which the rate is evaluated.
     pub minimum_calls: NonZeroU32,
-    /// Over which calls.
+    /// The calls over which the rate is measured.
     pub window: Window,
 }
 
-/// A rate of slow calls that opens a breaker.
+/// A rate of slow calls that opens a circuit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlowTrip {
-    /// From here on a call is slow.
+    /// A call that takes at least this long is slow.
     pub duration: Duration,
-    /// The share of calls, over 0 up to 1.
+    /// The share of calls: greater than 0, at most 1.
     pub threshold: f64,
 }
 
-/// Over which calls a rate is taken.
+/// The calls over which a rate is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// The last so many.
+    /// The last calls, by number.
     Count(NonZeroU32),
-    /// Those of the last so long.
+    /// The calls of the last period.
     Time(Duration),
 }
 
-/// `rateLimit`.
+/// A `rateLimit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitSpec {
-    /// The limiter's name; else as the breaker's.
+    /// The name of the service, with the same default as [`BreakerSpec::name`].
     pub name: Option<Arc<str>>,
-    /// Calls per period.
+    /// The calls allowed per period.
     pub requests: NonZeroU32,
     /// The period.
     pub per: Duration,
-    /// Calls at most at once; `requests` when absent.
+    /// The most calls at once; `requests` by default.
     pub burst: Option<NonZeroU32>,
-    /// The longest wait for a permit; what is left of the action's time when absent.
+    /// The longest wait for a permit; by default, until the action times out.
     pub max_wait: Option<Duration>,
 }
 
-/// `bulkhead`.
+/// A `bulkhead`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BulkheadSpec {
-    /// The bulkhead's name; else as the breaker's.
+    /// The name of the service, with the same default as [`BreakerSpec::name`].
     pub name: Option<Arc<str>>,
-    /// Calls in flight.
+    /// The most calls in flight.
     pub max_concurrent: NonZeroU32,
-    /// Calls that may wait for a place.
+    /// The most calls that wait for a permit; further ones are rejected.
     pub max_queued: u32,
 }
 
-/// What to do with an effect that was in flight when the process died.
+/// What to do with a call that was in flight when the process crashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnUncertain {
-    /// Do it again with the same idempotency key.
+    /// Repeat it with the same idempotency key.
     #[default]
     Retry,
     /// Fail the action.
     Fail,
-    /// Hold the run until somebody decides.
+    /// Hold the run until an operator decides.
     Ask,
 }
 
-/// The longest interval the retry of an action may name; a day.
+/// The longest interval in a retry policy: one day.
 pub const RETRY_INTERVAL_MAX: Span = Span::from_days(1);

@@ -1,17 +1,17 @@
-//! Property names in schemas: `@@odata.type` in a definition is the name `@odata.type`.
+//! Unescapes property names in schemas: `@@odata.type` in a definition is the name `@odata.type`.
 //!
-//! A schema is no template, so nothing in it is computed. But it stands among inputs, where a name cannot begin with a
-//! single `@`, and so the escape is taken away from the names that the schema speaks of.
+//! A schema contains no expressions. But it is part of an action's inputs, where a name that begins with `@` must be
+//! escaped as `@@`, so the names in the schema are unescaped here.
 
 use loom_expression::{Array, Object, Value};
 
-/// The schema with the escapes taken away in `properties` and `required`, however deep they stand.
+/// Unescapes the property names in a schema and in all schemas inside it.
 pub(crate) fn unescaped(schema: &Value) -> Value {
     match (schema.as_object(), schema.as_array()) {
         (Some(rules), _) => {
             rules.iter().map(|(rule, value)| (&**rule, keyword(rule, value))).collect::<Object>().into()
         }
-        // `items`, `allOf` and their like hold lists of schemas.
+        // `items`, `allOf` and similar keywords contain arrays of schemas.
         (None, Some(schemas)) => schemas.iter().map(unescaped).collect::<Array>().into(),
         (None, None) => schema.clone(),
     }
@@ -34,11 +34,11 @@ fn keyword(rule: &str, value: &Value) -> Value {
             })
             .collect::<Object>()
             .into(),
-        // The names in here are those of schemas, or patterns.
+        // The names in these are names of schemas, or patterns.
         ("definitions" | "patternProperties", Some(members), _) => {
             members.iter().map(|(name, schema)| (&**name, unescaped(schema))).collect::<Object>().into()
         }
-        // These hold values, not schemas.
+        // These contain values, not schemas.
         ("enum" | "default" | "const" | "examples", _, _) => value.clone(),
         _ => unescaped(value),
     }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lose_their_escape_and_values_stay() {
+    fn names_are_unescaped_and_values_are_not() {
         check(
             r#"{"properties":{"@@odata.type":{"type":"string","enum":["@@a"]},"x@odata.bind":{}},"required":["@@odata.type"]}"#,
             r#"{"properties":{"@odata.type":{"type":"string","enum":["@@a"]},"x@odata.bind":{}},"required":["@odata.type"]}"#,
@@ -70,7 +70,7 @@ mod tests {
             r#"{"items":{"allOf":[{"required":["@@a","b"]}]},"default":{"properties":{"@@d":1}}}"#,
             r#"{"items":{"allOf":[{"required":["@a","b"]}]},"default":{"properties":{"@@d":1}}}"#,
         );
-        // A property may have the name of a rule.
+        // A property may have the name of a keyword.
         check(
             r#"{"properties":{"properties":{"properties":{"@@a":{}}},"required":{"type":"array"}}}"#,
             r#"{"properties":{"properties":{"properties":{"@a":{}}},"required":{"type":"array"}}}"#,

@@ -1,4 +1,4 @@
-//! The shapes in which people keep definitions, and what stands beside the definition in each.
+//! Finds the definition in a file of any supported shape, and what the file contains outside the definition.
 
 use std::{borrow::Cow, rc::Rc, sync::Arc};
 
@@ -15,24 +15,24 @@ use crate::{
 
 pub(crate) use crate::lower::workflow_kind;
 
-/// The definition that was found, and its surroundings.
+/// The definition in a file, and what the file contains outside it.
 pub(crate) struct Chosen<'n> {
-    /// The definition itself, template expressions resolved.
+    /// The definition, with template expressions resolved.
     pub(crate) definition: Node,
-    /// `kind`, if written.
+    /// The `kind`, if there is one.
     pub(crate) kind: Option<&'n Node>,
-    /// The workflow's name in the file, if it has one.
+    /// The name of the workflow, if the file has one.
     pub(crate) name: Option<String>,
-    /// `tags`, if written beside the definition.
+    /// The `tags` outside the definition, if there are any.
     pub(crate) tags: Option<Node>,
-    /// Values of parameters: name → `{value}`.
+    /// Parameter values, as a map from names to `{value}`.
     values: Option<Node>,
-    /// `connectionReferences`.
+    /// The `connectionReferences`.
     references: Option<&'n Node>,
 }
 
 impl Chosen<'_> {
-    /// The values of parameters and the connections that came in the file.
+    /// The parameter values and connections that the file contains.
     pub(crate) fn values(&self, workflow: &Workflow, found: &mut Findings<'_>) -> (Object, Value) {
         let mut values = Object::new();
         let mut connections = self.references.map_or(Value::NULL, Node::to_value);
@@ -41,7 +41,7 @@ impl Chosen<'_> {
             return (values, connections);
         }
         for member in map.members().unwrap_or_default() {
-            // A value stands in `value`; parameters held elsewhere, such as in a vault, have none here.
+            // A parameter that refers to a key vault has no `value`.
             let Some(value) = member.value.member("value").map(|member| member.value.to_value()) else {
                 continue;
             };
@@ -55,7 +55,7 @@ impl Chosen<'_> {
             } else if !member.name.starts_with('$') {
                 let hint =
                     did_you_mean(&member.name, workflow.parameters.iter().map(|parameter| &*parameter.name));
-                let message = format!("there is a value for `{}`, which is not declared", member.name);
+                let message = format!("undeclared parameter `{}`", member.name);
                 found.error(code::PARAMETER_UNDECLARED, member.name_place, message).hint = hint;
             }
         }
@@ -63,14 +63,14 @@ impl Chosen<'_> {
     }
 }
 
-/// Finds the definition in a file, or reports why there is none to load.
+/// Finds the definition to load, or reports why there is none.
 pub(crate) fn choose<'n>(
     root: &'n Node,
     options: &'n LoadOptions,
     found: &mut Findings<'_>,
 ) -> Option<Chosen<'n>> {
     if root.members().is_none() {
-        let message = format!("a workflow definition is an object, not {}", root.kind());
+        let message = format!("a workflow definition must be an object, found {}", root.kind());
         found.error(code::NOT_A_DEFINITION, root.place, message);
         return None;
     }
@@ -85,7 +85,7 @@ pub(crate) fn choose<'n>(
     if let Some(definition) = root.get("definition") {
         return wrapped(definition, root, root, found);
     }
-    // What the management API answers about a workflow of the Standard plan: its files, by name.
+    // The response of the management API for a workflow of the Standard plan contains its files by name.
     if let Some(file) = root.get("properties").and_then(|found| found.get("files")?.get("workflow.json"))
         && let Some(definition) = file.get("definition")
     {
@@ -108,20 +108,20 @@ pub(crate) fn choose<'n>(
     let names: Vec<&str> =
         root.members().unwrap_or_default().iter().take(8).map(|member| &*member.name).collect();
     let message = if names.is_empty() {
-        "the object is empty; a workflow definition has `triggers` and `actions`".to_owned()
+        "expected a workflow definition with `triggers` and `actions`, found an empty object".to_owned()
     } else {
-        format!("a workflow definition has `triggers` and `actions`; here there is `{}`", names.join("`, `"))
+        format!("expected a workflow definition with `triggers` and `actions`, found `{}`", names.join("`, `"))
     };
     let place = crate::text::Place { start: root.place.start, end: root.place.start + 1 };
     found.error(code::NOT_A_DEFINITION, place, message).hint = Some(
-        "known are: a bare definition, an object with `definition`, an ARM template, `properties.definition`, the files \
-         of the management API"
+        "supported are a bare definition, an object with `definition`, an ARM template, a flow export with \
+         `properties.definition`, and the files of the management API"
             .to_owned(),
     );
     None
 }
 
-/// The names of the workflows in a template; none in other shapes.
+/// The names of the workflows in a template; empty for other shapes.
 pub(crate) fn names(root: &Node, options: &LoadOptions) -> Vec<String> {
     let Some(resources) = root.get("resources").filter(|resources| is_list_of_resources(root, resources))
     else {
@@ -132,7 +132,7 @@ pub(crate) fn names(root: &Node, options: &LoadOptions) -> Vec<String> {
     candidates.into_iter().map(|candidate| candidate.name).collect()
 }
 
-/// The parameters that a template declares, and their types; none in other shapes.
+/// The parameters that a template declares, with their types; empty for other shapes.
 pub(crate) fn template_parameters(root: &Node) -> Vec<(Arc<str>, ValueType)> {
     if root.get("resources").is_none_or(|resources| !is_list_of_resources(root, resources)) {
         return Vec::new();
@@ -153,13 +153,13 @@ fn wrapped<'n>(
         .into_iter()
         .flatten()
         .find_map(Node::text)
-        // The management API puts the site before the name.
+        // The management API puts the name of the site in front.
         .map(|name| name.rsplit('/').next().unwrap_or(name))
         .filter(|name| !name.is_empty() && !name.starts_with('['))
         .map(str::to_owned);
     let tags = holder.get("tags").or_else(|| root.get("tags"));
     let tags = match holder.get("displayName").filter(|name| name.text().is_some()) {
-        // The tags of a flow hold the name that its users see.
+        // The tags of a flow contain its display name.
         Some(shown) => Some(with_display_name(tags.or_else(|| definition.get("tags")), shown)),
         None => tags.cloned(),
     };
@@ -173,7 +173,7 @@ fn wrapped<'n>(
     })
 }
 
-/// Tags with `flowDisplayName` among them, unless they are no object or say it themselves.
+/// Adds `flowDisplayName` to tags, unless they already have it or are not an object.
 fn with_display_name(tags: Option<&Node>, shown: &Node) -> Node {
     let written = tags.map_or_else(|| Value::from(Object::new()), Node::to_value);
     let mut members = match (tags, written.into_object()) {
@@ -191,16 +191,16 @@ struct Candidate<'n> {
     resource: &'n Node,
     definition: Cow<'n, Node>,
     name: String,
-    /// What its expressions are evaluated with.
+    /// The template in which its expressions are evaluated.
     template: Rc<arm::Template<'n>>,
-    /// Which copy it is.
+    /// The index of the copy, if the resource has a `copy` loop.
     copy: Option<i64>,
 }
 
-/// The most copies of one resource that are looked at.
+/// The most copies of one resource; further ones are ignored.
 const COPIES_MAX: i64 = 200;
 
-/// Resources stand in an array, or, in newer templates, under symbolic names.
+/// Whether `resources` are those of a template: an array or, in newer templates, an object with symbolic names.
 fn is_list_of_resources(root: &Node, resources: &Node) -> bool {
     let schema = root.get("$schema").and_then(Node::text).unwrap_or_default().to_ascii_lowercase();
     resources.items().is_some() || (resources.members().is_some() && schema.contains("deploymenttemplate"))
@@ -218,14 +218,14 @@ fn from_template<'n>(
     let names = || candidates.iter().map(|candidate| candidate.name.as_str());
     let candidate = match (&options.choose, candidates.as_slice()) {
         (_, []) => {
-            let message = "the template holds no workflow with a definition";
+            let message = "the template contains no workflow with a definition";
             found.error(code::NOT_A_DEFINITION, resources.place, message).hint =
                 Some("a workflow is a resource of type `Microsoft.Logic/workflows`".to_owned());
             return None;
         }
         (None, [only]) => only,
         (None, several) => {
-            let message = format!("the template holds {} workflows, and none was chosen", several.len());
+            let message = format!("the template contains {} workflows, and none was selected", several.len());
             let related = several
                 .iter()
                 .map(|candidate| (candidate.resource.place.start as usize, candidate.name.as_str()))
@@ -234,14 +234,14 @@ fn from_template<'n>(
             let place = crate::text::Place { start: resources.place.start, end: resources.place.start + 1 };
             let diagnostic = found.error(code::SEVERAL_WORKFLOWS, place, message);
             diagnostic.related = related;
-            diagnostic.hint = Some("name the one to load".to_owned());
+            diagnostic.hint = Some("name the workflow to load".to_owned());
             return None;
         }
         (Some(wanted), several) => {
             if let Some(candidate) = several.iter().find(|candidate| same_name(&candidate.name, wanted)) {
                 candidate
             } else {
-                let message = format!("the template holds no workflow called `{wanted}`");
+                let message = format!("unknown workflow `{wanted}` in the template");
                 let hint = did_you_mean(wanted, names());
                 found.error(code::NO_SUCH_WORKFLOW, resources.place, message).hint = hint;
                 return None;
@@ -267,7 +267,7 @@ fn from_template<'n>(
     })
 }
 
-/// Workflows among `resources`, those of nested resources and nested templates included.
+/// Collects the workflows among `resources`, including nested resources and nested templates.
 fn collect<'n>(
     resources: &'n Node,
     template: &Rc<arm::Template<'n>>,
@@ -314,7 +314,7 @@ fn collect<'n>(
     }
 }
 
-/// A definition that is written in its place, or that stands among the template's variables or parameters.
+/// The definition of a resource, which may be a literal or a template expression.
 fn workflow_in<'n>(written: &'n Node, template: &arm::Template<'n>) -> Option<Cow<'n, Node>> {
     let Some(text) = written.text() else {
         return written.members().map(|_| Cow::Borrowed(written));
@@ -326,7 +326,7 @@ fn workflow_in<'n>(written: &'n Node, template: &arm::Template<'n>) -> Option<Co
     Some(Cow::Owned(Node::computed(&value, written.place)))
 }
 
-/// The turns of a resource's loop of copies; one that is no turn without a loop.
+/// The indices of a resource's `copy` loop; a single `None` without a loop.
 fn copies(resource: &Node, template: &arm::Template<'_>) -> Vec<Option<i64>> {
     let Some(count) = resource.get("copy").and_then(|copy| copy.get("count")) else { return vec![None] };
     let written = count.text().and_then(|text| template.evaluate(text));
@@ -334,14 +334,14 @@ fn copies(resource: &Node, template: &arm::Template<'_>) -> Vec<Option<i64>> {
     (0..count.unwrap_or(1).clamp(0, COPIES_MAX)).map(Some).collect()
 }
 
-/// The tree with template expressions replaced by their values; those that cannot be stay, with a warning.
+/// Replaces template expressions by their values. One that cannot be evaluated remains as a string, with a warning.
 fn resolve(node: &Node, template: &arm::Template<'_>, found: &mut Findings<'_>) -> Node {
     match &node.shape {
         Shape::String(text) => match template.evaluate(text) {
             None => node.clone(),
             Some(Ok(value)) => Node::computed(&value, node.place),
             Some(Err(reason)) => {
-                let message = format!("the template expression stays as text: {reason}");
+                let message = format!("unresolved template expression: {reason}");
                 found.warning(code::ARM_UNRESOLVED, node.place, message);
                 node.clone()
             }

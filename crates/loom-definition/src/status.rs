@@ -1,27 +1,27 @@
-//! Statuses of actions and runs, and sets of them.
+//! The statuses of actions and runs.
 
 use std::fmt;
 
-/// How an action ended.
+/// The final status of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Status {
-    /// It did what it should.
+    /// It succeeded.
     Succeeded,
-    /// It did not.
+    /// It failed.
     Failed,
     /// It was never started.
     Skipped,
-    /// Its time limit elapsed.
+    /// It exceeded its timeout.
     TimedOut,
-    /// The run ended around it.
+    /// The run ended while it was in progress.
     Cancelled,
-    /// The engine could not carry it out.
+    /// The engine could not execute it.
     Aborted,
 }
 
 impl Status {
-    /// All of them, in the order of the language's documentation.
+    /// All statuses, in the order of WDL's documentation.
     pub const ALL: [Status; 6] = [
         Status::Succeeded,
         Status::Failed,
@@ -31,7 +31,7 @@ impl Status {
         Status::Aborted,
     ];
 
-    /// The spelling of the language.
+    /// The name of the status in WDL.
     pub const fn as_str(self) -> &'static str {
         match self {
             Status::Succeeded => "Succeeded",
@@ -43,12 +43,12 @@ impl Status {
         }
     }
 
-    /// Reads a status, ignoring case.
+    /// Parses a status, ignoring case.
     pub fn parse(text: &str) -> Option<Status> {
         Status::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text))
     }
 
-    /// Whether a leaf with this status makes its block fail by itself.
+    /// Whether a leaf action with this status makes its block fail.
     pub const fn is_bad(self) -> bool {
         matches!(self, Status::Failed | Status::TimedOut | Status::Cancelled | Status::Aborted)
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Status {
 pub struct StatusSet(u8);
 
 impl StatusSet {
-    /// The set of one.
+    /// A set with one status.
     pub const fn of(status: Status) -> StatusSet {
         StatusSet(1 << status as u8)
     }
@@ -81,7 +81,7 @@ impl StatusSet {
         self.0 & (1 << status as u8) != 0
     }
 
-    /// Whether nothing is in the set.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -110,29 +110,29 @@ impl fmt::Display for StatusSet {
     }
 }
 
-/// How a run stands or ended.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunStatus {
-    /// Queued by its trigger's concurrency limit.
+    /// Waiting because of the concurrency limit of its trigger.
     Waiting,
     /// In progress.
     Running,
-    /// Held back by hand, or by a store that cannot write.
+    /// Suspended by an operator, or because the store cannot write.
     Suspended,
-    /// Every leaf ended well.
+    /// No leaf action failed.
     Succeeded,
-    /// A failure went unhandled.
+    /// A failure was not handled.
     Failed,
-    /// Stopped from outside, or by a Terminate that says so.
+    /// Cancelled by a caller or by a Terminate action.
     Cancelled,
-    /// It took longer than a run may.
+    /// It exceeded the maximum duration of a run.
     TimedOut,
-    /// The engine could not go on.
+    /// The engine could not continue it.
     Aborted,
 }
 
 impl RunStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [RunStatus; 8] = [
         RunStatus::Waiting,
         RunStatus::Running,
@@ -144,7 +144,7 @@ impl RunStatus {
         RunStatus::Aborted,
     ];
 
-    /// The spelling of the language.
+    /// The name of the status in WDL.
     pub const fn as_str(self) -> &'static str {
         match self {
             RunStatus::Waiting => "Waiting",
@@ -158,12 +158,12 @@ impl RunStatus {
         }
     }
 
-    /// Reads a status, ignoring case.
+    /// Parses a status, ignoring case.
     pub fn parse(text: &str) -> Option<RunStatus> {
         RunStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text))
     }
 
-    /// Whether nothing will change any more.
+    /// Whether the run has ended.
     pub const fn is_final(self) -> bool {
         !matches!(self, RunStatus::Waiting | RunStatus::Running | RunStatus::Suspended)
     }

@@ -1,7 +1,7 @@
-//! What surrounds definitions where they are loaded: the files of their project, and what the caller supplies.
+//! Loads definitions together with their environment: the files of their project, and the values that a caller supplies.
 //!
-//! Every command and the server load definitions through [`Surroundings::load`], so that all of them find the same mistakes at the same
-//! severity, and bind the same parameter values.
+//! Every command and the server load definitions through [`Surroundings::load`], so that all of them report the same
+//! problems with the same severity, and bind the same parameter values.
 
 use std::sync::Arc;
 
@@ -13,31 +13,31 @@ use crate::{
     model::{Parameter, ValueType, same_name},
 };
 
-/// The parameter that holds the connections of a definition.
+/// The parameter that contains the connections of a definition.
 const CONNECTIONS: &str = "$connections";
 
-/// What surrounds a definition. The default surrounds it with nothing.
+/// The environment of a definition. By default, it is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// The content of `parameters.json`, unless [`LoadOptions::parameters_file`] holds another.
+    /// The content of `parameters.json`; [`LoadOptions::parameters_file`] takes precedence.
     pub parameters_file: Option<Value>,
-    /// What `appsetting('name')` gives, labelled where it is secret; names ignore case.
+    /// The values of `appsetting('name')`; secret ones are labelled. Names are case-insensitive.
     pub app_settings: Vec<(Arc<str>, Value)>,
-    /// What definitions that declare `$connections` find there, beside what their own value names.
+    /// Connections for definitions that declare `$connections`, in addition to those of their own value.
     pub connections: Value,
-    /// Values for parameters, which take precedence over those of all files.
+    /// Values for parameters; they take precedence over those in files.
     pub parameters: Object,
-    /// Values for parameters as somebody typed them, which take precedence over `parameters`. They are also values for the
-    /// parameters of a deployment template.
+    /// Values for parameters as a user typed them; they take precedence over `parameters`, and also apply to the parameters
+    /// of an ARM template. See [`ValueType::read_text`].
     pub typed_parameters: Vec<(Arc<str>, String)>,
-    /// Values for the parameters of a deployment template.
+    /// Values for the parameters of an ARM template.
     pub template_parameters: Object,
-    /// Whether several definitions share `parameters` and `typed_parameters`. A name that a definition does not declare is
-    /// then meant for another one; otherwise it is an error.
+    /// Whether several definitions share `parameters` and `typed_parameters`. If so, a value for an undeclared parameter is
+    /// ignored, because it may be meant for another definition; otherwise it is an error.
     pub shared: bool,
 }
 
-/// A definition with the values of its parameters.
+/// A loaded definition with the values of its parameters.
 #[derive(Clone, Debug)]
 pub struct Bound {
     /// The definition.
@@ -47,11 +47,11 @@ pub struct Bound {
 }
 
 impl Surroundings {
-    /// Loads a definition and binds its parameters. A mistake in an expression is an error, unless the definition was
+    /// Loads a definition and binds its parameters. Sets [`LoadOptions::strict_expressions`], unless the definition was
     /// [accepted before](LoadOptions::accepted_before).
     ///
     /// # Errors
-    /// Everything that is wrong with the definition and the values, warnings included.
+    /// All errors and warnings about the definition and the values, if there is at least one error.
     pub fn load(&self, bytes: &[u8], options: &LoadOptions) -> Result<Bound, Diagnostics> {
         let mut options = options.clone();
         options.strict_expressions = !options.accepted_before;
@@ -73,7 +73,7 @@ impl Surroundings {
         }
     }
 
-    /// Supplies the typed values that a deployment template declares, and gives their names.
+    /// Supplies typed values to the parameters of an ARM template, and returns their names.
     fn typed_for_template(&self, bytes: &[u8], options: &mut LoadOptions) -> Vec<Arc<str>> {
         if self.typed_parameters.is_empty() {
             return Vec::new();
@@ -121,13 +121,13 @@ impl Surroundings {
     }
 }
 
-/// A text that is not of the type stays a text, and is refused with its place.
+/// Interprets a typed value. Text that does not fit the type is returned as a string, and is then reported.
 fn read_typed(kind: ValueType, text: &str) -> Value {
     kind.read_text(text).unwrap_or_else(|_| Value::from(text))
 }
 
-/// The values in a parameters file of a deployment template: `{"parameters": {name: {"value": …}}}`, or only the inner object.
-/// A parameter that refers to a vault has no value there.
+/// The values in the parameters file of an ARM template: `{"parameters": {name: {"value": …}}}`, or only the inner object.
+/// Parameters that refer to a key vault are omitted.
 pub fn template_parameters(file: &Value) -> Object {
     let inner = file.get("parameters").and_then(Value::as_object).or_else(|| file.as_object());
     let mut values = Object::new();
@@ -144,8 +144,8 @@ pub fn template_parameters(file: &Value) -> Object {
     values
 }
 
-/// Completes the value of the parameter `$connections`: what a definition's own value does not name is taken from
-/// `known`, so that a definition may use a connection that only its operator knows.
+/// Adds the connections in `known` to the value of the parameter `$connections`, unless that value already has one of the
+/// same name. So a definition may use a connection that only its operator knows.
 pub fn complete_connections(values: &mut Object, known: &Value) {
     let name = values.name_ignore_case(CONNECTIONS).cloned().unwrap_or_else(|| CONNECTIONS.into());
     let own = values.get(&name).cloned().unwrap_or_default();

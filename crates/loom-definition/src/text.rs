@@ -1,8 +1,8 @@
-//! JSON text with every place kept: what a definition file says, and where it says it.
+//! Reads JSON text into a tree in which every value knows its position in the file.
 //!
 //! The reader accepts what people really have on disk: byte order marks, UTF-16, comments, trailing commas and
-//! repeated keys, each noted and none fatal. Everything else that is not JSON is one error with its place and, where
-//! something was left open, the place where it was opened. Knows nothing of workflows.
+//! duplicate keys. It records each of these as a note. Anything else that is not JSON is an error with its position and,
+//! if something was left open, the position where it was opened. Must not know about workflows.
 
 mod decode;
 mod node;
@@ -16,16 +16,16 @@ pub use reader::{Limits, NOTES_MAX, Note, NoteKind, Read, ReadError, ReadErrorKi
 #[cfg(test)]
 mod tests;
 
-/// A line and a column, both counted from 1; the column counts characters, as editors show it.
+/// A line and a column, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The line.
     pub line: usize,
-    /// The column, in characters.
+    /// The column, in characters (Unicode scalar values).
     pub column: usize,
 }
 
-/// Where byte `offset` of `source` is.
+/// The line and column of byte `offset` of `source`. A byte order mark takes no column.
 pub fn position(source: &str, offset: usize) -> Position {
     let mut offset = offset.min(source.len());
     while !source.is_char_boundary(offset) {

@@ -1,4 +1,4 @@
-//! Triggers: what starts a run.
+//! The lowered triggers of a workflow: what starts a run.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -22,105 +22,105 @@ pub use recurrence::RecurrenceError;
 /// One trigger.
 #[derive(Debug)]
 pub struct Trigger {
-    /// As the file spells it.
+    /// The name as the file spells it.
     pub name: Arc<str>,
-    /// `type` as the file spells it.
+    /// The `type` as the file spells it.
     pub type_name: Arc<str>,
-    /// What it listens to.
+    /// What starts a run.
     pub kind: TriggerKind,
-    /// All must hold for a run to start.
+    /// Conditions that must all be true for a run to start.
     pub conditions: Vec<Condition>,
-    /// One run per item of this array.
+    /// An array; the trigger starts one run per item.
     pub split_on: Option<Template>,
     /// `splitOnConfiguration.correlation.clientTrackingId`.
     pub split_on_tracking_id: Option<Template>,
     /// `correlation.clientTrackingId`.
     pub tracking_id: Option<Template>,
-    /// When it fires, or how often it polls.
+    /// When the trigger fires, or how often it polls.
     pub recurrence: Option<Setting<Recurrence>>,
-    /// Runs at once, and runs that may wait.
+    /// Limits on concurrent and waiting runs; `None` for no limit.
     pub concurrency: Option<TriggerConcurrency>,
-    /// Retries of its polls and subscriptions.
+    /// The retry policy of its polls and subscriptions.
     pub retry: RetrySetting,
-    /// Which parts history must hide.
+    /// Which parts to hide from the history of a run.
     pub secure: Secure,
-    /// Flags of `operationOptions`.
+    /// The flags of `operationOptions`.
     pub options: TriggerOptions,
-    /// JSON pointer to it in the file.
+    /// JSON pointer to the trigger in the file.
     pub pointer: Arc<str>,
 }
 
-/// What a trigger listens to.
+/// What starts a run.
 #[derive(Debug)]
 pub enum TriggerKind {
     /// HTTP requests.
     Request {
         /// `kind` as written (`Http`, `Button`, …).
         kind: Option<Arc<str>>,
-        /// The only accepted method, upper case.
+        /// The only accepted method, in upper case; all methods if `None`.
         method: Option<Arc<str>>,
         /// The path after `invoke`, with `{parameters}`.
         relative_path: Option<Arc<str>>,
-        /// JSON schema of the body.
+        /// The JSON schema of the body.
         schema: Value,
     },
-    /// A timetable.
+    /// A schedule.
     Recurrence,
-    /// A timetable whose windows are all processed, in order.
+    /// A schedule of time windows, each of which is processed, in order.
     SlidingWindow {
-        /// Each run waits this long after its window has closed.
+        /// How long each run waits after its window has closed.
         delay: Option<Span>,
     },
-    /// Polls an address; a `200` starts a run.
+    /// Polls an address; a response with status 200 starts a run.
     HttpPoll {
-        /// As the Http action.
+        /// The same as the inputs of an Http action.
         inputs: Template,
     },
-    /// Subscribes; each callback starts a run.
+    /// Subscribes to a service; each callback starts a run.
     HttpWebhook {
         /// `subscribe` and `unsubscribe`.
         inputs: Template,
     },
     /// Polls through a connection.
     ApiConnection {
-        /// As the ApiConnection action.
+        /// The same as the inputs of an ApiConnection action.
         inputs: Template,
     },
     /// Subscribes through a connection.
     ApiConnectionWebhook {
-        /// As the action.
+        /// The same as the inputs of an ApiConnectionWebhook action.
         inputs: Template,
     },
-    /// Collects messages of other workflows; a batch of them starts a run.
+    /// Collects messages from other workflows; each batch of them starts a run.
     Batch {
-        /// For [`BatchConfiguration::from_inputs`].
+        /// Evaluated, then read by [`BatchConfiguration::from_inputs`].
         inputs: Template,
     },
-    /// Started by hand, or by a parent workflow.
+    /// Started manually or by a parent workflow.
     Manual,
     /// A named event of the host program.
     Event {
-        /// Which.
+        /// The name of the event.
         inputs: Template,
     },
-    /// Known by name only: it can be started by hand.
+    /// A trigger that Loom does not execute; the workflow can only be started manually.
     Other {
-        /// As written.
+        /// The inputs, not evaluated.
         inputs: Value,
     },
 }
 
 impl TriggerKind {
-    /// The JSON schema of the body, with its names as the body has them.
+    /// The JSON schema of the body, if the trigger has one. The names in it are not escaped.
     pub fn schema(&self) -> Option<Cow<'_, Value>> {
         match self {
             TriggerKind::Request { schema, .. } => Some(Cow::Borrowed(schema)),
-            // Only the plain JSON of the definition: a schema holds no expressions.
+            // The schema is literal JSON: it contains no expressions.
             kind => kind.inputs()?.source_value().get("schema").map(unescaped).map(Cow::Owned),
         }
     }
 
-    /// The template of its inputs, for those that make requests of their own, collect batches, or stand for an event.
+    /// The template of the inputs, for triggers that make requests, collect batches or wait for an event.
     pub fn inputs(&self) -> Option<&Template> {
         match self {
             TriggerKind::HttpPoll { inputs }
@@ -138,16 +138,16 @@ impl TriggerKind {
     }
 }
 
-/// Limits of a trigger's runs.
+/// Limits on the runs of a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TriggerConcurrency {
-    /// Runs in progress at once, 1–100.
+    /// The most concurrent runs, 1–100.
     pub runs: u32,
-    /// Runs that may wait.
+    /// The most waiting runs, 1–200.
     pub maximum_waiting_runs: u32,
 }
 
-/// Flags of a trigger's `operationOptions`.
+/// The flags of a trigger's `operationOptions`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the language has these flags, each its own switch")]
 pub struct TriggerOptions {
@@ -161,40 +161,40 @@ pub struct TriggerOptions {
     pub suppress_headers_on_response: bool,
 }
 
-/// When something happens again.
+/// A schedule.
 #[derive(Clone, Debug)]
 pub struct Recurrence {
-    /// How it goes on.
+    /// When it occurs.
     pub rhythm: Rhythm,
-    /// ISO 8601 without offset (with `time_zone`), or with `Z`.
+    /// The start, in ISO 8601: a local time in `time_zone`, or a time with `Z`.
     pub start_time: Option<Arc<str>>,
-    /// As `start_time`.
+    /// The end, in the same format as `start_time`.
     pub end_time: Option<Arc<str>>,
     /// The most occurrences.
     pub count: Option<u32>,
-    /// A Windows id; UTC when absent.
+    /// The Windows or IANA name of the time zone; UTC by default.
     pub time_zone: Option<Arc<str>>,
-    /// What it was read from, with its expressions evaluated.
+    /// The value that it was read from, with its expressions evaluated.
     pub source: Value,
 }
 
-/// How a recurrence goes on.
+/// The rule of a recurrence.
 #[derive(Clone, Debug)]
 pub enum Rhythm {
-    /// After so many units of time.
+    /// At a fixed interval.
     Every {
-        /// The unit.
+        /// The unit of the interval.
         frequency: Frequency,
-        /// How many units, at least 1.
+        /// The number of units, at least 1.
         interval: u32,
-        /// Which hours, minutes and days.
+        /// The hours, minutes and days at which it occurs.
         schedule: Option<RecurrenceSchedule>,
     },
-    /// As a cron expression says.
+    /// At the times of a cron expression.
     Cron(Cron),
 }
 
-/// Units of a recurrence.
+/// The units of a recurrence's interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frequency {
     /// Seconds.
@@ -213,17 +213,17 @@ pub enum Frequency {
     Year,
 }
 
-/// The finer timetable of a recurrence. Empty lists mean "not said".
+/// The `schedule` of a recurrence. An empty list means that the definition does not specify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecurrenceSchedule {
-    /// 0–23.
+    /// The hours, 0–23.
     pub hours: Vec<u8>,
-    /// 0–59.
+    /// The minutes, 0–59.
     pub minutes: Vec<u8>,
-    /// Sunday is 0.
+    /// The days of the week; Sunday is 0.
     pub week_days: Vec<u8>,
-    /// 1–31, or −1 (the last day) to −31.
+    /// The days of the month: 1 to 31, or −1 (the last day) to −31.
     pub month_days: Vec<i8>,
-    /// (day of week, occurrence 1–5 or −1 to −5).
+    /// Pairs of a day of the week and its occurrence in the month: 1 to 5, or −1 (the last) to −5.
     pub monthly_occurrences: Vec<(u8, i8)>,
 }

@@ -1,4 +1,4 @@
-//! The pure functions of template expressions.
+//! The pure functions of ARM template expressions.
 
 use std::fmt::Write;
 
@@ -9,43 +9,43 @@ type Evaluated = Result<Value, String>;
 /// `base/providers/Type/name[/subtype/name…]`.
 pub(super) fn provider_path(base: &str, values: &[Value]) -> Evaluated {
     let Some((kind, names)) = values.split_first() else {
-        return Err("a resource's type is missing".to_owned());
+        return Err("missing resource type".to_owned());
     };
     let kind = kind.text().into_owned();
     let mut parts = kind.split('/');
     let mut path = format!("{base}/providers/{}", parts.next().unwrap_or_default());
     let mut names = names.iter();
     for part in parts {
-        let name = names.next().ok_or_else(|| format!("a name for `{part}` is missing"))?;
+        let name = names.next().ok_or_else(|| format!("missing name for `{part}`"))?;
         // Writing to a String cannot fail.
         let _ = write!(path, "/{part}/{}", name.text());
     }
     if names.next().is_some() {
-        return Err(format!("there are more names than `{kind}` has parts"));
+        return Err(format!("more names than `{kind}` has segments"));
     }
     Ok(Value::from(path))
 }
 
-/// Calls `name` (in small letters; `shown` as written).
+/// Calls the function `name`, which is in lower case; `shown` is the name as written.
 pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
     let text = |index: usize| match values.get(index) {
         Some(value) => match value.as_ref() {
             ValueRef::String(text) => Ok(text.to_owned()),
-            _ => Err(format!("argument {} of `{shown}` is text", index + 1)),
+            _ => Err(format!("argument {} of `{shown}` must be a string", index + 1)),
         },
         None => Err(format!("`{shown}` needs argument {}", index + 1)),
     };
     let integer = |index: usize| {
         let value = values.get(index).ok_or_else(|| format!("`{shown}` needs argument {}", index + 1))?;
-        value.as_i64().ok_or_else(|| format!("argument {} of `{shown}` is a whole number", index + 1))
+        value.as_i64().ok_or_else(|| format!("argument {} of `{shown}` must be an integer", index + 1))
     };
     let boolean = |index: usize| {
         let value = values.get(index).ok_or_else(|| format!("`{shown}` needs argument {}", index + 1))?;
-        value.as_bool().ok_or_else(|| format!("argument {} of `{shown}` is a boolean", index + 1))
+        value.as_bool().ok_or_else(|| format!("argument {} of `{shown}` must be a boolean", index + 1))
     };
     let any =
         |index: usize| values.get(index).ok_or_else(|| format!("`{shown}` needs argument {}", index + 1));
-    let overflow = || format!("`{shown}` goes past 64 bits");
+    let overflow = || format!("the result of `{shown}` does not fit in 64 bits");
     Ok(match name {
         "concat" => {
             if values.iter().all(|value| value.as_array().is_some()) && !values.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             Some(number) => Value::from(number),
             None => match text(0)?.trim().parse::<i64>() {
                 Ok(number) => Value::from(number),
-                Err(_) => return Err(format!("`{}` is not a whole number", text(0)?)),
+                Err(_) => return Err(format!("`{}` is not an integer", text(0)?)),
             },
         },
         "bool" => match any(0)?.as_ref() {
@@ -72,7 +72,7 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             ValueRef::Int(value) => Value::from(value != 0),
             ValueRef::String(text) if text.eq_ignore_ascii_case("true") => Value::from(true),
             ValueRef::String(text) if text.eq_ignore_ascii_case("false") => Value::from(false),
-            _ => return Err("`bool` takes true or false".to_owned()),
+            _ => return Err("the argument of `bool` must be a boolean, an integer, or the string true or false".to_owned()),
         },
         "true" => Value::from(true),
         "false" => Value::from(false),
@@ -99,10 +99,10 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         "sub" => Value::from(integer(0)?.checked_sub(integer(1)?).ok_or_else(overflow)?),
         "mul" => Value::from(integer(0)?.checked_mul(integer(1)?).ok_or_else(overflow)?),
         "div" => {
-            Value::from(integer(0)?.checked_div(integer(1)?).ok_or_else(|| "a division by zero".to_owned())?)
+            Value::from(integer(0)?.checked_div(integer(1)?).ok_or_else(|| "division by zero".to_owned())?)
         }
         "mod" => {
-            Value::from(integer(0)?.checked_rem(integer(1)?).ok_or_else(|| "a division by zero".to_owned())?)
+            Value::from(integer(0)?.checked_rem(integer(1)?).ok_or_else(|| "division by zero".to_owned())?)
         }
         "coalesce" => values.iter().find(|value| !value.is_null()).cloned().unwrap_or(Value::NULL),
         "empty" => Value::from(match any(0)?.as_ref() {
@@ -110,13 +110,13 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             ValueRef::String(text) => text.is_empty(),
             ValueRef::Array(items) => items.is_empty(),
             ValueRef::Object(members) => members.is_empty(),
-            _ => return Err("`empty` takes text, an array or an object".to_owned()),
+            _ => return Err("the argument of `empty` must be a string, an array or an object".to_owned()),
         }),
         "length" => Value::from(match any(0)?.as_ref() {
             ValueRef::String(text) => text.chars().count() as i64,
             ValueRef::Array(items) => items.len() as i64,
             ValueRef::Object(members) => members.len() as i64,
-            _ => return Err("`length` takes text, an array or an object".to_owned()),
+            _ => return Err("the argument of `length` must be a string, an array or an object".to_owned()),
         }),
         "first" | "last" => match any(0)?.as_ref() {
             ValueRef::Array(items) => {
@@ -127,13 +127,13 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
                 let found = if name == "first" { text.chars().next() } else { text.chars().next_back() };
                 Value::from(found.map(String::from).unwrap_or_default())
             }
-            _ => return Err(format!("`{shown}` takes text or an array")),
+            _ => return Err(format!("argument 1 of `{shown}` must be a string or an array")),
         },
         "contains" => Value::from(match (any(0)?.as_ref(), any(1)?) {
             (ValueRef::String(text), part) => text.contains(&*part.text()),
             (ValueRef::Array(items), wanted) => items.iter().any(|item| item.wdl_equals(wanted)),
             (ValueRef::Object(members), name) => members.get_ignore_case(&name.text()).is_some(),
-            _ => return Err("`contains` takes text, an array or an object".to_owned()),
+            _ => return Err("argument 1 of `contains` must be a string, an array or an object".to_owned()),
         }),
         "startswith" => Value::from(text(0)?.to_lowercase().starts_with(&text(1)?.to_lowercase())),
         "endswith" => Value::from(text(0)?.to_lowercase().ends_with(&text(1)?.to_lowercase())),
@@ -147,7 +147,7 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             Value::from(whole.split(separator.as_str()).map(Value::from).collect::<Vec<_>>())
         }
         "join" => {
-            let items = any(0)?.as_array().ok_or("`join` takes an array")?;
+            let items = any(0)?.as_array().ok_or("argument 1 of `join` must be an array")?;
             let texts: Vec<String> = items.iter().map(|item| item.text().into_owned()).collect();
             Value::from(texts.join(&text(1)?))
         }
@@ -156,7 +156,7 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         "createobject" => {
             let mut object = Object::new();
             for pair in values.chunks(2) {
-                let [name, value] = pair else { return Err("`createObject` takes pairs".to_owned()) };
+                let [name, value] = pair else { return Err("`createObject` takes pairs of a name and a value".to_owned()) };
                 object.insert(&*name.text(), value.clone());
             }
             Value::from(object)
@@ -165,7 +165,7 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             let mut object = Object::new();
             for value in values {
                 let Some(members) = value.as_object() else {
-                    return Err("`union` of arrays is not known".to_owned());
+                    return Err("`union` is only supported for objects".to_owned());
                 };
                 for (name, value) in members {
                     object.insert(&**name, value.clone());
@@ -206,9 +206,9 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             ))
         }
         "reference" | "listkeys" | "list" | "listcallbackurl" | "listsecrets" | "newguid" | "utcnow" => {
-            return Err(format!("`{shown}` is known only to a deployment"));
+            return Err(format!("`{shown}` needs a deployment"));
         }
-        _ => return Err(format!("the template function `{shown}` is not known here")),
+        _ => return Err(format!("unsupported template function `{shown}`")),
     })
 }
 
@@ -218,7 +218,7 @@ fn part(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         Some(value) => value
             .as_i64()
             .map(|number| number.max(0) as usize)
-            .ok_or_else(|| format!("argument {} of `{shown}` is a whole number", index + 1)),
+            .ok_or_else(|| format!("argument {} of `{shown}` must be an integer", index + 1)),
         None => Ok(usize::MAX),
     };
     let (skip, take) = match name {
@@ -233,11 +233,11 @@ fn part(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         Some(ValueRef::Array(items)) if name != "substring" => {
             Ok(Value::from(items.iter().skip(skip).take(take).cloned().collect::<Vec<_>>()))
         }
-        _ => Err(format!("`{shown}` takes text or an array")),
+        _ => Err(format!("argument 1 of `{shown}` must be a string or an array")),
     }
 }
 
-/// `{0}` and its kin; a format after the number, as in `{0:N}`, is not known.
+/// Replaces `{0}`, `{1}` … by the values. A format specifier, as in `{0:N}`, is not supported.
 fn format_text(pattern: &str, values: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = pattern;
@@ -252,10 +252,10 @@ fn format_text(pattern: &str, values: &[Value]) -> Result<String, String> {
         }
         let (number, tail) = match after.split_once('}') {
             Some(found) if brace == "{" => found,
-            _ => return Err("a brace of `format` has no partner".to_owned()),
+            _ => return Err("unmatched brace in `format`".to_owned()),
         };
         let place: usize =
-            number.trim().parse().map_err(|_| format!("`{{{number}}}` is not a plain place"))?;
+            number.trim().parse().map_err(|_| format!("unsupported placeholder `{{{number}}}` in `format`"))?;
         let value = values.get(place).ok_or_else(|| format!("`format` has no argument for `{{{place}}}`"))?;
         out.push_str(&value.text());
         rest = tail;

@@ -1,4 +1,4 @@
-//! The grammar of template expressions: calls, literals, `.name` and `[index]`.
+//! Parses ARM template expressions: calls, literals, `.name` and `[index]`.
 
 use loom_expression::Value;
 
@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str) -> Result<Expression, String> {
     if parser.rest.is_empty() {
         Ok(expression)
     } else {
-        Err(format!("`{}` is left over", shorten(parser.rest)))
+        Err(format!("expected the end of the expression, found `{}`", shorten(parser.rest)))
     }
 }
 
@@ -55,8 +55,8 @@ impl Parser<'_> {
             return Ok(());
         }
         Err(match self.rest {
-            "" => format!("`{character}` is missing at the end"),
-            rest => format!("`{character}` should stand before `{}`", shorten(rest)),
+            "" => format!("expected `{character}`, found the end of the expression"),
+            rest => format!("expected `{character}`, found `{}`", shorten(rest)),
         })
     }
 
@@ -70,7 +70,7 @@ impl Parser<'_> {
             if self.eat('.') {
                 let name = self.word();
                 if name.is_empty() {
-                    return Err("a name should follow the dot".to_owned());
+                    return Err("expected a name after `.`".to_owned());
                 }
                 expression = Expression::Member(Box::new(expression), name);
             } else if self.eat('[') {
@@ -101,8 +101,8 @@ impl Parser<'_> {
         let name = self.word();
         if name.is_empty() {
             return Err(match self.rest {
-                "" => "the expression ends too early".to_owned(),
-                rest => format!("`{}` is no expression", shorten(rest)),
+                "" => "unexpected end of the expression".to_owned(),
+                rest => format!("expected an expression, found `{}`", shorten(rest)),
             });
         }
         if !self.eat('(') {
@@ -110,7 +110,7 @@ impl Parser<'_> {
                 "true" => Ok(Expression::Literal(Value::from(true))),
                 "false" => Ok(Expression::Literal(Value::from(false))),
                 "null" => Ok(Expression::Literal(Value::NULL)),
-                _ => Err(format!("`{name}` should be a call, with `(`")),
+                _ => Err(format!("expected `(` after `{name}`")),
             };
         }
         let mut arguments = Vec::new();
@@ -137,7 +137,7 @@ impl Parser<'_> {
         word.to_owned()
     }
 
-    /// A quoted string; a doubled quote stands for one.
+    /// A quoted string, in which two quotes are an escape for one.
     fn string(&mut self) -> Result<String, String> {
         let mut text = String::new();
         let mut characters = self.rest.char_indices().skip(1).peekable();
@@ -152,6 +152,6 @@ impl Parser<'_> {
                 return Ok(text);
             }
         }
-        Err("a string is never closed".to_owned())
+        Err("unterminated string".to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! Template expressions.
+//! ARM templates: expressions, nested templates, and where they contain definitions.
 
 use loom_expression::Value;
 
@@ -50,7 +50,7 @@ fn parameters_and_variables_resolve() {
 }
 
 #[test]
-fn plain_text_and_escapes_are_no_expressions() {
+fn plain_strings_and_escapes_are_not_expressions() {
     assert_eq!(evaluate("text"), None);
     assert_eq!(evaluate("[open"), None);
     check("[[escaped]", "[escaped]");
@@ -89,16 +89,16 @@ fn unique_strings_are_deterministic_and_differ() {
 }
 
 #[test]
-fn what_cannot_be_resolved_says_why() {
+fn unresolved_expressions_report_the_reason() {
     fails("[parameters('none')]", "has no value");
-    fails("[parameters('missing')]", "declares no parameter");
-    fails("[parameters('loop')]", "mentions itself");
-    fails("[reference('x')]", "known only to a deployment");
-    fails("[frobnicate(1)]", "not known here");
+    fails("[parameters('missing')]", "undeclared template parameter");
+    fails("[parameters('loop')]", "refers to itself");
+    fails("[reference('x')]", "needs a deployment");
+    fails("[frobnicate(1)]", "unsupported template function");
     fails("[concat('a']", "`)`");
-    fails("[concat('a]", "never closed");
-    fails("[name]", "should be a call");
-    fails("[add(9223372036854775807, 1)]", "past 64 bits");
+    fails("[concat('a]", "unterminated string");
+    fails("[name]", "expected `(` after `name`");
+    fails("[add(9223372036854775807, 1)]", "does not fit in 64 bits");
     fails("[div(1, 0)]", "division by zero");
     fails(&format!("[{}1{}]", "not(".repeat(500), ")".repeat(500)), "too deeply");
 }
@@ -123,7 +123,7 @@ fn workflow(inputs: &str) -> String {
 }
 
 #[test]
-fn a_nested_template_sees_its_own_names_or_those_around_it() {
+fn a_nested_template_sees_its_own_names_or_those_of_the_outer_one() {
     for (scope, expected) in [("inner", "inner-given"), ("outer", "outer-outer")] {
         let template = format!(
             r#"{{"parameters": {{"p": {{"type": "string", "defaultValue": "outer"}}}}, "variables": {{"v": "outer"}},
@@ -140,7 +140,7 @@ fn a_nested_template_sees_its_own_names_or_those_around_it() {
 }
 
 #[test]
-fn a_loop_of_copies_makes_several_workflows() {
+fn a_copy_loop_declares_several_workflows() {
     let template = format!(
         r#"{{"variables": {{"names": ["a", "b"]}}, "resources": [{{"type": "Microsoft.Logic/workflows",
             "name": "[variables('names')[copyIndex()]]", "copy": {{"name": "n", "count": "[length(variables('names'))]"}},
@@ -151,7 +151,7 @@ fn a_loop_of_copies_makes_several_workflows() {
 }
 
 #[test]
-fn definitions_stand_elsewhere_and_resources_have_names() {
+fn definitions_in_variables_and_resources_by_name_are_found() {
     let template = format!(
         r#"{{"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
             "languageVersion": "2.0", "variables": {{"x": "seen", "d": {}}}, "resources": {{"symbol":

@@ -1,4 +1,4 @@
-//! Parameter values: types, allowed values, mentions of settings and of each other, secrecy.
+//! Parameter values: types, allowed values, references to settings and to each other, secrecy.
 
 use loom_expression::Value;
 
@@ -15,15 +15,15 @@ const DECLARED: &str = r#"{"parameters": {
 
 fn bind(definition: &str, supplied: &str) -> Result<Vec<Value>, Diagnostics> {
     let loaded =
-        Definition::parse(definition.as_bytes(), &LoadOptions::default()).expect("the definition is right");
-    let supplied = Value::from_json_str(supplied).expect("the test's JSON is right");
+        Definition::parse(definition.as_bytes(), &LoadOptions::default()).expect("the definition is valid");
+    let supplied = Value::from_json_str(supplied).expect("the JSON is valid");
     let supplied = supplied.into_object().unwrap_or_default();
     loaded.workflow.bind_parameters(&supplied, &|name| (name == "URL").then(|| Value::from("https://host")))
 }
 
 #[track_caller]
 fn refused(supplied: &str, codes: &[&str]) {
-    let found = bind(DECLARED, supplied).expect_err("the values are refused");
+    let found = bind(DECLARED, supplied).expect_err("the values are invalid");
     let mut found: Vec<&str> = found.0.iter().map(|diagnostic| diagnostic.code).collect();
     found.sort_unstable();
     assert_eq!(found, codes, "{supplied}");
@@ -31,17 +31,17 @@ fn refused(supplied: &str, codes: &[&str]) {
 
 #[test]
 fn defaults_settings_and_other_parameters_are_used() {
-    let values = bind(DECLARED, "{}").expect("the values are right");
+    let values = bind(DECLARED, "{}").expect("the values are valid");
     assert_eq!(values[0], Value::from(1));
     assert_eq!(values[4], Value::from("https://host"));
     assert_eq!(values[5], Value::from("https://host/x"));
-    let values = bind(DECLARED, r#"{"URL": "http://other"}"#).expect("names ignore case");
+    let values = bind(DECLARED, r#"{"URL": "http://other"}"#).expect("names are case-insensitive");
     assert_eq!(values[5], Value::from("http://other/x"));
 }
 
 #[test]
 fn secure_values_are_marked_and_never_shown() {
-    let values = bind(DECLARED, "{}").expect("the values are right");
+    let values = bind(DECLARED, "{}").expect("the values are valid");
     assert!(values[3].is_secret());
     assert!(!values[0].is_secret());
     let wrong = bind(DECLARED, r#"{"key": 123456789}"#).expect_err("the type is wrong");
@@ -49,7 +49,7 @@ fn secure_values_are_marked_and_never_shown() {
 }
 
 #[test]
-fn all_mistakes_come_at_once() {
+fn all_problems_are_reported_at_once() {
     refused(r#"{"n": "1"}"#, &["L0408"]);
     refused(r#"{"n": 1.5}"#, &["L0408"]);
     refused(r#"{"size": "XL"}"#, &["L0409"]);
@@ -59,16 +59,16 @@ fn all_mistakes_come_at_once() {
 }
 
 #[test]
-fn a_missing_value_a_missing_setting_and_a_circle_are_refused() {
+fn a_missing_value_a_missing_setting_and_a_cycle_are_errors() {
     let with = |parameters: &str| {
         let text = format!(
             r#"{{"parameters": {parameters}, "triggers": {{"m": {{"type": "Request"}}}}, "actions": {{"A": {{"type": "Compose", "inputs": 1}}}}}}"#
         );
-        let found = bind(&text, "{}").expect_err("it is refused");
+        let found = bind(&text, "{}").expect_err("it is rejected");
         found.0.iter().map(|diagnostic| (diagnostic.code, diagnostic.pointer.clone())).collect::<Vec<_>>()
     };
     assert_eq!(with(r#"{"p": {"type": "int"}}"#), [("L0407", "/parameters/p".to_owned())]);
     assert_eq!(with(r#"{"p": {"type": "string", "defaultValue": "@appsetting('NO')"}}"#)[0].0, "L0411");
-    let circle = r#"{"a": {"type": "string", "defaultValue": "@parameters('b')"}, "b": {"type": "string", "defaultValue": "@parameters('a')"}}"#;
-    assert_eq!(with(circle)[0].0, "L0411");
+    let cycle = r#"{"a": {"type": "string", "defaultValue": "@parameters('b')"}, "b": {"type": "string", "defaultValue": "@parameters('a')"}}"#;
+    assert_eq!(with(cycle)[0].0, "L0411");
 }

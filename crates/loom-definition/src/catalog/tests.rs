@@ -1,4 +1,4 @@
-//! The store of definitions, behaviour by behaviour.
+//! The catalog of definitions, behaviour by behaviour.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn shown(catalog: &Catalog, id: &str) -> Vec<String> {
 #[test]
 fn creating_gives_version_one_with_id_description_tags_and_timestamps() {
     let mut catalog = Catalog::new();
-    let entry = catalog.create("flow", draft("a"), 1_000).expect("the id is free");
+    let entry = catalog.create("flow", draft("a"), 1_000).expect("the id is unused");
     assert_eq!(entry.version.to_string(), "1.0.0");
     assert_eq!((&*entry.id, entry.description.as_deref()), ("flow", Some("a flow")));
     assert_eq!(entry.tags.index(0), Some(&Value::from("demo")));
@@ -25,25 +25,25 @@ fn creating_gives_version_one_with_id_description_tags_and_timestamps() {
 }
 
 #[test]
-fn creating_twice_is_refused() {
+fn creating_twice_is_an_error() {
     let mut catalog = Catalog::new();
-    catalog.create("flow", draft("a"), 0).expect("the id is free");
-    let error = catalog.create("flow", draft("b"), 1).expect_err("the id is taken");
+    catalog.create("flow", draft("a"), 0).expect("the id is unused");
+    let error = catalog.create("flow", draft("b"), 1).expect_err("the id is in use");
     assert!(error.to_string().contains("already exists"));
     assert_eq!(catalog.get("flow", None).map(|entry| entry.definition.clone()), Some(Value::from("a")));
 }
 
 #[test]
-fn get_without_a_version_gives_the_latest_and_with_one_that_one() {
+fn get_returns_the_given_version_or_the_latest() {
     let mut catalog = Catalog::new();
-    catalog.create("flow", draft("a"), 0).expect("the id is free");
+    catalog.create("flow", draft("a"), 0).expect("the id is unused");
     catalog.publish("flow", draft("b"), Bump::Patch, 5).expect("the id exists");
-    let latest = catalog.get("flow", None).expect("it is there");
+    let latest = catalog.get("flow", None).expect("it exists");
     assert_eq!(
         (latest.version.to_string(), latest.created_at, latest.updated_at),
         ("1.0.1".to_owned(), 0, 5)
     );
-    let first = catalog.get("flow", Version::parse("1.0.0")).expect("it is there");
+    let first = catalog.get("flow", Version::parse("1.0.0")).expect("it exists");
     assert_eq!(first.definition, Value::from("a"));
     assert!(catalog.get("flow", Version::parse("9.0.0")).is_none());
     assert!(catalog.get("other", None).is_none());
@@ -52,7 +52,7 @@ fn get_without_a_version_gives_the_latest_and_with_one_that_one() {
 #[test]
 fn publishing_bumps_patch_minor_and_major_and_lists_in_order() {
     let mut catalog = Catalog::new();
-    catalog.create("flow", draft("a"), 0).expect("the id is free");
+    catalog.create("flow", draft("a"), 0).expect("the id is unused");
     for bump in [Bump::Patch, Bump::Minor, Bump::Patch, Bump::Major] {
         catalog.publish("flow", draft("x"), bump, 0).expect("the id exists");
     }
@@ -60,7 +60,7 @@ fn publishing_bumps_patch_minor_and_major_and_lists_in_order() {
     for _ in 0..10 {
         catalog.publish("flow", draft("x"), Bump::Minor, 0).expect("the id exists");
     }
-    // Versions are numbers, not text: 2.10.0 is after 2.9.0.
+    // Versions compare as numbers: 2.10.0 is after 2.9.0.
     assert_eq!(shown(&catalog, "flow").last().map(String::as_str), Some("2.10.0"));
     assert!(catalog.publish("other", draft("x"), Bump::Patch, 0).is_err());
 }
@@ -68,7 +68,7 @@ fn publishing_bumps_patch_minor_and_major_and_lists_in_order() {
 #[test]
 fn delete_removes_all_versions() {
     let mut catalog = Catalog::new();
-    catalog.create("flow", draft("a"), 0).expect("the id is free");
+    catalog.create("flow", draft("a"), 0).expect("the id is unused");
     catalog.publish("flow", draft("b"), Bump::Major, 0).expect("the id exists");
     assert_eq!(catalog.list().count(), 1);
     assert!(catalog.delete("flow"));

@@ -1,4 +1,4 @@
-//! Diagnostics for people: the line of the file, a caret under the byte, and what to do.
+//! Renders diagnostics for a terminal: the line of the file, carets under the span, and what to do.
 
 use std::{fmt::Write, ops::Range};
 
@@ -14,13 +14,14 @@ const YELLOW: &str = "\x1b[1;33m";
 const BLUE: &str = "\x1b[1;34m";
 const CYAN: &str = "\x1b[1;36m";
 
-/// The widest excerpt of a line that is shown, in characters.
+/// The widest excerpt of a line to print, in characters.
 const WIDTH_MAX: usize = 110;
 
-/// Renders one finding with its line of `source`, in the form compilers use, ending with a line break.
+/// Renders one diagnostic with its line of `source`, in the form that compilers use, ending with a line break.
 ///
-/// `source` is the text the spans were taken from; `file_name` is only printed. With `color`, ANSI escapes of our own; what a
-/// terminal would obey in the text, the file's name or the messages is escaped.
+/// `source` is the text that the spans refer to; `file_name` is only printed. With `color`, the output contains ANSI
+/// escapes of ours; control characters in the text, the file name or the messages are always replaced, so a file
+/// cannot control the terminal.
 pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: bool) -> String {
     let paint = |code: &'static str| if color { code } else { "" };
     let tone = match diagnostic.severity {
@@ -64,7 +65,7 @@ pub fn render(diagnostic: &Diagnostic, source: &str, file_name: &str, color: boo
     out
 }
 
-/// One line of the file with a mark under the span's part of it.
+/// One line of the file, with marks under the part that the span covers.
 fn excerpt(
     out: &mut String,
     source: &str,
@@ -89,7 +90,7 @@ fn excerpt(
     let before = source[line_start..start].chars().count();
     let marked = source.get(start..end).map_or(1, |text| text.chars().count()).max(1);
     let characters: Vec<char> = line.chars().collect();
-    // A minified file is one long line: show the neighbourhood only.
+    // A minified file is one long line: show only what surrounds the span.
     let from = if characters.len() <= WIDTH_MAX {
         0
     } else {
@@ -117,7 +118,8 @@ fn excerpt(
     let _ = writeln!(out, "{reset}");
 }
 
-/// Columns a terminal gives a character: two for the wide East Asian and emoji blocks, none for combining marks.
+/// The columns that a character takes in a terminal: two for wide East Asian characters and emoji, none for combining
+/// marks.
 fn width(character: char) -> usize {
     match u32::from(stand_in(character)) {
         0x0300..=0x036f | 0x200b..=0x200d | 0xfe00..=0xfe0f => 0,

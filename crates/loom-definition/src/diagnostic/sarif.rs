@@ -1,4 +1,4 @@
-//! Diagnostics for machines that show findings: SARIF 2.1.0, as code hosts and editors read it.
+//! Writes diagnostics as SARIF 2.1.0, which code hosts and editors display.
 
 use std::fmt::Write;
 
@@ -7,18 +7,18 @@ use loom_expression::{Object, Value};
 use super::{Diagnostic, Severity, codes};
 use crate::text::position;
 
-/// A file with its findings, for [`sarif`].
+/// A file with its diagnostics, for [`sarif`].
 #[derive(Clone, Copy, Debug)]
 pub struct SourceFile<'a> {
-    /// The path or URI to print.
+    /// The path or URI to report.
     pub name: &'a str,
-    /// The text the spans were taken from.
+    /// The text that the spans refer to.
     pub source: &'a str,
-    /// What was found in it.
+    /// The diagnostics of the file.
     pub diagnostics: &'a [Diagnostic],
 }
 
-/// A SARIF 2.1.0 log with one run and a result for each finding.
+/// A SARIF 2.1.0 log with one run and one result per diagnostic. Columns count Unicode code points.
 pub fn sarif(files: &[SourceFile<'_>]) -> Value {
     let mut used: Vec<&'static str> =
         files.iter().flat_map(|file| file.diagnostics.iter().map(|diagnostic| diagnostic.code)).collect();
@@ -110,7 +110,7 @@ fn location(file: &SourceFile<'_>, span: &std::ops::Range<usize>, label: Option<
     object(members)
 }
 
-/// A path as a URI reference: percent-encoded where it must be.
+/// A path as a URI reference, percent-encoded where necessary.
 fn uri(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {

@@ -1,8 +1,8 @@
-//! "Did you mean": the nearest of the names that exist, or all of them.
+//! "Did you mean": suggests a known name for an unknown one.
 
 pub use loom_expression::nearest;
 
-/// The hint for a wrong name: the nearest candidate, or the whole list where it is short.
+/// The hint for an unknown name: the most similar candidate, or all of them if there are at most eight.
 pub fn did_you_mean<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     if let Some(found) = nearest(wrong, candidates.iter().copied()) {
@@ -10,8 +10,7 @@ pub fn did_you_mean<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a st
     }
     match candidates.as_slice() {
         [] => None,
-        [only] => Some(format!("there is `{only}`")),
-        some if some.len() <= 8 => Some(format!("there are `{}`", some.join("`, `"))),
+        some if some.len() <= 8 => Some(format!("available: `{}`", some.join("`, `"))),
         _ => None,
     }
 }

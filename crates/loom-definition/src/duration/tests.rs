@@ -23,19 +23,19 @@ fn iso_8601_is_read() {
 }
 
 #[test]
-fn what_is_no_duration_says_why() {
+fn an_invalid_duration_is_an_error_with_a_reason() {
     for (text, reason) in [
-        ("", "start with P"),
-        ("20S", "start with P"),
-        ("P", "nothing follows the P"),
-        ("PT", "nothing follows the T"),
-        ("P1H", "come after a T"),
+        ("", "start with `P`"),
+        ("20S", "start with `P`"),
+        ("P", "a number after `P`"),
+        ("PT", "a number after `T`"),
+        ("P1H", "come after a `T`"),
         ("PT1.5M", "only seconds"),
         ("PT1S2M", "out of order"),
         ("PT1", "no unit"),
-        ("P1X", "unknown"),
-        ("PTS", "no number"),
-        ("P-1D", "no number"),
+        ("P1X", "units must be"),
+        ("PTS", "needs a number"),
+        ("P-1D", "needs a number"),
         ("PT99999999999999999999S", "too large"),
     ] {
         let error = Span::parse_iso8601(text).expect_err(text).to_string();

@@ -1,4 +1,4 @@
-//! Actions that decide what runs: conditions, switches, loops, groups, agents, and the ends of a run.
+//! Lowers control actions: conditions, switches, loops, scopes, waits, agents, Response and Terminate.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl<'a> Lowerer<'a, '_, '_> {
-    /// What the action does.
+    /// Lowers what the action does.
     pub(super) fn action_kind(&mut self, index: usize) -> ActionKind {
         let kind = self.outline.actions[index].kind;
         match kind {
@@ -70,7 +70,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         missing(self.found, node, what, &name);
     }
 
-    /// A part of a control action: its member, or the first of `inner` that stands in its inputs.
+    /// A part of a control action: its property `outer`, or else the first of `inner` in its inputs.
     fn control_part(&self, action: usize, outer: &str, inner: &[&str]) -> Option<&'a Node> {
         let node = self.outline.actions[action].node;
         node.get(outer).or_else(|| {
@@ -107,15 +107,15 @@ impl<'a> Lowerer<'a, '_, '_> {
         }
         let members = case_map.and_then(Node::members).unwrap_or_default();
         if members.len() > 25 {
-            let message = format!("a Switch has at most 25 cases, and this one has {}", members.len());
+            let message = format!("a Switch must have at most 25 cases (got {})", members.len());
             let place = members[25].name_place;
-            self.found.error(code::BAD_SWITCH, place, message).label = "this is the 26th".into();
+            self.found.error(code::BAD_SWITCH, place, message).label = "the 26th case".into();
         }
         let mut cases: Vec<Case> = Vec::new();
         for (place, member) in members.iter().enumerate() {
             let block = self.child(index, BlockRole::Case(place as u32));
             let Some(node) = member.value.get("case") else {
-                let message = format!("case `{}` has no `case`, the value it stands for", member.name);
+                let message = format!("case `{}` needs a `case` with the value to match", member.name);
                 self.found.error(code::BAD_SWITCH, member.name_place, message);
                 continue;
             };
@@ -124,12 +124,12 @@ impl<'a> Lowerer<'a, '_, '_> {
                 template.as_constant().filter(|value| value.as_str().is_some() || value.as_i64().is_some());
             let Some(value) = literal.cloned() else {
                 let message =
-                    format!("the value of case `{}` is a literal string or whole number", member.name);
+                    format!("the `case` of `{}` must be a literal string or integer", member.name);
                 self.found.error(code::BAD_SWITCH, node.place, message);
                 continue;
             };
             if let Some(same) = cases.iter().find(|case| case.value == value) {
-                let message = format!("cases `{}` and `{}` stand for the same value", same.name, member.name);
+                let message = format!("cases `{}` and `{}` have the same value", same.name, member.name);
                 self.found.error(code::BAD_SWITCH, node.place, message);
             }
             cases.push(Case { name: Arc::clone(&member.name), value, block });
@@ -162,7 +162,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         }
     }
 
-    /// Iterations in flight, as `Sequential` or `concurrency.repetitions` say; 20 when nothing does.
+    /// The most iterations at once, from `Sequential` or `concurrency.repetitions`; 20 by default.
     fn repetitions(&mut self, node: &Node, owner: usize) -> Setting<u32> {
         let sequential = has_option(node, "Sequential");
         let inputs = node.get("inputs");
@@ -175,7 +175,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         };
         if sequential {
             let message =
-                "`Sequential` and `concurrency` both say how many iterations run at once; keep one of them";
+                "`Sequential` and `concurrency` both limit the iterations that run at once; keep one of them";
             self.found.error(code::BAD_CONCURRENCY, concurrency.place, message);
         }
         let repetitions =
@@ -188,13 +188,15 @@ impl<'a> Lowerer<'a, '_, '_> {
         match repetitions.integer() {
             Some(count) if (1..=i64::from(most)).contains(&count) => Setting::Fixed(count as u32),
             Some(count) => {
-                let message = format!("`repetitions` is {count}; it is from 1 to {most}");
+                let message = format!("`repetitions` must be between 1 and {most} (got {count})");
                 self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
                 Setting::Fixed(1)
             }
             None => {
-                let message =
-                    format!("`repetitions` is a whole number from 1 to {most}, not {}", repetitions.kind());
+                let message = format!(
+                    "`repetitions` must be an integer between 1 and {most}, found {}",
+                    repetitions.kind()
+                );
                 self.found.error(code::BAD_CONCURRENCY, repetitions.place, message);
                 Setting::Fixed(1)
             }
@@ -206,7 +208,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let (node, loom_spelling) = (outlined.node, outlined.loom_spelling);
         let condition =
             if let Some(node) = self.control_part(index, "expression", &["condition", "expression"]) {
-                self.moment = Moment::Round;
+                self.moment = Moment::Iteration;
                 let condition = self.condition(node, Some(index));
                 self.moment = Moment::Before;
                 condition
@@ -233,7 +235,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         }))
     }
 
-    /// `{interval: {count, unit}}`, a duration, or milliseconds.
+    /// Reads a delay: `{interval: {count, unit}}`, a duration, or milliseconds.
     fn loop_delay(&mut self, node: &Node, owner: usize) -> Option<Setting<Span>> {
         let Some(interval) = node.get("interval").or_else(|| node.members().map(|_| node)) else {
             return self.span_setting(node, "delay", true, Some(owner));
@@ -250,7 +252,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             "day" => 86_400,
             _ => {
                 let place = interval.get("unit").map_or(interval.place, |unit| unit.place);
-                let message = format!("`{unit}` is not a unit of a delay");
+                let message = format!("unknown unit `{unit}` in a delay");
                 let hint = did_you_mean(unit, ["second", "minute", "hour", "day"]);
                 self.found.error(code::BAD_CHOICE, place, message).hint = hint;
                 return None;
@@ -262,26 +264,26 @@ impl<'a> Lowerer<'a, '_, '_> {
             Some(Setting::Fixed(Span::exact(std::time::Duration::from_secs(seconds))))
         } else {
             let place = interval.get("count").map_or(interval.place, |count| count.place);
-            self.found.error(code::OUT_OF_RANGE, place, "`delay.interval.count` is a whole number from 0");
+            self.found.error(code::OUT_OF_RANGE, place, "`delay.interval.count` must be a non-negative integer");
             None
         }
     }
 
-    /// The loop that forbids `action`, if one is around it.
+    /// Reports the action if a loop encloses it.
     fn refuse_in_loops(&mut self, index: usize) {
         let this = ActionIdx(index as u32);
         let around = self.outline.around(this).find(|action| self.outline.outlined(*action).kind.is_loop());
         let Some(around) = around else { return };
         let (outlined, around) = (self.outline.outlined(this), self.outline.outlined(around));
         let message = format!(
-            "`{}` is a {}, which may not stand inside a loop, and `{}` is one",
+            "`{}` is a {}, which is not allowed inside the loop `{}`",
             outlined.name, outlined.type_name, around.name
         );
         let related = (around.name_place.range(), "the loop".to_owned());
         let place = outlined.name_place;
         let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
         diagnostic.related.push(related);
-        diagnostic.hint = Some("set a variable in the loop and act on it afterwards".to_owned());
+        diagnostic.hint = Some("set a variable in the loop, and check it after the loop".to_owned());
     }
 
     fn terminate(&mut self, index: usize) -> ActionKind {
@@ -302,7 +304,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                     Setting::Fixed(found)
                 } else {
                     let message =
-                        format!("`runStatus` is `Succeeded`, `Failed` or `Cancelled`, not `{text}`");
+                        format!("`runStatus` must be `Succeeded`, `Failed` or `Cancelled` (got `{text}`)");
                     let hint = did_you_mean(text, ["Succeeded", "Failed", "Cancelled"]);
                     self.found.error(code::BAD_TERMINATE, node.place, message).hint = hint;
                     Setting::Fixed(RunStatus::Failed)
@@ -311,7 +313,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         };
         let error = inputs.and_then(|inputs| inputs.get("runError"));
         if let (Some(error), Setting::Fixed(RunStatus::Succeeded | RunStatus::Cancelled)) = (error, &status) {
-            let message = "`runError` belongs to the status `Failed`; it is ignored here";
+            let message = "`runError` is only used with the status `Failed`; it is ignored here";
             self.found.warning(code::BAD_TERMINATE, error.place, message);
         }
         ActionKind::Terminate { status, error: error.map(|node| self.template(node, index)) }
@@ -329,10 +331,10 @@ impl<'a> Lowerer<'a, '_, '_> {
             && let Some(code) = status.integer().or_else(|| status.text().and_then(|text| text.parse().ok()))
             && !matches!(code, 200..=299 | 400..=599)
         {
-            let message = format!("a Response cannot have the status {code}; it is 2xx, 4xx or 5xx");
+            let message = format!("the status of a Response must be 2xx, 4xx or 5xx (got {code})");
             self.found.warning(code::OUT_OF_RANGE, status.place, message);
         }
-        // The schema only describes; strings in it are no expressions.
+        // The schema is documentation; strings in it are not expressions.
         let mut value = inputs.to_value();
         if let Some(mut object) = value.as_object().cloned()
             && let Some(name) = object.name_ignore_case("schema").cloned()
@@ -352,7 +354,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let (interval, until) = (inputs.get("interval"), inputs.get("until"));
         match (interval, until) {
             (Some(_), Some(until)) => {
-                let message = "a Wait has `interval` or `until`, not both";
+                let message = "a Wait takes `interval` or `until`, not both";
                 self.found.error(code::BAD_WAIT, until.place, message);
             }
             (None, None) if inputs.members().is_some() => {
@@ -373,7 +375,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                         .iter()
                         .any(|known| known.eq_ignore_ascii_case(text.trim_end_matches(['s', 'S'])))
                     {
-                        let message = format!("`{text}` is not a unit of a Wait");
+                        let message = format!("unknown unit `{text}` in a Wait");
                         self.found.error(code::BAD_WAIT, unit.place, message).hint =
                             did_you_mean(text, units);
                     }
@@ -382,7 +384,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                     .get("count")
                     .filter(|count| matches!(count.shape, Shape::Number(Number::Integer(value)) if value < 0))
                 {
-                    self.found.error(code::BAD_WAIT, count.place, "a Wait cannot be negative");
+                    self.found.error(code::BAD_WAIT, count.place, "`interval.count` must not be negative");
                 }
             }
             (None, Some(until)) if until.members().is_some() && until.get("timestamp").is_none() => {

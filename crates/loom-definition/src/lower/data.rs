@@ -1,4 +1,4 @@
-//! Actions that compute: Compose, ParseJson, arrays, tables, and variables.
+//! Lowers data actions: Compose, ParseJson, the array operations, Table, and variables.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl<'a> Lowerer<'a, '_, '_> {
-    /// The kinds of this file.
+    /// Lowers an action of one of the kinds in this file.
     pub(super) fn data_action(&mut self, index: usize, kind: Type) -> ActionKind {
         match kind {
             Type::Compose => {
@@ -65,7 +65,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         self.outline.actions[index].node.get("inputs")
     }
 
-    /// A member of the inputs that must be there; an explicit `null` is one.
+    /// A required property of the inputs, which may be `null`.
     fn input(&mut self, index: usize, name: &str) -> Template {
         if let Some(member) = self.inputs(index).and_then(|inputs| inputs.member(name)) {
             self.template(&member.value, index)
@@ -86,7 +86,7 @@ impl<'a> Lowerer<'a, '_, '_> {
                 Some(text) if text.eq_ignore_ascii_case("csv") => TableFormat::Csv,
                 Some(text) if text.eq_ignore_ascii_case("html") => TableFormat::Html,
                 _ => {
-                    let message = "the `format` of a Table is `CSV` or `HTML`";
+                    let message = "the `format` of a Table must be `CSV` or `HTML`";
                     self.found.error(code::BAD_CHOICE, node.place, message);
                     TableFormat::Csv
                 }
@@ -95,7 +95,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let from = self.input(index, "from");
         let columns = inputs.and_then(|inputs| inputs.get("columns"));
         if let Some(node) = columns.filter(|node| node.items().is_none()) {
-            let message = format!("`columns` is an array of `header` and `value`, not {}", node.kind());
+            let message = format!("`columns` must be an array of objects with `header` and `value`, found {}", node.kind());
             self.found.error(code::WRONG_KIND, node.place, message);
         }
         let columns = columns.and_then(Node::items).map(|items| {
@@ -124,20 +124,20 @@ impl<'a> Lowerer<'a, '_, '_> {
         if let Some(owner) = self.outline.around(this).next() {
             let around = self.outline.outlined(owner);
             let message = format!(
-                "`{}` declares variables, which is only possible at the top level, not inside `{}`",
+                "`{}` declares variables, which is only allowed at the top level, not inside `{}`",
                 outlined.name, around.name
             );
             let (place, related) =
-                (outlined.name_place, (around.name_place.range(), "it is in here".to_owned()));
+                (outlined.name_place, (around.name_place.range(), "the enclosing action".to_owned()));
             let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
             diagnostic.related.push(related);
-            diagnostic.hint = Some("declare it at the top level and use SetVariable here".to_owned());
+            diagnostic.hint = Some("declare the variable at the top level, and use SetVariable here".to_owned());
         }
         let list = self.inputs(index).and_then(|inputs| inputs.get("variables"));
         let Some(items) = list.and_then(Node::items).filter(|items| !items.is_empty()) else {
             match list {
                 Some(node) if node.items().is_none() => {
-                    let message = format!("`variables` is an array, not {}", node.kind());
+                    let message = format!("`variables` must be an array, found {}", node.kind());
                     self.found.error(code::WRONG_KIND, node.place, message);
                 }
                 _ => self.lack(index, "inputs.variables"),
@@ -162,7 +162,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let name = self.found.want_text(name_node, "name")?;
         let kind = match item.get("type") {
             None => {
-                let message = format!("variable `{name}` has no `type`");
+                let message = format!("variable `{name}` needs a `type`");
                 self.found.error(code::NO_TYPE, head(item), message);
                 ValueType::Any
             }
@@ -188,13 +188,13 @@ impl<'a> Lowerer<'a, '_, '_> {
         Some(VariableInit { variable, value })
     }
 
-    /// A literal of the wrong type fails the action when it runs; better to say so now.
+    /// Warns about a literal of the wrong type, with which the action fails when it runs.
     fn literal_fits(&mut self, node: &Node, template: &Template, kind: ValueType, name: &str) {
         let Some(value) = template.as_constant() else { return };
         if value.is_null() || kind.accepts(value) {
             return;
         }
-        let message = format!("variable `{name}` is of type {}, and this is {}", kind.as_str(), node.kind());
+        let message = format!("variable `{name}` has type {}, but the value is {}", kind.as_str(), node.kind());
         self.found.warning(code::WRONG_VALUE_TYPE, node.place, message).label = "the action will fail".into();
     }
 
@@ -206,10 +206,10 @@ impl<'a> Lowerer<'a, '_, '_> {
         };
         let counting = matches!(change, VariableChange::Increment | VariableChange::Decrement);
         let Some(name_node) = inputs.and_then(|inputs| inputs.get("name")) else {
-            // As for undeclared variables below: counting loads and fails, the rest is refused.
+            // As for undeclared variables below: increments load and fail when they run, the rest is an error.
             if counting {
                 let outlined = &self.outline.actions[index];
-                let message = format!("`{}` names no variable to count", outlined.name);
+                let message = format!("`{}` needs `inputs.name`, the variable to change", outlined.name);
                 let place = outlined.name_place;
                 self.found.warning(code::MISSING_MEMBER, place, message).label =
                     "the action will fail".into();
@@ -227,13 +227,13 @@ impl<'a> Lowerer<'a, '_, '_> {
             self.lack(index, "inputs.value");
         }
         let Some(variable) = self.outline.variable(name) else {
-            // Setting and appending are refused. Counting loads, because real definitions do it and are run for
-            // their failure; see the conformance page.
+            // For SetVariable and the append actions this is an error. IncrementVariable and DecrementVariable load and
+            // fail when they run, because real definitions rely on that failure; see docs/conformance.md.
             let severity = if counting { Severity::Warning } else { Severity::Error };
-            let message = format!("no action declares the variable `{name}`");
+            let message = format!("undeclared variable `{name}`");
             let names: Vec<&str> = self.outline.variables.iter().map(|variable| &*variable.name).collect();
             let hint = did_you_mean(name, names)
-                .or_else(|| Some("add an InitializeVariable action before this one".to_owned()));
+                .or_else(|| Some("declare it with InitializeVariable before this action".to_owned()));
             let diagnostic = self.found.report(severity, code::UNDECLARED_VARIABLE, name_node.place, message);
             diagnostic.hint = hint;
             if counting {
@@ -255,7 +255,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         };
         if !fits {
             let message = format!(
-                "`{}` does not work on `{name}`, which is of type {}",
+                "`{}` cannot change `{name}`, which has type {}",
                 self.outline.actions[index].type_name,
                 kind.as_str()
             );
@@ -270,9 +270,9 @@ impl<'a> Lowerer<'a, '_, '_> {
                         == Some(variable)
             });
             if reads_itself {
-                let message = format!("`{name}` is set from its own value; self reference is not supported");
+                let message = format!("SetVariable cannot read `{name}`, the variable that it sets");
                 self.found.error(code::SELF_REFERENCE, member.value.place, message).hint = Some(
-                    "compute the value in a Compose action and set the variable to its outputs".to_owned(),
+                    "compute the value in a Compose action, and set the variable to its outputs".to_owned(),
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! Parameters, outputs and static results: what a definition declares besides triggers and actions.
+//! Lowers parameters, outputs and static results.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     text::Node,
 };
 
-/// Reads the type of a variable, parameter or output, ignoring case.
+/// Parses the type of a variable, parameter or output, ignoring case.
 pub(crate) fn value_type(text: &str) -> Option<ValueType> {
     Some(match text.trim().to_ascii_lowercase().as_str() {
         "string" | "securestring" => ValueType::String,
@@ -31,7 +31,7 @@ fn is_secure(text: &str) -> bool {
 }
 
 impl ValueType {
-    /// Whether `value` is of this type. An integer is a float; nothing else converts.
+    /// Whether `value` has this type. An integer is accepted as a float; nothing else is converted.
     pub fn accepts(self, value: &Value) -> bool {
         matches!(
             (self, value.as_ref()),
@@ -45,7 +45,7 @@ impl ValueType {
         )
     }
 
-    /// The type's name, as variables spell it.
+    /// The name of the type, in the spelling that variables use.
     pub const fn as_str(self) -> &'static str {
         match self {
             ValueType::String => "string",
@@ -63,15 +63,15 @@ const PARAMETER_TYPES: [&str; 8] =
     ["int", "float", "string", "bool", "array", "object", "securestring", "secureobject"];
 
 impl Lowerer<'_, '_, '_> {
-    /// Declared parameters, then those of the file beside the definition that it does not declare itself. Where both have
-    /// one, the definition says what it may be and the file what it is.
+    /// The parameters that the definition declares, then those that only the parameters file has. If both have one, its
+    /// type and allowed values come from the definition, and its value from the file.
     pub(super) fn parameters(&mut self, definition: &Node, beside: Option<&Value>) -> Vec<Parameter> {
         let mut list: Vec<Parameter> = Vec::new();
         if let Some(map) = definition.get("parameters") {
             self.found.want_object(map, "parameters");
             for member in map.members().unwrap_or_default() {
                 if list.iter().any(|parameter| same_name(&parameter.name, &member.name)) {
-                    let message = format!("parameter `{}` is declared twice; names ignore case", member.name);
+                    let message = format!("parameter `{}` is declared twice; names are case-insensitive", member.name);
                     self.found.error(code::DUPLICATE_NAME, member.name_place, message);
                     continue;
                 }
@@ -79,7 +79,7 @@ impl Lowerer<'_, '_, '_> {
                 let (kind, secure) = self.parameter_type(node, &member.name);
                 let allowed = node.get("allowedValues").and_then(|allowed| {
                     if allowed.items().is_none() {
-                        let message = format!("`allowedValues` is an array, not {}", allowed.kind());
+                        let message = format!("`allowedValues` must be an array, found {}", allowed.kind());
                         self.found.error(code::WRONG_KIND, allowed.place, message);
                     }
                     Some(allowed.items()?.iter().map(Node::to_value).collect::<Vec<_>>())
@@ -126,7 +126,7 @@ impl Lowerer<'_, '_, '_> {
             return (ValueType::Any, false);
         }
         let Some(type_node) = node.get("type") else {
-            let message = format!("parameter `{name}` has no `type`");
+            let message = format!("parameter `{name}` needs a `type`");
             self.found.error(code::NO_TYPE, head(node), message);
             return (ValueType::Any, false);
         };
@@ -141,7 +141,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// A default that does not fit is only wrong when no value is supplied, so it is a warning here.
+    /// Warns about a default of the wrong type, which is only an error if no value is supplied.
     fn check_default(&mut self, node: &Node, kind: ValueType, allowed: Option<&[Value]>, name: &str) {
         let value = node.to_value();
         if value.is_null() || parameter_template(&value).as_constant().is_none() {
@@ -149,16 +149,16 @@ impl Lowerer<'_, '_, '_> {
         }
         if !kind.accepts(&value) {
             let message =
-                format!("the default of `{name}` is {}, and its type is {}", node.kind(), kind.as_str());
+                format!("parameter `{name}` has type {}, but its default is {}", kind.as_str(), node.kind());
             self.found.warning(code::WRONG_VALUE_TYPE, node.place, message).hint =
-                Some("a run that supplies no value will be refused".to_owned());
+                Some("a run that supplies no value is rejected".to_owned());
         } else if allowed.is_some_and(|allowed| !allowed.iter().any(|allowed| allowed.wdl_equals(&value))) {
-            let message = format!("the default of `{name}` is none of its `allowedValues`");
+            let message = format!("the default of `{name}` is not one of its `allowedValues`");
             self.found.warning(code::PARAMETER_NOT_ALLOWED, node.place, message);
         }
     }
 
-    /// Workflow outputs.
+    /// Lowers the outputs of the workflow.
     pub(super) fn outputs(&mut self, definition: &Node) -> Vec<Output> {
         let Some(map) = definition.get("outputs") else { return Vec::new() };
         self.found.want_object(map, "outputs");
@@ -182,7 +182,7 @@ impl Lowerer<'_, '_, '_> {
                 }
             };
             let Some(value) = node.member("value") else {
-                let message = format!("output `{}` has no `value`", member.name);
+                let message = format!("output `{}` needs a `value`", member.name);
                 self.found.error(code::MISSING_MEMBER, head(node), message);
                 continue;
             };
@@ -197,7 +197,7 @@ impl Lowerer<'_, '_, '_> {
         list
     }
 
-    /// Canned results.
+    /// Lowers the static results.
     pub(super) fn static_results(&mut self, definition: &Node) -> Vec<StaticResult> {
         let Some(map) = definition.get("staticResults") else { return Vec::new() };
         self.found.want_object(map, "staticResults");
@@ -210,7 +210,7 @@ impl Lowerer<'_, '_, '_> {
             if let Some(status) = node.get("status")
                 && crate::status::Status::parse(status.text().unwrap_or_default()).is_none()
             {
-                let message = format!("the status of static result `{}` is no final status", member.name);
+                let message = format!("the `status` of static result `{}` must be a final status", member.name);
                 self.found.error(code::BAD_CHOICE, status.place, message);
             }
             let content = self.template_of(node, &node.to_value(), None);
@@ -220,7 +220,8 @@ impl Lowerer<'_, '_, '_> {
     }
 }
 
-/// A parameter's value: plain, except where it mentions app settings or other parameters, as parameter files may.
+/// The value of a parameter. It is a constant unless it refers to app settings or other parameters, as values in a
+/// parameters file may.
 pub(crate) fn parameter_template(value: &Value) -> Template {
     match Template::compile(value, &NoNames, &Options::default()) {
         Ok(template)
@@ -233,8 +234,8 @@ pub(crate) fn parameter_template(value: &Value) -> Template {
     }
 }
 
-/// Used by readers that only have the findings.
+/// Reports a missing property of the action `owner`.
 pub(super) fn missing(found: &mut Findings<'_>, node: &Node, what: &str, owner: &str) {
-    let message = format!("`{owner}` has no `{what}`");
+    let message = format!("`{owner}` needs `{what}`");
     found.error(code::MISSING_MEMBER, head(node), message);
 }

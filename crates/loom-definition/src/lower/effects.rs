@@ -1,4 +1,4 @@
-//! Actions that a handler executes: which handler, and with what inputs.
+//! Lowers actions that a handler executes: which handler, and with which inputs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     text::Node,
 };
 
-/// Types that only a handler of the host program can execute, known by name from the language's documentation.
+/// Types from the documentation of the language that only a handler of the host program can execute.
 const RECOGNISED: [&str; 45] = [
     "Xslt",
     "XmlValidation",
@@ -60,7 +60,7 @@ const RECOGNISED: [&str; 45] = [
     "Changeset",
 ];
 
-/// Those of [`RECOGNISED`] that the handlers of Loom's own programs execute.
+/// The types of [`RECOGNISED`] for which Loom has handlers.
 const EXECUTED: [&str; 11] = [
     "Xslt",
     "XmlValidation",
@@ -105,7 +105,7 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
     (found, true)
 }
 
-/// Whether the handlers that come with Loom execute such actions.
+/// Whether Loom has a handler for such actions.
 fn is_executed(effect: &EffectKind) -> bool {
     match effect {
         EffectKind::Custom(name) => EXECUTED.iter().any(|executed| name.eq_ignore_ascii_case(executed)),
@@ -151,16 +151,16 @@ impl Lowerer<'_, '_, '_> {
             let message = format!("action `{name}` has the unknown type `{type_name}`");
             let meant = nearest(&type_name, known_types());
             let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
-            diagnostic.label = "it fails when it runs, unless a handler has this name".into();
+            diagnostic.label = "the action fails when it runs, unless a handler is registered for this type".into();
             diagnostic.hint = meant.map(|meant| format!("did you mean `{meant}`?"));
         }
         if known && !is_executed(&effect) {
             let place = node.get("type").map_or(node.place, |node| node.place);
-            let message = format!("action `{name}` has the type `{type_name}`, which Loom does not execute");
+            let message = format!("Loom does not execute actions of type `{type_name}` (action `{name}`)");
             let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
-            diagnostic.label = "it fails when it runs".into();
+            diagnostic.label = "the action fails when it runs".into();
             diagnostic.hint =
-                Some("give the type an address under `actionTypes` of the connections file".into());
+                Some("map the type to an address under `actionTypes` in the connections file".into());
         }
         let inputs = match node.get("inputs") {
             None => Template::constant(Value::from(Object::new())),
@@ -179,14 +179,14 @@ impl Lowerer<'_, '_, '_> {
         ActionKind::Effect { effect, inputs }
     }
 
-    /// A wait for a signal has a name, and calls nobody.
+    /// Checks a WaitForSignal: it needs a name, and takes no policies, because it makes no calls.
     fn signal(&mut self, index: usize) {
         const POLICIES: [&str; 5] = ["retryPolicy", "circuitBreaker", "rateLimit", "bulkhead", "onUncertain"];
         let node = self.outline.actions[index].node;
         let inputs = node.get("inputs");
         if let Some(inputs) = inputs.filter(|inputs| inputs.members().is_none()) {
             let message =
-                format!("`inputs` of a WaitForSignal is an object with a `name`, not {}", inputs.kind());
+                format!("`inputs` of a WaitForSignal must be an object with a `name`, found {}", inputs.kind());
             self.found.error(code::BAD_SIGNAL, inputs.place, message);
         } else {
             match inputs.and_then(|inputs| inputs.get("name")) {
@@ -196,32 +196,32 @@ impl Lowerer<'_, '_, '_> {
                     Some(text) if is_signal_name(text) => {}
                     Some(_) => {
                         let message =
-                            "the name of a signal has 1 to 128 characters, and no control characters";
+                            "the name of a signal must have 1 to 128 characters, and no control characters";
                         self.found.error(code::BAD_SIGNAL, name.place, message);
                     }
                     None => {
-                        let message = format!("the name of a signal is a text, not {}", name.kind());
+                        let message = format!("the name of a signal must be a string, found {}", name.kind());
                         self.found.error(code::BAD_SIGNAL, name.place, message);
                     }
                 },
             }
             for member in inputs.and_then(Node::members).unwrap_or_default() {
                 if !member.name.eq_ignore_ascii_case("name") {
-                    let message = format!("a WaitForSignal takes no `inputs.{}`", member.name);
+                    let message = format!("`inputs.{}` of a WaitForSignal has no effect", member.name);
                     let found = self.found.warning(code::BAD_SIGNAL, member.name_place, message);
-                    found.hint = Some("`limit.timeout` of the action bounds the wait".to_owned());
+                    found.hint = Some("use `limit.timeout` of the action to limit the wait".to_owned());
                 }
             }
         }
         for policy in POLICIES {
             if let Some(policy_node) = node.member(policy) {
-                let message = format!("a WaitForSignal calls nobody, so `{policy}` has nothing to do");
+                let message = format!("a WaitForSignal makes no calls and does not take `{policy}`");
                 self.found.error(code::BAD_SIGNAL, policy_node.name_place, message);
             }
         }
     }
 
-    /// Checks the code of a script that stands there as it will run.
+    /// Checks the code of a script, unless expressions compute it.
     fn script(&mut self, inputs: &Node) {
         let (Some(check), Some(node)) = (self.script_check, inputs.get("code")) else { return };
         let Some(code) = node.text().filter(|code| !code.starts_with('@') && !code.contains("@{")) else {
@@ -231,12 +231,12 @@ impl Lowerer<'_, '_, '_> {
         let start = code.floor_char_boundary(mistake.offset);
         let end = code[start..].chars().next().map_or(start, |marked| start + marked.len_utf8());
         let place = self.found.part(node, &(start..end));
-        // The language lets the action fail, with `InlineCodeParsingFailure`.
+        // In the hosted service, the definition loads and the action fails with `InlineCodeParsingFailure`.
         let diagnostic = self.found.warning(code::BAD_SCRIPT, place, mistake.message);
-        diagnostic.label = "the action will fail".into();
+        diagnostic.label = "the action fails when it runs".into();
     }
 
-    /// What a request cannot do without; handlers of other kinds check their own inputs.
+    /// Reports required inputs that are missing. Handlers of other kinds check their inputs themselves.
     fn required_inputs(&mut self, index: usize, effect: &EffectKind, inputs: &Node) {
         if inputs.members().is_none() {
             return;
@@ -259,7 +259,7 @@ impl Lowerer<'_, '_, '_> {
             }
             EffectKind::Script(language) if &**language == "JavaScriptCode" => self.script(inputs),
             EffectKind::HttpWebhook if inputs.get("subscribe").is_none() => {
-                self.found.error(code::MISSING_MEMBER, head(inputs), "a webhook needs `inputs.subscribe`");
+                self.found.error(code::MISSING_MEMBER, head(inputs), "an HttpWebhook needs `inputs.subscribe`");
             }
             EffectKind::Custom(name) if &**name == "SendToBatch" => {
                 for part in ["batchName", "content"] {
@@ -289,14 +289,14 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// `url`, Loom's name for an HTTP address, becomes `uri`.
+    /// Renames `url`, which the Loom spelling accepts for the address of a request, to `uri`.
     fn loom_address(&mut self, effect: &EffectKind, inputs: &Node, value: Value) -> Value {
         if !matches!(effect, EffectKind::Http) {
             return value;
         }
         let Some(url) = inputs.member("url") else { return value };
         if inputs.get("uri").is_some() {
-            let message = "`url` and `uri` both give the address; keep one of them";
+            let message = "`url` and `uri` both specify the address; keep one of them";
             self.found.error(code::CONTRADICTION, url.name_place, message);
             return value;
         }

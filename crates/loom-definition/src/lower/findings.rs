@@ -1,4 +1,4 @@
-//! The diagnostics of one file while they are gathered, with the lookups that every report needs.
+//! Collects the diagnostics of one file, and finds the positions that they need.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::{
     text::{Node, Place, file_offset},
 };
 
-/// Codes of errors about a value that a deployment would have filled in.
+/// The codes of errors that an unresolved template expression may cause.
 const VALUES: [&str; 10] = [
     code::BAD_VALUE_TYPE,
     code::WRONG_VALUE_TYPE,
@@ -23,7 +23,7 @@ const VALUES: [&str; 10] = [
     code::BAD_RECURRENCE,
 ];
 
-/// Gathers diagnostics and knows the file they are about.
+/// Collects the diagnostics of a file.
 pub(crate) struct Findings<'s> {
     source: &'s str,
     root: &'s Node,
@@ -31,24 +31,25 @@ pub(crate) struct Findings<'s> {
     suggestions_left: u32,
 }
 
-/// Names that are looked for among those of the file, for as many mistakes: a file may have thousands of both, and whoever
-/// reads the first hundred suggestions has understood.
+/// The most suggestions per file. To suggest a name, it is compared with all names of the file, and a file may have
+/// thousands of names and as many misspelled ones.
 const SUGGESTIONS_MAX: u32 = 100;
 
 impl<'s> Findings<'s> {
-    /// Nothing found yet, in the file whose text and tree these are.
+    /// An empty collection for the file with this text and tree.
     pub(crate) fn new(source: &'s str, root: &'s Node) -> Findings<'s> {
         Findings { source, root, list: Vec::new(), suggestions_left: SUGGESTIONS_MAX }
     }
 
-    /// Whether one more wrong name may be compared with all those of the file.
+    /// Whether a name may be suggested for one more unknown name; see [`SUGGESTIONS_MAX`].
     pub(crate) fn may_suggest(&mut self) -> bool {
         let may = self.suggestions_left > 0;
         self.suggestions_left = self.suggestions_left.saturating_sub(1);
         may
     }
 
-    /// Where the bytes `span` of a string's content stand in the file; the whole of what is no string of the file.
+    /// The position in the file of the bytes `span` of a string's content; the whole value if the file does not contain the
+    /// string literally.
     pub(crate) fn part(&self, node: &Node, span: &Range<usize>) -> Place {
         if node.computed || node.text().is_none() {
             return node.place;
@@ -58,7 +59,7 @@ impl<'s> Findings<'s> {
         Place::new(start, end.max(start))
     }
 
-    /// The bytes of a part of the name at `name`, which belongs to a member of `object`.
+    /// The position in the file of the bytes `span` of a property's name. The name is at `name`, in `object`.
     pub(crate) fn part_of_name(&self, object: &Node, name: Place, span: &Range<usize>) -> Place {
         if object.computed {
             return object.place;
@@ -68,8 +69,8 @@ impl<'s> Findings<'s> {
         Place::new(start, end.max(start))
     }
 
-    /// Lets one warning stand for whatever else was found about text of a deployment template where a number, a type or one of
-    /// several choices belongs: none of that is a mistake of the definition.
+    /// Replaces the diagnostics about an unresolved template expression by one warning: the expression may well give the
+    /// number, type or choice that is required.
     pub(crate) fn settle_leftovers(&mut self) {
         let mut places = Vec::new();
         let root = self.root;
@@ -88,32 +89,32 @@ impl<'s> Findings<'s> {
         for place in places {
             if !self.has(code::ARM_UNRESOLVED, place) {
                 let message =
-                    "this is an expression of a deployment template that was not deployed; it is passed over";
+                    "unresolved template expression; it is ignored and the default applies";
                 self.warning(code::ARM_UNRESOLVED, place, message).hint = Some(
-                    "supply the template's parameters: --template-params FILE, or -p NAME=VALUE".to_owned(),
+                    "supply the template's parameters with --template-params FILE or -p NAME=VALUE".to_owned(),
                 );
             }
         }
     }
 
-    /// Everything found, in file order.
+    /// All diagnostics, in file order.
     pub(crate) fn finish(self) -> Diagnostics {
         let mut all = Diagnostics(self.list);
         all.sort();
         all
     }
 
-    /// JSON pointer to the value at `place`.
+    /// The JSON pointer to the value at `place`.
     pub(crate) fn pointer(&self, place: Place) -> String {
         self.root.pointer_to(place)
     }
 
-    /// Whether this was found at this place already.
+    /// Whether a diagnostic with this code was already reported at this position.
     pub(crate) fn has(&self, code: &str, place: Place) -> bool {
         self.list.iter().any(|found| found.code == code && found.span == place.range())
     }
 
-    /// Adds a finding about `place`; the caller adds label, hint and related places.
+    /// Adds a diagnostic about `place`; the caller adds the label, hint and related places.
     pub(crate) fn report(
         &mut self,
         severity: Severity,
@@ -156,24 +157,24 @@ impl<'s> Findings<'s> {
         self.report(Severity::Warning, code, place, message)
     }
 
-    /// The text of `node`, or an error that names what it is.
+    /// The string in `node`; reports an error if it is not a string.
     pub(crate) fn want_text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         if node.text().is_none() {
-            self.error(code::WRONG_KIND, node.place, format!("`{what}` is text, not {}", node.kind()));
+            self.error(code::WRONG_KIND, node.place, format!("`{what}` must be a string, found {}", node.kind()));
         }
         node.text()
     }
 
-    /// Checks that `node` is an object, with an error where it is not.
+    /// Returns `node` if it is an object; reports an error if not.
     pub(crate) fn want_object<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Node> {
         if node.members().is_none() {
-            self.error(code::WRONG_KIND, node.place, format!("`{what}` is an object, not {}", node.kind()));
+            self.error(code::WRONG_KIND, node.place, format!("`{what}` must be an object, found {}", node.kind()));
             return None;
         }
         Some(node)
     }
 
-    /// `runtimeConfiguration.secureData.properties`, or `.secureData` itself as a list.
+    /// Reads `runtimeConfiguration.secureData.properties`, or `.secureData` itself if it is an array.
     pub(crate) fn secure_data(&mut self, owner: &Node) -> Secure {
         let mut secure = Secure::default();
         let Some(data) = owner.get("runtimeConfiguration").and_then(|runtime| runtime.get("secureData"))
@@ -184,7 +185,7 @@ impl<'s> Findings<'s> {
             self.error(
                 code::BAD_SECURE_DATA,
                 data.place,
-                "`secureData.properties` lists `inputs` and `outputs`",
+                "`secureData.properties` must be an array of `inputs` and `outputs`",
             );
             return secure;
         };
@@ -193,7 +194,7 @@ impl<'s> Findings<'s> {
                 Some(text) if text.eq_ignore_ascii_case("inputs") => secure.inputs = true,
                 Some(text) if text.eq_ignore_ascii_case("outputs") => secure.outputs = true,
                 _ => {
-                    let message = "an entry of `secureData.properties` is `inputs` or `outputs`";
+                    let message = "an entry of `secureData.properties` must be `inputs` or `outputs`";
                     self.error(code::BAD_SECURE_DATA, item.place, message);
                 }
             }
@@ -202,7 +203,7 @@ impl<'s> Findings<'s> {
     }
 }
 
-/// The place of the bracket or the first byte of `node`, for findings about a whole object.
+/// The opening bracket of an object, for diagnostics about the object as a whole; all of any other value.
 pub(crate) fn head(node: &Node) -> Place {
     if node.computed {
         return node.place;

@@ -1,4 +1,4 @@
-//! `runAfter`: names to adjacency lists, with everything refused that could never run.
+//! Links actions by `runAfter`: names to adjacency lists. Reports dependencies that can never be satisfied.
 
 use super::{
     Findings,
@@ -12,7 +12,7 @@ use crate::{
     text::Node,
 };
 
-/// Reads every `runAfter`, links successors, roots and leaves, and reports circles.
+/// Reads every `runAfter`, links successors, roots and leaves, and reports cycles.
 pub(super) fn link(
     outline: &Outline<'_>,
     implied: &[(ActionIdx, ActionIdx)],
@@ -47,7 +47,7 @@ pub(super) fn link(
                 block.leaves.push(action.index);
             }
         }
-        circles(outline, actions, block, found);
+        cycles(outline, actions, block, found);
     }
 }
 
@@ -67,7 +67,7 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 .map(|action| &*action.name)
         };
         let Some(action) = outline.action(&member.name) else {
-            // Agents are drawn behind the trigger of their conversation. It has fired whenever a run starts.
+            // The designer places an Agent after the trigger of its conversation, which has always fired before.
             if outlined.kind == Type::Agent
                 && statuses.contains(Status::Succeeded)
                 && outline.has_trigger(&member.name)
@@ -91,14 +91,14 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 member.name_place,
                 format!("`{}` cannot wait for `{}`, which is in another block", outlined.name, target.name),
             );
-            diagnostic.related.push((target.name_place.range(), "it stands here".to_owned()));
+            diagnostic.related.push((target.name_place.range(), "it is here".to_owned()));
             let around =
                 outline.around(action).find(|around| outline.outlined(*around).block == outlined.block);
             diagnostic.hint = Some(match around {
                 Some(around) if around != this => {
-                    format!("wait for `{}`, which holds it", outline.outlined(around).name)
+                    format!("wait for `{}`, which contains it", outline.outlined(around).name)
                 }
-                _ => "`runAfter` names siblings only: actions of the same block".to_owned(),
+                _ => "`runAfter` may only name actions in the same block".to_owned(),
             });
             continue;
         }
@@ -110,19 +110,19 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
     list
 }
 
-/// What an action waits for in the words of the schemas before `runAfter`: `conditions` with `dependsOn`.
+/// The dependencies of an action in the schemas before `runAfter`: `conditions` with `dependsOn`.
 fn depends_on(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>) -> Vec<ActionIdx> {
     let outlined = outline.outlined(this);
     let mut list = Vec::new();
     for condition in outlined.node.get("conditions").and_then(Node::items).unwrap_or_default() {
         if let Some(expression) = condition.get("expression") {
             let message = format!(
-                "the condition of `{}` is written for a schema before 2016-06-01, and is not looked at",
+                "the condition of `{}` is written for a schema before 2016-06-01 and is ignored",
                 outlined.name
             );
             let diagnostic = found.warning(code::PREVIEW_SCHEMA, expression.place, message);
-            diagnostic.label = "the action runs whatever it says".into();
-            diagnostic.hint = Some("put the action into an If".to_owned());
+            diagnostic.label = "the action runs in any case".into();
+            diagnostic.hint = Some("use an If instead".to_owned());
         }
         let Some(node) = condition.get("dependsOn") else { continue };
         let named = node.text().and_then(|name| outline.action(name));
@@ -133,7 +133,7 @@ fn depends_on(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>) 
         } else {
             let name = node.text().unwrap_or(node.kind());
             let message =
-                format!("`dependsOn` of `{}` names `{name}`, which is no action beside it", outlined.name);
+                format!("`dependsOn` of `{}` names `{name}`, which is not in the same block", outlined.name);
             found.error(code::UNKNOWN_DEPENDENCY, node.place, message);
         }
     }
@@ -143,15 +143,15 @@ fn depends_on(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>) 
 fn statuses(name: &str, node: &Node, found: &mut Findings<'_>) -> StatusSet {
     let mut set = StatusSet::default();
     let Some(items) = node.items() else {
-        let message = format!("`runAfter.{name}` is a list of statuses, not {}", node.kind());
+        let message = format!("`runAfter.{name}` must be an array of statuses, found {}", node.kind());
         found.error(code::BAD_RUN_AFTER_STATUS, node.place, message).hint =
-            Some("such as [\"Succeeded\"]".to_owned());
+            Some("for example [\"Succeeded\"]".to_owned());
         return set;
     };
     if items.is_empty() {
-        let message = format!("`runAfter.{name}` lists no status, so the action could never run");
+        let message = format!("`runAfter.{name}` is empty, so the action can never run");
         found.error(code::BAD_RUN_AFTER_STATUS, node.place, message).hint =
-            Some("such as [\"Succeeded\"]".to_owned());
+            Some("for example [\"Succeeded\"]".to_owned());
     }
     for item in items {
         let text = item.text().unwrap_or_default();
@@ -159,7 +159,7 @@ fn statuses(name: &str, node: &Node, found: &mut Findings<'_>) -> StatusSet {
             set.insert(status);
         } else {
             let shown = item.text().map_or_else(|| item.kind().to_owned(), |text| format!("`{text}`"));
-            let message = format!("{shown} is not a final status");
+            let message = format!("unknown status {shown}");
             let hint = did_you_mean(text, Status::ALL.iter().map(|status| status.as_str()));
             found.error(code::BAD_RUN_AFTER_STATUS, item.place, message).hint = hint;
         }
@@ -167,10 +167,10 @@ fn statuses(name: &str, node: &Node, found: &mut Findings<'_>) -> StatusSet {
     set
 }
 
-/// Reports one circle for each knot of actions that wait for each other.
-fn circles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut Findings<'_>) {
-    // What is left when actions whose dependencies are all done are taken away again and again waits in a circle,
-    // or for one.
+/// Reports one cycle for each group of actions that wait for each other.
+fn cycles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut Findings<'_>) {
+    // Repeatedly remove the actions without open dependencies (Kahn's algorithm). What remains is part of a cycle or
+    // waits for one.
     let mut waiting: std::collections::BTreeMap<ActionIdx, usize> =
         block.actions.iter().map(|action| (*action, actions[action.0 as usize].run_after.len())).collect();
     let mut ready: Vec<ActionIdx> = block.roots.clone();
@@ -189,10 +189,10 @@ fn circles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut
     for start in waiting.keys() {
         let mut path: Vec<ActionIdx> = Vec::new();
         let mut at = *start;
-        // Every stuck action waits for another stuck one, so going backwards ends in a circle.
+        // Every remaining action waits for another one, so following the dependencies ends in a cycle.
         while !reported.contains(&at) {
             if let Some(first) = path.iter().position(|seen| *seen == at) {
-                report_circle(outline, &path[first..], found);
+                report_cycle(outline, &path[first..], found);
                 break;
             }
             path.push(at);
@@ -210,17 +210,17 @@ fn circles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut
     }
 }
 
-fn report_circle(outline: &Outline<'_>, circle: &[ActionIdx], found: &mut Findings<'_>) {
+fn report_cycle(outline: &Outline<'_>, cycle: &[ActionIdx], found: &mut Findings<'_>) {
     let names: Vec<&str> =
-        circle.iter().chain(&circle[..1]).map(|action| &*outline.outlined(*action).name).collect();
-    let first = outline.outlined(circle[0]);
+        cycle.iter().chain(&cycle[..1]).map(|action| &*outline.outlined(*action).name).collect();
+    let first = outline.outlined(cycle[0]);
     let place = first.node.get("runAfter").map_or_else(|| head(first.node), head);
     let message = format!("Circular dependency: {} (each waits for the next)", names.join(" → "));
-    let related: Vec<_> = circle[1..]
+    let related: Vec<_> = cycle[1..]
         .iter()
         .map(|action| {
             let outlined = outline.outlined(*action);
-            (outlined.name_place.range(), format!("`{}` is part of it", outlined.name))
+            (outlined.name_place.range(), format!("`{}` is part of the cycle", outlined.name))
         })
         .collect();
     let diagnostic = found.error(code::CIRCULAR_DEPENDENCY, place, message);

@@ -1,7 +1,7 @@
-//! Members that look like a slip of the pen, in every object whose members are known.
+//! Warns about properties that look misspelled, in every object whose properties are known.
 //!
-//! Unknown members are kept and ignored, so a misspelled one does nothing and says nothing. Only near misses are
-//! reported: files hold much that other tools put there.
+//! Unknown properties are preserved and ignored, so a misspelled one silently has no effect. Only names that resemble a
+//! known one are reported, because other tools add properties of their own to definitions.
 
 use super::{Lowerer, outline::Type};
 use crate::{
@@ -9,13 +9,13 @@ use crate::{
     text::Node,
 };
 
-/// The members of an object, and of the objects in it whose members are known too.
+/// The known properties of an object, and of the objects inside it.
 struct Shape {
     members: &'static [&'static str],
     inner: &'static [(&'static str, &'static Shape)],
 }
 
-/// An object without known objects in it.
+/// An object without known objects inside it.
 const fn flat(members: &'static [&'static str]) -> Shape {
     Shape { members, inner: &[] }
 }
@@ -196,7 +196,7 @@ const REQUEST_TRIGGER: Shape = flat(&[
 ]);
 
 impl Lowerer<'_, '_, '_> {
-    /// Those of an action, its settings and its inputs.
+    /// Checks an action, its settings and its inputs.
     pub(super) fn action_members(&mut self, node: &Node, index: usize) {
         let (kind, name) = (self.outline.actions[index].kind, self.outline.actions[index].name.to_string());
         let what = format!("action `{name}`");
@@ -240,7 +240,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// Those of a trigger, its settings and its inputs.
+    /// Checks a trigger, its settings and its inputs.
     pub(super) fn trigger_members(&mut self, node: &Node, name: &str, type_name: &str) {
         let what = format!("trigger `{name}`");
         self.near_misses(node, &TRIGGER, &what);
@@ -253,7 +253,7 @@ impl Lowerer<'_, '_, '_> {
         self.inside(node, "inputs", inputs, &what);
     }
 
-    /// Those of the definition itself, and of what it declares.
+    /// Checks the definition itself, its parameters and its outputs.
     pub(super) fn definition_members(&mut self, definition: &Node) {
         self.near_misses(definition, &DEFINITION, "the definition");
         let declared: [(&str, &Shape); 2] = [
@@ -276,15 +276,16 @@ impl Lowerer<'_, '_, '_> {
     fn near_misses(&mut self, node: &Node, shape: &Shape, what: &str) {
         for member in node.members().unwrap_or_default() {
             let is = |known: &&str| known.eq_ignore_ascii_case(&member.name);
-            // Short names are near to anything, and what stands there under the right name as well is something else.
+            // A short name resembles anything. If the property that it resembles exists, too, it is not a misspelling.
             if member.name.len() < 4 || shape.members.iter().any(is) {
                 continue;
             }
             let missing = shape.members.iter().copied().filter(|known| node.member(known).is_none());
             if let Some(meant) = nearest(&member.name, missing) {
-                let message = format!("`{}` in {what} is not known and does nothing", member.name);
-                self.found.warning(code::UNKNOWN_MEMBER, member.name_place, message).hint =
-                    Some(format!("did you mean `{meant}`?"));
+                let message = format!("unknown property `{}` in {what}", member.name);
+                let diagnostic = self.found.warning(code::UNKNOWN_MEMBER, member.name_place, message);
+                diagnostic.label = "this has no effect".into();
+                diagnostic.hint = Some(format!("did you mean `{meant}`?"));
             }
         }
         for (member, inner) in shape.inner {

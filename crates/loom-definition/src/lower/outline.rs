@@ -1,4 +1,4 @@
-//! The first pass: which actions, blocks, variables and parameters there are, and in which order.
+//! The first pass: numbers actions, blocks, variables and parameters in file order.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use crate::{
     text::{Member, Node, Place},
 };
 
-/// The types that mean something to the first pass or to more than one reader.
+/// The action types that the engine executes itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Compose,
@@ -42,7 +42,7 @@ pub(super) enum Type {
     Response,
     Wait,
     Agent,
-    /// Executed by a handler; told apart by `effects`.
+    /// Executed by a handler; `effects` tells them apart.
     Effect,
 }
 
@@ -83,12 +83,12 @@ impl Type {
             .map_or(Type::Effect, |(_, found)| *found)
     }
 
-    /// The names of all types the engine executes itself.
+    /// The names of all types that the engine executes itself.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         Type::NAMES.iter().map(|(name, _)| *name)
     }
 
-    /// Whether only Loom has it.
+    /// Whether the type exists only in Loom.
     fn is_loom(self) -> bool {
         matches!(self, Type::While | Type::DoUntil | Type::Parallel | Type::Retry)
     }
@@ -107,24 +107,24 @@ pub(super) struct Outlined<'a> {
     pub(super) type_name: Arc<str>,
     pub(super) block: BlockIdx,
     pub(super) position: u32,
-    /// Its blocks, in order.
+    /// The blocks of the action, in order.
     pub(super) children: Vec<(BlockRole, BlockIdx)>,
-    /// Whether its children or its condition stand in `inputs`.
+    /// Whether its children or its condition are in `inputs`.
     pub(super) loom_spelling: bool,
 }
 
-/// What the first pass found.
+/// The result of the first pass.
 pub(super) struct Outline<'a> {
     pub(super) actions: Vec<Outlined<'a>>,
     pub(super) blocks: Vec<Block>,
     pub(super) variables: Vec<Variable>,
-    /// Names of declared parameters, in order.
+    /// The names of declared parameters, in order.
     pub(super) parameters: Vec<Arc<str>>,
-    /// Actions whose `result()` is asked for by name.
+    /// Actions whose `result()` an expression reads by name.
     pub(super) results_wanted: HashSet<u32>,
-    /// Whether Loom's own constructs are used anywhere.
+    /// Whether the definition uses constructs of Loom's own.
     pub(super) loom: bool,
-    /// Whether the definition names a schema in which an action waits for what its expressions read.
+    /// Whether the definition has a schema in which an action waits for the actions that its expressions read.
     pub(super) preview: bool,
     triggers: &'a [Member],
     action_slots: HashMap<String, u32>,
@@ -144,7 +144,7 @@ impl Names for Outline<'_> {
     }
 }
 
-/// The form in which names are compared.
+/// The form in which names are compared: they are case-insensitive.
 fn fold(name: &str) -> String {
     name.to_lowercase()
 }
@@ -170,10 +170,10 @@ impl<'a> Outline<'a> {
             && schema.text().is_some_and(|text| text.contains("-preview/"))
         {
             outline.preview = true;
-            let message = "this schema is older than `runAfter`: an action waits for what it names in `dependsOn` and for \
-                           what its expressions read";
+            let message = "this schema is older than `runAfter`: an action waits for its `dependsOn` and for the \
+                           actions that its expressions read";
             found.warning(code::PREVIEW_SCHEMA, schema.place, message).hint =
-                Some("write the order as `runAfter`, with the schema of 2016-06-01".to_owned());
+                Some("use `runAfter` and the schema of 2016-06-01".to_owned());
         }
         outline.loom |= uses_loom_triggers(definition);
         let mut empty = true;
@@ -221,10 +221,10 @@ impl<'a> Outline<'a> {
         index
     }
 
-    /// The actions of a map, each followed by what is inside it.
+    /// Visits the actions of a map, each followed by the actions inside it.
     fn children(&mut self, map: &'a Node, block: BlockIdx, found: &mut Findings<'_>) {
         for member in map.members().unwrap_or_default() {
-            // Of exact repetitions the last counts; the reader has warned about the others, and here they are an error.
+            // The reader has warned about exact duplicates; as action names, they are an error.
             self.visit(&member.name, member.name_place, &member.value, block, found);
         }
     }
@@ -245,24 +245,24 @@ impl<'a> Outline<'a> {
             self.action_slots.insert(fold(name), first);
             let earlier = &self.actions[first as usize];
             let message = if *earlier.name == **name {
-                format!("there are two actions called `{name}`")
+                format!("duplicate action name `{name}`")
             } else {
-                format!("`{name}` is called like `{}`: names ignore case", earlier.name)
+                format!("duplicate action name `{name}`; it differs from `{}` only in case", earlier.name)
             };
-            let related = (earlier.name_place.range(), "the other one".to_owned());
+            let related = (earlier.name_place.range(), "first defined here".to_owned());
             let diagnostic = found.error(code::DUPLICATE_NAME, name_place, message);
             diagnostic.related.push(related);
             diagnostic.hint =
-                Some("names are unique in the whole definition, nested actions included".to_owned());
+                Some("action names must be unique in the whole definition, nested actions included".to_owned());
         }
         if name.chars().count() > 80 {
-            let message = format!("`{name}` has more than 80 characters");
+            let message = format!("the hosted service limits names to 80 characters (action `{name}`)");
             found.warning(code::LONG_NAME, name_place, message);
         }
         let type_name = match node.get("type") {
             None => {
-                found.error(code::NO_TYPE, name_place, format!("action `{name}` has no `type`")).hint =
-                    Some("add one, such as \"type\": \"Compose\"".to_owned());
+                found.error(code::NO_TYPE, name_place, format!("action `{name}` needs a `type`")).hint =
+                    Some("for example \"type\": \"Compose\"".to_owned());
                 Arc::from("")
             }
             Some(type_node) => found.want_text(type_node, "type").map_or_else(|| Arc::from(""), Arc::from),
@@ -314,11 +314,11 @@ impl<'a> Outline<'a> {
             let Some(name) = name_node.text() else { continue };
             let index = self.variables.len() as u32;
             if let Some(first) = self.variable_slots.get(&fold(name)) {
-                let related = (self.variable_places[*first as usize].range(), "declared here".to_owned());
+                let related = (self.variable_places[*first as usize].range(), "first declared here".to_owned());
                 let message = format!("variable `{name}` is declared twice");
                 let diagnostic = found.error(code::DUPLICATE_VARIABLE, name_node.place, message);
                 diagnostic.related.push(related);
-                diagnostic.hint = Some("use SetVariable to give it another value".to_owned());
+                diagnostic.hint = Some("use SetVariable to change its value".to_owned());
                 continue;
             }
             self.variable_slots.insert(fold(name), index);
@@ -336,12 +336,12 @@ impl<'a> Outline<'a> {
         let mut seen: HashMap<String, Place> = HashMap::new();
         for member in self.triggers {
             let other = match self.action(&member.name) {
-                Some(action) => Some((self.outlined(action).name_place, "an action has the name")),
+                Some(action) => Some((self.outlined(action).name_place, "the action with this name")),
                 None => seen.get(&fold(&member.name)).map(|place| (*place, "the other trigger")),
             };
             seen.insert(fold(&member.name), member.name_place);
             if let Some((place, label)) = other {
-                let message = format!("the trigger's name `{}` is taken", member.name);
+                let message = format!("duplicate name `{}` of a trigger", member.name);
                 let diagnostic = found.error(code::DUPLICATE_NAME, member.name_place, message);
                 diagnostic.related.push((place.range(), label.to_owned()));
             }
@@ -380,7 +380,7 @@ enum Children<'a> {
     One(&'a Node),
 }
 
-/// Whether a control action is written the Loom way, with its parts in `inputs`.
+/// Whether a control action uses the Loom spelling, with its parts in `inputs`.
 fn stands_in_inputs(kind: Type, node: &Node, inputs: &Node) -> bool {
     let moved = |outer: &str, inner: &[&str]| {
         node.get(outer).is_none() && inner.iter().any(|name| inputs.get(name).is_some())
@@ -409,7 +409,7 @@ fn uses_loom_triggers(definition: &Node) -> bool {
     })
 }
 
-/// The blocks an action of this type has, with the map of actions each is read from.
+/// The blocks of an action of this type, each with the map of its actions.
 fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(BlockRole, Children<'a>)> {
     let inputs = node.get("inputs");
     let part = |name: &str| node.get(name).or_else(|| inputs.and_then(|inputs| inputs.get(name)));
@@ -450,7 +450,7 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
             let children = match one {
                 Some(action) => {
                     if let Some(actions) = part("actions") {
-                        let message = "a Retry has `action` or `actions`, not both";
+                        let message = "a Retry takes `action` or `actions`, not both";
                         found.error(code::SINGLE_ACTION, actions.place, message);
                     }
                     Children::One(action)
@@ -488,7 +488,7 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
                 }
                 Some(_) => {
                     if let Some(branches) = branches {
-                        let message = format!("`branches` is an array or an object, not {}", branches.kind());
+                        let message = format!("`branches` must be an array or an object, found {}", branches.kind());
                         found.error(code::WRONG_KIND, branches.place, message);
                     }
                     Vec::new()
@@ -520,12 +520,12 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
     blocks
 }
 
-/// Whether an object is an action rather than a map of actions: it has a `type` that is text.
+/// Whether an object is an action rather than a map of actions: its `type` is a string.
 fn looks_like_action(node: &Node) -> bool {
     node.get("type").is_some_and(|kind| kind.text().is_some())
 }
 
-/// Reads `kind` of a workflow.
+/// Parses the `kind` of a workflow, ignoring case.
 pub(crate) fn workflow_kind(text: &str) -> Option<WorkflowKind> {
     match text.to_ascii_lowercase().as_str() {
         "stateful" => Some(WorkflowKind::Stateful),

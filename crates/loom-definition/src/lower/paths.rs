@@ -1,7 +1,7 @@
-//! Which actions an expression may read: those that have ended before it is evaluated.
+//! Checks which actions an expression reads: they must have ended before it is evaluated.
 //!
-//! Known once `runAfter` is linked. An action may read what stands on its `runAfter` path, what is inside of that, and
-//! the same for each block around it. From here also comes what a Foreach keeps for expressions after it.
+//! Runs after `runAfter` is linked. An action may read the actions on its `runAfter` path, the actions inside those, and
+//! the same for each block that encloses it. Also determines what a Foreach has to keep for expressions after it.
 
 use loom_expression::ReferenceKind;
 
@@ -15,22 +15,22 @@ use crate::{
     text::Place,
 };
 
-/// When an expression is evaluated, beside the usual: just before its action.
+/// When an expression is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// Just before its action.
+    /// Just before its action starts.
     Before,
-    /// Between the rounds of its loop.
-    Round,
-    /// When its action has ended; `action()` gives its record then.
+    /// Between the iterations of its loop.
+    Iteration,
+    /// After its action has ended; `action()` then returns the record of the action.
     After,
-    /// When a subscription that its action has made is given up.
+    /// When the subscription that its action made is ended.
     Unsubscribing,
 }
 
-/// One mention of an action's result.
+/// One reference to the result of an action.
 pub(super) struct Read {
-    /// The action whose expression it is; none for the workflow's outputs.
+    /// The action that contains the expression; `None` for the outputs of the workflow.
     pub(super) owner: Option<ActionIdx>,
     pub(super) target: ActionIdx,
     pub(super) kind: ReferenceKind,
@@ -38,24 +38,25 @@ pub(super) struct Read {
     pub(super) place: Place,
 }
 
-/// The two actions of one block that an edge between reader and read would join: the reader or what holds it, and the
-/// same of what is read. Both are the same action when one holds the other, or holds both in different blocks.
+/// The two actions in one block that a `runAfter` entry would have to link: the reader or an action that encloses it, and
+/// the target or an action that encloses it. They are the same action if one encloses the other, or if it encloses both
+/// in different blocks.
 fn joined(outline: &Outline<'_>, reader: ActionIdx, target: ActionIdx) -> Option<(ActionIdx, ActionIdx)> {
-    let with_holders = |action| std::iter::once(action).chain(outline.around(action));
-    with_holders(reader).find_map(|from| {
+    let with_enclosing = |action| std::iter::once(action).chain(outline.around(action));
+    with_enclosing(reader).find_map(|from| {
         let block = outline.outlined(from).block;
-        let to = with_holders(target).find(|to| outline.outlined(*to).block == block)?;
+        let to = with_enclosing(target).find(|to| outline.outlined(*to).block == block)?;
         Some((from, to))
     })
 }
 
-/// The edges that a definition of a preview schema leaves unsaid: there, what an action reads it waits for.
+/// The implicit dependencies of a definition with a preview schema, in which an action waits for what it reads.
 pub(super) fn implied(outline: &Outline<'_>, reads: &[Read]) -> Vec<(ActionIdx, ActionIdx)> {
     let edge = |read: &Read| joined(outline, read.owner?, read.target).filter(|(from, to)| from != to);
     reads.iter().filter(|read| read.moment == Moment::Before).filter_map(edge).collect()
 }
 
-/// Marks on every Foreach what expressions after it read of the actions inside it.
+/// Records on every Foreach what expressions after the loop read from the actions inside it.
 pub(super) fn gather(outline: &Outline<'_>, actions: &mut [Action], reads: &[Read]) {
     for read in reads {
         if read.kind == ReferenceKind::Result {
@@ -63,11 +64,11 @@ pub(super) fn gather(outline: &Outline<'_>, actions: &mut [Action], reads: &[Rea
         }
         let records = read.kind == ReferenceKind::Action;
         let around = |foreach: ActionIdx| {
-            let mut holders = read.owner.into_iter().flat_map(|owner| outline.around(owner));
-            read.owner == Some(foreach) || holders.any(|holder| holder == foreach)
+            let mut enclosing = read.owner.into_iter().flat_map(|owner| outline.around(owner));
+            read.owner == Some(foreach) || enclosing.any(|action| action == foreach)
         };
         let loops =
-            outline.around(read.target).filter(|holder| outline.outlined(*holder).kind == Type::Foreach);
+            outline.around(read.target).filter(|action| outline.outlined(*action).kind == Type::Foreach);
         for foreach in loops.filter(|foreach| !around(*foreach)) {
             let gathered = &mut actions[foreach.0 as usize].gathered;
             match gathered.iter_mut().find(|gathered| gathered.action == read.target) {
@@ -78,7 +79,7 @@ pub(super) fn gather(outline: &Outline<'_>, actions: &mut [Action], reads: &[Rea
     }
 }
 
-/// Reports every read of an action that need not have ended.
+/// Reports every read of an action that may not have ended yet.
 pub(super) fn check(
     outline: &Outline<'_>,
     actions: &[Action],
@@ -86,7 +87,7 @@ pub(super) fn check(
     severity: Severity,
     found: &mut Findings<'_>,
 ) {
-    let mut walk = Walk { seen: vec![0; actions.len()], round: 0, next: Vec::new() };
+    let mut walk = Walk { seen: vec![0; actions.len()], walk: 0, next: Vec::new() };
     for read in reads {
         let Some(owner) = read.owner else { continue };
         let Some((from, to)) = joined(outline, owner, read.target) else { continue };
@@ -102,27 +103,27 @@ pub(super) fn check(
     }
 }
 
-/// Whether an action may read itself or what it holds.
+/// Whether an action may read itself or an action inside it.
 fn is_inside_allowed(read: &Read, owner: ActionIdx, common: ActionIdx) -> bool {
     match read.moment {
         Moment::Before => false,
-        Moment::Round | Moment::After => common == owner && read.target != owner,
+        Moment::Iteration | Moment::After => common == owner && read.target != owner,
         Moment::Unsubscribing => read.target == owner,
     }
 }
 
 /// A walk back along `runAfter`.
 struct Walk {
-    /// In which round each action was last seen.
+    /// The number of the walk that last visited each action.
     seen: Vec<u32>,
-    round: u32,
+    walk: u32,
     next: Vec<ActionIdx>,
 }
 
 impl Walk {
-    /// Whether `from` runs after `to`, at once or over others.
+    /// Whether `from` runs after `to`, directly or through other actions.
     fn leads_back(&mut self, actions: &[Action], from: ActionIdx, to: ActionIdx) -> bool {
-        self.round += 1;
+        self.walk += 1;
         self.next.clear();
         self.next.push(from);
         while let Some(action) = self.next.pop() {
@@ -131,7 +132,7 @@ impl Walk {
                 if before == to {
                     return true;
                 }
-                if std::mem::replace(&mut self.seen[before.0 as usize], self.round) != self.round {
+                if std::mem::replace(&mut self.seen[before.0 as usize], self.walk) != self.walk {
                     self.next.push(before);
                 }
             }
@@ -152,24 +153,24 @@ fn report(
     let name = |action: ActionIdx| &*outline.outlined(action).name;
     let (reader, target) = (name(owner), name(read.target));
     let (message, hint) = if read.target == owner {
-        let message = format!("`{reader}` reads its own result, which it does not have yet");
+        let message = format!("`{reader}` reads its own result before it has one");
         let hint = match read.moment {
-            Moment::After => "read `action()`, which is its own record",
-            _ => "read the action before it, or use a variable",
+            Moment::After => "use `action()`, which returns the record of the action itself",
+            _ => "read the previous action, or use a variable",
         };
         (message, hint.to_owned())
     } else if from == to && read.target == from {
-        let message = format!("`{reader}` stands inside `{target}`, which has no result while it runs");
+        let message = format!("`{reader}` is inside `{target}`, which has no result while it runs");
         (message, format!("read `{target}` in an action that runs after it"))
     } else if from == to && owner == from {
-        let message = format!("`{reader}` reads `{target}`, which it holds itself and which has not run yet");
+        let message = format!("`{reader}` reads `{target}`, which is inside it and has not run yet");
         (message, format!("read `{target}` in an action that runs after `{reader}`"))
     } else if from == to {
         let message =
-            format!("`{reader}` reads `{target}`, which stands in another branch of `{}`", name(from));
+            format!("`{reader}` reads `{target}`, which is in another branch of `{}`", name(from));
         (message, format!("read `{target}` in an action that runs after `{}`", name(from)))
     } else if later {
-        let message = format!("`{reader}` reads `{target}`, which runs only after it");
+        let message = format!("`{reader}` reads `{target}`, which only runs after it");
         (message, format!("read `{target}` in an action that runs after it"))
     } else {
         let message = format!(
@@ -177,7 +178,7 @@ fn report(
         );
         (message, format!("add \"{}\": [\"Succeeded\"] to the `runAfter` of `{}`", name(to), name(from)))
     };
-    let related = (outline.outlined(read.target).name_place.range(), "this is what it reads".to_owned());
+    let related = (outline.outlined(read.target).name_place.range(), "the action that it reads".to_owned());
     let diagnostic = found.report(severity, code::NOT_ON_PATH, read.place, message);
     diagnostic.related.push(related);
     diagnostic.hint = Some(hint);

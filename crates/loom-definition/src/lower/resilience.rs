@@ -1,4 +1,4 @@
-//! Time limits, retries, breakers, rate limits and bulkheads of actions, in both spellings.
+//! Lowers timeouts, retries, circuit breakers, rate limits and bulkheads of actions, in both spellings.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     text::Node,
 };
 
-/// What actions ask of one service that they name: each part with the action that asked first.
+/// The settings of one named service, each with the first action that specifies it.
 #[derive(Debug, Default)]
 pub(super) struct SharedService {
     limiter: Option<(usize, LimiterConfig)>,
@@ -25,7 +25,7 @@ pub(super) struct SharedService {
     breaker: Option<(usize, BreakerConfig)>,
 }
 
-/// The action that asked for something else before, if one did.
+/// Records the settings of `owner`, or returns the first action if its settings differ.
 fn first_to_differ<T: PartialEq>(known: &mut Option<(usize, T)>, owner: usize, config: T) -> Option<usize> {
     let Some((first, known)) = known else {
         *known = Some((owner, config));
@@ -35,7 +35,7 @@ fn first_to_differ<T: PartialEq>(known: &mut Option<(usize, T)>, owner: usize, c
 }
 
 impl Lowerer<'_, '_, '_> {
-    /// `limit.timeout`, or `timeout` in the Loom spelling. Loops keep theirs in the model's `Loop`.
+    /// `limit.timeout`, or `timeout` in the Loom spelling. The timeout of a loop is in the model's `Loop` instead.
     pub(super) fn action_timeout(
         &mut self,
         node: &Node,
@@ -49,7 +49,7 @@ impl Lowerer<'_, '_, '_> {
         let wdl = limit.and_then(|limit| limit.get("timeout"));
         let loom = node.get("timeout");
         if let (Some(_), Some(loom)) = (wdl, loom) {
-            let message = "`timeout` and `limit.timeout` both limit the action's time; keep one of them";
+            let message = "`timeout` and `limit.timeout` both set the timeout of the action; keep one of them";
             self.found.error(code::CONTRADICTION, loom.place, message);
             return None;
         }
@@ -64,7 +64,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// A duration, or an expression that gives one. With `milliseconds`, numbers are taken too.
+    /// A duration, or an expression that returns one. With `milliseconds`, numbers are accepted, too.
     pub(super) fn span_setting(
         &mut self,
         node: &Node,
@@ -76,14 +76,14 @@ impl Lowerer<'_, '_, '_> {
             return Some(Setting::Computed(self.template_of(node, &node.to_value(), owner)));
         }
         if node.text().is_none() && !milliseconds {
-            let message = format!("`{what}` is an ISO 8601 duration in quotes, not {}", node.kind());
+            let message = format!("`{what}` must be an ISO 8601 duration, found {}", node.kind());
             self.found.error(code::BAD_DURATION, node.place, message).hint =
-                Some("such as \"PT30S\"".to_owned());
+                Some("for example \"PT30S\"".to_owned());
             return None;
         }
         match Span::from_value(&node.to_value()) {
             Ok(span) if span == Span::default() && what.ends_with("timeout") => {
-                let message = format!("`{what}` is zero; nothing could ever finish in time");
+                let message = format!("`{what}` must be longer than zero");
                 self.found.error(code::BAD_DURATION, node.place, message);
                 None
             }
@@ -92,16 +92,16 @@ impl Lowerer<'_, '_, '_> {
                 let diagnostic =
                     self.found.error(code::BAD_DURATION, node.place, format!("`{what}`: {reason}"));
                 diagnostic.hint = Some(if milliseconds {
-                    "such as \"PT30S\" or 30000 (milliseconds)".to_owned()
+                    "for example \"PT30S\" or 30000 (milliseconds)".to_owned()
                 } else {
-                    "such as \"PT30S\"".to_owned()
+                    "for example \"PT30S\"".to_owned()
                 });
                 None
             }
         }
     }
 
-    /// A whole number in a range, or an expression that gives one.
+    /// An integer between 1 and `most`, or an expression that returns one.
     pub(super) fn count_setting(
         &mut self,
         node: &Node,
@@ -116,19 +116,19 @@ impl Lowerer<'_, '_, '_> {
         match found {
             Some(found) if (1..=i64::from(most)).contains(&found) => Some(Setting::Fixed(found as u32)),
             Some(found) => {
-                let message = format!("`{what}` is {found}; it is from 1 to {most}");
+                let message = format!("`{what}` must be between 1 and {most} (got {found})");
                 self.found.error(code::BAD_LOOP_LIMIT, node.place, message);
                 None
             }
             None => {
-                let message = format!("`{what}` is a whole number, not {}", node.kind());
+                let message = format!("`{what}` must be an integer, found {}", node.kind());
                 self.found.error(code::BAD_LOOP_LIMIT, node.place, message);
                 None
             }
         }
     }
 
-    /// Everything the action asks for; none when it asks for nothing and its type has no default.
+    /// The policies of the action; `None` if it has none and its type has no default.
     pub(super) fn resilience(
         &mut self,
         node: &Node,
@@ -137,14 +137,14 @@ impl Lowerer<'_, '_, '_> {
     ) -> Option<Box<Resilience>> {
         let inputs = node.get("inputs");
         let own = node.get("retryPolicy");
-        // The `Retry` action's `inputs.retryPolicy` is about its body; it is read with the action's kind.
+        // `inputs.retryPolicy` of a `Retry` action applies to its body; it is lowered with the action's kind.
         let in_inputs = match kind {
             ActionKind::Effect { .. } => inputs.and_then(retry_in_inputs),
             _ => None,
         };
         let own = if matches!(kind, ActionKind::Retry { .. }) { None } else { own };
         if let (Some(own), Some(_)) = (own, in_inputs) {
-            let message = "`retryPolicy` and `inputs.retryPolicy` both say how to retry; keep one of them";
+            let message = "`retryPolicy` and `inputs.retryPolicy` both set the retry policy; keep one of them";
             self.found.error(code::CONTRADICTION, own.place, message);
         }
         let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };
@@ -199,16 +199,17 @@ impl Lowerer<'_, '_, '_> {
         self.services.entry(Arc::clone(name)).or_default()
     }
 
-    /// Warns when an action asks other things of a service than the action `first` does.
+    /// Warns if the action `first` specifies other settings for the same service.
     fn differs(&mut self, node: &Node, member: &str, service: &str, first: Option<usize>) {
         let Some(first) = first else { return };
         let first = &self.outline.actions[first].name;
         let message = format!(
-            "the service `{service}` has one `{member}`, but this differs from the one of action `{first}`; the action that is called first decides"
+            "the `{member}` of service `{service}` differs from that of action `{first}`; the action that is called \
+             first decides"
         );
         let place = node.get(member).map_or(node.place, |found| found.place);
         self.found.report(Severity::Warning, code::SHARED_SERVICE_DIFFERS, place, message).hint =
-            Some("give both actions the same settings, or name the services differently".to_owned());
+            Some("give both actions the same settings, or the services different names".to_owned());
     }
 
     /// A retry policy, fixed or computed.
@@ -247,7 +248,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// A misspelled member of a policy silently loses protection, so it is worth a warning each.
+    /// Warns about every unknown property of a policy, because a misspelled one silently removes protection.
     fn policy_members(&mut self, node: &Node, code: &'static str) {
         let known: &[&str] = match code {
             code::BAD_RETRY => &[
@@ -282,10 +283,11 @@ impl Lowerer<'_, '_, '_> {
         };
         for member in node.members().unwrap_or_default() {
             if !known.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
-                let message = format!("`{}` is not known here and does nothing", member.name);
+                let message = format!("unknown property `{}` in a policy", member.name);
                 let hint = did_you_mean(&member.name, known.iter().copied());
-                self.found.report(Severity::Warning, code::UNKNOWN_MEMBER, member.name_place, message).hint =
-                    hint;
+                let diagnostic = self.found.warning(code::UNKNOWN_MEMBER, member.name_place, message);
+                diagnostic.label = "this has no effect".into();
+                diagnostic.hint = hint;
             }
         }
     }
@@ -294,13 +296,13 @@ impl Lowerer<'_, '_, '_> {
         if let Some(found) = node.text().and_then(OnUncertain::parse) {
             found
         } else {
-            let message = "`onUncertain` is `retry`, `fail` or `ask`";
+            let message = "`onUncertain` must be `retry`, `fail` or `ask`";
             self.found.error(code::BAD_CHOICE, node.place, message);
             OnUncertain::Retry
         }
     }
 
-    /// The policy of a `Retry` action: on the action, or in its inputs.
+    /// The policy of a `Retry` action, from the action or from its inputs.
     pub(super) fn retry_action_policy(&mut self, node: &Node, owner: usize) -> RetrySetting {
         let inner = node.get("inputs").and_then(|inputs| inputs.get("retryPolicy"));
         match node.get("retryPolicy").or(inner) {
@@ -309,7 +311,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// The loop's count and time, from `limit` or `inputs.limit`.
+    /// The iteration limit and timeout of a loop, from `limit` or `inputs.limit`.
     pub(super) fn loop_limits(
         &mut self,
         node: &Node,
@@ -341,7 +343,7 @@ impl Lowerer<'_, '_, '_> {
     }
 }
 
-/// A member of a policy, or of an object in it such as `failureRate`. The window of a rate has two names.
+/// A property of a policy, or of an object inside it such as `failureRate`. `window` may also be `windowSize`.
 fn member_of<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     let also = if name == "window" { "windowSize" } else { name };
     let direct = |node: &'a Node| node.get(name).or_else(|| node.get(also));
@@ -349,12 +351,12 @@ fn member_of<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     direct(node).or_else(|| members.iter().find_map(|member| direct(&member.value)))
 }
 
-/// `retryPolicy` of the inputs, or of `subscribe` in them.
+/// The `retryPolicy` of the inputs, or of `subscribe` inside them.
 fn retry_in_inputs(inputs: &Node) -> Option<&Node> {
     inputs.get("retryPolicy").or_else(|| inputs.get("subscribe")?.get("retryPolicy"))
 }
 
-/// The policy of a call as its inputs write it, for its record.
+/// The retry policy as the inputs specify it, for the action's record; null if there is none or it is computed.
 pub(super) fn written_retry(node: &Node) -> Value {
     let policy = node.get("inputs").and_then(|inputs| inputs.get("retryPolicy"));
     let Some(policy) = policy.filter(|policy| !holds_expression(policy)) else { return Value::NULL };
@@ -368,7 +370,7 @@ pub(super) fn written_retry(node: &Node) -> Value {
     Value::from(members)
 }
 
-/// The value without its retry policies, which the model holds apart.
+/// The inputs without their retry policies, which the model stores separately.
 pub(super) fn without_retry(value: Value) -> Value {
     let Some(mut object) = value.as_object().cloned() else { return value };
     remove(&mut object, "retryPolicy");
@@ -387,7 +389,7 @@ fn remove(object: &mut loom_expression::Object, name: &str) {
     }
 }
 
-/// Whether some string in `node` is evaluated.
+/// Whether `node` contains an expression.
 pub(super) fn holds_expression(node: &Node) -> bool {
     match &node.shape {
         crate::text::Shape::String(text) => (text.len() > 1 && text.starts_with('@')) || text.contains("@{"),

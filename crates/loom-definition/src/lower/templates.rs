@@ -1,4 +1,4 @@
-//! Compiles the expressions of a definition, maps their mistakes to bytes of the file, and checks the names in them.
+//! Compiles the expressions of a definition, maps their errors to positions in the file, and checks the names in them.
 
 use std::ops::Range;
 
@@ -14,18 +14,18 @@ use super::{
 };
 use crate::{
     arm,
-    diagnostic::{Severity, code, did_you_mean},
+    diagnostic::{Severity, code, did_you_mean, json_type},
     model::{ActionIdx, LoopVariable},
     text::{Node, Place, Shape, push_token},
 };
 
 impl Lowerer<'_, '_, '_> {
-    /// The template at `node`, an expression of action `owner`.
+    /// Compiles the template at `node`, which belongs to the action `owner`.
     pub(super) fn template(&mut self, node: &Node, owner: usize) -> Template {
         self.template_of(node, &node.to_value(), Some(owner))
     }
 
-    /// The template of `value`, which is `node` with some members taken away.
+    /// Compiles the template `value`, which is `node` without some of its properties.
     pub(super) fn template_of(&mut self, node: &Node, value: &Value, owner: Option<usize>) -> Template {
         self.leftovers(node);
         let options = self.expression_options();
@@ -49,7 +49,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// The condition at `node`. In the Loom spelling a bare `"true"` or `"false"` is a boolean.
+    /// Compiles the condition at `node`. In the Loom spelling, the strings `"true"` and `"false"` are booleans.
     pub(super) fn condition(&mut self, node: &Node, owner: Option<usize>) -> Condition {
         let value = match node.text().map(str::trim) {
             Some(text) if self.loom && text.eq_ignore_ascii_case("true") => Value::from(true),
@@ -62,11 +62,11 @@ impl Lowerer<'_, '_, '_> {
                 self.misfits(node, condition.warnings());
                 if let Some(constant) = condition.as_constant().filter(|value| value.as_bool().is_none()) {
                     let message =
-                        format!("this condition is always of type '{}', not a boolean", constant.kind());
+                        format!("the condition must be a boolean, found {}", json_type(constant));
                     let diagnostic = self.found.warning(code::BAD_EXPRESSION, node.place, message);
-                    diagnostic.label = "the action will fail".into();
+                    diagnostic.label = "the action fails when it runs".into();
                     diagnostic.hint =
-                        Some("an expression starts with '@', as in \"@equals(1, 1)\"".to_owned());
+                        Some("an expression starts with `@`, for example \"@equals(1, 1)\"".to_owned());
                 }
                 condition
             }
@@ -77,8 +77,8 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// Strings `[…]` that do not compile are expressions of a deployment template that was never deployed. They stay
-    /// as text, with a warning each; gives the value with them made plain, if there are any.
+    /// Treats strings `[…]` that do not compile as unresolved expressions of an ARM template. Each becomes a plain string,
+    /// with a warning. Returns the value with those strings escaped, if there are any.
     fn unresolved(&mut self, node: &Node, value: &Value, errors: &mut [TemplateError]) -> Option<Value> {
         let mut strings: Vec<&str> = Vec::new();
         for error in errors.iter() {
@@ -96,7 +96,7 @@ impl Lowerer<'_, '_, '_> {
         (!plain.is_empty()).then(|| made_plain(value, &mut String::new(), &plain))
     }
 
-    /// Warns of strings that a deployment would have computed, and that no expression of the language is in to fail.
+    /// Warns about strings that look like unresolved expressions of an ARM template but do compile.
     fn leftovers(&mut self, node: &Node) {
         match &node.shape {
             Shape::String(text) if arm::is_expression(text) => self.leftover(node.place),
@@ -108,16 +108,16 @@ impl Lowerer<'_, '_, '_> {
 
     fn leftover(&mut self, place: Place) {
         if !self.found.has(code::ARM_UNRESOLVED, place) {
-            let message = "this looks like an expression of a deployment template; it stays as text";
+            let message = "unresolved template expression; it is used as a plain string";
             self.found.warning(code::ARM_UNRESOLVED, place, message);
         }
     }
 
-    /// Reports mistakes in expressions. Where they are to be met only when the action runs, they are warnings, and the
-    /// action is remembered as one that can only fail. A condition that is built wrongly is the definition's mistake.
+    /// Reports invalid expressions. Those that may only fail when the action runs are warnings, and the action is recorded
+    /// as one that fails. A condition of the wrong form is always an error.
     fn bad_expressions(&mut self, node: &Node, errors: &[TemplateError], owner: Option<usize>) {
         let built_wrongly = errors.iter().any(|error| error.code == Code::BadCondition);
-        // The language keeps a function that it does not know until the action runs; everything else refuses a definition.
+        // In the hosted service, an unknown function fails the action; any other error rejects the definition.
         let unknown = errors.iter().all(|error| error.code == Code::UnknownFunction);
         let deferred = owner.filter(|_| unknown || (!self.strict_expressions && !built_wrongly));
         if let (Some(owner), Some(first)) = (deferred, errors.first()) {
@@ -131,12 +131,12 @@ impl Lowerer<'_, '_, '_> {
             let diagnostic = self.found.report(severity, code::BAD_EXPRESSION, place, message);
             diagnostic.hint.clone_from(&error.hint);
             if deferred.is_some() {
-                diagnostic.label = "the action will fail".into();
+                diagnostic.label = "the action fails when it runs".into();
             }
         }
     }
 
-    /// Reports calls that fail if they are reached, which they need not be.
+    /// Reports calls that fail if they are evaluated, which may never happen.
     fn misfits(&mut self, node: &Node, warnings: &[TemplateError]) {
         for warning in warnings {
             let range = string_range(self.found, node, (&warning.pointer, warning.in_name), &warning.span);
@@ -144,11 +144,11 @@ impl Lowerer<'_, '_, '_> {
             let place = Place::new(range.start, range.end);
             let diagnostic = self.found.warning(code::BAD_EXPRESSION, place, message);
             diagnostic.hint.clone_from(&warning.hint);
-            diagnostic.label = "it fails when it is reached".into();
+            diagnostic.label = "it fails when it is evaluated".into();
         }
     }
 
-    /// A condition for where the definition has none; an error is reported beside it.
+    /// A placeholder for a missing condition, which is reported as an error.
     pub(super) fn no_condition(&self) -> Condition {
         never(&self.outline)
     }
@@ -186,7 +186,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// Remembers a mention of an action's result.
+    /// Records a reference to the result of an action.
     fn read(&mut self, node: &Node, reference: &Reference, owner: Option<usize>) {
         let Some(target) = reference.name.as_deref().and_then(|name| self.outline.action(name)) else {
             return;
@@ -195,7 +195,7 @@ impl Lowerer<'_, '_, '_> {
             return;
         }
         let range = reference_range(self.found, node, reference);
-        // What ends a subscription is evaluated when there is one.
+        // The request that ends a subscription is evaluated when the subscription exists.
         let unsubscribes = reference.pointer.starts_with("/unsubscribe");
         self.reads.push(Read {
             owner: owner.map(|owner| ActionIdx(owner as u32)),
@@ -206,11 +206,12 @@ impl Lowerer<'_, '_, '_> {
         });
     }
 
-    /// Whether a loop is around an expression. Its own condition is within its rounds, and sees their index.
+    /// Whether the loop `wanted` encloses an expression of `owner`. A loop's own condition is part of its iterations, and
+    /// sees their index.
     fn is_around(&self, wanted: ActionIdx, owner: Option<usize>) -> bool {
         let Some(owner) = owner else { return false };
         let owner = ActionIdx(owner as u32);
-        (owner == wanted && self.moment == Moment::Round)
+        (owner == wanted && self.moment == Moment::Iteration)
             || self.outline.around(owner).any(|action| action == wanted)
     }
 
@@ -221,7 +222,7 @@ impl Lowerer<'_, '_, '_> {
         let (code, message, hint) = match kind {
             NameKind::Action => (
                 code::UNKNOWN_ACTION,
-                format!("there is no action `{name}`"),
+                format!("unknown action `{name}`"),
                 may_suggest
                     .then(|| crate::diagnostic::nearest(name, action_names()))
                     .flatten()
@@ -229,14 +230,14 @@ impl Lowerer<'_, '_, '_> {
             ),
             NameKind::Variable => (
                 code::UNKNOWN_VARIABLE,
-                format!("no action declares the variable `{name}`"),
+                format!("undeclared variable `{name}`"),
                 may_suggest
                     .then(|| did_you_mean(name, outline.variables.iter().map(|variable| &*variable.name)))
                     .flatten(),
             ),
             NameKind::Parameter => (
                 code::UNKNOWN_PARAMETER,
-                format!("the definition declares no parameter `{name}`"),
+                format!("undeclared parameter `{name}`"),
                 may_suggest
                     .then(|| did_you_mean(name, outline.parameters.iter().map(|parameter| &**parameter)))
                     .flatten(),
@@ -249,11 +250,11 @@ impl Lowerer<'_, '_, '_> {
                     .map(|action| &*outline.outlined(action).name)
                     .collect();
                 let hint = if around.is_empty() {
-                    Some("no loop is around this expression".to_owned())
+                    Some("no loop encloses this expression".to_owned())
                 } else {
                     did_you_mean(name, around)
                 };
-                (code::UNKNOWN_LOOP, format!("no loop `{name}` is around this expression"), hint)
+                (code::UNKNOWN_LOOP, format!("no loop `{name}` encloses this expression"), hint)
             }
         };
         let place = Place::new(range.start, range.end);
@@ -272,7 +273,7 @@ fn never(outline: &Outline<'_>) -> Condition {
         .expect("a literal boolean is a condition")
 }
 
-/// `value` with the interpolations of the strings at `pointers` escaped, so that they are text.
+/// Escapes the interpolations in the strings at `pointers`, so that they are literal.
 fn made_plain(value: &Value, at: &mut String, pointers: &[String]) -> Value {
     let length = at.len();
     if let Some(items) = value.as_array() {
@@ -303,7 +304,7 @@ fn reference_range(found: &Findings<'_>, node: &Node, reference: &Reference) -> 
     string_range(found, node, (&reference.pointer, reference.in_name), &reference.span)
 }
 
-/// The bytes of the file for a place in a string within `node`: in the value at a pointer, or in the name of it.
+/// The position in the file of a part of a string inside `node`: of the value at `pointer`, or of its name.
 fn string_range(
     found: &Findings<'_>,
     node: &Node,
@@ -320,7 +321,7 @@ fn string_range(
     string.map_or_else(|| node.place.range(), |string| found.part(string, span).range())
 }
 
-/// The object that holds the member at `pointer`, and where the name of that member stands.
+/// The object that contains the property at `pointer`, and the position of the property's name.
 fn name_at<'n>(node: &'n Node, pointer: &str) -> Option<(&'n Node, Place)> {
     let (outer, name) = pointer.rsplit_once('/')?;
     let name = name.replace("~1", "/").replace("~0", "~");
@@ -329,7 +330,7 @@ fn name_at<'n>(node: &'n Node, pointer: &str) -> Option<(&'n Node, Place)> {
     Some((object, member.name_place))
 }
 
-/// The node at `pointer`. `uri` may stand in the file as `url`, Loom's name for it.
+/// The node at `pointer`. In the Loom spelling, the file may have `url` for `uri`.
 fn string_at<'n>(node: &'n Node, pointer: &str) -> Option<&'n Node> {
     node.follow(pointer).or_else(|| {
         let rest = pointer.strip_prefix("/uri")?;

@@ -1,4 +1,4 @@
-//! Triggers: what starts a run, and on which conditions.
+//! Lowers triggers: what starts a run, and under which conditions.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ const KNOWN: [&str; 18] = [
 ];
 
 impl Lowerer<'_, '_, '_> {
-    /// All triggers, with a warning when there are none.
+    /// Lowers all triggers; warns if there are none.
     pub(super) fn triggers(&mut self, definition: &Node) -> Vec<Trigger> {
         let map = definition.get("triggers");
         let mut list = Vec::new();
@@ -72,7 +72,7 @@ impl Lowerer<'_, '_, '_> {
     fn trigger(&mut self, name: &Arc<str>, node: &Node) -> Trigger {
         let type_name = match node.get("type") {
             None => {
-                self.found.error(code::NO_TYPE, head(node), format!("trigger `{name}` has no `type`"));
+                self.found.error(code::NO_TYPE, head(node), format!("trigger `{name}` needs a `type`"));
                 ""
             }
             Some(node) => self.found.want_text(node, "type").unwrap_or_default(),
@@ -83,14 +83,14 @@ impl Lowerer<'_, '_, '_> {
         let conditions = self.trigger_conditions(node);
         let split_on = node.get("splitOn").and_then(|split| {
             if !holds_expression(split) && split.items().is_none() {
-                let message = "`splitOn` is an expression that gives an array, such as `@triggerBody()`";
+                let message = "`splitOn` must be an expression that returns an array, such as `@triggerBody()`";
                 self.found.error(code::BAD_SPLIT_ON, split.place, message);
                 return None;
             }
             if matches!(kind, TriggerKind::Batch { .. }) {
-                let message = "a batch starts one run, and is not split";
+                let message = "a Batch trigger does not take `splitOn`, because a batch starts one run";
                 let diagnostic = self.found.error(code::BAD_SPLIT_ON, split.place, message);
-                diagnostic.hint = Some("go through `triggerBody()?['items']` with a Foreach".to_owned());
+                diagnostic.hint = Some("iterate over `triggerBody()?['items']` with a Foreach".to_owned());
                 return None;
             }
             Some(self.template_of(split, &split.to_value(), None))
@@ -183,7 +183,7 @@ impl Lowerer<'_, '_, '_> {
                     let place = node.get("type").map_or(node.place, |node| node.place);
                     let message = format!("trigger `{name}` has the unknown type `{type_name}`");
                     let diagnostic = self.found.warning(code::UNKNOWN_TRIGGER_TYPE, place, message);
-                    diagnostic.label = "the workflow can be started by hand".into();
+                    diagnostic.label = "the workflow can only be started manually".into();
                     diagnostic.hint =
                         nearest(type_name, KNOWN).map(|meant| format!("did you mean `{meant}`?"));
                 }
@@ -192,7 +192,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// Checks what a Batch trigger collects, unless that is computed.
+    /// Checks the inputs of a Batch trigger, unless they are computed.
     fn batches(&mut self, trigger: &Node) {
         let inputs = trigger.get("inputs");
         if inputs.is_some_and(holds_expression) {
@@ -207,7 +207,7 @@ impl Lowerer<'_, '_, '_> {
             place = place.get(member).unwrap_or(place);
         }
         if unsupported {
-            self.found.warning(code::BAD_BATCH, head(place), message).label = "it collects nothing".into();
+            self.found.warning(code::BAD_BATCH, head(place), message).label = "the trigger collects nothing".into();
         } else {
             self.found.error(code::BAD_BATCH, head(place), message);
         }
@@ -223,7 +223,7 @@ impl Lowerer<'_, '_, '_> {
             .get("recurrence")
             .or_else(|| inputs.and_then(|inputs| inputs.get("recurrence")))
             .or(loom_inputs)
-            // What the recurrence came to when the cloud last saved it; only where nothing better stands.
+            // The hosted service saves the evaluated recurrence here; it is used if there is no other.
             .or_else(|| node.get("evaluatedRecurrence"));
         let needed = matches!(
             kind,
@@ -233,13 +233,13 @@ impl Lowerer<'_, '_, '_> {
             if needed {
                 let message = format!("trigger `{name}` needs a `recurrence`");
                 self.found.error(code::BAD_RECURRENCE, head(node), message).hint = Some(
-                    "such as {\"frequency\": \"Hour\", \"interval\": 1}, or {\"cron\": \"0 9 * * MON-FRI\"}"
+                    "for example {\"frequency\": \"Hour\", \"interval\": 1} or {\"cron\": \"0 9 * * MON-FRI\"}"
                         .to_owned(),
                 );
             }
             return None;
         };
-        // `@daily` is no expression of the language.
+        // `@daily` is a cron expression, not one of the expression language.
         let is_short = |node: &Node| node.text().is_some_and(Cron::is_short_form);
         let computed = found.members().map_or(holds_expression(found), |members| {
             members.iter().any(|member| holds_expression(&member.value) && !is_short(&member.value))
@@ -252,8 +252,8 @@ impl Lowerer<'_, '_, '_> {
             Err(RecurrenceError { member, span, message }) => {
                 let member = found.get(member).unwrap_or(found);
                 if holds_template_text(found) {
-                    // A deployment fills these in; until then the timetable is unknown, not wrong.
-                    let message = format!("{message}; the text looks like a template expression");
+                    // The deployment fills these in; until then, the recurrence is unknown rather than invalid.
+                    let message = format!("{message}; this looks like an unresolved template expression");
                     self.found.warning(code::ARM_UNRESOLVED, member.place, message);
                 } else {
                     let part = span.map_or(member.place, |span| self.found.part(member, &span));
@@ -267,7 +267,7 @@ impl Lowerer<'_, '_, '_> {
     fn trigger_conditions(&mut self, node: &Node) -> Vec<Condition> {
         let Some(list) = node.get("conditions") else { return Vec::new() };
         let Some(items) = list.items() else {
-            let message = format!("`conditions` is an array, not {}", list.kind());
+            let message = format!("`conditions` must be an array, found {}", list.kind());
             self.found.error(code::WRONG_KIND, list.place, message);
             return Vec::new();
         };
@@ -300,7 +300,7 @@ impl Lowerer<'_, '_, '_> {
             match node.integer() {
                 Some(found) if (1..=most).contains(&found) => Some(found as u32),
                 _ => {
-                    let message = format!("`{what}` is a whole number from 1 to {most}");
+                    let message = format!("`{what}` must be an integer between 1 and {most}{}", got(node));
                     self.found.error(code::BAD_TRIGGER_CONCURRENCY, node.place, message);
                     None
                 }
@@ -313,7 +313,12 @@ impl Lowerer<'_, '_, '_> {
     }
 }
 
-/// Whether a string in `node` has the form `[…]` of a deployment template's expression.
+/// The number that was found, for a message; empty for other values.
+fn got(node: &Node) -> String {
+    node.integer().map(|found| format!(" (got {found})")).unwrap_or_default()
+}
+
+/// Whether a string in `node` has the form `[…]` of a template expression.
 fn holds_template_text(node: &Node) -> bool {
     match &node.shape {
         crate::text::Shape::String(text) => text.starts_with('[') && text.ends_with(']'),

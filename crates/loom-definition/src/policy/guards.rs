@@ -1,5 +1,5 @@
-//! A definition's guards in the terms of `loom-resilience`. Its own validation says which of them make sense, so that
-//! nothing which loads is refused when the service is first called.
+//! Converts policies to the configurations of `loom-resilience`, whose validation checks them at load. So a policy that
+//! loads is never rejected when its service is first called.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use loom_resilience::{
 use super::{BreakerSpec, BulkheadSpec, RateLimitSpec, Window, read::PolicyProblem};
 use crate::duration::Span;
 
-/// Where a definition asks for slow calls without a failure rate, whose window they would share.
+/// Used for slow calls without a failure rate; with one, they share its window and minimum.
 const SLOW_MINIMUM_CALLS: u32 = 10;
 const SLOW_WINDOW: Duration = Duration::from_secs(30);
 
 impl BreakerSpec {
-    /// The rules of the circuit breaker.
+    /// The configuration of the circuit breaker.
     pub fn config(&self) -> BreakerConfig {
         let window = |window: Window| match window {
             Window::Count(calls) => CrateWindow::Calls(calls.get()),
@@ -74,7 +74,7 @@ impl BreakerSpec {
 }
 
 impl RateLimitSpec {
-    /// The rules of the rate limiter.
+    /// The configuration of the rate limiter.
     pub fn config(&self) -> LimiterConfig {
         let burst = self.burst.unwrap_or(self.requests);
         let limit = Limit::new(self.requests.get(), self.per).burst(burst.get());
@@ -91,7 +91,7 @@ impl RateLimitSpec {
 }
 
 impl BulkheadSpec {
-    /// The rules of the bulkhead.
+    /// The configuration of the bulkhead.
     pub fn config(&self) -> BulkheadConfig {
         BulkheadConfig::new(self.max_concurrent.get()).queue(self.max_queued)
     }
@@ -101,7 +101,8 @@ impl BulkheadSpec {
     }
 }
 
-/// The first problem in the words of the definition: `member` gives the member that a field comes from, and its value.
+/// Reports the first problem in terms of the definition: `member` maps a field to the property that it comes from, and its
+/// value.
 fn checked(
     validated: Result<(), ConfigError>,
     member: impl Fn(&'static str) -> (&'static str, String),

@@ -1,7 +1,6 @@
-//! Reads policies from values: the definition's literals at load, and computed ones when an action starts.
+//! Reads policies from values: literals when the definition is loaded, computed ones when an action starts.
 //!
-//! Every contradiction is an error in words that names the member. What is not said takes the defaults of its
-//! spelling.
+//! Every contradiction is an error that names the property. Properties that are absent take the defaults of the spelling.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -11,27 +10,28 @@ use super::{
     BreakerSpec, BulkheadSpec, ErrorPattern, Jitter, OnUncertain, RETRY_INTERVAL_MAX, RateLimitSpec,
     RateTrip, RetryPolicy, Schedule, SlowTrip, Window,
 };
-use crate::duration::Span;
+use crate::{diagnostic::json_type, duration::Span};
 
-/// Whose words and ranges a retry policy uses.
+/// The spelling of a retry policy, which determines its defaults and ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Spelling {
-    /// The language's: `type`, `count` (retries), `interval` from PT5S to P1D.
+    /// WDL: `type`, `count` (of retries), `interval` between PT5S and P1D.
     #[default]
     Wdl,
-    /// The language's in a stateless workflow: `interval` from PT1S to PT1M.
+    /// WDL in a stateless workflow: `interval` between PT1S and PT1M.
     WdlStateless,
-    /// Loom's: `maxAttempts`, `initialDelay` …; the language's words are taken as well, with any interval.
+    /// The Loom spelling: `maxAttempts`, `initialDelay` …; the properties of WDL are accepted, too, with any interval up to
+    /// P1D.
     Loom,
 }
 
-/// What is wrong with a policy.
+/// A problem in a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PolicyProblem {
-    /// The member it is about; empty when it is about the whole.
+    /// The property it is about; empty for the policy as a whole.
     pub member: &'static str,
-    /// In words, the member's name included.
+    /// What is wrong, including the name of the property.
     pub message: String,
 }
 
@@ -41,19 +41,19 @@ fn problem<T>(member: &'static str, message: impl Into<String>) -> Reading<T> {
     Err(PolicyProblem { member, message: message.into() })
 }
 
-/// The retries the language makes when nothing is said: four, exponential.
+/// The retries of WDL's default policy.
 const WDL_DEFAULT_COUNT: u32 = 4;
-/// The most retries a policy may ask for.
+/// The most retries in WDL.
 const RETRY_COUNT_MAX: i64 = 90;
-/// The most calls Loom's spelling may ask for.
+/// The most attempts in the Loom spelling.
 const ATTEMPTS_MAX: i64 = 1_000;
 
 impl RetryPolicy {
-    /// One call, no retry.
+    /// One attempt, no retry.
     pub const NONE: RetryPolicy =
         RetryPolicy { max_attempts: 1, schedule: Schedule::Fixed(Duration::ZERO), retryable: None };
 
-    /// What the language does when a request says nothing: four retries, exponential from PT7S, between PT5S and PT1H.
+    /// The default of WDL for requests: four retries, exponential from PT7S, between PT5S and PT1H.
     pub const fn wdl_default() -> RetryPolicy {
         RetryPolicy {
             max_attempts: WDL_DEFAULT_COUNT + 1,
@@ -66,7 +66,7 @@ impl RetryPolicy {
         }
     }
 
-    /// What the `Retry` action does when nothing is said: three retries, from one second to one minute, with jitter.
+    /// The default of the `Retry` action: three retries after one second to one minute, with jitter.
     pub const fn retry_action_default() -> RetryPolicy {
         RetryPolicy {
             max_attempts: 4,
@@ -80,10 +80,10 @@ impl RetryPolicy {
         }
     }
 
-    /// Reads a policy in either spelling's words, with the ranges and defaults of `spelling`.
+    /// Reads a policy with the properties of either spelling, and the ranges and defaults of `spelling`.
     ///
     /// # Errors
-    /// [`PolicyProblem`].
+    /// [`PolicyProblem`] if the policy contradicts itself or a value is out of range.
     pub fn read(value: &Value, spelling: Spelling) -> Result<RetryPolicy, PolicyProblem> {
         let fields = Fields::of(value, "retryPolicy")?;
         let loom = ["maxAttempts", "initialDelay", "maxDelay", "backoffMultiplier", "jitter", "backoff"]
@@ -94,7 +94,7 @@ impl RetryPolicy {
             .find(|name| fields.has(name));
         match (loom, wdl) {
             (Some(loom), Some(wdl)) => {
-                problem(loom, format!("`{loom}` and `{wdl}` belong to different spellings; keep one of them"))
+                problem(loom, format!("`{loom}` and `{wdl}` belong to different spellings; use one spelling"))
             }
             (Some(_), None) => loom_retry(&fields),
             (None, Some(_)) => wdl_retry(&fields, spelling),
@@ -108,7 +108,7 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
     let kind = fields.text("type")?.unwrap_or(if fields.has("interval") { "fixed" } else { "default" });
     let retryable = fields.patterns("retryableErrors")?;
     let refuse_members = |names: &[&'static str]| match names.iter().find(|name| fields.has(name)) {
-        Some(name) => problem(name, format!("`{name}` means nothing in a retry policy of type `{kind}`")),
+        Some(name) => problem(name, format!("`{name}` is not allowed in a retry policy of type `{kind}`")),
         None => Ok(()),
     };
     let all = ["count", "interval", "minimumInterval", "maximumInterval", "maxInterval"];
@@ -125,7 +125,7 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         return problem(
             "type",
             format!(
-                "the retry policy's type is `{kind}`; there are `none`, `fixed`, `exponential` and `default`"
+                "the type of a retry policy must be `none`, `fixed`, `exponential` or `default` (got `{kind}`)"
             ),
         );
     }
@@ -139,10 +139,10 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         Some(found) if found < shortest || found > longest => problem(
             name,
             format!(
-                "`{name}` is {}; it is from {} to {}",
-                Span::exact(found),
+                "`{name}` must be between {} and {} (got {})",
                 Span::exact(shortest),
-                Span::exact(longest)
+                Span::exact(longest),
+                Span::exact(found)
             ),
         ),
         other => Ok(other),
@@ -156,7 +156,7 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
     if !exponential {
         refuse_members(&["minimumInterval", "maximumInterval", "maxInterval"])?;
         let Some(interval) = interval else {
-            return problem("interval", "a `fixed` retry policy needs an `interval`");
+            return problem("interval", "a retry policy of type `fixed` needs an `interval`");
         };
         return Ok(RetryPolicy { max_attempts: count + 1, schedule: Schedule::Fixed(interval), retryable });
     }
@@ -174,9 +174,9 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         return problem(
             "minimumInterval",
             format!(
-                "`minimumInterval` {} is longer than `maximumInterval` {}",
-                Span::exact(minimum),
-                Span::exact(maximum)
+                "`minimumInterval` must not exceed `maximumInterval`, which is {} (got {})",
+                Span::exact(maximum),
+                Span::exact(minimum)
             ),
         );
     }
@@ -195,9 +195,9 @@ fn loom_retry(fields: &Fields<'_>) -> Reading<RetryPolicy> {
             return problem(
                 "maxDelay",
                 format!(
-                    "`maxDelay` {} is shorter than `initialDelay` {}",
-                    Span::exact(maximum),
-                    Span::exact(initial)
+                    "`maxDelay` must be at least `initialDelay`, which is {} (got {})",
+                    Span::exact(initial),
+                    Span::exact(maximum)
                 ),
             );
         }
@@ -208,7 +208,7 @@ fn loom_retry(fields: &Fields<'_>) -> Reading<RetryPolicy> {
     if !(1.0..=100.0).contains(&multiplier) {
         return problem(
             "backoffMultiplier",
-            format!("`backoffMultiplier` is {multiplier}; it is from 1 to 100"),
+            format!("`backoffMultiplier` must be between 1 and 100 (got {multiplier})"),
         );
     }
     let jitter = match fields.value("jitter").map(Value::as_ref) {
@@ -217,7 +217,7 @@ fn loom_retry(fields: &Fields<'_>) -> Reading<RetryPolicy> {
         Some(ValueRef::String(text)) if text.eq_ignore_ascii_case("none") => Jitter::None,
         Some(ValueRef::String(text)) if text.eq_ignore_ascii_case("full") => Jitter::Full,
         Some(ValueRef::String(text)) if text.eq_ignore_ascii_case("equal") => Jitter::Equal,
-        Some(_) => return problem("jitter", "`jitter` is true, false, `none`, `full` or `equal`"),
+        Some(_) => return problem("jitter", "`jitter` must be true, false, `none`, `full` or `equal`"),
     };
     Ok(RetryPolicy {
         max_attempts,
@@ -227,23 +227,24 @@ fn loom_retry(fields: &Fields<'_>) -> Reading<RetryPolicy> {
 }
 
 impl ErrorPattern {
-    /// Reads one entry of `retryableErrors`: a status such as `503`, a class such as `5xx`, a code or part of a message.
+    /// Reads one entry of `retryableErrors`: a status such as `503`, a class such as `5xx`, an error code, or a part of a
+    /// message.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A message that says what is wrong.
     pub fn from_value(value: &Value) -> Result<ErrorPattern, String> {
         let status = |number: i64| match u16::try_from(number) {
             Ok(status @ 100..=599) => Ok(ErrorPattern::Status(status)),
-            _ => Err(format!("`{number}` is not an HTTP status")),
+            _ => Err(format!("an HTTP status must be between 100 and 599 (got {number})")),
         };
         if let Some(number) = value.as_i64() {
             return status(number);
         }
         let Some(text) = value.as_str().map(str::trim) else {
-            return Err(format!("an entry of `retryableErrors` is text or a status, not {}", value.kind()));
+            return Err(format!("an entry of `retryableErrors` must be a string or a status, found {}", json_type(value)));
         };
         if text.is_empty() {
-            return Err("an entry of `retryableErrors` is empty, and would match everything".to_owned());
+            return Err("an entry of `retryableErrors` must not be empty; it would match every error".to_owned());
         }
         if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return status(text.parse().unwrap_or_default());
@@ -260,10 +261,10 @@ impl ErrorPattern {
 }
 
 impl BreakerSpec {
-    /// Reads a `circuitBreaker`; `None` when it is switched off.
+    /// Reads a `circuitBreaker`; `None` if it is disabled.
     ///
     /// # Errors
-    /// [`PolicyProblem`].
+    /// [`PolicyProblem`] if it contradicts itself or a value is out of range.
     pub fn from_value(value: &Value) -> Result<Option<BreakerSpec>, PolicyProblem> {
         if value.as_bool() == Some(false) {
             return Ok(None);
@@ -282,7 +283,7 @@ impl BreakerSpec {
                 return problem(
                     "successThreshold",
                     format!(
-                        "`successThreshold` {success} can never be reached with `halfOpenRequests` {probes}; \
+                        "`successThreshold` must not exceed `halfOpenRequests`, which is {probes} (got {success}); \
                          the circuit would never close again"
                     ),
                 );
@@ -295,7 +296,7 @@ impl BreakerSpec {
         };
         let timeout = match fields.duration("timeout")? {
             Some(Duration::ZERO) => {
-                return problem("timeout", "the breaker's `timeout` is zero; it would never stay open");
+                return problem("timeout", "`timeout` must be longer than zero; the circuit would never stay open");
             }
             found => found.unwrap_or(Duration::from_mins(1)),
         };
@@ -321,7 +322,7 @@ impl BreakerSpec {
     }
 }
 
-/// `failureRate`: a share by itself, or `{threshold, minimumCalls, window}`.
+/// Reads `failureRate`: a number, or `{threshold, minimumCalls, window}`.
 fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
     let own;
     let (threshold, fields) = if let Some(share) = number(value) {
@@ -331,7 +332,7 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
         match own.number("threshold")? {
             Some(threshold) => (threshold, &own),
             None => {
-                return problem("failureRate", "`failureRate` needs a `threshold`, a share over 0 up to 1");
+                return problem("failureRate", "`failureRate` needs a `threshold` greater than 0 and at most 1");
             }
         }
     };
@@ -339,16 +340,16 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
     let window = match (fields.value("window"), fields.count("windowSize")?) {
         (None, size) => Window::Count(size.unwrap_or(at_least_one(100))),
         (Some(_), Some(_)) => {
-            return problem("window", "`window` and `windowSize` say the same thing; keep one of them");
+            return problem("window", "`window` and `windowSize` both set the window; keep one of them");
         }
         (Some(value), None) => match value.as_i64() {
             Some(count) => match u32::try_from(count).ok().and_then(NonZeroU32::new) {
                 Some(count) => Window::Count(count),
-                None => return problem("window", "`window` is a number of calls from 1, or a duration"),
+                None => return problem("window", "`window` must be a positive number of calls, or a duration"),
             },
             None => match Span::from_value(value) {
                 Ok(span) if span.approximate() > Duration::ZERO => Window::Time(span.approximate()),
-                Ok(_) => return problem("window", "`window` is zero"),
+                Ok(_) => return problem("window", "`window` must be longer than zero"),
                 Err(reason) => return problem("window", format!("`window`: {reason}")),
             },
         },
@@ -359,7 +360,7 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
             return problem(
                 "minimumCalls",
                 format!(
-                    "`minimumCalls` {minimum} is more than the window of {size} calls holds; it could never trip"
+                    "`minimumCalls` must not exceed the window of {size} calls (got {minimum}); the circuit would never open"
                 ),
             );
         }
@@ -374,7 +375,7 @@ fn slow_trip(value: &Value) -> Reading<SlowTrip> {
     let fields = Fields::of(value, "slowCalls")?;
     let duration = match fields.duration("duration")? {
         None | Some(Duration::ZERO) => {
-            return problem("slowCalls", "`slowCalls` needs a `duration` from which a call is slow");
+            return problem("slowCalls", "`slowCalls` needs a `duration` longer than zero, from which on a call is slow");
         }
         Some(duration) => duration,
     };
@@ -387,15 +388,15 @@ fn share(member: &'static str, value: f64) -> Reading<()> {
     if value > 0.0 && value <= 1.0 {
         Ok(())
     } else {
-        problem(member, format!("the threshold of `{member}` is {value}; it is a share over 0 up to 1"))
+        problem(member, format!("the threshold of `{member}` must be greater than 0 and at most 1 (got {value})"))
     }
 }
 
 impl RateLimitSpec {
-    /// Reads a `rateLimit`; `None` when it is switched off.
+    /// Reads a `rateLimit`; `None` if it is disabled.
     ///
     /// # Errors
-    /// [`PolicyProblem`].
+    /// [`PolicyProblem`] if it contradicts itself or a value is out of range.
     pub fn from_value(value: &Value) -> Result<Option<RateLimitSpec>, PolicyProblem> {
         if value.as_bool() == Some(false) {
             return Ok(None);
@@ -405,7 +406,7 @@ impl RateLimitSpec {
         let Some(requests) = fields.count("requests")? else {
             return problem(
                 "requests",
-                "a `rateLimit` needs `requests`, the calls it lets through in a period",
+                "a `rateLimit` needs `requests`, the calls allowed per period",
             );
         };
         let per = match fields.value("per") {
@@ -434,16 +435,16 @@ fn period(value: &Value) -> Reading<Duration> {
     }
     match Span::from_value(value) {
         Ok(span) if span.approximate() > Duration::ZERO => Ok(span.approximate()),
-        Ok(_) => problem("per", "`per` is zero"),
-        Err(_) => problem("per", "`per` is `second`, `minute`, `hour`, `day` or a duration"),
+        Ok(_) => problem("per", "`per` must be longer than zero"),
+        Err(_) => problem("per", "`per` must be `second`, `minute`, `hour`, `day` or a duration"),
     }
 }
 
 impl BulkheadSpec {
-    /// Reads a `bulkhead`; `None` when it is switched off.
+    /// Reads a `bulkhead`; `None` if it is disabled.
     ///
     /// # Errors
-    /// [`PolicyProblem`].
+    /// [`PolicyProblem`] if a value is out of range.
     pub fn from_value(value: &Value) -> Result<Option<BulkheadSpec>, PolicyProblem> {
         if value.as_bool() == Some(false) {
             return Ok(None);
@@ -453,7 +454,7 @@ impl BulkheadSpec {
         let Some(max_concurrent) = fields.count("maxConcurrent")? else {
             return problem(
                 "maxConcurrent",
-                "a `bulkhead` needs `maxConcurrent`, the calls in flight at once",
+                "a `bulkhead` needs `maxConcurrent`, the most calls in flight",
             );
         };
         let max_queued = fields.integer("maxQueued", 0, i64::from(u32::MAX))?.unwrap_or(0) as u32;
@@ -465,7 +466,7 @@ impl BulkheadSpec {
 }
 
 impl OnUncertain {
-    /// Reads `onUncertain`, ignoring case.
+    /// Parses `onUncertain`, ignoring case.
     pub fn parse(text: &str) -> Option<OnUncertain> {
         match text.to_ascii_lowercase().as_str() {
             "retry" => Some(OnUncertain::Retry),
@@ -489,7 +490,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Typed access to the members of a policy object.
+/// Typed access to the properties of a policy object.
 struct Fields<'a> {
     object: &'a Object,
 }
@@ -498,7 +499,7 @@ impl<'a> Fields<'a> {
     fn of(value: &'a Value, what: &'static str) -> Reading<Fields<'a>> {
         match value.as_object() {
             Some(object) => Ok(Fields { object }),
-            None => problem("", format!("`{what}` is an object, not {}", value.kind())),
+            None => problem("", format!("`{what}` must be an object, found {}", json_type(value))),
         }
     }
 
@@ -515,14 +516,14 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(value) => match value.as_str() {
                 Some(text) => Ok(Some(text)),
-                None => problem(name, format!("`{name}` is text, not {}", value.kind())),
+                None => problem(name, format!("`{name}` must be a string, found {}", json_type(value))),
             },
         }
     }
 
     fn name(&self, name: &'static str) -> Reading<Option<Arc<str>>> {
         match self.text(name)?.map(str::trim) {
-            Some("") => problem(name, format!("`{name}` is empty")),
+            Some("") => problem(name, format!("`{name}` must not be empty")),
             found => Ok(found.map(Arc::from)),
         }
     }
@@ -532,7 +533,7 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(value) => match value.as_bool() {
                 Some(found) => Ok(Some(found)),
-                None => problem(name, format!("`{name}` is true or false, not {}", value.kind())),
+                None => problem(name, format!("`{name}` must be a boolean, found {}", json_type(value))),
             },
         }
     }
@@ -542,19 +543,19 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(value) => match number(value) {
                 Some(found) => Ok(Some(found)),
-                None => problem(name, format!("`{name}` is a number, not {}", value.kind())),
+                None => problem(name, format!("`{name}` must be a number, found {}", json_type(value))),
             },
         }
     }
 
-    /// A whole number from `low` to `high`. Text of digits counts, because expressions often give it.
+    /// An integer between `low` and `high`. A string of digits is accepted, because expressions often return one.
     fn integer(&self, name: &'static str, low: i64, high: i64) -> Reading<Option<i64>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let found = value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
         match found {
             Some(found) if (low..=high).contains(&found) => Ok(Some(found)),
-            Some(found) => problem(name, format!("`{name}` is {found}; it is from {low} to {high}")),
-            None => problem(name, format!("`{name}` is a whole number, not {}", value.kind())),
+            Some(found) => problem(name, format!("`{name}` must be between {low} and {high} (got {found})")),
+            None => problem(name, format!("`{name}` must be an integer, found {}", json_type(value))),
         }
     }
 
@@ -576,7 +577,7 @@ impl<'a> Fields<'a> {
     fn patterns(&self, name: &'static str) -> Reading<Option<Vec<ErrorPattern>>> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let Some(items) = value.as_array() else {
-            return problem(name, format!("`{name}` is an array, not {}", value.kind()));
+            return problem(name, format!("`{name}` must be an array, found {}", json_type(value)));
         };
         let patterns: Result<Vec<_>, String> = items.iter().map(ErrorPattern::from_value).collect();
         patterns.map(Some).or_else(|reason| problem(name, reason))

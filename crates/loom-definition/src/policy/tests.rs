@@ -27,7 +27,7 @@ const fn seconds(count: u64) -> Duration {
 }
 
 #[test]
-fn wdl_counts_retries_and_loom_counts_calls() {
+fn wdl_counts_retries_and_the_loom_spelling_counts_attempts() {
     assert_eq!(retry(r#"{"type": "fixed", "count": 3, "interval": "PT5S"}"#, Spelling::Wdl).max_attempts, 4);
     assert_eq!(retry(r#"{"maxAttempts": 3}"#, Spelling::Loom).max_attempts, 3);
     assert_eq!(retry(r#"{"type": "none"}"#, Spelling::Wdl).max_attempts, 1);
@@ -68,14 +68,14 @@ fn exponential_has_a_band() {
 #[test]
 fn ranges_and_contradictions_are_refused() {
     let fixed = |rest: &str| format!(r#"{{"type": "fixed", {rest}}}"#);
-    refused(&fixed(r#""count": 91, "interval": "PT5S""#), Spelling::Wdl, "count", "from 1 to 90");
-    refused(&fixed(r#""count": 0, "interval": "PT5S""#), Spelling::Wdl, "count", "from 1 to 90");
-    refused(&fixed(r#""count": 1, "interval": "PT4S""#), Spelling::Wdl, "interval", "from PT5S to P1D");
+    refused(&fixed(r#""count": 91, "interval": "PT5S""#), Spelling::Wdl, "count", "between 1 and 90");
+    refused(&fixed(r#""count": 0, "interval": "PT5S""#), Spelling::Wdl, "count", "between 1 and 90");
+    refused(&fixed(r#""count": 1, "interval": "PT4S""#), Spelling::Wdl, "interval", "must be between PT5S and P1D (got PT4S)");
     refused(
         &fixed(r#""count": 1, "interval": "PT2M""#),
         Spelling::WdlStateless,
         "interval",
-        "from PT1S to PT1M",
+        "must be between PT1S and PT1M (got PT2M)",
     );
     refused(&fixed(r#""count": 1"#), Spelling::Wdl, "interval", "needs an `interval`");
     refused(&fixed(r#""count": 1, "interval": "5""#), Spelling::Wdl, "interval", "ISO 8601");
@@ -83,28 +83,28 @@ fn ranges_and_contradictions_are_refused() {
         &fixed(r#""interval": "PT5S", "maximumInterval": "PT9S""#),
         Spelling::Wdl,
         "maximumInterval",
-        "means nothing",
+        "not allowed",
     );
-    refused(r#"{"type": "linear"}"#, Spelling::Wdl, "type", "there are");
-    refused(r#"{"type": "none", "count": 3}"#, Spelling::Wdl, "count", "means nothing");
+    refused(r#"{"type": "linear"}"#, Spelling::Wdl, "type", "must be `none`, `fixed`");
+    refused(r#"{"type": "none", "count": 3}"#, Spelling::Wdl, "count", "not allowed");
     refused(
         r#"{"type": "exponential", "interval": "PT7S", "minimumInterval": "PT1M", "maximumInterval": "PT10S"}"#,
         Spelling::Wdl,
         "minimumInterval",
-        "longer than",
+        "must not exceed `maximumInterval`, which is PT10S (got PT1M)",
     );
     refused(r#"{"maxAttempts": 3, "count": 2}"#, Spelling::Loom, "maxAttempts", "different spellings");
-    refused(r#"{"maxAttempts": 0}"#, Spelling::Loom, "maxAttempts", "from 1");
-    refused(r#"{"initialDelay": 5000, "maxDelay": 1000}"#, Spelling::Loom, "maxDelay", "shorter than");
-    refused(r#"{"backoffMultiplier": 0.5}"#, Spelling::Loom, "backoffMultiplier", "from 1 to 100");
+    refused(r#"{"maxAttempts": 0}"#, Spelling::Loom, "maxAttempts", "between 1 and 1000 (got 0)");
+    refused(r#"{"initialDelay": 5000, "maxDelay": 1000}"#, Spelling::Loom, "maxDelay", "must be at least `initialDelay`");
+    refused(r#"{"backoffMultiplier": 0.5}"#, Spelling::Loom, "backoffMultiplier", "between 1 and 100");
     refused(r#"{"jitter": "some"}"#, Spelling::Loom, "jitter", "`none`");
     refused(r#"{"retryableErrors": "503"}"#, Spelling::Loom, "retryableErrors", "an array");
-    refused(r#"{"retryableErrors": [""]}"#, Spelling::Loom, "retryableErrors", "match everything");
-    refused("3", Spelling::Loom, "", "is an object");
+    refused(r#"{"retryableErrors": [""]}"#, Spelling::Loom, "retryableErrors", "match every error");
+    refused("3", Spelling::Loom, "", "must be an object, found a number");
 }
 
 #[test]
-fn error_patterns_are_told_apart() {
+fn error_patterns_are_distinguished() {
     let policy = retry(r#"{"retryableErrors": [503, "429", "5xx", "ETIMEDOUT"]}"#, Spelling::Loom);
     let expected = vec![
         ErrorPattern::Status(503),
@@ -120,7 +120,7 @@ fn error_patterns_are_told_apart() {
 fn a_breaker_that_could_never_close_is_refused() {
     let problem = BreakerSpec::from_value(&json(r#"{"successThreshold": 4, "halfOpenRequests": 3}"#));
     assert_eq!(problem.expect_err("it is refused").member, "successThreshold");
-    // A default gives way to what is written.
+    // A default adapts to the value that is specified.
     let spec = |text: &str| BreakerSpec::from_value(&json(text)).expect("it is right").expect("it is on");
     assert_eq!(spec(r#"{"successThreshold": 4}"#).half_open_requests.get(), 4);
     assert_eq!(spec(r#"{"halfOpenRequests": 1}"#).success_threshold.get(), 1);

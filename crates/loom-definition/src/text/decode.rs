@@ -1,26 +1,27 @@
-//! Bytes of a file to text: UTF-8 with or without a mark, UTF-16 in both orders.
+//! Decodes the bytes of a file: UTF-8 with or without a byte order mark, UTF-16 in both byte orders.
 
 use std::borrow::Cow;
 
-/// The bytes are not text.
+/// The bytes of a file are not text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}, at byte {offset}")]
+#[error("{reason} (at byte {offset})")]
 pub struct DecodeError {
-    /// The first byte that does not fit.
+    /// The offset of the first invalid byte.
     pub offset: usize,
     /// What is wrong with it.
     pub reason: &'static str,
 }
 
-/// Decodes a file. UTF-8 is borrowed as it is, its mark included, so byte offsets stay those of the file; UTF-16 is
-/// recognised by its mark, or by the zero bytes beside an opening brace, and offsets are then those of its UTF-8 form.
+/// Decodes a file. UTF-8 is borrowed unchanged, byte order mark included, so that offsets in the text are offsets in the
+/// file. UTF-16 is recognised by its byte order mark or by a zero byte in the first pair; offsets are then those of the
+/// UTF-8 form.
 ///
 /// # Errors
-/// [`DecodeError`] at the first byte that is neither.
+/// [`DecodeError`] at the first byte that is neither UTF-8 nor UTF-16.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, DecodeError> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
-            Err(DecodeError { offset: 0, reason: "the file is UTF-32, which is not read; save it as UTF-8" })
+            Err(DecodeError { offset: 0, reason: "the file is UTF-32, which is not supported" })
         }
         [0xff, 0xfe, rest @ ..] => utf16(rest, 2, u16::from_le_bytes).map(Cow::Owned),
         [0xfe, 0xff, rest @ ..] => utf16(rest, 2, u16::from_be_bytes).map(Cow::Owned),
@@ -38,7 +39,7 @@ fn utf16(bytes: &[u8], mark: usize, unit: fn([u8; 2]) -> u16) -> Result<String, 
     if !rest.is_empty() {
         return Err(DecodeError {
             offset: mark + bytes.len() - 1,
-            reason: "the file is UTF-16 with half a character at its end",
+            reason: "the file is UTF-16 and ends in the middle of a character",
         });
     }
     let mut text = String::with_capacity(bytes.len());
@@ -52,7 +53,7 @@ fn utf16(bytes: &[u8], mark: usize, unit: fn([u8; 2]) -> u16) -> Result<String, 
             Err(_) => {
                 return Err(DecodeError {
                     offset,
-                    reason: "the file is UTF-16 with half of a surrogate pair",
+                    reason: "the file is UTF-16 and contains an unpaired surrogate",
                 });
             }
         }

@@ -1,10 +1,10 @@
-//! The tree the reader gives: JSON values, each with its place.
+//! The tree that the reader returns: JSON values, each with its position.
 
 use std::{ops::Range, sync::Arc};
 
 use loom_expression::Value;
 
-/// A range of bytes of the text.
+/// A range of bytes in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Place {
     /// The first byte.
@@ -14,30 +14,30 @@ pub struct Place {
 }
 
 impl Place {
-    /// A place from two offsets.
+    /// The range from `start` to `end`, exclusive. Offsets must fit in 32 bits, which [`Limits`](super::Limits) ensures.
     pub fn new(start: usize, end: usize) -> Place {
         Place { start: start as u32, end: end as u32 }
     }
 
-    /// As a range.
+    /// The same as a standard range.
     pub fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
 
-    /// Whether `inner` lies in it.
+    /// Whether this range contains all of `inner`.
     pub fn holds(self, inner: Place) -> bool {
         self.start <= inner.start && inner.end <= self.end
     }
 }
 
-/// A JSON value and where it stands.
+/// A JSON value and its position.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The value's bytes, quotes and brackets included.
+    /// The bytes of the value, quotes and brackets included.
     pub place: Place,
     /// The value.
     pub shape: Shape,
-    /// Whether the value was computed from the text at `place` and does not stand there as it is.
+    /// Whether the value was computed from the text at `place`, which then does not contain it literally.
     pub computed: bool,
 }
 
@@ -54,32 +54,32 @@ pub enum Shape {
     String(Arc<str>),
     /// An array.
     Array(Vec<Node>),
-    /// An object: every member in order, repeated ones too.
+    /// An object: every member in file order, duplicates included.
     Object(Vec<Member>),
 }
 
 /// A number as written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Number {
-    /// A whole number of 64 bits.
+    /// An integer that fits in 64 bits.
     Integer(i64),
-    /// Any other, as its text.
+    /// Any other number, as written.
     Other(Box<str>),
 }
 
-/// One member of an object.
+/// One property of an object.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Its name, decoded.
+    /// The name, decoded.
     pub name: Arc<str>,
-    /// The name's bytes, quotes included.
+    /// The bytes of the name, quotes included.
     pub name_place: Place,
-    /// Its value.
+    /// The value.
     pub value: Node,
 }
 
 impl Node {
-    /// A value that stands nowhere by itself but was computed from the text at `place`.
+    /// A value that was computed from the text at `place`, which it does not contain literally.
     pub fn computed(value: &Value, place: Place) -> Node {
         use loom_expression::ValueRef;
         let shape = match value.as_ref() {
@@ -107,7 +107,7 @@ impl Node {
         Node { place, shape, computed: true }
     }
 
-    /// The members, when it is an object.
+    /// The properties, if it is an object.
     pub fn members(&self) -> Option<&[Member]> {
         match &self.shape {
             Shape::Object(members) => Some(members),
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// The items, when it is an array.
+    /// The items, if it is an array.
     pub fn items(&self) -> Option<&[Node]> {
         match &self.shape {
             Shape::Array(items) => Some(items),
@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    /// The text, when it is a string.
+    /// The string, if it is one.
     pub fn text(&self) -> Option<&str> {
         match &self.shape {
             Shape::String(text) => Some(text),
@@ -131,7 +131,7 @@ impl Node {
         }
     }
 
-    /// The whole number, when it is one of 64 bits.
+    /// The integer, if it is one and fits in 64 bits.
     pub fn integer(&self) -> Option<i64> {
         match &self.shape {
             Shape::Number(Number::Integer(value)) => Some(*value),
@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    /// The boolean, when it is one.
+    /// The boolean, if it is one.
     pub fn boolean(&self) -> Option<bool> {
         match self.shape {
             Shape::Bool(value) => Some(value),
@@ -152,7 +152,7 @@ impl Node {
         matches!(self.shape, Shape::Null)
     }
 
-    /// The member called `name`: spelled exactly so, else ignoring case; the last one of several.
+    /// The property called `name`: one with exactly this name, else one that differs in case only. Of several, the last.
     pub fn member(&self, name: &str) -> Option<&Member> {
         let members = self.members()?;
         let last =
@@ -160,12 +160,12 @@ impl Node {
         last(|left, right| left == right).or_else(|| last(str::eq_ignore_ascii_case))
     }
 
-    /// The value of the member called `name`, as [`Node::member`] finds it; a `null` counts as absent.
+    /// The value of the property called `name`, as [`Node::member`] finds it; `None` if it is `null`.
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.member(name).map(|member| &member.value).filter(|value| !value.is_null())
     }
 
-    /// What kind of JSON value it is, in words.
+    /// The JSON type with its article, for messages: "an object", "a string".
     pub fn kind(&self) -> &'static str {
         match &self.shape {
             Shape::Null => "null",
@@ -177,7 +177,7 @@ impl Node {
         }
     }
 
-    /// The plain value. Of repeated members the last counts, at the first one's place.
+    /// The plain value. Of duplicate properties the last one wins, at the position of the first.
     pub fn to_value(&self) -> Value {
         match &self.shape {
             Shape::Null => Value::NULL,
@@ -195,7 +195,7 @@ impl Node {
         }
     }
 
-    /// The JSON pointer (RFC 6901) of the innermost value that holds `place`.
+    /// The JSON pointer (RFC 6901) to the innermost value that contains `place`.
     pub fn pointer_to(&self, place: Place) -> String {
         let mut pointer = String::new();
         let mut node = self;
@@ -230,7 +230,7 @@ impl Node {
         pointer
     }
 
-    /// Follows a JSON pointer (RFC 6901); `None` where it leads nowhere.
+    /// The value at a JSON pointer (RFC 6901); `None` if there is none.
     pub fn follow(&self, pointer: &str) -> Option<&Node> {
         let mut node = self;
         for token in pointer.split('/').skip(1) {
@@ -257,9 +257,10 @@ pub(crate) fn push_token(pointer: &mut String, name: &str) {
     }
 }
 
-/// The byte of the file at which byte `decoded` of a string's content stands, through the escapes of the JSON text.
+/// Maps an offset in the decoded content of a string to an offset in the file, across the escapes of the JSON text.
 ///
-/// `place` is the string with its quotes. An offset past the content gives the closing quote.
+/// `place` is the string with its quotes, `decoded` a byte offset in its content. An offset past the content maps to the
+/// closing quote.
 pub fn file_offset(source: &str, place: Place, decoded: usize) -> usize {
     let range = place.range();
     let Some(raw) = source.get(range.clone()) else { return range.start };
@@ -277,7 +278,7 @@ pub fn file_offset(source: &str, place: Place, decoded: usize) -> usize {
             (width, width)
         };
         if produced + made > decoded {
-            // Inside a character that stands as it is, every byte has its own place.
+            // A character that is not escaped has the same bytes in both, so its inner bytes map one to one.
             return range.start + if made == consumed { at + (decoded - produced) } else { at };
         }
         at += consumed;
@@ -286,7 +287,7 @@ pub fn file_offset(source: &str, place: Place, decoded: usize) -> usize {
     range.start + at
 }
 
-/// How many bytes an escape takes, and how many its character takes in UTF-8.
+/// The bytes of an escape, and the bytes of its character in UTF-8.
 fn escape_lengths(rest: &str) -> (usize, usize) {
     let unit = |text: &str| text.get(2..6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     if rest.as_bytes().get(1) != Some(&b'u') {

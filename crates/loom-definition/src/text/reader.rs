@@ -1,61 +1,61 @@
-//! The JSON reader: RFC 8259, with the liberties people take noted instead of refused.
+//! The JSON reader: RFC 8259, except that comments, trailing commas and duplicate keys are recorded as notes.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::node::{Member, Node, Number, Place, Shape};
 
-/// What the reader refuses to hold.
+/// Limits on the text that the reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest text, in bytes; at most 4 GiB, because places are 32 bits wide.
+    /// The longest text, in bytes. At most 4 GiB, because a [`Place`] has 32-bit offsets.
     pub bytes: usize,
     /// The deepest nesting of arrays and objects.
     pub depth: usize,
 }
 
 impl Default for Limits {
-    /// 16 MiB, which is sixteen times what the hosted service takes, and a depth of 200.
+    /// 16 MiB, sixteen times the limit of the hosted service, and a depth of 200.
     fn default() -> Limits {
         Limits { bytes: 16 << 20, depth: 200 }
     }
 }
 
-/// A text that was read.
+/// The result of [`read`].
 #[derive(Clone, Debug)]
 pub struct Read {
     /// The value.
     pub root: Node,
-    /// What was tolerated, in file order; at most [`NOTES_MAX`] entries.
+    /// What was tolerated, in file order; at most [`NOTES_MAX`] notes.
     pub notes: Vec<Note>,
 }
 
-/// More notes than this tell a reader nothing new.
+/// The most notes that are recorded for one text; further ones are dropped.
 pub const NOTES_MAX: usize = 100;
 
-/// Something that is not JSON, or not wise, and was read all the same.
+/// Something that is not strict JSON, or ambiguous, and was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What.
+    /// What was accepted.
     pub kind: NoteKind,
-    /// Where.
+    /// Where it is.
     pub place: Place,
 }
 
-/// Kinds of [`Note`].
+/// The kinds of [`Note`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoteKind {
     /// `//` or `/* */`.
     Comment,
     /// A comma before a closing bracket.
     TrailingComma,
-    /// A key that the same object has already, there.
+    /// A key that the same object already contains.
     DuplicateKey {
         /// The key.
         name: Arc<str>,
-        /// Where it was first.
+        /// The position of its first occurrence.
         first: Place,
     },
-    /// An escaped half of a surrogate pair, read as U+FFFD.
+    /// An escape that is half of a surrogate pair, read as U+FFFD.
     LoneSurrogate,
 }
 
@@ -63,19 +63,19 @@ pub enum NoteKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ReadError {
-    /// The kind of failure.
+    /// The kind of error.
     pub kind: ReadErrorKind,
-    /// What is wrong, in words.
+    /// What is wrong.
     pub message: String,
-    /// Where.
+    /// Where it is.
     pub place: Place,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Places that explain it, such as the bracket that was never closed.
+    /// Other places that help to explain it, such as a bracket that is not closed.
     pub related: Vec<(Place, String)>,
 }
 
-/// Kinds of [`ReadError`].
+/// The kinds of [`ReadError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadErrorKind {
     /// Longer than [`Limits::bytes`].
@@ -88,22 +88,22 @@ pub enum ReadErrorKind {
     TooDeep,
 }
 
-/// Reads one JSON value that fills the whole text.
+/// Reads a text that consists of one JSON value.
 ///
 /// # Errors
-/// [`ReadError`] at the first thing that is neither JSON nor one of the tolerated liberties.
+/// [`ReadError`] at the first byte that is neither JSON nor tolerated as a [`Note`].
 pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
     if source.len() > limits.bytes.min(u32::MAX as usize) {
         return Err(Box::new(ReadError {
             kind: ReadErrorKind::TooLarge,
             message: format!(
-                "the text has {} bytes, and at most {} are read",
+                "the file has {} bytes, which exceeds the limit of {}",
                 source.len(),
                 limits.bytes.min(u32::MAX as usize)
             ),
             place: Place::default(),
             hint: Some(
-                "keep data out of the definition: pass it as a trigger body or a parameter".to_owned(),
+                "keep data out of the definition: pass it in the trigger body or as a parameter".to_owned(),
             ),
             related: Vec::new(),
         }));
@@ -122,19 +122,38 @@ pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
         let message = if source.trim_start_matches('\u{feff}').trim().is_empty() {
             "the file is empty"
         } else {
-            "the file holds comments only"
+            "the file contains only comments"
         };
         return Err(reader.fail(ReadErrorKind::Truncated, message, reader.at, reader.at));
+    }
+    if let Some(line) = yaml_line(&source[reader.at..]) {
+        let end = reader.at + line.len();
+        let mut error =
+            reader.fail(ReadErrorKind::Syntax, "expected JSON, found YAML", reader.at, end);
+        error.hint = Some("Loom does not read YAML; convert the file to JSON".to_owned());
+        return Err(error);
     }
     let root = reader.value()?;
     reader.space()?;
     if reader.at < reader.bytes.len() {
-        let mut error = reader.unexpected("nothing more");
-        error.message = format!("the JSON value ended before this, yet there is {}", reader.describe());
-        error.hint = Some("a file holds one JSON value; look for a bracket that closes too early".to_owned());
+        let mut error = reader.unexpected("the end of the file");
+        error.hint = Some("a file contains one JSON value; look for a bracket that closes too early".to_owned());
         return Err(error);
     }
     Ok(Read { root, notes: reader.notes })
+}
+
+/// The first line of `text`, if it can only be the beginning of a YAML document: a comment with `#`, a directive, the
+/// start of a document, the entry of a sequence, or an unquoted key.
+fn yaml_line(text: &str) -> Option<&str> {
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    let key = line.split_once(':').is_some_and(|(key, value)| {
+        key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_' || first == '$')
+            && key.chars().all(|character| character.is_alphanumeric() || "_-$. ".contains(character))
+            && (value.is_empty() || value.starts_with(' '))
+    });
+    let yaml = key || line == "---" || ["# ", "--- ", "- ", "%YAML "].iter().any(|start| line.starts_with(start));
+    yaml.then_some(line)
 }
 
 struct Reader<'a> {
@@ -142,10 +161,10 @@ struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     notes: Vec<Note>,
-    /// The brackets that are open, innermost last.
+    /// The open brackets with their offsets, innermost last.
     open: Vec<(usize, u8)>,
     depth_max: usize,
-    /// Names read before, so that the many repeated ones of a definition share one allocation.
+    /// The property names read so far, so that the many repeated ones in a definition share one allocation.
     keys: HashMap<&'a str, Arc<str>>,
 }
 
@@ -163,7 +182,7 @@ impl<'a> Reader<'a> {
         let related = match self.open.last() {
             Some((opened, bracket)) => {
                 let what = if *bracket == b'{' { "object" } else { "array" };
-                vec![(Place::new(*opened, *opened + 1), format!("this {what} is still open"))]
+                vec![(Place::new(*opened, *opened + 1), format!("this {what} is not closed"))]
             }
             None => Vec::new(),
         };
@@ -176,7 +195,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What stands here, in words.
+    /// What is at the current position, for a message.
     fn describe(&self) -> String {
         match self.source[self.at..].chars().next() {
             None => "the end of the file".to_owned(),
@@ -187,19 +206,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An error here: `wanted` should have been.
+    /// An error at the current position, where `wanted` was expected.
     fn unexpected(&self, wanted: &str) -> Box<ReadError> {
         let Some(character) = self.source[self.at..].chars().next() else {
             let mut error = self.fail(
                 ReadErrorKind::Truncated,
-                format!("the file ends where {wanted} should be"),
+                format!("expected {wanted}, found the end of the file"),
                 self.at,
                 self.at,
             );
             if let Some((_, bracket)) = self.open.last() {
                 let close = if *bracket == b'{' { '}' } else { ']' };
                 error.hint = Some(format!(
-                    "the file looks cut off: {} bracket{} still open, the innermost wants `{close}`",
+                    "the file may be truncated: {} bracket{} not closed, and the innermost needs `{close}`",
                     self.open.len(),
                     if self.open.len() == 1 { " is" } else { "s are" },
                 ));
@@ -207,11 +226,11 @@ impl<'a> Reader<'a> {
             return error;
         };
         let end = self.at + character.len_utf8();
-        let message = format!("{wanted} should be here, not {}", self.describe());
+        let message = format!("expected {wanted}, found {}", self.describe());
         let mut error = self.fail(ReadErrorKind::Syntax, message, self.at, end);
         error.hint = match character {
-            '\'' => Some("JSON strings stand in double quotes".to_owned()),
-            '}' | ']' => Some("look for a missing value, or for brackets that do not pair".to_owned()),
+            '\'' => Some("JSON strings must be in double quotes".to_owned()),
+            '}' | ']' => Some("look for a missing value or a mismatched bracket".to_owned()),
             _ => None,
         };
         error
@@ -246,7 +265,7 @@ impl<'a> Reader<'a> {
         } else if rest.starts_with(b"/*") {
             let Some(length) = self.source[start + 2..].find("*/") else {
                 let mut error =
-                    self.fail(ReadErrorKind::Truncated, "this comment is never closed", start, start + 2);
+                    self.fail(ReadErrorKind::Truncated, "unterminated comment", start, start + 2);
                 error.hint = Some("close it with `*/`".to_owned());
                 return Err(error);
             };
@@ -286,16 +305,16 @@ impl<'a> Reader<'a> {
             _ => {
                 let mut error = self.fail(
                     ReadErrorKind::Syntax,
-                    format!("`{word}` is not a JSON value"),
+                    format!("expected a JSON value, found `{word}`"),
                     start,
                     start + length,
                 );
                 let lower = word.to_ascii_lowercase();
                 error.hint = Some(match lower.as_str() {
                     "none" | "undefined" | "nil" => "write `null`".to_owned(),
-                    "true" | "false" | "null" => format!("write `{lower}`, in small letters"),
-                    "nan" | "infinity" => "JSON has no such number".to_owned(),
-                    _ => "a string stands in double quotes".to_owned(),
+                    "true" | "false" | "null" => format!("write `{lower}` in lower case"),
+                    "nan" | "infinity" => "JSON has no such number; use null or a string".to_owned(),
+                    _ => "strings must be in double quotes".to_owned(),
                 });
                 return Err(error);
             }
@@ -307,7 +326,7 @@ impl<'a> Reader<'a> {
     fn enter(&mut self, bracket: u8) -> Step<usize> {
         let start = self.at;
         if self.open.len() >= self.depth_max {
-            let message = format!("brackets are nested deeper than {}", self.depth_max);
+            let message = format!("arrays and objects are nested more than {} levels deep", self.depth_max);
             return Err(self.fail(ReadErrorKind::TooDeep, message, start, start + 1));
         }
         self.open.push((start, bracket));
@@ -340,7 +359,7 @@ impl<'a> Reader<'a> {
     fn object(&mut self) -> Step<Node> {
         let start = self.enter(b'{')?;
         let mut members: Vec<Member> = Vec::new();
-        // Small objects are looked through; a large one gets an index, so that no input is quadratic.
+        // A small object is searched; a large one gets an index, so that no input takes quadratic time.
         let mut index: HashMap<Arc<str>, Place> = HashMap::new();
         self.space()?;
         while self.peek() != Some(b'}') {
@@ -385,7 +404,7 @@ impl<'a> Reader<'a> {
         Ok(Node { place: Place::new(start, self.at), shape: Shape::Object(members), computed: false })
     }
 
-    /// Past a comma; one before the closing bracket is noted.
+    /// Moves past a comma, and notes one before the closing bracket.
     fn comma(&mut self, close: u8) -> Step<()> {
         let comma = self.at;
         self.at += 1;
@@ -399,22 +418,22 @@ impl<'a> Reader<'a> {
     fn missing_comma(&self, wanted: &str) -> Box<ReadError> {
         let mut error = self.unexpected(wanted);
         if matches!(self.peek(), Some(b'"' | b'{' | b'[' | b'0'..=b'9' | b'-' | b'a'..=b'z')) {
-            error.hint = Some("a comma is missing before this".to_owned());
+            error.hint = Some("add a comma before it".to_owned());
         }
         error
     }
 
     fn bad_name(&self) -> Box<ReadError> {
-        let mut error = self.unexpected("a name in double quotes");
+        let mut error = self.unexpected("a property name in double quotes");
         if self.peek().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$') {
-            error.hint = Some("names of members stand in double quotes".to_owned());
+            error.hint = Some("property names must be in double quotes".to_owned());
         }
         error
     }
 
     fn name(&mut self) -> Step<Arc<str>> {
         let start = self.at + 1;
-        // Nearly every name is plain; those are shared without being copied twice.
+        // Nearly every name is short and without escapes; such a name is looked up without being copied first.
         let rest = &self.bytes[start..];
         if let Some(length) = rest.iter().take(64).position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
             && rest[length] == b'"'
@@ -461,7 +480,7 @@ impl<'a> Reader<'a> {
                 control => {
                     let mut error = self.fail(
                         ReadErrorKind::Syntax,
-                        format!("control character U+{control:04X} stands in a string"),
+                        format!("unescaped control character U+{control:04X} in a string"),
                         self.at,
                         self.at + 1,
                     );
@@ -477,11 +496,11 @@ impl<'a> Reader<'a> {
 
     fn unclosed(&self, open: usize, end: usize) -> Box<ReadError> {
         let kind = if end == self.bytes.len() { ReadErrorKind::Truncated } else { ReadErrorKind::Syntax };
-        let mut error = self.fail(kind, "this string is never closed", open, end.max(open + 1));
+        let mut error = self.fail(kind, "unterminated string", open, end.max(open + 1));
         error.hint = Some(if end == self.bytes.len() {
-            "the file looks cut off inside this string".to_owned()
+            "the file ends inside this string; it may be truncated".to_owned()
         } else {
-            "a string ends on its line; write a line break in it as \\n".to_owned()
+            "a string must end on the line where it begins; write a line break in it as \\n".to_owned()
         });
         error
     }
@@ -504,11 +523,11 @@ impl<'a> Reader<'a> {
                 let text = &self.source[start..start + 1 + width];
                 let mut error = self.fail(
                     ReadErrorKind::Syntax,
-                    format!("`{text}` is not an escape of JSON"),
+                    format!("invalid escape `{text}`"),
                     start,
                     start + 1 + width,
                 );
-                error.hint = Some("a backslash itself is written \\\\".to_owned());
+                error.hint = Some("write a backslash as \\\\".to_owned());
                 return Err(error);
             }
         };
@@ -530,8 +549,8 @@ impl<'a> Reader<'a> {
                 .find(|at| !self.bytes[*at].is_ascii_hexdigit())
                 .unwrap_or(self.bytes.len().min(start + 6));
             let mut error =
-                self.fail(ReadErrorKind::Syntax, "four hexadecimal digits follow \\u", start, end);
-            error.hint = Some("such as \\u00e9".to_owned());
+                self.fail(ReadErrorKind::Syntax, "expected four hexadecimal digits after \\u", start, end);
+            error.hint = Some("for example \\u00e9".to_owned());
             return Err(error);
         };
         if (0xd800..0xdc00).contains(&first)
@@ -568,8 +587,8 @@ impl<'a> Reader<'a> {
         }
         if count > 1 && self.bytes[whole] == b'0' {
             let mut error =
-                self.fail(ReadErrorKind::Syntax, "a number does not start with 0", start, self.at);
-            error.hint = Some("drop the leading zeros, or write a string".to_owned());
+                self.fail(ReadErrorKind::Syntax, "a number must not start with 0", start, self.at);
+            error.hint = Some("remove the leading zeros, or write a string".to_owned());
             return Err(error);
         }
         let mut integer = true;

@@ -1,4 +1,4 @@
-//! The reader: what it takes, what it tolerates, and where it says a mistake is.
+//! The reader: what it accepts, what it tolerates, and where it reports an error.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn check(source: &str, expected: &str) {
     assert_eq!(read.root.to_value().to_json_text(), expected);
 }
 
-/// The marked text, the message and the hint of the error.
+/// Expects an error: the text that it marks, and a part of its message and of its hint.
 #[track_caller]
 fn fails(source: &str, marked: &str, message: &str, hint: &str) {
     let error = read_all(source).expect_err("the text is refused");
@@ -67,21 +67,38 @@ fn repeated_keys_are_found_in_large_objects_too() {
 
 #[test]
 fn mistakes_have_places_and_hints() {
-    fails("{\"a\": 1 \"b\": 2}", "\"", "`,` or `}` should be here", "a comma is missing");
-    fails("{'a': 1}", "'", "a name in double quotes", "double quotes");
-    fails("{a: 1}", "a", "a name in double quotes", "double quotes");
-    fails("[True]", "True", "not a JSON value", "`true`");
-    fails("[None]", "None", "not a JSON value", "`null`");
-    fails("[01]", "01", "does not start with 0", "leading zeros");
-    fails("[1.]", "]", "a digit should be here", "");
-    fails("[\"a\\x\"]", "\\x", "not an escape", "\\\\");
+    fails("{\"a\": 1 \"b\": 2}", "\"", "expected `,` or `}`, found `\"`", "add a comma");
+    fails("{'a': 1}", "'", "expected a property name in double quotes", "double quotes");
+    fails("{a: 1}", "a", "expected a property name in double quotes", "double quotes");
+    fails("[True]", "True", "expected a JSON value, found `True`", "`true`");
+    fails("[None]", "None", "expected a JSON value, found `None`", "`null`");
+    fails("[01]", "01", "must not start with 0", "leading zeros");
+    fails("[1.]", "]", "expected a digit, found `]`", "");
+    fails("[\"a\\x\"]", "\\x", "invalid escape", "\\\\");
     fails("[\"a\\u12G4\"]", "\\u12", "four hexadecimal digits", "");
     fails("[\"a\tb\"]", "\t", "control character U+0009", "\\t");
-    fails("[\"a\nb\"]", "\"a", "never closed", "\\n");
-    fails("{} {}", "{", "ended before this", "closes too early");
-    fails("[1}", "}", "`,` or `]`", "do not pair");
+    fails("[\"a\nb\"]", "\"a", "unterminated string", "\\n");
+    fails("{} {}", "{", "expected the end of the file, found `{`", "closes too early");
+    fails("[1}", "}", "expected `,` or `]`, found `}`", "mismatched bracket");
+    fails("[so]", "so", "expected a JSON value", "strings must be in double quotes");
     fails("", "", "empty", "");
-    fails("// nothing", "", "comments only", "");
+    fails("// nothing", "", "only comments", "");
+}
+
+#[test]
+fn yaml_is_recognised() {
+    for (source, line) in [
+        ("triggers:\n  manual:\n    type: Request\n", "triggers:"),
+        ("---\ndefinition:\n", "---"),
+        ("\n# A workflow\ntriggers: {}\n", "# A workflow"),
+        ("$schema: https://schema\r\nactions: {}", "$schema: https://schema"),
+        ("- type: Compose", "- type: Compose"),
+    ] {
+        fails(source, line, "expected JSON, found YAML", "convert the file to JSON");
+    }
+    // These are broken in other ways.
+    fails("type", "type", "expected a JSON value", "double quotes");
+    fails("-", "", "expected a digit", "");
 }
 
 #[test]
@@ -91,7 +108,7 @@ fn a_truncated_text_shows_what_was_left_open() {
     assert_eq!(error.kind, ReadErrorKind::Truncated);
     assert_eq!(error.place.start as usize, source.len());
     assert_eq!(&source[error.related[0].0.range()], "[");
-    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("3 brackets are still open")));
+    assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("3 brackets are not closed")));
     assert_eq!(position(source, error.place.start as usize), Position { line: 3, column: 15 });
 }
 

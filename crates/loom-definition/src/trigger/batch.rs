@@ -1,4 +1,4 @@
-//! Reads what a Batch trigger collects, and when it lets a batch go.
+//! Reads the configurations of a Batch trigger: what it collects, and when it releases a batch.
 
 use std::sync::Arc;
 
@@ -6,42 +6,42 @@ use loom_expression::{Object, Value};
 
 use super::{Recurrence, RecurrenceError};
 
-/// One kind of batch that a trigger collects.
+/// One batch that a trigger collects.
 #[derive(Clone, Debug)]
 pub struct BatchConfiguration {
-    /// What senders call it.
+    /// The name by which senders refer to it.
     pub name: Arc<str>,
-    /// A batch goes when it has so many messages, 1–8,000.
+    /// Releases the batch when it has this many messages, 1–8,000.
     pub message_count: Option<u32>,
-    /// A batch goes when its messages have so many bytes together, 1–83,886,080.
+    /// Releases the batch when its messages have this many bytes in total, 1–83,886,080.
     pub batch_size: Option<u32>,
-    /// Whatever has come by then goes at these times.
+    /// Releases at these times whatever has been collected.
     pub recurrence: Option<Recurrence>,
 }
 
-/// What is wrong with a batch configuration.
+/// A problem in the configuration of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BatchError {
-    /// The names of the members that lead to the place.
+    /// The properties that lead to the value, from the inputs on.
     pub path: Vec<Arc<str>>,
-    /// What is wrong there, in words.
+    /// What is wrong with it.
     pub message: String,
-    /// Whether it is right in the cloud, and only not here.
+    /// Whether the configuration is valid in the hosted service but not supported here.
     pub unsupported: bool,
 }
 
 impl BatchConfiguration {
-    /// The most messages of one batch; more stay for the next.
+    /// The most messages in one batch; further messages go into the next one.
     pub const MESSAGES_MAX: u32 = 8_000;
 
-    /// The most bytes that can be waited for.
+    /// The largest `batchSize`, in bytes.
     pub const BYTES_MAX: u32 = 80 << 20;
 
     /// Reads the inputs of a Batch trigger: `mode` and `configurations`, by name.
     ///
     /// # Errors
-    /// The first mistake, with its place.
+    /// The first problem, with the path to it.
     pub fn from_inputs(inputs: &Value) -> Result<Vec<BatchConfiguration>, BatchError> {
         let Some(object) = inputs.as_object() else {
             return Err(wrong(&[], "a Batch trigger needs `inputs` with `configurations`"));
@@ -49,7 +49,7 @@ impl BatchConfiguration {
         let mode = present(object, "mode").map(Value::text);
         if let Some(mode) = mode.filter(|mode| !mode.eq_ignore_ascii_case("Inline")) {
             let message = format!(
-                "the batches of mode `{mode}` are kept elsewhere; only `Inline` ones can be collected"
+                "batches of mode `{mode}` are not supported; `mode` must be `Inline`"
             );
             return Err(BatchError { unsupported: true, ..wrong(&["mode"], &message) });
         }
@@ -58,7 +58,7 @@ impl BatchConfiguration {
         };
         let all = all.as_object().filter(|all| !all.is_empty());
         let all = all.ok_or_else(|| {
-            wrong(&["configurations"], "`configurations` is an object with one member for each batch")
+            wrong(&["configurations"], "`configurations` must be a non-empty object with one property for each batch")
         })?;
         all.iter().map(|(name, value)| configuration(name, value)).collect()
     }
@@ -68,7 +68,7 @@ fn configuration(name: &Arc<str>, value: &Value) -> Result<BatchConfiguration, B
     let criteria = value.as_object().and_then(|value| present(value, "releaseCriteria"));
     let path = |member: &str| ["configurations", name, "releaseCriteria", member].map(Arc::from).to_vec();
     let Some(criteria) = criteria.and_then(Value::as_object) else {
-        return Err(wrong(&["configurations", name], &format!("batch `{name}` has no `releaseCriteria`")));
+        return Err(wrong(&["configurations", name], &format!("batch `{name}` needs `releaseCriteria`")));
     };
     let whole = |member: &str, most: u32| match present(criteria, member) {
         None => Ok(None),
@@ -79,7 +79,7 @@ fn configuration(name: &Arc<str>, value: &Value) -> Result<BatchConfiguration, B
                 None => Err(BatchError {
                     path: path(member),
                     message: format!(
-                        "`{member}` is a whole number from 1 to {most}, not {}",
+                        "`{member}` must be an integer between 1 and {most} (got {})",
                         value.to_json_text()
                     ),
                     unsupported: false,
@@ -101,7 +101,7 @@ fn configuration(name: &Arc<str>, value: &Value) -> Result<BatchConfiguration, B
     };
     if found.message_count.is_none() && found.batch_size.is_none() && found.recurrence.is_none() {
         let message = format!(
-            "batch `{name}` would never go; `releaseCriteria` needs `messageCount`, `batchSize` or `recurrence`"
+            "batch `{name}` would never be released; `releaseCriteria` needs `messageCount`, `batchSize` or `recurrence`"
         );
         return Err(wrong(&["configurations", name, "releaseCriteria"], &message));
     }

@@ -5,14 +5,15 @@
 //! | second | 0–59 | |
 //! | minute | 0–59 | |
 //! | hour | 0–23 | |
-//! | day of the month | 1–31 | `?`, `L` (the last), `L-3` (three days before it), `15W` (the working day nearest to the 15th), `LW` |
+//! | day of the month | 1–31 | `?`, `L` (the last), `L-3` (three days before the last), `15W` (the weekday nearest to the 15th), `LW` (the last weekday) |
 //! | month | 1–12 | `JAN`–`DEC` |
 //! | day of the week | 0–7, Sunday is 0 and 7 | `?`, `SUN`–`SAT`, `5L` (the last Friday), `MON#2` (the second Monday) |
 //!
-//! A field is `*`, a value, a range `1-5`, any of these with a step (`*/15`, `10-30/5`, `5/15`: from 5 on), or a list of
-//! them with commas. `*` and `?` alone say nothing of a day. When both days are said, a day that fits one of them counts;
-//! but when one of the two fields begins with `*` or `?`, as in `*/2`, a day has to fit both, as crontab has it. `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly` and
-//! `@annually` stand for the expressions that they stand for there. Names ignore case.
+//! A field is `*`, a value, a range such as `1-5`, any of these with a step (`*/15`, `10-30/5`, or `5/15` for every 15 from
+//! 5 on), or a comma-separated list of them. A day field of `*` or `?` does not restrict the day. If both day fields
+//! restrict it, a day matches if either field does; but if one of the fields begins with `*` or `?`, as in `*/2`, both must
+//! match. This is the rule of crontab(5), whose short forms are supported as well: `@hourly`, `@daily`, `@midnight`,
+//! `@weekly`, `@monthly`, `@yearly` and `@annually`. Names are case-insensitive.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -30,73 +31,74 @@ const SHORT_FORMS: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
 ];
 
-/// A cron expression that was read. Lists are in order and without repetitions.
+/// A parsed cron expression. Lists are sorted and contain no duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
-    /// 0–59.
+    /// The seconds, 0–59.
     pub seconds: Vec<u8>,
-    /// 0–59.
+    /// The minutes, 0–59.
     pub minutes: Vec<u8>,
-    /// 0–23.
+    /// The hours, 0–23.
     pub hours: Vec<u8>,
-    /// Whether the hours began with `*`: then it follows the time that passes, and else the clock on the wall.
+    /// Whether the hour field begins with `*`. When the clocks change, such an expression follows elapsed time, any other
+    /// follows local time.
     pub any_hour: bool,
-    /// 1–12.
+    /// The months, 1–12.
     pub months: Vec<u8>,
-    /// Days of the month; none when they do not matter.
+    /// The days of the month; empty if they are not restricted.
     pub month_days: Vec<CronDay>,
-    /// Days of the week, Sunday is 0; none when they do not matter.
+    /// The days of the week; Sunday is 0; empty if they are not restricted.
     pub week_days: Vec<CronWeekDay>,
-    /// Whether a day has to fit both lists, where neither is empty: one of the two fields began with `*` or `?`.
+    /// Whether a day must match both lists if neither is empty, because one of the fields begins with `*` or `?`.
     pub both_days: bool,
 }
 
 /// A day of the month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CronDay {
-    /// 1–31.
+    /// A day, 1–31.
     Day(u8),
-    /// So many days before the last one, 0–30.
+    /// This many days before the last day of the month, 0–30.
     Last(u8),
-    /// The day from Monday to Friday that is nearest to this one, in the same month.
+    /// The weekday (Monday to Friday) nearest to this day in the same month, 1–31.
     Working(u8),
-    /// The last day from Monday to Friday.
+    /// The last weekday (Monday to Friday) of the month.
     LastWorking,
 }
 
-/// A day of the week, Sunday is 0.
+/// A day of the week; Sunday is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CronWeekDay {
-    /// Every one.
+    /// Every such day.
     Every(u8),
-    /// The first to fifth of the month.
+    /// The first to fifth such day of the month.
     Nth(u8, u8),
-    /// The last of the month.
+    /// The last such day of the month.
     Last(u8),
 }
 
-/// What is wrong with a cron expression.
+/// A problem in a cron expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct CronError {
-    /// The bytes at fault.
+    /// The invalid bytes of the expression.
     pub span: Range<usize>,
-    /// What is wrong there, in words.
+    /// What is wrong with them.
     pub message: String,
 }
 
 type Reading<T> = Result<T, CronError>;
 
 impl Cron {
-    /// Whether a text is one of the short forms, such as `@daily`.
+    /// Whether a string is one of the short forms, such as `@daily`.
     pub fn is_short_form(text: &str) -> bool {
         SHORT_FORMS.iter().any(|(name, _)| name.eq_ignore_ascii_case(text.trim()))
     }
 
-    /// Reads an expression.
+    /// Parses a cron expression.
     ///
     /// # Errors
-    /// The first mistake, with its place.
+    /// The first problem, with its position.
     pub fn parse(text: &str) -> Result<Cron, CronError> {
         let short = SHORT_FORMS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
         if let Some((_, long)) = short {
@@ -107,15 +109,15 @@ impl Cron {
             && first.text.starts_with('@')
         {
             let known = SHORT_FORMS.map(|(name, _)| name).join(", ");
-            return Err(first.wrong(format!("the short forms are {known}")));
+            return Err(first.wrong(format!("unknown short form `{}`; use {known}", first.text)));
         }
         if fields.len() == 5 {
             fields.insert(0, Field { text: "0", start: 0 });
         }
         let [second, minute, hour, day, month, week_day] = fields[..] else {
             let message = format!(
-                "a cron expression has five fields (minute, hour, day, month, day of the week), or six with the \
-                 seconds first; this one has {}",
+                "a cron expression must have five fields (minute, hour, day, month, day of the week), or six with the \
+                 seconds first (got {})",
                 fields.len()
             );
             return Err(CronError { span: 0..text.len(), message });
@@ -131,12 +133,12 @@ impl Cron {
             both_days: [day, week_day].iter().any(|field| field.text.starts_with(['*', '?'])),
         };
         if cron.never_comes() {
-            return Err(day.wrong("there is no such day in these months".to_owned()));
+            return Err(day.wrong("these months never have such a day".to_owned()));
         }
         Ok(cron)
     }
 
-    /// Whether every month named is too short for every day named.
+    /// Whether all of the months are too short for all of the days.
     fn never_comes(&self) -> bool {
         let longest = |month: &u8| match month {
             2 => 29,
@@ -155,7 +157,7 @@ impl Cron {
     }
 }
 
-/// A part of the expression, and where it begins.
+/// A part of the expression, and its offset.
 #[derive(Clone, Copy)]
 struct Field<'t> {
     text: &'t str,
@@ -172,12 +174,12 @@ impl<'t> Field<'t> {
         CronError { span: self.start..self.start + self.text.len(), message }
     }
 
-    /// A part of this one, from byte `from` on.
+    /// The part `text` of this field, which begins at its byte `from`.
     fn part(&self, from: usize, text: &'t str) -> Field<'t> {
         Field { text, start: self.start + from }
     }
 
-    /// Its parts between commas.
+    /// The parts between commas.
     fn parts(self) -> impl Iterator<Item = Field<'t>> {
         let mut from = 0;
         self.text.split(',').map(move |text| {
@@ -187,7 +189,7 @@ impl<'t> Field<'t> {
         })
     }
 
-    /// Days of all parts; none when the field says nothing.
+    /// The days of all parts; empty if the field does not restrict the day.
     fn list<T: Ord>(&self, read: impl Fn(&Field<'t>) -> Reading<Vec<T>>) -> Reading<Vec<T>> {
         if matches!(self.text, "*" | "?") {
             return Ok(Vec::new());
@@ -201,7 +203,7 @@ impl<'t> Field<'t> {
         Ok(found)
     }
 
-    /// All values of a field that has nothing but numbers and names.
+    /// The values of a field that contains only numbers and names.
     fn numbers(&self, what: &str, range: &RangeInclusive<u8>, names: &[&str]) -> Reading<Vec<u8>> {
         let mut found = Vec::new();
         for part in self.parts() {
@@ -212,7 +214,7 @@ impl<'t> Field<'t> {
         Ok(found)
     }
 
-    /// `*`, a value or a range, each perhaps with a step.
+    /// The values of `*`, a single value or a range, each optionally with a step.
     fn values(&self, what: &str, range: &RangeInclusive<u8>, names: &[&str]) -> Reading<Vec<u8>> {
         let (base, step) = match self.text.split_once('/') {
             None => (*self, None),
@@ -224,7 +226,7 @@ impl<'t> Field<'t> {
                 let from = base.part(0, first).value(what, range, names)?;
                 let until = base.part(first.len() + 1, last).value(what, range, names)?;
                 if from > until {
-                    return Err(base.wrong(format!("this range of the {what} goes backwards")));
+                    return Err(base.wrong(format!("the {what} range ends before it begins")));
                 }
                 (from, until)
             }
@@ -237,7 +239,7 @@ impl<'t> Field<'t> {
             None => 1,
             Some(step) => match step.text.parse::<u8>() {
                 Ok(by) if by > 0 => by,
-                _ => return Err(step.wrong(format!("a step is a whole number from 1, not `{}`", step.text))),
+                _ => return Err(step.wrong(format!("a step must be a positive integer (got `{}`)", step.text))),
             },
         };
         Ok((first..=last).step_by(step.into()).collect())
@@ -254,22 +256,22 @@ impl<'t> Field<'t> {
                 Ok(found as u8)
             }
             Some(found) => Err(self.wrong(format!(
-                "the {what} is {found}; it is from {} to {}",
+                "the {what} must be between {} and {} (got {found})",
                 range.start(),
                 range.end()
             ))),
             None if self.text.is_empty() => {
-                // There is nothing to point at, so the place before it is shown.
+                // There is nothing to mark, so mark the byte before it.
                 let start = self.start.saturating_sub(1);
-                Err(CronError { span: start..self.start, message: format!("the {what} is missing here") })
+                Err(CronError { span: start..self.start, message: format!("missing {what}") })
             }
             None => {
                 let or_names = match (names.first(), names.last()) {
-                    (Some(first), Some(last)) => format!(", or a name from {first} to {last}"),
+                    (Some(first), Some(last)) => format!(" or a name from {first} to {last}"),
                     _ => String::new(),
                 };
                 let message = format!(
-                    "the {what} is a number from {} to {}{or_names}; `{}` is none",
+                    "the {what} must be a number between {} and {}{or_names} (got `{}`)",
                     range.start(),
                     range.end(),
                     self.text

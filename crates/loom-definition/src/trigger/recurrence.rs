@@ -1,15 +1,16 @@
-//! Reads recurrences from values, with the ranges of the language.
+//! Reads recurrences from values, with the ranges of WDL.
 
 use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Object, Value};
 
 use super::{Cron, Frequency, Recurrence, RecurrenceSchedule, Rhythm};
+use crate::diagnostic::json_type;
 
 const WEEK_DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
 impl Frequency {
-    /// All of them, with the longest interval each may have.
+    /// All frequencies, each with its longest interval.
     const ALL: [(&'static str, Frequency, u32); 7] = [
         ("Second", Frequency::Second, 43_200_000),
         ("Minute", Frequency::Minute, 720_000),
@@ -20,7 +21,7 @@ impl Frequency {
         ("Year", Frequency::Year, 1),
     ];
 
-    /// Reads a unit, ignoring case.
+    /// Parses a frequency, ignoring case.
     pub fn parse(text: &str) -> Option<Frequency> {
         Frequency::ALL
             .iter()
@@ -33,35 +34,35 @@ impl Frequency {
     }
 }
 
-/// What is wrong with a recurrence.
+/// A problem in a recurrence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RecurrenceError {
-    /// The member at fault; empty for the whole.
+    /// The property it is about; empty for the recurrence as a whole.
     pub member: &'static str,
-    /// The bytes of its text that are at fault, if they are known.
+    /// The invalid bytes of the property's string, if they are known.
     pub span: Option<Range<usize>>,
-    /// What is wrong with it, in words.
+    /// What is wrong with it.
     pub message: String,
 }
 
 impl Recurrence {
-    /// The members that may hold a cron expression, most usual first. A `schedule` may also be an object.
+    /// The properties that may contain a cron expression, in order of precedence. `schedule` may also be an object.
     pub const CRON_MEMBERS: [&str; 3] = ["cron", "expression", "schedule"];
 
-    /// Reads a `recurrence` object: `frequency`, `interval` and `schedule`, or a cron expression in their place.
+    /// Reads a `recurrence` object: `frequency`, `interval` and `schedule`, or a cron expression instead.
     ///
     /// # Errors
-    /// The member at fault, and what is wrong with it in words.
+    /// [`RecurrenceError`] with the first problem.
     pub fn from_value(value: &Value) -> Result<Recurrence, RecurrenceError> {
         let wrong = |(member, message)| RecurrenceError { member, span: None, message };
         let Some(object) = value.as_object() else {
-            return Err(wrong(("", format!("`recurrence` is an object, not {}", value.kind()))));
+            return Err(wrong(("", format!("`recurrence` must be an object, found {}", json_type(value)))));
         };
         let rhythm = match cron(object) {
             Some((member, text)) => {
                 if present(object, "frequency").is_some() || present(object, "interval").is_some() {
-                    let message = format!("`{member}` stands in the place of `frequency` and `interval`");
+                    let message = format!("`{member}` cannot be combined with `frequency` and `interval`");
                     return Err(wrong((member, message)));
                 }
                 let cron = Cron::parse(text).map_err(|error| RecurrenceError {
@@ -74,25 +75,25 @@ impl Recurrence {
             None => every(object).map_err(wrong)?,
         };
         let count = integer(object, "count", 1, i64::from(u32::MAX)).map_err(wrong)?;
-        // A parameter that nobody filled in is an empty text.
+        // A parameter without a value often is an empty string, which counts as absent.
         let text = |name: &'static str| -> Result<Option<Arc<str>>, RecurrenceError> {
             let text = text(object, name).map_err(wrong)?.map(str::trim);
             Ok(text.filter(|text| !text.is_empty()).map(Arc::from))
         };
-        let moment = |name: &'static str| match text(name)? {
-            Some(text) if !is_moment(&text) => {
-                Err(wrong((name, format!("`{text}` is no time; it is written as 2017-09-18T14:00:00"))))
+        let timestamp = |name: &'static str| match text(name)? {
+            Some(text) if !is_timestamp(&text) => {
+                Err(wrong((name, format!("`{text}` is not a valid timestamp; expected the form 2017-09-18T14:00:00"))))
             }
-            moment => Ok(moment),
+            timestamp => Ok(timestamp),
         };
         let time_zone: Option<Arc<str>> = text("timeZone")?;
         if let Some(zone) = time_zone.as_deref().filter(|zone| !loom_expression::is_time_zone(zone)) {
-            return Err(wrong(("timeZone", format!("there is no time zone `{zone}`"))));
+            return Err(wrong(("timeZone", format!("unknown time zone `{zone}`"))));
         }
         Ok(Recurrence {
             rhythm,
-            start_time: moment("startTime")?,
-            end_time: moment("endTime")?,
+            start_time: timestamp("startTime")?,
+            end_time: timestamp("endTime")?,
             count: count.map(|count| count as u32),
             time_zone,
             source: value.clone(),
@@ -100,13 +101,13 @@ impl Recurrence {
     }
 }
 
-/// Whether a text is a moment, or a local time, in the form of ISO 8601.
-fn is_moment(text: &str) -> bool {
+/// Whether a string is an ISO 8601 timestamp, with or without an offset.
+fn is_timestamp(text: &str) -> bool {
     let year = text.split_once('-').map_or("", |(year, _)| year);
     year.len() == 4 && text.parse::<loom_expression::Timestamp>().is_ok()
 }
 
-/// The cron expression of a recurrence, if it has one, and the member that holds it.
+/// The cron expression of a recurrence, if it has one, and the property that contains it.
 fn cron(object: &Object) -> Option<(&'static str, &str)> {
     let text = |name: &'static str| Some((name, present(object, name)?.as_str()?));
     Recurrence::CRON_MEMBERS.into_iter().find_map(text)
@@ -114,14 +115,14 @@ fn cron(object: &Object) -> Option<(&'static str, &str)> {
 
 fn every(object: &Object) -> Reading<Rhythm> {
     if let Some(other) = present(object, "cron") {
-        return Err(("cron", format!("`cron` is text, such as \"0 9 * * MON-FRI\", not {}", other.kind())));
+        return Err(("cron", format!("`cron` must be a string such as \"0 9 * * MON-FRI\", found {}", json_type(other))));
     }
     let Some(frequency) = text(object, "frequency")? else {
         return Err(("", "a recurrence needs a `frequency`, or a `cron` expression".to_owned()));
     };
     let Some(frequency) = Frequency::parse(frequency) else {
         let message = format!(
-            "`frequency` is `{frequency}`; it is `Second`, `Minute`, `Hour`, `Day`, `Week`, `Month` or `Year`"
+            "`frequency` must be `Second`, `Minute`, `Hour`, `Day`, `Week`, `Month` or `Year` (got `{frequency}`)"
         );
         return Err(("frequency", message));
     };
@@ -137,7 +138,7 @@ type Reading<T> = Result<T, (&'static str, String)>;
 
 fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSchedule>> {
     let Some(object) = value.as_object() else {
-        return Err(("schedule", format!("`schedule` is an object, not {}", value.kind())));
+        return Err(("schedule", format!("`schedule` must be an object, found {}", json_type(value))));
     };
     let daily = matches!(frequency, Frequency::Day | Frequency::Week);
     for (name, fits, units) in [
@@ -147,10 +148,10 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
         ("monthDays", frequency == Frequency::Month, "`Month`"),
         ("monthlyOccurrences", frequency == Frequency::Month, "`Month`"),
     ] {
-        // A month's days may be given an hour and a minute too; the service takes that, so it is let through.
+        // The hosted service also accepts hours and minutes with the frequency `Month`.
         let fits = fits || (frequency == Frequency::Month && matches!(name, "hours" | "minutes"));
         if present(object, name).is_some() && !fits {
-            return Err(("schedule", format!("`schedule.{name}` goes with the frequency {units} only")));
+            return Err(("schedule", format!("`schedule.{name}` is only allowed with the frequency {units}")));
         }
     }
     let mut found = RecurrenceSchedule {
@@ -165,14 +166,14 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
         if day == 0 {
             return Err((
                 "schedule",
-                "`schedule.monthDays` has 0; days are 1 to 31, or -1 to -31 from the end".to_owned(),
+                "`schedule.monthDays` must be between 1 and 31, or -1 and -31 from the end (got 0)".to_owned(),
             ));
         }
         found.month_days.push(day as i8);
     }
     for occurrence in list(object, "monthlyOccurrences") {
         let Some(object) = occurrence.as_object() else {
-            return Err(("schedule", "`schedule.monthlyOccurrences` lists objects".to_owned()));
+            return Err(("schedule", "`schedule.monthlyOccurrences` must be an array of objects".to_owned()));
         };
         let Some(day) = present(object, "dayOfWeek").or_else(|| present(object, "day")) else {
             return Err((
@@ -183,7 +184,7 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
         let day = week_day(day)?;
         let which = integer(object, "occurrence", -5, 5)?.unwrap_or(1);
         if which == 0 {
-            return Err(("schedule", "`occurrence` is 1 to 5, or -1 to -5 from the end".to_owned()));
+            return Err(("schedule", "`occurrence` must be between 1 and 5, or -1 and -5 from the end (got 0)".to_owned()));
         }
         found.monthly_occurrences.push((day, which as i8));
     }
@@ -207,7 +208,7 @@ fn text<'a>(object: &'a Object, name: &'static str) -> Reading<Option<&'a str>> 
         None => Ok(None),
         Some(value) => match value.as_str() {
             Some(text) => Ok(Some(text)),
-            None => Err((name, format!("`{name}` is text, not {}", value.kind()))),
+            None => Err((name, format!("`{name}` must be a string, found {}", json_type(value)))),
         },
     }
 }
@@ -219,12 +220,12 @@ fn integer(object: &Object, name: &'static str, low: i64, high: i64) -> Reading<
     }
 }
 
-/// A whole number, also as text of digits, which the designer writes in schedules.
+/// An integer, or a string of digits, which the designer writes in schedules.
 fn whole(name: &'static str, value: &Value, low: i64, high: i64) -> Reading<i64> {
     match value.as_i64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok())) {
         Some(found) if (low..=high).contains(&found) => Ok(found),
-        Some(found) => Err((name, format!("`{name}` is {found}; it is from {low} to {high}"))),
-        None => Err((name, format!("`{name}` is a whole number, not {}", value.kind()))),
+        Some(found) => Err((name, format!("`{name}` must be between {low} and {high} (got {found})"))),
+        None => Err((name, format!("`{name}` must be an integer, found {}", json_type(value)))),
     }
 }
 

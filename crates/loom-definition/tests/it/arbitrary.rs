@@ -1,9 +1,9 @@
-//! Whatever comes in, loading ends with a workflow or with diagnostics, never with a panic.
+//! Loading any input returns a workflow or diagnostics and never panics.
 
 use loom_definition::{Definition, LoadOptions, diagnostic::SourceFile, diagnostic::sarif, render, text};
 use proptest::prelude::*;
 
-/// A definition with most constructs, to be mutilated.
+/// A definition with most constructs, to be mutated.
 const SEED: &str = include_str!("all_constructs.json");
 
 fn load(bytes: &[u8]) {
@@ -53,7 +53,7 @@ proptest! {
         which in any::<prop::sample::Index>(),
         by in prop::sample::select(vec!["null", "[]", "{}", "\"\"", "-1", "1e999", "\"@{\"", "\"@x(\"", "true", "[{}]"]),
     ) {
-        // A whole value is replaced, so that the text stays JSON and reaches the lowering.
+        // A whole value is replaced, so that the text remains valid JSON and is lowered.
         let values: Vec<usize> = SEED.match_indices(": ").map(|(at, _)| at + 2).collect();
         let at = values[which.index(values.len())];
         let rest = &SEED[at..];

@@ -1,4 +1,4 @@
-//! The conformance cases of workflows: those to be refused are, all others load.
+//! The conformance cases of workflows: those that must be rejected are, and all others load.
 
 use loom_definition::{Definition, Diagnostics, LoadOptions};
 use loom_expression::{Object, Value};
@@ -15,7 +15,7 @@ fn accept(case: &Value) -> Result<(), Diagnostics> {
 }
 
 #[test]
-fn exactly_the_rejected_cases_are_refused() {
+fn exactly_the_expected_cases_are_rejected() {
     let cases = Value::from_json_str(CASES).expect("the case file is JSON");
     let cases = cases.as_array().expect("the case file is an array");
     assert!(cases.len() >= 174);
@@ -27,10 +27,10 @@ fn exactly_the_rejected_cases_are_refused() {
         refused += usize::from(rejected);
         match (accept(case), rejected) {
             (Ok(()), true) => wrong.push(format!("{id} was accepted")),
-            (Err(diagnostics), false) => wrong.push(format!("{id} was refused:\n{diagnostics}")),
+            (Err(diagnostics), false) => wrong.push(format!("{id} was rejected:\n{diagnostics}")),
             _ => {}
         }
     }
-    assert!(refused >= 15, "only {refused} cases are to be refused");
+    assert!(refused >= 15, "only {refused} cases must be rejected");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

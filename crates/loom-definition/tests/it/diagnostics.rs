@@ -1,4 +1,4 @@
-//! Every mistake has its code, and points at its place: one row each.
+//! Every problem has its code, position and message: one row each.
 
 use loom_definition::{
     Definition, Diagnostic, LoadOptions, ScriptMistake, Severity, diagnostic::SourceFile, diagnostic::sarif,
@@ -7,12 +7,12 @@ use loom_definition::{
 
 use loom_expression::{Object, RecordedContext, Value};
 
-/// Loads `text` and gives the finding with `code`.
+/// Loads `text` and returns the diagnostic with `code`.
 #[track_caller]
 fn find(text: &str, code: &str) -> Diagnostic {
     let options = LoadOptions {
         strict_expressions: true,
-        // What a script's code may not have here.
+        // Stands in for a parser: `#` is a syntax error.
         script_check: Some(|code| {
             let offset = code.find('#')?;
             Some(ScriptMistake { message: "SyntaxError: no `#` here".to_owned(), offset })
@@ -27,7 +27,7 @@ fn find(text: &str, code: &str) -> Diagnostic {
     found.unwrap_or_else(|| panic!("no {code} for {text}: {all:?}")).clone()
 }
 
-/// One action map → code, severity, pointer, the marked text, a part of message or hint.
+/// Expects for a map of actions: the code, severity and pointer, the marked text, and a part of the message or hint.
 #[track_caller]
 fn check(actions: &str, code: &str, severity: Severity, pointer: &str, marked: &str, says: &str) {
     let text = format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}"#);
@@ -43,14 +43,14 @@ use Severity::{Error, Warning};
 
 #[test]
 fn actions_and_their_order() {
-    check(r#"{"A": {"inputs": 1}}"#, "L0200", Error, "/actions/A", r#""A""#, "no `type`");
+    check(r#"{"A": {"inputs": 1}}"#, "L0200", Error, "/actions/A", r#""A""#, "needs a `type`");
     check(
         r#"{"A": {"type": "Scope", "actions": {"a": {"type": "Compose", "inputs": 1}}}}"#,
         "L0201",
         Error,
         "/actions/A/actions/a",
         r#""a""#,
-        "ignore case",
+        "differs from `A` only in case",
     );
     check(
         r#"{"A": {"type": "Compse", "inputs": 1}}"#,
@@ -90,7 +90,7 @@ fn actions_and_their_order() {
         Error,
         "/actions/B/runAfter/A",
         "[]",
-        "never run",
+        "can never run",
     );
     check(
         r#"{"A": {"type": "Compose", "inputs": 1, "runAftr": {}}}"#,
@@ -100,7 +100,7 @@ fn actions_and_their_order() {
         r#""runAftr""#,
         "did you mean `runAfter`?",
     );
-    check(r#"{"A": 5}"#, "L0103", Error, "/actions/A", "5", "an object");
+    check(r#"{"A": 5}"#, "L0103", Error, "/actions/A", "5", "must be an object, found a number");
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn waits_for_signals() {
     let wait = |rest: &str| format!(r#"{{"W": {{"type": "WaitForSignal", {rest}}}}}"#);
     check(&wait(r#""runAfter": {}"#), "L0104", Error, "/actions/W", "{", "inputs.name");
     check(&wait(r#""inputs": {}"#), "L0104", Error, "/actions/W", "{", "inputs.name");
-    check(&wait(r#""inputs": "go""#), "L0221", Error, "/actions/W/inputs", r#""go""#, "with a `name`");
-    check(&wait(r#""inputs": {"name": 5}"#), "L0221", Error, "/actions/W/inputs/name", "5", "a text");
-    check(&wait(r#""inputs": {"name": ""}"#), "L0221", Error, "/actions/W/inputs/name", r#""""#, "1 to 128");
+    check(&wait(r#""inputs": "go""#), "L0221", Error, "/actions/W/inputs", r#""go""#, "must be an object with a `name`");
+    check(&wait(r#""inputs": {"name": 5}"#), "L0221", Error, "/actions/W/inputs/name", "5", "must be a string, found a number");
+    check(&wait(r#""inputs": {"name": ""}"#), "L0221", Error, "/actions/W/inputs/name", r#""""#, "1 to 128 characters");
     check(
         &wait(r#""inputs": {"name": "go", "timeout": "PT1H"}"#),
         "L0221",
@@ -130,13 +130,13 @@ fn waits_for_signals() {
             Error,
             &pointer,
             name,
-            "calls nobody",
+            "makes no calls",
         );
     }
 }
 
 #[test]
-fn what_may_not_stand_in_loops() {
+fn actions_that_are_not_allowed_in_loops() {
     let inside = |action: &str| {
         format!(
             r#"{{"L": {{"type": "Until", "expression": "@true", "actions": {{"S": {{"type": "Scope", "actions": {{"X": {action}}}}}}}}}}}"#
@@ -147,12 +147,12 @@ fn what_may_not_stand_in_loops() {
         r#"{"type": "Response", "inputs": {"statusCode": 200}}"#,
         r#"{"type": "InitializeVariable", "inputs": {"variables": [{"name": "v", "type": "string"}]}}"#,
     ] {
-        check(&inside(action), "L0208", Error, "/actions/L/actions/S/actions/X", r#""X""#, "");
+        check(&inside(action), "L0208", Error, "/actions/L/actions/S/actions/X", r#""X""#, "`X`");
     }
 }
 
 #[test]
-fn guards_that_no_service_could_have_are_refused_at_their_place() {
+fn policies_out_of_range_are_errors_at_their_position() {
     let http = |rest: &str| {
         format!(r#"{{"H": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {rest}}}}}"#)
     };
@@ -215,7 +215,7 @@ fn guards_that_no_service_could_have_are_refused_at_their_place() {
 }
 
 #[test]
-fn two_actions_that_name_one_service_agree_on_its_settings() {
+fn two_actions_with_different_settings_for_one_service_are_reported() {
     let pair = |first: &str, second: &str| {
         format!(
             r#"{{"A": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {first}}},
@@ -233,7 +233,7 @@ fn two_actions_that_name_one_service_agree_on_its_settings() {
     ] {
         let actions = pair(&format!(r#""{part}": {first}"#), &format!(r#""{part}": {second}"#));
         check(&actions, "L0309", Warning, &format!("/actions/B/{part}"), second, "action `A`");
-        // The same settings, other names, and none are in order.
+        // The same settings, another name, and no name are valid.
         for other in
             [first.to_owned(), second.replace("\"s\"", "\"t\""), second.replace("\"name\": \"s\", ", "")]
         {
@@ -253,7 +253,7 @@ fn limits_and_settings() {
     let until = |limit: &str| {
         format!(r#"{{"U": {{"type": "Until", "expression": "@true", "limit": {limit}, "actions": {{}}}}}}"#)
     };
-    check(&until(r#"{"count": 5001}"#), "L0215", Error, "/actions/U/limit/count", "5001", "from 1 to 5000");
+    check(&until(r#"{"count": 5001}"#), "L0215", Error, "/actions/U/limit/count", "5001", "must be between 1 and 5000 (got 5001)");
     check(&until(r#"{"timeout": "1h"}"#), "L0300", Error, "/actions/U/limit/timeout", r#""1h""#, "PT30S");
     check(
         r#"{"L": {"type": "Foreach", "foreach": [], "actions": {}, "operationOptions": "Sequential", "runtimeConfiguration": {"concurrency": {"repetitions": 1}}}}"#,
@@ -266,7 +266,7 @@ fn limits_and_settings() {
     let http = |rest: &str| {
         format!(r#"{{"H": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://x"}}, {rest}}}}}"#)
     };
-    check(&http(r#""timeout": -5"#), "L0300", Error, "/actions/H/timeout", "-5", "negative");
+    check(&http(r#""timeout": -5"#), "L0300", Error, "/actions/H/timeout", "-5", "must not be negative");
     check(
         &http(r#""timeout": 5, "limit": {"timeout": "PT1S"}"#),
         "L0306",
@@ -281,7 +281,7 @@ fn limits_and_settings() {
         Error,
         "/actions/H/retryPolicy/maxAttempts",
         "0",
-        "from 1",
+        "must be between 1 and 1000 (got 0)",
     );
     check(
         &http(r#""circuitBreaker": {"failureTreshold": 3}"#),
@@ -297,7 +297,7 @@ fn limits_and_settings() {
         Error,
         "/actions/H/circuitBreaker/timeout",
         "0",
-        "zero",
+        "must be longer than zero",
     );
     check(
         &http(r#""rateLimit": {"per": "second"}"#),
@@ -330,7 +330,7 @@ fn limits_and_settings() {
         Error,
         "/actions/H/runtimeConfiguration/staticResult/name",
         r#""S""#,
-        "names nothing",
+        "unknown static result",
     );
 }
 
@@ -355,7 +355,7 @@ fn variables() {
         Warning,
         "/actions/X/inputs/name",
         r#""other""#,
-        "no action declares",
+        "undeclared variable `other`",
     );
     check(
         &with(
@@ -373,7 +373,7 @@ fn variables() {
         Warning,
         "/actions/X/inputs/value",
         r#""one""#,
-        "of type integer",
+        "has type integer, but the value is a string",
     );
     check(
         &with(r#""X": {"type": "AppendToArrayVariable", "inputs": {"name": "count", "value": 1}}"#),
@@ -381,7 +381,7 @@ fn variables() {
         Warning,
         "/actions/X/inputs/name",
         r#""count""#,
-        "does not work",
+        "cannot change `count`, which has type integer",
     );
     check(
         &with(
@@ -404,7 +404,7 @@ fn variables() {
 }
 
 #[test]
-fn expressions_point_into_their_strings() {
+fn invalid_expressions_are_marked_inside_their_strings() {
     let compose = |inputs: &str| format!(r#"{{"A": {{"type": "Compose", "inputs": {inputs}}}}}"#);
     check(
         &compose(r#"{"x": ["@equals(1, frob(2))"]}"#),
@@ -435,7 +435,7 @@ fn expressions_point_into_their_strings() {
         Error,
         "/actions/A/inputs",
         "'B'",
-        "no action `B`",
+        "unknown action `B`",
     );
     check(
         &compose(r#""@equals(variables('v'), 1)""#),
@@ -443,7 +443,7 @@ fn expressions_point_into_their_strings() {
         Warning,
         "/actions/A/inputs",
         "'v'",
-        "declares",
+        "undeclared variable `v`",
     );
     check(
         &compose(r#""@equals(parameters('p'), 1)""#),
@@ -451,17 +451,17 @@ fn expressions_point_into_their_strings() {
         Warning,
         "/actions/A/inputs",
         "'p'",
-        "no parameter",
+        "undeclared parameter `p`",
     );
-    check(&compose(r#""@equals(items('L'), 1)""#), "L0513", Error, "/actions/A/inputs", "'L'", "no loop");
+    check(&compose(r#""@equals(items('L'), 1)""#), "L0513", Error, "/actions/A/inputs", "'L'", "no loop encloses");
 }
 
 #[test]
-fn mistakes_in_scripts_point_into_their_code() {
+fn syntax_errors_in_scripts_are_marked_inside_their_code() {
     let script =
         |code: &str| format!(r#"{{"A": {{"type": "JavaScriptCode", "inputs": {{"code": {code}}}}}}}"#);
     check(&script(r#""\r\n\u00e9 é # x""#), "L0520", Warning, "/actions/A/inputs/code", "#", "no `#` here");
-    // What an expression changes is read when it runs, and other languages are not read at all.
+    // Code with expressions is only checked when it runs, other languages not at all.
     for text in [
         script(r##""# @{1}""##),
         script(r#""@concat('#')""#),
@@ -478,7 +478,7 @@ fn mistakes_in_scripts_point_into_their_code() {
 }
 
 #[test]
-fn texts_and_shapes() {
+fn files_and_shapes() {
     for (text, code, marked) in [
         ("{\"a\": ", "L0004", ""),
         ("{\"a\" 1}", "L0003", "1"),
@@ -565,7 +565,7 @@ fn texts_and_shapes() {
 }
 
 #[test]
-fn a_file_of_fifty_megabytes_is_refused_at_once() {
+fn a_file_of_fifty_mebibytes_is_rejected_immediately() {
     let mut text = String::from("{\"actions\": {\"A\": {\"type\": \"Compose\", \"inputs\": \"");
     text.push_str(&"x".repeat(50 << 20));
     text.push_str("\"}}}");
@@ -574,7 +574,7 @@ fn a_file_of_fifty_megabytes_is_refused_at_once() {
 }
 
 #[test]
-fn a_finding_is_rendered_with_its_line_and_a_caret() {
+fn a_diagnostic_is_rendered_with_its_line_and_carets() {
     let text = "{\n  \"triggers\": {\"m\": {\"type\": \"Request\"}},\n  \"actions\": {\n    \"A\": {\"type\": \"Compose\", \"inputs\": 1},\n    \"B\": {\"type\": \"Compose\", \"inputs\": 1, \"runAfter\": {\"C\": [\"Succeeded\"]}}\n  }\n}\n";
     let shown = render(&find(text, "L0204"), text, "flow.json", false);
     let expected = "\
@@ -584,14 +584,14 @@ error[L0204]: Unknown dependency: C (in `runAfter` of `B`)
 5 |     \"B\": {\"type\": \"Compose\", \"inputs\": 1, \"runAfter\": {\"C\": [\"Succeeded\"]}}
   |                                                        ^^^ no action has this name
   = at: /actions/B/runAfter/C
-  = help: there is `A`
+  = help: available: `A`
 ";
     assert_eq!(shown, expected);
     assert!(render(&find(text, "L0204"), text, "flow.json", true).contains("\x1b[1;31m"));
 }
 
 #[test]
-fn findings_become_json_and_sarif() {
+fn diagnostics_are_written_as_json_and_sarif() {
     let text = "{\"triggers\": {\"m\": {\"type\": \"Request\"}}, \"actions\": {\"A\": {\"inputs\": 1}}}";
     let found = find(text, "L0200");
     let json = found.to_json(text);
@@ -611,10 +611,10 @@ fn findings_become_json_and_sarif() {
 }
 
 #[test]
-fn mistakes_in_expressions_can_wait_until_the_action_runs() {
+fn invalid_expressions_can_fail_when_the_action_runs() {
     let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@concat('q'"}, "B": {"type": "Compose", "inputs": 1}}}"#;
     let strict = LoadOptions { strict_expressions: true, ..LoadOptions::default() };
-    let refused = Definition::parse(text.as_bytes(), &strict).expect_err("it is refused");
+    let refused = Definition::parse(text.as_bytes(), &strict).expect_err("it is rejected");
     assert_eq!(
         refused.0.iter().map(|found| (found.code, found.severity)).collect::<Vec<_>>(),
         [("L0500", Error)]
@@ -629,7 +629,7 @@ fn mistakes_in_expressions_can_wait_until_the_action_runs() {
 }
 
 #[test]
-fn leftovers_of_deployment_templates_stay_text() {
+fn unresolved_template_expressions_are_plain_strings() {
     let text = r#"{"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": {"x/y": "[concat('@{f(''', variables('q'), ''')}')]", "z": "@equals(1, 1)"}}}}"#;
     let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
     assert_eq!(loaded.warnings.iter().map(|found| found.code).collect::<Vec<_>>(), ["L0106"]);
@@ -640,7 +640,7 @@ fn leftovers_of_deployment_templates_stay_text() {
 }
 
 #[test]
-fn a_response_without_a_caller_is_refused_with_a_recurrence_only() {
+fn a_response_without_a_caller_is_an_error_only_with_a_recurrence() {
     let text = |trigger: &str| {
         format!(
             r#"{{"triggers": {{"t": {trigger}}}, "actions": {{"R": {{"type": "Response", "inputs": {{"statusCode": 200}}}}}}}}"#
@@ -648,13 +648,13 @@ fn a_response_without_a_caller_is_refused_with_a_recurrence_only() {
     };
     let webhook = r#"{"type": "ApiConnectionWebhook", "inputs": {"host": {}, "body": {}, "path": "/"}}"#;
     let found = find(&text(webhook), "L0209");
-    assert_eq!((found.severity, found.label.as_ref()), (Warning, "nobody is answered"));
+    assert_eq!((found.severity, found.label.as_ref()), (Warning, "no response is sent"));
     let polling = r#"{"type": "ApiConnection", "recurrence": {"frequency": "Day"}, "inputs": {"host": {}, "path": "/"}}"#;
     assert_eq!(find(&text(polling), "L0209").severity, Error);
 }
 
 #[test]
-fn recurrences_reach_to_five_hundred_days() {
+fn recurrence_intervals_are_at_most_five_hundred_days() {
     let loads = |frequency: &str, interval: u64| {
         let text = format!(
             r#"{{"triggers": {{"t": {{"type": "Recurrence", "recurrence": {{"frequency": "{frequency}", "interval": {interval}}}}}}}, "actions": {{}}}}"#
@@ -667,7 +667,7 @@ fn recurrences_reach_to_five_hundred_days() {
 }
 
 #[test]
-fn types_that_only_a_handler_has_are_known() {
+fn types_that_only_a_handler_executes_are_known() {
     for name in ["ParseDocumentWithMetadata", "ChunkTextWithMetadata"] {
         let text = format!(
             r#"{{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{"A": {{"type": "{name}", "inputs": {{}}}}}}}}"#
@@ -679,7 +679,7 @@ fn types_that_only_a_handler_has_are_known() {
 }
 
 #[test]
-fn only_so_many_wrong_names_are_compared_with_all_others() {
+fn the_number_of_suggestions_per_file_is_limited() {
     let actions: Vec<String> = (0..3_000)
         .map(|at| {
             format!(r#""Action_number_{at}": {{"type": "Compose", "inputs": "@outputs('Action_numbre_{at}')", "runAfter": {{}}}}"#)
@@ -687,7 +687,7 @@ fn only_so_many_wrong_names_are_compared_with_all_others() {
         .collect();
     let text =
         format!(r#"{{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{{}}}}}"#, actions.join(","));
-    let refused = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect_err("it is refused");
+    let refused = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect_err("it is rejected");
     assert_eq!(refused.0.iter().filter(|found| found.code == "L0510").count(), 3_000);
     let hints: Vec<&str> = refused.0.iter().filter_map(|found| found.hint.as_deref()).collect();
     assert_eq!(hints.len(), 100);

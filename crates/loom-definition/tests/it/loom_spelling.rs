@@ -22,11 +22,11 @@ fn load(actions: &str) -> Arc<Workflow> {
 }
 
 fn kind<'a>(workflow: &'a Workflow, name: &str) -> &'a ActionKind {
-    &workflow.action(workflow.find_action(name).expect("the action is there")).kind
+    &workflow.action(workflow.find_action(name).expect("the action exists")).kind
 }
 
 #[test]
-fn children_may_stand_in_inputs() {
+fn children_may_be_in_inputs() {
     for text in [
         r#"{"S": {"type": "Scope", "actions": {"A": {"type": "Compose", "inputs": 1}}}}"#,
         r#"{"S": {"type": "Scope", "inputs": {"actions": {"A": {"type": "Compose", "inputs": 1}}}}}"#,
@@ -85,7 +85,7 @@ fn a_wdl_until_stays_wdl() {
 }
 
 #[test]
-fn foreach_takes_items_and_nested_ones_are_sequential() {
+fn foreach_takes_items_and_nested_loops_are_sequential() {
     let workflow = load(
         r#"{"L": {"type": "Foreach", "inputs": {"items": [1], "actions": {"S": {"type": "Scope", "actions": {"M": {"type": "foreach", "foreach": [], "actions": {}}}}}}}}"#,
     );
@@ -113,21 +113,21 @@ fn parallel_and_retry_have_their_blocks() {
 }
 
 #[test]
-fn resilience_goes_on_any_action_and_costs_nothing_when_absent() {
+fn any_action_may_have_policies_and_none_are_stored_without() {
     let workflow = load(
         r#"{"A": {"type": "Compose", "inputs": 1, "timeout": 500, "retryPolicy": {"maxAttempts": 4}, "circuitBreaker": {"name": "svc"}, "rateLimit": {"requests": 5}, "bulkhead": {"maxConcurrent": 1}, "onUncertain": "fail"},
             "B": {"type": "Compose", "inputs": 1},
             "H": {"type": "Http", "inputs": {"method": "GET", "url": "http://x"}}}"#,
     );
-    let action = |name: &str| workflow.action(workflow.find_action(name).expect("it is there"));
-    let all = action("A").resilience.as_deref().expect("it asks for much");
+    let action = |name: &str| workflow.action(workflow.find_action(name).expect("the action exists"));
+    let all = action("A").resilience.as_deref().expect("it has policies");
     assert_eq!(all.breaker.as_ref().and_then(|spec| spec.name.as_deref()), Some("svc"));
     assert_eq!(all.on_uncertain, OnUncertain::Fail);
     assert!(
         matches!(action("A").timeout, Some(Setting::Fixed(span)) if span == Span::exact(Duration::from_millis(500)))
     );
     assert!(action("B").resilience.is_none());
-    // Requests retry by default, so theirs is there and says nothing.
+    // Requests are retried by default, so they always have a policy.
     assert!(matches!(
         action("H").resilience.as_deref().map(|found| &found.retry),
         Some(RetrySetting::Default)
@@ -135,7 +135,7 @@ fn resilience_goes_on_any_action_and_costs_nothing_when_absent() {
 }
 
 #[test]
-fn retry_policies_leave_the_inputs_and_url_becomes_uri() {
+fn retry_policies_are_removed_from_inputs_and_url_becomes_uri() {
     let workflow = load(
         r#"{"H": {"type": "Http", "inputs": {"method": "GET", "url": "http://x", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT5S"}}}}"#,
     );
@@ -146,7 +146,7 @@ fn retry_policies_leave_the_inputs_and_url_becomes_uri() {
 }
 
 #[test]
-fn results_are_wanted_only_where_asked_for() {
+fn results_are_wanted_only_where_an_expression_reads_them() {
     let scopes = |inputs: &str| {
         load(&format!(
             r#"{{"S": {{"type": "Scope", "actions": {{}}}}, "T": {{"type": "Scope", "actions": {{}}}}, "R": {{"type": "Compose", "inputs": "{inputs}", "runAfter": {{"S": ["Succeeded"]}}}}}}"#

@@ -1,4 +1,4 @@
-//! Tests of the crate through its public face.
+//! Tests of the crate through its public API.
 
 mod arbitrary;
 mod conformance;

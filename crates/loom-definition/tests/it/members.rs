@@ -1,21 +1,21 @@
-//! Members that are misspelt, in every object whose members are known.
+//! Misspelled properties, in every object whose properties are known.
 
 use loom_definition::{Definition, LoadOptions};
 
-/// The near misses of a definition, as the text that is marked and the name that is meant.
-fn slips(text: &str) -> Vec<(String, String)> {
+/// The misspelled properties of a definition: the marked text and the suggestion.
+fn misspelled(text: &str) -> Vec<(String, String)> {
     let found = match Definition::parse(text.as_bytes(), &LoadOptions::default()) {
         Ok(loaded) => loaded.warnings,
         Err(found) => found.0,
     };
-    let slips = found.into_iter().filter(|found| found.code == "L0105");
-    slips.map(|found| (text[found.span].to_owned(), found.hint.unwrap_or_default())).collect()
+    let found = found.into_iter().filter(|found| found.code == "L0105");
+    found.map(|found| (text[found.span].to_owned(), found.hint.unwrap_or_default())).collect()
 }
 
 #[track_caller]
-fn slip(text: &str, written: &str, meant: &str) {
+fn check(text: &str, written: &str, meant: &str) {
     let expected = (format!("\"{written}\""), format!("did you mean `{meant}`?"));
-    assert_eq!(slips(text), [expected], "{text}");
+    assert_eq!(misspelled(text), [expected], "{text}");
 }
 
 fn action(text: &str) -> String {
@@ -29,7 +29,7 @@ fn trigger(text: &str) -> String {
 }
 
 #[test]
-fn a_slip_is_found_wherever_the_members_are_known() {
+fn a_misspelled_property_is_reported_in_every_known_object() {
     let http = |rest: &str| {
         action(&format!(r#"{{"type": "Http", "inputs": {{"method": "GET", "uri": "http://h"{rest}}}}}"#))
     };
@@ -108,22 +108,22 @@ fn a_slip_is_found_wherever_the_members_are_known() {
         ),
     ] {
         if written.is_empty() {
-            // What stands there under its right name as well is not a slip of it.
-            assert_eq!(slips(&text), [], "{text}");
+            // A property is not a misspelling of one that exists as well.
+            assert_eq!(misspelled(&text), [], "{text}");
         } else {
-            slip(&text, written, meant);
+            check(&text, written, meant);
         }
     }
 }
 
 #[test]
-fn names_that_people_choose_are_never_slips() {
+fn names_that_users_choose_are_never_reported() {
     for text in [
         r#"{"type": "Http", "inputs": {"method": "GET", "uri": "http://h", "headers": {"methd": "x"}, "queries": {"uris": 1}, "body": {"hedaers": 1}}}"#,
         r#"{"type": "Compose", "inputs": {"runAftr": {}, "limitt": 1}}"#,
         r#"{"type": "ApiConnection", "inputs": {"host": {}, "parameters": {"bodyy": 1}, "method": "get", "path": "/"}}"#,
         r#"{"type": "Compose", "inputs": 1, "x-mine": 1, "annotations": {}}"#,
     ] {
-        assert_eq!(slips(&action(text)), [], "{text}");
+        assert_eq!(misspelled(&action(text)), [], "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which actions an expression may read, and what is said of those it may not.
+//! Which actions an expression may read, and the diagnostics for others.
 
 use loom_definition::{Definition, Diagnostic, LoadOptions, Loaded, Severity, render};
 
@@ -10,7 +10,7 @@ fn with(actions: &str) -> String {
     format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}"#)
 }
 
-/// The findings about reads, as marked text and words.
+/// The diagnostics about reads: the marked text, and message and hint.
 fn off_path(actions: &str) -> Vec<(String, String)> {
     let text = with(actions);
     let found = load(&text, &LoadOptions::default()).map_or_else(|found| found, |loaded| loaded.warnings);
@@ -26,7 +26,7 @@ fn off_path(actions: &str) -> Vec<(String, String)> {
 #[track_caller]
 fn refused(actions: &str, marked: &str, says: &[&str]) {
     let found = off_path(actions);
-    let [(place, words)] = &found[..] else { panic!("one finding is expected: {found:?}") };
+    let [(place, words)] = &found[..] else { panic!("expected one diagnostic: {found:?}") };
     assert_eq!(place, marked);
     for part in says {
         assert!(words.contains(part), "{words}");
@@ -34,13 +34,13 @@ fn refused(actions: &str, marked: &str, says: &[&str]) {
 }
 
 #[test]
-fn a_read_beside_its_path_names_the_missing_edge() {
+fn a_read_outside_the_path_names_the_missing_dependency() {
     refused(
         r#"{"A": {"type": "Compose", "inputs": 1}, "B": {"type": "Compose", "inputs": {"x": ["@outputs('A')"]}}}"#,
         "'A'",
         &["`B` reads `A`", r#"add "A": ["Succeeded"] to the `runAfter` of `B`"#],
     );
-    // The edge joins what holds the two.
+    // The dependency links the enclosing actions.
     refused(
         r#"{"S": {"type": "Scope", "actions": {"In": {"type": "Compose", "inputs": 1}}},
             "T": {"type": "Scope", "actions": {"Out": {"type": "Compose", "inputs": "@outputs('In')"}}}}"#,
@@ -56,17 +56,17 @@ fn a_read_beside_its_path_names_the_missing_edge() {
 }
 
 #[test]
-fn a_read_that_no_edge_mends_says_where_it_belongs() {
+fn a_read_that_no_dependency_allows_says_where_it_belongs() {
     refused(r#"{"A": {"type": "Compose", "inputs": "@outputs('A')"}}"#, "'A'", &["its own result"]);
     refused(
         r#"{"A": {"type": "Compose", "inputs": "@outputs('B')"}, "B": {"type": "Compose", "inputs": 1, "runAfter": {"A": ["Succeeded"]}}}"#,
         "'B'",
-        &["runs only after it"],
+        &["only runs after it"],
     );
     refused(
         r#"{"S": {"type": "Scope", "actions": {"In": {"type": "Compose", "inputs": "@result('S')"}}}}"#,
         "'S'",
-        &["stands inside `S`"],
+        &["is inside `S`"],
     );
     refused(
         r#"{"I": {"type": "If", "expression": "@true", "actions": {"T": {"type": "Compose", "inputs": 1}},
@@ -77,7 +77,7 @@ fn a_read_that_no_edge_mends_says_where_it_belongs() {
     refused(
         r#"{"L": {"type": "Foreach", "foreach": "@outputs('In')", "actions": {"In": {"type": "Compose", "inputs": 1}}}}"#,
         "'In'",
-        &["which it holds itself"],
+        &["which is inside it"],
     );
     refused(
         r#"{"A": {"type": "Compose", "inputs": 1, "trackedProperties": {"x": "@outputs('A')"}}}"#,
@@ -87,16 +87,16 @@ fn a_read_that_no_edge_mends_says_where_it_belongs() {
 }
 
 #[test]
-fn what_has_ended_before_may_be_read() {
+fn actions_that_have_ended_may_be_read() {
     for actions in [
-        // Over others, from within blocks, and in blocks.
+        // Through other actions, from inside blocks, and into blocks.
         r#"{"A": {"type": "Scope", "actions": {"In": {"type": "Compose", "inputs": 1}}},
             "B": {"type": "Compose", "inputs": 1, "runAfter": {"A": ["Failed"]}},
             "C": {"type": "Scope", "runAfter": {"B": ["Skipped"]}, "actions": {
                 "D": {"type": "Compose", "inputs": "@concat(outputs('In'), result('A'), outputs('B'))"}}}}"#,
         // The condition of a loop reads its body.
         r#"{"U": {"type": "Until", "expression": "@equals(outputs('In'), 1)", "actions": {"In": {"type": "Compose", "inputs": 1}}}}"#,
-        // The end of a subscription reads its beginning.
+        // The unsubscribe request reads the response of the subscribe request.
         r#"{"H": {"type": "HttpWebhook", "inputs": {"subscribe": {"method": "POST", "uri": "http://s"},
             "unsubscribe": {"method": "DELETE", "uri": "@{body('H')?['link']}"}}}}"#,
         r#"{"S": {"type": "Scope", "actions": {"In": {"type": "Compose", "inputs": 1}}, "trackedProperties": {"x": "@outputs('In')"}}}"#,
@@ -114,7 +114,7 @@ fn outputs_of_the_workflow_read_every_action() {
 }
 
 #[test]
-fn a_definition_that_was_accepted_before_is_still_read() {
+fn a_definition_that_was_accepted_before_still_loads() {
     let text = with(
         r#"{"A": {"type": "Compose", "inputs": 1}, "B": {"type": "Compose", "inputs": "@outputs('A')"},
             "C": {"type": "Compose", "inputs": "@items('A')"}, "D": {"type": "Compose", "inputs": "@outputs('None')"}}"#,
@@ -127,7 +127,7 @@ fn a_definition_that_was_accepted_before_is_still_read() {
 }
 
 #[test]
-fn before_run_after_a_read_is_an_edge() {
+fn in_a_preview_schema_a_read_is_a_dependency() {
     let text = |schema: &str| {
         format!(
             r#"{{"$schema": "https://schema/{schema}/workflowdefinition.json#", "triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{
@@ -143,19 +143,19 @@ fn before_run_after_a_read_is_an_edge() {
         names.collect::<Vec<_>>()
     };
     assert_eq!((before("C"), before("B"), before("A")), (vec!["B"], vec!["A"], vec![]));
-    // The schema, and the condition that is not looked at.
+    // One for the schema, one for the condition that is ignored.
     assert_eq!(loaded.warnings.iter().filter(|found| found.code == "L0109").count(), 2);
     let now = load(&text("2016-06-01"), &LoadOptions::default()).unwrap_err();
     assert!(now.iter().any(|found| found.code == "L0514"), "{now:?}");
-    // A circle of them is one.
-    let circle = r#"{"$schema": "s/2015-08-01-preview/w", "triggers": {"manual": {"type": "Request"}}, "actions": {
+    // Such dependencies can form a cycle.
+    let cycle = r#"{"$schema": "s/2015-08-01-preview/w", "triggers": {"manual": {"type": "Request"}}, "actions": {
         "A": {"type": "Compose", "inputs": "@outputs('B')"}, "B": {"type": "Compose", "inputs": "@outputs('A')"}}}"#;
-    let found = load(circle, &LoadOptions::default()).unwrap_err();
+    let found = load(cycle, &LoadOptions::default()).unwrap_err();
     assert!(found.iter().any(|found| found.code == "L0205"), "{found:?}");
 }
 
 #[test]
-fn loops_know_what_is_read_after_them() {
+fn loops_record_what_is_read_after_them() {
     let loaded = load(
         &with(
             r#"{"L": {"type": "Foreach", "foreach": [1], "actions": {
@@ -179,14 +179,14 @@ fn loops_know_what_is_read_after_them() {
 }
 
 #[test]
-fn a_finding_is_shown_with_its_place_and_what_is_read() {
+fn a_diagnostic_shows_the_read_and_its_target() {
     let text = with(
         "{\n  \"A\": {\"type\": \"Compose\", \"inputs\": 1},\n  \"B\": {\"type\": \"Compose\", \"inputs\": \"@outputs('A')\"}\n}",
     );
     let found = load(&text, &LoadOptions::default()).unwrap_err();
     let shown = render(&found[0], &text, "flow.json", false);
     assert!(
-        shown.contains("flow.json:3:") && shown.contains("^^^") && shown.contains("this is what it reads"),
+        shown.contains("flow.json:3:") && shown.contains("^^^") && shown.contains("the action that it reads"),
         "{shown}"
     );
 }

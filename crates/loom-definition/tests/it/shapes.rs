@@ -1,4 +1,4 @@
-//! The shapes people have their definitions in, and what comes out beside the workflow.
+//! The shapes of files that contain definitions, and what is loaded besides the workflow.
 
 use loom_definition::{Definition, Diagnostics, LoadOptions, Loaded, model::WorkflowKind};
 use loom_expression::{Object, Value};
@@ -30,7 +30,7 @@ fn bare_and_wrapped() {
 }
 
 #[test]
-fn names_come_from_the_caller_the_file_or_the_folder() {
+fn names_come_from_the_caller_the_file_or_the_directory() {
     let name = |name: Option<&str>, file: &str| {
         let options = LoadOptions {
             name: name.map(Into::into),
@@ -46,7 +46,7 @@ fn names_come_from_the_caller_the_file_or_the_folder() {
 }
 
 #[test]
-fn flow_exports_keep_theirs_in_properties() {
+fn flow_exports_contain_the_definition_in_properties() {
     let loaded = load(&format!(
         r#"{{"name": "x", "properties": {{"definition": {BARE}, "connectionReferences": {{"shared": {{}}}}}}}}"#
     ));
@@ -55,7 +55,7 @@ fn flow_exports_keep_theirs_in_properties() {
 }
 
 #[test]
-fn the_management_api_answers_with_files() {
+fn the_management_api_returns_files() {
     let loaded = load(&format!(
         r#"{{"id": "/subscriptions/s", "name": "site/Orders", "type": "Microsoft.Web/sites/workflows", "kind": "logicapp",
             "properties": {{"flowState": "Enabled", "files": {{"workflow.json": {{"definition": {BARE}, "kind": "Stateless"}}}}}}}}"#
@@ -64,7 +64,7 @@ fn the_management_api_answers_with_files() {
 }
 
 #[test]
-fn a_flow_knows_the_name_that_its_users_see() {
+fn a_flow_is_tagged_with_its_display_name() {
     let tags = |beside: &str| {
         let text = format!(
             r#"{{"name": "x", "properties": {{"displayName": "My flow", {beside}"definition": {BARE}}}}}"#
@@ -100,13 +100,13 @@ fn template() -> String {
 }
 
 #[test]
-fn templates_resolve_what_they_know() {
+fn template_expressions_are_resolved() {
     let mut options =
         LoadOptions { choose: Some("orders".into()), strict_expressions: true, ..LoadOptions::default() };
     options.arm_parameters = [("greeting", Value::from("hi"))].into_iter().collect::<Object>();
     let text = template();
-    let refused = load_with(&text, &options).expect_err("an expression in it is wrong");
-    // A mistake in a computed expression points at the template expression that gave it.
+    let refused = load_with(&text, &options).expect_err("an expression in it is invalid");
+    // An error in a computed expression is marked at the template expression that computes it.
     let bad = refused.0.iter().find(|found| found.code == "L0500").expect("the expression is reported");
     assert_eq!(&text[bad.span.clone()], r#""[concat('@equals(', '1, max(')]""#);
     assert_eq!(bad.pointer, "/resources/1/properties/definition/actions/D/inputs");
@@ -114,7 +114,7 @@ fn templates_resolve_what_they_know() {
     let loaded = load_with(&text, &options).expect("it loads");
     assert_eq!(&*loaded.workflow.name, "Orders");
     let inputs = |name: &str| {
-        let action = loaded.workflow.action(loaded.workflow.find_action(name).expect("it is there"));
+        let action = loaded.workflow.action(loaded.workflow.find_action(name).expect("the action exists"));
         match &action.kind {
             loom_definition::model::ActionKind::Compose { inputs } => inputs.source_value().to_json_text(),
             other => panic!("{other:?}"),
@@ -129,7 +129,7 @@ fn templates_resolve_what_they_know() {
 }
 
 #[test]
-fn one_of_several_workflows_is_chosen_by_name() {
+fn one_of_several_workflows_is_selected_by_name() {
     let text = template();
     let code = |choose: Option<&str>| {
         let options = LoadOptions { choose: choose.map(Into::into), ..LoadOptions::default() };
@@ -137,15 +137,15 @@ fn one_of_several_workflows_is_chosen_by_name() {
             .map(|loaded| loaded.workflow.name.to_string())
             .map_err(|found| Box::new(found.0[0].clone()))
     };
-    let several = code(None).expect_err("one must be chosen");
+    let several = code(None).expect_err("one must be selected");
     assert_eq!((several.code, several.related.len()), ("L0101", 2));
-    let unknown = code(Some("Ordrs")).expect_err("there is none");
+    let unknown = code(Some("Ordrs")).expect_err("no workflow has this name");
     assert_eq!((unknown.code, unknown.hint.as_deref()), ("L0102", Some("did you mean `Orders`?")));
     assert_eq!(code(Some("inner")).as_deref(), Ok("Inner"));
 }
 
 #[test]
-fn parameters_may_be_declared_beside() {
+fn parameters_may_be_declared_in_a_file() {
     let text = r#"{"definition": {"triggers": {"m": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": "@parameters('url')"}}}}"#;
     let unknown = load(text).warnings;
     assert_eq!(unknown.iter().map(|found| found.code).collect::<Vec<_>>(), ["L0512"]);
@@ -162,7 +162,7 @@ fn parameters_may_be_declared_beside() {
 }
 
 #[test]
-fn a_value_beside_fills_a_declared_parameter() {
+fn a_parameters_file_supplies_declared_parameters() {
     let text = r#"{"definition": {"parameters": {"Url": {"type": "String", "defaultValue": "there"}, "size": {"type": "Int", "allowedValues": [1, 2]}},
         "triggers": {"m": {"type": "Request"}}, "actions": {}}}"#;
     let bound = |file: &str, supplied: Object| {
@@ -174,14 +174,14 @@ fn a_value_beside_fills_a_declared_parameter() {
     let file = r#"{"url": {"type": "SecureString", "value": "here"}, "SIZE": {"type": "Int", "value": 2}}"#;
     let values = bound(file, Object::new()).expect("it binds");
     assert_eq!(values, [Value::from("here"), Value::from(2)]);
-    assert!(values[0].is_secret(), "it is secure where it is given");
+    assert!(values[0].is_secret(), "the file declares it as secure");
     let supplied = [("size", Value::from(1))].into_iter().collect();
     assert_eq!(bound(file, supplied).expect("it binds")[1], Value::from(1));
     assert_eq!(bound(r#"{"size": {"type": "Int", "value": 3}}"#, Object::new()), Err("L0409"));
 }
 
 #[test]
-fn the_hash_is_of_the_meaning_not_of_the_white_space() {
+fn the_hash_ignores_white_space() {
     let hash = |text: &str| load(text).workflow.hash;
     assert_eq!(hash(BARE), hash(&BARE.replace(": ", " :\n  ")));
     assert_ne!(hash(BARE), hash(&BARE.replace("\"d\"", "\"e\"")));
@@ -199,7 +199,7 @@ fn other_encodings_load() {
 }
 
 #[test]
-fn what_a_deployment_would_have_computed_is_told() {
+fn unresolved_template_expressions_are_reported() {
     let loaded = load(
         r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
             "A": {"type": "Http", "inputs": {"method": "GET", "uri": "[concat('https://', parameters('Host'), '/x')]",
@@ -219,10 +219,10 @@ fn what_a_deployment_would_have_computed_is_told() {
 }
 
 #[test]
-fn tags_stand_in_the_definition_or_beside_it() {
+fn tags_are_in_the_definition_or_outside_it() {
     let tags = |text: &str| {
         let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).expect("it loads");
-        // What is kept of a workflow tells the same.
+        // The source that is stored loads as the same workflow.
         let again =
             Definition::parse(loaded.workflow.source.as_bytes(), &LoadOptions::default()).expect("again");
         assert_eq!(again.workflow.hash, loaded.workflow.hash);

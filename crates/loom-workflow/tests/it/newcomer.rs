@@ -118,7 +118,7 @@ fn a_mistake_in_a_file_is_told_once() {
     let broken = file("told-once", "broken.json", "{").display().to_string();
     for arguments in [["test", &broken], ["run", &broken]] {
         let said = loom(&arguments).stderr;
-        assert_eq!(said.matches("a name in double quotes").count(), 1, "{said}");
+        assert_eq!(said.matches("a property name in double quotes").count(), 1, "{said}");
     }
 }
 
@@ -202,7 +202,7 @@ fn a_typed_value_is_read_as_its_declaration_says() {
     assert_eq!(outputs(&["-p", "name=\"quoted\""]), crate::json(r#"{"name": "quoted", "count": 1}"#));
     let wrong = loom(&["run", &flow, "-p", "name=a", "-p", "count=seven"]);
     assert_eq!(wrong.code, Some(3));
-    assert!(wrong.stderr.contains("parameter `count` is of type integer"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("parameter `count` has type integer"), "{}", wrong.stderr);
     let broken = loom(&["run", &flow, "-p", "name=a", "-p", "list=[1, 2"]);
     assert_eq!(broken.code, Some(3));
     assert!(broken.stderr.contains("--> --param list:1:6"), "{}", broken.stderr);

@@ -1,6 +1,8 @@
+//! Cron expressions: what each form means, and the errors of invalid ones.
+
 use super::*;
 
-/// What each field of `text` means, as the sets print.
+/// Expects the values of each field of `text`.
 fn check(text: &str, expected: &str) {
     let cron = Cron::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let days: Vec<String> = cron
@@ -51,7 +53,7 @@ fn fields_are_values_ranges_steps_and_lists() {
 }
 
 #[test]
-fn short_forms_stand_for_expressions() {
+fn short_forms_are_abbreviations() {
     check("@hourly", "0 0 * [] * []");
     check(" @Daily ", "0 0 0 [] * []");
     check("@midnight", "0 0 0 [] * []");
@@ -63,38 +65,38 @@ fn short_forms_stand_for_expressions() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_place() {
+fn errors_have_a_position() {
     for (text, at, part) in [
-        ("", "", "this one has 0"),
-        ("* * * *", "* * * *", "this one has 4"),
-        ("* * * * * * *", "* * * * * * *", "this one has 7"),
-        ("60 * * * *", "60", "the minute is 60; it is from 0 to 59"),
-        ("61 0 * * * *", "61", "the second is 61"),
-        ("0 24 * * *", "24", "the hour is 24; it is from 0 to 23"),
-        ("0 0 0 * *", "0", "the day of the month is 0; it is from 1 to 31"),
-        ("0 0 * 13 *", "13", "the month is 13"),
-        ("0 0 * * 8", "8", "the day of the week is 8"),
-        ("0 0 * * fun", "fun", "or a name from SUN to SAT; `fun` is none"),
+        ("", "", "(got 0)"),
+        ("* * * *", "* * * *", "(got 4)"),
+        ("* * * * * * *", "* * * * * * *", "(got 7)"),
+        ("60 * * * *", "60", "the minute must be between 0 and 59 (got 60)"),
+        ("61 0 * * * *", "61", "the second must be between 0 and 59 (got 61)"),
+        ("0 24 * * *", "24", "the hour must be between 0 and 23 (got 24)"),
+        ("0 0 0 * *", "0", "the day of the month must be between 1 and 31 (got 0)"),
+        ("0 0 * 13 *", "13", "the month must be between 1 and 12 (got 13)"),
+        ("0 0 * * 8", "8", "the day of the week must be between 0 and 7 (got 8)"),
+        ("0 0 * * fun", "fun", "or a name from SUN to SAT (got `fun`)"),
         ("0 0 * fun *", "fun", "or a name from JAN to DEC"),
-        ("0 17-9 * * *", "17-9", "goes backwards"),
-        ("*/0 * * * *", "0", "a step is a whole number from 1"),
-        ("*/x * * * *", "x", "a step is a whole number from 1"),
-        ("1,,2 * * * *", ",", "the minute is missing here"),
-        ("0 -5 * * *", " ", "the hour is missing here"),
-        ("0 +5 * * *", "+5", "`+5` is none"),
-        ("? * * * *", "?", "`?` is none"),
-        ("0 0 * * MON#6", "6", "the number after # is 6"),
-        ("0 0 32W * *", "32", "the day of the month is 32"),
-        ("0 0 L-31 * *", "31", "from 0 to 30"),
-        ("0 0 30 2 *", "30", "there is no such day"),
-        ("0 0 31,31W 4,6 *", "31,31W", "there is no such day"),
-        ("@often", "@often", "the short forms are @yearly"),
-        ("0 é * * *", "é", "`é` is none"),
+        ("0 17-9 * * *", "17-9", "ends before it begins"),
+        ("*/0 * * * *", "0", "a step must be a positive integer"),
+        ("*/x * * * *", "x", "a step must be a positive integer"),
+        ("1,,2 * * * *", ",", "missing minute"),
+        ("0 -5 * * *", " ", "missing hour"),
+        ("0 +5 * * *", "+5", "(got `+5`)"),
+        ("? * * * *", "?", "(got `?`)"),
+        ("0 0 * * MON#6", "6", "the number after # must be between 1 and 5 (got 6)"),
+        ("0 0 32W * *", "32", "the day of the month must be between 1 and 31 (got 32)"),
+        ("0 0 L-31 * *", "31", "between 0 and 30"),
+        ("0 0 30 2 *", "30", "never have such a day"),
+        ("0 0 31,31W 4,6 *", "31,31W", "never have such a day"),
+        ("@often", "@often", "unknown short form `@often`; use @yearly"),
+        ("0 é * * *", "é", "(got `é`)"),
     ] {
         let error = Cron::parse(text).unwrap_err();
         assert_eq!(&text[error.span.clone()], at, "{text}: {error}");
         assert!(error.message.contains(part), "{text}: {error}");
     }
-    // A weekday still comes when the day of the month never does.
+    // A day of the week still matches if the day of the month never does.
     assert!(Cron::parse("0 0 30 2 MON").is_ok());
 }

@@ -1,9 +1,9 @@
 //! Writes the expression language's table of cultures from the Unicode CLDR's JSON data.
 //!
-//! `cargo xtask cultures FOLDER`, where the folder holds the npm packages `cldr-core`, `cldr-dates-full` and
-//! `cldr-numbers-full` (their `node_modules`). The choices among what CLDR offers are those that .NET makes with
-//! ICU: names as they stand alone and in the genitive, the short date with a full year, the full date, the short
-//! and medium time, ASCII digits.
+//! `cargo xtask cultures DIR`, where the directory (a `node_modules`) contains the npm packages `cldr-core`,
+//! `cldr-dates-full` and `cldr-numbers-full`. Of the alternatives in CLDR, it takes those that .NET takes with ICU: names
+//! in stand-alone and genitive form, the short date with a full year, the full date, the short and medium time, ASCII
+//! digits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,10 +30,10 @@ const HEAD: &str = "\
 #    times, patterns d D t T M Y, years that the calendar is ahead.
 ";
 
-/// Patterns of Logic Apps' documentation that differ from today's CLDR: culture, member, value.
+/// Values in the documentation of Logic Apps that differ from the current CLDR: culture, index of the field, value.
 const DOCUMENTED: [(&str, usize, &str); 2] = [("is-IS", 8, "kr"), ("is-IS", 9, "2")];
 
-/// Reads the packages in a folder and writes the table below the repository's root.
+/// Reads the packages in a directory and writes the table of the expression crate.
 pub(crate) fn write(root: &Path, packages: &Path) -> Result<()> {
     let core = packages.join("cldr-core");
     let supplemental = |name: &str| read(&core.join(format!("supplemental/{name}.json")));
@@ -99,7 +99,7 @@ struct Data<'p> {
     calendars: Value,
 }
 
-/// A locale with all its parts.
+/// A locale with all its subtags.
 struct Tag {
     language: String,
     script: String,
@@ -112,7 +112,7 @@ impl Data<'_> {
         Ok(read(&path)?["main"][locale][member].clone())
     }
 
-    /// The locale's parts, the likely ones where it does not name them; `None` for variants.
+    /// The subtags of a locale, with likely subtags for those that are absent; `None` for variants.
     fn tag(&self, locale: &str) -> Option<Tag> {
         let (mut script, mut region) = (None, None);
         let mut parts = locale.split('-');
@@ -139,10 +139,10 @@ impl Data<'_> {
         })
     }
 
-    /// How many years the usual calendar of a region is ahead; `None` where it differs in more than that.
+    /// How many years the calendar of a region is ahead of the Gregorian one; `None` if it differs in other ways, too.
     fn years_ahead(&self, region: &str) -> Option<i64> {
         match (region, self.calendars[region][0].as_str()) {
-            // .NET's calendar of Saudi Arabia is the islamic one.
+            // In .NET, the calendar of Saudi Arabia is the Islamic one.
             ("SA", _) => None,
             (_, None | Some("gregorian")) => Some(0),
             (_, Some("buddhist")) => Some(543),
@@ -150,7 +150,7 @@ impl Data<'_> {
         }
     }
 
-    /// The names of a culture, the usual one first.
+    /// The names of a culture; the preferred one is first.
     fn names(&self, tag: &Tag, locales: &[String]) -> Vec<String> {
         let Tag { language, script, region } = tag;
         let same = |locale: &str| {
@@ -199,7 +199,7 @@ impl Data<'_> {
         let sizes =
             sizes.split('.').next().unwrap_or_default().rsplit(',').map(|group| group.len().to_string());
         let mut sizes: Vec<String> = sizes.collect();
-        // What stands before the first comma is no group.
+        // The digits before the first comma are not a group.
         sizes.pop();
 
         let currency = self.currency(region);
@@ -223,7 +223,7 @@ impl Data<'_> {
         ])
     }
 
-    /// The currency in use in a region.
+    /// The current currency of a region.
     fn currency(&self, region: &str) -> String {
         let entries = self.currencies["region"][region].as_array().into_iter().flatten();
         let in_use = |(_, entry): &(&String, &Value)| entry["_to"].is_null() && entry["_tender"] != "false";
@@ -242,7 +242,7 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Without marks of the writing direction.
+/// Removes marks of the writing direction.
 fn plain(text: &str) -> String {
     text.replace(['\u{200e}', '\u{200f}', '\u{61c}'], "")
 }
@@ -269,7 +269,7 @@ fn name_lines(dates: &Value) -> String {
     .join("\t")
 }
 
-/// am, pm, separators and patterns.
+/// The fields for am, pm, separators and patterns.
 fn patterns(dates: &Value) -> Vec<String> {
     let text = |path: &[&str]| {
         let value = path.iter().fold(dates, |value, key| &value[*key]);
@@ -294,7 +294,7 @@ fn patterns(dates: &Value) -> Vec<String> {
     ]
 }
 
-/// CLDR's letters for dates as .NET's; a year of two digits is written with four.
+/// Converts a date pattern of CLDR to one of .NET; years always have four digits.
 fn date_pattern(pattern: &str) -> String {
     letters(pattern, |letter, count| match letter {
         'y' => "yyyy".to_owned(),
@@ -317,7 +317,7 @@ fn time_pattern(pattern: &str) -> String {
     .to_owned()
 }
 
-/// Changes the runs of letters outside of quotes.
+/// Applies `change` to each run of equal letters outside quotes.
 fn letters(pattern: &str, change: impl Fn(char, usize) -> String) -> String {
     let (mut text, mut quoted) = (String::new(), false);
     let mut chars = pattern.chars().peekable();
@@ -333,7 +333,7 @@ fn letters(pattern: &str, change: impl Fn(char, usize) -> String) -> String {
     text
 }
 
-/// What stands between the first two parts of a pattern.
+/// The separator between the first two parts of a pattern.
 fn separator(pattern: &str, parts: &str) -> String {
     let Some(start) = pattern.find(|c| parts.contains(c)) else {
         return String::new();
@@ -354,7 +354,7 @@ fn separator(pattern: &str, parts: &str) -> String {
     text
 }
 
-/// The digits of a pattern as one `n`; spaces are plain, as in .NET's patterns.
+/// Replaces the digits of a pattern by one `n`, and every white space by a plain space, as in .NET's patterns.
 fn number_to_n(pattern: &str) -> String {
     let mut text = String::new();
     for c in pattern.chars() {

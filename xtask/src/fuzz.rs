@@ -1,4 +1,4 @@
-//! Runs the fuzz targets, two at a time, each for so long.
+//! Runs the fuzz targets, two at a time, each for a fixed time.
 
 use std::{
     path::Path,
@@ -9,13 +9,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// How long each target runs when nothing else is said.
+/// The default run time of each target.
 const SECONDS: u32 = 600;
 
-/// Targets that run at once.
+/// The number of targets that run concurrently.
 const AT_ONCE: usize = 2;
 
-/// Reads `[--seconds N] [TARGET …]`, builds the targets and runs them. Without names, all run.
+/// Parses `[--seconds N] [TARGET …]`, builds the targets and runs them. Without names, runs all targets.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let (mut seconds, mut names) = (SECONDS, Vec::new());
     let mut rest = arguments.iter();
@@ -24,20 +24,20 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
             let given = rest.next().context("--seconds needs a number")?;
             seconds = given.parse().with_context(|| format!("`{given}` is not a number of seconds"))?;
         } else if argument.starts_with('-') {
-            bail!("unknown option `{argument}`; the only one is --seconds N");
+            bail!("unknown option `{argument}`; available: --seconds N");
         } else {
             names.push(argument.clone());
         }
     }
     let known = targets(root)?;
     if let Some(wrong) = names.iter().find(|name| !known.contains(name)) {
-        bail!("there is no target `{wrong}`; there are: {}", known.join(", "));
+        bail!("unknown target `{wrong}`; available: {}", known.join(", "));
     }
     let names = if names.is_empty() { known } else { names };
     install()?;
-    let build = cargo_fuzz(root, &["build"]).status().context("could not start cargo fuzz")?;
+    let build = cargo_fuzz(root, &["build"]).status().context("cannot start cargo fuzz")?;
     if !build.success() {
-        bail!("the targets cannot be built");
+        bail!("cannot build the fuzz targets");
     }
     run(root, names, seconds)
 }
@@ -53,7 +53,7 @@ fn targets(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Installs cargo-fuzz if it is not there.
+/// Installs cargo-fuzz if necessary.
 fn install() -> Result<()> {
     let there = Command::new("cargo").args(["fuzz", "--version"]).output();
     if there.is_ok_and(|output| output.status.success()) {
@@ -62,19 +62,19 @@ fn install() -> Result<()> {
     println!("== cargo install cargo-fuzz --locked");
     let status = Command::new("cargo").args(["install", "cargo-fuzz", "--locked"]).status()?;
     if !status.success() {
-        bail!("cargo-fuzz cannot be installed; install it by hand: cargo install cargo-fuzz --locked");
+        bail!("cannot install cargo-fuzz; install it manually: cargo install cargo-fuzz --locked");
     }
     Ok(())
 }
 
-/// The sanitizer needs options that only nightly compilers take, unless they are told to.
+/// The sanitizer needs options that a stable compiler only accepts with `RUSTC_BOOTSTRAP`.
 fn cargo_fuzz(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.arg("fuzz").args(arguments).env("RUSTC_BOOTSTRAP", "1").current_dir(root);
     command
 }
 
-/// Runs the targets by as many threads as run at once; the figures of each stand in its last lines.
+/// Runs the targets on [`AT_ONCE`] threads.
 fn run(root: &Path, names: Vec<String>, seconds: u32) -> Result<()> {
     let waiting = Mutex::new(names.into_iter().rev().collect::<Vec<_>>());
     let failed = Mutex::new(Vec::new());
@@ -103,18 +103,18 @@ fn run_one(root: &Path, name: &str, seconds: u32) -> Result<()> {
     let time = format!("-max_total_time={seconds}");
     let arguments =
         ["run", name, &corpus, &seeds, "--", &time, "-max_len=4000", "-timeout=60", "-print_final_stats=1"];
-    let output = cargo_fuzz(root, &arguments).output().context("could not start cargo fuzz")?;
+    let output = cargo_fuzz(root, &arguments).output().context("cannot start cargo fuzz")?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         let lines: Vec<&str> = said.lines().collect();
-        bail!("it failed:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        bail!("the target failed:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
     }
     let figure = |name: &str| {
         let line = said.lines().rev().find_map(|line| line.strip_prefix(&format!("stat::{name}:")));
         line.map_or("?", str::trim).to_owned()
     };
     println!(
-        "{name}: {} inputs in {seconds} s, {} MiB at most",
+        "{name}: {} inputs in {seconds} s, peak memory {} MiB",
         figure("number_of_executed_units"),
         figure("peak_rss_mb")
     );

@@ -1,4 +1,4 @@
-//! Chores of the repository. `cargo xtask ci` is the one door that continuous integration uses too.
+//! Development tasks of the repository. `cargo xtask ci` runs everything that continuous integration runs.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ mod docs;
 mod fuzz;
 mod links;
 mod package;
+mod phrases;
 mod picture;
 mod tidy;
 
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::check(&root()),
         "cultures" => match std::env::args().nth(2) {
             Some(packages) => cultures::write(&root(), Path::new(&packages)),
-            None => Err(anyhow!("cultures needs the folder of CLDR's packages")),
+            None => Err(anyhow!("usage: cargo xtask cultures DIR (the directory of the CLDR packages)")),
         },
         "docs" => docs::write(&root()),
         "picture" => picture::write(&root()),
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         other => {
             eprintln!(
-                "unknown chore `{other}`; there are: ci, lint, tidy, docs, picture, package, cultures, fuzz"
+                "xtask: unknown task `{other}`; available: ci, lint, tidy, docs, picture, package, cultures, fuzz"
             );
             return ExitCode::from(2);
         }
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything a change must pass.
+/// Runs every check that a change must pass.
 fn ci() -> Result<()> {
     tidy::check(&root())?;
     cargo(&["fmt", "--all", "--check"], &[])?;
@@ -54,7 +55,7 @@ fn ci() -> Result<()> {
     clippy_and_docs()
 }
 
-/// Everything that needs no test run.
+/// Runs every check except the tests.
 fn lint() -> Result<()> {
     tidy::check(&root())?;
     cargo(&["fmt", "--all", "--check"], &[])?;
@@ -80,14 +81,14 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         .envs(environment.iter().copied())
         .current_dir(root())
         .status()
-        .with_context(|| format!("could not start `{line}`"))?;
+        .with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed with {status}");
     }
     Ok(())
 }
 
-/// The repository's root: this package lies directly below it.
+/// The root of the repository, which is the parent directory of this package.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()

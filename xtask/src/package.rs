@@ -1,21 +1,21 @@
-//! Packs every crate as for a registry, so that the first release meets no missing licence, version or file.
+//! Packages every crate as for a registry, so that a missing licence, version or file is found before a release.
 //!
-//! The workspace says `publish = false` until its owner decides otherwise, and cargo does not resolve packages of a workspace
-//! that cannot be published against one another. So the packing is done in a copy of the workspace without that line.
+//! The workspace sets `publish = false` until its owner decides otherwise, and cargo does not resolve unpublishable packages of
+//! a workspace against each other. So the packages are built in a copy of the workspace without that line.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-/// What each package must contain, beside its sources.
+/// The files that each package must contain besides its sources.
 const REQUIRED: &[&str] = &["LICENSE-APACHE", "LICENSE-MIT", "Cargo.toml"];
 
-/// Packs all crates; with `--verify`, also builds each from its package.
+/// Packages all crates; with `--verify`, also builds each one from its package.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let verify = match arguments {
         [] => false,
         [flag] if flag == "--verify" => true,
-        other => bail!("expected nothing or --verify, found `{}`", other.join(" ")),
+        other => bail!("unknown arguments `{}`; available: --verify", other.join(" ")),
     };
     println!("== package");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
@@ -47,7 +47,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     check_contents(&copy)
 }
 
-/// Licences are part of each package. cargo does not miss them when they are absent.
+/// Checks that each package contains the required files, which cargo itself does not check.
 fn check_contents(copy: &Path) -> Result<()> {
     for entry in fs::read_dir(copy.join("crates"))? {
         let folder = entry?.path();
@@ -59,14 +59,14 @@ fn check_contents(copy: &Path) -> Result<()> {
         let listed = String::from_utf8(listed.stdout).context("cargo lists names in UTF-8")?;
         for name in REQUIRED {
             if !listed.lines().any(|line| line == *name) {
-                bail!("the package of {} lacks {name}", folder.display());
+                bail!("the package of {} must contain {name}", folder.display());
             }
         }
     }
     Ok(())
 }
 
-/// Copies a directory, with the files that its symbolic links lead to.
+/// Copies a directory and follows its symbolic links.
 fn copy_all(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {

@@ -1,4 +1,5 @@
-//! Checks of what the compiler and clippy cannot see: file heads, the map of the crates, words that have no place here.
+//! Checks what the compiler and clippy cannot: file heads, the list of crates in ARCHITECTURE.md, tests that pages name, and
+//! words and phrases to avoid.
 
 use std::{
     fs,
@@ -7,12 +8,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::links;
+use crate::{links, phrases};
 
-/// Files above this many lines are looked at: there is usually a second noun in them.
+/// The most lines in a Rust file. A longer one usually contains a second subject.
 const LINES_MAX: usize = 700;
 
-/// Checks everything and reports all findings at once.
+/// The files that list phrases to avoid.
+const SPEAKS_OF_PHRASES: [&str; 2] = ["docs/style.md", "xtask/src/phrases.rs"];
+
+/// Runs all checks and reports all findings at once.
 pub(crate) fn check(root: &Path) -> Result<()> {
     println!("== tidy");
     let mut findings = Vec::new();
@@ -25,6 +29,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
             check_rust(&shown, &text, &mut findings);
         }
         check_words(&shown, &text, &mut findings);
+        let prose = path.extension().is_some_and(|extension| extension == "rs" || extension == "md");
+        if prose && !SPEAKS_OF_PHRASES.contains(&shown.as_str()) {
+            phrases::check(&shown, &text, &mut findings);
+        }
     }
     check_map(root, &mut findings)?;
     let pages: Vec<&PathBuf> =
@@ -37,11 +45,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
-    bail!("{} findings\n{}", findings.len(), findings.join("\n"));
+    bail!("{} problems\n{}", findings.len(), findings.join("\n"));
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("could not list {}", folder.display()))?;
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
         let entry = entry?;
         let path = entry.path();
@@ -58,21 +66,22 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Every source file says what room it is, and stays small enough to read. `tests.rs` says it by its name.
+/// Every source file has a head and is short enough to read. The name of a `tests.rs` says what it is for.
 fn check_rust(shown: &str, text: &str, findings: &mut Vec<String>) {
     let head = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
     if !shown.ends_with("/tests.rs") && !head.is_some_and(|line| line.starts_with("//!")) {
-        findings.push(format!("{shown}:1: a file begins with a `//!` head that says what it is for"));
+        findings.push(format!("{shown}:1: missing `//!` head that says what the file is for"));
     }
     let lines = text.lines().count();
     if lines > LINES_MAX {
-        findings.push(format!("{shown}: {lines} lines; look for the second noun and split"));
+        findings
+            .push(format!("{shown}: the file must have at most {LINES_MAX} lines (got {lines}); split it"));
     }
 }
 
-/// The project speaks of itself alone: no paths of somebody's machine, no numbers of somebody's tracker.
+/// Files must not mention paths of one machine or numbers of an issue tracker.
 fn check_words(shown: &str, text: &str, findings: &mut Vec<String>) {
-    // Put together from halves, so that this file passes its own check.
+    // Joined from parts, so that this file passes its own check.
     let paths = [concat!("/wo", "rk/"), concat!("/tm", "p/"), concat!("/ro", "ot/")];
     for (index, line) in text.lines().enumerate() {
         for path in paths {
@@ -81,20 +90,20 @@ fn check_words(shown: &str, text: &str, findings: &mut Vec<String>) {
                 !before.is_some_and(|character| character.is_alphanumeric() || "}.-_*".contains(character))
             });
             if found {
-                findings.push(format!("{shown}:{}: a path of one machine: {path}", index + 1));
+                findings.push(format!("{shown}:{}: path of one machine: {path}", index + 1));
             }
         }
         let lower = line.to_lowercase();
         for (at, word) in lower.match_indices(concat!("issu", "e ")) {
             let rest = lower[at + word.len()..].trim_start_matches('#');
             if rest.starts_with(|character: char| character.is_ascii_digit()) {
-                findings.push(format!("{shown}:{}: a number of a tracker", index + 1));
+                findings.push(format!("{shown}:{}: number of an issue tracker", index + 1));
             }
         }
     }
 }
 
-/// A page that names a test as `path/of/file.rs::name` names one that exists.
+/// A test that a page names as `path/of/file.rs::name` must exist.
 fn check_tests(root: &Path, shown: &str, page: &str, findings: &mut Vec<String>) {
     for (index, line) in page.lines().enumerate() {
         let code = line.split('`').skip(1).step_by(2);
@@ -102,13 +111,13 @@ fn check_tests(root: &Path, shown: &str, page: &str, findings: &mut Vec<String>)
             let text = fs::read_to_string(root.join(format!("{file}.rs"))).unwrap_or_default();
             if !is_test(&text, name) {
                 let line = index + 1;
-                findings.push(format!("{shown}:{line}: there is no test `{name}` in `{file}.rs`"));
+                findings.push(format!("{shown}:{line}: no test `{name}` in `{file}.rs`"));
             }
         }
     }
 }
 
-/// Whether a file has a function of this name with an attribute that makes it a test.
+/// Whether a file contains a test function with this name.
 fn is_test(text: &str, name: &str) -> bool {
     let head = format!("fn {name}(");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -122,9 +131,9 @@ fn is_test(text: &str, name: &str) -> bool {
     })
 }
 
-/// `ARCHITECTURE.md` names exactly the crates that exist.
+/// The table in `ARCHITECTURE.md` must list exactly the crates that exist.
 fn check_map(root: &Path, findings: &mut Vec<String>) -> Result<()> {
-    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).context("could not read ARCHITECTURE.md")?;
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).context("cannot read ARCHITECTURE.md")?;
     let mut crates = Vec::new();
     for entry in fs::read_dir(root.join("crates"))? {
         let entry = entry?;
@@ -141,10 +150,11 @@ fn check_map(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         .collect();
     named.sort_unstable();
     for missing in crates.iter().filter(|name| !named.iter().any(|known| format!("loom-{known}") == **name)) {
-        findings.push(format!("ARCHITECTURE.md: its map of the crates does not name `{missing}`"));
+        findings.push(format!("ARCHITECTURE.md: the table of crates does not list `{missing}`"));
     }
     for gone in named.iter().filter(|known| !crates.contains(&format!("loom-{known}"))) {
-        findings.push(format!("ARCHITECTURE.md: its map names `loom-{gone}`, which does not exist"));
+        findings
+            .push(format!("ARCHITECTURE.md: the table of crates lists `loom-{gone}`, which does not exist"));
     }
     Ok(())
 }

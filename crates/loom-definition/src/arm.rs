@@ -347,7 +347,10 @@ impl<'a> Template<'a> {
             0 => self.group_id(),
             1 => format!("/subscriptions/{subscription}/resourceGroups/{}", text(0)),
             2 => format!("/subscriptions/{}/resourceGroups/{}", text(0), text(1)),
-            _ => return Err("`resourceId` takes at most a subscription and a resource group before the type".to_owned()),
+            _ => {
+                return Err("`resourceId` takes at most a subscription and a resource group before the type"
+                    .to_owned());
+            }
         };
         functions::provider_path(&base, &values[before..])
     }

@@ -123,7 +123,8 @@ impl Binding<'_> {
             (None, None) => {
                 let message = format!("parameter `{}` has no value and no default", parameter.name);
                 let mut problem = about(parameter, code::PARAMETER_MISSING, message);
-                problem.hint = Some(format!("supply a value, for example `--param {}=VALUE`", parameter.name));
+                problem.hint =
+                    Some(format!("supply a value, for example `--param {}=VALUE`", parameter.name));
                 return Err(Box::new(problem));
             }
         };
@@ -179,13 +180,15 @@ fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
             json_type(value)
         );
         let mut problem = about(parameter, code::PARAMETER_TYPE, message);
-        problem.hint = Some("values are not converted, except that an integer is accepted as a float".to_owned());
+        problem.hint =
+            Some("values are not converted, except that an integer is accepted as a float".to_owned());
         return Some(problem);
     }
     if let Some(allowed) = &parameter.allowed
         && !allowed.iter().any(|allowed| allowed.wdl_equals(value))
     {
-        let message = format!("the value of parameter `{}` is not one of its `allowedValues`", parameter.name);
+        let message =
+            format!("the value of parameter `{}` is not one of its `allowedValues`", parameter.name);
         let mut problem = about(parameter, code::PARAMETER_NOT_ALLOWED, message);
         if !parameter.secure {
             let shown: Vec<String> = allowed.iter().take(10).map(Value::to_json_text).collect();

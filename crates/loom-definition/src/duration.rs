@@ -45,12 +45,18 @@ impl Span {
                 return Span::parse_iso8601(text.trim()).map_err(|invalid| invalid.to_string());
             }
             ValueRef::Int(whole) => {
-                let whole = u64::try_from(whole).map_err(|_| format!("a duration must not be negative (got {whole} ms)"))?;
+                let whole = u64::try_from(whole)
+                    .map_err(|_| format!("a duration must not be negative (got {whole} ms)"))?;
                 return Ok(Span::exact(Duration::from_millis(whole)));
             }
             ValueRef::Float(float) => float,
             ValueRef::Decimal(_) => value.to_json_text().parse().unwrap_or(f64::NAN),
-            _ => return Err(format!("expected an ISO 8601 duration or milliseconds, found {}", json_type(value))),
+            _ => {
+                return Err(format!(
+                    "expected an ISO 8601 duration or milliseconds, found {}",
+                    json_type(value)
+                ));
+            }
         };
         Duration::try_from_secs_f64(milliseconds / 1_000.0)
             .map(Span::exact)

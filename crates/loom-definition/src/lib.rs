@@ -18,6 +18,10 @@
 //! assert_eq!((found.0[0].code, found.0[0].pointer.as_str()), ("L0204", "/actions/Greet/runAfter/Load"));
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
+
 pub mod arm;
 mod bind;
 pub mod catalog;

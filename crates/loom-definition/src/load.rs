@@ -81,8 +81,11 @@ impl Definition {
     /// returns; for a UTF-8 file these are byte ranges of the file.
     pub fn parse(bytes: &[u8], options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         if bytes.len() > options.limits.bytes {
-            let message =
-                format!("the file has {} bytes, which exceeds the limit of {}", bytes.len(), options.limits.bytes);
+            let message = format!(
+                "the file has {} bytes, which exceeds the limit of {}",
+                bytes.len(),
+                options.limits.bytes
+            );
             let hint = "keep data out of the definition: pass it in the trigger body or as a parameter";
             return Err(alone(code::TOO_LARGE, 0..0, message, Some(hint.to_owned()), Vec::new()));
         }

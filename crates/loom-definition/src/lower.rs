@@ -249,8 +249,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         if (secure.inputs || secure.outputs)
             && let Some(tracked) = node.get("trackedProperties")
         {
-            let message =
-                "`trackedProperties` cannot be combined with `secureData`, because they would reveal secured data";
+            let message = "`trackedProperties` cannot be combined with `secureData`, because they would reveal secured data";
             self.found.report(Severity::Warning, code::BAD_SECURE_DATA, tracked.place, message);
         }
         secure
@@ -328,7 +327,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             ("parameters", self.outline.parameters.len(), 500),
         ] {
             if count > most {
-                let message = format!("the definition has {count} {what}; the hosted service accepts at most {most}");
+                let message =
+                    format!("the definition has {count} {what}; the hosted service accepts at most {most}");
                 let place = crate::text::Place::new(
                     definition.place.start as usize,
                     definition.place.start as usize + usize::from(!definition.computed),

@@ -110,7 +110,10 @@ pub(crate) fn choose<'n>(
     let message = if names.is_empty() {
         "expected a workflow definition with `triggers` and `actions`, found an empty object".to_owned()
     } else {
-        format!("expected a workflow definition with `triggers` and `actions`, found `{}`", names.join("`, `"))
+        format!(
+            "expected a workflow definition with `triggers` and `actions`, found `{}`",
+            names.join("`, `")
+        )
     };
     let place = crate::text::Place { start: root.place.start, end: root.place.start + 1 };
     found.error(code::NOT_A_DEFINITION, place, message).hint = Some(

@@ -108,9 +108,9 @@ Exit codes:
 
 const VALIDATE_EXIT_CODES: &str = "\
 Exit codes:
-  0  no file has an error (warnings are allowed)
+  0  no file has an error (warnings are allowed, unless --strict is given)
   2  invalid arguments, or a file cannot be read
-  3  a file has an error";
+  3  a file has an error or, with --strict, a warning";
 
 /// Options of `loom run`.
 #[derive(Args, Debug)]
@@ -180,6 +180,9 @@ pub(crate) struct ValidateArgs {
     pub(crate) parameters: Vec<String>,
     #[command(flatten)]
     pub(crate) flags: Flags<false>,
+    /// Treat warnings as errors, such as an unknown action type.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Print one JSON object per file.
     #[arg(long, conflicts_with = "sarif")]
     pub(crate) json: bool,

@@ -112,6 +112,9 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     if !settings.project().exists() {
         findings.retain(|finding| !GIVEN_LATER.contains(&finding.code));
     }
+    if args.strict {
+        findings.iter_mut().for_each(|finding| finding.severity = Severity::Error);
+    }
     // A source that cannot be decoded is shown without its line.
     let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     Ok(Checked { name, source, findings })

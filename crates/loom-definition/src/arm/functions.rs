@@ -72,7 +72,12 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             ValueRef::Int(value) => Value::from(value != 0),
             ValueRef::String(text) if text.eq_ignore_ascii_case("true") => Value::from(true),
             ValueRef::String(text) if text.eq_ignore_ascii_case("false") => Value::from(false),
-            _ => return Err("the argument of `bool` must be a boolean, an integer, or the string true or false".to_owned()),
+            _ => {
+                return Err(
+                    "the argument of `bool` must be a boolean, an integer, or the string true or false"
+                        .to_owned(),
+                );
+            }
         },
         "true" => Value::from(true),
         "false" => Value::from(false),
@@ -156,7 +161,9 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
         "createobject" => {
             let mut object = Object::new();
             for pair in values.chunks(2) {
-                let [name, value] = pair else { return Err("`createObject` takes pairs of a name and a value".to_owned()) };
+                let [name, value] = pair else {
+                    return Err("`createObject` takes pairs of a name and a value".to_owned());
+                };
                 object.insert(&*name.text(), value.clone());
             }
             Value::from(object)
@@ -254,8 +261,10 @@ fn format_text(pattern: &str, values: &[Value]) -> Result<String, String> {
             Some(found) if brace == "{" => found,
             _ => return Err("unmatched brace in `format`".to_owned()),
         };
-        let place: usize =
-            number.trim().parse().map_err(|_| format!("unsupported placeholder `{{{number}}}` in `format`"))?;
+        let place: usize = number
+            .trim()
+            .parse()
+            .map_err(|_| format!("unsupported placeholder `{{{number}}}` in `format`"))?;
         let value = values.get(place).ok_or_else(|| format!("`format` has no argument for `{{{place}}}`"))?;
         out.push_str(&value.text());
         rest = tail;

@@ -123,8 +123,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             let literal =
                 template.as_constant().filter(|value| value.as_str().is_some() || value.as_i64().is_some());
             let Some(value) = literal.cloned() else {
-                let message =
-                    format!("the `case` of `{}` must be a literal string or integer", member.name);
+                let message = format!("the `case` of `{}` must be a literal string or integer", member.name);
                 self.found.error(code::BAD_SWITCH, node.place, message);
                 continue;
             };
@@ -264,7 +263,11 @@ impl<'a> Lowerer<'a, '_, '_> {
             Some(Setting::Fixed(Span::exact(std::time::Duration::from_secs(seconds))))
         } else {
             let place = interval.get("count").map_or(interval.place, |count| count.place);
-            self.found.error(code::OUT_OF_RANGE, place, "`delay.interval.count` must be a non-negative integer");
+            self.found.error(
+                code::OUT_OF_RANGE,
+                place,
+                "`delay.interval.count` must be a non-negative integer",
+            );
             None
         }
     }

@@ -95,7 +95,10 @@ impl<'a> Lowerer<'a, '_, '_> {
         let from = self.input(index, "from");
         let columns = inputs.and_then(|inputs| inputs.get("columns"));
         if let Some(node) = columns.filter(|node| node.items().is_none()) {
-            let message = format!("`columns` must be an array of objects with `header` and `value`, found {}", node.kind());
+            let message = format!(
+                "`columns` must be an array of objects with `header` and `value`, found {}",
+                node.kind()
+            );
             self.found.error(code::WRONG_KIND, node.place, message);
         }
         let columns = columns.and_then(Node::items).map(|items| {
@@ -131,7 +134,8 @@ impl<'a> Lowerer<'a, '_, '_> {
                 (outlined.name_place, (around.name_place.range(), "the enclosing action".to_owned()));
             let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
             diagnostic.related.push(related);
-            diagnostic.hint = Some("declare the variable at the top level, and use SetVariable here".to_owned());
+            diagnostic.hint =
+                Some("declare the variable at the top level, and use SetVariable here".to_owned());
         }
         let list = self.inputs(index).and_then(|inputs| inputs.get("variables"));
         let Some(items) = list.and_then(Node::items).filter(|items| !items.is_empty()) else {
@@ -194,7 +198,8 @@ impl<'a> Lowerer<'a, '_, '_> {
         if value.is_null() || kind.accepts(value) {
             return;
         }
-        let message = format!("variable `{name}` has type {}, but the value is {}", kind.as_str(), node.kind());
+        let message =
+            format!("variable `{name}` has type {}, but the value is {}", kind.as_str(), node.kind());
         self.found.warning(code::WRONG_VALUE_TYPE, node.place, message).label = "the action will fail".into();
     }
 

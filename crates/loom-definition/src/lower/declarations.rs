@@ -71,7 +71,8 @@ impl Lowerer<'_, '_, '_> {
             self.found.want_object(map, "parameters");
             for member in map.members().unwrap_or_default() {
                 if list.iter().any(|parameter| same_name(&parameter.name, &member.name)) {
-                    let message = format!("parameter `{}` is declared twice; names are case-insensitive", member.name);
+                    let message =
+                        format!("parameter `{}` is declared twice; names are case-insensitive", member.name);
                     self.found.error(code::DUPLICATE_NAME, member.name_place, message);
                     continue;
                 }
@@ -210,7 +211,8 @@ impl Lowerer<'_, '_, '_> {
             if let Some(status) = node.get("status")
                 && crate::status::Status::parse(status.text().unwrap_or_default()).is_none()
             {
-                let message = format!("the `status` of static result `{}` must be a final status", member.name);
+                let message =
+                    format!("the `status` of static result `{}` must be a final status", member.name);
                 self.found.error(code::BAD_CHOICE, status.place, message);
             }
             let content = self.template_of(node, &node.to_value(), None);

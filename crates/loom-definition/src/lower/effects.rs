@@ -151,7 +151,8 @@ impl Lowerer<'_, '_, '_> {
             let message = format!("action `{name}` has the unknown type `{type_name}`");
             let meant = nearest(&type_name, known_types());
             let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
-            diagnostic.label = "the action fails when it runs, unless a handler is registered for this type".into();
+            diagnostic.label =
+                "the action fails when it runs, unless a handler is registered for this type".into();
             diagnostic.hint = meant.map(|meant| format!("did you mean `{meant}`?"));
         }
         if known && !is_executed(&effect) {
@@ -185,8 +186,10 @@ impl Lowerer<'_, '_, '_> {
         let node = self.outline.actions[index].node;
         let inputs = node.get("inputs");
         if let Some(inputs) = inputs.filter(|inputs| inputs.members().is_none()) {
-            let message =
-                format!("`inputs` of a WaitForSignal must be an object with a `name`, found {}", inputs.kind());
+            let message = format!(
+                "`inputs` of a WaitForSignal must be an object with a `name`, found {}",
+                inputs.kind()
+            );
             self.found.error(code::BAD_SIGNAL, inputs.place, message);
         } else {
             match inputs.and_then(|inputs| inputs.get("name")) {
@@ -259,7 +262,11 @@ impl Lowerer<'_, '_, '_> {
             }
             EffectKind::Script(language) if &**language == "JavaScriptCode" => self.script(inputs),
             EffectKind::HttpWebhook if inputs.get("subscribe").is_none() => {
-                self.found.error(code::MISSING_MEMBER, head(inputs), "an HttpWebhook needs `inputs.subscribe`");
+                self.found.error(
+                    code::MISSING_MEMBER,
+                    head(inputs),
+                    "an HttpWebhook needs `inputs.subscribe`",
+                );
             }
             EffectKind::Custom(name) if &**name == "SendToBatch" => {
                 for part in ["batchName", "content"] {

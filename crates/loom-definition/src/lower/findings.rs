@@ -88,10 +88,10 @@ impl<'s> Findings<'s> {
         });
         for place in places {
             if !self.has(code::ARM_UNRESOLVED, place) {
-                let message =
-                    "unresolved template expression; it is ignored and the default applies";
+                let message = "unresolved template expression; it is ignored and the default applies";
                 self.warning(code::ARM_UNRESOLVED, place, message).hint = Some(
-                    "supply the template's parameters with --template-params FILE or -p NAME=VALUE".to_owned(),
+                    "supply the template's parameters with --template-params FILE or -p NAME=VALUE"
+                        .to_owned(),
                 );
             }
         }
@@ -160,7 +160,11 @@ impl<'s> Findings<'s> {
     /// The string in `node`; reports an error if it is not a string.
     pub(crate) fn want_text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         if node.text().is_none() {
-            self.error(code::WRONG_KIND, node.place, format!("`{what}` must be a string, found {}", node.kind()));
+            self.error(
+                code::WRONG_KIND,
+                node.place,
+                format!("`{what}` must be a string, found {}", node.kind()),
+            );
         }
         node.text()
     }
@@ -168,7 +172,11 @@ impl<'s> Findings<'s> {
     /// Returns `node` if it is an object; reports an error if not.
     pub(crate) fn want_object<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Node> {
         if node.members().is_none() {
-            self.error(code::WRONG_KIND, node.place, format!("`{what}` must be an object, found {}", node.kind()));
+            self.error(
+                code::WRONG_KIND,
+                node.place,
+                format!("`{what}` must be an object, found {}", node.kind()),
+            );
             return None;
         }
         Some(node)

@@ -252,8 +252,9 @@ impl<'a> Outline<'a> {
             let related = (earlier.name_place.range(), "first defined here".to_owned());
             let diagnostic = found.error(code::DUPLICATE_NAME, name_place, message);
             diagnostic.related.push(related);
-            diagnostic.hint =
-                Some("action names must be unique in the whole definition, nested actions included".to_owned());
+            diagnostic.hint = Some(
+                "action names must be unique in the whole definition, nested actions included".to_owned(),
+            );
         }
         if name.chars().count() > 80 {
             let message = format!("the hosted service limits names to 80 characters (action `{name}`)");
@@ -314,7 +315,8 @@ impl<'a> Outline<'a> {
             let Some(name) = name_node.text() else { continue };
             let index = self.variables.len() as u32;
             if let Some(first) = self.variable_slots.get(&fold(name)) {
-                let related = (self.variable_places[*first as usize].range(), "first declared here".to_owned());
+                let related =
+                    (self.variable_places[*first as usize].range(), "first declared here".to_owned());
                 let message = format!("variable `{name}` is declared twice");
                 let diagnostic = found.error(code::DUPLICATE_VARIABLE, name_node.place, message);
                 diagnostic.related.push(related);
@@ -488,7 +490,8 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
                 }
                 Some(_) => {
                     if let Some(branches) = branches {
-                        let message = format!("`branches` must be an array or an object, found {}", branches.kind());
+                        let message =
+                            format!("`branches` must be an array or an object, found {}", branches.kind());
                         found.error(code::WRONG_KIND, branches.place, message);
                     }
                     Vec::new()

@@ -166,8 +166,7 @@ fn report(
         let message = format!("`{reader}` reads `{target}`, which is inside it and has not run yet");
         (message, format!("read `{target}` in an action that runs after `{reader}`"))
     } else if from == to {
-        let message =
-            format!("`{reader}` reads `{target}`, which is in another branch of `{}`", name(from));
+        let message = format!("`{reader}` reads `{target}`, which is in another branch of `{}`", name(from));
         (message, format!("read `{target}` in an action that runs after `{}`", name(from)))
     } else if later {
         let message = format!("`{reader}` reads `{target}`, which only runs after it");

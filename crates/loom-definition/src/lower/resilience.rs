@@ -49,7 +49,8 @@ impl Lowerer<'_, '_, '_> {
         let wdl = limit.and_then(|limit| limit.get("timeout"));
         let loom = node.get("timeout");
         if let (Some(_), Some(loom)) = (wdl, loom) {
-            let message = "`timeout` and `limit.timeout` both set the timeout of the action; keep one of them";
+            let message =
+                "`timeout` and `limit.timeout` both set the timeout of the action; keep one of them";
             self.found.error(code::CONTRADICTION, loom.place, message);
             return None;
         }
@@ -144,7 +145,8 @@ impl Lowerer<'_, '_, '_> {
         };
         let own = if matches!(kind, ActionKind::Retry { .. }) { None } else { own };
         if let (Some(own), Some(_)) = (own, in_inputs) {
-            let message = "`retryPolicy` and `inputs.retryPolicy` both set the retry policy; keep one of them";
+            let message =
+                "`retryPolicy` and `inputs.retryPolicy` both set the retry policy; keep one of them";
             self.found.error(code::CONTRADICTION, own.place, message);
         }
         let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };

@@ -61,8 +61,7 @@ impl Lowerer<'_, '_, '_> {
                 self.references(node, &condition.references(), owner);
                 self.misfits(node, condition.warnings());
                 if let Some(constant) = condition.as_constant().filter(|value| value.as_bool().is_none()) {
-                    let message =
-                        format!("the condition must be a boolean, found {}", json_type(constant));
+                    let message = format!("the condition must be a boolean, found {}", json_type(constant));
                     let diagnostic = self.found.warning(code::BAD_EXPRESSION, node.place, message);
                     diagnostic.label = "the action fails when it runs".into();
                     diagnostic.hint =

@@ -83,7 +83,8 @@ impl Lowerer<'_, '_, '_> {
         let conditions = self.trigger_conditions(node);
         let split_on = node.get("splitOn").and_then(|split| {
             if !holds_expression(split) && split.items().is_none() {
-                let message = "`splitOn` must be an expression that returns an array, such as `@triggerBody()`";
+                let message =
+                    "`splitOn` must be an expression that returns an array, such as `@triggerBody()`";
                 self.found.error(code::BAD_SPLIT_ON, split.place, message);
                 return None;
             }
@@ -207,7 +208,8 @@ impl Lowerer<'_, '_, '_> {
             place = place.get(member).unwrap_or(place);
         }
         if unsupported {
-            self.found.warning(code::BAD_BATCH, head(place), message).label = "the trigger collects nothing".into();
+            self.found.warning(code::BAD_BATCH, head(place), message).label =
+                "the trigger collects nothing".into();
         } else {
             self.found.error(code::BAD_BATCH, head(place), message);
         }

@@ -241,10 +241,15 @@ impl ErrorPattern {
             return status(number);
         }
         let Some(text) = value.as_str().map(str::trim) else {
-            return Err(format!("an entry of `retryableErrors` must be a string or a status, found {}", json_type(value)));
+            return Err(format!(
+                "an entry of `retryableErrors` must be a string or a status, found {}",
+                json_type(value)
+            ));
         };
         if text.is_empty() {
-            return Err("an entry of `retryableErrors` must not be empty; it would match every error".to_owned());
+            return Err(
+                "an entry of `retryableErrors` must not be empty; it would match every error".to_owned()
+            );
         }
         if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return status(text.parse().unwrap_or_default());
@@ -296,7 +301,10 @@ impl BreakerSpec {
         };
         let timeout = match fields.duration("timeout")? {
             Some(Duration::ZERO) => {
-                return problem("timeout", "`timeout` must be longer than zero; the circuit would never stay open");
+                return problem(
+                    "timeout",
+                    "`timeout` must be longer than zero; the circuit would never stay open",
+                );
             }
             found => found.unwrap_or(Duration::from_mins(1)),
         };
@@ -332,7 +340,10 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
         match own.number("threshold")? {
             Some(threshold) => (threshold, &own),
             None => {
-                return problem("failureRate", "`failureRate` needs a `threshold` greater than 0 and at most 1");
+                return problem(
+                    "failureRate",
+                    "`failureRate` needs a `threshold` greater than 0 and at most 1",
+                );
             }
         }
     };
@@ -345,7 +356,9 @@ fn rate_trip(value: &Value, breaker: &Fields<'_>) -> Reading<RateTrip> {
         (Some(value), None) => match value.as_i64() {
             Some(count) => match u32::try_from(count).ok().and_then(NonZeroU32::new) {
                 Some(count) => Window::Count(count),
-                None => return problem("window", "`window` must be a positive number of calls, or a duration"),
+                None => {
+                    return problem("window", "`window` must be a positive number of calls, or a duration");
+                }
             },
             None => match Span::from_value(value) {
                 Ok(span) if span.approximate() > Duration::ZERO => Window::Time(span.approximate()),
@@ -375,7 +388,10 @@ fn slow_trip(value: &Value) -> Reading<SlowTrip> {
     let fields = Fields::of(value, "slowCalls")?;
     let duration = match fields.duration("duration")? {
         None | Some(Duration::ZERO) => {
-            return problem("slowCalls", "`slowCalls` needs a `duration` longer than zero, from which on a call is slow");
+            return problem(
+                "slowCalls",
+                "`slowCalls` needs a `duration` longer than zero, from which on a call is slow",
+            );
         }
         Some(duration) => duration,
     };
@@ -388,7 +404,10 @@ fn share(member: &'static str, value: f64) -> Reading<()> {
     if value > 0.0 && value <= 1.0 {
         Ok(())
     } else {
-        problem(member, format!("the threshold of `{member}` must be greater than 0 and at most 1 (got {value})"))
+        problem(
+            member,
+            format!("the threshold of `{member}` must be greater than 0 and at most 1 (got {value})"),
+        )
     }
 }
 
@@ -404,10 +423,7 @@ impl RateLimitSpec {
         let fields = Fields::of(value, "rateLimit")?;
         let enabled = fields.boolean("enabled")?.unwrap_or(true);
         let Some(requests) = fields.count("requests")? else {
-            return problem(
-                "requests",
-                "a `rateLimit` needs `requests`, the calls allowed per period",
-            );
+            return problem("requests", "a `rateLimit` needs `requests`, the calls allowed per period");
         };
         let per = match fields.value("per") {
             None => Duration::from_secs(1),
@@ -452,10 +468,7 @@ impl BulkheadSpec {
         let fields = Fields::of(value, "bulkhead")?;
         let enabled = fields.boolean("enabled")?.unwrap_or(true);
         let Some(max_concurrent) = fields.count("maxConcurrent")? else {
-            return problem(
-                "maxConcurrent",
-                "a `bulkhead` needs `maxConcurrent`, the most calls in flight",
-            );
+            return problem("maxConcurrent", "a `bulkhead` needs `maxConcurrent`, the most calls in flight");
         };
         let max_queued = fields.integer("maxQueued", 0, i64::from(u32::MAX))?.unwrap_or(0) as u32;
         let name = fields.name("name")?;

@@ -70,7 +70,12 @@ fn ranges_and_contradictions_are_refused() {
     let fixed = |rest: &str| format!(r#"{{"type": "fixed", {rest}}}"#);
     refused(&fixed(r#""count": 91, "interval": "PT5S""#), Spelling::Wdl, "count", "between 1 and 90");
     refused(&fixed(r#""count": 0, "interval": "PT5S""#), Spelling::Wdl, "count", "between 1 and 90");
-    refused(&fixed(r#""count": 1, "interval": "PT4S""#), Spelling::Wdl, "interval", "must be between PT5S and P1D (got PT4S)");
+    refused(
+        &fixed(r#""count": 1, "interval": "PT4S""#),
+        Spelling::Wdl,
+        "interval",
+        "must be between PT5S and P1D (got PT4S)",
+    );
     refused(
         &fixed(r#""count": 1, "interval": "PT2M""#),
         Spelling::WdlStateless,
@@ -95,7 +100,12 @@ fn ranges_and_contradictions_are_refused() {
     );
     refused(r#"{"maxAttempts": 3, "count": 2}"#, Spelling::Loom, "maxAttempts", "different spellings");
     refused(r#"{"maxAttempts": 0}"#, Spelling::Loom, "maxAttempts", "between 1 and 1000 (got 0)");
-    refused(r#"{"initialDelay": 5000, "maxDelay": 1000}"#, Spelling::Loom, "maxDelay", "must be at least `initialDelay`");
+    refused(
+        r#"{"initialDelay": 5000, "maxDelay": 1000}"#,
+        Spelling::Loom,
+        "maxDelay",
+        "must be at least `initialDelay`",
+    );
     refused(r#"{"backoffMultiplier": 0.5}"#, Spelling::Loom, "backoffMultiplier", "between 1 and 100");
     refused(r#"{"jitter": "some"}"#, Spelling::Loom, "jitter", "`none`");
     refused(r#"{"retryableErrors": "503"}"#, Spelling::Loom, "retryableErrors", "an array");

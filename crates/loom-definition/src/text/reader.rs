@@ -128,8 +128,7 @@ pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
     }
     if let Some(line) = yaml_line(&source[reader.at..]) {
         let end = reader.at + line.len();
-        let mut error =
-            reader.fail(ReadErrorKind::Syntax, "expected JSON, found YAML", reader.at, end);
+        let mut error = reader.fail(ReadErrorKind::Syntax, "expected JSON, found YAML", reader.at, end);
         error.hint = Some("Loom does not read YAML; convert the file to JSON".to_owned());
         return Err(error);
     }
@@ -137,7 +136,8 @@ pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
     reader.space()?;
     if reader.at < reader.bytes.len() {
         let mut error = reader.unexpected("the end of the file");
-        error.hint = Some("a file contains one JSON value; look for a bracket that closes too early".to_owned());
+        error.hint =
+            Some("a file contains one JSON value; look for a bracket that closes too early".to_owned());
         return Err(error);
     }
     Ok(Read { root, notes: reader.notes })
@@ -152,7 +152,8 @@ fn yaml_line(text: &str) -> Option<&str> {
             && key.chars().all(|character| character.is_alphanumeric() || "_-$. ".contains(character))
             && (value.is_empty() || value.starts_with(' '))
     });
-    let yaml = key || line == "---" || ["# ", "--- ", "- ", "%YAML "].iter().any(|start| line.starts_with(start));
+    let yaml =
+        key || line == "---" || ["# ", "--- ", "- ", "%YAML "].iter().any(|start| line.starts_with(start));
     yaml.then_some(line)
 }
 
@@ -264,8 +265,7 @@ impl<'a> Reader<'a> {
             self.at += length;
         } else if rest.starts_with(b"/*") {
             let Some(length) = self.source[start + 2..].find("*/") else {
-                let mut error =
-                    self.fail(ReadErrorKind::Truncated, "unterminated comment", start, start + 2);
+                let mut error = self.fail(ReadErrorKind::Truncated, "unterminated comment", start, start + 2);
                 error.hint = Some("close it with `*/`".to_owned());
                 return Err(error);
             };

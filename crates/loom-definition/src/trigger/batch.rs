@@ -48,9 +48,7 @@ impl BatchConfiguration {
         };
         let mode = present(object, "mode").map(Value::text);
         if let Some(mode) = mode.filter(|mode| !mode.eq_ignore_ascii_case("Inline")) {
-            let message = format!(
-                "batches of mode `{mode}` are not supported; `mode` must be `Inline`"
-            );
+            let message = format!("batches of mode `{mode}` are not supported; `mode` must be `Inline`");
             return Err(BatchError { unsupported: true, ..wrong(&["mode"], &message) });
         }
         let Some(all) = present(object, "configurations") else {
@@ -58,7 +56,10 @@ impl BatchConfiguration {
         };
         let all = all.as_object().filter(|all| !all.is_empty());
         let all = all.ok_or_else(|| {
-            wrong(&["configurations"], "`configurations` must be a non-empty object with one property for each batch")
+            wrong(
+                &["configurations"],
+                "`configurations` must be a non-empty object with one property for each batch",
+            )
         })?;
         all.iter().map(|(name, value)| configuration(name, value)).collect()
     }

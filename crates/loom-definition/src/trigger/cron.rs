@@ -239,7 +239,9 @@ impl<'t> Field<'t> {
             None => 1,
             Some(step) => match step.text.parse::<u8>() {
                 Ok(by) if by > 0 => by,
-                _ => return Err(step.wrong(format!("a step must be a positive integer (got `{}`)", step.text))),
+                _ => {
+                    return Err(step.wrong(format!("a step must be a positive integer (got `{}`)", step.text)));
+                }
             },
         };
         Ok((first..=last).step_by(step.into()).collect())

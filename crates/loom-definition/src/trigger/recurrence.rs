@@ -81,9 +81,10 @@ impl Recurrence {
             Ok(text.filter(|text| !text.is_empty()).map(Arc::from))
         };
         let timestamp = |name: &'static str| match text(name)? {
-            Some(text) if !is_timestamp(&text) => {
-                Err(wrong((name, format!("`{text}` is not a valid timestamp; expected the form 2017-09-18T14:00:00"))))
-            }
+            Some(text) if !is_timestamp(&text) => Err(wrong((
+                name,
+                format!("`{text}` is not a valid timestamp; expected the form 2017-09-18T14:00:00"),
+            ))),
             timestamp => Ok(timestamp),
         };
         let time_zone: Option<Arc<str>> = text("timeZone")?;
@@ -115,7 +116,10 @@ fn cron(object: &Object) -> Option<(&'static str, &str)> {
 
 fn every(object: &Object) -> Reading<Rhythm> {
     if let Some(other) = present(object, "cron") {
-        return Err(("cron", format!("`cron` must be a string such as \"0 9 * * MON-FRI\", found {}", json_type(other))));
+        return Err((
+            "cron",
+            format!("`cron` must be a string such as \"0 9 * * MON-FRI\", found {}", json_type(other)),
+        ));
     }
     let Some(frequency) = text(object, "frequency")? else {
         return Err(("", "a recurrence needs a `frequency`, or a `cron` expression".to_owned()));
@@ -151,7 +155,10 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
         // The hosted service also accepts hours and minutes with the frequency `Month`.
         let fits = fits || (frequency == Frequency::Month && matches!(name, "hours" | "minutes"));
         if present(object, name).is_some() && !fits {
-            return Err(("schedule", format!("`schedule.{name}` is only allowed with the frequency {units}")));
+            return Err((
+                "schedule",
+                format!("`schedule.{name}` is only allowed with the frequency {units}"),
+            ));
         }
     }
     let mut found = RecurrenceSchedule {
@@ -166,7 +173,8 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
         if day == 0 {
             return Err((
                 "schedule",
-                "`schedule.monthDays` must be between 1 and 31, or -1 and -31 from the end (got 0)".to_owned(),
+                "`schedule.monthDays` must be between 1 and 31, or -1 and -31 from the end (got 0)"
+                    .to_owned(),
             ));
         }
         found.month_days.push(day as i8);
@@ -184,7 +192,10 @@ fn schedule(value: &Value, frequency: Frequency) -> Reading<Option<RecurrenceSch
         let day = week_day(day)?;
         let which = integer(object, "occurrence", -5, 5)?.unwrap_or(1);
         if which == 0 {
-            return Err(("schedule", "`occurrence` must be between 1 and 5, or -1 and -5 from the end (got 0)".to_owned()));
+            return Err((
+                "schedule",
+                "`occurrence` must be between 1 and 5, or -1 and -5 from the end (got 0)".to_owned(),
+            ));
         }
         found.monthly_occurrences.push((day, which as i8));
     }

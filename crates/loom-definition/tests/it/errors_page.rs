@@ -129,7 +129,8 @@ fn generated() -> String {
     }
     page.push_str("## Codes of expression errors\n\n| Code | Meaning |\n|---|---|\n");
     for code in loom_expression::Code::ALL {
-        writeln!(page, "| {} | {} |", code.number(), code.meaning()).expect("writing to a String cannot fail");
+        writeln!(page, "| {} | {} |", code.number(), code.meaning())
+            .expect("writing to a String cannot fail");
     }
     page.push('\n');
     page
@@ -143,7 +144,10 @@ fn the_page_is_up_to_date() {
     if settled(actual) != settled(&expected) {
         let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("errors-generated.md");
         std::fs::write(&path, &expected).expect("the target directory is writable");
-        panic!("docs/errors.md is out of date: replace the text between its two markers with {}", path.display());
+        panic!(
+            "docs/errors.md is out of date: replace the text between its two markers with {}",
+            path.display()
+        );
     }
 }
 

@@ -4,6 +4,7 @@ mod arbitrary;
 mod conformance;
 mod diagnostics;
 mod errors_page;
+mod loading;
 mod loom_spelling;
 mod members;
 mod paths;

@@ -43,6 +43,39 @@ fn one_json_object_a_file_and_only_valid_files_give_zero() {
 }
 
 #[test]
+fn strict_validation_treats_warnings_as_errors() {
+    let unknown = WRONG.replace("@lenght('x')", "x").replace(
+        "Compose\", \"inputs\": 1, \"runAfter\": {\"C\": [\"Succeeded\"]}",
+        "Compse\", \"inputs\": 1",
+    );
+    let path = file("validate-strict", "unknown.json", &unknown).display().to_string();
+    let lenient = loom(&["validate", &path]);
+    assert_eq!(lenient.code, Some(0), "{}", lenient.stderr);
+    assert!(lenient.stderr.contains("warning[L0203]"), "{}", lenient.stderr);
+    let strict = loom(&["validate", "--strict", &path]);
+    assert_eq!(strict.code, Some(3), "{}", strict.stderr);
+    assert!(strict.stderr.contains("error[L0203]") && strict.stderr.contains("did you mean `Compose`?"));
+    assert!(strict.stdout.contains("1 error"), "{}", strict.stdout);
+    let object = json(&loom(&["validate", "--strict", "--json", &path]).stdout);
+    assert_eq!(object.get("valid").and_then(Value::as_bool), Some(false));
+    let log = loom(&["validate", "--strict", "--sarif", &path]);
+    assert!(log.code == Some(3) && log.stdout.contains(r#""level": "error""#), "{}", log.stdout);
+    let right = repository("examples/flaky/workflow.json");
+    assert_eq!(loom(&["validate", "--strict", &right]).code, Some(0));
+}
+
+#[test]
+fn yaml_is_not_json() {
+    let path = file("validate-yaml", "flow.yaml", "triggers:\n  manual:\n    type: Request\n");
+    for command in ["validate", "run"] {
+        let ended = loom(&[command, &path.display().to_string()]);
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        assert!(ended.stderr.contains("error[L0003]: expected JSON, found YAML"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("convert the file to JSON"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn sarif_is_one_log() {
     let wrong = file("sarif", "wrong.json", WRONG).display().to_string();
     let log = json(&loom(&["validate", "--sarif", &wrong]).stdout);

@@ -7,48 +7,21 @@
 /// "there": "there is no run that …" is plain English.
 const PHRASES: &[(&str, &str)] = &[
     // Inversions and negations.
-    ("is no * of", "is not a … of"),
     ("is no * that", "is not a … that"),
     ("are no * of", "are not … of"),
     ("are no * that", "are not … that"),
-    ("is no time", "is not a valid timestamp"),
-    ("is no number", "is not a number"),
     ("is no boolean", "is not a boolean"),
     ("is no string", "is not a string"),
     ("is no duration", "is not a duration"),
-    ("is no expression", "is not an expression"),
-    ("is no json", "is not JSON"),
     ("should be here, not", "expected …, found …"),
     ("that it was, is", "subject, verb, object"),
-    ("for nobody", "for no one, or name who is meant"),
-    ("nobody that is trusted", "an unknown authority"),
-    ("of no use", "cannot be used"),
     // Odd verbs.
-    ("goes on", "continues"),
-    ("go on with", "continue"),
-    ("can go on", "can continue"),
-    ("to go on", "to continue"),
-    ("is told", "is reported, or receives"),
-    ("are told", "are reported, or receive"),
-    ("stand still", "suspend"),
-    ("stands still", "is suspended"),
-    ("let a * be", "an imperative verb"),
     ("let a * stand", "an imperative verb"),
-    ("whoever", "anyone who, the caller, or the user"),
-    ("what ails", "what is wrong with"),
-    ("counts for", "applies to"),
-    ("may not stand", "is not allowed"),
     ("may only stand", "is only allowed"),
     ("stand in double quotes", "must be in double quotes"),
     ("stands in double quotes", "must be in double quotes"),
     ("carry out", "execute"),
-    ("carried out", "executed"),
-    ("by itself", "automatically, or alone"),
-    ("leave at once", "exit immediately"),
     ("not a loss of power", "may be lost on power failure"),
-    // Vague nouns.
-    ("time limit", "timeout"),
-    ("once more", "again"),
 ];
 
 /// Reports every listed phrase in `text`, which is the content of the file `shown`.
@@ -143,8 +116,11 @@ mod tests {
 
     #[test]
     fn a_planted_phrase_is_reported_with_its_line_and_replacement() {
-        let text = "//! Heads.\n\nfn run() {\n    // A run Goes On after a crash.\n}\n";
-        assert_eq!(found(text), [r#"a.rs:4: "goes on": write "continues" (docs/style.md)"#]);
+        let text = "//! Heads.\n\nfn run() {\n    // A value Stands In Double Quotes.\n}\n";
+        assert_eq!(
+            found(text),
+            [r#"a.rs:4: "stands in double quotes": write "must be in double quotes" (docs/style.md)"#]
+        );
     }
 
     #[test]
@@ -157,18 +133,21 @@ mod tests {
 
     #[test]
     fn a_phrase_may_span_lines() {
-        for text in ["/// It stands\n/// still.", "It stands\nstill.", "    \"It stands \\\n     still\""] {
+        for text in [
+            "/// It may only\n/// stand there.",
+            "It may only\nstand there.",
+            "    \"It may only \\\n     stand there\"",
+        ] {
             assert_eq!(found(text).len(), 1, "{text}");
         }
-        assert!(found("It stands\n\nstill.").is_empty(), "a blank line ends a paragraph");
+        assert!(found("It may only\n\nstand there.").is_empty(), "a blank line ends a paragraph");
     }
 
     #[test]
     fn other_words_and_punctuation_do_not_match() {
         for text in [
-            "fn goes_on() {}",
-            "the cargoes on board",
-            "it goes. On the way",
+            "fn may_only_stand() {}",
+            "it may only. Stand there",
             "there is no run that waits",
             "is no longer used",
             "let a = be",

@@ -240,7 +240,9 @@ impl<'t> Field<'t> {
             Some(step) => match step.text.parse::<u8>() {
                 Ok(by) if by > 0 => by,
                 _ => {
-                    return Err(step.wrong(format!("a step must be a positive integer (got `{}`)", step.text)));
+                    return Err(
+                        step.wrong(format!("a step must be a positive integer (got `{}`)", step.text))
+                    );
                 }
             },
         };

@@ -18,7 +18,7 @@ use std::{
 
 use loom_definition::{ActionIdx, Status, Workflow, model::Action, policy::Resilience};
 use loom_resilience::{
-    AttemptError, CircuitState, Moment, Policy, Refusal, ResilienceRegistry, Rule, Service, Verdict,
+    AttemptError, CircuitState, Instant, Policy, Refusal, ResilienceRegistry, Rule, Service, Verdict,
 };
 use settings::{Settings, Source, version_of};
 use tokio::sync::{Notify, oneshot};
@@ -253,7 +253,7 @@ pub(crate) enum Admission {
 
 impl Admission {
     /// Reports the action's final status to the services.
-    pub(crate) fn settle(self, status: Status, now: Moment) {
+    pub(crate) fn settle(self, status: Status, now: Instant) {
         match self {
             Admission::Held(admissions) => {
                 for admission in admissions {
@@ -364,7 +364,7 @@ impl Guarded {
         let mut open_for = None;
         for (service, _) in &self.services {
             match service.breaker().peek(service.clock().now()) {
-                Err(refused) if refused.is_by_hand() => return CircuitHint::OpenedByHand,
+                Err(refused) if refused.is_manual() => return CircuitHint::OpenedByHand,
                 Err(refused) => open_for = open_for.max(refused.retry_after),
                 Ok(()) => {}
             }
@@ -401,7 +401,7 @@ impl Guarded {
         let mut waited = Duration::ZERO;
         let result = {
             let waited = &mut waited;
-            let work = |clock_now: Moment| {
+            let work = |clock_now: Instant| {
                 *waited = clock_now.since(began);
                 let held = (*waited >= WAIT_TOLD).then(|| Note::Held {
                     service: Arc::clone(outer.name()),
@@ -449,7 +449,7 @@ fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
 }
 
 /// The start of the remaining time of an action, and its length.
-type Limited = Option<(Moment, Duration)>;
+type Limited = Option<(Instant, Duration)>;
 
 async fn run_nested<F, Fut>(
     services: &[(Service, Arc<Mutex<Told>>)],
@@ -458,7 +458,7 @@ async fn run_nested<F, Fut>(
     work: F,
 ) -> EffectResult
 where
-    F: FnOnce(Moment) -> Fut + Send,
+    F: FnOnce(Instant) -> Fut + Send,
     Fut: Future<Output = EffectResult> + Send,
 {
     match services {
@@ -523,7 +523,7 @@ fn judge(result: &EffectResult) -> Verdict {
                 Verdict::Throttled { after: hint.after }
             }
             Status::Failed | Status::Aborted if hint.transient => Verdict::Transient,
-            Status::Failed | Status::Aborted => Verdict::Answered,
+            Status::Failed | Status::Aborted => Verdict::Rejected,
         },
     }
 }
@@ -538,7 +538,7 @@ fn refusal_result(refusal: &Refusal) -> EffectResult {
         Rule::Deadline => ("DeadlineExceeded", false),
         _ => ("Refused", true),
     };
-    let by_hand = refusal.refused.is_by_hand();
+    let by_hand = refusal.refused.is_manual();
     let circuit = match refusal.rule() {
         _ if by_hand => CircuitHint::OpenedByHand,
         Rule::CircuitOpen => refusal.retry_after().map_or(CircuitHint::Passes, CircuitHint::OpenFor),

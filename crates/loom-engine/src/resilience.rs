@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use loom_definition::policy::{self, Schedule};
-use loom_resilience::{Backoff, Jitter, RetryConfig, RetryPlanner};
+use loom_resilience::{Backoff, Idempotency, Jitter, RetryConfig, RetryPlanner};
 
 /// The wait after attempt number `attempt`, from 1.
 pub(crate) fn scheduled_wait(schedule: &Schedule, attempt: u32, seed: u64) -> Duration {
@@ -22,6 +22,8 @@ pub(crate) fn scheduled_wait(schedule: &Schedule, attempt: u32, seed: u64) -> Du
         }
     };
     let config = RetryConfig { backoff, max_delay: cap, jitter, ..RetryConfig::attempts(u32::MAX) };
-    // Definitions are checked when they are loaded; an invalid computed policy does not wait.
-    RetryPlanner::new(config).map_or(Duration::ZERO, |planner| planner.delay(attempt, seed))
+    // A definition's retry policy applies to every method, so the call counts as one that may be repeated. Definitions are
+    // checked when they are loaded; an invalid computed policy does not wait.
+    let planner = RetryPlanner::new(config).map(|planner| planner.idempotency(Idempotency::Idempotent));
+    planner.map_or(Duration::ZERO, |planner| planner.delay(attempt, seed))
 }

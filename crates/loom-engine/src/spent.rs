@@ -23,10 +23,7 @@ pub(crate) const LONG_LIMIT: Duration = Duration::from_mins(1);
 
 /// Stores the current state of a service.
 pub(crate) fn write(service: &Service) -> KeyWrite {
-    let snapshot = RegistrySnapshot {
-        taken_at_unix_ms: unix_millis(service.clock().unix_time()),
-        services: vec![service.snapshot()],
-    };
+    let snapshot = RegistrySnapshot::new(unix_millis(service.clock().unix_time()), vec![service.snapshot()]);
     let value = serde_json::to_vec(&snapshot).unwrap_or_default();
     KeyWrite {
         namespace: NAMESPACE.into(),

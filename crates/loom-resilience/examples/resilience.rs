@@ -75,7 +75,7 @@ async fn retry_with_exponential_backoff() {
     title(1, "Retry with exponential backoff: 503 twice, then it works");
     let service = Flaky::new(2);
     let pipeline = pipeline("greeter", Policy::none().retry(retry(3, Duration::from_millis(100))));
-    let result = pipeline.call().classify(AllTransient).run(|_| service.answer()).await;
+    let result = pipeline.call().idempotent().classify(AllTransient).run(|_| service.answer()).await;
     println!("   => {result:?} after {} calls", service.calls());
 }
 
@@ -84,7 +84,7 @@ async fn an_action_with_a_retry_policy() {
     let judge = |result: &Result<&str, &str>| match result {
         Ok(_) => loom_resilience::Verdict::Ok,
         Err(text) if text.starts_with("503") => loom_resilience::Verdict::Transient,
-        Err(_) => loom_resilience::Verdict::Answered,
+        Err(_) => loom_resilience::Verdict::Rejected,
     };
     let pipeline = pipeline("orders", Policy::none().retry(retry(5, Duration::from_millis(50))));
     let order = |info: loom_resilience::AttemptInfo| async move {
@@ -92,7 +92,7 @@ async fn an_action_with_a_retry_policy() {
         println!("      attempt {}: {answer}", info.number);
         Err::<&str, _>(answer)
     };
-    match pipeline.call().classify(judge).run(order).await {
+    match pipeline.call().idempotent().classify(judge).run(order).await {
         Ok(value) => println!("   => {value}"),
         Err(stop) => println!("   => {stop}"),
     }
@@ -169,7 +169,7 @@ async fn all_combined() {
     let service = Flaky::new(2);
     let pipeline = pipeline("everything", policy);
     let start = Instant::now();
-    let result = pipeline.call().classify(AllTransient).run(|_| service.answer()).await;
+    let result = pipeline.call().idempotent().classify(AllTransient).run(|_| service.answer()).await;
     println!("   => {result:?} in {} ms, {}", start.elapsed().as_millis(), pipeline.status());
 }
 

@@ -1,12 +1,12 @@
-//! Circuit breaker: stops calling a service that fails, and finds out gently whether it is back.
+//! Circuit breaker: stops calling a service that fails, and probes whether it has recovered.
 //!
-//! One idea carries it: an admission is a guard, stamped with the generation of the circuit. Every change of state
-//! begins a new generation, so a result from before the trip decides nothing. A dropped guard is a cancelled call: it
-//! gives a probe's place back, and counts as slow if it had run for so long.
+//! An admission is a guard that is stamped with the generation of the circuit. Every change of state starts a new
+//! generation, so a result from before the trip decides nothing. Dropping the guard reports a cancelled call: it releases
+//! the slot of a probe, and counts as a slow call if the call had run that long.
 //!
-//! The path of a closed circuit is a load to admit and one or two atomic updates to report; changes of state, and
-//! everything while half-open, happen under one lock that is never held across user code. The three states follow
-//! M. Nygard, "Release It!" (2007); sliding windows and slow calls follow resilience4j's definitions.
+//! A closed circuit needs one load to admit a call and one or two atomic updates to report its outcome. Changes of state,
+//! and everything while half-open, happen under one lock that is never held across user code. The three states follow
+//! M. Nygard, "Release It!" (2007); sliding windows and slow calls follow the definitions of resilience4j.
 
 mod admission;
 mod config;
@@ -26,45 +26,62 @@ use tally::Tally;
 use word::{Phase, Word};
 
 use crate::{
-    clock::{Clock, Moment},
+    clock::{Clock, Instant},
     config::ConfigError,
-    observer::{CircuitState, Event, Observer, Voice},
+    observer::{CircuitState, Event, Observer, Reporter},
     random::{between, mix, nanos, seed_of},
     refusal::{Opened, Refused, Rule, TripCause},
     sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
 };
 
 /// A circuit breaker for one service.
+///
+/// ```
+/// # use loom_resilience::{BreakerConfig, CircuitBreaker, CircuitState, Clock, Rule};
+/// let clock = Clock::system();
+/// let config = BreakerConfig::new().failure_threshold(2);
+/// let breaker = CircuitBreaker::new("billing", config, clock.clone(), None)?;
+///
+/// for _ in 0..2 {
+///     let admission = breaker.admit(clock.now()).expect("the circuit is closed");
+///     admission.failure(clock.now());
+/// }
+/// assert_eq!(breaker.state(), CircuitState::Open);
+/// let refused = breaker.admit(clock.now()).unwrap_err();
+/// assert_eq!(refused.rule, Rule::CircuitOpen);
+/// assert!(refused.retry_after.is_some());
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct CircuitBreaker {
     word: AtomicU64,
-    /// Valid while open; written before the word says so.
+    /// Valid while open; stored before the word changes to open.
     open_until: AtomicU64,
     opened_at: AtomicU64,
     cause: AtomicU64,
-    /// Failures in a row that trip; 0 when that rule is off.
+    /// Consecutive failures that open the circuit; 0 when that rule is off.
     consecutive: AtomicU32,
-    /// Nanoseconds from which a call is slow; `u64::MAX` when that rule is off.
+    /// Calls that take this many nanoseconds or more are slow; `u64::MAX` when that rule is off.
     slower_than: AtomicU64,
     failures: Tally,
     slow: Tally,
     rare: Mutex<Rare>,
     seed: u64,
     clock: Clock,
-    voice: Voice,
+    reporter: Reporter,
 }
 
-/// What only changes of state need.
+/// What only changes of state use.
 #[derive(Debug)]
 struct Rare {
     config: BreakerConfig,
     half_open: HalfOpen,
-    /// How often the circuit opened without a quiet closed period between.
+    /// Consecutive openings without a quiet closed period between them.
     openings: u32,
-    closed_at: Moment,
+    closed_at: Instant,
 }
 
-/// A change of state that observers should hear of, once the lock is gone.
+/// A change of state, to be reported to the observer after the lock is released.
 #[must_use]
 struct Change {
     from: CircuitState,
@@ -74,10 +91,10 @@ struct Change {
 }
 
 impl CircuitBreaker {
-    /// A closed circuit for the service `name`.
+    /// Creates a closed circuit breaker for the service `name`.
     ///
     /// # Errors
-    /// Contradictions in the configuration.
+    /// The configuration is not valid.
     pub fn new(
         name: &str,
         config: BreakerConfig,
@@ -85,10 +102,10 @@ impl CircuitBreaker {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self::with_voice(config, clock, Voice::new(name, observer)))
+        Ok(Self::with_reporter(config, clock, Reporter::new(name, observer)))
     }
 
-    pub(crate) fn with_voice(config: BreakerConfig, clock: Clock, voice: Voice) -> Self {
+    pub(crate) fn with_reporter(config: BreakerConfig, clock: Clock, reporter: Reporter) -> Self {
         let now = clock.now();
         let breaker = Self {
             word: AtomicU64::new(Word::new(config.mode).0),
@@ -99,39 +116,39 @@ impl CircuitBreaker {
             slower_than: AtomicU64::new(u64::MAX),
             failures: Tally::new(None),
             slow: Tally::new(None),
-            seed: seed_of(&voice.name),
+            seed: seed_of(&reporter.name),
             rare: Mutex::new(Rare { half_open: HalfOpen::default(), openings: 0, closed_at: now, config }),
             clock,
-            voice,
+            reporter,
         };
         breaker.apply_rules(&lock(&breaker.rare).config);
         breaker
     }
 
-    /// Asks for admission, without waiting. The guard must be told how the call ended; see [`BreakerAdmission`].
+    /// Requests admission of a call, without waiting. Report the outcome through the guard; see [`BreakerAdmission`].
     ///
     /// # Errors
-    /// [`Refused`] while the circuit is open, isolated, or half-open with its probes out.
+    /// [`Refused`] while the circuit is open, isolated, or half-open with all its probes in flight.
     #[inline]
-    pub fn admit(&self, now: Moment) -> Result<BreakerAdmission<&Self>, Refused> {
+    pub fn admit(&self, now: Instant) -> Result<BreakerAdmission<&Self>, Refused> {
         self.enter(now, None).map(|ticket| BreakerAdmission::new(self, ticket))
     }
 
-    /// Like [`admit`](Self::admit), with a guard that may outlive the borrow.
+    /// As [`admit`](Self::admit), with a guard that owns a reference to the breaker.
     ///
     /// # Errors
     /// As [`admit`](Self::admit).
     #[inline]
-    pub fn admit_owned(self: &Arc<Self>, now: Moment) -> Result<BreakerAdmission<Arc<Self>>, Refused> {
+    pub fn admit_owned(self: &Arc<Self>, now: Instant) -> Result<BreakerAdmission<Arc<Self>>, Refused> {
         self.enter(now, None).map(|ticket| BreakerAdmission::new(Arc::clone(self), ticket))
     }
 
-    /// Whether [`admit`](Self::admit) would refuse at `now`. Takes nothing.
+    /// Whether [`admit`](Self::admit) would refuse a call at `now`. Changes nothing.
     ///
     /// # Errors
-    /// The refusal that `admit` would give.
+    /// The refusal that `admit` would return.
     #[inline]
-    pub fn peek(&self, now: Moment) -> Result<(), Refused> {
+    pub fn peek(&self, now: Instant) -> Result<(), Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
         if word.is_plainly_closed() {
             return Ok(());
@@ -142,9 +159,9 @@ impl CircuitBreaker {
         }
     }
 
-    /// What keeps a call out, without a change of anything.
+    /// The reason why a call would be refused, whatever the mode. Changes nothing.
     #[cold]
-    fn obstacle(&self, word: Word, now: Moment) -> Option<Refused> {
+    fn obstacle(&self, word: Word, now: Instant) -> Option<Refused> {
         if word.is_isolated() {
             return Some(Refused::new(Rule::Isolated, None));
         }
@@ -154,7 +171,7 @@ impl CircuitBreaker {
         match word.phase() {
             Phase::Closed => None,
             Phase::Open => {
-                let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+                let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
                 (now < until).then(|| self.refused_open(until, now))
             }
             Phase::HalfOpen => {
@@ -164,9 +181,9 @@ impl CircuitBreaker {
         }
     }
 
-    /// Admits a call. `lease` is the time that a probe may take, where the caller knows it.
+    /// Admits a call. `lease` is how long a probe may take, where the caller knows it.
     #[inline]
-    pub(crate) fn enter(&self, now: Moment, lease: Option<Duration>) -> Result<Ticket, Refused> {
+    pub(crate) fn enter(&self, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
         if word.is_plainly_closed() {
             return Ok(Ticket::plain(word.generation(), now));
@@ -175,7 +192,7 @@ impl CircuitBreaker {
     }
 
     #[cold]
-    fn enter_guarded(&self, word: Word, now: Moment, lease: Option<Duration>) -> Result<Ticket, Refused> {
+    fn enter_guarded(&self, word: Word, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let attempt = if word.is_isolated() {
             Err(Refused::new(Rule::Isolated, None))
         } else if word.mode() == Mode::Off {
@@ -184,7 +201,7 @@ impl CircuitBreaker {
             match word.phase() {
                 Phase::Closed => Ok(Ticket::plain(word.generation(), now)),
                 Phase::Open => {
-                    let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+                    let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
                     if now < until {
                         Err(self.refused_open(until, now))
                     } else {
@@ -197,25 +214,26 @@ impl CircuitBreaker {
         match attempt {
             Err(refused) => {
                 let enforced = word.mode() == Mode::Enforce || word.is_isolated();
-                self.voice.say(|service| Event::Refused { service, refused: &refused, enforced });
-                // In observe mode the call passes, but the circuit is not closed: its result decides nothing.
+                self.reporter.emit(|service| Event::Refused { service, refused: &refused, enforced });
+                // In observe mode the call passes, but its result decides nothing, because an enforced circuit would not have
+                // let it through.
                 if enforced { Err(refused) } else { Ok(Ticket::inert(now)) }
             }
             admitted => admitted,
         }
     }
 
-    /// Takes a probe's place, after turning an open circuit whose time is over into a half-open one.
+    /// Takes the slot of a probe. An open circuit whose time is over becomes half-open first.
     #[cold]
-    fn enter_as_probe(&self, now: Moment, lease: Option<Duration>) -> Result<Ticket, Refused> {
+    fn enter_as_probe(&self, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let mut changes = [None, None];
         let result = {
             let mut rare = lock(&self.rare);
             let mut word = Word(self.word.load(Ordering::Acquire));
             if word.phase() == Phase::Open {
-                let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+                let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
                 if now < until {
-                    // Another thread probed, failed and opened it again while we waited for the lock.
+                    // Another thread probed, failed and reopened the circuit while this one waited for the lock.
                     return Err(self.refused_open(until, now));
                 }
                 rare.half_open = HalfOpen::default();
@@ -234,7 +252,7 @@ impl CircuitBreaker {
                 rare.half_open.expire(now, slower_than);
                 changes[1] = self.judge_half_open(&mut rare, now);
                 if changes[1].is_some() {
-                    let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+                    let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
                     Err(self.refused_open(until, now))
                 } else {
                     let Rare { config, half_open, .. } = &mut *rare;
@@ -251,9 +269,9 @@ impl CircuitBreaker {
         result
     }
 
-    /// Takes the report of one call.
+    /// Records the outcome of one call.
     #[inline]
-    pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, now: Moment) {
+    pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, now: Instant) {
         if ticket.is_inert() {
             return;
         }
@@ -271,11 +289,11 @@ impl CircuitBreaker {
     }
 
     #[inline]
-    fn settle_closed(&self, word: Word, outcome: Outcome, slow: bool, now: Moment) {
+    fn settle_closed(&self, word: Word, outcome: Outcome, slow: bool, now: Instant) {
         let generation = word.generation();
         let cause = match outcome {
             Outcome::Cancelled if !slow => return,
-            // A call that was given up after so long is a slow call, whatever it would have said.
+            // A call that was cancelled after the slow threshold is a slow call, whatever its result would have been.
             Outcome::Cancelled => None,
             Outcome::Success => {
                 if word.streak() != 0 {
@@ -315,7 +333,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Adds a failure to the streak and answers its length; 0 when the generation is over.
+    /// Adds a failure to the streak and returns its length; 0 when the generation has ended.
     fn lengthen_streak(&self, generation: u32) -> u32 {
         let mut word = Word(self.word.load(Ordering::Acquire));
         while word.generation() == generation {
@@ -329,9 +347,9 @@ impl CircuitBreaker {
         0
     }
 
-    /// Opens a closed circuit of this generation; a circuit that has moved on stays as it is.
+    /// Opens the circuit if it is still closed and of this generation.
     #[cold]
-    fn trip(&self, generation: u32, cause: TripCause, now: Moment) {
+    fn trip(&self, generation: u32, cause: TripCause, now: Instant) {
         let change = {
             let mut rare = lock(&self.rare);
             let word = Word(self.word.load(Ordering::Acquire));
@@ -344,11 +362,11 @@ impl CircuitBreaker {
     }
 
     #[cold]
-    fn settle_probe(&self, ticket: Ticket, outcome: Outcome, slow: bool, now: Moment) {
+    fn settle_probe(&self, ticket: Ticket, outcome: Outcome, slow: bool, now: Instant) {
         let change = {
             let mut rare = lock(&self.rare);
             let word = Word(self.word.load(Ordering::Acquire));
-            // An expired lease has given the place to another probe, and takes nothing from the outcome.
+            // The outcome counts even when the lease has expired and another probe has the slot.
             if word.generation() != ticket.generation || !rare.half_open.give_back(ticket.lease) {
                 return;
             }
@@ -364,8 +382,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Closes or opens a half-open circuit as soon as its probes have decided.
-    fn judge_half_open(&self, rare: &mut Rare, now: Moment) -> Option<Change> {
+    /// Closes or opens a half-open circuit as soon as the outcomes of its probes decide it.
+    fn judge_half_open(&self, rare: &mut Rare, now: Instant) -> Option<Change> {
         let HalfOpen { successes, failures, .. } = rare.half_open;
         if successes >= rare.config.success_threshold {
             rare.closed_at = now;
@@ -377,19 +395,19 @@ impl CircuitBreaker {
                 open_for: None,
             });
         }
-        // The probes that are left can no longer bring enough successes.
+        // The remaining probes can no longer reach the success threshold.
         if rare.config.probe_total().saturating_sub(failures) < rare.config.success_threshold {
             return Some(self.open(rare, TripCause::ProbesFailed { failures }, now, None));
         }
         None
     }
 
-    /// Opens the circuit, for a given time or for the configured one.
-    fn open(&self, rare: &mut Rare, cause: TripCause, now: Moment, given: Option<Duration>) -> Change {
+    /// Opens the circuit, for `given` or else for the configured time.
+    fn open(&self, rare: &mut Rare, cause: TripCause, now: Instant, given: Option<Duration>) -> Change {
         let from = Word(self.word.load(Ordering::Acquire)).phase();
         let rules = rare.config.open_for;
         rare.openings = match from {
-            Phase::Closed if now.since(rare.closed_at) >= rules.forget_after => 1,
+            Phase::Closed if now.since(rare.closed_at) >= rules.reset_after => 1,
             Phase::Closed | Phase::HalfOpen => rare.openings.saturating_add(1),
             Phase::Open => rare.openings.max(1),
         };
@@ -403,32 +421,32 @@ impl CircuitBreaker {
         Change { from: from.state(), to: CircuitState::Open, cause: Some(cause), open_for: Some(open_for) }
     }
 
-    /// Begins a new generation in `phase`. Only called under the lock; streaks may change beside it, and are dropped.
+    /// Starts a new generation in `phase`. Only called under the lock. A streak that changes concurrently is discarded.
     fn move_to(&self, phase: Phase) -> Word {
         let next = Word(self.word.load(Ordering::Acquire)).next(phase);
         self.word.store(next.0, Ordering::Release);
         next
     }
 
-    fn refused_open(&self, until: Moment, now: Moment) -> Refused {
+    fn refused_open(&self, until: Instant, now: Instant) -> Refused {
         Refused {
             rule: Rule::CircuitOpen,
             retry_after: Some(until.since(now)),
             opened: Some(Opened {
                 cause: TripCause::unpack(self.cause.load(Ordering::Relaxed)),
-                since: Moment::from_nanos(self.opened_at.load(Ordering::Relaxed)),
+                since: Instant::from_nanos(self.opened_at.load(Ordering::Relaxed)),
             }),
         }
     }
 
-    fn tell(&self, change: &Change, at: Moment) {
+    fn tell(&self, change: &Change, at: Instant) {
         let Change { from, to, cause, open_for } = *change;
         if from != to {
-            self.voice.say(|service| Event::StateChanged { service, from, to, cause, open_for, at });
+            self.reporter.emit(|service| Event::StateChanged { service, from, to, cause, open_for, at });
         }
     }
 
-    /// Whether an exact end time of calls matters here; where it does not, the start may be reported instead.
+    /// Whether the end time of calls matters. Where it does not, callers may report the start time instead.
     #[inline]
     pub(crate) fn measures_time(&self) -> bool {
         self.slower_than.load(Ordering::Relaxed) != u64::MAX
@@ -444,8 +462,8 @@ impl CircuitBreaker {
 }
 
 impl OpenDuration {
-    /// The time of an opening after `before` others in a row: `initial * growth^before`, capped, then varied. The
-    /// variation never passes the cap, and at the cap it only shortens, so that clients still come back apart.
+    /// The open duration after `before` consecutive openings: `initial * growth^before`, capped, then with jitter. Jitter
+    /// never exceeds the cap; at the cap it only shortens, so that clients still return at different times.
     fn time(&self, before: u32, random: u64) -> Duration {
         let max = self.max.as_secs_f64();
         let mut seconds = self.initial.as_secs_f64();

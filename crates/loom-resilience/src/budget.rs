@@ -1,13 +1,13 @@
-//! Retry budget: bounds what retries may add to a service's load.
+//! Retry budget: bounds the load that retries add to a service.
 //!
-//! In any window the retries may be a part of the calls, plus a floor for each second, so that an idle service can
-//! still be retried. A retry is charged before its pause, so those that wait count as well. The ratio with a floor
-//! follows Finagle's `RetryBudget` and tower's `TpsBudget`.
+//! In any window, retries may be a share of the calls, plus a fixed number per second, so that calls to an idle service can
+//! be retried too. A retry is charged before its delay, so waiting retries count. The ratio with a floor follows Finagle's
+//! `RetryBudget` and tower's `TpsBudget`.
 
 use std::{fmt, time::Duration};
 
 use crate::{
-    clock::Moment,
+    clock::Instant,
     config::{Checker, ConfigError, Plain},
     random::nanos,
     slots::{SLOTS, Slots, Stamp},
@@ -15,21 +15,22 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
-/// Rules of a [`Budget`].
+/// The rules of a [`Budget`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct BudgetConfig {
-    /// Retries for each call, 0 to 1.
+    /// Retries per call: 0 to 1.
     pub ratio: f64,
-    /// Retries that are free in each second of the window.
+    /// Retries per second that are allowed in any case.
     pub per_second: f64,
-    /// The window, at least 1 s and at most a day.
+    /// The window: 1 s to 24 h.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub window: Duration,
 }
 
 impl Default for BudgetConfig {
-    /// A tenth of the calls and one a second, over a minute.
+    /// 10 % of the calls and one retry per second, over a minute.
     fn default() -> Self {
         Self { ratio: 0.1, per_second: 1.0, window: Duration::from_mins(1) }
     }
@@ -39,24 +40,24 @@ impl BudgetConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// All contradictions at once.
+    /// All issues at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
-        check.require((0.0..=1.0).contains(&self.ratio), "budget.ratio", "must lie in 0 to 1");
+        check.require((0.0..=1.0).contains(&self.ratio), "budget.ratio", "must be between 0 and 1");
         check.require(
             (0.0..=1_000_000.0).contains(&self.per_second),
             "budget.per_second",
-            "must lie in 0 to 1,000,000",
+            "must be between 0 and 1,000,000",
         );
         check.require(
             self.ratio > 0.0 || self.per_second > 0.0,
             "budget",
-            "would never allow a retry; switch retries off instead",
+            "never allows a retry; remove the retry policy instead",
         );
         check.require(
             (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.window),
             "budget.window",
-            "must lie in 1 s to 24 h",
+            "must be between 1 s and 24 h",
         );
         check.finish()
     }
@@ -75,21 +76,33 @@ impl fmt::Display for BudgetConfig {
 }
 
 /// The retry budget of one service.
+///
+/// ```
+/// # use loom_resilience::{Budget, BudgetConfig, Clock};
+/// let now = Clock::system().now();
+/// let budget = Budget::new(BudgetConfig { ratio: 0.1, per_second: 0.0, ..BudgetConfig::default() })?;
+/// for _ in 0..20 {
+///     budget.deposit(now);
+/// }
+/// assert!(budget.try_spend(now) && budget.try_spend(now), "10 % of 20 calls");
+/// assert!(!budget.try_spend(now));
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Budget {
-    /// 0 when there is no budget: then every retry is allowed and nothing is counted.
+    /// 0 without a budget: every retry is then allowed and nothing is counted.
     slot_nanos: AtomicU64,
     calls: Slots,
     retries: Slots,
-    /// Held while a retry is charged, so that two cannot spend the same last one.
+    /// Held while a retry is charged, so that two calls cannot spend the same last retry.
     config: Mutex<Option<BudgetConfig>>,
 }
 
 impl Budget {
-    /// An unspent budget.
+    /// Creates an unspent budget.
     ///
     /// # Errors
-    /// Contradictions in the configuration.
+    /// The configuration is not valid.
     pub fn new(config: BudgetConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self::from_config(Some(config)))
@@ -115,15 +128,15 @@ impl Budget {
 
     /// Counts a call: its first attempt, not its retries.
     #[inline]
-    pub fn deposit(&self, now: Moment) {
+    pub fn deposit(&self, now: Instant) {
         if let Some(stamp) = self.stamp(now) {
             self.calls.add(stamp);
         }
     }
 
-    /// Charges one retry, or says that there is nothing left.
+    /// Charges one retry. Returns `false`, and charges nothing, when the budget is spent.
     #[must_use]
-    pub fn try_spend(&self, now: Moment) -> bool {
+    pub fn try_spend(&self, now: Instant) -> bool {
         let config = lock(&self.config);
         let (Some(rules), Some(stamp)) = (*config, self.stamp(now)) else { return true };
         if self.retries.sum(stamp) >= rules.allowed(self.calls.sum(stamp)) {
@@ -133,22 +146,22 @@ impl Budget {
         true
     }
 
-    /// Retries that could be charged at `now`; `None` without a budget.
-    pub fn available(&self, now: Moment) -> Option<u32> {
+    /// The retries that can be charged at `now`; `None` without a budget.
+    pub fn available(&self, now: Instant) -> Option<u32> {
         let config = lock(&self.config);
         let (Some(rules), Some(stamp)) = (*config, self.stamp(now)) else { return None };
         Some(rules.allowed(self.calls.sum(stamp)).saturating_sub(self.retries.sum(stamp)))
     }
 
-    /// The state to keep across a restart.
-    pub fn snapshot(&self, now: Moment) -> BudgetSnapshot {
+    /// The state to store for a restart.
+    pub fn snapshot(&self, now: Instant) -> BudgetSnapshot {
         let Some(stamp) = self.stamp(now) else { return BudgetSnapshot::default() };
         BudgetSnapshot { calls: self.calls.sum(stamp), retries: self.retries.sum(stamp) }
     }
 
-    /// Takes up a saved state that is `age` old. It counts as if all of it had just happened, unless the whole window
-    /// has passed since.
-    pub fn restore(&self, saved: &BudgetSnapshot, age: Duration, now: Moment) {
+    /// Restores a state that was saved `age` ago. All of it counts as if it had just happened, unless the whole window has
+    /// passed since.
+    pub fn restore(&self, saved: &BudgetSnapshot, age: Duration, now: Instant) {
         let config = lock(&self.config);
         let (Some(rules), Some(stamp)) = (*config, self.stamp(now)) else { return };
         if age < rules.window {
@@ -157,8 +170,8 @@ impl Budget {
         }
     }
 
-    /// As new.
-    pub fn reset(&self, now: Moment) {
+    /// Clears the counts.
+    pub fn reset(&self, now: Instant) {
         let config = lock(&self.config);
         if let (Some(rules), Some(_)) = (*config, self.stamp(now)) {
             let slot = nanos(rules.window / SLOTS).max(1);
@@ -171,10 +184,10 @@ impl Budget {
     }
 
     #[inline]
-    fn stamp(&self, now: Moment) -> Option<Stamp> {
+    fn stamp(&self, now: Instant) -> Option<Stamp> {
         match self.slot_nanos.load(Ordering::Acquire) {
             0 => None,
-            // Generation 1 throughout, because the word of a slot that was never used is zero.
+            // Generation 1 throughout, because the word of an unused slot is zero.
             slot => Some(Stamp::new(1, now.as_nanos() / slot)),
         }
     }
@@ -183,7 +196,7 @@ impl Budget {
 impl BudgetConfig {
     fn allowed(&self, calls: u32) -> u32 {
         let floor = self.per_second * self.window.as_secs_f64();
-        // The small addend keeps 0.1 of 30 calls at 3, where the product in floating point may fall just below.
+        // The small addend keeps 0.1 of 30 calls at 3, where the floating-point product may be just below.
         (self.ratio.mul_add(f64::from(calls), floor) + 1e-6) as u32
     }
 }

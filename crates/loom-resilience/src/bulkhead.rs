@@ -1,7 +1,7 @@
-//! Bulkhead: caps how many calls to one service are in flight at once.
+//! Bulkhead: limits how many calls to one service are in flight at once.
 //!
-//! A free place is one compare-and-swap. When all are taken, calls wait in order in a bounded queue. A place comes back
-//! when its guard is dropped, so a cancelled call leaks nothing.
+//! Taking a free permit is one compare-and-swap. When all are taken, calls wait in order in a bounded queue. Dropping the
+//! guard releases the permit, so a cancelled call leaks nothing.
 
 use std::{
     collections::VecDeque,
@@ -14,25 +14,26 @@ use std::{
 use crate::{
     clock::Clock,
     config::{Checker, ConfigError},
-    observer::{Event, Voice, WaitFor},
+    observer::{Event, Reporter, WaitFor},
     refusal::{Refused, Rule},
     sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
 };
 
-/// Rules of a [`Bulkhead`].
+/// The rules of a [`Bulkhead`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct BulkheadConfig {
-    /// Calls in flight at once, at least 1.
+    /// The most calls in flight at once, at least 1.
     pub max_concurrent: u32,
-    /// Calls that may wait for a place; further ones are refused.
+    /// How many calls may wait for a permit; further ones are refused.
     #[cfg_attr(feature = "serde", serde(default))]
     pub max_queued: u32,
 }
 
 impl BulkheadConfig {
-    /// So many at once, and nobody waits.
+    /// At most `max_concurrent` calls in flight; further calls are refused.
     pub const fn new(max_concurrent: u32) -> Self {
         Self { max_concurrent, max_queued: 0 }
     }
@@ -47,7 +48,7 @@ impl BulkheadConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// All contradictions at once.
+    /// All issues at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
         check.require(self.max_concurrent >= 1, "bulkhead.max_concurrent", "must be at least 1");
@@ -61,17 +62,27 @@ impl fmt::Display for BulkheadConfig {
     }
 }
 
-/// A cap on calls in flight.
+/// A limit on calls in flight.
+///
+/// ```
+/// # use loom_resilience::{Bulkhead, BulkheadConfig, Clock, Rule};
+/// let bulkhead = Bulkhead::new("billing", BulkheadConfig::new(1), Clock::system(), None)?;
+/// let permit = bulkhead.try_enter().expect("nothing is in flight");
+/// assert_eq!(bulkhead.try_enter().unwrap_err().rule, Rule::BulkheadFull);
+/// drop(permit);
+/// assert!(bulkhead.try_enter().is_ok());
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Bulkhead {
     /// `waiting (32) | in flight (32)`.
     word: AtomicU64,
-    /// `u32::MAX` when there is no cap.
+    /// `u32::MAX` without a limit.
     max_concurrent: AtomicU32,
     max_queued: AtomicU32,
     queue: Mutex<Queue>,
     clock: Clock,
-    voice: Voice,
+    reporter: Reporter,
 }
 
 #[derive(Debug, Default)]
@@ -91,10 +102,10 @@ const fn waiting(word: u64) -> u32 {
 }
 
 impl Bulkhead {
-    /// An empty bulkhead for the service `name`.
+    /// Creates an empty bulkhead for the service `name`.
     ///
     /// # Errors
-    /// Contradictions in the configuration.
+    /// The configuration is not valid.
     pub fn new(
         name: &str,
         config: BulkheadConfig,
@@ -102,35 +113,35 @@ impl Bulkhead {
         observer: Option<std::sync::Arc<dyn crate::Observer>>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self::with_voice(Some(config), clock, Voice::new(name, observer)))
+        Ok(Self::with_reporter(Some(config), clock, Reporter::new(name, observer)))
     }
 
-    pub(crate) fn with_voice(config: Option<BulkheadConfig>, clock: Clock, voice: Voice) -> Self {
+    pub(crate) fn with_reporter(config: Option<BulkheadConfig>, clock: Clock, reporter: Reporter) -> Self {
         let bulkhead = Self {
             word: AtomicU64::new(0),
             max_concurrent: AtomicU32::new(u32::MAX),
             max_queued: AtomicU32::new(0),
             queue: Mutex::new(Queue::default()),
             clock,
-            voice,
+            reporter,
         };
         bulkhead.put_config(config);
         bulkhead
     }
 
-    /// Takes a place at once.
+    /// Takes a permit without waiting.
     ///
     /// # Errors
-    /// [`Refused`] when every place is taken, or others wait for one already.
+    /// [`Refused`] when every permit is taken, or other calls already wait for one.
     pub fn try_enter(&self) -> Result<BulkheadPermit<'_>, Refused> {
         self.enter_now().map(|()| BulkheadPermit(self)).inspect_err(|refused| self.tell(refused))
     }
 
-    /// Takes a place, waiting in order for at most `max_wait`, or without a bound. Answers the place and how long it
-    /// waited.
+    /// Takes a permit, waiting in order of arrival for at most `max_wait`, or without a bound. Returns the permit and how
+    /// long the call waited.
     ///
     /// # Errors
-    /// [`Refused`] when the queue is full, or when the time is over.
+    /// [`Refused`] when the queue is full or the time is over.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue and takes nothing.
@@ -169,7 +180,7 @@ impl Bulkhead {
             return Err(refused);
         };
         let start = self.clock.now();
-        self.voice.say(|service| Event::Waiting { service, on: WaitFor::Place, expected: None });
+        self.reporter.emit(|service| Event::Waiting { service, on: WaitFor::Bulkhead, expected: None });
         let turn = poll_fn(|cx| self.poll_turn(ticket.id, cx));
         let place = self.clock.limit(max_wait, turn).await.0;
         if place.is_none() {
@@ -177,7 +188,7 @@ impl Bulkhead {
             return Err(refused);
         }
         let waited = self.clock.now().since(start);
-        self.voice.say(|service| Event::Waited { service, on: WaitFor::Place, waited });
+        self.reporter.emit(|service| Event::Waited { service, on: WaitFor::Bulkhead, waited });
         Ok((BulkheadPermit(self), waited))
     }
 
@@ -193,7 +204,7 @@ impl Bulkhead {
         Some(Ticket { bulkhead: self, id })
     }
 
-    /// Takes a place when it is this waiter's turn and one is free.
+    /// Takes a permit when this waiter is the head and one is free.
     fn poll_turn(&self, id: u64, cx: &Context<'_>) -> Poll<()> {
         let mut queue = lock(&self.queue);
         let Some(index) = queue.waiters.iter().position(|(waiter, _)| *waiter == id) else {
@@ -205,7 +216,7 @@ impl Bulkhead {
         }
         let mut word = self.word.load(Ordering::Acquire);
         while in_flight(word) < self.max_concurrent.load(Ordering::Relaxed) {
-            // One less waits and one more is in flight, in a single step.
+            // One call fewer waits and one more is in flight, in a single step.
             let next = word - ONE_WAITING + 1;
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
@@ -223,13 +234,13 @@ impl Bulkhead {
         Poll::Pending
     }
 
-    /// The head's waker, if there is a place for it.
+    /// The waker of the head, if a permit is free.
     fn wakes_next(&self, queue: &Queue, word: u64) -> Option<Waker> {
         let room = in_flight(word) < self.max_concurrent.load(Ordering::Relaxed);
         if room { queue.waiters.front().map(|(_, waker)| waker.clone()) } else { None }
     }
 
-    /// Frees a place.
+    /// Releases a permit.
     #[inline]
     fn leave(&self) {
         let word = self.word.fetch_sub(1, Ordering::AcqRel) - 1;
@@ -248,7 +259,7 @@ impl Bulkhead {
         }
     }
 
-    /// Whether there is a cap at all.
+    /// Whether calls are limited.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.max_concurrent.load(Ordering::Relaxed) != u32::MAX
@@ -259,16 +270,16 @@ impl Bulkhead {
         in_flight(self.word.load(Ordering::Acquire))
     }
 
-    /// Calls that wait.
+    /// Calls that wait for a permit.
     pub fn waiting(&self) -> u32 {
         waiting(self.word.load(Ordering::Acquire))
     }
 
-    /// Changes the cap of a living bulkhead. Calls in flight stay; when there are more than the new cap allows, none
-    /// follows until enough have ended.
+    /// Changes the rules of a bulkhead in use. Calls in flight and waiters stay. When more calls are in flight than the new
+    /// limit allows, no further call is admitted until enough of them have ended.
     ///
     /// # Errors
-    /// Contradictions in the configuration; the old rules then stay.
+    /// The configuration is not valid; the old rules then stay in force.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
         config.validate()?;
         self.put_config(Some(config));
@@ -283,17 +294,17 @@ impl Bulkhead {
     }
 
     fn tell(&self, refused: &Refused) {
-        self.voice.say(|service| Event::Refused { service, refused, enforced: true });
+        self.reporter.emit(|service| Event::Refused { service, refused, enforced: true });
     }
 }
 
-/// One call in flight; dropping it frees the place.
+/// Permission for one call in flight. Dropping it releases the permit.
 #[derive(Debug)]
-#[must_use = "dropping the place frees it"]
+#[must_use = "dropping the permit releases it"]
 pub struct BulkheadPermit<'a>(&'a Bulkhead);
 
 impl BulkheadPermit<'_> {
-    /// Turns the guard into a bare claim, which its new owner must free with [`Bulkhead::free`].
+    /// Forgets the guard. Its owner must release the permit with [`Bulkhead::free`].
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }
@@ -306,13 +317,13 @@ impl Drop for BulkheadPermit<'_> {
 }
 
 impl Bulkhead {
-    /// Frees a place that was [kept](BulkheadPermit::keep).
+    /// Releases a permit that was [kept](BulkheadPermit::keep).
     pub(crate) fn free(&self) {
         self.leave();
     }
 }
 
-/// A place in the queue, given up when dropped before its turn.
+/// A position in the queue; dropping it before its turn leaves the queue.
 struct Ticket<'a> {
     bulkhead: &'a Bulkhead,
     id: u64,

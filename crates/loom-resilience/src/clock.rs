@@ -1,7 +1,7 @@
-//! Time as this crate sees it: moments on a monotonic clock that can be injected.
+//! Time: instants on an injected, monotonic clock.
 //!
-//! Every decision takes `now` as an argument; a [`Clock`] is only asked at the edges. All parts that work together
-//! must share one clock (clones are the same clock).
+//! Every decision takes `now` as an argument; only the outermost functions read a [`Clock`]. All parts that work together
+//! must share one clock (a clone is the same clock).
 
 mod manual;
 
@@ -11,42 +11,50 @@ pub use manual::ManualClock;
 
 use crate::random::nanos;
 
-/// A point on a [`Clock`], in nanoseconds since that clock's own beginning. Never wall time.
+/// A point in time on a [`Clock`], in nanoseconds since that clock's origin. Never wall time.
 ///
-/// Arithmetic saturates: no moment is before the beginning, and the last one is 584 years later.
+/// Arithmetic saturates: no instant is before the origin, and the last one is 584 years after it.
+///
+/// ```
+/// # use loom_resilience::Instant;
+/// # use std::time::Duration;
+/// let later = Instant::ZERO + Duration::from_secs(3);
+/// assert_eq!(later.since(Instant::ZERO), Duration::from_secs(3));
+/// assert_eq!(Instant::ZERO.since(later), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
-pub struct Moment(u64);
+pub struct Instant(u64);
 
-impl Moment {
-    /// The beginning of the clock.
+impl Instant {
+    /// The origin of the clock.
     pub const ZERO: Self = Self(0);
 
-    /// A moment `nanos` nanoseconds after the clock's beginning.
+    /// The instant `nanos` nanoseconds after the clock's origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the clock's beginning.
+    /// Nanoseconds since the clock's origin.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The moment that comes `wait` after this one.
+    /// The instant `wait` after this one.
     pub(crate) const fn after(self, wait: Duration) -> Self {
         let nanos = wait.as_nanos();
         let nanos = if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 };
         Self(self.0.saturating_add(nanos))
     }
 
-    /// Time passed since `earlier`; zero when `earlier` lies in the future.
+    /// The time from `earlier` to this instant; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-impl std::ops::Add<Duration> for Moment {
+impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, wait: Duration) -> Self {
@@ -54,7 +62,17 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// Where moments come from. Cheap to clone; clones read the same clock.
+/// A source of instants and timers. Cheap to clone; clones read the same clock.
+///
+/// ```
+/// # use loom_resilience::{Clock, ManualClock};
+/// # use std::time::Duration;
+/// let manual = ManualClock::new();
+/// let clock = Clock::manual(&manual);
+/// let start = clock.now();
+/// manual.advance(Duration::from_secs(1));
+/// assert_eq!(clock.now().since(start), Duration::from_secs(1));
+/// ```
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -68,38 +86,39 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's monotonic clock, read through the time stamp counter where that is sound (about 10 ns a read
-    /// instead of 25). The first use in a process calibrates it, which takes under a millisecond; its rate then
-    /// agrees with the operating system's within some 20 parts in a million.
+    /// The machine's monotonic clock, read through the time stamp counter where that is sound (about 10 ns a read instead
+    /// of 25). The first use in a process calibrates it, which takes under a millisecond; after that its rate agrees with
+    /// the operating system's within about 20 parts in a million.
     #[cfg(not(loom_model))]
     pub const fn system() -> Self {
         Self(Source::System)
     }
 
-    /// The clock of the tokio runtime, which follows `tokio::time::pause` and `advance`. Meant for tests.
+    /// The clock of the tokio runtime, which follows `tokio::time::pause` and `advance`. For tests.
     #[cfg(not(loom_model))]
     pub const fn tokio() -> Self {
         Self(Source::Tokio)
     }
 
-    /// A clock that moves only when told to; timers on it fire as it is advanced.
+    /// A clock that moves only when the test advances it; timers on it fire as it is advanced.
     pub fn manual(clock: &ManualClock) -> Self {
         Self(Source::Manual(clock.clone()))
     }
 
-    /// The present moment. Never goes back.
+    /// The current instant. Never goes back.
     #[inline]
-    pub fn now(&self) -> Moment {
+    pub fn now(&self) -> Instant {
         match &self.0 {
             #[cfg(not(loom_model))]
-            Source::System => Moment(real::system_nanos()),
+            Source::System => Instant(real::system_nanos()),
             #[cfg(not(loom_model))]
-            Source::Tokio => Moment(real::tokio_nanos()),
+            Source::Tokio => Instant(real::tokio_nanos()),
             Source::Manual(clock) => clock.now(),
         }
     }
 
-    /// Wall time since 1970-01-01 UTC. Used only to age saved state across a restart, never to measure.
+    /// Wall time since 1970-01-01 UTC. Used to age saved state across a restart and to read dates in HTTP headers, never
+    /// to measure.
     pub fn unix_time(&self) -> Duration {
         match &self.0 {
             #[cfg(not(loom_model))]
@@ -139,7 +158,7 @@ mod real {
 
     use crate::random::nanos;
 
-    /// The counter and its reading at first use; one pair for the process, so that all moments compare.
+    /// The counter and its reading at first use. One pair for the process, so that all instants are comparable.
     static COUNTER: OnceLock<(quanta::Clock, u64)> = OnceLock::new();
 
     #[inline]
@@ -149,14 +168,14 @@ mod real {
             let origin = counter.raw();
             (counter, origin)
         });
-        // `delta_as_nanos` saturates, so a core whose counter lags by a few ticks answers a moment that is not later.
+        // `delta_as_nanos` saturates, so a core whose counter lags a few ticks before the origin reads zero.
         counter.delta_as_nanos(*origin, counter.raw())
     }
 
     pub(super) fn tokio_nanos() -> u64 {
         static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
         let now = tokio::time::Instant::now().into_std();
-        // A day of slack: several runtimes, each paused at its own time, may share this origin.
+        // A day of slack, because several runtimes, each paused at its own time, share this origin.
         let origin = ORIGIN.get_or_init(|| now.checked_sub(Duration::from_hours(24)).unwrap_or(now));
         nanos(now.saturating_duration_since(*origin))
     }
@@ -173,7 +192,7 @@ pub(crate) use timers::Timer;
 
 #[cfg(not(loom_model))]
 mod timers {
-    //! Waiting on a clock.
+    //! Timers on a clock.
 
     use std::{
         future::{Future, poll_fn},
@@ -182,9 +201,9 @@ mod timers {
         time::Duration,
     };
 
-    use super::{Clock, Moment, Source, manual::ManualSleep};
+    use super::{Clock, Instant, Source, manual::ManualSleep};
 
-    /// A boxed timer that can be polled in the name of another task.
+    /// A boxed timer that one task can arm to wake another.
     pub(crate) enum Timer {
         Tokio(Pin<Box<tokio::time::Sleep>>),
         Manual(ManualSleep),
@@ -208,14 +227,14 @@ mod timers {
             }
         }
 
-        /// Waits until the clock shows `until`, and never returns before it.
-        pub(crate) async fn sleep_until(&self, until: Moment) {
+        /// Waits until the clock reads `until`, and never returns earlier.
+        pub(crate) async fn sleep_until(&self, until: Instant) {
             loop {
                 let now = self.now();
                 if now >= until {
                     return;
                 }
-                // The timer and the clock may differ by some parts in a million: hence the loop.
+                // The loop covers that the timer and the clock differ by some parts in a million.
                 match &self.0 {
                     Source::System | Source::Tokio => tokio::time::sleep(until.since(now)).await,
                     Source::Manual(clock) => {
@@ -226,11 +245,10 @@ mod timers {
             }
         }
 
-        /// Runs `work` until it is done or, once it has been pending, until `wait` has passed.
+        /// Runs `work` until it is done, or until `wait` has passed since it was first pending.
         ///
-        /// The timer is made only when `work` is first pending, so work that is ready at once pays for none.
-        /// `None` means that time ran out; `work` is dropped before this returns. The flag tells whether `work` was
-        /// ever pending.
+        /// The timer is created only when `work` is first pending, so work that is ready at once needs none. `None` means
+        /// that the time ran out; `work` is dropped before this returns. The flag says whether `work` was ever pending.
         pub(crate) async fn limit<F: Future>(
             &self,
             wait: Option<Duration>,
@@ -241,7 +259,7 @@ mod timers {
             let mut on_tokio = pin!(None::<tokio::time::Sleep>);
             let mut by_hand = None;
             let output = poll_fn(|cx| {
-                // Work first, timer second: a result that is there is never thrown away for a timer that fired.
+                // Work first, timer second, so that a result that is ready is never discarded for a timer that fired.
                 if let Poll::Ready(output) = work.as_mut().poll(cx) {
                     return Poll::Ready(Some(output));
                 }

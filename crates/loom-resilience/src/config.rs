@@ -1,20 +1,29 @@
-//! Contradictions in a configuration, found when a part is built.
+//! Validation of configurations: errors, and the helper that collects them.
 
 use std::fmt;
 
-/// Everything that is wrong with a configuration, all at once.
+/// Everything that is invalid in a configuration, reported at once.
+///
+/// ```
+/// use loom_resilience::{BreakerConfig, Policy};
+///
+/// let error = Policy::none().breaker(BreakerConfig::new()).validate().unwrap_err();
+/// assert_eq!(error.issues[0].field, "breaker");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The issues, in the order of the fields. Never empty.
     pub issues: Vec<ConfigIssue>,
 }
 
-/// One thing wrong with a configuration.
+/// One invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigIssue {
-    /// The field, as `part.field`.
+    /// The path of the field, such as `breaker.failure_threshold`.
     pub field: &'static str,
-    /// What is wrong with it and what would be right, as a sentence.
+    /// What is invalid and what would be valid. Reads as a sentence after the field.
     pub text: String,
 }
 
@@ -30,14 +39,14 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Collects issues while a configuration is checked.
+/// Collects the issues of a configuration.
 #[derive(Default)]
 pub(crate) struct Checker {
     issues: Vec<ConfigIssue>,
 }
 
 impl Checker {
-    /// Notes a problem unless `holds`.
+    /// Adds an issue unless `holds`.
     pub(crate) fn require(&mut self, holds: bool, field: &'static str, text: impl Into<String>) {
         if !holds {
             self.issues.push(ConfigIssue { field, text: text.into() });
@@ -55,7 +64,7 @@ impl Checker {
     }
 }
 
-/// Prints a duration for people: `250 ms`, `2.5 s`, `90 s`, `10 min`, `3 h`.
+/// Formats a duration for people: `250 ms`, `2.5 s`, `90 s`, `10 min`, `3 h`.
 pub(crate) struct Plain(pub(crate) std::time::Duration);
 
 impl fmt::Display for Plain {

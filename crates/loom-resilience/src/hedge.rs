@@ -1,7 +1,7 @@
-//! Hedging: a second copy of a slow call, of which the first good answer counts.
+//! Hedging: sends a second copy of a slow call and uses the first good response.
 //!
-//! Only for calls that may be done twice. Each second copy is charged to a retry budget, so hedging cannot double the
-//! load. After J. Dean and L. A. Barroso, "The Tail at Scale" (2013).
+//! Only for idempotent calls. Each extra copy is charged to a retry budget, so hedging cannot double the load. After J. Dean
+//! and L. A. Barroso, "The Tail at Scale" (2013).
 
 use std::{
     future::{Future, poll_fn},
@@ -12,7 +12,7 @@ use std::{
 
 use crate::{budget::Budget, clock::Clock};
 
-/// Starts a second copy of a call that has taken too long.
+/// Sends a second copy of a call that takes too long.
 #[derive(Clone, Debug)]
 pub struct Hedge {
     delay: Duration,
@@ -20,19 +20,18 @@ pub struct Hedge {
 }
 
 impl Hedge {
-    /// A second copy after `delay`; the 95th percentile of the call's times is a good one.
+    /// Sends the second copy after `delay`; the 95th percentile of the call's durations is a good choice.
     pub const fn new(delay: Duration, clock: Clock) -> Self {
         Self { delay, clock }
     }
 
-    /// Runs `work(1)`, and `work(2)` beside it when the first has not ended after the delay and `budget` allows.
+    /// Runs `work(1)`, and `work(2)` as well when the first has not ended after the delay and `budget` allows it.
     ///
     /// # Errors
-    /// The first copy's error when it comes before the second copy began; otherwise the error of the one that failed
-    /// last.
+    /// The error of the first copy if it fails before the second starts; otherwise the error of the copy that failed last.
     ///
     /// # Cancel safety
-    /// Dropping the future drops both copies; so does the first good answer with the other one.
+    /// Dropping the future drops both copies. The first good response drops the other copy.
     pub async fn run<T, E, F, Fut>(&self, budget: &Budget, mut work: F) -> Result<T, E>
     where
         F: FnMut(u32) -> Fut,

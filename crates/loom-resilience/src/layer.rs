@@ -1,4 +1,4 @@
-//! `tower` layers: a policy around any tower service, for axum, tonic, hyper and their clients.
+//! `tower` layers: a policy around any tower service, such as those of axum, tonic and hyper.
 //!
 //! ```
 //! # use loom_resilience::{AllTransient, Policy, Service, layer::PolicyLayer};
@@ -19,50 +19,79 @@ use tower_layer::Layer;
 
 use crate::{
     pipeline::{AttemptError, CallError, Service},
-    verdict::Classifier,
+    verdict::{Classifier, Idempotency},
 };
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Guards each request as one attempt, without retries: for requests that cannot be cloned, and for servers.
+/// Guards each request as one attempt, without retries, for servers and for requests that cannot be cloned.
 #[derive(Clone, Debug)]
 pub struct AttemptLayer<J> {
     service: Service,
     classifier: J,
 }
 
-/// Puts each request under the whole policy, retries included. Requests and the inner service must be `Clone`.
+/// Applies the whole policy to each request, including retries. Requests and the inner service must be `Clone`.
+///
+/// Requests are not idempotent unless [`idempotency`](Self::idempotency) says so: set it once for all, or by a function of
+/// the request.
 #[derive(Clone, Debug)]
-pub struct PolicyLayer<J> {
+pub struct PolicyLayer<J, I = Idempotency> {
     service: Service,
     classifier: J,
+    idempotency: I,
 }
 
-/// What [`AttemptLayer`] makes.
+/// Decides whether a request may be sent twice. Implemented by [`Idempotency`] and by every `Fn(&R) -> Idempotency`.
+pub trait RequestIdempotency<R> {
+    /// Whether `request` may be sent twice.
+    fn of(&self, request: &R) -> Idempotency;
+}
+
+impl<R> RequestIdempotency<R> for Idempotency {
+    fn of(&self, _: &R) -> Idempotency {
+        *self
+    }
+}
+
+impl<R, F: Fn(&R) -> Idempotency> RequestIdempotency<R> for F {
+    fn of(&self, request: &R) -> Idempotency {
+        self(request)
+    }
+}
+
+/// The service that [`AttemptLayer`] produces.
 #[derive(Clone, Debug)]
 pub struct AttemptService<S, J> {
     inner: S,
     layer: AttemptLayer<J>,
 }
 
-/// What [`PolicyLayer`] makes.
+/// The service that [`PolicyLayer`] produces.
 #[derive(Clone, Debug)]
-pub struct PolicyService<S, J> {
+pub struct PolicyService<S, J, I = Idempotency> {
     inner: S,
-    layer: PolicyLayer<J>,
+    layer: PolicyLayer<J, I>,
 }
 
 impl<J> AttemptLayer<J> {
-    /// Guards requests by `service`, judging results by `classifier`.
+    /// Guards requests by `service` and classifies results by `classifier`.
     pub const fn new(service: Service, classifier: J) -> Self {
         Self { service, classifier }
     }
 }
 
 impl<J> PolicyLayer<J> {
-    /// Guards requests by `service`, judging results by `classifier`.
+    /// Guards requests by `service` and classifies results by `classifier`.
     pub const fn new(service: Service, classifier: J) -> Self {
-        Self { service, classifier }
+        Self { service, classifier, idempotency: Idempotency::NonIdempotent }
+    }
+}
+
+impl<J, I> PolicyLayer<J, I> {
+    /// Whether requests may be sent twice: an [`Idempotency`], or a function of the request.
+    pub fn idempotency<K>(self, idempotency: K) -> PolicyLayer<J, K> {
+        PolicyLayer { service: self.service, classifier: self.classifier, idempotency }
     }
 }
 
@@ -74,8 +103,8 @@ impl<S, J: Clone> Layer<S> for AttemptLayer<J> {
     }
 }
 
-impl<S, J: Clone> Layer<S> for PolicyLayer<J> {
-    type Service = PolicyService<S, J>;
+impl<S, J: Clone, I: Clone> Layer<S> for PolicyLayer<J, I> {
+    type Service = PolicyService<S, J, I>;
 
     fn layer(&self, inner: S) -> Self::Service {
         PolicyService { inner, layer: self.clone() }
@@ -100,7 +129,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        // The service that is ready is the one that was polled: it serves, and its clone stays for the next request.
+        // The instance that was polled is the one that is ready, so it serves this request; its clone serves the next.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let AttemptLayer { service, classifier } = self.layer.clone();
@@ -108,27 +137,29 @@ where
     }
 }
 
-impl<S, J, R> tower_service::Service<R> for PolicyService<S, J>
+impl<S, J, I, R> tower_service::Service<R> for PolicyService<S, J, I>
 where
     S: tower_service::Service<R> + Clone + Send + 'static,
     S::Future: Send,
     S::Response: Send,
     S::Error: Send,
     R: Clone + Send + 'static,
+    I: RequestIdempotency<R> + Clone,
     J: Classifier<S::Response, S::Error> + Clone + Send + Sync + 'static,
 {
     type Response = S::Response;
     type Error = CallError<S::Error>;
     type Future = BoxFuture<Result<S::Response, Self::Error>>;
 
-    /// Always ready: each attempt waits until the inner service is, inside its own time limit.
+    /// Always ready: each attempt waits for the inner service, within its own timeout.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
         let inner = self.inner.clone();
-        let PolicyLayer { service, classifier } = self.layer.clone();
+        let PolicyLayer { service, classifier, idempotency } = self.layer.clone();
+        let idempotency = idempotency.of(&request);
         Box::pin(async move {
             let attempt = move |_| {
                 let (mut inner, request) = (inner.clone(), request.clone());
@@ -137,7 +168,7 @@ where
                     inner.call(request).await
                 }
             };
-            service.call().classify(classifier).run(attempt).await
+            service.call().idempotency(idempotency).classify(classifier).run(attempt).await
         })
     }
 }

@@ -1,6 +1,6 @@
-//! Circuit breaker, rate limiter, retry, timeout, bulkhead and retry budget for any async call; stands alone.
+//! Circuit breaker, rate limiter, retry, timeout, bulkhead and retry budget for any async call.
 //!
-//! The parts can be used one by one, or composed by a [`Policy`] in one fixed order into a [`Service`]:
+//! Each part works alone. A [`Policy`] composes them, always in the same order, into a [`Service`]:
 //!
 //! ```
 //! # use loom_resilience::{AllTransient, Limit, Policy, Service};
@@ -8,22 +8,27 @@
 //! let policy = Policy::standard().limit(Limit::per_second(50).burst(10));
 //! let billing = Service::standalone("billing", policy)?;
 //!
-//! let answer = billing
+//! let response = billing
 //!     .call()
+//!     .idempotent()
 //!     .classify(AllTransient)
 //!     .run(|attempt| async move { Ok::<_, std::io::Error>(format!("attempt {}", attempt.number)) })
 //!     .await?;
-//! assert_eq!(answer, "attempt 1");
+//! assert_eq!(response, "attempt 1");
 //! # Ok(()) }
 //! ```
 //!
-//! Three ideas run through all of it:
-//! - An admission is a guard. How a call ended is reported through it, once; dropping it means the call was cancelled,
-//!   and gives back everything that was taken.
-//! - One classification ([`Verdict`]) serves every part. Refusals by our own parts ([`Refusal`]) are another type and
-//!   are never taken for failures of the service.
-//! - Time is an argument. Decisions take `now`, waits go through an injected [`Clock`], and retries are planned by a
-//!   pure, seeded function, so that all of it can be tested and replayed without sleeping.
+//! The whole crate follows three rules:
+//! - An admission is a guard. It reports the outcome of its call exactly once. Dropping it reports a cancelled call and
+//!   releases everything that was taken.
+//! - One classification ([`Verdict`]) serves every part. Refusals by our own parts ([`Refusal`]) are a different type and
+//!   never count as failures of the service.
+//! - Time is an argument. Decisions take `now`, waits use an injected [`Clock`], and a pure, seeded function plans the
+//!   retries, so everything can be tested and replayed without sleeping.
+//!
+//! # Minimum supported Rust version
+//!
+//! Rust 1.95. A newer version is required only in a minor release.
 
 #![cfg_attr(
     loom_model,
@@ -39,6 +44,8 @@ mod clock;
 mod config;
 #[cfg(not(loom_model))]
 mod hedge;
+#[cfg(all(feature = "http", not(loom_model)))]
+pub mod http;
 #[cfg(all(feature = "tower", not(loom_model)))]
 pub mod layer;
 mod limiter;
@@ -52,6 +59,8 @@ mod refusal;
 #[cfg(not(loom_model))]
 mod registry;
 mod retry;
+#[cfg(feature = "serde")]
+mod serde_duration;
 mod slots;
 mod snapshot;
 mod sync;
@@ -69,7 +78,7 @@ pub use breaker::{
 pub use budget::{Budget, BudgetConfig};
 #[cfg(not(loom_model))]
 pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadPermit};
-pub use clock::{Clock, ManualClock, Moment};
+pub use clock::{Clock, ManualClock, Instant};
 pub use config::{ConfigError, ConfigIssue};
 #[cfg(not(loom_model))]
 pub use hedge::Hedge;
@@ -97,7 +106,7 @@ pub use timeout::{TimedOut, Timeout};
 pub use tracing_observer::TracingObserver;
 pub use verdict::{AllTransient, ByError, Classifier, Classify, Idempotency, Verdict};
 
-/// Compiles and runs the example of the front page.
+/// Compiles and runs the examples of the README.
 #[cfg(all(doctest, not(loom_model)))]
 #[doc = include_str!("../README.md")]
-struct FrontPage;
+struct Readme;

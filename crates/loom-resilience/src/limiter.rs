@@ -1,9 +1,8 @@
-//! Rate limiter: evenly refilled buckets and strict windows, several at once, with waiters in order.
+//! Rate limiter: evenly refilled buckets and strict windows, several at once, with a fair queue.
 //!
-//! With one bucket and nobody waiting, taking a permit is one compare-and-swap on one word. Everything else (several
-//! limits, strict windows, waiters, a freeze) goes through one short lock. Waiters stand in a queue and only its head
-//! has a timer, so N permits cost N wake-ups; a waiter that is dropped simply leaves the queue, since nothing was
-//! reserved for it.
+//! With one bucket and no waiters, taking a permit is one compare-and-swap on one word. Everything else (several limits,
+//! strict windows, waiters, a freeze) takes one short lock. Waiters queue in order of arrival and only the head has a timer,
+//! so N permits cost N wake-ups. A waiter that is dropped leaves the queue; nothing was reserved for it.
 
 mod bucket;
 mod control;
@@ -18,27 +17,40 @@ pub use limit::{Limit, LimiterConfig, Refill};
 
 use crate::{
     breaker::Mode,
-    clock::{Clock, Moment},
+    clock::{Clock, Instant},
     config::ConfigError,
-    observer::{Event, Observer, Voice},
+    observer::{Event, Observer, Reporter},
     random::nanos,
     refusal::{Refused, Rule},
     sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
 };
 
-/// `full` while a reconfiguration replaces it: whoever sees it takes the lock instead.
+/// The value of `full` during a reconfiguration. A caller that reads it takes the lock instead.
 const MOVING: u64 = u64::MAX;
 
-/// `gate` of a limiter whose single bucket may be used without the lock.
+/// `gate`: the single bucket may be used without the lock.
 const GATE_OPEN: u32 = 0;
-/// `gate` of a limiter that lets everything pass.
+/// `gate`: every call passes.
 const GATE_OFF: u32 = 1;
-/// `gate` of a limiter that must be asked under its lock.
+/// `gate`: the lock decides.
 const GATE_LOCKED: u32 = 2;
-/// `gate` of a limiter that only observes; asked under its lock as well.
+/// `gate`: the lock decides, and refusals are only reported.
 const GATE_OBSERVING: u32 = 3;
 
 /// A rate limiter for one service.
+///
+/// ```
+/// # use loom_resilience::{Clock, Limit, LimiterConfig, RateLimiter, Rule};
+/// let clock = Clock::system();
+/// let config = LimiterConfig::new(Limit::per_hour(100).burst(2));
+/// let limiter = RateLimiter::new("search", config, clock.clone(), None)?;
+///
+/// assert!(limiter.try_take(2, clock.now()).is_ok());
+/// let refused = limiter.try_take(1, clock.now()).unwrap_err();
+/// assert_eq!(refused.rule, Rule::RateLimit);
+/// assert!(refused.retry_after.is_some(), "a refusal says when to come back");
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct RateLimiter {
     gate: AtomicU32,
@@ -51,22 +63,22 @@ pub struct RateLimiter {
     back_shift: AtomicU32,
     state: Mutex<State>,
     clock: Clock,
-    voice: Voice,
+    reporter: Reporter,
 }
 
-/// What the lock guards.
+/// The state behind the lock.
 #[derive(Debug)]
 struct State {
     config: LimiterConfig,
     meters: Vec<Meter>,
-    frozen_until: Moment,
+    frozen_until: Instant,
     queue: wait::Queue,
 }
 
-/// One limit and what is used of it.
+/// One limit and its consumption.
 #[derive(Debug)]
 enum Meter {
-    /// The only limit, an even one: its state is in the limiter's atomics.
+    /// The only limit, which is even. Its state is in the limiter's atomics.
     Single(Bucket),
     Even {
         bucket: Bucket,
@@ -79,10 +91,10 @@ enum Meter {
 }
 
 impl RateLimiter {
-    /// A limiter for the service `name`, with all its permits there.
+    /// Creates a rate limiter for the service `name`, with all permits available.
     ///
     /// # Errors
-    /// Contradictions in the configuration.
+    /// The configuration is not valid.
     pub fn new(
         name: &str,
         config: LimiterConfig,
@@ -90,10 +102,10 @@ impl RateLimiter {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self::with_voice(config, clock, Voice::new(name, observer)))
+        Ok(Self::with_reporter(config, clock, Reporter::new(name, observer)))
     }
 
-    pub(crate) fn with_voice(config: LimiterConfig, clock: Clock, voice: Voice) -> Self {
+    pub(crate) fn with_reporter(config: LimiterConfig, clock: Clock, reporter: Reporter) -> Self {
         let limiter = Self {
             gate: AtomicU32::new(GATE_LOCKED),
             full: AtomicU64::new(0),
@@ -105,11 +117,11 @@ impl RateLimiter {
             state: Mutex::new(State {
                 meters: meters(&config),
                 config,
-                frozen_until: Moment::ZERO,
+                frozen_until: Instant::ZERO,
                 queue: wait::Queue::default(),
             }),
             clock,
-            voice,
+            reporter,
         };
         {
             let state = lock(&limiter.state);
@@ -119,15 +131,15 @@ impl RateLimiter {
         limiter
     }
 
-    /// Takes `permits` at once, or none.
+    /// Takes all of `permits` without waiting, or none.
     ///
     /// # Errors
-    /// [`Refused`] with the time to wait, when a limit, a freeze or those who wait already stand before.
+    /// [`Refused`] with the time to wait, when a limit, a freeze or calls that already wait come first.
     #[inline]
-    pub fn try_take(&self, permits: u32, now: Moment) -> Result<(), Refused> {
+    pub fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refused> {
         let result = self.grab(permits, now);
         if let Err(refused) = &result
-            && (self.voice.is_heard() || self.observes())
+            && (self.reporter.is_enabled() || self.observes())
         {
             return self.refuse(*refused);
         }
@@ -140,17 +152,17 @@ impl RateLimiter {
         self.gate.load(Ordering::Acquire) == GATE_OBSERVING
     }
 
-    /// Tells a refusal, and lets it stand unless the limiter only observes.
+    /// Reports a refusal. It becomes a success when the limiter only observes.
     #[cold]
     fn refuse(&self, refused: Refused) -> Result<(), Refused> {
         let enforced = !self.observes();
-        self.voice.say(|service| Event::Refused { service, refused: &refused, enforced });
+        self.reporter.emit(|service| Event::Refused { service, refused: &refused, enforced });
         if enforced { Err(refused) } else { Ok(()) }
     }
 
-    /// Takes permits without telling anybody.
+    /// Takes permits without reporting to the observer.
     #[inline]
-    fn grab(&self, permits: u32, now: Moment) -> Result<(), Refused> {
+    fn grab(&self, permits: u32, now: Instant) -> Result<(), Refused> {
         match self.gate.load(Ordering::Acquire) {
             GATE_OFF => return Ok(()),
             GATE_OPEN => {
@@ -163,12 +175,12 @@ impl RateLimiter {
         self.grab_locked(permits, now)
     }
 
-    /// The path of a single bucket without waiters. `None` when the lock must decide.
+    /// The path for a single bucket without waiters. `None` when the lock must decide.
     ///
-    /// `full` is read first and swapped last, and a reconfiguration changes it before anything else: so the numbers
-    /// read in between are the ones that belong to it, or the swap fails.
+    /// `full` is read first and swapped last, and a reconfiguration changes it before anything else. So the numbers that
+    /// are read in between belong to it, or the swap fails.
     #[inline]
-    fn grab_unlocked(&self, permits: u32, now: Moment) -> Option<Result<(), Refused>> {
+    fn grab_unlocked(&self, permits: u32, now: Instant) -> Option<Result<(), Refused>> {
         let mut full = self.full.load(Ordering::Acquire);
         loop {
             if full == MOVING {
@@ -198,7 +210,7 @@ impl RateLimiter {
         }
     }
 
-    fn grab_locked(&self, permits: u32, now: Moment) -> Result<(), Refused> {
+    fn grab_locked(&self, permits: u32, now: Instant) -> Result<(), Refused> {
         let mut state = lock(&self.state);
         if state.config.mode == Mode::Off {
             return Ok(());
@@ -217,19 +229,19 @@ impl RateLimiter {
         if self.commit(&mut state, permits, now) {
             return Ok(());
         }
-        // Only the single bucket can change under the lock: a call beside us took the last permit.
+        // Only the single bucket changes without the lock: a concurrent call has taken the last permit.
         let wait = self.wait(&mut state, u64::from(permits), now).max(1);
         Err(Refused::new(Rule::RateLimit, Some(Duration::from_nanos(wait))))
     }
 
-    /// Nanoseconds until `permits` can be taken from every limit; 0 for now. Counts a freeze.
-    fn wait(&self, state: &mut State, permits: u64, now: Moment) -> u64 {
+    /// Nanoseconds until `permits` can be taken from every limit, a freeze included; 0 when they can be taken now.
+    fn wait(&self, state: &mut State, permits: u64, now: Instant) -> u64 {
         let frozen = nanos(state.frozen_until.since(now));
         let meters = &mut state.meters;
         meters.iter_mut().map(|meter| self.wait_for(meter, permits, now)).fold(frozen, u64::max)
     }
 
-    fn wait_for(&self, meter: &mut Meter, permits: u64, now: Moment) -> u64 {
+    fn wait_for(&self, meter: &mut Meter, permits: u64, now: Instant) -> u64 {
         let missing = |bucket: &Bucket, full: u64| {
             let tick = bucket.tick(now);
             let next = full.max(tick).saturating_add(permits.saturating_mul(bucket.cost));
@@ -248,9 +260,9 @@ impl RateLimiter {
         }
     }
 
-    /// Takes permits from every limit; it was seen before that they are there. `false` when a call on the path without
-    /// the lock was faster; then nothing was taken.
-    fn commit(&self, state: &mut State, permits: u32, now: Moment) -> bool {
+    /// Takes permits from every limit. The caller has checked that they are available. Returns `false`, and takes nothing,
+    /// when a call on the lock-free path has taken them meanwhile.
+    fn commit(&self, state: &mut State, permits: u32, now: Instant) -> bool {
         for meter in &mut state.meters {
             match meter {
                 Meter::Single(bucket) => {
@@ -275,7 +287,7 @@ impl RateLimiter {
         true
     }
 
-    /// Puts the numbers of a single bucket where the path without the lock reads them.
+    /// Publishes the numbers of a single bucket to the lock-free path.
     fn publish(&self, state: &State) {
         if let [Meter::Single(bucket)] = state.meters.as_slice() {
             self.factor.store(bucket.factor, Ordering::Release);
@@ -286,12 +298,12 @@ impl RateLimiter {
         }
     }
 
-    /// Says which path calls may take. Called under the lock after every change of what it depends on.
+    /// Chooses the path that calls take. Called under the lock after every change that affects the choice.
     fn set_gate(&self, state: &State) {
         let single = matches!(state.meters.as_slice(), [Meter::Single(_)]);
         let gate = match state.config.mode {
             Mode::Off => GATE_OFF,
-            Mode::Enforce if single && state.queue.is_empty() && state.frozen_until == Moment::ZERO => {
+            Mode::Enforce if single && state.queue.is_empty() && state.frozen_until == Instant::ZERO => {
                 GATE_OPEN
             }
             Mode::Enforce => GATE_LOCKED,
@@ -300,9 +312,9 @@ impl RateLimiter {
         self.gate.store(gate, Ordering::Release);
     }
 
-    fn thaw_if_due(&self, state: &mut State, now: Moment) {
-        if state.frozen_until != Moment::ZERO && now >= state.frozen_until {
-            state.frozen_until = Moment::ZERO;
+    fn thaw_if_due(&self, state: &mut State, now: Instant) {
+        if state.frozen_until != Instant::ZERO && now >= state.frozen_until {
+            state.frozen_until = Instant::ZERO;
             self.set_gate(state);
         }
     }

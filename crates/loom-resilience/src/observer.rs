@@ -1,20 +1,41 @@
-//! What happens inside, told to whoever listens: one trait, one event type.
+//! Events for logs, metrics and tests: one trait and one event type.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    clock::Moment,
+    clock::Instant,
     refusal::{Refused, TripCause},
     retry::StopReason,
     verdict::Verdict,
 };
 
-/// Listens to events.
+/// Receives events. Implemented by every `Fn(&Event<'_>)`.
 ///
-/// Called on the thread of the call, outside every lock of this crate, so an implementation may call back into it.
+/// Called on the thread of the call, outside every lock of this crate, so an implementation may call back into the crate.
 /// It should be quick, and must not block.
+///
+/// ```
+/// # use loom_resilience::{BreakerConfig, Event, Policy, ResilienceRegistry};
+/// # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+/// let refusals = Arc::new(AtomicU32::new(0));
+/// let count = Arc::clone(&refusals);
+/// let registry = ResilienceRegistry::builder()
+///     .defaults(Policy::none().breaker(BreakerConfig::new().failure_threshold(1)))
+///     .observer(Arc::new(move |event: &Event<'_>| {
+///         if let Event::Refused { .. } = event {
+///             count.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }))
+///     .build()?;
+/// let service = registry.service("billing");
+/// let now = registry.clock().now();
+/// service.try_admit(now)?.failure(now);
+/// assert!(service.try_admit(now).is_err());
+/// assert_eq!(refusals.load(Ordering::Relaxed), 1);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub trait Observer: Send + Sync + 'static {
-    /// Takes one event.
+    /// Receives one event.
     fn on_event(&self, event: &Event<'_>);
 }
 
@@ -24,15 +45,19 @@ impl<F: Fn(&Event<'_>) + Send + Sync + 'static> Observer for F {
     }
 }
 
-/// The three states of a circuit.
+/// The state of a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum CircuitState {
-    /// Calls flow.
+    /// Calls pass.
+    #[cfg_attr(feature = "serde", serde(alias = "Closed"))]
     Closed,
     /// Calls are refused.
+    #[cfg_attr(feature = "serde", serde(alias = "Open"))]
     Open,
-    /// A few probes find out whether the service is back.
+    /// A few probes test whether the service has recovered.
+    #[cfg_attr(feature = "serde", serde(alias = "HalfOpen"))]
     HalfOpen,
 }
 
@@ -46,7 +71,7 @@ impl fmt::Display for CircuitState {
     }
 }
 
-/// One thing that happened to one service.
+/// Something that happened to one service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -58,111 +83,115 @@ pub enum Event<'a> {
         from: CircuitState,
         /// The state after.
         to: CircuitState,
-        /// Why it opened, when it did.
+        /// Why it opened; `None` unless it opened.
         cause: Option<TripCause>,
-        /// How long it will stay open, when it did open.
+        /// How long it stays open; `None` unless it opened.
         open_for: Option<Duration>,
-        /// When.
-        at: Moment,
+        /// When it changed.
+        at: Instant,
     },
-    /// A call was refused, or would have been, had the part not been in observe mode.
+    /// A call was refused, or would have been if the part were not in observe mode.
     Refused {
         /// The service.
         service: &'a str,
-        /// By what, and until when.
+        /// The rule, and when to come back.
         refused: &'a Refused,
-        /// Whether the call was really refused.
+        /// Whether the call was refused. `false` in observe mode.
         enforced: bool,
     },
-    /// A call began to wait for a permit or a place.
+    /// A call started to wait.
     Waiting {
         /// The service.
         service: &'a str,
-        /// For what it waits.
+        /// What it waits for.
         on: WaitFor,
-        /// How long it is expected to take; `None` when that is not known.
+        /// The expected wait; `None` when it is not known.
         expected: Option<Duration>,
     },
-    /// A call ended its wait and goes on.
+    /// A call stopped waiting and continues.
     Waited {
         /// The service.
         service: &'a str,
-        /// For what it waited.
+        /// What it waited for.
         on: WaitFor,
-        /// How long it took.
+        /// How long it waited.
         waited: Duration,
     },
-    /// An attempt came to its end.
+    /// An attempt ended.
     Attempt {
         /// The service.
         service: &'a str,
         /// Its number, from 1.
         number: u32,
-        /// What it says about the service.
+        /// Its verdict.
         verdict: Verdict,
         /// How long it took.
         took: Duration,
-        /// Whether its time ran out.
+        /// Whether it timed out.
         timed_out: bool,
     },
     /// Another attempt will follow.
     Retry {
         /// The service.
         service: &'a str,
-        /// Attempts made so far.
+        /// The attempts made so far.
         attempts: u32,
-        /// The pause before the next.
+        /// The delay before the next one.
         delay: Duration,
     },
     /// No other attempt will follow.
     GaveUp {
         /// The service.
         service: &'a str,
-        /// Attempts made.
+        /// The attempts made.
         attempts: u32,
-        /// Why no more.
+        /// Why no other follows.
         why: StopReason,
     },
 }
 
-/// What a call can wait for.
+/// The part whose permit a call waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum WaitFor {
-    /// A permit of the rate limiter.
-    Permit,
-    /// A place in the bulkhead.
-    Place,
+    /// The rate limiter.
+    #[cfg_attr(feature = "serde", serde(alias = "Permit"))]
+    RateLimiter,
+    /// The bulkhead.
+    #[cfg_attr(feature = "serde", serde(alias = "Place"))]
+    Bulkhead,
 }
 
-/// Name and listener of one part.
+/// The name of the service and the observer, shared by its parts.
 #[derive(Clone)]
-pub(crate) struct Voice {
+pub(crate) struct Reporter {
     pub(crate) name: Arc<str>,
     observer: Option<Arc<dyn Observer>>,
 }
 
-impl Voice {
+impl Reporter {
     pub(crate) fn new(name: &str, observer: Option<Arc<dyn Observer>>) -> Self {
         Self { name: Arc::from(name), observer }
     }
 
     #[inline]
-    pub(crate) const fn is_heard(&self) -> bool {
+    pub(crate) const fn is_enabled(&self) -> bool {
         self.observer.is_some()
     }
 
-    /// Builds and tells an event, if anybody listens.
+    /// Builds and reports an event, if there is an observer.
     #[inline]
-    pub(crate) fn say<'a>(&'a self, event: impl FnOnce(&'a str) -> Event<'a>) {
+    pub(crate) fn emit<'a>(&'a self, event: impl FnOnce(&'a str) -> Event<'a>) {
         if let Some(observer) = &self.observer {
             observer.on_event(&event(&self.name));
         }
     }
 }
 
-impl fmt::Debug for Voice {
+impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Voice({}, heard: {})", self.name, self.is_heard())
+        write!(f, "Reporter({}, enabled: {})", self.name, self.is_enabled())
     }
 }

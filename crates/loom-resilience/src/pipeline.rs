@@ -1,12 +1,12 @@
-//! The parts of one service, composed in the one order.
+//! The parts of one service, composed in a fixed order.
 //!
 //! ```text
-//! total time limit( retry( breaker asked -> limiter waits -> bulkhead -> breaker admits -> attempt limit( call ) ) )
+//! total timeout( retry( breaker check -> rate limiter -> bulkhead -> breaker admission -> attempt timeout( call ) ) )
 //! ```
 //!
-//! The breaker is asked twice and charged once: an open circuit never spends a permit, and a probe's place is not held
-//! while its call queues. The limiter is inside the retry because a provider counts attempts. The attempt's limit is
-//! inside the breaker so that slowness is seen.
+//! The breaker is asked twice and charged once: an open circuit never spends a permit, and the slot of a probe is not held
+//! while its call queues. The limiter is inside the retry because a service counts attempts. The attempt timeout is inside
+//! the breaker so that the breaker sees slow calls.
 
 mod admission;
 mod attempt;
@@ -24,39 +24,41 @@ use crate::{
     breaker::CircuitBreaker,
     budget::Budget,
     bulkhead::Bulkhead,
-    clock::{Clock, Moment},
+    clock::{Clock, Instant},
     config::ConfigError,
     limiter::RateLimiter,
-    observer::{Observer, Voice},
+    observer::{Observer, Reporter},
     policy::Policy,
     random::{mix, nanos, seed_of},
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
-/// A policy come to life: the breaker, limiter, bulkhead and budget of one service, and the order around them.
+/// The breaker, limiter, bulkhead and budget of one service, composed by a [`Policy`].
+///
+/// [`Service`] is a shared handle on a pipeline.
 #[derive(Debug)]
 pub struct Pipeline {
     breaker: CircuitBreaker,
     limiter: RateLimiter,
     bulkhead: Bulkhead,
     budget: Budget,
-    /// Nanoseconds; 0 for no limit.
+    /// Nanoseconds; 0 for no timeout.
     attempt_timeout: AtomicU64,
-    /// Nanoseconds; 0 for no limit.
+    /// Nanoseconds; 0 for no timeout.
     total_timeout: AtomicU64,
-    /// Read only when an attempt has failed, and to describe the service.
+    /// Read only after a failed attempt, and to describe the service.
     policy: Mutex<Policy>,
     seed: u64,
     calls: AtomicU64,
     clock: Clock,
-    voice: Voice,
+    reporter: Reporter,
 }
 
 impl Pipeline {
-    /// A pipeline for the service `name`.
+    /// Creates the pipeline of the service `name`.
     ///
     /// # Errors
-    /// All contradictions in the policy.
+    /// All issues of the policy.
     pub fn new(
         name: &str,
         policy: Policy,
@@ -64,11 +66,11 @@ impl Pipeline {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, ConfigError> {
         policy.validate()?;
-        let voice = Voice::new(name, observer);
+        let reporter = Reporter::new(name, observer);
         Ok(Self {
-            breaker: CircuitBreaker::with_voice(policy.breaker_or_off(), clock.clone(), voice.clone()),
-            limiter: RateLimiter::with_voice(policy.limiter_or_off(), clock.clone(), voice.clone()),
-            bulkhead: Bulkhead::with_voice(policy.bulkhead, clock.clone(), voice.clone()),
+            breaker: CircuitBreaker::with_reporter(policy.breaker_or_off(), clock.clone(), reporter.clone()),
+            limiter: RateLimiter::with_reporter(policy.limiter_or_off(), clock.clone(), reporter.clone()),
+            bulkhead: Bulkhead::with_reporter(policy.bulkhead, clock.clone(), reporter.clone()),
             budget: Budget::from_config(policy.budget),
             attempt_timeout: AtomicU64::new(policy.attempt_timeout.map_or(0, nanos)),
             total_timeout: AtomicU64::new(policy.total_timeout.map_or(0, nanos)),
@@ -76,13 +78,13 @@ impl Pipeline {
             seed: seed_of(name),
             calls: AtomicU64::new(0),
             clock,
-            voice,
+            reporter,
         })
     }
 
     /// The service's name.
     pub fn name(&self) -> &Arc<str> {
-        &self.voice.name
+        &self.reporter.name
     }
 
     /// The clock that all parts share.
@@ -90,22 +92,22 @@ impl Pipeline {
         &self.clock
     }
 
-    /// The circuit breaker. Always there; switched off where the policy has none.
+    /// The circuit breaker. Off when the policy has none.
     pub const fn breaker(&self) -> &CircuitBreaker {
         &self.breaker
     }
 
-    /// The rate limiter. Always there; switched off where the policy has none.
+    /// The rate limiter. Without limits when the policy has none.
     pub const fn limiter(&self) -> &RateLimiter {
         &self.limiter
     }
 
-    /// The bulkhead. Always there; without a cap where the policy has none.
+    /// The bulkhead. Without a limit when the policy has none.
     pub const fn bulkhead(&self) -> &Bulkhead {
         &self.bulkhead
     }
 
-    /// The retry budget. Always there; without a bound where the policy has none.
+    /// The retry budget. Without a bound when the policy has none.
     pub const fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -118,12 +120,12 @@ impl Pipeline {
     /// Changes the policy of a living service. Consumption, circuit state, streaks and counts are kept.
     ///
     /// # Errors
-    /// All contradictions in the policy; the old one then stays.
+    /// All issues of the policy; the old one then stays in force.
     pub fn reconfigure(&self, policy: Policy) -> Result<(), ConfigError> {
         policy.validate()?;
         let mut current = lock(&self.policy);
         let now = self.clock.now();
-        // A part that did not change keeps even what a change of its shape would forget.
+        // A part whose configuration did not change keeps even what a change of its shape would clear.
         if current.breaker != policy.breaker {
             self.breaker.put_config(policy.breaker_or_off());
         }
@@ -142,7 +144,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Closes the circuit, fills the limiter and forgets the budget's counts: as new.
+    /// Returns every part to its initial state: circuit closed, permits available, budget unspent.
     pub fn reset(&self) {
         let now = self.clock.now();
         self.breaker.reset(now);
@@ -160,7 +162,7 @@ impl Pipeline {
         limit(&self.total_timeout)
     }
 
-    /// A seed for a call that brought none.
+    /// The seed of a call without one of its own.
     fn next_seed(&self) -> u64 {
         mix(self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
     }
@@ -174,32 +176,41 @@ fn limit(nanos: &AtomicU64) -> Option<Duration> {
     }
 }
 
-/// A handle on one service's [`Pipeline`]. Cheap to clone; clones share everything.
+/// A handle on the [`Pipeline`] of one service. Cheap to clone; clones share everything.
+///
+/// ```
+/// # use loom_resilience::{AllTransient, Policy, Service};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let billing = Service::standalone("billing", Policy::standard())?;
+/// let total = billing.call().classify(AllTransient).run(|_| async { Ok::<_, std::io::Error>(42) }).await?;
+/// assert_eq!(total, 42);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Service(Arc<Pipeline>);
 
 impl Service {
-    /// A service of its own, outside every registry, on the system's clock.
+    /// A service outside every registry, on the system's clock.
     ///
     /// # Errors
-    /// All contradictions in the policy.
+    /// All issues of the policy.
     pub fn standalone(name: &str, policy: Policy) -> Result<Self, ConfigError> {
         Pipeline::new(name, policy, Clock::system(), None).map(Self::from)
     }
 
-    /// Asks every part at once, without waiting for any: for work that is ready now.
+    /// Requests admission by every part, without waiting for any of them.
     ///
-    /// The admission owns its service, so it can go to another task.
+    /// The admission owns its service, so it can move to another task.
     ///
     /// # Errors
-    /// The first part that says no. Nothing stays taken then.
+    /// The refusal of the first part that refuses. Nothing stays taken then.
     #[inline]
-    pub fn try_admit(&self, now: Moment) -> Result<Admission<Self>, crate::Refusal> {
+    pub fn try_admit(&self, now: Instant) -> Result<Admission<Self>, crate::Refusal> {
         self.try_admit_for(None, now)
     }
 
-    /// As [`try_admit`](Self::try_admit), for work that may take as long as `limit`: a probe of a half-open circuit
-    /// keeps its place for that long.
+    /// As [`try_admit`](Self::try_admit), for work that may take as long as `limit`: a probe of a half-open circuit keeps
+    /// its slot for that long.
     ///
     /// # Errors
     /// As [`try_admit`](Self::try_admit).
@@ -207,7 +218,7 @@ impl Service {
     pub fn try_admit_for(
         &self,
         limit: Option<Duration>,
-        now: Moment,
+        now: Instant,
     ) -> Result<Admission<Self>, crate::Refusal> {
         match self.0.enter_now(1, limit, now) {
             Ok(entry) => Ok(Admission::new(self.clone(), entry)),
@@ -215,7 +226,7 @@ impl Service {
         }
     }
 
-    /// Whether anybody but the registry holds this service.
+    /// Whether this service has an owner other than the registry.
     pub(crate) fn is_held(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }

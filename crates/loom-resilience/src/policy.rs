@@ -1,4 +1,4 @@
-//! A policy: which parts guard a service, and how. Plain data; [`Pipeline`](crate::Pipeline) brings it to life.
+//! The policy of a service: which parts guard it, and how. Plain data; a [`Pipeline`](crate::Pipeline) applies it.
 
 use std::{fmt, time::Duration};
 
@@ -11,27 +11,40 @@ use crate::{
     retry::RetryConfig,
 };
 
-/// The parts around the calls to one service. What is `None` is off and costs nothing.
+/// The parts around the calls to one service. A part that is `None` is off and costs nothing.
 ///
-/// Always in this order, from the outside in: total time limit, retry, the breaker is asked, the limiter waits, the
-/// bulkhead, the breaker admits, attempt time limit, the call.
+/// The order is fixed, from the outside in: total timeout, retry, breaker check, rate limiter, bulkhead, breaker admission,
+/// attempt timeout, the call.
+///
+/// ```
+/// # use loom_resilience::{BreakerConfig, Limit, Policy, RetryConfig};
+/// # use std::time::Duration;
+/// let policy = Policy::standard()
+///     .retry(RetryConfig::attempts(4))
+///     .breaker(BreakerConfig::new().failure_threshold(3))
+///     .limit(Limit::per_second(50).burst(10))
+///     .attempt_timeout(Duration::from_secs(2));
+/// assert!(policy.validate().is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Policy {
-    /// How long everything may take: waits, attempts and pauses.
+    /// The timeout of the whole call: waits, attempts and delays.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::option"))]
     pub total_timeout: Option<Duration>,
     /// How failed attempts are retried.
     pub retry: Option<RetryConfig>,
-    /// What retries may add to the load of the service.
+    /// The load that retries may add.
     pub budget: Option<BudgetConfig>,
-    /// When the service is left alone.
+    /// When calls are stopped because the service fails.
     pub breaker: Option<BreakerConfig>,
-    /// How often it may be called.
+    /// How often the service may be called.
     pub limiter: Option<LimiterConfig>,
     /// How many calls may be in flight.
     pub bulkhead: Option<BulkheadConfig>,
-    /// How long one attempt may take.
+    /// The timeout of one attempt.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::option"))]
     pub attempt_timeout: Option<Duration>,
 }
 
@@ -42,7 +55,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Nothing: calls go straight through.
+    /// No parts: calls pass unguarded.
     pub const fn none() -> Self {
         Self {
             total_timeout: None,
@@ -55,9 +68,9 @@ impl Policy {
         }
     }
 
-    /// What suits most remote services: 60 s in all and 10 s for an attempt; 3 attempts with full jitter; a retry
-    /// budget of a tenth and one a second; a breaker on 5 failures in a row or half of 20 calls. No limiter and no
-    /// bulkhead, because nobody else knows what the service bears.
+    /// A policy for most remote services: a total timeout of 60 s and an attempt timeout of 10 s; 3 attempts with full
+    /// jitter; a retry budget of 10 % and one retry per second; a breaker that opens on 5 consecutive failures or half of 20
+    /// calls. No limiter and no bulkhead, because their limits depend on the service.
     pub fn standard() -> Self {
         Self {
             total_timeout: Some(Duration::from_mins(1)),
@@ -69,35 +82,35 @@ impl Policy {
         }
     }
 
-    /// How long everything may take; `None` for no limit.
+    /// The timeout of the whole call; `None` for no timeout.
     #[must_use]
     pub fn total_timeout(mut self, total_timeout: impl Into<Option<Duration>>) -> Self {
         self.total_timeout = total_timeout.into();
         self
     }
 
-    /// How long one attempt may take; `None` for no limit.
+    /// The timeout of one attempt; `None` for no timeout.
     #[must_use]
     pub fn attempt_timeout(mut self, attempt_timeout: impl Into<Option<Duration>>) -> Self {
         self.attempt_timeout = attempt_timeout.into();
         self
     }
 
-    /// How failed attempts are retried; `None` for not at all.
+    /// How failed attempts are retried; `None` for no retries.
     #[must_use]
     pub fn retry(mut self, retry: impl Into<Option<RetryConfig>>) -> Self {
         self.retry = retry.into();
         self
     }
 
-    /// What retries may add to the load; `None` for no bound.
+    /// The load that retries may add; `None` for no bound.
     #[must_use]
     pub fn budget(mut self, budget: impl Into<Option<BudgetConfig>>) -> Self {
         self.budget = budget.into();
         self
     }
 
-    /// When the service is left alone; `None` for never.
+    /// When calls are stopped because the service fails; `None` for never.
     #[must_use]
     pub fn breaker(mut self, breaker: impl Into<Option<BreakerConfig>>) -> Self {
         self.breaker = breaker.into();
@@ -111,42 +124,42 @@ impl Policy {
         self
     }
 
-    /// How many calls may be in flight; `None` for no cap.
+    /// How many calls may be in flight; `None` for no limit.
     #[must_use]
     pub fn bulkhead(mut self, bulkhead: impl Into<Option<BulkheadConfig>>) -> Self {
         self.bulkhead = bulkhead.into();
         self
     }
 
-    /// Adds one limit to those there are.
+    /// Adds a rate limit to those of the policy.
     #[must_use]
     pub fn limit(mut self, limit: Limit) -> Self {
         self.limiter.get_or_insert_with(LimiterConfig::default).limits.push(limit);
         self
     }
 
-    /// Checks every part, and that they fit together.
+    /// Checks every part, and that the parts fit together.
     ///
     /// # Errors
-    /// All contradictions at once.
+    /// All issues at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
         check.require(
             self.total_timeout != Some(Duration::ZERO),
             "total_timeout",
-            "is zero, so no call could ever be made; leave it out for no limit",
+            "must be above zero; leave it out for no timeout",
         );
         check.require(
             self.attempt_timeout != Some(Duration::ZERO),
             "attempt_timeout",
-            "is zero, so no attempt could ever end; leave it out for no limit",
+            "must be above zero; leave it out for no timeout",
         );
         if let (Some(total), Some(attempt)) = (self.total_timeout, self.attempt_timeout) {
             check.require(
                 attempt <= total,
                 "attempt_timeout",
                 format!(
-                    "{} is longer than the total of {}, so it could never pass",
+                    "must be at most total_timeout, {1} (got {0})",
                     Plain(attempt),
                     Plain(total)
                 ),
@@ -164,7 +177,7 @@ impl Policy {
                 check.require(
                     slow.slower_than <= attempt,
                     "breaker.slow_calls.slower_than",
-                    "is longer than an attempt may take, so no call could ever be slow",
+                    "must be at most attempt_timeout, or no call can be slow",
                 );
             }
         }
@@ -177,7 +190,7 @@ impl Policy {
         check.finish()
     }
 
-    /// The effective policy in plain words, a line for each part, in the order in which a call meets them.
+    /// The effective policy in plain words: one line per part, in the order in which a call meets them.
     pub fn describe(&self) -> String {
         self.to_string()
     }
@@ -201,13 +214,13 @@ impl fmt::Display for Policy {
         }
         let total = self.total_timeout.map(Plain);
         let attempt = self.attempt_timeout.map(Plain);
-        line(f, "total time limit", as_text(total.as_ref()))?;
+        line(f, "total timeout", as_text(total.as_ref()))?;
         line(f, "retry", as_text(self.retry.as_ref()))?;
         line(f, "retry budget", as_text(self.budget.as_ref()))?;
         line(f, "circuit breaker", as_text(self.breaker.as_ref()))?;
         line(f, "rate limit", as_text(self.limiter.as_ref()))?;
         line(f, "bulkhead", as_text(self.bulkhead.as_ref()))?;
-        line(f, "attempt limit", as_text(attempt.as_ref()))
+        line(f, "attempt timeout", as_text(attempt.as_ref()))
     }
 }
 

@@ -1,36 +1,46 @@
-//! Refusals: calls that our own parts did not let through. The service was never asked.
+//! Refusals: calls that one of our own parts refused. The service was not called.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::clock::Moment;
+use crate::clock::Instant;
 
-/// Which rule said no.
+/// The rule that refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Rule {
     /// The circuit is open.
+    #[cfg_attr(feature = "serde", serde(alias = "CircuitOpen"))]
     CircuitOpen,
-    /// The circuit is half-open and all its probes are out.
+    /// The circuit is half-open and all its probes are in flight.
+    #[cfg_attr(feature = "serde", serde(alias = "CircuitHalfOpen"))]
     CircuitHalfOpen,
     /// An operator isolated the service.
+    #[cfg_attr(feature = "serde", serde(alias = "Isolated"))]
     Isolated,
-    /// No permit of the rate limiter is, or will in time be, free.
+    /// The rate limiter has no permit, and will have none in time.
+    #[cfg_attr(feature = "serde", serde(alias = "RateLimit"))]
     RateLimit,
-    /// The service told us to stay away until a time, and it has not come.
+    /// The service asked for a pause that is not over.
+    #[cfg_attr(feature = "serde", serde(alias = "Frozen"))]
     Frozen,
-    /// The call asks for more permits than the limiter can ever hold.
+    /// The call requests more permits than the limiter can ever hold.
+    #[cfg_attr(feature = "serde", serde(alias = "TooManyPermits"))]
     TooManyPermits,
-    /// The limiter's or the bulkhead's queue is full.
+    /// The queue of the rate limiter or of the bulkhead is full.
+    #[cfg_attr(feature = "serde", serde(alias = "QueueFull"))]
     QueueFull,
-    /// The bulkhead is full, and the call may not or can no longer wait.
+    /// The bulkhead is full, and the call may not wait or has waited long enough.
+    #[cfg_attr(feature = "serde", serde(alias = "BulkheadFull"))]
     BulkheadFull,
-    /// The deadline of the whole call has passed before an attempt could start.
+    /// The deadline of the call passed before an attempt could start.
+    #[cfg_attr(feature = "serde", serde(alias = "Deadline"))]
     Deadline,
 }
 
 impl Rule {
-    /// A short stable name: `circuit_open`, `rate_limit` and so on.
+    /// A stable name for logs and metrics, such as `circuit_open` or `rate_limit`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CircuitOpen => "circuit_open",
@@ -49,38 +59,44 @@ impl Rule {
 /// Why a circuit opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum TripCause {
-    /// So many failures in a row.
+    /// Consecutive failures.
+    #[cfg_attr(feature = "serde", serde(alias = "Consecutive"))]
     Consecutive {
-        /// Failures without a success between them.
+        /// The number of failures without a success between them.
         failures: u32,
     },
-    /// Too large a part of the calls in the window failed.
+    /// Too many calls of the window failed.
+    #[cfg_attr(feature = "serde", serde(alias = "FailureRate"))]
     FailureRate {
-        /// Failed calls in the window.
+        /// The failed calls in the window.
         failures: u32,
         /// All calls in the window.
         calls: u32,
     },
-    /// Too large a part of the calls in the window was slow.
+    /// Too many calls of the window were slow.
+    #[cfg_attr(feature = "serde", serde(alias = "SlowRate"))]
     SlowRate {
-        /// Slow calls in the window.
+        /// The slow calls in the window.
         slow: u32,
         /// All calls in the window.
         calls: u32,
     },
-    /// The probes of the half-open circuit could no longer close it.
+    /// Probes of the half-open circuit failed, so that it could no longer close.
+    #[cfg_attr(feature = "serde", serde(alias = "ProbesFailed"))]
     ProbesFailed {
-        /// Probes that failed.
+        /// The probes that failed.
         failures: u32,
     },
-    /// Opened by hand.
+    /// Opened manually.
+    #[cfg_attr(feature = "serde", serde(alias = "Manual"))]
     Manual,
 }
 
 impl TripCause {
-    /// Packs the cause into one word, so that a refusal can read it without a lock. Counts stop at 2^28 - 1.
+    /// Packs the cause into one word, so that a refusal reads it without a lock. Counts saturate at 2^28 - 1.
     pub(crate) const fn pack(self) -> u64 {
         const LIMIT: u32 = (1 << 28) - 1;
         let (kind, first, second) = match self {
@@ -116,30 +132,32 @@ impl fmt::Display for TripCause {
             Self::SlowRate { slow, calls } => write!(f, "{slow} of {calls} calls were slow"),
             Self::ProbesFailed { failures: 1 } => f.write_str("a probe failed"),
             Self::ProbesFailed { failures } => write!(f, "{failures} probes failed"),
-            Self::Manual => f.write_str("opened by hand"),
+            Self::Manual => f.write_str("opened manually"),
         }
     }
 }
 
 /// The open circuit behind a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Opened {
     /// Why it opened.
     pub cause: TripCause,
     /// When it opened.
-    pub since: Moment,
+    pub since: Instant,
 }
 
-/// A refusal by one part, which does not know the service's name. Small and `Copy`: making one allocates nothing.
+/// A refusal by one part, without the name of the service. Small and `Copy`; creating one allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.sentence())]
 #[must_use]
+#[non_exhaustive]
 pub struct Refused {
-    /// The rule that said no.
+    /// The rule that refused the call.
     pub rule: Rule,
-    /// How long to wait before it can say yes; `None` when that is not known, or when waiting will not help.
+    /// How long to wait before the rule can admit a call; `None` when that is not known, or when waiting does not help.
     pub retry_after: Option<Duration>,
-    /// The state of the open circuit, where that is the rule.
+    /// The open circuit, when that is the rule.
     pub opened: Option<Opened>,
 }
 
@@ -148,13 +166,13 @@ impl Refused {
         Self { rule, retry_after, opened: None }
     }
 
-    /// The same refusal with the name of the service that it protects.
+    /// The same refusal with the name of the service.
     pub fn by(self, service: &Arc<str>) -> Refusal {
         Refusal { service: Arc::clone(service), refused: self }
     }
 
-    /// Whether an operator opened the circuit or isolated the service: no wait makes that pass.
-    pub fn is_by_hand(&self) -> bool {
+    /// Whether an operator opened the circuit or isolated the service, so that waiting does not help.
+    pub fn is_manual(&self) -> bool {
         let opened_by_hand = self.opened.is_some_and(|opened| opened.cause == TripCause::Manual);
         self.rule == Rule::Isolated || opened_by_hand
     }
@@ -162,34 +180,48 @@ impl Refused {
     fn sentence(&self) -> &'static str {
         match self.rule {
             Rule::CircuitOpen => "the circuit is open",
-            Rule::CircuitHalfOpen => "the circuit is half-open and its probes are out",
+            Rule::CircuitHalfOpen => "the circuit is half-open and its probes are in flight",
             Rule::Isolated => "the service is isolated",
             Rule::RateLimit => "the rate limit is reached",
             Rule::Frozen => "the service asked for a pause",
-            Rule::TooManyPermits => "the call asks for more permits than the limit can hold",
+            Rule::TooManyPermits => "the call requests more permits than the limit can hold",
             Rule::QueueFull => "the queue is full",
-            Rule::BulkheadFull => "all places are taken",
+            Rule::BulkheadFull => "the bulkhead is full",
             Rule::Deadline => "the deadline has passed",
         }
     }
 }
 
-/// A refusal with the name of the service: which rule, why, since when, and when to come back.
+/// A refusal with the name of the service: the rule, the cause, and when to come back.
+///
+/// ```
+/// # use loom_resilience::{BreakerConfig, Policy, Rule, Service, TripCause};
+/// let policy = Policy::none().breaker(BreakerConfig::new().failure_threshold(1));
+/// let service = Service::standalone("billing", policy)?;
+/// let now = service.clock().now();
+/// service.try_admit(now)?.failure(now);
+///
+/// let refusal = service.try_admit(now).unwrap_err();
+/// assert_eq!(refusal.rule(), Rule::CircuitOpen);
+/// assert_eq!(refusal.cause(), Some(TripCause::Consecutive { failures: 1 }));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refusal {
-    /// The service that was spared.
+    /// The name of the service.
     pub service: Arc<str>,
-    /// What the part said.
+    /// The refusal of the part.
     pub refused: Refused,
 }
 
 impl Refusal {
-    /// The rule that said no.
+    /// The rule that refused the call.
     pub const fn rule(&self) -> Rule {
         self.refused.rule
     }
 
-    /// How long to wait before the rule can say yes.
+    /// How long to wait before the rule can admit a call.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.refused.retry_after
     }
@@ -199,8 +231,8 @@ impl Refusal {
         self.refused.opened.map(|opened| opened.cause)
     }
 
-    /// Since when the circuit is open, when that is the rule.
-    pub fn opened_since(&self) -> Option<Moment> {
+    /// When the circuit opened, when that is the rule.
+    pub fn opened_since(&self) -> Option<Instant> {
         self.refused.opened.map(|opened| opened.since)
     }
 }
@@ -213,9 +245,9 @@ impl fmt::Display for Refusal {
         match self.refused.rule {
             Rule::CircuitOpen => write!(f, "Circuit breaker [{name}] is OPEN")?,
             Rule::CircuitHalfOpen => {
-                write!(f, "Circuit breaker [{name}] is HALF_OPEN and its probes are out")?;
+                write!(f, "Circuit breaker [{name}] is HALF_OPEN and all its probes are in flight")?;
             }
-            Rule::Isolated => write!(f, "Circuit breaker [{name}] is OPEN: isolated by hand")?,
+            Rule::Isolated => write!(f, "Circuit breaker [{name}] is OPEN: isolated manually")?,
             Rule::RateLimit => write!(f, "Rate limit [{name}] is reached")?,
             Rule::Frozen => write!(f, "Rate limit [{name}] is frozen: the service asked for a pause")?,
             Rule::TooManyPermits => write!(f, "Rate limit [{name}] can never grant so many permits at once")?,
@@ -233,7 +265,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Prints a duration in whole milliseconds, rounded up, so that a printed wait is never too short.
+/// Formats a duration in whole milliseconds, rounded up, so that the wait shown is never too short.
 pub(crate) struct Millis(pub(crate) Duration);
 
 impl fmt::Display for Millis {

@@ -1,4 +1,4 @@
-//! The registry: one pipeline for each named service, made on first use and shared by everyone.
+//! The registry: one pipeline per named service, created on first use and shared by all callers.
 
 use std::{
     collections::BTreeMap,
@@ -21,14 +21,25 @@ use crate::{
 
 /// Named services. Put it into an `Arc` to share it.
 ///
-/// Looking a service up costs a map search; hold on to the [`Service`] where that matters. Memory is bounded: at
-/// capacity, services go that nobody holds and that are as good as new, then the least recently used. A service that
-/// went while somebody held it goes on working for them, with a state of its own.
+/// Looking up a service costs a map search; keep the [`Service`] where that matters. Memory is bounded: at capacity, the
+/// registry evicts services that have no other owner and the state of a new one, then the least recently used. A service that
+/// is evicted while it has another owner continues to work for that owner, with a state of its own.
+///
+/// ```
+/// # use loom_resilience::{BreakerConfig, Limit, Policy, ResilienceRegistry};
+/// let registry = ResilienceRegistry::builder()
+///     .defaults(Policy::standard())
+///     .service("billing", |policy| policy.limit(Limit::per_second(50).burst(10)))
+///     .build()?;
+/// assert!(registry.service("billing").policy().limiter.is_some());
+/// assert!(registry.service("search").policy().limiter.is_none());
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 pub struct ResilienceRegistry {
     defaults: RwLock<Policy>,
     policies: RwLock<BTreeMap<Arc<str>, Policy>>,
     services: RwLock<BTreeMap<Arc<str>, Entry>>,
-    /// Saved states of services that were not asked for yet, with the wall time they were taken at.
+    /// Saved states of services that have not been used since, with the wall time of the snapshot.
     saved: Mutex<BTreeMap<String, (ServiceSnapshot, Duration)>>,
     capacity: usize,
     uses: AtomicU64,
@@ -41,7 +52,7 @@ struct Entry {
     last_use: AtomicU64,
 }
 
-/// There is no service of this name.
+/// The registry has no service of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no service named `{name}`")]
 pub struct UnknownService {
@@ -62,40 +73,40 @@ pub struct RegistryBuilder {
 type PolicyChange = Box<dyn FnOnce(Policy) -> Policy>;
 
 impl RegistryBuilder {
-    /// The policy of services that have none of their own; [`Policy::standard`] unless said otherwise.
+    /// The policy of services that have none of their own. [`Policy::standard`] unless set.
     pub fn defaults(mut self, policy: Policy) -> Self {
         self.defaults = policy;
         self
     }
 
-    /// The policy of one service, made from the defaults.
+    /// The policy of one service, as a change of the defaults.
     pub fn service(mut self, name: &str, change: impl FnOnce(Policy) -> Policy + 'static) -> Self {
         self.services.push((name.to_owned(), Box::new(change)));
         self
     }
 
-    /// How many services are kept at most; 4,096 unless said otherwise, at least 1.
+    /// The most services, at least 1. 4,096 unless set.
     pub const fn capacity(mut self, services: usize) -> Self {
         self.capacity = services;
         self
     }
 
-    /// Where time comes from; the system unless said otherwise.
+    /// The clock. The system's unless set.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Who hears of everything.
+    /// The observer of all services.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// Checks everything and makes the registry.
+    /// Validates the policies and creates the registry.
     ///
     /// # Errors
-    /// All contradictions in the first policy that has any.
+    /// All issues of the first policy that is not valid.
     pub fn build(self) -> Result<ResilienceRegistry, ConfigError> {
         self.defaults.validate()?;
         let mut policies = BTreeMap::new();
@@ -119,12 +130,12 @@ impl RegistryBuilder {
 
 impl Default for ResilienceRegistry {
     fn default() -> Self {
-        Self::builder().build().expect("the standard policy holds no contradiction")
+        Self::builder().build().expect("the standard policy is valid")
     }
 }
 
 impl ResilienceRegistry {
-    /// Starts from the standard policy, 4,096 services, the system's clock and nobody listening.
+    /// Starts with the standard policy, 4,096 services, the system's clock and no observer.
     pub fn builder() -> RegistryBuilder {
         RegistryBuilder {
             defaults: Policy::standard(),
@@ -140,7 +151,7 @@ impl ResilienceRegistry {
         &self.clock
     }
 
-    /// The service `name`, made on first use with its own policy or with the defaults.
+    /// The service `name`, created on first use with its own policy or with the defaults.
     pub fn service(&self, name: &str) -> Service {
         if let Some(service) = self.get(name) {
             return service;
@@ -150,10 +161,10 @@ impl ResilienceRegistry {
         self.make(name, policy)
     }
 
-    /// The service `name`, made on first use with `policy`. One that is there already keeps the policy it has.
+    /// The service `name`, created on first use with `policy`. An existing service keeps its policy.
     ///
     /// # Errors
-    /// All contradictions in `policy`.
+    /// All issues of `policy`.
     pub fn service_with(&self, name: &str, policy: &Policy) -> Result<Service, ConfigError> {
         if let Some(service) = self.get(name) {
             return Ok(service);
@@ -162,7 +173,7 @@ impl ResilienceRegistry {
         Ok(self.make(name, policy.clone()))
     }
 
-    /// The service `name`, if it is there.
+    /// The service `name`, if it exists.
     pub fn get(&self, name: &str) -> Option<Service> {
         let services = read(&self.services);
         let entry = services.get(name)?;
@@ -179,7 +190,7 @@ impl ResilienceRegistry {
             evict(&mut services, self.capacity);
         }
         let pipeline = Pipeline::new(name, policy, self.clock.clone(), self.observer.clone())
-            .expect("policies are checked before they come here");
+            .expect("policies are validated before this call");
         let service = Service::from(pipeline);
         if let Some((saved, taken_at)) = lock(&self.saved).remove(name) {
             service.restore(&saved, self.clock.unix_time().saturating_sub(taken_at));
@@ -189,18 +200,17 @@ impl ResilienceRegistry {
         service
     }
 
-    /// How many services there are.
+    /// The number of services.
     pub fn len(&self) -> usize {
         read(&self.services).len()
     }
 
-    /// Whether there is no service yet.
+    /// Whether there are no services.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Every service as it stands, by name. Services whose state was restored and that nobody has asked for yet are
-    /// among them.
+    /// The status of every service, by name. Includes services with a restored state that have not been used since.
     pub fn list(&self) -> Vec<ServiceStatus> {
         let now = self.clock.unix_time();
         let mut all: BTreeMap<String, ServiceStatus> = lock(&self.saved)
@@ -218,15 +228,15 @@ impl ResilienceRegistry {
         read(&self.services).values().map(|entry| entry.service.clone()).collect()
     }
 
-    /// Changes a service that is there, or the saved state of one that nobody has asked for since the restart.
+    /// Changes an existing service, or the restored state of one that has not been used since.
     fn change(
         &self,
         name: &str,
         living: impl FnOnce(&Service),
         saved: impl FnOnce(&mut ServiceSnapshot),
     ) -> Result<(), UnknownService> {
-        // The saved states are locked first, as `make` does not while it takes one: so a service that is made meanwhile
-        // is either found here, or restored from what is changed here.
+        // The saved states are checked first, so a service that is created concurrently is either found below, or restored
+        // from the state that is changed here.
         let mut waiting = lock(&self.saved);
         if let Some((snapshot, _)) = waiting.get_mut(name) {
             saved(snapshot);
@@ -238,7 +248,7 @@ impl ResilienceRegistry {
         Ok(())
     }
 
-    /// The effective policy of a service in plain words; of one that is not there yet, what it would get.
+    /// The effective policy of a service in plain words; for one that does not exist yet, the policy that it would get.
     pub fn describe(&self, name: &str) -> String {
         if let Some(service) = self.get(name) {
             return service.describe();
@@ -247,10 +257,10 @@ impl ResilienceRegistry {
         format!("service {name}\n{}", policy.unwrap_or_else(|| read(&self.defaults).clone()))
     }
 
-    /// Makes a service as new: circuit closed, permits there, budget unspent.
+    /// Returns a service to its initial state: circuit closed, permits available, budget unspent.
     ///
     /// # Errors
-    /// [`UnknownService`]; so for the next two.
+    /// [`UnknownService`].
     pub fn reset(&self, name: &str) -> Result<(), UnknownService> {
         self.change(
             name,
@@ -276,11 +286,11 @@ impl ResilienceRegistry {
         self.change(name, |service| service.breaker().close(now), |saved| saved.breaker.close())
     }
 
-    /// Sets the policy of a service, now and for when it is made again. A living one keeps its state and what it has
-    /// consumed.
+    /// Sets the policy of a service, now and for when it is created again. An existing service keeps its state and its
+    /// consumption; see [`Pipeline::reconfigure`].
     ///
     /// # Errors
-    /// All contradictions in the policy; then nothing changes.
+    /// All issues of the policy; nothing changes then.
     pub fn reconfigure(&self, name: &str, policy: Policy) -> Result<(), ConfigError> {
         policy.validate()?;
         if let Some(service) = self.get(name) {
@@ -290,10 +300,10 @@ impl ResilienceRegistry {
         Ok(())
     }
 
-    /// Sets the defaults. Living services that inherited them change with them.
+    /// Sets the defaults. Existing services that use the defaults change with them.
     ///
     /// # Errors
-    /// All contradictions in the policy; then nothing changes.
+    /// All issues of the policy; nothing changes then.
     pub fn reconfigure_defaults(&self, policy: &Policy) -> Result<(), ConfigError> {
         policy.validate()?;
         let before = std::mem::replace(&mut *write(&self.defaults), policy.clone());
@@ -306,11 +316,11 @@ impl ResilienceRegistry {
         Ok(())
     }
 
-    /// The state of every service that differs from a fresh one, to keep across a restart.
+    /// The state of every service that differs from a new one, to store for a restart.
     pub fn snapshot(&self) -> RegistrySnapshot {
         let taken_at = self.clock.unix_time();
-        // States that were restored and whose service nobody has asked for yet are still true, only older. They are read
-        // first, so that a service that is made meanwhile is found in one place at least.
+        // Restored states of services that have not been used since are still valid, only older. They are read first, so
+        // that a service that is created meanwhile is found in at least one place.
         let mut services: BTreeMap<String, ServiceSnapshot> = lock(&self.saved)
             .values()
             .map(|(snapshot, at)| (snapshot.name.clone(), aged(snapshot, taken_at.saturating_sub(*at))))
@@ -322,7 +332,7 @@ impl ResilienceRegistry {
         RegistrySnapshot { taken_at_unix_ms: taken_at.as_millis() as u64, services }
     }
 
-    /// Takes up saved states: at once for services that are there, and on first use for the others.
+    /// Restores saved states: at once for existing services, on first use for the others.
     pub fn restore(&self, snapshot: &RegistrySnapshot) {
         let taken_at = Duration::from_millis(snapshot.taken_at_unix_ms);
         let age = self.clock.unix_time().saturating_sub(taken_at);
@@ -339,7 +349,7 @@ impl ResilienceRegistry {
     }
 }
 
-/// The same state, told at a later time.
+/// The same state, `by` later.
 fn aged(snapshot: &ServiceSnapshot, by: Duration) -> ServiceSnapshot {
     let mut aged = snapshot.clone();
     aged.breaker.open_for = aged.breaker.open_for.saturating_sub(by);
@@ -359,7 +369,7 @@ fn aged(snapshot: &ServiceSnapshot, by: Duration) -> ServiceSnapshot {
     aged
 }
 
-/// Makes room: one sixteenth of the capacity at a time, so that a full registry does not sort for each newcomer.
+/// Evicts services: one sixteenth of the capacity at a time, so that a full registry does not sort for each new service.
 fn evict(services: &mut BTreeMap<Arc<str>, Entry>, capacity: usize) {
     let mut ranked: Vec<_> = services
         .iter()
@@ -378,7 +388,7 @@ fn evict(services: &mut BTreeMap<Arc<str>, Entry>, capacity: usize) {
     ranked.sort_unstable();
     let wanted = (capacity / 16).max(1);
     let first_rank = ranked.first().map_or(0, |(rank, ..)| *rank);
-    // Only as many at once as are of the most dispensable kind; one goes in any case.
+    // Only services of the most dispensable kind, but at least one.
     for (index, (rank, _, name)) in ranked.into_iter().take(wanted).enumerate() {
         if index == 0 || rank == first_rank && rank < 2 {
             services.remove(&name);
@@ -392,7 +402,7 @@ impl fmt::Debug for ResilienceRegistry {
     }
 }
 
-// A panic elsewhere leaves these maps whole: every change of them is a single call.
+// A panic elsewhere leaves these maps consistent, because each change of them is a single call.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }

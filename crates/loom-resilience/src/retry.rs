@@ -1,8 +1,8 @@
-//! Retry: a pure, seeded planner that says what follows a failed attempt.
+//! Retry: a pure, seeded planner that decides what follows a failed attempt.
 //!
-//! The planner reads no clock and keeps no state: attempt, verdict, now, deadline and seed come in, a wait or a reason
-//! to give up comes out. So a durable engine can store the wait as a timer, and a replay computes the same one.
-//! [`Retry`] is a thin loop on it; [`Pipeline`](crate::Pipeline) has the loop with all other parts inside.
+//! The planner reads no clock and has no state. It takes the attempt, the verdict, the time, the deadline and a seed, and
+//! returns a delay or the reason to stop. So a durable engine can store the delay as a timer, and a replay computes the same
+//! one. [`Retry`] is a thin loop around it; [`Pipeline`](crate::Pipeline) has the loop with all other parts inside.
 
 mod backoff;
 #[cfg(not(loom_model))]
@@ -15,27 +15,39 @@ pub use backoff::{Backoff, Jitter};
 pub use run::Retry;
 
 use crate::{
-    clock::Moment,
+    clock::Instant,
     config::{Checker, ConfigError, Plain},
     refusal::Refused,
     verdict::{Idempotency, Verdict},
 };
 
-/// Rules of a [`RetryPlanner`].
+/// The rules of a [`RetryPlanner`].
+///
+/// ```
+/// # use loom_resilience::{Backoff, Jitter, RetryConfig};
+/// # use std::time::Duration;
+/// let config = RetryConfig::attempts(5)
+///     .backoff(Backoff::Exponential { initial: Duration::from_millis(100), factor: 2.0 })
+///     .jitter(Jitter::Full)
+///     .max_delay(Duration::from_secs(10));
+/// assert!(config.validate().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct RetryConfig {
-    /// Attempts in all, the first included: at least 1.
+    /// The most attempts, including the first: at least 1.
     pub max_attempts: u32,
-    /// How the pause grows.
+    /// How the delay grows.
     pub backoff: Backoff,
-    /// How the pause is varied.
+    /// How the delay is randomised.
     pub jitter: Jitter,
-    /// The longest pause, jitter included. A time that the service or one of our own parts asks for may be longer, and
-    /// [`Backoff::Band`] has its own.
+    /// The longest delay, jitter included. A delay that the service or one of our own parts asks for may be longer, and
+    /// [`Backoff::Band`] has a maximum of its own.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub max_delay: Duration,
-    /// The longest pause that a service may ask for (`Retry-After`); more is cut to this.
+    /// The longest delay that a service may ask for (`Retry-After`); a longer one is reduced to this.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub max_retry_after: Duration,
 }
 
@@ -53,33 +65,33 @@ impl Default for RetryConfig {
 }
 
 impl RetryConfig {
-    /// So many attempts in all, with the default pauses.
+    /// At most `max_attempts` attempts, including the first, with the default delays.
     pub fn attempts(max_attempts: u32) -> Self {
         Self { max_attempts, ..Self::default() }
     }
 
-    /// How the pause grows.
+    /// How the delay grows.
     #[must_use]
     pub const fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How the pause is varied.
+    /// How the delay is randomised.
     #[must_use]
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// The longest pause.
+    /// The longest delay, jitter included.
     #[must_use]
     pub const fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// The longest pause that a service may ask for.
+    /// The longest delay that a service may ask for.
     #[must_use]
     pub const fn max_retry_after(mut self, delay: Duration) -> Self {
         self.max_retry_after = delay;
@@ -89,13 +101,13 @@ impl RetryConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// All contradictions at once.
+    /// All issues at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
         check.require(
             self.max_attempts >= 1,
             "retry.max_attempts",
-            "counts the first call, so it is at least 1",
+            "must be at least 1; it includes the first attempt",
         );
         self.backoff.validate(&mut check, self.max_delay, self.jitter);
         check.finish()
@@ -123,50 +135,58 @@ impl fmt::Display for RetryConfig {
 /// What follows an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Try again after this pause.
+    /// Make another attempt after this delay.
     After(Duration),
-    /// Do not try again.
+    /// Make no other attempt.
     GiveUp(StopReason),
 }
 
 /// Why no attempt follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum StopReason {
-    /// There is nothing to retry, or trying again cannot help.
+    /// The call succeeded, or another attempt cannot help.
+    #[cfg_attr(feature = "serde", serde(alias = "NotRetryable"))]
     NotRetryable,
-    /// The call may have been done, and must not be done twice.
+    /// The call may have been processed, and is not idempotent.
+    #[cfg_attr(feature = "serde", serde(alias = "NotIdempotent"))]
     NotIdempotent,
-    /// All attempts are used up.
+    /// The most attempts have been made.
+    #[cfg_attr(feature = "serde", serde(alias = "Attempts"))]
     Attempts,
-    /// The pause would end at or after the deadline.
+    /// The delay would end at or after the deadline.
+    #[cfg_attr(feature = "serde", serde(alias = "Deadline"))]
     Deadline,
     /// The retry budget of the service is spent.
+    #[cfg_attr(feature = "serde", serde(alias = "Budget"))]
     Budget,
-    /// An operator has opened the circuit or isolated the service.
-    OpenedByHand,
+    /// An operator opened the circuit or isolated the service.
+    #[cfg_attr(feature = "serde", serde(alias = "OpenedByHand"))]
+    OpenedManually,
 }
 
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotRetryable => "trying again cannot help",
-            Self::NotIdempotent => "the call must not be done twice",
-            Self::Attempts => "all attempts are used up",
-            Self::Deadline => "the deadline leaves no time for another attempt",
+            Self::NotRetryable => "another attempt cannot help",
+            Self::NotIdempotent => "the call is not idempotent",
+            Self::Attempts => "no attempts left",
+            Self::Deadline => "no time left for another attempt before the deadline",
             Self::Budget => "the retry budget is spent",
-            Self::OpenedByHand => "the circuit was opened by hand",
+            Self::OpenedManually => "the circuit was opened manually",
         })
     }
 }
 
-/// What an attempt came to, as far as a planner needs it: a verdict, or a refusal by one of our own parts.
+/// The outcome of an attempt as the planner needs it: a verdict, or a refusal by one of our own parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AttemptOutcome {
     /// The call was made.
     Verdict(Verdict),
-    /// The call was not let through.
+    /// The call was not made.
     Refused(Refused),
 }
 
@@ -182,7 +202,18 @@ impl From<Refused> for AttemptOutcome {
     }
 }
 
-/// Plans retries. Pure: the same input gives the same plan, on any machine.
+/// Plans retries. Pure: the same input gives the same plan on every machine.
+///
+/// ```
+/// # use loom_resilience::{Instant, RetryConfig, RetryDecision, RetryPlanner, StopReason, Verdict};
+/// let planner = RetryPlanner::new(RetryConfig::attempts(3))?.idempotent();
+/// let seed = 7;
+/// let plan = |attempt| planner.plan(attempt, Verdict::Transient, Instant::ZERO, None, seed);
+/// assert!(matches!(plan(1), RetryDecision::After(_)));
+/// assert_eq!(plan(1), plan(1), "a replay computes the same delay");
+/// assert_eq!(plan(3), RetryDecision::GiveUp(StopReason::Attempts));
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPlanner {
     config: RetryConfig,
@@ -190,24 +221,30 @@ pub struct RetryPlanner {
 }
 
 impl RetryPlanner {
-    /// A planner for calls that may be repeated.
+    /// Creates a planner for calls that are not idempotent; see [`idempotency`](Self::idempotency).
     ///
     /// # Errors
-    /// Contradictions in the configuration.
+    /// The configuration is not valid.
     pub fn new(config: RetryConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { config, idempotency: Idempotency::Safe })
+        Ok(Self { config, idempotency: Idempotency::default() })
     }
 
     pub(crate) const fn from_valid(config: RetryConfig, idempotency: Idempotency) -> Self {
         Self { config, idempotency }
     }
 
-    /// Whether a call may be repeated that perhaps was done.
+    /// Whether the call may be sent twice. [`Idempotency::NonIdempotent`] unless said otherwise.
     #[must_use]
     pub const fn idempotency(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = idempotency;
         self
+    }
+
+    /// Declares the call idempotent: a failed attempt that may have been processed is retried.
+    #[must_use]
+    pub const fn idempotent(self) -> Self {
+        self.idempotency(Idempotency::Idempotent)
     }
 
     /// The rules.
@@ -215,24 +252,24 @@ impl RetryPlanner {
         &self.config
     }
 
-    /// What follows the attempt number `attempt` (from 1).
+    /// Decides what follows attempt number `attempt` (from 1).
     ///
-    /// The pause is never above `max_delay`, except where more was asked for: a service's `Retry-After`, cut to
-    /// `max_retry_after`, or the exact time after which one of our own parts can say yes. With a `deadline`, a pause
-    /// that would reach it is not begun. The jitter comes from `seed` and `attempt` alone.
+    /// The delay is at most `max_delay`, unless a longer one was asked for: the `Retry-After` of a service, at most
+    /// `max_retry_after`, or the exact time after which one of our own parts can admit the call. A delay that would reach
+    /// the `deadline` is not started. The jitter depends on `seed` and `attempt` alone.
     pub fn plan(
         &self,
         attempt: u32,
-        ending: impl Into<AttemptOutcome>,
-        now: Moment,
-        deadline: Option<Moment>,
+        outcome: impl Into<AttemptOutcome>,
+        now: Instant,
+        deadline: Option<Instant>,
         seed: u64,
     ) -> RetryDecision {
-        let asked = match ending.into() {
+        let asked = match outcome.into() {
             AttemptOutcome::Verdict(verdict) => {
                 if !verdict.may_retry(self.idempotency) {
-                    let unsafe_only = verdict.may_retry(Idempotency::Safe);
-                    return RetryDecision::GiveUp(if unsafe_only {
+                    let would_repeat = verdict.may_retry(Idempotency::Idempotent);
+                    return RetryDecision::GiveUp(if would_repeat {
                         StopReason::NotIdempotent
                     } else {
                         StopReason::NotRetryable
@@ -244,8 +281,8 @@ impl RetryPlanner {
                 }
             }
             AttemptOutcome::Refused(refused) => match refused.rule {
-                _ if refused.is_by_hand() => return RetryDecision::GiveUp(StopReason::OpenedByHand),
-                // This does not pass with time.
+                _ if refused.is_manual() => return RetryDecision::GiveUp(StopReason::OpenedManually),
+                // Waiting does not change this.
                 crate::Rule::TooManyPermits => return RetryDecision::GiveUp(StopReason::NotRetryable),
                 crate::Rule::Deadline => return RetryDecision::GiveUp(StopReason::Deadline),
                 _ => refused.retry_after,
@@ -261,7 +298,7 @@ impl RetryPlanner {
         RetryDecision::After(delay)
     }
 
-    /// The pause after the attempt number `attempt` (from 1), before anybody asks for more.
+    /// The delay after attempt number `attempt` (from 1), when nothing asks for a longer one.
     pub fn delay(&self, attempt: u32, seed: u64) -> Duration {
         self.config.backoff.delay(attempt.max(1), self.config.max_delay, self.config.jitter, seed)
     }

@@ -1,17 +1,18 @@
-//! A count over a sliding stretch of time, without a lock.
+//! A lock-free counter over a sliding time window.
 //!
-//! Ten slots, each one word that carries its own stamp: the generation of its owner and the number of its time. A slot
-//! whose stamp is old is simply begun anew, so nothing has to sweep, and the cost does not grow with traffic.
+//! The window has ten slots. Each slot is one word that holds a count and a stamp: the generation of its owner and the
+//! number of its time interval. A writer that finds an old stamp restarts the slot, so nothing has to sweep, and the cost
+//! does not grow with traffic.
 
 use crate::sync::{AtomicU64, Ordering};
 
 /// Slots in a window.
 pub(crate) const SLOTS: u32 = 10;
 
-/// The newest slot's stamp, in the upper 40 bits of a word.
+/// The stamp of a slot: generation and interval, in the upper 40 bits of a word.
 ///
-/// The generation is cut to 8 bits: its owner checks it in full before, and here it only keeps out the late write of
-/// a thread that was held up in between.
+/// Only the lowest 8 bits of the generation are kept. The owner compares the full generation first; the stamp only has to
+/// reject the late write of a thread that was delayed after that comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     word: u64,
@@ -30,7 +31,7 @@ const fn time_of(word: u64) -> u32 {
 }
 
 impl Stamp {
-    /// The stamp of the slot for `time`, counted in slots.
+    /// The stamp for interval number `time`.
     #[inline]
     pub(crate) const fn new(generation: u32, time: u64) -> Self {
         let word = ((generation as u64 & 0xFF) << 56) | ((time & 0xFFFF_FFFF) << COUNT_BITS);
@@ -41,14 +42,14 @@ impl Stamp {
         self.word
     }
 
-    /// Whether a slot of this stamp word lies in the window that ends here.
+    /// Whether the slot with this word is in the window that ends with this stamp.
     #[inline]
     pub(crate) const fn window_holds(self, word: u64) -> bool {
         generation_of(word) == generation_of(self.word)
             && time_of(self.word).wrapping_sub(time_of(word)) < SLOTS
     }
 
-    /// Whether the word of a slot is ahead of this stamp. A slot never used (zero) is ahead of nothing.
+    /// Whether a slot's word is newer than this stamp. The word of an unused slot is zero and never newer.
     const fn is_behind(self, word: u64) -> bool {
         let generations = generation_of(word).wrapping_sub(generation_of(self.word)) as i8;
         let times = time_of(word).wrapping_sub(time_of(self.word)) as i32;
@@ -56,8 +57,7 @@ impl Stamp {
     }
 }
 
-/// Ten counts: a word each, of generation (8 bits), number of its time (32 bits) and count (24 bits, which stops at
-/// its largest).
+/// Ten counters of one word each: generation (8 bits), interval (32 bits), count (24 bits, saturating).
 #[derive(Debug)]
 pub(crate) struct Slots([AtomicU64; SLOTS as usize]);
 
@@ -68,7 +68,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// Counts one.
+    /// Adds one to the slot of `stamp`. A slot that is newer than the stamp stays as it is.
     #[inline]
     pub(crate) fn add(&self, stamp: Stamp) {
         let slot = &self.0[stamp.index];
@@ -91,7 +91,7 @@ impl Slots {
         }
     }
 
-    /// The count of the window that ends with the slot of `now`.
+    /// The total of the window that ends with the slot of `now`.
     pub(crate) fn sum(&self, now: Stamp) -> u32 {
         let read = |slot: &AtomicU64| {
             let word = slot.load(Ordering::Acquire);
@@ -100,7 +100,7 @@ impl Slots {
         self.0.iter().map(read).fold(0, u32::saturating_add)
     }
 
-    /// Puts `count` into the slot of `stamp`, for a restored window.
+    /// Sets the slot of `stamp` to `count`, to restore a window.
     pub(crate) fn put(&self, stamp: Stamp, count: u32) {
         let word = stamp.word | u64::from(count).min(COUNT_MASK);
         self.0[stamp.index].store(word, Ordering::Release);

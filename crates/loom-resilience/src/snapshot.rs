@@ -1,88 +1,106 @@
 //! State that survives a restart: a few plain numbers for each service.
 //!
-//! Everything is relative to the moment the snapshot was taken, because a monotonic clock means nothing to another
-//! process; only the registry's snapshot carries a wall time, to tell how old it is.
+//! Times are relative to the snapshot, because the readings of a monotonic clock mean nothing to another process. Only the
+//! registry's snapshot holds a wall time, which tells how old it is.
+//!
+//! With the feature `serde`, durations are written as strings (`"30s"`) and enums in snake case. Snapshots that earlier
+//! versions wrote, with `{"secs": 30, "nanos": 0}` and `"HalfOpen"`, are still read.
 
 use std::time::Duration;
 
 use crate::{observer::CircuitState, refusal::TripCause};
 
-/// All services of a registry.
+/// The state of a whole registry; see [`ResilienceRegistry::snapshot`](crate::ResilienceRegistry::snapshot).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct RegistrySnapshot {
-    /// Wall time when it was taken, in milliseconds since 1970-01-01 UTC.
+    /// Wall time of the snapshot, in milliseconds since 1970-01-01 UTC.
     pub taken_at_unix_ms: u64,
-    /// The services that differ from fresh ones, by name.
+    /// The services that differ from new ones, by name.
     pub services: Vec<ServiceSnapshot>,
 }
 
-/// One service.
+/// The state of one service.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct ServiceSnapshot {
-    /// Its name.
+    /// The service's name.
     pub name: String,
-    /// Its circuit.
+    /// Its circuit breaker.
     pub breaker: BreakerSnapshot,
-    /// Its limiter.
+    /// Its rate limiter.
     pub limiter: LimiterSnapshot,
     /// Its retry budget.
     pub budget: BudgetSnapshot,
 }
 
-/// One circuit.
+/// The state of one circuit breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct BreakerSnapshot {
-    /// The state.
+    /// The state of the circuit.
     pub state: CircuitState,
     /// Whether an operator isolated it.
     pub isolated: bool,
     /// Failures since the last success.
     pub consecutive_failures: u32,
-    /// Openings without a quiet closed period between them.
+    /// Consecutive openings without a quiet closed period between them.
     pub openings: u32,
-    /// How long it would still have stayed open.
+    /// How much longer it would have stayed open.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub open_for: Duration,
-    /// How long ago it opened.
+    /// Time since it opened.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub opened_ago: Duration,
-    /// How long ago it last closed.
+    /// Time since it last closed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub closed_ago: Duration,
-    /// Why it opened, unless it is closed.
+    /// Why it opened; `None` while closed.
     pub cause: Option<TripCause>,
 }
 
-/// One limiter: what is used up of each limit, in the order of the configuration.
+/// The state of one rate limiter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct LimiterSnapshot {
-    /// Consumption of each limit.
+    /// The consumption of each limit, in the order of the configuration.
     pub limits: Vec<LimitSnapshot>,
-    /// How long the limiter would still have been frozen.
+    /// How much longer the limiter would have been frozen.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub frozen_for: Duration,
 }
 
-/// What is used up of one limit.
+/// The consumption of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum LimitSnapshot {
-    /// A bucket that would be full again after so long.
+    /// A bucket of an even limit.
+    #[cfg_attr(feature = "serde", serde(alias = "Bucket"))]
     Bucket {
-        /// Time until full.
+        /// Time until the bucket is full.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         full_after: Duration,
     },
-    /// A strict window: `(age, permits)` of what was granted, oldest first, in at most 32 groups. A group has the
-    /// age of its youngest grant, so a restored window is never too generous.
+    /// A strict window: the age and the number of the permits granted, oldest first, in at most 32 groups. A group has
+    /// the age of its youngest grant, so a restored window never grants too much.
+    #[cfg_attr(feature = "serde", serde(alias = "Window"))]
     Window {
         /// The groups.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::pairs"))]
         granted: Vec<(Duration, u64)>,
     },
 }
 
-/// One retry budget.
+/// The state of one retry budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct BudgetSnapshot {
     /// Calls in the window.
     pub calls: u32,
@@ -90,8 +108,15 @@ pub struct BudgetSnapshot {
     pub retries: u32,
 }
 
+impl RegistrySnapshot {
+    /// A snapshot of `services`, taken `taken_at_unix_ms` milliseconds after 1970-01-01 UTC.
+    pub const fn new(taken_at_unix_ms: u64, services: Vec<ServiceSnapshot>) -> Self {
+        Self { taken_at_unix_ms, services }
+    }
+}
+
 impl BreakerSnapshot {
-    /// A closed circuit that nothing has happened to.
+    /// A new, closed circuit.
     pub(crate) const fn fresh() -> Self {
         Self {
             state: CircuitState::Closed,
@@ -110,7 +135,7 @@ impl BreakerSnapshot {
         *self = Self { openings: self.openings, ..Self::fresh() };
     }
 
-    /// Whether a fresh circuit would look the same.
+    /// Whether a new circuit breaker has the same state.
     pub fn is_fresh(&self) -> bool {
         self.state == CircuitState::Closed
             && !self.isolated
@@ -120,7 +145,7 @@ impl BreakerSnapshot {
 }
 
 impl LimiterSnapshot {
-    /// Whether a fresh limiter would look the same.
+    /// Whether a new limiter has the same state.
     pub fn is_fresh(&self) -> bool {
         self.frozen_for.is_zero()
             && self.limits.iter().all(|limit| match limit {
@@ -131,7 +156,7 @@ impl LimiterSnapshot {
 }
 
 impl ServiceSnapshot {
-    /// A service that nothing has happened to.
+    /// A new service.
     pub(crate) fn fresh(name: String) -> Self {
         Self {
             name,
@@ -141,7 +166,7 @@ impl ServiceSnapshot {
         }
     }
 
-    /// Whether a fresh service would look the same.
+    /// Whether a new service has the same state.
     pub fn is_fresh(&self) -> bool {
         self.breaker.is_fresh()
             && self.limiter.is_fresh()

@@ -1,4 +1,4 @@
-//! The atomics and locks of this crate, so that the model checker can put its own in their place.
+//! The atomics and locks of this crate. The model checker replaces them by its own.
 
 #[cfg(loom_model)]
 pub(crate) use loom_checker::sync::{
@@ -11,10 +11,10 @@ pub(crate) use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// Locks `mutex`, also after a panic elsewhere.
+/// Locks `mutex`, even when another thread panicked while it held the lock.
 ///
-/// Every section under these locks leaves its data whole before it calls anything that may panic, so a poisoned
-/// lock still guards sound data.
+/// Every critical section leaves its data consistent before it calls anything that may panic, so the data behind a
+/// poisoned lock is sound.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,46 +1,58 @@
-//! Timeout: bounds how long one piece of async work may take.
+//! Timeout: bounds how long async work may take.
 //!
-//! When time is over the work is dropped, which cancels everything it owns. What it has handed to others goes on:
-//! a spawned task runs until its handle is aborted, and a blocking call on another thread cannot be stopped at all, so
-//! give such work a limit of its own. Work that blocks the thread inside its own poll cannot be interrupted either.
+//! When the time is over, the work is dropped, which cancels everything that it owns. Work that it has handed over
+//! continues: a spawned task runs until its handle is aborted, and a blocking call on another thread cannot be stopped, so
+//! give such work a timeout of its own. Work that blocks inside its own poll cannot be interrupted.
 
 use std::{future::Future, time::Duration};
 
 use crate::{clock::Clock, refusal::Millis};
 
-/// A time limit for async work.
+/// Bounds how long async work may take.
+///
+/// ```
+/// # use loom_resilience::Timeout;
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let timeout = Timeout::new(Duration::from_millis(5));
+/// assert_eq!(timeout.run(async { 42 }).await, Ok(42));
+/// let error = timeout.run(std::future::pending::<()>()).await.unwrap_err();
+/// assert_eq!(error.to_string(), "Operation timed out after 5ms");
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Timeout {
     after: Duration,
     clock: Clock,
 }
 
-/// The time was over before the work was done.
+/// The work did not finish in time and was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Operation timed out after {}", Millis(*.after))]
+#[non_exhaustive]
 pub struct TimedOut {
-    /// The limit that was in force.
+    /// The timeout that was in force.
     pub after: Duration,
 }
 
 impl Timeout {
-    /// A limit on tokio's timers.
+    /// A timeout on tokio's timers.
     pub const fn new(after: Duration) -> Self {
         Self { after, clock: Clock::system() }
     }
 
-    /// A limit on another clock.
+    /// A timeout on another clock.
     pub const fn with_clock(after: Duration, clock: Clock) -> Self {
         Self { after, clock }
     }
 
-    /// Runs `work`, for no longer than the limit from the time it is first pending.
+    /// Runs `work` for at most the timeout, counted from the poll at which it is first pending.
     ///
-    /// Work that is ready at its first poll costs no timer and no look at a clock. When the work and the timer are
-    /// ready at once, the work wins.
+    /// Work that is ready at its first poll needs no timer and reads no clock. When the work and the timer are ready at the
+    /// same poll, the work wins.
     ///
     /// # Errors
-    /// [`TimedOut`], after `work` was dropped.
+    /// [`TimedOut`]; `work` has been dropped by then.
     ///
     /// # Cancel safety
     /// Dropping this future drops `work`; it is as safe to cancel as `work` is.

@@ -1,11 +1,18 @@
-//! Every event as a `tracing` record, with fixed field names: `service`, `rule`, `attempt`, `delay_ms` and so on.
+//! Events as `tracing` records with stable field names: `service`, `rule`, `attempt`, `delay_ms` and others.
 
 use crate::observer::{Event, Observer, WaitFor};
 
-/// Tells events to `tracing`, under the target `loom_resilience`.
+/// Reports every event to `tracing`, under the target `loom_resilience`.
 ///
-/// Changes of a circuit and calls given up are warnings, refusals and retries are information, the rest is for
-/// debugging.
+/// A change of a circuit and a call that failed for good are warnings, refusals and retries are at level info, everything
+/// else is at level debug.
+///
+/// ```
+/// # use loom_resilience::{Policy, ResilienceRegistry, TracingObserver};
+/// # use std::sync::Arc;
+/// let registry = ResilienceRegistry::builder().observer(Arc::new(TracingObserver)).build()?;
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TracingObserver;
 
@@ -39,7 +46,7 @@ impl Observer for TracingObserver {
                 "call waits"
             ),
             Event::Waited { service, on, waited } => {
-                tracing::debug!(target: TARGET, service, on = name(on), waited_ms = millis(waited), "call goes on");
+                tracing::debug!(target: TARGET, service, on = name(on), waited_ms = millis(waited), "call continues");
             }
             Event::Attempt { service, number, verdict, took, timed_out } => tracing::debug!(
                 target: TARGET,
@@ -62,8 +69,8 @@ impl Observer for TracingObserver {
 
 const fn name(on: WaitFor) -> &'static str {
     match on {
-        WaitFor::Permit => "permit",
-        WaitFor::Place => "place",
+        WaitFor::RateLimiter => "permit",
+        WaitFor::Bulkhead => "place",
     }
 }
 

@@ -13,7 +13,7 @@ use loom_checker::{
     thread,
 };
 use loom_resilience::{
-    BreakerConfig, CircuitBreaker, CircuitState, Clock, Limit, LimiterConfig, ManualClock, Moment,
+    BreakerConfig, CircuitBreaker, CircuitState, Clock, Limit, LimiterConfig, ManualClock, Instant,
     OpenDuration, RateLimiter, Window,
 };
 
@@ -28,8 +28,8 @@ fn limiter(config: LimiterConfig) -> RateLimiter {
     RateLimiter::new("model", config, Clock::manual(&ManualClock::new()), None).unwrap()
 }
 
-fn at(time: Duration) -> Moment {
-    Moment::ZERO + time
+fn at(time: Duration) -> Instant {
+    Instant::ZERO + time
 }
 
 /// Two failures at once, with two in a row as the rule: the circuit must open, and exactly once.

@@ -165,7 +165,7 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
         "Calls that wait for a permit of the limiter, or a place in the bulkhead.",
     );
     for service in &now {
-        for (on, waiting) in [("permit", service.limiter.waiting), ("place", service.waiting_for_place)] {
+        for (on, waiting) in [("permit", service.limiter.waiting), ("place", service.bulkhead_waiting)] {
             page.sample("loom_service_waiting", &[("service", &service.name), ("on", on)], waiting);
         }
     }

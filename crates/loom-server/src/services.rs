@@ -43,7 +43,7 @@ fn service(status: &ServiceStatus) -> Value {
     object.insert("circuit", circuit(&status.breaker));
     object.insert("limiter", limiter(&status.limiter));
     object.insert("inFlight", i64::from(status.in_flight));
-    object.insert("waitingForPlace", i64::from(status.waiting_for_place));
+    object.insert("waitingForPlace", i64::from(status.bulkhead_waiting));
     object.insert("retriesLeft", status.retries_left.map(i64::from));
     object.into()
 }

@@ -24,21 +24,14 @@ impl BreakerSpec {
         };
         let mut config = BreakerConfig::new();
         config.failure_threshold = Some(self.failure_threshold.get());
-        config.failure_rate = self.failure_rate.as_ref().map(|rate| RateRule {
-            rate: rate.threshold,
-            minimum_calls: rate.minimum_calls.get(),
-            window: window(rate.window),
+        config.failure_rate = self.failure_rate.as_ref().map(|rate| {
+            RateRule::new(rate.threshold, rate.minimum_calls.get(), window(rate.window))
         });
         config.slow_calls = self.slow_calls.as_ref().map(|slow| {
             let like = self.failure_rate.as_ref();
-            SlowRule {
-                slower_than: slow.duration,
-                calls: RateRule {
-                    rate: slow.threshold,
-                    minimum_calls: like.map_or(SLOW_MINIMUM_CALLS, |rate| rate.minimum_calls.get()),
-                    window: like.map_or(CrateWindow::Time(SLOW_WINDOW), |rate| window(rate.window)),
-                },
-            }
+            let minimum_calls = like.map_or(SLOW_MINIMUM_CALLS, |rate| rate.minimum_calls.get());
+            let window = like.map_or(CrateWindow::Time(SLOW_WINDOW), |rate| window(rate.window));
+            SlowRule::new(slow.duration, RateRule::new(slow.threshold, minimum_calls, window))
         });
         config.open_for = OpenDuration::fixed(self.timeout);
         config.half_open_max_calls = self.half_open_requests.get();

@@ -3,9 +3,9 @@
 use std::{fmt, ops::Deref};
 
 use super::CircuitBreaker;
-use crate::{clock::Moment, verdict::Verdict};
+use crate::{clock::Instant, verdict::Verdict};
 
-/// What a call told the circuit.
+/// The outcome of a call, as the circuit counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Success,
@@ -16,38 +16,38 @@ pub(crate) enum Outcome {
 impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Self {
         match verdict {
-            // A "no" in time proves the service alive as well as a "yes".
-            Verdict::Ok | Verdict::Answered => Self::Success,
+            // A rejection in time shows that the service is healthy.
+            Verdict::Ok | Verdict::Rejected => Self::Success,
             Verdict::Transient | Verdict::NotSent | Verdict::Throttled { .. } => Self::Failure,
             Verdict::Cancelled => Self::Cancelled,
         }
     }
 }
 
-/// The stamp of one admission.
+/// Identifies one admission.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     pub(super) generation: u32,
-    /// Number of the probe's lease; 0 for a call through a closed circuit.
+    /// The number of the probe's lease; 0 for a call through a closed circuit.
     pub(super) lease: u32,
-    pub(super) started: Moment,
+    pub(super) started: Instant,
 }
 
-/// No circuit is ever of this generation at the time of an inert ticket; see [`Ticket::is_inert`].
+/// The lease of an inert ticket; see [`Ticket::inert`].
 const INERT_LEASE: u32 = u32::MAX;
 
 impl Ticket {
     #[inline]
-    pub(super) const fn plain(generation: u32, started: Moment) -> Self {
+    pub(super) const fn plain(generation: u32, started: Instant) -> Self {
         Self { generation, lease: 0, started }
     }
 
-    pub(super) const fn probe(generation: u32, started: Moment, lease: u32) -> Self {
+    pub(super) const fn probe(generation: u32, started: Instant, lease: u32) -> Self {
         Self { generation, lease, started }
     }
 
-    /// A ticket whose report decides nothing: the part is off or only observes.
-    pub(crate) const fn inert(started: Moment) -> Self {
+    /// A ticket whose outcome is not counted: the breaker is off, or it let the call pass only because it observes.
+    pub(crate) const fn inert(started: Instant) -> Self {
         Self { generation: 0, lease: INERT_LEASE, started }
     }
 
@@ -62,10 +62,10 @@ impl Ticket {
     }
 }
 
-/// Leave to make one call, stamped with the generation of the circuit.
+/// Permission to make one call, stamped with the generation of the circuit.
 ///
-/// Say how the call ended with one of the verbs. Dropping the guard means the call was cancelled: that counts as
-/// nothing, unless it had run long enough to be slow; a probe's place is free again in any case.
+/// Report the outcome with one of the methods. Dropping the guard reports a cancelled call, which counts only if it had
+/// run long enough to be slow. The slot of a probe is released in every case.
 #[must_use = "dropping the admission reports the call as cancelled"]
 pub struct BreakerAdmission<B: Deref<Target = CircuitBreaker>> {
     breaker: B,
@@ -78,27 +78,27 @@ impl<B: Deref<Target = CircuitBreaker>> BreakerAdmission<B> {
         Self { breaker, ticket: Some(ticket) }
     }
 
-    /// The call worked.
+    /// Reports that the call succeeded.
     #[inline]
-    pub fn success(self, now: Moment) {
+    pub fn success(self, now: Instant) {
         self.report(Outcome::Success, now);
     }
 
-    /// The service failed.
+    /// Reports that the service failed.
     #[inline]
-    pub fn failure(self, now: Moment) {
+    pub fn failure(self, now: Instant) {
         self.report(Outcome::Failure, now);
     }
 
-    /// The service said no, in time: it is alive, which is a success here.
+    /// Reports that the service rejected the request. It is healthy, so the circuit counts a success.
     #[inline]
-    pub fn answered(self, now: Moment) {
+    pub fn rejected(self, now: Instant) {
         self.report(Outcome::Success, now);
     }
 
-    /// Reports a verdict.
+    /// Reports a [`Verdict`].
     #[inline]
-    pub fn settle(self, verdict: Verdict, now: Moment) {
+    pub fn settle(self, verdict: Verdict, now: Instant) {
         self.report(verdict.into(), now);
     }
 
@@ -108,7 +108,7 @@ impl<B: Deref<Target = CircuitBreaker>> BreakerAdmission<B> {
     }
 
     #[inline]
-    fn report(mut self, outcome: Outcome, now: Moment) {
+    fn report(mut self, outcome: Outcome, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
             self.breaker.settle(ticket, outcome, now);
         }

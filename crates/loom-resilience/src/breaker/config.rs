@@ -1,66 +1,89 @@
-//! What makes a circuit open, stay open and close again.
+//! When a circuit opens, how long it stays open, and when it closes again.
 
 use std::{fmt, time::Duration};
 
 use crate::config::{Checker, ConfigError, Plain};
 
-/// Rules of a [`CircuitBreaker`](crate::CircuitBreaker). Any of the trip rules that is set can open the circuit.
+/// The rules of a [`CircuitBreaker`](crate::CircuitBreaker). Each rule that is set can open the circuit.
+///
+/// ```
+/// # use loom_resilience::{BreakerConfig, OpenDuration, Window};
+/// # use std::time::Duration;
+/// let config = BreakerConfig::new()
+///     .failure_threshold(5)
+///     .failure_rate(0.5, 20, Window::Time(Duration::from_secs(30)))
+///     .open_for(OpenDuration::fixed(Duration::from_secs(10)));
+/// assert!(config.validate().is_ok());
+/// assert_eq!(
+///     config.to_string(),
+///     "opens on 5 failures in a row, or when 50 % of the calls of the last 30 s (at least 20) fail; \
+///      stays open for 10 s; then up to 1 at once may probe, and 1 must succeed to close it"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct BreakerConfig {
-    /// Opens after so many failures in a row, at least 1.
+    /// Opens after this many consecutive failures, at least 1.
     pub failure_threshold: Option<u32>,
-    /// Opens when too large a part of the calls fails.
+    /// Opens when too many calls of a window failed.
     pub failure_rate: Option<RateRule>,
-    /// Opens when too large a part of the calls is slow.
+    /// Opens when too many calls of a window were slow.
     pub slow_calls: Option<SlowRule>,
     /// How long the circuit stays open.
     pub open_for: OpenDuration,
-    /// Probes that may be out at once while half-open, at least 1.
+    /// Probes that may be in flight at once while half-open, at least 1.
     pub half_open_max_calls: u32,
     /// Successful probes that close the circuit, at least 1.
     pub success_threshold: u32,
-    /// A probe that has not reported after this time gives its place to another. Its outcome still counts when it
-    /// comes. A call that has a time limit of its own is leased its place for that long instead.
+    /// A probe that has not reported after this time loses its slot to another probe. Its outcome still counts when it
+    /// arrives. A call that has a timeout keeps the slot for that timeout instead.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub probe_lease: Duration,
-    /// Whether the rules are enforced.
+    /// Whether the rules are enforced, observed or off.
     pub mode: Mode,
 }
 
-/// A part of the calls over a window.
+/// A share of the calls of a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct RateRule {
-    /// Opens at this part and above: more than 0, up to 1.
+    /// Opens at this share and above: more than 0, at most 1.
     pub rate: f64,
-    /// Decides nothing before so many calls are in the window, at least 1.
+    /// Decides nothing before this many calls are in the window, at least 1.
     pub minimum_calls: u32,
-    /// Which calls count.
+    /// The calls that count.
     pub window: Window,
 }
 
-/// A part of slow calls over a window. Dropping a call after `slower_than` counts as a slow call.
+/// A share of slow calls. Dropping a call after `slower_than` counts as a slow call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct SlowRule {
     /// A call that takes this long or longer is slow.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub slower_than: Duration,
-    /// Which part of the calls may be slow.
+    /// The share of slow calls that opens the circuit.
     pub calls: RateRule,
 }
 
-/// Which calls a rate looks at.
+/// The calls that a rate is computed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Window {
-    /// The last so many calls, 1 to 65,536.
+    /// The last calls, 1 to 65,536 of them.
+    #[cfg_attr(feature = "serde", serde(alias = "Calls"))]
     Calls(u32),
-    /// The calls of the last so long, at least 10 ms. It is kept in ten slots, so what is looked at is between nine
-    /// and ten tenths of it; the cost does not grow with traffic.
-    Time(Duration),
+    /// The calls of the last period, 10 ms to 365 days. It is counted in ten slots, so the window covers between nine
+    /// tenths and the whole of the period. The cost does not grow with traffic.
+    #[cfg_attr(feature = "serde", serde(alias = "Time"))]
+    Time(#[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))] Duration),
 }
 
 /// How long a circuit stays open.
@@ -68,28 +91,38 @@ pub enum Window {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct OpenDuration {
-    /// The first time.
+    /// The duration of the first opening.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub initial: Duration,
-    /// Each time it opens again it stays open so many times longer: 1 or more.
+    /// Each consecutive opening lasts this many times as long: 1 or more.
     pub growth: f64,
-    /// Never longer than this, jitter included.
+    /// The longest opening, jitter included.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub max: Duration,
-    /// Varies by this part up and down, so that many clients do not return together: 0 to 1.
+    /// Varies the duration by this share up and down, so that many clients do not return together: 0 to 1.
     pub jitter: f64,
-    /// A circuit that stayed closed this long opens for `initial` again.
-    pub forget_after: Duration,
+    /// A circuit that has been closed for this long opens for `initial` again.
+    #[cfg_attr(feature = "serde", serde(alias = "forget_after", with = "crate::serde_duration"))]
+    pub reset_after: Duration,
 }
 
 /// Whether a part enforces its rules.
+///
+/// [`Observe`](Self::Observe) is the dry run: the part counts as usual and reports what it would have refused through
+/// [`Observer`](crate::Observer), but every call passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Mode {
-    /// Refuses what the rules refuse.
+    /// Enforces the rules.
     #[default]
+    #[cfg_attr(feature = "serde", serde(alias = "Enforce"))]
     Enforce,
-    /// Counts and reports what it would refuse, and lets everything pass.
+    /// Counts and reports what it would have refused, and lets every call pass.
+    #[cfg_attr(feature = "serde", serde(alias = "Observe"))]
     Observe,
-    /// Does nothing.
+    /// Does nothing and counts nothing.
+    #[cfg_attr(feature = "serde", serde(alias = "Off"))]
     Off,
 }
 
@@ -106,21 +139,21 @@ impl Default for OpenDuration {
             growth: 2.0,
             max: Duration::from_mins(5),
             jitter: 0.1,
-            forget_after: Duration::from_mins(10),
+            reset_after: Duration::from_mins(10),
         }
     }
 }
 
 impl OpenDuration {
-    /// Always exactly this long.
+    /// Every opening lasts exactly `time`.
     pub const fn fixed(time: Duration) -> Self {
-        Self { initial: time, growth: 1.0, max: time, jitter: 0.0, forget_after: Duration::ZERO }
+        Self { initial: time, growth: 1.0, max: time, jitter: 0.0, reset_after: Duration::ZERO }
     }
 }
 
 impl BreakerConfig {
-    /// No trip rule yet; one must be added. Opens for 30 s, growing twofold to 5 minutes, with a tenth of jitter; one
-    /// probe, one success closes.
+    /// No rule yet; at least one must be added. The circuit opens for 30 s, doubling to 5 minutes, with 10 % jitter. One
+    /// probe at a time, and one success closes the circuit.
     pub fn new() -> Self {
         Self {
             failure_threshold: None,
@@ -134,12 +167,12 @@ impl BreakerConfig {
         }
     }
 
-    /// Opens on 5 failures in a row, or when half of at least 20 calls within 30 s failed.
+    /// Opens on 5 consecutive failures, or when half of at least 20 calls within 30 s failed.
     pub fn standard() -> Self {
         Self::new().failure_threshold(5).failure_rate(0.5, 20, Window::Time(Duration::from_secs(30)))
     }
 
-    /// Opens after so many failures in a row.
+    /// Opens after this many consecutive failures.
     #[must_use]
     pub const fn failure_threshold(mut self, failures: u32) -> Self {
         self.failure_threshold = Some(failures);
@@ -173,7 +206,7 @@ impl BreakerConfig {
         self
     }
 
-    /// At most `max_calls` probes at once while half-open, and `success_threshold` of them close the circuit.
+    /// Allows `max_calls` probes at once while half-open; `success_threshold` successes close the circuit.
     #[must_use]
     pub const fn half_open(mut self, max_calls: u32, success_threshold: u32) -> Self {
         self.half_open_max_calls = max_calls;
@@ -181,21 +214,21 @@ impl BreakerConfig {
         self
     }
 
-    /// How long a probe that has no time limit of its own may keep its place without a report.
+    /// How long a probe without a timeout of its own keeps its slot without a report.
     #[must_use]
     pub const fn probe_lease(mut self, lease: Duration) -> Self {
         self.probe_lease = lease;
         self
     }
 
-    /// Whether the rules are enforced.
+    /// Whether the rules are enforced, observed or off.
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Probes that one half-open period may use up: enough that `success_threshold` can be reached.
+    /// The probes of one half-open period: enough to reach `success_threshold`.
     pub(crate) fn probe_total(&self) -> u32 {
         self.half_open_max_calls.max(self.success_threshold)
     }
@@ -203,7 +236,7 @@ impl BreakerConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// All contradictions at once.
+    /// All issues at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
         let any =
@@ -211,7 +244,7 @@ impl BreakerConfig {
         check.require(
             any || self.mode == Mode::Off,
             "breaker",
-            "has no rule that could ever open it; set failure_threshold, failure_rate or slow_calls",
+            "has no rule that can open the circuit; set failure_threshold, failure_rate or slow_calls",
         );
         check.require(self.failure_threshold != Some(0), "breaker.failure_threshold", "must be at least 1");
         check.require(
@@ -232,7 +265,7 @@ impl BreakerConfig {
         }
         let open = &self.open_for;
         check.require(!open.initial.is_zero(), "breaker.open_for.initial", "must be above zero");
-        check.require(open.max >= open.initial, "breaker.open_for.max", "must not be below `initial`");
+        check.require(open.max >= open.initial, "breaker.open_for.max", "must be at least `initial`");
         check.require(
             open.growth.is_finite() && open.growth >= 1.0,
             "breaker.open_for.growth",
@@ -251,6 +284,20 @@ impl BreakerConfig {
         check.require(self.success_threshold >= 1, "breaker.success_threshold", "must be at least 1");
         check.require(!self.probe_lease.is_zero(), "breaker.probe_lease", "must be above zero");
         check.finish()
+    }
+}
+
+impl RateRule {
+    /// Opens when at least `rate` (0 to 1) of at least `minimum_calls` in the window are bad.
+    pub const fn new(rate: f64, minimum_calls: u32, window: Window) -> Self {
+        Self { rate, minimum_calls, window }
+    }
+}
+
+impl SlowRule {
+    /// Calls that take `slower_than` or longer are slow; `calls` says how many of them open the circuit.
+    pub const fn new(slower_than: Duration, calls: RateRule) -> Self {
+        Self { slower_than, calls }
     }
 }
 
@@ -288,7 +335,7 @@ impl RateRule {
                 check.require(
                     self.minimum_calls <= calls,
                     fields.minimum_calls,
-                    format!("must not be above the {calls} calls that the window holds"),
+                    format!("must be at most {calls}, the number of calls in the window"),
                 );
             }
             Window::Time(time) => {

@@ -1,4 +1,4 @@
-//! Looking at a circuit and moving it by hand; saving its state and changing its rules.
+//! Inspects a circuit, changes it manually, saves its state and changes its rules.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{
     word::{Phase, Word},
 };
 use crate::{
-    clock::Moment,
+    clock::Instant,
     config::ConfigError,
     observer::CircuitState,
     refusal::TripCause,
@@ -16,17 +16,18 @@ use crate::{
     sync::{Ordering, lock},
 };
 
-/// A circuit as it stands at one moment.
+/// The status of a circuit breaker at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct BreakerStatus {
-    /// The state. An open circuit whose time is over is still `Open` until a call comes to probe.
+    /// The state. An open circuit whose time is over stays `Open` until a call probes it.
     pub state: CircuitState,
-    /// Whether the rules are enforced.
+    /// Whether the rules are enforced, observed or off.
     pub mode: Mode,
     /// Whether an operator isolated the service.
     pub isolated: bool,
-    /// Failures since the last success.
+    /// Consecutive failures.
     pub consecutive_failures: u32,
     /// Calls in the window of the failure rate; 0 without that rule.
     pub window_calls: u32,
@@ -34,46 +35,47 @@ pub struct BreakerStatus {
     pub window_failures: u32,
     /// Slow calls in the window of the slow-call rate; 0 without that rule.
     pub window_slow: u32,
-    /// Why it is open, when it is.
+    /// Why it opened; `None` unless open.
     pub cause: Option<TripCause>,
-    /// When it opened, when it is open.
-    pub opened_since: Option<Moment>,
-    /// How long until it lets a probe through, when it is open.
+    /// When it opened; `None` unless open.
+    pub opened_since: Option<Instant>,
+    /// Time until a probe is admitted; `None` unless open.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::serde_duration::option"))]
     pub retry_after: Option<Duration>,
-    /// Probes out, when it is half-open.
+    /// Probes in flight; 0 unless half-open.
     pub probes_out: u32,
 }
 
 impl CircuitBreaker {
     /// The service's name.
     pub fn name(&self) -> &str {
-        &self.voice.name
+        &self.reporter.name
     }
 
-    /// The state now, without a probe's effect on it.
+    /// The current state.
     pub fn state(&self) -> CircuitState {
         Word(self.word.load(Ordering::Acquire)).phase().state()
     }
 
-    /// How many times the circuit has changed its state, from 1. Equal numbers mean that nothing changed in between,
-    /// and each change has a number of its own, whoever looks.
+    /// The number of the current generation, from 1. Every change of state increments it, so equal numbers mean that the
+    /// state has not changed in between.
     pub fn generation(&self) -> u32 {
         Word(self.word.load(Ordering::Acquire)).generation()
     }
 
-    /// Failures since the last success, while the circuit is closed.
+    /// Consecutive failures while the circuit is closed.
     pub fn consecutive_failures(&self) -> u32 {
         Word(self.word.load(Ordering::Acquire)).streak()
     }
 
-    /// Everything about the circuit at `now`.
-    pub fn status(&self, now: Moment) -> BreakerStatus {
+    /// The status at `now`.
+    pub fn status(&self, now: Instant) -> BreakerStatus {
         let rare = lock(&self.rare);
         let word = Word(self.word.load(Ordering::Acquire));
         let open = word.phase() == Phase::Open;
         let (window_failures, window_calls) = self.failures.counts(word.generation(), now);
         let (window_slow, _) = self.slow.counts(word.generation(), now);
-        let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
+        let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
         BreakerStatus {
             state: word.phase().state(),
             mode: word.mode(),
@@ -83,7 +85,7 @@ impl CircuitBreaker {
             window_failures,
             window_slow,
             cause: open.then(|| TripCause::unpack(self.cause.load(Ordering::Relaxed))),
-            opened_since: open.then(|| Moment::from_nanos(self.opened_at.load(Ordering::Relaxed))),
+            opened_since: open.then(|| Instant::from_nanos(self.opened_at.load(Ordering::Relaxed))),
             retry_after: open.then(|| until.since(now)),
             probes_out: if word.phase() == Phase::HalfOpen { rare.half_open.out(now) } else { 0 },
         }
@@ -100,32 +102,32 @@ impl CircuitBreaker {
         self.update(|word| word.with_isolated(true));
     }
 
-    /// Opens the circuit by hand for `time`, after which probes decide as usual.
-    pub fn trip_for(&self, time: Duration, now: Moment) {
+    /// Opens the circuit manually for `time`. After that, probes decide as usual.
+    pub fn trip_for(&self, time: Duration, now: Instant) {
         let change = self.open(&mut lock(&self.rare), TripCause::Manual, now, Some(time));
         self.tell(&change, now);
     }
 
-    /// Ends an isolation and closes the circuit. What was counted before is forgotten; growth of the open time is not.
-    pub fn close(&self, now: Moment) {
+    /// Ends an isolation and closes the circuit. Clears the counts, but not the growth of the open duration.
+    pub fn close(&self, now: Instant) {
         let change = self.close_now(now, false);
         self.tell(&change, now);
     }
 
-    /// As new: closed, not isolated, nothing counted, no growth, the configured mode.
-    pub fn reset(&self, now: Moment) {
+    /// Returns the breaker to its initial state: closed, not isolated, no counts, no growth of the open duration.
+    pub fn reset(&self, now: Instant) {
         let change = self.close_now(now, true);
         self.tell(&change, now);
     }
 
-    /// Changes the mode. The state behind it stays.
+    /// Changes the mode. The state of the circuit does not change.
     pub fn set_mode(&self, mode: Mode) {
         let mut rare = lock(&self.rare);
         rare.config.mode = mode;
         self.update(|word| word.with_mode(mode));
     }
 
-    fn close_now(&self, now: Moment, forget: bool) -> Change {
+    fn close_now(&self, now: Instant, forget: bool) -> Change {
         let mut rare = lock(&self.rare);
         if forget {
             rare.openings = 0;
@@ -138,7 +140,7 @@ impl CircuitBreaker {
         Change { from, to: CircuitState::Closed, cause: None, open_for: None }
     }
 
-    /// Changes bits of the word beside streaks that may grow meanwhile. Only called under the lock.
+    /// Changes bits of the word while streaks may grow concurrently. Only called under the lock.
     fn update(&self, change: impl Fn(Word) -> Word) {
         let mut word = Word(self.word.load(Ordering::Acquire));
         loop {
@@ -169,19 +171,19 @@ impl CircuitBreaker {
         let word = Word(self.word.load(Ordering::Acquire));
         let by_hand = TripCause::unpack(self.cause.load(Ordering::Relaxed)) == TripCause::Manual;
         if word.phase() == Phase::Open && !by_hand {
-            let opened = Moment::from_nanos(self.opened_at.load(Ordering::Relaxed));
+            let opened = Instant::from_nanos(self.opened_at.load(Ordering::Relaxed));
             let latest = (opened + config.open_for.max).as_nanos();
             self.open_until.fetch_min(latest, Ordering::Relaxed);
         }
         rare.config = config;
     }
 
-    /// The state to keep across a restart, relative to `now`.
-    pub fn snapshot(&self, now: Moment) -> BreakerSnapshot {
+    /// The state to store for a restart, relative to `now`.
+    pub fn snapshot(&self, now: Instant) -> BreakerSnapshot {
         let rare = lock(&self.rare);
         let word = Word(self.word.load(Ordering::Acquire));
-        let until = Moment::from_nanos(self.open_until.load(Ordering::Relaxed));
-        let opened = Moment::from_nanos(self.opened_at.load(Ordering::Relaxed));
+        let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
+        let opened = Instant::from_nanos(self.opened_at.load(Ordering::Relaxed));
         BreakerSnapshot {
             state: word.phase().state(),
             isolated: word.is_isolated(),
@@ -195,9 +197,9 @@ impl CircuitBreaker {
         }
     }
 
-    /// Takes up a saved state that is `age` old. Probes of a half-open circuit are gone with the process that sent
-    /// them, so it comes back as an open one whose time is over.
-    pub fn restore(&self, saved: &BreakerSnapshot, age: Duration, now: Moment) {
+    /// Restores a state that was saved `age` ago. The probes of a half-open circuit ended with the process that sent them,
+    /// so the circuit is restored as an open one whose time is over.
+    pub fn restore(&self, saved: &BreakerSnapshot, age: Duration, now: Instant) {
         let mut rare = lock(&self.rare);
         rare.openings = saved.openings;
         rare.half_open = HalfOpen::default();
@@ -206,7 +208,7 @@ impl CircuitBreaker {
             CircuitState::Closed => {
                 self.move_to(Phase::Closed);
                 let limit = self.consecutive.load(Ordering::Relaxed);
-                // One more failure must decide, not the restoring itself.
+                // Only another failure may open the circuit, not the restore itself.
                 let streak = saved.consecutive_failures.min(limit.saturating_sub(1));
                 self.update(|word| word.with_streak(streak));
             }
@@ -226,6 +228,6 @@ impl CircuitBreaker {
     }
 }
 
-fn back(now: Moment, by: Duration) -> Moment {
-    Moment::from_nanos(now.as_nanos().saturating_sub(crate::random::nanos(by)))
+fn back(now: Instant, by: Duration) -> Instant {
+    Instant::from_nanos(now.as_nanos().saturating_sub(crate::random::nanos(by)))
 }

@@ -1,9 +1,9 @@
-//! The half-open period: leases for probes, and how they ended.
+//! The half-open period: leases of probes, and their outcomes.
 
 use std::time::Duration;
 
 use super::config::BreakerConfig;
-use crate::clock::Moment;
+use crate::clock::Instant;
 
 /// Probes of one half-open period.
 #[derive(Debug, Default)]
@@ -18,28 +18,27 @@ pub(super) struct HalfOpen {
 #[derive(Debug)]
 struct Lease {
     id: u32,
-    started: Moment,
-    /// When its place is free for another probe. Its report still counts after that.
-    deadline: Moment,
+    started: Instant,
+    /// When its slot is free for another probe. Its outcome still counts after that.
+    deadline: Instant,
     /// Whether it was counted as a failure when its lease expired.
     counted: bool,
 }
 
 impl HalfOpen {
-    /// Whether no further probe may start: as many as allowed are out, or as many as are left.
-    pub(super) fn is_full(&self, config: &BreakerConfig, now: Moment) -> bool {
+    /// Whether no further probe may start: all slots are taken, or enough probes have started to decide.
+    pub(super) fn is_full(&self, config: &BreakerConfig, now: Instant) -> bool {
         let out = self.out(now);
         let used = self.successes.saturating_add(self.failures).saturating_add(out);
         out >= config.half_open_max_calls || used >= config.probe_total()
     }
 
-    /// Takes a place for a probe, for the time that the probe may take or else for the configured one. Returns the
-    /// lease's number, from 1.
+    /// Takes a slot for a probe, for `time` or else for the configured lease. Returns the number of the lease, from 1.
     pub(super) fn lease(
         &mut self,
         config: &BreakerConfig,
         time: Option<Duration>,
-        now: Moment,
+        now: Instant,
     ) -> Option<u32> {
         if self.is_full(config, now) {
             return None;
@@ -50,16 +49,16 @@ impl HalfOpen {
         Some(self.next_lease)
     }
 
-    /// Ends a probe's lease when it reports. `true` when its outcome is still to be counted, which it is after an
-    /// expired lease as well: a healthy service that answers late is healthy, and one that fails late has failed.
+    /// Ends the lease of a probe that reports. Returns whether its outcome is still to be counted. It is even when the
+    /// lease has expired: a service that responds late is healthy, and one that fails late has failed.
     pub(super) fn give_back(&mut self, id: u32) -> bool {
         let Some(index) = self.leases.iter().position(|lease| lease.id == id) else { return false };
         !self.leases.swap_remove(index).counted
     }
 
-    /// Counts the probes whose lease has expired as failed where slow calls are judged and they ran for that long.
-    /// Elsewhere an expired lease says nothing yet.
-    pub(super) fn expire(&mut self, now: Moment, slower_than: u64) {
+    /// Counts probes with an expired lease as failed if they have run long enough to be slow. Without a rule for slow calls
+    /// an expired lease decides nothing.
+    pub(super) fn expire(&mut self, now: Instant, slower_than: u64) {
         for lease in &mut self.leases {
             let slow = now.since(lease.started).as_nanos() >= u128::from(slower_than);
             if now >= lease.deadline && slow && !lease.counted {
@@ -69,8 +68,8 @@ impl HalfOpen {
         }
     }
 
-    /// Probes out whose lease has not expired.
-    pub(super) fn out(&self, now: Moment) -> u32 {
+    /// The probes in flight whose lease has not expired.
+    pub(super) fn out(&self, now: Instant) -> u32 {
         self.leases.iter().filter(|lease| now < lease.deadline).count() as u32
     }
 }

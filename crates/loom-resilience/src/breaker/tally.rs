@@ -1,11 +1,11 @@
-//! Counts of calls and of bad calls over a sliding window.
+//! Counts calls and bad calls in a sliding window.
 //!
-//! A time window is two sets of slots without a lock; a count window is a ring under a short lock. Both know the
-//! generation of the circuit, so a result from an earlier one can never be counted in a later one.
+//! A time window is two lock-free sets of slots; a count window is a ring under a short lock. Both record the generation of
+//! the circuit, so a result from an earlier generation is never counted in a later one.
 
 use super::config::{RateRule, Window};
 use crate::{
-    clock::Moment,
+    clock::Instant,
     random::nanos,
     slots::{SLOTS, Slots, Stamp},
     sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
@@ -16,18 +16,18 @@ const OFF: u64 = 0;
 /// `slots_per_nano` of a window over a number of calls.
 const RING: u64 = u64::MAX;
 
-/// Calls and bad calls under one rate rule.
+/// The calls and bad calls that one rate rule counts.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// Slots in a nanosecond, times 2^64: finding a moment's slot takes a multiplication instead of a division. The
-    /// rounding moves the borders between slots by less than a slot in 500 years.
+    /// Slots per nanosecond, times 2^64, so that finding the slot of an instant takes a multiplication instead of a
+    /// division. The rounding shifts the borders between slots by less than one slot in 500 years.
     slots_per_nano: AtomicU64,
     minimum: AtomicU32,
-    /// The rate that trips, in millionths.
+    /// The rate that opens the circuit, in millionths.
     rate_millionths: AtomicU32,
     calls: Slots,
     bad: Slots,
-    /// Stamp of the newest slot with a bad call: while it is far back, a good call needs no sum.
+    /// The stamp of the newest slot with a bad call. While it is outside the window, a good call needs no sum.
     last_bad: AtomicU64,
     ring: Mutex<Ring>,
 }
@@ -54,7 +54,7 @@ impl Tally {
             return;
         };
         self.minimum.store(rule.minimum_calls, Ordering::Relaxed);
-        // Rounded up, so that a rate is never tripped below its configured value.
+        // Rounded up, so that the circuit never opens below the configured rate.
         self.rate_millionths.store((rule.rate * 1e6).ceil() as u32, Ordering::Relaxed);
         match rule.window {
             Window::Calls(calls) => {
@@ -62,16 +62,16 @@ impl Tally {
                 self.slots_per_nano.store(RING, Ordering::Release);
             }
             Window::Time(time) => {
-                // A window is 10 ms or more, so a slot is a million nanoseconds or more and this fits with room.
+                // A window is at least 10 ms, so a slot is at least a million nanoseconds and the quotient fits.
                 let slot = u128::from(nanos(time / SLOTS).max(2));
                 self.slots_per_nano.store((1_u128 << 64).div_ceil(slot) as u64, Ordering::Release);
             }
         }
     }
 
-    /// Counts one call. Answers `(bad, calls)` of the window when the rule now trips.
+    /// Counts one call. Returns `(bad, calls)` of the window when the rule opens the circuit.
     #[inline]
-    pub(super) fn record(&self, generation: u32, now: Moment, bad: bool) -> Option<(u32, u32)> {
+    pub(super) fn record(&self, generation: u32, now: Instant, bad: bool) -> Option<(u32, u32)> {
         match self.slots_per_nano.load(Ordering::Acquire) {
             OFF => None,
             RING => {
@@ -90,7 +90,7 @@ impl Tally {
             self.bad.add(stamp);
             self.last_bad.store(stamp.word(), Ordering::Release);
         } else {
-            // A good call can trip the rule too: it may be the one that reaches the minimum.
+            // A good call can open the circuit too, when it is the one that reaches the minimum.
             let last = self.last_bad.load(Ordering::Acquire);
             if !stamp.window_holds(last) {
                 return None;
@@ -100,8 +100,8 @@ impl Tally {
         self.trips(bad, calls).then_some((bad, calls))
     }
 
-    /// `(bad, calls)` in the window now.
-    pub(super) fn counts(&self, generation: u32, now: Moment) -> (u32, u32) {
+    /// `(bad, calls)` in the window at `now`.
+    pub(super) fn counts(&self, generation: u32, now: Instant) -> (u32, u32) {
         match self.slots_per_nano.load(Ordering::Acquire) {
             OFF => (0, 0),
             RING => lock(&self.ring).counts(generation),
@@ -121,9 +121,9 @@ impl Tally {
     }
 }
 
-/// The number of the slot that a moment falls into.
+/// The number of the slot of an instant.
 #[inline]
-fn slot_of(slots_per_nano: u64, now: Moment) -> u64 {
+fn slot_of(slots_per_nano: u64, now: Instant) -> u64 {
     ((u128::from(now.as_nanos()) * u128::from(slots_per_nano)) >> 64) as u64
 }
 
@@ -145,7 +145,7 @@ impl Ring {
         }
     }
 
-    /// Answers `(bad, calls)`, or `None` for a result of an earlier generation.
+    /// Returns `(bad, calls)`, or `None` for a result of an earlier generation.
     fn push(&mut self, generation: u32, bad: bool) -> Option<(u32, u32)> {
         if self.generation != generation {
             if (self.generation.wrapping_sub(generation) as i32) > 0 {

@@ -1,4 +1,4 @@
-//! The circuit in one word: generation, failures in a row, mode and phase.
+//! The state of a circuit in one word: generation, streak of failures, mode and phase.
 
 use super::config::Mode;
 use crate::observer::CircuitState;
@@ -7,7 +7,7 @@ use crate::observer::CircuitState;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);
 
-/// The state behind the mode.
+/// The state of the circuit, independent of the mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Closed,
@@ -25,7 +25,7 @@ const STREAK: u64 = (STREAK_MAX as u64) << STREAK_SHIFT;
 const GENERATION_SHIFT: u32 = 32;
 
 impl Word {
-    /// A closed circuit of the first generation. Generations start at 1, so that no real one equals a cleared slot.
+    /// A closed circuit of the first generation. Generations start at 1, so that none equals a cleared slot.
     pub(super) const fn new(mode: Mode) -> Self {
         Self(1 << GENERATION_SHIFT).with_mode(mode)
     }
@@ -84,7 +84,7 @@ impl Word {
         Self(if isolated { self.0 | ISOLATED } else { self.0 & !ISOLATED })
     }
 
-    /// The next generation, in `phase`, without a streak.
+    /// The next generation, in `phase`, with no streak.
     pub(super) const fn next(self, phase: Phase) -> Self {
         let generation = self.generation().wrapping_add(1) as u64;
         let bits = match phase {

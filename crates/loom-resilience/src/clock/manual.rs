@@ -1,4 +1,4 @@
-//! A clock for tests and simulations: it stands still until it is advanced.
+//! A clock for tests and simulations: it moves only when it is advanced.
 
 use std::{
     sync::{
@@ -9,10 +9,23 @@ use std::{
     time::Duration,
 };
 
-use super::Moment;
+use super::Instant;
 use crate::random::nanos;
 
-/// A clock moved by hand. Timers on it fire during [`advance`](Self::advance), in the order of their deadlines.
+/// A clock that the test advances. Timers on it fire during [`advance`](Self::advance), in the order of their deadlines.
+///
+/// ```
+/// # use loom_resilience::{Clock, Limit, LimiterConfig, ManualClock, RateLimiter};
+/// # use std::time::Duration;
+/// let time = ManualClock::new();
+/// let limiter =
+///     RateLimiter::new("search", LimiterConfig::new(Limit::per_second(1)), Clock::manual(&time), None)?;
+/// assert!(limiter.try_take(1, time.now()).is_ok());
+/// assert!(limiter.try_take(1, time.now()).is_err());
+/// time.advance(Duration::from_secs(1));
+/// assert!(limiter.try_take(1, time.now()).is_ok());
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock(Arc<Inner>);
 
@@ -32,17 +45,17 @@ struct Sleeper {
 }
 
 impl ManualClock {
-    /// A clock at [`Moment::ZERO`], whose wall time starts at 1970-01-01.
+    /// A clock at [`Instant::ZERO`], whose wall time starts at 1970-01-01.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The present moment.
-    pub fn now(&self) -> Moment {
-        Moment::from_nanos(self.0.now.load(Ordering::Acquire))
+    /// The current instant.
+    pub fn now(&self) -> Instant {
+        Instant::from_nanos(self.0.now.load(Ordering::Acquire))
     }
 
-    /// Moves the clock forward and wakes every timer that falls due.
+    /// Moves the clock forward and wakes every timer that is due.
     pub fn advance(&self, by: Duration) {
         let mut due = Vec::new();
         {
@@ -57,17 +70,17 @@ impl ManualClock {
         }
     }
 
-    /// How many timers wait on this clock now.
+    /// The number of timers that wait on this clock.
     pub fn timers(&self) -> usize {
         self.0.sleepers.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Sets what the wall clock showed at [`Moment::ZERO`], since 1970-01-01 UTC.
+    /// Sets the wall time at [`Instant::ZERO`], since 1970-01-01 UTC.
     pub fn set_unix_start(&self, start: Duration) {
         self.0.unix_start_nanos.store(nanos(start), Ordering::Release);
     }
 
-    /// Wall time: the start plus what has been advanced.
+    /// Wall time: the start plus the time advanced.
     pub(super) fn unix_time(&self) -> Duration {
         Duration::from_nanos(
             self.0.unix_start_nanos.load(Ordering::Acquire).saturating_add(self.now().as_nanos()),
@@ -95,7 +108,7 @@ pub(crate) struct ManualSleep {
 impl ManualSleep {
     pub(crate) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         let mut sleepers = self.clock.0.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the same lock as `advance`, so no step of the clock can be missed.
+        // Under the same lock as `advance`, so that no advance is missed.
         if self.clock.0.now.load(Ordering::Acquire) >= self.deadline {
             return std::task::Poll::Ready(());
         }

@@ -1,18 +1,18 @@
 //! The arithmetic of an evenly refilled bucket: the generic cell rate algorithm (ATM Forum, "Traffic Management
 //! Specification 4.0", 1996) in integers.
 //!
-//! Time is measured in ticks, of which a permit costs a whole number (`cost`). The clock's nanoseconds become ticks by
-//! a fixed-point factor with 60 or more bits of precision, so no rate is ever rounded to whole nanoseconds: over a
-//! billion permits the error stays far below one permit. State is one word: the tick at which the bucket is full.
+//! Time is measured in ticks; a permit costs a whole number of them (`cost`). A fixed-point factor with at least 60 bits
+//! of precision converts the clock's nanoseconds to ticks, so no rate is rounded to whole nanoseconds: over a billion
+//! permits the error stays far below one permit. The state is one word: the tick at which the bucket is full.
 
 use std::time::Duration;
 
 use super::limit::{Limit, Refill};
-use crate::{clock::Moment, random::nanos};
+use crate::{clock::Instant, random::nanos};
 
 /// Fraction bits of the factor from nanoseconds to ticks.
 const SHIFT: u32 = 60;
-/// Up to so many ticks in a nanosecond, which leaves 18 years of uptime before they run out.
+/// The most ticks per nanosecond, which leaves 18 years of uptime before ticks overflow.
 const TICKS_PER_NANO: u128 = 8;
 /// The largest depth of a bucket in ticks.
 const DEPTH_MAX: u128 = 1 << 61;
@@ -20,13 +20,13 @@ const DEPTH_MAX: u128 = 1 << 61;
 /// The numbers of one evenly refilled limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
-    /// Ticks in a nanosecond, times 2^60.
+    /// Ticks per nanosecond, times 2^60.
     pub(super) factor: u64,
     /// Ticks that one permit costs.
     pub(super) cost: u64,
     /// Ticks that the bucket holds.
     pub(super) depth: u64,
-    /// Nanoseconds in a tick, times 2^`back_shift`, rounded up.
+    /// Nanoseconds per tick, times 2^`back_shift`, rounded up.
     pub(super) back: u64,
     pub(super) back_shift: u32,
 }
@@ -55,22 +55,22 @@ impl Bucket {
         })
     }
 
-    /// The tick of a moment.
+    /// The tick of an instant.
     #[inline]
-    pub(super) fn tick(&self, now: Moment) -> u64 {
+    pub(super) fn tick(&self, now: Instant) -> u64 {
         tick(self.factor, now)
     }
 
-    /// Takes `permits` at tick `now` from a bucket that is full at tick `full`. Answers the new state.
+    /// Takes `permits` at tick `now` from a bucket that is full at tick `full`. Returns the new state.
     ///
     /// # Errors
-    /// The ticks that are missing.
+    /// The number of ticks that are missing.
     #[inline]
     pub(super) fn take(&self, full: u64, permits: u32, now: u64) -> Result<u64, u64> {
         take(self.cost, self.depth, full, permits, now)
     }
 
-    /// Nanoseconds that ticks take, rounded up, so that after waiting for them they really have passed.
+    /// The nanoseconds that `ticks` take, rounded up, so that all of them have passed after the wait.
     #[inline]
     pub(super) fn wait(&self, ticks: u64) -> u64 {
         wait(self.back, self.back_shift, ticks)
@@ -81,17 +81,17 @@ impl Bucket {
         (self.depth.saturating_sub(full.saturating_sub(now)) / self.cost) as u32
     }
 
-    /// The state of a bucket that holds just `permits` at tick `now`.
+    /// The state of a bucket that holds exactly `permits` at tick `now`.
     pub(super) fn holding(&self, permits: u32, now: u64) -> u64 {
         now.saturating_add(self.depth.saturating_sub(u64::from(permits).saturating_mul(self.cost)))
     }
 }
 
 #[inline]
-pub(super) fn tick(factor: u64, now: Moment) -> u64 {
+pub(super) fn tick(factor: u64, now: Instant) -> u64 {
     let ticks = (u128::from(now.as_nanos()) * u128::from(factor)) >> SHIFT;
-    // Past 18 years of uptime time would stand still rather than run over. Ticks begin at 1, so that there are two
-    // words for a full bucket at any time.
+    // After 18 years of uptime, ticks stop rather than overflow. They start at 1, so that a full bucket has two possible
+    // words at any time.
     if ticks >> 62 == 0 { ticks as u64 + 1 } else { 1 << 62 }
 }
 
@@ -108,16 +108,16 @@ pub(super) fn wait(back: u64, back_shift: u32, ticks: u64) -> u64 {
     u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
-/// A strict window: what was granted, oldest first.
+/// The grants of a strict window, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Granted {
-    log: std::collections::VecDeque<(Moment, u32)>,
+    log: std::collections::VecDeque<(Instant, u32)>,
     used: u32,
 }
 
 impl Granted {
-    /// Forgets what is older than `period`.
-    pub(super) fn expire(&mut self, period: Duration, now: Moment) {
+    /// Removes the grants that are older than `period`.
+    pub(super) fn expire(&mut self, period: Duration, now: Instant) {
         while let Some(&(at, permits)) = self.log.front() {
             if now.since(at) < period {
                 break;
@@ -131,7 +131,7 @@ impl Granted {
         self.used
     }
 
-    pub(super) fn add(&mut self, permits: u32, now: Moment) {
+    pub(super) fn add(&mut self, permits: u32, now: Instant) {
         self.used += permits;
         match self.log.back_mut() {
             Some((at, count)) if *at >= now => *count += permits,
@@ -139,7 +139,7 @@ impl Granted {
         }
     }
 
-    /// Takes back the youngest `permits`.
+    /// Removes the youngest `permits`.
     pub(super) fn remove(&mut self, mut permits: u32) {
         while permits > 0 {
             let Some((_, count)) = self.log.back_mut() else { return };
@@ -153,9 +153,9 @@ impl Granted {
         }
     }
 
-    /// Nanoseconds until `needed` permits fit beside what is out. `needed` may exceed the limit: then whole periods
-    /// are added for those who queue before.
-    pub(super) fn wait(&self, limit: &Limit, needed: u64, now: Moment) -> u64 {
+    /// Nanoseconds until `needed` permits are available. `needed` may exceed the limit; whole periods are then added for the
+    /// calls that queue first.
+    pub(super) fn wait(&self, limit: &Limit, needed: u64, now: Instant) -> u64 {
         let capacity = u64::from(limit.permits);
         let period = nanos(limit.period);
         let rounds = needed.saturating_sub(1) / capacity;
@@ -172,7 +172,7 @@ impl Granted {
         wait.saturating_add(rounds.saturating_mul(period))
     }
 
-    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = (Moment, u32)> + '_ {
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = (Instant, u32)> + '_ {
         self.log.iter().copied()
     }
 }

@@ -1,50 +1,53 @@
-//! Looking at a limiter, steering it from outside, changing its limits, saving its state.
+//! Inspects a limiter, freezes and teaches it, changes its limits, saves its state.
 
 use std::time::Duration;
 
 use super::{Bucket, Granted, Limit, LimiterConfig, MOVING, Meter, RateLimiter, State, meters};
 use crate::{
     breaker::Mode,
-    clock::Moment,
+    clock::Instant,
     config::ConfigError,
     random::nanos,
     snapshot::{LimitSnapshot, LimiterSnapshot},
     sync::{Ordering, lock},
 };
 
-/// Groups of a strict window that a snapshot keeps.
+/// The most groups of a strict window in a snapshot.
 const SNAPSHOT_GROUPS: usize = 32;
 
-/// A limiter as it stands at one moment.
+/// The status of a rate limiter at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct LimiterStatus {
-    /// Whether the limits are enforced.
+    /// Whether the limits are enforced, observed or off.
     pub mode: Mode,
-    /// Permits that could be taken now, over all limits; never below zero. `None` without a limit.
+    /// Permits that can be taken now, the minimum over all limits. `None` without a limit.
     pub available: Option<u32>,
-    /// Calls that wait.
+    /// Calls that wait for a permit.
     pub waiting: u32,
-    /// How long the limiter is still frozen.
+    /// How much longer the limiter is frozen.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub frozen_for: Duration,
 }
 
-/// What a response told about the provider's own limit.
+/// What a response reports about the limit that the service itself applies; see [`RateLimiter::learn`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
-    /// The limit the provider names (`X-RateLimit-Limit`): permits in the period of our longest limit. Lowers ours,
-    /// never raises it.
+    /// The limit of the service (`RateLimit-Limit`), in permits per `window`.
     pub limit: Option<u32>,
-    /// Permits left (`X-RateLimit-Remaining`): ours are lowered to so many.
+    /// The permits left (`RateLimit-Remaining`).
     pub remaining: Option<u32>,
-    /// Time until the provider's count starts again (`X-RateLimit-Reset`, `Retry-After`). With nothing remaining,
-    /// the limiter is frozen for so long.
+    /// The time until the service resets its count (`RateLimit-Reset`, `Retry-After`). With nothing remaining, the limiter is
+    /// frozen for that time.
     pub reset_after: Option<Duration>,
+    /// The window that `limit` is counted over, when the response names it.
+    pub window: Option<Duration>,
 }
 
 impl RateLimiter {
-    /// Permits that could be taken at `now`, without taking any; never below zero. `None` when nothing is limited.
-    pub fn available(&self, now: Moment) -> Option<u32> {
+    /// The permits that can be taken at `now`, without taking any. `None` when nothing is limited.
+    pub fn available(&self, now: Instant) -> Option<u32> {
         let mut state = lock(&self.state);
         if state.config.mode == Mode::Off || state.config.limits.is_empty() {
             return None;
@@ -57,7 +60,7 @@ impl RateLimiter {
         Some(u64::from(free).saturating_sub(waiting) as u32)
     }
 
-    fn available_in(&self, meter: &mut Meter, now: Moment) -> u32 {
+    fn available_in(&self, meter: &mut Meter, now: Instant) -> u32 {
         match meter {
             Meter::Single(bucket) => bucket.available(self.full.load(Ordering::Acquire), bucket.tick(now)),
             Meter::Even { bucket, full } => bucket.available(*full, bucket.tick(now)),
@@ -68,8 +71,8 @@ impl RateLimiter {
         }
     }
 
-    /// Everything about the limiter at `now`.
-    pub fn status(&self, now: Moment) -> LimiterStatus {
+    /// The status at `now`.
+    pub fn status(&self, now: Instant) -> LimiterStatus {
         let available = self.available(now);
         let state = lock(&self.state);
         LimiterStatus {
@@ -80,7 +83,7 @@ impl RateLimiter {
         }
     }
 
-    /// The longest period of all limits in force.
+    /// The longest period of all limits in force; `None` without a limit.
     pub fn longest_period(&self) -> Option<Duration> {
         let state = lock(&self.state);
         if state.config.mode == Mode::Off {
@@ -94,20 +97,20 @@ impl RateLimiter {
         lock(&self.state).config.clone()
     }
 
-    /// Grants nothing before `until`. A later freeze prolongs an earlier one and never shortens it.
-    pub fn freeze(&self, until: Moment) {
+    /// Grants nothing before `until`. A second freeze can only extend the first.
+    pub fn freeze(&self, until: Instant) {
         self.change(|_, state| state.frozen_until = state.frozen_until.max(until));
     }
 
     /// Ends a freeze.
     pub fn thaw(&self) {
-        self.change(|_, state| state.frozen_until = Moment::ZERO);
+        self.change(|_, state| state.frozen_until = Instant::ZERO);
     }
 
-    /// Takes over what a response told about the provider's own count, for all callers.
+    /// Applies what a response reports about the limit of the service, for all callers.
     ///
-    /// It only ever makes the limiter stricter than its configuration, so a wrong header cannot raise the rate.
-    pub fn learn(&self, learned: Learned, now: Moment) {
+    /// This only makes the limiter stricter than its configuration, so a wrong header cannot raise the rate.
+    pub fn learn(&self, learned: Learned, now: Instant) {
         self.change(|limiter, state| {
             if let Some(limit) = learned.limit {
                 limiter.lower_longest(state, limit.max(1), now);
@@ -125,7 +128,7 @@ impl RateLimiter {
         });
     }
 
-    /// Gives back permits of a call that was never made.
+    /// Returns the permits of a call that was not made.
     pub fn give_back(&self, permits: u32) {
         let mut state = lock(&self.state);
         for meter in &mut state.meters {
@@ -153,10 +156,10 @@ impl RateLimiter {
         }
     }
 
-    /// As new: every permit there, no freeze. Those who wait stay in their order.
+    /// Returns the limiter to its initial state: all permits available, no freeze. Waiters keep their order.
     pub fn reset(&self) {
         self.change(|limiter, state| {
-            state.frozen_until = Moment::ZERO;
+            state.frozen_until = Instant::ZERO;
             limiter.replace_meters(state, |state, _| (meters(&state.config), 0));
         });
     }
@@ -166,17 +169,17 @@ impl RateLimiter {
     ///
     /// # Errors
     /// Contradictions in the configuration; the old limits then stay.
-    pub fn reconfigure(&self, config: LimiterConfig, now: Moment) -> Result<(), ConfigError> {
+    pub fn reconfigure(&self, config: LimiterConfig, now: Instant) -> Result<(), ConfigError> {
         config.validate()?;
         self.put_config(config, now);
         Ok(())
     }
 
-    pub(crate) fn put_config(&self, config: LimiterConfig, now: Moment) {
+    pub(crate) fn put_config(&self, config: LimiterConfig, now: Instant) {
         self.change(|limiter, state| limiter.take_config(state, config, now));
     }
 
-    fn take_config(&self, state: &mut State, config: LimiterConfig, now: Moment) {
+    fn take_config(&self, state: &mut State, config: LimiterConfig, now: Instant) {
         self.replace_meters(state, |state, single_full| {
             let used: Vec<u32> = state.meters.iter_mut().map(|meter| used(meter, single_full, now)).collect();
             let old = std::mem::replace(&mut state.config, config);
@@ -197,15 +200,15 @@ impl RateLimiter {
         });
     }
 
-    /// Replaces the meters, in the order that the path without the lock relies on: first the word that it swaps
-    /// becomes unusable, then the numbers change, then the word gets a new value.
+    /// Replaces the meters in the order that the lock-free path relies on: first the word that it swaps becomes unusable,
+    /// then the numbers change, then the word gets a new value.
     fn replace_meters(&self, state: &mut State, make: impl FnOnce(&mut State, u64) -> (Vec<Meter>, u64)) {
         let before = self.full.swap(MOVING, Ordering::AcqRel);
         let (meters, full) = make(state, before);
         state.meters = meters;
         self.publish(state);
-        // The value must differ from the one before, so that a swap prepared with the old numbers fails. A tick is an
-        // eighth of a nanosecond at most, and no tick is before 1, so neither choice changes what is available.
+        // The value must differ from the one before, so that a swap prepared with the old numbers fails. A tick is at most
+        // an eighth of a nanosecond, and no tick is before 1, so neither choice changes what is available.
         let full = match full {
             0 if before == 0 => 1,
             full if full == before => full - 1,
@@ -214,8 +217,8 @@ impl RateLimiter {
         self.full.store(full, Ordering::Release);
     }
 
-    /// Lowers what is in one limit to `remaining` permits.
-    fn lower(&self, meter: &mut Meter, remaining: u32, now: Moment) {
+    /// Lowers the permits in one limit to `remaining`.
+    fn lower(&self, meter: &mut Meter, remaining: u32, now: Instant) {
         match meter {
             Meter::Single(bucket) => {
                 self.full.fetch_max(bucket.holding(remaining, bucket.tick(now)), Ordering::AcqRel);
@@ -230,7 +233,7 @@ impl RateLimiter {
     }
 
     /// Lowers the limit of the longest period to `permits`, if it allows more.
-    fn lower_longest(&self, state: &mut State, permits: u32, now: Moment) {
+    fn lower_longest(&self, state: &mut State, permits: u32, now: Instant) {
         let mut config = state.config.clone();
         let Some(longest) = config.limits.iter_mut().max_by_key(|limit| limit.period) else { return };
         if longest.permits <= permits {
@@ -243,7 +246,7 @@ impl RateLimiter {
         self.take_config(state, config, now);
     }
 
-    /// Changes the state under the lock, sets the gate again and wakes those who wait, whose time may have changed.
+    /// Changes the state under the lock, updates the gate, and wakes the waiters, whose times may have changed.
     fn change(&self, change: impl FnOnce(&Self, &mut State)) {
         let wakers = {
             let mut state = lock(&self.state);
@@ -256,8 +259,8 @@ impl RateLimiter {
         }
     }
 
-    /// What to keep across a restart, relative to `now`.
-    pub fn snapshot(&self, now: Moment) -> LimiterSnapshot {
+    /// The state to store for a restart, relative to `now`.
+    pub fn snapshot(&self, now: Instant) -> LimiterSnapshot {
         let mut state = lock(&self.state);
         let frozen_for = state.frozen_until.since(now);
         let bucket_snapshot = |bucket: &Bucket, full: u64| {
@@ -276,11 +279,11 @@ impl RateLimiter {
         LimiterSnapshot { limits: state.meters.iter_mut().map(each).collect(), frozen_for }
     }
 
-    /// Takes up a saved state that is `age` old. Limits that are configured differently now start fresh.
-    pub fn restore(&self, saved: &LimiterSnapshot, age: Duration, now: Moment) {
+    /// Restores a state that was saved `age` ago. Limits of another kind than the saved ones start full.
+    pub fn restore(&self, saved: &LimiterSnapshot, age: Duration, now: Instant) {
         self.change(|limiter, state| {
             let frozen = saved.frozen_for.saturating_sub(age);
-            state.frozen_until = if frozen.is_zero() { Moment::ZERO } else { now + frozen };
+            state.frozen_until = if frozen.is_zero() { Instant::ZERO } else { now + frozen };
             for (meter, saved) in state.meters.iter_mut().zip(&saved.limits) {
                 match (meter, saved) {
                     (Meter::Single(bucket), LimitSnapshot::Bucket { full_after }) => {
@@ -300,8 +303,8 @@ impl RateLimiter {
     }
 }
 
-/// Permits out of one limit, rounded up. The state of a single bucket is handed in.
-fn used(meter: &mut Meter, single_full: u64, now: Moment) -> u32 {
+/// The permits taken from one limit, rounded up. The caller passes the state of a single bucket.
+fn used(meter: &mut Meter, single_full: u64, now: Instant) -> u32 {
     let (bucket, full) = match meter {
         Meter::Single(bucket) => (bucket, single_full),
         Meter::Even { bucket, full } => (bucket, *full),
@@ -313,20 +316,20 @@ fn used(meter: &mut Meter, single_full: u64, now: Moment) -> u32 {
     full.saturating_sub(bucket.tick(now)).div_ceil(bucket.cost).min(u64::from(u32::MAX)) as u32
 }
 
-/// The state of a bucket of which `used` permits are out, but never more than it holds.
-fn used_up(bucket: &Bucket, used: u32, now: Moment) -> u64 {
+/// The state of a bucket from which `used` permits were taken, at most all that it holds.
+fn used_up(bucket: &Bucket, used: u32, now: Instant) -> u64 {
     let ticks = u64::from(used).saturating_mul(bucket.cost).min(bucket.depth);
     if ticks == 0 { 0 } else { bucket.tick(now).saturating_add(ticks) }
 }
 
-/// The state of a bucket that is full after `wait`, but no emptier than empty.
-fn full_at(bucket: &Bucket, wait: Duration, now: Moment) -> u64 {
+/// The state of a bucket that is full after `wait`, at most an empty one.
+fn full_at(bucket: &Bucket, wait: Duration, now: Instant) -> u64 {
     let tick = bucket.tick(now);
     bucket.tick(now + wait).min(tick.saturating_add(bucket.depth))
 }
 
-/// The grants of a window in a few groups, oldest first, each with the age of its youngest.
-fn grouped(granted: &Granted, now: Moment) -> Vec<(Duration, u64)> {
+/// The grants of a window in groups, oldest first, each with the age of its youngest grant.
+fn grouped(granted: &Granted, now: Instant) -> Vec<(Duration, u64)> {
     let entries: Vec<_> = granted.entries().collect();
     let size = entries.len().div_ceil(SNAPSHOT_GROUPS).max(1);
     entries
@@ -338,8 +341,8 @@ fn grouped(granted: &Granted, now: Moment) -> Vec<(Duration, u64)> {
         .collect()
 }
 
-/// The window again, as far as it is still within the period and the limit.
-fn ungrouped(saved: &[(Duration, u64)], limit: &Limit, age: Duration, now: Moment) -> Granted {
+/// The window of saved groups, as far as they are still within the period and the limit.
+fn ungrouped(saved: &[(Duration, u64)], limit: &Limit, age: Duration, now: Instant) -> Granted {
     let mut granted = Granted::default();
     let mut left = limit.permits;
     for (group_age, permits) in saved {
@@ -347,7 +350,7 @@ fn ungrouped(saved: &[(Duration, u64)], limit: &Limit, age: Duration, now: Momen
         let permits = u32::try_from(*permits).unwrap_or(u32::MAX).min(left);
         if group_age < limit.period && permits > 0 {
             left -= permits;
-            granted.add(permits, Moment::from_nanos(now.as_nanos().saturating_sub(nanos(group_age))));
+            granted.add(permits, Instant::from_nanos(now.as_nanos().saturating_sub(nanos(group_age))));
         }
     }
     granted

@@ -1,4 +1,4 @@
-//! What a limiter allows.
+//! Limits and the configuration of a rate limiter.
 
 use std::{fmt, time::Duration};
 
@@ -7,62 +7,78 @@ use crate::{
     config::{Checker, ConfigError, Plain},
 };
 
-/// So many permits in a period.
+/// A number of permits per period.
+///
+/// ```
+/// # use loom_resilience::Limit;
+/// # use std::time::Duration;
+/// // On average 600 a minute, never more than 20 at once.
+/// assert_eq!(Limit::per_minute(600).burst(20).to_string(), "600 every 60 s, at most 20 at once");
+/// // At most 5,000 in any hour, for services that count strictly.
+/// let strict = Limit::window(5_000, Duration::from_hours(1));
+/// assert_eq!(strict.to_string(), "at most 5000 in any 1 h");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+#[non_exhaustive]
 pub struct Limit {
-    /// Permits in a period, at least 1 and at most 1 for each nanosecond.
+    /// Permits per period: at least 1, at most 1 per nanosecond.
     pub permits: u32,
-    /// The period, 1 ns to 366 days.
+    /// The period: 1 ns to 366 days.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub period: Duration,
-    /// How the permits come back.
+    /// How permits become available again.
     pub refill: Refill,
 }
 
-/// How permits come back.
+/// How permits become available again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Refill {
-    /// One by one, evenly over the period. At most `burst` can be saved up, so a period sees up to
-    /// `permits + burst` in the worst case.
+    /// One by one, evenly over the period. At most `burst` accumulate, so a period sees up to `permits + burst` in the worst
+    /// case.
+    #[cfg_attr(feature = "serde", serde(alias = "Even"))]
     Even {
-        /// Permits that can be saved up, at least 1.
+        /// The most permits that accumulate, at least 1.
         burst: u32,
     },
-    /// Each a whole period after it was granted, so that no period, wherever it starts, sees more than `permits`.
-    /// Costs memory for each permit out, and a lock for each call.
+    /// Each a whole period after it was granted, so that no period, wherever it starts, sees more than `permits`. Costs
+    /// memory for each permit granted, and a lock for each call.
+    #[cfg_attr(feature = "serde", serde(alias = "Strict"))]
     Strict,
 }
 
 impl Limit {
-    /// `permits` in every `period`, refilled evenly; a tenth of them (at least one) can be saved up.
+    /// `permits` per `period`, refilled evenly. A tenth of them accumulates, at least one.
     pub const fn new(permits: u32, period: Duration) -> Self {
         let tenth = permits / 10;
         Self { permits, period, refill: Refill::Even { burst: if tenth == 0 { 1 } else { tenth } } }
     }
 
-    /// `permits` a second; see [`new`](Self::new).
+    /// `permits` per second; see [`new`](Self::new).
     pub const fn per_second(permits: u32) -> Self {
         Self::new(permits, Duration::from_secs(1))
     }
 
-    /// `permits` a minute; see [`new`](Self::new).
+    /// `permits` per minute; see [`new`](Self::new).
     pub const fn per_minute(permits: u32) -> Self {
         Self::new(permits, Duration::from_mins(1))
     }
 
-    /// `permits` an hour; see [`new`](Self::new).
+    /// `permits` per hour; see [`new`](Self::new).
     pub const fn per_hour(permits: u32) -> Self {
         Self::new(permits, Duration::from_hours(1))
     }
 
-    /// At most `permits` in any `period`, wherever it starts: for providers that count strictly.
+    /// At most `permits` in any `period`, wherever it starts, for services that count strictly.
     pub const fn window(permits: u32, period: Duration) -> Self {
         Self { permits, period, refill: Refill::Strict }
     }
 
-    /// How many permits can be saved up. Makes the refill even.
+    /// The most permits that accumulate. Makes the refill even.
     #[must_use]
     pub const fn burst(mut self, burst: u32) -> Self {
         self.refill = Refill::Even { burst };
@@ -89,18 +105,28 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Rules of a [`RateLimiter`](crate::RateLimiter).
+/// The rules of a [`RateLimiter`](crate::RateLimiter).
+///
+/// ```
+/// # use loom_resilience::{Limit, LimiterConfig};
+/// # use std::time::Duration;
+/// let config = LimiterConfig::new(Limit::per_second(10))
+///     .and(Limit::per_hour(1_000))
+///     .max_wait(Duration::from_secs(5));
+/// assert_eq!(config.limits.len(), 2);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct LimiterConfig {
-    /// All of them hold at once; a call takes from all or from none.
+    /// The limits. All hold at once; a call takes its permits from all of them or from none.
     pub limits: Vec<Limit>,
-    /// How long a call may wait; `None` leaves it to the deadline of the call.
+    /// How long a call may wait; `None` for until its deadline.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::option"))]
     pub max_wait: Option<Duration>,
-    /// How many calls may wait.
+    /// How many calls may wait; further ones are refused.
     pub queue: u32,
-    /// Whether the limits are enforced.
+    /// Whether the limits are enforced, observed or off.
     pub mode: Mode,
 }
 
@@ -111,12 +137,12 @@ impl Default for LimiterConfig {
 }
 
 impl LimiterConfig {
-    /// One limit, a queue of 1,000.
+    /// One limit; up to 1,000 calls wait.
     pub fn new(limit: Limit) -> Self {
         Self { limits: vec![limit], ..Self::default() }
     }
 
-    /// Adds a limit that holds as well.
+    /// Adds another limit.
     #[must_use]
     pub fn and(mut self, limit: Limit) -> Self {
         self.limits.push(limit);
@@ -137,7 +163,7 @@ impl LimiterConfig {
         self
     }
 
-    /// Whether the limits are enforced.
+    /// Whether the limits are enforced, observed or off.
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -147,13 +173,13 @@ impl LimiterConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// All contradictions at once.
+    /// All issues at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Checker::default();
         check.require(
             !self.limits.is_empty() || self.mode == Mode::Off,
             "limiter.limits",
-            "holds no limit, so it would limit nothing",
+            "must hold at least one limit",
         );
         for limit in &self.limits {
             check.require(limit.permits >= 1, "limiter.limits.permits", "must be at least 1");
@@ -165,7 +191,7 @@ impl LimiterConfig {
             check.require(
                 u128::from(limit.permits) <= limit.period.as_nanos().max(1),
                 "limiter.limits.permits",
-                "must be at most one for each nanosecond of the period",
+                "must be at most one per nanosecond of the period",
             );
             if let Refill::Even { burst } = limit.refill {
                 check.require(burst >= 1, "limiter.limits.burst", "must be at least 1");

@@ -1,14 +1,14 @@
-//! Waiting for a permit: a queue in order of arrival, with one timer for its head.
+//! Waits for a permit: a queue in order of arrival, with one timer for its head.
 
 use std::{collections::VecDeque, task::Waker};
 
-/// Those who wait, in order.
+/// The waiters, in order of arrival.
 #[derive(Default)]
 pub(super) struct Queue {
     waiters: VecDeque<Waiter>,
     permits: u64,
     next_id: u64,
-    /// The one timer. It belongs to the head, whichever task armed it.
+    /// The only timer. It belongs to the head, whichever task armed it.
     #[cfg(not(loom_model))]
     timer: Option<crate::clock::Timer>,
 }
@@ -34,7 +34,7 @@ impl Queue {
         self.waiters.len()
     }
 
-    /// Permits that those who wait ask for.
+    /// The permits that all waiters request.
     pub(super) const fn permits(&self) -> u64 {
         self.permits
     }
@@ -59,7 +59,7 @@ mod waiting {
     use super::{Queue, Waiter};
     use crate::{
         breaker::Mode,
-        clock::Moment,
+        clock::Instant,
         limiter::{Limit, RateLimiter, State},
         observer::{Event, WaitFor},
         refusal::{Refused, Rule},
@@ -75,7 +75,7 @@ mod waiting {
             id
         }
 
-        /// Identifiers grow along the queue, so a search by halves finds them.
+        /// Identifiers increase along the queue, so a binary search finds them.
         fn position(&self, id: u64) -> Option<usize> {
             self.waiters.binary_search_by_key(&id, |waiter| waiter.id).ok()
         }
@@ -95,12 +95,12 @@ mod waiting {
     }
 
     impl RateLimiter {
-        /// Takes `permits`, waiting in order for at most `max_wait` and at most the configured `max_wait`. Answers
-        /// how long it waited.
+        /// Takes `permits`, waiting in order of arrival for at most `max_wait` and at most the configured `max_wait`.
+        /// Returns how long it waited.
         ///
         /// # Errors
-        /// [`Refused`], at once, when the wait would be too long or the queue is full; and later only when a freeze or
-        /// a lowered limit has made the wait hopeless.
+        /// [`Refused`] at once when the wait would be too long or the queue is full; later only when a freeze or a lowered
+        /// limit has made the wait too long.
         ///
         /// # Cancel safety
         /// Dropping the future leaves the queue and takes nothing.
@@ -108,7 +108,7 @@ mod waiting {
             self.take_at(permits, max_wait, self.clock.now()).await
         }
 
-        /// [`take`](Self::take) for a caller that has read the clock already.
+        /// As [`take`](Self::take), for a caller that has already read the clock.
         ///
         /// # Errors
         /// As [`take`](Self::take).
@@ -117,7 +117,7 @@ mod waiting {
             &self,
             permits: u32,
             max_wait: Option<Duration>,
-            now: Moment,
+            now: Instant,
         ) -> Result<Duration, Refused> {
             match self.grab(permits, now) {
                 Ok(()) => Ok(Duration::ZERO),
@@ -129,7 +129,7 @@ mod waiting {
             &self,
             permits: u32,
             max_wait: Option<Duration>,
-            now: Moment,
+            now: Instant,
             refused: Refused,
         ) -> Result<Duration, Refused> {
             if self.observes() || refused.rule == Rule::TooManyPermits {
@@ -140,20 +140,20 @@ mod waiting {
                 Err(refused) => return self.refuse(refused).map(|()| Duration::ZERO),
             };
             let expected = Some(place.expected);
-            self.voice.say(|service| Event::Waiting { service, on: WaitFor::Permit, expected });
+            self.reporter.emit(|service| Event::Waiting { service, on: WaitFor::RateLimiter, expected });
             let waited = poll_fn(|cx| self.poll_place(&place, cx)).await;
             match waited {
                 Ok(at) => {
                     let waited = at.since(now);
-                    self.voice.say(|service| Event::Waited { service, on: WaitFor::Permit, waited });
+                    self.reporter.emit(|service| Event::Waited { service, on: WaitFor::RateLimiter, waited });
                     Ok(waited)
                 }
                 Err(refused) => self.refuse(refused).map(|()| Duration::ZERO),
             }
         }
 
-        /// Joins the queue, unless the wait would be hopeless.
-        fn join(&self, permits: u32, max_wait: Option<Duration>, now: Moment) -> Result<Place<'_>, Refused> {
+        /// Joins the queue, unless the wait would be too long.
+        fn join(&self, permits: u32, max_wait: Option<Duration>, now: Instant) -> Result<Place<'_>, Refused> {
             let mut state = lock(&self.state);
             let ahead = state.queue.permits();
             let wait = Duration::from_nanos(self.wait(&mut state, ahead + u64::from(permits), now));
@@ -173,8 +173,8 @@ mod waiting {
             Ok(Place { limiter: self, id, deadline: longest.map(|longest| now + longest), expected: wait })
         }
 
-        /// Takes the permits when the head of the queue may, and hands the timer on.
-        fn poll_place(&self, place: &Place<'_>, cx: &mut Context<'_>) -> Poll<Result<Moment, Refused>> {
+        /// Takes the permits when this waiter is the head and they are available, and passes the timer on.
+        fn poll_place(&self, place: &Place<'_>, cx: &mut Context<'_>) -> Poll<Result<Instant, Refused>> {
             let mut state = lock(&self.state);
             let Some(index) = state.queue.position(place.id) else {
                 // Only this future removes its waiter, and it is not polled after that.
@@ -208,7 +208,7 @@ mod waiting {
             }
             state.queue.waiters[index].waker.clone_from(cx.waker());
             if index == 0 {
-                // A new timer each time: the one there may have been armed by a task of another runtime.
+                // A new timer each time, because a task of another runtime may have armed the present one.
                 let mut timer = self.clock.timer(Duration::from_nanos(wait.max(1)));
                 if timer.poll(cx).is_ready() {
                     cx.waker().wake_by_ref();
@@ -218,9 +218,9 @@ mod waiting {
             Poll::Pending
         }
 
-        /// Arms the timer for the new head in its own name, so that it is woken once, when its permits are there.
-        /// Answers its waker when they are there already.
-        fn hand_on(&self, state: &mut State, now: Moment) -> Option<Waker> {
+        /// Arms the timer for the new head, so that the head is woken once, when its permits are available. Returns the waker
+        /// of the head when they already are.
+        fn hand_on(&self, state: &mut State, now: Instant) -> Option<Waker> {
             self.set_gate(state);
             let head = state.queue.waiters.front()?;
             let (permits, waker) = (head.permits, head.waker.clone());
@@ -242,8 +242,8 @@ mod waiting {
                 let Some(index) = state.queue.position(id) else { return };
                 state.queue.remove(index);
                 self.set_gate(&state);
-                // No timer is made here: a future may be dropped while its runtime shuts down. The new head arms
-                // its own when it is polled; those behind may come earlier now only by their turn.
+                // No timer is created here, because a future may be dropped while its runtime shuts down. The new head arms
+                // its own when it is polled.
                 if index == 0 { state.queue.head_waker() } else { None }
             };
             if let Some(waker) = woken {
@@ -252,14 +252,14 @@ mod waiting {
         }
     }
 
-    /// Timers may fire late by so many nanoseconds without making a wait hopeless.
+    /// How late a timer may fire, in nanoseconds, before the wait counts as too long.
     const LATE: u64 = 2_000_000;
 
-    /// A place in the queue, given up when dropped.
+    /// A position in the queue; dropping it leaves the queue.
     struct Place<'a> {
         limiter: &'a RateLimiter,
         id: u64,
-        deadline: Option<Moment>,
+        deadline: Option<Instant>,
         expected: Duration,
     }
 

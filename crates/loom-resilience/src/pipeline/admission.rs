@@ -1,30 +1,40 @@
-//! Leave to make one call, given by every part together.
+//! Permission of all parts together to make one call.
 
 use std::{fmt, ops::Deref, time::Duration};
 
 use super::{Pipeline, attempt::Options};
 use crate::{
     breaker::{Outcome, Ticket},
-    clock::Moment,
+    clock::Instant,
     limiter::RateLimiter,
     refusal::{Refused, Rule},
     verdict::Verdict,
 };
 
-/// What the parts gave.
+/// What an admitted call holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     ticket: Ticket,
     /// When the call may start.
-    pub(super) at: Moment,
-    /// Whether a place in the bulkhead is held.
+    pub(super) at: Instant,
+    /// Whether it holds a permit of the bulkhead.
     has_place: bool,
 }
 
-/// Leave to make one call. Say how it ended with one of the verbs.
+/// Permission to make one call. Report the outcome with one of the methods.
 ///
-/// Dropping the guard reports the call as cancelled: the bulkhead's place and a probe's place are free again, and the
-/// circuit counts nothing, unless the call ran long enough to be slow. A permit of the limiter stays spent.
+/// Dropping the guard reports a cancelled call: the permit of the bulkhead and the slot of a probe are released, and the
+/// circuit counts nothing unless the call ran long enough to be slow. The permit of the limiter stays spent.
+///
+/// ```
+/// # use loom_resilience::{Policy, Service, Verdict};
+/// let service = Service::standalone("billing", Policy::standard())?;
+/// let admission = service.try_admit(service.clock().now())?;
+/// // … make the call, then:
+/// admission.settle(Verdict::Transient, service.clock().now());
+/// assert_eq!(service.status().breaker.consecutive_failures, 1);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "dropping the admission reports the call as cancelled"]
 pub struct Admission<P: Deref<Target = Pipeline>> {
     pipeline: P,
@@ -37,32 +47,32 @@ impl<P: Deref<Target = Pipeline>> Admission<P> {
         Self { pipeline, entry: Some(entry) }
     }
 
-    /// The call worked.
+    /// Reports that the call succeeded.
     #[inline]
-    pub fn success(self, now: Moment) {
+    pub fn success(self, now: Instant) {
         self.report(Outcome::Success, now);
     }
 
-    /// The service failed.
+    /// Reports that the service failed.
     #[inline]
-    pub fn failure(self, now: Moment) {
+    pub fn failure(self, now: Instant) {
         self.report(Outcome::Failure, now);
     }
 
-    /// The service said no, in time: it is alive.
+    /// Reports that the service rejected the request; it is healthy.
     #[inline]
-    pub fn answered(self, now: Moment) {
+    pub fn rejected(self, now: Instant) {
         self.report(Outcome::Success, now);
     }
 
-    /// Reports a verdict.
+    /// Reports a [`Verdict`].
     #[inline]
-    pub fn settle(self, verdict: Verdict, now: Moment) {
+    pub fn settle(self, verdict: Verdict, now: Instant) {
         self.report(verdict.into(), now);
     }
 
     #[inline]
-    fn report(mut self, outcome: Outcome, now: Moment) {
+    fn report(mut self, outcome: Outcome, now: Instant) {
         if let Some(entry) = self.entry.take() {
             self.pipeline.leave(entry, outcome, now);
         }
@@ -85,13 +95,13 @@ impl<P: Deref<Target = Pipeline>> fmt::Debug for Admission<P> {
 }
 
 impl Pipeline {
-    /// Asks every part without waiting. `lease` is the time that the call may take, where it is known.
+    /// Requests admission by every part, without waiting. `lease` is how long the call may take, where that is known.
     #[inline]
     pub(super) fn enter_now(
         &self,
         permits: u32,
         lease: Option<Duration>,
-        now: Moment,
+        now: Instant,
     ) -> Result<Entry, Refused> {
         self.ask_breaker(now)?;
         self.limiter.try_take(permits, now)?;
@@ -103,11 +113,11 @@ impl Pipeline {
         Ok(Entry { ticket, at: now, has_place })
     }
 
-    /// Asks every part, waiting for a permit and a place until the deadline.
+    /// Requests admission by every part, waiting for permits until the deadline.
     ///
     /// # Cancel safety
-    /// Dropping the future gives back all that was taken.
-    pub(super) async fn enter(&self, options: Options, mut now: Moment) -> Result<Entry, Refused> {
+    /// Dropping the future returns everything that was taken.
+    pub(super) async fn enter(&self, options: Options, mut now: Instant) -> Result<Entry, Refused> {
         let Options { permits, deadline, permit_by, .. } = options;
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Refused::new(Rule::Deadline, None));
@@ -135,20 +145,19 @@ impl Pipeline {
         Ok(Entry { ticket, at: now, has_place })
     }
 
-    /// Asks the breaker without taking anything from it, for whoever has to decide before other parts are asked. The
-    /// observer hears of a refusal as of any other.
+    /// Whether the breaker would refuse a call at `now`, without taking anything. A refusal is reported to the observer.
     ///
     /// # Errors
-    /// [`Refused`] while the circuit lets no calls through.
+    /// [`Refused`] while the circuit admits no calls.
     #[inline]
-    pub fn ask_breaker(&self, now: Moment) -> Result<(), Refused> {
+    pub fn ask_breaker(&self, now: Instant) -> Result<(), Refused> {
         self.breaker.peek(now).inspect_err(|refused| {
-            self.voice.say(|service| crate::Event::Refused { service, refused, enforced: true });
+            self.reporter.emit(|service| crate::Event::Refused { service, refused, enforced: true });
         })
     }
 
     #[inline]
-    pub(super) fn leave(&self, entry: Entry, outcome: Outcome, now: Moment) {
+    pub(super) fn leave(&self, entry: Entry, outcome: Outcome, now: Instant) {
         if entry.has_place {
             self.bulkhead.free();
         }
@@ -156,11 +165,11 @@ impl Pipeline {
     }
 }
 
-fn left(deadline: Option<Moment>, now: Moment) -> Option<Duration> {
+fn left(deadline: Option<Instant>, now: Instant) -> Option<Duration> {
     deadline.map(|deadline| deadline.since(now))
 }
 
-/// Permits that go back unless the call is made: a provider counts only what it sees.
+/// Permits that are returned unless the call is made, because the service counts only the calls that it receives.
 struct Taken<'a> {
     limiter: Option<&'a RateLimiter>,
     permits: u32,

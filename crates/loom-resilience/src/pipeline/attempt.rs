@@ -1,17 +1,29 @@
-//! One guarded attempt: for those who keep retries themselves, such as an engine with durable timers.
+//! One guarded attempt, for callers that do retries themselves, such as an engine with durable timers.
 
 use std::{fmt, future::Future, time::Duration};
 
 use super::{Admission, Pipeline};
 use crate::{
-    clock::Moment,
+    clock::Instant,
     observer::Event,
     refusal::{Refusal, Refused},
     timeout::TimedOut,
     verdict::{ByError, Classifier, Verdict},
 };
 
-/// One guarded attempt, about to be made; see [`Pipeline::attempt`].
+/// One guarded attempt that has not started; see [`Pipeline::attempt`].
+///
+/// ```
+/// # use loom_resilience::{AllTransient, AttemptError, Policy, Service};
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let policy = Policy::none().attempt_timeout(Duration::from_millis(5));
+/// let service = Service::standalone("billing", policy)?;
+/// let slow = || std::future::pending::<Result<(), std::io::Error>>();
+/// let error = service.attempt().classify(AllTransient).run(slow).await.unwrap_err();
+/// assert!(matches!(error, AttemptError::TimedOut(_)));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "an attempt does nothing until it is run"]
 pub struct Attempt<'a, J = ByError> {
@@ -20,17 +32,17 @@ pub struct Attempt<'a, J = ByError> {
     options: Options,
 }
 
-/// What a caller may say about one attempt.
+/// The options of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) permits: u32,
-    pub(super) deadline: Option<Moment>,
-    /// Overrides the policy's limit.
+    pub(super) deadline: Option<Instant>,
+    /// Overrides the attempt timeout of the policy.
     pub(super) timeout: Option<Duration>,
     pub(super) number: u32,
-    /// Bounds the wait for a permit alone.
-    pub(super) permit_by: Option<Moment>,
-    /// How long a probe may keep its place, instead of what the limits above say.
+    /// Bounds only the wait for a permit.
+    pub(super) permit_by: Option<Instant>,
+    /// How long a probe keeps its slot, instead of what the timeouts say.
     pub(super) lease: Option<Duration>,
 }
 
@@ -43,11 +55,11 @@ impl Default for Options {
 /// How a guarded attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptError<E> {
-    /// One of our own parts did not let it through; the service was not called.
+    /// One of our own parts refused it; the service was not called.
     Refused(Refusal),
-    /// Its time ran out, and the call was dropped.
+    /// It timed out, and the call was dropped.
     TimedOut(TimedOut),
-    /// The call itself failed.
+    /// The call failed.
     Failed(E),
 }
 
@@ -70,10 +82,10 @@ impl<E: std::error::Error + 'static> std::error::Error for AttemptError<E> {
     }
 }
 
-/// How one attempt ended, with its verdict.
+/// The outcome of one attempt, with its verdict.
 pub(super) enum Ended<T, E> {
     Done(Result<T, E>, Verdict),
-    /// The limit, and whether it was the whole call's rather than the attempt's.
+    /// The timeout, and whether it was the deadline of the whole call rather than the attempt timeout.
     TimedOut {
         after: Duration,
         by_deadline: bool,
@@ -82,59 +94,59 @@ pub(super) enum Ended<T, E> {
 }
 
 impl Pipeline {
-    /// One guarded attempt, without retries: breaker asked, limiter waits, bulkhead, breaker admits, attempt limit
-    /// around the call.
+    /// One guarded attempt, without retries: breaker check, rate limiter, bulkhead, breaker admission, and the attempt
+    /// timeout around the call.
     pub fn attempt(&self) -> Attempt<'_> {
         Attempt { pipeline: self, classifier: ByError, options: Options::default() }
     }
 }
 
 impl<'a, J> Attempt<'a, J> {
-    /// Classifies results by `classifier` instead of by the error's [`Classify`](crate::Classify).
+    /// Classifies results by `classifier`, instead of by the [`Classify`](crate::Classify) of the error.
     pub fn classify<K>(self, classifier: K) -> Attempt<'a, K> {
         Attempt { pipeline: self.pipeline, classifier, options: self.options }
     }
 
-    /// How many permits of the limiter it takes; 1 unless said otherwise.
+    /// The permits of the rate limiter that it takes. 1 unless set.
     pub const fn permits(mut self, permits: u32) -> Self {
         self.options.permits = permits;
         self
     }
 
-    /// Neither waits nor runs past this moment.
-    pub const fn deadline(mut self, deadline: Moment) -> Self {
+    /// The instant after which it neither waits nor runs.
+    pub const fn deadline(mut self, deadline: Instant) -> Self {
         self.options.deadline = Some(deadline);
         self
     }
 
-    /// How long the call may take, instead of what the policy says.
+    /// The attempt timeout, instead of that of the policy.
     pub const fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
     }
 
-    /// The time that a caller gives the attempt who keeps the limit itself, by dropping the future or by ending the
-    /// work. Nothing is cut off here after it, so no second clock competes with the caller's. A permit that cannot be
-    /// there in time is refused at once, and a probe of a half-open circuit keeps its place for that long.
-    pub const fn limited_by_caller(mut self, started: Moment, limit: Duration) -> Self {
+    /// For a caller that enforces a timeout itself, by dropping the future or by ending the work: `limit`, counted from
+    /// `started`. The attempt is not cut off here, so no second timer competes with the caller's. A permit that cannot be
+    /// available in time is refused at once, and a probe of a half-open circuit keeps its slot for that long.
+    pub const fn limited_by_caller(mut self, started: Instant, limit: Duration) -> Self {
         self.options.permit_by = Some(started.after(limit));
         self.options.lease = Some(limit);
         self
     }
 
-    /// The number of this attempt, for observers; 1 unless said otherwise.
+    /// The number of this attempt, for observers. 1 unless set.
     pub const fn number(mut self, number: u32) -> Self {
         self.options.number = number;
         self
     }
 
-    /// Makes the attempt. `work` is called only once every part has let it through.
+    /// Makes the attempt. `work` is called only after every part has admitted it.
     ///
     /// # Errors
-    /// See [`AttemptError`]. A value that the classifier disapproves of is still returned as a value.
+    /// See [`AttemptError`]. A value with a verdict other than [`Verdict::Ok`] is still returned as a value.
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what was taken and drops the call; the circuit counts it only if it was slow.
+    /// Dropping the future returns what was taken and drops the call. The circuit counts it only if it was slow.
     pub async fn run<T, E, F, Fut>(self, work: F) -> Result<T, AttemptError<E>>
     where
         F: FnOnce() -> Fut,
@@ -152,16 +164,16 @@ impl<'a, J> Attempt<'a, J> {
 }
 
 impl Pipeline {
-    /// One guarded attempt that begins at `now`. Answers how it ended, and when.
+    /// One guarded attempt that starts at `now`. Returns its outcome, and when it ended.
     pub(super) async fn guarded<T, E, F, Fut, J>(
         &self,
         options: Options,
-        now: Moment,
+        now: Instant,
         classifier: &J,
         work: F,
-    ) -> (Ended<T, E>, Moment)
+    ) -> (Ended<T, E>, Instant)
     where
-        F: FnOnce(Moment) -> Fut,
+        F: FnOnce(Instant) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Classifier<T, E>,
     {
@@ -173,21 +185,21 @@ impl Pipeline {
         let admission = Admission::new(self, entry);
         let (limit, by_deadline) = self.limit_of(options, started);
         let (output, was_pending) = self.clock.limit(limit, work(started)).await;
-        // A call that was ready at once took no time worth a look at the clock, unless somebody measures it.
-        let exact = was_pending || self.voice.is_heard() || self.breaker.measures_time();
+        // A call that was ready at once took no time worth reading the clock, unless its duration is used.
+        let exact = was_pending || self.reporter.is_enabled() || self.breaker.measures_time();
         let end = if exact { self.clock.now() } else { started };
         let (ended, verdict) = if let Some(result) = output {
             let verdict = classifier.classify(&result);
             (Ended::Done(result, verdict), verdict)
         } else {
             let after = limit.unwrap_or_default();
-            // Where the call as a whole ran out of time, its last attempt may have been given too little of it,
-            // which says nothing about the service; it still counts as slow if it was.
+            // When the whole call ran out of time, its last attempt may have had too little of it, which says nothing
+            // about the service. It still counts as slow if it was.
             let verdict = if by_deadline { Verdict::Cancelled } else { Verdict::Transient };
             (Ended::TimedOut { after, by_deadline }, verdict)
         };
         admission.settle(verdict, end);
-        self.voice.say(|service| Event::Attempt {
+        self.reporter.emit(|service| Event::Attempt {
             service,
             number: options.number,
             verdict,
@@ -197,15 +209,15 @@ impl Pipeline {
         (ended, end)
     }
 
-    /// The time an attempt has from `started`, and whether the deadline of the call cuts its own limit short.
+    /// The timeout of an attempt that starts at `started`, and whether the deadline of the call shortens it.
     #[inline]
-    pub(super) fn limit_of(&self, options: Options, started: Moment) -> (Option<Duration>, bool) {
+    pub(super) fn limit_of(&self, options: Options, started: Instant) -> (Option<Duration>, bool) {
         let own = options.timeout.or_else(|| self.attempt_limit());
         let left = options.deadline.map(|deadline| deadline.since(started));
         match (own, left) {
             (Some(own), Some(left)) if left < own => (Some(left), true),
             (Some(own), _) => (Some(own), false),
-            // Without a limit of its own the attempt had all the time there was.
+            // Without a timeout of its own, the attempt has all the time that is left.
             (None, left) => (left, false),
         }
     }

@@ -1,4 +1,4 @@
-//! A whole call: attempts, the pauses between them, and the limit on all of it.
+//! A whole call: attempts, the delays between them, and the timeout of all of it.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -7,7 +7,7 @@ use super::{
     attempt::{Ended, Options},
 };
 use crate::{
-    clock::Moment,
+    clock::Instant,
     observer::Event,
     refusal::{Millis, Refusal},
     retry::{AttemptOutcome, RetryDecision, RetryPlanner, StopReason},
@@ -15,7 +15,22 @@ use crate::{
     verdict::{ByError, Classifier, Idempotency, Verdict},
 };
 
-/// A whole call, about to be made; see [`Pipeline::call`].
+/// A whole call that has not started; see [`Pipeline::call`].
+///
+/// ```
+/// # use loom_resilience::{AllTransient, Policy, RetryConfig, Service};
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let retry = RetryConfig::attempts(3).max_delay(Duration::from_millis(2));
+/// let service = Service::standalone("search", Policy::none().retry(retry))?;
+/// let flaky = |attempt: loom_resilience::AttemptInfo| async move {
+///     if attempt.number < 3 { Err(std::io::Error::other("503")) } else { Ok("found") }
+/// };
+/// // A read may be repeated; without `idempotent` the first 503 would end the call.
+/// let found = service.call().idempotent().classify(AllTransient).run(flaky).await?;
+/// assert_eq!(found, "found");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a call does nothing until it is run"]
 pub struct Call<'a, J = ByError> {
@@ -27,30 +42,32 @@ pub struct Call<'a, J = ByError> {
     retries: bool,
 }
 
-/// What an attempt knows about itself; handed to the work.
+/// Describes an attempt to the work that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AttemptInfo {
-    /// Its number, from 1. Services like to see it in a header.
+    /// Its number, from 1. Some services accept it in a header.
     pub number: u32,
-    /// When it began.
-    pub started: Moment,
-    /// When the call as a whole runs out of time.
-    pub deadline: Option<Moment>,
+    /// When it started.
+    pub started: Instant,
+    /// The deadline of the whole call.
+    pub deadline: Option<Instant>,
 }
 
 impl AttemptInfo {
-    /// What is left of the whole call's time when the attempt begins.
+    /// The time left until the deadline of the whole call when the attempt starts.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.since(self.started))
     }
 }
 
-/// Which limit ran out.
+/// The timeout that ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TimeoutKind {
-    /// The limit on one attempt.
+    /// The attempt timeout.
     Attempt,
-    /// The limit on the whole call.
+    /// The total timeout, or the deadline of the call.
     Total,
 }
 
@@ -58,15 +75,15 @@ pub enum TimeoutKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError<E> {
-    /// The last attempt was not let through by one of our own parts.
+    /// One of our own parts refused the last attempt.
     Refused {
-        /// By which, why and until when.
+        /// The part, the cause, and when to come back.
         refusal: Refusal,
-        /// Attempts that reached the service before that.
+        /// The attempts that reached the service before the refusal.
         attempts: u32,
         /// Why no other followed.
         why: StopReason,
-        /// The error of the last attempt that reached the service, if one did and failed with an error.
+        /// The error of the last attempt that reached the service, if there was one and it failed with an error.
         last_error: Option<E>,
     },
     /// The last attempt failed.
@@ -78,18 +95,18 @@ pub enum CallError<E> {
         /// Why no other followed.
         why: StopReason,
     },
-    /// The last attempt ran out of time.
+    /// The last attempt timed out.
     TimedOut {
-        /// Which limit it was.
+        /// The timeout that ran out.
         which: TimeoutKind,
-        /// The limit: of the attempt, or what the attempt had left of the whole.
+        /// Its length: the attempt timeout, or the time that the attempt had left before the deadline.
         after: Duration,
         /// Attempts made.
         attempts: u32,
         /// Why no other followed.
         why: StopReason,
     },
-    /// The work said that it was cancelled.
+    /// The verdict on the last attempt was [`Verdict::Cancelled`].
     Cancelled {
         /// Its error.
         error: E,
@@ -99,7 +116,7 @@ pub enum CallError<E> {
 }
 
 impl<E> CallError<E> {
-    /// Attempts that reached the service. A refusal is not one of them.
+    /// The attempts that reached the service. A refused attempt is not one of them.
     pub const fn attempts(&self) -> u32 {
         match self {
             Self::Refused { attempts, .. }
@@ -117,7 +134,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// The last error that the service gave, also when a refusal ended the call after it.
+    /// The last error of the service, even when a refusal ended the call after it.
     pub const fn error(&self) -> Option<&E> {
         match self {
             Self::Refused { last_error, .. } => last_error.as_ref(),
@@ -157,29 +174,29 @@ impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
 }
 
 impl Pipeline {
-    /// A call under the whole policy, retries included.
+    /// A call under the whole policy, including retries.
     pub fn call(&self) -> Call<'_> {
         Call {
             pipeline: self,
             classifier: ByError,
             options: Options::default(),
-            idempotency: Idempotency::Safe,
+            idempotency: Idempotency::default(),
             seed: None,
             retries: true,
         }
     }
 
-    /// The retry planner of the policy in force, for those who keep the waits themselves. Without a retry policy it
-    /// plans one attempt.
+    /// The retry planner of the policy in force, for callers that wait themselves. Without a retry policy it plans one
+    /// attempt.
     pub fn planner(&self) -> RetryPlanner {
         let retry = lock(&self.policy).retry;
         let config = retry.unwrap_or(crate::RetryConfig { max_attempts: 1, ..crate::RetryConfig::default() });
-        RetryPlanner::from_valid(config, Idempotency::Safe)
+        RetryPlanner::from_valid(config, Idempotency::default())
     }
 }
 
 impl<'a, J> Call<'a, J> {
-    /// Classifies results by `classifier` instead of by the error's [`Classify`](crate::Classify).
+    /// Classifies results by `classifier`, instead of by the [`Classify`](crate::Classify) of the error.
     pub fn classify<K>(self, classifier: K) -> Call<'a, K> {
         Call {
             pipeline: self.pipeline,
@@ -191,52 +208,58 @@ impl<'a, J> Call<'a, J> {
         }
     }
 
-    /// Whether the call may be repeated when it perhaps was done. [`Idempotency::Safe`] unless said otherwise.
+    /// Whether the call may be sent twice. [`Idempotency::NonIdempotent`] unless said otherwise: the call is then retried
+    /// only when it certainly was not processed.
     pub const fn idempotency(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = idempotency;
         self
     }
 
-    /// A deadline for everything, beside the policy's total limit.
-    pub const fn deadline(mut self, deadline: Moment) -> Self {
+    /// Declares the call idempotent: a failed attempt that may have been processed is retried.
+    pub const fn idempotent(self) -> Self {
+        self.idempotency(Idempotency::Idempotent)
+    }
+
+    /// A deadline for the whole call, in addition to the total timeout of the policy.
+    pub const fn deadline(mut self, deadline: Instant) -> Self {
         self.options.deadline = Some(deadline);
         self
     }
 
-    /// How many permits of the limiter each attempt takes; 1 unless said otherwise.
+    /// The permits of the rate limiter that each attempt takes. 1 unless set.
     pub const fn permits(mut self, permits: u32) -> Self {
         self.options.permits = permits;
         self
     }
 
-    /// Where the jitter comes from: the same seed gives the same pauses.
+    /// The seed of the jitter. The same seed gives the same delays.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// For a call that is made inside an attempt of another: keeps that one's deadline and leaves retries to it,
-    /// because retries at two levels multiply.
+    /// For a call inside an attempt of another call: uses the deadline of the outer call and leaves retries to it, because
+    /// retries at two levels multiply.
     pub const fn within(mut self, outer: &AttemptInfo) -> Self {
         self.options.deadline = outer.deadline;
         self.retries = false;
         self
     }
 
-    /// Makes the call. `work` is called once for each attempt that is let through.
+    /// Makes the call. `work` is called once for each attempt that is admitted.
     ///
-    /// A value that the classifier disapproves of is retried like an error, and returned as a value in the end.
+    /// A value with a verdict other than [`Verdict::Ok`] is retried like an error, and returned as a value in the end.
     ///
-    /// A retry is not begun while the circuit is open: it waits until the circuit is half-open, within the deadline.
-    /// A call that one of our own parts refuses has not been an attempt, and is asked for again at most as often as the
-    /// retry policy allows attempts. A circuit that was opened by hand ends the call at once.
+    /// A retry does not start while the circuit is open: it waits until the circuit is half-open, within the deadline.
+    /// A refusal by one of our own parts is not an attempt; admission is requested again at most as often as the retry
+    /// policy allows attempts. A circuit that was opened manually ends the call at once.
     ///
     /// # Errors
     /// See [`CallError`].
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what was taken and drops the attempt that is out; the circuit counts it only if
-    /// it was slow. What `work` handed to other tasks or threads goes on.
+    /// Dropping the future returns what was taken and drops the attempt in flight; the circuit counts it only if it was
+    /// slow. What `work` handed to other tasks or threads continues.
     pub async fn run<T, E, F, Fut>(self, mut work: F) -> Result<T, CallError<E>>
     where
         F: FnMut(AttemptInfo) -> Fut,
@@ -276,7 +299,7 @@ impl<'a, J> Call<'a, J> {
                 seed,
             ) {
                 RetryDecision::After(delay) => {
-                    pipeline.voice.say(|service| Event::Retry { service, attempts: asked, delay });
+                    pipeline.reporter.emit(|service| Event::Retry { service, attempts: asked, delay });
                     let until = end + delay;
                     if !refused {
                         options.number += 1;
@@ -294,14 +317,14 @@ impl<'a, J> Call<'a, J> {
     }
 }
 
-/// How the last attempt failed that reached the service, kept for when a refusal ends the call.
+/// The failure of the last attempt that reached the service, for when a refusal ends the call.
 enum Last<E> {
     Error(E),
     TimedOut { after: Duration, which: TimeoutKind },
 }
 
 impl<E> Last<E> {
-    /// Values that the classifier disapproved of are dropped before the pause, because they may hold a connection.
+    /// Values are dropped before the delay, because they may hold a connection.
     fn of<T>(ended: Ended<T, E>) -> Option<Self> {
         match ended {
             Ended::Done(Err(error), _) => Some(Self::Error(error)),
@@ -318,15 +341,15 @@ const fn which(by_deadline: bool) -> TimeoutKind {
 }
 
 impl Pipeline {
-    /// What follows when the call has not brought a good value: `asked` is the number of the attempt, or of the refusal.
+    /// Decides what follows a failure. `asked` is the number of the attempt, or of the refusal.
     fn what_next<T, E>(
         &self,
         ended: &Ended<T, E>,
         idempotency: Idempotency,
         retries: bool,
-        deadline: Option<Moment>,
+        deadline: Option<Instant>,
         asked: u32,
-        now: Moment,
+        now: Instant,
         seed: u64,
     ) -> RetryDecision {
         let ending = match ended {
@@ -340,18 +363,18 @@ impl Pipeline {
             RetryDecision::After(delay) => delay,
             give_up @ RetryDecision::GiveUp(_) => return give_up,
         };
-        // The circuit may be open by now, perhaps because of this very attempt: to try before it is half-open would
-        // only be refused.
+        // The circuit may be open by now, perhaps because of this attempt. An attempt before it is half-open would only be
+        // refused.
         if let Err(refused) = self.breaker.peek(now) {
-            if refused.is_by_hand() {
-                return RetryDecision::GiveUp(StopReason::OpenedByHand);
+            if refused.is_manual() {
+                return RetryDecision::GiveUp(StopReason::OpenedManually);
             }
             delay = delay.max(refused.retry_after.unwrap_or_default());
             if deadline.is_some_and(|deadline| now + delay >= deadline) {
                 return RetryDecision::GiveUp(StopReason::Deadline);
             }
         }
-        // Charged before the pause, so that a storm of waiting retries cannot build up.
+        // Charged before the delay, so that waiting retries cannot pile up.
         if self.budget.try_spend(now) {
             RetryDecision::After(delay)
         } else {
@@ -386,7 +409,7 @@ impl Pipeline {
                 }
             },
         };
-        self.voice.say(|service| Event::GaveUp { service, attempts, why });
+        self.reporter.emit(|service| Event::GaveUp { service, attempts, why });
         Err(stop)
     }
 }

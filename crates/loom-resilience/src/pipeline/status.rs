@@ -1,37 +1,39 @@
-//! A service as it stands at one moment, and its state across a restart.
+//! The status of a service, and its state across a restart.
 
 use std::{fmt, time::Duration};
 
 use super::Pipeline;
 use crate::{
     breaker::{BreakerStatus, Mode},
-    clock::Moment,
+    clock::Instant,
     limiter::LimiterStatus,
     observer::CircuitState,
     snapshot::ServiceSnapshot,
 };
 
-/// A service as it stands at one moment.
+/// The status of a service at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct ServiceStatus {
-    /// Its name.
+    /// The service's name.
     pub name: String,
-    /// Its circuit.
+    /// Its circuit breaker.
     pub breaker: BreakerStatus,
-    /// Its limiter.
+    /// Its rate limiter.
     pub limiter: LimiterStatus,
-    /// Calls in flight, where the bulkhead counts them.
+    /// Calls in flight; 0 without a bulkhead.
     pub in_flight: u32,
-    /// Calls that wait for a place.
-    pub waiting_for_place: u32,
-    /// Retries that the budget would still allow; `None` without a budget.
+    /// Calls that wait for a permit of the bulkhead.
+    #[cfg_attr(feature = "serde", serde(alias = "waiting_for_place"))]
+    pub bulkhead_waiting: u32,
+    /// The retries that the budget still allows; `None` without a budget.
     pub retries_left: Option<u32>,
 }
 
 impl ServiceStatus {
-    /// What a saved state says of a service that nobody has asked for since the restart. Its policy is not known yet, so
-    /// what depends on it is not shown.
+    /// The status of a service with a restored state that has not been used since. Its policy is not known yet, so what
+    /// depends on the policy is not shown.
     pub(crate) fn of_saved(saved: &ServiceSnapshot) -> Self {
         let breaker = &saved.breaker;
         let is_open = breaker.state == CircuitState::Open;
@@ -57,14 +59,14 @@ impl ServiceStatus {
                 frozen_for: saved.limiter.frozen_for,
             },
             in_flight: 0,
-            waiting_for_place: 0,
+            bulkhead_waiting: 0,
             retries_left: None,
         }
     }
 }
 
 impl Pipeline {
-    /// The service at this moment.
+    /// The status now.
     pub fn status(&self) -> ServiceStatus {
         let now = self.clock.now();
         ServiceStatus {
@@ -72,17 +74,17 @@ impl Pipeline {
             breaker: self.breaker.status(now),
             limiter: self.limiter.status(now),
             in_flight: self.bulkhead.in_flight(),
-            waiting_for_place: self.bulkhead.waiting(),
+            bulkhead_waiting: self.bulkhead.waiting(),
             retries_left: self.budget.available(now),
         }
     }
 
-    /// The policy in force in plain words, under the service's name.
+    /// The policy in force in plain words, after the service's name.
     pub fn describe(&self) -> String {
         format!("service {}\n{}", self.name(), self.policy())
     }
 
-    /// What to keep across a restart.
+    /// The state to store for a restart.
     pub fn snapshot(&self) -> ServiceSnapshot {
         let now = self.clock.now();
         ServiceSnapshot {
@@ -93,9 +95,9 @@ impl Pipeline {
         }
     }
 
-    /// Takes up a saved state that is `age` old.
+    /// Restores a state that was saved `age` ago.
     pub fn restore(&self, saved: &ServiceSnapshot, age: Duration) {
-        let now: Moment = self.clock.now();
+        let now: Instant = self.clock.now();
         self.breaker.restore(&saved.breaker, age, now);
         self.limiter.restore(&saved.limiter, age, now);
         self.budget.restore(&saved.budget, age, now);

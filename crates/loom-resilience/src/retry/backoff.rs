@@ -1,7 +1,7 @@
-//! How the pause between attempts grows, and how it is varied.
+//! How the delay between attempts grows, and how it is randomised.
 //!
-//! The forms of jitter follow M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015). Each draws
-//! within the cap, so jitter neither passes the cap nor is eaten by it.
+//! The kinds of jitter follow M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015). Each draws below
+//! the maximum, so jitter neither exceeds the maximum nor is clamped away by it.
 
 use std::{fmt, time::Duration};
 
@@ -10,67 +10,76 @@ use crate::{
     random::{between, mix},
 };
 
-/// How the pause grows. Before jitter, and before the cap.
+/// How the delay grows, before jitter and before the maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Backoff {
-    /// Always the same.
+    /// The same delay each time.
     Constant {
-        /// The pause.
+        /// The delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         delay: Duration,
     },
-    /// `initial`, then `step` more each time.
+    /// `initial`, then `step` longer each time.
     Linear {
-        /// The first pause.
+        /// The first delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         initial: Duration,
-        /// What each further one adds.
+        /// What each further delay adds.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         step: Duration,
     },
     /// `initial`, then `factor` times as long each time.
     Exponential {
-        /// The first pause.
+        /// The first delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         initial: Duration,
-        /// At least 1.
+        /// The factor, at least 1.
         factor: f64,
     },
-    /// The exponential form of workflow definitions: before retry n, anywhere between `max(2^(n-2) * interval, min)`
-    /// (for the first retry `min`) and `min(2^(n-1) * interval, max)`. It varies by itself and has a cap of its
-    /// own, so neither [`Jitter`] nor `max_delay` applies to it.
+    /// The exponential form of workflow definitions: before retry n, a random delay between `max(2^(n-2) * interval, min)`
+    /// (for the first retry `min`) and `min(2^(n-1) * interval, max)`. It is random and has a maximum of its own, so neither
+    /// [`Jitter`] nor `max_delay` applies to it.
     Band {
         /// The interval.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         interval: Duration,
-        /// The shortest pause.
+        /// The shortest delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         min: Duration,
-        /// The longest pause.
+        /// The longest delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
         max: Duration,
     },
 }
 
-/// How the pause is varied.
+/// How the delay is randomised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Jitter {
-    /// Not at all.
+    /// No jitter.
     None,
-    /// Anywhere between zero and the pause.
+    /// Between zero and the delay.
     #[default]
     Full,
-    /// Between half the pause and the pause.
+    /// Between half the delay and the delay.
     Equal,
-    /// Between the first pause and three times the one before, whatever the form of growth.
+    /// Between the first delay and three times the previous one, whatever the growth.
     Decorrelated,
 }
 
 impl Backoff {
-    /// The pause after attempt `attempt` (from 1): within the cap (a band has its own), and a function of its arguments alone.
+    /// The delay after attempt `attempt` (from 1): at most `cap` (a band has its own), and a function of the arguments alone.
     pub(super) fn delay(&self, attempt: u32, cap: Duration, jitter: Jitter, seed: u64) -> Duration {
         let random = mix(seed, u64::from(attempt));
         if let Self::Band { interval, min, max } = *self {
             let floor = if attempt == 1 { Duration::ZERO } else { doubled(interval, attempt - 2) };
             let high = doubled(interval, attempt - 1).min(max);
-            // A minimum above the growing interval holds, up to the maximum.
+            // A minimum above the growing interval applies, up to the maximum.
             let low = floor.max(min).min(max);
             return between(low, high.max(low), random);
         }
@@ -83,7 +92,7 @@ impl Backoff {
         }
     }
 
-    /// The pause without jitter, capped.
+    /// The delay without jitter, at most `cap`.
     fn base(&self, attempt: u32, cap: Duration) -> Duration {
         match *self {
             Self::Constant { delay } => delay.min(cap),
@@ -106,8 +115,8 @@ impl Backoff {
         }
     }
 
-    /// Draws the whole chain again, so that no pause has to be remembered. Once the upper end has reached the cap the
-    /// links differ only by chance, so a long chain is begun late.
+    /// Draws the whole chain again, so that no delay has to be stored. Once the upper end has reached the cap, the links
+    /// differ only by chance, so a long chain starts late.
     fn decorrelated(&self, attempt: u32, cap: Duration, seed: u64) -> Duration {
         const LINKS: u32 = 64;
         let first = self.base(1, cap);
@@ -131,18 +140,18 @@ impl Backoff {
                 check.require(
                     !initial.is_zero() || factor <= 1.0,
                     "retry.backoff.initial",
-                    "is zero, so the pause would never grow; use a constant pause of zero",
+                    "must be above zero, or the delay never grows; use a constant delay of zero",
                 );
             }
             Self::Band { min, max, .. } => {
-                check.require(min <= max, "retry.backoff.min", "must not be above `max`");
+                check.require(min <= max, "retry.backoff.min", "must be at most `max`");
             }
         }
         if jitter == Jitter::Decorrelated {
             check.require(
                 !self.base(1, cap).is_zero(),
                 "retry.jitter",
-                "decorrelated jitter grows from the first pause, which is zero",
+                "must not be decorrelated when the first delay is zero, from which it grows",
             );
         }
     }

@@ -40,7 +40,7 @@ fn breaker(failures: u32, open: Duration, probes: u32, successes: u32) -> Breake
 /// One attempt that ends as told, and nothing else.
 async fn once(pipeline: &Pipeline, works: bool) -> Result<(), CallError<&'static str>> {
     let work = move |_| async move { if works { Ok(()) } else { Err("down") } };
-    pipeline.call().classify(AllTransient).run(work).await
+    pipeline.call().idempotent().classify(AllTransient).run(work).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,6 +49,7 @@ async fn a_slow_action_times_out() {
     let start = tokio::time::Instant::now();
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|_| async {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -70,6 +71,7 @@ async fn retry_waits_with_exponential_backoff() {
     let times = &times;
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|attempt| async move {
             times.lock().unwrap().push(start.elapsed().as_millis());
@@ -86,6 +88,7 @@ async fn retry_stops_at_max_attempts() {
     let calls = AtomicU32::new(0);
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|_| {
             calls.fetch_add(1, Ordering::Relaxed);
@@ -102,10 +105,11 @@ async fn retry_repeats_only_retryable_errors() {
     let judge = |result: &Result<(), &str>| match result {
         Ok(()) => Verdict::Ok,
         Err(text) if text.contains("timeout") => Verdict::Transient,
-        Err(_) => Verdict::Answered,
+        Err(_) => Verdict::Rejected,
     };
     let result = pipeline
         .call()
+        .idempotent()
         .classify(judge)
         .run(|attempt| async move { if attempt.number == 1 { Err("timeout") } else { Err("bad request") } })
         .await;
@@ -123,6 +127,7 @@ async fn breaker_opens_after_failures_and_spares_the_service() {
     let called = AtomicU32::new(0);
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|_| {
             called.fetch_add(1, Ordering::Relaxed);
@@ -244,6 +249,7 @@ async fn a_timed_out_attempt_is_retried() {
     let start = tokio::time::Instant::now();
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|attempt| async move {
             let takes = if attempt.number < 3 { SECOND } else { millis(20) };

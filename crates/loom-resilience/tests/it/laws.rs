@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use loom_resilience::{
     Backoff, BreakerConfig, CircuitBreaker, CircuitState, Clock, Jitter, Limit, LimiterConfig, ManualClock,
-    Moment, OpenDuration, RateLimiter, RetryConfig, RetryDecision, RetryPlanner, Verdict, Window,
+    Instant, OpenDuration, RateLimiter, RetryConfig, RetryDecision, RetryPlanner, Verdict, Window,
 };
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ proptest! {
             let needed = u128::from(take) * reference.period;
             // A nanosecond's worth of parts is where rounding may fall to either side.
             let slack = reference.permits * 2;
-            let granted = limiter.try_take(take, Moment::from_nanos(now)).is_ok();
+            let granted = limiter.try_take(take, Instant::from_nanos(now)).is_ok();
             if granted {
                 prop_assert!(take <= burst);
                 prop_assert!(reference.parts + slack >= needed, "granted {take} with {} of {needed}", reference.parts);
@@ -83,7 +83,7 @@ proptest! {
         let mut grants = Vec::new();
         for gap in gaps {
             now += gap;
-            if limiter.try_take(1, Moment::from_nanos(now)).is_ok() {
+            if limiter.try_take(1, Instant::from_nanos(now)).is_ok() {
                 grants.push(now);
             }
         }
@@ -106,7 +106,7 @@ proptest! {
         let mut grants: Vec<(u64, u32)> = Vec::new();
         for (gap, take) in gaps {
             now += gap;
-            if limiter.try_take(take, Moment::from_nanos(now)).is_ok() {
+            if limiter.try_take(take, Instant::from_nanos(now)).is_ok() {
                 grants.push((now, take));
             }
         }
@@ -133,21 +133,21 @@ proptest! {
         let mut now = 0;
         for gap in warm_up {
             now += gap;
-            limiter.try_take(1, Moment::from_nanos(now)).ok();
+            limiter.try_take(1, Instant::from_nanos(now)).ok();
         }
         let mut last = None;
         for _ in 0..=permits.max(burst) {
-            if let Err(refused) = limiter.try_take(1, Moment::from_nanos(now)) {
+            if let Err(refused) = limiter.try_take(1, Instant::from_nanos(now)) {
                 last = refused.retry_after;
                 break;
             }
         }
         let wait = last.expect("more was asked for than there can be");
         if wait > Duration::from_nanos(3) {
-            let early = Moment::from_nanos(now) + wait.saturating_sub(Duration::from_nanos(3));
+            let early = Instant::from_nanos(now) + wait.saturating_sub(Duration::from_nanos(3));
             prop_assert!(limiter.available(early) == Some(0));
         }
-        prop_assert!(limiter.try_take(1, Moment::from_nanos(now) + wait).is_ok());
+        prop_assert!(limiter.try_take(1, Instant::from_nanos(now) + wait).is_ok());
     }
 
     /// Changing the limit never gives back what was consumed within the same period.
@@ -214,7 +214,7 @@ struct ReferenceCircuit {
     state: CircuitState,
     generation: u64,
     streak: u32,
-    open_until: Moment,
+    open_until: Instant,
     out: u32,
     successes: u32,
     failures: u32,
@@ -240,7 +240,7 @@ proptest! {
         let breaker = CircuitBreaker::new("law", config, Clock::manual(&clock), None).unwrap();
         let total = probes.max(successes);
         let mut model = ReferenceCircuit {
-            state: CircuitState::Closed, generation: 0, streak: 0, open_until: Moment::ZERO,
+            state: CircuitState::Closed, generation: 0, streak: 0, open_until: Instant::ZERO,
             out: 0, successes: 0, failures: 0,
         };
         let mut calls = Vec::new();
@@ -358,8 +358,8 @@ proptest! {
             .backoff(Backoff::Exponential { initial: Duration::from_millis(initial), factor })
             .jitter(jitter)
             .max_delay(cap);
-        let planner = RetryPlanner::new(config).unwrap();
-        let now = Moment::ZERO + SECOND;
+        let planner = RetryPlanner::new(config).unwrap().idempotent();
+        let now = Instant::ZERO + SECOND;
         let deadline = now + Duration::from_millis(left);
         let plan = || planner.plan(attempt, Verdict::Transient, now, Some(deadline), seed);
         prop_assert_eq!(plan(), plan());
@@ -379,7 +379,7 @@ proptest! {
         more in 0_u64..100_000,
     ) {
         let (interval, min, max) = (SECOND * interval as u32, SECOND * min as u32, SECOND * (min + more) as u32);
-        let planner = RetryPlanner::new(RetryConfig::attempts(100).backoff(Backoff::Band { interval, min, max })).unwrap();
+        let planner = RetryPlanner::new(RetryConfig::attempts(100).backoff(Backoff::Band { interval, min, max })).unwrap().idempotent();
         let delay = planner.delay(retry, seed);
         let floor = if retry == 1 { Duration::ZERO } else { interval * 2_u32.pow(retry - 2) };
         let high = (interval.saturating_mul(2_u32.pow(retry - 1))).min(max).max(min);
@@ -391,7 +391,7 @@ proptest! {
 /// A pinned plan: the same numbers on every machine and in every later version, or replays would differ.
 #[test]
 fn seeded_pauses_are_pinned() {
-    let planner = RetryPlanner::new(RetryConfig::default()).unwrap();
+    let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotent();
     let delays: Vec<_> = (1..=4).map(|attempt| planner.delay(attempt, 42).as_nanos()).collect();
     assert_eq!(delays, PINNED);
 }

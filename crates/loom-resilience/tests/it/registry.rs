@@ -223,7 +223,7 @@ fn open_time_grows_varies_and_is_forgotten() {
         growth: 2.0,
         max: SECOND * 60,
         jitter: 0.1,
-        forget_after: SECOND * 600,
+        reset_after: SECOND * 600,
     };
     let policy = Policy::none().breaker(BreakerConfig::new().failure_threshold(1).open_for(rules));
     let registry =

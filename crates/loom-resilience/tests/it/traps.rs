@@ -13,7 +13,7 @@ use std::{
 
 use loom_resilience::{
     AllTransient, AttemptError, Backoff, BreakerConfig, Budget, BudgetConfig, BulkheadConfig, CallError,
-    CircuitBreaker, CircuitState, Clock, Idempotency, Jitter, Limit, LimiterConfig, ManualClock, Moment,
+    CircuitBreaker, CircuitState, Clock, Idempotency, Jitter, Limit, LimiterConfig, ManualClock, Instant,
     OpenDuration, Pipeline, Policy, RateLimiter, ResilienceRegistry, RetryConfig, RetryDecision,
     RetryPlanner, Rule, StopReason, Verdict, Window,
 };
@@ -253,7 +253,7 @@ fn trap_09_jitter_breaks_the_cap_or_the_cap_eats_the_jitter() {
             .backoff(Backoff::Exponential { initial: millis(100), factor: 2.0 })
             .jitter(jitter)
             .max_delay(SECOND);
-        let planner = RetryPlanner::new(config).unwrap();
+        let planner = RetryPlanner::new(config).unwrap().idempotent();
         let mut delays: Vec<_> = (0..1_000).map(|seed| planner.delay(20, seed)).collect();
         assert!(delays.iter().all(|delay| *delay <= SECOND), "{jitter:?}");
         delays.sort();
@@ -292,10 +292,10 @@ fn trap_11_the_wall_clock_decides() {
     assert!(limiter.try_take(1, clock.now()).is_err());
     clock.set_unix_start(Duration::ZERO);
     // A moment before the last one (another core, a caller that read the clock early) must not panic nor refill.
-    assert!(limiter.try_take(1, Moment::ZERO).is_err());
+    assert!(limiter.try_take(1, Instant::ZERO).is_err());
     let (breaker, _) = breaker(BreakerConfig::new().failure_threshold(1));
-    breaker.admit(Moment::from_nanos(u64::MAX)).unwrap().failure(Moment::ZERO);
-    assert!(breaker.admit(Moment::ZERO).is_err());
+    breaker.admit(Instant::from_nanos(u64::MAX)).unwrap().failure(Instant::ZERO);
+    assert!(breaker.admit(Instant::ZERO).is_err());
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn trap_13_tokens_in_floating_point() {
     let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_second(700_000).burst(1)));
     let mut now = clock.now();
     let mut granted = 0_u64;
-    let end = Moment::ZERO + SECOND;
+    let end = Instant::ZERO + SECOND;
     while now < end {
         match limiter.try_take(1, now) {
             Ok(()) => granted += 1,
@@ -329,16 +329,16 @@ fn trap_13_tokens_in_floating_point() {
     assert!((699_000..=700_001).contains(&granted), "{granted}");
     // Over half a billion permits, five years, the time of the last is exact to two nanoseconds.
     let (limiter, _) = self::limiter(LimiterConfig::new(Limit::per_second(3).burst(500_000_000)));
-    limiter.try_take(500_000_000, Moment::ZERO).unwrap();
+    limiter.try_take(500_000_000, Instant::ZERO).unwrap();
     let full = Duration::from_nanos(166_666_666_666_666_666);
-    assert_eq!(limiter.available(Moment::ZERO + full.saturating_sub(SECOND / 3)), Some(499_999_998));
-    assert_eq!(limiter.available(Moment::ZERO + full + Duration::from_nanos(2)), Some(500_000_000));
+    assert_eq!(limiter.available(Instant::ZERO + full.saturating_sub(SECOND / 3)), Some(499_999_998));
+    assert_eq!(limiter.available(Instant::ZERO + full + Duration::from_nanos(2)), Some(500_000_000));
 }
 
 #[test]
 fn trap_14_a_quota_refilled_only_by_success() {
     let budget = Budget::new(BudgetConfig::default()).unwrap();
-    let mut now = Moment::ZERO + SECOND;
+    let mut now = Instant::ZERO + SECOND;
     while budget.try_spend(now) {}
     assert_eq!(budget.available(now), Some(0));
     // Not one call succeeds, and yet the floor comes back.
@@ -350,7 +350,7 @@ fn trap_14_a_quota_refilled_only_by_success() {
 fn trap_15_a_budget_that_does_not_bound() {
     let config = BudgetConfig { ratio: 0.1, per_second: 0.0, window: SECOND * 10 };
     let budget = Budget::new(config).unwrap();
-    let now = Moment::ZERO + SECOND;
+    let now = Instant::ZERO + SECOND;
     for _ in 0..1_000 {
         budget.deposit(now);
     }
@@ -368,7 +368,7 @@ async fn trap_15_waiting_retries_escape_the_budget() {
     for _ in 0..10 {
         let pipeline = Arc::clone(&pipeline);
         tasks.spawn(async move {
-            pipeline.call().classify(AllTransient).run(|_| async { Err::<(), _>("down") }).await
+            pipeline.call().idempotent().classify(AllTransient).run(|_| async { Err::<(), _>("down") }).await
         });
     }
     let mut without_retry = 0;
@@ -409,14 +409,14 @@ fn trap_16_our_own_refusals_counted_as_failures() {
 fn trap_17_errors_of_the_caller_open_the_circuit_or_keep_it_open() {
     let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(2));
     for _ in 0..10 {
-        breaker.admit(clock.now()).unwrap().answered(clock.now());
+        breaker.admit(clock.now()).unwrap().rejected(clock.now());
     }
     assert_eq!(breaker.state(), CircuitState::Closed);
     for _ in 0..2 {
         breaker.admit(clock.now()).unwrap().failure(clock.now());
     }
     clock.advance(SECOND);
-    breaker.admit(clock.now()).unwrap().settle(Verdict::Answered, clock.now());
+    breaker.admit(clock.now()).unwrap().settle(Verdict::Rejected, clock.now());
     assert_eq!(breaker.state(), CircuitState::Closed, "a timely no proves the service alive");
 }
 
@@ -431,6 +431,7 @@ async fn trap_18_retries_at_two_levels_multiply() {
     let (inner, calls) = (&inner, &calls);
     let result = outer
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|attempt| async move {
             assert!(attempt.remaining().is_some_and(|left| left <= SECOND * 30));
@@ -438,7 +439,7 @@ async fn trap_18_retries_at_two_levels_multiply() {
                 calls.fetch_add(1, Ordering::Relaxed);
                 async { Err::<(), _>("down") }
             };
-            inner.call().within(&attempt).classify(AllTransient).run(once).await
+            inner.call().idempotent().within(&attempt).classify(AllTransient).run(once).await
         })
         .await;
     assert_eq!(result.unwrap_err().attempts(), 3);
@@ -516,15 +517,15 @@ fn trap_22_garbage_waits_for_the_slowest_call() {
 
 #[test]
 fn trap_23_an_unbounded_retry_after() {
-    let planner = RetryPlanner::new(RetryConfig::default()).unwrap();
+    let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotent();
     let day = Verdict::Throttled { after: Some(Duration::from_hours(24)) };
-    assert_eq!(planner.plan(1, day, Moment::ZERO, None, 1), RetryDecision::After(Duration::from_mins(5)));
+    assert_eq!(planner.plan(1, day, Instant::ZERO, None, 1), RetryDecision::After(Duration::from_mins(5)));
     // And never earlier than it asked for, as long as that is within reason.
     let asked = Verdict::Throttled { after: Some(SECOND * 7) };
-    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 1), RetryDecision::After(SECOND * 7));
-    let deadline = Some(Moment::ZERO + SECOND * 7);
+    assert_eq!(planner.plan(1, asked, Instant::ZERO, None, 1), RetryDecision::After(SECOND * 7));
+    let deadline = Some(Instant::ZERO + SECOND * 7);
     assert_eq!(
-        planner.plan(1, asked, Moment::ZERO, deadline, 1),
+        planner.plan(1, asked, Instant::ZERO, deadline, 1),
         RetryDecision::GiveUp(StopReason::Deadline)
     );
     // A response can stop everybody, not only the call that got it.
@@ -539,12 +540,12 @@ fn trap_23_an_unbounded_retry_after() {
 #[test]
 fn trap_23_a_retry_after_that_overflows() {
     let config = RetryConfig::attempts(2).max_retry_after(Duration::MAX);
-    let planner = RetryPlanner::new(config).unwrap();
+    let planner = RetryPlanner::new(config).unwrap().idempotent();
     let asked = Verdict::Throttled { after: Some(Duration::MAX) };
-    assert_eq!(planner.plan(1, asked, Moment::ZERO, None, 7), RetryDecision::After(Duration::MAX));
-    let deadline = Some(Moment::from_nanos(u64::MAX));
+    assert_eq!(planner.plan(1, asked, Instant::ZERO, None, 7), RetryDecision::After(Duration::MAX));
+    let deadline = Some(Instant::from_nanos(u64::MAX));
     assert_eq!(
-        planner.plan(1, asked, Moment::ZERO, deadline, 7),
+        planner.plan(1, asked, Instant::ZERO, deadline, 7),
         RetryDecision::GiveUp(StopReason::Deadline)
     );
 }
@@ -570,7 +571,7 @@ fn trap_25_a_bucket_is_not_a_window() {
         let (limiter, _) = limiter(LimiterConfig::new(limit));
         let mut grants: Vec<u64> = Vec::new();
         for ms in 0..3_000 {
-            while limiter.try_take(1, Moment::ZERO + SECOND + millis(ms)).is_ok() {
+            while limiter.try_take(1, Instant::ZERO + SECOND + millis(ms)).is_ok() {
                 grants.push(ms);
             }
         }
@@ -588,7 +589,7 @@ fn trap_26_a_configuration_that_means_less_than_it_says() {
     let error = Policy::none().breaker(never).validate().unwrap_err();
     assert_eq!(error.issues.len(), 1);
     assert!(
-        error.to_string().contains("minimum_calls: must not be above the 20 calls that the window holds"),
+        error.to_string().contains("minimum_calls: must be at most 20, the number of calls in the window"),
         "{error}"
     );
     let twisted = Policy::none()
@@ -606,9 +607,9 @@ fn trap_26_a_configuration_that_means_less_than_it_says() {
 }
 
 #[test]
-fn an_unsafe_call_is_repeated_only_when_it_was_not_done() {
-    let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotency(Idempotency::Unsafe);
-    let plan = |verdict| planner.plan(1, verdict, Moment::ZERO, None, 1);
+fn a_call_that_is_not_idempotent_is_repeated_only_when_it_was_not_processed() {
+    let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotency(Idempotency::NonIdempotent);
+    let plan = |verdict| planner.plan(1, verdict, Instant::ZERO, None, 1);
     assert_eq!(plan(Verdict::Transient), RetryDecision::GiveUp(StopReason::NotIdempotent));
     assert!(matches!(plan(Verdict::NotSent), RetryDecision::After(_)));
     assert!(matches!(plan(Verdict::Throttled { after: None }), RetryDecision::After(_)));
@@ -629,6 +630,7 @@ async fn trap_27_a_retry_runs_into_the_circuit_that_its_own_failure_opened() {
     let started = pipeline.clock().now();
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|attempt| async move { if attempt.number < 4 { Err("500") } else { Ok(attempt.number) } })
         .await;
@@ -642,14 +644,14 @@ async fn trap_27_a_refusal_counts_as_an_attempt_and_hides_the_real_error() {
     // The deadline does not reach to half-open: the call ends at once, with the service's own error.
     let pipeline = retrying(1, 4);
     let deadline = pipeline.clock().now() + millis(500);
-    let call = pipeline.call().classify(AllTransient).deadline(deadline);
+    let call = pipeline.call().idempotent().classify(AllTransient).deadline(deadline);
     let result = call.run(|_| async { Err::<(), _>("500") }).await;
     assert_eq!(result, Err(CallError::Failed { error: "500", attempts: 1, why: StopReason::Deadline }));
 
     // The circuit stays half-open with its probe out: every attempt is refused, none is counted, and the refusal that
     // ends the call carries the service's last error.
     let pipeline = retrying(1, 3);
-    let result = pipeline.call().classify(AllTransient).run(|attempt| async move {
+    let result = pipeline.call().idempotent().classify(AllTransient).run(|attempt| async move {
         assert_eq!(attempt.number, 1);
         Err::<(), _>("500")
     });
@@ -671,18 +673,19 @@ async fn trap_27_a_circuit_opened_by_hand_is_waited_for() {
     let started = pipeline.clock().now();
     let result = pipeline
         .call()
+        .idempotent()
         .classify(AllTransient)
         .run(|_| async {
             pipeline.breaker().trip_for(SECOND * 60, pipeline.clock().now());
             Err::<(), _>("500")
         })
         .await;
-    assert_eq!(result, Err(CallError::Failed { error: "500", attempts: 1, why: StopReason::OpenedByHand }));
-    let refused = pipeline.call().classify(AllTransient).run(|_| async { Ok::<_, &str>(()) }).await;
+    assert_eq!(result, Err(CallError::Failed { error: "500", attempts: 1, why: StopReason::OpenedManually }));
+    let refused = pipeline.call().idempotent().classify(AllTransient).run(|_| async { Ok::<_, &str>(()) }).await;
     assert!(
         matches!(
             refused,
-            Err(CallError::Refused { attempts: 0, why: StopReason::OpenedByHand, last_error: None, .. })
+            Err(CallError::Refused { attempts: 0, why: StopReason::OpenedManually, last_error: None, .. })
         ),
         "{refused:?}"
     );

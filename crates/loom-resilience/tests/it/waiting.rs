@@ -103,7 +103,7 @@ async fn what_a_response_tells_binds_all_callers() {
     // More than there is changes nothing: a header cannot raise the rate.
     limiter.learn(Learned { remaining: Some(90), ..Learned::default() }, clock.now());
     assert_eq!(limiter.available(clock.now()), Some(3));
-    let none = Learned { remaining: Some(0), reset_after: Some(SECOND * 20), limit: None };
+    let none = Learned { remaining: Some(0), reset_after: Some(SECOND * 20), ..Learned::default() };
     limiter.learn(none, clock.now());
     assert_eq!(limiter.try_take(1, clock.now()).unwrap_err().rule, Rule::Frozen);
     tokio::time::advance(SECOND * 20).await;
@@ -157,6 +157,7 @@ async fn the_total_limit_holds_over_waits_attempts_and_pauses() {
     let start = Instant::now();
     let result = pipeline
         .call()
+        .idempotent()
         .seed(7)
         .classify(AllTransient)
         .run(|_| async {
@@ -208,7 +209,7 @@ async fn a_hedge_takes_the_first_good_answer_within_its_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_by_itself_answers_the_last_result() {
-    let retry = Retry::new(RetryConfig::attempts(3)).unwrap().clock(Clock::tokio()).seed(3);
+    let retry = Retry::new(RetryConfig::attempts(3)).unwrap().idempotent().clock(Clock::tokio()).seed(3);
     let start = Instant::now();
     let work = |attempt: u32| async move { if attempt < 3 { Err("503") } else { Ok(attempt) } };
     assert_eq!(retry.run(AllTransient, work).await, Ok(3));

@@ -191,8 +191,8 @@ impl Observer for Tally {
             }
             ServiceEvent::Waited { service, on, waited } => {
                 let on = match on {
-                    WaitFor::Permit => "permit",
-                    WaitFor::Place => "place",
+                    WaitFor::RateLimiter => "permit",
+                    WaitFor::Bulkhead => "place",
                 };
                 self.service(service, |counts| {
                     let (times, long) = counts.waited.entry(on).or_default();

@@ -16,7 +16,7 @@ use std::{
 use backon::{ExponentialBuilder, Retryable};
 use failsafe::CircuitBreaker as _;
 use loom_resilience::{
-    AllTransient, BreakerConfig, BulkheadConfig, CircuitBreaker, Clock, Limit, LimiterConfig, Moment,
+    AllTransient, BreakerConfig, BulkheadConfig, CircuitBreaker, Clock, Limit, LimiterConfig, Instant,
     Pipeline, Policy, RateLimiter, ResilienceRegistry, Retry, RetryConfig, Service, Timeout,
 };
 use measure::Table;
@@ -45,7 +45,7 @@ fn floor(table: &mut Table) {
         word.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() || seen > 0
     });
     let clock = Clock::system();
-    table.sync(part, "Clock::now of loom-resilience", || clock.now() > Moment::ZERO);
+    table.sync(part, "Clock::now of loom-resilience", || clock.now() > Instant::ZERO);
     let raw = quanta::Clock::new();
     table.sync(part, "quanta, raw", || raw.raw() > 0);
     let start = std::time::Instant::now();
@@ -137,7 +137,7 @@ fn pipeline(policy: Policy) -> Pipeline {
 }
 
 async fn called(pipeline: &Pipeline) -> bool {
-    pipeline.call().classify(AllTransient).run(|_| ready(Ok::<_, ()>(black_box(1)))).await.is_ok()
+    pipeline.call().idempotent().classify(AllTransient).run(|_| ready(Ok::<_, ()>(black_box(1)))).await.is_ok()
 }
 
 fn inner()
@@ -175,7 +175,7 @@ fn small_parts(table: &mut Table) {
         .future(part, "tokio", async || tokio::time::timeout(MINUTE, tokio::task::yield_now()).await.is_ok());
 
     let part = "retry, first attempt works";
-    let ours = Retry::new(RetryConfig::default()).expect("sound");
+    let ours = Retry::new(RetryConfig::default()).expect("sound").idempotent();
     table.future(part, "loom-resilience: Retry", async || {
         ours.run(AllTransient, |_| ready(Ok::<_, ()>(black_box(1)))).await.is_ok()
     });

@@ -133,8 +133,7 @@ pub fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
 pub fn learned(status: StatusCode, headers: &HeaderMap, clock: &Clock) -> Option<Learned> {
     let mut learned = structured(headers).unwrap_or_default();
     let named = |names: [&str; 2]| names.iter().find_map(|name| number(headers, name));
-    learned.limit =
-        learned.limit.or_else(|| named(["ratelimit-limit", "x-ratelimit-limit"]).map(saturated));
+    learned.limit = learned.limit.or_else(|| named(["ratelimit-limit", "x-ratelimit-limit"]).map(saturated));
     learned.remaining =
         learned.remaining.or_else(|| named(["ratelimit-remaining", "x-ratelimit-remaining"]).map(saturated));
     learned.reset_after = learned.reset_after.or_else(|| {

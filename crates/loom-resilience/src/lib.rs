@@ -78,7 +78,7 @@ pub use breaker::{
 pub use budget::{Budget, BudgetConfig};
 #[cfg(not(loom_model))]
 pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadPermit};
-pub use clock::{Clock, ManualClock, Instant};
+pub use clock::{Clock, Instant, ManualClock};
 pub use config::{ConfigError, ConfigIssue};
 #[cfg(not(loom_model))]
 pub use hedge::Hedge;

@@ -158,11 +158,7 @@ impl Policy {
             check.require(
                 attempt <= total,
                 "attempt_timeout",
-                format!(
-                    "must be at most total_timeout, {1} (got {0})",
-                    Plain(attempt),
-                    Plain(total)
-                ),
+                format!("must be at most total_timeout, {1} (got {0})", Plain(attempt), Plain(total)),
             );
         }
         if let Some(retry) = &self.retry {

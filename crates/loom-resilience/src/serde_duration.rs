@@ -194,9 +194,19 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in
-            ["", "30", "s", "-1s", "1s1m", "1s1s", "1.5m30s", "1.s", ".5s", "1 fortnight", "999999999999999999d"]
-        {
+        for text in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1s1m",
+            "1s1s",
+            "1.5m30s",
+            "1.s",
+            ".5s",
+            "1 fortnight",
+            "999999999999999999d",
+        ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -13,7 +13,7 @@ use loom_checker::{
     thread,
 };
 use loom_resilience::{
-    BreakerConfig, CircuitBreaker, CircuitState, Clock, Limit, LimiterConfig, ManualClock, Instant,
+    BreakerConfig, CircuitBreaker, CircuitState, Clock, Instant, Limit, LimiterConfig, ManualClock,
     OpenDuration, RateLimiter, Window,
 };
 

@@ -24,9 +24,10 @@ impl BreakerSpec {
         };
         let mut config = BreakerConfig::new();
         config.failure_threshold = Some(self.failure_threshold.get());
-        config.failure_rate = self.failure_rate.as_ref().map(|rate| {
-            RateRule::new(rate.threshold, rate.minimum_calls.get(), window(rate.window))
-        });
+        config.failure_rate = self
+            .failure_rate
+            .as_ref()
+            .map(|rate| RateRule::new(rate.threshold, rate.minimum_calls.get(), window(rate.window)));
         config.slow_calls = self.slow_calls.as_ref().map(|slow| {
             let like = self.failure_rate.as_ref();
             let minimum_calls = like.map_or(SLOW_MINIMUM_CALLS, |rate| rate.minimum_calls.get());

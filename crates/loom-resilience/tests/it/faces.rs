@@ -42,12 +42,12 @@ mod saved {
     #[test]
     fn durations_are_read_in_both_forms() {
         for text in [r#""1m30s""#, r#"{"secs": 90, "nanos": 0}"#, r#""90s""#, r#""1.5m""#] {
-            let policy: Policy =
-                serde_json::from_str(&format!(r#"{{"total_timeout": {text}}}"#)).unwrap();
+            let policy: Policy = serde_json::from_str(&format!(r#"{{"total_timeout": {text}}}"#)).unwrap();
             assert_eq!(policy.total_timeout, Some(Duration::from_secs(90)), "{text}");
         }
         let error = serde_json::from_str::<Policy>(r#"{"total_timeout": "soon"}"#).unwrap_err();
-        let expected = r#"invalid value: string "soon", expected a duration such as "30s", "1m30s" or "250ms""#;
+        let expected =
+            r#"invalid value: string "soon", expected a duration such as "30s", "1m30s" or "250ms""#;
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 
@@ -116,8 +116,8 @@ mod saved {
         assert!(again.contains(r#""state":"open""#) && again.contains(r#""open_for":"29s500ms""#), "{again}");
         assert_eq!(serde_json::from_str::<RegistrySnapshot>(&again).unwrap(), saved);
 
-        let limiter = LimiterConfig::new(Limit::per_minute(60).burst(60))
-            .and(Limit::window(5, Duration::from_mins(1)));
+        let limiter =
+            LimiterConfig::new(Limit::per_minute(60).burst(60)).and(Limit::window(5, Duration::from_mins(1)));
         let policy = Policy::none().breaker(BreakerConfig::standard()).limiter(limiter);
         let time = loom_resilience::ManualClock::new();
         time.set_unix_start(Duration::from_secs(2));
@@ -158,8 +158,8 @@ mod tower_layers {
     };
 
     use loom_resilience::{
-        AllTransient, AttemptError, Backoff, BreakerConfig, CallError, Clock, Idempotency, Jitter, Pipeline, Policy,
-        RetryConfig, Service,
+        AllTransient, AttemptError, Backoff, BreakerConfig, CallError, Clock, Idempotency, Jitter, Pipeline,
+        Policy, RetryConfig, Service,
         layer::{AttemptLayer, PolicyLayer},
     };
     use tower_layer::Layer;

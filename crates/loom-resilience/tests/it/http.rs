@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use loom_resilience::{
-    AllTransient, Classifier, Clock, Idempotency, Learned, ManualClock, Policy, RetryConfig, Service, Verdict,
+    AllTransient, Classifier, Clock, Idempotency, Learned, ManualClock, Policy, RetryConfig, Service,
+    Verdict,
     http::{HttpClassifier, learned, retry_after, verdict},
 };
 
@@ -164,8 +165,7 @@ fn limits_are_read_from_every_known_header() {
     // The earlier drafts, combined and apart.
     let combined = ("ratelimit", "limit=100, remaining=50, reset=5");
     assert_eq!(read(200, &[combined]), of(Some(100), Some(50), Some(secs(5)), None));
-    let apart =
-        [("ratelimit-limit", "10, 10;w=1"), ("ratelimit-remaining", "9"), ("ratelimit-reset", "1")];
+    let apart = [("ratelimit-limit", "10, 10;w=1"), ("ratelimit-remaining", "9"), ("ratelimit-reset", "1")];
     assert_eq!(read(200, &apart), of(Some(10), Some(9), Some(secs(1)), None));
     // The older names: a reset in seconds, since 1970, in milliseconds since 1970, and with a fraction.
     for (reset, expected) in

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use loom_resilience::{
-    Backoff, BreakerConfig, CircuitBreaker, CircuitState, Clock, Jitter, Limit, LimiterConfig, ManualClock,
-    Instant, OpenDuration, RateLimiter, RetryConfig, RetryDecision, RetryPlanner, Verdict, Window,
+    Backoff, BreakerConfig, CircuitBreaker, CircuitState, Clock, Instant, Jitter, Limit, LimiterConfig,
+    ManualClock, OpenDuration, RateLimiter, RetryConfig, RetryDecision, RetryPlanner, Verdict, Window,
 };
 use proptest::prelude::*;
 

@@ -13,7 +13,7 @@ use std::{
 
 use loom_resilience::{
     AllTransient, AttemptError, Backoff, BreakerConfig, Budget, BudgetConfig, BulkheadConfig, CallError,
-    CircuitBreaker, CircuitState, Clock, Idempotency, Jitter, Limit, LimiterConfig, ManualClock, Instant,
+    CircuitBreaker, CircuitState, Clock, Idempotency, Instant, Jitter, Limit, LimiterConfig, ManualClock,
     OpenDuration, Pipeline, Policy, RateLimiter, ResilienceRegistry, RetryConfig, RetryDecision,
     RetryPlanner, Rule, StopReason, Verdict, Window,
 };
@@ -681,7 +681,8 @@ async fn trap_27_a_circuit_opened_by_hand_is_waited_for() {
         })
         .await;
     assert_eq!(result, Err(CallError::Failed { error: "500", attempts: 1, why: StopReason::OpenedManually }));
-    let refused = pipeline.call().idempotent().classify(AllTransient).run(|_| async { Ok::<_, &str>(()) }).await;
+    let refused =
+        pipeline.call().idempotent().classify(AllTransient).run(|_| async { Ok::<_, &str>(()) }).await;
     assert!(
         matches!(
             refused,

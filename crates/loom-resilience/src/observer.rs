@@ -164,6 +164,16 @@ pub enum WaitFor {
     Bulkhead,
 }
 
+impl WaitFor {
+    /// A stable name for logs and metrics: `permit` for the rate limiter, `place` for the bulkhead.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimiter => "permit",
+            Self::Bulkhead => "place",
+        }
+    }
+}
+
 /// The name of the service and the observer, shared by its parts.
 #[derive(Clone)]
 pub(crate) struct Reporter {

@@ -1,6 +1,6 @@
 //! Events as `tracing` records with stable field names: `service`, `rule`, `attempt`, `delay_ms` and others.
 
-use crate::observer::{Event, Observer, WaitFor};
+use crate::observer::{Event, Observer};
 
 /// Reports every event to `tracing`, under the target `loom_resilience`.
 ///
@@ -41,12 +41,12 @@ impl Observer for TracingObserver {
             Event::Waiting { service, on, expected } => tracing::debug!(
                 target: TARGET,
                 service,
-                on = name(on),
+                on = on.as_str(),
                 expected_ms = expected.map(millis),
                 "call waits"
             ),
             Event::Waited { service, on, waited } => {
-                tracing::debug!(target: TARGET, service, on = name(on), waited_ms = millis(waited), "call continues");
+                tracing::debug!(target: TARGET, service, on = on.as_str(), waited_ms = millis(waited), "call continues");
             }
             Event::Attempt { service, number, verdict, took, timed_out } => tracing::debug!(
                 target: TARGET,
@@ -64,13 +64,6 @@ impl Observer for TracingObserver {
                 tracing::warn!(target: TARGET, service, attempts, %why, "call given up");
             }
         }
-    }
-}
-
-const fn name(on: WaitFor) -> &'static str {
-    match on {
-        WaitFor::RateLimiter => "permit",
-        WaitFor::Bulkhead => "place",
     }
 }
 

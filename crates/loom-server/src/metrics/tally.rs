@@ -18,7 +18,7 @@ use loom_engine::{
     event::{Next, Phase},
 };
 use loom_expression::Timestamp;
-use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver, WaitFor};
+use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver};
 use tokio::sync::Notify;
 
 /// Names of one kind that are told apart.
@@ -190,12 +190,8 @@ impl Observer for Tally {
                 self.service(service, |counts| *counts.refused.entry(rule).or_default() += 1);
             }
             ServiceEvent::Waited { service, on, waited } => {
-                let on = match on {
-                    WaitFor::RateLimiter => "permit",
-                    WaitFor::Bulkhead => "place",
-                };
                 self.service(service, |counts| {
-                    let (times, long) = counts.waited.entry(on).or_default();
+                    let (times, long) = counts.waited.entry(on.as_str()).or_default();
                     *times += 1;
                     *long += waited;
                 });

@@ -239,7 +239,7 @@ async fn a_crash_does_not_restore_consumed_permits() {
     // A later snapshot of all services replaces what single calls have stored.
     after.reset("long").unwrap();
     after.reset("circuit").unwrap();
-    let all = RegistrySnapshot { taken_at_unix_ms: u64::MAX, services: Vec::new() };
+    let all = RegistrySnapshot::new(u64::MAX, Vec::new());
     let third = engine(&service).registry(registry()).store(Arc::clone(&store)).build();
     third.recover(None).await.unwrap();
     third.restore_services(Some(&all)).await.unwrap();

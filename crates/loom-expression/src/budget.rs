@@ -1,19 +1,19 @@
-//! `Budget`: what evaluations may cost together, counted while they run.
+//! `Budget`: limits the total cost of a group of evaluations, counted in steps.
 
 use std::cell::Cell;
 
 use crate::{Code, Error, Limits, Value, error::Failure};
 
-/// Bytes of text that one step pays for, and bytes of other values.
+/// How many bytes of text, and of other values, one step covers.
 const TEXT_BYTES_PER_STEP: usize = 32;
 const VALUE_BYTES_PER_STEP: u64 = 64;
 
-/// What evaluations may cost together: the steps that are left, and how large what they read may be.
+/// The total cost that a group of evaluations may have: the remaining steps, and the size of JSON text they may parse.
 ///
-/// A call is a step, and more are paid for in proportion to the text and the values that a function reads and makes.
-/// One budget serves everything that belongs to one action, so that evaluating once for each of many items is bounded
-/// too. A [`crate::Context`] lends it to evaluations; without one, each evaluation has a budget of its own by the
-/// [`Limits`] of its template.
+/// A function call costs one step, plus steps in proportion to the size of the strings and values that the function
+/// reads and makes. One budget is shared by all evaluations of one action, so that evaluating an expression for each of
+/// many items is bounded too. [`crate::Context::budget`] provides it; without one, each evaluation has a budget of its
+/// own from the [`Limits`] of its template.
 #[derive(Debug)]
 pub struct Budget {
     left: Cell<u64>,
@@ -22,7 +22,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget with nothing spent of it.
+    /// A budget of `steps_max` steps, which lets a JSON text hold up to `json_values_max` values.
     pub fn new(steps_max: u64, json_values_max: usize) -> Self {
         Self { left: Cell::new(steps_max), steps_max, json_values_max }
     }
@@ -31,21 +31,21 @@ impl Budget {
         Self::new(limits.evaluation_steps_max, limits.json_values_max)
     }
 
-    /// Steps that are left.
+    /// The number of remaining steps.
     #[inline]
     pub fn left(&self) -> u64 {
         self.left.get()
     }
 
-    /// How many values a JSON text may hold that is read meanwhile.
+    /// How many values one JSON text may hold.
     pub fn json_values_max(&self) -> usize {
         self.json_values_max
     }
 
-    /// Pays for work.
+    /// Spends steps.
     ///
     /// # Errors
-    /// [`Code::StepsExceeded`] when not so many steps are left; then none are.
+    /// [`Code::StepsExceeded`] if fewer steps remain. The budget is then empty.
     #[inline]
     pub fn pay(&self, steps: u64) -> Result<(), Box<Error>> {
         match self.left.get().checked_sub(steps) {
@@ -57,7 +57,7 @@ impl Budget {
         }
     }
 
-    /// Pays for reading or making so many bytes of text.
+    /// Spends the steps for reading or making `bytes` bytes of text.
     ///
     /// # Errors
     /// As [`Budget::pay`].
@@ -66,7 +66,7 @@ impl Budget {
         self.pay((bytes / TEXT_BYTES_PER_STEP) as u64)
     }
 
-    /// Pays for walking over a whole value or making it.
+    /// Spends the steps for traversing or making a whole value.
     ///
     /// # Errors
     /// As [`Budget::pay`].
@@ -89,7 +89,7 @@ impl Budget {
     }
 }
 
-/// The steps of walking over a whole value.
+/// The steps for traversing a whole value.
 #[inline]
 pub(crate) fn whole(value: &Value) -> u64 {
     match value.as_str() {
@@ -98,7 +98,7 @@ pub(crate) fn whole(value: &Value) -> u64 {
     }
 }
 
-/// The steps of copying the items or members of a value by reference, or of walking over a text.
+/// The steps for copying the items or properties of a value by reference, or for scanning a string.
 #[inline]
 pub(crate) fn items(value: &Value) -> u64 {
     use crate::ValueRef;

@@ -1,4 +1,4 @@
-//! Syntax tree to what is evaluated: functions found, names resolved, constants folded, all mistakes reported.
+//! Compiles syntax trees: looks up functions, resolves names, folds constants, and reports all errors.
 
 use std::{ops::Range, sync::Arc};
 
@@ -10,15 +10,15 @@ use crate::{
     syntax::{self, Key, Node, Segment, Segments},
 };
 
-/// An expression ready to be evaluated.
+/// A compiled expression.
 #[derive(Clone, Debug)]
 pub(crate) enum Expr {
     Constant(Value),
     Call(Box<CallExpr>),
     Access(Box<AccessExpr>),
-    /// An operand of a condition, with its pointer there.
+    /// An operand of a condition, with its JSON pointer in the condition.
     Operand(Box<(Template, String)>),
-    /// A call with a number of arguments that its function does not take: it fails when it is reached.
+    /// A call with the wrong number of arguments. It fails when it is evaluated.
     Misfit(Box<TemplateError>),
 }
 
@@ -27,30 +27,30 @@ pub(crate) enum Expr {
 pub(crate) struct CallExpr {
     pub(crate) function: &'static Function,
     pub(crate) arguments: Box<[Expr]>,
-    /// What the first argument resolved to, if it is a literal name.
+    /// The index that the first argument was resolved to, if it is a literal name.
     pub(crate) slot: Option<u32>,
     pub(crate) span: Range<u32>,
 }
 
-/// Steps into the result of a call.
+/// Property and index accesses on the result of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessExpr {
     pub(crate) target: Expr,
     pub(crate) steps: Box<[Step]>,
-    /// Where the call and all its steps stand.
+    /// Where the call starts, in bytes of the string.
     pub(crate) start: u32,
 }
 
-/// One step into a value.
+/// One property or index access.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) optional: bool,
     pub(crate) key: Expr,
-    /// Where the step ends; everything up to here is what failed when it fails.
+    /// Where the access is. If it fails, the failed expression is everything up to its end.
     pub(crate) span: Range<u32>,
 }
 
-/// A compiled string of a definition.
+/// A compiled string.
 #[derive(Clone, Debug)]
 pub(crate) enum Text {
     Constant(Value),
@@ -65,18 +65,18 @@ pub(crate) enum Part {
     Expression(Expr),
 }
 
-/// Compiles strings and collects what is found on the way.
+/// Compiles strings and collects errors, warnings and references.
 pub(crate) struct Compiler<'a> {
     pub(crate) names: &'a dyn Names,
     pub(crate) options: &'a Options,
     pub(crate) errors: Vec<TemplateError>,
-    /// What fails if it is reached, but need not be.
+    /// Calls that fail if they are evaluated.
     pub(crate) warnings: Vec<TemplateError>,
     pub(crate) references: Vec<Reference>,
     pub(crate) calls: Vec<&'static Function>,
-    /// JSON pointer of the string at hand.
+    /// The JSON pointer of the current string.
     pub(crate) pointer: String,
-    /// Whether the string is not the value at the pointer, but the name of that property.
+    /// Whether the current string is the name of the property at the pointer rather than its value.
     pub(crate) in_name: bool,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Compiles one string. Where it cannot, the errors are noted and some constant stands in.
+    /// Compiles one string. On errors, records them and returns an arbitrary constant.
     pub(crate) fn text(&mut self, source: &Value) -> Text {
         let text = source.as_str().expect("only strings are compiled as text");
         match syntax::segments(text) {
@@ -114,7 +114,7 @@ impl<'a> Compiler<'a> {
 
     fn interpolation(&mut self, text: &str, segments: Vec<Segment<'_>>) -> Text {
         let mut parts: Vec<Part> = Vec::with_capacity(segments.len());
-        // Neighbouring constant parts are joined, so that a template without calls is a constant.
+        // Adjacent constant parts are joined, so that a template without calls is a constant.
         let mut constant = String::new();
         for segment in segments {
             match segment {
@@ -268,8 +268,8 @@ impl<'a> Compiler<'a> {
         });
     }
 
-    /// Computes a constant call at once. What fails is left to fail when it runs, and what grows large is left
-    /// to be computed when it is wanted.
+    /// Evaluates a call of constants now. A call that fails is kept to fail at run time, and one with a large result is
+    /// kept to be evaluated when it is needed.
     fn fold(&mut self, expr: Expr) -> Expr {
         const FOLDED_ITEMS_MAX: usize = 1_000;
         const FOLDED_STEPS_MAX: u64 = 10_000;
@@ -301,7 +301,7 @@ fn is_constant(expr: &Expr) -> bool {
     matches!(expr, Expr::Constant(_))
 }
 
-/// In Loom's spelling the record of an action has its outputs as `output` too.
+/// In the Loom spelling, `output` also reads the outputs of an action's record.
 fn plural_outputs(key: &mut Expr) {
     if let Expr::Constant(name) = key
         && name.as_str() == Some("output")
@@ -310,7 +310,7 @@ fn plural_outputs(key: &mut Expr) {
     }
 }
 
-/// Expressions are short, so their places fit 32 bits.
+/// A span in 32 bits, which is enough for the limited length of expressions.
 fn small(span: &Range<usize>) -> Range<u32> {
     span.start as u32..span.end as u32
 }

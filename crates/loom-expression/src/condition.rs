@@ -1,4 +1,4 @@
-//! `Condition`: what If, Until and Query decide by: an expression, or an object of operators.
+//! `Condition`: the condition of If, Until and Query, which is an expression or an object of operators.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::{
 
 /// A compiled condition.
 ///
-/// Either a template (`"@greater(variables('n'), 3)"`), or an object with one operator: `and` and `or` with a list
-/// of conditions, `not` with one, or any function with a list of operands, as in
-/// `{"equals": ["@variables('n')", 3]}`. An operand that is such an object itself is computed first, as in
-/// `{"equals": [{"length": ["@variables('list')"]}, 1]}`. Operators ignore case.
+/// Either a template (`"@greater(variables('n'), 3)"`) or an object with one operator: `and` or `or` with an array of
+/// conditions, `not` with one condition, or any function with an array of operands, as in
+/// `{"equals": ["@variables('n')", 3]}`. An operand can be such an object too, as in
+/// `{"equals": [{"length": ["@variables('list')"]}, 1]}`. Operator names ignore case.
 #[derive(Clone, Debug)]
 pub struct Condition(Arc<Compiled>);
 
@@ -34,11 +34,11 @@ struct Compiled {
 #[derive(Debug)]
 enum Node {
     Template(Template),
-    /// With the pointer of the member, for messages.
+    /// Each condition with its JSON pointer, for messages.
     And(Vec<(Node, String)>),
     Or(Vec<(Node, String)>),
     Not(Box<Node>),
-    /// A function of operands, with the pointer of the operator.
+    /// A function call on operands, with the JSON pointer of the operator.
     Operator(Expr, String),
 }
 
@@ -46,7 +46,7 @@ impl Condition {
     /// Compiles a condition.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// All errors in the condition.
     pub fn compile(value: &Value, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
         if let Err(error) = check_depth(value, options) {
             return Err(vec![error]);
@@ -70,12 +70,12 @@ impl Condition {
     /// Evaluates the condition. `and` and `or` stop as soon as the result is known.
     ///
     /// # Errors
-    /// The failure of an operand, or [`Code::NotBoolean`] when a condition gives something else than a boolean.
+    /// The failure of an operand, or [`Code::NotBoolean`] if a condition does not evaluate to a boolean.
     pub fn evaluate(&self, context: &dyn Context) -> Result<bool, Error> {
         self.evaluate_value(context).map(|value| value.as_bool() == Some(true))
     }
 
-    /// Evaluates the condition to a boolean value, which keeps the label of what it was decided by.
+    /// Evaluates the condition to a boolean value, which has the labels of the values that decided it.
     ///
     /// # Errors
     /// As [`Condition::evaluate`].
@@ -87,7 +87,7 @@ impl Condition {
         })
     }
 
-    /// The value of a condition that is one template and gives the same in every context; it may be no boolean.
+    /// The value of a condition that is one template and has the same value in every context. It may not be a boolean.
     pub fn as_constant(&self) -> Option<&Value> {
         match &self.0.node {
             Node::Template(template) => template.as_constant(),
@@ -95,22 +95,22 @@ impl Condition {
         }
     }
 
-    /// What the condition mentions by name, in the order of the text.
+    /// The names that the condition refers to, in source order.
     pub fn references(&self) -> Vec<Reference> {
         self.0.references.clone()
     }
 
-    /// What fails if it is reached; see [`Template::warnings`].
+    /// Calls that fail if they are evaluated; see [`Template::warnings`].
     pub fn warnings(&self) -> &[TemplateError] {
         &self.0.warnings
     }
 
-    /// Whether the condition calls the function of this name within its templates, ignoring case.
+    /// Whether a template in the condition calls the function with this name, ignoring case.
     pub fn calls(&self, function: &str) -> bool {
         self.0.calls.iter().any(|template| template.calls(function))
     }
 
-    /// The text that was compiled: the string itself, or the JSON text of anything else.
+    /// The source of the condition: the string itself, or the JSON text of any other value.
     pub fn source(&self) -> String {
         match self.0.source.as_str() {
             Some(text) => text.to_owned(),
@@ -272,8 +272,8 @@ fn compile_function(
     Some(Expr::Call(Box::new(CallExpr { function, arguments, slot: None, span: 0..0 })))
 }
 
-/// An operand: a template, or an operator of its own. An object is one when its only member names a function and
-/// holds a list; every other object is a literal.
+/// Compiles an operand: a template or a nested operator. An object is an operator if its only property is named after
+/// a function and holds an array; any other object is a literal.
 fn compile_operand(
     compiler: &mut Compiler<'_>,
     operand: &Value,
@@ -293,7 +293,7 @@ fn compile_operand(
     Some(Expr::Operand(Box::new((template, pointer))))
 }
 
-/// Recursion follows the nesting of the condition, which its compilation has bounded.
+/// Recurses as deeply as the condition nests, which compilation has limited.
 fn evaluate_node(node: &Node, evaluation: &Evaluation<'_>) -> Result<Value, Failure> {
     evaluation.budget.pay(1)?;
     match node {
@@ -310,7 +310,7 @@ fn evaluate_node(node: &Node, evaluation: &Evaluation<'_>) -> Result<Value, Fail
         Node::Operator(call, pointer) => {
             evaluation.expr(call).and_then(boolean).map_err(|mut failure| {
                 if failure.pointer.is_none() {
-                    // The operator itself failed, and it stands in no string.
+                    // The operator itself failed, and it is not in a string that a span could refer to.
                     failure.span = None;
                     failure.pointer = Some(pointer.clone());
                 }

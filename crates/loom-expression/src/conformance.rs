@@ -1,9 +1,9 @@
-//! How recorded cases compare an expected value with an actual one. Used by our own suites and by `loom test`.
+//! Compares expected with actual values of recorded cases, for the conformance suites and `loom test`.
 
 use crate::{Value, ValueRef};
 
-/// Whether a value is what a case expects: numbers by value (integers exactly, floats with a relative tolerance of
-/// 1e-15), members of objects in any order, everything else exactly.
+/// Whether a value matches the expected value of a case. Numbers match by value (integers exactly, floats with a
+/// relative tolerance of 1e-15), objects regardless of the order of properties, everything else exactly.
 pub fn matches(expected: &Value, actual: &Value) -> bool {
     match (expected.as_ref(), actual.as_ref()) {
         (ValueRef::Array(expected), ValueRef::Array(actual)) => {

@@ -1,17 +1,17 @@
-//! What an evaluation may ask from outside: names, records, the time, random numbers, secrets.
+//! `Context`: what an evaluation reads from its surroundings: names, records, the time, random numbers, secrets.
 //!
-//! The engine implements [`Context`] over a run's state; [`crate::RecordedContext`] over plain JSON.
+//! The engine implements [`Context`] for the state of a run, [`crate::RecordedContext`] implements it for JSON.
 
 use std::{fmt, sync::Arc};
 
 use crate::{Budget, Value, value::fold_eq};
 
-/// A name in a call such as `variables('n')`, with the index it was resolved to at compile time, if it was.
+/// A name in a call such as `variables('n')`, with the index that it was resolved to at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name<'a> {
     /// The name as written.
     pub text: &'a str,
-    /// What [`Names::slot`] answered for it, if the name was a literal.
+    /// What [`Names::slot`] returned for the name, if it is a literal.
     pub slot: Option<u32>,
 }
 
@@ -21,26 +21,26 @@ impl<'a> From<&'a str> for Name<'a> {
     }
 }
 
-/// What a name names.
+/// The kind of thing that a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameKind {
     /// A parameter of the workflow.
     Parameter,
     /// A variable of the run.
     Variable,
-    /// An action, blocks included.
+    /// An action, including scopes and loops.
     Action,
-    /// A Foreach or Until, in `items` and `iterationIndexes`.
+    /// A Foreach or Until loop, in `items` and `iterationIndexes`.
     Loop,
 }
 
-/// Resolves names while templates are compiled, so that running never searches for one.
+/// Resolves names to indexes at compile time, so that evaluation does not search for them.
 pub trait Names {
-    /// The index of the name, or `None` when there is no such name (which is not an error here).
+    /// The index of a name, or `None` if there is no such name. An unknown name is not a compile error.
     fn slot(&self, kind: NameKind, name: &str) -> Option<u32>;
 }
 
-/// Resolves nothing; contexts then go by the text of a name.
+/// Resolves no names; contexts then look them up by their text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoNames;
 
@@ -50,158 +50,159 @@ impl Names for NoNames {
     }
 }
 
-/// What a look-up answers.
+/// The result of looking up a name.
 pub type Lookup = Result<Value, LookupError>;
 
-/// Why a look-up has no answer.
+/// Why a look-up failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// There is nothing of that name.
+    /// There is nothing with that name.
     Unknown {
-        /// The names that exist, for the message; may be cut short.
+        /// The existing names, for the message. May be incomplete.
         available: Vec<Arc<str>>,
     },
-    /// The action exists but has no result yet.
+    /// The action exists, but has no result yet.
     NotRun,
-    /// Not in this place.
+    /// The function is not available where the expression is.
     NotAvailable {
-        /// Why, as a part of a sentence after "because".
+        /// Why, as a clause that follows "because".
         why: String,
     },
-    /// The name stands for several records, none of which is meant more than the others.
+    /// The name refers to several records, and nothing says which one is meant.
     Ambiguous {
-        /// Why, as a part of a sentence after "because".
+        /// Why, as a clause that follows "because".
         why: String,
     },
-    /// Something outside was asked and failed.
+    /// An external source, such as a secret store, failed.
     Failed {
-        /// What it said. Must not contain a secret.
+        /// Its error message. Must not contain a secret.
         message: String,
     },
 }
 
 impl LookupError {
-    /// The answer of a context that has no such thing.
+    /// The error of a context that does not support the look-up.
     pub fn not_available() -> Self {
         Self::NotAvailable { why: "it is not available here".to_owned() }
     }
 }
 
-/// The surroundings of an evaluation. Every method has a body, which answers that there is no such thing.
-#[expect(clippy::missing_errors_doc, reason = "each answers with `LookupError`, whose variants say why")]
+/// The surroundings of an evaluation. Every method has a default, which reports that the look-up is not available.
+#[expect(clippy::missing_errors_doc, reason = "all of them return `LookupError`, whose variants say why")]
 pub trait Context {
-    /// What evaluations with this context may cost together. Without one, each has a budget of its own.
+    /// The budget that all evaluations with this context share. Without one, each has a budget of its own.
     fn budget(&self) -> Option<&Budget> {
         None
     }
 
-    /// `parameters('name')`.
+    /// The result of `parameters('name')`.
     fn parameter(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `variables('name')`.
+    /// The result of `variables('name')`.
     fn variable(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `actions('name')`: the whole record.
+    /// The result of `actions('name')`: the whole record.
     fn action(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `outputs('name')`: the record's outputs, null when it has none.
+    /// The result of `outputs('name')`: the record's outputs, or null if it has none.
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
         Ok(self.action(name)?.get("outputs").cloned().unwrap_or_default())
     }
 
-    /// `body('name')`: `body` of the outputs, null when there is none.
+    /// The result of `body('name')`: the `body` of the outputs, or null if there is none.
     fn action_body(&self, name: Name<'_>) -> Lookup {
         Ok(self.action_outputs(name)?.get("body").cloned().unwrap_or_default())
     }
 
-    /// `trigger()`: the whole record.
+    /// The result of `trigger()`: the whole record.
     fn trigger(&self) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `triggerOutputs()`: the record's outputs, null when it has none.
+    /// The result of `triggerOutputs()`: the record's outputs, or null if it has none.
     fn trigger_outputs(&self) -> Lookup {
         Ok(self.trigger()?.get("outputs").cloned().unwrap_or_default())
     }
 
-    /// `triggerBody()`: `body` of the outputs, null when there is none.
+    /// The result of `triggerBody()`: the `body` of the outputs, or null if there is none.
     fn trigger_body(&self) -> Lookup {
         Ok(self.trigger_outputs()?.get("body").cloned().unwrap_or_default())
     }
 
-    /// `action()`: the record of the action that is being worked on.
+    /// The result of `action()`: the record of the current action.
     fn current_action(&self) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `item()`: the item at hand of the innermost Foreach, or of Query, Select, Table.
+    /// The result of `item()`: the current item of the innermost Foreach loop, or of a Query, Select or Table action.
     fn item(&self) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `items('Loop')`: the item at hand of the named Foreach.
+    /// The result of `items('Loop')`: the current item of the named Foreach loop.
     fn items(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `iterationIndexes('Until')`: the index of the iteration at hand, from 0.
+    /// The result of `iterationIndexes('Until')`: the index of the current iteration, starting at 0.
     fn iteration_index(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `result('Block')`: the records of a block's actions.
+    /// The result of `result('Block')`: the records of the actions directly inside a block.
     fn result(&self, _: Name<'_>) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `workflow()`.
+    /// The result of `workflow()`.
     fn workflow(&self) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `listCallbackUrl()`.
+    /// The result of `listCallbackUrl()`.
     fn callback_url(&self) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `appsetting('name')`.
+    /// The result of `appsetting('name')`.
     fn app_setting(&self, _: &str) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `agentParameters('name')`.
+    /// The result of `agentParameters('name')`.
     fn agent_parameter(&self, _: &str) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `secret('name')`. Whatever is answered here becomes secret.
+    /// The result of `secret('name')`. The returned value is labelled secret.
     fn secret(&self, _: &str) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// `memory('key')` and its kin; `operation` is the name of the function in lower case.
+    /// The result of `memory('key')` and the other memory functions. `operation` is the name of the function in lower
+    /// case.
     fn memory(&self, _operation: &str, _arguments: &[Value]) -> Lookup {
         Err(LookupError::not_available())
     }
 
-    /// The time now, for `utcNow()` and its kin. A context without a clock answers the Unix epoch.
+    /// The current time, for `utcNow()` and others. The default, for a context without a clock, is the Unix epoch.
     fn now(&self) -> Timestamp {
         Timestamp::UNIX_EPOCH
     }
 
-    /// 64 random bits, for `rand()`. A context without randomness answers zero.
+    /// 64 random bits, for `rand()`. The default, for a context without randomness, is zero.
     fn random_u64(&self) -> u64 {
         0
     }
 
-    /// A new random id, for `guid()`; version and variant bits are set by the function.
+    /// 128 random bits, for `guid()`, which sets the version and variant bits itself.
     fn guid(&self) -> u128 {
         (u128::from(self.random_u64()) << 64) | u128::from(self.random_u64())
     }
@@ -212,7 +213,7 @@ pub trait Context {
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Ticks in a second.
+    /// The number of ticks in a second.
     pub const TICKS_PER_SECOND: i64 = 10_000_000;
     /// 1970-01-01T00:00:00Z.
     pub const UNIX_EPOCH: Self = Self(621_355_968_000_000_000);
@@ -221,33 +222,33 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.9999999Z.
     pub const MAX: Self = Self(3_155_378_975_999_999_999);
 
-    /// From ticks since the year 1; `None` outside [`Timestamp::MIN`]..=[`Timestamp::MAX`].
+    /// From ticks since the start of the year 1; `None` outside [`Timestamp::MIN`]..=[`Timestamp::MAX`].
     pub fn from_ticks(ticks: i64) -> Option<Self> {
         (Self::MIN.0..=Self::MAX.0).contains(&ticks).then_some(Self(ticks))
     }
 
-    /// Ticks since the year 1.
+    /// Ticks since the start of the year 1.
     pub fn ticks(self) -> i64 {
         self.0
     }
 
-    /// From nanoseconds since 1970, rounded down to ticks; clamped to the range.
+    /// From nanoseconds since the Unix epoch, rounded down to ticks and clamped to the range.
     pub fn from_unix_nanos(nanos: i128) -> Self {
         let ticks = nanos.div_euclid(100) + i128::from(Self::UNIX_EPOCH.0);
         Self(ticks.clamp(i128::from(Self::MIN.0), i128::from(Self::MAX.0)) as i64)
     }
 
-    /// From milliseconds since 1970; clamped to the range.
+    /// From milliseconds since the Unix epoch, clamped to the range.
     pub fn from_unix_millis(millis: i64) -> Self {
         Self::from_unix_nanos(i128::from(millis) * 1_000_000)
     }
 
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since the Unix epoch.
     pub fn unix_nanos(self) -> i128 {
         i128::from(self.0 - Self::UNIX_EPOCH.0) * 100
     }
 
-    /// Milliseconds since 1970, rounded down.
+    /// Milliseconds since the Unix epoch, rounded down.
     pub fn unix_millis(self) -> i64 {
         (self.0 - Self::UNIX_EPOCH.0).div_euclid(10_000)
     }
@@ -258,7 +259,7 @@ impl Timestamp {
 #[error("expected a timestamp, such as 2026-11-24T17:00:00Z")]
 pub struct InvalidTimestamp;
 
-/// In all the forms that the functions of the language read; without a zone it is UTC.
+/// Parses every format that the functions of the language accept. A timestamp without a zone is UTC.
 impl std::str::FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
@@ -278,7 +279,7 @@ impl From<std::time::SystemTime> for Timestamp {
     }
 }
 
-/// `yyyy-MM-ddTHH:mm:ss.fffffffZ`, as `utcNow()` prints it.
+/// Formats as `yyyy-MM-ddTHH:mm:ss.fffffffZ`, like `utcNow()`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = civil_from_days(self.0 / (86_400 * Self::TICKS_PER_SECOND));
@@ -295,11 +296,11 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Year, month and day of the proleptic Gregorian calendar, from days since 0001-01-01.
+/// The year, month and day in the proleptic Gregorian calendar, from days since 0001-01-01.
 ///
-/// The algorithm is Howard Hinnant's `civil_from_days`, with another day zero.
+/// The algorithm is Howard Hinnant's `civil_from_days`, with a different epoch.
 pub(crate) fn civil_from_days(days: i64) -> (i64, u32, u32) {
-    // Days since 0000-03-01, so that a leap day ends its year.
+    // Days since 0000-03-01, so that the leap day is the last day of a year.
     let days = days + 306;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
@@ -311,7 +312,7 @@ pub(crate) fn civil_from_days(days: i64) -> (i64, u32, u32) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// Days since 0001-01-01 of a date; the inverse of [`civil_from_days`].
+/// The days from 0001-01-01 to a date; the inverse of [`civil_from_days`].
 pub(crate) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -322,7 +323,7 @@ pub(crate) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     era * 146_097 + day_of_era - 306
 }
 
-/// Whether two names of the language are the same: case does not count.
+/// Whether two names are equal, ignoring case, as the names of actions, variables and parameters are.
 pub fn same_name(left: &str, right: &str) -> bool {
     fold_eq(left, right)
 }

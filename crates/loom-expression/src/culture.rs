@@ -1,7 +1,7 @@
-//! Cultures: names of months and days, separators, patterns.
+//! `Culture`: how a locale writes dates and numbers: names of months and days, separators, patterns.
 //!
-//! The data is the Unicode CLDR's with .NET's choices among it, for all cultures that CLDR knows well and whose
-//! calendar is ours or only counts other years. A name that is not in it is an error, as an invalid locale is.
+//! The data comes from the Unicode CLDR, with .NET's choices among its variants. It covers the cultures that have
+//! complete data in CLDR and use the Gregorian calendar or one that differs from it only in the number of the year.
 
 mod table;
 
@@ -14,41 +14,42 @@ pub(crate) struct Culture {
     pub(crate) group: &'static str,
     pub(crate) currency_decimal: &'static str,
     pub(crate) currency_group: &'static str,
-    /// Sizes of groups from the point on; the last repeats. None of them: nothing is grouped.
+    /// The sizes of digit groups, starting at the decimal point. The last size repeats; without sizes, digits are not
+    /// grouped.
     pub(crate) groups: &'static [usize],
     pub(crate) minus: &'static str,
     pub(crate) currency: &'static str,
     pub(crate) currency_digits: usize,
-    /// Patterns with `n` for the number and `$` for the symbol.
+    /// A pattern with `n` for the number and `$` for the symbol.
     pub(crate) currency_positive: &'static str,
     pub(crate) currency_negative: &'static str,
     pub(crate) percent: &'static str,
     pub(crate) months: [&'static str; 12],
-    /// The months beside the number of a day.
+    /// The names of months next to the number of a day.
     pub(crate) months_in_date: [&'static str; 12],
     pub(crate) months_short: [&'static str; 12],
     pub(crate) months_short_in_date: [&'static str; 12],
-    /// From Sunday on.
+    /// The names of days, starting at Sunday.
     pub(crate) days: [&'static str; 7],
     pub(crate) days_short: [&'static str; 7],
     pub(crate) am: &'static str,
     pub(crate) pm: &'static str,
     pub(crate) date_separator: &'static str,
     pub(crate) time_separator: &'static str,
-    /// Standard formats `d`, `D`, `t`, `T`, `M`, `Y`.
+    /// The patterns of the standard formats `d`, `D`, `t`, `T`, `M`, `Y`.
     pub(crate) short_date: &'static str,
     pub(crate) long_date: &'static str,
     pub(crate) short_time: &'static str,
     pub(crate) long_time: &'static str,
     pub(crate) month_day: &'static str,
     pub(crate) year_month: &'static str,
-    /// Whether a date in numbers starts with the day, the month or the year.
+    /// Whether a numeric date starts with the day, the month or the year.
     pub(crate) order: DateOrder,
-    /// How many years the culture's calendar is ahead of ours.
+    /// The difference between a year in the culture's calendar and in the Gregorian one.
     pub(crate) years_ahead: i64,
 }
 
-/// In which order a culture writes day, month and year.
+/// The order in which a culture writes day, month and year.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DateOrder {
     MonthDayYear,
@@ -57,12 +58,12 @@ pub(crate) enum DateOrder {
 }
 
 impl Culture {
-    /// The culture of no country, for what machines read.
+    /// The culture-independent conventions, for machine-readable text.
     pub(crate) const INVARIANT: &'static Self = &table::INVARIANT;
-    /// The default.
+    /// The default culture.
     pub(crate) const EN_US: &'static Self = &table::EN_US;
 
-    /// The culture of this name, ignoring case; a language alone (`de`) means its main culture.
+    /// The culture with this name, ignoring case. A language without a country (`de`) means its main culture.
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         if name.is_empty() {
             return Some(Self::INVARIANT);
@@ -73,8 +74,8 @@ impl Culture {
         table::find(name)
     }
 
-    /// The text behind a group separator, if one starts it. Cultures that group by a space or an apostrophe accept
-    /// any kind of it.
+    /// The text after a group separator, if it starts with one. Cultures whose separator is a space or an apostrophe
+    /// accept any variant of that character.
     pub(crate) fn strip_group<'t>(&self, text: &'t str) -> Option<&'t str> {
         if self.group.trim().is_empty() && !self.group.is_empty() {
             return text.strip_prefix([' ', '\u{a0}', '\u{202f}']);

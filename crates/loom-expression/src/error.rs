@@ -1,4 +1,5 @@
-//! What can go wrong, with stable codes, places, and messages that name the function, property and types involved.
+//! Errors of compilation and evaluation: stable codes, spans, and messages that name the function, property and types
+//! involved.
 
 use std::{fmt, ops::Range};
 
@@ -15,17 +16,17 @@ macro_rules! codes {
             /// All codes, in order.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The number, such as `E101`.
+            /// The number of the code, such as `E101`.
             pub fn number(self) -> &'static str {
                 match self { $(Self::$variant => $number,)* }
             }
 
-            /// The name, such as `unknown-function`.
+            /// The name of the code, such as `unknown-function`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What it stands for, in a sentence.
+            /// The meaning of the code, in one sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $doc.trim_ascii(),)* }
             }
@@ -38,53 +39,53 @@ codes! {
     UnknownFunction = "E101" "unknown-function",
     /// Too few or too many arguments.
     ArgumentCount = "E102" "argument-count",
-    /// Text that the grammar does not allow here.
+    /// A syntax error in an expression.
     Syntax = "E103" "syntax",
-    /// A quoted literal without its closing quote.
+    /// A string literal without its closing quote.
     UnterminatedString = "E104" "unterminated-string",
-    /// An `@{` without its `}`.
+    /// An `@{` without a closing `}`.
     UnterminatedSegment = "E105" "unterminated-segment",
-    /// A number that is malformed or out of range.
+    /// A number literal that is malformed or out of range.
     BadNumber = "E106" "bad-number",
-    /// An expression longer than the limit.
+    /// An expression that is longer than the limit.
     TooLong = "E107" "too-long",
-    /// Calls or indexers nested deeper than the limit.
+    /// Calls or indexes that nest deeper than the limit.
     TooDeep = "E108" "too-deep",
-    /// A condition object that is none.
+    /// A condition that is not an expression or a valid condition object.
     BadCondition = "E109" "bad-condition",
-    /// A value of a kind that the function does not take.
+    /// An argument of a type that the function does not accept.
     WrongType = "E201" "wrong-type",
-    /// A value of the right kind that the function cannot use.
+    /// An argument of the right type whose value the function does not accept.
     BadArgument = "E202" "bad-argument",
     /// A property that the object does not have.
     NoProperty = "E203" "no-property",
-    /// An index outside the array.
+    /// An array index out of range.
     OutOfRange = "E204" "out-of-range",
-    /// A property or index of null.
+    /// Access to a property or index of null.
     NullTarget = "E205" "null-target",
-    /// A property or index of something that has none of the kind.
+    /// Access to a property or index of a value that does not support it.
     NoAccess = "E206" "no-access",
     /// A parameter, variable, action or loop that does not exist.
     UnknownName = "E207" "unknown-name",
     /// An action that has not run.
     NotRun = "E208" "not-run",
-    /// Something that is not available in this place.
+    /// A function that is not available where it is called.
     NotAvailable = "E209" "not-available",
-    /// A name that stands for more than one record here.
+    /// A name that refers to more than one record.
     Ambiguous = "E210" "ambiguous",
-    /// A text that is not what it is converted to.
+    /// A string that cannot be converted to the requested type.
     Conversion = "E211" "conversion",
-    /// A number outside the range of its kind.
+    /// A result outside the range of its number type.
     Overflow = "E212" "overflow",
     /// A division by zero.
     DivisionByZero = "E213" "division-by-zero",
-    /// A result larger than the limits allow.
+    /// A result that exceeds a limit.
     LimitExceeded = "E214" "limit-exceeded",
-    /// A condition whose value is not a boolean.
+    /// A condition that does not evaluate to a boolean.
     NotBoolean = "E215" "not-boolean",
-    /// Something outside that was asked and failed.
+    /// A failure of an external source, such as a secret store.
     Outside = "E216" "outside",
-    /// An evaluation that takes more steps than its budget has.
+    /// An evaluation that takes more steps than its budget allows.
     StepsExceeded = "E217" "steps-exceeded",
 }
 
@@ -94,20 +95,20 @@ impl fmt::Display for Code {
     }
 }
 
-/// Why a template cannot be compiled. Compilation reports all of them at once.
+/// An error in a template. Compilation reports all errors at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     /// The stable code.
     pub code: Code,
-    /// What is wrong, in a sentence.
+    /// What is wrong, as a sentence.
     pub message: String,
-    /// How to repair it, where that can be told.
+    /// How to fix it, if known.
     pub hint: Option<String>,
-    /// JSON pointer of the string within the compiled value; empty for the value itself.
+    /// The JSON pointer of the string within the compiled value; empty for the value itself.
     pub pointer: String,
-    /// Whether the string is the name of the property at the pointer, not its value.
+    /// Whether the string is the name of the property at the pointer rather than its value.
     pub in_name: bool,
-    /// The place within that string, in bytes of the decoded text.
+    /// The range of the error in that string, in bytes of the decoded text.
     pub span: Range<usize>,
 }
 
@@ -119,23 +120,23 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// Why an evaluation failed.
+/// The failure of an evaluation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The stable code.
     pub code: Code,
     /// What went wrong. Never contains a secret value.
     pub message: String,
-    /// The place within the string that failed, in bytes of the decoded text.
+    /// The range of the failed expression in its string, in bytes of the decoded text.
     pub span: Option<Range<usize>>,
-    /// JSON pointer of that string within the compiled value; empty for the value itself.
+    /// The JSON pointer of that string within the compiled value; empty for the value itself.
     pub pointer: Option<String>,
-    /// Whether that string is the name of the property at the pointer, not its value.
+    /// Whether that string is the name of the property at the pointer rather than its value.
     pub in_name: bool,
 }
 
 impl Error {
-    /// An error that has no place yet.
+    /// An error without a span and pointer.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Box<Self> {
         Box::new(Self { code, message: message.into(), span: None, pointer: None, in_name: false })
     }
@@ -149,12 +150,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// How evaluation fails on the inside; boxed, so that the way of success stays narrow.
+/// The failure of an internal function, boxed to keep results small.
 pub(crate) type Failure = Box<Error>;
 
-/// Shows a place in a text: the line it is in, and carets under it. Plain text, no colours.
+/// Shows a range of a text: the line that contains it, with carets under the range. The result is plain text without
+/// colours.
 ///
-/// Tabs become one space, and characters that a terminal would obey a stand-in. Of a long line only the part around the place is shown.
+/// A tab is shown as one space, and a control character as a placeholder. A long line is shortened to the part around the
+/// range.
 ///
 /// ```
 /// let shown = loom_expression::caret("@lenght(1)", 1..7);

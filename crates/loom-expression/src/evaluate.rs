@@ -1,4 +1,4 @@
-//! Evaluates compiled expressions against a context.
+//! Evaluates compiled expressions with a context.
 
 use std::ops::Range;
 
@@ -13,13 +13,13 @@ use crate::{
     value::TextBuilder,
 };
 
-/// One evaluation of one string.
+/// The evaluation of one string.
 #[derive(Clone, Copy)]
 pub(crate) struct Evaluation<'a> {
     pub(crate) context: &'a dyn Context,
     pub(crate) limits: &'a Limits,
     pub(crate) budget: &'a Budget,
-    /// The string, for messages that quote it.
+    /// The source of the string, which messages quote.
     pub(crate) source: &'a str,
 }
 
@@ -71,7 +71,7 @@ impl Evaluation<'_> {
     fn call(&self, call: &CallExpr) -> Outcome {
         self.budget.pay(1)?;
         match call.function.body {
-            // Few arguments stay on the stack, in an array of just their number.
+            // Up to a few arguments are kept on the stack, in an array of exactly their number.
             Body::Plain(body) => match &*call.arguments {
                 [] => self.plain(call, body, &mut []),
                 [only] => self.plain(call, body, &mut [self.expr(only)?]),
@@ -94,7 +94,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// A call of two arguments that only looks at them, so that constants need no clone.
+    /// Calls a function that only reads its two arguments, so that constants are not cloned.
     #[inline]
     fn pair(
         &self,
@@ -200,7 +200,7 @@ impl Evaluation<'_> {
         let boolean = |at: usize, value: &Value| {
             value.as_bool().ok_or_else(|| arguments::wrong_type(call.function, at, "a boolean", value.kind()))
         };
-        // What was looked at decides the result, so its labels go to the result.
+        // The evaluated conditions decide the result, so the result receives their labels.
         let mut labels = Labels::NONE;
         match lazy {
             Lazy::If => {
@@ -233,7 +233,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Appends each argument as soon as it is known, so that constants need no clone and values no place to wait.
+    /// Appends each argument as soon as it is evaluated, so that constants are not cloned and values not collected.
     fn concat(&self, call: &CallExpr) -> Outcome {
         const COMPUTED_BYTES: usize = 24;
         let sizes = call.arguments.iter().map(|argument| match argument {
@@ -262,7 +262,7 @@ impl Evaluation<'_> {
         Ok(text.finish().labelled(labels))
     }
 
-    /// Walks down by reference and clones only what it arrives at.
+    /// Follows the accesses by reference and clones only the final value.
     fn access(&self, access: &AccessExpr) -> Outcome {
         let owned;
         let mut at = match &access.target {
@@ -286,7 +286,7 @@ impl Evaluation<'_> {
             match self.step(at, key, step, access.start) {
                 Ok(Some(member)) => at = member,
                 Ok(None) => {
-                    // That there is no such member tells something about a secret object, too.
+                    // The absence of a property also reveals something about a secret object.
                     labels |= at.labels();
                     at = const { &Value::NULL };
                 }
@@ -296,7 +296,7 @@ impl Evaluation<'_> {
         Ok(at.clone().labelled(labels))
     }
 
-    /// The member, which carries the labels of what it was taken from.
+    /// The accessed value, with the labels of the value it was taken from.
     fn step<'v>(
         &self,
         target: &'v Value,
@@ -325,7 +325,7 @@ impl Evaluation<'_> {
         let quoted = self.source.get(start as usize..step.span.end as usize).unwrap_or_default();
         let shown = if key.contains_secret() { "<secret>".into() } else { key.text() };
         let because = match (target.as_ref(), key.as_ref()) {
-            // The names and the number of what is in a secret are secret.
+            // The names and the number of items or properties in a secret are secret too.
             (ValueRef::Object(_), ValueRef::String(_)) if target.is_secret() => {
                 (Code::NoProperty, format!("property '{shown}' doesn't exist"))
             }
@@ -379,14 +379,15 @@ impl Evaluation<'_> {
     }
 }
 
-/// What `body/value` leads to in an object that has no member of this name: the way connectors' operations are written.
+/// The value at a path such as `body/value`, which definitions with connectors use, if the object has no property with
+/// this name.
 fn along_path<'v>(object: &'v Object, path: &str) -> Option<&'v Value> {
     let (first, rest) = path.split_once('/')?;
     let inner = object.get_ignore_case(first)?.as_object()?;
     inner.get_ignore_case(rest).or_else(|| along_path(inner, rest))
 }
 
-/// The failure of a call that was written with too few or too many arguments.
+/// The failure of a call with too few or too many arguments.
 #[cold]
 fn misfitted(misfit: &TemplateError) -> Failure {
     let mut failure = Error::new(misfit.code, misfit.message.clone());
@@ -394,15 +395,15 @@ fn misfitted(misfit: &TemplateError) -> Failure {
     failure
 }
 
-/// Gives a failure its place, unless one further inside is known.
+/// Sets the span of a failure unless it has one further inside.
 #[cold]
 fn placed(mut failure: Failure, span: &Range<u32>) -> Failure {
     failure.span.get_or_insert(span.start as usize..span.end as usize);
     failure
 }
 
-/// The failure of a function whose arguments have these labels. If they are secret, only what names kinds and limits
-/// is kept of its message: every other text may have been made from the arguments.
+/// The failure of a function whose arguments have these labels. If they are secret, the message is replaced unless it
+/// only names types and limits, because any other message may quote the arguments.
 #[cold]
 fn withheld(mut failure: Failure, function: &Function, labels: Labels) -> Failure {
     if labels.contains(Labels::SECRET)
@@ -420,7 +421,7 @@ fn withheld(mut failure: Failure, function: &Function, labels: Labels) -> Failur
     failure
 }
 
-/// What a call of the function costs beside the step that every call is, by its arguments.
+/// The steps that a call costs for its arguments, in addition to the one step of every call.
 #[inline]
 fn effort(function: &Function, values: &[Value]) -> u64 {
     let cost: fn(&Value) -> u64 = match function.effort {
@@ -452,7 +453,7 @@ fn too_deep(function: &str, limit: usize) -> Failure {
     )
 }
 
-/// The names for a message; a long list is cut.
+/// Joins names for a message, and shortens a long list.
 fn quoted_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN_NAMES: usize = 30;
     let mut shown = String::new();
@@ -469,7 +470,7 @@ fn quoted_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     shown
 }
 
-/// Puts a context's refusal into words.
+/// The failure for a look-up error of the context.
 #[cold]
 pub(crate) fn lookup_failed(function: &Function, name: Option<&Value>, error: LookupError) -> Failure {
     let what = function.info.name;
@@ -508,7 +509,7 @@ pub(crate) fn lookup_failed(function: &Function, name: Option<&Value>, error: Lo
     )
 }
 
-/// Complains about a condition that is not a boolean.
+/// The failure of a condition that is not a boolean.
 pub(crate) fn not_boolean(kind: Kind) -> Failure {
     Error::new(
         Code::NotBoolean,

@@ -1,9 +1,9 @@
-//! Forms and multipart bodies in envelopes.
+//! Reads form fields and multipart bodies from envelopes.
 
 use crate::{Object, Value, envelope, percent};
 
-/// The fields of a form: those listed under `$formdata`, else those in the content of a form envelope. `None` when
-/// the value is no form.
+/// The fields of a form: those listed in `$formdata`, or else those in the content of a form envelope. `None` if the
+/// value is not a form.
 ///
 /// ```
 /// use loom_expression::{Value, envelope, form};
@@ -34,7 +34,7 @@ pub fn fields(body: &Value) -> Option<Vec<(String, Value)>> {
     })
 }
 
-/// Decodes `key=value&…` with plus for space.
+/// Decodes `key=value&…`, where a plus sign stands for a space.
 pub fn decode(text: &str) -> Vec<(String, String)> {
     let plain = |part: &str| String::from_utf8_lossy(&percent::decode(part, true)).into_owned();
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
@@ -44,8 +44,8 @@ pub fn decode(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The parts of a multipart body, each `{headers, body}`: those listed under `$multipart`, else those in the content
-/// of a multipart envelope. `None` when the value has no parts.
+/// The parts of a multipart body, each an object `{headers, body}`: those listed in `$multipart`, or else those in the
+/// content of a multipart envelope. `None` if the value is not a multipart body.
 pub fn parts(body: &Value) -> Option<Vec<Value>> {
     if let Some(listed) = body.get("$multipart").and_then(Value::as_array) {
         return Some(listed.to_vec());
@@ -59,7 +59,7 @@ pub fn parts(body: &Value) -> Option<Vec<Value>> {
     Some(split_parts(&bytes, &boundary))
 }
 
-/// A parameter of a header's value, such as `name` in `form-data; name="a"`.
+/// A parameter in the value of a header, such as `name` in `form-data; name="a"`.
 pub fn parameter(header: &str, name: &str) -> Option<String> {
     header.split(';').skip(1).find_map(|part| {
         let (key, value) = part.split_once('=')?;
@@ -71,7 +71,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// RFC 2046, section 5.1: parts stand between lines of two hyphens and the boundary.
+/// Splits a body into parts, which are separated by lines of two hyphens and the boundary (RFC 2046, section 5.1).
 fn split_parts(bytes: &[u8], boundary: &str) -> Vec<Value> {
     let first = format!("--{boundary}").into_bytes();
     let next = format!("\r\n--{boundary}").into_bytes();
@@ -80,7 +80,7 @@ fn split_parts(bytes: &[u8], boundary: &str) -> Vec<Value> {
         return parts;
     };
     while bytes[at..].starts_with(b"\r\n") {
-        // The line break stays, so that a part without headers still ends its head with two.
+        // The line break before the headers is kept, so that even a part without headers has two before its body.
         let rest = &bytes[at..];
         let Some(length) = find(&rest[2..], &next).map(|length| length + 2) else {
             break;

@@ -1,6 +1,6 @@
-//! The catalogue of functions. One home for each: its name, signature, prose, examples and body stand together.
+//! The catalogue of functions. Each entry has a name, signature, description, examples and body.
 //!
-//! The examples run as tests, and the reference page `docs/functions.md` is printed from this catalogue.
+//! The examples run as tests, and the reference page `docs/functions.md` is generated from the catalogue.
 
 pub(crate) mod arguments;
 mod collection;
@@ -22,27 +22,27 @@ pub(crate) use self::arguments::Arguments;
 pub use self::reference_page::reference_page;
 use crate::{Context, Lookup, Name, NameKind, ReferenceKind, Value, error::Failure};
 
-/// How a function's group is headed in the reference.
+/// The category of a function, which is a section of the reference page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Category {
-    /// Text.
+    /// String functions.
     String,
-    /// Arrays, objects, and text as a collection.
+    /// Functions on arrays, objects, and strings as sequences of characters.
     Collection,
-    /// Comparison and choice.
+    /// Comparison, choice and boolean operators.
     Logical,
-    /// From one kind to another.
+    /// Conversion between types and encodings.
     Conversion,
     /// Arithmetic.
     Math,
-    /// Dates, times, time zones.
+    /// Dates, times and time zones.
     DateTime,
-    /// What belongs to the run.
+    /// Values of the workflow and the run.
     Workflow,
-    /// Parts of URIs.
+    /// The parts of URIs.
     Uri,
-    /// Objects and XML.
+    /// Changes to objects, and XPath.
     Manipulation,
 }
 
@@ -62,17 +62,17 @@ impl fmt::Display for Category {
     }
 }
 
-/// How many arguments a function takes.
+/// The number of arguments that a function takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arity {
-    /// At least this many.
+    /// The minimum number of arguments.
     pub min: usize,
-    /// At most this many; `None` for any number.
+    /// The maximum number of arguments; `None` if there is no maximum.
     pub max: Option<usize>,
 }
 
 impl Arity {
-    /// Whether a call with this many arguments is right.
+    /// Whether the function can be called with `count` arguments.
     pub fn allows(self, count: usize) -> bool {
         count >= self.min && self.max.is_none_or(|max| count <= max)
     }
@@ -91,37 +91,37 @@ impl fmt::Display for Arity {
     }
 }
 
-/// An example of a function, which runs as a test.
+/// An example of a function. It runs as a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// The template.
+    /// The template to evaluate.
     pub expression: &'static str,
-    /// The context as JSON, or empty where none is needed.
+    /// The context as JSON text, or an empty string if none is needed.
     pub context: &'static str,
-    /// The value as JSON, or `error` where the example shows a failure.
+    /// The result as JSON text, or `error` if the evaluation fails.
     pub result: &'static str,
 }
 
-/// What there is to know about a function.
+/// The documentation of a function.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionInfo {
-    /// The name in its usual spelling; calls ignore case.
+    /// The name in its usual spelling. Calls ignore case.
     pub name: &'static str,
     /// Other names for the same function.
     pub aliases: &'static [&'static str],
-    /// The group it belongs to.
+    /// The category.
     pub category: Category,
-    /// How it is called, and what it gives.
+    /// The signature, such as `add(a: number, b: number) → number`.
     pub signature: &'static str,
-    /// How many arguments it takes.
+    /// The number of arguments.
     pub arity: Arity,
-    /// What it does, in a few sentences.
+    /// A description of a few sentences.
     pub docs: &'static str,
     /// Examples that run as tests.
     pub examples: &'static [Example],
 }
 
-/// All functions, by category and name.
+/// All functions, sorted by category and name.
 pub fn functions() -> &'static [FunctionInfo] {
     static INFOS: LazyLock<Vec<FunctionInfo>> = LazyLock::new(|| {
         let mut infos: Vec<FunctionInfo> = all().map(|function| function.info).collect();
@@ -131,7 +131,7 @@ pub fn functions() -> &'static [FunctionInfo] {
     &INFOS
 }
 
-/// The function of this name or alias, ignoring case.
+/// The function with this name or alias, ignoring case.
 pub fn function(name: &str) -> Option<&'static FunctionInfo> {
     find(name).map(|function| &function.info)
 }
@@ -143,31 +143,31 @@ pub(crate) struct Function {
     pub(crate) body: Body,
     pub(crate) secrecy: Secrecy,
     pub(crate) effort: Effort,
-    /// What kind of thing a call mentions; see [`crate::Reference`].
+    /// The kind of reference that a call makes; see [`crate::Reference`].
     pub(crate) mentions: Option<ReferenceKind>,
-    /// What its first argument names, to be resolved while compiling.
+    /// The kind of name that its first argument is, which is resolved at compile time.
     pub(crate) names: Option<NameKind>,
-    /// Whether the result depends on the arguments alone, so that constant calls can be computed at once.
+    /// Whether the result depends only on the arguments, so that calls with constants are evaluated at compile time.
     pub(crate) pure: bool,
 }
 
-/// How a function is run.
+/// The implementation of a function.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// Gets its arguments evaluated.
+    /// Receives its evaluated arguments.
     Plain(fn(&mut Arguments<'_>) -> Outcome),
-    /// Of two arguments, looks at both where they are and gives a value that holds no others; where it gives none, or
-    /// there are more arguments, the second function takes over and says what is wrong.
+    /// The first function handles calls with two arguments, which it only reads. If it returns `None`, or there are
+    /// more arguments, the second function is called, which also reports errors.
     Pair(fn(&Value, &Value) -> Option<Value>, fn(&mut Arguments<'_>) -> Outcome),
-    /// Takes no argument and asks the context.
+    /// Takes no argument and reads from the context.
     Ask(fn(&dyn Context) -> Lookup),
-    /// Takes one name and asks the context.
+    /// Takes one name and reads from the context.
     AskByName(fn(&dyn Context, Name<'_>) -> Lookup),
     /// Evaluates only the arguments it needs.
     Lazy(Lazy),
 }
 
-/// The functions that do not evaluate all their arguments, or need none of them any more when they go to the next.
+/// Functions that do not evaluate all their arguments, or that consume each one before they evaluate the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lazy {
     If,
@@ -177,31 +177,31 @@ pub(crate) enum Lazy {
     Concat,
 }
 
-/// How labels travel from arguments to the result.
+/// How the result of a function receives labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Secrecy {
-    /// The result mixes its arguments: it has all the labels that they and their parts have.
+    /// The result is computed from all arguments, so it receives all labels of the arguments and of everything in them.
     Mix,
-    /// The result is made of arguments or parts of them, and the body keeps their labels.
+    /// The result consists of arguments or parts of them, which keep their own labels.
     Carry,
 }
 
-/// How much of its arguments a function goes through, which is what it pays for before it does. What it makes beyond
-/// that, the body pays for.
+/// How much of its arguments a function reads. The steps for it are spent before the call; the body spends steps for
+/// anything more that it makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// Nothing of them: the cost does not depend on them.
+    /// The cost does not depend on the arguments.
     Flat,
-    /// Texts, and the items and members of containers without what is in them.
+    /// Strings, and the items and properties of containers, but not what is inside those.
     Items,
-    /// Everything.
+    /// The whole values.
     Whole,
 }
 
 pub(crate) type Outcome = Result<Value, Failure>;
 
 impl Function {
-    /// A pure function that mixes its arguments. The builders below say what is different.
+    /// A pure function with [`Secrecy::Mix`] and [`Effort::Whole`]. The builder methods below change this.
     const fn new(category: Category, name: &'static str, arity: (usize, usize), body: Body) -> Self {
         let max = if arity.1 == ANY { None } else { Some(arity.1) };
         Self {
@@ -266,7 +266,7 @@ impl Function {
     }
 }
 
-/// As the upper end of an arity: any number of arguments.
+/// As the maximum of an arity: any number of arguments.
 const ANY: usize = usize::MAX;
 
 /// An example without a context.
@@ -279,7 +279,7 @@ const fn ex_in(context: &'static str, expression: &'static str, result: &'static
     Example { expression, context, result }
 }
 
-/// Every function, once.
+/// All functions.
 pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
     static HOMES: &[&[Function]] = &[
         string::FUNCTIONS,
@@ -297,7 +297,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
     HOMES.iter().copied().flatten()
 }
 
-/// The function of this name or alias, ignoring case.
+/// The function with this name or alias, ignoring case.
 pub(crate) fn find(name: &str) -> Option<&'static Function> {
     static BY_NAME: LazyLock<HashMap<String, &'static Function>> = LazyLock::new(|| {
         all()

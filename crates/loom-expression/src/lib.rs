@@ -16,7 +16,7 @@
 
 #![expect(
     clippy::unnecessary_box_returns,
-    reason = "failures are boxed where they are made: success stays narrow"
+    reason = "failures are boxed where they are created, so that results stay small"
 )]
 
 mod budget;

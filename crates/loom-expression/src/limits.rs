@@ -1,26 +1,26 @@
-//! Limits against hostile or careless input, and the options of compilation.
+//! `Limits`: bounds on the cost of hostile or careless input. `Options`: the settings of compilation.
 
-/// What one expression and one evaluation may cost. The defaults are those of the language where it has any.
+/// Limits of one expression and one evaluation. The defaults are those of the language, where it defines any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest expression, in characters.
+    /// The maximum length of an expression, in characters.
     pub expression_chars_max: usize,
-    /// How deeply calls and indexers may nest in one expression.
+    /// How deeply calls and indexes may nest in one expression.
     pub nesting_max: usize,
-    /// Longest text that a function or an interpolation may build, in bytes.
+    /// The maximum length of a string that a function or an interpolation builds, in bytes.
     pub text_bytes_max: usize,
-    /// Most items or members that a function may build.
+    /// The maximum number of items or properties that a function builds.
     pub items_max: usize,
     /// How deeply arrays and objects may nest in a result.
     pub depth_max: usize,
-    /// Steps that one XPath evaluation may take; a step visits one node.
+    /// The maximum number of steps of one XPath evaluation. A step visits one node.
     pub xpath_steps_max: u64,
-    /// Steps that one evaluation may take where its context brings no [`crate::Budget`]: a call is a step, and more are
-    /// paid for in proportion to the texts and values that functions read and make.
+    /// The maximum number of steps of one evaluation, if its context provides no [`crate::Budget`]. A function call costs
+    /// one step, plus steps in proportion to the size of the strings and values that the function reads and makes.
     pub evaluation_steps_max: u64,
-    /// Most values in one JSON text that a function reads: scalars, arrays and objects all count.
+    /// The maximum number of values in one JSON text that a function parses. Scalars, arrays and objects all count.
     pub json_values_max: usize,
-    /// Largest result, in bytes of memory as [`crate::Value::bytes`] counts them.
+    /// The maximum size of a result, in bytes of memory as counted by [`crate::Value::bytes`].
     pub value_bytes_max: u64,
 }
 
@@ -40,11 +40,12 @@ impl Default for Limits {
     }
 }
 
-/// How templates are compiled.
+/// Options of compilation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Accept the Loom spelling: an inner `@` before a function name, and `"true"`/`"false"` as conditions.
+    /// Whether to accept the Loom spelling: an `@` before a function name inside an expression, and `"true"` and
+    /// `"false"` as conditions.
     pub loom_spelling: bool,
-    /// The limits of compiling, and of evaluating where no others are given.
+    /// The limits of compilation, and the default limits of evaluation.
     pub limits: Limits,
 }

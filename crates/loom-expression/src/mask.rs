@@ -1,7 +1,8 @@
-//! `Masker`: takes secret texts out of what people read.
+//! `Masker`: redacts secrets in text that people read.
 //!
-//! Labels are the rule, and this is the net below it: it knows texts, not where they came from, so it also finds a secret that
-//! a service has sent back, or that somebody has copied into a message. What is sent to others never goes through here.
+//! Labels are the main protection of secrets, and this is the second one. It searches for the text of secrets, wherever
+//! that text came from, so it also finds a secret that a service returned or that was copied into a message. Requests to
+//! services are never masked.
 
 use std::{
     borrow::Cow,
@@ -19,22 +20,23 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{Labels, Object, Value, ValueRef, percent};
 
-/// What stands in the place of something secret.
+/// The replacement for a redacted secret.
 pub const MASK: &str = "*sanitized*";
 
-/// Texts of fewer characters are not looked for: they occur everywhere.
+/// The minimum length of a secret to search for, in characters. Shorter texts occur everywhere.
 const TOKEN_MIN: usize = 4;
 
-/// Shorter texts are only found where they stand alone, between characters that are neither letters nor digits.
+/// Secrets shorter than this many characters are only found as whole words, between characters that are neither letters nor
+/// digits.
 const SUBSTRING_MIN: usize = 8;
 
-/// Longer texts are looked for by their beginning.
+/// Only this many bytes at the start of a longer secret are searched for.
 const TEXT_MAX: usize = 16 << 10;
 
-/// The most texts that are remembered.
+/// The maximum number of remembered secrets.
 const TEXTS_MAX: usize = 4_096;
 
-/// The language's own words, which are never taken for secrets: whoever reads a history needs them.
+/// Keywords of the language, which are never redacted, because a run's history would be unreadable without them.
 const WORDS: [&str; 18] = [
     "aborted",
     "cancelled",
@@ -56,14 +58,14 @@ const WORDS: [&str; 18] = [
     "undefined",
 ];
 
-/// Texts that must not be read, and the search for them: as they are, and as base64, base64url, percent-encoded, JSON-escaped
-/// and hexadecimal text, whatever the case. Clones share what they know.
+/// The secrets to redact. They are found in plain text and in base64, base64url, percent-encoded, JSON-escaped and
+/// hexadecimal form, ignoring case. Clones share the same secrets.
 #[derive(Clone, Default)]
 pub struct Masker(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Whether anything is known; looked at first, because mostly nothing is.
+    /// Whether there are any secrets. Checked first, because usually there are none.
     any: AtomicBool,
     known: RwLock<Known>,
 }
@@ -71,30 +73,30 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     texts: BTreeSet<Box<str>>,
-    /// Built on the first search after a text was learned.
+    /// Built by the first search after a secret was added.
     finder: Option<Arc<Finder>>,
 }
 
 struct Finder {
     automaton: AhoCorasick,
-    /// Whether each pattern only counts where it stands alone.
+    /// Whether each pattern is matched only as a whole word.
     alone: Vec<bool>,
 }
 
 impl Masker {
-    /// One that knows nothing yet.
+    /// A masker without secrets.
     pub fn new() -> Masker {
         Masker::default()
     }
 
-    /// Whether nothing is known.
+    /// Whether there are no secrets to redact.
     #[inline]
     pub fn is_empty(&self) -> bool {
         !self.0.any.load(Ordering::Acquire)
     }
 
-    /// Remembers every text in the secret parts of a value, and the parts of it that are secrets of their own: the lines
-    /// of a key file, the strings of a JSON document, the settings of a connection string.
+    /// Adds every string in the secret parts of a value, and the parts of each string that are secrets themselves: the
+    /// lines of a key file, the strings of a JSON document, the settings of a connection string.
     pub fn learn(&self, value: &Value) {
         if !value.contains_secret() {
             return;
@@ -138,7 +140,7 @@ impl Masker {
         self.0.any.store(!known.texts.is_empty(), Ordering::Release);
     }
 
-    /// The text without what is secret in it.
+    /// Redacts the secrets in a text.
     #[inline]
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.is_empty() || text.len() < TOKEN_MIN {
@@ -147,8 +149,8 @@ impl Masker {
         self.finder().map_or(Cow::Borrowed(text), |finder| finder.mask(text))
     }
 
-    /// The value without what is secret in its texts and numbers. Names of members stay: they are how a document is read, and
-    /// those of secret objects are hidden with their object.
+    /// Redacts the secrets in the strings and numbers of a value. Property names are not redacted, because a document
+    /// would be unreadable without them; those of a secret object are hidden together with the object.
     pub fn mask_value(&self, value: &Value) -> Value {
         if self.is_empty() {
             return value.clone();
@@ -173,8 +175,8 @@ impl Masker {
     }
 }
 
-/// A message about values that may be secret, without what it quotes of them: neither their texts nor the words these are
-/// made of. Every failure that was made from labelled inputs goes through here.
+/// Redacts in a message everything that it quotes from secret values: their strings and the words in these strings.
+/// Every failure that was caused by labelled inputs is passed through this function.
 ///
 /// ```
 /// use loom_expression::{Value, without_quotes};
@@ -190,7 +192,7 @@ pub fn without_quotes<'t, 'v>(message: &'t str, about: impl IntoIterator<Item = 
             each_secret(value, true, &mut |text| {
                 let text = bounded(text);
                 if text.len() < TOKEN_MIN {
-                    // Even a short one must not be quoted by what is made of it.
+                    // A message about the value must not quote even a short secret.
                     patterns.insert(text.to_owned());
                     return;
                 }
@@ -207,7 +209,7 @@ pub fn without_quotes<'t, 'v>(message: &'t str, about: impl IntoIterator<Item = 
     Finder::new(&patterns).map_or(Cow::Borrowed(MASK), |finder| finder.mask(message))
 }
 
-/// Whether a setting of this name holds a secret.
+/// Whether a setting with this name holds a secret.
 pub fn names_secret(name: &str) -> bool {
     const MARKS: [&str; 17] = [
         "key",
@@ -231,14 +233,14 @@ pub fn names_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let plain = name.replace(['-', '_', '.', ':', ' '], "");
     MARKS.iter().any(|mark| match *mark {
-        // Short marks are words of their own, or there would be no `keyboard` and no `author`.
+        // Short marks must be whole words, so that `keyboard` and `author` do not count as secrets.
         "key" => plain.ends_with("key") || plain.ends_with("keys") || words(&name).any(|word| word == "key"),
         "auth" | "sas" => words(&name).any(|word| word == *mark) || plain.ends_with("sastoken"),
         mark => plain.contains(&mark.replace('_', "")),
     })
 }
 
-/// Whether a text holds settings of which one is a secret, as connection strings do.
+/// Whether a text is a list of settings that includes a secret, such as a connection string.
 pub fn is_connection_string(text: &str) -> bool {
     text.contains(';')
         && text
@@ -268,7 +270,7 @@ impl Finder {
         (!patterns.is_empty()).then_some(Finder { automaton, alone })
     }
 
-    /// Where secrets are, in order and apart.
+    /// The ranges of secrets in the text, in order and without overlap.
     fn places(&self, text: &str) -> Vec<Range<usize>> {
         let mut places: Vec<Range<usize>> = self
             .automaton
@@ -303,7 +305,7 @@ impl Finder {
         Cow::Owned(masked)
     }
 
-    /// The value with something taken out; none when there is nothing in it.
+    /// The redacted value; `None` if there is nothing to redact.
     fn mask_value(&self, value: &Value) -> Option<Value> {
         match value.as_ref() {
             ValueRef::String(text) => match self.mask(text) {
@@ -344,7 +346,7 @@ fn stands_alone(text: &str, place: &Range<usize>) -> bool {
     !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
 }
 
-/// The beginning of the text, as far as it is remembered.
+/// The start of the text that is remembered.
 fn bounded(text: &str) -> &str {
     if text.len() <= TEXT_MAX {
         return text;
@@ -358,7 +360,7 @@ fn is_secret(text: &str) -> bool {
     trimmed.chars().count() >= TOKEN_MIN && !WORDS.iter().any(|word| trimmed.eq_ignore_ascii_case(word))
 }
 
-/// The text, and how others write it.
+/// The text and its encoded forms.
 fn forms(text: &str) -> BTreeSet<String> {
     let mut forms = BTreeSet::from([text.to_owned()]);
     let trimmed = text.trim();
@@ -376,8 +378,8 @@ fn forms(text: &str) -> BTreeSet<String> {
         hex
     }));
     for before in 0..3_usize {
-        // Base64 of a text in which this one begins after 0, 1 or 2 bytes of a group: only the characters that depend on
-        // nothing else.
+        // The base64 forms of the text at an offset of 0, 1 or 2 bytes in a group of three. Characters that also depend
+        // on the bytes around it are cut off.
         let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(text.bytes()).collect();
         let encoded = STANDARD.encode(&bytes);
         let core = encoded.get((before * 8).div_ceil(6)..bytes.len() * 8 / 6).unwrap_or_default();
@@ -396,7 +398,7 @@ fn forms(text: &str) -> BTreeSet<String> {
     forms
 }
 
-/// Every text in the secret parts of a value, and the names of members if they are wanted.
+/// Visits every string in the secret parts of a value, and the property names if `names` is true.
 fn each_secret(value: &Value, names: bool, found: &mut impl FnMut(&str)) {
     match value.as_ref() {
         _ if !value.labels_within().contains(Labels::SECRET) => {}

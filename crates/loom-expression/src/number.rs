@@ -1,4 +1,4 @@
-//! Numbers to text in standard and custom formats, and text to numbers, by the rules of a culture.
+//! Formats numbers in standard and custom formats, and parses numbers, by the rules of a culture.
 
 mod custom;
 mod digits;
@@ -12,10 +12,10 @@ use crate::{
     value::{FLOAT_EXPONENT_MIN, float_text},
 };
 
-/// The largest precision a standard format may ask for; more could only fill memory with zeros.
+/// The maximum precision of a standard format. A higher one would only fill memory with zeros.
 const PRECISION_MAX: usize = 1_000;
 
-/// A number in a standard or custom format; `None` when the format does not exist for it.
+/// Formats a number with a standard or custom format; `None` if this type of number does not have the format.
 pub(crate) fn format_number(value: &Value, format: &str, culture: &Culture) -> Option<String> {
     if let ValueRef::Float(float) = value.as_ref()
         && !float.is_finite()
@@ -80,7 +80,7 @@ fn standard(value: &Value, letter: char, precision: Option<usize>, culture: &Cul
             let digits = grouped(&number, precision, culture, culture.group, culture.decimal);
             Some(format!("{}{}", sign(&number, culture), filled(culture.percent, &digits, "%")))
         }
-        // The format that reads back as the same float; no other number has it.
+        // The round-trip format, which only floats have.
         'R' if matches!(value.as_ref(), ValueRef::Float(_)) => {
             general(value, if letter == 'r' { 'g' } else { 'G' }, None, culture)
         }
@@ -102,7 +102,7 @@ fn filled(pattern: &str, number: &str, symbol: &str) -> String {
     pattern.replace('n', "\u{0}").replace('$', symbol).replace('\u{0}', number)
 }
 
-/// Digits with a decimal point and `precision` digits behind it.
+/// Digits with a decimal point and `precision` digits after it.
 fn plain(number: &Digits, precision: usize, culture: &Culture) -> String {
     let mut text: String = number.integer_digits().collect();
     if precision > 0 {
@@ -130,7 +130,7 @@ fn grouped(number: &Digits, precision: usize, culture: &Culture, group: &str, de
     text
 }
 
-/// Before how many remaining digits a group separator stands.
+/// The positions of group separators, as numbers of digits that follow them.
 fn group_breaks(culture: &Culture, digits: usize) -> Vec<usize> {
     let mut breaks = Vec::new();
     let Some(&first) = culture.groups.first() else {
@@ -165,7 +165,7 @@ fn general(value: &Value, letter: char, precision: Option<usize>, culture: &Cult
     let (number, limit) = match (precision, value.as_ref()) {
         (Some(precision), _) => (Digits::significant(value, precision)?, precision as i64),
         (None, ValueRef::Float(_)) => (Digits::of(value)?, FLOAT_EXPONENT_MIN),
-        // Integers and decimals are always written out.
+        // Integers and decimals are never written with an exponent.
         (None, _) => (Digits::of(value)?, i64::MAX),
     };
     let power = number.scale - 1;

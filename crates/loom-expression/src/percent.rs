@@ -1,12 +1,12 @@
-//! Percent-encoding (RFC 3986), as URIs and forms use it.
+//! Percent-encoding (RFC 3986) of URIs and forms.
 
-/// Encodes every byte but letters, digits and `-_.~`, with upper-case digits.
+/// Encodes every byte other than letters, digits and `-_.~`, with upper-case hexadecimal digits.
 pub(crate) fn encode(text: &str) -> String {
     encode_but(text, |_, byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~'))
 }
 
-/// Encodes what may not stand in a path or a query: all that is no character of URIs, and percent signs that start
-/// no escape.
+/// Encodes what a path or a query cannot contain: characters that are not allowed in URIs, and percent signs that do not
+/// start an escape.
 pub(crate) fn escape(text: &str) -> String {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
@@ -17,15 +17,15 @@ pub(crate) fn escape(text: &str) -> String {
     })
 }
 
-/// As [`escape`], and in the one spelling that URIs are compared in: letters, digits and `-_.~` stand without escape,
-/// and escapes of bytes beyond ASCII have upper-case digits.
+/// As [`escape`], and normalizes the escapes so that URIs can be compared: letters, digits and `-_.~` are not escaped,
+/// and escapes of non-ASCII bytes have upper-case digits.
 pub(crate) fn normalize(text: &str) -> String {
     let escaped = escape(text);
     let mut plain = String::with_capacity(escaped.len());
     let mut rest = escaped.as_str();
     while let Some(at) = rest.find('%') {
         plain.push_str(&rest[..at]);
-        // A percent sign that starts no escape has been escaped.
+        // Every percent sign starts an escape, because the others were escaped above.
         let (code, after) = rest[at..].split_at(3);
         match u8::from_str_radix(&code[1..], 16).unwrap_or_default() {
             byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') => {
@@ -54,7 +54,7 @@ fn encode_but(text: &str, kept: impl Fn(usize, u8) -> bool) -> String {
     encoded
 }
 
-/// Decodes; what is no proper escape stays as it is. In forms a plus stands for a space.
+/// Decodes percent-encoded text. Invalid escapes stay unchanged. In forms, a plus sign stands for a space.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -1,8 +1,8 @@
-//! What a template mentions by name, known without running it: for validation and for planning.
+//! `Reference`: a name that a template refers to, known without evaluating it. Used for validation and for planning.
 
 use std::{ops::Range, sync::Arc};
 
-/// How something is mentioned.
+/// The kind of a reference, by the function that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReferenceKind {
@@ -45,7 +45,7 @@ pub enum ReferenceKind {
 }
 
 impl ReferenceKind {
-    /// Whether the name is the name of an action.
+    /// Whether the reference is to an action.
     pub fn is_action(self) -> bool {
         matches!(
             self,
@@ -54,19 +54,19 @@ impl ReferenceKind {
     }
 }
 
-/// One mention.
+/// A reference in a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// How it is mentioned.
+    /// The kind of reference.
     pub kind: ReferenceKind,
-    /// The name; `None` where the function takes none, or computes it (see `computed`).
+    /// The name; `None` if the function takes no name or the name is computed.
     pub name: Option<Arc<str>>,
-    /// Whether the name is computed by an expression, so that it could be any.
+    /// Whether the name is computed by an expression, so that it may be any name.
     pub computed: bool,
-    /// JSON pointer of the string within the compiled value; empty for the value itself.
+    /// The JSON pointer of the string within the compiled value; empty for the value itself.
     pub pointer: String,
-    /// Whether the string is the name of the property at the pointer, not its value.
+    /// Whether the string is the name of the property at the pointer rather than its value.
     pub in_name: bool,
-    /// The place of the name (or of the call, where it has none) in that string, in bytes of the decoded text.
+    /// The range of the name (or of the call, if there is no name) in that string, in bytes of the decoded text.
     pub span: Range<usize>,
 }

@@ -1,9 +1,10 @@
-//! Did-you-mean: the known name that is nearest to the one that was written.
+//! Did-you-mean suggestions: the known name that is most similar to a misspelled one.
 
-/// The candidate nearest to `written`, if one is near enough to be meant: within a third of its length, and never with all of
-/// its letters changed. Case does not count.
+/// The candidate most similar to `written`, ignoring case. `None` if no candidate is within an edit distance of a third
+/// of the length, or if every letter would have to change.
 pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Distances grow with the product of the lengths; nobody mistypes a name of this size.
+    // Computing a distance takes time in proportion to the product of the lengths, and names of this size are not typed
+    // by hand.
     if written.len() > 400 {
         return None;
     }
@@ -12,15 +13,15 @@ pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= 400)
-        // Each letter more or less is an edit. Bytes tell for sure only where there is one for each letter.
+        // The difference in length is a lower bound of the distance. Byte lengths are exact only for ASCII.
         .filter(|candidate| !candidate.is_ascii() || candidate.len().abs_diff(written.len()) <= allowed)
         .filter_map(|candidate| Some((distance(&written, candidate, allowed)?, candidate)))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits between the two texts, where a swap of neighbours counts once (optimal string alignment); none when there are
-/// more than `most`.
+/// The edit distance between two strings, in which a swap of neighbouring letters counts as one edit (optimal string
+/// alignment); `None` if it exceeds `most`.
 fn distance(left: &[char], right: &str, most: usize) -> Option<usize> {
     let right: Vec<char> = right.to_lowercase().chars().collect();
     if left.len().abs_diff(right.len()) > most {
@@ -38,7 +39,7 @@ fn distance(left: &[char], right: &str, most: usize) -> Option<usize> {
             }
             next[col + 1] = best;
         }
-        // Both rows above bound what follows: a swap looks back over one.
+        // The last two rows are lower bounds for the rest, because a swap looks back two rows.
         if next.iter().chain(&last).all(|&edits| edits > most) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Templates as text: which strings are evaluated, the grammar of expressions, and their syntax tree.
+//! The syntax of templates: which strings are evaluated, the grammar of expressions, and their syntax tree.
 
 mod lexer;
 mod parser;
@@ -11,16 +11,16 @@ pub use self::{
     segments::{Segment, Segments, segments},
 };
 
-/// An expression with its place.
+/// An expression with its span.
 #[derive(Clone, Debug)]
 pub struct Expression {
-    /// What it is.
+    /// The node of the syntax tree.
     pub node: Node,
-    /// Where it is, in bytes of the whole template string.
+    /// The span of the expression, in bytes of the whole template string.
     pub span: Range<usize>,
 }
 
-/// What an expression can be.
+/// A node of the syntax tree.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// `null`.
@@ -31,39 +31,39 @@ pub enum Node {
     Int(i64),
     /// A float literal; finite.
     Float(f64),
-    /// A quoted literal, without quotes.
+    /// A string literal, without its quotes.
     String(Arc<str>),
-    /// A call and what is read from its result.
+    /// A function call with its accessors.
     Call(Call),
 }
 
 /// `name(arguments)accessors`.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The function as written.
+    /// The name of the function as written.
     pub name: Arc<str>,
-    /// Where the name is.
+    /// The span of the name.
     pub name_span: Range<usize>,
     /// The arguments.
     pub arguments: Vec<Expression>,
-    /// Where the call ends, behind its parenthesis.
+    /// The end of the call, after its closing parenthesis.
     pub call_end: usize,
-    /// `.name` and `[key]` behind the call.
+    /// The accessors `.name` and `[key]` after the call.
     pub accessors: Vec<Accessor>,
 }
 
-/// One step into a value.
+/// An access to a property or an item.
 #[derive(Clone, Debug)]
 pub struct Accessor {
-    /// Whether a `?` stands before it.
+    /// Whether it is preceded by `?`.
     pub optional: bool,
-    /// What is read.
+    /// The property or index.
     pub key: Key,
-    /// Where it is, from its first character.
+    /// The span of the accessor.
     pub span: Range<usize>,
 }
 
-/// What an accessor reads.
+/// The key of an accessor.
 #[derive(Clone, Debug)]
 pub enum Key {
     /// `.name`.
@@ -72,7 +72,7 @@ pub enum Key {
     Index(Box<Expression>),
 }
 
-/// Equality of syntax trees leaves the places aside.
+/// Compares syntax trees without their spans.
 impl PartialEq for Expression {
     fn eq(&self, other: &Self) -> bool {
         match (&self.node, &other.node) {
@@ -102,14 +102,14 @@ impl PartialEq for Accessor {
     }
 }
 
-/// Prints text that parses to the same tree.
+/// Formats the expression as text that parses to the same tree.
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.node {
             Node::Null => f.write_str("null"),
             Node::Bool(value) => write!(f, "{value}"),
             Node::Int(value) => write!(f, "{value}"),
-            // `{:?}` keeps a mark that it is a float: a point or an exponent.
+            // `{:?}` always writes a decimal point or an exponent, which marks the number as a float.
             Node::Float(value) => write!(f, "{value:?}"),
             Node::String(text) => write!(f, "'{}'", text.replace('\'', "''")),
             Node::Call(call) => call.fmt(f),

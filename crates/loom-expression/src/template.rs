@@ -1,4 +1,4 @@
-//! `Template`: a JSON value of a definition with every string in it compiled.
+//! `Template`: a compiled JSON value of a definition, in which every string may contain expressions.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -12,10 +12,10 @@ use crate::{
     value::RECURSION_MAX,
 };
 
-/// A compiled JSON value: compiled once, evaluated many times, by many threads.
+/// A compiled JSON value. It is compiled once and evaluated many times, from any number of threads.
 ///
-/// Every string in the value is a template of its own, and so is every name of a property: `@@type` stands for `@type`,
-/// and a name that holds an expression is computed. Cloning is a reference count.
+/// Every string in the value is a template, and so is every property name: `@@type` stands for `@type`, and a name that
+/// contains an expression is computed. Cloning is cheap: it increments a reference count.
 #[derive(Clone, Debug)]
 pub struct Template(Arc<Compiled>);
 
@@ -31,7 +31,7 @@ struct Compiled {
 
 #[derive(Debug)]
 enum Node {
-    /// A subtree without expressions; evaluating it shares it.
+    /// A subtree without expressions, which evaluations share.
     Constant(Value),
     Expression {
         expr: Expr,
@@ -42,17 +42,17 @@ enum Node {
         source: Arc<str>,
     },
     Array(Vec<Node>),
-    /// All its names are plain, which is what nearly every object looks like.
+    /// An object whose names are all literal, which is the usual case.
     Object(Vec<(Arc<str>, Node)>),
-    /// Some of its names are computed.
+    /// An object with at least one computed name.
     Named(Vec<NamedMember>),
 }
 
 #[derive(Debug)]
 struct NamedMember {
-    /// The name as it is written, for pointers.
+    /// The name as written, for JSON pointers.
     written: Arc<str>,
-    /// A template that gives the name.
+    /// The template that computes the name.
     name: Node,
     value: Node,
 }
@@ -61,7 +61,7 @@ impl Template {
     /// Compiles a JSON value.
     ///
     /// # Errors
-    /// All mistakes of all strings at once.
+    /// All errors in all strings.
     pub fn compile(value: &Value, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
         let mut compiler = Compiler::new(names, options);
         if let Err(error) = check_depth(value, options) {
@@ -86,12 +86,12 @@ impl Template {
     /// Compiles one string.
     ///
     /// # Errors
-    /// All its mistakes at once.
+    /// All errors in the string.
     pub fn compile_str(text: &str, names: &dyn Names, options: &Options) -> Result<Self, Vec<TemplateError>> {
         Self::compile(&Value::from(text), names, options)
     }
 
-    /// A template that gives this very value; the strings in it are not looked at.
+    /// A template that evaluates to exactly this value. Strings in it are not compiled.
     pub fn constant(value: Value) -> Self {
         Self(Arc::new(Compiled {
             node: Node::Constant(value.clone()),
@@ -103,7 +103,7 @@ impl Template {
         }))
     }
 
-    /// The value, if it is the same in every context.
+    /// The value if it is the same in every context.
     pub fn as_constant(&self) -> Option<&Value> {
         match &self.0.node {
             Node::Constant(value) => Some(value),
@@ -111,18 +111,18 @@ impl Template {
         }
     }
 
-    /// Evaluates with the limits given at compilation.
+    /// Evaluates the template with the limits that were given at compilation.
     ///
     /// # Errors
-    /// The first failure, in the order of the text.
+    /// The first failure in source order.
     pub fn evaluate(&self, context: &dyn Context) -> Result<Value, Error> {
         self.evaluate_with(context, &self.0.limits)
     }
 
-    /// Evaluates with other limits.
+    /// Evaluates the template with other limits.
     ///
     /// # Errors
-    /// The first failure, in the order of the text.
+    /// The first failure in source order.
     pub fn evaluate_with(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Error> {
         within_budget(context, limits, |budget| self.evaluate_within(context, limits, budget))
     }
@@ -142,11 +142,11 @@ impl Template {
         }
     }
 
-    /// Evaluates one member of an object, found by its name ignoring case; what stands beside it is not looked at. None
-    /// when the template is no object, or has no such member.
+    /// Evaluates one property of an object, found by its name ignoring case, without evaluating the others. `None` if the
+    /// template is not an object or has no such property.
     ///
     /// # Errors
-    /// The first failure, in the order of the text.
+    /// The first failure in source order.
     pub fn evaluate_member(&self, name: &str, context: &dyn Context) -> Option<Result<Value, Error>> {
         match &self.0.node {
             Node::Constant(value) => value.as_object()?.get_ignore_case(name).cloned().map(Ok),
@@ -183,17 +183,17 @@ impl Template {
         }
     }
 
-    /// What the template mentions by name, in the order of the text.
+    /// The names that the template refers to, in source order.
     pub fn references(&self) -> Vec<Reference> {
         self.0.references.clone()
     }
 
-    /// What fails if it is reached: calls with too few or too many arguments, which the language judges only then.
+    /// Calls with the wrong number of arguments. In this language, they are errors only when they are evaluated.
     pub fn warnings(&self) -> &[TemplateError] {
         &self.0.warnings
     }
 
-    /// Whether the template calls the function of this name, ignoring case.
+    /// Whether the template calls the function with this name, ignoring case.
     pub fn calls(&self, function: &str) -> bool {
         self.0.calls.iter().any(|called| {
             same_name(called.info.name, function)
@@ -206,7 +206,7 @@ impl Template {
         &self.0.source
     }
 
-    /// The text that was compiled: the string itself, or the JSON text of anything else.
+    /// The source of the template: the string itself, or the JSON text of any other value.
     pub fn source(&self) -> String {
         match self.0.source.as_str() {
             Some(text) => text.to_owned(),
@@ -215,7 +215,7 @@ impl Template {
     }
 }
 
-/// Refuses what nests too deeply to be followed.
+/// Checks that the value does not nest deeper than the limit.
 pub(crate) fn check_depth(value: &Value, options: &Options) -> Result<(), TemplateError> {
     let limit = options.limits.depth_max.min(RECURSION_MAX);
     if value.depth() <= limit {
@@ -277,7 +277,7 @@ fn compile_object(compiler: &mut Compiler<'_>, value: &Value, object: &Object) -
     constant_object(nodes)
 }
 
-/// One constant when every member is, else an object to be evaluated.
+/// A constant if every property is constant, otherwise an object to evaluate.
 fn constant_object(nodes: Vec<(Arc<str>, Node)>) -> Node {
     if nodes.iter().all(|(_, node)| is_constant(node)) {
         let members = nodes.into_iter().filter_map(|(key, node)| Some((key, into_constant(node)?)));
@@ -286,8 +286,8 @@ fn constant_object(nodes: Vec<(Arc<str>, Node)>) -> Node {
     Node::Object(nodes)
 }
 
-/// An object of which at least one name is more than plain text. Names that come to different constant strings leave
-/// nothing to be done when the object is evaluated; of all others it is evaluated whether they are strings, and differ.
+/// Compiles an object with at least one name that is not literal. If all names are distinct constant strings, nothing is
+/// left for evaluation; otherwise evaluation checks that the names are strings and distinct.
 fn compile_named(compiler: &mut Compiler<'_>, object: &Object) -> Node {
     let members: Vec<NamedMember> = object
         .iter()
@@ -315,13 +315,13 @@ fn compile_named(compiler: &mut Compiler<'_>, object: &Object) -> Node {
     constant_object(plain.collect())
 }
 
-/// Whether a name is more than plain text, by the rules that hold for every string.
+/// Whether a name is not literal text, by the same rules as for any string.
 fn is_template(name: &str) -> bool {
     (name.len() > 1 && name.starts_with('@')) || name.contains("@{")
 }
 
 impl NamedMember {
-    /// The name, which is a string. What is wrong with it is a failure in this name.
+    /// Evaluates the name, which must be a string. A failure is marked as a failure in the name.
     fn name(&self, around: &Surroundings<'_>) -> Result<Value, Failure> {
         let name = evaluate_node(&self.name, around);
         let wrong = match name {
@@ -340,7 +340,7 @@ impl NamedMember {
     }
 }
 
-/// The complaint that another property of the object has this name already.
+/// The failure of an object with two properties of the same name.
 #[cold]
 fn taken(name: &Value) -> Failure {
     let shown = if name.contains_secret() { "<secret>".into() } else { name.text() };
@@ -359,7 +359,7 @@ fn into_constant(node: Node) -> Option<Value> {
     }
 }
 
-/// The container itself, when all that is in it came out as it was.
+/// The original container, if none of its parts changed.
 fn unchanged<'a>(whole: &Value, parts: impl Iterator<Item = (&'a Node, &'a Value)>) -> Option<Node> {
     let mut parts = parts;
     parts
@@ -367,7 +367,7 @@ fn unchanged<'a>(whole: &Value, parts: impl Iterator<Item = (&'a Node, &'a Value
         .then(|| Node::Constant(whole.clone()))
 }
 
-/// Does something with the pointer one step further in.
+/// Runs `work` with `step` appended to the pointer.
 pub(crate) fn within<T>(
     compiler: &mut Compiler<'_>,
     step: &str,
@@ -392,14 +392,14 @@ pub(crate) fn push_pointer(pointer: &mut String, step: &str) {
     }
 }
 
-/// What all strings of one template are evaluated with.
+/// What all strings of one template share while they are evaluated.
 struct Surroundings<'a> {
     context: &'a dyn Context,
     limits: &'a Limits,
     budget: &'a Budget,
 }
 
-/// Works with the budget that the context lends, or with one of its own.
+/// Runs `work` with the budget of the context, or with a new one.
 pub(crate) fn within_budget<T>(context: &dyn Context, limits: &Limits, work: impl FnOnce(&Budget) -> T) -> T {
     match context.budget() {
         Some(budget) => work(budget),
@@ -407,7 +407,7 @@ pub(crate) fn within_budget<T>(context: &dyn Context, limits: &Limits, work: imp
     }
 }
 
-/// Refuses what nests too deeply or is too large.
+/// Checks the depth and the size of a result against the limits.
 fn checked_size(value: Value, limits: &Limits) -> Result<Value, Error> {
     let message = if value.depth() > limits.depth_max {
         format!("The result nests deeper than {} levels.", limits.depth_max)
@@ -419,7 +419,7 @@ fn checked_size(value: Value, limits: &Limits) -> Result<Value, Error> {
     Err(Error { code: Code::LimitExceeded, message, span: None, pointer: None, in_name: false })
 }
 
-/// Recursion follows the nesting of the template, which its compilation has bounded.
+/// Recurses as deeply as the template nests, which compilation has limited.
 fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failure> {
     let Surroundings { context, limits, budget } = *around;
     match node {
@@ -459,13 +459,13 @@ fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failur
                     return Err(here(taken(&name)));
                 }
             }
-            // Whoever may not see the name may not see the object that shows it.
+            // An object with a secret name is secret, because it would reveal the name.
             Ok(Value::from(object).secret_if(secret))
         }
     }
 }
 
-/// Notes on the way out where in the value a failure happened.
+/// Prepends a step to the JSON pointer of a failure.
 #[cold]
 fn outside(mut failure: Failure, step: &str) -> Failure {
     let inner = failure.pointer.take().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Timestamps as the language has them: a point on the calendar and whether it is known to be UTC.
+//! `DateTime`: a timestamp of the language, which is a date and time with what is known about its zone.
 
 mod exact;
 mod format;
@@ -29,7 +29,7 @@ pub(crate) enum Zone {
     Utc,
     /// Written without a zone.
     Unspecified,
-    /// Written with an offset, and brought to UTC; it prints the offset `+00:00`.
+    /// Written with an offset and converted to UTC. It is formatted with the offset `+00:00`.
     Offset,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct DateTime {
     pub(crate) zone: Zone,
 }
 
-/// A date and a time of day in parts.
+/// The parts of a date and a time of day.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
     pub(crate) year: i64,
@@ -50,11 +50,11 @@ pub(crate) struct Parts {
     pub(crate) hour: i64,
     pub(crate) minute: i64,
     pub(crate) second: i64,
-    /// Ticks below the second.
+    /// The fraction of the second, in ticks.
     pub(crate) fraction: i64,
 }
 
-/// Units in which time is added.
+/// A unit of time that can be added to a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Ticks(i64),
@@ -62,7 +62,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// The unit of this name, ignoring case, also in the plural.
+    /// The unit with this singular or plural name, ignoring case.
     pub(crate) fn find(name: &str) -> Option<Self> {
         let lower = name.to_ascii_lowercase();
         Some(match lower.strip_suffix('s').unwrap_or(&lower) {
@@ -83,8 +83,7 @@ impl DateTime {
         Self { ticks: timestamp.ticks(), zone: Zone::Utc }
     }
 
-    /// From parts that are all in their ranges; `None` for days a month does not have, and times of day that
-    /// do not exist.
+    /// From parts that are in their ranges; `None` if the month does not have the day or the time of day does not exist.
     pub(crate) fn from_parts(parts: Parts, zone: Zone) -> Option<Self> {
         let Parts { year, month, day, hour, minute, second, fraction } = parts;
         let valid = (1..=9999).contains(&year)
@@ -97,7 +96,7 @@ impl DateTime {
         valid.then(|| seconds * TICKS_PER_SECOND + fraction).and_then(|ticks| Self::at(ticks, zone))
     }
 
-    /// A point within the calendar's range.
+    /// From ticks; `None` if they are out of range.
     pub(crate) fn at(ticks: i64, zone: Zone) -> Option<Self> {
         Timestamp::from_ticks(ticks).map(|at| Self { ticks: at.ticks(), zone })
     }
@@ -117,19 +116,20 @@ impl DateTime {
         }
     }
 
-    /// Sunday is 0.
+    /// The day of the week, where Sunday is 0.
     pub(crate) fn day_of_week(self) -> usize {
         // 0001-01-01 was a Monday.
         ((self.ticks / TICKS_PER_DAY + 1) % 7) as usize
     }
 
-    /// From 1.
+    /// The day of the year, starting at 1.
     pub(crate) fn day_of_year(self) -> i64 {
         let parts = self.parts();
         days_from_civil(parts.year, parts.month, parts.day) - days_from_civil(parts.year, 1, 1) + 1
     }
 
-    /// So many units later; `None` beyond the calendar. Months and years stop at the last day of the month.
+    /// Adds `count` units; `None` if the result is out of range. If the month is too short for the day, the result is its
+    /// last day.
     pub(crate) fn add(self, count: i64, unit: Unit) -> Option<Self> {
         match unit {
             Unit::Ticks(ticks) => Self::at(self.ticks.checked_add(count.checked_mul(ticks)?)?, self.zone),
@@ -157,7 +157,7 @@ pub(crate) fn days_in_month(year: i64, month: u32) -> u32 {
     }
 }
 
-/// Parses a timestamp to a point in time; one without a zone counts as UTC.
+/// Parses a timestamp to a point in time. A timestamp without a zone is UTC.
 pub(crate) fn parse_utc(text: &str) -> Option<Timestamp> {
     Timestamp::from_ticks(parse(text)?.ticks)
 }

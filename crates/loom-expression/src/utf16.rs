@@ -1,16 +1,16 @@
-//! Text by UTF-16 code units, in which the language counts lengths and places.
+//! Strings by UTF-16 code units, in which the language counts lengths and indexes.
 //!
-//! A cut through a character leaves half of a surrogate pair on both sides; where they come together again, they are
-//! the character again.
+//! Cutting through a character leaves an unpaired surrogate on each side. If both are joined again, they become the
+//! character again.
 
 use crate::{Value, value::TextBuilder};
 
-/// How many code units the text has. What stands for half of a pair is one unit, too.
+/// The number of code units. The U+FFFD that represents an unpaired surrogate counts as one unit.
 pub(crate) fn length(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() }
 }
 
-/// The code units of a text value from `start` up to `end`; both are within the text and in order.
+/// The code units of a string value from `start` up to `end`, which must be in order and within the string.
 pub(crate) fn slice(value: &Value, start: usize, end: usize) -> Value {
     let text = value.as_str().unwrap_or_default();
     if text.is_ascii() {
@@ -35,7 +35,7 @@ pub(crate) fn slice(value: &Value, start: usize, end: usize) -> Value {
     slice.finish()
 }
 
-/// Pieces of so many code units; one walk over the text.
+/// Splits a string value into chunks of `size` code units, in one pass over the text.
 pub(crate) fn chunks(value: &Value, size: usize) -> Vec<Value> {
     let text = value.as_str().unwrap_or_default();
     let mut pieces = Vec::new();
@@ -83,7 +83,7 @@ mod tests {
         check(&slice(&text, 2, 4), &[0xDF0D, 0x62]);
         check(&slice(&text, 1, 1), &[]);
         assert_eq!(slice(&text, 0, 2).as_str(), Some("a\u{fffd}"));
-        // A half is a unit of its own, and is cut out as it is.
+        // An unpaired surrogate is one unit, which stays unpaired.
         let half = slice(&text, 0, 2);
         check(&slice(&half, 1, 2), &[0xD83C]);
         assert_ne!(slice(&half, 1, 2), Value::from("\u{fffd}"));

@@ -1,9 +1,9 @@
-//! `Value`: the JSON-like values that expressions compute with. Immutable, shared, cheap to clone.
+//! `Value`: the JSON-like values that expressions compute with. They are immutable, shared and cheap to clone.
 //!
-//! Everything of Loom that carries data carries it as a `Value`: outputs, items, variables, bodies. This file
-//! knows nothing of expressions. Text, arrays and objects sit behind an `Arc`, so a clone is a reference count.
-//! Every value carries [`Labels`]. Labels are deep: what is inside a labelled array or object carries its labels too,
-//! so no way of reading a container can lose them.
+//! All data in Loom is a `Value`: outputs, items, variables, bodies. This module does not depend on expressions. Strings,
+//! arrays and objects are behind an `Arc`, so a clone only increments a reference count. Every value has [`Labels`].
+//! Labels are deep: everything inside a labelled array or object has its labels too, so they cannot be lost when a
+//! container is read.
 
 mod array;
 mod deep;
@@ -34,14 +34,14 @@ pub(crate) use self::{
     write::{FLOAT_EXPONENT_MIN, float_text},
 };
 
-/// One value: null, a boolean, a 64-bit integer, a float, a decimal, a string, an array or an object.
+/// A value: null, a boolean, a 64-bit integer, a float, a decimal, a string, an array or an object.
 ///
-/// Cloning never copies text, items or members. [`PartialEq`] compares structure (`1` differs from `1.0`);
-/// [`Value::wdl_equals`] compares as the language's `equals` does. `Debug` hides what is secret.
+/// Cloning never copies text, items or properties. [`PartialEq`] compares the structure (`1` differs from `1.0`);
+/// [`Value::wdl_equals`] compares like the language's `equals`. `Debug` redacts secrets.
 #[derive(Clone)]
 pub struct Value(Repr);
 
-/// The labels sit inside each variant because only there they cost no space: a `Value` stays at 24 bytes.
+/// The labels are inside each variant, where they take no additional space, so that a `Value` has 24 bytes.
 #[derive(Clone)]
 enum Repr {
     Null {
@@ -59,7 +59,7 @@ enum Repr {
         labels: Labels,
         value: f64,
     },
-    /// An integer of any size; looks like a float.
+    /// An integer beyond the range of decimals, which is presented as a float.
     Digits {
         labels: Labels,
         value: Arc<Digits>,
@@ -72,7 +72,7 @@ enum Repr {
         labels: Labels,
         value: Arc<str>,
     },
-    /// Text with halves of surrogate pairs; looks like text with U+FFFD for them.
+    /// A string with unpaired surrogates, which is presented as text with U+FFFD in their place.
     Halves {
         labels: Labels,
         value: Arc<HalfText>,
@@ -81,28 +81,28 @@ enum Repr {
     Object(Object),
 }
 
-/// A borrowed look at a [`Value`], to match on.
+/// A borrowed view of a [`Value`] for matching.
 #[derive(Clone, Copy)]
 pub enum ValueRef<'a> {
     /// `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number without fraction and exponent, in the range of 64 bits.
+    /// A 64-bit integer.
     Int(i64),
-    /// A double; always finite when it came from JSON.
+    /// A double. Always finite if it was parsed from JSON.
     Float(f64),
     /// An exact decimal of up to 28 digits.
     Decimal(&'a Decimal),
-    /// Text.
+    /// A string.
     String(&'a str),
-    /// Values in order.
+    /// An array of values.
     Array(&'a Array),
-    /// Named values, in order of insertion.
+    /// An object of named values, in order of insertion.
     Object(&'a Object),
 }
 
-/// What sort of value it is, under the names that messages use.
+/// The type of a value. `Display` writes the names that messages use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `null`.
@@ -115,11 +115,11 @@ pub enum Kind {
     Float,
     /// An exact decimal.
     Decimal,
-    /// Text.
+    /// A string.
     String,
-    /// Values in order.
+    /// An array of values.
     Array,
-    /// Named values.
+    /// An object of named values.
     Object,
 }
 
@@ -159,7 +159,7 @@ impl Value {
         }
     }
 
-    /// The kind of the value.
+    /// The type of the value.
     pub fn kind(&self) -> Kind {
         match &self.0 {
             Repr::Null { .. } => Kind::Null,
@@ -179,7 +179,7 @@ impl Value {
         matches!(self.0, Repr::Null { .. })
     }
 
-    /// The boolean, if it is one.
+    /// The boolean, if the value is one.
     #[inline]
     pub fn as_bool(&self) -> Option<bool> {
         match self.0 {
@@ -188,7 +188,7 @@ impl Value {
         }
     }
 
-    /// The integer, if it is one. Floats do not convert, even whole ones.
+    /// The integer, if the value is one. Floats are not converted, not even whole ones.
     #[inline]
     pub fn as_i64(&self) -> Option<i64> {
         match self.0 {
@@ -197,7 +197,7 @@ impl Value {
         }
     }
 
-    /// The number as a double, if it is an integer, a float or a decimal. May round.
+    /// The number as a double, if the value is an integer, a float or a decimal. May round.
     pub fn as_f64(&self) -> Option<f64> {
         match &self.0 {
             Repr::Int { value, .. } => Some(*value as f64),
@@ -208,7 +208,7 @@ impl Value {
         }
     }
 
-    /// The decimal, if it is one.
+    /// The decimal, if the value is one.
     pub fn as_decimal(&self) -> Option<&Decimal> {
         match &self.0 {
             Repr::Decimal { value, .. } => Some(value),
@@ -216,7 +216,7 @@ impl Value {
         }
     }
 
-    /// The text, if it is a string.
+    /// The text, if the value is a string.
     #[inline]
     pub fn as_str(&self) -> Option<&str> {
         match &self.0 {
@@ -226,7 +226,7 @@ impl Value {
         }
     }
 
-    /// The shared text, if it is a string.
+    /// The shared text, if the value is a string.
     pub fn as_arc_str(&self) -> Option<&Arc<str>> {
         match &self.0 {
             Repr::String { value, .. } => Some(value),
@@ -235,7 +235,7 @@ impl Value {
         }
     }
 
-    /// The array, if it is one.
+    /// The array, if the value is one.
     #[inline]
     pub fn as_array(&self) -> Option<&Array> {
         match &self.0 {
@@ -244,7 +244,7 @@ impl Value {
         }
     }
 
-    /// The object, if it is one.
+    /// The object, if the value is one.
     #[inline]
     pub fn as_object(&self) -> Option<&Object> {
         match &self.0 {
@@ -253,7 +253,7 @@ impl Value {
         }
     }
 
-    /// The array with its labels, taken out without touching a reference count; `None` drops the value.
+    /// Converts the value into an array with its labels, without changing a reference count. `None` if it is not an array.
     pub fn into_array(self) -> Option<Array> {
         match self.0 {
             Repr::Array(value) => Some(value),
@@ -261,7 +261,8 @@ impl Value {
         }
     }
 
-    /// The object with its labels, taken out without touching a reference count; `None` drops the value.
+    /// Converts the value into an object with its labels, without changing a reference count. `None` if it is not an
+    /// object.
     pub fn into_object(self) -> Option<Object> {
         match self.0 {
             Repr::Object(value) => Some(value),
@@ -269,19 +270,20 @@ impl Value {
         }
     }
 
-    /// The member of an object by name: the exact name first, then ignoring case. `None` for other kinds.
+    /// The property of an object with this exact name, or else the first one that matches ignoring case. `None` for other
+    /// types.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.as_object()?.get_ignore_case(name)
     }
 
-    /// The item of an array, from 0. `None` beyond the end and for other kinds.
+    /// The item of an array at an index, starting at 0. `None` beyond the end and for other types.
     #[inline]
     pub fn index(&self, index: usize) -> Option<&Value> {
         self.as_array()?.get(index)
     }
 
-    /// The labels of this very value. Its members and items carry them too, and may carry more.
+    /// The labels of the value itself. Its properties or items have them too, and may have more.
     #[inline]
     pub fn labels(&self) -> Labels {
         match &self.0 {
@@ -298,7 +300,7 @@ impl Value {
         }
     }
 
-    /// The labels of the value and of everything inside it. Costs nothing: containers remember them.
+    /// The labels of the value and of everything inside it. O(1), because containers store them.
     #[inline]
     pub fn labels_within(&self) -> Labels {
         match &self.0 {
@@ -308,9 +310,9 @@ impl Value {
         }
     }
 
-    /// The same value with these labels, too, on itself and on everything inside it. Never takes a label away.
+    /// Adds labels to the value and everything inside it. Labels are never removed.
     ///
-    /// A container that does not have them yet is walked, and copied if somebody else holds it.
+    /// A container that does not have all of the labels is traversed, and copied if it is shared.
     #[inline]
     #[must_use]
     pub fn labelled(mut self, labels: Labels) -> Self {
@@ -324,7 +326,7 @@ impl Value {
     fn add_labels(&mut self, added: Labels) {
         let added = added.if_enabled();
         if self.depth() > RECURSION_MAX {
-            // Deeper than any text or expression makes a value. Its text can be labelled without recursion.
+            // Deeper than any parser or expression makes a value. Its JSON text can be labelled without recursion.
             *self = Self::from(self.to_json_text());
         }
         match &mut self.0 {
@@ -341,32 +343,32 @@ impl Value {
         }
     }
 
-    /// Whether this very value is labelled secret, and with it everything inside it.
+    /// Whether the value itself, and therefore everything inside it, is secret.
     #[inline]
     pub fn is_secret(&self) -> bool {
         self.labels().contains(Labels::SECRET)
     }
 
-    /// Whether the value or anything inside it is secret. Costs nothing: containers remember it.
+    /// Whether the value or anything inside it is secret. O(1), because containers store it.
     #[inline]
     pub fn contains_secret(&self) -> bool {
         self.labels_within().contains(Labels::SECRET)
     }
 
-    /// The same value, labelled secret.
+    /// Labels the value secret.
     #[must_use]
     pub fn into_secret(self) -> Self {
         self.labelled(Labels::SECRET)
     }
 
-    /// Labels the value secret when `secret` is true; never takes a label away.
+    /// Labels the value secret if `secret` is true. Otherwise returns it unchanged.
     #[inline]
     #[must_use]
     pub fn secret_if(self, secret: bool) -> Self {
         if secret { self.into_secret() } else { self }
     }
 
-    /// How deeply arrays and objects nest: 0 for plain values, 1 for `[]`. Costs nothing: containers remember it.
+    /// How deeply arrays and objects nest: 0 for scalars, 1 for `[]`. O(1), because containers store it.
     #[inline]
     pub fn depth(&self) -> usize {
         match &self.0 {
@@ -376,9 +378,9 @@ impl Value {
         }
     }
 
-    /// About how many bytes of memory the value takes. What it shares with others, or holds more than once, counts every
-    /// time, so this is also about how large it becomes where it is copied or written out. Costs nothing: containers
-    /// remember it. Saturates at [`u64::MAX`].
+    /// The approximate size of the value in memory, in bytes. Shared parts are counted each time they occur, so this is
+    /// also the approximate size of a deep copy or of the JSON text. O(1), because containers store it. Saturates at
+    /// [`u64::MAX`].
     #[inline]
     pub fn bytes(&self) -> u64 {
         const OWN: u64 = size_of::<Value>() as u64;
@@ -397,9 +399,9 @@ impl Value {
         }
     }
 
-    /// Where its text, items or members are in memory, which clones share. `None` for a value that holds all of itself.
+    /// The address of the text, items or properties in memory, which clones share. `None` for a value without heap data.
     ///
-    /// While two values live, the same address means the same content; their own labels may differ.
+    /// While two values exist, the same address means the same content, although their own labels may differ.
     pub fn address(&self) -> Option<usize> {
         match &self.0 {
             Repr::String { value, .. } => Some(Arc::as_ptr(value).addr()),
@@ -415,7 +417,7 @@ impl Value {
         }
     }
 
-    /// Whether another value has the same [`address`](Value::address) at this moment.
+    /// Whether another value currently has the same [`address`](Value::address).
     pub fn is_shared(&self) -> bool {
         match &self.0 {
             Repr::String { value, .. } => Arc::strong_count(value) > 1,
@@ -431,8 +433,8 @@ impl Value {
         }
     }
 
-    /// Whether two values are equal as the language's `equals` sees it: strict about kinds, numbers by value,
-    /// members of objects in any order. (`equals(true, 1)` is settled by the function, not here.)
+    /// Whether two values are equal in the sense of the language's `equals`: types must match, numbers are compared by
+    /// value, and the order of properties does not matter. (`equals(true, 1)` is a special case of the function itself.)
     pub fn wdl_equals(&self, other: &Self) -> bool {
         if self.depth().min(other.depth()) > RECURSION_MAX {
             return deep::are_equal(self, other, deep::Comparison::Language);

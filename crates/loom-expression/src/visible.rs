@@ -1,15 +1,16 @@
-//! Text from outside, made safe to show to a person: names, messages and lines of files may hold characters that a terminal
-//! obeys instead of showing (control and escape sequences, line breaks, overrides of the writing direction).
+//! `Visible`: makes external text safe to show in a terminal. Names, messages and lines of files may contain characters
+//! that a terminal interprets instead of showing: control and escape sequences, line breaks, and overrides of the writing
+//! direction.
 //!
-//! Used by everything that renders text for people; JSON and other formats for programs have escapes of their own.
+//! Used by all code that renders text for people. JSON and other machine-readable formats have their own escapes.
 
 use std::{
     borrow::Cow,
     fmt::{self, Write},
 };
 
-/// Shows a text on one line: what a terminal would obey, or not show at all, becomes an escape such as `\n`, `\u{1b}` or
-/// `\u{202e}`. Everything else stays as it is, so a backslash that was in the text looks the same.
+/// Displays a text on one line. Characters that a terminal would interpret or not show are escaped, as `\n`, `\u{1b}` or
+/// `\u{202e}`. All other characters are unchanged, including backslashes.
 ///
 /// ```
 /// use loom_expression::Visible;
@@ -25,7 +26,7 @@ impl<T: AsRef<str>> fmt::Display for Visible<T> {
     }
 }
 
-/// The text on one line, as [`Visible`] shows it.
+/// The text on one line, as [`Visible`] displays it.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unseen) {
         return Cow::Borrowed(text);
@@ -37,7 +38,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Appends one character as [`Visible`] shows it.
+/// Appends one character as [`Visible`] displays it.
 pub fn push_visible(out: &mut String, character: char) {
     match character {
         '\n' => out.push_str("\\n"),
@@ -51,10 +52,10 @@ pub fn push_visible(out: &mut String, character: char) {
     }
 }
 
-/// Whether a terminal obeys this character, or hides it, instead of showing it.
+/// Whether a terminal interprets or hides this character instead of showing it.
 ///
-/// These are the control characters, marks and overrides of the writing direction, separators of lines and paragraphs, the
-/// byte order mark, and the tags and annotations of Unicode, which are never drawn. Joiners are not among them: scripts and
+/// These are control characters, marks and overrides of the writing direction, line and paragraph separators, the byte
+/// order mark, and Unicode's tags and annotations, which have no glyphs. Joiners are not included, because some scripts and
 /// emoji need them.
 pub fn is_unseen(character: char) -> bool {
     character.is_control()
@@ -71,8 +72,8 @@ pub fn is_unseen(character: char) -> bool {
         )
 }
 
-/// A stand-in for one character of an excerpt, which keeps the columns that carets point at: one column for whatever
-/// [`is_unseen`], a space for a tab.
+/// Replaces one character of an excerpt so that carets under it stay aligned: a tab becomes a space, and a character that
+/// [`is_unseen`] a placeholder of one column.
 pub fn stand_in(character: char) -> char {
     match character {
         '\t' => ' ',

@@ -1,7 +1,6 @@
-//! XML: to and from objects, and XPath.
+//! XML: conversion to and from objects, and XPath.
 //!
-//! Documents are parsed by `roxmltree`, which bounds entity expansion; what is read from outside (files, URLs) is
-//! nothing.
+//! Documents are parsed by `roxmltree`, which limits the expansion of entities and does not load external entities.
 
 mod convert;
 pub(crate) mod xpath;
@@ -15,19 +14,19 @@ pub(crate) use self::{
     xpath::{Evaluated, Found, XPathError, evaluate},
 };
 
-/// The type of XML envelopes.
+/// The content type of XML envelopes.
 pub(crate) const CONTENT_TYPE: &str = "application/xml;charset=utf-8";
 
-/// Elements may nest this deeply; deeper documents are refused. Whoever goes down a document by recursion relies on it.
+/// How deeply elements may nest. Recursive functions over documents rely on this limit.
 const DEPTH_MAX: usize = 256;
 
-/// Nodes that one document may have.
+/// The maximum number of nodes in a document.
 const NODES_MAX: u32 = 5_000_000;
 
 /// Parses a document.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence.
+/// What is wrong, as a clause without a full stop.
 pub fn parse(text: &str) -> Result<Document<'_>, String> {
     check_depth(text)?;
     let options = ParsingOptions { allow_dtd: true, nodes_limit: NODES_MAX, ..ParsingOptions::default() };
@@ -36,10 +35,9 @@ pub fn parse(text: &str) -> Result<Document<'_>, String> {
     Ok(document)
 }
 
-/// Refuses a document that nests too deeply, by its nodes: what a look at the text cannot tell, such as the elements that
-/// entities bring, counts too.
+/// Checks the depth of a parsed document. Unlike [`check_depth`], this includes elements that come from entities.
 fn check_nesting(document: &Document<'_>) -> Result<(), String> {
-    // Descendants come in the order of the document, each behind its parent: the open elements are a stack.
+    // Descendants are in document order, each after its parent, so the open elements form a stack.
     let mut open = vec![document.root().id()];
     for node in document.root().descendants().skip(1) {
         let parent = node.parent().map(|parent| parent.id());
@@ -47,7 +45,7 @@ fn check_nesting(document: &Document<'_>) -> Result<(), String> {
             open.pop();
         }
         if node.has_children() {
-            // The root is no element.
+            // The root node is not an element.
             if open.len() > DEPTH_MAX {
                 return Err(too_deep());
             }
@@ -61,8 +59,8 @@ fn too_deep() -> String {
     format!("elements nest deeper than {DEPTH_MAX} levels")
 }
 
-/// Refuses deep nesting before the parser sees it, which may go down by recursion: each `<` of an element goes down, each
-/// `</` or `/>` up.
+/// Checks the depth in the text before parsing, because the parser may recurse: each `<` of an element adds a level, each
+/// `</` or `/>` ends one.
 fn check_depth(text: &str) -> Result<(), String> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
@@ -113,13 +111,13 @@ fn qualified_name<'i>(node: Node<'_, 'i>) -> &'i str {
     // The range of an element starts at its `<`.
     let tag = document.get(node.range().start + 1..).unwrap_or_default();
     let end = tag.find(|c: char| c.is_whitespace() || matches!(c, '>' | '/')).unwrap_or(tag.len());
-    // Elements that come from an entity have no text of their own.
+    // The range of an element that comes from an entity does not point at its tag.
     let name = &tag[..end];
     let local = name.rsplit(':').next().unwrap_or_default();
     if local == node.tag_name().name() { name } else { "" }
 }
 
-/// The element as XML text that stands on its own: prefixes declared further out are declared again.
+/// The element as self-contained XML text, in which prefixes that are declared by ancestors are declared again.
 fn outer_xml(node: Node<'_, '_>) -> String {
     let source = node.document().input_text();
     if node.is_root() {
@@ -148,7 +146,7 @@ fn outer_xml(node: Node<'_, '_>) -> String {
     format!("<{name}{declared}{}", &text[1 + name.len()..])
 }
 
-/// Text with what XML cannot hold plainly written as entities.
+/// Escapes the reserved characters of XML in a text as entities.
 pub(crate) fn escaped(text: &str, in_attribute: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -160,7 +158,7 @@ pub(crate) fn escaped(text: &str, in_attribute: bool) -> String {
             '\n' if in_attribute => out.push_str("&#xA;"),
             '\r' => out.push_str("&#xD;"),
             '\t' if in_attribute => out.push_str("&#x9;"),
-            // Characters that XML has no way to write are left out.
+            // Characters that XML cannot represent are dropped.
             c if c.is_control() && !matches!(c, '\n' | '\t' | '\u{7f}'..='\u{9f}') => {}
             c => out.push(c),
         }
@@ -168,7 +166,7 @@ pub(crate) fn escaped(text: &str, in_attribute: bool) -> String {
     out
 }
 
-/// Text with the entities and character references of XML put back.
+/// Replaces entities and character references with their characters; `None` if an entity is unknown.
 pub(crate) fn unescaped(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! XPath 1.0 for languages that embed it, such as XSLT: over a document of `roxmltree`, with prefixes, variables and
-//! functions of the host.
+//! XPath 1.0 for host languages such as XSLT: evaluates on documents of `roxmltree`, with the host's prefixes, variables
+//! and functions.
 
 pub use roxmltree::{Document, Node, NodeType};
 

@@ -1,30 +1,30 @@
 //! Custom number formats: `0 # . , % ‰ E0 'text' \x ;`.
 //!
-//! The rules are those of .NET's custom numeric format strings: a first pass over the chosen section counts its
-//! places, a second one writes.
+//! The rules are those of .NET's custom numeric format strings. A first pass over the chosen section counts its digit
+//! placeholders, a second one writes the number.
 
 use super::{Digits, exponent, group_breaks};
 use crate::culture::Culture;
 
-/// Exponents of ten that a format may shift by; beyond it a format only wastes time.
+/// The maximum power of ten that a format may scale by. A larger one would only waste time.
 const PLACES_MAX: usize = 10_000;
 
-/// What a section asks for.
+/// The layout of a section.
 #[derive(Debug, Default)]
 struct Layout {
-    /// Digit places in all, and before the point.
+    /// The number of digit placeholders, in total and before the decimal point.
     places: i64,
     before_point: i64,
-    /// The first and the last place that must show a digit.
+    /// The first and the last placeholder that is `0`, which always shows a digit.
     first_zero: Option<i64>,
     last_zero: i64,
     scientific: bool,
     grouped: bool,
-    /// Powers of ten by which the number is shifted first.
+    /// The power of ten that scales the number before it is written.
     shift: i64,
 }
 
-/// The number in a custom format; `None` when the format is absurdly long.
+/// Formats a number with a custom format; `None` if the format exceeds the limits.
 pub(super) fn format(number: Digits, format: &str, culture: &Culture) -> Option<String> {
     if format.len() > PLACES_MAX {
         return None;
@@ -44,19 +44,19 @@ pub(super) fn format(number: Digits, format: &str, culture: &Culture) -> Option<
     if !scaled.is_zero() {
         scaled = scaled.keep(keep);
         if scaled.is_zero() {
-            // What is rounded to nothing is written by the section for zero.
+            // A number that is rounded to zero uses the section for zero.
             let zero = choose(&sections, 2);
             if zero != chosen {
                 return Some(write(&scaled, &sections[zero], &self::layout(&sections[zero]), false, culture));
             }
         }
     }
-    // Only the first section writes the sign itself; a section of its own for negative numbers shows it as it likes.
+    // Only the first section adds the sign. A section for negative numbers has its own text for it.
     let signed = negative && chosen == 0 && !scaled.is_zero();
     Some(write(&scaled, &sections[chosen], &layout, signed, culture))
 }
 
-/// The section for 0 positive, 1 negative, 2 zero; a missing or empty one is replaced by the first.
+/// The section for positive (0), negative (1) or zero (2) numbers. A missing or empty section is replaced by the first.
 fn choose(sections: &[Vec<Part>], wanted: usize) -> usize {
     match sections.get(wanted) {
         Some(section) if wanted == 0 || !section.is_empty() => wanted,
@@ -64,7 +64,7 @@ fn choose(sections: &[Vec<Part>], wanted: usize) -> usize {
     }
 }
 
-/// One piece of a section.
+/// A part of a section.
 #[derive(Debug, PartialEq)]
 enum Part {
     /// `0`.
@@ -75,7 +75,7 @@ enum Part {
     Comma,
     /// `%` or `‰`.
     Scale(char, i64),
-    /// `E0`, `e+00`: letter, whether a plus is shown, digits at least.
+    /// `E0` or `e+00`: the letter, whether a plus sign is shown, and the minimum number of digits.
     Exponent(char, bool, usize),
     Text(char),
 }
@@ -112,7 +112,7 @@ fn sections(format: &str) -> Vec<Vec<Part>> {
                 if zeros == 0 {
                     Part::Text(c)
                 } else if section.iter().any(|part| matches!(part, Part::Exponent(..))) {
-                    // A section shows its exponent once; what looks like a second one is text.
+                    // A section has one exponent; a second one is literal text.
                     section.push(Part::Text(c));
                     section.extend(sign.map(Part::Text));
                     section.extend((1..zeros).map(|_| Part::Text('0')));
@@ -132,7 +132,7 @@ fn sections(format: &str) -> Vec<Vec<Part>> {
 
 fn layout(section: &[Part]) -> Layout {
     let mut layout = Layout { before_point: -1, ..Layout::default() };
-    // Where the last run of commas stands, and how many there are in it.
+    // The position and the length of the last run of commas.
     let mut commas: Option<(i64, i64)> = None;
     for part in section {
         match part {
@@ -162,7 +162,7 @@ fn layout(section: &[Part]) -> Layout {
         layout.before_point = layout.places;
     }
     match commas {
-        // Commas right before the point divide by a thousand each.
+        // Each comma directly before the decimal point divides by a thousand.
         Some((at, count)) if at == layout.before_point => layout.shift -= 3 * count,
         Some(_) => layout.grouped = true,
         None => {}
@@ -172,7 +172,7 @@ fn layout(section: &[Part]) -> Layout {
 
 fn write(number: &Digits, section: &[Part], layout: &Layout, signed: bool, culture: &Culture) -> String {
     let before_point = layout.before_point;
-    // Counted from the point: places down to 1 are before it, 0 and below behind it.
+    // Counted from the decimal point: positions from 1 up are before it, 0 and below after it.
     let first = layout.first_zero.map_or(0, |at| (before_point - at).max(0));
     let last = if layout.last_zero > before_point { before_point - layout.last_zero } else { 0 };
     let scale = if number.is_zero() { 0 } else { number.scale };

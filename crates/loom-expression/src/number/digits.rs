@@ -1,11 +1,11 @@
-//! A number taken apart into decimal digits.
+//! `Digits`: the decimal digits of a number.
 
 use crate::{Value, ValueRef};
 
-/// How many digits of a float a custom format sees.
+/// How many significant digits of a float custom formats use.
 const CUSTOM_DIGITS: usize = 15;
 
-/// The number 0.d₁d₂d₃… × 10^scale. No digits mean zero; the first and the last digit are never `0`.
+/// The number 0.d₁d₂d₃… × 10^scale. Zero has no digits; the first and the last digit are never `0`.
 #[derive(Clone, Debug)]
 pub(super) struct Digits {
     pub(super) negative: bool,
@@ -14,7 +14,7 @@ pub(super) struct Digits {
 }
 
 impl Digits {
-    /// The digits of a number; of a float the fewest that read back as the same.
+    /// The digits of a number. For a float, the fewest digits that parse to the same float.
     pub(super) fn of(value: &Value) -> Option<Self> {
         if let Some(digits) = value.exact_digits() {
             return Self::read(digits);
@@ -27,7 +27,7 @@ impl Digits {
         }
     }
 
-    /// The digits that a custom format works with: of a float the first 15.
+    /// The digits that a custom format uses. For a float, the first 15.
     pub(super) fn for_custom(value: &Value) -> Option<Self> {
         match value.as_ref() {
             ValueRef::Float(_) => Self::significant(value, CUSTOM_DIGITS),
@@ -35,9 +35,9 @@ impl Digits {
         }
     }
 
-    /// The number times a power of ten, rounded to so many digits behind the point.
+    /// The number times `10^power`, rounded to `decimals` digits after the decimal point.
     ///
-    /// A float is rounded by its exact value, halves to even; other numbers round halves away from zero.
+    /// A float is rounded by its exact value, halves to even. Other numbers round halves away from zero.
     pub(super) fn rounded(value: &Value, decimals: usize, power: usize) -> Option<Self> {
         let number = match value.as_ref() {
             ValueRef::Float(float) if float.is_finite() && value.exact_digits().is_none() => {
@@ -52,7 +52,7 @@ impl Digits {
         Some(number.shifted(power as i64))
     }
 
-    /// The number rounded to so many digits in all, in the same ways.
+    /// The number rounded to `count` significant digits, with the same rounding modes.
     pub(super) fn significant(value: &Value, count: usize) -> Option<Self> {
         match value.as_ref() {
             ValueRef::Float(float) if float.is_finite() && value.exact_digits().is_none() => {
@@ -62,7 +62,7 @@ impl Digits {
         }
     }
 
-    /// Reads `-ddd.ddde-dd`.
+    /// Parses `-ddd.ddde-dd`.
     fn read(text: &str) -> Option<Self> {
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -85,7 +85,7 @@ impl Digits {
         self.places.drain(..leading);
         self.scale -= leading as i64;
         if self.places.is_empty() {
-            // Nothing is left of it, not even a sign.
+            // Zero has no sign.
             self.scale = 0;
             self.negative = false;
         }
@@ -96,12 +96,12 @@ impl Digits {
         self.places.is_empty()
     }
 
-    /// The digit at a place, `0` behind the last.
+    /// The digit at an index; `0` after the last digit.
     pub(super) fn digit(&self, at: usize) -> char {
         char::from(b'0' + self.places.get(at).copied().unwrap_or(0))
     }
 
-    /// Times a power of ten.
+    /// The number times `10^by`.
     pub(super) fn shifted(mut self, by: i64) -> Self {
         if !self.is_zero() {
             self.scale += by;
@@ -109,7 +109,7 @@ impl Digits {
         self
     }
 
-    /// Keeps the first digits and rounds by the rest, halves away from zero.
+    /// Keeps the first `count` digits and rounds, halves away from zero.
     pub(super) fn keep(mut self, count: i64) -> Self {
         if count >= self.places.len() as i64 {
             return self;
@@ -132,14 +132,14 @@ impl Digits {
         self.normalized()
     }
 
-    /// The digits before the point, at least one.
+    /// The digits before the decimal point, at least one.
     pub(super) fn integer_digits(&self) -> impl Iterator<Item = char> + '_ {
         let count = usize::try_from(self.scale).unwrap_or(0);
         let zero = (count == 0).then_some('0');
         zero.into_iter().chain((0..count).map(|at| self.digit(at)))
     }
 
-    /// So many digits behind the point.
+    /// `count` digits after the decimal point.
     pub(super) fn fraction_digits(&self, count: usize) -> impl Iterator<Item = char> + '_ {
         (0..count as i64).map(|at| usize::try_from(self.scale + at).map_or('0', |at| self.digit(at)))
     }

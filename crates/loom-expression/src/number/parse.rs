@@ -1,10 +1,10 @@
-//! Text to numbers.
+//! Parses numbers.
 
 use rust_decimal::Decimal;
 
 use crate::culture::Culture;
 
-/// An integer: sign, digits, outer white space; nothing else. `None` beyond 64 bits.
+/// Parses an integer: an optional sign and digits, with white space around them. `None` if it does not fit in 64 bits.
 pub(crate) fn parse_int(text: &str) -> Option<i64> {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -14,20 +14,21 @@ pub(crate) fn parse_int(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// A float: outer white space, a sign before or behind, digits with group separators wherever they are, a decimal
-/// point, an exponent. `None` for what is no finite number.
+/// Parses a float: digits with a decimal point, an exponent, a sign before or after, group separators anywhere, and
+/// white space around them. `None` if it is not a finite number.
 pub(crate) fn parse_float(text: &str, culture: &Culture) -> Option<f64> {
     let plain = plain(text, culture, true)?;
     plain.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
-/// A decimal of up to 28 digits; more digits behind the point are rounded. As [`parse_float`], without an exponent.
+/// Parses a decimal of up to 28 digits in the format of [`parse_float`] without an exponent. Further digits after the
+/// decimal point are rounded.
 pub(crate) fn parse_decimal(text: &str) -> Option<Decimal> {
     let plain = plain(text, Culture::INVARIANT, false)?;
     plain.parse().ok()
 }
 
-/// The number as plain digits with a point, for the parsers of the standard library.
+/// Rewrites a number as plain digits with a decimal point, for the parsers of the standard library.
 fn plain(text: &str, culture: &Culture, exponents: bool) -> Option<String> {
     let mut rest = text.trim();
     let mut plain = String::with_capacity(rest.len() + 1);
@@ -58,7 +59,7 @@ fn plain(text: &str, culture: &Culture, exponents: bool) -> Option<String> {
     if digits == 0 {
         return None;
     }
-    // A point without digits behind it adds none, not even to a decimal.
+    // A decimal point without digits after it adds no scale to a decimal.
     if plain.ends_with('.') {
         plain.pop();
     }

@@ -1,4 +1,4 @@
-//! Expression text to tokens.
+//! Splits the text of an expression into tokens.
 
 use std::{ops::Range, sync::Arc};
 
@@ -13,7 +13,7 @@ pub(super) enum Token {
     Int(i64),
     Float(f64),
     Identifier(Arc<str>),
-    /// An `@`, which only the Loom spelling tolerates, before a function name.
+    /// An `@`, which is allowed only in the Loom spelling, before a function name.
     At,
     End,
 }
@@ -53,7 +53,7 @@ impl<'a> Lexer<'a> {
         &self.text[self.at..self.end]
     }
 
-    /// The next token and its place; [`Token::End`] at the end, as often as asked.
+    /// The next token and its span. At the end, returns [`Token::End`] however often it is called.
     pub(super) fn next(&mut self) -> Result<(Token, Range<usize>), Box<TemplateError>> {
         let rest = self.rest();
         self.at += rest.len() - rest.trim_start().len();

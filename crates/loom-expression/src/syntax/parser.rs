@@ -1,4 +1,4 @@
-//! Tokens to syntax tree, by recursive descent.
+//! Parses tokens into a syntax tree by recursive descent.
 
 use std::{ops::Range, sync::Arc};
 
@@ -8,17 +8,17 @@ use super::{
 };
 use crate::{Code, Options, TemplateError};
 
-/// Parses the expression in a range of a template string (the range holds no `@` and no braces).
+/// Parses the expression in a range of a template string. The range does not include the leading `@` or the braces.
 ///
 /// # Errors
-/// What the grammar does not allow, with its place in `text`.
+/// A syntax error with its span in `text`.
 pub fn parse_expression(
     text: &str,
     range: Range<usize>,
     options: &Options,
 ) -> Result<Expression, Box<TemplateError>> {
     let limit = options.limits.expression_chars_max;
-    // Bytes bound characters from above, so most expressions need no count.
+    // The number of bytes is an upper bound of the number of characters, so most expressions need no count.
     if range.len() > limit && text[range.clone()].chars().count() > limit {
         let message = format!("The expression is longer than {limit} characters.");
         return Err(error(Code::TooLong, message, None, range));

@@ -1,33 +1,33 @@
-//! Which strings of a definition are evaluated, and where the expressions in them begin and end.
+//! Splits template strings: which strings are evaluated, and where the expressions in them begin and end.
 
 use std::{borrow::Cow, ops::Range};
 
 use crate::{Code, TemplateError};
 
-/// A template string taken apart.
+/// The parts of a template string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segments<'a> {
-    /// Plain text, unescaped.
+    /// Literal text, unescaped.
     Text(Cow<'a, str>),
     /// One expression, whose value keeps its type; the range is the expression without its `@`.
     Expression(Range<usize>),
-    /// Text with expressions in it; the value is a string.
+    /// Text with embedded expressions. The value is a string.
     Interpolation(Vec<Segment<'a>>),
 }
 
 /// A part of an interpolated string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment<'a> {
-    /// Text as it is.
+    /// Literal text.
     Text(Cow<'a, str>),
     /// An expression: the range between `@{` and `}`.
     Expression(Range<usize>),
 }
 
-/// Takes a template string apart.
+/// Splits a template string.
 ///
 /// # Errors
-/// [`Code::UnterminatedSegment`] when an `@{` has no `}` outside of quotes.
+/// [`Code::UnterminatedSegment`] if an `@{` has no `}` outside of quotes.
 pub fn segments(text: &str) -> Result<Segments<'_>, TemplateError> {
     let Some(rest) = text.strip_prefix('@') else {
         if text.contains("@{") {
@@ -79,7 +79,7 @@ fn interpolation(text: &str) -> Result<Segments<'_>, TemplateError> {
     Ok(Segments::Interpolation(parts))
 }
 
-/// The first `}` outside of quotes. A doubled quote closes and opens again, which comes to the same.
+/// The first `}` outside of quotes. A doubled quote ends a literal and starts another, which gives the same result.
 fn segment_end(text: &str) -> Option<usize> {
     let mut quoted = false;
     for (at, byte) in text.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! Text to timestamps by an exact custom format.
+//! Parses timestamps in an exact custom format.
 
 use super::{
     DateTime, Parts, TICKS_PER_SECOND, Zone,
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::culture::Culture;
 
-/// Parses a text that must look exactly like the format says; a standard format stands for its pattern.
+/// Parses a timestamp in exactly the given format. A standard format stands for its pattern.
 pub(crate) fn parse_exact(text: &str, format: &str, culture: &Culture) -> Option<DateTime> {
     let joined = |left: &str, right: &str| format!("{left} {right}");
     let pattern = match format {
@@ -45,7 +45,7 @@ struct Found {
     day: Option<i64>,
     weekday: Option<usize>,
     hour: i64,
-    /// Whether the hour is one of twelve.
+    /// Whether the hour is on a 12-hour clock.
     of_twelve: bool,
     half: Option<i64>,
     minute: i64,
@@ -55,7 +55,7 @@ struct Found {
     offset_minutes: i64,
 }
 
-/// Takes from `min` to `max` digits off the text.
+/// Removes `min` to `max` digits from the start of the text and returns their number.
 fn digits(rest: &mut &str, min: usize, max: usize) -> Option<i64> {
     let count = rest.bytes().take(max).take_while(u8::is_ascii_digit).count();
     if count < min {
@@ -66,7 +66,7 @@ fn digits(rest: &mut &str, min: usize, max: usize) -> Option<i64> {
     number.parse().ok()
 }
 
-/// Takes the longest of the names off the text, ignoring case.
+/// Removes the longest matching name from the start of the text, ignoring case, and returns its index.
 fn name(rest: &mut &str, names: &[&str]) -> Option<usize> {
     let starts = |name: &&str| {
         let mut left = rest.chars();
@@ -84,7 +84,8 @@ fn name(rest: &mut &str, names: &[&str]) -> Option<usize> {
     Some(at)
 }
 
-/// Takes the longest of a month's forms off the text, which are the culture's two and the English one; its number.
+/// Removes the name of a month, in either form of the culture or in English, from the start of the text, and returns the
+/// number of the month.
 fn month(rest: &mut &str, alone: &[&str; 12], in_date: &[&str; 12], english: &[&str; 12]) -> Option<i64> {
     let all: Vec<&str> = alone.iter().chain(in_date).chain(english).copied().collect();
     Some(name(rest, &all)? as i64 % 12 + 1)
@@ -169,7 +170,7 @@ impl Found {
                         self.read_offset(&mut rest, 3)?;
                     }
                 }
-                // The separators of dates and times are also taken as the format writes them.
+                // Besides the culture's separators, `:` and `/` are accepted as written in the format.
                 ':' => literal(&mut rest, ":").or_else(|| literal(&mut rest, culture.time_separator))?,
                 '/' => literal(&mut rest, "/").or_else(|| literal(&mut rest, culture.date_separator))?,
                 '\'' | '"' => loop {
@@ -211,12 +212,12 @@ impl Found {
     fn finish(self, years_ahead: i64) -> Option<DateTime> {
         let hour = match self.half {
             half if self.of_twelve => self.hour % 12 + half.unwrap_or(0),
-            // An hour of the whole day must lie in the half that is named.
+            // An hour on a 24-hour clock must agree with AM or PM.
             Some(half) if (self.hour >= 12) != (half == 12) => return None,
             _ => self.hour,
         };
         let parts = Parts {
-            // Without a year it would be this year's date, and nothing here asks for the time.
+            // .NET would assume the current year, but parsing must not depend on a clock.
             year: self.year? - years_ahead,
             month: u32::try_from(self.month.unwrap_or(1)).ok()?,
             day: u32::try_from(self.day.unwrap_or(1)).ok()?,

@@ -1,11 +1,11 @@
-//! Timestamps to text, in .NET's standard and custom formats.
+//! Formats timestamps in .NET's standard and custom formats.
 
 use std::fmt::Write as _;
 
 use super::{DateTime, Zone};
 use crate::culture::Culture;
 
-/// The timestamp in a format; `None` when the format does not exist.
+/// Formats a timestamp; `None` if the format does not exist.
 pub(crate) fn format(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
     const ROUND_TRIP: &str = "yyyy'-'MM'-'dd'T'HH':'mm':'ss.fffffffK";
     let mut letters = format.chars();
@@ -17,7 +17,7 @@ pub(crate) fn format(at: DateTime, format: &str, culture: &Culture) -> Option<St
         'd' => custom(at, culture.short_date, culture),
         'D' => custom(at, culture.long_date, culture),
         'f' => join(culture.long_date, culture.short_time),
-        // A timestamp without a zone counts as UTC already, so universal time is the same.
+        // A timestamp without a zone is taken as UTC, so conversion to universal time changes nothing.
         'F' | 'U' => join(culture.long_date, culture.long_time),
         'g' => join(culture.short_date, culture.short_time),
         'G' => join(culture.short_date, culture.long_time),
@@ -39,11 +39,11 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
     let mut text = String::with_capacity(format.len() + 8);
     let mut chars = format.chars().peekable();
     while let Some(c) = chars.next() {
-        // Letters count by how often they stand in a row.
+        // The meaning of a letter depends on how often it is repeated.
         let run = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
             1 + std::iter::from_fn(|| chars.next_if_eq(&c)).count()
         };
-        // Writing to a `String` cannot fail, so the results of `write!` are left aside below.
+        // Writing to a `String` cannot fail, so the results of `write!` are ignored below.
         match c {
             'd' => {
                 let name = at.day_of_week();
@@ -82,7 +82,7 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
                     text.push_str(digits);
                 } else {
                     let digits = digits.trim_end_matches('0');
-                    // Where no digit is left, the point before it goes as well.
+                    // If no digit remains, the decimal point before it is removed too.
                     if digits.is_empty() && text.ends_with('.') {
                         text.pop();
                     }
@@ -120,7 +120,7 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
                 }
             },
             '\\' => text.push(chars.next()?),
-            // What follows is a format of its own, so `%MM` is the number of the month twice.
+            // `%` applies to the next letter alone, so `%MM` is the number of the month twice.
             '%' => match chars.next() {
                 None | Some('%') => return None,
                 Some(single) => text.push_str(&custom(at, single.encode_utf8(&mut [0; 4]), culture)?),
@@ -131,7 +131,7 @@ fn custom(at: DateTime, format: &str, culture: &Culture) -> Option<String> {
     Some(text)
 }
 
-/// Whether the day of the month stands in a format; the names of months may have a form of their own beside it.
+/// Whether a format contains the day of the month, next to which the names of months may have a different form.
 fn has_day(format: &str) -> bool {
     let mut rest = format;
     while let Some(start) = rest.find('d') {
@@ -144,7 +144,7 @@ fn has_day(format: &str) -> bool {
     false
 }
 
-/// The only era that the language can name.
+/// The name of the era in a culture.
 pub(super) fn era(culture: &Culture) -> &'static str {
     if culture.years_ahead == 543 { "พ.ศ." } else { "A.D." }
 }

@@ -1,8 +1,8 @@
-//! Text to timestamps, in the many forms people and machines write them.
+//! Parses timestamps in the many formats that .NET accepts.
 //!
-//! The text is read as tokens, and each token is given its meaning by what it looks like: ISO 8601, dates in
-//! numbers by the order of the culture, names of months, times with AM and PM, `Z`, `GMT` and offsets. A text that
-//! lacks the year or the month is refused: nothing here asks for today's date.
+//! The text is split into tokens, and each token is interpreted by its form: ISO 8601, numeric dates in the order of the
+//! culture, names of months, times with AM and PM, `Z`, `GMT` and offsets. A text without a year or a month is rejected,
+//! because parsing must not depend on the current date.
 
 use super::{DateTime, Parts, TICKS_PER_SECOND, Zone};
 use crate::{
@@ -11,10 +11,10 @@ use crate::{
     value::fold_char,
 };
 
-/// The largest offset from UTC that there is, in minutes.
+/// The largest valid offset from UTC, in minutes.
 pub(super) const OFFSET_MINUTES_MAX: i64 = 14 * 60;
 
-/// Longer texts are no timestamps, whatever they hold.
+/// The maximum length of a timestamp, in bytes.
 const LENGTH_MAX: usize = 200;
 
 /// Parses a timestamp in the invariant culture.
@@ -32,7 +32,7 @@ pub(crate) fn parse_with(text: &str, culture: &Culture) -> Option<DateTime> {
     iso(text).or_else(|| Reader::new(text, culture).read())
 }
 
-/// The usual form of machines, `yyyy-MM-ddTHH:mm:ss.fffffffZ` without or with its tail, read at once.
+/// A fast path for the most common format, `yyyy-MM-ddTHH:mm:ss.fffffffZ`, with optional fraction and `Z`.
 fn iso(text: &str) -> Option<DateTime> {
     let bytes = text.as_bytes();
     let two = |at: usize| -> Option<i64> {
@@ -76,7 +76,7 @@ fn iso(text: &str) -> Option<DateTime> {
     }
 }
 
-/// Ticks of the digits behind the point of a second; more than seven digits are rounded, up to a whole second.
+/// The ticks of a fraction of a second. More than seven digits are rounded, possibly up to a whole second.
 pub(super) fn fraction(digits: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -95,7 +95,7 @@ enum Token<'a> {
     Space,
 }
 
-/// The tokens of a text, and at which byte each of them starts.
+/// The tokens of a text with their start offsets in bytes.
 fn tokens(text: &str) -> Vec<(usize, Token<'_>)> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -128,7 +128,7 @@ fn tokens(text: &str) -> Vec<(usize, Token<'_>)> {
     tokens
 }
 
-/// What has been understood so far.
+/// The parts of the timestamp that have been read so far.
 struct Reader<'a> {
     text: &'a str,
     tokens: Vec<(usize, Token<'a>)>,
@@ -136,13 +136,13 @@ struct Reader<'a> {
     culture: &'a Culture,
     numbers: Vec<&'a str>,
     month: Option<u32>,
-    /// How many numbers stand before the name of the month.
+    /// How many numbers were read before the name of the month.
     month_at: usize,
     weekday: Option<usize>,
     time: Option<(i64, i64, i64, i64)>,
-    /// 0 for AM, 12 for PM.
+    /// The hours that AM (0) or PM (12) adds.
     half: Option<i64>,
-    /// Whether the time was the last thing read, so that a hyphen starts an offset.
+    /// Whether a time was read last, so that a hyphen starts an offset.
     after_time: bool,
     /// Minutes east of UTC.
     offset: Option<i64>,
@@ -172,12 +172,12 @@ impl<'a> Reader<'a> {
         self.tokens.get(self.at + ahead).map(|(_, token)| *token)
     }
 
-    /// The text from a token on.
+    /// The text from a token to the end.
     fn rest(&self, ahead: usize) -> &'a str {
         self.tokens.get(self.at + ahead).map_or("", |(start, _)| &self.text[*start..])
     }
 
-    /// Goes on behind so many bytes from the current token on.
+    /// Skips `bytes` bytes from the start of the current token.
     fn skip(&mut self, bytes: usize) {
         let end = self.tokens.get(self.at).map_or(0, |(start, _)| start + bytes);
         self.at += self.tokens[self.at..].iter().take_while(|(start, _)| *start < end).count();
@@ -226,19 +226,19 @@ impl<'a> Reader<'a> {
         self.finish()
     }
 
-    /// How many of year, month and day were read.
+    /// How many of the parts year, month and day were read.
     fn date_parts(&self) -> usize {
         self.numbers.len() + usize::from(self.month.is_some())
     }
 
-    /// A time stands before the date or behind it, never within; so after half a date it is its next number that is
-    /// no number of a date.
+    /// Starts a time, which can be before or after the date but not within it.
     fn start_time(&mut self) -> Option<()> {
         self.after_time = true;
         matches!(self.date_parts(), 0 | 3).then_some(())
     }
 
-    /// Some cultures separate times as dates are separated too, so theirs counts only behind the date.
+    /// Whether the token separates parts of a time. In some cultures, dates and times have the same separator, so the
+    /// culture's own separator counts only after the date.
     fn at_time_separator(&self, ahead: usize) -> bool {
         match self.peek(ahead) {
             Some(Token::Mark(':')) => true,
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads hours, minutes and what follows of the seconds, each of at least so many digits.
+    /// Reads hours, minutes and optional seconds, each of at least `digits_min` digits.
     fn read_time(&mut self, digits_min: usize) -> Option<()> {
         let mut values = [0; 3];
         let mut count = 0;
@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
         (count > 1).then_some(())
     }
 
-    /// What follows the `T` of ISO 8601: a time of two digits each, and its zone; nothing else.
+    /// Reads what follows the `T` of ISO 8601: a time with two digits for each part, and a zone.
     fn read_iso_time(&mut self) -> Option<()> {
         let skip_space = |reader: &mut Self| {
             if reader.peek(0) == Some(Token::Space) {
@@ -327,7 +327,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Which half of the day is named at a token, and how long the name is.
+    /// The hours that the AM or PM designator at a token adds, and the length of the designator.
     fn half_at(&self, ahead: usize) -> Option<(usize, usize)> {
         let halves = |culture: &Culture| [culture.am, culture.pm];
         let rest = self.rest(ahead);
@@ -352,13 +352,13 @@ impl<'a> Reader<'a> {
             self.skip(length);
             return Some(());
         }
-        // Such as the character for "day", which is also short for a day of the week.
+        // For example, the character 日 after the number of a day is also the abbreviation of Sunday.
         let behind_number = self.at > 0 && matches!(self.tokens[self.at - 1].1, Token::Number(_));
         if behind_number && !word.is_ascii() && is_written_in_dates(word, self.culture) {
             self.at += 1;
             return Some(());
         }
-        // English names are understood in every culture.
+        // English names are accepted in every culture.
         for culture in [self.culture, Culture::INVARIANT] {
             let months = [
                 &culture.months,
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
         let (mut hour, minute, second, fraction) = self.time.unwrap_or_default();
         if let Some(half) = self.half {
             self.time?;
-            // An hour after noon may be counted from midnight although PM is said.
+            // With PM, the hour may also be on a 24-hour clock.
             if hour > 12 && half == 0 {
                 return None;
             }
@@ -408,13 +408,13 @@ impl<'a> Reader<'a> {
         DateTime::at(local.ticks - self.offset.unwrap_or(0) * 60 * TICKS_PER_SECOND, zone)
     }
 
-    /// Year, month and day from the numbers and names that were read.
+    /// The year, month and day from the numbers and names that were read.
     fn date(&self) -> Option<(i64, u32, u32)> {
         let year = |digits: &str| -> Option<i64> {
             let value: i64 = digits.parse().ok()?;
             let value = if long(digits) { value - self.culture.years_ahead } else { value };
             Some(match digits.len() {
-                // Two digits mean the years from 1950 to 2049.
+                // Two digits stand for the years 1950 to 2049.
                 1 | 2 if value < 50 => 2000 + value,
                 1 | 2 => 1900 + value,
                 _ => value,
@@ -428,7 +428,7 @@ impl<'a> Reader<'a> {
             (Some(month), [first, second]) => {
                 let (day, of_year) =
                     if order == DateOrder::YearMonthDay { (second, first) } else { (first, second) };
-                // The other way around where the day would not exist.
+                // Day and month are swapped if the date would not exist otherwise.
                 [(day, of_year), (of_year, day)].into_iter().find_map(|(day, of_year)| {
                     let (day, year) = (short(day)?, year(of_year)?);
                     (1..=super::days_in_month(year, month)).contains(&day).then_some((year, month, day))
@@ -443,7 +443,7 @@ impl<'a> Reader<'a> {
             (None, [first, second, third]) => match order {
                 DateOrder::MonthDayYear => Some((year(third)?, short(first)?, short(second)?)),
                 DateOrder::DayMonthYear => Some((year(third)?, short(second)?, short(first)?)),
-                // Also cultures that start with the year write it last when it has four digits.
+                // In cultures that start with the year, a last number of four digits is still the year.
                 DateOrder::YearMonthDay if long(third) => Some((year(third)?, short(first)?, short(second)?)),
                 DateOrder::YearMonthDay => Some((year(first)?, short(second)?, short(third)?)),
             },
@@ -451,8 +451,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a number beside the name of a month is a year: it is where the culture writes the day on the other
-    /// side of the month, and the year on this one.
+    /// Whether a number next to the name of a month is a year rather than a day, by the order in which the culture writes
+    /// them.
     fn number_is_year(&self) -> bool {
         let before = |pattern: &str, part: char| {
             let mut quoted = false;
@@ -468,8 +468,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The longest of the names that a text starts with and that ends with a word, ignoring case, kinds of spaces and
-/// the point of an abbreviation: which one, and how long it is in the text.
+/// The longest name that the text starts with and that ends at a word boundary, ignoring case, the kind of space and the
+/// full stop of an abbreviation. Returns the index of the name and its length in the text.
 fn longest(text: &str, names: &[&str]) -> Option<(usize, usize)> {
     let length = |name: &str| {
         let mut chars = text.char_indices();
@@ -483,11 +483,11 @@ fn longest(text: &str, names: &[&str]) -> Option<(usize, usize)> {
         whole.then(|| end.map_or(text.len(), |(at, _)| at)).filter(|&length| length > 0)
     };
     let found = names.iter().enumerate().filter_map(|(at, name)| Some((at, length(name)?)));
-    // Of names that are equally long the first is meant.
+    // Among names of equal length, the first one is chosen.
     found.reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
-/// Whether the word is text in the culture's patterns of dates, or what follows the number in the name of a month.
+/// Whether the word is literal text in the culture's date patterns, or follows the number in the name of a month.
 fn is_written_in_dates(word: &str, culture: &Culture) -> bool {
     let patterns = [culture.short_date, culture.long_date, culture.month_day, culture.year_month];
     let in_pattern = |pattern: &str| {
@@ -508,7 +508,7 @@ fn is_written_in_dates(word: &str, culture: &Culture) -> bool {
     patterns.into_iter().any(in_pattern) || culture.months.into_iter().any(behind_number)
 }
 
-/// Whether the digits can only be a year.
+/// Whether the number can only be a year.
 fn long(digits: &str) -> bool {
     digits.len() > 2
 }

@@ -1,11 +1,11 @@
-//! Spans of time as text: `[-][d.]hh:mm:ss[.fffffff]`, and .NET's formats for them.
+//! Parses and formats time spans: `[-][d.]hh:mm:ss[.fffffff]` and .NET's other formats.
 
 use std::fmt::Write as _;
 
 use super::{TICKS_PER_DAY, TICKS_PER_SECOND};
 use crate::culture::Culture;
 
-/// The constant format.
+/// Formats a time span in the constant format `c`.
 pub(crate) fn span_text(ticks: i64) -> String {
     let sign = if ticks < 0 { "-" } else { "" };
     let parts = Span::of(ticks);
@@ -36,7 +36,7 @@ impl Span {
     }
 }
 
-/// Reads `[-][d.]hh:mm[:ss[.f]]`, or days alone.
+/// Parses `[-][d.]hh:mm[:ss[.f]]`, or a number of days alone.
 pub(crate) fn parse_span(text: &str) -> Option<i64> {
     let text = text.trim();
     let (negative, text) = match text.strip_prefix('-') {
@@ -65,7 +65,7 @@ pub(crate) fn parse_span(text: &str) -> Option<i64> {
     Some(if negative { -ticks } else { ticks })
 }
 
-/// A span in a standard (`c`, `g`, `G`) or custom format; `None` when the format does not exist.
+/// Formats a time span with a standard (`c`, `g`, `G`) or custom format; `None` if the format does not exist.
 pub(crate) fn format_span(ticks: i64, format: &str, culture: &Culture) -> Option<String> {
     let sign = if ticks < 0 { "-" } else { "" };
     let parts = Span::of(ticks);
@@ -125,7 +125,7 @@ pub(crate) fn format_span(ticks: i64, format: &str, culture: &Culture) -> Option
             },
             '\\' => text.push(chars.next()?),
             '%' => {}
-            // Unlike dates, spans take no literal that is not marked as one.
+            // Unlike formats of dates, those of time spans must quote or escape literal characters.
             _ => return None,
         }
     }

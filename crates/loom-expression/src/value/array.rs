@@ -1,4 +1,4 @@
-//! `Array`: shared, ordered values. A change copies only when somebody else still holds the same array.
+//! `Array`: a shared array of values, copied on write.
 
 use std::{
     fmt,
@@ -8,13 +8,13 @@ use std::{
 
 use super::{Labels, Value, deep};
 
-/// Bytes of an array without its items.
+/// The size of an array without its items, in bytes.
 const HEAD_BYTES: u64 = 64;
 
-/// Values in order. Cloning shares the items; [`Array::push`] is O(1) while nobody else holds them.
+/// An array of values. Clones share the items. [`Array::push`] is O(1) unless the items are shared.
 #[derive(Clone)]
 pub struct Array {
-    /// Every item carries them, too.
+    /// The labels of the array itself, which every item has too.
     labels: Labels,
     items: Arc<Items>,
 }
@@ -23,9 +23,9 @@ struct Items {
     values: Vec<Value>,
     /// See [`Value::bytes`].
     bytes: u64,
-    /// 1 + the depth of the deepest item.
+    /// The depth of the deepest item, plus 1.
     depth: u32,
-    /// The labels of all items and of what is inside them.
+    /// The labels of all items and of everything inside them.
     within: Labels,
 }
 
@@ -35,7 +35,7 @@ impl Clone for Items {
     }
 }
 
-/// The items of deep arrays are dropped one by one: dropping each inside the one that holds it could exhaust the stack.
+/// Drops the items of deep arrays iteratively, because recursive drops could overflow the stack.
 impl Drop for Items {
     fn drop(&mut self) {
         if self.depth as usize > deep::RECURSION_MAX {
@@ -45,7 +45,7 @@ impl Drop for Items {
 }
 
 impl Array {
-    /// An empty array. All of them share one place in memory until they get items.
+    /// An empty array. Does not allocate: all empty arrays share their memory.
     pub fn new() -> Self {
         static EMPTY: LazyLock<Array> = LazyLock::new(|| {
             let items = Items { values: Vec::new(), bytes: HEAD_BYTES, depth: 1, within: Labels::NONE };
@@ -54,7 +54,7 @@ impl Array {
         EMPTY.clone()
     }
 
-    /// Appends an item, which receives the array's labels. Copies the array first when it is shared.
+    /// Appends an item, which receives the array's labels. Copies the array first if it is shared.
     pub fn push(&mut self, value: Value) {
         let value = value.labelled(self.labels);
         let items = Arc::make_mut(&mut self.items);
@@ -64,7 +64,7 @@ impl Array {
         items.values.push(value);
     }
 
-    /// The same array with these labels, too, on itself and on every item.
+    /// Adds labels to the array and every item.
     #[must_use]
     pub fn labelled(mut self, labels: Labels) -> Self {
         if !self.labels.contains(labels) {
@@ -85,7 +85,7 @@ impl Array {
         }
     }
 
-    /// The items as a `Vec`, each with its labels; without copying when nobody else holds the array.
+    /// Converts the array into a `Vec` of its items. Copies them only if the array is shared.
     pub fn into_vec(self) -> Vec<Value> {
         match Arc::try_unwrap(self.items) {
             Ok(mut items) => std::mem::take(&mut items.values),
@@ -93,12 +93,12 @@ impl Array {
         }
     }
 
-    /// Whether both are the very same array in memory, which makes them equal without a look inside.
+    /// Whether both arrays share their items in memory, and are therefore equal.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.items, &other.items)
     }
 
-    /// Takes the items out if nobody else holds the array.
+    /// Takes the items if the array is not shared.
     pub(super) fn take_unshared(&mut self) -> Vec<Value> {
         Arc::get_mut(&mut self.items).map(|items| std::mem::take(&mut items.values)).unwrap_or_default()
     }
@@ -115,13 +115,13 @@ impl Array {
         Arc::strong_count(&self.items) > 1
     }
 
-    /// The labels of the array itself, which every item carries, too.
+    /// The labels of the array itself, which every item has too.
     #[inline]
     pub fn labels(&self) -> Labels {
         self.labels
     }
 
-    /// The labels of the array, of its items, and of what is inside them.
+    /// The labels of the array, of its items, and of everything inside them.
     #[inline]
     pub fn labels_within(&self) -> Labels {
         self.labels | self.items.within
@@ -133,21 +133,21 @@ impl Array {
         self.labels_within().contains(Labels::SECRET)
     }
 
-    /// How deeply arrays and objects nest, this one included.
+    /// How deeply arrays and objects nest, including this array.
     #[inline]
     pub fn depth(&self) -> usize {
         self.items.depth as usize
     }
 }
 
-/// Equal items in the same order; labels do not count.
+/// Compares the items in order. Labels are ignored.
 impl PartialEq for Array {
     fn eq(&self, other: &Self) -> bool {
         self.ptr_eq(other) || self.items.values == other.items.values
     }
 }
 
-/// Hides what is secret.
+/// Redacts secrets.
 impl fmt::Debug for Array {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.labels.contains(Labels::SECRET) {

@@ -1,15 +1,15 @@
-//! Values that nest deeper than any text or expression can make them, handled without recursion.
+//! Handles values that nest deeper than parsers and expressions can make them, without recursion.
 //!
-//! Everything that reads values bounds their depth (see [`super::JSON_DEPTH_MAX`] and [`crate::Limits::depth_max`]), but
-//! a host can build any value. Recursion over values therefore asks for the depth, which containers know, and comes
-//! here beyond [`RECURSION_MAX`].
+//! Parsers and expressions limit the depth of values (see [`super::JSON_DEPTH_MAX`] and [`crate::Limits::depth_max`]),
+//! but a host can build values of any depth. Recursive functions therefore check the depth, which containers store, and
+//! call the functions of this module beyond [`RECURSION_MAX`].
 
 use std::fmt;
 
 use super::{Iter, Repr, Value, ValueRef, equality, write};
 
-/// Up to this depth values are walked by recursion. More than texts and evaluations may nest, so that the records
-/// around them are within it too.
+/// The maximum depth for recursion. It is larger than the limits of parsers and expressions, so that records that contain
+/// their values are below it too.
 pub(crate) const RECURSION_MAX: usize = 320;
 
 /// Drops values without recursion.
@@ -27,7 +27,7 @@ pub(super) fn drop_all(mut values: Vec<Value>) {
     }
 }
 
-/// How two containers are compared.
+/// The kind of comparison.
 #[derive(Clone, Copy)]
 pub(super) enum Comparison {
     /// As [`equality::same_structure`].
@@ -36,13 +36,13 @@ pub(super) enum Comparison {
     Language,
 }
 
-/// Compares two values without recursion into what is deep.
+/// Compares two values, without recursion into deep parts.
 pub(super) fn are_equal(left: &Value, right: &Value, comparison: Comparison) -> bool {
     let mut pairs = vec![(left, right)];
     while let Some((left, right)) = pairs.pop() {
         if left.depth().min(right.depth()) <= RECURSION_MAX {
             let equal = match comparison {
-                // Values of different depths differ, and are found to differ within the depth of the shallower one.
+                // Values of different depth are unequal, and recursion ends at the depth of the shallower one.
                 Comparison::Structure => equality::same_structure(left, right),
                 Comparison::Language => equality::wdl_equals(left, right),
             };
@@ -94,11 +94,11 @@ enum Open<'a> {
     Object(Iter<'a>),
 }
 
-/// Writes compact JSON without recursion into what is deep.
+/// Writes compact JSON, without recursion into deep parts.
 pub(super) fn write_json(value: &Value, out: &mut impl fmt::Write) -> fmt::Result {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut next = Some(value);
-    // Whether nothing has been written yet inside the container that is open.
+    // Whether nothing has been written yet in the current container.
     let mut first = true;
     loop {
         if let Some(value) = next.take() {

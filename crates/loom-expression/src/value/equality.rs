@@ -1,4 +1,4 @@
-//! Equality of values: by structure, and as the language's `equals` means it. Also how case is ignored.
+//! Equality of values: by structure, and as defined by the language's `equals`. Also case-insensitive comparison.
 
 use std::cmp::Ordering;
 
@@ -6,13 +6,13 @@ use rust_decimal::{Decimal, prelude::FromPrimitive};
 
 use super::{Kind, Value, ValueRef};
 
-/// Same kinds, same numbers, same text, members in the same order. Labels do not count.
+/// Whether types, numbers and strings are the same and properties are in the same order. Labels are ignored.
 pub(super) fn same_structure(left: &Value, right: &Value) -> bool {
     match (left.as_ref(), right.as_ref()) {
         (ValueRef::Null, ValueRef::Null) => true,
         (ValueRef::Bool(left), ValueRef::Bool(right)) => left == right,
         (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
-        // By bits, so that a NaN equals itself and 0.0 differs from -0.0: structure, not arithmetic.
+        // By bits, so that NaN equals itself and 0.0 differs from -0.0.
         (ValueRef::Float(near), ValueRef::Float(other)) => {
             near.to_bits() == other.to_bits() && left.exact_digits() == right.exact_digits()
         }
@@ -26,7 +26,7 @@ pub(super) fn same_structure(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// The language's `equals` on two values of any depth.
+/// The language's `equals` for two values of any depth.
 pub(super) fn wdl_equals(left: &Value, right: &Value) -> bool {
     match (left.as_ref(), right.as_ref()) {
         (ValueRef::Null, ValueRef::Null) => true,
@@ -51,12 +51,12 @@ pub(super) fn wdl_equals(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// Whether both are numbers of the same value, whatever their kinds.
+/// Whether both are numbers with the same value, regardless of their types.
 fn numbers_equal(left: &Value, right: &Value) -> bool {
     compare_numbers(left, right) == Some(Ordering::Equal)
 }
 
-/// Orders two numbers by value, mixed kinds included; `None` when one is not a number (or is NaN).
+/// Compares two numbers of any types by value; `None` if either is not a number or is NaN.
 pub(crate) fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     match (left.as_ref(), right.as_ref()) {
         (ValueRef::Int(left), ValueRef::Int(right)) => Some(left.cmp(&right)),
@@ -81,7 +81,7 @@ pub(crate) fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     }
 }
 
-/// Orders two integers that are written without leading zeros.
+/// Compares two integers written without leading zeros.
 fn compare_digits(left: &str, right: &str) -> Ordering {
     let size = |text: &str| (text.trim_start_matches('-').len(), text.trim_start_matches('-').to_owned());
     match (left.starts_with('-'), right.starts_with('-')) {
@@ -92,12 +92,12 @@ fn compare_digits(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// Exact: a 64-bit integer is never rounded to a double before it is compared.
+/// Compares exactly, without rounding the integer to a double.
 fn compare_int_float(int: i64, float: f64) -> Option<Ordering> {
     if float.is_nan() {
         return None;
     }
-    // 2^63 is exact as a double; every double below it in size has an integral part that fits.
+    // 2^63 is exact as a double. The integral part of every double with a smaller magnitude fits in 64 bits.
     if float >= 9_223_372_036_854_775_808.0 {
         return Some(Ordering::Less);
     }
@@ -111,14 +111,13 @@ fn compare_int_float(int: i64, float: f64) -> Option<Ordering> {
 fn compare_decimal_float(decimal: &Decimal, float: f64) -> Option<Ordering> {
     match Decimal::from_f64(float) {
         Some(float) => Some(decimal.cmp(&float)),
-        // Out of the range of decimals (or NaN): the sign of the float decides.
+        // The float is beyond the range of decimals, so its sign decides, or it is NaN.
         None => 0.0_f64.partial_cmp(&float),
     }
 }
 
-/// One character with its case taken away, the way ordinal comparison that ignores case does it: the simple
-/// upper-case mapping, and the character itself where the mapping is not one to one or leads from another letter to
-/// one of ASCII (the dotless i, the long s).
+/// Folds the case of a character as .NET's ordinal case-insensitive comparison does: with the simple upper-case mapping,
+/// unless the mapping has several characters or maps a non-ASCII letter to an ASCII one (the dotless i, the long s).
 #[inline]
 pub(crate) fn fold_char(c: char) -> char {
     if c.is_ascii() {
@@ -131,7 +130,7 @@ pub(crate) fn fold_char(c: char) -> char {
     }
 }
 
-/// Whether two texts are the same but for case.
+/// Whether two strings are equal, ignoring case.
 pub(crate) fn fold_eq(left: &str, right: &str) -> bool {
     if left.is_ascii() && right.is_ascii() {
         return left.eq_ignore_ascii_case(right);
@@ -139,13 +138,13 @@ pub(crate) fn fold_eq(left: &str, right: &str) -> bool {
     left.chars().map(fold_char).eq(right.chars().map(fold_char))
 }
 
-/// The text with its case taken away.
+/// Folds the case of a string.
 pub(crate) fn fold_text(text: &str) -> String {
     text.chars().map(fold_char).collect()
 }
 
 impl Value {
-    /// Whether the kind is one of the three number kinds.
+    /// Whether the value is an integer, a float or a decimal.
     pub fn is_number(&self) -> bool {
         matches!(self.kind(), Kind::Integer | Kind::Float | Kind::Decimal)
     }

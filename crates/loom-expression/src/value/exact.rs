@@ -1,7 +1,7 @@
-//! What the plain look at a value cannot show: integers of any size, and text with halves of surrogate pairs.
+//! Values that [`super::ValueRef`] cannot represent exactly: integers of any size, and strings with unpaired surrogates.
 //!
-//! Such values look like the float or the text that is nearest to them, which is what leaves the process. Whoever moves
-//! them on inside it (functions, the journal) asks for the exact form.
+//! They are presented as the nearest float, or as text with U+FFFD, which is also what leaves the process. Code inside
+//! the process that passes them on (functions, the journal) uses the exact form.
 
 use std::{ops::Range, sync::Arc};
 
@@ -9,21 +9,22 @@ use super::{Labels, Repr, Value};
 
 /// An integer beyond the range of decimals.
 pub(super) struct Digits {
-    /// A sign, if it is negative, and digits without leading zeros.
+    /// An optional minus sign and digits without leading zeros.
     pub(super) text: Box<str>,
-    /// The float nearest to it.
+    /// The nearest float.
     pub(super) near: f64,
 }
 
-/// Text in which U+FFFD stands for halves of surrogate pairs.
+/// A string with U+FFFD in place of unpaired surrogates.
 pub(super) struct HalfText {
     pub(super) text: Arc<str>,
-    /// Where in the text, in bytes, a half stands, and which one. In order, and no high one right before a low one.
+    /// The byte offset and the code unit of each unpaired surrogate, in order. A high one is never directly followed by a
+    /// low one.
     pub(super) halves: Box<[(usize, u16)]>,
 }
 
 impl Value {
-    /// An integer of any size, given as a sign, if it is negative, and digits. `None` for other text.
+    /// An integer of any size from an optional minus sign and digits. `None` for any other text.
     pub fn from_digits(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -34,7 +35,7 @@ impl Value {
         Some(Self(Repr::Digits { labels: Labels::NONE, value: Arc::new(digits) }))
     }
 
-    /// All digits of an integer that no decimal can hold; it looks like a float otherwise.
+    /// The digits of an integer beyond the range of decimals, which is otherwise presented as a float.
     pub fn exact_digits(&self) -> Option<&str> {
         match &self.0 {
             Repr::Digits { value, .. } => Some(&value.text),
@@ -42,7 +43,7 @@ impl Value {
         }
     }
 
-    /// Text of UTF-16 code units, which may have halves of surrogate pairs.
+    /// A string from UTF-16 code units, which may include unpaired surrogates.
     pub fn from_utf16(units: &[u16]) -> Self {
         let mut text = TextBuilder::with_capacity(units.len());
         for unit in char::decode_utf16(units.iter().copied()) {
@@ -54,7 +55,8 @@ impl Value {
         text.finish()
     }
 
-    /// The code units of a text that has halves of surrogate pairs; in [`Value::as_str`] U+FFFD stands for each.
+    /// The code units of a string with unpaired surrogates, for which [`Value::as_str`] has U+FFFD. `None` for all other
+    /// values.
     pub fn unpaired_utf16(&self) -> Option<Vec<u16>> {
         if self.halves().is_empty() {
             return None;
@@ -73,7 +75,7 @@ impl Value {
         Some(units)
     }
 
-    /// Where a text has halves of surrogate pairs.
+    /// The byte offsets and code units of unpaired surrogates.
     #[inline]
     pub(crate) fn halves(&self) -> &[(usize, u16)] {
         match &self.0 {
@@ -82,7 +84,7 @@ impl Value {
         }
     }
 
-    /// The text, taken out; empty for other kinds.
+    /// Converts a string into its text. Empty for other types.
     pub(super) fn into_text(self) -> Arc<str> {
         match self.0 {
             Repr::String { value, .. } => value,
@@ -91,7 +93,7 @@ impl Value {
         }
     }
 
-    /// A part of a text, in bytes of its plain look.
+    /// A part of a string, by byte offsets in [`Value::as_str`].
     pub(crate) fn text_part(&self, range: Range<usize>) -> Self {
         if self.halves().is_empty() {
             return Self::from(&self.as_str().unwrap_or_default()[range]);
@@ -102,7 +104,7 @@ impl Value {
     }
 }
 
-/// Builds text out of parts, and joins halves of surrogate pairs that come together.
+/// Builds a string from parts, and joins adjacent unpaired surrogates to characters.
 #[derive(Default)]
 pub(crate) struct TextBuilder {
     text: String,
@@ -114,7 +116,7 @@ impl TextBuilder {
         Self { text: String::with_capacity(bytes), halves: Vec::new() }
     }
 
-    /// How many bytes there are.
+    /// The length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.text.len()
     }
@@ -127,7 +129,7 @@ impl TextBuilder {
         self.text.push_str(text);
     }
 
-    /// Appends half of a surrogate pair. Behind its other half both become a character.
+    /// Appends an unpaired surrogate. After its other half, both become a character.
     pub(crate) fn push_half(&mut self, unit: u16) {
         const SHOWN: char = char::REPLACEMENT_CHARACTER;
         if let Some(&(at, high)) = self.halves.last()
@@ -143,7 +145,7 @@ impl TextBuilder {
         self.text.push(SHOWN);
     }
 
-    /// Appends a text value.
+    /// Appends a string value.
     pub(crate) fn push_value(&mut self, value: &Value) {
         let text = value.as_str().unwrap_or_default();
         if value.halves().is_empty() {
@@ -153,7 +155,7 @@ impl TextBuilder {
         }
     }
 
-    /// Appends a part of a text value, in bytes of its plain look.
+    /// Appends a part of a string value, by byte offsets in [`Value::as_str`].
     pub(crate) fn push_part(&mut self, value: &Value, range: Range<usize>) {
         let text = value.as_str().unwrap_or_default();
         let mut at = range.start;

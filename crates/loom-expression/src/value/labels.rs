@@ -1,4 +1,5 @@
-//! `Labels`: what is known about where a value came from, as a set. Values computed from labelled ones carry their labels.
+//! `Labels`: a set of facts about the origin of a value, such as that it is secret. Values that are computed from
+//! labelled values have their labels too.
 
 use std::ops::{BitOr, BitOrAssign};
 #[cfg(debug_assertions)]
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(debug_assertions)]
 static SWITCHED_OFF: AtomicBool = AtomicBool::new(false);
 
-/// A set of labels. It takes one byte, and joining two sets is one instruction.
+/// A set of labels in one byte, so that a union is one instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels(u8);
 
@@ -17,13 +18,13 @@ impl Labels {
     /// Secret: the value must never be shown, logged or quoted.
     pub const SECRET: Self = Self(1);
 
-    /// Whether every label of `others` is in this set.
+    /// Whether the set contains every label of `others`.
     #[inline]
     pub const fn contains(self, others: Self) -> bool {
         self.0 & others.0 == others.0
     }
 
-    /// Whether there is no label.
+    /// Whether the set is empty.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -47,8 +48,8 @@ impl Labels {
         if SWITCHED_OFF.load(Ordering::Relaxed) { Self::NONE } else { self }
     }
 
-    /// From here on, no value of this process receives a label. For the controls of tests: a search for secrets must find
-    /// them with labels off. Builds without debug assertions do not have it.
+    /// Disables labels for the rest of the process. Used for control experiments in tests: with labels disabled, a search
+    /// for leaked secrets must find some. Available only with debug assertions.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
     pub fn switch_off() {

@@ -1,4 +1,5 @@
-//! `Object`: shared, named values in order of insertion. Small ones are scanned, large ones carry an index.
+//! `Object`: shared, named values in order of insertion, copied on write. Small objects are scanned, large ones have an
+//! index.
 
 use std::{
     collections::HashMap,
@@ -11,17 +12,17 @@ use super::{
     equality::{fold_eq, fold_text},
 };
 
-/// Bytes of an object without its members, and of a member without its value and the text of its name.
+/// The size of an object without its properties, and of a property without its name and value, in bytes.
 const HEAD_BYTES: u64 = 136;
 const MEMBER_BYTES: u64 = 32;
 
-/// Up to this many members a scan over the names beats hashing the name.
+/// The largest number of properties for which scanning the names is faster than hashing.
 const SCAN_MAX: usize = 12;
 
-/// Named values in order of insertion. Cloning shares the members; a change copies only when shared.
+/// Named values in order of insertion. Clones share the properties; a change copies them only if they are shared.
 #[derive(Clone)]
 pub struct Object {
-    /// Every member carries them, too.
+    /// The labels of the object itself, which every property has too.
     labels: Labels,
     members: Arc<Members>,
 }
@@ -30,17 +31,17 @@ struct Members {
     entries: Entries,
     /// See [`Value::bytes`].
     bytes: u64,
-    /// 1 + the depth of the deepest member.
+    /// The depth of the deepest property, plus 1.
     depth: u32,
-    /// The labels of all members and of what is inside them.
+    /// The labels of all properties and of everything inside them.
     within: Labels,
-    /// Built on the first look into a large object, dropped when a member is removed.
+    /// Built by the first look-up in a large object, dropped when a property is removed.
     index: OnceLock<Box<Index>>,
 }
 
 type Entry = (Arc<str>, Value);
 
-/// One or two members, which is what the outputs of most actions have, stay inside the object.
+/// One or two properties, as in the outputs of most actions, are stored inline.
 #[derive(Clone)]
 enum Entries {
     None,
@@ -49,10 +50,10 @@ enum Entries {
     Many(Vec<Entry>),
 }
 
-/// Where the members of a large object are.
+/// The positions of the properties of a large object by name.
 struct Index {
     exact: HashMap<Arc<str>, u32>,
-    /// Where the first of the names sits that are the same but for case; built on the first miss of `exact`.
+    /// The position of the first name among those that are equal ignoring case. Built by the first miss of `exact`.
     folded: OnceLock<HashMap<Box<str>, u32>>,
 }
 
@@ -128,8 +129,7 @@ impl Clone for Members {
     }
 }
 
-/// The members of deep objects are dropped one by one: dropping each inside the one that holds it could exhaust the
-/// stack.
+/// Drops the properties of deep objects iteratively, because recursive drops could overflow the stack.
 impl Drop for Members {
     fn drop(&mut self) {
         if self.depth as usize > deep::RECURSION_MAX {
@@ -189,7 +189,7 @@ impl Members {
         index.get(fold_text(name).as_str()).map(|&at| at as usize)
     }
 
-    /// Finds size, depth and labels anew.
+    /// Recomputes the size, depth and labels.
     fn measure(&mut self) {
         let bytes = self.entries.iter().map(|(key, value)| entry_bytes(key, value));
         self.bytes = bytes.fold(HEAD_BYTES, u64::saturating_add);
@@ -207,7 +207,7 @@ impl Members {
                 Some(both) => self.bytes = both.saturating_sub(before.bytes()),
                 None => self.measure(),
             }
-            // What is remembered of the members may have been owed to the one that is gone.
+            // The stored depth and labels may have come from the replaced value.
             if !before.labels_within().is_empty() || 1 + before.depth() as u32 > depth {
                 self.measure();
             }
@@ -236,7 +236,7 @@ impl Object {
         Self::with_capacity(0)
     }
 
-    /// An empty object that shares its place in memory with others of the kind, for texts that hold many.
+    /// An empty object that shares its memory with others, for JSON text with many empty objects.
     pub(super) fn empty() -> Self {
         static EMPTY: LazyLock<Object> = LazyLock::new(Object::new);
         EMPTY.clone()
@@ -246,12 +246,12 @@ impl Object {
         Self { labels: Labels::NONE, members: Arc::new(members) }
     }
 
-    /// An empty object with room for `capacity` members.
+    /// An empty object with capacity for `capacity` properties.
     pub fn with_capacity(capacity: usize) -> Self {
         Self::unlabelled(Members::with_capacity(capacity))
     }
 
-    /// An object of one member.
+    /// An object with one property.
     pub fn single(name: Arc<str>, value: Value) -> Self {
         Self::unlabelled(Members {
             bytes: HEAD_BYTES.saturating_add(entry_bytes(&name, &value)),
@@ -262,7 +262,7 @@ impl Object {
         })
     }
 
-    /// An object of two members; of one if their names are the same, and then the second is that one.
+    /// An object with two properties. If both have the same name, the object has only the second.
     pub fn pair(first: (Arc<str>, Value), second: (Arc<str>, Value)) -> Self {
         if first.0 == second.0 {
             return Self::single(second.0, second.1);
@@ -278,46 +278,46 @@ impl Object {
         })
     }
 
-    /// How many members there are.
+    /// The number of properties.
     #[inline]
     pub fn len(&self) -> usize {
         self.members.entries.len()
     }
 
-    /// Whether there is no member.
+    /// Whether the object has no properties.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The member of exactly this name.
+    /// The property with exactly this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.members.position(name).map(|at| &self.members.entries[at].1)
     }
 
-    /// The member of this name: the exact one first, else the first that differs only in case.
+    /// The property with exactly this name, or else the first one whose name differs only in case.
     #[inline]
     pub fn get_ignore_case(&self, name: &str) -> Option<&Value> {
         self.members.position_ignore_case(name).map(|at| &self.members.entries[at].1)
     }
 
-    /// The name under which [`Object::get_ignore_case`] finds a member, as it is written in the object.
+    /// The name of the property that [`Object::get_ignore_case`] returns, as written in the object.
     pub fn name_ignore_case(&self, name: &str) -> Option<&Arc<str>> {
         self.members.position_ignore_case(name).map(|at| &self.members.entries[at].0)
     }
 
-    /// Whether there is a member of exactly this name.
+    /// Whether there is a property with exactly this name.
     pub fn contains_key(&self, name: &str) -> bool {
         self.members.position(name).is_some()
     }
 
-    /// Sets a member: in place when the exact name exists, else at the end. Returns what was there. The value receives
-    /// the object's labels.
+    /// Sets a property and returns its previous value. An existing property keeps its position; a new one is added at the
+    /// end. The value receives the object's labels.
     pub fn insert(&mut self, name: impl Into<Arc<str>>, value: impl Into<Value>) -> Option<Value> {
         let value = value.into().labelled(self.labels);
         Arc::make_mut(&mut self.members).insert(name.into(), value)
     }
 
-    /// Removes the member of exactly this name; the order of the others stays. O(n).
+    /// Removes the property with exactly this name and preserves the order of the others. O(n).
     pub fn remove(&mut self, name: &str) -> Option<Value> {
         let at = self.members.position(name)?;
         let members = Arc::make_mut(&mut self.members);
@@ -327,27 +327,27 @@ impl Object {
         Some(value)
     }
 
-    /// The members in order.
+    /// Iterates over the properties in order.
     pub fn iter(&self) -> Iter<'_> {
         Iter(self.members.entries.iter())
     }
 
-    /// The names in order.
+    /// Iterates over the names in order.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
         self.members.entries.iter().map(|(key, _)| key)
     }
 
-    /// The values in order.
+    /// Iterates over the values in order.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         self.members.entries.iter().map(|(_, value)| value)
     }
 
-    /// Whether both are the very same object in memory, which makes them equal without a look inside.
+    /// Whether both objects share their properties in memory, and are therefore equal.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.members, &other.members)
     }
 
-    /// Takes the values of the members out if nobody else holds the object.
+    /// Takes the values of the properties if the object is not shared.
     pub(super) fn take_unshared(&mut self) -> Vec<Value> {
         Arc::get_mut(&mut self.members).map(Members::take_values).unwrap_or_default()
     }
@@ -364,7 +364,7 @@ impl Object {
         Arc::strong_count(&self.members) > 1
     }
 
-    /// The same object with these labels, too, on itself and on every member.
+    /// Adds labels to the object and every property.
     #[must_use]
     pub fn labelled(mut self, labels: Labels) -> Self {
         if !self.labels.contains(labels) {
@@ -385,13 +385,13 @@ impl Object {
         }
     }
 
-    /// The labels of the object itself, which every member carries, too.
+    /// The labels of the object itself, which every property has too.
     #[inline]
     pub fn labels(&self) -> Labels {
         self.labels
     }
 
-    /// The labels of the object, of its members, and of what is inside them.
+    /// The labels of the object, of its properties, and of everything inside them.
     #[inline]
     pub fn labels_within(&self) -> Labels {
         self.labels | self.members.within
@@ -403,7 +403,7 @@ impl Object {
         self.labels_within().contains(Labels::SECRET)
     }
 
-    /// How deeply arrays and objects nest, this one included.
+    /// How deeply arrays and objects nest, including this object.
     #[inline]
     pub fn depth(&self) -> usize {
         self.members.depth as usize
@@ -416,7 +416,7 @@ impl Default for Object {
     }
 }
 
-/// Hides what is secret.
+/// Redacts secrets.
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.labels.contains(Labels::SECRET) {
@@ -426,7 +426,7 @@ impl std::fmt::Debug for Object {
     }
 }
 
-/// Equal members in the same order.
+/// Compares the properties in order. Labels are ignored.
 impl PartialEq for Object {
     fn eq(&self, other: &Self) -> bool {
         self.ptr_eq(other) || *self.members.entries == *other.members.entries
@@ -453,7 +453,7 @@ impl<K: Into<Arc<str>>, V: Into<Value>> Extend<(K, V)> for Object {
     }
 }
 
-/// The members of an [`Object`], in order.
+/// An iterator over the properties of an [`Object`] in order.
 #[derive(Clone, Debug)]
 pub struct Iter<'a>(std::slice::Iter<'a, (Arc<str>, Value)>);
 

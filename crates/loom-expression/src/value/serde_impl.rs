@@ -1,6 +1,6 @@
-//! Values through serde, both ways, and to and from `serde_json::Value`.
+//! Serde implementations of values, and conversion to and from `serde_json::Value`.
 //!
-//! Labels do not travel: serialized secrets are plain. Whoever stores or shows values asks
+//! Labels are not serialized, and secrets are written in plain text. Code that stores or shows values must check
 //! [`Value::contains_secret`] first.
 
 use std::{fmt, sync::Arc};
@@ -171,7 +171,7 @@ impl From<serde_json::Value> for Value {
     }
 }
 
-/// What nests deeper than any text or expression can make it comes out as its JSON text.
+/// A value that nests deeper than parsers and expressions can make it becomes a string with its JSON text.
 impl From<&Value> for serde_json::Value {
     fn from(value: &Value) -> Self {
         if value.depth() > RECURSION_MAX {

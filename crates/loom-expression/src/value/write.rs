@@ -1,4 +1,4 @@
-//! Values to text: JSON, compact and pretty, and the text rule of the language.
+//! Converts values to text: compact and pretty JSON, and the string conversion of the language.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Value {
-    /// Compact JSON. Secrets are written like any other value; whoever shows the text asks
+    /// The value as compact JSON. Secrets are written in plain text; code that shows the text must check
     /// [`Value::contains_secret`] first.
     pub fn to_json_text(&self) -> String {
         let mut text = String::new();
@@ -19,11 +19,11 @@ impl Value {
         text
     }
 
-    /// JSON on many lines, two spaces for each level.
+    /// The value as JSON with line breaks and an indentation of two spaces.
     pub fn to_json_text_pretty(&self) -> String {
         let mut text = String::new();
         if self.depth() > RECURSION_MAX {
-            // Nobody can follow it on any number of lines.
+            // Indentation would make the text quadratically larger, and no more readable.
             return self.to_json_text();
         }
         // Writing to a `String` cannot fail.
@@ -34,7 +34,7 @@ impl Value {
     /// Writes compact JSON.
     ///
     /// # Errors
-    /// Only those of the writer.
+    /// Only the errors of the writer.
     pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
         if self.depth() > RECURSION_MAX {
             return deep::write_json(self, out);
@@ -42,9 +42,9 @@ impl Value {
         write_json(self, out)
     }
 
-    /// The value as text, by the text rule of the language: `True`, `False`, nothing for null, plain text for
-    /// strings, decimal digits, compact JSON for arrays and objects. (Content envelopes are decoded by
-    /// [`crate::envelope::text`], which functions use; this method shows their JSON.)
+    /// Converts the value to text by the rules of the language: `True` and `False`, an empty string for null, the text of
+    /// a string, decimal digits for numbers, and compact JSON for arrays and objects. Functions use
+    /// [`crate::envelope::text`] instead, which decodes content envelopes; this method returns their JSON.
     pub fn text(&self) -> Cow<'_, str> {
         match self.as_ref() {
             ValueRef::Null => Cow::Borrowed(""),
@@ -62,11 +62,11 @@ impl Value {
     }
 }
 
-/// The decimal exponent from which on a float is written with an exponent.
+/// The smallest decimal exponent at which a float is written with an exponent.
 pub(crate) const FLOAT_EXPONENT_MIN: i64 = 17;
 
-/// The shortest text that reads back as the same double: plain digits for decimal exponents from -4 to 16,
-/// else one digit, a point, digits, `E`, a sign and at least two digits.
+/// The shortest text that parses to the same double: plain digits for decimal exponents from -4 to 16, otherwise one
+/// digit, a decimal point, digits, `E`, a sign and at least two digits.
 pub(crate) fn float_text(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -167,8 +167,8 @@ fn write_spaces(out: &mut impl fmt::Write, count: usize) -> fmt::Result {
     write!(out, "{:count$}", "")
 }
 
-/// A float stays a float when the JSON is read again, so a whole one is written with `.0`.
-/// JSON has no word for what is not finite; null is what other writers put there.
+/// Writes a float as JSON. A whole number gets `.0`, so that it is a float again when the text is parsed. NaN and the
+/// infinities, which JSON does not have, become null, as in most other writers.
 fn write_float(value: f64, out: &mut impl fmt::Write) -> fmt::Result {
     if !value.is_finite() {
         return out.write_str("null");
@@ -183,7 +183,7 @@ pub(super) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result
     let mut rest = 0;
     for (at, byte) in text.bytes().enumerate() {
         let mut width = 1;
-        // Every byte that matches starts a character, so `at` is on a boundary.
+        // Every byte that matches starts a character, so `at` is on a character boundary.
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",
@@ -193,7 +193,7 @@ pub(super) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result
             0x8 => "\\b",
             0xC => "\\f",
             0..=0x1F => "",
-            // Line ends of Unicode, which JavaScript does not take in a string.
+            // Unicode line separators, which some JavaScript parsers do not accept in strings.
             0xC2 if text[at..].starts_with('\u{85}') => {
                 width = 2;
                 "\\u0085"

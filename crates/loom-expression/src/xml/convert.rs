@@ -1,4 +1,4 @@
-//! Objects to XML and back, as Json.NET converts them: `@name` for attributes, `#text` for text, `?xml` for the
+//! Converts objects to XML and back, as Json.NET does: `@name` for attributes, `#text` for text, `?xml` for the
 //! declaration, arrays for repeated elements.
 
 use std::{collections::HashMap, fmt::Write as _};
@@ -8,16 +8,16 @@ use roxmltree::{Document, Node, NodeType};
 use super::{escaped, qualified_name, unescaped};
 use crate::{Array, Object, Value, ValueRef, value::float_text};
 
-/// The namespace whose attributes steer the conversion, such as `json:Array="true"`.
+/// The namespace of attributes that control the conversion, such as `json:Array="true"`.
 const JSON_NAMESPACE: &str = "http://james.newtonking.com/projects/json";
 
-/// Names of attributes of that namespace; in an object they start with `$`.
+/// The names of attributes in that namespace that start with `$` in an object.
 const JSON_NAMES: [&str; 5] = ["id", "ref", "type", "value", "values"];
 
-/// An object with one root property as XML text.
+/// Converts an object with one root property to XML text.
 ///
 /// # Errors
-/// Why there is no XML for it, as the end of a sentence.
+/// Why it cannot be converted, as a clause without a full stop.
 pub(crate) fn from_object(object: &Object) -> Result<String, String> {
     let mut text = String::new();
     let mut roots = 0;
@@ -54,7 +54,7 @@ pub(crate) fn from_object(object: &Object) -> Result<String, String> {
     }
 }
 
-/// A plain value's JSON text without quotes; a whole float has no point.
+/// The JSON text of a scalar without quotes, and of a whole float without a decimal point.
 fn plain(value: &Value) -> String {
     match value.as_ref() {
         ValueRef::String(text) => text.to_owned(),
@@ -67,7 +67,7 @@ fn plain(value: &Value) -> String {
 /// Writes an attribute.
 ///
 /// # Errors
-/// That an attribute cannot hold an array or an object.
+/// If the value is an array or an object.
 fn attribute(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
     if value.as_array().is_some() || value.as_object().is_some() {
         return Err(format!(
@@ -94,7 +94,7 @@ fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
             out.push('<');
             out.push_str(&name);
             let mut content = String::new();
-            // Properties such as `$id` are in the namespace of their own only as long as nothing but attributes came.
+            // Properties such as `$id` become attributes only before the first property that is not an attribute.
             let (mut leading, mut declared) = (true, false);
             for (key, value) in object {
                 if let Some(name) = key.strip_prefix('@') {
@@ -125,7 +125,7 @@ fn element(name: &str, value: &Value, out: &mut String) -> Result<(), String> {
                 let _ = write!(out, ">{content}</{name}>");
             }
         }
-        // An array that is an item of another is an element around its own items.
+        // An array inside an array is an element that contains its items.
         ValueRef::Array(items) => {
             let mut content = String::new();
             members(&name, items, &mut content)?;
@@ -151,7 +151,7 @@ fn member(key: &str, value: &Value, out: &mut String) -> Result<(), String> {
         "#text" | "#significant-whitespace" | "#whitespace" => out.push_str(&escaped(&plain(value), false)),
         "#cdata-section" => {
             out.push_str("<![CDATA[");
-            // The end mark cannot stand inside a section, so it is split over two.
+            // A section cannot contain its own end mark, so the mark is split across two sections.
             out.push_str(&plain(value).replace("]]>", "]]]]><![CDATA[>"));
             out.push_str("]]>");
         }
@@ -163,7 +163,7 @@ fn member(key: &str, value: &Value, out: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// A name with the characters that XML names cannot have written as `_xHHHH_`.
+/// Encodes a string as an XML name, with `_xHHHH_` for characters that a name cannot contain.
 pub(crate) fn encoded_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for (at, c) in name.chars().enumerate() {
@@ -180,7 +180,7 @@ pub(crate) fn encoded_name(name: &str) -> String {
     out
 }
 
-/// A name with `_xHHHH_` put back.
+/// Decodes `_xHHHH_` in a name.
 pub(crate) fn decoded_name(name: &str) -> String {
     let mut units: Vec<u16> = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -200,7 +200,7 @@ pub(crate) fn decoded_name(name: &str) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// A document as an object: the declaration, if there is one, and the root element.
+/// Converts a document to an object with the root element and, if present, the declaration.
 pub(crate) fn to_object(document: &Document<'_>) -> Value {
     let mut object = Object::new();
     if let Some(declaration) = declaration(document.input_text()) {
@@ -220,7 +220,7 @@ fn declaration(text: &str) -> Option<Object> {
     Some(raw_attributes(inside).into_iter().map(|(name, value)| (format!("@{name}"), value)).collect())
 }
 
-/// Names and values of attributes as they stand in a tag.
+/// The names and values of the attributes in the text of a tag.
 fn raw_attributes(mut text: &str) -> Vec<(&str, String)> {
     let mut attributes = Vec::new();
     while let Some((name, rest)) = text.split_once('=') {
@@ -237,7 +237,7 @@ fn raw_attributes(mut text: &str) -> Vec<(&str, String)> {
     attributes
 }
 
-/// What stands in an element (or a document), grouped by name in order of first appearance.
+/// The content of an element or a document, grouped by name in order of first appearance.
 #[derive(Default)]
 struct Groups {
     names: HashMap<String, usize>,
@@ -247,12 +247,12 @@ struct Groups {
 struct Group {
     name: String,
     values: Vec<Value>,
-    /// Whether the document wants an array, even of one.
+    /// Whether the document asks for an array even for one element.
     array: bool,
 }
 
 impl Groups {
-    /// `preserve`: white space between elements counts here.
+    /// Adds a node. `preserve` keeps white space between elements.
     fn put(&mut self, node: Node<'_, '_>, preserve: bool) {
         match node.node_type() {
             NodeType::Element => {
@@ -286,7 +286,7 @@ impl Groups {
         self.groups[at].array |= array;
     }
 
-    /// Adds the groups to an object; a name that came more than once makes an array.
+    /// Adds the groups to an object. A name that occurred more than once becomes an array.
     fn finish(self, object: &mut Object) {
         object.extend(self.groups.into_iter().map(|Group { name, mut values, array }| {
             let single = values.len() == 1 && !array;
@@ -295,8 +295,8 @@ impl Groups {
     }
 }
 
-/// A text node's parts in their order, and whether each is a CDATA section. The parser joins text with the sections
-/// beside it, so they are looked up in the source.
+/// The parts of a text node in order, and whether each is a CDATA section. The parser joins text with adjacent sections,
+/// so the parts are found in the source text.
 fn texts(node: Node<'_, '_>) -> Vec<(bool, String)> {
     let whole = node.text().unwrap_or_default();
     split_texts(node)
@@ -310,7 +310,7 @@ fn texts(node: Node<'_, '_>) -> Vec<(bool, String)> {
                 None => false,
             }) && rest.is_empty()
         })
-        // Text that comes from an entity cannot be found in the source.
+        // Text that comes from an entity cannot be found in the source text.
         .unwrap_or_else(|| vec![(false, whole.to_owned())])
 }
 
@@ -344,7 +344,7 @@ fn content(node: Node<'_, '_>, preserve: bool) -> Value {
     let source = node.document().input_text();
     let name = qualified_name(node);
     let tag = tag_inside(source.get(node.range().start + 1 + name.len()..).unwrap_or_default());
-    // Attributes that only steer the conversion make no object of an element that holds nothing but text.
+    // Attributes that only control the conversion do not turn an element of text into an object.
     let (mut plain, mut attributes) = (true, false);
     for (attribute, value) in raw_attributes(tag) {
         attributes = true;
@@ -370,7 +370,7 @@ fn content(node: Node<'_, '_>, preserve: bool) -> Value {
     for child in node.children() {
         groups.put(child, preserve);
     }
-    // A comment is no member of the object, but it makes one of the element.
+    // A comment is not a property of the object, but it turns the element into an object.
     let plain = plain && !node.children().any(|child| child.is_comment());
     if plain
         && let [only] = groups.groups.as_slice()
@@ -388,7 +388,7 @@ fn content(node: Node<'_, '_>, preserve: bool) -> Value {
     }
 }
 
-/// The tag up to its `>`, which may also stand inside quotes.
+/// The text of a tag up to its `>`, ignoring any `>` in quotes.
 fn tag_inside(tag: &str) -> &str {
     let mut quote = None;
     for (at, byte) in tag.bytes().enumerate() {

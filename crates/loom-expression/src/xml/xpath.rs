@@ -1,8 +1,8 @@
-//! XPath 1.0 (W3C, 1999) over a parsed document.
+//! XPath 1.0 (W3C, 1999) on a parsed document.
 //!
-//! All of the language but the namespace axis and prefixes in name tests, for which an expression has no place to
-//! declare namespaces; `local-name()` and `namespace-uri()` serve instead. Every node that is visited is counted,
-//! and an evaluation that visits too many is given up.
+//! Not supported are the namespace axis and, because the function `xpath` cannot declare namespaces, prefixes in name
+//! tests; use `local-name()` and `namespace-uri()` instead. Visited nodes are counted, and an evaluation that visits too
+//! many fails.
 
 mod embed;
 mod eval;
@@ -20,7 +20,7 @@ pub use self::{
     nodes::XNode,
 };
 
-/// What an expression gives.
+/// The result of an expression.
 pub(crate) enum Evaluated {
     Number(f64),
     Text(String),
@@ -28,26 +28,27 @@ pub(crate) enum Evaluated {
     Nodes(Vec<Found>),
 }
 
-/// A node that was found.
+/// A node in the result.
 pub(crate) enum Found {
-    /// The value of an attribute, a text, a comment or a processing instruction.
+    /// The value of an attribute, a text node, a comment or a processing instruction.
     Text(String),
     /// The XML text of an element or of the document.
     Xml(String),
 }
 
-/// Why an expression cannot be evaluated.
+/// The error of parsing or evaluating an XPath expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum XPathError {
-    /// It is not XPath, or cannot be evaluated; what is wrong, as the end of a sentence.
+    /// The expression is invalid or cannot be evaluated. Says what is wrong, as a clause without a full stop.
     #[error("{0}")]
     Invalid(String),
-    /// It visits more nodes than it may.
+    /// The evaluation visits more nodes than allowed.
     #[error("it visits too many nodes")]
     TooCostly,
 }
 
-/// Evaluates an expression with the document's root as the context node. Also gives the steps it took.
+/// Evaluates an expression with the document's root as the context node. Also returns the number of steps it took.
 pub(crate) fn evaluate<'d>(
     document: &'d Document<'d>,
     expression: &str,
@@ -72,7 +73,7 @@ fn evaluate_with<'d>(
         eval::Result::Nodes(nodes) => {
             let found = nodes.iter().map(|node| match node {
                 XNode::Node(node) if node.is_element() || node.is_root() => {
-                    // Nested elements repeat their text, and each looks through its descendants for the prefixes it uses.
+                    // Nested elements repeat their text, and each searches its descendants for the prefixes they use.
                     let inside = node.descendants().count().saturating_mul(1 + node.namespaces().count());
                     evaluator.pay(inside.saturating_add(node.range().len() / 16))?;
                     Ok(Found::Xml(super::outer_xml(*node)))

@@ -1,4 +1,4 @@
-//! XPath inside another language, such as XSLT: prefixes, variables and functions of a host, and patterns.
+//! Embeds XPath in a host language, such as XSLT, with the host's prefixes, variables, functions and patterns.
 
 use super::{
     XPathError,
@@ -7,12 +7,12 @@ use super::{
     parser::{Expr, Operator, Path, Start, Step, Test, parse},
 };
 
-/// What a language around XPath adds to it.
+/// The variables and functions that a host language adds to XPath.
 pub trait Host<'d> {
-    /// The value of a variable, by its name as written; `None` when there is no such variable.
+    /// The value of the variable with the name as written; `None` if there is no such variable.
     fn variable(&self, name: &str) -> Option<XValue<'d>>;
 
-    /// Calls a function that XPath does not have, by its name as written; `None` when there is no such function.
+    /// Calls a function that XPath does not define, by the name as written; `None` if there is no such function.
     fn call(
         &self,
         evaluator: &Evaluator<'_, 'd>,
@@ -22,17 +22,17 @@ pub trait Host<'d> {
     ) -> Option<Result<XValue<'d>, XPathError>>;
 }
 
-/// An expression or a pattern of a host.
+/// An expression or a pattern of a host language.
 #[derive(Debug)]
 pub struct Expression {
     expr: Expr,
 }
 
 impl Expression {
-    /// Parses an expression. `prefixes` gives the namespaces that are in scope where it is written.
+    /// Parses an expression. `prefixes` returns the namespace of a prefix in scope of the expression.
     ///
     /// # Errors
-    /// [`XPathError::Invalid`] when it is not XPath, or uses a prefix that is not bound.
+    /// [`XPathError::Invalid`] if the expression is not valid XPath or uses an undeclared prefix.
     pub fn parse(text: &str, prefixes: &dyn Fn(&str) -> Option<String>) -> Result<Expression, XPathError> {
         parse(text, Some(prefixes)).map(|expr| Expression { expr })
     }
@@ -40,7 +40,7 @@ impl Expression {
     /// Parses a pattern (XSLT 1.0, section 5.2) into its alternatives.
     ///
     /// # Errors
-    /// [`XPathError::Invalid`] when it is not a pattern.
+    /// [`XPathError::Invalid`] if it is not a valid pattern.
     pub fn parse_pattern(
         text: &str,
         prefixes: &dyn Fn(&str) -> Option<String>,
@@ -62,7 +62,7 @@ impl Expression {
     /// Evaluates the expression.
     ///
     /// # Errors
-    /// [`XPathError`] when a variable or function is unknown, a value has the wrong type, or the steps run out.
+    /// [`XPathError`] if a variable or function is unknown, a value has the wrong type, or the steps are used up.
     pub fn evaluate<'d>(
         &self,
         evaluator: &Evaluator<'_, 'd>,
@@ -85,7 +85,7 @@ impl Expression {
         }
     }
 
-    /// The priority of this alternative where its template names none (XSLT 1.0, section 5.5).
+    /// The default priority of this alternative (XSLT 1.0, section 5.5).
     pub fn default_priority(&self) -> f64 {
         let Expr::Path(path) = &self.expr else { return 0.5 };
         let simple = matches!(path.start, Start::Context) && path.predicates.is_empty();
@@ -99,7 +99,7 @@ impl Expression {
         }
     }
 
-    /// The variable that the expression is, if it is nothing else.
+    /// The name of the variable, if the expression is only a variable.
     pub fn as_variable(&self) -> Option<&str> {
         match &self.expr {
             Expr::Variable(name) => Some(name),
@@ -108,7 +108,7 @@ impl Expression {
     }
 }
 
-/// Whether a path has only what patterns may have: children, attributes and `//`.
+/// Whether a path has only the steps that patterns allow: children, attributes and `//`.
 fn is_pattern(path: &Path) -> bool {
     let start = match &path.start {
         Start::Root | Start::Context => true,
@@ -124,7 +124,7 @@ fn is_anywhere(step: &Step) -> bool {
     step.axis == Axis::DescendantOrSelf && matches!(step.test, Test::Any) && step.predicates.is_empty()
 }
 
-/// Whether a node is what the first `count` steps of a path lead to, from some context.
+/// Whether the first `count` steps of a path select the node, from any context.
 fn matches_steps<'d>(
     evaluator: &Evaluator<'_, 'd>,
     path: &Path,

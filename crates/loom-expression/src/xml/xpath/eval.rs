@@ -12,7 +12,7 @@ use super::{
     parser::{Expr, Operator, Path, Start, Step, Test},
 };
 
-/// The four kinds of values.
+/// A value of one of XPath's four types.
 #[derive(Clone)]
 pub enum Result<'d> {
     /// A number.
@@ -21,22 +21,22 @@ pub enum Result<'d> {
     Text(String),
     /// A boolean.
     Boolean(bool),
-    /// In document order, without doubles.
+    /// A node-set, in document order and without duplicates.
     Nodes(Vec<XNode<'d>>),
 }
 
-/// What an expression is evaluated at.
+/// The context of an expression.
 #[derive(Clone, Copy)]
 pub struct Focus<'d> {
     /// The context node.
     pub node: XNode<'d>,
-    /// Its position in the context, from 1.
+    /// Its position in the context, starting at 1.
     pub position: usize,
     /// The number of nodes in the context.
     pub size: usize,
 }
 
-/// Evaluates, and counts the steps it takes.
+/// Evaluates expressions and counts the steps.
 pub struct Evaluator<'h, 'd> {
     left: Cell<u64>,
     host: Option<&'h dyn Host<'d>>,
@@ -49,15 +49,15 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         Self { left: Cell::new(steps_max), host: None }
     }
 
-    /// An evaluator for the expressions of a host, which may take `steps_max` steps in all.
+    /// An evaluator for the expressions of a host language, which may take `steps_max` steps in total.
     pub fn for_host(host: &'h dyn Host<'d>, steps_max: u64) -> Self {
         Self { left: Cell::new(steps_max), host: Some(host) }
     }
 
-    /// Pays for work; refuses when nothing is left to pay with.
+    /// Spends steps.
     ///
     /// # Errors
-    /// [`XPathError::TooCostly`] when too few steps are left.
+    /// [`XPathError::TooCostly`] if too few steps remain.
     pub fn pay(&self, steps: usize) -> Evaluated<()> {
         match self.left.get().checked_sub(steps as u64) {
             Some(left) => {
@@ -68,7 +68,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         }
     }
 
-    /// Steps that are left.
+    /// The number of remaining steps.
     pub fn left(&self) -> u64 {
         self.left.get()
     }
@@ -109,7 +109,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         right: &Expr,
         focus: &Focus<'d>,
     ) -> Evaluated<Result<'d>> {
-        // These two do not look at the right side when the left one decides.
+        // `and` and `or` do not evaluate the right operand if the left one decides.
         match (operator, boolean(&left)) {
             (Operator::Or, true) => return Ok(Result::Boolean(true)),
             (Operator::And, false) => return Ok(Result::Boolean(false)),
@@ -141,7 +141,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         })
     }
 
-    /// Section 3.4: a set of nodes compares by whether any of its nodes does.
+    /// Compares two values. A comparison with a node-set is true if it is true for any of its nodes (section 3.4).
     fn compare(&self, operator: Operator, left: &Result<'_>, right: &Result<'_>) -> Evaluated<bool> {
         let equality = matches!(operator, Operator::Equal | Operator::NotEqual);
         match (left, right) {
@@ -207,20 +207,20 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         nodes.iter().map(|node| self.node_text(node)).collect()
     }
 
-    /// The string-value of a node, paid for by its length.
+    /// The string-value of a node. Spends steps in proportion to its length.
     ///
     /// # Errors
-    /// [`XPathError::TooCostly`] when too few steps are left.
+    /// [`XPathError::TooCostly`] if too few steps remain.
     pub fn node_text(&self, node: &XNode<'_>) -> Evaluated<String> {
         let text = node.text();
         self.pay(1 + text.len() / 16)?;
         Ok(text)
     }
 
-    /// The number that a value converts to.
+    /// Converts a value to a number.
     ///
     /// # Errors
-    /// [`XPathError::TooCostly`] when too few steps are left.
+    /// [`XPathError::TooCostly`] if too few steps remain.
     pub fn number(&self, value: &Result<'_>) -> Evaluated<f64> {
         Ok(match value {
             Result::Number(number) => *number,
@@ -230,10 +230,10 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         })
     }
 
-    /// The string that a value converts to.
+    /// Converts a value to a string.
     ///
     /// # Errors
-    /// [`XPathError::TooCostly`] when too few steps are left.
+    /// [`XPathError::TooCostly`] if too few steps remain.
     pub fn text(&self, value: &Result<'_>) -> Evaluated<String> {
         Ok(match value {
             Result::Text(text) => text.clone(),
@@ -274,7 +274,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
             for node in nodes {
                 found.extend(self.step(node, step)?);
             }
-            // One context node gives each node once; of a backward axis in the wrong order, though.
+            // From one context node, every node is found once, but a reverse axis returns them in reverse order.
             nodes = if several || step.axis.is_reverse() { in_order(found) } else { found };
         }
         Ok(nodes)
@@ -294,7 +294,7 @@ impl<'h, 'd> Evaluator<'h, 'd> {
         Ok(found)
     }
 
-    /// Keeps the nodes for which the predicate holds; a number is a position.
+    /// Keeps the nodes for which the predicate is true. A number as predicate selects by position.
     fn filter(&self, nodes: Vec<XNode<'d>>, predicate: &Expr) -> Evaluated<Vec<XNode<'d>>> {
         let size = nodes.len();
         let mut kept = Vec::new();
@@ -328,7 +328,7 @@ fn ordered(operator: Operator, left: f64, right: f64) -> bool {
     }
 }
 
-/// The boolean that a value converts to.
+/// Converts a value to a boolean.
 pub fn boolean(value: &Result<'_>) -> bool {
     match value {
         Result::Boolean(flag) => *flag,
@@ -343,7 +343,7 @@ pub(super) fn passes(test: &Test, axis: Axis, node: XNode<'_>) -> bool {
         XNode::Node(node) => Some(node.node_type()),
         XNode::Attribute(..) => None,
     };
-    // The kind of node that names mean: attributes on their axis, elements elsewhere.
+    // The principal node type: attributes on the attribute axis, elements on all others.
     let principal = if axis == Axis::Attribute { kind.is_none() } else { kind == Some(NodeType::Element) };
     match test {
         Test::Any => true,
@@ -360,7 +360,7 @@ pub(super) fn passes(test: &Test, axis: Axis, node: XNode<'_>) -> bool {
     }
 }
 
-/// In document order, each node once.
+/// Sorts nodes in document order and removes duplicates.
 fn in_order(mut nodes: Vec<XNode<'_>>) -> Vec<XNode<'_>> {
     let mut seen = HashSet::with_capacity(nodes.len());
     nodes.retain(|node| seen.insert(node.order()));

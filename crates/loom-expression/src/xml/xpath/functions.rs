@@ -17,7 +17,7 @@ macro_rules! functions {
             match name { $($name => Some(Function::$variant),)* _ => None }
         }
 
-        /// How many arguments it takes, at least and at most.
+        /// The minimum and the maximum number of arguments.
         pub(super) fn arity(function: Function) -> (usize, usize) {
             match function { $(Function::$variant => ($min, $max),)* }
         }
@@ -54,7 +54,7 @@ functions! {
     Round "round" 1..=1,
 }
 
-/// Texts that one expression may build, in bytes for each step that is left; it bounds `concat` in predicates.
+/// How many bytes of text an expression may build for each remaining step, which limits `concat` in predicates.
 const BYTES_PER_STEP: usize = 16;
 
 pub(super) fn call<'d>(
@@ -67,7 +67,7 @@ pub(super) fn call<'d>(
         .iter()
         .map(|argument| evaluator.evaluate(argument, focus))
         .collect::<std::result::Result<Vec<_>, _>>()?;
-    // The argument as text; without one, the context node.
+    // The argument as a string, or the string-value of the context node if there is no argument.
     let text = |at: usize| match values.get(at) {
         Some(value) => evaluator.text(value),
         None => evaluator.node_text(&focus.node),
@@ -76,7 +76,7 @@ pub(super) fn call<'d>(
         Some(value) => evaluator.number(value),
         None => Ok(to_number(&text(at)?)),
     };
-    // The set's first node; without an argument, the context node.
+    // The first node of the argument, or the context node if there is no argument.
     let node = || match values.first() {
         None => Ok(Some(focus.node)),
         Some(Result::Nodes(nodes)) => Ok(nodes.first().copied()),
@@ -90,7 +90,7 @@ pub(super) fn call<'d>(
         Function::Last => Result::Number(focus.size as f64),
         Function::Position => Result::Number(focus.position as f64),
         Function::Count => Result::Number(nodes()?.len() as f64),
-        // Without a schema no attribute is known to be an id.
+        // Without a schema, no attribute is known to be an ID.
         Function::Id => Result::Nodes(Vec::new()),
         Function::LocalName => {
             Result::Text(node()?.map(|node| node.local_name().to_owned()).unwrap_or_default())
@@ -163,7 +163,7 @@ fn not_nodes() -> XPathError {
     XPathError::Invalid("the argument must be a node-set".to_owned())
 }
 
-/// To the nearest whole number, halves towards positive infinity.
+/// Rounds to the nearest whole number, halves towards positive infinity.
 fn round(number: f64) -> f64 {
     if number.fract() == 0.0 { number } else { (number + 0.5).floor() }
 }
@@ -182,7 +182,8 @@ fn is_in_language(node: XNode<'_>, wanted: &str) -> bool {
     })
 }
 
-/// A text as a number: an optional minus, digits, a point; everything else is NaN (section 4.4).
+/// Converts a string to a number: an optional minus sign, digits, and a decimal point. Anything else is NaN (section
+/// 4.4).
 pub(super) fn to_number(text: &str) -> f64 {
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -191,7 +192,7 @@ pub(super) fn to_number(text: &str) -> f64 {
     if plain { text.parse().unwrap_or(f64::NAN) } else { f64::NAN }
 }
 
-/// A number as text: never with an exponent (section 4.2).
+/// Converts a number to a string, which never has an exponent (section 4.2).
 pub(super) fn number_text(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()

@@ -1,4 +1,4 @@
-//! XPath text to tokens, with the specification's rules about `*` and operator names (section 3.7).
+//! Splits XPath text into tokens, with the specification's rules for `*` and operator names (section 3.7).
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use super::XPathError;
 pub(super) enum Token<'a> {
     Number(f64),
     Literal(&'a str),
-    /// A name, which may have a prefix.
+    /// A name, optionally with a prefix.
     Name(&'a str),
-    /// An operator written as a word or as `*` for multiplication.
+    /// An operator that is a word, or `*` for multiplication.
     Operator(&'static str),
     /// `*` as a name test, or `prefix:*`.
     Star(Option<&'a str>),
@@ -43,7 +43,7 @@ fn is_name_char(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '\u{b7}')
 }
 
-/// Whether what follows a token must be an operator, if it can be one.
+/// Whether a name or `*` after this token is an operator.
 fn ends_operand(token: &Token<'_>) -> bool {
     match token {
         Token::Symbol(symbol) => matches!(*symbol, ")" | "]" | "." | ".."),
@@ -112,7 +112,7 @@ fn name(rest: &str, after_operand: bool) -> (Token<'_>, usize) {
     }
 }
 
-/// Digits with a point somewhere; the standard parser wants digits on both sides of it.
+/// Parses digits with an optional decimal point at any position.
 fn decimal(digits: &str) -> Result<f64, std::num::ParseFloatError> {
     if digits.contains('.') { format!("0{digits}0").parse() } else { digits.parse() }
 }

@@ -9,11 +9,11 @@ use super::super::qualified_name;
 pub enum XNode<'d> {
     /// A node of the tree.
     Node(Node<'d, 'd>),
-    /// The element and the place among its attributes.
+    /// An attribute: its element and its index among the attributes.
     Attribute(Node<'d, 'd>, usize),
 }
 
-/// The axes, in the order of the specification; those that go backwards are told by [`Axis::is_reverse`].
+/// The axes of XPath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Axis {
     Child,
@@ -49,7 +49,7 @@ impl Axis {
         })
     }
 
-    /// Whether positions count against the order of the document.
+    /// Whether positions on the axis are counted in reverse document order.
     pub(super) fn is_reverse(self) -> bool {
         matches!(
             self,
@@ -59,7 +59,7 @@ impl Axis {
 }
 
 impl<'d> XNode<'d> {
-    /// Orders nodes as the document does: an element before its attributes, and those before its children.
+    /// A key for document order, in which an element precedes its attributes, and these precede its children.
     pub fn order(&self) -> (u32, usize) {
         match self {
             Self::Node(node) => (node.id().get(), 0),
@@ -67,7 +67,7 @@ impl<'d> XNode<'d> {
         }
     }
 
-    /// The node that this one is inside of; `None` for the root.
+    /// The parent node, or the element of an attribute; `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         match self {
             Self::Node(node) => node.parent().map(Self::Node),
@@ -91,7 +91,7 @@ impl<'d> XNode<'d> {
         }
     }
 
-    /// The name without its prefix; empty for a node that has none.
+    /// The name without its prefix; empty for a node without a name.
     pub fn local_name(&self) -> &'d str {
         match self {
             Self::Attribute(node, at) => {
@@ -104,7 +104,7 @@ impl<'d> XNode<'d> {
         }
     }
 
-    /// The namespace's URI; empty for none.
+    /// The namespace URI; empty if the name has none.
     pub fn namespace(&self) -> &'d str {
         match self {
             Self::Attribute(node, at) => {
@@ -134,8 +134,8 @@ impl<'d> XNode<'d> {
             std::iter::successors(first, XNode::parent)
         };
         let Self::Node(node) = self else {
-            // An attribute has a parent and nothing else around it, but what follows or precedes its element does
-            // so to the attribute as well.
+            // An attribute has a parent but no siblings or children. The nodes that follow or precede it are those of its
+            // element.
             return match axis {
                 Axis::Own | Axis::DescendantOrSelf => Box::new(std::iter::once(self)),
                 Axis::Parent => Box::new(self.parent().into_iter()),

@@ -1,4 +1,4 @@
-//! XPath tokens to a syntax tree.
+//! Parses XPath tokens into a syntax tree.
 
 use super::{
     XPathError,
@@ -14,17 +14,17 @@ pub(super) enum Expr {
     Literal(String),
     Call(Function, Vec<Expr>),
     Negate(Box<Expr>),
-    /// The first operand, and the operators behind it with their right sides. Each applies to what all before it give, so
-    /// that a chain of any length nests no deeper than one operator.
+    /// An operand, followed by operators with their right operands. Each operator applies to the result of everything
+    /// before it, so that a chain of any length does not nest.
     Chain(Box<Expr>, Vec<(Operator, Expr)>),
     Path(Box<Path>),
-    /// A variable, by its name as written. Only a host has any.
+    /// A variable, by the name as written. Only host languages have variables.
     Variable(String),
-    /// A function of the host's, by its name as written.
+    /// A function of the host language, by the name as written.
     Host(String, Vec<Expr>),
 }
 
-/// Operators of two operands.
+/// A binary operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operator {
     Or,
@@ -43,7 +43,7 @@ pub(super) enum Operator {
     Union,
 }
 
-/// A location path, or a filtered expression with steps behind it.
+/// A location path, or a filtered expression with further steps.
 #[derive(Debug)]
 pub(super) struct Path {
     pub(super) start: Start,
@@ -51,7 +51,7 @@ pub(super) struct Path {
     pub(super) steps: Vec<Step>,
 }
 
-/// Where a path starts.
+/// The start of a path.
 #[derive(Debug)]
 pub(super) enum Start {
     Root,
@@ -67,12 +67,12 @@ pub(super) struct Step {
     pub(super) predicates: Vec<Expr>,
 }
 
-/// What a node must be.
+/// A node test.
 #[derive(Debug)]
 pub(super) enum Test {
     Any,
     AnyName,
-    /// A local name, in a namespace or in none.
+    /// A local name with its namespace, which may be empty.
     Name {
         namespace: String,
         local: String,
@@ -84,13 +84,14 @@ pub(super) enum Test {
     Instruction(Option<String>),
 }
 
-/// Parentheses, predicates, signs and right sides may nest this deeply.
+/// How deeply parentheses, predicates, signs and right operands may nest.
 const NESTING_MAX: usize = 60;
 
-/// The namespace that a prefix stands for in the text around an expression.
+/// A function that returns the namespace of a prefix in scope of an expression.
 pub(super) type Prefixes<'p> = &'p dyn Fn(&str) -> Option<String>;
 
-/// Parses an expression. With `prefixes` it belongs to a host, which has variables and functions of its own.
+/// Parses an expression. With `prefixes`, it is an expression of a host language, which has its own variables and
+/// functions.
 pub(super) fn parse(text: &str, prefixes: Option<Prefixes<'_>>) -> Result<Expr, XPathError> {
     let tokens = tokens(text)?;
     let mut parser = Parser { tokens, at: 0, depth: 0, prefixes };
@@ -169,14 +170,14 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// Operators that bind tighter than `above`, all of them left to right.
+    /// Parses operators with a higher precedence than `above`, which are all left-associative.
     fn binary(&mut self, above: usize) -> Parsed<Expr> {
         self.depth += 1;
         if self.depth > NESTING_MAX {
             return Err(invalid(&format!("it nests deeper than {NESTING_MAX} levels")));
         }
         let first = if self.take("-") {
-            // A sign binds tighter than any operator but the union.
+            // The unary minus has a higher precedence than all operators except the union.
             Expr::Negate(Box::new(self.binary(7)?))
         } else {
             self.path()?
@@ -376,7 +377,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What `//` stands for.
+/// The step that `//` is short for.
 fn anywhere() -> Step {
     Step { axis: Axis::DescendantOrSelf, test: Test::Any, predicates: Vec::new() }
 }

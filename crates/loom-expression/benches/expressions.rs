@@ -1,6 +1,6 @@
-//! What do ten expressions of everyday definitions cost to compile and to evaluate, beside hand-written Rust and
-//! beside two other expression engines on what those can state?
-#![allow(missing_docs, reason = "`criterion_group!` makes a public function without any")]
+//! Measures the compilation and evaluation of ten typical expressions, compared with hand-written Rust and, where they
+//! can express the same, with two other expression engines.
+#![allow(missing_docs, reason = "`criterion_group!` creates a public function without documentation")]
 
 use std::{fmt::Write as _, hint::black_box};
 
@@ -10,7 +10,7 @@ use loom_expression::{
     Context, Lookup, LookupError, Name, NameKind, Names, Options, Template, Timestamp, Value,
 };
 
-/// A context as an engine has it: everything in slots, nothing looked up by name.
+/// A context like that of the engine: everything is in slots, nothing is looked up by name.
 struct Run {
     variables: Vec<Value>,
     outputs: Vec<Value>,
@@ -79,7 +79,7 @@ fn run() -> Run {
     }
 }
 
-/// A name for the table, the expression, and the same in CEL and in JMESPath where they can say it.
+/// The name of the case, the expression, and its equivalents in CEL and JMESPath, if there are any.
 const CASES: [(&str, &str, Option<&str>, Option<&str>); 10] = [
     ("lookup_compare", "@equals(variables('count'), 3)", Some("count == 3u"), Some("count == `3`")),
     (
@@ -108,7 +108,7 @@ const CASES: [(&str, &str, Option<&str>, Option<&str>); 10] = [
     ("format_date", "@formatDateTime('2018-03-15T13:30:30Z', concat('yyyy-MM', '-dd'))", None, None),
 ];
 
-/// The same work by hand, on the same data.
+/// The equivalent hand-written code, on the same data.
 fn by_hand(case: &str, run: &Run) -> Value {
     let body = || run.outputs[1].get("body").expect("it is there");
     let trigger = || run.trigger.get("body").expect("it is there");
@@ -211,7 +211,7 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
-/// Evaluates one case so many times and nothing else, for tools that count instructions.
+/// Only evaluates one case `count` times, for tools that count instructions.
 fn count_out(case: &str, count: u64) {
     let run = run();
     let (_, text, ..) = CASES.iter().find(|known| known.0 == case).expect("the case exists");

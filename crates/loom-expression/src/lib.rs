@@ -1,8 +1,8 @@
-//! The expressions of the Workflow Definition Language: text to syntax tree to value. Pure and synchronous.
+//! The expressions of the Workflow Definition Language: parsing, compilation and evaluation.
 //!
-//! A [`Template`] is compiled once from a JSON value of a definition and evaluated many times against a
-//! [`Context`], which brings everything from outside: parameters, variables, results of actions, the time,
-//! random numbers. This crate has no clock and no I/O, so the same inputs always give the same value.
+//! A [`Template`] is compiled once from a JSON value of a definition and evaluated many times with a [`Context`], which
+//! provides everything from outside: parameters, variables, results of actions, the time, random numbers. The crate is
+//! synchronous and has no clock and no I/O, so the same inputs always give the same value.
 //!
 //! ```
 //! use loom_expression::{NoNames, Options, RecordedContext, Template, Value};
@@ -45,6 +45,11 @@ mod value;
 mod visible;
 mod xml;
 pub mod xpath;
+
+/// The examples of README.md, which run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
 
 pub use self::visible::{Visible, is_unseen, push_visible, stand_in, visible};
 

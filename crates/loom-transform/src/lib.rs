@@ -12,6 +12,11 @@ pub mod xml_data;
 pub mod xml_schema;
 pub mod xslt;
 
+/// The examples of README.md, which run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
 use std::borrow::Cow;
 
 pub use loom_expression::Value;

@@ -7,7 +7,7 @@ fn masker(text: &str) -> Masker {
 }
 
 #[test]
-fn every_form_of_a_secret_is_taken_out() {
+fn every_form_of_a_secret_is_redacted() {
     let secret = "S3 cr\"et/+ü?~x";
     let masker = masker(secret);
     let json = Value::from(secret).to_json_text();
@@ -28,13 +28,13 @@ fn every_form_of_a_secret_is_taken_out() {
         assert!(masked.contains(MASK) && !masked.contains(&form), "{form}: {masked}");
         assert!(masked.starts_with("before ") && masked.ends_with(" after"), "{masked}");
     }
-    // Inside of another text's base64 only a character or two at either end are left.
+    // Inside the base64 of a longer text, at most two characters of the secret remain at either end.
     let masked = masker.mask(&basic);
     assert!(masked.contains(MASK) && masked.len() < MASK.len() + 12, "{masked}");
 }
 
 #[test]
-fn short_secrets_are_found_where_they_stand_alone() {
+fn short_secrets_are_redacted_as_whole_words() {
     let masker = masker("ab12");
     assert_eq!(masker.mask("key=ab12;"), format!("key={MASK};"));
     assert_eq!(masker.mask("xab12 ab12x"), "xab12 ab12x");
@@ -42,7 +42,7 @@ fn short_secrets_are_found_where_they_stand_alone() {
 }
 
 #[test]
-fn values_are_masked_without_a_copy_where_nothing_is_found() {
+fn masking_copies_nothing_if_there_is_nothing_to_redact() {
     let masker = masker("0123456789");
     let value = Value::from_json_str(r#"{"a":["x 0123456789"],"n":123456789,"b":{"c":1}}"#).unwrap();
     let masked = masker.mask_value(&value);
@@ -52,7 +52,7 @@ fn values_are_masked_without_a_copy_where_nothing_is_found() {
 }
 
 #[test]
-fn the_parts_of_documents_are_secrets_of_their_own() {
+fn the_parts_of_a_secret_document_are_redacted_too() {
     let masker = masker(r#"{"user":"somebody","password":"hunter2hunter2"}"#);
     assert_eq!(masker.mask("with hunter2hunter2"), format!("with {MASK}"));
     let masker = super::tests::masker("Endpoint=sb://bus.example;SharedAccessKey=abcdefghij0=");
@@ -60,7 +60,7 @@ fn the_parts_of_documents_are_secrets_of_their_own() {
 }
 
 #[test]
-fn messages_quote_nothing_of_what_they_were_made_from() {
+fn messages_do_not_quote_their_secret_inputs() {
     let uri = Value::from("https://Hidden.example/orders/77?x=1").into_secret();
     let message = "No host 'hidden.example' for /orders/77.";
     let masked = without_quotes(message, [&uri]);
@@ -73,7 +73,7 @@ fn messages_quote_nothing_of_what_they_were_made_from() {
 }
 
 #[test]
-fn names_of_settings_that_hold_secrets() {
+fn secret_settings_are_recognized_by_name() {
     for name in [
         "AzureWebJobsStorage_ConnectionString",
         "ServiceBusConnectionString",

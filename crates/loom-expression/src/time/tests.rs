@@ -7,7 +7,7 @@ fn check_parse(text: &str, expected: Option<&str>) {
 }
 
 #[test]
-fn many_forms_are_read() {
+fn many_formats_are_parsed() {
     for (text, expected) in [
         ("2018-03-15", "2018-03-15T00:00:00.0000000"),
         ("2018-03-15T13:30", "2018-03-15T13:30:00.0000000"),
@@ -28,7 +28,7 @@ fn many_forms_are_read() {
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_timestamps_are_rejected() {
     for text in [
         "",
         "x",
@@ -51,7 +51,7 @@ fn nonsense_is_refused() {
 }
 
 #[test]
-fn months_stop_at_the_last_day() {
+fn adding_months_is_limited_to_the_last_day() {
     let add = |text: &str, count, unit: &str| {
         let at = parse(text)?.add(count, Unit::find(unit)?)?;
         format(at, "yyyy-MM-dd", Culture::INVARIANT)
@@ -73,13 +73,13 @@ fn days_and_dates_are_inverse() {
 }
 
 #[test]
-fn clocks_that_jump() {
+fn daylight_saving_time_changes() {
     let to = |text: &str| {
         to_utc(parse(text).unwrap(), "Eastern Standard Time").map(|at| span_text(at.ticks % TICKS_PER_DAY))
     };
     assert!(to("2024-03-10T02:30:00").is_err());
     assert_eq!(to("2024-03-10T03:30:00").as_deref(), Ok("07:30:00"));
-    // Shown twice: standard time, five hours behind UTC.
+    // This local time occurs twice: standard time is five hours behind UTC.
     assert_eq!(to("2024-11-03T01:30:00").as_deref(), Ok("06:30:00"));
 }
 

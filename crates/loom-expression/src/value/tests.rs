@@ -11,7 +11,7 @@ fn a_value_is_three_words() {
 }
 
 #[test]
-fn objects_keep_their_order_and_names_however_many_members_they_have() {
+fn objects_of_any_size_keep_order_and_names() {
     let names: Vec<String> = (0..20).map(|at| format!("Name{at}")).collect();
     for count in 0..=names.len() {
         let mut object: Object =
@@ -25,7 +25,7 @@ fn objects_keep_their_order_and_names_however_many_members_they_have() {
                 object.get_ignore_case(&name.to_lowercase()).and_then(Value::as_str),
                 Some(name.as_str())
             );
-            // In its place.
+            // Replaces the value in its position.
             assert!(object.insert(name.as_str(), 1).is_some());
         }
         assert_eq!((object.len(), object.get("none")), (count, None));
@@ -40,7 +40,7 @@ fn objects_keep_their_order_and_names_however_many_members_they_have() {
 }
 
 #[test]
-fn objects_made_at_once_are_those_made_by_inserting() {
+fn collected_objects_equal_those_built_by_inserting() {
     let secret = || Value::from("s").into_secret();
     let deep = || Value::from(vec![Value::from(vec![Value::NULL])]);
     for (first, second) in [("a", "b"), ("a", "a")] {
@@ -71,7 +71,7 @@ fn json_round_trips_exactly() {
 }
 
 #[test]
-fn labels_follow_what_is_in_a_container() {
+fn containers_know_the_labels_inside_them() {
     let mut object = Object::new();
     object.insert("open", 1);
     object.insert("key", Value::from("s").into_secret());
@@ -88,13 +88,13 @@ fn labels_follow_what_is_in_a_container() {
 }
 
 #[test]
-fn labels_are_deep_however_a_value_is_taken_out() {
+fn labels_are_deep_for_every_way_of_reading() {
     let labelled = json(r#"{"list":[{"a":"x"},[],null],"n":1}"#).into_secret();
     let list = labelled.get("list").unwrap();
     assert!(labelled.as_object().unwrap().values().all(Value::is_secret));
     assert!(list.as_array().unwrap().iter().all(Value::is_secret));
     assert!(list.index(0).and_then(|item| item.get("a")).unwrap().is_secret());
-    // Empty containers have nobody inside to remember it.
+    // An empty container has no items that could hold the labels.
     let mut empty = list.index(1).unwrap().clone().into_array().unwrap();
     assert!(empty.labels().contains(Labels::SECRET) && empty.contains_secret());
     empty.push(Value::from("y"));
@@ -109,11 +109,11 @@ fn labels_are_deep_however_a_value_is_taken_out() {
 }
 
 #[test]
-fn labelling_what_is_shared_leaves_the_others_alone() {
+fn labelling_a_shared_value_does_not_change_its_clones() {
     let open = json(r#"{"list":[{"a":"x"}]}"#);
     let labelled = open.clone().into_secret();
     assert!(labelled.contains_secret() && !open.contains_secret());
-    // What is labelled already is not copied, inside of what else it may be.
+    // A part that has the labels already is not copied.
     let around = Value::from(vec![labelled.clone()]).into_secret();
     assert_eq!(around.index(0).and_then(Value::address), labelled.address());
     let inner = Value::from(vec![json("1").into_secret(), json("2")]);
@@ -144,7 +144,7 @@ fn numbers_compare_by_value() {
 }
 
 #[test]
-fn errors_tell_the_place() {
+fn errors_have_a_line_and_column() {
     let error = Value::from_json_str("{\n  \"é\": tru\n}").unwrap_err();
     assert_eq!((error.line, error.column, error.offset), (2, 8, 10));
 }
@@ -168,7 +168,7 @@ fn floats_are_written_the_shortest_way() {
 }
 
 #[test]
-fn clones_share_an_address_until_one_is_changed() {
+fn clones_share_an_address_until_one_changes() {
     for text in ["\"text\"", "[1, 2]", "{\"a\": 1}"] {
         let value = json(text);
         assert!(!value.is_shared());

@@ -25,7 +25,7 @@ fn check(expression: &str, expected: &str) {
 }
 
 #[test]
-fn xpath_walks_all_axes() {
+fn xpath_supports_all_axes() {
     check("//title/text()", "One|Two");
     check("//book[last()]/@id", "2");
     check("//book[2]/preceding-sibling::book/title/text()", "One");
@@ -62,7 +62,7 @@ fn xpath_computes() {
 }
 
 #[test]
-fn xpath_refuses() {
+fn xpath_rejects_invalid_expressions() {
     let document = parse(LIBRARY).unwrap();
     for wrong in [
         "",
@@ -103,7 +103,7 @@ fn objects_and_xml_round_trip() {
 }
 
 #[test]
-fn hostile_documents_are_refused() {
+fn hostile_documents_are_rejected() {
     let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
     assert!(parse(&deep).is_err());
     let laughs = "<!DOCTYPE l [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;\"><!ENTITY c \"&b;&b;&b;&b;&b;&b;&b;&b;\"><!ENTITY d \"&c;&c;&c;&c;&c;&c;&c;&c;\"><!ENTITY e \"&d;&d;&d;&d;&d;&d;&d;&d;\"><!ENTITY f \"&e;&e;&e;&e;&e;&e;&e;&e;\">]><l>&f;</l>";

@@ -1,4 +1,4 @@
-//! What an evaluation may cost is bounded, and what an error says about it.
+//! The cost of evaluations is bounded, and errors name the limit.
 
 use loom_expression::{
     Budget, Code, Condition, Context, JSON_VALUES_MAX, Lookup, NoNames, Object, Options, RecordedContext,
@@ -21,7 +21,7 @@ impl Context for Lent<'_> {
 }
 
 #[test]
-fn one_budget_serves_the_evaluations_for_all_items() {
+fn evaluations_for_all_items_share_one_budget() {
     let filter = Value::from("@contains(range(1, 100000), -1)");
     let filter = Condition::compile(&filter, &NoNames, &Options::default()).unwrap();
     let budget = Budget::new(1_000_000, JSON_VALUES_MAX);
@@ -32,20 +32,20 @@ fn one_budget_serves_the_evaluations_for_all_items() {
             Err(error) => break error,
         }
         evaluated += 1;
-        assert!(evaluated < 100, "nothing stops it");
+        assert!(evaluated < 100, "the budget does not stop it");
     };
-    assert!(evaluated > 3, "it has room for some, not {evaluated}");
+    assert!(evaluated > 3, "the budget should allow more than {evaluated}");
     assert_eq!(error.code, Code::StepsExceeded);
     assert!(error.message.contains("1000000 steps"), "{error}");
     assert!(error.message.contains("evaluation-steps-max"), "{error}");
     assert_eq!(budget.left(), 0);
     let small = Template::compile_str("@add(item(), 1)", &NoNames, &Options::default()).unwrap();
     let error = small.evaluate(&Lent { budget: &budget, item: Value::from(1) }).unwrap_err();
-    assert_eq!(error.code, Code::StepsExceeded, "what is spent stays spent");
+    assert_eq!(error.code, Code::StepsExceeded, "spent steps do not come back");
 }
 
 #[test]
-fn an_evaluation_of_its_own_has_a_budget_of_its_own() {
+fn a_single_evaluation_has_its_own_budget() {
     let mut options = Options::default();
     options.limits.evaluation_steps_max = 40_000;
     let text = "@contains(range(1, 100000), -1)";
@@ -57,7 +57,7 @@ fn an_evaluation_of_its_own_has_a_budget_of_its_own() {
 }
 
 #[test]
-fn texts_and_values_are_paid_for_by_their_size() {
+fn strings_and_values_cost_steps_by_size() {
     let text = "x".repeat(64_000);
     let items: Value = (0..1_000).map(Value::from).collect();
     for (expression, least, most) in [
@@ -87,7 +87,7 @@ fn texts_and_values_are_paid_for_by_their_size() {
 }
 
 #[test]
-fn xpath_pays_from_the_same_budget() {
+fn xpath_spends_the_same_budget() {
     let text = format!("<r>{}</r>", "<i>1</i>".repeat(1_000));
     let template =
         Template::compile_str("@xpath(item(), 'count(//i)')", &NoNames, &Options::default()).unwrap();
@@ -122,7 +122,7 @@ fn a_short_text_cannot_become_many_values() {
 }
 
 #[test]
-fn the_size_of_a_value_is_known_whatever_is_done_to_it() {
+fn the_size_of_a_value_stays_correct_after_changes() {
     let measured = |value: &Value| Value::from_json_str(&value.to_json_text()).unwrap().bytes();
     let mut object = Object::new();
     for (name, value) in [

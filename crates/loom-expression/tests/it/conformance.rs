@@ -1,8 +1,8 @@
-//! Runs the recorded and measured cases of the language in `conformance`.
+//! Runs the recorded and measured cases in `conformance`.
 
 use loom_expression::{NoNames, Options, RecordedContext, Template, Timestamp, Value, conformance};
 
-/// A time for the cases that name none; they only look at its form, or that it is past 2020.
+/// The current time for cases without one, which only check the format or that the year is after 2020.
 const SOME_TIME_UNIX_MILLIS: i64 = 1_767_225_600_000;
 
 fn run(case: &Value) -> Result<(), String> {

@@ -1,11 +1,11 @@
-//! The examples of every function run and give what they say.
+//! The examples of every function give the documented results.
 
 use std::collections::HashSet;
 
 use loom_expression::{NoNames, Options, RecordedContext, Template, Value, functions, reference_page};
 
 #[test]
-fn every_example_gives_what_it_says() {
+fn every_example_gives_the_documented_result() {
     let mut wrong = Vec::new();
     for info in functions() {
         for example in info.examples {
@@ -40,7 +40,11 @@ fn no_name_is_registered_twice() {
         for name in std::iter::once(&info.name).chain(info.aliases) {
             assert!(names.insert(name.to_ascii_lowercase()), "{name} is registered twice");
         }
-        assert!(!info.docs.is_empty() && info.signature.contains('→'), "{} lacks its docs", info.name);
+        assert!(
+            !info.docs.is_empty() && info.signature.contains('→'),
+            "{} has no description or signature",
+            info.name
+        );
     }
     println!("{} functions, {} names", functions().len(), names.len());
 }
@@ -51,6 +55,6 @@ fn the_reference_page_is_current() {
     let page = std::fs::read_to_string(path).unwrap();
     assert!(
         page == reference_page(),
-        "print it again: cargo run -p loom-expression --example functions_page > docs/functions.md"
+        "docs/functions.md is out of date: run cargo run -p loom-expression --example functions_page > docs/functions.md"
     );
 }

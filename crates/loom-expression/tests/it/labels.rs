@@ -1,16 +1,16 @@
-//! Every function, called with a secret in every place: neither its result nor its failure may show it.
+//! Calls every function with a secret as each argument. Neither its result nor its failure may reveal the secret.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use loom_expression::{NoNames, Object, Options, RecordedContext, Template, Value, functions};
 
-/// What must not be seen, in any case.
+/// The text that must not appear, in upper or lower case.
 const CANARY: &str = "zq7canary";
 
-/// The same as base64, from the mixed case in which it is given, and from lower case.
+/// The same text in base64, from the mixed case of the arguments and from lower case.
 const ENCODED: [&str; 2] = ["WnE3Q2FuYXJ5", "enE3Y2FuYXJ5"];
 
-/// Secret arguments: texts and containers that hold the canary in the shapes that functions ask for.
+/// Secret arguments: strings and containers with the canary, in the forms that functions accept.
 const SECRETS: [&str; 12] = [
     r#""Zq7Canary""#,
     r#""Zq7Canary,Zq7Canary""#,
@@ -26,7 +26,7 @@ const SECRETS: [&str; 12] = [
     r#"{"$content-type":"multipart/form-data","$multipart":[{"headers":{},"body":"Zq7Canary"}]}"#,
 ];
 
-/// What stands in the other places.
+/// The values of the other arguments.
 const FILLERS: [&str; 12] = [
     "'a'",
     "0",
@@ -42,8 +42,8 @@ const FILLERS: [&str; 12] = [
     "'UTC'",
 ];
 
-/// Functions that show nothing of one argument, secret or not: they make numbers and truth values, keep what all their
-/// arguments have, or read the run. A function that is not here must be caught by the control.
+/// Functions that reveal nothing of a single argument even without labels: they return numbers and booleans, keep what all
+/// arguments have in common, or read the run. The control must find the canary in the results of all other functions.
 const SHOW_NOTHING: [&str; 39] = [
     "endsWith",
     "indexOf",
@@ -86,7 +86,7 @@ const SHOW_NOTHING: [&str; 39] = [
     "workflow",
 ];
 
-/// What the secrets are read by: `secret`, or, for the control, something that labels nothing.
+/// A context from which the arguments are read with `secret` or, for the control, with a function that adds no label.
 fn context(member: &str) -> RecordedContext {
     let values: Object = SECRETS
         .iter()
@@ -103,7 +103,7 @@ fn shows(text: &str) -> bool {
     text.contains(CANARY) || ENCODED.iter().any(|encoded| text.contains(&encoded.to_lowercase()))
 }
 
-/// The JSON text of what is not labelled.
+/// The JSON text of everything that is not labelled.
 fn open_text(value: &Value, out: &mut String) {
     if value.is_secret() {
         return;
@@ -121,8 +121,7 @@ fn open_text(value: &Value, out: &mut String) {
     }
 }
 
-/// The functions that show the canary when it is read through `reader`, with an example each; and how many calls gave a
-/// labelled result.
+/// The functions that reveal the canary if it is read with `reader`, and the functions with a labelled result.
 fn leaks(reader: &str, context: &RecordedContext) -> (BTreeSet<&'static str>, BTreeSet<&'static str>) {
     let mut leaks = BTreeSet::new();
     let mut labelled = BTreeSet::new();
@@ -171,19 +170,22 @@ fn leaks(reader: &str, context: &RecordedContext) -> (BTreeSet<&'static str>, BT
 }
 
 #[test]
-fn no_function_shows_a_secret_that_it_was_given() {
+fn no_function_reveals_a_secret_argument() {
     let (found, labelled) = leaks("secret", &context("secrets"));
     assert!(found.is_empty(), "{found:?}");
-    // Nearly all functions take texts, arrays or objects; those that do not are about numbers, times and the run.
-    assert!(labelled.len() > 80, "{} functions gave something secret: {labelled:?}", labelled.len());
+    // Nearly all functions take strings, arrays or objects; the others work on numbers and times, or read the run.
+    assert!(labelled.len() > 80, "only {} functions returned a secret value: {labelled:?}", labelled.len());
     let (found, _) = leaks("parameters", &context("parameters"));
     let others: Vec<&str> =
         functions().iter().map(|function| function.name).filter(|name| !found.contains(name)).collect();
-    assert_eq!(others, SHOW_NOTHING, "the control finds what was given in all other functions");
+    assert_eq!(
+        others, SHOW_NOTHING,
+        "the control must find the canary in the results of all other functions"
+    );
 }
 
 #[test]
-fn access_to_a_secret_quotes_nothing_of_it() {
+fn failed_access_to_a_secret_does_not_quote_it() {
     let context = context("secrets");
     for text in [
         "@secret('s4')['nope']",
@@ -209,7 +211,7 @@ fn access_to_a_secret_quotes_nothing_of_it() {
 }
 
 #[test]
-fn what_is_taken_from_a_secret_is_secret() {
+fn parts_of_a_secret_are_secret() {
     let context = context("secrets");
     for text in [
         "@secret('s2')[0]",

@@ -1,4 +1,4 @@
-//! Hostile and careless input ends in errors, in bounded time and memory.
+//! Hostile and careless input leads to errors, in bounded time and memory.
 
 use loom_expression::{Code, JSON_DEPTH_MAX, Limits, NoNames, Options, RecordedContext, Template, Value};
 
@@ -9,14 +9,14 @@ fn compile_error(text: &str) -> Code {
 fn evaluate_error(text: &str, parameters: &str) -> Code {
     let context = Value::from_json_str(&format!("{{\"parameters\": {parameters}}}")).unwrap();
     let context = RecordedContext::from_json(&context).unwrap();
-    // What these refuse is refused by its size, however long one may work on it.
+    // These inputs must be rejected by their size, not by the number of steps.
     let limits = Limits { evaluation_steps_max: u64::MAX, ..Limits::default() };
     let options = Options { limits, ..Options::default() };
     Template::compile_str(text, &NoNames, &options).unwrap().evaluate(&context).unwrap_err().code
 }
 
 #[test]
-fn deep_nesting_is_refused() {
+fn deep_nesting_is_rejected() {
     assert_eq!(compile_error(&format!("@{}1{}", "not(".repeat(1_000), ")".repeat(1_000))), Code::TooDeep);
     assert_eq!(compile_error(&format!("@{}1{}", "f()[".repeat(1_000), "]".repeat(1_000))), Code::TooDeep);
     let levels = JSON_DEPTH_MAX + 1;
@@ -28,7 +28,7 @@ fn deep_nesting_is_refused() {
 }
 
 #[test]
-fn long_expressions_are_refused() {
+fn long_expressions_are_rejected() {
     assert_eq!(compile_error(&format!("@concat('{}')", "x".repeat(10_000))), Code::TooLong);
     let plain = "x".repeat(5_000_000);
     let template = Template::compile_str(&plain, &NoNames, &Options::default()).unwrap();
@@ -37,8 +37,8 @@ fn long_expressions_are_refused() {
 }
 
 #[test]
-fn results_do_not_grow_without_bound() {
-    // Doubling a text thirty times would make a thousand million characters.
+fn the_size_of_results_is_bounded() {
+    // Doubling a string thirty times would make a billion characters.
     let mut text = "parameters('x')".to_owned();
     for _ in 0..8 {
         text = format!("concat({text},{text})");
@@ -59,7 +59,7 @@ fn results_do_not_grow_without_bound() {
 }
 
 #[test]
-fn values_cannot_be_nested_ever_deeper() {
+fn the_depth_of_values_is_bounded() {
     let mut value = Value::from(1);
     let template =
         Template::compile_str("@createArray(parameters('x'))", &NoNames, &Options::default()).unwrap();
@@ -75,14 +75,14 @@ fn values_cannot_be_nested_ever_deeper() {
             Err(error) => break error,
         }
         levels += 1;
-        assert!(levels <= 1_000, "nothing stops it");
+        assert!(levels <= 1_000, "the limit does not stop it");
     };
     assert_eq!(error.code, Code::LimitExceeded);
     assert_eq!(levels, Limits::default().depth_max);
 }
 
 #[test]
-fn costly_paths_are_given_up() {
+fn costly_paths_fail() {
     let items = "<i>1</i>".repeat(20_000);
     let text = "@xpath(parameters('x'), 'count(//i[count(//i[. = 1]) > 0])')";
     let small = Limits { xpath_steps_max: 1_000_000, ..Limits::default() };
@@ -95,8 +95,8 @@ fn costly_paths_are_given_up() {
 }
 
 #[test]
-fn sets_and_searches_stay_fast_on_large_input() {
-    // Each would take minutes if it compared everything with everything.
+fn set_operations_and_searches_are_fast_on_large_input() {
+    // Each would take minutes if it compared every pair of items.
     let numbers: Vec<String> = (0..100_000).map(|n| format!("{n}.5")).collect();
     let numbers = format!("{{\"x\": [{}], \"t\": \"{}\"}}", numbers.join(","), "ab".repeat(500_000));
     let context = Value::from_json_str(&format!("{{\"parameters\": {numbers}}}")).unwrap();

@@ -1,4 +1,4 @@
-//! What the crate promises, tested from outside.
+//! Tests of the public interface.
 
 #![expect(clippy::unwrap_used, reason = "these are tests; helpers beside them count as such")]
 

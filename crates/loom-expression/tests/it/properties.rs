@@ -1,16 +1,16 @@
-//! Laws that hold for all inputs.
+//! Properties that hold for all inputs.
 
 use loom_expression::{NoNames, Object, Options, RecordedContext, Template, Value, syntax};
 use proptest::prelude::*;
 
 fn name() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z][a-zA-Z0-9_$-]{0,8}", Just("ähnlich".to_owned()), Just("content-type".to_owned())]
-        .prop_filter("literals are no names", |name| {
+        .prop_filter("literals are not names", |name| {
             !["true", "false", "null"].contains(&name.to_ascii_lowercase().as_str())
         })
 }
 
-/// Expressions as text, of any shape the grammar has.
+/// The text of any expression that the grammar allows.
 fn expression() -> impl Strategy<Value = String> {
     let literal = prop_oneof![
         any::<i64>().prop_map(|value| value.to_string()),
@@ -32,7 +32,7 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
-/// JSON values of any shape.
+/// Any JSON value.
 fn value() -> impl Strategy<Value = Value> {
     let plain = prop_oneof![
         Just(Value::NULL),
@@ -53,9 +53,9 @@ fn value() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Text in pieces of any size is the same text when the pieces come together, halves of characters included.
+    /// Splitting a string into chunks of any size and joining them gives the same string, even if characters are cut.
     #[test]
-    fn pieces_of_text_join_again(
+    fn chunks_of_a_string_join_to_the_same_string(
         units in prop::collection::vec(prop_oneof![0x61..0x64_u16, 0xD83C..0xD840_u16, 0xDE00..0xDE04_u16], 0..12),
         size in 1..5_i64,
     ) {
@@ -86,7 +86,7 @@ proptest! {
             let options = Options { loom_spelling, ..Options::default() };
             let Err(errors) = Template::compile_str(&text, &NoNames, &options) else { continue };
             for error in errors {
-                prop_assert!(text.get(error.span.clone()).is_some(), "{error:?} points outside of {text:?}");
+                prop_assert!(text.get(error.span.clone()).is_some(), "{error:?} points outside {text:?}");
                 loom_expression::caret(&text, error.span);
             }
         }
@@ -97,7 +97,7 @@ proptest! {
         let text = value.to_json_text();
         prop_assert_eq!(&Value::from_json_str(&text).unwrap(), &value);
         prop_assert_eq!(&Value::from_json_str(&value.to_json_text_pretty()).unwrap(), &value);
-        // Through serde it is the same as through our own parser.
+        // Serde and our own parser give the same value.
         prop_assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), &value);
         prop_assert_eq!(&serde_json::to_string(&value).and_then(|text| serde_json::from_str::<Value>(&text)).unwrap(), &value);
     }

@@ -1,4 +1,4 @@
-//! Labels of secrets travel through every function, and no message or debug text shows what is secret.
+//! Every function passes on the labels of secrets, and no message or debug text reveals a secret.
 
 use loom_expression::{Condition, Error, NoNames, Options, RecordedContext, Template, Value, functions};
 
@@ -23,7 +23,7 @@ fn check(text: &str, secret: bool) {
 }
 
 #[test]
-fn what_is_computed_from_a_secret_is_secret() {
+fn values_computed_from_a_secret_are_secret() {
     for text in [
         "@secret('text')",
         "Bearer @{secret('text')}",
@@ -56,7 +56,7 @@ fn what_is_computed_from_a_secret_is_secret() {
 }
 
 #[test]
-fn what_is_not_secret_stays_open() {
+fn values_without_secrets_are_not_labelled() {
     for text in [
         "@parameters('plain')",
         "@first(createArray('a', secret('text')))",
@@ -82,19 +82,19 @@ fn no_function_loses_a_label() {
                 match template.evaluate(&context()) {
                     Ok(value) => {
                         tried += 1;
-                        // An id or the context's own records are no secrets; everything else here is.
-                        assert!(value.contains_secret(), "{text} gave an open value");
+                        // IDs and the context's own records are not secret; all other values here are.
+                        assert!(value.contains_secret(), "{text} returned a value without a label");
                     }
                     Err(error) => assert!(!error.message.contains("hunter2"), "{text}: {error}"),
                 }
             }
         }
     }
-    assert!(tried > 50, "only {tried} calls gave a value");
+    assert!(tried > 50, "only {tried} calls returned a value");
 }
 
 #[test]
-fn messages_hide_secrets() {
+fn messages_do_not_reveal_secrets() {
     for text in [
         "@int(secret('text'))",
         "@json(secret('text'))",

@@ -1,5 +1,5 @@
-//! Nothing that is read, computed, compared, written or dropped recurses without a bound: all of it on a thread with half of
-//! the stack that threads of a runtime have.
+//! Parsing, evaluating, comparing, writing and dropping values never recurses without a bound. The tests run on a thread
+//! with half the stack of a runtime's thread.
 
 use loom_expression::{
     Array, Code, Condition, JSON_DEPTH_MAX, NoNames, Object, Options, RecordedContext, Template, Value,
@@ -18,7 +18,7 @@ fn evaluated(text: &str, x: impl Into<Value>) -> Result<Value, Code> {
     template.evaluate(&context).map_err(|error| error.code)
 }
 
-/// So many arrays and objects around one value.
+/// A value inside `levels` arrays and objects.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(Value::from(1), |inner, level| {
         if level % 2 == 0 {
@@ -30,7 +30,7 @@ fn nested(levels: usize) -> Value {
 }
 
 #[test]
-fn xml_that_hides_its_depth_is_refused() {
+fn xml_with_hidden_depth_is_rejected() {
     on_small_stack(|| {
         let hidden = |open: &str, close: &str| {
             let piece = format!("{}{open}>{}{close}", "<a>".repeat(200), "</a>".repeat(200));
@@ -58,7 +58,7 @@ fn xml_that_hides_its_depth_is_refused() {
 }
 
 #[test]
-fn xml_of_the_greatest_depth_is_converted_and_searched() {
+fn xml_of_the_maximum_depth_is_converted_and_searched() {
     on_small_stack(|| {
         let text = format!("{}x{}", "<a>".repeat(250), "</a>".repeat(250));
         let object = evaluated("@json(xml(parameters('x')))", text.as_str()).unwrap();
@@ -69,7 +69,7 @@ fn xml_of_the_greatest_depth_is_converted_and_searched() {
 }
 
 #[test]
-fn chains_of_xpath_operators_are_as_long_as_one_likes() {
+fn chains_of_xpath_operators_may_have_any_length() {
     on_small_stack(|| {
         let count = 1_900;
         for (first, link, expected) in [
@@ -84,10 +84,10 @@ fn chains_of_xpath_operators_are_as_long_as_one_likes() {
             let value = evaluated("@xpath('<r><a/></r>', parameters('x'))", path.as_str());
             assert_eq!(value, Ok(expected), "{link}");
         }
-        // 5,000 links make more text than an expression may have, but a path can come from elsewhere.
+        // 5,000 links are longer than an expression may be, but a path can come from a variable.
         let path = format!("1{}", "+1".repeat(100_000));
         assert_eq!(evaluated("@xpath('<r/>', parameters('x'))", path.as_str()), Ok(Value::from(100_001)));
-        // The operators of a chain bind from the left, whatever their strengths.
+        // Operators of a chain are left-associative and respect precedence.
         for (path, expected) in [("2+3*4-5*2-1", 3), ("10-4-3", 3), ("2*3+4*5", 26), ("12 div 3 div 2", 2)] {
             assert_eq!(
                 evaluated("@xpath('<r/>', parameters('x'))", path),
@@ -107,7 +107,7 @@ fn chains_of_xpath_operators_are_as_long_as_one_likes() {
 }
 
 #[test]
-fn the_deepest_expressions_and_texts_are_worked_with() {
+fn expressions_and_json_of_the_maximum_depth_work() {
     on_small_stack(|| {
         let nested = format!("@{}true{}", "not(".repeat(198), ")".repeat(198));
         assert_eq!(evaluated(&nested, 1), Ok(Value::from(true)));
@@ -123,7 +123,7 @@ fn the_deepest_expressions_and_texts_are_worked_with() {
 }
 
 #[test]
-fn the_deepest_templates_and_conditions_are_worked_with() {
+fn templates_and_conditions_of_the_maximum_depth_work() {
     on_small_stack(|| {
         let context = RecordedContext::default();
         let around =
@@ -182,7 +182,7 @@ fn values_of_any_depth_are_compared_written_and_dropped() {
         assert!(format!("{value:?}").contains("100000 levels"));
         assert!(serde_json::to_string(&value).is_err());
         assert_eq!(serde_json::Value::from(&value).as_str(), Some(text.as_str()));
-        assert!(Value::from_json_str(&text).is_err(), "what is read is not as deep");
+        assert!(Value::from_json_str(&text).is_err(), "JSON text of this depth must be rejected");
         let secret = value.clone().into_secret();
         assert!(secret.is_secret() && secret.as_str() == Some(text.as_str()));
         let array = Array::from(vec![value.clone(), same.clone()]);
@@ -191,9 +191,9 @@ fn values_of_any_depth_are_compared_written_and_dropped() {
 }
 
 #[test]
-fn what_shares_its_parts_is_not_written_out_or_compared_without_end() {
+fn values_with_shared_parts_are_limited_by_their_full_size() {
     on_small_stack(|| {
-        // 2^200 ones, in two hundred small arrays.
+        // 2^200 ones in 200 arrays of two items each.
         let many = || (0..200).fold(Value::from(1), |inner, _| Value::from(vec![inner.clone(), inner]));
         assert_eq!(many().bytes(), u64::MAX);
         for expression in

@@ -1,4 +1,4 @@
-//! Templates and conditions as wholes: what is evaluated where, what is known without running, what errors say.
+//! Templates and conditions: which strings are evaluated, what is known without evaluation, and what errors say.
 
 use loom_expression::{
     Code, Condition, Context, Lookup, LookupError, Name, NameKind, Names, NoNames, Options, RecordedContext,
@@ -21,7 +21,7 @@ fn compile(value: &str) -> Template {
 }
 
 #[test]
-fn strings_inside_are_evaluated() {
+fn nested_strings_are_evaluated() {
     let template =
         compile(r#"{"@@a": "@variables('n')", "b": ["@{variables('name')}!", 1, {"c": "@@x"}], "d": true}"#);
     let value = template.evaluate(&context()).unwrap();
@@ -42,7 +42,7 @@ fn names_of_properties_are_evaluated() {
     ] {
         assert_eq!(compile(text).evaluate(&context()).unwrap().to_json_text(), expected, "{text}");
     }
-    // Names that are settled while compiling cost nothing later.
+    // Names that are constant are computed at compile time.
     assert_eq!(
         compile(r#"{"@@a": 1, "@{add(1, 1)}": 2}"#).as_constant(),
         Some(&json(r#"{"@a": 1, "2": 2}"#))
@@ -53,7 +53,7 @@ fn names_of_properties_are_evaluated() {
 }
 
 #[test]
-fn mistakes_in_names_are_told_in_place() {
+fn errors_in_property_names_have_positions() {
     let value = json(r#"{"a": {"@odata.type": 1}, "@{lenght('x')}": "@variables('n')"}"#);
     let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
     let told: Vec<_> =
@@ -81,20 +81,20 @@ fn mistakes_in_names_are_told_in_place() {
 }
 
 #[test]
-fn what_is_constant_is_computed_once() {
+fn constants_are_computed_at_compile_time() {
     let value = json(r#"{"a": [1, "x"], "b": {"c": null}}"#);
     let template = Template::compile(&value, &NoNames, &Options::default()).unwrap();
     assert_eq!(template.as_constant(), Some(&value));
     assert_eq!(compile(r#""@add(1, mul(2, 3))""#).as_constant(), Some(&Value::from(7)));
     assert_eq!(compile(r#""a@{1}@@{b}""#).as_constant(), Some(&Value::from("a1@{b}")));
-    // What fails, fails when it runs; what asks the context is never computed early.
+    // A call that fails does so at run time, and a call that reads the context is never computed early.
     assert!(compile(r#""@div(1, 0)""#).as_constant().is_none());
     assert!(compile(r#""@utcNow()""#).as_constant().is_none());
     assert_eq!(Template::constant(Value::from("@x")).evaluate(&context()).unwrap(), Value::from("@x"));
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_and_in_place() {
+fn all_errors_are_reported_at_once_with_positions() {
     let value = json(r#"{"a/b": ["@lenght('x')", "@add('"], "c": "text @{concat('a'"}"#);
     let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
     let told: Vec<(Code, &str, &str)> = errors
@@ -120,7 +120,7 @@ fn all_mistakes_are_told_at_once_and_in_place() {
 }
 
 #[test]
-fn wrong_numbers_of_arguments_are_judged_when_a_call_is_reached() {
+fn a_wrong_number_of_arguments_fails_at_run_time() {
     let template = compile(r#"["@length(coalesce(variables('name'), createArray()))"]"#);
     assert_eq!(template.evaluate(&context()).unwrap().to_json_text(), "[6]");
     let [warning] = template.warnings() else { panic!("{:?}", template.warnings()) };
@@ -133,13 +133,13 @@ fn wrong_numbers_of_arguments_are_judged_when_a_call_is_reached() {
     let error = compile(r#""@length(coalesce(null, createArray()))""#).evaluate(&context()).unwrap_err();
     assert_eq!((error.code, error.span.clone()), (Code::ArgumentCount, Some(23..36)));
     assert!(error.message.contains("'createArray' expects at least 1 argument"), "{error}");
-    // Other mistakes beside it are told while compiling.
+    // Other errors next to it are reported at compile time.
     let wrong = Template::compile(&json(r#""@add(lenght(1))""#), &NoNames, &Options::default());
     assert_eq!(wrong.unwrap_err().len(), 1);
 }
 
 #[test]
-fn failures_say_where_and_why() {
+fn failures_have_a_position_and_a_reason() {
     let error = compile(r#"{"a": ["x", "n: @{body('A')['y']}"]}"#).evaluate(&context()).unwrap_err();
     assert_eq!(error.code, Code::NoProperty);
     assert_eq!(error.pointer.as_deref(), Some("/a/1"));
@@ -157,7 +157,7 @@ fn failures_say_where_and_why() {
 }
 
 #[test]
-fn references_are_known_without_running() {
+fn references_are_known_without_evaluation() {
     let template = compile(
         r#"{"a": "@concat(outputs('A'), body('B')['x'], variables(item()['v']))", "b": "@{secret('k')}"}"#,
     );
@@ -188,7 +188,7 @@ fn references_are_known_without_running() {
 }
 
 #[test]
-fn names_are_resolved_while_compiling() {
+fn names_are_resolved_at_compile_time() {
     struct Slots;
     impl Names for Slots {
         fn slot(&self, kind: NameKind, name: &str) -> Option<u32> {
@@ -208,7 +208,7 @@ fn names_are_resolved_while_compiling() {
 }
 
 #[test]
-fn the_loom_spelling_tolerates_an_inner_at() {
+fn the_loom_spelling_allows_an_inner_at() {
     let text = "@and(@equals(@variables('n'), 3), true)";
     assert!(Template::compile_str(text, &NoNames, &Options::default()).is_err());
     let options = Options { loom_spelling: true, ..Options::default() };
@@ -218,7 +218,7 @@ fn the_loom_spelling_tolerates_an_inner_at() {
 }
 
 #[test]
-fn the_loom_spelling_has_outputs_in_the_singular_too() {
+fn the_loom_spelling_allows_output_for_outputs() {
     let record = json(r#"{"actions": {"A": {"name": "A", "outputs": {"output": 7}}}}"#);
     let context = RecordedContext::from_json(&record).unwrap();
     for (loom_spelling, expected) in [(true, Some(Value::from(7))), (false, None)] {
@@ -236,7 +236,7 @@ fn decide(condition: &str) -> Result<bool, Code> {
 }
 
 #[test]
-fn conditions_decide() {
+fn conditions_evaluate_to_booleans() {
     for (condition, expected) in [
         (r#""@equals(variables('n'), 3)""#, Ok(true)),
         (r#""True""#, Ok(true)),
@@ -267,7 +267,7 @@ fn conditions_decide() {
 }
 
 #[test]
-fn conditions_tell_places_too() {
+fn errors_in_conditions_have_positions() {
     let condition = json(r#"{"and": ["@true", {"equals": ["@variables('missing')", 1]}]}"#);
     let condition = Condition::compile(&condition, &NoNames, &Options::default()).unwrap();
     assert_eq!(condition.references()[0].pointer, "/and/1/equals/0");

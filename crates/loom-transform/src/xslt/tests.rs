@@ -60,7 +60,7 @@ fn errors_name_the_unsupported_feature() {
 
 #[test]
 fn invalid_and_endless_stylesheets_fail() {
-    assert_eq!(code_of("<a/>", "neither"), "InvalidXslt");
+    assert_eq!(code_of("<a/>", "must be xsl:stylesheet"), "InvalidXslt");
     assert_eq!(code_of("no xml", "not valid"), "InvalidXslt");
     assert_eq!(code_of(&sheet("<xsl:template match='a['/>"), "'a['"), "InvalidXslt");
     assert_eq!(

@@ -81,8 +81,8 @@ impl Budget {
         Error::new(
             Code::StepsExceeded,
             format!(
-                "The evaluation takes more than {} steps. Work on fewer items or smaller texts at once, or raise \
-                 'evaluation-steps-max'.",
+                "The evaluation takes more than {} steps (setting evaluation-steps-max). Process fewer items or \
+                smaller values at a time, or raise the limit.",
                 self.steps_max
             ),
         )

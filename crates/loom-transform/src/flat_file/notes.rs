@@ -35,7 +35,7 @@ fn is(notes: &Notes, name: &str) -> bool {
     notes.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-/// Characters written literally or, if the kind is `hex`, as `0x0D 0x0A`.
+/// Characters written literally or as hexadecimal codes, as in `0x0D 0x0A`.
 fn characters(value: &str, kind: Option<&String>) -> String {
     let hex = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("hex")) || value.trim().starts_with("0x");
     if !hex {

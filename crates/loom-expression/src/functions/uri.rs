@@ -15,7 +15,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ).examples(&[ex("@uriHost('https://www.localhost.com:8080')", r#""www.localhost.com""#), ex("@uriHost('/a')", "error")]),
     uri("uriPath", |arguments| Ok(Value::from(Uri::of(arguments)?.path()))).docs(
         "uriPath(uri: string) → string",
-        "Returns the path of an absolute URI, or / if it has none. Characters that a URI cannot contain are percent-encoded, and the segments . and .. are resolved.",
+        "Returns the path of an absolute URI, or / if it has none. Existing escapes are kept, characters that a URI cannot contain are percent-encoded, and the segments . and .. are resolved.",
     ).examples(&[ex("@uriPath('https://www.contoso.com/catalog/shownew.htm?date=today')", r#""/catalog/shownew.htm""#), ex("@uriPath('https://h')", r#""/""#)]),
     uri("uriPathAndQuery", |arguments| {
         let uri = Uri::of(arguments)?;

@@ -18,21 +18,21 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct UserError {
-    /// Becomes the action's code.
+    /// The code of the failed action.
     pub code: Cow<'static, str>,
-    /// For people.
+    /// The message, for people.
     pub message: String,
-    /// Whether another attempt makes sense.
+    /// Whether another attempt may succeed.
     pub transient: bool,
 }
 
 impl UserError {
-    /// A failure with the code `ActionFailed` that another attempt will not mend.
+    /// A failure with the code `ActionFailed` that another attempt would not fix.
     pub fn new(message: impl Into<String>) -> UserError {
         UserError { code: Cow::Borrowed("ActionFailed"), message: message.into(), transient: false }
     }
 
-    /// The same, as one that may pass.
+    /// Marks the failure as one that may be temporary.
     #[must_use]
     pub fn transient(mut self) -> UserError {
         self.transient = true;
@@ -46,28 +46,28 @@ impl From<UserError> for Failure {
     }
 }
 
-/// What an activity is given.
+/// The arguments of an activity.
 #[derive(Clone, Debug)]
 pub struct ActivityCall {
     /// `inputs.input`.
     pub input: Value,
-    /// The same for every attempt at this occurrence; use it where repeating could act twice.
+    /// The same for every attempt of this execution of the action. Use it where a repeated call could act twice.
     pub idempotency_key: Arc<str>,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
 }
 
 type UserFuture = Pin<Box<dyn Future<Output = Result<Value, UserError>> + Send>>;
 type UserCode = Arc<dyn Fn(ActivityCall) -> UserFuture + Send + Sync>;
 
-/// Activities registered by the host program. Names ignore case.
+/// Activities that the host program registers. Names are case-insensitive.
 #[derive(Clone, Default)]
 pub struct Activities {
     by_name: HashMap<String, UserCode>,
 }
 
 impl Activities {
-    /// Registers code under a name; the last one registered counts.
+    /// Registers code under a name and replaces what was registered under it.
     ///
     /// ```
     /// use loom_actions::{Activities, UserError};
@@ -95,15 +95,15 @@ impl fmt::Debug for Activities {
     }
 }
 
-/// Runs `Activity` actions: registered code first, else a POST of the input to the endpoint that the connections file
-/// names. Either way the result is `body` of the outputs.
+/// Executes `Activity` actions: calls registered code, or else sends the input by POST to the endpoint that the
+/// connections file names. Either way the result is `body` of the outputs.
 pub struct ActivityHandler {
     activities: Activities,
     requests: Arc<Requests>,
 }
 
 impl ActivityHandler {
-    /// A handler over registered code and endpoints.
+    /// A handler for registered code and endpoints.
     pub fn new(activities: Activities, requests: Arc<Requests>) -> ActivityHandler {
         ActivityHandler { activities, requests }
     }
@@ -112,7 +112,7 @@ impl ActivityHandler {
         let name =
             call.inputs.get("activityName").or_else(|| call.inputs.get("name")).and_then(Value::as_str);
         let Some(name) = name else {
-            return failed(Failure::bad_request("The action names no activity: 'activityName' is missing."));
+            return failed(Failure::bad_request("The action's 'activityName' is missing."));
         };
         let input = call.inputs.get("input").cloned().unwrap_or_default();
         if let Some(code) = self.activities.by_name.get(&name.to_lowercase()) {
@@ -140,7 +140,7 @@ impl ActivityHandler {
     }
 }
 
-/// A result in the shape that requests have, so that `body('Name')` reads it wherever the code runs.
+/// A result in the shape of a response, so that `body('Name')` reads it wherever the code runs.
 pub(crate) fn done(result: Value) -> EffectResult {
     let outputs: Object = [("body", result)].into_iter().collect();
     EffectResult::Done { outcome: Outcome::ok(Some(outputs.into())), hint: RetryHint::default() }

@@ -1,4 +1,4 @@
-//! Actors: stateful objects with an address. One call at a time for each id; the state outlives the call.
+//! Actors: stateful objects with an id. One call at a time for each id; the state outlives the call.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,42 +25,42 @@ mod durable;
 
 pub use durable::DurableActorStore;
 
-/// What an actor is given.
+/// The arguments of a call to an actor.
 #[derive(Clone, Debug)]
 pub struct ActorCall {
-    /// Which object of its type.
+    /// The id of the actor within its type.
     pub id: String,
-    /// What to do.
+    /// The name of the method.
     pub method: String,
-    /// With what.
+    /// The arguments of the method.
     pub args: Value,
-    /// What the last call left; null at first.
+    /// The state that the previous call left; null for the first call.
     pub state: Value,
-    /// The same for every attempt at this occurrence.
+    /// The same for every attempt of this execution of the action.
     pub idempotency_key: Arc<str>,
 }
 
-/// What an actor gives back.
+/// The result of a call to an actor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActorReply {
-    /// The action's result.
+    /// The result of the action.
     pub result: Value,
-    /// What the next call finds.
+    /// The state for the next call.
     pub state: Value,
 }
 
-/// A future of the store's.
+/// The future that methods of [`ActorStore`] return.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, UserError>> + Send + 'a>>;
 
-/// Keeps the states of actors. Saved before a call's result is told.
+/// Stores the states of actors. A state is saved before the result of its call is returned.
 pub trait ActorStore: Send + Sync {
-    /// The state under a key, null when there is none.
+    /// Reads the state with a key; null when there is none.
     fn load<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Value>;
     /// Replaces the state.
     fn save<'a>(&'a self, key: &'a str, state: Value) -> StoreFuture<'a, ()>;
 }
 
-/// Keeps states as long as the process lives.
+/// Keeps states in memory, for as long as the process lives.
 #[derive(Debug, Default)]
 pub struct MemoryActorStore {
     states: Mutex<BTreeMap<String, Value>>,
@@ -82,14 +82,14 @@ impl ActorStore for MemoryActorStore {
 type UserFuture = Pin<Box<dyn Future<Output = Result<ActorReply, UserError>> + Send>>;
 type UserCode = Arc<dyn Fn(ActorCall) -> UserFuture + Send + Sync>;
 
-/// Types of actors registered by the host program. Names ignore case.
+/// Types of actors that the host program registers. Names are case-insensitive.
 #[derive(Clone, Default)]
 pub struct Actors {
     by_type: HashMap<String, UserCode>,
 }
 
 impl Actors {
-    /// Registers a type; the last one registered under a name counts.
+    /// Registers a type of actors and replaces what was registered under its name.
     pub fn register<F, Fut>(&mut self, actor_type: &str, code: F)
     where
         F: Fn(ActorCall) -> Fut + Send + Sync + 'static,
@@ -107,7 +107,8 @@ impl fmt::Debug for Actors {
     }
 }
 
-/// Runs `Actor` actions: registered types first, else `POST endpoint/{id}/{method}` with the arguments as body.
+/// Executes `Actor` actions: calls registered types, or else sends `POST endpoint/{id}/{method}` with the arguments
+/// as the body.
 pub struct ActorHandler {
     actors: Actors,
     store: Arc<dyn ActorStore>,
@@ -115,7 +116,7 @@ pub struct ActorHandler {
     turns: Turns,
 }
 
-/// Who has the turn, by actor. An entry lives while somebody has or awaits a turn.
+/// The lock of each actor. An entry exists while a call holds the lock or waits for it.
 #[derive(Default)]
 struct Turns {
     by_key: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -128,7 +129,7 @@ impl Turns {
     }
 }
 
-/// Gives back the place in the table, also when the call is dropped half-way.
+/// Removes the entry when the last call is done, also when a call is dropped halfway.
 struct Seat<'a> {
     turns: &'a Turns,
     key: &'a str,
@@ -138,7 +139,7 @@ struct Seat<'a> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut turns = self.turns.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        // The table's and ours: nobody else has or awaits a turn.
+        // Two references, the table's and this one: no other call holds or awaits the lock.
         if Arc::strong_count(&self.turn) == 2 {
             turns.remove(self.key);
         }
@@ -146,7 +147,7 @@ impl Drop for Seat<'_> {
 }
 
 impl ActorHandler {
-    /// A handler over registered types and endpoints.
+    /// A handler for registered types and endpoints.
     pub fn new(actors: Actors, store: Arc<dyn ActorStore>, requests: Arc<Requests>) -> ActorHandler {
         ActorHandler { actors, store, requests, turns: Turns::default() }
     }
@@ -161,7 +162,7 @@ impl ActorHandler {
         let args = call.inputs.get("args").cloned().unwrap_or_default();
         let key = format!("{}/{id}", actor_type.to_lowercase());
         let seat = Seat { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
-        // Fair: tokio's mutex serves in order of arrival.
+        // Fair: tokio's mutex serves in the order of arrival.
         let turn = seat.turn.lock().await;
         let result = if let Some(code) = self.actors.by_type.get(&actor_type.to_lowercase()) {
             let state = self.store.load(&key).await?;

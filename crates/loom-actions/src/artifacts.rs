@@ -1,4 +1,4 @@
-//! Maps and schemas that actions name: the `Artifacts` directory of a project, or what the host program adds.
+//! Maps and schemas that actions refer to: the `Artifacts` directory of a project, or what the host program adds.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use crate::Failure;
 /// The largest artifact that is read: 8 MiB.
 const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Which artifact is meant.
+/// The kind of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArtifactKind {
     /// A Liquid template or an XSLT stylesheet.
@@ -21,7 +21,7 @@ pub enum ArtifactKind {
     Schema,
 }
 
-/// Maps and schemas by name. Names ignore case, and the extension may be left out.
+/// Maps and schemas by name. Names are case-insensitive, and the extension may be left out.
 #[derive(Clone, Debug, Default)]
 pub struct Artifacts {
     maps: BTreeMap<String, Arc<str>>,
@@ -30,8 +30,8 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Reads the directories `Maps` and `Schemas` below `directory`, as a Standard project has them in `Artifacts`. A
-    /// directory that does not exist holds nothing.
+    /// Reads the directories `Maps` and `Schemas` below `directory`, the `Artifacts` directory of a Standard project.
+    /// A directory that does not exist counts as empty.
     ///
     /// # Errors
     /// When a directory or file cannot be read, is not text, or is larger than 8 MiB.
@@ -44,7 +44,7 @@ impl Artifacts {
         })
     }
 
-    /// Adds an artifact, in the place of one of the same name.
+    /// Adds an artifact and replaces the one with the same name.
     pub fn add(&mut self, kind: ArtifactKind, name: &str, text: impl Into<Arc<str>>) {
         let of_kind = match kind {
             ArtifactKind::Map => &mut self.maps,
@@ -53,15 +53,15 @@ impl Artifacts {
         of_kind.insert(name.to_lowercase(), text.into());
     }
 
-    /// Where schemas that others include are looked for.
+    /// The directory in which included schemas are looked up.
     pub fn schemas_directory(&self) -> Option<&Path> {
         self.schemas_directory.as_deref()
     }
 
-    /// The text of an artifact.
+    /// Returns the text of an artifact.
     ///
     /// # Errors
-    /// `ArtifactNotFound`, naming what there is.
+    /// `ArtifactNotFound`, with the names of the existing artifacts.
     pub fn text(&self, kind: ArtifactKind, name: &str) -> Result<&Arc<str>, Failure> {
         let (of_kind, what, directory) = match kind {
             ArtifactKind::Map => (&self.maps, "map", "Maps"),
@@ -97,7 +97,7 @@ fn read_all(directory: &Path) -> io::Result<BTreeMap<String, Arc<str>>> {
         let name = entry.file_name().to_string_lossy().to_lowercase();
         let size = entry.metadata().map_err(|error| named(&path, &error))?.len();
         if size > BYTES_MAX {
-            let message = format!("{} has {size} bytes; an artifact may have {BYTES_MAX}", path.display());
+            let message = format!("{} must be at most {BYTES_MAX} bytes (got {size})", path.display());
             return Err(io::Error::other(message));
         }
         let bytes = fs::read(&path).map_err(|error| named(&path, &error))?;

@@ -1,7 +1,7 @@
 //! Authentication: what an `authentication` object asks for, and the tokens it may need.
 //!
-//! Nothing read here may reach a message or a log: types that hold credentials hide them from `Debug`, and failures name
-//! members, never values.
+//! Nothing that is read here may reach a message or a log: types with credentials hide them from `Debug`, and
+//! failures name properties, never values.
 
 mod archives;
 mod token;
@@ -19,30 +19,30 @@ pub(crate) use self::{
 };
 use crate::{Failure, client::Identity};
 
-/// What to add to a request.
+/// The credentials to add to a request.
 pub(crate) enum Credentials {
     None,
     /// The whole `Authorization` header.
     Header(HeaderValue),
     /// A certificate for the TLS session.
     Certificate(Arc<Identity>),
-    /// An archive that holds the certificate for the TLS session; to be opened first.
+    /// An archive with the certificate for the TLS session, which has to be opened first.
     Archive(Archive),
-    /// A member of the query, as function keys are sent.
+    /// A parameter of the query, as function keys are sent.
     Query {
         name: String,
         value: String,
     },
-    /// A header of any name, as keys of gateways are sent.
+    /// A header with any name, as keys of gateways are sent.
     Named {
         name: String,
         value: String,
     },
-    /// A bearer token to fetch first.
+    /// A bearer token, which has to be fetched first.
     Token(TokenRequest),
 }
 
-/// Which token.
+/// The token that is needed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum TokenRequest {
     /// Client credentials at an authority (OAuth 2.0, RFC 6749, section 4.4).
@@ -53,11 +53,11 @@ pub(crate) enum TokenRequest {
         client_id: String,
         proof: Proof,
     },
-    /// The identity of the machine.
+    /// The managed identity of the machine.
     ManagedIdentity { audience: String, identity: Option<String> },
 }
 
-/// How an application proves who it is.
+/// How an application proves its identity.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Proof {
     Secret(String),
@@ -73,14 +73,14 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// `pfx` and `password`; none when there is no `pfx`.
+    /// Reads `pfx` and `password`; `None` when there is no `pfx`.
     fn from_value(value: &Value) -> Result<Option<Archive>, Failure> {
         let Some(text) = optional(value, "pfx") else { return Ok(None) };
-        // People wrap base64 into lines.
+        // base64 is often wrapped into lines.
         let text: String = text.split_ascii_whitespace().collect();
         let bytes = STANDARD
             .decode(text)
-            .map_err(|_| Failure::bad_request("The 'pfx' of the authentication is not base64."))?;
+            .map_err(|_| Failure::bad_request("The 'pfx' of the authentication is not valid base64."))?;
         Ok(Some(Archive { bytes, password: optional(value, "password").unwrap_or_default() }))
     }
 }
@@ -99,7 +99,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads an `authentication` object; null and an empty object ask for nothing.
+    /// Reads an `authentication` object. Null and an empty object ask for nothing.
     pub(crate) fn from_value(value: &Value) -> Result<Credentials, Failure> {
         let kind = match value.as_ref() {
             ValueRef::Null => return Ok(Credentials::None),
@@ -107,7 +107,7 @@ impl Credentials {
             ValueRef::Object(_) => text(value, "type")?,
             _ => {
                 return Err(Failure::bad_request(format!(
-                    "'authentication' must be an object, not {}.",
+                    "'authentication' must be an object, found {}.",
                     value.kind()
                 )));
             }
@@ -124,7 +124,7 @@ impl Credentials {
             }
             "raw" => match optional(value, "value") {
                 Some(whole) => authorization(&whole),
-                // Connections files of the cloud split the header in two.
+                // The connections files of Azure split the header in two.
                 None => authorization(&format!("{} {}", text(value, "scheme")?, text(value, "parameter")?)),
             },
             "bearer" => authorization(&format!("Bearer {}", text(value, "token")?)),
@@ -136,7 +136,7 @@ impl Credentials {
             }
             "clientcertificate" => certificate(value),
             "activedirectoryoauth" => {
-                // What is left of the other form must not get in the way.
+                // Leftovers of the other form must not interfere.
                 let by_certificate = optional(value, "credentialType")
                     .is_some_and(|kind| kind.eq_ignore_ascii_case("certificate"));
                 let proof = match optional(value, "secret").filter(|_| !by_certificate) {
@@ -161,14 +161,14 @@ impl Credentials {
                     .filter(|identity| !identity.eq_ignore_ascii_case("SystemAssigned")),
             })),
             _ => Err(Failure::bad_request(format!(
-                "The authentication type '{kind}' is not known; use None, Basic, Raw, ClientCertificate, \
+                "The authentication type '{kind}' is not supported; use None, Basic, Raw, ClientCertificate, \
                  ActiveDirectoryOAuth or ManagedServiceIdentity."
             ))),
         }
     }
 }
 
-/// `pfx` as the language has it, or `pem` with chain and unencrypted key.
+/// Reads `pfx`, as the language has it, or `pem` with the chain and the unencrypted key.
 fn certificate(value: &Value) -> Result<Credentials, Failure> {
     if let Some(archive) = Archive::from_value(value)? {
         return Ok(Credentials::Archive(archive));
@@ -180,8 +180,9 @@ fn certificate(value: &Value) -> Result<Credentials, Failure> {
 }
 
 fn authorization(text: &str) -> Result<Credentials, Failure> {
-    let mut value = HeaderValue::from_bytes(text.trim().as_bytes())
-        .map_err(|_| Failure::bad_request("The authentication holds a line break or a control character."))?;
+    let mut value = HeaderValue::from_bytes(text.trim().as_bytes()).map_err(|_| {
+        Failure::bad_request("The authentication contains a line break or a control character.")
+    })?;
     value.set_sensitive(true);
     Ok(Credentials::Header(value))
 }

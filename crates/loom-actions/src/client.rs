@@ -1,9 +1,10 @@
-//! One HTTP exchange: connect, send, read the answer within limits. A redirect is an answer like any other, as the language has it.
+//! One HTTP exchange: connect, send, and read the response within limits. A redirect is a response like any other, as
+//! the language has it.
 //!
-//! It stands on hyper rather than on a larger client, for three reasons: every stage that can fail is ours, so that a
-//! name that does not resolve, a refused connection and a bad certificate are told apart by type and not by text; an
-//! address is sent exactly as it was written; and the build stays small. What comes from outside is bounded: bytes (also
-//! after decompression) and time.
+//! Built on hyper rather than on a larger client, for three reasons: every stage that can fail is under our control,
+//! so that a name that does not resolve, a refused connection and a bad certificate are told apart by type and not by
+//! text; an address is sent exactly as it was written; and the build stays small. What comes from outside is limited
+//! in bytes (also after decompression) and in time.
 
 mod classify;
 mod connect;
@@ -39,13 +40,13 @@ use crate::{Failure, egress::Egress, url::Url};
 /// Limits and trust of a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// The most bytes of an answer's body, as sent and as decompressed.
+    /// The most bytes in the body of a response, as sent and as decompressed.
     pub body_bytes_max: usize,
-    /// How long one attempt to connect to one address may take, the TLS handshake included.
+    /// The timeout of one attempt to connect to one address, including the TLS handshake.
     pub connect_timeout: Duration,
-    /// How long a connection without work is kept.
+    /// How long an idle connection is kept.
     pub idle_timeout: Duration,
-    /// Certificate authorities to trust next to the bundled Mozilla ones, as PEM text.
+    /// Certificate authorities to trust in addition to the bundled Mozilla ones, as PEM text.
     pub extra_roots_pem: Vec<String>,
 }
 
@@ -60,28 +61,29 @@ impl Default for ClientOptions {
     }
 }
 
-/// Sends requests; cheap to clone, keeps connections alive between requests.
+/// Sends requests. Cheap to clone; keeps connections alive between requests.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
 }
 
-/// Connections that are kept and made.
+/// Open connections, and the connector that makes new ones.
 type Wires = Pool<Connector, Full<Bytes>>;
 
 struct Shared {
     options: ClientOptions,
     egress: Arc<Egress>,
     resolver: Arc<dyn Resolve>,
-    /// One pool without a client certificate, and one for each certificate: a connection made with one must never carry
-    /// the requests of another. The same holds for connections that only requests to a named place may make.
+    /// One pool without a client certificate, and one for each certificate, because a connection made with one
+    /// certificate must never carry the requests of another. The same holds for connections that only requests to a
+    /// named address may use.
     pools: Mutex<HashMap<PoolKey, Wires>>,
 }
 
-/// The print of a client certificate, and [`Request::named`].
+/// The fingerprint of the client certificate, and [`Request::named`].
 type PoolKey = (Option<[u8; 32]>, bool);
 
-/// The most client certificates whose connections are kept.
+/// The most pools of client certificates to keep.
 const POOLS_MAX: usize = 64;
 
 /// A request to send.
@@ -89,20 +91,20 @@ const POOLS_MAX: usize = 64;
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Where to; the egress map may lead elsewhere.
+    /// The address; the egress map may redirect it.
     pub url: Url,
-    /// Headers as they are to be sent, but for `Host` and lengths, which are ours.
+    /// The headers to send, except `Host` and those for the length of the body, which the client sets.
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
-    /// Whether to ask for, and undo, gzip.
+    /// Whether to request gzip and to decompress it.
     pub decompress: bool,
-    /// How long the exchange may take, body included.
+    /// The timeout of the whole exchange, including the body.
     pub timeout: Duration,
-    /// The client's certificate, for servers that ask for one.
+    /// The client certificate, for servers that request one.
     pub identity: Option<Arc<Identity>>,
-    /// Whether the operator named the address for just this request. Lists of allowed hosts and the block on private addresses do not
-    /// apply then.
+    /// Whether the operator named the address for this very request. Then the list of allowed hosts and the block on
+    /// private addresses do not apply.
     pub named: bool,
 }
 
@@ -122,31 +124,31 @@ impl Request {
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
-    /// The headers; those that described a compression that was undone are gone.
+    /// The headers, without those that described a compression that was undone.
     pub headers: HeaderMap,
     /// The body, decompressed.
     pub body: Bytes,
-    /// The address that answered, before the egress map: what a relative `Location` is relative to.
+    /// The address that responded, before the egress map: the base of a relative `Location`.
     pub url: Url,
 }
 
 impl Reply {
-    /// A header's text.
+    /// Returns the value of a header as text.
     pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 impl Client {
-    /// A client.
+    /// Creates a client.
     ///
     /// # Errors
-    /// [`TlsError`] when an extra root is no certificate.
+    /// [`TlsError`] when an extra root is not a certificate.
     pub fn new(
         options: ClientOptions,
         egress: Arc<Egress>,
@@ -158,7 +160,7 @@ impl Client {
         Ok(client)
     }
 
-    /// The pool for a certificate.
+    /// The pool for a client certificate.
     fn pool(&self, identity: Option<&Arc<Identity>>, named: bool) -> Result<Wires, TlsError> {
         let shared = &self.shared;
         let key = (identity.map(|identity| identity.fingerprint()), named);
@@ -185,10 +187,11 @@ impl Client {
         Ok(pool)
     }
 
-    /// Sends a request and reads the whole answer. Any status is an answer; only the lack of one is a [`Failure`].
+    /// Sends a request and reads the whole response. A response with any status is a success; only the lack of one is
+    /// a [`Failure`].
     ///
     /// # Errors
-    /// [`Failure`] when no answer came, or one that may not be read.
+    /// [`Failure`] when no response came, or when it cannot be read.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection or, over HTTP/2, resets the stream; the server may have acted.
@@ -208,7 +211,7 @@ impl Client {
         })?;
         let target = self.shared.egress.route(&request.url, request.named)?;
         let decompress = request.decompress && !request.headers.contains_key(header::RANGE);
-        // hyper leaves an empty body's length out; some servers insist on it where a body is expected.
+        // hyper omits the length of an empty body; some servers require it where a body is expected.
         let tells_empty =
             request.body.is_empty() && matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
         let mut wire = HyperRequest::new(Full::new(request.body));
@@ -224,7 +227,7 @@ impl Client {
         let response = pool.request(wire).await.map_err(|error| {
             let mut failure = classify::no_answer(&request.url, &error);
             if target.origin() != request.url.origin() {
-                // Who looks for the mistake must know where the request really went.
+                // To find the mistake, one needs to know where the request was really sent.
                 let sent_to = format!(" The egress rules send it to '{}'.", target.origin());
                 failure.message.push_str(&sent_to);
             }

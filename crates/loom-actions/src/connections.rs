@@ -1,7 +1,7 @@
-//! The connections file: names of services to base addresses and credentials.
+//! The connections file: base addresses and credentials of services, by name.
 //!
-//! Two shapes are read, and may be mixed in one file. The shape of a Logic Apps Standard `connections.json`
-//! (`managedApiConnections`, `functionConnections`, `apiManagementConnections`), as it is; and a short one:
+//! Two formats are read, and both may occur in one file: the `connections.json` of a Logic Apps Standard project
+//! (`managedApiConnections`, `functionConnections`, `apiManagementConnections`), unchanged, and a short one:
 //!
 //! ```json
 //! {
@@ -15,9 +15,10 @@
 //! }
 //! ```
 //!
-//! Texts may be templates that mention `appsetting('…')`, `parameters('…')` and `secret('…')`. They are evaluated when the file
-//! is read, and those of a connection that mentions a secret whenever it is used, so that a new version of it counts at once. One
-//! that cannot be evaluated spoils its own connection only, and only when that is used.
+//! Strings may be templates with `appsetting('…')`, `parameters('…')` and `secret('…')`. They are evaluated when the
+//! file is read; those of a connection that mentions a secret are evaluated whenever it is used, so that a new
+//! version of the secret takes effect immediately. A template that cannot be evaluated affects only its own
+//! connection, and only when that is used.
 
 mod sources;
 
@@ -36,10 +37,10 @@ use loom_expression::{Object, Value, ValueRef};
 pub use self::sources::Sources;
 use crate::{Failure, url::Url};
 
-/// The header in which API Management takes its key.
+/// The header in which API Management expects its subscription key.
 pub(crate) const SUBSCRIPTION_KEY: &str = "Ocp-Apim-Subscription-Key";
 
-/// Services by name.
+/// Connections to services, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
     managed: Table,
@@ -47,26 +48,27 @@ pub struct Connections {
     workflows: Table,
     activities: Table,
     actors: Table,
-    /// Types of actions that a service of the operator executes.
+    /// Action types that a service of the operator executes.
     types: Table,
-    /// Whatever a definition may call a connection (its id, its display name), to the connection's name.
+    /// What definitions may call a connection (its id, its display name), mapped to the connection's name.
     aliases: BTreeMap<String, Arc<str>>,
-    /// Connections of built-in service providers, which speak protocols of their own: known by name, and of no use here.
+    /// Connections of built-in service providers, which use protocols of their own: known by name, but not usable
+    /// here.
     providers: BTreeSet<String>,
 }
 
-/// By lower-case name. The name as written stays inside.
+/// By lower-case name; the name as written is in the entry.
 type Table = BTreeMap<String, Entry>;
 
 #[derive(Clone, Debug)]
 struct Entry {
     name: Arc<str>,
     service: Result<Service, String>,
-    /// How the service comes about, if that may be another way the next time.
+    /// How to make the service again, when the result may differ the next time.
     renewed: Option<Arc<Recipe>>,
 }
 
-/// What a service is made of.
+/// The configuration that a service is made from.
 #[derive(Debug)]
 struct Recipe {
     section: Section,
@@ -80,16 +82,16 @@ impl Recipe {
     }
 }
 
-/// One service.
+/// A service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// The base address; paths go below it.
+    /// The base address; the paths of requests are below it.
     pub base: Url,
-    /// Headers for every request.
+    /// Headers that are added to every request.
     pub headers: Object,
     /// An `authentication` object, or null.
     pub authentication: Value,
-    /// Which member of a subscription takes the address to call back: names with `/` between them.
+    /// The property of a subscription's body that takes the callback URL: a path of names, separated by `/`.
     pub notification_url: Option<String>,
 }
 
@@ -97,24 +99,25 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connections: {reason}")]
 pub struct ConnectionsError {
-    /// What is wrong, naming the member.
+    /// What is wrong, with the name of the property.
     pub reason: String,
 }
 
 impl Connections {
-    /// Reads a file's JSON.
+    /// Reads the JSON of a connections file.
     ///
     /// # Errors
-    /// [`ConnectionsError`] when the file has another shape. A single connection that cannot be used is no error here.
+    /// [`ConnectionsError`] when the file has another shape. A single connection that cannot be used is not an error
+    /// here.
     pub fn from_json(value: &Value, sources: &Sources) -> Result<Connections, ConnectionsError> {
         let sections = value
             .as_object()
-            .ok_or_else(|| ConnectionsError { reason: "the file holds no object".to_owned() })?;
+            .ok_or_else(|| ConnectionsError { reason: "the file must contain an object".to_owned() })?;
         let mut read = Connections::default();
         for (section, members) in sections {
             let members = members
                 .as_object()
-                .ok_or_else(|| ConnectionsError { reason: format!("'{section}' is not an object") })?;
+                .ok_or_else(|| ConnectionsError { reason: format!("'{section}' must be an object") })?;
             let section = Section::from_name(section)?;
             for (name, raw) in members {
                 read.add(section, name, raw, sources);
@@ -179,7 +182,8 @@ impl Connections {
         }
     }
 
-    /// A value for the parameter `$connections` that names every connection of the file, for definitions that read it.
+    /// A value for the parameter `$connections` that lists every connection of the file, for definitions that read
+    /// it.
     pub fn parameter_value(&self) -> Value {
         let entries = self.managed.values().map(|entry| {
             let name = &entry.name;
@@ -196,13 +200,13 @@ impl Connections {
     }
 
     /// The connection that the `host` of an ApiConnection names: `connection.referenceName`, or `connection.name`,
-    /// which holds a connection's id.
+    /// which is the id of a connection.
     ///
     /// # Errors
-    /// [`Failure`] when no connection is named, or none that can be used.
+    /// [`Failure`] when no connection is named, or when it cannot be used.
     pub fn of_host(&self, host: &Value) -> Result<Cow<'_, Service>, Failure> {
-        let named =
-            name_in(host).ok_or_else(|| Failure::bad_request("The action's 'host' names no connection."))?;
+        let named = name_in(host)
+            .ok_or_else(|| Failure::bad_request("The action's 'host' does not name a connection."))?;
         if self.is_provider(named) && entry(&self.managed, &self.aliases, named).is_none() {
             let message = format!(
                 "'{named}' is a connection of a built-in service provider, which speaks a protocol of its own. Name it under \
@@ -214,13 +218,13 @@ impl Connections {
         find(&self.managed, &self.aliases, named, "connection")
     }
 
-    /// Whether the file names a connection of this name under `serviceProviderConnections`, where it has no address.
+    /// Whether the file lists a connection with this name under `serviceProviderConnections`, which have no address.
     pub fn is_provider(&self, name: &str) -> bool {
         self.providers.contains(&name.to_lowercase())
     }
 
-    /// The connections that actions of a workflow will look for in vain, in the order of the actions: those that this
-    /// file does not name, under their names in the definition. `parameter` is the value of its `$connections`.
+    /// The connections that a workflow's actions need and this file lacks, by their names in the definition and in
+    /// the order of the actions. `parameter` is the value of its `$connections`.
     pub fn missing(&self, workflow: &Workflow, parameter: &Value) -> Vec<String> {
         let mut missing: Vec<String> = Vec::new();
         for action in &workflow.actions {
@@ -233,7 +237,7 @@ impl Connections {
             let Some(written) = name_in(&host) else { continue };
             let name = match in_connections(written) {
                 Some(name) => name,
-                // What is computed in another way is known only when it is computed.
+                // Other expressions are known only when they are evaluated.
                 None if written.starts_with('@') || written.contains("@{") => continue,
                 None => written,
             };
@@ -247,23 +251,23 @@ impl Connections {
         missing
     }
 
-    /// The function that an id or a name stands for.
+    /// The function with an id or a name.
     ///
     /// # Errors
-    /// [`Failure`] when there is none that can be used.
+    /// [`Failure`] when it does not exist or cannot be used.
     pub fn function(&self, id: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.functions, &self.aliases, id, "function")
     }
 
-    /// The workflow that an id or a name stands for, when it is called over HTTP.
+    /// The workflow with an id or a name, when it is called over HTTP.
     ///
     /// # Errors
-    /// [`Failure`] when there is none that can be used.
+    /// [`Failure`] when it does not exist or cannot be used.
     pub fn workflow(&self, id: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.workflows, &self.aliases, id, "workflow")
     }
 
-    /// Whether a workflow of this id or name is to be called over HTTP.
+    /// Whether a workflow with this id or name is called over HTTP.
     pub fn has_workflow(&self, id: &str) -> bool {
         entry(&self.workflows, &self.aliases, id).is_some()
     }
@@ -271,35 +275,35 @@ impl Connections {
     /// The endpoint of an activity.
     ///
     /// # Errors
-    /// [`Failure`] when there is none that can be used.
+    /// [`Failure`] when it does not exist or cannot be used.
     pub fn activity(&self, name: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.activities, &self.aliases, name, "activity")
     }
 
-    /// The endpoint of a type of actor.
+    /// The endpoint of a type of actors.
     ///
     /// # Errors
-    /// [`Failure`] when there is none that can be used.
+    /// [`Failure`] when it does not exist or cannot be used.
     pub fn actor(&self, name: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.actors, &self.aliases, name, "actor")
     }
 
-    /// The service that executes a type of actions.
+    /// The service that executes an action type.
     ///
     /// # Errors
-    /// [`Failure`] when there is none that can be used.
+    /// [`Failure`] when it does not exist or cannot be used.
     pub(crate) fn action_type(&self, name: &str) -> Result<Cow<'_, Service>, Failure> {
         find(&self.types, &self.aliases, name, "action type")
     }
 
-    /// The types of actions that services execute, as written.
+    /// The action types that services execute, as written.
     pub(crate) fn action_types(&self) -> impl Iterator<Item = &Arc<str>> {
         self.types.values().map(|entry| &entry.name)
     }
 }
 
-/// Where the inputs of a connector's action say that they go: their `host`, or what service providers and API Management have in
-/// its place. Null when they say nothing.
+/// The `host` in the inputs of a connector's action, or its equivalent for service providers and API Management; null
+/// when there is none.
 pub(crate) fn host_of(inputs: &Value) -> Value {
     let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"));
     let gateway = || {
@@ -310,7 +314,7 @@ pub(crate) fn host_of(inputs: &Value) -> Value {
     host.cloned().or_else(gateway).unwrap_or_default()
 }
 
-/// What a `host` calls its connection.
+/// The name of the connection in a `host`.
 fn name_in(host: &Value) -> Option<&str> {
     let connection = host.get("connection");
     let named = connection.and_then(|connection| {
@@ -329,7 +333,7 @@ fn in_connections(expression: &str) -> Option<&str> {
     rest.split_once("']").map(|(name, _)| name)
 }
 
-/// Whether some text of a value may call `secret()`.
+/// Whether some string in a value may call `secret()`.
 fn mentions_secret(value: &Value) -> bool {
     match value.as_ref() {
         ValueRef::String(text) => text.contains('@') && text.to_ascii_lowercase().contains("secret"),
@@ -339,7 +343,7 @@ fn mentions_secret(value: &Value) -> bool {
     }
 }
 
-/// A part of the file.
+/// A section of the file.
 #[derive(Clone, Copy, Debug)]
 enum Section {
     Managed,
@@ -350,11 +354,11 @@ enum Section {
     Workflows,
     Activities,
     Actors,
-    /// Types of actions.
+    /// Action types.
     Types,
     /// Built-in service providers.
     Providers,
-    /// The section is legal, and nothing here can use it.
+    /// The section is valid, but nothing here can use it.
     Ignored,
 }
 
@@ -375,7 +379,7 @@ impl Section {
             _ => {
                 return Err(ConnectionsError {
                     reason: format!(
-                        "'{name}' is not known; use connections, functions, workflows, activities, actors, actionTypes or the \
+                        "unknown section '{name}'; use connections, functions, workflows, activities, actors, actionTypes or the \
                          sections of a Standard connections.json"
                     ),
                 });
@@ -383,7 +387,7 @@ impl Section {
         })
     }
 
-    /// Where an entry of the section has its address.
+    /// The properties that may contain the address of an entry in this section.
     fn address_members(self) -> &'static [&'static str] {
         match self {
             Section::Managed => &["connectionRuntimeUrl"],
@@ -394,8 +398,8 @@ impl Section {
     }
 }
 
-/// By name, by an id that is known, by an id's last segment; and at last with `-` and `_` alike, because deployments write
-/// `filesystem-1` for what a definition calls `filesystem_1`.
+/// Looks up an entry by name, by a known id, and by the last segment of an id; finally with `-` and `_` treated as
+/// equal, because deployments write `filesystem-1` for what a definition calls `filesystem_1`.
 fn entry<'a>(table: &'a Table, aliases: &BTreeMap<String, Arc<str>>, named: &str) -> Option<&'a Entry> {
     let named = named.trim().to_lowercase();
     let direct = |name: &str| table.get(name);
@@ -415,12 +419,12 @@ fn find<'a>(
 ) -> Result<Cow<'a, Service>, Failure> {
     let Some(entry) = entry(table, aliases, named) else {
         let known: Vec<&str> = table.values().map(|entry| &*entry.name).collect();
-        // Ids are paths; what was left of a deployment template is none.
+        // Ids are paths; leftovers of a deployment template are not.
         let short = if named.starts_with('[') { named } else { named.rsplit('/').next().unwrap_or_default() };
         let message = if known.is_empty() {
-            format!("Nothing says where the {what} '{short}' is: no connections file names a {what}.")
+            format!("The {what} '{short}' cannot be found: no connections file defines a {what}.")
         } else {
-            format!("The connections file has no {what} '{short}' (it names: {}).", known.join(", "))
+            format!("The connections file has no {what} '{short}' (it defines: {}).", known.join(", "))
         };
         return Err(Failure::lasting("ConnectionNotFound", message));
     };
@@ -450,7 +454,7 @@ impl Service {
         let address = address.ok_or_else(|| format!("it has no '{}'.", members[0]))?;
         let base = Url::parse(address).map_err(|error| format!("{error}."))?;
         let mut headers = value.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
-        // API Management takes its key in a header.
+        // API Management expects its key in a header.
         if let Some(key) = value.get("subscriptionKey").filter(|key| !key.is_null()) {
             headers.insert(SUBSCRIPTION_KEY, key.clone());
         }

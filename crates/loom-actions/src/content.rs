@@ -1,6 +1,6 @@
-//! Bodies: values of the language to bytes with a content type, and back.
+//! Bodies: converts values of the language to bytes with a content type, and back.
 //!
-//! Both directions are pure functions, used for requests that actions send and for requests that start runs.
+//! Both directions are pure functions. They serve requests that actions send and requests that start runs.
 
 mod form;
 mod multipart;
@@ -13,15 +13,15 @@ pub use self::{
     multipart::{boundary_of, decode_multipart},
 };
 
-/// A body ready to be sent.
+/// A body that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     /// The bytes.
     pub bytes: Bytes,
-    /// The type to send along; overrides nothing but the absence of one, unless `forced`.
+    /// The content type. Sent only when the author's headers have none, unless `forced`.
     pub content_type: String,
-    /// Whether the type is part of the bytes (a multipart body with its boundary), so that it replaces what the author's
-    /// headers say.
+    /// Whether the type is part of the bytes (a multipart body with its boundary) and therefore replaces the one in
+    /// the author's headers.
     pub forced: bool,
 }
 
@@ -33,6 +33,7 @@ impl Body {
 
 /// Why a value cannot be sent as a body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// `$content` is not base64.
     #[error("the '$content' of the body is not base64")]
@@ -40,19 +41,19 @@ pub enum EncodeError {
     /// `$multipart` is not an array of `{headers, body}`.
     #[error("part {index} of the multipart body is not an object with 'body'")]
     Part {
-        /// Which part, from 0.
+        /// The part, from 0.
         index: usize,
     },
 }
 
-/// The bytes of a body; `None` for null, which means no body.
+/// Returns the bytes of a body; `None` for null, which means no body.
 ///
-/// A string is sent as it is, an envelope as its bytes with its type, `$multipart` and `$formdata` in their formats;
-/// a flat object under an author's `application/x-www-form-urlencoded` as a form; everything else as JSON. `declared` is
-/// the content type that the author's headers name.
+/// A string is sent as it is, an envelope as its bytes with its type, `$multipart` and `$formdata` in their formats,
+/// a flat object as a form when the author declares `application/x-www-form-urlencoded`, and everything else as JSON.
+/// `declared` is the content type in the author's headers.
 ///
 /// # Errors
-/// [`EncodeError`] when an envelope or a multipart body is broken.
+/// [`EncodeError`] when an envelope or a multipart body is invalid.
 pub fn encode(body: &Value, declared: Option<&str>) -> Result<Option<Body>, EncodeError> {
     if let Some(parts) = body.get("$multipart") {
         let kind = body.get("$content-type").and_then(Value::as_str).or(declared);
@@ -83,11 +84,11 @@ pub fn encode(body: &Value, declared: Option<&str>) -> Result<Option<Body>, Enco
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the content type is '{content_type}', but the body is not {}: {reason}", self.wanted())]
 pub struct DecodeError {
-    /// What the sender said.
+    /// The content type that the sender declared.
     pub content_type: String,
     /// What is wrong, with line and column.
     pub reason: String,
-    /// Whether it may be what its type says, but holds more values than it may.
+    /// Whether the body may be valid but contains more values than allowed.
     pub is_too_large: bool,
 }
 
@@ -95,38 +96,38 @@ impl DecodeError {
     fn wanted(&self) -> &'static str {
         match (self.is_too_large, is_json(&self.content_type)) {
             (false, _) => "JSON",
-            (true, true) => "JSON of a size that is read",
-            (true, false) => "of a size that is read",
+            (true, true) => "JSON of an accepted size",
+            (true, false) => "of an accepted size",
         }
     }
 }
 
-/// Multipart bodies may stand inside each other this deeply; what is deeper stays bytes.
+/// The most multipart bodies nested in each other; deeper ones stay bytes.
 const PARTS_DEPTH_MAX: u32 = 3;
 
-/// What may still be read of one body.
+/// The remaining limits while reading one body.
 struct Reading {
     values_left: usize,
     values_max: usize,
-    /// How many multipart bodies stand around what is read.
+    /// The number of multipart bodies around the current position.
     depth: u32,
 }
 
-/// The value of received bytes, by their content type; `None` for no bytes.
+/// Converts received bytes to a value, by their content type; `None` for no bytes.
 ///
-/// JSON is read as Json.NET reads it; `text/*` and text without any type become a string; everything else an envelope,
-/// to which forms add `$formdata` and multipart bodies `$multipart`.
+/// JSON is read as Json.NET reads it. `text/*`, and text without a content type, become a string. Everything else
+/// becomes an envelope, to which forms add `$formdata` and multipart bodies `$multipart`.
 ///
 /// # Errors
-/// [`DecodeError`] when a JSON type comes with something else.
+/// [`DecodeError`] when the body is not the JSON that its type declares.
 pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<Option<Value>, DecodeError> {
     decode_within(bytes, content_type, JSON_VALUES_MAX)
 }
 
-/// As [`decode`], for a body that may hold up to `values_max` values: those of JSON, and the fields and parts of forms.
+/// Like [`decode`], for a body with at most `values_max` values: those of JSON, and the fields and parts of forms.
 ///
 /// # Errors
-/// As [`decode`], and when there are more.
+/// Those of [`decode`], and [`DecodeError`] when there are more values.
 pub fn decode_within(
     bytes: &[u8],
     content_type: Option<&str>,
@@ -136,7 +137,7 @@ pub fn decode_within(
 }
 
 impl Reading {
-    /// Counts values that are about to be made.
+    /// Counts values that are about to be created.
     fn take(&mut self, values: usize, kind: &str) -> Result<(), DecodeError> {
         match self.values_left.checked_sub(values) {
             Some(left) => {
@@ -145,10 +146,7 @@ impl Reading {
             }
             None => Err(DecodeError {
                 content_type: kind.to_owned(),
-                reason: format!(
-                    "it holds more than {} values, which 'json-values-max' allows",
-                    self.values_max
-                ),
+                reason: format!("it contains more than {} values (setting json-values-max)", self.values_max),
                 is_too_large: true,
             }),
         }
@@ -172,7 +170,7 @@ fn decode_part(
     if is_json(kind) {
         let wrong =
             |reason: String| DecodeError { content_type: kind.to_owned(), reason, is_too_large: false };
-        // JSON is exchanged in UTF-8 (RFC 8259, section 8.1); another character set counts only when it is declared.
+        // JSON is exchanged in UTF-8 (RFC 8259, section 8.1); another character set is used only when it is declared.
         let text = if parameter(kind, "charset").is_none_or(|name| name.eq_ignore_ascii_case("utf-8")) {
             let text = std::str::from_utf8(bytes);
             text.map_err(|error| wrong(format!("byte {} is not UTF-8", error.valid_up_to() + 1)))?.into()
@@ -212,7 +210,7 @@ fn decode_part(
     }))
 }
 
-/// As [`decode`], for a body that nobody may refuse: JSON that is none becomes text.
+/// Like [`decode`], for a body that must not be refused: invalid JSON becomes a string.
 pub fn decode_leniently(bytes: &[u8], content_type: Option<&str>) -> Option<Value> {
     decode(bytes, content_type).unwrap_or_else(|_| Some(String::from_utf8_lossy(bytes).as_ref().into()))
 }
@@ -231,8 +229,7 @@ fn is_text(kind: &str) -> bool {
     kind.starts_with("text/")
 }
 
-/// Text in its declared character set. Latin-1, ASCII and UTF-16 are understood next to UTF-8; bytes that are no text
-/// become U+FFFD.
+/// Decodes text in its declared character set: Latin-1, ASCII, UTF-16 or UTF-8. Invalid bytes become U+FFFD.
 fn charset_text<'a>(bytes: &'a [u8], kind: &str) -> std::borrow::Cow<'a, str> {
     match parameter(kind, "charset").map(|name| name.to_ascii_lowercase()).as_deref() {
         Some("iso-8859-1" | "latin1") => {
@@ -254,7 +251,7 @@ fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// The value of a parameter of a header value such as `text/plain; charset="utf-8"`. A quoted value may hold `;`.
+/// The value of a parameter in a header value such as `text/plain; charset="utf-8"`. A quoted value may contain `;`.
 fn parameter(header: &str, wanted: &str) -> Option<String> {
     let mut rest = header.split_once(';')?.1;
     loop {

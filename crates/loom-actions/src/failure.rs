@@ -1,44 +1,44 @@
-//! Why an attempt has no answer to show, in the terms that retries and people need.
+//! Why an attempt failed, in the terms that retries and people need.
 
 use std::{borrow::Cow, time::Duration};
 
 /// A failed attempt without outputs.
 ///
-/// The message is for people and for the run's history: it names hosts and paths, and never a header, a query, a body or
-/// a credential.
+/// The message is for people and for the run's history. It may name hosts and paths, but never a header, a query, a
+/// body or a credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// Stable and short: `UnresolvableHostName`, `ServerTimeout`, `BadRequest`.
+    /// A short code that does not change: `UnresolvableHostName`, `ServerTimeout`, `BadRequest`.
     pub code: Cow<'static, str>,
-    /// For people.
+    /// The message, for people.
     pub message: String,
-    /// Whether the same attempt may go well a little later.
+    /// Whether the same attempt may succeed later.
     pub transient: bool,
-    /// The least wait that the other side asked for.
+    /// The shortest wait that the service asked for.
     pub after: Option<Duration>,
-    /// We did not ask the service: a rule of our own forbids it.
+    /// The service was not called, because a rule of this host forbids it.
     pub refused: bool,
 }
 
 impl Failure {
-    /// A failure that will be the same next time.
+    /// A failure that would be the same next time.
     pub fn lasting(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Failure {
         Failure { code: code.into(), message: message.into(), transient: false, after: None, refused: false }
     }
 
-    /// A failure that may pass.
+    /// A failure that may be temporary.
     pub fn transient(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Failure {
         Failure { transient: true, ..Failure::lasting(code, message) }
     }
 
-    /// Wrong inputs: the definition asks for something that cannot be sent.
+    /// Invalid inputs: the definition asks for something that cannot be sent.
     pub fn bad_request(message: impl Into<String>) -> Failure {
         Failure::lasting("BadRequest", message)
     }
 
-    /// A host that our own rules keep out of reach. It is not `refused` in the sense of a retry hint, because asking again
-    /// gives the same answer.
+    /// A host that the egress rules forbid. Not `refused`, which is a hint to retry: the next attempt would fail the
+    /// same way.
     pub(crate) fn forbidden(message: impl Into<String>) -> Failure {
         Failure::lasting("EgressForbidden", message)
     }

@@ -1,4 +1,5 @@
-//! The handlers of action types that are HTTP requests: from a call of the engine to an attempt, and back.
+//! Handlers of the action types that are HTTP requests: they turn a call of the engine into an attempt, and its
+//! result back.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -28,10 +29,10 @@ use crate::{
     url::{Url, encode_component},
 };
 
-/// The header that tells a connector where to call back, when the inputs of its webhook do not.
+/// The header that tells a connector its callback URL when the inputs of its webhook do not.
 const CALLBACK_HEADER: &str = "x-loom-callback-url";
 
-/// How an action names the service it calls.
+/// How an action names the service that it calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// By its address: `uri`.
@@ -52,16 +53,16 @@ pub struct RequestHandler {
     kind: Kind,
 }
 
-/// Requests for an engine's handlers, timed by the engine's clock.
+/// Creates the requests for an engine's handlers, with the time of the engine's clock.
 ///
 /// # Errors
-/// [`TlsError`] when the settings name a root that is no certificate.
+/// [`TlsError`] when an extra root in the settings is not a certificate.
 pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Requests>, TlsError> {
     Requests::new(settings, Arc::new(move || clock.now())).map(Arc::new)
 }
 
-/// Handlers for Http, ApiConnection, Function, both webhooks, scripts, transformations, and the types that the connections
-/// file gives by their address.
+/// The handlers for Http, ApiConnection, Function, both webhooks, scripts, transformations, and the action types for
+/// which the connections file has an address.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
     let mut all = vec![
@@ -83,8 +84,8 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
     all
 }
 
-/// The handler that calls child workflows over HTTP, by the `workflows` of the connections file. Not among
-/// [`request_handlers`], because an engine runs the children that it knows itself.
+/// The handler that calls child workflows over HTTP, as listed under `workflows` in the connections file. Not among
+/// [`request_handlers`], because an engine runs its own child workflows itself.
 pub fn remote_workflow_handler(requests: &Arc<Requests>) -> Arc<dyn ActionHandler> {
     Arc::new(RequestHandler::new(requests, Kind::Workflow))
 }
@@ -99,7 +100,7 @@ impl RequestHandler {
         let connections = &self.requests.settings().connections;
         let (service, path, default) = match self.kind {
             Kind::Address => return Spec::from_inputs(inputs),
-            // What ends a subscription may be an address that the service gave.
+            // The request that ends a subscription may go to an address that the service returned.
             Kind::Connection if host_of(inputs).is_null() && inputs.get("uri").is_some() => {
                 return Spec::from_inputs(inputs);
             }
@@ -112,7 +113,7 @@ impl RequestHandler {
                 let path = match inputs.get("path").filter(|path| !path.is_null()) {
                     None => "",
                     Some(path) => path.as_str().ok_or_else(|| {
-                        Failure::bad_request(format!("'path' must be a string, not {}.", path.kind()))
+                        Failure::bad_request(format!("'path' must be a string, found {}.", path.kind()))
                     })?,
                 };
                 (connections.of_host(&host)?, path, Method::GET)
@@ -121,7 +122,7 @@ impl RequestHandler {
                 let body = inputs.clone();
                 return posted(&*connections.action_type(type_name)?, &[], body);
             }
-            // A function of the app itself is named, and takes its parameters as an object.
+            // A function of the app itself is called by its name and takes its parameters as an object.
             Kind::Function if inputs.get("functionName").is_some() => {
                 let named = inputs.get("functionName").and_then(Value::as_str);
                 let named = named.ok_or_else(|| Failure::bad_request("'functionName' must be a string."))?;
@@ -132,7 +133,8 @@ impl RequestHandler {
                 let function = inputs.get("function").cloned().unwrap_or_default();
                 let named = [function.get("connectionName"), function.get("id"), Some(&function)];
                 let named = named.into_iter().flatten().find_map(Value::as_str);
-                let named = named.ok_or_else(|| Failure::bad_request("The action names no 'function'."))?;
+                let named =
+                    named.ok_or_else(|| Failure::bad_request("The action's 'function' is missing."))?;
                 (connections.function(named)?, "", Method::POST)
             }
             Kind::Workflow => {
@@ -141,7 +143,8 @@ impl RequestHandler {
                 let flow = host.and_then(|host| host.get("workflowReferenceName"));
                 let id = named.and_then(|workflow| workflow.get("id")).or(named).or(flow);
                 let id = id.and_then(Value::as_str);
-                let id = id.ok_or_else(|| Failure::bad_request("The action's 'host' names no workflow."))?;
+                let id =
+                    id.ok_or_else(|| Failure::bad_request("The action's 'host' does not name a workflow."))?;
                 (connections.workflow(id)?, "", Method::POST)
             }
         };
@@ -149,7 +152,7 @@ impl RequestHandler {
     }
 
     /// A connector that names an operation instead of a path: `POST base/operationId` with the operation's parameters
-    /// as the body. What answers there is the operator's own service, so this form is ours.
+    /// as the body. The service behind it is the operator's own, so this form is Loom's.
     fn operation_spec(&self, inputs: &Value) -> Result<Spec, Failure> {
         let service = self.requests.settings().connections.of_host(&host_of(inputs))?;
         let id = operation(inputs).unwrap_or_default();
@@ -162,7 +165,7 @@ impl RequestHandler {
         through(&service, &format!("/{}", encode_component(id)), &Value::from(request), Method::POST)
     }
 
-    /// An operation of API Management: its path has parameters, and its key may stand beside it.
+    /// An operation of API Management: its path has parameters, and its subscription key may be beside it.
     fn templated_spec(&self, inputs: &Value) -> Result<Spec, Failure> {
         let service = self.requests.settings().connections.of_host(&host_of(inputs))?;
         let template = inputs.get("pathTemplate").cloned().unwrap_or_default();
@@ -176,8 +179,8 @@ impl RequestHandler {
         Ok(spec)
     }
 
-    /// Tells a connector where to call back, when its inputs do not: in a header, and in the member of the body that the
-    /// connections file names.
+    /// Tells a connector its callback URL when its inputs do not: in a header, and in the property of the body that
+    /// the connections file names.
     pub(crate) fn tell_callback(
         &self,
         spec: &mut Spec,
@@ -193,7 +196,8 @@ impl RequestHandler {
         }
         let service = self.requests.settings().connections.of_host(&host)?;
         if let Some(member) = &service.notification_url {
-            // Parameters of an operation are flat, whatever their names hold; a body has the members that its path names.
+            // The parameters of an operation are flat, whatever their names contain; a body has the nested properties
+            // of its path.
             let is_operation = inputs.get("path").is_none() && operation(inputs).is_some();
             let path: Vec<&str> = if is_operation { vec![member] } else { member.split('/').collect() };
             spec.body = with_member(&spec.body, &path, callback)?;
@@ -215,7 +219,7 @@ impl RequestHandler {
             let callback = call.callback.as_deref().ok_or_else(|| {
                 Failure::lasting(
                     "CallbackUrlNotAvailable",
-                    "The action waits for a callback, and nothing here listens for callbacks; start the workflow with `loom serve`.",
+                    "The action waits for a callback, but no server is running to receive it; start the workflow with `loom serve`.",
                 )
             })?;
             self.tell_callback(&mut spec, &inputs, callback)?;
@@ -225,21 +229,22 @@ impl RequestHandler {
     }
 }
 
-/// The name of a service, as metrics and messages show it. A name that is made from a secret is replaced by a hash that stays
-/// the same for the life of the process and reveals nothing else.
+/// The name of a service, as it appears in metrics and messages. A name that is derived from a secret is replaced by
+/// a hash that stays the same for the life of the process and reveals nothing else.
 pub(crate) fn named(from: &Value, name: String) -> Arc<str> {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     if from.contains_secret() { format!("{MASK} {:016x}", KEYS.hash_one(name)).into() } else { name.into() }
 }
 
-/// A value with one more member, along a path.
+/// A copy of a value with one more property, at the end of a path.
 fn with_member(value: &Value, path: &[&str], member: &str) -> Result<Value, Failure> {
     let Some((first, rest)) = path.split_first() else { return Ok(member.into()) };
     let mut members = match value.as_object() {
         Some(members) => members.clone(),
         None if value.is_null() => Object::new(),
         None => {
-            let why = format!("The callback address cannot be put into the body: '{first}' needs an object.");
+            let why =
+                format!("The callback address cannot be put into the body: '{first}' must be an object.");
             return Err(Failure::bad_request(why));
         }
     };
@@ -255,7 +260,7 @@ fn operation(inputs: &Value) -> Option<&str> {
     host.get("operationId").and_then(Value::as_str)
 }
 
-/// A path with its parameters, each of them encoded: `template` holds `{name}` for every member of `parameters`.
+/// A path with its parameters filled in and encoded: `template` has a `{name}` for each property of `parameters`.
 fn fill(template: &Value) -> Result<String, Failure> {
     let wrong = |why: &str| Failure::bad_request(format!("The action's 'pathTemplate' {why}."));
     let text = template.get("template").and_then(Value::as_str).ok_or_else(|| wrong("has no 'template'"))?;
@@ -273,7 +278,7 @@ fn fill(template: &Value) -> Result<String, Failure> {
     Ok(path)
 }
 
-/// The request of a subscription: `subscribe`, which may leave its connection to what stands around it.
+/// The request of a subscription: `subscribe`, which may take its connection from the inputs around it.
 pub(crate) fn subscription(inputs: &Value) -> Value {
     let Some(subscribe) = inputs.get("subscribe").and_then(Value::as_object) else { return inputs.clone() };
     let mut request = subscribe.clone();
@@ -285,7 +290,7 @@ pub(crate) fn subscription(inputs: &Value) -> Value {
     request.into()
 }
 
-/// A request to a service of the operator's: his credentials and headers count before the author's.
+/// A request to a service of the operator. The operator's credentials and headers take precedence over the author's.
 pub(crate) fn through(
     service: &Service,
     path: &str,
@@ -301,7 +306,7 @@ pub(crate) fn through(
     Ok(spec)
 }
 
-/// A POST of a value to a place below a service, for activities and actors.
+/// A POST of a value to a path below a service, for activities and actors.
 pub(crate) fn posted(service: &Service, segments: &[&str], body: Value) -> Result<Spec, Failure> {
     let path: Vec<String> = segments.iter().map(|segment| encode_component(segment)).collect();
     let inputs = [("body", body)].into_iter().collect::<loom_expression::Object>();
@@ -341,7 +346,7 @@ impl ActionHandler for RequestHandler {
         Box::pin(async move { ended(self.attempt(call).await) })
     }
 
-    /// The origin of an address; for a connection its base address, because a gateway serves many services from one
+    /// The origin of an address. For a connection its base address, because a gateway serves many services from one
     /// origin.
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
         let inputs = subscription(inputs);
@@ -358,13 +363,13 @@ impl ActionHandler for RequestHandler {
                 let from = inputs.get("function").or_else(|| inputs.get("host"));
                 Some(named(from.unwrap_or(&Value::NULL), self.spec(&inputs, "").ok()?.url.origin()))
             }
-            // The type is not known here; its breaker is that of the action.
+            // The type is not known here; the circuit breaker is that of the action.
             Kind::Type => None,
         }
     }
 }
 
-/// The engine's words for how an attempt went.
+/// Converts the result of an attempt for the engine.
 pub(crate) fn ended(result: Result<Progress, Failure>) -> EffectResult {
     match result {
         Ok(Progress::Final(answer)) => {
@@ -394,7 +399,7 @@ fn outcome(answer: Answer) -> Outcome {
     let code = http_status::status_code(answer.status);
     let status = if answer.is_success() { Status::Succeeded } else { Status::Failed };
     let error = (!answer.is_success()).then(|| {
-        let message = format!("The service answered with status {} ({code}).", answer.status);
+        let message = format!("The service responded with status {} ({code}).", answer.status);
         Arc::new(ErrorInfo::new(code.clone(), message))
     });
     Outcome { status, code, outputs: Some(answer.outputs), error }

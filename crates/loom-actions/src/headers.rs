@@ -1,4 +1,4 @@
-//! Headers: which of an author's are sent, which Loom adds, and how an answer's are shown.
+//! Headers: which of the author's are sent, which Loom adds, and how those of a response appear.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,12 @@ use loom_expression::{Object, Timestamp, Value, ValueRef};
 
 use crate::{Failure, url::encode_component};
 
-/// What identifies the action that sends a request.
+/// Identifies the action that sends a request.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
     /// The workflow's name.
     pub workflow: String,
-    /// Its content version.
+    /// The content version of the workflow.
     pub version: String,
     /// The run's id.
     pub run: String,
@@ -25,7 +25,7 @@ pub struct Marks {
     pub tracking_id: String,
     /// The action's own tracking id.
     pub action_tracking_id: String,
-    /// The same for every attempt at this occurrence of the action; empty for none.
+    /// The same for every attempt of this execution of the action; empty for none.
     pub idempotency_key: String,
     /// The value of `traceparent`; empty for none.
     pub trace_parent: String,
@@ -33,10 +33,10 @@ pub struct Marks {
     pub trace_state: String,
 }
 
-/// Whether the language removes a header that an author wrote, without a word.
+/// Whether the language silently removes a header that an author wrote.
 ///
-/// `Content-Disposition`, `Content-Encoding` and `Content-Type` describe a body, so they stay where the method usually has
-/// one. A DELETE loses them; a body that it has is sent under the type of its value.
+/// `Content-Disposition`, `Content-Encoding` and `Content-Type` describe a body, so they are kept when the method
+/// usually has one. A DELETE loses them; if it has a body, that is sent with the type of its value.
 pub(crate) fn is_removed(name: &str, method: &Method) -> bool {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
@@ -46,7 +46,7 @@ pub(crate) fn is_removed(name: &str, method: &Method) -> bool {
         }
         "allow" | "cookie" | "expires" | "host" | "last-modified" | "origin" | "set-cookie"
         | "transfer-encoding" => true,
-        // Not in the language's list, but ours to manage: they describe the connection, not the request.
+        // Not in the language's list, but managed by the client: they describe the connection, not the request.
         "connection" | "keep-alive" | "upgrade" | "te" | "trailer" => true,
         other => other.starts_with("accept-") || other.starts_with("content-"),
     }
@@ -57,24 +57,29 @@ pub(crate) fn has_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::TRACE)
 }
 
-/// The author's headers, as far as they are sent. Null leaves a header out; an array sends it several times.
+/// The author's headers that are sent. Null omits a header; an array sends it several times.
 pub(crate) fn from_author(given: &Value, method: &Method) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     let members = match given.as_ref() {
         ValueRef::Null => return Ok(headers),
         ValueRef::Object(members) => members,
-        _ => return Err(Failure::bad_request(format!("'headers' must be an object, not {}.", given.kind()))),
+        _ => {
+            return Err(Failure::bad_request(format!(
+                "'headers' must be an object, found {}.",
+                given.kind()
+            )));
+        }
     };
     for (name, value) in members {
         if value.is_null() || is_removed(name, method) {
             continue;
         }
         let name_parsed = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| Failure::bad_request(format!("'{name}' cannot be the name of a header.")))?;
+            .map_err(|_| Failure::bad_request(format!("'{name}' is not a valid header name.")))?;
         let mut push = |item: &Value| {
             let mut value = HeaderValue::from_bytes(item.text().trim().as_bytes()).map_err(|_| {
                 Failure::bad_request(format!(
-                    "The value of the header '{name}' holds a line break or a control character."
+                    "The value of the header '{name}' contains a line break or a control character."
                 ))
             })?;
             value.set_sensitive(item.contains_secret());
@@ -89,12 +94,12 @@ pub(crate) fn from_author(given: &Value, method: &Method) -> Result<HeaderMap, F
     Ok(headers)
 }
 
-/// Adds what tells the service who calls: `User-Agent`, the trace, and the tracking headers unless they are suppressed. Nothing that
-/// the author set is replaced.
+/// Adds what identifies the caller to the service: `User-Agent`, the trace, and the tracking headers unless they are
+/// suppressed. Never replaces a header that the author set.
 pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool) {
     let agent = concat!("loom/", env!("CARGO_PKG_VERSION"));
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(agent));
-    // A trace that the author goes on with is left alone as a whole.
+    // A trace that the author continues is left unchanged as a whole.
     if !headers.contains_key("traceparent") {
         for (name, value) in [("traceparent", &marks.trace_parent), ("tracestate", &marks.trace_state)] {
             if let Ok(value) = HeaderValue::from_str(value)
@@ -118,7 +123,7 @@ pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool
         ("x-ms-action-tracking-id", &marks.action_tracking_id),
         ("x-ms-correlation-id", &marks.action_tracking_id),
     ] {
-        // Names may hold any character, headers may not.
+        // Names may contain any character; headers may not.
         if let Ok(value) = HeaderValue::from_str(&encode_component(value))
             && !value.is_empty()
         {
@@ -127,10 +132,11 @@ pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool
     }
 }
 
-/// Adds `Idempotency-Key` to every method that is not safe (RFC 9110, section 9.2.1). PUT and DELETE are meant to be idempotent, but
-/// a service that counts what it is asked can still tell a repeated request by it.
+/// Adds `Idempotency-Key` for every method that is not safe (RFC 9110, section 9.2.1). PUT and DELETE are meant to be
+/// idempotent, but the key still lets a service that counts requests recognize a repeated one.
 ///
-/// The form is that of the IETF draft "The Idempotency-Key HTTP Header Field": a quoted string. A key that the author set stays.
+/// The format is that of the IETF draft "The Idempotency-Key HTTP Header Field": a quoted string. A key that the
+/// author set is kept.
 pub(crate) fn add_idempotency_key(headers: &mut HeaderMap, method: &Method, key: &str) {
     if key.is_empty() || method.is_safe() {
         return;
@@ -149,15 +155,15 @@ pub(crate) fn add_idempotency_key(headers: &mut HeaderMap, method: &Method, key:
     }
 }
 
-/// The idempotency key of a request that belongs to another one: the key of that one, and a word.
+/// The idempotency key of a request that belongs to another request: the key of that one, and a word.
 pub(crate) fn derived_key(headers: &HeaderMap, word: &str) -> Option<HeaderValue> {
     let key = headers.get("idempotency-key")?.to_str().ok()?;
     let key = key.strip_suffix('"').map_or_else(|| format!("{key}/{word}"), |key| format!("{key}/{word}\""));
     HeaderValue::from_str(&key).ok()
 }
 
-/// An answer's headers as an object: known names in their usual spelling, extensions (`x-…`) in lower case, repeated ones
-/// joined by commas.
+/// The headers of a response as an object: known names in their usual spelling, extensions (`x-…`) in lower case,
+/// repeated headers joined by commas.
 pub(crate) fn to_object(headers: &HeaderMap) -> Object {
     let mut object = Object::with_capacity(headers.keys_len());
     for name in headers.keys() {
@@ -185,15 +191,16 @@ fn spelled(name: &str) -> String {
     spelled
 }
 
-/// The longest time that a service may make us wait, whatever it asks for: in retries, between polls of an accepted request,
-/// and between the questions of a trigger.
+/// The longest wait that a service may ask for: between retries, between polls of an accepted request, and between
+/// the polls of a trigger.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
-/// How long a response asks us to wait: `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), at most
+/// The wait that a response asks for: `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), at most
 /// [`RETRY_AFTER_MAX`].
 ///
-/// A date is measured from the answer's own `Date`, where there is one, so that two clocks that differ do no harm; else
-/// from `now`. `retry-after-ms` and `x-ms-retry-after-ms`, which some services send, count first because they are exact.
+/// A date is compared with the response's own `Date`, if there is one, so that a difference between the two clocks
+/// has no effect; otherwise with `now`. `retry-after-ms` and `x-ms-retry-after-ms`, which some services send, take
+/// precedence because they are exact.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     asked_wait(headers, now).map(|wait| wait.min(RETRY_AFTER_MAX))
 }
@@ -217,7 +224,7 @@ fn asked_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(due.duration_since(sent).unwrap_or_default())
 }
 
-/// A number as HTTP writes it: digits and nothing else, of any length. One that is too large is the largest.
+/// A number as HTTP writes it: only digits, of any length. A number that is too large becomes the largest.
 fn digits(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

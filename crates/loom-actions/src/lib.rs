@@ -1,9 +1,9 @@
-//! The effects of workflow actions: HTTP and everything that is called over it, user code, and stateful objects; and the
-//! secrets of the host.
+//! The effects of workflow actions: HTTP requests and everything that is called over HTTP, user code, stateful
+//! actors, inline scripts and data transformations; and the secrets of the host.
 //!
-//! Each handler makes one attempt and says how it went. Retries, breakers, limiters and time limits stand around the
-//! handlers, not in them. Nothing in this crate knows how a run is recorded, prints, or reads the environment;
-//! a host program fills in [`Settings`].
+//! Each handler makes one attempt and reports its result. Retries, circuit breakers, rate limiters and timeouts are
+//! applied around the handlers, not in them. Nothing in this crate knows how a run is recorded, prints, or reads the
+//! environment; the host program passes [`Settings`].
 
 mod activity;
 mod actor;
@@ -25,9 +25,9 @@ mod transforms;
 mod triggers;
 mod url;
 
-#[cfg(feature = "javascript")]
 pub use loom_engine::http_status::{is_transient, status_code};
 
+#[cfg(feature = "javascript")]
 pub use self::script::check_javascript;
 pub use self::{
     activity::{Activities, ActivityCall, ActivityHandler, UserError},
@@ -56,9 +56,13 @@ pub use self::{
     url::{URL_BYTES_MAX, Url, UrlError},
 };
 
-/// Whether a PKCS#12 archive opens under a password. For tests that feed the reader with anything; not part of the
-/// interface.
+/// Whether a PKCS#12 archive opens with a password. For tests that pass arbitrary bytes to the parser; not part of
+/// the public interface.
 #[doc(hidden)]
 pub fn opens_pkcs12(archive: &[u8], password: &str) -> bool {
     client::pfx::open(archive, password).is_ok()
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

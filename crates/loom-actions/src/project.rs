@@ -1,7 +1,7 @@
-//! A Standard project: the files beside its workflows, as the cloud's tools lay them out.
+//! A Logic Apps Standard project: the files beside its workflows, as Azure's tools lay them out.
 //!
-//! Every command and the conformance runner read a project here, so that all of them see the same files, and report the same settings that
-//! they do not honour.
+//! Every command and the conformance runner read a project here, so that all of them see the same files and report
+//! the same settings that have no effect.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,27 +17,27 @@ use crate::{Connections, ConnectionsError, Sources, secrets::Secrets};
 #[cfg(test)]
 mod tests;
 
-/// The files of a project, beside the folders of its workflows.
+/// The files of a project, in the directory that contains those of its workflows.
 const PARAMETERS: &str = "parameters.json";
 const CONNECTIONS: &str = "connections.json";
 const APP_SETTINGS: &str = "local.settings.json";
 const HOST: &str = "host.json";
 
-/// What the members of `host.json` besides `extensions` are for: nothing that a workflow could see.
+/// The properties of `host.json`, besides `extensions`, that no workflow can observe.
 const SILENT: [&str; 6] =
     ["$schema", "version", "logging", "extensionBundle", "managedDependency", "functionTimeout"];
 
-/// The prefix of app settings that stand for settings in `host.json`.
+/// The prefix of app settings that override settings of `host.json`.
 const OF_HOST: &str = "AzureFunctionsJobHost__extensions__workflow__settings__";
 
-/// What the files of a project hold. The default is no project at all.
+/// The content of the files of a project. The default is no project.
 #[derive(Clone, Debug, Default)]
 pub struct Project {
     /// The content of `parameters.json`.
     pub parameters: Option<Value>,
-    /// What `appsetting('name')` gives.
+    /// The values of `appsetting('name')`.
     pub app_settings: Object,
-    /// Names of app settings that are secret, beside those whose names or values show it.
+    /// The names of app settings that are secret, in addition to those recognized by their name or value.
     pub secret_settings: Vec<Arc<str>>,
     /// The content of `connections.json`.
     pub connections: Option<Value>,
@@ -45,39 +45,39 @@ pub struct Project {
     pub host: Option<Value>,
 }
 
-/// A limit of `host.json` that is honoured.
+/// A limit of `host.json` that takes effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostLimit {
-    /// What it is called there.
+    /// Its name in `host.json`.
     pub name: Arc<str>,
-    /// Which of ours it stands for.
+    /// The corresponding limit of Loom.
     pub kind: HostLimitKind,
     /// Its value: a policy for [`HostLimitKind::DefaultRetryPolicy`], a number of days for
-    /// [`HostLimitKind::RetentionDays`], else a number of seconds.
+    /// [`HostLimitKind::RetentionDays`], otherwise a number of seconds.
     pub value: Value,
 }
 
-/// What a limit of `host.json` limits.
+/// The kinds of limits in `host.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostLimitKind {
-    /// The longest a run may take.
+    /// The longest duration of a run.
     RunDuration,
-    /// The longest one request may take.
+    /// The timeout of one request.
     AttemptTimeout,
-    /// The retry policy of requests that name none.
+    /// The retry policy of requests that have none.
     DefaultRetryPolicy,
     /// How long ended runs are kept.
     RetentionDays,
 }
 
-/// Limits that one setting says.
+/// Limits that are one setting each.
 const LIMITS: [(&str, HostLimitKind); 3] = [
     ("Runtime.Backend.FlowRunTimeout", HostLimitKind::RunDuration),
     ("Runtime.Backend.HttpOperation.RequestTimeout", HostLimitKind::AttemptTimeout),
     ("Runtime.FlowRetentionThreshold", HostLimitKind::RetentionDays),
 ];
 
-/// The settings that together are the default retry policy: their names in a policy, and their values when they are not there.
+/// The settings that together form the default retry policy: their names in a policy, and their default values.
 const RETRY: [(&str, &str, &str); 4] = [
     ("Runtime.Backend.HttpOperation.DefaultRetryCount", "count", "4"),
     ("Runtime.Backend.HttpOperation.DefaultRetryInterval", "interval", "00:00:07"),
@@ -87,15 +87,16 @@ const RETRY: [(&str, &str, &str); 4] = [
 
 /// Why a project cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProjectError {
-    /// App settings have another shape.
+    /// App settings have an unexpected shape.
     #[error("{file}: {what} must be an object, found {found}")]
     NotAnObject {
         /// The file.
         file: String,
-        /// The member, or the whole.
+        /// The property, or the whole content.
         what: &'static str,
-        /// What it is.
+        /// What was found.
         found: String,
     },
     /// `SecretValues` is not a list of names.
@@ -109,15 +110,15 @@ pub enum ProjectError {
     BadLimit {
         /// The setting.
         name: Arc<str>,
-        /// What it takes.
+        /// What is expected.
         expected: &'static str,
-        /// Its value.
+        /// The value that was found.
         value: String,
     },
 }
 
 impl Project {
-    /// The folder of the project that a definition named `workflow.json` belongs to.
+    /// The directory of the project that a definition named `workflow.json` belongs to.
     pub fn folder_of(definition: &Path) -> Option<PathBuf> {
         if !definition.file_name()?.eq_ignore_ascii_case("workflow.json") {
             return None;
@@ -130,11 +131,11 @@ impl Project {
         }
     }
 
-    /// Reads the files in `folder`, with `settings` and `connections` in the place of its own. `read` gives the JSON of a file,
-    /// and none for a file that does not exist.
+    /// Reads the files in `folder`, with `settings` and `connections` in place of its own. `read` returns the JSON of
+    /// a file, or `None` for a file that does not exist.
     ///
     /// # Errors
-    /// What `read` reports, and [`ProjectError`] for app settings of another shape.
+    /// What `read` returns, and [`ProjectError`] for app settings with an unexpected shape.
     pub fn read<E: From<ProjectError>>(
         folder: Option<&Path>,
         settings: Option<&Path>,
@@ -162,21 +163,21 @@ impl Project {
         })
     }
 
-    /// Whether any of its files exists.
+    /// Whether any of the project's files exists.
     pub fn exists(&self) -> bool {
         let files = [&self.parameters, &self.connections, &self.host];
         files.into_iter().any(Option::is_some) || !self.app_settings.is_empty()
     }
 
-    /// App settings, in the order of their file, labelled where they are secret.
+    /// App settings in the order of their file, with secret ones marked as secret.
     pub fn app_setting_list(&self) -> Vec<(Arc<str>, Value)> {
         label_settings(&self.app_settings, &self.secret_settings)
     }
 
-    /// What the connections file names; nothing without one. `masker` learns the credentials in it.
+    /// The connections of the connections file; none without one. `masker` learns the credentials in it.
     ///
     /// # Errors
-    /// The file has another shape.
+    /// [`ConnectionsError`] when the file has an unexpected shape.
     pub fn connections(&self, secrets: &Secrets, masker: &Masker) -> Result<Connections, ConnectionsError> {
         let Some(file) = &self.connections else { return Ok(Connections::default()) };
         let text = |(name, value): (&Arc<str>, &Value)| (name.to_string(), value.text().into_owned());
@@ -191,14 +192,14 @@ impl Project {
         Connections::from_json(file, &sources)
     }
 
-    /// The workflows that `Workflows.NAME.FlowState` disables, in lower case.
+    /// The names of the workflows that `Workflows.NAME.FlowState` disables, in lower case.
     pub fn disabled(&self) -> BTreeSet<String> {
         let states = self.app_settings.iter().filter_map(|(name, value)| Some((flow_of(name)?, value)));
         let disabled = states.filter(|(_, state)| state.text().eq_ignore_ascii_case("disabled"));
         disabled.map(|(flow, _)| flow.to_lowercase()).collect()
     }
 
-    /// The limits of `host.json` that are honoured.
+    /// The limits of `host.json` that take effect.
     ///
     /// # Errors
     /// [`ProjectError::BadLimit`].
@@ -241,7 +242,7 @@ impl Project {
         Ok(limits)
     }
 
-    /// Settings that are there and have no effect, each with its file.
+    /// The settings that exist but have no effect, each with its file.
     pub fn not_honoured(&self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, value) in &self.app_settings {
@@ -279,7 +280,7 @@ impl Project {
     }
 }
 
-/// The settings of the app in a file such as `local.settings.json`, and the names of those that `SecretValues` lists. A file
+/// The app settings in a file such as `local.settings.json`, and the names of those that `SecretValues` lists. A file
 /// without sections is a plain list of settings.
 fn app_settings_in(file: &str, content: &Value) -> Result<(Object, Vec<Arc<str>>), ProjectError> {
     let wrong = |what, value: &Value| ProjectError::NotAnObject {
@@ -304,14 +305,14 @@ fn app_settings_in(file: &str, content: &Value) -> Result<(Object, Vec<Arc<str>>
     Ok((settings, secret))
 }
 
-/// The workflow's name in `Workflows.NAME.FlowState`.
+/// The name of the workflow in `Workflows.NAME.FlowState`.
 fn flow_of(setting: &str) -> Option<&str> {
     let (first, rest) = setting.split_once('.')?;
     let (name, last) = rest.rsplit_once('.')?;
     (first.eq_ignore_ascii_case("workflows") && last.eq_ignore_ascii_case("flowstate")).then_some(name)
 }
 
-/// A whole number of seconds in `[d.]hh:mm:ss`.
+/// Parses a whole number of seconds in the form `[d.]hh:mm:ss`.
 fn seconds(name: &str, value: &Value) -> Result<u64, ProjectError> {
     let read = |text: &str| {
         let (days, clock) =

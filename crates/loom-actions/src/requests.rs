@@ -1,8 +1,8 @@
-//! One attempt of an action that is an HTTP request, whatever its type: evaluated inputs in, an [`Answer`] or a
-//! [`Failure`] out. Nothing here retries; whoever calls does.
+//! One attempt of an action that is an HTTP request, whatever its type: takes evaluated inputs, and returns an
+//! [`Answer`] or a [`Failure`]. Nothing here retries; the caller does.
 //!
-//! A service that accepts work and answers later (`202` with a `Location`) is not waited for. The answer is
-//! [`Progress::Pending`] with a value to go on from, so that the wait is the caller's and outlives a crash.
+//! When a service accepts work and responds later (`202` with a `Location`), this does not wait. It returns
+//! [`Progress::Pending`] with a value to continue from, so that the wait is the caller's and survives a crash.
 
 mod chunks;
 mod pages;
@@ -29,10 +29,10 @@ use crate::{
     url::Url,
 };
 
-/// Tells the wall time, for `Retry-After` dates.
+/// The wall clock, for dates in `Retry-After`.
 pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Makes requests. One for a process: it holds connections, tokens and the settings.
+/// Makes requests. One for a process: it owns connections, tokens and the settings.
 pub struct Requests {
     client: Client,
     tokens: Tokens,
@@ -41,14 +41,14 @@ pub struct Requests {
     clock: WallClock,
 }
 
-/// A request as the language describes it, evaluated.
+/// A request as the language describes it, with all expressions evaluated.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The method.
     pub method: Method,
     /// The address, without `queries`.
     pub url: Url,
-    /// An object of members to add to the query, or null.
+    /// An object of parameters to add to the query, or null.
     pub queries: Value,
     /// An object of headers, or null.
     pub headers: Value,
@@ -58,27 +58,28 @@ pub struct Spec {
     pub cookie: Option<String>,
     /// An `authentication` object, or null.
     pub authentication: Value,
-    /// Where the request goes in place of `url`, because an answer of the service said so. Credentials are those of `url`.
+    /// Where the request goes instead of `url`, because a response of the service said so. Credentials are those of
+    /// `url`.
     pub(crate) led_to: Option<Url>,
-    /// Whether `url` is the address of a connection, which the operator named for what goes through it.
+    /// Whether `url` is the address of a connection, which the operator named for requests through it.
     pub(crate) through_connection: bool,
 }
 
-/// How an action wants its request made.
+/// The options of an action for its request.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "the language has these flags, each its own switch")]
 pub struct Behaviour {
-    /// `202` with a `Location` is final (`DisableAsyncPattern`, or a stateless workflow).
+    /// A `202` with a `Location` is final (`DisableAsyncPattern`, or a stateless workflow).
     pub no_polling: bool,
-    /// No `x-ms-*` headers (`SuppressWorkflowHeaders`).
+    /// Sends no `x-ms-*` headers (`SuppressWorkflowHeaders`).
     pub no_marks: bool,
-    /// The answer stays compressed (`DisableAutomaticDecompression`).
+    /// Leaves the response compressed (`DisableAutomaticDecompression`).
     pub no_decompression: bool,
-    /// A large body goes out in pieces (`contentTransfer.transferMode: Chunked`).
+    /// Sends a large body in chunks (`contentTransfer.transferMode: Chunked`).
     pub chunked: bool,
-    /// Pages are followed until there are so many items (`paginationPolicy.minimumItemCount`).
+    /// Follows pages until there are this many items (`paginationPolicy.minimumItemCount`).
     pub minimum_items: Option<u64>,
-    /// How long one request may take, instead of the setting.
+    /// The timeout of one request, instead of the one in the settings.
     pub timeout: Option<Duration>,
 }
 
@@ -95,48 +96,49 @@ impl Behaviour {
     }
 }
 
-/// An answer with a status.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// `{statusCode, headers, body}`; no `body` for an empty one.
+    /// `{statusCode, headers, body}`, without `body` when it is empty.
     pub outputs: Value,
-    /// What `Retry-After` asks for.
+    /// The wait that `Retry-After` asks for.
     pub after: Option<Duration>,
-    /// The end of work that the service had accepted. The request that asked for the work did not fail.
+    /// Whether this is the end of work that the service had accepted. The request that asked for the work did not
+    /// fail.
     pub of_accepted: bool,
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Clone, Debug)]
 pub enum Progress {
-    /// This is the answer.
+    /// The final response.
     Final(Answer),
-    /// The service is still at work.
+    /// The service is still working.
     Pending {
-        /// Its answer so far.
+        /// Its latest response.
         answer: Answer,
-        /// How long to wait before asking again.
+        /// How long to wait before the next poll.
         after: Duration,
-        /// To hand in again with the same request.
+        /// The value to continue from, passed to the next call with the same request.
         resume: Value,
     },
 }
 
 impl Requests {
-    /// With the operating system's resolver.
+    /// Makes requests with the resolver of the operating system.
     ///
     /// # Errors
-    /// [`TlsError`] when an extra root is no certificate.
+    /// [`TlsError`] when an extra root is not a certificate.
     pub fn new(settings: Settings, clock: WallClock) -> Result<Requests, TlsError> {
         Self::with_resolver(settings, clock, Arc::new(SystemResolver))
     }
 
-    /// With a resolver of the caller's.
+    /// Makes requests with a custom resolver.
     ///
     /// # Errors
-    /// [`TlsError`] when an extra root is no certificate.
+    /// [`TlsError`] when an extra root is not a certificate.
     pub fn with_resolver(
         settings: Settings,
         clock: WallClock,
@@ -153,13 +155,13 @@ impl Requests {
         &self.settings
     }
 
-    /// Makes one attempt, or, with `resume`, asks again what became of an earlier one.
+    /// Makes one attempt or, with `resume`, polls for the result of an earlier one.
     ///
     /// # Errors
-    /// [`Failure`] when there is no answer, or none that can be read.
+    /// [`Failure`] when there is no response, or when it cannot be read.
     ///
     /// # Cancel safety
-    /// Dropping the future lets go of the connection; the service may have acted.
+    /// Dropping the future closes the connection; the service may have acted.
     pub async fn perform(
         &self,
         spec: &Spec,
@@ -204,7 +206,7 @@ impl Requests {
             headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
         if !spec.queries.is_null() && spec.queries.as_object().is_none() {
             let kind = spec.queries.kind();
-            return Err(Failure::bad_request(format!("'queries' must be an object, not {kind}.")));
+            return Err(Failure::bad_request(format!("'queries' must be an object, found {kind}.")));
         }
         let mut bytes = Bytes::new();
         if headers::has_body(&method) {
@@ -239,7 +241,7 @@ impl Requests {
         behaviour.timeout.unwrap_or(self.settings.attempt_timeout)
     }
 
-    /// A GET of another address for the same action: a poll, a page, a piece.
+    /// A GET of another address for the same action: a poll, a page, a chunk.
     fn follow_up(
         &self,
         url: Url,
@@ -250,7 +252,7 @@ impl Requests {
         if spec.url.is_https() && !url.is_https() {
             return Err(Failure::lasting(
                 "BadGateway",
-                format!("'{}' refers to '{}', which is not encrypted.", spec.url.shown(), url.shown()),
+                format!("'{}' refers to '{}', which does not use HTTPS.", spec.url.shown(), url.shown()),
             ));
         }
         let mut request = Request::get(url, self.timeout(behaviour));
@@ -261,7 +263,7 @@ impl Requests {
         Ok(request)
     }
 
-    /// Adds credentials where they belong, and sends.
+    /// Adds credentials where they belong, and sends the request.
     async fn send(
         &self,
         mut request: Request,
@@ -299,8 +301,8 @@ impl Requests {
         self.client.send(request).await
     }
 
-    /// A kept token may have been withdrawn before its time. A request that is refused for it did nothing, so it is sent
-    /// once more with a new one.
+    /// A kept token may have been revoked before its time. A request that is rejected for that reason did nothing, so
+    /// it is sent once more with a new token.
     async fn send_with_token(&self, mut request: Request, token: &TokenRequest) -> Result<Reply, Failure> {
         let used = self.token(token).await?;
         request.headers.insert(header::AUTHORIZATION, used.header.clone());
@@ -325,11 +327,11 @@ impl Requests {
         self.tokens.header(&self.client, &self.archives, token, (self.clock)()).await
     }
 
-    /// The answer that a reply is.
+    /// Converts a reply to an answer.
     ///
-    /// A body that is not what its type says is a failure only when the status is a success: an error page under a wrong
-    /// type must not hide that the service is down. Nor does it make accepted work undone. What is still packed is bytes,
-    /// whatever is inside.
+    /// A body that does not match its content type is a failure only when the status is a success: an error page with
+    /// a wrong type must not hide that the service is down. Nor does it undo work that was accepted. A body that is
+    /// still compressed is treated as bytes.
     fn answer(&self, reply: &Reply) -> Result<Answer, Failure> {
         let kind = reply.header(header::CONTENT_TYPE);
         let body = match content::decode(&reply.body, kind) {
@@ -343,7 +345,7 @@ impl Requests {
             Err(error) => {
                 let shown = reply.url.shown();
                 return Err(Failure::bad_request(format!(
-                    "The answer of '{shown}' cannot be read: {error}."
+                    "The response of '{shown}' cannot be read: {error}."
                 )));
             }
         };
@@ -368,24 +370,24 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// Whether the language sends the request again after the status.
+    /// Whether the language retries a request after this status.
     pub fn is_transient(&self) -> bool {
         !self.of_accepted && http_status::is_transient(self.status)
     }
 }
 
 impl Spec {
-    /// Reads the inputs of an Http action, or of one half of a webhook. `queries` with members replace the query of the
-    /// address.
+    /// Reads the inputs of an Http action, or of one half of a webhook. If `queries` has properties, they replace the
+    /// query of the address.
     ///
     /// # Errors
-    /// [`Failure`] when address or method cannot be used.
+    /// [`Failure`] when the address or the method is invalid.
     pub fn from_inputs(inputs: &Value) -> Result<Spec, Failure> {
         let address =
             ["uri", "url"].iter().find_map(|name| inputs.get(name).filter(|value| !value.is_null()));
         let address = address.ok_or_else(|| Failure::bad_request("The request has no 'uri'."))?;
         let address = address.as_str().ok_or_else(|| {
-            Failure::bad_request(format!("'uri' must be a string, not {}.", address.kind()))
+            Failure::bad_request(format!("'uri' must be a string, found {}.", address.kind()))
         })?;
         let mut url = Url::parse(address)?;
         if inputs.get("queries").and_then(Value::as_object).is_some_and(|queries| !queries.is_empty()) {
@@ -394,7 +396,7 @@ impl Spec {
         Spec::at(url, inputs, Method::GET)
     }
 
-    /// Reads everything but the address.
+    /// Reads everything except the address.
     pub(crate) fn at(url: Url, inputs: &Value, default: Method) -> Result<Spec, Failure> {
         let member = |name: &str| inputs.get(name).cloned().unwrap_or_default();
         let method = match inputs.get("method") {
@@ -403,7 +405,9 @@ impl Spec {
             Some(value) => {
                 let text = value.as_str().unwrap_or_default().trim().to_ascii_uppercase();
                 let method = Method::from_str(&text).ok().filter(|method| *method != Method::CONNECT);
-                method.ok_or_else(|| Failure::bad_request(format!("'{}' is no method.", value.text())))?
+                method.ok_or_else(|| {
+                    Failure::bad_request(format!("'{}' is not a valid method.", value.text()))
+                })?
             }
         };
         Ok(Spec {
@@ -422,7 +426,7 @@ impl Spec {
         })
     }
 
-    /// Where the request goes.
+    /// The address to which the request goes.
     pub(crate) fn target(&self) -> &Url {
         self.led_to.as_ref().unwrap_or(&self.url)
     }
@@ -437,7 +441,7 @@ impl Spec {
         self.headers = headers.into();
     }
 
-    /// Adds headers that the operator's connection sets; they count before the author's.
+    /// Adds the headers of the operator's connection; they take precedence over the author's.
     pub(crate) fn add_headers(&mut self, more: &Object) {
         if more.is_empty() {
             return;
@@ -447,7 +451,7 @@ impl Spec {
             if let Some(written) = headers.name_ignore_case(name).cloned() {
                 headers.remove(&written);
             }
-            // They are the operator's, whatever they are called, and go nowhere else.
+            // They are the operator's, whatever their names, and must not reach another origin.
             headers.insert(Arc::clone(name), value.clone().into_secret());
         }
         self.headers = headers.into();
@@ -457,13 +461,13 @@ impl Spec {
 fn add_cookie(headers: &mut HeaderMap, spec: &Spec) -> Result<(), Failure> {
     let Some(cookie) = &spec.cookie else { return Ok(()) };
     let mut cookie = HeaderValue::from_bytes(cookie.as_bytes())
-        .map_err(|_| Failure::bad_request("'cookie' holds a line break or a control character."))?;
+        .map_err(|_| Failure::bad_request("'cookie' contains a line break or a control character."))?;
     cookie.set_sensitive(true);
     headers.insert(header::COOKIE, cookie);
     Ok(())
 }
 
-/// Whether the body has an encoding that nobody undid.
+/// Whether the body has an encoding that was not undone.
 fn is_packed(headers: &HeaderMap) -> bool {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|encoding| encoding.to_str().ok());
     encoding.is_some_and(|name| !name.trim().is_empty() && !name.trim().eq_ignore_ascii_case("identity"))

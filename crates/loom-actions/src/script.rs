@@ -1,4 +1,4 @@
-//! Inline scripts: JavaScript is run, other languages are not.
+//! Inline scripts: JavaScript is executed, other languages are not.
 
 #[cfg(feature = "javascript")]
 mod interpreter;
@@ -17,23 +17,24 @@ use crate::{Failure, handlers::failed, requests::WallClock};
 #[cfg(feature = "javascript")]
 pub use self::interpreter::check_javascript;
 
-/// What a script may take.
+/// The limits of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScriptLimits {
-    /// How long it may run: 15 s. The time that it waits for its turn does not count.
+    /// The timeout. The time that a script waits for its turn does not count. Default 15 s.
     pub time: Duration,
-    /// The most bytes of memory: 128 MiB.
+    /// The most memory, in bytes. Default 128 MiB.
     pub memory_bytes: usize,
-    /// The most bytes of stack: 512 KiB.
+    /// The most stack, in bytes. Default 512 KiB.
     pub stack_bytes: usize,
-    /// The most characters of code: 100,000.
+    /// The most characters of code. Default 100,000.
     pub code_chars: usize,
-    /// The most bytes of what it sees, as JSON, and of what it gives: 50 MiB each.
+    /// The most bytes of JSON for the data that it sees, and for its result. Default 50 MiB each.
     pub data_bytes: usize,
-    /// How many run at once; others wait their turn. As many as there are processors.
+    /// How many scripts run at once; others wait their turn. Default: the number of processors.
     pub at_once: NonZeroUsize,
-    /// How many scripts that do not end after their time, and cannot be made to, may go on while others have their places:
-    /// 16. Each keeps a thread and up to `memory_bytes`, and takes processor time until the process ends.
+    /// How many scripts that do not end after their timeout, and cannot be interrupted, may continue while others
+    /// take their places. Each occupies a thread and up to `memory_bytes`, and uses processor time until it ends.
+    /// Default 16.
     pub stuck_max: usize,
 }
 
@@ -51,7 +52,8 @@ impl Default for ScriptLimits {
     }
 }
 
-/// Runs scripts in JavaScript. Fails others with a message that says so: a script must not look as if it had run.
+/// Executes scripts in JavaScript. Fails others with a message that says so, because a script must not look as if it
+/// had been executed.
 #[derive(Clone)]
 pub struct ScriptHandler {
     #[cfg(feature = "javascript")]
@@ -71,7 +73,7 @@ impl Default for ScriptHandler {
 }
 
 impl ScriptHandler {
-    /// A handler whose clones share the places that `limits` gives to scripts.
+    /// A handler. Its clones share the number of scripts that `limits` allows at once.
     #[cfg_attr(not(feature = "javascript"), expect(unused_variables, reason = "there is nothing to limit"))]
     pub fn new(limits: ScriptLimits) -> ScriptHandler {
         ScriptHandler {
@@ -80,12 +82,12 @@ impl ScriptHandler {
         }
     }
 
-    /// The same, with a clock of the host's. For scripts it stands still where it was when they began. Without one they
-    /// see the system's.
+    /// The same, with the clock of the host program. A script sees that clock stopped at the time when it started.
+    /// Without it, scripts see the system clock.
     #[must_use]
     #[cfg_attr(
         not(feature = "javascript"),
-        expect(unused_variables, clippy::needless_pass_by_value, reason = "nobody looks at a clock")
+        expect(unused_variables, clippy::needless_pass_by_value, reason = "no clock is read")
     )]
     pub fn with_clock(self, clock: WallClock) -> ScriptHandler {
         ScriptHandler {

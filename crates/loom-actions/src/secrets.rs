@@ -1,10 +1,10 @@
-//! Secrets of the host: where `secret('name')` looks.
+//! Secrets of the host: where `secret('name')` is looked up.
 //!
-//! [`Vault`] keeps them in one encrypted file, with versions; [`SecretFolder`] reads what a supervisor mounted, a file for each;
-//! [`FixedSecrets`] are those that the host was given when it started. [`Secrets`] asks one after the other.
+//! [`Vault`] keeps secrets in one encrypted file, with versions; [`SecretFolder`] reads what a supervisor mounted,
+//! one file for each; [`FixedSecrets`] were given to the host when it started. [`Secrets`] asks them in order.
 //!
-//! A name may pin a version: `secret('api-key@3')`. Without one, the newest version counts that is enabled, has begun and has
-//! not expired.
+//! A name may pin a version: `secret('api-key@3')`. Without one, the newest version is used that is enabled, is
+//! already valid and has not expired.
 
 mod error;
 mod file;
@@ -24,19 +24,19 @@ pub use self::{
     vault::{KeySource, Vault},
 };
 
-/// The most bytes that a value may have.
+/// The largest value, in bytes.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 
-/// The most characters that a name may have.
+/// The longest name, in characters.
 const NAME_MAX: usize = 127;
 
-/// A name as it is kept: names ignore case, as all names of the language do.
+/// A name as it is stored: names are case-insensitive, like all names of the language.
 ///
 /// # Errors
 /// [`SecretError::Name`].
 fn checked_name(name: &str) -> Result<String, SecretError> {
     let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-    // A name is a file's name in a folder of secrets, where one that begins with a dot leads elsewhere.
+    // In a directory of secrets, the name is the name of a file; a name that starts with a dot would lead elsewhere.
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) || name.starts_with('.') {
         return Err(SecretError::Name { name: name.to_owned() });
     }

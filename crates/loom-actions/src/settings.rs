@@ -1,4 +1,4 @@
-//! Everything that a host program decides about requests. Nothing here reads the environment.
+//! Everything about requests that the host program decides. Nothing here reads the environment.
 
 use std::time::Duration;
 
@@ -7,30 +7,31 @@ use crate::{
     egress::Egress, script::ScriptLimits,
 };
 
-/// The settings of all handlers. The default suits a server on the open Internet.
+/// The settings of all handlers. The defaults suit a server on the open Internet.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where requests may and do go.
+    /// Egress control: where requests may go, and where they are sent instead.
     pub egress: Egress,
-    /// Services by name.
+    /// Connections, functions, workflows, activities and actors by name.
     pub connections: Connections,
-    /// Limits and trust.
+    /// Limits and trusted certificates of the HTTP client.
     pub client: ClientOptions,
-    /// Where tokens come from.
+    /// Where access tokens come from.
     pub tokens: TokenSettings,
-    /// How long one request may take when its action does not say: 120 s.
+    /// The timeout of one request when its action sets none. Default 120 s.
     pub attempt_timeout: Duration,
-    /// The wait between polls when the service does not say: 1 s.
+    /// The wait between polls when the service names none. Default 1 s.
     pub poll_interval: Duration,
-    /// Bodies of up to so many bytes go out in one request, also when their action asks for pieces: 1 MiB.
+    /// Bodies of at most this many bytes are sent in one request even when their action asks for chunks. Default 1
+    /// MiB.
     pub chunk_threshold: usize,
-    /// The most bytes of one piece of a body sent in pieces: 1 MiB.
+    /// The most bytes in one chunk of a body. Default 1 MiB.
     pub chunk_bytes: usize,
-    /// The most pages that one action reads: 10,000.
+    /// The most pages that one action reads. Default 10,000.
     pub pages_max: usize,
-    /// What inline scripts may take.
+    /// Limits of inline scripts.
     pub scripts: ScriptLimits,
-    /// Maps and schemas that actions name.
+    /// Maps and schemas that actions refer to.
     pub artifacts: Artifacts,
 }
 

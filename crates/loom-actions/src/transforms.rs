@@ -1,7 +1,7 @@
 //! Actions that transform data without calling a service: Liquid, XSLT, XML schemas, flat files, text chunks.
 //!
-//! The transformations are those of `loom-transform`; here their inputs are read, their artifacts found, and their
-//! results given the shape of the service's outputs. They run on the blocking pool, because they may take long.
+//! The transformations are those of `loom-transform`. This file reads their inputs, finds their artifacts and gives
+//! their results the shape of the service's outputs. They run on the blocking pool, because they may take long.
 
 use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     handlers::failed,
 };
 
-/// The content type of XML that an action makes.
+/// The content type of XML that an action produces.
 const XML: &str = "application/xml; charset=utf-8";
 
 /// One of the transformations.
@@ -35,7 +35,7 @@ enum Kind {
     ChunkText,
 }
 
-/// The action types, under the language's names.
+/// The action types, by their names in the language.
 const KINDS: [(&str, Kind); 8] = [
     ("Liquid", Kind::Liquid),
     ("Xslt", Kind::Xslt),
@@ -47,7 +47,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("ChunkText", Kind::ChunkText),
 ];
 
-/// Handlers for all transformations, over the artifacts of a project.
+/// The handlers of all transformations, with the artifacts of a project.
 pub fn transform_handlers(artifacts: &Artifacts) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let artifacts = Arc::new(artifacts.clone());
     let handlers = KINDS.iter().map(|(name, kind)| {
@@ -69,7 +69,7 @@ impl ActionHandler for TransformHandler {
             Ok(work) => work,
             Err(failure) => return Box::pin(async move { failed(failure) }),
         };
-        // What is made from a secret is one, and so is a failure's message that may quote it.
+        // The result of a secret is secret, and so is the message of a failure, which may quote it.
         let secret = call.inputs.contains_secret();
         Box::pin(async move {
             match tokio::task::spawn_blocking(move || work.run()).await {
@@ -92,7 +92,7 @@ impl ActionHandler for TransformHandler {
     }
 }
 
-/// A transformation with everything that it needs.
+/// A transformation with everything it needs.
 enum Work {
     Liquid {
         template: Arc<str>,
@@ -142,7 +142,7 @@ impl Work {
         Ok(Some(match self {
             Work::Liquid { template, content, output } => liquid::render(&template, &content, output)?,
             Work::Xslt { stylesheet, artifacts, content, parameters, text_wanted } => {
-                // Stylesheets are included by their place; only those of the project are there.
+                // Included stylesheets are looked up by name, only among those of the project.
                 let load = |href: &str| {
                     let name = href.rsplit(['/', '\\']).next().unwrap_or(href);
                     artifacts.text(ArtifactKind::Map, name).ok().map(ToString::to_string)
@@ -251,7 +251,7 @@ impl TransformHandler {
         })
     }
 
-    /// The artifact that `integrationAccount.map`, `map` or their like for schemas name.
+    /// The artifact that `integrationAccount.map` or `map` name, or their equivalents for schemas.
     fn artifact(&self, kind: ArtifactKind, inputs: &Value) -> Result<Arc<str>, Failure> {
         let member = if kind == ArtifactKind::Map { "map" } else { "schema" };
         let within = inputs.get("integrationAccount").and_then(|account| account.get(member));
@@ -274,7 +274,7 @@ fn number(inputs: &Value, name: &str, default: usize) -> Result<usize, Failure> 
     })
 }
 
-/// JSON content: as it is, or the text of an envelope or a string, read.
+/// Returns JSON content as it is, or parses the text of an envelope or a string.
 fn of_json(content: &Value) -> Result<Value, Failure> {
     let text: Cow<'_, str> = match content.as_str() {
         Some(text) => text.into(),
@@ -285,7 +285,7 @@ fn of_json(content: &Value) -> Result<Value, Failure> {
         .map_err(|error| Failure::lasting("InvalidJson", format!("The content is not valid JSON: {error}.")))
 }
 
-/// XML content as `json(xml(…))` reads it, without what Liquid cannot name.
+/// XML content as `json(xml(…))` reads it, without the parts that Liquid cannot refer to.
 fn of_xml(text: &str) -> Result<Value, Failure> {
     xml_data::loosely(text).map_err(|error| Failure::lasting(error.code, error.message))
 }

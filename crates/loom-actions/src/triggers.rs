@@ -1,4 +1,4 @@
-//! The requests that triggers make: polls, subscriptions, and the ends of subscriptions.
+//! The requests that triggers make: polls, subscriptions and unsubscriptions.
 
 use std::{fmt, sync::Arc};
 
@@ -17,13 +17,13 @@ use crate::{
     url::Url,
 };
 
-/// Makes the requests of triggers, by address or through a connection.
+/// Makes the requests of triggers, to an address or through a connection.
 pub struct TriggerRequests {
     requests: Arc<Requests>,
 }
 
 impl TriggerRequests {
-    /// Over these connections and settings.
+    /// Uses these connections and settings.
     pub fn new(requests: &Arc<Requests>) -> TriggerRequests {
         TriggerRequests { requests: Arc::clone(requests) }
     }
@@ -58,14 +58,14 @@ impl TriggerRequests {
     }
 }
 
-/// Asks where the answer before pointed. Its address is complete, so the queries of the inputs are not added again; and
-/// nothing leaves an encrypted address for a plain one.
+/// Sends the request where the previous response pointed. That address is complete, so the queries of the inputs are
+/// not added again. A request never goes from an encrypted address to an unencrypted one.
 fn go_on_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
     let url = Url::parse(address)?;
     if spec.url.is_https() && !url.is_https() {
         return Err(Failure::lasting(
             "BadGateway",
-            format!("'{}' refers to '{}', which is not encrypted.", spec.url.shown(), url.shown()),
+            format!("'{}' refers to '{}', which does not use HTTPS.", spec.url.shown(), url.shown()),
         ));
     }
     spec.led_to = Some(url);
@@ -73,7 +73,7 @@ fn go_on_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The answer with its `Location` made whole. One that is no address stays as it is.
+/// Makes the `Location` of a response absolute. A value that is not an address is left as it is.
 fn with_whole_location(mut answer: Answer, asked: &Url) -> Answer {
     let Some(outputs) = answer.outputs.as_object() else { return answer };
     let Some(headers) = outputs.get("headers").and_then(Value::as_object) else { return answer };

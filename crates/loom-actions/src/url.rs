@@ -1,8 +1,8 @@
-//! Addresses: written by people, sent by us.
+//! Addresses, as people write them and as requests use them.
 //!
-//! A path that is percent-encoded already is sent exactly as it was written, `%252F` included: connectors take paths
-//! that were encoded twice, and an address that is "cleaned up" on the way reaches another resource. Only characters
-//! that may not occur in an address at all are encoded.
+//! A path that is already percent-encoded is sent exactly as it was written, including `%252F`: connectors take paths
+//! that were encoded twice, and an address that is normalized on the way reaches another resource. Only characters
+//! that must not occur in an address are encoded.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use loom_expression::{Value, ValueRef, envelope};
 /// The longest address that is sent, in bytes.
 pub const URL_BYTES_MAX: usize = 16_384;
 
-/// An absolute `http` or `https` address without user information and fragment.
+/// An absolute `http` or `https` address, without user information and fragment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     https: bool,
@@ -25,7 +25,7 @@ pub struct Url {
     query: Option<String>,
 }
 
-/// Why a text is no address.
+/// Why a string is not a valid address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The address '{address}' cannot be used: {reason}")]
 pub struct UrlError {
@@ -36,11 +36,11 @@ pub struct UrlError {
 }
 
 impl Url {
-    /// Reads an absolute address.
+    /// Parses an absolute address.
     ///
     /// # Errors
-    /// [`UrlError`] when the scheme is not `http` or `https`, the host is missing or not ASCII, the port is no port, the
-    /// address holds user information, or it is longer than [`URL_BYTES_MAX`].
+    /// [`UrlError`] when the scheme is not `http` or `https`, the host is missing or not ASCII, the port is not
+    /// valid, the address has user information, or it is longer than [`URL_BYTES_MAX`].
     pub fn parse(text: &str) -> Result<Url, UrlError> {
         let text = text.trim();
         let refuse = |reason| UrlError { address: without_secrets(text), reason };
@@ -55,7 +55,7 @@ impl Url {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         if authority.contains('@') {
-            return Err(refuse("user name and password belong into 'authentication', not into the address"));
+            return Err(refuse("put the user name and password into 'authentication', not into the address"));
         }
         let (host, port) = split_port(authority).map_err(refuse)?;
         let (path, query) = match tail.split_once('?') {
@@ -71,13 +71,13 @@ impl Url {
         if self.to_string().len() > URL_BYTES_MAX {
             return Err("it is longer than 16,384 bytes");
         }
-        self.try_uri().map(|_| self).ok_or("it holds characters that no address may hold")
+        self.try_uri().map(|_| self).ok_or("it contains characters that are not allowed in an address")
     }
 
     /// Resolves a reference from a `Location` or a `nextLink` (RFC 3986, section 5.2).
     ///
     /// # Errors
-    /// As [`Url::parse`].
+    /// The same as [`Url::parse`].
     pub fn join(&self, reference: &str) -> Result<Url, UrlError> {
         let reference = reference.trim();
         let reference = reference.split('#').next().unwrap_or_default();
@@ -109,11 +109,11 @@ impl Url {
         url.checked().map_err(|reason| UrlError { address: without_secrets(reference), reason })
     }
 
-    /// Adds a path that is encoded already, below this address. Neither loses nor doubles a slash between them; a
-    /// query in `path` is kept before this address' own.
+    /// Appends a path, already encoded, to this address, with exactly one slash in between; a query in `path` is kept
+    /// before the query of this address.
     ///
     /// # Errors
-    /// As [`Url::parse`].
+    /// The same as [`Url::parse`].
     pub fn below(&self, path: &str) -> Result<Url, UrlError> {
         let (path, query) = match path.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -130,7 +130,7 @@ impl Url {
         url.checked().map_err(|reason| UrlError { address: without_secrets(path), reason })
     }
 
-    /// The same resource at another place: `base`, then `prefix`, then this path; the query stays.
+    /// The same resource at another location: `base`, then `prefix`, then this path. The query stays.
     pub(crate) fn moved_to(&self, base: &Url, prefix: &str) -> Url {
         let mut path = base.path.trim_end_matches('/').to_owned();
         if !prefix.is_empty() {
@@ -148,10 +148,10 @@ impl Url {
         self
     }
 
-    /// Adds the members of an object to the query, encoded; an array repeats its name, null adds a bare name.
+    /// Adds the properties of an object to the query, encoded. An array repeats its name; null adds the name alone.
     ///
     /// # Errors
-    /// [`UrlError`] when the address gets too long.
+    /// [`UrlError`] when the address becomes too long.
     pub fn with_queries(&self, queries: &Value) -> Result<Url, UrlError> {
         let Some(members) = queries.as_object() else { return Ok(self.clone()) };
         let mut url = self.clone();
@@ -188,7 +188,7 @@ impl Url {
         if self.https { "https" } else { "http" }
     }
 
-    /// Whether the address asks for TLS.
+    /// Whether the address uses TLS.
     pub fn is_https(&self) -> bool {
         self.https
     }
@@ -198,17 +198,17 @@ impl Url {
         &self.host
     }
 
-    /// The port, the scheme's own when none is written.
+    /// The port; that of the scheme when the address has none.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(if self.https { 443 } else { 80 })
     }
 
-    /// The path, from its first slash, as it is sent.
+    /// The path as it is sent, starting with a slash.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The host, with the port when that is not the scheme's own.
+    /// The host, with the port unless it is that of the scheme.
     pub fn authority(&self) -> String {
         match self.port {
             Some(port) if port != (if self.https { 443 } else { 80 }) => format!("{}:{port}", self.host),
@@ -221,7 +221,7 @@ impl Url {
         format!("{}://{}", self.scheme(), self.authority())
     }
 
-    /// The address for messages: without its query, which may hold a signature.
+    /// The address for messages: without its query, which may contain a signature.
     pub fn shown(&self) -> String {
         format!("{}{}", self.origin(), self.path)
     }
@@ -252,7 +252,7 @@ impl fmt::Debug for Url {
     }
 }
 
-/// A query value as text: plain values by the text rule, objects as JSON.
+/// The text of a query value: plain values by the rules for strings, objects as JSON.
 fn query_text(value: &Value) -> String {
     match value.as_ref() {
         ValueRef::Object(_) if envelope::content_type(value).is_none() => value.to_json_text(),
@@ -296,7 +296,7 @@ fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
         return Err("its host is not written in ASCII (use the xn-- form)");
     }
     if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte)) {
-        return Err("its host holds characters that no host may hold");
+        return Err("its host contains characters that are not allowed in a host");
     }
     Ok((host.to_ascii_lowercase(), port))
 }
@@ -322,8 +322,8 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Encodes what may not stand in an address; leaves everything else, escapes included, as it is. A `%` that begins no
-/// escape is encoded, so that what is sent is always well formed.
+/// Encodes the characters that must not occur in an address, and leaves everything else unchanged, including escapes.
+/// A `%` that starts no escape is encoded, so that the result is always well formed.
 fn escaped(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
@@ -338,7 +338,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Encodes everything but the unreserved characters of RFC 3986.
+/// Encodes everything except the unreserved characters of RFC 3986.
 pub(crate) fn encode_component(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -358,7 +358,7 @@ fn push_escape(out: &mut String, byte: u8) {
     out.push(char::from(HEX[usize::from(byte & 15)]));
 }
 
-/// An address for a message: no query, no fragment, no user information.
+/// An address for a message: without query, fragment and user information.
 fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     match text.split_once("://") {

@@ -1,4 +1,4 @@
-//! States of actors among the named values of a store, so that they outlive the process.
+//! Keeps the states of actors as named values of a store, so that they outlive the process.
 
 use std::{fmt::Display, sync::Arc};
 
@@ -9,24 +9,24 @@ use loom_store::{Commit, KeyExpectation, KeyWrite, Store};
 use super::{ActorStore, StoreFuture};
 use crate::UserError;
 
-/// Where states are kept among the store's named values.
+/// The namespace of the named values.
 const NAMESPACE: &str = "actor";
 
-/// Keeps states in a store: saved is durable. Calls of one actor that follow each other wait for the disk each time.
+/// Keeps states in a store: once saved, a state is durable. Consecutive calls of one actor each wait for the disk.
 ///
-/// A state that holds a secret comes back as one secret. With a key, the store keeps it encrypted.
+/// A state that contains a secret is read back as one secret as a whole. In a store with a key, states are encrypted.
 ///
-/// # What is not promised
-/// A call whose process dies between the saving of the state and the journaling of the action's end is made again, with
-/// the same idempotency key, and then finds the state it left itself. An actor to whom that matters keeps the key in its
-/// state.
+/// # What is not guaranteed
+/// When the process dies after the state was saved and before the end of the action was journaled, the call is
+/// repeated with the same idempotency key and finds the state that it saved itself. An actor for which that matters
+/// keeps the key in its state.
 #[derive(Clone, Debug)]
 pub struct DurableActorStore {
     store: Arc<dyn Store>,
 }
 
 impl DurableActorStore {
-    /// States in this store, which may be the one that keeps the runs.
+    /// Keeps states in this store, which may be the one that keeps the runs.
     pub fn new(store: Arc<dyn Store>) -> DurableActorStore {
         DurableActorStore { store }
     }
@@ -63,7 +63,7 @@ impl ActorStore for DurableActorStore {
     }
 }
 
-/// Another attempt may find the store well again.
+/// Transient, because the store may work again at the next attempt.
 fn lost(key: &str, why: impl Display) -> UserError {
-    UserError::new(format!("The state of the actor '{key}' could not be read or kept: {why}")).transient()
+    UserError::new(format!("The state of the actor '{key}' could not be read or saved: {why}")).transient()
 }

@@ -5,7 +5,7 @@ fn artifacts_are_found_by_name_whatever_the_case_and_without_extension() {
     let project = tempfile::tempdir().expect("a directory");
     fs::create_dir_all(project.path().join("Maps")).expect("a directory");
     fs::write(project.path().join("Maps/Order.liquid"), "a").expect("a file");
-    // As the map editor of Visual Studio writes it.
+    // In the encoding that the map editor of Visual Studio uses.
     let utf16: Vec<u8> = "\u{feff}ü".encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(project.path().join("Maps/Wide.xslt"), utf16).expect("a file");
     let artifacts = Artifacts::read(project.path()).expect("readable");

@@ -1,4 +1,4 @@
-//! Archives of certificates that were opened. Opening one is slow on purpose, and every attempt of an action needs it.
+//! Certificate archives that were opened. Opening one is slow by design, and every attempt of an action needs it.
 
 use std::{
     collections::HashMap,
@@ -8,21 +8,21 @@ use std::{
 use super::Archive;
 use crate::{Failure, client::Identity};
 
-/// The most archives that are kept open.
+/// The most opened archives to keep.
 const OPEN_MAX: usize = 64;
 
-/// The opened archives of a process.
+/// The opened archives of the process.
 #[derive(Default)]
 pub(crate) struct Archives {
-    /// By a hash of the archive and its password, so that nobody gets one without the other.
+    /// Keyed by a hash of the archive and its password, so that neither gives access without the other.
     open: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
 }
 
 impl Archives {
-    /// Who we are by an archive.
+    /// Opens an archive, or returns the identity from an earlier opening.
     ///
     /// # Cancel safety
-    /// A dropped future leaves the opening to finish for nobody.
+    /// When the future is dropped, the opening still finishes, and its result is unused.
     pub(crate) async fn identity(&self, archive: &Archive) -> Result<Arc<Identity>, Failure> {
         let key = archive.key();
         let kept = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();

@@ -12,7 +12,7 @@ fn header(text: &str, expected: &str) {
 }
 
 #[test]
-fn headers_are_built_as_their_kinds_say() {
+fn each_type_of_authentication_builds_its_header() {
     header(
         r#"{"type":"Basic","username":"Aladdin","password":"open sesame"}"#,
         "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
@@ -25,16 +25,16 @@ fn headers_are_built_as_their_kinds_say() {
 }
 
 #[test]
-fn what_is_missing_is_named_and_nothing_is_told() {
+fn errors_name_what_is_missing_and_reveal_no_secret() {
     for (text, part) in [
         (r#"{"type":"Basic","password":"geheim"}"#, "'username'"),
         (r#"{"type":"Raw"}"#, "'scheme'"),
-        (r#"{"type":"Kerberos","password":"geheim"}"#, "'Kerberos' is not known"),
-        (r#"{"type":"ClientCertificate","pfx":"geheim!"}"#, "not base64"),
+        (r#"{"type":"Kerberos","password":"geheim"}"#, "'Kerberos' is not supported"),
+        (r#"{"type":"ClientCertificate","pfx":"geheim!"}"#, "not valid base64"),
         (r#"{"type":"ClientCertificate","pem":"geheim"}"#, "no certificate"),
         (r#"{"type":"ClientCertificate"}"#, "'pfx'"),
         (r#"{"type":"ActiveDirectoryOAuth","tenant":"t","audience":"a","clientId":"c"}"#, "'secret'"),
-        (r#"{"type":"ActiveDirectoryOAuth","pfx":"geheim!"}"#, "not base64"),
+        (r#"{"type":"ActiveDirectoryOAuth","pfx":"geheim!"}"#, "not valid base64"),
         (r#"{"type":"ActiveDirectoryOAuth","credentialType":"Certificate","secret":"geheim"}"#, "'pfx'"),
         (r#"{"type":"Raw","value":"geheim\r\nX: y"}"#, "line break"),
         (r#""geheim""#, "object"),

@@ -33,29 +33,29 @@ use crate::{
 /// Where tokens come from.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
-    /// The authority of ActiveDirectoryOAuth, where the definition names none: `https://login.microsoftonline.com/`.
+    /// The authority of ActiveDirectoryOAuth when the definition names none: `https://login.microsoftonline.com/`.
     pub authority: Url,
-    /// Asked instead of every authority, also one that a definition names; for tests.
+    /// Used instead of every authority, including those that definitions name; for tests.
     pub authority_override: Option<Url>,
-    /// The identity of the machine.
+    /// The managed identity of the machine.
     pub managed_identity: ManagedIdentity,
-    /// How long fetching a token may take.
+    /// The timeout of fetching a token.
     pub timeout: Duration,
 }
 
-/// The endpoint that gives tokens for the machine's identity.
+/// The endpoint that issues tokens for the managed identity.
 #[derive(Clone)]
 pub struct ManagedIdentity {
-    /// Its address, without a query. The default is the one inside virtual machines.
+    /// Its address, without a query. The default is the one inside Azure virtual machines.
     pub endpoint: Url,
-    /// `api-version` to ask for.
+    /// The `api-version` to request.
     pub api_version: String,
-    /// The header that proves that we are on the machine, name and value.
+    /// The header, name and value, that proves that the request comes from this machine.
     pub header: (String, String),
 }
 
 impl ManagedIdentity {
-    /// An endpoint of an app service, as `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` give it.
+    /// The endpoint of an app service, with the values of `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`.
     pub fn app_service(endpoint: Url, secret: String) -> ManagedIdentity {
         ManagedIdentity {
             endpoint,
@@ -94,12 +94,13 @@ impl Default for TokenSettings {
     }
 }
 
-/// A token is asked for again this long before it expires, or when a tenth of its life is left if that is less.
+/// A token is renewed this long before it expires, or when a tenth of its lifetime is left if that is less.
 const MARGIN: Duration = Duration::from_mins(5);
-/// The most tokens that are kept.
+/// The most tokens to keep.
 const TOKENS_MAX: usize = 1_024;
 
-/// One lock per token makes a single flight of all that want it: the first fetches, the others wait and find it.
+/// One lock per token, so that concurrent requests share one fetch: the first fetches, the others wait and find the
+/// token.
 type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
 
 struct Token {
@@ -111,11 +112,11 @@ struct Token {
 pub(crate) struct Used {
     /// The `Authorization` header.
     pub(crate) header: HeaderValue,
-    /// Fetched just now, rather than kept from before.
+    /// Whether the token was fetched just now, not kept from before.
     pub(crate) is_new: bool,
 }
 
-/// The tokens of a process.
+/// The tokens of the process.
 pub(crate) struct Tokens {
     settings: TokenSettings,
     slots: Mutex<HashMap<TokenRequest, Slot>>,
@@ -129,16 +130,16 @@ impl Tokens {
     fn slot(&self, request: &TokenRequest) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= TOKENS_MAX && !slots.contains_key(request) {
-            // A token that is in nobody's hands can be fetched again.
+            // A token that no request uses can be fetched again.
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(request.clone()).or_default())
     }
 
-    /// The `Authorization` header with a token that is fresh.
+    /// The `Authorization` header with a valid token.
     ///
     /// # Cancel safety
-    /// A dropped future lets the next one that waits fetch the token.
+    /// When the future is dropped, the next request that waits fetches the token.
     pub(crate) async fn header(
         &self,
         client: &Client,
@@ -157,7 +158,8 @@ impl Tokens {
         Ok(Used { header, is_new: true })
     }
 
-    /// Forgets a token that a service refused, so that the next attempt asks for a new one; unless somebody already has.
+    /// Drops a token that a service rejected, so that the next attempt fetches a new one, unless that has already
+    /// happened.
     pub(crate) async fn refused(&self, request: &TokenRequest, header: &HeaderValue) {
         let slot = self.slot(request);
         let mut token = slot.lock().await;
@@ -176,17 +178,18 @@ impl Tokens {
         let wire = self.wire(archives, request, now).await?;
         let url = wire.url.shown();
         let reply = client.send(wire).await.map_err(|failure| Failure {
-            message: format!("No token for the request's authentication: {}", failure.message),
+            message: format!("Cannot get a token for the request's authentication: {}", failure.message),
             ..failure
         })?;
         let status = reply.status.as_u16();
         let answer = Value::parse_json(&reply.body).unwrap_or_default();
         if !reply.status.is_success() {
-            // `error` is a code of RFC 6749; the description may quote what was sent, so it is not shown.
+            // `error` is a code of RFC 6749. The description may quote what was sent, so it is not shown.
             let code = answer.get("error").and_then(Value::as_str).filter(|code| is_error_code(code));
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-            let message =
-                format!("No token for the request's authentication: '{url}' answered {status}{code}.");
+            let message = format!(
+                "Cannot get a token for the request's authentication: '{url}' responded with {status}{code}."
+            );
             return Err(Failure {
                 transient: http_status::is_transient(status),
                 ..Failure::lasting("Unauthorized", message)
@@ -195,10 +198,10 @@ impl Tokens {
         let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
         let header = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok());
         let mut header = header.ok_or_else(|| {
-            Failure::lasting("Unauthorized", format!("'{url}' answered without a usable 'access_token'."))
+            Failure::lasting("Unauthorized", format!("The response of '{url}' has no usable 'access_token'."))
         })?;
         header.set_sensitive(true);
-        // Some endpoints send the number as text. A token without a time is used once.
+        // Some endpoints send the number as a string. A token without a lifetime is used once.
         let life =
             answer.get("expires_in").and_then(|life| life.text().trim().parse::<u64>().ok()).unwrap_or(0);
         let life = Duration::from_secs(life.min(7 * 86_400));
@@ -219,7 +222,8 @@ impl Tokens {
                     (None, Some(authority)) => Url::parse(authority)?,
                     (None, None) => settings.authority.clone(),
                 };
-                // A place that the definition names is one like all others, unless it is the operator's.
+                // An endpoint that the definition names is subject to the egress rules, unless it is the operator's
+                // own.
                 let operators = settings.authority_override.as_ref().unwrap_or(&settings.authority);
                 let named = authority.origin() == operators.origin();
                 let url = authority.below(&format!("{}/oauth2/token", encode_component(tenant)))?;
@@ -272,10 +276,10 @@ impl Tokens {
 }
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How long an assertion is good for, in seconds. It is used once, at once.
+/// The lifetime of an assertion, in seconds. It is used once, immediately.
 const ASSERTION_SECONDS: i64 = 600;
 
-/// A signed word of ours that we are the application (RFC 7523, section 3), for one endpoint.
+/// A signed assertion that identifies the application (RFC 7523, section 3) to one endpoint.
 fn assertion(identity: &Identity, client_id: &str, url: &Url, now: Timestamp) -> Result<String, Failure> {
     let broken = |error: &dyn fmt::Display| {
         Failure::bad_request(format!("The certificate of the authentication cannot sign: {error}."))

@@ -1,4 +1,4 @@
-//! Why no answer came, told from the chain of errors by type.
+//! Classifies why there was no response, by the types in the chain of errors.
 
 use std::{error::Error, io, time::Duration};
 
@@ -16,18 +16,18 @@ pub(super) fn no_answer(url: &Url, error: &(dyn Error + 'static)) -> Failure {
     broken(&shown, error)
 }
 
-/// The failure of a connection that broke after it was made.
+/// The failure of a connection that broke after it was established.
 pub(super) fn broken(shown: &str, error: &(dyn Error + 'static)) -> Failure {
     for cause in chain(error) {
         if let Some(error) = cause.downcast_ref::<hyper::Error>() {
             if error.is_parse() && !matches!(io_kind(error), Some(io::ErrorKind::UnexpectedEof)) {
                 return Failure::lasting(
                     "BadGateway",
-                    format!("'{shown}' answered with something that is not HTTP."),
+                    format!("'{shown}' sent a response that is not HTTP."),
                 );
             }
             if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-                return reset(shown, "closed the connection before its answer was complete");
+                return reset(shown, "closed the connection before its response was complete");
             }
         }
     }
@@ -36,7 +36,7 @@ pub(super) fn broken(shown: &str, error: &(dyn Error + 'static)) -> Failure {
             Failure::transient("ServerTimeout", format!("The connection to '{shown}' timed out."))
         }
         Some(io::ErrorKind::UnexpectedEof) => {
-            reset(shown, "closed the connection before its answer was complete")
+            reset(shown, "closed the connection before its response was complete")
         }
         _ => reset(shown, "reset the connection"),
     }
@@ -50,7 +50,7 @@ fn reset(shown: &str, what: &str) -> Failure {
 pub(super) fn timed_out(shown: &str, timeout: Duration) -> Failure {
     Failure::transient(
         "ServerTimeout",
-        format!("'{shown}' did not answer within {} ms.", timeout.as_millis()),
+        format!("'{shown}' did not respond within {} ms.", timeout.as_millis()),
     )
 }
 

@@ -1,4 +1,4 @@
-//! From a host name to a byte stream: resolve, check the address, connect, TLS. Each stage fails by its own name.
+//! From a host name to a byte stream: resolve, check the address, connect, TLS. Each stage has a failure of its own.
 
 use std::{
     future::Future,
@@ -28,7 +28,7 @@ use tower_service::Service;
 
 use crate::{Failure, egress::Egress, url::Url};
 
-/// Finds the addresses of a host name.
+/// Resolves host names.
 pub trait Resolve: Send + Sync {
     /// All addresses, in the order in which to try them.
     fn resolve<'a>(
@@ -37,7 +37,7 @@ pub trait Resolve: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 }
 
-/// Asks the operating system.
+/// The resolver of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -52,7 +52,7 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Why there is no connection.
+/// Why a connection could not be established.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("the name does not resolve")]
@@ -63,7 +63,7 @@ pub(super) enum ConnectError {
     Refused(#[source] io::Error),
     #[error("connecting took longer than {0:?}")]
     TimedOut(Duration),
-    #[error("no TLS session")]
+    #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
 }
 
@@ -80,17 +80,17 @@ impl ConnectError {
             )),
             ConnectError::Refused(error) => {
                 let why = match error.kind() {
-                    io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+                    io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
                     kind => kind.to_string(),
                 };
                 Failure::transient(
                     "ServiceTemporarilyUnavailable",
-                    format!("No connection to '{origin}': {why}."),
+                    format!("Cannot connect to '{origin}': {why}."),
                 )
             }
             ConnectError::TimedOut(limit) => Failure::transient(
                 "ServerTimeout",
-                format!("No connection to '{origin}' within {} ms.", limit.as_millis()),
+                format!("Could not connect to '{origin}' within {} ms.", limit.as_millis()),
             ),
             ConnectError::Tls(error) => tls_failure(&origin, error),
         }
@@ -101,9 +101,7 @@ fn tls_failure(origin: &str, error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
             let why = match why {
-                rustls::CertificateError::UnknownIssuer => {
-                    "it is signed by nobody that is trusted here".to_owned()
-                }
+                rustls::CertificateError::UnknownIssuer => "it is signed by an unknown authority".to_owned(),
                 rustls::CertificateError::Expired | rustls::CertificateError::ExpiredContext { .. } => {
                     "it has expired".to_owned()
                 }
@@ -117,30 +115,31 @@ fn tls_failure(origin: &str, error: &io::Error) -> Failure {
         }
         Some(rustls::Error::InvalidMessage(_)) => Failure::lasting(
             "SecureChannelFailure",
-            format!("'{origin}' does not speak TLS; does it want http:// instead of https://?"),
+            format!("'{origin}' does not speak TLS; did you mean http:// instead of https://?"),
         ),
         Some(rustls::Error::AlertReceived(alert)) => Failure::lasting(
             "SecureChannelFailure",
-            format!("'{origin}' refused the TLS session: {alert:?}."),
+            format!("'{origin}' rejected the TLS handshake: {alert:?}."),
         ),
-        Some(other) => {
-            Failure::lasting("SecureChannelFailure", format!("No TLS session with '{origin}': {other}."))
-        }
+        Some(other) => Failure::lasting(
+            "SecureChannelFailure",
+            format!("The TLS handshake with '{origin}' failed: {other}."),
+        ),
         None => Failure::transient(
             "ServiceTemporarilyUnavailable",
-            format!("The connection to '{origin}' broke during the TLS handshake."),
+            format!("The connection to '{origin}' was lost during the TLS handshake."),
         ),
     }
 }
 
-/// Makes the connections of a pool.
+/// Establishes the connections of a pool.
 #[derive(Clone)]
 pub(super) struct Connector {
     egress: Arc<Egress>,
     resolver: Arc<dyn Resolve>,
     tls: TlsConnector,
     timeout: Duration,
-    /// Whether all connections go to places that the operator named for them.
+    /// Whether all connections go to addresses that the operator named for them.
     named: bool,
 }
 
@@ -171,8 +170,8 @@ impl Connector {
         }
         let mut last = ConnectError::Private;
         for address in addresses {
-            // Checked here, on the address that is then connected to, so that a name cannot resolve to one address for
-            // the check and to another for the connection.
+            // Checked here, on the very address that is connected to, so that a name cannot resolve to one address
+            // for the check and to another for the connection.
             if !self.egress.may_connect(host, port, address, self.named) {
                 continue;
             }
@@ -180,7 +179,8 @@ impl Connector {
                 .await
             {
                 Ok(Ok(wire)) => return Ok(wire),
-                // A server that was reached and speaks bad TLS has answered; its other addresses would not differ.
+                // A server that was reached and fails the TLS handshake has responded; its other addresses would not
+                // differ.
                 Ok(Err(error @ ConnectError::Tls(_))) => return Err(error),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = ConnectError::TimedOut(self.timeout),
@@ -217,7 +217,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Bytes in both directions, with or without TLS.
+/// A byte stream in both directions, with or without TLS.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}

@@ -1,6 +1,6 @@
-//! Just enough of ASN.1's distinguished encoding (ITU-T X.690) to walk through a structure that is known.
+//! A parser for the part of ASN.1's distinguished encoding (ITU-T X.690) that is needed to read a known structure.
 
-/// The bytes that are left of a structure.
+/// The unread bytes of a structure.
 #[derive(Clone, Copy)]
 pub(super) struct Der<'a>(&'a [u8]);
 
@@ -9,7 +9,7 @@ pub(super) const OCTETS: u8 = 0x04;
 pub(super) const OBJECT_ID: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
-/// `[0]` around a value, or in the place of the tag of a primitive one.
+/// `[0]` around a value, or in place of the tag of a primitive one.
 pub(super) const CONTEXT_0: u8 = 0xA0;
 pub(super) const CONTEXT_0_PRIMITIVE: u8 = 0x80;
 
@@ -22,14 +22,14 @@ impl<'a> Der<'a> {
         self.0.is_empty()
     }
 
-    /// The next value's tag and content. `None` at the end, and for lengths that reach beyond it or are not told at the
-    /// beginning.
+    /// The tag and content of the next value. `None` at the end, for a length that exceeds the rest, and for an
+    /// indefinite length.
     pub(super) fn any(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, mut rest) = rest.split_first()?;
         let length = match first {
             0..=0x7F => usize::from(first),
-            // How many bytes the length takes; four are more than any archive needs.
+            // The number of bytes of the length; no archive needs more than four.
             0x81..=0x84 => {
                 let (length, after) = rest.split_at_checked(usize::from(first & 0x7F))?;
                 rest = after;
@@ -42,23 +42,23 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    /// The content of the next value, which has this tag.
+    /// The content of the next value, which must have this tag.
     pub(super) fn next(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, content) = self.any()?;
         (found == tag).then_some(content)
     }
 
-    /// The next value, if it has this tag; else nothing is taken.
+    /// The next value if it has this tag; otherwise nothing is consumed.
     pub(super) fn optional(&mut self, tag: u8) -> Option<&'a [u8]> {
         if self.0.first() == Some(&tag) { self.next(tag) } else { None }
     }
 
-    /// What is inside the next value, which has this tag.
+    /// The inside of the next value, which must have this tag.
     pub(super) fn enter(&mut self, tag: u8) -> Option<Der<'a>> {
         self.next(tag).map(Der)
     }
 
-    /// A number from 0 that fits 32 bits.
+    /// A non-negative number that fits in 32 bits.
     pub(super) fn number(&mut self) -> Option<u32> {
         let bytes = self.next(INTEGER)?;
         let bytes = bytes.strip_prefix(&[0]).unwrap_or(bytes);

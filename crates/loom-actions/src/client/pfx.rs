@@ -1,7 +1,8 @@
-//! PKCS#12 archives (RFC 7292): a certificate and its private key under a password, as definitions hold them in `pfx`.
+//! PKCS#12 archives (RFC 7292): a certificate and its private key, protected by a password, as definitions have them
+//! in `pfx`.
 //!
-//! What today's tools write is read, PBES2 with AES (RFC 8018), and what those of the last twenty years wrote, triple DES
-//! and RC2. Archives that are protected by a public key instead of a password are not.
+//! Reads what current tools write, PBES2 with AES (RFC 8018), and what tools of the last twenty years wrote, triple
+//! DES and RC2. Archives that are protected by a public key instead of a password are not supported.
 
 use aes::{Aes128, Aes192, Aes256};
 use cbc::{
@@ -14,25 +15,25 @@ use ring::{digest, hmac, pbkdf2};
 
 use super::der::{self, Der};
 
-/// Why an archive cannot be opened. Nothing of it is told.
+/// Why an archive cannot be opened. Reveals nothing of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PfxError {
-    #[error("the archive is not one in PKCS#12 form")]
+    #[error("the archive is not a valid PKCS#12 archive")]
     Broken,
-    #[error("the password is not the archive's")]
+    #[error("the password does not match the archive")]
     Password,
     #[error(
         "the archive uses an encryption that is not supported; \
          write it anew with a current tool (openssl pkcs12 -export)"
     )]
     Unsupported,
-    #[error("the archive holds no private key")]
+    #[error("the archive contains no private key")]
     NoKey,
-    #[error("the archive holds no certificate")]
+    #[error("the archive contains no certificate")]
     NoCertificate,
 }
 
-/// What an archive holds.
+/// The content of an archive.
 pub(crate) struct Opened {
     /// DER; the key's own certificate comes first.
     pub(crate) chain: Vec<Vec<u8>>,
@@ -40,7 +41,7 @@ pub(crate) struct Opened {
     pub(crate) key: Vec<u8>,
 }
 
-/// A key costs so many rounds at most, so that an archive made for it cannot hold a thread for hours.
+/// The most iterations of a key derivation, so that a malicious archive cannot occupy a thread for hours.
 const ROUNDS_MAX: u32 = 5_000_000;
 
 const DATA: &[u8] = &oid([1, 7, 1]);
@@ -52,9 +53,9 @@ const SHROUDED_KEY_BAG: &[u8] = &bag(2);
 const CERTIFICATE_BAG: &[u8] = &bag(3);
 const PBES2: &[u8] = &oid([1, 5, 13]);
 const PBKDF2: &[u8] = &oid([1, 5, 12]);
-/// `pkcs-12PbeIds`; the last number tells which.
+/// `pkcs-12PbeIds`; the last number distinguishes them.
 const PKCS12_PBE: &[u8] = &oid([1, 12, 1]);
-/// Those of RSA's digests and ciphers; the last number tells which.
+/// The digests and ciphers of RSA; the last number distinguishes them.
 const RSA_DIGEST: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 2];
 const TRIPLE_DES: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 3, 7];
 const NIST_AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
@@ -70,7 +71,7 @@ const fn bag(kind: u8) -> [u8; 11] {
     [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 12, 10, 1, kind]
 }
 
-/// Opens an archive. Takes milliseconds on purpose: keys are made from passwords slowly.
+/// Opens an archive. Takes milliseconds by design: deriving keys from passwords is slow.
 ///
 /// # Errors
 /// [`PfxError`].
@@ -115,7 +116,7 @@ fn encrypted_data(mut inside: Der<'_>) -> Option<(Der<'_>, &[u8])> {
     Some((info.enter(der::SEQUENCE)?, info.next(der::CONTEXT_0_PRIMITIVE)?))
 }
 
-/// What the bags hold, in their order, each with the id that ties a key to its certificate.
+/// The contents of the bags, in order, each with the id that links a key to its certificate.
 #[derive(Default)]
 struct Found {
     keys: Vec<(Option<Vec<u8>>, Vec<u8>)>,
@@ -144,7 +145,7 @@ impl Found {
                         self.certificates.push((id, certificate.to_vec()));
                     }
                 }
-                // Revocation lists, secrets and nested contents say nothing about who we are.
+                // Revocation lists, secrets and nested contents are not part of the identity.
                 _ => {}
             }
         }
@@ -163,7 +164,7 @@ impl Found {
     }
 }
 
-/// What kind of certificate a bag holds, and the certificate.
+/// The kind of certificate in a bag, and the certificate.
 fn certificate(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut bag = Der::new(value).enter(der::SEQUENCE)?;
     let kind = bag.next(der::OBJECT_ID)?;
@@ -181,7 +182,7 @@ fn local_key_id(mut attributes: Der<'_>) -> Option<Vec<u8>> {
     None
 }
 
-/// The password in the two forms that archives use.
+/// The password in the two encodings that archives use.
 struct Passwords {
     /// UTF-8, for PBES2.
     plain: Vec<u8>,
@@ -190,7 +191,7 @@ struct Passwords {
 }
 
 impl Passwords {
-    /// Holds the password against the archive's own check of it.
+    /// Checks the password against the archive's own MAC.
     fn check(mut rest: Der<'_>, content: &[u8], password: &str) -> Result<Passwords, PfxError> {
         let plain = password.as_bytes().to_vec();
         let wide: Vec<u8> = password.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect();
@@ -200,7 +201,7 @@ impl Passwords {
         let (algorithm, wanted) = digest_info(&mut check).ok_or(PfxError::Broken)?;
         let (salt, rounds) = salt_and_rounds(&mut check)?;
         let digest = digest_of(algorithm).ok_or(PfxError::Unsupported)?;
-        // No password is either the empty text or nothing at all; tools differ.
+        // An empty password is either the empty string or no bytes at all; tools differ.
         let forms = if password.is_empty() { vec![wide, Vec::new()] } else { vec![wide] };
         for wide in forms {
             let key = pkcs12_key(digest, 3, &wide, salt, rounds, digest.output_len());
@@ -269,7 +270,7 @@ impl Passwords {
     }
 }
 
-/// An archive without a check of its own shows a wrong password only here: what comes out does not end as it must.
+/// In an archive without a MAC, a wrong password is detected only here, by wrong padding.
 fn cbc<C: BlockCipherDecrypt + KeyInit>(key: &[u8], iv: &[u8], sealed: &[u8]) -> Result<Vec<u8>, PfxError> {
     let decryptor = Decryptor::<C>::new_from_slices(key, iv).map_err(|_| PfxError::Broken)?;
     decryptor.decrypt_padded_vec::<Pkcs7>(sealed).map_err(|_| PfxError::Password)
@@ -331,7 +332,7 @@ fn pkcs12_key(
             hash = digest::digest(algorithm, hash.as_ref());
         }
         key.extend_from_slice(hash.as_ref());
-        // Each block of the state grows by the hash, repeated, and one.
+        // Each block of the state is increased by the hash, repeated, plus one.
         for part in state.chunks_exact_mut(block) {
             let mut carry = 1;
             let hash = hash.as_ref();

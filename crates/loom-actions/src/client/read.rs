@@ -1,4 +1,4 @@
-//! Reads an answer's body within its limit, and undoes gzip as it arrives.
+//! Reads the body of a response within its limit, and decompresses gzip as it arrives.
 
 use std::io::Write as _;
 
@@ -27,7 +27,7 @@ impl Read<'_> {
         if self.head_only {
             return Ok((headers, Bytes::new()));
         }
-        // A body that announces its size is refused before it is sent.
+        // A body that announces a size over the limit is refused before it is read.
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.bytes_max as u64) {
@@ -49,7 +49,7 @@ impl Read<'_> {
             let frame = frame.map_err(|error| classify::broken(&self.url.shown(), &error))?;
             let Ok(mut data) = frame.into_data() else { continue };
             received |= !data.is_empty();
-            // In small pieces, so that a body that unpacks to a thousand times its size is noticed in time.
+            // In small pieces, so that a body that decompresses to a thousand times its size is detected in time.
             while !data.is_empty() {
                 let piece = data.split_to(data.len().min(PIECE_BYTES));
                 let so_far = sink.push(&piece).map_err(|_| self.bad_gzip())?;
@@ -72,18 +72,14 @@ impl Read<'_> {
     fn too_large(&self) -> Failure {
         Failure::lasting(
             "ResponseTooLarge",
-            format!(
-                "The answer of '{}' is larger than the limit of {} bytes.",
-                self.url.shown(),
-                self.bytes_max
-            ),
+            format!("The response of '{}' exceeds the limit of {} bytes.", self.url.shown(), self.bytes_max),
         )
     }
 
     fn bad_gzip(&self) -> Failure {
         Failure::lasting(
             "BadGateway",
-            format!("The answer of '{}' says that it is gzip, but it is not.", self.url.shown()),
+            format!("The response of '{}' is declared as gzip but is not valid gzip.", self.url.shown()),
         )
     }
 }
@@ -96,7 +92,7 @@ enum Sink {
 }
 
 impl Sink {
-    /// Takes bytes; gives how many have come out so far.
+    /// Adds bytes; returns how many bytes have come out so far.
     fn push(&mut self, data: &[u8]) -> std::io::Result<usize> {
         match self {
             Sink::Plain(whole) => {

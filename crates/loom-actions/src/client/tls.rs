@@ -1,4 +1,4 @@
-//! TLS: whom we trust, and who we are.
+//! TLS: trusted authorities, and client certificates.
 
 use std::{fmt, sync::Arc};
 
@@ -12,11 +12,12 @@ use super::pfx;
 
 /// Why certificates or keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsError {
-    /// An extra root is no certificate.
-    #[error("a certificate authority to trust is not a PEM certificate")]
+    /// An extra root is not a certificate.
+    #[error("an extra certificate authority is not a PEM certificate")]
     Root,
-    /// A client certificate is none.
+    /// A client certificate cannot be used.
     #[error("{reason}")]
     Identity {
         /// What is wrong; never the key.
@@ -42,17 +43,17 @@ impl Identity {
             .collect::<Result<_, _>>()
             .map_err(|_| missing("the PEM text cannot be read"))?;
         if chain.is_empty() {
-            return Err(missing("the PEM text holds no certificate"));
+            return Err(missing("the PEM text contains no certificate"));
         }
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-            .map_err(|_| missing("the PEM text holds no unencrypted private key"))?;
+            .map_err(|_| missing("the PEM text contains no unencrypted private key"))?;
         Ok(Identity { chain, key, fingerprint: *blake3::hash(pem.as_bytes()).as_bytes() })
     }
 
-    /// Opens a PKCS#12 archive. Takes milliseconds of computing, and more where the archive asks for more.
+    /// Opens a PKCS#12 archive. Takes milliseconds of processor time, or more if the archive requires it.
     ///
     /// # Errors
-    /// [`TlsError::Identity`] when the archive cannot be read or does not hold both.
+    /// [`TlsError::Identity`] when the archive cannot be read or lacks either of the two.
     pub fn from_pfx(archive: &[u8], password: &str) -> Result<Identity, TlsError> {
         let opened =
             pfx::open(archive, password).map_err(|why| TlsError::Identity { reason: why.to_string() })?;
@@ -67,15 +68,15 @@ impl Identity {
         })
     }
 
-    /// The certificate itself, without those that vouch for it.
+    /// The certificate itself, without those of its authorities.
     pub(crate) fn certificate(&self) -> &[u8] {
         self.chain.first().map_or(&[], |certificate| certificate)
     }
 
-    /// Signs with the private key, which must be RSA: PKCS#1 1.5 with SHA-256.
+    /// Signs with the private key, which must be RSA: PKCS#1 v1.5 with SHA-256.
     ///
     /// # Errors
-    /// [`TlsError::Identity`] when the key is another one.
+    /// [`TlsError::Identity`] when the key is not an RSA key.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TlsError> {
         let key = any_supported_type(&self.key).ok();
         let signer = key.and_then(|key| key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]));
@@ -83,20 +84,21 @@ impl Identity {
         signature.ok_or_else(|| TlsError::Identity { reason: "the private key is not RSA".to_owned() })
     }
 
-    /// Tells identities apart; a hash, nothing can be read from it.
+    /// A hash that distinguishes identities and reveals nothing about them.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
     }
 }
 
-/// Hides chain and key.
+/// Hides the chain and the key.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").finish_non_exhaustive()
     }
 }
 
-/// The session settings of a pool. `ring` does the cryptography: it builds without further tools, unlike the default.
+/// The TLS settings of a pool. `ring` does the cryptography because, unlike the default, it builds without further
+/// tools.
 pub(super) fn config(
     extra_roots: &[String],
     identity: Option<&Identity>,
@@ -121,7 +123,7 @@ pub(super) fn config(
         None => builder.with_no_client_auth(),
         Some(identity) => {
             builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key()).map_err(|_| {
-                TlsError::Identity { reason: "the private key does not fit the certificate".to_owned() }
+                TlsError::Identity { reason: "the private key does not match the certificate".to_owned() }
             })?
         }
     };

@@ -1,4 +1,4 @@
-//! What templates in a connections file may mention.
+//! The values that templates in a connections file may refer to.
 
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -8,28 +8,28 @@ use loom_expression::{
 
 use crate::secrets::Secrets;
 
-/// App settings and parameters by name, and secrets. A parameter's value may be a template itself, or
-/// `{"type": …, "value": …}` as in a `parameters.json`.
+/// App settings and parameters by name, and secrets. The value of a parameter may itself be a template, or `{"type":
+/// …, "value": …}` as in a `parameters.json`.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// What `appsetting('name')` gives.
+    /// The values of `appsetting('name')`.
     pub app_settings: BTreeMap<String, String>,
-    /// What `parameters('name')` gives.
+    /// The values of `parameters('name')`.
     pub parameters: BTreeMap<String, Value>,
-    /// What `secret('name')` gives.
+    /// The values of `secret('name')`.
     pub secrets: Secrets,
-    /// Learns the secrets that are read.
+    /// Learns the secrets that are read, to mask them.
     pub masker: Masker,
 }
 
-/// Parameters that mention each other in a circle end here.
+/// Limits how deeply parameters may refer to each other, and ends cycles.
 const DEPTH_MAX: u32 = 16;
 
 impl Sources {
     /// Evaluates every template in a value.
     ///
     /// # Errors
-    /// A text that says which template failed and why.
+    /// A message that says which template failed, and why.
     pub fn evaluate(&self, value: &Value) -> Result<Value, String> {
         Scope { sources: self, depth: Cell::new(0) }.evaluate(value)
     }

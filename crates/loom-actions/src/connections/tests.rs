@@ -39,7 +39,7 @@ fn standard() -> Connections {
 }
 
 #[test]
-fn a_standard_file_is_read_as_it_is() {
+fn a_standard_file_is_read_unchanged() {
     let connections = standard();
     for host in [
         r#"{"connection": {"referenceName": "outlook"}}"#,
@@ -58,7 +58,7 @@ fn a_standard_file_is_read_as_it_is() {
 }
 
 #[test]
-fn a_connection_that_cannot_be_used_fails_alone_and_says_why() {
+fn an_unusable_connection_affects_only_itself_and_says_why() {
     let connections = standard();
     let host = |name: &str| json(&format!(r#"{{"connection": {{"referenceName": "{name}"}}}}"#));
     let failure = connections.of_host(&host("broken")).unwrap_err();
@@ -66,11 +66,11 @@ fn a_connection_that_cannot_be_used_fails_alone_and_says_why() {
     let failure = connections.of_host(&host("nothing")).unwrap_err();
     assert_eq!(failure.code, "ConnectionNotFound");
     assert!(failure.message.contains("apim, broken, outlook"), "{failure}");
-    assert!(connections.of_host(&json("{}")).unwrap_err().message.contains("names no connection"));
+    assert!(connections.of_host(&json("{}")).unwrap_err().message.contains("does not name a connection"));
 }
 
 #[test]
-fn the_short_shape_and_what_definitions_call_it() {
+fn the_short_format_and_the_names_in_definitions() {
     let file = json(
         r#"{"connections": {"filesystem_1": {"baseUrl": "http://127.0.0.1:9/filesystem_1", "headers": {"a": "b"}}, "sentinel": "http://h/s"},
             "workflows": {"INT001_Work_Order": "http://h/w"}, "activities": {"Mail": "http://h/m"}, "actors": {"Counter": {"url": "http://h/c"}}}"#,
@@ -97,8 +97,8 @@ fn the_short_shape_and_what_definitions_call_it() {
     assert_eq!(connections.activity("mail").unwrap().base.path(), "/m");
     assert_eq!(connections.actor("Counter").unwrap().base.path(), "/c");
     for (bad, part) in [
-        ("[]", "no object"),
-        (r#"{"connectons": {}}"#, "'connectons' is not known"),
+        ("[]", "must contain an object"),
+        (r#"{"connectons": {}}"#, "unknown section 'connectons'"),
         (r#"{"actors": 1}"#, "'actors'"),
     ] {
         let error = Connections::from_json(&json(bad), &Sources::default()).unwrap_err().to_string();
@@ -107,7 +107,7 @@ fn the_short_shape_and_what_definitions_call_it() {
 }
 
 #[test]
-fn what_a_definition_does_not_name_itself_is_added_to_its_connections() {
+fn connections_missing_in_a_definition_are_added() {
     let object = |text: &str| Value::from_json_str(text).unwrap();
     let check = |own: &str, known: &str, expected: &str| {
         let mut values = object(own).as_object().unwrap().clone();
@@ -122,12 +122,12 @@ fn what_a_definition_does_not_name_itself_is_added_to_its_connections() {
         r#"{"$connections": {"mail": {"connectionId": "own"}, "crm": {"connectionId": "/connections/crm"}}}"#,
     );
     check("{}", known, &format!(r#"{{"$connections": {known}}}"#));
-    // A value that is no object is for the binding of parameters to refuse.
+    // A value that is not an object is refused when parameters are bound.
     check(r#"{"$connections": 7}"#, known, r#"{"$connections": 7}"#);
 }
 
 #[test]
-fn connections_that_will_be_looked_for_in_vain_are_known_before() {
+fn missing_connections_are_known_in_advance() {
     let actions = r#"{
         "A": {"type": "ApiConnection", "inputs": {"host": {"connection": {"name": "@parameters('$connections')['outlook']['connectionId']"}}, "method": "get", "path": "/"}},
         "B": {"type": "ApiConnection", "inputs": {"host": {"connection": {"name": "@parameters('$connections')?['Sql_1']['connectionId']"}}, "method": "get", "path": "/"}},
@@ -148,7 +148,7 @@ fn connections_that_will_be_looked_for_in_vain_are_known_before() {
     let all = ["outlook", "Sql_1", "teams", "shared_teams", "serviceBus", "Teams"];
     assert_eq!(missing(&none, "{}"), all);
     assert_eq!(missing(&standard(), "{}"), all[1..]);
-    // What the definition calls its connection leads to one that the file knows.
+    // The name in the definition leads to a connection in the file.
     let own = r#"{"Sql_1": {"connectionId": "/subscriptions/S1/connections/outlook01"}}"#;
     assert_eq!(missing(&standard(), own), all[2..]);
     let whole = ["sql-1", "teams", "shared_teams", "servicebus"].map(|name| (name, "http://x"));
@@ -159,7 +159,7 @@ fn connections_that_will_be_looked_for_in_vain_are_known_before() {
 }
 
 #[test]
-fn a_built_in_provider_is_told_from_a_name_that_is_wrong() {
+fn a_built_in_provider_is_distinguished_from_an_unknown_name() {
     let connections = standard();
     let told = |name: &str| {
         let host = json(&format!(r#"{{"connectionName": "{name}"}}"#));
@@ -170,7 +170,7 @@ fn a_built_in_provider_is_told_from_a_name_that_is_wrong() {
 }
 
 #[test]
-fn whatever_stands_in_the_place_of_a_host_is_found() {
+fn every_equivalent_of_a_host_is_found() {
     let connections = standard();
     for inputs in [
         r#"{"apiManagement": {"connection": "apim"}, "pathTemplate": {"template": "/a"}}"#,
@@ -181,11 +181,17 @@ fn whatever_stands_in_the_place_of_a_host_is_found() {
         let service = connections.of_host(&host_of(&json(inputs))).unwrap();
         assert_eq!(service.base.to_string(), "https://apim.example/x", "{inputs}");
     }
-    assert!(connections.of_host(&host_of(&json("{}"))).unwrap_err().message.contains("names no connection"));
+    assert!(
+        connections
+            .of_host(&host_of(&json("{}")))
+            .unwrap_err()
+            .message
+            .contains("does not name a connection")
+    );
 }
 
 #[test]
-fn a_secret_in_the_file_is_read_whenever_its_connection_is_used() {
+fn a_secret_in_the_file_is_read_at_each_use_of_its_connection() {
     let folder = tempfile::tempdir().unwrap();
     let key = MasterKey::generate();
     let vault = || {

@@ -1,10 +1,10 @@
-//! `application/x-www-form-urlencoded`, by the URL standard's rules: `+` is a space, everything is UTF-8.
+//! `application/x-www-form-urlencoded`, by the rules of the URL standard: `+` is a space, and everything is UTF-8.
 
 use loom_expression::{Object, Value, ValueRef, envelope};
 
 pub(super) const TYPE: &str = "application/x-www-form-urlencoded";
 
-/// `[{"key": …, "value": …}]`, in order, empty members included.
+/// Decodes a form to `[{"key": …, "value": …}]`, in order, including empty fields.
 pub fn decode_form(bytes: &[u8]) -> Value {
     let pairs = bytes.split(|&byte| byte == b'&').map(|member| {
         let mut halves = member.splitn(2, |&byte| byte == b'=');
@@ -15,7 +15,7 @@ pub fn decode_form(bytes: &[u8]) -> Value {
     pairs.collect::<Value>()
 }
 
-/// A form's text from its fields.
+/// Encodes fields as a form.
 pub fn encode_form(fields: &[(String, String)]) -> String {
     let mut out = String::new();
     for (key, value) in fields {
@@ -39,7 +39,7 @@ pub(super) fn fields_of(value: &Value) -> Option<Vec<(String, String)>> {
     fields.collect()
 }
 
-/// The fields of a flat object; `None` when a member is an object. An array repeats its name.
+/// The fields of a flat object; `None` when a property is an object. An array repeats its name.
 pub(super) fn fields_of_object(object: &Object) -> Option<Vec<(String, String)>> {
     let mut fields = Vec::with_capacity(object.len());
     for (name, value) in object {

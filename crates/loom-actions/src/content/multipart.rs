@@ -1,27 +1,27 @@
-//! `multipart/*` bodies (RFC 2046, section 5.1): parts with headers of their own between lines of a boundary.
+//! `multipart/*` bodies (RFC 2046, section 5.1): parts with their own headers, separated by lines with a boundary.
 
 use bytes::Bytes;
 use loom_expression::{JSON_VALUES_MAX, Object, Value, envelope};
 
 use super::{Body, DecodeError, EncodeError, Reading, parameter};
 
-/// The boundary that a content type names.
+/// The boundary in a content type.
 pub fn boundary_of(content_type: &str) -> Option<String> {
     parameter(content_type, "boundary").filter(|boundary| !boundary.is_empty())
 }
 
-/// `[{"headers": {…}, "body": …}]`; `None` when the boundary does not occur.
+/// Decodes a body to `[{"headers": {…}, "body": …}]`; `None` when the boundary does not occur.
 ///
-/// Each part's body follows its own content type; a part without one counts as bytes.
+/// The body of each part is decoded by the part's own content type; a part without one is bytes.
 pub fn decode_multipart(bytes: &[u8], boundary: &str) -> Option<Value> {
     let mut reading = Reading { values_left: JSON_VALUES_MAX, values_max: JSON_VALUES_MAX, depth: 1 };
     decode_within(bytes, boundary, "multipart/form-data", &mut reading).ok().flatten()
 }
 
-/// Values of a part without those of its headers and its body.
+/// Values of a part other than those in its headers and its body.
 const PART_VALUES: usize = 4;
 
-/// As [`decode_multipart`], within what may still be read.
+/// Like [`decode_multipart`], within the remaining limits.
 pub(super) fn decode_within(
     bytes: &[u8],
     boundary: &str,
@@ -40,7 +40,7 @@ pub(super) fn decode_within(
     Ok(Some(parts.into()))
 }
 
-/// A line of the boundary: where the line break before it begins, and where the next line begins.
+/// A boundary line: where the line break before it starts, and where the next line starts.
 struct Mark {
     begin: usize,
     end: usize,
@@ -59,7 +59,7 @@ fn delimiters<'a>(bytes: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = 
             }
             let rest = &bytes[after..];
             closed = rest.starts_with(b"--");
-            // White space may follow a delimiter; anything else means that a longer line only begins like one.
+            // White space may follow a delimiter; anything else means that a longer line only starts with it.
             let line = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
             let blank = rest[..line].iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
             if !closed && !blank {
@@ -103,14 +103,14 @@ fn part(bytes: &[u8], reading: &mut Reading) -> Result<Value, DecodeError> {
         headers.insert("Content-Length", rest.len().to_string());
     }
     let kind = headers.get_ignore_case("Content-Type").and_then(Value::as_str);
-    // The JSON of a part is not read: it stays bytes until an expression asks for its value.
+    // The JSON of a part is not parsed: it stays bytes until an expression uses its value.
     let kind = kind.unwrap_or("application/octet-stream");
     let body = if super::is_json(kind) {
         Some(envelope::encode(kind, rest))
     } else {
         match super::decode_part(rest, Some(kind), reading) {
             Err(error) if error.is_too_large => return Err(error),
-            // A part that is not what its type says is text.
+            // A part that does not match its content type is read as text.
             Err(_) => Some(String::from_utf8_lossy(rest).as_ref().into()),
             Ok(body) => body,
         }
@@ -120,7 +120,8 @@ fn part(bytes: &[u8], reading: &mut Reading) -> Result<Value, DecodeError> {
     Ok(part.into())
 }
 
-/// The body of `$multipart`. The boundary is made from the content, so that the same parts always give the same bytes.
+/// Encodes the body of `$multipart`. The boundary is derived from the content, so that equal parts always give equal
+/// bytes.
 pub(super) fn encode(parts: &Value, content_type: &str) -> Result<Body, EncodeError> {
     let parts = parts.as_array().ok_or(EncodeError::Part { index: 0 })?;
     let mut encoded: Vec<(String, Bytes)> = Vec::with_capacity(parts.len());
@@ -151,13 +152,14 @@ fn encode_part(part: &Value) -> Option<Result<(String, Bytes), EncodeError>> {
     };
     let mut headers = String::new();
     for (name, value) in given.into_iter().flatten() {
-        // A line break in a header would end the part's head early; what follows it could pose as content.
+        // A line break in a header would end the headers of the part early, and what follows it would count as
+        // content.
         let value = value.text();
         if !name.eq_ignore_ascii_case("Content-Length") && !has_break(name) && !has_break(&value) {
             headers.extend([name, ": ", &value, "\r\n"]);
         }
     }
-    // Plain text is what a part without a type means, so a string needs none.
+    // The default type of a part is plain text, so a string needs no type.
     if let Some(body) =
         body.as_ref().filter(|body| declared.is_none() && !body.content_type.starts_with("text/plain"))
     {
@@ -170,7 +172,7 @@ fn has_break(text: &str) -> bool {
     text.contains(['\r', '\n'])
 }
 
-/// A boundary that no part contains.
+/// A boundary that does not occur in any part.
 fn fresh_boundary(parts: &[(String, Bytes)]) -> String {
     let mut hasher = blake3::Hasher::new();
     loop {

@@ -62,7 +62,7 @@ fn bodies_are_received_by_their_type() {
 }
 
 #[test]
-fn a_form_keeps_every_field_as_recorded_runs_show() {
+fn a_form_keeps_every_field_as_in_recorded_runs() {
     let bytes = b"test&x=y=z&&&===&fn main() {    println!(\"Hello, world!\");}";
     let value = decode(bytes, Some("application/x-www-form-urlencoded")).unwrap().unwrap();
     let fields = json(
@@ -77,7 +77,7 @@ fn a_form_keeps_every_field_as_recorded_runs_show() {
 }
 
 #[test]
-fn multipart_reads_as_recorded_runs_show() {
+fn multipart_is_read_as_in_recorded_runs() {
     let text = "preamble\r\n--B\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\ny=z\r\n--Bx is no boundary\r\n--B  \r\n\
                 Content-Disposition: form-data; name=\"r\"; filename=\"t.rs\"\r\nContent-Type: text/rust\r\n\r\nfn main() {\n}\n\r\n--B--\r\nepilogue";
     let value = decode(text.as_bytes(), Some("multipart/form-data; boundary=B")).unwrap().unwrap();
@@ -93,7 +93,7 @@ fn multipart_reads_as_recorded_runs_show() {
 }
 
 #[test]
-fn multipart_goes_out_and_comes_back() {
+fn multipart_round_trips() {
     let body = json(
         r#"{"$content-type":"multipart/form-data","$multipart":[
              {"headers":{"Content-Disposition":"form-data; name=\"t\""},"body":"plain\r\n--loom"},
@@ -117,14 +117,14 @@ fn multipart_goes_out_and_comes_back() {
 }
 
 #[test]
-fn json_that_is_no_utf8_is_refused_at_its_byte() {
+fn json_that_is_not_utf8_is_refused_with_the_byte() {
     let error = decode(b"{\"a\": \"\xff\"}", Some("application/json")).unwrap_err();
     assert!(error.to_string().ends_with("the body is not JSON: byte 8 is not UTF-8"), "{error}");
     received(b"{\"a\": \"\xe4\"}", Some("application/json; charset=iso-8859-1"), r#"{"a": "\u00e4"}"#);
 }
 
 #[test]
-fn parts_within_parts_stay_bytes_below_some_depth() {
+fn deeply_nested_parts_stay_bytes() {
     let mut body = b"innermost".to_vec();
     let mut kind = "text/plain".to_owned();
     for level in 0..2_000 {
@@ -148,7 +148,7 @@ fn parts_within_parts_stay_bytes_below_some_depth() {
 }
 
 #[test]
-fn bodies_hold_no_more_values_than_they_may() {
+fn bodies_with_too_many_values_are_refused() {
     let fits = |bytes: &str, kind: &str, values_max: usize| match decode_within(
         bytes.as_bytes(),
         Some(kind),

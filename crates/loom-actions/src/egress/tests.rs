@@ -10,7 +10,7 @@ fn goes(egress: &Egress, from: &str, to: &str) {
 }
 
 #[test]
-fn narrow_rules_win_and_wide_ones_put_the_host_first() {
+fn narrow_rules_win_and_wide_rules_prepend_the_host() {
     let egress = egress(
         r#"{"*": "http://127.0.0.1:9/", "*.azure.com": "http://127.0.0.1:8/az", "https://api.github.com": "http://127.0.0.1:7/gh", "plain.example": "http://127.0.0.1:6"}"#,
     );
@@ -20,12 +20,12 @@ fn narrow_rules_win_and_wide_ones_put_the_host_first() {
     goes(&egress, "https://api.github.com/gists", "http://127.0.0.1:7/gh/gists");
     goes(&egress, "http://api.github.com/gists", "http://127.0.0.1:9/api.github.com/gists");
     goes(&egress, "http://plain.example:81/p%252F", "http://127.0.0.1:6/p%252F");
-    // What the test server hands out as its own address is left alone.
+    // An address that the test server returns as its own is not mapped again.
     goes(&egress, "http://127.0.0.1:9/o", "http://127.0.0.1:9/o");
 }
 
 #[test]
-fn only_allowed_hosts_are_asked() {
+fn only_allowed_hosts_are_called() {
     let egress = egress(
         r#"{"allow": ["api.example.com", "*.good.example", "local:8080"], "map": {"https://api.example.com": "http://127.0.0.1:5"}}"#,
     );
@@ -43,7 +43,7 @@ fn only_allowed_hosts_are_asked() {
 }
 
 #[test]
-fn private_addresses_are_told_from_public_ones() {
+fn private_and_public_addresses_are_distinguished() {
     for private in [
         "127.0.0.1",
         "10.1.2.3",
@@ -67,7 +67,7 @@ fn private_addresses_are_told_from_public_ones() {
         "64:ff9b::a00:1",
         "2002:7f00:1::",
         "2001:db8::1",
-        // Teredo, with the server and the client of somebody's choice.
+        // Teredo, with an arbitrary server and client.
         "2001::1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
         "2001:2::1",
@@ -75,9 +75,9 @@ fn private_addresses_are_told_from_public_ones() {
         "2001:1ff::1",
         "3fff::1",
         "3fff:fff::1",
-        // 6to4, also of a public address.
+        // 6to4, including a public address.
         "2002:808:808::1",
-        // NAT64 of private addresses, and of a local choice.
+        // NAT64 of private addresses, and with a local prefix.
         "64:ff9b::7f00:1",
         "64:ff9b:1::808:808",
         "::ffff:0:127.0.0.1",
@@ -108,21 +108,21 @@ fn private_addresses_are_told_from_public_ones() {
     }
     let egress = egress(r#"{"blockPrivate": true, "map": {"https://h": "http://127.0.0.1:5"}}"#);
     let loopback = "127.0.0.1".parse().unwrap();
-    assert!(egress.may_connect("127.0.0.1", 5, loopback, false), "the operator named it");
+    assert!(egress.may_connect("127.0.0.1", 5, loopback, false), "the operator named the address");
     assert!(!egress.may_connect("127.0.0.1", 6, loopback, false));
     assert!(!egress.may_connect("innocent.example", 443, loopback, false));
     assert!(Egress::default().may_connect("127.0.0.1", 6, loopback, false));
 }
 
 #[test]
-fn rules_that_make_no_sense_are_refused() {
+fn invalid_rules_are_refused() {
     for (text, part) in [
-        ("[]", "not an object"),
+        ("[]", "must be an object"),
         (r#"{"https://h/x": "http://b"}"#, "path"),
-        (r#"{"https://h": 1}"#, "not text"),
+        (r#"{"https://h": 1}"#, "must be a string"),
         (r#"{"https://h": "b"}"#, "begin with"),
-        (r#"{"map": {}, "alow": []}"#, "'alow' is not known"),
-        (r#"{"allow": "x"}"#, "not an array"),
+        (r#"{"map": {}, "alow": []}"#, "unknown property 'alow'"),
+        (r#"{"allow": "x"}"#, "must be an array"),
         (r#"{"credentials": []}"#, "must be an object"),
         (r#"{"credentials": {"h": "x"}}"#, "array of hosts for 'h'"),
         (r#"{"credentials": {"h": [1]}}"#, "must be strings"),
@@ -134,7 +134,7 @@ fn rules_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn credentials_stay_with_their_origin_unless_the_operator_says_more() {
+fn credentials_stay_with_their_origin_unless_shared() {
     let egress = egress(
         r#"{"map": {"https://played.example": "http://127.0.0.1:5"}, "credentials": {"https://api.example": ["*.files.example", "https://login.example:8443"]}}"#,
     );

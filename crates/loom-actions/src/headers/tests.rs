@@ -52,7 +52,7 @@ fn the_table_of_headers_that_are_not_sent() {
 }
 
 #[test]
-fn values_become_text_and_smuggling_is_refused() {
+fn values_become_strings_and_header_injection_is_refused() {
     let given = json(r#"{"A": 1, "B": true, "C": null, "D": ["x", 2], "E": " t ", "Host": "evil"}"#);
     let headers = from_author(&given, &Method::GET).unwrap();
     let all: Vec<_> =
@@ -66,7 +66,7 @@ fn values_become_text_and_smuggling_is_refused() {
 }
 
 #[test]
-fn every_method_that_is_not_safe_carries_a_key() {
+fn every_unsafe_method_has_an_idempotency_key() {
     for (method, expected) in [
         (Method::POST, Some("\"run/A%C3%A4 %22x%22/0\"")),
         (Method::PATCH, Some("\"run/A%C3%A4 %22x%22/0\"")),
@@ -86,7 +86,7 @@ fn every_method_that_is_not_safe_carries_a_key() {
 }
 
 #[test]
-fn marks_are_sent_unless_suppressed_and_never_replace() {
+fn tracking_headers_are_sent_unless_suppressed_and_never_replace() {
     let marks = Marks { workflow: "wörk flow".to_owned(), run: "r1".to_owned(), ..Marks::default() };
     let mut headers = from_author(&json(r#"{"x-ms-workflow-run-id": "own"}"#), &Method::GET).unwrap();
     add_marks(&mut headers, &marks, false);
@@ -98,7 +98,7 @@ fn marks_are_sent_unless_suppressed_and_never_replace() {
 }
 
 #[test]
-fn answers_show_their_headers_in_the_usual_spelling() {
+fn response_headers_have_their_usual_spelling() {
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("content-type", "a/b"),
@@ -126,7 +126,7 @@ fn waits(headers: &[(&'static str, &'static str)], expected: Option<u64>) {
 }
 
 #[test]
-fn no_service_makes_us_wait_longer_than_a_day() {
+fn no_service_can_ask_for_more_than_a_day() {
     let day = Some(86_400_000);
     waits(&[("retry-after", "86400")], day);
     waits(&[("retry-after", "86401")], day);
@@ -163,7 +163,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_key_can_be_sent_and_two_keys_never_look_alike(one in any::<String>(), other in any::<String>()) {
+    fn any_key_can_be_sent_and_different_keys_stay_different(one in any::<String>(), other in any::<String>()) {
         let sent = |key: &str| {
             let mut headers = HeaderMap::new();
             add_idempotency_key(&mut headers, &Method::POST, key);
@@ -179,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn any_names_and_traces_leave_the_request_whole(name in any::<String>(), parent in any::<String>(), state in any::<String>()) {
+    fn any_names_and_traces_give_valid_headers(name in any::<String>(), parent in any::<String>(), state in any::<String>()) {
         let marks = Marks {
             workflow: name.clone(),
             action: name.clone(),

@@ -10,7 +10,7 @@ fn project(host: &str, settings: &str) -> Project {
 }
 
 #[test]
-fn limits_of_the_host_file_are_read() {
+fn limits_of_host_json_are_read() {
     let read = project(
         r#"{"extensions": {"workflow": {"settings": {
             "Runtime.Backend.FlowRunTimeout": "90.01:00:00",
@@ -40,7 +40,7 @@ fn limits_of_the_host_file_are_read() {
 }
 
 #[test]
-fn what_has_no_effect_is_named() {
+fn settings_without_effect_are_listed() {
     let read = project(
         r#"{"version": "2.0", "watchDirectories": [], "extensions": {"http": {}, "workflow": {"settings": {
             "Runtime.FlowRetentionThreshold": "7.00:00:00", "Jobs.BackgroundJobs.NumWorkersPerProcessorCount": "1"}}}}"#,

@@ -1,4 +1,4 @@
-//! Large bodies in pieces, both ways.
+//! Large bodies in chunks, in both directions.
 
 use bytes::{Bytes, BytesMut};
 use hyper::{
@@ -17,11 +17,11 @@ use crate::{
 };
 
 impl Requests {
-    /// Sends a body in pieces: an empty request that announces it, then a PATCH to the address that comes back for each
-    /// piece. The last answer is the answer.
+    /// Sends a body in chunks: an empty request that announces it, then, for each chunk, a PATCH to the address that
+    /// the service returned. The last response is the result.
     ///
-    /// A service that does not know this protocol names no address for the pieces. It is sent the whole body in one request,
-    /// unless its answer says that it should be asked again later.
+    /// A service that does not support this protocol returns no address for the chunks. It is sent the whole body in
+    /// one request, unless its response asks for a retry.
     pub(super) async fn upload(
         &self,
         request: Request,
@@ -29,8 +29,8 @@ impl Requests {
         credentials: &Credentials,
     ) -> Result<Reply, Failure> {
         let body = request.body.clone();
-        // The key of the whole belongs to the request that carries the body; a service that remembers keys must not take
-        // that one for a repetition of the announcement.
+        // The idempotency key of the action belongs to the request with the body; a service that remembers keys must
+        // not treat that request as a repetition of the announcement.
         let announced = headers::derived_key(&request.headers, "announced");
         let kind = request.headers.get(header::CONTENT_TYPE).cloned();
         let mut start = request.clone();
@@ -56,7 +56,7 @@ impl Requests {
             return Err(Failure::lasting(
                 "BadGateway",
                 format!(
-                    "'{}' wants the body at '{}', which is not encrypted.",
+                    "'{}' expects the body at '{}', which does not use HTTPS.",
                     request.url.shown(),
                     url.shown()
                 ),
@@ -72,7 +72,7 @@ impl Requests {
             piece.method = Method::PATCH;
             piece.url = url.clone();
             piece.body = body.slice(sent..end);
-            // Each piece is another request, so the key of the whole must not make them look like repetitions.
+            // Each chunk is a separate request, so the idempotency key must not make them look like repetitions.
             piece.headers.remove("idempotency-key");
             let range = format!("bytes={sent}-{}/{}", end - 1, body.len());
             let range = HeaderValue::from_str(&range).expect("digits and punctuation make a header");
@@ -84,13 +84,13 @@ impl Requests {
             if !reply.status.is_success() {
                 return Ok(reply);
             }
-            // The service may say that it kept less than it was sent.
+            // The service may report that it stored less than it was sent.
             let kept = reply.header(header::RANGE).and_then(last_byte).map_or(end, |last| last + 1);
             if kept <= sent || kept > end {
                 let shown = request.url.shown();
                 return Err(Failure::lasting(
                     "BadGateway",
-                    format!("'{shown}' lost its place in a body sent in pieces."),
+                    format!("'{shown}' reported an unexpected range while the body was sent in chunks."),
                 ));
             }
             sent = kept;
@@ -101,7 +101,7 @@ impl Requests {
         Ok(reply)
     }
 
-    /// Fetches the rest of a partial answer that was not asked for as such, and shows it as a whole one.
+    /// Fetches the rest of a partial response that was not requested as such, and returns it as a whole one.
     pub(super) async fn whole_download(
         &self,
         first: Reply,
@@ -110,7 +110,7 @@ impl Requests {
         marks: &Marks,
         behaviour: &Behaviour,
     ) -> Result<Reply, Failure> {
-        // Who sets `Range` wants that part and no more.
+        // An action that sets `Range` wants that part and no more.
         let partial = first.status == StatusCode::PARTIAL_CONTENT && spec.method == Method::GET;
         if !partial || (spec.headers.get("range").is_some() && !behaviour.chunked) {
             return Ok(first);
@@ -120,7 +120,7 @@ impl Requests {
             let shown = spec.url.shown();
             Failure::transient(
                 "BadGateway",
-                format!("'{shown}' lost its place in a body that it sends in pieces."),
+                format!("'{shown}' returned an unexpected range while its body was read in chunks."),
             )
         };
         let limit = self.settings.client.body_bytes_max;
@@ -128,7 +128,7 @@ impl Requests {
         if total > limit as u64 {
             return Err(Failure::lasting(
                 "ResponseTooLarge",
-                format!("The answer of '{}' is larger than the limit of {limit} bytes.", spec.url.shown()),
+                format!("The response of '{}' exceeds the limit of {limit} bytes.", spec.url.shown()),
             ));
         }
         if range.first != 0 {
@@ -141,7 +141,7 @@ impl Requests {
             let from = whole.len();
             let value = HeaderValue::from_str(&format!("bytes={from}-")).expect("digits make a header");
             request.headers.insert(header::RANGE, value);
-            // A body that changes between two pieces must not be glued together.
+            // A body that changes between two chunks must not be joined.
             if let Some(tag) =
                 reply.headers.get(header::ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"))
             {

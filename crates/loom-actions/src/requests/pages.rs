@@ -1,4 +1,4 @@
-//! Pages: lists that a service gives piece by piece, each with the address of the next.
+//! Pagination: lists that a service returns in pages, each with the address of the next.
 
 use std::collections::HashSet;
 
@@ -7,21 +7,22 @@ use loom_expression::{Array, Value};
 use super::{Answer, Behaviour, Requests, Spec};
 use crate::{Failure, auth::Credentials, client::Reply, headers::Marks};
 
-/// What the first request gave.
+/// The result of the first request.
 pub(super) struct First<'a> {
     pub(super) answer: Answer,
     pub(super) reply: &'a Reply,
-    /// The least number of items wanted.
+    /// The least number of items that the action needs.
     pub(super) minimum: u64,
 }
 
 const NEXT: [&str; 2] = ["nextLink", "@odata.nextLink"];
 
 impl Requests {
-    /// Follows the pages until there are enough items, and puts all of them into the first page's `value`.
+    /// Follows the pages until there are enough items, and puts all of them into the `value` of the first page.
     ///
-    /// The address of the next page stays in the answer when there is more than was asked for, else it goes. A page that
-    /// fails is the answer: half a list under a success would be taken for a whole one.
+    /// The address of the next page is kept in the response when there are more items than were requested, and is
+    /// removed otherwise. A page that fails is the result: a partial list with a success status would be mistaken for
+    /// a whole one.
     pub(super) async fn pages(
         &self,
         first: First<'_>,
@@ -48,7 +49,11 @@ impl Requests {
             if !seen.insert(url.to_string()) || seen.len() >= self.settings.pages_max {
                 return Err(Failure::lasting(
                     "BadGateway",
-                    format!("The pages of '{}' do not end: {} were read.", spec.url.shown(), seen.len()),
+                    format!(
+                        "The pages of '{}' do not end: {} pages were read.",
+                        spec.url.shown(),
+                        seen.len()
+                    ),
                 ));
             }
             let request = self.follow_up(url, spec, marks, behaviour)?;
@@ -62,7 +67,7 @@ impl Requests {
                 return Err(Failure::lasting(
                     "ResponseTooLarge",
                     format!(
-                        "The pages of '{}' are together larger than the limit of {} bytes.",
+                        "The pages of '{}' exceed the limit of {} bytes in total.",
                         spec.url.shown(),
                         self.settings.client.body_bytes_max
                     ),

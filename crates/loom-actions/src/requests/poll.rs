@@ -1,4 +1,4 @@
-//! The asynchronous pattern: `202` with a `Location` means "ask there".
+//! The asynchronous pattern: `202` with a `Location` means "poll there".
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use loom_expression::{Object, Value};
 use super::{Answer, Behaviour, Progress, Requests, Spec};
 use crate::{Failure, auth::Credentials, client::Reply, headers::Marks, url::Url};
 
-/// A poll that fails in passing is repeated so often in a row. The work itself is under way, so the request is not sent
-/// again because of it.
+/// How many transient failures of polls in a row are tolerated. The work itself is in progress, so the request is not
+/// sent again because of them.
 const FAILURES_MAX: i64 = 4;
-/// The least wait between polls; a service that asks for none would otherwise fill a journal in no time.
+/// The shortest wait between polls; a service that asks for none would otherwise fill a journal quickly.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 
 impl Requests {
-    /// Asks what became of the work.
+    /// Polls for the result of the work.
     pub(super) async fn poll(
         &self,
         spec: &Spec,
@@ -24,7 +24,7 @@ impl Requests {
         resume: &Value,
     ) -> Result<Progress, Failure> {
         let address = resume.get("poll").and_then(Value::as_str);
-        let address = address.ok_or_else(|| Failure::bad_request("There is no address to go on from."))?;
+        let address = address.ok_or_else(|| Failure::bad_request("The address to poll is missing."))?;
         let url = Url::parse(address)?;
         let failures = resume.get("failures").and_then(Value::as_i64).unwrap_or(0);
         let request = self.follow_up(url.clone(), spec, marks, behaviour)?;
@@ -57,7 +57,7 @@ impl Requests {
     }
 
     fn again(&self, answer: Answer, url: &Url, failures: i64) -> Progress {
-        // Without a word from the service, each failure in a row doubles the wait.
+        // When the service names no wait, each failure in a row doubles it.
         let usual = self.settings.poll_interval * (1 << failures.clamp(0, 6));
         let after = answer.after.unwrap_or(usual).max(WAIT_MIN);
         let mut resume: Object = [("poll", Value::from(url.to_string()))].into_iter().collect();

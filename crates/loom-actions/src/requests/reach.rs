@@ -1,16 +1,16 @@
-//! How far credentials reach: to the origin that the action, or the operator's connection, names, and no further.
+//! Limits credentials to the origin that the action, or the operator's connection, names.
 //!
-//! Services say where to go on: in the `Location` of accepted work, of a body in pieces, of a subscription or a poll, and in the link to
-//! the next page. None of them decides who hears our credentials. Every request of an action goes through [`Requests::send`], and
-//! what leads to another origin is stripped there, unless [`Egress::share_credentials`](crate::Egress::share_credentials) says that the
-//! two belong together.
+//! Services say where to continue: in the `Location` of accepted work, of a body in chunks, of a subscription or a
+//! poll, and in the link to the next page. None of these may decide who receives credentials. Every request of an
+//! action goes through [`Requests::send`], which removes the credentials of requests to another origin, unless
+//! [`Egress::share_credentials`](crate::Egress::share_credentials) says that the two origins belong together.
 
 use hyper::header::HeaderName;
 
 use crate::client::Request;
 
-/// Words that mark a header as a credential, wherever they stand between the hyphens of its name. Keys travel under names that every
-/// service invents for itself, so a request loses a header too many rather than a key.
+/// Words that mark a header as a credential when they occur between the hyphens of its name. Every service invents
+/// its own header names for keys, so it is better to remove a header too many than to leak a key.
 const WORDS: [&str; 17] = [
     "apikey",
     "auth",
@@ -31,8 +31,8 @@ const WORDS: [&str; 17] = [
     "xsrf",
 ];
 
-/// Takes from a request all that proves who sends it: its client certificate, and its headers that are credentials by their name or were
-/// marked as sensitive.
+/// Removes everything from a request that proves who sends it: its client certificate, and the headers that are
+/// credentials by their names or were marked as sensitive.
 pub(super) fn strip(request: &mut Request) {
     request.identity = None;
     let credentials: Vec<HeaderName> = request
@@ -46,7 +46,7 @@ pub(super) fn strip(request: &mut Request) {
     }
 }
 
-/// Names of headers are in lower case here.
+/// Header names are in lower case here.
 fn is_credential(name: &str) -> bool {
     name != "idempotency-key" && name.split(['-', '_', '.']).any(|word| WORDS.contains(&word))
 }

@@ -1,4 +1,4 @@
-//! One script in an interpreter of its own: QuickJS, with limits and without anything of the outside.
+//! Executes one script in an interpreter of its own: QuickJS, with limits and without access to anything outside.
 
 use std::{
     sync::{
@@ -16,39 +16,39 @@ use rquickjs::{
 
 use super::ScriptLimits;
 
-/// What the service calls its failures.
+/// The service's codes for the failures of scripts.
 pub(super) const PARSING: &str = "InlineCodeParsingFailure";
 pub(super) const TIMEOUT: &str = "InlineCodeExecutionTimeout";
 pub(super) const RUNTIME: &str = "InlineCodeScriptRuntimeFailure";
 pub(super) const INTERNAL: &str = "InlineCodeInternalFailure";
 
 const PRELUDE: &str = include_str!("prelude.js");
-/// The name of the script's file in stacks.
+/// The file name of the script in stack traces.
 const FILE: &str = "script";
-/// Console lines that are kept, and the characters of each.
+/// The most console lines to keep, and the most characters of each.
 const LINES_MAX: u32 = 100;
 const LINE_CHARS_MAX: u32 = 1_000;
-/// Characters of an exception that are shown.
+/// The most characters of an exception to show.
 const SHOWN_MAX: usize = 2_000;
-/// A mistake is found long before.
+/// Mistakes in the syntax are found much sooner.
 const CHECK_TIME: Duration = Duration::from_secs(1);
 
-/// What is asked of the interpreter.
+/// The input of the interpreter.
 pub(super) struct Script {
     pub(super) code: String,
     /// `workflowContext` as JSON.
     pub(super) context: String,
-    /// Milliseconds since 1970, where the clock is to stand still.
+    /// Milliseconds since 1970, when the clock is to be stopped.
     pub(super) now: Option<f64>,
 }
 
-/// How it went.
+/// The result of a script.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    /// The JSON of what was returned; none for `undefined`.
+    /// The JSON of the returned value; `None` for `undefined`.
     pub(super) returned: Option<String>,
     pub(super) exception: Option<Exception>,
-    /// What was written to the console.
+    /// The lines that were written to the console.
     pub(super) lines: Vec<String>,
 }
 
@@ -57,15 +57,15 @@ pub(super) struct Ended {
 pub(super) struct Exception {
     pub(super) code: &'static str,
     pub(super) message: String,
-    /// The line, and the column in bytes, in the script's code, from 1.
+    /// The line and the column (in bytes) in the code of the script, from 1.
     pub(super) at: Option<(usize, usize)>,
 }
 
-/// When a script has to stop.
+/// When a script must stop.
 #[derive(Debug)]
 pub(super) struct Stop {
     cancelled: AtomicBool,
-    /// Whether the script was made to stop.
+    /// Whether the script was interrupted.
     stopped: AtomicBool,
 }
 
@@ -74,7 +74,7 @@ impl Stop {
         Arc::new(Stop { cancelled: AtomicBool::new(false), stopped: AtomicBool::new(false) })
     }
 
-    /// Nobody waits for the script any more.
+    /// Nothing waits for the script any more.
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
@@ -94,18 +94,18 @@ impl Stop {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a script burns real time, also where the clock of its run is held"
+    reason = "a script uses real time, even when the clock of its run is stopped"
 )]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// Runs a script to its end on this thread.
+/// Executes a script on this thread until it ends.
 pub(super) fn run(script: &Script, limits: &ScriptLimits, stop: &Arc<Stop>) -> Ended {
     let deadline = now() + limits.time;
     let mut ended = Ended::default();
     let result = within(limits, stop, deadline, |ctx| {
-        Playing { ctx, limits, stop, deadline }.play(script, &mut ended)
+        Execution { ctx, limits, stop, deadline }.execute(script, &mut ended)
     });
     match result {
         Ok(Ok(returned)) => ended.returned = returned,
@@ -118,12 +118,12 @@ pub(super) fn run(script: &Script, limits: &ScriptLimits, stop: &Arc<Stop>) -> E
     ended
 }
 
-/// Finds the first mistake in the grammar of a script's code. Nothing of it is executed.
+/// Finds the first syntax error in the code of a script, without executing it.
 pub fn check_javascript(code: &str) -> Option<ScriptMistake> {
     let limits = ScriptLimits::default();
     let (stop, deadline) = (Stop::new(), now() + CHECK_TIME);
     let checked = within(&limits, &stop, deadline, |ctx| {
-        let playing = Playing { ctx, limits: &limits, stop: &stop, deadline };
+        let playing = Execution { ctx, limits: &limits, stop: &stop, deadline };
         playing.compile(code).err().map(|error| playing.exception(PARSING, &error, None))
     });
     let exception = checked.ok()??;
@@ -131,7 +131,7 @@ pub fn check_javascript(code: &str) -> Option<ScriptMistake> {
     Some(ScriptMistake { message: exception.message, offset: offset(code, line, column) })
 }
 
-/// The byte of a line and a column in bytes, from 1; at most the end of the line.
+/// The byte offset of a line and a column (in bytes), from 1; at most the end of the line.
 fn offset(code: &str, line: usize, column: usize) -> usize {
     let start = match line {
         0 | 1 => 0,
@@ -142,7 +142,7 @@ fn offset(code: &str, line: usize, column: usize) -> usize {
     code.floor_char_boundary(start + end.min(column.saturating_sub(1)))
 }
 
-/// An interpreter with its limits set.
+/// Runs `work` in a new interpreter with limits.
 fn within<R>(
     limits: &ScriptLimits,
     stop: &Arc<Stop>,
@@ -158,21 +158,21 @@ fn within<R>(
     Ok(context.with(work))
 }
 
-/// A script under way.
-struct Playing<'a, 'js> {
+/// A script that is being executed.
+struct Execution<'a, 'js> {
     ctx: Ctx<'js>,
     limits: &'a ScriptLimits,
     stop: &'a Stop,
     deadline: Instant,
 }
 
-impl<'js> Playing<'_, 'js> {
-    fn play(&self, script: &Script, ended: &mut Ended) -> Result<Option<String>, Exception> {
+impl<'js> Execution<'_, 'js> {
+    fn execute(&self, script: &Script, ended: &mut Ended) -> Result<Option<String>, Exception> {
         let host = self.host(script).map_err(|error| self.exception(INTERNAL, &error, None))?;
-        let result = self.played(script, &host);
+        let result = self.returned(script, &host);
         let lines: Option<Vec<Coerced<String>>> = host.get("lines").ok();
         ended.lines = lines.into_iter().flatten().map(|line| line.0).collect();
-        // What goes on behind an exception that the script has caught does not matter.
+        // Nothing after an exception that the script has caught matters.
         self.ctx.catch();
         result
     }
@@ -182,7 +182,7 @@ impl<'js> Playing<'_, 'js> {
         prelude.call((&*script.context, script.now, LINES_MAX, LINE_CHARS_MAX))
     }
 
-    fn played(&self, script: &Script, host: &Object<'js>) -> Result<Option<String>, Exception> {
+    fn returned(&self, script: &Script, host: &Object<'js>) -> Result<Option<String>, Exception> {
         let failed = |code, error: Error| self.exception(code, &error, Some(host));
         let body = self.compile(&script.code).map_err(|error| failed(PARSING, error))?;
         let view: Value<'js> = host.get("view").map_err(|error| failed(INTERNAL, error))?;
@@ -201,13 +201,13 @@ impl<'js> Playing<'_, 'js> {
         }
     }
 
-    /// The script's code as the body of a function. It has lines of its own in there, so that no comment swallows the
-    /// end and columns are right.
+    /// Compiles the script's code as the body of a function. The code is on lines of its own, so that no comment
+    /// swallows the closing brace and columns are right.
     fn compile(&self, code: &str) -> Result<Function<'js>, Error> {
         self.ctx.eval_with_options(format!("(function (workflowContext) {{\n{code}\n}})"), options(FILE))
     }
 
-    /// What a promise comes to. Nothing outside ever settles one, so it does so by the jobs that wait, or never.
+    /// The result of a promise. Nothing outside ever settles one: either the pending jobs do, or it is never settled.
     fn settled(&self, value: Value<'js>, host: &Object<'js>) -> Result<Value<'js>, Exception> {
         let Some(promise) = value.as_promise() else { return Ok(value) };
         loop {
@@ -221,7 +221,7 @@ impl<'js> Playing<'_, 'js> {
                     if self.stop.is_due(self.deadline) || !self.ctx.execute_pending_job() =>
                 {
                     return Err(self.stopped().unwrap_or_else(|| {
-                        let message = "The promise that was returned is never settled: a script has no timers and nothing \
+                        let message = "The promise that was returned is never settled: scripts have no timers and nothing \
                                        else to wait for";
                         Exception { code: RUNTIME, message: message.to_owned(), at: None }
                     }));
@@ -236,7 +236,7 @@ impl<'js> Playing<'_, 'js> {
         self.stop.has_stopped().then(|| Exception { code: TIMEOUT, message: message(), at: None })
     }
 
-    /// What an error of the interpreter says to whoever wrote the script.
+    /// Converts an error of the interpreter to a message for the author of the script.
     fn exception(&self, code: &'static str, error: &Error, host: Option<&Object<'js>>) -> Exception {
         if let Some(stopped) = self.stopped() {
             self.ctx.catch();
@@ -281,7 +281,7 @@ impl<'js> Playing<'_, 'js> {
         }
         let stack = asked("stack").or_else(|| own?.stack());
         let code = asked("code").and_then(|code| refusal(&code)).unwrap_or(code);
-        // An exception can have code of its own for what is asked of it.
+        // Reading an exception may run code of its own.
         self.stopped().unwrap_or(Exception { code, message, at: stack.as_deref().and_then(position) })
     }
 }
@@ -293,14 +293,15 @@ fn options(file: &str) -> EvalOptions {
     options
 }
 
-/// The codes of what the prelude refuses.
+/// The codes of the exceptions that the prelude throws.
 fn refusal(code: &str) -> Option<&'static str> {
     const CODES: [&str; 3] =
         ["InlineCodeCannotModifyWorkflowContext", "InlineCodeOperationMissing", "InlineCodeInvalidProperty"];
     CODES.into_iter().find(|known| *known == code)
 }
 
-/// Where the script stood, by the first place of a stack that lies in it. Its code begins on the second line.
+/// The position in the script: the first position in the stack trace that is in it. Its code starts on the second
+/// line.
 fn position(stack: &str) -> Option<(usize, usize)> {
     stack.lines().find_map(|line| {
         let place = line.trim().trim_end_matches(')');
@@ -311,20 +312,20 @@ fn position(stack: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// What to say to somebody who looks for what other hosts of JavaScript have.
+/// A hint for scripts that use what other JavaScript hosts have.
 fn missing(message: &str) -> Option<&'static str> {
     let name = message.strip_prefix("ReferenceError: ")?.strip_suffix(" is not defined")?;
     match name {
-        "require" | "module" | "exports" => Some("a script has no modules"),
+        "require" | "module" | "exports" => Some("scripts have no modules"),
         "setTimeout" | "setInterval" | "setImmediate" | "clearTimeout" | "clearInterval" => {
-            Some("a script has no timers; a Wait action waits")
+            Some("scripts have no timers; use a Wait action")
         }
         "fetch" | "XMLHttpRequest" | "WebSocket" => {
-            Some("a script has no network; an Http action makes requests")
+            Some("scripts have no network access; use an Http action")
         }
         "process" | "Buffer" | "global" | "fs" | "URL" | "URLSearchParams" | "TextEncoder"
         | "TextDecoder" | "Intl" | "window" | "document" => {
-            Some("a script has the objects of the language itself, and no others")
+            Some("scripts have only the objects of the language itself")
         }
         _ => None,
     }

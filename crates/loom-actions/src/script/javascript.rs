@@ -1,4 +1,4 @@
-//! From a call of the engine to a script in JavaScript, and back.
+//! Converts a call of the engine to a script in JavaScript, and its result back.
 
 use std::{
     sync::{
@@ -21,11 +21,11 @@ use super::{
 };
 use crate::{Failure, handlers::failed, requests::WallClock};
 
-/// How much longer than its time a script is waited for: it stops itself a moment after it is due, if its thread gets to
-/// run at all.
+/// How much longer than its timeout a script is waited for: it stops itself shortly after the timeout, if its thread
+/// is scheduled at all.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs scripts in JavaScript, so many at once.
+/// Executes scripts in JavaScript, a limited number at once.
 #[derive(Clone)]
 pub(super) struct JavaScript {
     limits: ScriptLimits,
@@ -33,14 +33,14 @@ pub(super) struct JavaScript {
     clock: Option<WallClock>,
 }
 
-/// What wakes whoever waits for a script.
+/// What the waiting side is notified of.
 enum News {
     Ended(Ended),
-    /// The action was cancelled, or its time is over.
+    /// The action was cancelled or timed out.
     Cancelled,
 }
 
-/// Stops a script that nobody waits for any more.
+/// Stops the script when it is dropped, because nothing waits for it any more.
 struct Waiting {
     stop: Arc<Stop>,
     wake: SyncSender<News>,
@@ -49,7 +49,7 @@ struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.stop.cancel();
-        // There is room for the news of both sides, or nobody listens.
+        // The channel has room for one notification from each side; otherwise nothing receives it.
         self.wake.try_send(News::Cancelled).ok();
     }
 }
@@ -81,11 +81,11 @@ impl JavaScript {
     fn script(&self, call: &Call) -> Result<Script, Failure> {
         let code = match call.inputs.get("code") {
             Some(code) => code.as_str().ok_or_else(|| {
-                Failure::bad_request(format!("'code' must be a string, not {}.", code.kind()))
+                Failure::bad_request(format!("'code' must be a string, found {}.", code.kind()))
             })?,
             None if call.inputs.get("CodeFile").is_some() => {
                 return Err(Failure::bad_request(
-                    "The script is in a file of its own ('CodeFile'), which is not at hand. Put the code into 'code'.",
+                    "The script is in a file of its own ('CodeFile'), which is not available here. Put the code into 'code'.",
                 ));
             }
             None => return Err(Failure::bad_request("The script has no 'code'.")),
@@ -98,21 +98,19 @@ impl JavaScript {
             call.context.as_ref().map_or_else(|| r#"{"actions":{}}"#.to_owned(), Value::to_json_text);
         if context.len() > self.limits.data_bytes {
             let message =
-                format!("What the script refers to has more than {} bytes.", self.limits.data_bytes);
+                format!("The data that the script refers to exceeds {} bytes.", self.limits.data_bytes);
             return Err(Failure::lasting(RUNTIME, message));
         }
         let now = self.clock.as_ref().map(|clock| clock().unix_millis() as f64);
         Ok(Script { code: code.to_owned(), context, now })
     }
 
-    /// Runs a script on a thread of its own. Waiting for it holds the clock of paused time, as it takes real time.
+    /// Executes a script on a thread of its own. A paused clock does not advance while a script runs, because that
+    /// takes real time.
     async fn run(&self, script: Script) -> Result<Ended, Failure> {
         let limits = self.limits;
         let (place, given_up) = self.places.enter().await.map_err(|AllLost| {
-            Failure::transient(
-                INTERNAL,
-                "All places for scripts are kept by scripts that do not end, and no thread is left to spare.",
-            )
+            Failure::transient(INTERNAL, "All threads for scripts are occupied by scripts that do not end.")
         })?;
         let (tell, told) = mpsc::sync_channel(2);
         let stop = Stop::new();
@@ -123,12 +121,12 @@ impl JavaScript {
                 tell.send(News::Ended(ended)).ok();
             };
             if let Err(error) = place.work(limits.stack_bytes, work) {
-                let message = format!("No thread can be had for the script: {error}.");
+                let message = format!("Cannot start a thread for the script: {error}.");
                 return Err(Failure::transient(INTERNAL, message));
             }
             let mut news = told.recv_timeout(limits.time + GRACE);
             if matches!(news, Ok(News::Cancelled)) {
-                // Nobody listens any more, but whether the place is lost has to be known.
+                // Nothing waits for the result any more, but whether the thread is lost must be known.
                 news = told.recv_timeout(GRACE);
             }
             match news {
@@ -138,7 +136,7 @@ impl JavaScript {
                     Err(Failure::lasting(TIMEOUT, format!("The script took longer than {:?}.", limits.time)))
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    Err(Failure::lasting(INTERNAL, "The interpreter has failed."))
+                    Err(Failure::lasting(INTERNAL, "The interpreter failed."))
                 }
             }
         });
@@ -148,7 +146,7 @@ impl JavaScript {
     }
 }
 
-/// The outputs of an action whose script has ended.
+/// The outputs of an action whose script ended.
 fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
     let action = &call.definition().name;
     if !secret {
@@ -162,19 +160,20 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
     let mut outputs = Object::new();
     if let Some(text) = ended.returned {
         let body = Value::from_json_str(&text).map_err(|error| {
-            Failure::lasting(RUNTIME, format!("What the script '{action}' gave cannot be read: {error}."))
+            Failure::lasting(RUNTIME, format!("The result of the script '{action}' cannot be read: {error}."))
         })?;
         outputs.insert("body", body.secret_if(secret));
     }
     Ok(outputs.into())
 }
 
-/// The failure of an action whose script failed. What a script says that has read secrets may be one of them.
+/// The failure of an action whose script failed. The message of a script that read secrets may contain one, so it is
+/// not shown.
 fn told(exception: &Exception, secret: bool) -> Failure {
     let place =
         exception.at.map(|(line, column)| format!(" (line {line}, column {column})")).unwrap_or_default();
     let message = if secret && matches!(exception.code, RUNTIME | PARSING) {
-        "The script has failed. It reads secrets, so its words are not shown."
+        "The script failed. Its message is not shown because it reads secrets."
     } else {
         &exception.message
     };

@@ -1,10 +1,11 @@
-//! Threads for scripts: so many at once, each owned by one script, none of them the runtime's.
+//! Threads for scripts: a limited number at once, each owned by one script, none of them the runtime's.
 //!
-//! An interpreter looks for a reason to stop between its own instructions, and now and then in the work that it does for
-//! one of them, but not everywhere: a search in a text of megabytes goes on to its end. A script that is not heard of
-//! after its time is given up. Its thread runs until the script ends, and another script takes its place meanwhile, so that it
-//! is missed by nobody. Only so many threads may go on like this, because they take processors from others: with more of
-//! them, scripts keep their places, and when all are kept so, nobody waits for one.
+//! An interpreter checks whether it must stop between its own instructions, and sometimes during the work of one, but
+//! not everywhere: a search in a string of megabytes continues to its end. A script that does not end after its
+//! timeout is given up. Its thread runs until the script ends, and meanwhile another script takes its place, so that
+//! no place is missing. Only a limited number of such threads may continue, because they take processor time from
+//! others. Beyond that number, scripts keep their places, and when all places are lost in this way, new scripts fail
+//! instead of waiting.
 
 use std::{
     io,
@@ -18,24 +19,26 @@ use std::{
 use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Deep enough for the interpreter's own stack limit, which it measures from where it begins, and for ours around it.
+/// Enough for the interpreter's own stack limit, which it measures from where it starts, and for our frames around
+/// it.
 const STACK_ABOVE: usize = 1 << 20;
 
-/// The places, and who keeps one without being waited for.
+/// The places, and the scripts that occupy one after they were given up.
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    /// Threads that may go on while another has their place, and places that all others may keep.
+    /// How many threads may continue while another script has their place, and how many more scripts than there are
+    /// places must be lost before new scripts fail.
     spare: usize,
     count: usize,
     lost: watch::Sender<isize>,
 }
 
-/// All places are kept by scripts that were given up.
+/// All places are occupied by scripts that were given up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AllLost;
 
-/// One place. Dropping it gives it back.
+/// One place. Dropping it releases the place.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -43,7 +46,7 @@ pub(super) struct Place {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Says that nobody waits for the script of a place.
+/// Marks the script of a place as given up.
 #[derive(Debug)]
 pub(super) struct GivenUp {
     places: Arc<Places>,
@@ -53,7 +56,7 @@ pub(super) struct GivenUp {
 const WAITED_FOR: u8 = 0;
 const GIVEN_UP: u8 = 1;
 const ENDED: u8 = 2;
-/// Given up, and another has the place.
+/// Given up, and another script has the place.
 const REPLACED: u8 = 3;
 
 impl Places {
@@ -61,7 +64,7 @@ impl Places {
         Arc::new(Places { free: Arc::new(Semaphore::new(count)), spare, count, lost: watch::Sender::new(0) })
     }
 
-    /// Waits for a place, in line.
+    /// Waits in line for a place.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the line.
@@ -81,10 +84,10 @@ impl Places {
 }
 
 impl Place {
-    /// Works in this place, on a thread of its own.
+    /// Runs the work in this place, on a thread of its own.
     pub(super) fn work(self, stack_bytes: usize, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let thread = thread::Builder::new().name("script".to_owned()).stack_size(stack_bytes + STACK_ABOVE);
-        // Whoever waits for the work is told by the work itself.
+        // The work itself reports its end.
         thread.spawn(move || {
             work();
             drop(self);
@@ -99,7 +102,7 @@ impl Drop for Place {
         if before == REPLACED
             && let Some(permit) = self.permit.take()
         {
-            // Another got it when this one was given up.
+            // Another script got the place when this one was given up.
             permit.forget();
         }
         if matches!(before, GIVEN_UP | REPLACED) {
@@ -109,12 +112,12 @@ impl Drop for Place {
 }
 
 impl GivenUp {
-    /// Counts the thread as lost until its script ends after all, and gives its place to another while there are threads to
-    /// spare.
+    /// Counts the thread as lost until its script ends, and gives its place to another script while there are spare
+    /// threads.
     pub(super) fn give_up(self) {
         let places = &self.places;
         let mut replaced = false;
-        // Under the lock of the count, so that no two take the last thread to spare.
+        // Under the lock of the count, so that no two scripts take the last spare thread.
         places.lost.send_modify(|lost| {
             replaced = *lost < usize::cast_signed(places.spare);
             let state = if replaced { REPLACED } else { GIVEN_UP };
@@ -128,7 +131,7 @@ impl GivenUp {
         });
         if replaced {
             tracing::warn!(
-                "a script does not end after its time; its thread continues, and another script takes its place"
+                "a script did not end after its timeout; its thread continues, and another script takes its place"
             );
             places.free.add_permits(1);
         }

@@ -1,5 +1,5 @@
-// What surrounds a script: its view of the run, and a console. Kept apart from the script, which may change the
-// language's own objects as it likes.
+// The environment of a script: its view of the run, and a console. Separate from the script, which may change the
+// built-in objects of the language.
 (function (text, now, linesMax, charsMax) {
     'use strict';
     const { parse, stringify } = JSON;

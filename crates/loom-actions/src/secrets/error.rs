@@ -1,102 +1,102 @@
-//! Why a secret cannot be had, or kept. No message holds a value.
+//! Why a secret cannot be read or stored. No message contains a value.
 
 use std::{path::PathBuf, sync::Arc};
 
-/// See the module.
+/// Why a secret cannot be read or stored.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// Nobody knows the name.
+    /// No provider knows the name.
     #[error("Secret not found: {name}")]
     NotFound {
         /// The name.
         name: String,
     },
-    /// The name is known, and has no such version.
+    /// The secret exists, but this version does not.
     #[error("Secret version not found: {name}@{version}")]
     VersionNotFound {
         /// The name.
         name: String,
-        /// What was asked for.
+        /// The version that was requested.
         version: String,
     },
-    /// The version that was asked for is not valid any more.
+    /// The requested version has expired.
     #[error("Secret expired: {name}")]
     Expired {
         /// The name.
         name: String,
     },
-    /// The version that was asked for is not valid yet.
+    /// The requested version is not valid yet.
     #[error("Secret not valid yet: {name}")]
     NotYetValid {
         /// The name.
         name: String,
     },
-    /// The version that was asked for is disabled, or was deleted.
+    /// The requested version is disabled or was deleted.
     #[error("Secret disabled: {name}")]
     Disabled {
         /// The name.
         name: String,
     },
-    /// No version is enabled, begun and unexpired.
+    /// No version is enabled and valid now.
     #[error("No valid versions for secret: {name}")]
     NoValidVersion {
         /// The name.
         name: String,
     },
-    /// The name is no name.
+    /// The name is not valid.
     #[error(
-        "'{name}' is no name of a secret: 1 to 127 letters, digits, '-', '_' and '.', the first of them no dot; a version follows \
+        "'{name}' is not a valid secret name: use 1 to 127 letters, digits, '-', '_' and '.', not starting with a dot; a version follows \
          after '@'"
     )]
     Name {
-        /// What was given.
+        /// The name that was given.
         name: String,
     },
     /// The value is too large.
-    #[error("the secret has {bytes} bytes, and at most {} fit", super::SECRET_BYTES_MAX)]
+    #[error("the value must be at most {} bytes (got {bytes})", super::SECRET_BYTES_MAX)]
     TooLarge {
         /// Its size, in bytes.
         bytes: usize,
     },
-    /// Somebody else set it meanwhile.
-    #[error("the newest version of '{name}' is {newest}, and not {expected}")]
+    /// Another writer set the secret meanwhile.
+    #[error("the newest version of '{name}' must be {expected} (got {newest})")]
     Changed {
         /// The name.
         name: String,
         /// The newest version; 0 when there is none.
         newest: u32,
-        /// The version that should have been the newest.
+        /// The version that was expected to be the newest.
         expected: u32,
     },
-    /// There is no key.
+    /// There is no master key.
     #[error("{why}")]
     NoKey {
-        /// Which, and how to give one.
+        /// Which key is missing, and how to provide it.
         why: String,
     },
-    /// The file was encrypted under another key.
-    #[error("{}: it was encrypted under another master key", path.display())]
+    /// The file was encrypted with a different master key.
+    #[error("{}: it was encrypted with a different master key", path.display())]
     WrongKey {
         /// The file.
         path: PathBuf,
     },
-    /// The file is not what was written.
+    /// The file is damaged.
     #[error("{}: {why}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// What is wrong, and where.
         why: String,
     },
     /// The file cannot be read or written.
-    #[error("could not {what} {}", path.display())]
+    #[error("cannot {what} {}", path.display())]
     Io {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Arc<std::io::Error>,
     },
@@ -111,7 +111,7 @@ impl SecretError {
         move |source| SecretError::Io { what, path, source: Arc::new(source) }
     }
 
-    /// The message with its cause, for those who have room for one text only.
+    /// The message with its cause, for uses that have room for one string only.
     pub fn whole_text(&self) -> String {
         match self {
             Self::Io { source, .. } => format!("{self}: {source}"),

@@ -1,6 +1,7 @@
 //! The file of a vault: JSON, with names, versions and dates in the clear and every value sealed.
 //!
-//! It is replaced as a whole: written beside its place, synced, and renamed, so that a reader finds the old one or the new one.
+//! It is replaced as a whole: written under another name, synced, and renamed, so that a reader finds either the old
+//! file or the new one.
 
 use std::{
     collections::BTreeMap,
@@ -19,19 +20,19 @@ use super::{
     record::{Record, SecretProperties, Version},
 };
 
-/// What the first member says.
+/// The value of the first property.
 const FORMAT: &str = "loom-secrets/1";
 
-/// All that a vault holds.
+/// The content of a vault.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contents {
-    /// Oldest first; the last is the one that new values are sealed with.
+    /// Oldest first; new values are sealed with the last one.
     pub(super) keys: Vec<WrappedKey>,
     /// By name.
     pub(super) records: BTreeMap<String, Record>,
 }
 
-/// A data key under the master key.
+/// A data key, encrypted with the master key.
 #[derive(Clone, Debug)]
 pub(super) struct WrappedKey {
     pub(super) id: u32,
@@ -39,16 +40,16 @@ pub(super) struct WrappedKey {
     pub(super) created_on: Timestamp,
 }
 
-/// Tells one state of a file from another without reading it.
+/// Distinguishes states of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// A renamed file is another one, even if both were written in the same tick of the clock.
+    /// A renamed file differs even when both were written in the same tick of the clock.
     inode: u64,
 }
 
-/// The state of the file now; `None` when there is none.
+/// The current state of the file; `None` when it does not exist.
 pub(super) fn stamp(path: &Path) -> Result<Option<Stamp>, SecretError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(Stamp {
@@ -57,7 +58,7 @@ pub(super) fn stamp(path: &Path) -> Result<Option<Stamp>, SecretError> {
             inode: inode(&metadata),
         })),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(SecretError::io("look at", path)(error)),
+        Err(error) => Err(SecretError::io("read", path)(error)),
     }
 }
 
@@ -71,7 +72,7 @@ fn inode(_: &fs::Metadata) -> u64 {
     0
 }
 
-/// Reads the file; an absent one is empty.
+/// Reads the file. A file that does not exist is empty.
 pub(super) fn read(path: &Path) -> Result<Contents, SecretError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -82,12 +83,12 @@ pub(super) fn read(path: &Path) -> Result<Contents, SecretError> {
     let value = Value::parse_json(&bytes).map_err(|error| damaged(format!("it is not JSON: {error}")))?;
     match value.get("format").and_then(Value::as_str) {
         Some(FORMAT) => from_json(&value).map_err(damaged),
-        Some(format) => Err(damaged(format!("its format is '{format}', and this program reads '{FORMAT}'"))),
-        None => Err(damaged(format!("it holds no secrets: its 'format' is not '{FORMAT}'"))),
+        Some(format) => Err(damaged(format!("its format must be '{FORMAT}' (got '{format}')"))),
+        None => Err(damaged(format!("it is not a secrets file: 'format' must be '{FORMAT}'"))),
     }
 }
 
-/// Puts the file in its place, readable by its owner alone.
+/// Replaces the file, readable by its owner alone.
 pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError> {
     let folder = folder(path);
     create_private(&folder)?;
@@ -97,7 +98,7 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError>
     let mut text = to_json(contents).to_json_text_pretty();
     text.push('\n');
     let mut file = private().truncate(true).open(&beside).map_err(SecretError::io("write", &beside))?;
-    // One that was left there may have been made by another program, with other permissions.
+    // A file that was left here may have been created by another program, with other permissions.
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .map_err(SecretError::io("write", &beside))?;
@@ -108,7 +109,7 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError>
     File::open(&folder).and_then(|folder| folder.sync_all()).map_err(SecretError::io("sync", &folder))
 }
 
-/// Waits until nobody else changes the file. The lock ends with the value.
+/// Waits until no other process changes the file. The lock is released when the value is dropped.
 pub(super) fn lock(path: &Path) -> Result<File, SecretError> {
     let folder = folder(path);
     create_private(&folder)?;
@@ -120,13 +121,13 @@ pub(super) fn lock(path: &Path) -> Result<File, SecretError> {
     Ok(file)
 }
 
-/// Makes the folder, if it is not there, for its owner alone.
+/// Creates the directory for its owner alone, unless it exists.
 fn create_private(path: &Path) -> Result<(), SecretError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(SecretError::io("make the folder", path))
+    builder.create(path).map_err(SecretError::io("create the directory", path))
 }
 
 fn folder(path: &Path) -> PathBuf {
@@ -225,7 +226,7 @@ fn version_from_json(name: &Arc<str>, value: &Value) -> Result<Version, String> 
     let flag = |member: &str| value.get(member).and_then(Value::as_bool).unwrap_or_default();
     let mut tags = BTreeMap::new();
     for (tag, text) in value.get("tags").and_then(Value::as_object).into_iter().flatten() {
-        let text = text.as_arc_str().ok_or_else(|| format!("the tag '{tag}' is no text"))?;
+        let text = text.as_arc_str().ok_or_else(|| format!("the tag '{tag}' must be a string"))?;
         tags.insert(Arc::clone(tag), Arc::clone(text));
     }
     Ok(Version {
@@ -251,12 +252,12 @@ fn missing(member: &str) -> String {
 
 fn list<'a>(value: &'a Value, member: &str) -> Result<&'a [Value], String> {
     let list = value.get(member).and_then(Value::as_array);
-    list.map(|list| &**list).ok_or_else(|| format!("'{member}' is no list"))
+    list.map(|list| &**list).ok_or_else(|| format!("'{member}' must be an array"))
 }
 
 fn number(value: &Value, member: &str) -> Result<u32, String> {
     let number = value.get(member).and_then(Value::as_i64).and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| format!("'{member}' is no number"))
+    number.ok_or_else(|| format!("'{member}' must be a number"))
 }
 
 fn bytes(value: &Value, member: &str) -> Result<Vec<u8>, String> {
@@ -266,5 +267,5 @@ fn bytes(value: &Value, member: &str) -> Result<Vec<u8>, String> {
 
 fn time(value: &Value, member: &str) -> Result<Option<Timestamp>, String> {
     let Some(text) = value.get(member).and_then(Value::as_str) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| format!("'{member}' is no timestamp: {text}"))
+    text.parse().map(Some).map_err(|_| format!("'{member}' must be a timestamp (got '{text}')"))
 }

@@ -1,8 +1,8 @@
-//! Keys: the master key that the host holds, and the data keys, wrapped under it, that values are sealed with.
+//! Keys: the master key of the host, and the data keys, encrypted with it, that values are sealed with.
 //!
-//! Two layers, so that a new master key rewraps a few keys instead of every value. The cipher is ChaCha20-Poly1305 (RFC 8439)
-//! with random nonces of 96 bits, which is safe for some 2^32 values under one key. What is sealed is bound to its place: a
-//! value that is moved to another name or version does not open.
+//! Two layers, so that a new master key requires encrypting a few keys instead of every value. The cipher is
+//! ChaCha20-Poly1305 (RFC 8439) with random nonces of 96 bits, which is safe for about 2^32 values under one key.
+//! What is sealed is bound to its place: a value that is moved to another name or version does not open.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use zeroize::Zeroizing;
 /// Bytes of a key.
 const KEY: usize = 32;
 
-/// The key that everything in a vault hangs on: 32 bytes that nobody can guess.
+/// The key that protects everything in a vault: 32 bytes from a secure random source.
 #[derive(Clone)]
 pub struct MasterKey(Zeroizing<[u8; KEY]>);
 
 impl MasterKey {
-    /// A new one, from the system's random source.
+    /// Generates a key from the system's random source.
     pub fn generate() -> MasterKey {
         MasterKey(random())
     }
 
-    /// From 64 hexadecimal digits, with white space around them. `None` for anything else.
+    /// Parses 64 hexadecimal digits, optionally surrounded by white space. `None` for anything else.
     pub fn from_hex(text: &str) -> Option<MasterKey> {
         let text = text.trim().as_bytes();
         let mut key = Zeroizing::new([0; KEY]);
@@ -39,7 +39,7 @@ impl MasterKey {
         Some(MasterKey(key))
     }
 
-    /// The digits that [`MasterKey::from_hex`] reads.
+    /// The digits that [`MasterKey::from_hex`] parses.
     pub fn to_hex(&self) -> Zeroizing<String> {
         use std::fmt::Write as _;
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY));
@@ -50,12 +50,12 @@ impl MasterKey {
         text
     }
 
-    /// A data key as it stands in the file.
+    /// Encrypts a data key for the file.
     pub(super) fn wrap(&self, key: &DataKey) -> Vec<u8> {
         seal(&self.0, &wrapping(key.id), key.bytes.as_slice())
     }
 
-    /// The data key again; `None` when it was wrapped under another master key.
+    /// Decrypts a data key; `None` when it was encrypted with a different master key.
     pub(super) fn unwrap_key(&self, id: u32, wrapped: &[u8]) -> Option<DataKey> {
         let opened = open(&self.0, &wrapping(id), wrapped)?;
         let bytes = <[u8; KEY]>::try_from(opened.as_slice()).ok()?;
@@ -63,14 +63,14 @@ impl MasterKey {
     }
 }
 
-/// Keys are never shown.
+/// Does not show the key.
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey")
     }
 }
 
-/// What values are sealed with.
+/// A key that values are sealed with.
 #[derive(Clone)]
 pub(super) struct DataKey {
     pub(super) id: u32,
@@ -82,19 +82,19 @@ impl DataKey {
         DataKey { id, bytes: random() }
     }
 
-    /// The value of this version of this secret, for the file.
+    /// Encrypts the value of a version of a secret for the file.
     pub(super) fn seal(&self, name: &str, version: u32, value: &str) -> Vec<u8> {
         seal(&self.bytes, &place(name, version, self.id), value.as_bytes())
     }
 
-    /// The value again; `None` when it is not what was sealed there.
+    /// Decrypts a value; `None` when it was not sealed for this place with this key.
     pub(super) fn open(&self, name: &str, version: u32, sealed: &[u8]) -> Option<Zeroizing<String>> {
         let opened = open(&self.bytes, &place(name, version, self.id), sealed)?;
         std::str::from_utf8(&opened).ok().map(|text| Zeroizing::new(text.to_owned()))
     }
 }
 
-/// Keys are never shown.
+/// Does not show the key.
 impl fmt::Debug for DataKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DataKey({})", self.id)
@@ -105,7 +105,7 @@ fn wrapping(id: u32) -> String {
     format!("loom-secrets/1 key {id}")
 }
 
-/// No name holds a space, so different places have different texts.
+/// Names contain no spaces, so different places have different texts.
 fn place(name: &str, version: u32, key: u32) -> String {
     format!("loom-secrets/1 value {name} {version} {key}")
 }
@@ -120,7 +120,7 @@ fn cipher(key: &[u8; KEY]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's length"))
 }
 
-/// The nonce, the text encrypted, and what authenticates it.
+/// The nonce, the ciphertext and the tag.
 fn seal(key: &[u8; KEY], context: &str, text: &[u8]) -> Vec<u8> {
     let nonce = *random::<NONCE_LEN>();
     let mut sealed = text.to_vec();

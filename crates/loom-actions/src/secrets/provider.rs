@@ -1,4 +1,4 @@
-//! Who knows secrets, and in which order they are asked.
+//! Sources of secrets, and the order in which they are asked.
 
 use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::PathBuf, sync::Arc};
 
@@ -7,35 +7,35 @@ use loom_expression::{Masker, Value};
 
 use super::{SECRET_BYTES_MAX, SecretError, checked_name};
 
-/// Somebody who knows secrets.
+/// A source of secrets.
 pub trait SecretProvider: fmt::Debug + Send + Sync {
-    /// The value of `name`, which is in lower case; of the version that counts now, or of the one that is asked for. `None` when
-    /// the name is not known here, so that the next is asked.
+    /// Returns the value of `name`, which is in lower case: of the version that is in use now, or of the requested
+    /// one. `None` when the name is not known here, so that the next provider is asked.
     ///
     /// # Errors
-    /// [`SecretError`] when it is known here, and cannot be had.
+    /// [`SecretError`] when the secret is known here but cannot be read.
     fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError>;
 
     /// The names that are known here, as far as they can be listed.
     fn names(&self) -> Vec<String>;
 }
 
-/// Asks one provider after the other; the first that knows the name answers.
+/// Asks providers in order; the first one that knows the name decides.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     providers: Vec<Arc<dyn SecretProvider>>,
 }
 
 impl Secrets {
-    /// In this order.
+    /// Asks these providers, in this order.
     pub fn new(providers: Vec<Arc<dyn SecretProvider>>) -> Secrets {
         Secrets { providers }
     }
 
-    /// The value of `name` or `name@version`.
+    /// Returns the value of `name` or `name@version`.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the secret does not exist or cannot be read.
     pub fn get(&self, name: &str) -> Result<Arc<str>, SecretError> {
         let (name, version) = match name.split_once('@') {
             Some((name, version)) => (checked_name(name)?, Some(version)),
@@ -51,8 +51,8 @@ impl Secrets {
 }
 
 impl Secrets {
-    /// Lets `masker` know every secret that can be read, so that it finds them from the start and not only once a run has
-    /// read them.
+    /// Registers every secret that can be read with `masker`, so that they are masked from the start and not only
+    /// once a run has read them.
     pub fn teach(&self, masker: &Masker) {
         for name in self.providers.iter().flat_map(|provider| provider.names()) {
             // Reading a secret that is not available reports the reason.
@@ -69,12 +69,12 @@ impl SecretSource for Secrets {
     }
 }
 
-/// Secrets that the host was given when it started. They have no versions.
+/// Secrets that were given to the host when it started. They have no versions.
 #[derive(Default)]
 pub struct FixedSecrets(BTreeMap<String, Arc<str>>);
 
 impl FixedSecrets {
-    /// These names and values.
+    /// Secrets with these names and values.
     ///
     /// # Errors
     /// [`SecretError::Name`], [`SecretError::TooLarge`].
@@ -87,7 +87,7 @@ impl FixedSecrets {
     }
 }
 
-/// Values are never shown.
+/// Does not show values.
 impl fmt::Debug for FixedSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -106,14 +106,15 @@ impl SecretProvider for FixedSecrets {
     }
 }
 
-/// A folder with a file for each secret, as orchestrators mount them: `/run/secrets`, or what systemd names in
-/// `$CREDENTIALS_DIRECTORY`. Files are named in lower case and read when they are asked for, so what is renewed counts at once. One
-/// line break at the end of a file does not count. They have no versions.
+/// A directory with one file for each secret, as orchestrators mount them: `/run/secrets`, or the directory that
+/// systemd names in `$CREDENTIALS_DIRECTORY`. File names are in lower case. Files are read whenever they are
+/// requested, so a renewed secret takes effect immediately. One line break at the end of a file is ignored. The
+/// secrets have no versions.
 #[derive(Clone, Debug)]
 pub struct SecretFolder(PathBuf);
 
 impl SecretFolder {
-    /// The files of this folder.
+    /// Secrets in this directory.
     pub fn new(folder: impl Into<PathBuf>) -> SecretFolder {
         SecretFolder(folder.into())
     }

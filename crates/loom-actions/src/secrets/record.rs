@@ -1,4 +1,4 @@
-//! Versions of a secret, and which of them counts. Knows no file and no clock.
+//! Versions of a secret, and which of them is in use. Knows no file and no clock.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,26 +6,26 @@ use loom_expression::Timestamp;
 
 use super::SecretError;
 
-/// What is known of a version, but for its value.
+/// The properties of a version, without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretProperties {
-    /// The secret.
+    /// The name of the secret.
     pub name: Arc<str>,
-    /// From 1, in the order in which they were set.
+    /// The number of the version, from 1, in the order in which versions were set.
     pub version: u32,
     /// When it was set.
     pub created_on: Timestamp,
     /// Whether it may be used.
     pub enabled: bool,
-    /// Whether it was deleted, and can still be brought back.
+    /// Whether it was deleted. It can still be restored.
     pub deleted: bool,
-    /// From when on it may be used.
+    /// When it becomes valid.
     pub not_before: Option<Timestamp>,
-    /// When it ends.
+    /// When it expires.
     pub expires_on: Option<Timestamp>,
-    /// What the value is, in the words of whoever set it.
+    /// What the value is, as described by the user who set it.
     pub content_type: Option<Arc<str>>,
-    /// Names to values, for people and programs.
+    /// Names and values, for people and programs.
     pub tags: BTreeMap<Arc<str>, Arc<str>>,
 }
 
@@ -46,12 +46,12 @@ impl SecretProperties {
     }
 }
 
-/// How a value is to be kept.
+/// How a value is to be stored.
 #[derive(Clone, Debug)]
 pub struct NewSecret {
-    /// Whether it may be used at once.
+    /// Whether it may be used immediately.
     pub enabled: bool,
-    /// From when on it may be used.
+    /// When it becomes valid.
     pub not_before: Option<Timestamp>,
     /// When it ends.
     pub expires_on: Option<Timestamp>,
@@ -59,7 +59,8 @@ pub struct NewSecret {
     pub content_type: Option<Arc<str>>,
     /// Names to values.
     pub tags: BTreeMap<Arc<str>, Arc<str>>,
-    /// The version that must be the newest, so that nobody's change is lost; 0 when the secret must be new.
+    /// The version that must currently be the newest, so that no change of another writer is lost; 0 when the secret
+    /// must be new.
     pub if_version: Option<u32>,
 }
 
@@ -76,11 +77,11 @@ impl Default for NewSecret {
     }
 }
 
-/// A version with its value, sealed.
+/// A version with its sealed value.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
     pub(super) properties: SecretProperties,
-    /// The data key it is sealed with.
+    /// The id of the data key that it is sealed with.
     pub(super) key: u32,
     pub(super) sealed: Vec<u8>,
 }
@@ -89,12 +90,12 @@ pub(super) struct Version {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     pub(super) versions: Vec<Version>,
-    /// The highest number ever given, so that a version that was purged is never meant by another value.
+    /// The highest number ever used, so that the number of a purged version never refers to another value.
     pub(super) last: u32,
 }
 
 impl Record {
-    /// The version that counts at `now`, or the one that is asked for.
+    /// The version that is in use at `now`, or the requested one.
     pub(super) fn pick(
         &self,
         name: &str,

@@ -42,7 +42,7 @@ impl World {
         }
     }
 
-    /// The vault, opened anew.
+    /// The vault, opened again.
     fn vault(&self) -> Vault {
         self.vault_under(&self.key)
     }
@@ -79,7 +79,7 @@ fn a_secret_is_set_and_got() {
 }
 
 #[test]
-fn a_secret_that_is_not_there_is_told() {
+fn a_missing_secret_is_reported() {
     let world = World::new();
     assert_eq!(refused(&world.vault(), "api-key", None), "Secret not found: api-key");
     world.vault().set("other", "x", NewSecret::default()).unwrap();
@@ -89,7 +89,7 @@ fn a_secret_that_is_not_there_is_told() {
 }
 
 #[test]
-fn each_set_makes_a_version_and_old_ones_stay_readable() {
+fn each_set_creates_a_version_and_old_ones_stay_readable() {
     let world = World::new();
     let vault = world.vault();
     for (number, text) in [(1, "one"), (2, "two"), (3, "three")] {
@@ -102,7 +102,7 @@ fn each_set_makes_a_version_and_old_ones_stay_readable() {
 }
 
 #[test]
-fn an_expired_version_is_passed_over() {
+fn an_expired_version_is_skipped() {
     let world = World::new();
     let vault = world.vault();
     vault.set("k", "old", NewSecret::default()).unwrap();
@@ -118,7 +118,7 @@ fn an_expired_version_is_passed_over() {
 }
 
 #[test]
-fn a_version_that_has_not_begun_waits_for_its_time() {
+fn a_version_is_not_used_before_it_is_valid() {
     let world = World::new();
     let vault = world.vault();
     vault.set("k", "now", NewSecret::default()).unwrap();
@@ -130,7 +130,7 @@ fn a_version_that_has_not_begun_waits_for_its_time() {
 }
 
 #[test]
-fn a_deleted_secret_is_still_listed_and_can_come_back() {
+fn a_deleted_secret_is_listed_and_can_be_restored() {
     let world = World::new();
     let vault = world.vault();
     vault.set("k", "one", NewSecret { enabled: false, ..NewSecret::default() }).unwrap();
@@ -143,7 +143,7 @@ fn a_deleted_secret_is_still_listed_and_can_come_back() {
     vault.undelete("k").unwrap();
     assert_eq!(value(&vault, "k", None), "two");
     assert_eq!(refused(&vault, "k", Some("1")), "Secret disabled: k", "it was disabled before");
-    // What is set after a deletion counts, and what was deleted stays so.
+    // A version that is set after a deletion is in use; the deleted ones stay deleted.
     vault.delete("k").unwrap();
     vault.set("k", "three", NewSecret::default()).unwrap();
     assert_eq!(value(&vault, "k", None), "three");
@@ -151,7 +151,7 @@ fn a_deleted_secret_is_still_listed_and_can_come_back() {
 }
 
 #[test]
-fn what_is_purged_is_gone_and_its_number_with_it() {
+fn a_purged_version_is_gone_and_its_number_is_not_reused() {
     let world = World::new();
     let vault = world.vault();
     for text in ["one", "two"] {
@@ -189,34 +189,34 @@ fn tags_and_types_are_kept_and_the_list_has_no_values() {
 }
 
 #[test]
-fn a_change_that_nobody_expected_is_not_overwritten() {
+fn an_unexpected_change_is_not_overwritten() {
     let world = World::new();
     let vault = world.vault();
     let new = |version| NewSecret { if_version: Some(version), ..NewSecret::default() };
     vault.set("k", "one", new(0)).unwrap();
     assert_eq!(
         vault.set("k", "two", new(0)).unwrap_err().to_string(),
-        "the newest version of 'k' is 1, and not 0"
+        "the newest version of 'k' must be 0 (got 1)"
     );
     vault.set("k", "two", new(1)).unwrap();
     assert_eq!(value(&vault, "k", None), "two");
 }
 
 #[test]
-fn another_key_opens_nothing_and_changes_nothing() {
+fn a_different_key_opens_and_changes_nothing() {
     let world = World::new();
     world.vault().set("k", "s3cr3t", NewSecret::default()).unwrap();
     let before = fs::read(world.vault().path()).unwrap();
     let other = world.vault_under(&MasterKey::generate());
-    assert!(refused(&other, "k", None).contains("another master key"));
+    assert!(refused(&other, "k", None).contains("a different master key"));
     let set = other.set("k", "mine", NewSecret::default()).unwrap_err();
     assert!(matches!(set, SecretError::WrongKey { .. }), "{set}");
     assert_eq!(fs::read(world.vault().path()).unwrap(), before);
-    assert_eq!(other.list().unwrap().len(), 1, "names need no key");
+    assert_eq!(other.list().unwrap().len(), 1, "listing needs no key");
 }
 
 #[test]
-fn a_rotation_seals_every_value_anew_under_the_new_key() {
+fn a_rotation_seals_every_value_with_the_new_key() {
     let world = World::new();
     for (name, text) in [("a", "one"), ("a", "two"), ("b", "three")] {
         world.vault().set(name, text, NewSecret::default()).unwrap();
@@ -226,7 +226,10 @@ fn a_rotation_seals_every_value_anew_under_the_new_key() {
     let before = fs::read_to_string(reader.path()).unwrap();
     let next = MasterKey::generate();
     assert_eq!(world.vault().rotate(Some(&next)).unwrap(), 3);
-    assert!(refused(&reader, "a", None).contains("another master key"), "a reader sees the change at once");
+    assert!(
+        refused(&reader, "a", None).contains("a different master key"),
+        "a reader sees the change at once"
+    );
     let vault = world.vault_under(&next);
     assert_eq!((value(&vault, "a", Some("1")), value(&vault, "b", None)), ("one".into(), "three".into()));
     let after = fs::read_to_string(vault.path()).unwrap();
@@ -248,14 +251,14 @@ fn a_value_that_was_moved_does_not_open() {
     assert_eq!(sealed.len(), 2);
     fs::write(&path, text.replace(sealed[0], sealed[1])).unwrap();
     assert!(
-        refused(&world.vault(), "mine", None).contains("version 1 of 'mine' is not what was sealed there")
+        refused(&world.vault(), "mine", None).contains("version 1 of 'mine' was changed after it was stored")
     );
     fs::write(&path, "{\"format\": \"loom-secrets/9\"}").unwrap();
     assert!(refused(&world.vault(), "mine", None).contains("'loom-secrets/9'"));
     fs::write(&path, "{").unwrap();
     assert!(refused(&world.vault(), "mine", None).contains("not JSON"));
     assert!(world.vault().set("mine", "x", NewSecret::default()).is_err());
-    assert_eq!(fs::read_to_string(&path).unwrap(), "{", "what cannot be read is not replaced");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{", "a file that cannot be read is not replaced");
 }
 
 #[test]
@@ -272,7 +275,7 @@ fn names_and_values_have_limits() {
 }
 
 #[test]
-fn writers_wait_for_each_other_and_lose_nothing() {
+fn concurrent_writers_lose_no_change() {
     let world = World::new();
     thread::scope(|scope| {
         for writer in 0..4 {
@@ -298,7 +301,7 @@ fn writers_wait_for_each_other_and_lose_nothing() {
 }
 
 #[test]
-fn the_first_that_knows_a_name_answers() {
+fn the_first_provider_that_knows_a_name_is_used() {
     let world = World::new();
     let folder = world.folder.path().join("mounted");
     fs::create_dir(&folder).unwrap();
@@ -331,17 +334,17 @@ fn the_first_that_knows_a_name_answers() {
     ] {
         assert_eq!(secrets.secret(name).unwrap_err(), why, "{name}");
     }
-    assert!(secrets.secret("../secrets.json").unwrap_err().contains("no name of a secret"));
+    assert!(secrets.secret("../secrets.json").unwrap_err().contains("not a valid secret name"));
     assert!(!format!("{secrets:?}").contains("from the start"));
 }
 
 #[cfg(unix)]
 #[test]
-fn the_file_is_its_owners_alone() {
+fn only_the_owner_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
 
     let world = World::new();
-    // What is left of a file that another program began to write has no say in it.
+    // The permissions of a file that another program left half-written have no effect.
     let beside = format!("{}.new", world.vault().path().display());
     fs::create_dir_all(world.vault().path().parent().unwrap()).unwrap();
     fs::write(&beside, "").unwrap();

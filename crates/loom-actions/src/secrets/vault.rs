@@ -16,25 +16,25 @@ use super::{
     record::{Record, Version},
 };
 
-/// Where the master key comes from. Asked whenever the file has changed, so that a key which is made later is found.
+/// Returns the master key. Called whenever the file has changed, so that a key that is created later is found.
 pub type KeySource = Arc<dyn Fn() -> Result<MasterKey, SecretError> + Send + Sync>;
 
 /// Secrets with versions, in one encrypted file that several processes may use at once.
 ///
-/// Setting a secret makes a version; deleting disables all versions, and they can be brought back. Every change replaces the file
-/// as a whole while a lock beside it is held, and is on the disk when the method returns. What another process changes is
-/// seen by the next read.
+/// Setting a secret creates a version; deleting it disables all versions, and they can be restored. Every change
+/// replaces the file as a whole while holding a lock on another file beside it, and is on the disk when the method
+/// returns. The next read sees changes of other processes.
 ///
 /// Methods block on the file, which is small.
 pub struct Vault {
     path: PathBuf,
     key: KeySource,
     clock: Arc<dyn Clock>,
-    /// The file as it was read last.
+    /// The file as it was last read.
     opened: Mutex<Option<(Stamp, Arc<Opened>)>>,
 }
 
-/// The file's contents, and the keys that open its values.
+/// The content of the file, and the keys that open its values.
 #[derive(Debug, Default)]
 struct Opened {
     contents: Contents,
@@ -42,20 +42,20 @@ struct Opened {
 }
 
 impl Vault {
-    /// The vault in this file, which need not be there yet.
+    /// The vault in this file, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>, key: KeySource, clock: Arc<dyn Clock>) -> Vault {
         Vault { path: path.into(), key, clock, opened: Mutex::new(None) }
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The value that counts now, or that of one version, with what is known of it.
+    /// Returns the value that is in use now, or that of one version, with its properties.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when there is no such value or it cannot be read.
     pub fn get(
         &self,
         name: &str,
@@ -65,10 +65,10 @@ impl Vault {
         self.opened()?.get(&name, version, self)?.ok_or(SecretError::NotFound { name })
     }
 
-    /// Keeps a value as the newest version.
+    /// Stores a value as the newest version.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the name or the value is not valid, or the file cannot be changed.
     pub fn set(&self, name: &str, value: &str, new: NewSecret) -> Result<SecretProperties, SecretError> {
         let name = checked_name(name)?;
         let value = checked_value(value)?;
@@ -97,20 +97,20 @@ impl Vault {
         })
     }
 
-    /// The newest version of every secret, deleted ones too, by name. Needs no key.
+    /// Lists the newest version of every secret, including deleted ones, by name. Needs no key.
     ///
     /// # Errors
-    /// [`SecretError`], when the file cannot be read.
+    /// [`SecretError`] when the file cannot be read.
     pub fn list(&self) -> Result<Vec<SecretProperties>, SecretError> {
         let contents = file::read(&self.path)?;
         let newest = contents.records.values().filter_map(|record| record.versions.last());
         Ok(newest.map(|version| version.properties.clone()).collect())
     }
 
-    /// All versions of a secret, oldest first. Needs no key.
+    /// Lists all versions of a secret, oldest first. Needs no key.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the secret does not exist or the file cannot be read.
     pub fn versions(&self, name: &str) -> Result<Vec<SecretProperties>, SecretError> {
         let name = checked_name(name)?;
         let contents = file::read(&self.path)?;
@@ -118,18 +118,18 @@ impl Vault {
         Ok(record.versions.iter().map(|version| version.properties.clone()).collect())
     }
 
-    /// Deletes all versions, so that none can be used. [`Vault::undelete`] brings them back.
+    /// Deletes all versions, so that none can be used. [`Vault::undelete`] restores them.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn delete(&self, name: &str) -> Result<(), SecretError> {
         self.each_version(name, None, |properties| properties.deleted = true)
     }
 
-    /// Takes a deletion back.
+    /// Undoes a deletion.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn undelete(&self, name: &str) -> Result<(), SecretError> {
         self.each_version(name, None, |properties| properties.deleted = false)
     }
@@ -137,15 +137,15 @@ impl Vault {
     /// Enables or disables one version, or all.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn enable(&self, name: &str, version: Option<u32>, enabled: bool) -> Result<(), SecretError> {
         self.each_version(name, version, |properties| properties.enabled = enabled)
     }
 
-    /// Removes one version, or the secret, for good.
+    /// Removes one version, or the whole secret, permanently.
     ///
     /// # Errors
-    /// [`SecretError`].
+    /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn purge(&self, name: &str, version: Option<u32>) -> Result<(), SecretError> {
         let name = checked_name(name)?;
         self.change(|opened| {
@@ -164,11 +164,11 @@ impl Vault {
         })
     }
 
-    /// Seals every value anew under a new data key, which is wrapped under `master`, or under the key there is. The old data keys
-    /// are forgotten. Answers how many values that were.
+    /// Seals every value with a new data key, which is encrypted with `master`, or with the current master key. The
+    /// old data keys are discarded. Returns the number of values.
     ///
     /// # Errors
-    /// [`SecretError`]; then everything is as it was.
+    /// [`SecretError`]; then nothing was changed.
     pub fn rotate(&self, master: Option<&MasterKey>) -> Result<usize, SecretError> {
         let current = (self.key)()?;
         let now = self.clock.now();
@@ -212,14 +212,15 @@ impl Vault {
         })
     }
 
-    /// The file as it is now.
+    /// The current content of the file.
     fn opened(&self) -> Result<Arc<Opened>, SecretError> {
         let Some(stamp) = file::stamp(&self.path)? else { return Ok(Arc::default()) };
         let mut cached = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, opened)) = cached.as_ref().filter(|(known, _)| *known == stamp) {
             return Ok(Arc::clone(opened));
         }
-        // A file that is replaced between the two looks is read with the older stamp, and read again next time.
+        // A file that is replaced between the two calls is recorded with the older stamp, and read again the next
+        // time.
         let opened = Arc::new(self.open()?);
         *cached = Some((stamp, Arc::clone(&opened)));
         Ok(opened)
@@ -238,7 +239,7 @@ impl Vault {
         Ok(Opened { contents, keys })
     }
 
-    /// Changes the file, if `change` agrees.
+    /// Changes the file if `change` succeeds.
     fn change<T>(
         &self,
         change: impl FnOnce(&mut Opened) -> Result<T, SecretError>,
@@ -269,7 +270,7 @@ impl Opened {
         let value = key.and_then(|key| key.open(name, number, &version.sealed));
         value.ok_or_else(|| SecretError::Damaged {
             path: vault.path.clone(),
-            why: format!("version {number} of '{name}' is not what was sealed there"),
+            why: format!("version {number} of '{name}' was changed after it was stored"),
         })
     }
 
@@ -278,7 +279,7 @@ impl Opened {
         record.ok_or_else(|| SecretError::NotFound { name: name.to_owned() })
     }
 
-    /// What new values are sealed with; the first value brings the first key.
+    /// The key for new values; the first value creates the first key.
     fn newest_key(&mut self, vault: &Vault, now: loom_expression::Timestamp) -> Result<DataKey, SecretError> {
         if self.keys.is_empty() {
             let key = DataKey::generate(1);

@@ -5,7 +5,7 @@ fn url(text: &str) -> Url {
 }
 
 #[test]
-fn what_is_sent_is_what_was_written() {
+fn addresses_are_sent_as_written() {
     for (written, sent) in [
         ("https://api.example.com", "https://api.example.com/"),
         ("HTTPS://API.Example.com:443/A/b?q=1#part", "https://api.example.com/A/b?q=1"),
@@ -22,7 +22,7 @@ fn what_is_sent_is_what_was_written() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_without_its_secrets() {
+fn invalid_addresses_are_refused_without_showing_secrets() {
     for (text, reason) in [
         ("ftp://h/x", "does not begin"),
         ("h/x", "does not begin"),
@@ -46,7 +46,7 @@ fn what_is_no_address_is_refused_without_its_secrets() {
 }
 
 #[test]
-fn references_resolve_as_the_standard_says() {
+fn references_resolve_by_rfc_3986() {
     // The normal and abnormal examples of RFC 3986, section 5.4, whose base has a query.
     let base = url("http://a/b/c/d;p?q");
     for (reference, resolved) in [
@@ -99,7 +99,7 @@ fn queries_are_encoded_and_arrays_repeat() {
 }
 
 #[test]
-fn an_origin_leaves_out_the_port_that_goes_without_saying() {
+fn an_origin_omits_the_default_port() {
     assert_eq!(url("https://H:443/x").origin(), "https://h");
     assert_eq!(url("http://h:443/x").origin(), "http://h:443");
     assert_eq!(url("http://h/x?sig=1").shown(), "http://h/x");
@@ -110,13 +110,13 @@ mod against_another {
 
     use super::super::Url;
 
-    /// A text without its escapes.
+    /// A text with its escapes decoded.
     fn plain(text: &str) -> Vec<u8> {
         let bytes = text.as_bytes();
         let (mut plain, mut at) = (Vec::new(), 0);
         while at < bytes.len() {
             let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-            // A sign is a digit to the parser of numbers, and not to addresses.
+            // A sign is valid for the parser of numbers, but not in an escape.
             let escaped = escaped.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
             if let Some(byte) = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
                 plain.push(byte);
@@ -134,9 +134,9 @@ mod against_another {
     }
 
     proptest! {
-        /// What is sent means to others what was written.
+        /// What is sent has the same meaning for others as what was written.
         #[test]
-        fn what_is_sent_means_the_same(
+        fn the_sent_address_has_the_same_meaning(
             scheme in drawn("(http|HTTPS|https)"),
             host in drawn("[a-zA-Z]([a-zA-Z0-9-]{0,8}[a-z])?(\\.[a-z]{2,4}){0,2}"),
             port in drawn("(:[1-9][0-9]{0,3})?"),
@@ -154,15 +154,15 @@ mod against_another {
             prop_assert_eq!(sent.query().map(plain), theirs.query().map(plain), "{}", ours);
         }
 
-        /// Whatever is written: who is called is never someone else than others would call.
+        /// For any input: the host that is called is the one that others would call.
         #[test]
-        fn nobody_else_is_called(
+        fn no_other_host_is_called(
             start in drawn("https?:/{0,3}"),
             rest in drawn("[a-z0-9@:/\\\\?#%.\\[\\] \t\u{ad}-]{0,24}"),
         ) {
             let written = format!("{start}{rest}");
             let (Ok(ours), Ok(theirs)) = (Url::parse(&written), ::url::Url::parse(&written)) else { return Ok(()) };
-            // Numbers and IPv6 addresses have several forms, which the resolver knows.
+            // Numbers and IPv6 addresses have several forms, which the resolver handles.
             let last = ours.host().trim_end_matches('.').rsplit('.').next().unwrap_or_default();
             let is_number = last.starts_with(|first: char| first.is_ascii_digit()) || ours.host().starts_with('[');
             prop_assert!(is_number || Some(ours.host()) == theirs.host_str(), "{written}: {ours} and {theirs}");

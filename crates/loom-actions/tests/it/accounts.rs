@@ -1,4 +1,4 @@
-//! Authentication, against a mock of the places that give tokens.
+//! Authentication, against a mock of the token endpoints.
 
 use loom_actions::{Behaviour, Egress, ManagedIdentity, Requests, Settings, TokenSettings, Url};
 use loom_testkit::mock::Mock;
@@ -14,8 +14,8 @@ const TOKENS: &str = r#"
 const OAUTH: &str = r#"{"method": "POST", "uri": "https://api.example/do", "authentication": {"type": "ActiveDirectoryOAuth",
     "tenant": "my tenant", "audience": "https://api.example", "clientId": "me", "secret": "geheim"}}"#;
 
-/// Requests whose every host is played by the mock.
-async fn played(rules: &str) -> (Mock, Requests) {
+/// Requests to any host, all of which the mock serves.
+async fn requests_to(rules: &str) -> (Mock, Requests) {
     let mock = mock(&format!("[{TOKENS}{rules}]")).await;
     let egress = Egress::from_json(&json(&format!(r#"{{"*": "{}"}}"#, mock.base_url()))).unwrap();
     (mock, requests(Settings { egress, ..Settings::default() }))
@@ -30,9 +30,9 @@ async fn send(requests: &Requests, inputs: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_token_is_fetched_once_by_all_that_want_it() {
+async fn concurrent_requests_share_one_token() {
     let rules = r#", {"path": "/api.example/do", "headers": {"authorization": "Bearer t1"}}"#;
-    let (mock, requests) = played(rules).await;
+    let (mock, requests) = requests_to(rules).await;
     let (a, b, c) = tokio::join!(send(&requests, OAUTH), send(&requests, OAUTH), send(&requests, OAUTH));
     assert_eq!((a, b, c), (200, 200, 200));
     assert_eq!(mock.problems(), Vec::<String>::new());
@@ -46,27 +46,27 @@ async fn a_token_is_fetched_once_by_all_that_want_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_a_service_refuses_is_replaced() {
+async fn a_rejected_token_is_replaced() {
     let rules = r#", {"path": "/api.example/do", "headers": {"authorization": "Bearer t1"}, "responses": [{"status": 200}, {"status": 401}]},
         {"path": "/api.example/do", "headers": {"authorization": "Bearer t2"}, "responses": [{"status": 200}, {"status": 401}]}"#;
-    let (mock, requests) = played(rules).await;
+    let (mock, requests) = requests_to(rules).await;
     let tokens = || paths(&mock).iter().filter(|path| path.ends_with("/token")).count();
     assert_eq!(send(&requests, OAUTH).await, 200);
     assert_eq!(tokens(), 1);
-    // The kept token was withdrawn; the request that is refused for it is sent again at once.
+    // The kept token was revoked; the rejected request is sent again immediately.
     assert_eq!(send(&requests, OAUTH).await, 200);
     assert_eq!((tokens(), mock.requests().len()), (2, 5));
-    // A new one that is refused as well is the service's answer.
+    // When a new token is rejected as well, that is the result.
     assert_eq!(send(&requests, OAUTH).await, 401);
     assert_eq!((tokens(), mock.requests().len()), (3, 8));
 }
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_expires() {
-    let (mock, requests) = played(r#", {"path": "/api.example/do"}"#).await;
+    let (mock, requests) = requests_to(r#", {"path": "/api.example/do"}"#).await;
     assert_eq!(send(&requests, OAUTH).await, 200);
     tokio::time::pause();
-    // Five minutes before the end of the hour the token still serves, after that it does not.
+    // The token is used until five minutes before its end.
     tokio::time::advance(std::time::Duration::from_secs(3_200)).await;
     tokio::time::resume();
     assert_eq!(send(&requests, OAUTH).await, 200);
@@ -79,13 +79,13 @@ async fn a_token_is_renewed_before_it_expires() {
 }
 
 #[tokio::test]
-async fn the_machines_identity() {
+async fn managed_identity_tokens() {
     let (mock, requests) =
-        played(r#", {"path": "/api.example/do", "headers": {"authorization": "Bearer m1"}}"#).await;
+        requests_to(r#", {"path": "/api.example/do", "headers": {"authorization": "Bearer m1"}}"#).await;
     let inputs = r#"{"method": "POST", "uri": "https://api.example/do", "authentication": {"type": "ManagedServiceIdentity", "audience": "https://api.example"}}"#;
     assert_eq!(send(&requests, inputs).await, 200);
     assert_eq!(mock.problems(), Vec::<String>::new());
-    // An app service has its own endpoint and proves itself by a header.
+    // An app service has its own endpoint and proves its identity by a header.
     let own = mock.base_url();
     let endpoint = Url::parse(&format!("{own}/169.254.169.254/metadata/identity/oauth2/token")).unwrap();
     let managed_identity = ManagedIdentity::app_service(endpoint, "geheim".to_owned());
@@ -104,7 +104,7 @@ async fn the_machines_identity() {
 }
 
 #[tokio::test]
-async fn no_token_is_a_failure_that_tells_no_secret() {
+async fn a_failure_to_get_a_token_reveals_no_secret() {
     let mock = mock(
         r#"[{"path": "/t/oauth2/token", "responses": [
             {"status": 401, "body": {"error": "invalid_client", "error_description": "geheim is wrong"}},

@@ -1,4 +1,4 @@
-//! What is sent, and how answers look.
+//! What is sent, and what responses look like.
 
 use loom_actions::{Behaviour, Settings};
 use loom_expression::Value;
@@ -7,7 +7,7 @@ use loom_testkit::flaky::Flaky;
 use crate::support::{answer, attempt, body, finished, json, mock, requests};
 
 #[tokio::test]
-async fn a_request_goes_out_as_written_and_its_answer_comes_back() {
+async fn a_request_is_sent_as_written_and_its_response_returned() {
     let flaky = Flaky::start().await.unwrap();
     let inputs = r#"{"method": "post", "uri": "{base}/echo?a=%2F", "queries": {"b": ["x", 1]}, "cookie": "c=1",
         "headers": {"X-Own": "v", "Accept-Language": "da", "Host": "evil", "Cookie": "stolen=1", "Content-MD5": "x"}, "body": {"k": [1, null]}}"#;
@@ -72,7 +72,7 @@ async fn queries_without_members_leave_the_query_of_the_address() {
 }
 
 #[tokio::test]
-async fn the_content_type_of_the_definition_counts_before_that_of_an_envelope() {
+async fn the_authors_content_type_overrides_that_of_an_envelope() {
     let flaky = Flaky::start().await.unwrap();
     let envelope = r#"{"$content-type": "application/xml;charset=utf-8", "$content": "PGEvPg=="}"#;
     for (headers, kind) in [
@@ -89,7 +89,7 @@ async fn the_content_type_of_the_definition_counts_before_that_of_an_envelope() 
 }
 
 #[tokio::test]
-async fn statuses_are_answers_and_say_whether_to_try_again() {
+async fn every_status_is_a_response_and_decides_about_retries() {
     let flaky = Flaky::start().await.unwrap();
     for (status, transient) in [
         (200, false),
@@ -112,7 +112,7 @@ async fn statuses_are_answers_and_say_whether_to_try_again() {
 }
 
 #[tokio::test]
-async fn gzip_is_undone_unless_the_author_wants_it() {
+async fn gzip_is_decompressed_unless_disabled() {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(br#"{"a":1}"#).unwrap();
@@ -126,7 +126,7 @@ async fn gzip_is_undone_unless_the_author_wants_it() {
     assert_eq!(unpacked.outputs.get("headers").unwrap().get("Content-Encoding"), None);
     let raw = Behaviour { no_decompression: true, ..Behaviour::default() };
     let inputs = r#"{"uri": "{base}/z"}"#;
-    // Packed bytes are bytes, whatever is inside, and go on as they came.
+    // Compressed bytes are passed on as they came, whatever is inside.
     let packed = attempt(&requests(Settings::default()), &mock.base_url(), inputs, &raw).await.unwrap();
     let packed = finished(packed);
     assert_eq!(packed.outputs.get("headers").unwrap().get("Content-Encoding"), Some(&"gzip".into()));
@@ -137,7 +137,7 @@ async fn gzip_is_undone_unless_the_author_wants_it() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_forms_or_multipart_make_the_round_trip() {
+async fn form_and_multipart_bodies_round_trip() {
     let flaky = Flaky::start().await.unwrap();
     let form = r#"{"method": "POST", "uri": "{base}/echo", "headers": {"content-type": "application/x-www-form-urlencoded"}, "body": {"a": "b c", "d": "&"}}"#;
     assert_eq!(body(&answer(&flaky.base_url(), form).await).get("body"), Some(&"a=b+c&d=%26".into()));
@@ -156,7 +156,7 @@ async fn bodies_that_are_forms_or_multipart_make_the_round_trip() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn a_redirect_is_a_response_and_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let rules = format!(
             r#"[{{"path": "/old", "response": {{"status": {status}, "headers": {{"Location": "/new"}}, "body": "moved"}}}}]"#

@@ -1,4 +1,4 @@
-//! Certificates as definitions hold them, in `pfx`: in a TLS session, and as a proof for a token.
+//! Certificates in `pfx` of definitions: in a TLS session, and as a proof for a token.
 
 use base64::{
     Engine as _,
@@ -15,7 +15,7 @@ const MODERN: &[u8] = include_bytes!("../archives/modern.pfx");
 const TRIPLE_DES: &[u8] = include_bytes!("../archives/triple_des_no_password.pfx");
 const PUBLIC_KEY: &[u8] = include_bytes!("../archives/public_key.der");
 
-/// The members `pfx` and `password`, the archive in lines as tools print it.
+/// The properties `pfx` and `password`, with the archive wrapped into lines as tools print it.
 fn archive(bytes: &[u8], password: &str) -> String {
     let text = STANDARD.encode(bytes);
     let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
@@ -23,7 +23,7 @@ fn archive(bytes: &[u8], password: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_shows_the_certificate_of_its_archive() {
+async fn a_client_presents_the_certificate_of_its_archive() {
     let (signed, port, _tasks) = secured(Some(AUTHORITY)).await;
     let client = ClientOptions { extra_roots_pem: vec![signed.cert.pem()], ..ClientOptions::default() };
     let requests = requests(Settings { client, ..Settings::default() });
@@ -35,11 +35,11 @@ async fn a_client_shows_the_certificate_of_its_archive() {
         let answer = attempt(&requests, &base, &asking(&archive), &Behaviour::default()).await.unwrap();
         assert_eq!(body(&finished(answer)), "safe".into());
     }
-    // Nobody is let in without, and what is wrong with an archive is told without telling the archive.
+    // Without a certificate the server refuses, and errors about an archive do not reveal its content.
     failure(&requests, &base, r#"{"uri": "{base}/x"}"#).await;
     for (wrong, part) in [
-        (archive(MODERN, "geheim"), "the password is not the archive's"),
-        (archive(b"pfxcontent", "x"), "not one in PKCS#12 form"),
+        (archive(MODERN, "geheim"), "the password does not match the archive"),
+        (archive(b"pfxcontent", "x"), "not a valid PKCS#12 archive"),
     ] {
         let failed = failure(&requests, &base, &asking(&wrong)).await;
         assert!(failed.message.contains(part) && failed.code == "BadRequest", "{failed}");
@@ -48,7 +48,7 @@ async fn a_client_shows_the_certificate_of_its_archive() {
 }
 
 #[tokio::test]
-async fn an_application_proves_itself_by_a_certificate() {
+async fn an_application_authenticates_with_a_certificate() {
     let mock = mock(
         r#"[{"method": "POST", "path": "/t/oauth2/token", "response": {"body": {"access_token": "t1", "expires_in": 3600}}, "calls": 1},
             {"path": "/do", "headers": {"authorization": "Bearer t1"}, "calls": 2}]"#,

@@ -1,4 +1,4 @@
-//! The handlers under a real engine: whole runs against a mock.
+//! The handlers in a real engine: whole runs against a mock.
 
 use std::sync::{
     Arc, Mutex,
@@ -17,8 +17,8 @@ use loom_testkit::mock::Mock;
 
 use crate::support::{json, mock};
 
-/// Plays a workflow whose `{base}` is the mock's address.
-async fn played(
+/// Executes a workflow in which `{base}` is the mock's address.
+async fn executed(
     actions: &str,
     outputs: &str,
     mock: &Mock,
@@ -68,7 +68,7 @@ async fn a_request_is_repeated_with_the_same_key_until_it_works() {
     let actions = r#"{"Call": {"type": "Http", "inputs": {"method": "POST", "uri": "{base}/flaky", "body": {}},
         "retryPolicy": {"maxAttempts": 3, "initialDelay": 1}}}"#;
     let outputs = r#"{"ok": {"type": "bool", "value": "@body('Call')?['ok']"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "ok"), true.into());
     assert_eq!(mock.problems(), Vec::<String>::new());
     let keys: Vec<_> =
@@ -90,7 +90,7 @@ async fn connections_functions_and_children_are_called_by_name() {
         "Function": {"type": "Function", "inputs": {"function": {"id": "/sites/app/functions/price"}, "body": {}}},
         "Child": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "/workflows/child"}, "triggerName": "manual"}, "body": "in"}}}"#;
     let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Connector'), body('Function'), body('Child'))"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "all"), json(r#"["patched", 12, "out"]"#));
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
@@ -108,7 +108,7 @@ async fn functions_of_the_app_and_types_with_an_address_are_posted() {
         "Rules": {"type": "RuleExecute", "inputs": {"ruleset": "r", "facts": [1]}},
         "Chunks": {"type": "ChunkText", "inputs": {"text": "x"}}}"#;
     let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Local')?['high'], body('Rules'), first(body('Chunks')?['value']))"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "all"), json(r#"[8, "applied", "x"]"#));
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
@@ -122,7 +122,7 @@ async fn polling_goes_through_the_engine() {
     .await;
     let actions = r#"{"Work": {"type": "Http", "inputs": {"method": "POST", "uri": "{base}/work"}}}"#;
     let outputs = r#"{"end": {"type": "string", "value": "@body('Work')"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "end"), "done".into());
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
@@ -139,13 +139,13 @@ async fn activities_run_here_or_behind_an_endpoint() {
         "Here": {"type": "Activity", "inputs": {"activityName": "double", "input": 21}, "retryPolicy": {"maxAttempts": 2, "initialDelay": 1}},
         "There": {"type": "Activity", "inputs": {"activityName": "remote", "input": {"n": 1}}}}"#;
     let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Here'), body('There'))"}}"#;
-    let report = played(actions, outputs, &mock, activities, Actors::default()).await;
+    let report = executed(actions, outputs, &mock, activities, Actors::default()).await;
     assert_eq!(output(&report, "all"), json(r#"[42, "far"]"#));
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn an_actor_does_one_thing_at_a_time_and_remembers() {
+async fn an_actor_handles_one_call_at_a_time_and_keeps_its_state() {
     let mock = mock(r#"[{"method": "POST", "path": "/actors/a%2Fb/add", "body": 5, "response": {"body": 5}, "calls": 1}]"#).await;
     let inside = Arc::new(AtomicU32::new(0));
     let most = Arc::new(Mutex::new(0));
@@ -154,13 +154,13 @@ async fn an_actor_does_one_thing_at_a_time_and_remembers() {
     actors.register("Counter", move |call| {
         let (counted, highest) = (Arc::clone(&counted), Arc::clone(&highest));
         async move {
-            // Different objects may well be at work together.
+            // Different actors may run at the same time.
             let now = if call.id == "one" { counted.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
             {
                 let mut highest = highest.lock().unwrap();
                 *highest = now.max(*highest);
             }
-            // Others get their chance to break in.
+            // Gives other calls a chance to interfere.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -179,15 +179,15 @@ async fn an_actor_does_one_thing_at_a_time_and_remembers() {
         "Far": {"type": "Actor", "inputs": {"actorType": "Far", "actorId": "a/b", "method": "add", "args": 5}}}"#;
     let outputs =
         r#"{"all": {"type": "array", "value": "@createArray(body('Last'), body('Other'), body('Far'))"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), actors).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), actors).await;
     assert_eq!(output(&report, "all"), json("[210, 0, 5]"));
     assert_eq!(*most.lock().unwrap(), 1);
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
 
-/// Each life of the process opens the folder anew.
+/// Each process opens the directory again.
 #[tokio::test]
-async fn an_actor_remembers_after_a_restart() {
+async fn an_actor_keeps_its_state_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let definition = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Add": {"type": "Actor", "inputs": {"actorType": "Counter", "actorId": "a/1", "method": "add", "args": 4}}},
@@ -198,7 +198,7 @@ async fn an_actor_remembers_after_a_restart() {
             Arc::new(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
         let mut actors = Actors::default();
         actors.register("counter", |call| async move {
-            // From the second call on the state is a secret, and the third is told so.
+            // From the second call on, the state is a secret, and the third call sees it as one.
             let sum = call.state.as_i64().unwrap_or(0) + call.args.as_i64().unwrap_or(0);
             let secret = call.state.is_secret() || sum > 4;
             let result = vec![Value::from(sum), call.state.is_secret().into()].into();
@@ -220,7 +220,7 @@ async fn an_actor_remembers_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_fails_in_words() {
+async fn unsupported_actions_fail_with_an_explanation() {
     let mock = mock("[]").await;
     for (action, code, part) in [
         (
@@ -239,7 +239,7 @@ async fn what_cannot_be_done_fails_in_words() {
             r#"{{"It": {action}, "Look": {{"type": "Compose", "runAfter": {{"It": ["Failed"]}}, "inputs": "@actions('It')?['error']"}}}}"#
         );
         let outputs = r#"{"error": {"type": "object", "value": "@outputs('Look')"}}"#;
-        let report = played(&actions, outputs, &mock, Activities::default(), Actors::default()).await;
+        let report = executed(&actions, outputs, &mock, Activities::default(), Actors::default()).await;
         let error = output(&report, "error");
         assert_eq!(error.get("code"), Some(&code.into()), "{action}");
         let message = error.get("message").unwrap().as_str().unwrap();
@@ -258,7 +258,7 @@ async fn operations_of_connectors_are_posted_below_their_connection() {
         "Flow": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "crm", "operationId": "GetItem", "apiId": "/x"}, "parameters": {"id": 7}}},
         "Built": {"type": "ServiceProvider", "inputs": {"serviceProviderConfiguration": {"connectionName": "crm", "operationId": "send", "serviceProviderId": "/y"}, "parameters": {"to": "q"}}}}"#;
     let outputs = r#"{"item": {"type": "string", "value": "@body('Flow')"}, "sent": {"type": "int", "value": "@outputs('Built').statusCode"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "item"), "item".into());
     assert_eq!(output(&report, "sent"), Value::from(202i64));
     assert_eq!(mock.problems(), Vec::<String>::new());
@@ -280,16 +280,17 @@ async fn operations_of_api_management_fill_in_their_paths() {
         "Look": {"type": "Compose", "runAfter": {"Lacking": ["Failed"]}, "inputs": "@actions('Lacking')['error']['message']"}}"#;
     let outputs = r#"{"one": {"type": "string", "value": "@body('Standard')"}, "two": {"type": "string", "value": "@body('Consumption')"},
         "lacking": {"type": "string", "value": "@outputs('Look')"}}"#;
-    let report = played(actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    let report = executed(actions, outputs, &mock, Activities::default(), Actors::default()).await;
     assert_eq!(output(&report, "one"), "one".into());
     assert_eq!(output(&report, "two"), "two".into());
     assert_eq!(output(&report, "lacking"), "The action's 'pathTemplate' has no parameter 'b'.".into());
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
 
-/// Subscribes through a connector without saying where to call back, and is called back at the address that the service heard.
+/// Subscribes through a connector without a callback URL in the inputs, and is called back at the URL that the
+/// service received.
 #[tokio::test]
-async fn a_connector_is_told_where_to_call_back() {
+async fn a_connector_gets_the_callback_url() {
     let flow = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Operation": {"type": "OpenApiConnectionWebhook", "inputs": {"host": {"connectionName": "named", "operationId": "Watch"}, "parameters": {"body/folder": "in"}}},
         "Path": {"type": "ApiConnectionWebhook", "inputs": {"host": {"connection": {"referenceName": "named"}}, "path": "/path", "body": {"body": {"folder": "in"}}}},
@@ -330,7 +331,7 @@ async fn a_connector_is_told_where_to_call_back() {
             () = heard => None,
         }
     };
-    // Nobody listens, so nothing is subscribed and nothing waits.
+    // Without a server for callbacks, nothing is subscribed and nothing waits.
     let report = run(None).await.expect("the run ends at once");
     let message = report.error.as_ref().unwrap().message.clone();
     assert!(mock.requests().is_empty() && report.status == RunStatus::Failed, "{message}");
@@ -346,8 +347,8 @@ async fn a_connector_is_told_where_to_call_back() {
     assert_eq!(paths, ["/named/Watch", "/named/own", "/named/path", "/plain/Watch"]);
     let header = |index: usize| seen[index].2.as_deref();
     assert!(header(0).unwrap().starts_with("http://here/callbacks/"));
-    assert_eq!(header(1), None, "the definition said it");
-    // Parameters of an operation are flat; a body has its members one inside another.
+    assert_eq!(header(1), None, "the definition has its own callback URL");
+    // The parameters of an operation are flat; a body has nested properties.
     assert_eq!(bodies[0].get("body/callbackUrl").and_then(Value::as_str), header(0));
     assert_eq!(bodies[0].get("body/folder"), Some(&"in".into()));
     let inner = bodies[2].get("body").unwrap();

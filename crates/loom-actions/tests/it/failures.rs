@@ -1,4 +1,4 @@
-//! Everything that can go wrong on the way, told apart.
+//! Everything that can fail on the way, with distinct errors.
 
 use loom_actions::{Behaviour, ClientOptions, Egress, Settings};
 use tokio::net::TcpListener;
@@ -15,18 +15,18 @@ fn is(failure: &loom_actions::Failure, code: &str, transient: bool, part: &str) 
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_knows() {
+async fn a_name_that_does_not_resolve() {
     let failed = failure(&requests(Settings::default()), "https://nowhere.example", GET).await;
     is(&failed, "UnresolvableHostName", true, "'nowhere.example'");
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens() {
+async fn a_closed_port() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let failed = failure(&requests(Settings::default()), &base, GET).await;
-    is(&failed, "ServiceTemporarilyUnavailable", true, "nothing listens there");
+    is(&failed, "ServiceTemporarilyUnavailable", true, "connection refused");
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn something_that_is_not_http() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing() {
+async fn a_server_that_does_not_respond() {
     let (base, _tasks) = raw(Vec::new(), Then::Keep).await;
     let settings = Settings { attempt_timeout: std::time::Duration::from_secs(5), ..Settings::default() };
     let failed = failure(&requests(settings), &base, GET).await;
@@ -68,7 +68,7 @@ async fn a_port_without_tls_spoken_to_with_tls() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_trusted_only_when_the_operator_says_so() {
+async fn a_certificate_of_an_unknown_authority_is_trusted_only_if_configured() {
     let (signed, port, _tasks) = secured(None).await;
     let base = format!("https://localhost:{port}");
     let failed = failure(&requests(Settings::default()), &base, GET).await;
@@ -82,7 +82,7 @@ async fn a_certificate_is_trusted_only_when_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn bodies_over_the_limit_announced_streamed_or_packed() {
+async fn bodies_over_the_limit_announced_streamed_or_compressed() {
     use std::io::Write as _;
     let limit = 1_000;
     let client = ClientOptions { body_bytes_max: limit, ..ClientOptions::default() };
@@ -109,7 +109,7 @@ async fn bodies_over_the_limit_announced_streamed_or_packed() {
 }
 
 #[tokio::test]
-async fn json_that_is_none_fails_a_success_but_not_an_error_page() {
+async fn invalid_json_fails_a_success_but_not_an_error_page() {
     let kind = r#""headers": {"Content-Type": "application/json"}"#;
     let rules = format!(
         r#"[{{"path": "/x", "responses": [{{{kind}, "body": "<geheim>"}}, {{"status": 503, {kind}, "body": "<html>"}}]}}]"#
@@ -123,7 +123,7 @@ async fn json_that_is_none_fails_a_success_but_not_an_error_page() {
 }
 
 #[tokio::test]
-async fn places_that_may_not_be_reached() {
+async fn forbidden_hosts_are_not_reached() {
     let mock = mock(r#"[{"path": "/**"}]"#).await;
     let port = mock.address().port();
     let guarded = |rules: &str| {
@@ -140,7 +140,7 @@ async fn places_that_may_not_be_reached() {
     }
     let listed = guarded(r#"{"allow": ["api.example.com"]}"#);
     is(&failure(&listed, &mock.base_url(), GET).await, "EgressForbidden", false, "allowed hosts");
-    assert_eq!(mock.requests().len(), 0, "nothing got through");
+    assert_eq!(mock.requests().len(), 0, "no request was sent");
     let mapped = guarded(&format!(r#"{{"blockPrivate": true, "map": {{"*": "{}"}}}}"#, mock.base_url()));
     attempt(&mapped, "https://api.github.com", GET, &Behaviour::default()).await.unwrap();
     assert_eq!(mock.requests()[0].path, "/api.github.com/x");
@@ -153,13 +153,13 @@ async fn inputs_that_cannot_be_sent() {
         (r#"{"method": "GET"}"#, "no 'uri'"),
         (r#"{"uri": 7}"#, "Integer"),
         (r#"{"uri": "x/y"}"#, "begin with"),
-        (r#"{"uri": "{base}", "method": "NO WAY"}"#, "no method"),
+        (r#"{"uri": "{base}", "method": "NO WAY"}"#, "not a valid method"),
         (r#"{"uri": "{base}", "headers": {"a\nb": "c"}}"#, "header"),
         (
             r#"{"uri": "{base}", "method": "POST", "body": {"$content-type": "a/b", "$content": "?"}}"#,
             "base64",
         ),
-        (r#"{"uri": "{base}", "queries": "a=1"}"#, "'queries' must be an object, not String"),
+        (r#"{"uri": "{base}", "queries": "a=1"}"#, "'queries' must be an object, found String"),
         (r#"{"uri": "{base}", "authentication": {"type": "Magic"}}"#, "'Magic'"),
     ] {
         is(&failure(&requests, "http://127.0.0.1:9", inputs).await, "BadRequest", false, part);

@@ -1,5 +1,5 @@
 //! Requests against real servers on the loopback address.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod accounts;
 mod answers;

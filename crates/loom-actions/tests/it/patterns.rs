@@ -1,4 +1,4 @@
-//! Conversations of more than one request: polling, pages, pieces.
+//! Exchanges of more than one request: polling, pages, chunks.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use loom_testkit::mock::Mock;
 
 use crate::support::{answer, attempt, body, failure, finished, json, marks, mock, requests};
 
-/// Follows an operation to its end the way an engine does, with a new client for every step, as after a crash: nothing
-/// but the resume value is carried on, and that as text.
+/// Follows an operation to its end as an engine does, with a new client for every step, as after a crash: only the
+/// resume value is kept, as text.
 async fn followed(mock: &Mock, inputs: &str) -> (Answer, Vec<Duration>) {
     let spec = Spec::from_inputs(&json(&inputs.replace("{base}", &mock.base_url()))).unwrap();
     let mut resume: Option<String> = None;
@@ -58,12 +58,12 @@ async fn accepted_work_is_polled_at_least_once_a_day() {
     .await;
     let (last, waits) = followed(&mock, WORK).await;
     assert_eq!(body(&last), json(r#"{"done": true}"#));
-    // What is not a number of seconds is not heard, so the usual interval comes.
+    // A value that is not a number of seconds is ignored, so the usual interval applies.
     assert_eq!(waits.iter().map(Duration::as_secs).collect::<Vec<_>>(), [86_400, 86_400, 86_400, 1]);
 }
 
 #[tokio::test]
-async fn work_that_fails_is_not_asked_for_again() {
+async fn failed_work_is_not_requested_again() {
     let mock = mock(
         r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s"}}, "calls": 1},
             {"method": "GET", "path": "/s", "response": {"hangup": true}}]"#,
@@ -86,7 +86,7 @@ async fn work_that_fails_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_accepted_work_does_not_ask_for_it_again() {
+async fn the_result_of_accepted_work_does_not_repeat_the_request() {
     let mock = mock(
         r#"[{"method": "POST", "path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s", "Content-Type": "application/json"}, "body": "no JSON"}, "calls": 1},
             {"method": "GET", "path": "/s", "headers": {"cookie": "c=1"}, "response": {"status": 503, "body": "down"}, "calls": 5}]"#,
@@ -115,7 +115,7 @@ async fn cookies_stay_where_they_belong() {
 }
 
 #[tokio::test]
-async fn accepted_is_final_without_a_place_or_when_polling_is_off() {
+async fn accepted_is_final_without_a_location_or_when_polling_is_off() {
     let mock = mock(
         r#"[{"path": "/nowhere", "response": {"status": 202, "body": "later"}},
             {"path": "/jobs", "response": {"status": 202, "headers": {"Location": "/s"}}}]"#,
@@ -162,7 +162,7 @@ async fn pages_are_followed_until_there_is_enough() {
 }
 
 #[tokio::test]
-async fn a_partial_answer_is_completed() {
+async fn a_partial_response_is_completed() {
     let part = |range: &str, text: &str| {
         format!(
             r#"{{"status": 206, "headers": {{"Content-Range": "bytes {range}/10", "Content-Type": "text/plain", "ETag": "\"e\""}}, "body": "{text}"}}"#
@@ -186,11 +186,11 @@ async fn a_partial_answer_is_completed() {
         answer(&mock.base_url(), r#"{"uri": "{base}/big", "headers": {"Range": "bytes=0-3"}}"#).await;
     assert_eq!((wanted.status, body(&wanted)), (206, "0123".into()), "who asks for a part gets the part");
     let odd = failure(&requests(Settings::default()), &mock.base_url(), r#"{"uri": "{base}/odd"}"#).await;
-    assert!(odd.transient && odd.message.contains("lost its place"), "{odd}");
+    assert!(odd.transient && odd.message.contains("unexpected range"), "{odd}");
 }
 
 #[tokio::test]
-async fn a_body_goes_up_in_pieces() {
+async fn a_body_is_uploaded_in_chunks() {
     let mock = mock(
         r#"[{"method": "POST", "path": "/up", "headers": {"x-ms-transfer-mode": "chunked", "x-ms-content-length": "10"},
              "response": {"headers": {"Location": "/up/1", "x-ms-chunk-size": "4"}}, "calls": 1},
@@ -215,7 +215,7 @@ async fn a_body_goes_up_in_pieces() {
 }
 
 #[tokio::test]
-async fn pieces_are_for_large_bodies_and_for_services_that_take_them() {
+async fn chunks_are_for_large_bodies_and_services_that_support_them() {
     let rules = r#"[{"method": "POST", "path": "/old", "headers": {"x-ms-transfer-mode": "chunked"}, "response": {"status": 411}},
         {"method": "POST", "path": "/silent", "headers": {"x-ms-transfer-mode": "chunked"}, "response": {"status": 200}},
         {"method": "POST", "path": "/busy", "headers": {"x-ms-transfer-mode": "chunked"}, "response": {"status": 503}},
@@ -223,7 +223,7 @@ async fn pieces_are_for_large_bodies_and_for_services_that_take_them() {
         {"method": "POST", "path": "/silent", "response": {"body": "taken"}},
         {"method": "POST", "path": "/busy", "response": {"body": "taken"}}]"#;
     let chunked = Behaviour { chunked: true, ..Behaviour::default() };
-    // What is sent for a body of ten bytes, and the status that comes of it.
+    // What is sent for a body of ten bytes, and the resulting status.
     let whole = ["0123456789"].as_slice();
     let announced = ["", "0123456789"].as_slice();
     for (path, threshold, sent, status) in [
@@ -241,7 +241,7 @@ async fn pieces_are_for_large_bodies_and_for_services_that_take_them() {
         let seen = mock.requests();
         let bodies: Vec<_> = seen.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
         assert_eq!(bodies, sent, "{path}");
-        // A service that remembers keys must not take the body for a repetition of its announcement.
+        // A service that remembers keys must not treat the body as a repetition of its announcement.
         let keys: Vec<_> = seen.iter().map(|request| request.header("idempotency-key")).collect();
         assert!(keys.len() < 2 || keys[0] != keys[1], "{keys:?}");
         if sent.len() == 2 {

@@ -1,4 +1,4 @@
-//! What credentials reach, and what the addresses that the operator names are good for.
+//! Which origins receive credentials, and what the addresses that the operator names may be used for.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use loom_testkit::mock::{Mock, Recorded};
 
 use crate::support::{attempt, failure, json, marks, mock, requests};
 
-/// The headers of all credentials that a test's action brings, in lower case.
+/// The headers of all credentials that the action of a test has, in lower case.
 const KEYS: [&str; 7] =
     ["authorization", "cookie", "ocp-apim-subscription-key", "x-api-key", "api-key", "x-own", "x-secret"];
 
-/// The inputs of an action with every way to bring a credential; `{auth}` stands for its authentication.
+/// The inputs of an action with every kind of credential; `{auth}` stands for its authentication.
 fn inputs(method: &str, address: &str, auth: &str, body: &str) -> Spec {
     let mut spec = Spec::from_inputs(&json(&format!(
         r#"{{"method": "{method}", "uri": "{address}", "cookie": "c=1", "authentication": {auth}, "body": "{body}",
@@ -35,7 +35,7 @@ const AUTHENTICATIONS: [&str; 3] = [
     r#"{"type": "QueryString", "name": "code", "value": "key"}"#,
 ];
 
-/// Names of the credentials that a request has.
+/// The names of the credentials in a request.
 fn credentials(request: &Recorded) -> Vec<&'static str> {
     let mut found: Vec<&str> = KEYS.into_iter().filter(|name| request.header(name).is_some()).collect();
     if request.query.contains("code=key") {
@@ -44,8 +44,8 @@ fn credentials(request: &Recorded) -> Vec<&'static str> {
     found
 }
 
-/// Plays an action against `home`, whose answers lead to `other`, and follows where they lead.
-async fn play(settings: Settings, spec: &Spec, behaviour: &Behaviour) {
+/// Executes an action against `home`, whose responses lead to `other`, and follows them.
+async fn execute(settings: Settings, spec: &Spec, behaviour: &Behaviour) {
     let requests = requests(settings);
     let mut progress = requests.perform(spec, &marks(), behaviour, None).await.unwrap();
     for _ in 0..3 {
@@ -54,7 +54,7 @@ async fn play(settings: Settings, spec: &Spec, behaviour: &Behaviour) {
     }
 }
 
-/// One way in which an answer leads on: what the home answers, and how the action behaves.
+/// One way in which a response leads to another origin: the responses of `home`, and the options of the action.
 struct Lead {
     method: &'static str,
     rules: &'static str,
@@ -88,10 +88,10 @@ fn leads() -> Vec<Lead> {
 }
 
 #[tokio::test]
-async fn credentials_stay_with_their_origin_wherever_an_answer_leads() {
+async fn credentials_stay_with_their_origin_wherever_a_response_leads() {
     for lead in leads() {
         for auth in AUTHENTICATIONS {
-            // Another port is another origin. Once it may have the credentials, and once it may not.
+            // Another port is another origin. Credentials are shared with it in one pass and not in the other.
             for shared in [false, true] {
                 let other = mock(r#"[{"path": "/go", "response": {"body": {"value": [2]}}}]"#).await;
                 let home = mock(&lead.rules.replace("OTHER", &other.base_url())).await;
@@ -102,7 +102,7 @@ async fn credentials_stay_with_their_origin_wherever_an_answer_leads() {
                 let settings = Settings { egress, ..Settings::default() };
                 let address = format!("{}/start", home.base_url());
                 let spec = inputs(lead.method, &address, auth, &lead.body);
-                play(settings, &spec, &lead.behaviour).await;
+                execute(settings, &spec, &lead.behaviour).await;
                 let at_home = credentials(&home.requests()[0]);
                 assert_eq!(at_home.len(), 6, "{at_home:?}");
                 let away = other.requests();
@@ -117,25 +117,25 @@ async fn credentials_stay_with_their_origin_wherever_an_answer_leads() {
     }
 }
 
-/// Where the same origin answers, nothing is lost.
+/// When the same origin responds, all credentials are kept.
 #[tokio::test]
-async fn credentials_go_along_at_home() {
+async fn credentials_are_kept_within_their_origin() {
     let home = mock(
         r#"[{"path": "/start", "response": {"status": 202, "headers": {"Location": "/go", "Retry-After": "0"}}}, {"path": "/go"}]"#,
     )
     .await;
     for auth in AUTHENTICATIONS {
         let spec = inputs("POST", &format!("{}/start", home.base_url()), auth, "b");
-        play(Settings::default(), &spec, &Behaviour::default()).await;
+        execute(Settings::default(), &spec, &Behaviour::default()).await;
     }
     let asked = home.requests();
     assert_eq!(asked.len(), 6);
     assert!(asked.iter().all(|request| credentials(request).len() == 6));
 }
 
-/// A poll asks where its last answer pointed, and a subscription is ended where its answer pointed.
+/// A poll goes where the last response pointed, and an unsubscription where the response of the subscription pointed.
 #[tokio::test]
-async fn what_leads_a_trigger_elsewhere_gets_none_of_its_credentials() {
+async fn a_trigger_sends_no_credentials_to_another_origin() {
     let rules = r#"[{"path": "/**"}]"#;
     let (home, other) = (mock(rules).await, mock(rules).await);
     let file = format!(
@@ -181,13 +181,13 @@ async fn what_leads_a_trigger_elsewhere_gets_none_of_its_credentials() {
         assert_eq!((request.path.as_str(), request.query.as_str()), ("/led", "to=here"));
         assert_eq!(credentials(request).len(), 2, "the control");
     }
-    // Nor the headers of the operator's connection, whatever they are called.
+    // The headers of the operator's connection do not either, whatever their names.
     let tenant = |request: &Recorded| request.header("x-tenant").is_some();
     assert!(lost.iter().all(|request| credentials(request).is_empty() && !tenant(request)));
     assert_eq!(kept.iter().filter(|request| tenant(request)).count(), 2);
 }
 
-/// The machine's identity and the login service, each at a mock of its own, and an API that wants a token.
+/// The managed identity and the login service, each a mock of its own, and an API that requires a token.
 struct Cloud {
     identity: Mock,
     login: Mock,
@@ -213,7 +213,7 @@ async fn cloud(guard: impl FnOnce(Egress) -> Egress) -> Cloud {
 }
 
 #[tokio::test]
-async fn the_places_that_give_tokens_are_there_for_tokens_alone() {
+async fn token_endpoints_are_reachable_only_for_tokens() {
     const IDENTITY: &str = r#"{"type": "ManagedServiceIdentity", "audience": "https://api.example"}"#;
     const LOGIN: &str =
         r#"{"type": "ActiveDirectoryOAuth", "tenant": "t", "audience": "a", "clientId": "c", "secret": "s""#;
@@ -245,23 +245,25 @@ async fn the_places_that_give_tokens_are_there_for_tokens_alone() {
             assert!(matches!(done, Progress::Final(answer) if answer.status == 200), "{inputs}");
         }
         assert_eq!((identity.requests().len(), login.requests().len(), api.requests().len()), (1, 2, 3));
-        // A connection that a token was fetched over is kept, and serves nobody else.
+        // The connection over which a token was fetched is kept, but no other request may use it.
         plain().await;
-        // A login service of the definition's own choice is a place like any other, the identity's as well.
+        // A login service that the definition names is subject to the egress rules, even if it is the one of the
+        // managed identity.
         forbidden(&login_at(&api.base_url().replace("127.0.0.1", "localhost"))).await;
         forbidden(&login_at(&identity.base_url())).await;
         assert_eq!((identity.requests().len(), login.requests().len()), (1, 2));
     }
-    // The control: without a guard they are places like any other.
+    // For comparison: without a guard they are ordinary addresses.
     let Cloud { identity, requests, .. } = cloud(|egress| egress).await;
     let inputs = format!(r#"{{"uri": "{}/token"}}"#, identity.base_url());
     attempt(&requests, "", &inputs, &Behaviour::default()).await.unwrap();
     assert_eq!(identity.requests().len(), 1);
 }
 
-/// A private address of a connection is reachable through that connection only, not by an action that names the same address.
+/// The private address of a connection is reachable only through that connection, not by an action that names the
+/// address.
 #[tokio::test]
-async fn a_private_connection_is_reached_through_itself_alone() {
+async fn a_private_address_is_reachable_only_through_its_connection() {
     let hub = mock(r#"[{"path": "/**"}]"#).await;
     let file = format!(r#"{{"connections": {{"hub": {{"baseUrl": "{}"}}}}}}"#, hub.base_url());
     let connections = Connections::from_json(&json(&file), &Sources::default()).unwrap();
@@ -287,7 +289,7 @@ async fn a_private_connection_is_reached_through_itself_alone() {
     };
     TriggerRequests::new(&requests).call(&call).await;
     assert_eq!(hub.requests().len(), 1);
-    // The connection that it left open is no way in.
+    // The connection that it left open cannot be used either.
     assert_eq!(failure(&requests, "", &address).await.code, "EgressForbidden");
     assert_eq!(hub.requests().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Inline scripts under a real engine: what they may take, and what becomes of secrets.
+//! Inline scripts in a real engine: their limits, and how secrets stay secret.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -7,8 +7,9 @@ use loom_definition::{Definition, LoadOptions, RunStatus, model::EffectKind};
 use loom_engine::{Engine, RunReport, RunRequest};
 use loom_expression::Value;
 
-/// Plays actions with one place for scripts. Each is followed whatever became of it, so the run reaches its outputs.
-async fn played(actions: &str, outputs: &str, time: Duration) -> Arc<RunReport> {
+/// Executes actions with one place for scripts. Each action is followed by the next whatever its result, so the run
+/// reaches its outputs.
+async fn executed(actions: &str, outputs: &str, time: Duration) -> Arc<RunReport> {
     let limits =
         ScriptLimits { time, memory_bytes: 32 << 20, at_once: NonZeroUsize::MIN, ..ScriptLimits::default() };
     let scripts = Arc::new(ScriptHandler::new(limits));
@@ -31,7 +32,7 @@ fn output(report: &RunReport, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn bombs_fail_their_action_and_the_next_script_runs() {
+async fn a_script_over_its_limits_fails_and_the_next_one_runs() {
     let actions = r#"{
         "Time": {"type": "JavaScriptCode", "inputs": {"code": "while (true) {}"}},
         "Memory": {"type": "JavaScriptCode", "inputs": {"code": "const all = []; for (;;) all.push([1, 2, 3])"}, "runAfter": {"Time": ["Failed"]}},
@@ -39,26 +40,26 @@ async fn bombs_fail_their_action_and_the_next_script_runs() {
         "Calm": {"type": "JavaScriptCode", "inputs": {"code": "return ['Time', 'Memory', 'Stack'].map((name) => workflowContext.actions[name].code)",
                  "explicitDependencies": {"actions": ["time", "Memory", "Stack"]}}, "runAfter": {"Stack": ["Failed"]}}}"#;
     let outputs = r#"{"codes": {"type": "array", "value": "@body('Calm')"}}"#;
-    let report = played(actions, outputs, Duration::from_secs(2)).await;
+    let report = executed(actions, outputs, Duration::from_secs(2)).await;
     let failure = "InlineCodeScriptRuntimeFailure";
     let expected: Vec<Value> = ["InlineCodeExecutionTimeout", failure, failure].map(Value::from).into();
     assert_eq!(output(&report, "codes"), Value::from(expected));
 }
 
 #[tokio::test]
-async fn the_time_limit_of_an_action_stops_its_script_and_frees_its_place() {
+async fn the_timeout_of_an_action_stops_its_script_and_frees_its_place() {
     let actions = r#"{
         "Long": {"type": "JavaScriptCode", "inputs": {"code": "for (;;);"}, "limit": {"timeout": "PT0.05S"}},
         "Next": {"type": "JavaScriptCode", "inputs": {"code": "return workflowContext.actions.Long.status"}, "runAfter": {"Long": ["TimedOut"]}}}"#;
     let outputs = r#"{"status": {"type": "string", "value": "@body('Next')"}}"#;
-    // The script's own time is longer than anybody would wait for this test.
-    let report = played(actions, outputs, Duration::from_hours(1)).await;
+    // The timeout of the script itself is longer than this test could wait.
+    let report = executed(actions, outputs, Duration::from_hours(1)).await;
     assert_eq!(output(&report, "status"), Value::from("TimedOut"));
 }
 
 #[tokio::test]
-async fn scripts_that_cannot_be_interrupted_do_not_keep_the_place_of_others() {
-    // The interpreter does not look for a reason to stop while it sorts.
+async fn uninterruptible_scripts_do_not_block_others() {
+    // The interpreter does not check whether it must stop while it sorts.
     let stuck = r#"{"type": "JavaScriptCode", "inputs": {"code": "Array.prototype.sort.call({length: Number.MAX_SAFE_INTEGER})"}"#;
     let actions = format!(
         r#"{{
@@ -68,7 +69,7 @@ async fn scripts_that_cannot_be_interrupted_do_not_keep_the_place_of_others() {
                  "explicitDependencies": {{"actions": ["Stuck", "Again"]}}}}, "runAfter": {{"Again": ["Failed"]}}}}}}"#
     );
     let outputs = r#"{"codes": {"type": "array", "value": "@body('Calm')"}}"#;
-    let report = played(&actions, outputs, Duration::from_secs(2)).await;
+    let report = executed(&actions, outputs, Duration::from_secs(2)).await;
     let expected = ["InlineCodeExecutionTimeout"; 2].map(Value::from);
     assert_eq!(output(&report, "codes"), Value::from(Vec::from(expected)));
 }
@@ -77,12 +78,12 @@ async fn scripts_that_cannot_be_interrupted_do_not_keep_the_place_of_others() {
 async fn scripts_take_turns() {
     let script = r#"{"type": "JavaScriptCode", "inputs": {"code": "return workflowContext.workflow.name"}}"#;
     let actions: Vec<String> = (0..20).map(|each| format!(r#""S{each}": {script}"#)).collect();
-    let report = played(&format!("{{{}}}", actions.join(", ")), "{}", Duration::from_mins(1)).await;
+    let report = executed(&format!("{{{}}}", actions.join(", ")), "{}", Duration::from_mins(1)).await;
     assert_eq!(report.status, RunStatus::Succeeded);
 }
 
 #[tokio::test]
-async fn what_a_script_makes_of_secrets_is_secret() {
+async fn the_result_of_a_script_that_reads_secrets_is_secret() {
     let actions = r#"{
         "Key": {"type": "Compose", "inputs": {"key": "@parameters('key')"}},
         "Plain": {"type": "Compose", "inputs": 1},
@@ -96,7 +97,7 @@ async fn what_a_script_makes_of_secrets_is_secret() {
     let outputs = r#"{"reads": {"type": "int", "value": "@body('Reads')"}, "holds": {"type": "int", "value": "@body('Holds')"},
                       "hides": {"type": "int", "value": "@body('Hides')"}, "other": {"type": "int", "value": "@body('Other')"},
                       "told": {"type": "string", "value": "@outputs('Told')"}}"#;
-    let report = played(actions, outputs, Duration::from_mins(1)).await;
+    let report = executed(actions, outputs, Duration::from_mins(1)).await;
     for (name, value, secret) in
         [("reads", 4, true), ("holds", 4, true), ("hides", 2, true), ("other", 1, false)]
     {

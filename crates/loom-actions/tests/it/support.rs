@@ -1,4 +1,4 @@
-//! What the tests share: requests with settings, scripts, and servers that misbehave byte by byte.
+//! Shared by the tests: requests with settings, scripts, and servers that misbehave byte by byte.
 
 use std::{future::Future, io, net::IpAddr, pin::Pin, sync::Arc};
 
@@ -27,7 +27,7 @@ pub(crate) fn requests(settings: Settings) -> Requests {
     Requests::with_resolver(settings, Arc::new(new_year), Arc::new(Names)).unwrap()
 }
 
-/// Knows two names, so that no test asks a real resolver.
+/// Knows two names, so that no test uses a real resolver.
 struct Names;
 
 impl Resolve for Names {
@@ -72,7 +72,7 @@ pub(crate) async fn attempt(
     requests.perform(&spec, &marks(), behaviour, None).await
 }
 
-/// The final answer of one attempt with default settings.
+/// The final response of one attempt with default settings.
 pub(crate) async fn answer(base: &str, inputs: &str) -> Answer {
     finished(attempt(&requests(Settings::default()), base, inputs, &Behaviour::default()).await.unwrap())
 }
@@ -96,18 +96,18 @@ pub(crate) fn body(answer: &Answer) -> Value {
     answer.outputs.get("body").cloned().unwrap_or_default()
 }
 
-/// What to do with a connection once a request's head has arrived.
+/// What to do with a connection after the head of a request has arrived.
 #[derive(Clone, Copy)]
 pub(crate) enum Then {
-    /// Close it in order.
+    /// Close it in an orderly way.
     Close,
     /// Close it with a reset.
     Reset,
-    /// Keep it open and say nothing more.
+    /// Keep it open and send nothing more.
     Keep,
 }
 
-/// A server that answers every connection with the same bytes. It lives as long as the returned task's set.
+/// A server that sends the same bytes on every connection. It lives as long as the returned task set.
 pub(crate) async fn raw(bytes: Vec<u8>, then: Then) -> (String, tokio::task::JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -136,8 +136,8 @@ pub(crate) async fn raw(bytes: Vec<u8>, then: Then) -> (String, tokio::task::Joi
     (base, tasks)
 }
 
-/// A server that speaks TLS under a certificate of its own for `localhost`, and answers every request with `safe`. With
-/// an authority it talks only to clients whose certificate that authority signed.
+/// A TLS server with its own certificate for `localhost` that responds `safe` to every request. With an authority, it
+/// accepts only clients whose certificate that authority signed.
 pub(crate) async fn secured(
     clients: Option<&[u8]>,
 ) -> (rcgen::CertifiedKey<rcgen::KeyPair>, u16, tokio::task::JoinSet<()>) {

@@ -109,7 +109,7 @@ fn a_call_that_is_sent_elsewhere_says_where() {
     let egress = format!(r#"{{"https://stock.example.com": "http://{free}"}}"#);
     let egress = file("elsewhere", "egress.json", &egress);
     let said = loom(&["run", &call, "--egress", &egress.display().to_string()]).stderr;
-    assert!(said.contains("'https://stock.example.com': nothing listens there."), "{said}");
+    assert!(said.contains("'https://stock.example.com': connection refused."), "{said}");
     assert!(said.contains(&format!("The egress rules send it to 'http://{free}'.")), "{said}");
 }
 
@@ -136,7 +136,7 @@ fn what_a_connector_needs_is_told_before_it_is_missed() {
     assert!(without.stderr.contains("pass one with --input"), "{}", without.stderr);
     assert_eq!(without.code, Some(1));
     let given = loom(&["run", &flow, "--input", r#"{"value": [1]}"#]);
-    assert!(given.stderr.contains("Nothing says where the connection 'outlook' is"), "{}", given.stderr);
+    assert!(given.stderr.contains("The connection 'outlook' cannot be found"), "{}", given.stderr);
     let quiet = loom(&["run", &flow, "--quiet", "--input", r#"{"value": [1]}"#]);
     assert!(!quiet.stderr.contains("(--connections)"), "{}", quiet.stderr);
 }

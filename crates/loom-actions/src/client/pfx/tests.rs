@@ -13,7 +13,7 @@ const AUTHORITY: &[u8] = include_bytes!("../../../tests/archives/authority.pem")
 const PASSWORD: &str = "gehéim";
 
 #[test]
-fn archives_of_every_age_hold_the_same() {
+fn archives_of_every_format_have_the_same_content() {
     let pem = |text| CertificateDer::from_pem_slice(text).unwrap().to_vec();
     let mut keys = Vec::new();
     for (archive, password, with_authority) in [
@@ -33,13 +33,13 @@ fn archives_of_every_age_hold_the_same() {
 }
 
 #[test]
-fn a_wrong_password_is_told_as_such() {
+fn a_wrong_password_is_reported_as_such() {
     for (archive, wrong) in
         [(MODERN, "geheim"), (LEGACY, ""), (TRIPLE_DES, "x"), (PLAIN_CERTIFICATE, "GEHÉIM")]
     {
         assert_eq!(open(archive, wrong).map(|_| ()), Err(PfxError::Password));
     }
-    // Nothing but the end of what comes out can tell here, and one wrong password in 256 ends right.
+    // Without a MAC, only the padding can tell, and it is right for one wrong password in 256.
     assert!(open(NO_MAC, "geheim").is_err());
 }
 
@@ -59,7 +59,7 @@ fn the_keys_own_certificate_comes_first() {
 }
 
 #[test]
-fn what_is_no_archive_is_refused() {
+fn invalid_archives_are_refused() {
     for nonsense in
         [&b""[..], b"0", b"pfxcontent", &[0x30, 0x80, 0, 0], &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF]]
     {
@@ -68,7 +68,7 @@ fn what_is_no_archive_is_refused() {
     for length in (0..MODERN.len()).step_by(7) {
         assert!(open(&MODERN[..length], PASSWORD).is_err());
     }
-    // Bits that fell over: an error or not, but an answer.
+    // Changed bits may or may not be an error, but must not panic.
     for at in (0..NO_MAC.len()).step_by(53) {
         let mut bytes = NO_MAC.to_vec();
         bytes[at] ^= 0x10;

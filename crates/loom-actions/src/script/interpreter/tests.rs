@@ -1,6 +1,6 @@
 use super::*;
 
-/// `workflowContext` of all the tests.
+/// `workflowContext` in all tests.
 const CONTEXT: &str = r#"{
     "workflow": {"name": "flow", "run": {"id": "08"}},
     "actions": {"Get_it": {"name": "Get_it", "outputs": {"body": [3, 1, 2]}, "status": "Succeeded"}, "Not yet": null}
@@ -10,7 +10,7 @@ fn limits() -> ScriptLimits {
     ScriptLimits { memory_bytes: 32 << 20, ..ScriptLimits::default() }
 }
 
-fn played(code: &str, limits: &ScriptLimits, now: Option<f64>) -> Ended {
+fn executed(code: &str, limits: &ScriptLimits, now: Option<f64>) -> Ended {
     let script = Script { code: code.to_owned(), context: CONTEXT.to_owned(), now };
     run(&script, limits, &Stop::new())
 }
@@ -18,14 +18,14 @@ fn played(code: &str, limits: &ScriptLimits, now: Option<f64>) -> Ended {
 /// `expected` is JSON; empty for no result at all.
 #[track_caller]
 fn check(code: &str, expected: &str) {
-    let ended = played(code, &limits(), None);
+    let ended = executed(code, &limits(), None);
     assert_eq!(ended.exception, None, "{code}");
     assert_eq!(ended.returned.unwrap_or_default(), expected, "{code}");
 }
 
 #[track_caller]
 fn check_fails(code: &str, expected: &'static str, part: &str, at: Option<(usize, usize)>) {
-    let exception = played(code, &limits(), None).exception.expect(code);
+    let exception = executed(code, &limits(), None).exception.expect(code);
     assert_eq!((exception.code, exception.at), (expected, at), "{code}: {}", exception.message);
     assert!(exception.message.contains(part), "{code}: {}", exception.message);
 }
@@ -49,7 +49,7 @@ fn what_is_returned_is_json() {
 }
 
 #[test]
-fn the_context_is_read_by_any_spelling_and_its_values_are_the_script_s_own() {
+fn the_context_ignores_case_and_its_values_are_copies() {
     check("return workflowContext.workflow.run.id", r#""08""#);
     check("return workflowContext.actions.get_IT.outputs.body.sort()", "[1,2,3]");
     check(
@@ -67,7 +67,7 @@ fn the_context_is_read_by_any_spelling_and_its_values_are_the_script_s_own() {
 }
 
 #[test]
-fn what_is_wrong_with_the_context_is_told_as_the_service_does() {
+fn errors_about_the_context_match_the_service() {
     check_fails(
         "return workflowContext.actions.Other",
         "InlineCodeOperationMissing",
@@ -91,7 +91,7 @@ fn what_is_wrong_with_the_context_is_told_as_the_service_does() {
 }
 
 #[test]
-fn exceptions_say_what_and_where() {
+fn exceptions_have_a_message_and_a_position() {
     check_fails("throw new TypeError('boo')", RUNTIME, "TypeError: boo", Some((1, 11)));
     check_fails(
         "let o = {}\nreturn o.x.y",
@@ -116,15 +116,15 @@ fn exceptions_say_what_and_where() {
 }
 
 #[test]
-fn what_other_hosts_have_is_missed_in_words() {
+fn missing_host_objects_are_explained() {
     check_fails(
         "const fs = require('fs')",
         RUNTIME,
-        "require is not defined: a script has no modules",
+        "require is not defined: scripts have no modules",
         Some((1, 12)),
     );
-    check_fails("setTimeout(() => 1, 1)", RUNTIME, "a script has no timers", Some((1, 1)));
-    check_fails("return fetch('https://example.com')", RUNTIME, "a script has no network", Some((1, 8)));
+    check_fails("setTimeout(() => 1, 1)", RUNTIME, "scripts have no timers", Some((1, 1)));
+    check_fails("return fetch('https://example.com')", RUNTIME, "scripts have no network", Some((1, 8)));
     check(
         "return [typeof require, typeof process, typeof setTimeout]",
         r#"["undefined","undefined","undefined"]"#,
@@ -133,7 +133,7 @@ fn what_other_hosts_have_is_missed_in_words() {
 }
 
 #[test]
-fn promises_are_waited_for_while_there_is_something_to_do() {
+fn promises_are_awaited_while_jobs_are_pending() {
     check("return (async () => { await null; return 7 })()", "7");
     check("return Promise.all([1, Promise.resolve(2)])", "[1,2]");
     check_fails("return Promise.reject(new RangeError('no'))", RUNTIME, "RangeError: no", Some((1, 27)));
@@ -141,18 +141,18 @@ fn promises_are_waited_for_while_there_is_something_to_do() {
 }
 
 #[test]
-fn the_clock_stands_still_where_it_is_held() {
+fn a_stopped_clock_does_not_advance() {
     let code =
         "return [Date.now(), new Date().toISOString(), new Date(5).getTime(), new Date() instanceof Date]";
-    let ended = played(code, &limits(), Some(1_000.0));
+    let ended = executed(code, &limits(), Some(1_000.0));
     assert_eq!(ended.returned.as_deref(), Some(r#"[1000,"1970-01-01T00:00:01.000Z",5,true]"#));
 }
 
 #[test]
-fn the_console_is_kept_and_bounded() {
-    let ended = played("console.log('a', 1, {b: 2}, new Error('c')); throw 1", &limits(), None);
+fn console_lines_are_kept_up_to_a_limit() {
+    let ended = executed("console.log('a', 1, {b: 2}, new Error('c')); throw 1", &limits(), None);
     assert_eq!(ended.lines, [r#"a 1 {"b":2} Error: c"#]);
-    let ended = played("for (;;) console.log('x'.repeat(5000))", &short(), None);
+    let ended = executed("for (;;) console.log('x'.repeat(5000))", &short(), None);
     assert_eq!(ended.lines.len(), 100);
     assert!(ended.lines.iter().all(|line| line.len() == 1_000));
 }
@@ -172,7 +172,7 @@ fn a_script_that_does_not_end_is_stopped() {
         "return {toJSON() { for (;;); }}",
         "throw {get message() { for (;;); }, name: ''}",
     ] {
-        let exception = played(code, &short(), None).exception.expect(code);
+        let exception = executed(code, &short(), None).exception.expect(code);
         assert_eq!(exception.code, TIMEOUT, "{code}: {}", exception.message);
     }
 }
@@ -186,7 +186,7 @@ fn a_script_that_is_cancelled_is_stopped() {
 }
 
 #[test]
-fn memory_and_stack_have_an_end() {
+fn memory_and_stack_are_limited() {
     check_fails("const a = []; for (;;) a.push(a.slice())", RUNTIME, "33554432 bytes of memory", None);
     check_fails("let s = 'x'.repeat(1 << 20); for (;;) s += s", RUNTIME, "string too long", Some((1, 44)));
     check_fails("return new ArrayBuffer(2 ** 30)", RUNTIME, "bytes of memory", None);
@@ -194,15 +194,15 @@ fn memory_and_stack_have_an_end() {
     check_fails("return JSON.parse('['.repeat(1e6))", RUNTIME, "call stack", Some((1, 23)));
     check_fails("return eval('('.repeat(1e6))", RUNTIME, "call stack", Some((1, 17)));
     let exception =
-        played("const m = new Map(); for (let i = 0; ; i++) m.set(i, i)", &limits(), None).exception;
+        executed("const m = new Map(); for (let i = 0; ; i++) m.set(i, i)", &limits(), None).exception;
     assert_eq!(exception.map(|exception| exception.code), Some(RUNTIME));
     let few = ScriptLimits { data_bytes: 10, ..limits() };
-    let exception = played("return 'x'.repeat(9)", &few, None).exception.unwrap();
+    let exception = executed("return 'x'.repeat(9)", &few, None).exception.unwrap();
     assert!(exception.message.contains("more than 10 bytes"), "{}", exception.message);
 }
 
 #[test]
-fn mistakes_are_found_without_running_the_code() {
+fn syntax_errors_are_found_without_executing_the_code() {
     let found = |code| check_javascript(code).map(|mistake| mistake.offset);
     assert_eq!(found("return 1"), None);
     assert_eq!(found("for (;;);"), None);

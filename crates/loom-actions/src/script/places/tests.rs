@@ -3,12 +3,12 @@ use std::sync::mpsc;
 use super::*;
 
 #[tokio::test]
-async fn a_place_that_is_kept_by_a_script_given_up_is_lost_until_the_script_ends() {
+async fn the_place_of_a_given_up_script_is_lost_until_it_ends() {
     let places = Places::new(1, 0);
     let (place, given_up) = places.enter().await.unwrap();
     let (end, ends) = mpsc::channel::<()>();
     place.work(0, move || ends.recv().unwrap()).unwrap();
-    // Somebody waits already when it is given up.
+    // A script is already waiting when the other one is given up.
     let (waited, ()) = tokio::join!(places.enter(), async { given_up.give_up() });
     assert_eq!(waited.map(drop), Err(AllLost));
     assert_eq!(places.enter().await.map(drop), Err(AllLost));
@@ -20,7 +20,7 @@ async fn a_place_that_is_kept_by_a_script_given_up_is_lost_until_the_script_ends
 }
 
 #[tokio::test]
-async fn giving_up_what_has_ended_loses_nothing() {
+async fn giving_up_an_ended_script_loses_no_place() {
     let places = Places::new(1, 0);
     let (place, given_up) = places.enter().await.unwrap();
     drop(place);
@@ -29,7 +29,7 @@ async fn giving_up_what_has_ended_loses_nothing() {
 }
 
 #[tokio::test]
-async fn another_gets_the_place_of_a_script_that_does_not_end() {
+async fn another_script_gets_the_place_of_one_that_does_not_end() {
     let places = Places::new(1, 2);
     let mut ends = Vec::new();
     let mut stuck = async || {
@@ -39,7 +39,7 @@ async fn another_gets_the_place_of_a_script_that_does_not_end() {
         given_up.give_up();
         ends.push(end);
     };
-    // Two are replaced; the third keeps the only place, and then nobody waits for one.
+    // Two are replaced; the third keeps the only place, and new scripts fail.
     stuck().await;
     stuck().await;
     stuck().await;
@@ -49,7 +49,7 @@ async fn another_gets_the_place_of_a_script_that_does_not_end() {
         end.send(()).unwrap();
         lost.wait_for(|lost| usize::try_from(*lost).unwrap() == index).await.unwrap();
     }
-    // There is one place again, and no more than one.
+    // Exactly one place is free again.
     let (place, _given_up) = places.enter().await.expect("the place is free again");
     assert_eq!(places.free.available_permits(), 0);
     drop(place);

@@ -74,11 +74,20 @@ fn mistakes_are_reported_with_a_remedy() {
     told(&["secrets", "set", "api key"], "x", 2, "is not a valid secret name");
     told(&["secrets", "set", "api-key", "--expires-on", "soon"], "x", 2, "expected a timestamp, such as");
     told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 0, "");
-    told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 2, "the newest version of 'api-key' must be 0 (got 1)");
+    told(
+        &["secrets", "set", "api-key", "--if-version", "0"],
+        "x",
+        2,
+        "the newest version of 'api-key' must be 0 (got 1)",
+    );
     told(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; did you mean `api-key`?");
     let other = loom_under(&"5d".repeat(32), folder, &["secrets", "show", "api-key", "--reveal"], "");
     assert_eq!((other.code, other.stdout.as_str()), (Some(2), ""));
-    assert!(other.stderr.contains("a different master key; name the file of the right key"), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("a different master key; name the file of the right key"),
+        "{}",
+        other.stderr
+    );
     let none = loom_under("no key", folder, &["secrets", "show", "api-key", "--reveal"], "");
     assert!(none.stderr.contains("LOOM_MASTER_KEY must be 64"), "{}", none.stderr);
 }

@@ -209,9 +209,9 @@ impl Connections {
             .ok_or_else(|| Failure::bad_request("The action's 'host' does not name a connection."))?;
         if self.is_provider(named) && entry(&self.managed, &self.aliases, named).is_none() {
             let message = format!(
-                "'{named}' is a connection of a built-in service provider, which speaks a protocol of its own. Name it under \
-                 'connections', with the 'baseUrl' of a service that its operations are posted to; `loom explain connections` \
-                 shows how."
+                "'{named}' is a connection of a built-in service provider, which uses a protocol of its own. Add it under \
+                 'connections', with the 'baseUrl' of a service that accepts its operations by POST; \
+                 `loom explain connections` shows how."
             );
             return Err(Failure::lasting("ConnectionNotFound", message));
         }

@@ -258,9 +258,7 @@ impl TransformHandler {
         let named = inputs.get(member).or(within);
         let name = named.and_then(|named| named.get("name").unwrap_or(named).as_str());
         let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(Failure::bad_request(format!(
-                "The action names no {member}: '{member}.name' is missing."
-            )));
+            return Err(Failure::bad_request(format!("The action's '{member}.name' is missing.")));
         };
         self.artifacts.text(kind, name).cloned()
     }

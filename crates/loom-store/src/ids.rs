@@ -142,11 +142,11 @@ impl RunIdSource {
         Self { shard: shard % RunId::SHARDS, last: last.map_or(0, RunId::as_u64) }
     }
 
-    /// A source for a store whose newest ids a clock has made that was ahead: `newest` is the newest id, and `by_now` the newest
-    /// one that is no more than [`RunIdSource::AHEAD_MAX_MS`] ahead of the clock now.
+    /// A source for a store whose newest ids were made while the clock was ahead: `newest` is the newest id, and `by_now`
+    /// is the newest one that is at most [`RunIdSource::AHEAD_MAX_MS`] ahead of the clock now.
     pub fn after_clock_was_ahead(newest: RunId, by_now: Option<RunId>) -> Self {
         let shard = match by_now {
-            // It was made after the clock came back, and these ids continue.
+            // `by_now` was made after the clock was corrected, and the new ids continue from it.
             Some(by_now) if by_now.shard() != newest.shard() => by_now.shard(),
             _ => newest.shard() + 1,
         };

@@ -295,7 +295,7 @@ impl Store for FaultyStore {
         let mut state = self.lock();
         if matches!(state.condition, Condition::Paused(_)) {
             for commit in mem::take(&mut state.unseen) {
-                // Whoever made it was told that it failed; a refused one leaves no trace.
+                // Its caller already got an error; a refused commit leaves no trace.
                 self.0.write(commit).ok();
             }
             state.condition = Condition::Running;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use hyper::Method;
 use loom_engine::{
     event::EffectResult,
-    ports::{CallFuture, TriggerAsk, TriggerCall, TriggerHandler},
+    ports::{CallFuture, TriggerCall, TriggerHandler, TriggerPurpose},
 };
 use loom_expression::{Object, Value};
 
@@ -32,15 +32,15 @@ impl TriggerRequests {
         let kind = if call.through_connection { Kind::Connection } else { Kind::Address };
         let handler = RequestHandler::new(&self.requests, kind);
         let inputs = match call.ask {
-            TriggerAsk::Subscribe => subscription(&call.inputs),
-            TriggerAsk::Poll | TriggerAsk::Unsubscribe => call.inputs.clone(),
+            TriggerPurpose::Subscribe => subscription(&call.inputs),
+            TriggerPurpose::Poll | TriggerPurpose::Unsubscribe => call.inputs.clone(),
         };
         let mut spec = handler.spec(&inputs, "")?;
         if inputs.get("method").is_none_or(Value::is_null) {
             spec.method = match call.ask {
-                TriggerAsk::Poll => spec.method,
-                TriggerAsk::Subscribe => Method::POST,
-                TriggerAsk::Unsubscribe => Method::DELETE,
+                TriggerPurpose::Poll => spec.method,
+                TriggerPurpose::Subscribe => Method::POST,
+                TriggerPurpose::Unsubscribe => Method::DELETE,
             };
         }
         if let Some(callback) = &call.callback {

@@ -252,7 +252,9 @@ impl RunState {
         let activity = slot.activity.get_or_insert_default();
         match purpose {
             Purpose::Limit => activity.limit = Some(timer),
-            Purpose::Retry | Purpose::Poll | Purpose::Wait | Purpose::Round => activity.pause = Some(timer),
+            Purpose::Retry | Purpose::Poll | Purpose::Wait | Purpose::Iteration => {
+                activity.pause = Some(timer)
+            }
         }
     }
 

@@ -10,14 +10,14 @@ const OPEN: [&str; 9] =
 
 /// The inputs of a request with the secret properties of `authentication` masked; none when there is nothing to mask. The
 /// requests of a webhook, below `subscribe` and `unsubscribe`, are included.
-pub fn without_proof(inputs: &Value) -> Option<Value> {
+pub fn mask_credentials(inputs: &Value) -> Option<Value> {
     let mut shown: Option<Object> = None;
     let members = inputs.as_object()?;
     for (name, member) in members {
         let without = match &**name {
             "authentication" if member.as_object().is_none() && !member.is_null() => Some(Value::from(MASK)),
-            "authentication" => hide_members(member, is_open),
-            "subscribe" | "unsubscribe" => without_proof(member),
+            "authentication" => mask_properties(member, is_open),
+            "subscribe" | "unsubscribe" => mask_credentials(member),
             _ => None,
         };
         if let Some(without) = without {
@@ -32,7 +32,7 @@ fn is_open(name: &str) -> bool {
 }
 
 /// The object with all properties masked except those for which `open` returns true; none when there is nothing to mask.
-pub fn hide_members(value: &Value, open: impl Fn(&str) -> bool) -> Option<Value> {
+pub fn mask_properties(value: &Value, open: impl Fn(&str) -> bool) -> Option<Value> {
     let members = value.as_object()?;
     if members.keys().all(|name| open(name)) {
         return None;

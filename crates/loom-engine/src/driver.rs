@@ -366,7 +366,7 @@ impl Driver {
             Finished::Signal(effect, result) => {
                 // A signal that was not received stays for the next wait; the commit that ends the wait consumes a received
                 // one.
-                if !self.run.state().wants(effect) {
+                if !self.run.state().waits_for(effect) {
                     self.mailbox.put_back(effect);
                 } else if let (Some(message), Some(journal)) = (self.mailbox.take(effect), &mut self.journal)
                 {
@@ -530,7 +530,7 @@ impl Driver {
         if ended_something && !self.under_way.is_empty() {
             let state = self.run.state();
             self.under_way.retain(|effect, under_way| {
-                let wanted = state.wants(*effect);
+                let wanted = state.waits_for(*effect);
                 if !wanted {
                     under_way.end(&timed_out);
                 }
@@ -562,7 +562,7 @@ impl Driver {
     /// Begins a call. Returns the command that follows if it needs no waiting, such as an immediate admission.
     fn begin(&mut self, call: Call) -> Option<Command> {
         let effect = call.effect;
-        let place = self.run.state().asked_by(effect)?.place;
+        let place = self.run.state().call(effect)?.place;
         let left = call.due.map(|due| time::between(self.clock.now().run, due));
         if self.waits_for_signal(&call) {
             let Some(durable) = &self.inner.durable else {

@@ -77,7 +77,7 @@ pub(crate) struct Written {
     pub(crate) parent: Option<(RunId, Arc<str>)>,
     /// Unique among the runs of the workflow.
     pub(crate) idempotency_key: Option<Arc<str>>,
-    /// A fingerprint of the request, stored with the row; see [`Along::mark`](crate::Along::mark).
+    /// A fingerprint of the request, stored with the row; see [`FiringCommit::mark`](crate::FiringCommit::mark).
     pub(crate) mark: Bytes,
     /// Named values of the caller.
     pub(crate) keys: Vec<KeyWrite>,

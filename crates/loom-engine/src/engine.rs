@@ -44,7 +44,7 @@ use queue::Queue;
 
 pub use builder::EngineBuilder;
 pub use recovery::Recovered;
-pub use run::{Accepted, Along, RunHandle, RunReport, RunRequest, StartError, Started};
+pub use run::{Accepted, FiringCommit, RunHandle, RunReport, RunRequest, StartError, Started};
 
 /// Capacity of a run's command queue, in commands. Senders wait while it is full.
 const INBOX_CAPACITY: usize = 64;
@@ -175,7 +175,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn forget_stored_services(&self) -> Result<(), loom_store::Error> {
+    pub async fn clear_stored_services(&self) -> Result<(), loom_store::Error> {
         match &self.inner.durable {
             Some(durable) => spent::clear(&*durable.store).await,
             None => Ok(()),
@@ -235,13 +235,13 @@ impl Engine {
     ///
     /// # Cancel safety
     /// Dropping the future starts nothing. Of a very large number of runs, those accepted by then continue.
-    pub async fn start_along(
+    pub async fn start_with(
         &self,
         request: RunRequest,
-        along: Along,
+        commit: FiringCommit,
     ) -> Result<(Accepted, Vec<KeyWrite>), StartError> {
         let workflow = Arc::clone(&request.workflow);
-        let Along { name, mark, keys, messages } = along;
+        let FiringCommit { name, mark, keys, messages } = commit;
         let starts = match self.decide(&workflow, request)? {
             Fired::Held { condition } => {
                 let keys = keys.map(|keys| keys(&[])).unwrap_or_default();

@@ -176,6 +176,7 @@ pub struct RetryHint {
 
 /// The consequence of a circuit's state for the next attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CircuitHint {
     /// The circuit lets calls through, or there is none.
     #[default]
@@ -417,7 +418,7 @@ pub enum Purpose {
     /// The end of a `Wait`.
     Wait,
     /// The next iteration of a loop.
-    Round,
+    Iteration,
     /// The action's timeout.
     Limit,
 }

@@ -19,6 +19,7 @@ use crate::{
 
 /// The history of a run: the occurrences of each action.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct History {
     workflow: Arc<Workflow>,
     /// By action.
@@ -112,6 +113,7 @@ pub struct Round {
 
 /// One execution of an action, or one time it was skipped.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Occurrence {
     /// Iterations of the enclosing loops, outermost first.
     pub path: Vec<Round>,
@@ -137,6 +139,7 @@ pub struct Occurrence {
 
 /// One call made for an action.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Attempt {
     /// The number of the attempt, from 1; polls of one attempt share its number.
     pub number: u32,

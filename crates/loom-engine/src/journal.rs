@@ -167,6 +167,6 @@ pub fn status_number(status: RunStatus) -> u16 {
 }
 
 /// The status that a stored number represents; none when it is unknown.
-pub fn status_of_number(number: u16) -> Option<RunStatus> {
+pub fn status_from_number(number: u16) -> Option<RunStatus> {
     RunStatus::ALL.into_iter().find(|status| status_number(*status) == number)
 }

@@ -80,11 +80,11 @@ pub use budgets::Budgets;
 pub use callback::Callbacks;
 pub use durable::RecoverError;
 pub use engine::{
-    Accepted, Along, Delivered, Engine, EngineBuilder, Recovered, RunHandle, RunReport, RunRequest,
+    Accepted, Delivered, Engine, EngineBuilder, FiringCommit, Recovered, RunHandle, RunReport, RunRequest,
     StartError, Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
-pub use journal::{status_number, status_of_number};
+pub use journal::{status_from_number, status_number};
 pub use machine::{Environment, Run, SecretSource, label_settings};
 pub use orders::Order;
 pub use random::format_uuid;

@@ -90,7 +90,7 @@ pub struct TriggerCall {
     /// The trigger's name.
     pub trigger: Arc<str>,
     /// The purpose of the request.
-    pub ask: TriggerAsk,
+    pub ask: TriggerPurpose,
     /// Whether `inputs` name a connection instead of a URL.
     pub through_connection: bool,
     /// The evaluated request.
@@ -107,7 +107,7 @@ pub struct TriggerCall {
 
 /// The purpose of a trigger's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TriggerAsk {
+pub enum TriggerPurpose {
     /// Asks whether there is new data.
     Poll,
     /// Subscribes to callbacks.

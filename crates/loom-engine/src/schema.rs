@@ -18,6 +18,7 @@ mod tests;
 
 /// One violation of a schema.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Mismatch {
     /// A message in the language's wording.
     pub message: String,

@@ -146,7 +146,7 @@ impl Simulation {
     }
 
     fn end_call(&mut self, effect: EffectId, answer: &mut impl FnMut(&Call) -> EffectResult) {
-        let Some(asked) = self.run.state().asked_by(effect) else { return };
+        let Some(asked) = self.run.state().call(effect) else { return };
         let result = if asked.phase == Phase::Admit {
             EffectResult::Admitted
         } else {

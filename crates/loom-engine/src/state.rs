@@ -307,12 +307,12 @@ impl RunState {
     }
 
     /// The call with this id, if it has not ended.
-    pub fn asked_by(&self, effect: EffectId) -> Option<&Call> {
+    pub fn call(&self, effect: EffectId) -> Option<&Call> {
         self.effects.get(effect)
     }
 
     /// Whether the run still waits for a call.
-    pub fn wants(&self, effect: EffectId) -> bool {
+    pub fn waits_for(&self, effect: EffectId) -> bool {
         self.effects.contains(effect)
     }
 
@@ -323,7 +323,7 @@ impl RunState {
     }
 
     /// Running actions: when each started, and its inputs.
-    pub fn actions_under_way(&self) -> impl Iterator<Item = (Place, Timestamp, Option<&Value>)> {
+    pub fn running_actions(&self) -> impl Iterator<Item = (Place, Timestamp, Option<&Value>)> {
         let open = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase == FramePhase::Open);
         open.flat_map(|(index, frame)| {
             let actions = &self.workflow.block(frame.block).actions;

@@ -166,7 +166,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn suspected(&self, row: &RunRow) -> Result<Option<u32>, StoreError> {
+    pub async fn crash_count(&self, row: &RunRow) -> Result<Option<u32>, StoreError> {
         let suspended = crate::status_number(loom_definition::RunStatus::Suspended);
         let Some(durable) = self.inner().durable.as_ref().filter(|_| row.status == suspended) else {
             return Ok(None);

@@ -409,7 +409,7 @@ async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<V
     } else if shared.host.is_holding() && !engine.is_in_progress(row.id) {
         shown.insert("held", "the server was started with --hold-runs; resume the run to release it");
     }
-    if let Some(ends) = engine.suspected(row).await? {
+    if let Some(ends) = engine.crash_count(row).await? {
         let why = format!(
             "a worker was evaluating this run each of the last {ends} times that the process ended; it is suspended so that it \
              does not end the process again"

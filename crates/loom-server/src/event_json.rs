@@ -267,7 +267,7 @@ fn purpose_name(purpose: Purpose) -> &'static str {
         Purpose::Retry => "retry",
         Purpose::Poll => "poll",
         Purpose::Wait => "wait",
-        Purpose::Round => "round",
+        Purpose::Iteration => "round",
         Purpose::Limit => "limit",
     }
 }

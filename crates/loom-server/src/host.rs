@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use loom_definition::{Surroundings, model::EffectKind, trigger::Trigger};
 use loom_engine::{
-    Accepted, Along, Callbacks, Command, Engine, EngineBuilder, Environment, RecoverError, RunHandle, RunId,
-    RunRequest, RunStart, StartError, Watcher,
+    Accepted, Callbacks, Command, Engine, EngineBuilder, Environment, FiringCommit, RecoverError, RunHandle,
+    RunId, RunRequest, RunStart, StartError, Watcher,
     ports::{ActionHandler, Clock, TriggerHandler},
     trace::TraceParent,
 };
@@ -386,7 +386,7 @@ impl Host {
         if !self.services_are_fresh() {
             self.save_resilience().await?;
         }
-        self.engine.forget_stored_services().await?;
+        self.engine.clear_stored_services().await?;
         // Those that count at a gate are few, and count from the start.
         let may_wait = |row: &RunRow| {
             let deployment = self.deployments.get(&row.workflow);
@@ -394,7 +394,7 @@ impl Host {
                 deployment.workflow.triggers.iter().all(|trigger| trigger.concurrency.is_none())
             })
         };
-        let recovered = self.engine.recover_in_turn(None, &may_wait).await?;
+        let recovered = self.engine.recover_with_queue(None, &may_wait).await?;
         for run in &recovered.runs {
             self.count_at_gate(run);
         }
@@ -459,15 +459,15 @@ impl Host {
 
     /// Fires a trigger, and waits until what it starts is durable.
     pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Begun, FireError> {
-        self.fire_along(request, Along::default(), None).await
+        self.fire_along(request, FiringCommit::default(), None).await
     }
 
-    /// As [`Host::fire`], and has more become durable with it; see [`Engine::start_along`]. `place` was taken at the
+    /// As [`Host::fire`], and has more become durable with it; see [`Engine::start_with`]. `place` was taken at the
     /// trigger's gate before; without it, one is waited for.
     pub(crate) async fn fire_along(
         &self,
         request: Fire<'_>,
-        along: Along,
+        along: FiringCommit,
         place: Option<Place>,
     ) -> Result<Begun, FireError> {
         if self.is_holding() {
@@ -502,7 +502,7 @@ impl Host {
             trace,
             depth: 0,
         };
-        let (accepted, left) = self.engine.start_along(request, along).await.map_err(FireError::Start)?;
+        let (accepted, left) = self.engine.start_with(request, along).await.map_err(FireError::Start)?;
         let (mut begun, mut held) = (Begun::default(), None);
         let mut runs = Vec::new();
         match accepted {

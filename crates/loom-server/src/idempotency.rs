@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, request::Parts};
 use bytes::Bytes;
-use loom_engine::{Along, RunId};
+use loom_engine::{FiringCommit, RunId};
 use loom_store::RunRow;
 
 use crate::{
@@ -52,8 +52,12 @@ impl Keyed {
     }
 
     /// What becomes durable with the runs it starts.
-    pub(crate) fn along(&self) -> Along {
-        Along { name: Some(Arc::clone(&self.name)), mark: self.mark.clone(), ..Along::default() }
+    pub(crate) fn along(&self) -> FiringCommit {
+        FiringCommit {
+            name: Some(Arc::clone(&self.name)),
+            mark: self.mark.clone(),
+            ..FiringCommit::default()
+        }
     }
 
     /// The first run that the key started, if it did.

@@ -503,7 +503,8 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
         Delivered::NotInProgress => {}
     }
     // The run ended meanwhile, or stands still because the store does; then the caller may come again.
-    let status = shared.host.store.run(run).await?.and_then(|row| loom_engine::status_of_number(row.status));
+    let status =
+        shared.host.store.run(run).await?.and_then(|row| loom_engine::status_from_number(row.status));
     match status {
         Some(status) if RunStatus::is_final(status) => Err(run_ended()),
         _ if shared.host.is_holding() => Err(refusal(FireError::RunsHeld)),

@@ -11,7 +11,7 @@
 //! attempts at one question: a process that begins in such a wait goes on with it, and asks no sooner than the service
 //! and the policy want.
 
-use loom_engine::ports::TriggerAsk;
+use loom_engine::ports::TriggerPurpose;
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
@@ -97,7 +97,7 @@ async fn ask(
         }
     };
     let question = format!("{}/{}/{}", keeper.key(), progress.anchor, progress.asked);
-    let mut call = keeper.call(TriggerAsk::Poll, inputs, &question);
+    let mut call = keeper.call(TriggerPurpose::Poll, inputs, &question);
     call.address = progress.address.as_deref().map(Into::into);
     let answered = keeper.attempt(&call, progress.attempt).await;
     let now = keeper.now();

@@ -102,14 +102,14 @@ const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "ocp-api
 /// Credentials are never shown: neither such headers, even when a trigger lets its workflow see them, nor what an action
 /// proves itself with. Webhooks have the parts of a request below `subscribe` and `unsubscribe`.
 pub fn without_credentials(value: &Value) -> Value {
-    let without_proof = credentials::without_proof(value);
-    let value = without_proof.as_ref().unwrap_or(value);
+    let mask_credentials = credentials::mask_credentials(value);
+    let value = mask_credentials.as_ref().unwrap_or(value);
     let Some(members) = value.as_object() else { return value.clone() };
     let mut shown = members.clone();
     let mut changed = false;
     for (name, member) in members {
         let without = match &**name {
-            "headers" => credentials::hide_members(member, |name| {
+            "headers" => credentials::mask_properties(member, |name| {
                 !CREDENTIALS.iter().any(|hidden| name.eq_ignore_ascii_case(hidden))
             }),
             "subscriptionKey" => Some(Value::from(HIDDEN)),

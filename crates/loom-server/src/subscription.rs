@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use loom_definition::trigger::Trigger;
-use loom_engine::ports::{TriggerAsk, TriggerCall};
+use loom_engine::ports::{TriggerCall, TriggerPurpose};
 use loom_expression::{Object, Value};
 use loom_store::KeyQuery;
 
@@ -365,7 +365,7 @@ fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, S
 
 fn subscribe_call(keeper: &Keeper, subscription: &Subscription, inputs: Value) -> TriggerCall {
     let mut call =
-        keeper.call(TriggerAsk::Subscribe, inputs, &format!("{}/{}", keeper.key(), subscription.id));
+        keeper.call(TriggerPurpose::Subscribe, inputs, &format!("{}/{}", keeper.key(), subscription.id));
     call.callback = Some(subscription.callback_url(&keeper.host).into());
     call
 }
@@ -378,7 +378,7 @@ fn unsubscribe_of(
     answered: &Answered,
     callback: &str,
 ) -> Option<Unsubscribe> {
-    let through_connection = keeper.call(TriggerAsk::Unsubscribe, Value::NULL, "").through_connection;
+    let through_connection = keeper.call(TriggerPurpose::Unsubscribe, Value::NULL, "").through_connection;
     let outputs = answered.outcome.outputs.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
     let record = record(keeper, outputs, keeper.now());
     let view = keeper.view(Some(&record), Some(callback));
@@ -420,7 +420,7 @@ async fn leave(host: &Arc<Host>, mut subscription: Subscription) {
             workflow: Arc::clone(&subscription.workflow),
             version: Arc::from(""),
             trigger: Arc::clone(&subscription.trigger),
-            ask: TriggerAsk::Unsubscribe,
+            ask: TriggerPurpose::Unsubscribe,
             through_connection: unsubscribe.through_connection,
             inputs: unsubscribe.inputs.clone(),
             callback: None,

@@ -14,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use loom_definition::trigger::{Trigger, TriggerKind};
 use loom_engine::{
-    Along, RunId, StartError, TriggerView,
+    FiringCommit, RunId, StartError, TriggerView,
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
-    ports::{TriggerAsk, TriggerCall},
+    ports::{TriggerCall, TriggerPurpose},
 };
 use loom_expression::{Object, Value};
 use loom_store::{Commit, InboxId, KeyExpectation, KeyWrite};
@@ -290,8 +290,12 @@ impl Keeper {
                 vec![kept, trigger_history::write(&key, number, note.with_runs(runs.iter().copied()))]
             }
         };
-        let along =
-            Along { name: name.map(Arc::from), keys: Some(Box::new(keys)), messages, ..Along::default() };
+        let along = FiringCommit {
+            name: name.map(Arc::from),
+            keys: Some(Box::new(keys)),
+            messages,
+            ..FiringCommit::default()
+        };
         match self.host.fire_along(fire, along, place).await {
             Ok(_) => Ok(Fired::Runs),
             Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(Fired::Held),
@@ -361,7 +365,7 @@ impl Keeper {
     }
 
     /// A request of this trigger.
-    pub(crate) fn call(&self, ask: TriggerAsk, inputs: Value, key: &str) -> TriggerCall {
+    pub(crate) fn call(&self, ask: TriggerPurpose, inputs: Value, key: &str) -> TriggerCall {
         TriggerCall {
             callback: None,
             workflow: Arc::clone(&self.deployment.workflow.name),

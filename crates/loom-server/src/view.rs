@@ -6,7 +6,7 @@ use loom_definition::{ActionIdx, RunStatus, Status, model::Action};
 use loom_engine::{
     RunState,
     history::{Attempt, History, Occurrence},
-    status_of_number,
+    status_from_number,
     trace::RunTrace,
 };
 use loom_expression::{Object, Timestamp, Value};
@@ -22,7 +22,7 @@ pub(crate) fn run_row(row: &RunRow) -> Object {
     let mut object = Object::new();
     object.insert("id", row.id.to_string());
     object.insert("workflow", Arc::clone(&row.workflow));
-    object.insert("status", status_of_number(row.status).map_or("Unknown", RunStatus::as_str));
+    object.insert("status", status_from_number(row.status).map_or("Unknown", RunStatus::as_str));
     object.insert("acceptedTime", time(row.id.time()));
     if let Some(started) = row.started {
         object.insert("startTime", time(started));

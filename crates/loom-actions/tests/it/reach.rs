@@ -6,7 +6,7 @@ use loom_actions::{
     Behaviour, Connections, Egress, ManagedIdentity, Progress, Requests, Settings, Sources, Spec,
     TokenSettings, TriggerRequests, Url,
 };
-use loom_engine::ports::{TriggerAsk, TriggerCall, TriggerHandler as _};
+use loom_engine::ports::{TriggerCall, TriggerHandler as _, TriggerPurpose};
 use loom_expression::{Object, Value};
 use loom_testkit::mock::{Mock, Recorded};
 
@@ -153,9 +153,9 @@ async fn a_trigger_sends_no_credentials_to_another_origin() {
     let by_connection =
         r#"{"host": {"connection": {"referenceName": "hub"}}, "path": "/sub", "headers": {"api-key": "k"}}"#;
     for (ask, through_connection, inputs) in [
-        (TriggerAsk::Poll, false, by_address.as_str()),
-        (TriggerAsk::Poll, true, by_connection),
-        (TriggerAsk::Unsubscribe, true, by_connection),
+        (TriggerPurpose::Poll, false, by_address.as_str()),
+        (TriggerPurpose::Poll, true, by_connection),
+        (TriggerPurpose::Unsubscribe, true, by_connection),
     ] {
         for place in [&home, &other] {
             let call = TriggerCall {
@@ -280,7 +280,7 @@ async fn a_private_address_is_reachable_only_through_its_connection() {
         workflow: "w".into(),
         version: "1".into(),
         trigger: "t".into(),
-        ask: TriggerAsk::Poll,
+        ask: TriggerPurpose::Poll,
         through_connection: true,
         inputs: inputs.into(),
         address: None,

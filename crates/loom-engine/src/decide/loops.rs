@@ -144,7 +144,7 @@ impl<'a> Decider<'a> {
             if delay.is_zero() {
                 self.open_frame(looping.body, place, progress.rounds);
             } else {
-                self.set_timer(place, time::after(self.now, delay), Purpose::Round);
+                self.set_timer(place, time::after(self.now, delay), Purpose::Iteration);
             }
             return;
         };
@@ -234,7 +234,7 @@ impl<'a> Decider<'a> {
         let hint = RetryHint { transient: true, ..RetryHint::default() };
         let seed = random::seed_of(state, place) ^ u64::from(attempts);
         if let Some(wait) = retry::wait_before_next(&policy, attempts, &outcome, hint, seed) {
-            return self.set_timer(place, time::after(self.now, wait), Purpose::Round);
+            return self.set_timer(place, time::after(self.now, wait), Purpose::Iteration);
         }
         let error = match (&outcome.error, place_of_last) {
             (Some(error), Some(place)) => {

@@ -82,7 +82,7 @@ impl Driver {
     pub(super) fn starts_script(&self, started: &[EffectId]) -> bool {
         let state = self.run.state();
         let is_script = |effect: &EffectId| {
-            let asked = state.asked_by(*effect);
+            let asked = state.call(*effect);
             asked.is_some_and(|asked| {
                 let kind = &state.workflow().action(asked.place.action).kind;
                 matches!(kind, ActionKind::Effect { effect: EffectKind::Script(_), .. })

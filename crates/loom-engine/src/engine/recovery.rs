@@ -34,6 +34,7 @@ const RECOVERY_READS: usize = 32;
 
 /// The result of [`Engine::recover`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Recovered {
     /// Runs that continue.
     pub runs: Vec<RunHandle>,
@@ -52,7 +53,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read at all.
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
-        self.recover_in_turn(watcher, &|_| true).await
+        self.recover_with_queue(watcher, &|_| true).await
     }
 
     /// Like [`Engine::recover`], except that runs beyond [`Budgets::runs_max`](crate::Budgets::runs_max) are queued if
@@ -60,7 +61,7 @@ impl Engine {
     ///
     /// # Errors
     /// Like [`Engine::recover`].
-    pub async fn recover_in_turn(
+    pub async fn recover_with_queue(
         &self,
         watcher: Option<&Arc<dyn Watcher>>,
         may_wait: &(dyn Fn(&RunRow) -> bool + Sync),
@@ -69,7 +70,7 @@ impl Engine {
         // Queued runs are loaded without the caller's watcher, so with a watcher none is queued.
         let mut room = if watcher.is_some() { usize::MAX } else { self.inner.environment.budgets.runs_max };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
-        self.number_on().await?;
+        self.continue_numbering().await?;
         self.note_suspects().await?;
         // Runs that end from here on end their subscriptions themselves.
         self.unsubscribe().await?;
@@ -123,7 +124,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn number_on(&self) -> Result<(), loom_store::Error> {
+    pub async fn continue_numbering(&self) -> Result<(), loom_store::Error> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         if let Some(newest) = durable.store.newest_run().await? {
             let present = durable::millis(self.inner.clock.now()).plus(RunIdSource::AHEAD_MAX_MS);
@@ -222,7 +223,7 @@ impl Engine {
     /// When the store cannot be read, or when the record of the last process's end cannot be written.
     pub async fn stand_by(&self) -> Result<(), loom_store::Error> {
         self.inner.standing_by.store(true, Ordering::Relaxed);
-        self.number_on().await?;
+        self.continue_numbering().await?;
         self.note_suspects().await
     }
 

@@ -57,7 +57,7 @@ impl RunRequest {
 
 /// Writes that are committed together with the runs of one firing.
 #[derive(Default)]
-pub struct Along {
+pub struct FiringCommit {
     /// The name of the firing, its idempotency key: each of its runs starts at most once, however often the firing is
     /// repeated under the same name.
     pub name: Option<Arc<str>>,
@@ -72,14 +72,15 @@ pub struct Along {
     pub messages: Vec<InboxId>,
 }
 
-impl fmt::Debug for Along {
+impl fmt::Debug for FiringCommit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Along").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("FiringCommit").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 /// Why no run was started.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The engine is stopping.
     #[error("the engine is shutting down and starts no more runs")]
@@ -118,7 +119,7 @@ pub enum Started {
     },
 }
 
-/// The result of [`Engine::start_along`](crate::Engine::start_along).
+/// The result of [`Engine::start_with`](crate::Engine::start_with).
 #[derive(Debug)]
 pub enum Accepted {
     /// The runs that started.
@@ -153,6 +154,7 @@ pub struct RunHandle {
 
 /// How a run ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunReport {
     /// Its id.
     pub id: RunId,

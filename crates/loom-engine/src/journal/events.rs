@@ -7,7 +7,7 @@ use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 use super::{
     Unreadable,
     primitive::{Reader, Writer},
-    status_number, status_of_number,
+    status_from_number, status_number,
 };
 use crate::{
     budgets::Budgets,
@@ -410,7 +410,7 @@ pub(super) const fn purpose_tag(purpose: Purpose) -> u8 {
         Purpose::Retry => 0,
         Purpose::Poll => 1,
         Purpose::Wait => 2,
-        Purpose::Round => 3,
+        Purpose::Iteration => 3,
         Purpose::Limit => 4,
     }
 }
@@ -420,7 +420,7 @@ pub(super) fn read_purpose(r: &mut Reader<'_>) -> Read<Purpose> {
         0 => Purpose::Retry,
         1 => Purpose::Poll,
         2 => Purpose::Wait,
-        3 => Purpose::Round,
+        3 => Purpose::Iteration,
         4 => Purpose::Limit,
         _ => return r.unreadable("unknown purpose of a timer"),
     })
@@ -432,7 +432,7 @@ pub(super) fn write_run_status(w: &mut Writer<'_>, status: RunStatus) {
 
 pub(super) fn read_run_status(r: &mut Reader<'_>) -> Read<RunStatus> {
     let number = r.u32()?;
-    match u16::try_from(number).ok().and_then(status_of_number) {
+    match u16::try_from(number).ok().and_then(status_from_number) {
         Some(status) => Ok(status),
         None => r.unreadable("unknown run status"),
     }

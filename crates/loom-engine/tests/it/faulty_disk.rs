@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use loom_definition::{RunStatus, Workflow};
 use loom_engine::{
     EffectId, Engine, Environment, Event, RunId, RunRequest, Started, Watcher, clock::TokioClock,
-    journal::FrameReader, ports::Call, status_of_number,
+    journal::FrameReader, ports::Call, status_from_number,
 };
 use loom_store::{
     Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, Store, UnixMillis,
@@ -283,7 +283,7 @@ fn judge(disk: &MemoryStore, seen: &Seen, workflows: &BTreeMap<Arc<str>, Arc<Wor
             Event::RunEnded { status, .. } => Some(*status),
             _ => None,
         });
-        assert_eq!(status_of_number(row.status), ended, "the row of {} says how it ended", row.id);
+        assert_eq!(status_from_number(row.status), ended, "the row of {} says how it ended", row.id);
         assert!(ended.is_some_and(RunStatus::is_final));
         let Some(run) = seen.get(&row.id) else { continue };
         for (place, event) in &run.events {

@@ -246,7 +246,7 @@ async fn a_crash_does_not_restore_consumed_permits() {
     run(&third, &workflow(text)).await;
     assert_eq!(service.count(), 3);
     // Deleted states are not restored.
-    third.forget_stored_services().await.unwrap();
+    third.clear_stored_services().await.unwrap();
     let fourth = engine(&service).registry(registry()).store(store).build();
     fourth.recover(None).await.unwrap();
     fourth.restore_services(None).await.unwrap();

@@ -38,7 +38,11 @@ async fn a_release_before_the_hold_is_not_lost() {
         }
         // A start that was never written is not a run.
         for row in store.runs(RunQuery::default()).await.expect("reads work").rows {
-            assert_eq!(loom_engine::status_of_number(row.status), Some(RunStatus::Succeeded), "seed {seed}");
+            assert_eq!(
+                loom_engine::status_from_number(row.status),
+                Some(RunStatus::Succeeded),
+                "seed {seed}"
+            );
             ended += 1;
         }
         assert_eq!(engine.runs_in_progress(), 0, "seed {seed}");
@@ -118,7 +122,7 @@ async fn a_child_that_the_store_rejects_is_started_later() {
             }
         };
         for row in &rows {
-            let status = loom_engine::status_of_number(row.status);
+            let status = loom_engine::status_from_number(row.status);
             assert_eq!(status, Some(RunStatus::Succeeded), "seed {seed}: {}", row.workflow);
         }
         let own = rows.iter().filter(|row| row.parent.is_none()).count();

@@ -77,7 +77,7 @@ async fn survives(store: &Arc<dyn Store>, body: &Value) -> RunId {
     let workflow = pass_on();
     let hangs = Service::new(|_, _| (Duration::from_hours(24), ok("{}")));
     let first = engine(&hangs).store(Arc::clone(store)).build();
-    first.number_on().await.expect("the store can be read");
+    first.continue_numbering().await.expect("the store can be read");
     let mut run = accepted(&first, &workflow, body.clone()).await;
     let called = async {
         while hangs.count() == 0 {

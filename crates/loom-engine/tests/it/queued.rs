@@ -10,7 +10,7 @@ use std::{
 
 use loom_definition::{RunStatus, Workflow};
 use loom_engine::{
-    Accepted, Along, Budgets, Engine, Environment, Event, RunId, RunRequest, RunState, Watcher,
+    Accepted, Budgets, Engine, Environment, Event, FiringCommit, RunId, RunRequest, RunState, Watcher,
     event::Command,
 };
 use loom_expression::Value;
@@ -71,8 +71,8 @@ async fn unfinished(store: &Arc<dyn Store>) -> Vec<RunId> {
 }
 
 async fn accept(engine: &Engine, workflow: &Arc<Workflow>, name: Option<&str>) -> Accepted {
-    let along = Along { name: name.map(Arc::from), ..Along::default() };
-    engine.start_along(request(workflow), along).await.unwrap().0
+    let along = FiringCommit { name: name.map(Arc::from), ..FiringCommit::default() };
+    engine.start_with(request(workflow), along).await.unwrap().0
 }
 
 /// Lets time pass until all runs have ended; returns the maximum number in progress.

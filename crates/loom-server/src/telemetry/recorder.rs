@@ -230,7 +230,7 @@ impl Recorded {
                 }
             }
         }
-        for (place, _, inputs) in state.actions_under_way() {
+        for (place, _, inputs) in state.running_actions() {
             if self.has_span(place) {
                 self.begin(place, inputs);
             }

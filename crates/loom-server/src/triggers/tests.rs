@@ -14,7 +14,7 @@ use loom_engine::{
     Engine, Environment, RunId,
     clock::TokioClock,
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
-    ports::{CallFuture, Clock, TriggerAsk, TriggerCall, TriggerHandler},
+    ports::{CallFuture, Clock, TriggerCall, TriggerHandler, TriggerPurpose},
 };
 use loom_expression::{Timestamp, Value};
 use loom_store::{MemoryStore, Order, RunQuery, Store};
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// What the service was asked for: the kind and the second.
-    fn asked(&self) -> Vec<(TriggerAsk, u64)> {
+    fn asked(&self) -> Vec<(TriggerPurpose, u64)> {
         let asked = self.service.asked.lock().unwrap();
         asked.iter().map(|(at, call)| (call.ask, at.as_secs())).collect()
     }
@@ -193,7 +193,7 @@ async fn a_subscription_outlives_processes_and_ends_with_its_workflow() {
     let world = World::new(&[AGREED]);
     let first = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
-    assert_eq!(world.asked(), [(TriggerAsk::Subscribe, 0)]);
+    assert_eq!(world.asked(), [(TriggerPurpose::Subscribe, 0)]);
     assert!(body_of(&world.call(0)).contains("http://loom.test/callbacks/trigger-"));
     crash(first).await;
     let second = world.process(&[("w", &workflow(HOOK))]).await;
@@ -203,7 +203,7 @@ async fn a_subscription_outlives_processes_and_ends_with_its_workflow() {
     pass(1).await;
     let asked = world.asked();
     assert_eq!(asked.len(), 2);
-    assert_eq!(asked[1].0, TriggerAsk::Unsubscribe);
+    assert_eq!(asked[1].0, TriggerPurpose::Unsubscribe);
     assert_eq!(world.call(1).inputs.get("uri").and_then(Value::as_str), Some("https://hooks.test/7"));
     pass(1_000).await;
     assert_eq!(world.asked().len(), 2, "it is said once");
@@ -234,8 +234,8 @@ async fn a_workflow_that_disappears_between_processes_is_unsubscribed() {
     crash(first).await;
     let _second = world.process(&[]).await;
     pass(1).await;
-    let kinds: Vec<TriggerAsk> = world.asked().iter().map(|(ask, _)| *ask).collect();
-    assert_eq!(kinds, [TriggerAsk::Subscribe, TriggerAsk::Unsubscribe]);
+    let kinds: Vec<TriggerPurpose> = world.asked().iter().map(|(ask, _)| *ask).collect();
+    assert_eq!(kinds, [TriggerPurpose::Subscribe, TriggerPurpose::Unsubscribe]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,12 +245,12 @@ async fn another_version_subscribes_anew_and_ends_the_subscription_before() {
     pass(1).await;
     deploy(&host, "w", &workflow(&HOOK.replace("\"to\"", "\"notify\""))).await;
     pass(1).await;
-    let mut kinds: Vec<TriggerAsk> = world.asked().iter().map(|(ask, _)| *ask).collect();
+    let mut kinds: Vec<TriggerPurpose> = world.asked().iter().map(|(ask, _)| *ask).collect();
     kinds.sort_by_key(|ask| *ask as u8);
-    assert_eq!(kinds, [TriggerAsk::Subscribe, TriggerAsk::Subscribe, TriggerAsk::Unsubscribe]);
+    assert_eq!(kinds, [TriggerPurpose::Subscribe, TriggerPurpose::Subscribe, TriggerPurpose::Unsubscribe]);
     let subscriptions: Vec<String> = (0..3)
         .map(|index| world.call(index))
-        .filter(|call| call.ask == TriggerAsk::Subscribe)
+        .filter(|call| call.ask == TriggerPurpose::Subscribe)
         .map(|call| call.idempotency_key.to_string())
         .collect();
     assert_ne!(subscriptions[0], subscriptions[1]);
@@ -263,7 +263,7 @@ async fn a_service_that_refuses_is_asked_again_later() {
     pass(1).await;
     assert_eq!(world.history("w/t").await, ["Failed"]);
     pass(600).await;
-    assert_eq!(world.asked(), [(TriggerAsk::Subscribe, 0), (TriggerAsk::Subscribe, 300)]);
+    assert_eq!(world.asked(), [(TriggerPurpose::Subscribe, 0), (TriggerPurpose::Subscribe, 300)]);
     assert_eq!(world.history("w/t").await, ["Failed", "Succeeded"]);
 }
 
@@ -463,11 +463,14 @@ async fn a_subscription_ends_when_its_trigger_is_disabled_and_is_made_anew_when_
     host.switch("w", Some("t"), true).await.unwrap();
     pass(1).await;
     let kinds = |world: &World| {
-        let mut kinds: Vec<TriggerAsk> = world.asked().iter().map(|(ask, _)| *ask).collect();
+        let mut kinds: Vec<TriggerPurpose> = world.asked().iter().map(|(ask, _)| *ask).collect();
         kinds.sort_by_key(|ask| *ask as u8);
         kinds
     };
-    assert_eq!(kinds(&world), [TriggerAsk::Subscribe, TriggerAsk::Subscribe, TriggerAsk::Unsubscribe]);
+    assert_eq!(
+        kinds(&world),
+        [TriggerPurpose::Subscribe, TriggerPurpose::Subscribe, TriggerPurpose::Unsubscribe]
+    );
     crash(host).await;
     let host = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
@@ -479,7 +482,7 @@ async fn a_subscription_ends_when_its_trigger_is_disabled_and_is_made_anew_when_
     let host = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
     assert_eq!(world.asked().len(), 4);
-    assert_eq!(world.asked()[3].0, TriggerAsk::Unsubscribe);
+    assert_eq!(world.asked()[3].0, TriggerPurpose::Unsubscribe);
     crash(host).await;
 }
 

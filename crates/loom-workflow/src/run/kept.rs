@@ -70,7 +70,7 @@ impl Kept {
 
     /// Starts the run, or resumes the requested one.
     pub(super) async fn play(&self, play: &Play<'_>, request: RunRequest) -> Result<Exit> {
-        play.engine.number_on().await?;
+        play.engine.continue_numbering().await?;
         let Some(id) = self.resume else { return play.start(request, Some(self)).await };
         let interrupts = Interrupts::hear()?;
         let Some((_, history)) = play.engine.history(id).await? else {

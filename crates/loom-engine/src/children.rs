@@ -63,7 +63,8 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     }
     let trigger = call.inputs.get("host").and_then(|host| host.get("triggerName")).and_then(Value::as_str);
     if is_disabled(inner, name, trigger.or_else(|| child.triggers.first().map(|first| &*first.name))) {
-        let message = format!("The workflow '{name}', or its trigger, is disabled; it is not called.");
+        let message =
+            format!("The child workflow '{name}' or its trigger is disabled. Enable it, then try again.");
         return failed("BadRequest", "WorkflowTriggerIsNotEnabled", message);
     }
     let mut outputs = Object::new();

@@ -197,7 +197,7 @@ impl Engine {
         workflows.remove(&name.to_lowercase());
     }
 
-    /// Workflows, and triggers as `workflow/trigger`, that no action may call; all names are lower case.
+    /// Sets the disabled workflows, and triggers as `workflow/trigger`, which actions cannot call. All names in lower case.
     pub fn set_disabled(&self, names: BTreeSet<String>) {
         *self.inner.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
     }

@@ -89,7 +89,7 @@ async fn measure(
         while began.elapsed() < round {
             let asked = Instant::now();
             let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), None);
-            let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+            let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
             match until {
                 Until::Accepted => assert!(runs[0].accepted().await),
                 Until::Ended => {
@@ -135,7 +135,7 @@ fn scratch() -> std::path::PathBuf {
 
 fn load(text: &str) -> Arc<Workflow> {
     Definition::parse(text.as_bytes(), &LoadOptions::default())
-        .expect("the bench's definition is right")
+        .expect("the definition of the bench is valid")
         .workflow
 }
 

@@ -99,7 +99,7 @@ fn run(workflow: &Arc<Workflow>) {
 
 fn load(text: &str) -> Arc<Workflow> {
     Definition::parse(text.as_bytes(), &LoadOptions::default())
-        .expect("the bench's definition is right")
+        .expect("the definition of the bench is valid")
         .workflow
 }
 

@@ -95,7 +95,7 @@ async fn leave_unfinished(runs: usize, folder: &Path) {
     let mut handles = Vec::with_capacity(runs);
     for _ in 0..runs {
         let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
-        let Ok(Started::Runs(mut started)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(mut started)) = engine.start(request, None) else { panic!("no run started") };
         handles.append(&mut started);
     }
     for handle in &mut handles {
@@ -224,7 +224,7 @@ fn scratch() -> PathBuf {
 fn load(actions: &str) -> Arc<Workflow> {
     let text = format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{{actions}}}}}"#);
     Definition::parse(text.as_bytes(), &LoadOptions::default())
-        .expect("the bench's definition is right")
+        .expect("the definition of the bench is valid")
         .workflow
 }
 

@@ -39,7 +39,7 @@ async fn a_retried_subscription_keeps_its_callback_url() {
         .store(Arc::new(MemoryStore::default()))
         .build();
     let request = RunRequest::manual(workflow(hook), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
     let mut run = runs.remove(0);
     while service.count() < 2 {
         tokio::time::sleep(Duration::from_secs(1)).await;

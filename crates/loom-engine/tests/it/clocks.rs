@@ -83,7 +83,7 @@ impl Set {
         let (wall, store) = (Wall::new(), Arc::new(MemoryStore::default()) as Arc<dyn Store>);
         let engine = builder(&wall, &service, &store).environment(environment).build();
         let request = RunRequest::manual(workflow(actions), Vec::new(), None);
-        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
         Set { wall, service, store, engine, run: runs.remove(0), began: Instant::now() }
     }
 
@@ -113,7 +113,7 @@ impl Set {
     }
 
     async fn history(&self) -> History {
-        self.engine.history(self.run.id).await.expect("it can be read").expect("it is there").1
+        self.engine.history(self.run.id).await.expect("it can be read").expect("it exists").1
     }
 }
 
@@ -232,7 +232,7 @@ async fn a_run_loaded_from_a_snapshot_alone_knows_its_time() {
     for at in 55..75 {
         let mut set = Set::start(actions);
         tokio::time::sleep(MINUTE * at + MINUTE / 2).await;
-        let loaded = set.store.load(set.run.id).await.unwrap().expect("it is there");
+        let loaded = set.store.load(set.run.id).await.unwrap().expect("it exists");
         from_snapshot_alone += usize::from(loaded.snapshot.is_some() && loaded.frames.is_empty());
         set.wall.set_back(HOUR * 24);
         set.restart(Duration::ZERO).await;

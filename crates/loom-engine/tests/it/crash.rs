@@ -133,7 +133,7 @@ async fn an_engine_continues_where_the_last_one_stopped() {
     });
     let first = engine(&service).store(Arc::clone(&shared)).build();
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = first.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = first.start(request, None) else { panic!("no run started") };
     assert!(runs[0].accepted().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
     first.shut_down().await;
@@ -166,7 +166,7 @@ async fn an_interrupted_call_fails_if_the_definition_says_so() {
     let hangs = Service::new(|_, _| (Duration::from_hours(24), ok("{}")));
     let first = engine(&hangs).store(Arc::clone(&shared)).build();
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = first.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = first.start(request, None) else { panic!("no run started") };
     assert!(runs[0].accepted().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
     first.shut_down().await;

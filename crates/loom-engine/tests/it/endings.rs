@@ -30,7 +30,7 @@ fn open(service: &Arc<Service>, store: &Arc<MemoryStore>) -> Engine {
 
 fn begin(engine: &Engine) -> RunHandle {
     let request = RunRequest::manual(workflow(HOOK), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
     runs.remove(0)
 }
 
@@ -87,7 +87,7 @@ async fn a_subscription_without_a_response_is_ended() {
         let hook = HOOK.strip_suffix("}}").unwrap();
         let hook = format!("{hook}{limit}}}}}");
         let request = RunRequest::manual(workflow(&hook), Vec::new(), None);
-        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
         let mut run = runs.remove(0);
         while service.count() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -179,7 +179,7 @@ async fn a_wait_of_a_week_ends_in_time_despite_downtime() {
         let Ok(Started::Runs(mut runs)) =
             first.start(RunRequest::manual(Arc::clone(&week), Vec::new(), None), None)
         else {
-            panic!("it starts")
+            panic!("no run started")
         };
         assert!(runs[0].accepted().await);
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -82,12 +82,12 @@ struct Ledger {
 /// The history of a run on the disk.
 fn history(disk: &MemoryStore, run: RunId) -> Vec<Event> {
     let query = FrameQuery { frames_max: usize::MAX, bytes_max: usize::MAX, ..FrameQuery::of(run) };
-    let page = disk.frames(query).now_or_never().expect("memory answers at once").expect("it can be read");
+    let page = disk.frames(query).now_or_never().expect("memory needs no waiting").expect("it can be read");
     let (mut reader, mut events) = (FrameReader::new(run), Vec::new());
     for (place, frame) in page.frames.iter().enumerate() {
         assert_eq!(frame.seq, Seq(place as u64 + 1), "frames are dense");
         assert!(frame.payload.len() < FRAME_MAX, "a large value stands in frame {place}");
-        let read = reader.events(disk, frame).now_or_never().expect("memory answers at once");
+        let read = reader.events(disk, frame).now_or_never().expect("memory needs no waiting");
         events.extend(read.expect("what was written can be read"));
     }
     events
@@ -123,7 +123,7 @@ impl Ledger {
 
 fn rows(disk: &MemoryStore) -> Vec<loom_store::RunRow> {
     let query = RunQuery { limit: 10_000, ..RunQuery::default() };
-    disk.runs(query).now_or_never().expect("memory answers at once").expect("it can be read").rows
+    disk.runs(query).now_or_never().expect("memory needs no waiting").expect("it can be read").rows
 }
 
 async fn simulate(seed: u64, tally: &Tally) {
@@ -212,7 +212,7 @@ async fn live(
     let mut starting = Vec::new();
     for _ in 0..runs {
         let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), None);
-        let Ok(Started::Runs(started)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(started)) = engine.start(request, None) else { panic!("no run started") };
         starting.extend(started);
     }
     for mut run in starting {
@@ -256,7 +256,7 @@ fn forget(disk: &MemoryStore, random: &mut Seeded) -> usize {
         let runs_max = random.below(3);
         last = runs_max == 0;
         let policy = Retention { runs_max: Some(runs_max), ..Retention::default() };
-        let swept = disk.sweep(policy, UnixMillis(i64::MAX)).now_or_never().expect("memory answers at once");
+        let swept = disk.sweep(policy, UnixMillis(i64::MAX)).now_or_never().expect("memory needs no waiting");
         values += swept.expect("it can be swept").blobs;
         for row in rows(disk) {
             // A deleted run has no frames.

@@ -157,7 +157,7 @@ async fn workflows_with_the_same_definition_have_separate_services() {
     let registry = registry();
     let engine = guarded(&Service::new(|_, _| (Duration::ZERO, ok("{}"))), &registry);
     let named = |name: &str| {
-        let mut workflow = Arc::into_inner(workflow(text)).expect("nobody else holds it");
+        let mut workflow = Arc::into_inner(workflow(text)).expect("there is no other reference");
         workflow.name = name.into();
         Arc::new(workflow)
     };
@@ -178,7 +178,7 @@ fn tick(guard: &str) -> Arc<loom_definition::Workflow> {
     let mut workflow = Arc::into_inner(workflow(&format!(
         r#"{{"Tick": {{"type": "Scope", "actions": {{}}, {guard}, "runAfter": {{}}}}}}"#
     )))
-    .expect("nobody else holds it");
+    .expect("there is no other reference");
     workflow.name = "tick".into();
     Arc::new(workflow)
 }

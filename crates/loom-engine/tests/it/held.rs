@@ -25,7 +25,7 @@ async fn a_release_before_the_hold_is_not_lost() {
         let service = Service::new(|_, _| (Duration::from_millis(5), ok("{}")));
         let engine = engine(&service).store(Arc::new(store.clone())).build();
         let request = RunRequest::manual(workflow(CALLS), Vec::new(), None);
-        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("no run started") };
         for _ in 0..500 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             store.turn();
@@ -60,7 +60,7 @@ async fn held_runs_wait_for_their_release() {
         let service = Service::new(|_, _| (Duration::from_millis(5), ok("{}")));
         let engine = engine(&service).store(Arc::new(store.clone())).build();
         let request = RunRequest::manual(workflow(CALLS), Vec::new(), None);
-        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("no run started") };
         for _ in 0..500 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             store.turn();
@@ -100,7 +100,7 @@ async fn a_child_that_the_store_rejects_is_started_later() {
         let child = Definition::parse(CHILD.as_bytes(), &options).expect("it loads").workflow;
         engine.deploy(Arc::clone(&child), Vec::new());
         let request = RunRequest::manual(workflow(PARENT), Vec::new(), None);
-        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(_)) = engine.start(request, None) else { panic!("no run started") };
         for _ in 0..30_000 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             store.turn();

@@ -56,7 +56,7 @@ fn body(seed: u64, bytes: usize) -> Value {
 
 async fn accepted(engine: &Engine, workflow: &Arc<Workflow>, body: Value) -> loom_engine::RunHandle {
     let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), Some(body));
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
     assert!(runs[0].accepted().await);
     runs.remove(0)
 }
@@ -98,7 +98,7 @@ async fn survives(store: &Arc<dyn Store>, body: &Value) -> RunId {
     let mut recovered = second.recover(None).await.expect("the store can be read");
     let report = recovered.runs[0].ended().await.expect("it ends");
     assert_eq!((report.status, service.count()), (RunStatus::Succeeded, 1));
-    let (_, history) = second.history(run.id).await.expect("it can be read").expect("it is there");
+    let (_, history) = second.history(run.id).await.expect("it can be read").expect("it exists");
     for place in 0..20 {
         let action = history.workflow().find_action(&format!("C{place}")).unwrap();
         let outputs = history.occurrences(action)[0].outputs.clone().expect("it has outputs");
@@ -168,7 +168,7 @@ async fn a_value_is_deleted_with_the_last_run_that_refers_to_it() {
         assert_eq!((swept.purged, swept.blobs), (1, 0), "the other run holds it");
         assert_eq!(journal_of(&*store, first).await.1.len(), 0);
         let (_, events) = journal_of(&*store, second).await;
-        let Event::RunStarted { start, .. } = &events[0] else { panic!("it begins with its start") };
+        let Event::RunStarted { start, .. } = &events[0] else { panic!("the first event is not RunStarted") };
         assert_eq!(start.trigger.get("outputs").and_then(|outputs| outputs.get("body")), Some(&value));
         let swept = sweep(0).await;
         assert_eq!((swept.purged, swept.blobs), (1, 1));
@@ -222,7 +222,7 @@ proptest! {
             let mut run = accepted(&engine, &flow, value.clone()).await;
             assert_eq!(run.ended().await.expect("it ends").status, RunStatus::Succeeded);
             let (_, events) = journal_of(&*store, run.id).await;
-            let Event::RunStarted { start, .. } = &events[0] else { panic!("it begins with its start") };
+            let Event::RunStarted { start, .. } = &events[0] else { panic!("the first event is not RunStarted") };
             let read = start.trigger.get("outputs").and_then(|outputs| outputs.get("body")).cloned().unwrap_or_default();
             assert_eq!(read, value);
             assert_eq!(read.contains_secret(), value.contains_secret());

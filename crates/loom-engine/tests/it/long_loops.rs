@@ -29,7 +29,7 @@ async fn run_shown(engine: &Engine, workflow: &Arc<Workflow>) -> (Arc<RunReport>
     let shown = Arc::new(Shown::default());
     let watcher: Arc<dyn Watcher> = Arc::clone(&shown) as Arc<dyn Watcher>;
     let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("no run started") };
     let report = runs[0].ended().await.expect("it ends");
     let shown = std::mem::take(&mut *shown.0.lock().unwrap());
     (report, shown)
@@ -83,7 +83,7 @@ async fn the_history_of_a_long_loop_is_written_in_parts() {
         let before = decoded(&*store, report.id, &frames[..count]).await;
         let mut again =
             Simulation::resume(Arc::clone(&workflow), Arc::new(Environment::default()), now(), &before);
-        let status = again.play_on(10, |_| -> EffectResult { panic!("nothing is called") });
+        let status = again.play_on(10, |_| -> EffectResult { panic!("unexpected call") });
         assert_eq!(status, Some(RunStatus::Succeeded), "after {count} frames");
         let mut history = History::new(Arc::clone(&workflow));
         history.extend(before.iter().chain(again.events()));

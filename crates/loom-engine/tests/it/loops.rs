@@ -148,7 +148,7 @@ fn waits_of_a_retry(policy: &str) -> Vec<i64> {
     let played = play_with(&workflow, |_| unavailable());
     assert_eq!(played.status, Some(RunStatus::Failed));
     let ActionKind::Retry { body, .. } = &workflow.action(played.action("R")).kind else {
-        panic!("it is a Retry")
+        panic!("not a Retry action")
     };
     let calls = played.history.occurrences(workflow.block(*body).actions[0]);
     calls.windows(2).map(|pair| pair[1].started.unix_millis() - pair[0].started.unix_millis()).collect()

@@ -91,7 +91,7 @@ async fn very_many_runs_are_durable_immediately_and_take_turns() {
     let (tally, workflow) = (Arc::<Tally>::default(), split());
     let engine = build(&store, &tally);
     let Accepted::Queued { runs, first } = accept(&engine, &workflow, None).await else {
-        panic!("they wait")
+        panic!("the runs were not queued")
     };
     assert_eq!(unfinished(&store).await, runs, "all are in the store, in the order of their items");
     assert_eq!((runs.len(), first.map(|start| start.run)), (ITEMS, Some(runs[0])));
@@ -100,9 +100,9 @@ async fn very_many_runs_are_durable_immediately_and_take_turns() {
     assert_eq!(tally.started.load(Ordering::Relaxed), ITEMS, "each started once");
     assert_eq!(tally.ended.load(Ordering::Relaxed), ITEMS);
     for (index, run) in runs.iter().enumerate() {
-        let (_, state) = engine.state_of(*run).await.unwrap().expect("it is kept");
+        let (_, state) = engine.state_of(*run).await.unwrap().expect("the run is in the store");
         assert_eq!(state.status(), RunStatus::Succeeded);
-        let start = engine.start_of(*run).await.unwrap().expect("it is kept");
+        let start = engine.start_of(*run).await.unwrap().expect("the run is in the store");
         let body = start.trigger.get("outputs").and_then(|outputs| outputs.get("body").cloned());
         assert_eq!(body, Some(Value::from(index as i64)));
     }
@@ -113,10 +113,12 @@ async fn very_many_runs_are_durable_immediately_and_take_turns() {
 async fn a_queued_run_accepts_commands() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let engine = build(&store, &Arc::default());
-    let Accepted::Queued { runs, .. } = accept(&engine, &split(), None).await else { panic!("they wait") };
+    let Accepted::Queued { runs, .. } = accept(&engine, &split(), None).await else {
+        panic!("the runs were not queued")
+    };
     let last = runs[ITEMS - 1];
     assert!(engine.command(last, Command::Cancel).await);
-    let (_, state) = engine.state_of(last).await.unwrap().expect("it is kept");
+    let (_, state) = engine.state_of(last).await.unwrap().expect("the run is in the store");
     assert_eq!(state.status(), RunStatus::Cancelled);
     assert_eq!(unfinished(&store).await, runs[..ITEMS - 1]);
     engine.shut_down().await;
@@ -128,9 +130,11 @@ async fn queued_runs_continue_after_a_restart_and_start_once_under_one_name() {
     let (tally, workflow) = (Arc::<Tally>::default(), split());
     let first = build(&store, &tally);
     let Accepted::Queued { runs, .. } = accept(&first, &workflow, Some("batch")).await else {
-        panic!("they wait")
+        panic!("the runs were not queued")
     };
-    let Accepted::Runs(again) = accept(&first, &workflow, Some("batch")).await else { panic!("none is new") };
+    let Accepted::Runs(again) = accept(&first, &workflow, Some("batch")).await else {
+        panic!("unexpected result")
+    };
     assert!(again.is_empty());
     tokio::time::sleep(Duration::from_mins(150)).await;
     first.shut_down().await;

@@ -68,7 +68,9 @@ fn retry_after_replaces_the_wait_of_the_language_and_extends_that_of_loom() {
     ] {
         let workflow = workflow(&format!(r#"{{"Call": {{"type": "Http", {policy}, "runAfter": {{}}}}}}"#));
         let played = play_with(&workflow, |_| {
-            let EffectResult::Done { outcome, hint } = unavailable() else { panic!("it has ended") };
+            let EffectResult::Done { outcome, hint } = unavailable() else {
+                panic!("the call has not ended")
+            };
             EffectResult::Done {
                 outcome,
                 hint: RetryHint { after: Some(Duration::from_secs(asked)), ..hint },
@@ -149,7 +151,7 @@ async fn an_open_breaker_rejects_calls_of_its_service_only() {
     let watcher: Arc<dyn Watcher> = Arc::clone(&history) as Arc<dyn Watcher>;
     let engine = engine(&service).registry(registry()).build();
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("no run started") };
     runs[0].ended().await.expect("it ends");
     // Three failures open the circuit of `http://down`; two calls are rejected; the other service is called.
     assert_eq!(service.count(), 4);
@@ -222,7 +224,7 @@ async fn a_breaker_counts_failures_of_actions_that_the_engine_executes_itself() 
     let watcher: Arc<dyn Watcher> = Arc::clone(&recorder) as Arc<dyn Watcher>;
     let engine = engine(&service).registry(registry()).build();
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("no run started") };
     runs[0].ended().await.expect("it ends");
     engine.shut_down().await;
     let history = recorder.0.lock().unwrap();
@@ -285,7 +287,7 @@ async fn each_change_of_a_circuit_is_recorded_once() {
         let watcher: Arc<dyn Watcher> = Arc::clone(&history) as Arc<dyn Watcher>;
         let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
         let Ok(Started::Runs(mut started)) = engine.start(request, Some(&watcher)) else {
-            panic!("it starts")
+            panic!("no run started")
         };
         runs.push((started.remove(0), history));
     }

@@ -29,7 +29,7 @@ fn compose(inputs: &str, secrets: Option<Arc<dyn SecretSource>>) -> (Option<RunS
 }
 
 fn error(history: &History) -> String {
-    let action = history.workflow().find_action("A").expect("it is there");
+    let action = history.workflow().find_action("A").expect("it exists");
     let occurrence = history.occurrences(action).last().expect("it ran");
     occurrence.error.as_ref().map(|error| error.message.clone()).unwrap_or_default()
 }
@@ -45,7 +45,7 @@ fn a_secret_can_be_used_in_a_compose_and_inside_objects() {
     ] {
         let (status, history) = compose(inputs, Some(Arc::new(Safe)));
         assert_eq!(status, Some(RunStatus::Succeeded), "{inputs}");
-        let action = history.workflow().find_action("A").expect("it is there");
+        let action = history.workflow().find_action("A").expect("it exists");
         let outputs = history.occurrences(action)[0].outputs.clone().expect("it has outputs");
         assert!(outputs.wdl_equals(&json(expected)), "{inputs}");
         assert!(outputs.contains_secret(), "{inputs}");

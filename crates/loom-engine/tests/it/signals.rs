@@ -21,7 +21,7 @@ fn open(store: Arc<dyn Store>) -> Engine {
 
 async fn begin(engine: &Engine, actions: &str) -> RunHandle {
     let request = RunRequest::manual(workflow(actions), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
     let mut run = runs.remove(0);
     assert!(run.accepted().await);
     run
@@ -32,7 +32,7 @@ fn named(name: &str, body: &str) -> Signal {
 }
 
 async fn history(engine: &Engine, run: RunId) -> History {
-    engine.history(run).await.unwrap().expect("it is there").1
+    engine.history(run).await.unwrap().expect("it exists").1
 }
 
 /// The signals that the occurrences of an action received, in the order in which they began to wait.
@@ -43,7 +43,10 @@ fn received(history: &History, action: &str) -> Vec<Value> {
 }
 
 async fn ended(run: &mut RunHandle) -> Arc<RunReport> {
-    tokio::time::timeout(Duration::from_hours(1), run.ended()).await.expect("it ends").expect("it is kept")
+    tokio::time::timeout(Duration::from_hours(1), run.ended())
+        .await
+        .expect("it ends")
+        .expect("the run is in the store")
 }
 
 const TWO: &str = r#"{
@@ -310,7 +313,7 @@ async fn live(
     }
     while run.is_none() {
         let request = RunRequest::manual(workflow(COLLECT), Vec::new(), None);
-        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
         if runs[0].accepted().await {
             *run = Some(runs[0].id);
         } else {

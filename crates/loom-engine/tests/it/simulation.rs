@@ -45,7 +45,7 @@ async fn simulate(seed: u64) {
     let engine = world.serve(builder).build();
     engine.deploy(load_child(), Vec::new());
     let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
     disturb(&mut random, &world, &runs[0]);
     let report = tokio::select! {
         biased;
@@ -83,7 +83,9 @@ pub(crate) fn load_child() -> Arc<loom_definition::Workflow> {
         name: Some(Arc::from("child")),
         ..loom_definition::LoadOptions::default()
     };
-    loom_definition::Definition::parse(flows::CHILD.as_bytes(), &options).expect("it is right").workflow
+    loom_definition::Definition::parse(flows::CHILD.as_bytes(), &options)
+        .expect("the definition is valid")
+        .workflow
 }
 
 /// Suspends and resumes some runs, and cancels a few.

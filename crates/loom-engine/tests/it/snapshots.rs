@@ -175,7 +175,7 @@ async fn interrupted(store: &Arc<dyn Store>) -> LoadedRun {
     });
     let engine = engine(&service).store(Arc::clone(store)).build();
     let request = RunRequest::manual(long(), Vec::new(), None);
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("it starts") };
+    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
     assert!(runs[0].accepted().await);
     while service.count() < ROUNDS - 1 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -192,7 +192,7 @@ async fn goes_on(store: &Arc<dyn Store>) {
     assert_eq!((recovered.runs.len(), recovered.unreadable.len()), (1, 0));
     let report = recovered.runs[0].ended().await.expect("it ends");
     assert_eq!((report.status, service.count()), (RunStatus::Succeeded, 2));
-    let (_, history) = engine.history(report.id).await.expect("it can be read").expect("it is there");
+    let (_, history) = engine.history(report.id).await.expect("it can be read").expect("it exists");
     let asked = history.workflow().find_action("Ask").unwrap();
     assert_eq!(history.occurrences(asked).len(), ROUNDS, "the history begins with the first event");
     engine.shut_down().await;

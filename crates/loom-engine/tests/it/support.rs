@@ -105,7 +105,7 @@ impl Played {
 }
 
 pub(crate) fn json(text: &str) -> Value {
-    Value::from_json_str(text).expect("the test's JSON is right")
+    Value::from_json_str(text).expect("the JSON of the test is valid")
 }
 
 pub(crate) fn ok(text: &str) -> EffectResult {

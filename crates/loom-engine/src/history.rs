@@ -13,6 +13,7 @@ use loom_definition::{ActionIdx, RunStatus, Status, Workflow, model::ActionKind}
 use loom_expression::{MASK, Timestamp, Value};
 
 use crate::{
+    engine::RunReport,
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart},
     record::{self, Unopened},
 };
@@ -186,6 +187,18 @@ impl History {
     /// The workflow.
     pub fn workflow(&self) -> &Arc<Workflow> {
         &self.workflow
+    }
+
+    /// How the run ended; none while it has not ended.
+    pub fn report(&self) -> Option<RunReport> {
+        let start = self.start.as_ref().filter(|_| self.status.is_final())?;
+        Some(RunReport {
+            id: start.run,
+            status: self.status,
+            error: self.error.clone(),
+            outputs: self.outputs.clone(),
+            response: self.response.clone(),
+        })
     }
 
     /// The occurrences of an action that are kept, in the order in which they started. Empty for an action inside a block

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
-use loom_engine::{RunHandle, RunId, RunReport, RunRequest, Watcher};
+use loom_engine::{RunHandle, RunId, RunRequest, Watcher};
 use loom_store::{Durability, Store};
 
 use super::{Play, Source};
@@ -76,13 +76,7 @@ impl Kept {
         let Some((_, history)) = play.engine.history(id).await? else {
             return Err(self.unknown(id));
         };
-        let report = history.status.is_final().then(|| RunReport {
-            id,
-            status: history.status,
-            error: history.error.clone(),
-            outputs: history.outputs.clone(),
-            response: history.response.clone(),
-        });
+        let report = history.report();
         let live = Arc::new(Live::going_on(history, play.style(), play.console));
         if let Some(report) = report {
             if !play.with.quiet {

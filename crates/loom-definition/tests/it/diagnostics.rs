@@ -226,7 +226,7 @@ fn policies_out_of_range_are_errors_at_their_position() {
             "4000",
             "ten years to refill (got 4000)",
         ),
-        (r#"{"requests": 2000000000, "per": "second"}"#, "requests", "2000000000", "one for each nanosecond"),
+        (r#"{"requests": 2000000000, "per": "second"}"#, "requests", "2000000000", "one per nanosecond"),
     ] {
         let actions = http(&format!(r#""rateLimit": {limit}"#));
         check(&actions, "L0304", Error, &at("rateLimit", path), marked, says);

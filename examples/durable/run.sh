@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a server, starts a run, kills the server in mid-run, starts it again, and watches the run finish.
+# Starts a server and a run, kills the server while the run waits, starts it again, and watches the run finish.
 # Usage: run.sh [path to the loom binary]
 set -eu
 loom=${1:-loom}
@@ -9,17 +9,17 @@ server=
 trap 'kill "$server" 2>/dev/null || true; rm -rf "$data"' EXIT
 
 start() {
-    # What the server before this one said is not to be read.
+    # Do not read the output of the previous server.
     : >"$data/out"
     "$loom" serve "$here/order.json" --data "$data/store" --addr 127.0.0.1:0 >"$data/out" &
     server=$!
-    # The first line tells the address once the server listens.
+    # The server prints its address as soon as it listens.
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
         base=$(sed -n 's/^listening on //p' "$data/out")
         [ -n "$base" ] && return
         sleep 0.5
     done
-    echo "the server does not listen" >&2
+    echo "the server did not start" >&2
     exit 1
 }
 

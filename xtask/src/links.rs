@@ -19,7 +19,7 @@ pub(crate) fn check(root: &Path, pages: &[&PathBuf], findings: &mut Vec<String>)
                 continue;
             }
             let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
-            let to = if path.is_empty() { page.to_path_buf() } else { page.with_file_name(path) };
+            let to = if path.is_empty() { (*page).clone() } else { page.with_file_name(path) };
             if !to.exists() {
                 findings.push(format!("{shown}:{line}: there is no {path}"));
                 continue;

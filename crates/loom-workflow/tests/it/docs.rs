@@ -42,7 +42,7 @@ fn blocks(page: &str) -> Vec<Block> {
             });
         } else if !line.trim().is_empty() {
             let comment = line.trim().strip_prefix("<!--").and_then(|rest| rest.strip_suffix("-->"));
-            remark = comment.unwrap_or_default().trim().to_owned();
+            comment.unwrap_or_default().trim().clone_into(&mut remark);
         }
     }
     found
@@ -260,7 +260,9 @@ fn pages() -> Vec<String> {
             } else {
                 format!("{folder}/{name}")
             };
-            if page.ends_with(".md") && Path::new(&repository(&page)).is_file() {
+            let path = repository(&page);
+            let path = Path::new(&path);
+            if path.is_file() && path.extension().is_some_and(|extension| extension == "md") {
                 found.push(page);
             }
         }

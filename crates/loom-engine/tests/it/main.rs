@@ -20,6 +20,7 @@ mod loops;
 mod queued;
 mod resilience;
 mod resubmit;
+mod schemas;
 mod secrets;
 mod seeds;
 mod signals;

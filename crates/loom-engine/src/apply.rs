@@ -253,7 +253,7 @@ impl RunState {
         match purpose {
             Purpose::Limit => activity.limit = Some(timer),
             Purpose::Retry | Purpose::Poll | Purpose::Wait | Purpose::Iteration => {
-                activity.pause = Some(timer)
+                activity.pause = Some(timer);
             }
         }
     }

@@ -51,7 +51,7 @@ pub(crate) async fn restore(
                 Ok(later) if later.taken_at_unix_ms >= stored_together => registry.restore(&later),
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(service = %value.key, %error, "ignoring the unreadable stored state of a service")
+                    tracing::warn!(service = %value.key, %error, "ignoring the unreadable stored state of a service");
                 }
             }
         }

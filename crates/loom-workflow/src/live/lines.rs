@@ -131,7 +131,7 @@ impl Lines {
             if loops { format!("{outer}{}[{}] › ", Visible(&action.name), index + 1) } else { outer };
         if loops && told && index >= ROUNDS_TOLD && is_milestone(index) {
             let name = Visible(&action.name);
-            self.line(at, &self.paint.dim(&format!("  {name}: round {}", index + 1)), out);
+            self.line(at, &self.paint.dim(&format!("  {name}: iteration {}", index + 1)), out);
         }
         self.frames.insert(frame, Frame { label, told: told && !(loops && index >= ROUNDS_TOLD) });
     }

@@ -132,7 +132,7 @@ fn a_loop_counts_its_rounds() {
     assert_eq!(
         scene.tree(Duration::ZERO, 80, 20)[1..],
         [
-            "├─ ● Each  13 of 50 rounds",
+            "├─ ● Each  13 of 50 iterations",
             "│  └─ ● Call  13 times: 12 Succeeded, 1 running",
             "│        200 ×12",
             "└─ · Last",
@@ -149,7 +149,7 @@ fn a_long_loop_without_a_terminal_tells_the_first_rounds_and_those_that_fail() {
     });
     let text = scene.lines();
     let told: Vec<&str> = text.lines().filter(|line| line.contains("› Call")).collect();
-    assert_eq!(told.len(), 21, "twenty rounds, and the one that failed: {text}");
+    assert_eq!(told.len(), 21, "twenty iterations, and the one that failed: {text}");
     assert!(told[0].ends_with("✔ Each[1] › Call (200)"), "{text}");
     assert!(told[20].contains("✘ Each[40] › Call (500): The service said 500."), "{text}");
     assert!(text.lines().last().is_some_and(|line| line.contains("run Failed")), "{text}");

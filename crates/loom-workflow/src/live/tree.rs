@@ -200,8 +200,8 @@ impl Tree<'_> {
             details.insert(
                 0,
                 match of {
-                    Some(planned) => format!("{rounds} of {}", words::count(planned, "round")),
-                    None => words::count(rounds, "round"),
+                    Some(planned) => format!("{rounds} of {}", words::count(planned, "iteration")),
+                    None => words::count(rounds, "iteration"),
                 },
             );
         }

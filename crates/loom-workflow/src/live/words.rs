@@ -114,7 +114,7 @@ pub(super) fn note(note: &Note) -> String {
     }
 }
 
-/// `1 round`, `2 rounds`.
+/// `1 iteration`, `2 iterations`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

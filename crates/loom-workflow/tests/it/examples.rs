@@ -82,7 +82,7 @@ fn retry_with_exponential_backoff() {
 #[test]
 fn a_retry_action_repeats_its_actions() {
     let (_, shown) = run("retry-policy");
-    shows(&shown, &["Try_the_order  3 rounds"]);
+    shows(&shown, &["Try_the_order  3 iterations"]);
 }
 
 #[test]

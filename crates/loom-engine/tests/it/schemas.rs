@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
-/// A number that is an integer, or has a fraction, in every implementation.
+/// A number that every implementation takes as an integer, or that has a fraction.
 fn number() -> impl Strategy<Value = Json> {
     prop_oneof![
         (-4i64..5).prop_map(|number| json!(number)),
@@ -44,7 +44,7 @@ fn small() -> impl Strategy<Value = Json> {
     (0u64..4).prop_map(|number| json!(number))
 }
 
-/// One keyword, or two that belong together, that have no schemas inside.
+/// One keyword without subschemas, or two that belong together.
 fn simple() -> impl Strategy<Value = Vec<(&'static str, Json)>> {
     prop_oneof![
         3 => select(&TYPES[..]).prop_map(|name| vec![("type", json!(name))]),
@@ -87,14 +87,14 @@ fn merged(keywords: Vec<Vec<(&'static str, Json)>>) -> Json {
     for (name, value) in keywords.into_iter().flatten() {
         schema.entry(name).or_insert(value);
     }
-    // What stands beside a reference is ignored by the draft.
+    // The draft ignores keywords next to a reference.
     match schema.remove("$ref") {
         Some(reference) => json!({"$ref": reference}),
         None => Json::Object(schema),
     }
 }
 
-/// A schema whose references lead to `definitions.shared` of the root.
+/// A schema whose references point to `definitions.shared` of the root.
 fn subschema() -> impl Strategy<Value = Json> {
     let leaf = vec(simple(), 0..3).prop_map(merged);
     leaf.prop_recursive(3, 20, 3, |inner| {
@@ -124,7 +124,7 @@ fn subschema() -> impl Strategy<Value = Json> {
 }
 
 fn schema_with_definitions() -> impl Strategy<Value = Json> {
-    // What is shared has no references, so none leads back to itself.
+    // The shared schema has no references, so there are no cycles.
     let shared = vec(simple(), 0..3).prop_map(|mut keywords| {
         keywords.retain(|keywords| keywords.iter().all(|(name, _)| *name != "$ref"));
         merged(keywords)
@@ -133,7 +133,7 @@ fn schema_with_definitions() -> impl Strategy<Value = Json> {
         .prop_map(|(schema, shared)| json!({"allOf": [schema], "definitions": {"shared": shared}}))
 }
 
-/// Whether the engine takes the value; none where it refuses the schema.
+/// Whether the value is valid for the engine; none if the engine rejects the schema.
 fn ours(schema: &Json, instance: &Json) -> Option<bool> {
     let value = |json: &Json| Value::from_json_str(&json.to_string()).expect("it is JSON");
     let mismatches = schema::validate(&value(schema), &value(instance), Budgets::default().schema_nodes_max);

@@ -61,7 +61,7 @@ pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
         found.push(Difference::of(format!("mocks.{name}"), what));
     }
     match case.get("expected").and_then(Value::as_object) {
-        None => found.push(Difference::of("expected", "the case expects nothing")),
+        None => found.push(Difference::of("expected", "missing property")),
         Some(expected) => check_firing(expected, played, &mut found),
     }
     found.dedup();

@@ -33,7 +33,7 @@ use crate::{
     trigger_history, view,
 };
 
-/// Entries of a page when the caller does not say, and the most there are.
+/// The default and the maximum number of entries of a page.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
@@ -106,7 +106,7 @@ pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
     object
 }
 
-/// When a trigger fires, or asks, as its parameters have it. None when it does neither, or cannot: its history says why.
+/// The recurrence of a trigger with its parameters evaluated. None if it has none or it is invalid, which is in its history.
 fn evaluated_recurrence(shared: &Shared, deployment: &Deployment, trigger: &Trigger) -> Option<Value> {
     let view = TriggerView {
         workflow: &deployment.workflow,
@@ -142,11 +142,11 @@ pub(crate) async fn deploy(
         Some("minor") => Bump::Minor,
         Some("major") => Bump::Major,
         Some(other) => {
-            return Err(Problem::bad(format!("'bump' is 'patch', 'minor' or 'major', not '{other}'.")));
+            return Err(Problem::bad(format!("'bump' must be 'patch', 'minor' or 'major' (got '{other}').")));
         }
     };
     if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
-        return Err(Problem::bad("The name of a workflow holds no slash and no control character."));
+        return Err(Problem::bad("The name of a workflow must not be empty or contain slashes or control characters."));
     }
     let only_new = request.headers().get(header::IF_NONE_MATCH).is_some_and(|given| given == "*");
     let received = read_body(request.into_body(), &shared).await?;
@@ -162,7 +162,7 @@ pub(crate) async fn deploy(
         Err(DeployError::Store(error)) => Err(error.into()),
         Err(DeployError::Exists) => {
             let message =
-                format!("There is a workflow '{name}' already, and 'If-None-Match: *' asks for none.");
+                format!("The workflow '{name}' already exists, and the request has 'If-None-Match: *'.");
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, "WorkflowAlreadyExists", message))
         }
         Err(DeployError::Catalog(error)) => {
@@ -175,7 +175,7 @@ fn refused(diagnostics: &Diagnostics) -> Problem {
     let mut problem = Problem::new(
         StatusCode::BAD_REQUEST,
         "InvalidDefinition",
-        "The definition is refused; what was deployed before goes on.",
+        "The definition is invalid; the version deployed before stays in service.",
     );
     let details = diagnostics.0.iter().map(|diagnostic| {
         let mut object = Object::new();
@@ -191,24 +191,24 @@ fn refused(diagnostics: &Diagnostics) -> Problem {
     problem
 }
 
-/// `DELETE /api/v1/workflows/{name}`: takes it out of service with all its versions. Its runs go on.
+/// `DELETE /api/v1/workflows/{name}`: deletes a workflow with all its versions. Its runs continue.
 pub(crate) async fn delete(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     if !shared.host.delete(&name).await? {
-        return Err(Problem::not_found("WorkflowNotFound", format!("There is no workflow '{name}'.")));
+        return Err(Problem::not_found("WorkflowNotFound", format!("The workflow '{name}' could not be found.")));
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }
 
-/// `POST /api/v1/workflows/{name}/rotate-signature`: gives all of its triggers new addresses.
+/// `POST /api/v1/workflows/{name}/rotate-signature`: issues new signed URLs for all its triggers.
 pub(crate) async fn rotate_signatures(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     let deployment = deployed(&shared, &name)?;
     shared.host.rotate_signature(&name, None).await?;
     Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
 }
 
-/// `POST /api/v1/workflows/{name}/triggers/{trigger}/rotate-signature`: gives the trigger a new address.
+/// `POST /api/v1/workflows/{name}/triggers/{trigger}/rotate-signature`: issues a new signed URL for the trigger.
 pub(crate) async fn rotate_signature(
     State(shared): State<Shared>,
     Path((name, trigger)): Path<(String, String)>,
@@ -223,7 +223,7 @@ pub(crate) async fn rotate_signature(
 pub(crate) async fn versions(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     let versions = shared.host.deployments.versions(&name);
     if versions.is_empty() {
-        return Err(Problem::not_found("WorkflowNotFound", format!("There is no workflow '{name}'.")));
+        return Err(Problem::not_found("WorkflowNotFound", format!("The workflow '{name}' could not be found.")));
     }
     let current = shared.host.deployments.get(&name).map(|deployment| deployment.version);
     let shown = versions.iter().map(|entry| {
@@ -234,7 +234,7 @@ pub(crate) async fn versions(State(shared): State<Shared>, Path(name): Path<Stri
     Ok(list("versions", shown.collect(), None))
 }
 
-/// `GET /api/v1/workflows/{name}/versions/{version}`: with its definition.
+/// `GET /api/v1/workflows/{name}/versions/{version}`: a version with its definition.
 pub(crate) async fn version(
     State(shared): State<Shared>,
     Path((name, version)): Path<(String, String)>,
@@ -242,7 +242,7 @@ pub(crate) async fn version(
     let wanted = Version::parse(&version);
     let versions = shared.host.deployments.versions(&name);
     let found = versions.into_iter().find(|entry| Some(entry.version) == wanted).ok_or_else(|| {
-        Problem::not_found("VersionNotFound", format!("There is no version '{version}' of '{name}'."))
+        Problem::not_found("VersionNotFound", format!("The workflow '{name}' has no version '{version}'."))
     })?;
     let mut object = version_row(&found);
     object.insert("definition", found.definition);
@@ -263,7 +263,7 @@ fn version_row(entry: &Entry) -> Object {
     object
 }
 
-/// `GET /api/v1/workflows/{name}/triggers/{trigger}/histories`: what the trigger did by itself, newest first.
+/// `GET /api/v1/workflows/{name}/triggers/{trigger}/histories`: the automatic firings of a trigger, newest first.
 pub(crate) async fn trigger_history(
     State(shared): State<Shared>,
     Path((name, trigger)): Path<(String, String)>,
@@ -274,7 +274,7 @@ pub(crate) async fn trigger_history(
     Ok(list("histories", trigger_history::read(&*shared.host.store, &key).await?, None))
 }
 
-/// `POST /api/v1/workflows/{name}/triggers/{trigger}/run`: fires any trigger by hand; a JSON body becomes its outputs.
+/// `POST /api/v1/workflows/{name}/triggers/{trigger}/run`: fires any trigger manually; a JSON body becomes its outputs.
 pub(crate) async fn run_trigger(
     State(shared): State<Shared>,
     Path((name, trigger)): Path<(String, String)>,
@@ -300,7 +300,7 @@ pub(crate) async fn run_trigger(
     Ok(json(StatusCode::ACCEPTED, &object.into()))
 }
 
-/// What a list of runs can be asked for.
+/// The query parameters of the list of runs.
 const RUN_QUERIES: [&str; 9] =
     ["workflow", "status", "error", "from", "before", "cursor", "parent", "limit", "order"];
 
@@ -310,7 +310,7 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
     let mut query = RunQuery { limit: PAGE, ..RunQuery::default() };
     for (name, value) in request::queries(&uri) {
         match name.as_str() {
-            // Names are matched as the deployed workflow spells itself.
+            // The store compares names exactly; the deployed workflow has the right spelling.
             "workflow" => {
                 let known = shared.host.deployments.get(&value);
                 query.workflow = Some(known.map_or(value.into(), |known| Arc::clone(&known.workflow.name)));
@@ -320,7 +320,7 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
                     RunStatus::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(&value));
                 let status = status.ok_or_else(|| {
                     let known = RunStatus::ALL.map(RunStatus::as_str).join("', '");
-                    Problem::bad(format!("'{value}' is no status of a run; there are '{known}'."))
+                    Problem::bad(format!("'status' must be one of '{known}' (got '{value}')."))
                 })?;
                 query.status = Some(status_number(status));
             }
@@ -330,7 +330,7 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
             "cursor" => query.after = Some(RunId::from_str(&value).map_err(|_| not_a_cursor())?),
             "parent" => {
                 let parent = RunId::from_str(&value);
-                let parent = parent.map_err(|_| Problem::bad(format!("'{value}' is no id of a run.")))?;
+                let parent = parent.map_err(|_| Problem::bad(format!("'parent' must be a run id (got '{value}').")))?;
                 query.parent = Some(parent);
             }
             "limit" => query.limit = limit(&value)?,
@@ -339,7 +339,7 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
                     "newest" => Order::NewestFirst,
                     "oldest" => Order::OldestFirst,
                     other => {
-                        let message = format!("'order' is 'newest' or 'oldest', not '{other}'.");
+                        let message = format!("'order' must be 'newest' or 'oldest' (got '{other}').");
                         return Err(Problem::bad(message));
                     }
                 }
@@ -357,10 +357,10 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
 }
 
 fn not_a_cursor() -> Problem {
-    Problem::bad("'cursor' is the 'next' of the page before.")
+    Problem::bad("'cursor' must be the 'next' of the previous page.")
 }
 
-/// Milliseconds since 1970, or a time as ISO 8601 has it.
+/// Parses milliseconds since 1970 or an ISO 8601 timestamp.
 fn moment(text: &str) -> Result<UnixMillis, Problem> {
     if let Ok(millis) = text.parse::<i64>() {
         return Ok(UnixMillis(millis));
@@ -368,12 +368,12 @@ fn moment(text: &str) -> Result<UnixMillis, Problem> {
     let zoned = jiff::Timestamp::from_str(text);
     zoned
         .map(|at| UnixMillis(at.as_millisecond()))
-        .map_err(|_| Problem::bad(format!("'{text}' is no time such as 2026-01-31T12:00:00Z.")))
+        .map_err(|_| Problem::bad(format!("'{text}' is not a valid timestamp; expected a form such as 2026-01-31T12:00:00Z.")))
 }
 
 fn limit(text: &str) -> Result<usize, Problem> {
     let limit = text.parse::<usize>().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
-    limit.ok_or_else(|| Problem::bad(format!("'limit' is a number from 1 to {PAGE_MAX}.")))
+    limit.ok_or_else(|| Problem::bad(format!("'limit' must be between 1 and {PAGE_MAX} (got '{text}').")))
 }
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Problem> {
@@ -381,10 +381,10 @@ pub(crate) fn run_id(text: &str) -> Result<RunId, Problem> {
 }
 
 fn unknown_run(text: &str) -> Problem {
-    Problem::not_found("RunNotFound", format!("There is no run '{text}'."))
+    Problem::not_found("RunNotFound", format!("The run '{text}' does not exist."))
 }
 
-/// The history of a run that retention has not forgotten, as far as `begin` keeps it.
+/// The history of a run that retention has not removed, as far as `begin` collects it.
 async fn history(
     shared: &Shared,
     id: &str,
@@ -398,7 +398,7 @@ async fn history(
     Ok(history)
 }
 
-/// What is shown of a run, and why it stands still: because of the store, of the operator, or of what it did to the process.
+/// Adds to a run why it is held or suspended: because of the store, the operator, or crashes of the process.
 async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<Value, Problem> {
     if row.ended.is_some() {
         return Ok(shown.into());
@@ -411,17 +411,17 @@ async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<V
     }
     if let Some(ends) = engine.crash_count(row).await? {
         let why = format!(
-            "a worker was evaluating this run each of the last {ends} times that the process ended; it is suspended so that it \
-             does not end the process again"
+            "a worker was evaluating this run each of the last {ends} times that the process ended; the run is suspended so that \
+             it cannot end the process again"
         );
         shown.insert("suspendedBecause", why);
     }
     Ok(shown.into())
 }
 
-/// `410 Gone`: there was such a run, and what it did will not come back.
+/// `410 Gone`: the run existed, but its history has been removed.
 pub(crate) fn forgotten_run(id: &str) -> Problem {
-    let message = format!("Retention has removed what run '{id}' did; only its row is left.");
+    let message = format!("The history of run '{id}' has been removed by retention; only its entry in the list is left.");
     Problem::new(StatusCode::GONE, "RunForgotten", message)
 }
 
@@ -459,7 +459,7 @@ pub(crate) async fn action(
     });
     let history = history.await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {
-        Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action '{name}'."))
+        Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action named '{name}'."))
     })?;
     Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), skip)))
 }
@@ -479,13 +479,13 @@ pub(crate) async fn resume(State(shared): State<Shared>, Path(id): Path<String>)
     change(&shared, &id, RunOrder::Resume).await
 }
 
-/// Hands a run a command, and answers how it stands once that is durable.
+/// Sends a command to a run and returns the run once the command is durable.
 async fn change(shared: &Shared, id: &str, order: RunOrder) -> Answer {
     let run = run_id(id)?;
     let taken = shared.host.command(run, order.command()).await;
     let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(id))?;
     if !taken && row.ended.is_some() {
-        return Err(Problem::new(StatusCode::CONFLICT, "RunEnded", format!("The run '{id}' has ended.")));
+        return Err(Problem::new(StatusCode::CONFLICT, "RunEnded", format!("The run '{id}' has already ended.")));
     }
     if taken {
         return Ok(json(StatusCode::OK, &with_hold(shared, &row, view::run_row(&row)).await?));
@@ -506,8 +506,8 @@ async fn change(shared: &Shared, id: &str, order: RunOrder) -> Answer {
     Ok(json(status, &with_hold(shared, &row, shown).await?))
 }
 
-/// `POST /api/v1/runs/{id}/resubmit?definition=same|current&from=`: a new run from the same trigger outputs, or from the
-/// middle of this one. What a JSON body says goes before the query.
+/// `POST /api/v1/runs/{id}/resubmit?definition=same|current&from=`: starts a new run with the same trigger outputs, or from
+/// an action of this one. A JSON body overrides the query.
 pub(crate) async fn resubmit(
     State(shared): State<Shared>,
     Path(id): Path<String>,
@@ -524,7 +524,7 @@ pub(crate) async fn resubmit(
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "ServerNotRunning",
-            "A run can only be resubmitted by the server that carries the new run out.",
+            "A run can only be resubmitted on a running server, which executes the new run.",
         ));
     }
     if shared.host.engine.runs_in_progress() >= shared.host.live().runs_max {
@@ -540,7 +540,7 @@ pub(crate) async fn resubmit(
             (Arc::clone(&deployment.workflow), deployment.parameters.clone())
         }
         Some(other) => {
-            return Err(Problem::bad(format!("'definition' is 'same' or 'current', not '{other}'.")));
+            return Err(Problem::bad(format!("'definition' must be 'same' or 'current' (got '{other}').")));
         }
     };
     let mut object = Object::new();
@@ -565,7 +565,7 @@ pub(crate) async fn resubmit(
     Ok(json(StatusCode::ACCEPTED, &object.into()))
 }
 
-/// What a resubmission asks for, in its query or its body: the definition, and the action to begin with.
+/// Reads the parameters of a resubmission, from its query or body: the definition, and the action to start from.
 async fn resubmission(
     shared: &Shared,
     request: Request,
@@ -575,14 +575,14 @@ async fn resubmission(
     let mut asked = MEMBERS.map(|name| request::query(request.uri(), name));
     let received = read_body(request.into_body(), shared).await?;
     if let Some(body) = request::json(received.bytes(), shared)? {
-        let members = body.as_object().ok_or_else(|| Problem::bad("The body is an object."))?;
+        let members = body.as_object().ok_or_else(|| Problem::bad("The body must be a JSON object."))?;
         for (name, value) in members {
             let place = MEMBERS.iter().position(|known| **known == **name).ok_or_else(|| {
                 let known = MEMBERS.join("', '");
-                Problem::bad(format!("There is no member '{name}' here; there are '{known}'."))
+                Problem::bad(format!("Unknown property '{name}'; expected one of '{known}'."))
             })?;
             let value =
-                value.as_str().ok_or_else(|| Problem::bad(format!("'{name}' is a text.")))?.to_owned();
+                value.as_str().ok_or_else(|| Problem::bad(format!("'{name}' must be a string.")))?.to_owned();
             asked[place] = Some(value);
         }
     }
@@ -590,7 +590,7 @@ async fn resubmission(
     Ok((definition, from))
 }
 
-/// Why no run begins in the middle of another.
+/// Why a run cannot be resubmitted from an action.
 fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
     let message = format!("{error}.");
     let conflict = |code| Problem::new(StatusCode::CONFLICT, code, message.clone());
@@ -606,7 +606,7 @@ fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
     }
 }
 
-/// `GET /healthz`: whether the process works at all.
+/// `GET /healthz`: whether the process works.
 pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
     let health = shared.host.store.health();
     let mut object = Object::new();
@@ -626,7 +626,7 @@ pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
     json(status, &object.into())
 }
 
-/// `GET /readyz`: whether requests are taken.
+/// `GET /readyz`: whether the server accepts requests.
 pub(crate) async fn ready(State(shared): State<Shared>) -> Response<Body> {
     let why = shared.host.why_not_ready();
     let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

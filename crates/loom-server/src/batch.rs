@@ -1,12 +1,12 @@
-//! Triggers that collect what other workflows send, and start a run for a batch of it.
+//! Batch triggers: collect messages from other workflows and start a run for each batch.
 //!
-//! A message is durable in the store's inbox before its sender goes on, under the idempotency key of the action that sent
-//! it; so one that is sent again after a crash is there once, also when its batch has gone. The run of a batch takes its
-//! messages in with the commit that starts it; so after a crash each message is either still collected or in one run.
+//! A message is durable in the store's inbox before its sender continues, under the idempotency key of the sending action; so a
+//! message that is sent again after a crash exists once, even if its batch has been released. The run of a batch consumes its
+//! messages in the commit that starts it; so after a crash each message is either still collected or in exactly one run.
 //!
-//! Messages belong to a workflow's name, not to its version. A new version collects them with its own criteria, and what
-//! no version wants waits. A batch that a condition holds back, or whose trigger fails, stays together, and is looked at
-//! again with its next message or time.
+//! Messages belong to a workflow's name, not to its version. A new version collects them with its own criteria; messages that
+//! match no batch wait. A batch that a condition prevents, or whose trigger fails, stays together and is checked again with its
+//! next message or scheduled time.
 
 mod pile;
 mod send;
@@ -28,15 +28,15 @@ use crate::{
     triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment},
 };
 
-/// What batches that are sent to no partition are in.
+/// The partition of messages that are sent without one.
 const PARTITION: &str = "DEFAULT";
 
 /// The `kind` of messages for batches in the store's inbox.
 const KIND: u16 = 1;
 
-/// Collects until the deployment is retired or the host stops. A release that has begun is brought to its end.
+/// Collects until the deployment is retired or the host stops. A release in progress is completed.
 pub(crate) async fn keep(keeper: &Keeper) {
-    // The version before may still have a release under way.
+    // The previous version may still have a release in progress.
     let turn = keeper.host.piles.turn(&keeper.key());
     let _turn = tokio::select! {
         turn = turn.lock() => turn,
@@ -48,10 +48,10 @@ pub(crate) async fn keep(keeper: &Keeper) {
     }
 }
 
-/// Begins again from what the store says whenever it has failed.
+/// Collects, and restarts from the stored state whenever the store has failed.
 async fn collect_on(keeper: &Keeper) {
     while let Err(error) = collect(keeper).await {
-        tracing::warn!(%error, trigger = %keeper.trigger().name, "the trigger waits for the store");
+        tracing::warn!(%error, trigger = %keeper.trigger().name, "the trigger is waiting for the store");
         keeper.host.piles.forget().await;
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}
@@ -82,7 +82,7 @@ async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
             continue;
         }
         tokio::select! {
-            // The sender lives as long as the piles.
+            // The sender lives as long as the host.
             changed = changes.changed() => changed.unwrap_or_default(),
             // Times are reckoned anew in either case.
             _ = keeper.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
@@ -91,22 +91,22 @@ async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
     }
 }
 
-/// What a trigger collects, and how far its times have come.
+/// The batches of a trigger and their progress.
 struct Collector {
     batches: Vec<Batch>,
-    /// When collecting began, in nanoseconds since 1970.
+    /// When collection started, in nanoseconds since 1970.
     since: i128,
 }
 
 struct Batch {
     configuration: BatchConfiguration,
     timetable: Option<Timetable>,
-    /// The last time at which everything went.
+    /// The last scheduled release.
     last: i128,
 }
 
 impl Collector {
-    /// None when the trigger can collect nothing, which is noted.
+    /// Loads the batches. None if their configuration is invalid, which is recorded.
     async fn load(keeper: &Keeper) -> Result<Option<Collector>, loom_store::Error> {
         let kept = keeper.load().await?.unwrap_or_default();
         let now = keeper.now();
@@ -129,7 +129,7 @@ impl Collector {
                 Ok(Some(collector))
             }
             Err(why) => {
-                let why = format!("The batches cannot be collected: {}.", why.trim_end_matches('.'));
+                let why = format!("The batch configuration is invalid: {}.", why.trim_end_matches('.'));
                 keeper.fails_for_good("InvalidBatchConfiguration", &why).await?;
                 Ok(None)
             }
@@ -155,7 +155,7 @@ impl Collector {
         }
     }
 
-    /// Which batch goes next by the clock, and when.
+    /// The next scheduled release: batch and time.
     fn next_due(&self) -> Option<(usize, i128)> {
         let due = |(place, batch): (usize, &Batch)| {
             let timetable = batch.timetable.as_ref()?;
@@ -165,7 +165,7 @@ impl Collector {
         self.batches.iter().enumerate().filter_map(due).min_by_key(|(_, due)| *due)
     }
 
-    /// Lets everything go of the batch whose time has come. One time stands for all that were missed.
+    /// Releases all messages of the batch whose scheduled time has come. One release stands for all that were missed.
     async fn release_due(&mut self, keeper: &Keeper) -> Result<(), loom_store::Error> {
         let Some((place, due)) = self.next_due() else { return Ok(()) };
         let now = keeper.now();
@@ -182,10 +182,10 @@ impl Collector {
         Ok(())
     }
 
-    /// Lets batches go as long as a pile has enough for one.
+    /// Releases batches as long as a pile has enough messages.
     async fn release_full(&self, keeper: &Keeper, pile: &PileName) -> Result<(), loom_store::Error> {
         let mut batches = self.batches.iter().map(|batch| &batch.configuration);
-        // What the definition does not name waits for one that does.
+        // Messages for a batch that is not in the definition wait for a version that has it.
         let Some(batch) = batches.find(|batch| batch.name.to_lowercase() == pile.batch) else {
             return Ok(());
         };
@@ -197,7 +197,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Starts a run for one batch, if there is enough for it. Says whether there may be more.
+    /// Starts a run for one batch if there are enough messages. Returns whether there may be more.
     async fn release(
         &self,
         keeper: &Keeper,
@@ -210,7 +210,7 @@ impl Collector {
         let Some(place) = self.place(keeper).await else { return Ok(false) };
         let messages = read(keeper, &chosen).await?;
         if messages.len() < chosen.len() {
-            // Another process, or a hand, has taken them out.
+            // Another process or an operator has removed messages.
             let left: Vec<InboxId> = messages.iter().map(|(id, _)| *id).collect();
             let gone: Vec<InboxId> = chosen.into_iter().filter(|id| !left.contains(id)).collect();
             host.piles.remove(&key, pile, &gone);
@@ -232,7 +232,7 @@ impl Collector {
         }
     }
 
-    /// A place at the trigger's gate, if it has one. None when the trigger is retired before there is room.
+    /// A place at the trigger's gate, if it has one. None if the trigger is retired before there is room.
     async fn place(&self, keeper: &Keeper) -> Option<Option<Place>> {
         let Some(limit) = keeper.trigger().concurrency else { return Some(None) };
         let key = keeper.key();
@@ -250,7 +250,7 @@ impl Collector {
         }
     }
 
-    /// What the trigger gives.
+    /// The trigger outputs of a batch.
     fn outputs(&self, pile: &PileName, messages: impl Iterator<Item = Value>) -> Value {
         let items: Vec<Value> = messages
             .map(|message| {
@@ -272,24 +272,24 @@ impl Collector {
     }
 }
 
-/// How much a batch takes.
+/// How many messages a batch takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Measure {
-    /// So many messages, or bytes, whichever is reached first.
+    /// A number of messages or bytes, whichever is reached first.
     Full {
         /// Messages.
         messages: usize,
         /// Bytes.
         bytes: u64,
     },
-    /// All that has come, up to what one batch may have.
+    /// All messages, up to the maximum of one batch.
     Everything,
 }
 
-/// The messages of these ids, in their order; those that are gone are left out.
+/// The messages with these ids, in order; missing ones are left out.
 async fn read(keeper: &Keeper, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>, loom_store::Error> {
     let mut found = HashMap::with_capacity(ids.len());
-    // Ids that follow each other are read together, so that nothing is read that is not wanted.
+    // Consecutive ids are read together, so that no other messages are read.
     for neighbours in ids.chunk_by(|one, next| next.0 == one.0 + 1) {
         let mut after = InboxId(neighbours[0].0 - 1);
         let last = neighbours[neighbours.len() - 1];

@@ -1,9 +1,8 @@
-//! Callers that are browsers, or speak through one: which requests a page of another site may send, and requests whose `Host` does not
-//! say where they were meant to go.
+//! Protection against requests by web pages: cross-site requests, and DNS rebinding.
 //!
-//! A browser sends requests for any page that it shows, also to this machine. It says so: `Sec-Fetch-Site` (W3C Fetch Metadata) and
-//! `Origin` (RFC 6454) are headers that no page can write itself. A page whose own name was made to resolve to this machine (DNS
-//! rebinding) counts as same-origin to its browser; what gives it away is the name in `Host`.
+//! A browser sends requests on behalf of any page, also to this machine. `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin`
+//! (RFC 6454) identify them; pages cannot set these headers themselves. A page whose own host name resolves to this machine (DNS
+//! rebinding) is same-origin to its browser; it is recognized by the name in `Host`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -17,12 +16,12 @@ use crate::response::Problem;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What the server knows about how it is reached.
+/// How callers reach the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
-    /// Whether callers must bring a token.
+    /// Whether callers must send a token.
     guarded: bool,
-    /// Where the operator says that others reach the server.
+    /// The authority of the public URL.
     public: Option<Authority>,
 }
 
@@ -32,11 +31,11 @@ impl Callers {
         Callers { guarded, public: public.and_then(|url| url.authority().cloned()) }
     }
 
-    /// Checks where a request was meant to go.
+    /// Checks the `Host` header.
     ///
     /// # Errors
-    /// `400` when `Host` is missing, doubled or malformed (RFC 9112, section 3.2); `421` when it names a host that this server does not
-    /// answer for. With a token any name will do, because no page knows the token.
+    /// `400` if `Host` is missing, repeated or malformed (RFC 9112, section 3.2); `421` if it names a host that this server does not
+    /// serve. With a token every name is accepted, because no page knows the token.
     pub(crate) fn check_host(&self, request: &Request) -> Result<(), Problem> {
         let malformed = |message: &str| Problem::new(StatusCode::BAD_REQUEST, "InvalidHost", message);
         let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -60,8 +59,8 @@ impl Callers {
             return Ok(());
         }
         let message = format!(
-            "This server does not answer for '{}'. Without a token it answers for loopback addresses, 'localhost' and the host of \
-             '--public-url' only.",
+            "This server does not serve the host '{}'. Without a token it serves only loopback addresses, 'localhost' and the host \
+             of '--public-url'.",
             host.host()
         );
         Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message))
@@ -71,7 +70,7 @@ impl Callers {
         self.public.as_ref().is_some_and(|public| public.host().eq_ignore_ascii_case(host))
     }
 
-    /// Refuses what a page of another site has sent.
+    /// Rejects requests by pages of other sites.
     ///
     /// # Errors
     /// `403`.
@@ -79,15 +78,14 @@ impl Callers {
         if !self.is_from_elsewhere(headers) {
             return Ok(());
         }
-        let message = "A web page of another site has sent this request, and may not.";
+        let message = "Cross-site requests by web pages are not allowed.";
         Err(Problem::new(StatusCode::FORBIDDEN, "CrossSiteRequest", message))
     }
 
-    /// As [`Callers::check_site`], for an address that is its own proof. `proven` says whether the proof is right.
+    /// Like [`Callers::check_site`], for signed URLs. `proven` tells whether the signature is valid.
     ///
-    /// A server that only this machine is meant to reach has no business with pages of other sites at all. One that has a token or a public
-    /// address gives signed addresses out, and whoever was given one may use it from a page, too: a page can only know it from somebody
-    /// who had it.
+    /// A server for this machine alone accepts no requests by pages of other sites. A server with a token or a public URL gives signed
+    /// URLs out, and their recipients may use them from a page: the page can only know the URL from somebody who had it.
     ///
     /// # Errors
     /// `403`.
@@ -101,12 +99,12 @@ impl Callers {
     fn is_from_elsewhere(&self, headers: &HeaderMap) -> bool {
         if headers.contains_key(SEC_FETCH_SITE) {
             let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-            // A page of the same site and another origin, such as another port of this machine, is another page.
+            // `same-site` is not enough: another port of this machine is another origin.
             return !sites.all(|site| site == "same-origin" || site == "none");
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         headers.get_all(header::ORIGIN).iter().any(|origin| {
-            // `null`, and what is no origin, is nobody's.
+            // `null` and malformed origins never match.
             let authority =
                 origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
             let Some(authority) = authority else { return true };
@@ -117,8 +115,8 @@ impl Callers {
     }
 }
 
-/// Checks that the body of a request to the API says that it is JSON. Pages of other sites can send bodies of some types without being
-/// asked; JSON is none of them.
+/// Checks that the body of an API request is declared as JSON. Pages of other sites can send some types without a CORS preflight,
+/// but not JSON.
 ///
 /// # Errors
 /// `415`.
@@ -135,8 +133,8 @@ pub(crate) fn check_kind(request: &Request) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
 }
 
-/// Whether a name in a request can only mean this machine: `localhost`, or a loopback address. Other names resolve to whatever somebody
-/// wants.
+/// Whether a host can only mean this machine: `localhost` or a loopback address. Other names resolve to whatever their owner
+/// chooses.
 fn is_loopback(host: &str) -> bool {
     if host.eq_ignore_ascii_case("localhost") {
         return true;

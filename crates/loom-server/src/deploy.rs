@@ -1,7 +1,7 @@
-//! Deployed definitions: what each name runs now, and every version there has been, kept in the store.
+//! Deployed definitions: the current version of each name, and all versions, which are in the store.
 //!
-//! The first version of a name is 1.0.0; deploying the same text again changes nothing, another text is published as the
-//! next version. A definition in error never takes the place of one that works.
+//! The first version of a name is 1.0.0; deploying the same definition again changes nothing, a different one is published as
+//! the next version. An invalid definition never replaces a valid one.
 
 use std::{
     borrow::Cow,
@@ -22,34 +22,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sign::Signer;
 
-/// Where versions are kept among the store's named values.
+/// The namespace of versions in the store.
 const NAMESPACE: &str = "workflow";
 
-/// Versions read from the store at a time.
+/// The number of versions that are read from the store at once.
 const PAGE: usize = 200;
 
-/// What a name runs now.
+/// The current version of a workflow.
 #[derive(Debug)]
 pub struct Deployment {
     /// The workflow.
     pub workflow: Arc<Workflow>,
-    /// Values of its parameters, by their order.
+    /// The values of its parameters, in the order of their declaration.
     pub parameters: Vec<Value>,
     /// Its version.
     pub version: Version,
-    /// What somebody should look at.
+    /// The warnings of its definition.
     pub warnings: Vec<Diagnostic>,
-    /// Whether a setting keeps its triggers from firing.
+    /// Whether a setting disables its triggers.
     pub disabled: bool,
-    /// Ends when another version takes its place.
+    /// Cancelled when another version replaces it.
     pub(crate) retired: CancellationToken,
-    /// What ends each of its triggers that acts by itself now, by its place.
+    /// Cancels the task of each active automatic trigger, by its index.
     pub(crate) acting: Mutex<BTreeMap<usize, CancellationToken>>,
     pub(crate) has_response: bool,
     pub(crate) answers_later: bool,
 }
 
-/// Whether a workflow has a Response; with `later`, whether it has one that its callers do not wait for.
+/// Whether a workflow has a Response; with `later`, whether it has an asynchronous one, for which callers do not wait.
 pub(crate) fn responds(workflow: &Workflow, later: bool) -> bool {
     workflow.actions.iter().any(|action| {
         matches!(action.kind, ActionKind::Response { .. }) && (!later || action.options.asynchronous)
@@ -57,7 +57,7 @@ pub(crate) fn responds(workflow: &Workflow, later: bool) -> bool {
 }
 
 impl Deployment {
-    /// A name for this definition with these parameter values; it tells nothing about them.
+    /// An opaque id of this definition with these parameter values.
     pub(crate) fn mark(&self, signer: &Signer) -> String {
         let hash = blake3::Hash::from_bytes(self.workflow.hash).to_hex();
         let parameters: Vec<String> = self.parameters.iter().map(Value::to_json_text).collect();
@@ -70,43 +70,43 @@ impl Deployment {
     }
 }
 
-/// Who brings a definition.
+/// The origin of a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A file; it is deployed as long as the file is there.
+    /// A file; deployed as long as the file exists.
     File,
-    /// The API; it is deployed until it is deleted.
+    /// The API; deployed until it is deleted.
     Api,
 }
 
 /// A definition to deploy.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The definition's text.
+    /// The definition as JSON text.
     pub bytes: Vec<u8>,
-    /// How to load it: the name of its file, and parameters that lie beside it.
+    /// How to load it: the name of its file, and the parameters file beside it.
     pub options: LoadOptions,
-    /// Who brings it.
+    /// Its origin.
     pub origin: Origin,
-    /// Which part of the version another text raises.
+    /// The part of the version that is raised if the definition differs from the current one.
     pub bump: Bump,
-    /// Refuse the definition when its name has versions already.
+    /// Whether to reject the definition if its name already has versions.
     pub only_new: bool,
 }
 
-/// Why a definition is not deployed. The one deployed before goes on.
+/// Why a definition was not deployed. The version deployed before stays in service.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The definition or its parameters are refused.
-    #[error("the definition is refused: {0}")]
+    /// The definition or its parameters are invalid.
+    #[error("the definition is invalid: {0}")]
     Refused(Diagnostics),
-    /// The store did not take it.
-    #[error("the definition could not be kept")]
+    /// The store is unavailable.
+    #[error("cannot store the definition")]
     Store(#[from] loom_store::Error),
-    /// The name is taken, and a new one was asked for.
-    #[error("the name has a definition already")]
+    /// The name already has versions, and [`Source::only_new`] is set.
+    #[error("a workflow of this name already exists")]
     Exists,
-    /// Versions are counted in 32 bits.
+    /// The version number exceeds 32 bits.
     #[error(transparent)]
     Catalog(#[from] loom_definition::catalog::CatalogError),
 }
@@ -116,11 +116,11 @@ pub enum DeployError {
 pub(crate) struct Deployments {
     store: Arc<dyn Store>,
     surroundings: Surroundings,
-    /// Names of workflows that do not fire, in lower case.
+    /// Names of disabled workflows, in lower case.
     disabled: RwLock<BTreeSet<String>>,
     current: RwLock<BTreeMap<String, Arc<Deployment>>>,
     catalog: Mutex<Catalog>,
-    /// Held while a version is made, so that numbers are given once.
+    /// Held while a version is published, so that its number is unique.
     publishing: tokio::sync::Mutex<()>,
 }
 
@@ -140,13 +140,13 @@ impl Deployments {
         }
     }
 
-    /// What `name` runs now.
+    /// The current deployment of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.get(&name.to_lowercase()).cloned()
     }
 
-    /// Which workflows do not fire from their next deployment on, by their names in lower case.
+    /// Disables workflows from their next deployment on, by their names in lower case.
     pub(crate) fn set_disabled(&self, names: BTreeSet<String>) {
         *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
@@ -156,7 +156,7 @@ impl Deployments {
         disabled.contains(&name.to_lowercase())
     }
 
-    /// A file brings what lies beside it; what the API brings belongs to the project that the host serves.
+    /// A file has its own parameters file; a definition from the API belongs to the project that the host serves.
     fn surroundings_of(&self, source: &Source) -> Cow<'_, Surroundings> {
         match source.origin {
             Origin::Api => Cow::Borrowed(&self.surroundings),
@@ -164,19 +164,19 @@ impl Deployments {
         }
     }
 
-    /// All deployments, by name.
+    /// All deployments, sorted by name.
     pub(crate) fn all(&self) -> Vec<Arc<Deployment>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.values().cloned().collect()
     }
 
-    /// Versions of a name, oldest first.
+    /// The versions of a name, oldest first.
     pub(crate) fn versions(&self, name: &str) -> Vec<Entry> {
         let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
         catalog.versions(&name.to_lowercase()).cloned().collect()
     }
 
-    /// Reads all versions from the store, and gives those definitions that the API brought, to be deployed again.
+    /// Reads all versions from the store. Returns the current definitions from the API, to be deployed again.
     pub(crate) async fn load(&self) -> Result<Vec<Source>, loom_store::Error> {
         let mut after = None;
         let mut latest: BTreeMap<String, Source> = BTreeMap::new();
@@ -197,7 +197,7 @@ impl Deployments {
         Ok(latest.into_values().filter(|source| source.origin == Origin::Api).collect())
     }
 
-    /// Puts a kept version into the catalog. Versions come in their order.
+    /// Adds a stored version to the catalog. Versions must be added in order.
     fn remember(&self, kept: &Value) -> Option<(String, Source)> {
         let text = |name: &str| kept.get(name).and_then(Value::as_str);
         let id = text("id")?.to_owned();
@@ -228,7 +228,7 @@ impl Deployments {
         Some((id, Source { bytes, options, origin, bump: Bump::Patch, only_new: false }))
     }
 
-    /// Loads, checks, keeps and puts in place a definition. Says whether anything changed.
+    /// Loads, checks, stores and activates a definition. Returns the deployment and whether it changed.
     pub(crate) async fn deploy(
         &self,
         source: &Source,
@@ -269,13 +269,13 @@ impl Deployments {
         Ok((deployment, true))
     }
 
-    /// Gives the definition its version: the latest one when that is the same definition, else the next.
+    /// Assigns a version: the latest one if its definition is the same, otherwise the next.
     async fn publish(&self, workflow: &Workflow, source: &Source, now: i64) -> Result<Version, DeployError> {
         let id = workflow.name.to_lowercase();
         let definition = Value::from_json_str(&workflow.source).unwrap_or_default();
         let draft =
             Draft { description: workflow.description.clone(), tags: workflow.tags.clone(), definition };
-        // The change is tried on a copy, and counts once the store has it.
+        // The change is made on a copy, which becomes current once the store has committed it.
         let (mut catalog, latest) = {
             let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
             (catalog.clone(), catalog.get(&id, None).cloned())
@@ -315,14 +315,14 @@ impl Deployments {
         Ok(version)
     }
 
-    /// Takes a name out of service; its versions and its runs stay. False when it was not deployed.
+    /// Withdraws a workflow; its versions and runs stay. Returns false if it was not deployed.
     pub(crate) fn withdraw(&self, name: &str) -> bool {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let gone = current.remove(&name.to_lowercase());
         gone.inspect(|deployment| deployment.retired.cancel()).is_some()
     }
 
-    /// Takes a name out of service and forgets all of its versions; `along` becomes durable with that.
+    /// Deletes a workflow with all its versions; `along` is written in the same commit.
     pub(crate) async fn delete(&self, name: &str, along: Vec<KeyWrite>) -> Result<bool, loom_store::Error> {
         let _publishing = self.publishing.lock().await;
         let id = name.to_lowercase();
@@ -343,7 +343,7 @@ impl Deployments {
     }
 }
 
-/// Sorts as versions do.
+/// A key that sorts like versions.
 fn key(id: &str, version: Version) -> String {
     format!("{id}/{:010}.{:010}.{:010}", version.major, version.minor, version.patch)
 }

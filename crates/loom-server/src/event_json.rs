@@ -1,4 +1,4 @@
-//! Events as others see them: `{v, seq, ts, runId, type, action?, path?, data}`, with secrets taken out.
+//! The JSON of events: `{v, seq, ts, runId, type, action?, path?, data}`, with secrets redacted.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,17 +14,17 @@ use crate::redact::{HIDDEN, Redaction, hide};
 /// The version of the envelope.
 const VERSION: i64 = 1;
 
-/// Turns a run's events into JSON. It must see all of them, from the first, because later ones refer to earlier ones.
+/// Converts a run's events to JSON. It must process all of them from the first, because later ones refer to earlier ones.
 #[derive(Debug)]
 pub(crate) struct EventWriter {
     run: RunId,
     workflow: Arc<Workflow>,
     redaction: Redaction,
-    /// Rounds of the loops around each open block, outermost first.
+    /// The iterations of the loops around each open block, outermost first.
     frames: HashMap<FrameId, Vec<(ActionIdx, u32)>>,
     attempts: HashMap<EffectId, (Place, u32)>,
     timers: HashMap<TimerId, Place>,
-    /// When the last event with a time happened; not every event carries one.
+    /// The time of the last event that has one; not every event does.
     at: Timestamp,
 }
 
@@ -42,7 +42,7 @@ impl EventWriter {
         }
     }
 
-    /// The event with number `seq`.
+    /// Converts the event with number `seq`.
     pub(crate) fn write(&mut self, seq: u64, event: &Event) -> Value {
         let mut data = Object::new();
         let (kind, place) = self.describe(event, &mut data);
@@ -67,7 +67,7 @@ impl EventWriter {
         envelope.into()
     }
 
-    /// The event's type and place; what it says goes to `data`.
+    /// The event's type and action; its details go to `data`.
     fn describe(&mut self, event: &Event, data: &mut Object) -> (&'static str, Option<Place>) {
         match event {
             Event::RunStarted { start, at } => {
@@ -209,7 +209,7 @@ impl EventWriter {
     }
 }
 
-/// An action's error; its text may quote outputs, so it is hidden with them.
+/// An action's error. Its message may quote outputs, so it is redacted like them.
 pub(crate) fn error_value(redaction: &Redaction, action: ActionIdx, error: &ErrorInfo) -> Value {
     let mut shown = Object::new();
     shown.insert("code", error.code.as_ref());
@@ -220,7 +220,7 @@ pub(crate) fn error_value(redaction: &Redaction, action: ActionIdx, error: &Erro
     shown.into()
 }
 
-/// A run's outputs without those that are declared secure.
+/// A run's outputs, with secured ones redacted.
 pub(crate) fn shown_outputs(workflow: &Workflow, outputs: &Value) -> Value {
     let Some(members) = outputs.as_object() else { return hide(outputs) };
     let shown = members.iter().map(|(name, value)| {
@@ -230,7 +230,7 @@ pub(crate) fn shown_outputs(workflow: &Workflow, outputs: &Value) -> Value {
     shown.collect::<Object>().into()
 }
 
-/// What kind of note it is; what it says goes to `data`.
+/// The event type of a note; its details go to `data`.
 pub(crate) fn note_type(note: &Note, data: &mut Object) -> &'static str {
     match note {
         Note::Held { service, by, wait } => {

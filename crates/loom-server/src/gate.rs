@@ -1,6 +1,6 @@
-//! Limits of a trigger's runs: how many may be in progress at once, and how many callers may wait for a place.
+//! The concurrency limits of triggers: how many of their runs may be in progress, and how many callers may wait for a place.
 //!
-//! A caller that waits has not been answered yet, so nothing that was accepted is ever lost here.
+//! A waiting caller has not received a response yet, so nothing that was accepted can be lost here.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +11,7 @@ use loom_definition::trigger::TriggerConcurrency;
 use loom_engine::RunId;
 use tokio::sync::oneshot;
 
-/// The gates of all triggers that have a limit, by workflow and trigger.
+/// The gates of all triggers with a limit, by workflow and trigger.
 #[derive(Debug, Default)]
 pub(crate) struct Gates {
     inner: Mutex<Inner>,
@@ -20,7 +20,7 @@ pub(crate) struct Gates {
 #[derive(Debug, Default)]
 struct Inner {
     gates: HashMap<String, Gate>,
-    /// Which gate a run in progress counts at.
+    /// The gate at which a run in progress counts.
     runs: HashMap<RunId, String>,
 }
 
@@ -31,7 +31,7 @@ struct Gate {
     waiting: VecDeque<oneshot::Sender<()>>,
 }
 
-/// A place at a gate. Given to a run with [`Place::keep`]; dropped without that, it is free again.
+/// A place at a gate. [`Place::keep`] transfers it to a run; if it is dropped before, it becomes free again.
 #[derive(Debug)]
 #[must_use = "dropping it frees the place"]
 pub(crate) struct Place {
@@ -39,12 +39,12 @@ pub(crate) struct Place {
     key: Option<String>,
 }
 
-/// The places are taken, and so are the places to wait.
+/// All places are taken, and the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
 impl Gates {
-    /// Callers that wait for a place, at all gates together.
+    /// The number of callers that wait for a place, at all gates.
     pub(crate) fn waiting(&self) -> usize {
         let inner = self.lock();
         let waiting =
@@ -56,10 +56,10 @@ impl Gates {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place, or waits for one while there is room to wait.
+    /// Takes a place, or waits for one if the queue has room.
     ///
     /// # Cancel safety
-    /// A dropped wait gives up its turn, and hands on a place that it was given meanwhile.
+    /// A dropped wait leaves the queue and passes on a place that it has already been given.
     pub(crate) async fn enter(self: &Arc<Self>, key: &str, limit: TriggerConcurrency) -> Result<Place, Full> {
         let turn = {
             let mut inner = self.lock();
@@ -99,7 +99,7 @@ impl Gates {
         Some(Place { gates: Arc::clone(self), key: Some(key.to_owned()) })
     }
 
-    /// Counts a run that is in progress already, whatever the limit says.
+    /// Counts a run that is already in progress, even beyond the limit.
     pub(crate) fn adopt(&self, key: &str, limit: TriggerConcurrency, run: RunId) {
         let mut inner = self.lock();
         let gate = inner.gates.entry(key.to_owned()).or_default();
@@ -108,7 +108,7 @@ impl Gates {
         inner.runs.insert(run, key.to_owned());
     }
 
-    /// A run has ended: its place goes to the one who has waited longest.
+    /// Passes the place of a run that has ended to the caller that has waited longest.
     pub(crate) fn ended(&self, run: RunId) {
         let mut inner = self.lock();
         if let Some(key) = inner.runs.remove(&run) {
@@ -133,7 +133,7 @@ impl Inner {
     }
 }
 
-/// Somebody in the queue. Dropped before its turn was used, a place that was already given goes on.
+/// A caller in the queue. If it is dropped before it uses its turn, a place that it was given is passed on.
 struct Waiting<'a> {
     gates: &'a Gates,
     key: &'a str,
@@ -155,7 +155,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Place {
-    /// The run holds the place until it ends. With several runs (`splitOn`) each counts.
+    /// Transfers the place to runs, which hold it until they end. Each of several runs (`splitOn`) counts.
     pub(crate) fn keep(mut self, runs: &[RunId]) {
         let Some(key) = self.key.take() else { return };
         let mut inner = self.gates.lock();

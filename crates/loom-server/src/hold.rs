@@ -1,5 +1,5 @@
-//! A host that continues no run by itself: an operator looks at what there is, cancels or suspends what is wrong, and
-//! releases runs one by one. And the folder of a server that does not run, which a command-line tool looks at.
+//! A host that holds all runs: an operator inspects them, cancels or suspends some, and releases runs one by one. Also orders for
+//! runs in the data directory of a server that is not running.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -8,22 +8,22 @@ use loom_store::{Condition, Error as StoreError};
 
 use crate::{host::Host, remember, revive};
 
-/// Unfinished runs counted at a time.
+/// The number of unfinished runs that are read at once.
 const PAGE: usize = 500;
 
-/// What became of an order for a run that was not in progress.
+/// The result of an order for a run that is not in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ordered {
-    /// It was carried out.
+    /// It was executed.
     Done,
-    /// It is left in the store, for the process that takes the run up.
+    /// It is stored for the process that will resume the run.
     Left,
 }
 
 impl Host {
-    /// Takes no run up, has no trigger fire and refuses requests, until somebody starts the server without this. Runs can
-    /// be looked at, cancelled and suspended meanwhile; resuming one has it continue. Call it once, instead of
-    /// [`Host::recover`]. Gives the number of runs that are held.
+    /// Holds all runs: resumes none, fires no trigger and rejects requests that start runs, for the lifetime of the host. Runs can be
+    /// inspected, cancelled and suspended; resuming a run releases it. Call this once, instead of [`Host::recover`]. Returns the
+    /// number of held runs.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -43,31 +43,31 @@ impl Host {
         }
     }
 
-    /// Whether runs stay as they are until somebody releases them.
+    /// Whether all runs are held until they are released.
     pub(crate) fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Acquire)
     }
 
-    /// Whether runs are in progress here, all of them or those that were released.
+    /// Whether this host executes runs, all or only released ones.
     pub(crate) fn is_in_charge(&self) -> bool {
         self.is_started() || self.is_holding()
     }
 
-    /// Sees to an order for a run that is not in progress.
+    /// Executes or stores an order for a run that is not in progress.
     pub(crate) async fn order(&self, run: RunId, order: Order) -> Result<Ordered, RecoverError> {
         self.engine.leave(run, order).await.map_err(|source| RecoverError::Store { run, source })?;
         if !self.is_holding() {
             return Ok(Ordered::Left);
         }
-        // It is carried out before anything of the run is evaluated.
+        // The stored order is executed before anything of the run is evaluated.
         if self.engine.recover_run(run, None).await?.is_some() {
-            // Taken by the run once the order has been; a run that has ended takes nothing.
+            // Processed after the stored order; ignored by a run that has ended.
             self.engine.command(run, order.command()).await;
         }
         Ok(Ordered::Done)
     }
 
-    /// What keeps the store from working, if something does: with the place and what to do about it.
+    /// The reason why the store is paused, if it is, with its path and a remedy.
     pub fn store_problem(&self) -> Option<String> {
         match self.store.health().condition {
             Condition::Paused(StoreError::ReadOnly) | Condition::Running | Condition::Closed => None,
@@ -76,7 +76,7 @@ impl Host {
     }
 }
 
-/// What went wrong, and why.
+/// An error with its causes, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! The host: an engine, its store, and what is deployed on it. The HTTP side and the timetables stand on it.
+//! The host: an engine, its store, and the deployed workflows. The HTTP interface and triggers are built on it.
 
 use std::{
     collections::BTreeSet,
@@ -36,40 +36,40 @@ use crate::{
     triggers,
 };
 
-/// What a host is told by the program around it.
+/// The settings of a host.
 #[derive(Clone, Debug)]
 pub struct HostSettings {
-    /// The address that others reach this server under, without a slash at its end: `http://127.0.0.1:7070`.
+    /// The URL under which callers reach the server, without a trailing slash: `http://127.0.0.1:7070`.
     pub base: String,
-    /// Settings of the app, for parameters that mention them.
+    /// App settings, for parameters that refer to them.
     pub app_settings: Vec<(Arc<str>, Value)>,
-    /// What definitions that declare `$connections` find there, beside what their own value names.
+    /// The value of `$connections` for definitions that declare it, merged with their own value.
     pub connections: Value,
-    /// Values for parameters, by name, that go before what a definition's file says.
+    /// Parameter values by name, which override those in a definition's file.
     pub parameters: Object,
-    /// Values for parameters as somebody typed them: each definition that declares one reads it as its type says.
+    /// Parameter values as typed on a command line: each definition that declares one converts it to the declared type.
     pub typed_parameters: Vec<(Arc<str>, String)>,
-    /// Values for the parameters of deployment templates.
+    /// Values of the parameters of deployment templates.
     pub template_parameters: Object,
-    /// `parameters.json` of the project, for definitions that the API brings.
+    /// `parameters.json` of the project, for definitions that are deployed through the API.
     pub parameters_file: Option<Value>,
-    /// Workflows whose triggers do not fire, by their names in lower case; see [`Host::set_disabled`].
+    /// Names, in lower case, of workflows whose triggers do not fire; see [`Host::set_disabled`].
     pub disabled: BTreeSet<String>,
-    /// Runs in progress at once; more are refused with `429`. Runs that are recovered, and those of a firing that starts more than 256, wait
-    /// for their turn instead.
+    /// The maximum number of runs in progress; further ones are rejected with `429`. Recovered runs, and those of a firing that starts
+    /// more than 256, wait in a queue instead.
     pub runs_max: usize,
-    /// How long a caller waits for a Response before it is told `504`; the run goes on.
+    /// The time a caller waits for a Response before it gets `504`; the run continues.
     pub response_timeout: Duration,
-    /// Makes the requests of triggers that poll or subscribe; without it such triggers fail.
+    /// The client of triggers that poll or subscribe; without it such triggers fail.
     pub trigger_calls: Option<Arc<dyn TriggerHandler>>,
-    /// Which ended runs are forgotten, and when; looked at every minute.
+    /// The retention policy of ended runs, applied at least every minute.
     pub retention: Retention,
-    /// Where traces of runs are sent; nowhere without it.
+    /// The settings of the trace exporter; None sends no traces.
     pub telemetry: Option<TelemetrySettings>,
 }
 
 impl HostSettings {
-    /// The defaults: 10,000 runs, 120 s, what [`Retention::DEFAULT`] keeps, nothing else.
+    /// The defaults: 10,000 runs, 120 s, [`Retention::DEFAULT`], everything else empty.
     pub fn new(base: impl Into<String>) -> HostSettings {
         HostSettings {
             base: base.into(),
@@ -89,7 +89,7 @@ impl HostSettings {
     }
 }
 
-/// Settings that can change while a host is open; see [`HostSettings`].
+/// The settings that can change while a host is open; see [`HostSettings`].
 #[derive(Clone, Copy, Debug)]
 pub struct LiveSettings {
     /// [`HostSettings::runs_max`].
@@ -103,23 +103,23 @@ pub struct LiveSettings {
 /// Why a host cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The store does not answer.
-    #[error("the store cannot be used: {0}")]
+    /// The store is unavailable.
+    #[error("cannot use the store: {0}")]
     Store(#[from] loom_store::Error),
-    /// The system gives no random bytes.
-    #[error("no random bytes are to be had: {0}")]
+    /// The system provides no random bytes.
+    #[error("cannot get random bytes from the system: {0}")]
     Random(getrandom::Error),
-    /// Traces cannot be sent where the settings say.
+    /// The settings of the trace exporter are invalid.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
 }
 
-/// What was found when unfinished runs were taken up.
+/// The result of recovering unfinished runs.
 #[derive(Debug, Default)]
 pub struct Recovery {
-    /// Runs that go on.
+    /// The number of runs that were resumed or wait in the queue.
     pub runs: usize,
-    /// Runs that cannot be read, and why.
+    /// Runs that cannot be read, with the errors.
     pub unreadable: Vec<(RunId, RecoverError)>,
 }
 
@@ -136,7 +136,7 @@ pub struct Host {
     pub(crate) signer: Signer,
     pub(crate) callbacks: Callbacks,
     pub(crate) tasks: TaskTracker,
-    /// Nothing new is begun any more, while the server still answers.
+    /// Cancelled when the host starts nothing more while it still serves requests.
     pub(crate) draining: CancellationToken,
     pub(crate) stopping: CancellationToken,
     live: RwLock<LiveSettings>,
@@ -155,8 +155,8 @@ impl fmt::Debug for Host {
 }
 
 impl Host {
-    /// Opens a host on a store: completes the engine that `builder` describes, whose services are the host's own, and deploys again what the API had
-    /// deployed.
+    /// Opens a host on a store: builds the engine with the host's own registry of services, and deploys the definitions again that were
+    /// deployed through the API.
     ///
     /// # Errors
     /// [`HostError`].
@@ -176,7 +176,7 @@ impl Host {
         environment.traced = exporter.is_some();
         environment.budgets.runs_max = settings.runs_max;
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
-        // Only what a definition asks for guards its actions.
+        // Actions are guarded only by the policies in their definition.
         let registry = ResilienceRegistry::builder()
             .defaults(Policy::none())
             .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>)
@@ -236,7 +236,7 @@ impl Host {
         host.engine.restore_services(saved.as_ref()).await?;
         for source in host.deployments.load().await? {
             if let Err(error) = host.deploy(&source).await {
-                tracing::warn!(%error, "a definition that was deployed before is refused now");
+                tracing::warn!(%error, "cannot deploy a stored definition again");
             }
         }
         Ok(host)
@@ -247,10 +247,10 @@ impl Host {
         &self.engine
     }
 
-    /// Deploys a definition. Says whether it changed anything.
+    /// Deploys a definition. Returns the deployment and whether it changed.
     ///
     /// # Errors
-    /// [`DeployError`]; whatever the name ran before goes on.
+    /// [`DeployError`]; the version deployed before stays in service.
     pub async fn deploy(self: &Arc<Self>, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
         let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
         if changed {
@@ -263,13 +263,13 @@ impl Host {
         Ok((deployment, changed))
     }
 
-    /// Keeps the triggers of workflows, by their names in lower case, from firing: by themselves, by a request, as a child, and by
-    /// hand. Takes effect when a definition is deployed next.
+    /// Disables workflows, by their names in lower case: their triggers do not fire automatically, by a request, as a child or
+    /// manually. Takes effect at the next deployment of a definition.
     pub fn set_disabled(&self, names: BTreeSet<String>) {
         self.deployments.set_disabled(names);
     }
 
-    /// Who keeps a workflow, or the trigger that is named, from firing; none when nobody does. A setting goes before an operator.
+    /// What disables a workflow or one of its triggers, if anything. A setting takes precedence over an order of an operator.
     pub fn disabled_by(&self, deployment: &Deployment, trigger: Option<&str>) -> Option<DisabledBy> {
         if deployment.disabled {
             return Some(DisabledBy::Setting);
@@ -277,7 +277,7 @@ impl Host {
         self.switches.disabled_by(&deployment.workflow.name, trigger)
     }
 
-    /// Tells the engine which workflows and triggers no action may call.
+    /// Tells the engine which workflows and triggers cannot be called by actions.
     fn tell_disabled(&self) {
         let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
         let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
@@ -285,11 +285,11 @@ impl Host {
         self.engine.set_disabled(names);
     }
 
-    /// Disables or enables a workflow, or one of its triggers, until another order comes, also over restarts. A setting
-    /// that disables the workflow holds all the same.
+    /// Disables or enables a workflow, or one of its triggers, until the next such order, also across restarts. A setting that
+    /// disables the workflow still applies.
     ///
     /// # Errors
-    /// The store does not take it; nothing has changed then.
+    /// The store is unavailable; nothing has changed then.
     pub(crate) async fn switch(
         self: &Arc<Self>,
         workflow: &str,
@@ -314,10 +314,10 @@ impl Host {
         Ok(())
     }
 
-    /// Makes the address of a trigger another one; without a trigger, those of all triggers of a workflow. The old ones no longer work.
+    /// Issues a new signed URL for a trigger, or for all triggers of a workflow. The old URLs stop working immediately.
     ///
     /// # Errors
-    /// The store does not take it, or there are no random bytes.
+    /// The store is unavailable, or the system provides no random bytes.
     pub async fn rotate_signature(&self, workflow: &str, trigger: Option<&str>) -> Result<(), HostError> {
         let salt = self.signer.new_salt(workflow, trigger).map_err(HostError::Random)?;
         let mut commit = Commit::new();
@@ -327,10 +327,10 @@ impl Host {
         Ok(())
     }
 
-    /// Takes a name out of service and forgets all of its versions; the addresses of its triggers are void. False when there is none.
+    /// Deletes a workflow with all its versions and invalidates the URLs of its triggers. Returns false if it does not exist.
     ///
     /// # Errors
-    /// The store does not take it, or there are no random bytes.
+    /// The store is unavailable, or the system provides no random bytes.
     pub(crate) async fn delete(&self, name: &str) -> Result<bool, HostError> {
         let salt = self.signer.new_salt(name, None).map_err(HostError::Random)?;
         let _alone = self.switches.changing.lock().await;
@@ -342,30 +342,30 @@ impl Host {
             self.switches.forget(name);
             self.tell_disabled();
         }
-        // Unless it was deployed again meanwhile.
+        // It may have been deployed again meanwhile.
         if known && self.deployments.get(name).is_none() {
             self.engine.withdraw(name);
         }
         Ok(known)
     }
 
-    /// Takes a name out of service. Its versions stay, and its runs go on. False when it was not deployed.
+    /// Withdraws a workflow: its triggers no longer fire. Its versions stay, and its runs continue. Returns false if it was not deployed.
     pub fn withdraw(&self, name: &str) -> bool {
         self.engine.withdraw(name);
         self.deployments.withdraw(name)
     }
 
-    /// Where traces are sent, if they are.
+    /// The settings of the trace exporter, if there is one.
     pub fn telemetry(&self) -> Option<&TelemetrySettings> {
         self.settings.telemetry.as_ref()
     }
 
-    /// What is deployed, by name.
+    /// All deployments, sorted by name.
     pub fn deployments(&self) -> Vec<Arc<Deployment>> {
         self.deployments.all()
     }
 
-    /// The address that fires a trigger, with its signature.
+    /// The signed URL that fires a trigger.
     pub fn trigger_url(&self, workflow: &str, trigger: &str) -> String {
         let escape = crate::request::escape;
         format!(
@@ -377,8 +377,8 @@ impl Host {
         )
     }
 
-    /// Goes on with every run that has not ended, and lets triggers fire by the clock. Call it once, after the definitions are deployed and before the
-    /// server listens.
+    /// Resumes all unfinished runs and starts the automatic triggers. Call it once, after the definitions are deployed and before
+    /// the server listens.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -387,7 +387,7 @@ impl Host {
             self.save_resilience().await?;
         }
         self.engine.clear_stored_services().await?;
-        // Those that count at a gate are few, and count from the start.
+        // Runs of triggers with a concurrency limit are few, and count against it from the start.
         let may_wait = |row: &RunRow| {
             let deployment = self.deployments.get(&row.workflow);
             deployment.is_none_or(|deployment| {
@@ -409,7 +409,7 @@ impl Host {
         Ok(Recovery { runs: recovered.runs.len() + recovered.waiting, unreadable: recovered.unreadable })
     }
 
-    /// A run from before the restart takes its place among its trigger's runs.
+    /// Counts a recovered run against the concurrency limit of its trigger.
     fn count_at_gate(&self, run: &RunHandle) {
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let Some(workflow) = text(&run.start.workflow, "name") else { return };
@@ -420,30 +420,30 @@ impl Host {
         }
     }
 
-    /// Whether unfinished runs were taken up, and triggers fire.
+    /// Whether unfinished runs have been recovered and triggers fire.
     pub(crate) fn is_started(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Whether unfinished runs were taken up, the store takes commits in, and nobody asked to stop.
+    /// Whether the host accepts requests: runs are recovered, the store is running, and no shutdown has begun.
     pub fn is_ready(&self) -> bool {
         self.why_not_ready().is_none()
     }
 
-    /// Why requests are not taken, for anybody; none when they are.
+    /// Why the host does not accept requests, for any caller to see; None if it does.
     pub(crate) fn why_not_ready(&self) -> Option<String> {
         if self.draining.is_cancelled() || self.stopping.is_cancelled() {
-            return Some("the server is stopping".to_owned());
+            return Some("the server is shutting down".to_owned());
         }
         if self.is_holding() {
             return Some("all runs are held, because the server was started with --hold-runs".to_owned());
         }
         if !self.is_started() {
-            return Some("unfinished runs are being taken up".to_owned());
+            return Some("the server is recovering unfinished runs".to_owned());
         }
         match self.store.health().condition {
             Condition::Running => None,
-            // What the disk said is for the operator, and stands in the log; damage says by itself where it is.
+            // Details of disk errors are for the operator, and are in the log.
             Condition::Paused(why) => Some(why.to_string()),
             Condition::Closed => Some("the store is closed".to_owned()),
         }
@@ -457,13 +457,13 @@ impl Host {
         self.clock.now()
     }
 
-    /// Fires a trigger, and waits until what it starts is durable.
+    /// Fires a trigger and waits until its runs are durable.
     pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Begun, FireError> {
         self.fire_along(request, FiringCommit::default(), None).await
     }
 
-    /// As [`Host::fire`], and has more become durable with it; see [`Engine::start_with`]. `place` was taken at the
-    /// trigger's gate before; without it, one is waited for.
+    /// Like [`Host::fire`], with more writes in the same commit; see [`Engine::start_with`]. `place` is a place at the
+    /// trigger's gate; without one, the call waits for it.
     pub(crate) async fn fire_along(
         &self,
         request: Fire<'_>,
@@ -517,7 +517,7 @@ impl Host {
         if let Some(place) = place {
             place.keep(&begun.runs);
         }
-        // Those that the store takes no start of give their places back; see `Hub::gone`.
+        // Runs whose start the store rejects give their places back; see `Hub::gone`.
         let mut all_accepted = true;
         for run in &mut runs {
             all_accepted &= run.accepted().await;
@@ -537,20 +537,20 @@ impl Host {
         }
     }
 
-    /// Hands a run a command. False when the run is not in progress.
+    /// Sends a command to a run. Returns false if the run is not in progress.
     pub(crate) async fn command(&self, run: RunId, command: Command) -> bool {
         self.engine.command(run, command).await
     }
 
-    /// Whether there is nothing to keep of breakers and limiters.
+    /// Whether all circuit breakers and limiters are in their initial state.
     pub(crate) fn services_are_fresh(&self) -> bool {
         self.engine.registry().snapshot().services.is_empty()
     }
 
-    /// Keeps the state of breakers and limiters for the next process.
+    /// Saves the state of circuit breakers and limiters for the next process.
     ///
     /// # Errors
-    /// The store does not take it.
+    /// The store is unavailable.
     pub async fn save_resilience(&self) -> Result<(), loom_store::Error> {
         let snapshot = serde_json::to_vec(&self.engine.registry().snapshot()).unwrap_or_default();
         let mut commit = Commit::new();
@@ -563,18 +563,18 @@ impl Host {
         self.store.commit(commit).await.map(drop)
     }
 
-    /// What can change while the host is open.
+    /// The current live settings.
     pub(crate) fn live(&self) -> LiveSettings {
         *self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes new settings from now on.
+    /// Replaces the live settings.
     pub fn adopt(&self, live: LiveSettings) {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
-    /// Begins nothing more: triggers do not fire, requests start no run, runs make no further call. Waits for the calls in flight for
-    /// at most `limit`, while everything else is still answered and `/readyz` says 503; gives how many were left then.
+    /// Starts nothing more: triggers do not fire, requests start no run, runs make no further call. Waits for the calls in flight, for
+    /// at most `limit`, while other requests are still served and `/readyz` returns 503. Returns the number of unfinished calls.
     ///
     /// # Cancel safety
     /// The host keeps draining.
@@ -583,11 +583,11 @@ impl Host {
         self.engine.drain(limit).await
     }
 
-    /// Stops: triggers first, then runs, which the next process takes up where they are. Everything that was taken in
-    /// is on the disk when this returns.
+    /// Shuts down: triggers first, then runs, which the next process resumes. Everything that was accepted is on disk when this
+    /// returns.
     ///
     /// # Errors
-    /// The store cannot be closed in order; what it had answered is on the disk all the same.
+    /// The store cannot be closed cleanly; everything it has acknowledged is on disk nevertheless.
     pub async fn shut_down(&self) -> Result<(), loom_store::Error> {
         self.draining.cancel();
         self.stopping.cancel();
@@ -597,13 +597,13 @@ impl Host {
         if let Some(recorder) = &self.hub.recorder {
             recorder.exporter().shut_down().await;
         }
-        // On a disk that is full just now the last word about circuits is lost; all that was answered is there.
-        // Whoever only looked at a folder changes nothing in it.
+        // On a full disk the latest state of circuits is lost, but nothing that was acknowledged.
+        // A host that only reads a directory must not change it.
         if self.is_in_charge()
             && self.store_runs()
             && let Err(error) = self.save_resilience().await
         {
-            tracing::warn!(%error, "circuits and limiters are as they were kept last");
+            tracing::warn!(%error, "cannot save circuit breakers and rate limiters; the next process starts from an older state");
         }
         self.store.close().await
     }
@@ -616,42 +616,42 @@ pub(crate) struct Fire<'a> {
     pub(crate) outputs: Value,
     pub(crate) tracking_id: Option<Arc<str>>,
     pub(crate) wants_response: bool,
-    /// The span that the runs belong under, if the caller named one.
+    /// The parent span of the runs, if the caller sent one.
     pub(crate) trace: Option<TraceParent>,
 }
 
-/// What a trigger that fired has started.
+/// The runs started by a firing.
 #[derive(Debug, Default)]
 pub(crate) struct Begun {
-    /// All runs, in their order.
+    /// All runs, in order.
     pub(crate) runs: Vec<RunId>,
-    /// What the first starts from.
+    /// The start of the first run.
     pub(crate) first: Option<Arc<RunStart>>,
-    /// The first, unless it waits for its turn with very many others.
+    /// The first run, unless it waits in the queue.
     pub(crate) handle: Option<RunHandle>,
 }
 
-/// Why a trigger that fires starts no run.
+/// Why a firing started no run.
 #[derive(Debug)]
 pub(crate) enum FireError {
-    /// Too much is going on; later may be better.
+    /// The limit of concurrent runs is reached; a later attempt may succeed.
     Busy,
-    /// The store takes nothing in.
+    /// The store is unavailable.
     StorePaused,
-    /// Nothing starts until somebody releases the runs.
+    /// All runs are held (`--hold-runs`).
     RunsHeld,
     /// The trigger is disabled.
     Disabled {
-        /// By whom.
+        /// What disables it.
         by: DisabledBy,
-        /// Whose trigger.
+        /// The workflow of the trigger.
         workflow: Arc<str>,
-        /// Which trigger.
+        /// The name of the trigger.
         trigger: Arc<str>,
     },
-    /// A condition of the trigger does not hold.
+    /// A condition of the trigger is not met.
     Held { condition: usize },
-    /// The engine said no.
+    /// The engine rejected the start.
     Start(StartError),
 }
 
@@ -659,7 +659,7 @@ pub(crate) fn gate_key(workflow: &str, trigger: &str) -> String {
     format!("{}/{}", workflow.to_lowercase(), trigger.to_lowercase())
 }
 
-/// The key of this store, made on first use. Of two processes that make one, the store takes the first.
+/// The signing key of this store, created on first use. If two processes create one, the first wins.
 async fn signing_key(store: &dyn Store) -> Result<[u8; KEY_BYTES], HostError> {
     loop {
         if let Some(kept) = store.key("server", "signing-key").await?
@@ -679,7 +679,7 @@ async fn signing_key(store: &dyn Store) -> Result<[u8; KEY_BYTES], HostError> {
         match store.commit(commit).await {
             Ok(_) => return Ok(key),
             Err(loom_store::Error::Conflict(Conflict::Key { .. })) => {}
-            // Nothing is signed for anybody by one who only looks.
+            // A read-only host never gives signatures out.
             Err(loom_store::Error::ReadOnly) => return Ok(key),
             Err(error) => return Err(error.into()),
         }

@@ -1,7 +1,7 @@
-//! Hears of every event of every run: wakes those who watch a run, frees places, counts.
+//! Receives the events of all runs: notifies watchers, frees places at gates, counts.
 //!
-//! Nothing is buffered here. A watcher is only told how far a run's journal has come, and reads the journal itself; so
-//! a slow one costs nothing, and none can miss an event or see one that is not durable.
+//! Nothing is buffered here. A watcher only learns the length of a run's journal and reads the journal itself; so a slow watcher
+//! costs nothing, and none can miss an event or see one that is not durable.
 
 use std::{
     collections::HashMap,
@@ -13,26 +13,26 @@ use tokio::sync::watch;
 
 use crate::{gate::Gates, metrics::Tally, telemetry::Recorder};
 
-/// See the module.
+/// The receiver of all events.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     pub(crate) gates: Arc<Gates>,
     pub(crate) tally: Arc<Tally>,
-    /// Records traces, if somebody wants them.
+    /// Records traces, if an exporter is configured.
     pub(crate) recorder: Option<Recorder>,
     watched: Mutex<HashMap<RunId, watch::Sender<u64>>>,
 }
 
 impl Hub {
-    /// A hub that has traces recorded, if there is a recorder.
+    /// A hub with an optional recorder of traces.
     pub(crate) fn new(recorder: Option<Recorder>) -> Hub {
         Hub { recorder, ..Hub::default() }
     }
 
-    /// Tells the number of a run's last event, now and whenever there are more.
+    /// A receiver of the number of a run's last event.
     pub(crate) fn watch(&self, run: RunId) -> watch::Receiver<u64> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those whom nobody watches any more go when somebody new comes.
+        // Entries without watchers are removed here, when a new watcher comes.
         watched.retain(|_, sender| sender.receiver_count() > 0);
         watched.entry(run).or_insert_with(|| watch::channel(0).0).subscribe()
     }
@@ -64,7 +64,7 @@ impl Watcher for Hub {
         self.gates.ended(run);
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watched.get(&run) {
-            // Whatever is new is in the journal.
+            // Wakes the watchers, which read the journal.
             sender.send_modify(|_| {});
         }
     }

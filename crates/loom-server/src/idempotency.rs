@@ -1,8 +1,7 @@
-//! `Idempotency-Key` of requests that start runs: a request that is repeated under its key starts nothing, and is answered
-//! what the first was.
+//! `Idempotency-Key` of requests that start runs: a repeated request starts nothing and gets the response of the first.
 //!
-//! The key stands in the row of the run that it started, written with the run's acceptance, so that there is never one
-//! without the other, and of two requests at the same moment the store takes one. It is known for as long as the row is.
+//! The key is part of the row of the run that it started, and is written when the run is accepted; so there is never one
+//! without the other, and of two concurrent requests the store accepts one. It is valid as long as the row exists.
 
 use std::sync::Arc;
 
@@ -25,14 +24,14 @@ const KEY_BYTES_MAX: usize = 255;
 /// A request with a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Keyed {
-    /// The name of its firing: no one can learn the key from it.
+    /// The name of its firing, from which the key cannot be derived.
     name: Arc<str>,
-    /// What tells it from another request with the same key.
+    /// A fingerprint of the request, which distinguishes it from another one with the same key.
     mark: Bytes,
 }
 
 impl Keyed {
-    /// None when the request has no key.
+    /// Reads the key of a request; None if it has none.
     pub(crate) fn of(
         signer: &Signer,
         trigger: &str,
@@ -51,7 +50,7 @@ impl Keyed {
         Ok(Some(Keyed { name: name.into(), mark: signer.mark(&said).into() }))
     }
 
-    /// What becomes durable with the runs it starts.
+    /// What is stored with the runs it starts.
     pub(crate) fn along(&self) -> FiringCommit {
         FiringCommit {
             name: Some(Arc::clone(&self.name)),
@@ -60,7 +59,7 @@ impl Keyed {
         }
     }
 
-    /// The first run that the key started, if it did.
+    /// The first run that was started with the key, if any.
     pub(crate) async fn known(&self, shared: &Shared, workflow: &str) -> Result<Option<RunRow>, Problem> {
         let known = shared.host.store.run_by_key(workflow, &format!("{}/0", self.name)).await?;
         match known {
@@ -70,7 +69,7 @@ impl Keyed {
     }
 }
 
-/// The key that a request has, if it has one.
+/// The value of the header, if there is one.
 pub(crate) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let (first, more) = (keys.next(), keys.next());
@@ -80,18 +79,18 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         Some(key) if more.is_none() => Ok(Some(key)),
         _ => {
             let message = format!(
-                "'Idempotency-Key' is given once, with 1 to {KEY_BYTES_MAX} visible characters of ASCII."
+                "'Idempotency-Key' must occur once, with 1 to {KEY_BYTES_MAX} visible ASCII characters."
             );
             Err(Problem::new(StatusCode::BAD_REQUEST, "IdempotencyKeyInvalid", message))
         }
     }
 }
 
-/// The key belongs to a request that said something else.
+/// The error for a key that was used by a different request.
 pub(crate) fn reused(run: RunId) -> Problem {
     let message = format!(
-        "Another request has used this 'Idempotency-Key': it started the run '{run}', and its method, path, query or \
-         body was not the same. A request that is new needs a key of its own."
+        "This 'Idempotency-Key' was used by a request with another method, path, query or body, which started the run \
+         '{run}'. Use a new key for a new request."
     );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyKeyReused", message)
 }

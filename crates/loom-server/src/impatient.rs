@@ -1,6 +1,6 @@
-//! A connection that is given up when its caller takes nothing of a response.
+//! A connection that is closed when its caller stops reading a response.
 //!
-//! A response that nobody reads keeps its whole body in memory. The caller may be as slow as it likes, as long as it takes something.
+//! A response that is not read keeps its whole body in memory. The caller may be slow, as long as it makes progress.
 
 use std::{
     future::Future as _,
@@ -15,12 +15,12 @@ use tokio::{
     time::Sleep,
 };
 
-/// Fails writes that have waited too long.
+/// A stream whose writes fail when they make no progress for too long.
 #[derive(Debug)]
 pub(crate) struct Impatient<S> {
     stream: S,
     limit: Duration,
-    /// Runs while a write waits.
+    /// The timeout of a write that waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -43,7 +43,7 @@ impl<S: AsyncWrite + Unpin> Impatient<S> {
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(waiting.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller takes nothing of the response")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller stopped reading the response")))
     }
 }
 

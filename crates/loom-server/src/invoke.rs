@@ -1,4 +1,4 @@
-//! Requests that start runs, callbacks that continue them, and answers that are fetched later.
+//! Requests that start runs, callbacks that continue them, and responses that are fetched later.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -29,7 +29,7 @@ use crate::{
     switches::DisabledBy,
 };
 
-/// How soon a caller who was refused may try again, in seconds.
+/// The `Retry-After` of rejected requests, in seconds.
 const RETRY_AFTER: u64 = 2;
 
 /// `POST /workflows/{workflow}/triggers/{trigger}/invoke`.
@@ -41,7 +41,7 @@ pub(crate) async fn invoke(
     fire_request(&shared, &workflow, &trigger, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// The same with a relative path behind it.
+/// The same with a relative path after it.
 pub(crate) async fn invoke_below(
     State(shared): State<Shared>,
     Path((workflow, trigger, _)): Path<(String, String, String)>,
@@ -64,7 +64,7 @@ async fn fire_request(
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "AuthenticationFailed",
-            "The request carries neither the server's token nor the signature of this trigger's address.",
+            "The request has neither the server's token nor a valid signature in its URL.",
         ));
     }
     let deployment = deployed(shared, workflow)?;
@@ -76,14 +76,14 @@ async fn fire_request(
             if let Some(method) = method
                 && !method.eq_ignore_ascii_case(parts.method.as_str())
             {
-                let message = format!("The trigger '{}' takes {method} only.", found.name);
+                let message = format!("The trigger '{}' accepts only {method} requests.", found.name);
                 let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
                 problem.allow = Some(method.to_string());
                 return Err(problem);
             }
             let matched = relative_path(template.as_deref().unwrap_or_default(), path);
             let matched = matched.ok_or_else(|| {
-                let message = format!("The path does not fit the relative path of trigger '{}'.", found.name);
+                let message = format!("The path does not match the relative path of trigger '{}'.", found.name);
                 Problem::not_found("RelativePathNotMatched", message)
             })?;
             if !matched.is_empty() {
@@ -100,14 +100,14 @@ async fn fire_request(
         | TriggerKind::HttpPoll { .. }
         | TriggerKind::ApiConnection { .. }
         | TriggerKind::Batch { .. } => {
-            let message = format!("The trigger '{}' fires by itself; it takes no requests.", found.name);
+            let message = format!("The trigger '{}' fires automatically and does not accept requests.", found.name);
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
         }
     }
     fire_with_body(shared, &deployment, found, (parts, body), given).await
 }
 
-/// Fires a trigger with what a caller sent, and answers the caller.
+/// Fires a trigger with a request and builds the response.
 async fn fire_with_body(
     shared: &Shared,
     deployment: &Deployment,
@@ -115,7 +115,7 @@ async fn fire_with_body(
     (parts, body): (Parts, Body),
     mut given: Object,
 ) -> Result<Response<Body>, Problem> {
-    // Held until the run has what was sent: from then on it counts against the run.
+    // Held until the run has the body: from then on it counts against the memory of the run.
     let mut body = read_body(body, shared).await?;
     let keyed = Keyed::of(&shared.host.signer, &found.name, &parts, body.bytes())?;
     let workflow = &deployment.workflow.name;
@@ -144,11 +144,11 @@ async fn fire_with_body(
     let fired = shared.host.fire_along(fire, along, None).await;
     drop(body);
     let fired = match fired {
-        // The request was right, and starts nothing.
+        // A valid request that starts no run.
         Err(FireError::Held { .. }) => return Ok(accepted()),
         fired => fired.map_err(refusal),
     };
-    // Another request with the same key may have been faster.
+    // A concurrent request with the same key may have started the run.
     if fired.as_ref().map_or(true, |begun| begun.runs.is_empty())
         && let Some(keyed) = &keyed
         && let Some(row) = keyed.known(shared, workflow).await?
@@ -169,7 +169,7 @@ async fn fire_with_body(
             };
             match answer {
                 Some(answer) => Ok(Some(answer)),
-                // It has ended without one, or is held because the store does not take what it has to keep.
+                // The run has ended without a Response, or is held because the store is unavailable.
                 None => shared.host.engine.response_of(run).await,
             }
         };
@@ -187,7 +187,7 @@ fn shows_marks(trigger: &Trigger) -> bool {
     !trigger.options.suppress_headers_on_response && !trigger.options.suppress_workflow_headers
 }
 
-/// Answers a request that has started a run before: with what the run answered, or as soon as it does.
+/// The response to a repeated request: the response of the run it started, as soon as there is one.
 async fn answer_again(
     shared: &Shared,
     deployment: &Deployment,
@@ -208,7 +208,7 @@ async fn answer_again(
     };
     let headers = response.headers_mut();
     if shows_marks(trigger) {
-        // Which number an earlier definition had is not known here.
+        // The version of an earlier definition is not known here.
         let version = (workflow.hash == deployment.workflow.hash).then_some(deployment.version);
         add_marks(headers, &workflow.name, version, start);
     }
@@ -218,7 +218,7 @@ async fn answer_again(
 
 fn forgotten(run: RunId) -> Problem {
     let message = format!(
-        "A request with this 'Idempotency-Key' started the run '{run}', and retention has forgotten what it answered."
+        "A request with this 'Idempotency-Key' started the run '{run}', whose response has been removed by retention."
     );
     Problem::new(StatusCode::GONE, "AnswerForgotten", message)
 }
@@ -236,50 +236,50 @@ pub(crate) fn find_trigger<'d>(deployment: &'d Deployment, name: &str) -> Result
     })
 }
 
-/// Why a trigger fired nothing, as an answer.
+/// The error for a trigger that started no run.
 pub(crate) fn refusal(error: FireError) -> Problem {
     match error {
         FireError::Busy => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "WorkflowTriggerIsThrottled",
-            "As many runs as may be are in progress; nothing was started.",
+            "The limit of concurrent runs is reached; no run was started.",
         )
         .later(RETRY_AFTER),
         FireError::StorePaused => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "StoreUnavailable",
-            "The store of runs takes nothing in at present; nothing was started.",
+            "The store is temporarily unavailable; no run was started.",
         )
         .later(RETRY_AFTER),
         FireError::RunsHeld => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "RunsHeld",
-            "The server was started with --hold-runs and starts nothing until it is restarted without that option.",
+            "The server was started with --hold-runs and starts no runs until it is restarted without that option.",
         )
         .later(RETRY_AFTER),
         FireError::Disabled { by, workflow, trigger } => {
             let message = match by {
                 DisabledBy::Setting => format!(
-                    "The workflow '{workflow}' is disabled by its setting `FlowState`; nothing was started."
+                    "The workflow '{workflow}' is disabled by its FlowState setting; no run was started."
                 ),
                 DisabledBy::Workflow => format!(
-                    "The workflow '{workflow}' is disabled; nothing was started. `loom workflows enable {workflow}` enables it."
+                    "The workflow '{workflow}' is disabled; no run was started. Enable it with `loom workflows enable {workflow}`."
                 ),
                 DisabledBy::Trigger => format!(
-                    "The trigger '{trigger}' of workflow '{workflow}' is disabled; nothing was started. \
-                     `loom workflows enable {workflow} {trigger}` enables it."
+                    "The trigger '{trigger}' of workflow '{workflow}' is disabled; no run was started. \
+                     Enable it with `loom workflows enable {workflow} {trigger}`."
                 ),
             };
             Problem::new(StatusCode::BAD_REQUEST, "WorkflowTriggerIsNotEnabled", message)
         }
         FireError::Held { condition } => {
-            let message = format!("Condition {condition} of the trigger does not hold; nothing was started.");
+            let message = format!("Condition {condition} of the trigger is not met; no run was started.");
             Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)
         }
         FireError::Start(StartError::Stopping) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServerStopping",
-            "The server is stopping; nothing was started.",
+            "The server is shutting down; no run was started.",
         )
         .later(RETRY_AFTER),
         FireError::Start(StartError::OtherFiring { run }) => idempotency::reused(run),
@@ -288,9 +288,9 @@ pub(crate) fn refusal(error: FireError) -> Problem {
     }
 }
 
-/// What stands behind `/invoke`, still escaped.
+/// The part of the path after `/invoke`, still escaped.
 pub(crate) fn rest_of_path(path: &str) -> &str {
-    // Names may hold an escaped slash, but no plain one, so the segments can be counted.
+    // Names can contain escaped slashes but not plain ones, so segments can be counted.
     let mut segments = path.splitn(7, '/');
     segments.by_ref().take(5).for_each(drop);
     // `/workflows/{name}/triggers/{trigger}/invoke/…`
@@ -332,7 +332,7 @@ fn accepted() -> Response<Body> {
     response
 }
 
-/// Waits for the run's Response, as long as a caller waits.
+/// Waits for the run's Response, up to the response timeout.
 async fn wait_for_answer(
     shared: &Shared,
     run: RunId,
@@ -342,19 +342,19 @@ async fn wait_for_answer(
     let answered = tokio::select! {
         answered = tokio::time::timeout(limit, answer) => answered,
         () = shared.host.stopping.cancelled() => {
-            // The run goes on in the next process, and its caller can fetch the answer there.
+            // The run continues in the next process, where the caller can fetch the response.
             return answer_later(shared, run);
         }
     };
     match answered {
         Ok(Ok(Some(answer))) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
         Ok(Ok(None)) => no_response(run).into_response(),
-        // The run goes on when the store does, and its caller can fetch the answer then.
+        // The run continues when the store recovers, and the caller can fetch the response then.
         Ok(Err(RecoverError::Store { .. } | RecoverError::Held { .. })) => answer_later(shared, run),
         Ok(Err(error)) => Problem::from(error).into_response(),
         Err(_) => {
             let message = format!(
-                "The workflow did not answer within {} seconds; its run '{run}' goes on.",
+                "The workflow did not respond within {} seconds; its run '{run}' continues.",
                 limit.as_secs(),
             );
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", message).into_response()
@@ -367,7 +367,7 @@ fn no_response(run: RunId) -> Problem {
     Problem::new(StatusCode::BAD_GATEWAY, "NoResponse", message)
 }
 
-/// `202` with the place where the answer will be.
+/// `202` with the URL of the future response.
 fn answer_later(shared: &Shared, run: RunId) -> Response<Body> {
     let mut response = accepted();
     let location =
@@ -380,7 +380,7 @@ fn answer_later(shared: &Shared, run: RunId) -> Response<Body> {
     response
 }
 
-/// `GET /answers/{run}`: the late answer of a run, or `202` until it is there.
+/// `GET /answers/{run}`: the late response of a run, or `202` until there is one.
 pub(crate) async fn answer(
     State(shared): State<Shared>,
     Path(run): Path<String>,
@@ -392,7 +392,7 @@ pub(crate) async fn answer(
 async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<Body>, Problem> {
     let signature = request::query(uri, "sig").unwrap_or_default();
     let unknown =
-        || Problem::not_found("RunNotFound", "There is no such run, or the address is not complete.");
+        || Problem::not_found("RunNotFound", "The run does not exist, or the URL has no valid signature.");
     let id = RunId::from_str(run).map_err(|_| unknown())?;
     if !shared.host.signer.is_answer(id, &signature) {
         return Err(unknown());
@@ -405,7 +405,7 @@ async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<B
     }
 }
 
-/// The headers that tell the caller which run it has started.
+/// Adds the headers that identify the run to its caller.
 fn add_marks(headers: &mut HeaderMap, workflow: &str, version: Option<Version>, start: &RunStart) {
     let run = start.run.to_string();
     let trigger = |name: &str| start.trigger.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -425,7 +425,7 @@ fn add_marks(headers: &mut HeaderMap, workflow: &str, version: Option<Version>, 
         ("x-ms-request-id", &request),
     ];
     for (name, value) in marks {
-        // A tracking id of the caller's may hold what no header can.
+        // A tracking id from the caller may contain characters that are not allowed in a header.
         if !value.is_empty()
             && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
         {
@@ -434,12 +434,12 @@ fn add_marks(headers: &mut HeaderMap, workflow: &str, version: Option<Version>, 
     }
 }
 
-/// An event that a trigger has subscribed to.
+/// Handles an event to which a trigger has subscribed.
 async fn take_event(shared: &Shared, token: &str, request: Request) -> Result<Response<Body>, Problem> {
     let (deployment, trigger) = match subscription::find(&shared.host, token).await? {
         Found::Trigger(deployment, trigger) => (deployment, trigger),
         Found::Ended => {
-            let message = "The subscription that this address belongs to has ended.";
+            let message = "The subscription of this callback URL has ended.";
             return Err(Problem::new(StatusCode::GONE, "SubscriptionEnded", message));
         }
         Found::Unknown => return Err(callback_not_found()),
@@ -451,21 +451,21 @@ async fn take_event(shared: &Shared, token: &str, request: Request) -> Result<Re
     fire_with_body(shared, &deployment, found, (parts, body), given).await
 }
 
-/// One answer for all wrong tokens, so that nothing can be learned by trying.
+/// One response for all invalid tokens, so that probing reveals nothing.
 fn callback_not_found() -> Problem {
-    Problem::not_found("CallbackNotFound", "Nothing waits for this callback.")
+    Problem::not_found("CallbackNotFound", "The callback URL is not valid.")
 }
 
 fn run_ended() -> Problem {
-    Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this has ended.")
+    Problem::new(StatusCode::GONE, "RunEnded", "The run that waited for this callback has ended.")
 }
 
 fn not_awaited() -> Problem {
-    let message = "No action of the run waits for this callback: it has ended, or it never waited for one.";
+    let message = "No action of the run is waiting for this callback.";
     Problem::new(StatusCode::GONE, "CallbackNotAwaited", message)
 }
 
-/// `/callbacks/{token}`: the event that a webhook action of some run waits for.
+/// `/callbacks/{token}`: the callback of a webhook action or trigger.
 pub(crate) async fn callback(
     State(shared): State<Shared>,
     Path(token): Path<String>,
@@ -485,7 +485,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     if state.status().is_final() {
         return Err(run_ended());
     }
-    // Nobody needs to send a body that nobody will read. The run may have moved on by the time it was read.
+    // Checked before the body is read, which may be large, and again afterwards.
     if state.waiting_for_callback(effect).is_none() {
         return Err(not_awaited());
     }
@@ -502,7 +502,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
         Delivered::NotAwaited => return Err(not_awaited()),
         Delivered::NotInProgress => {}
     }
-    // The run ended meanwhile, or stands still because the store does; then the caller may come again.
+    // The run has ended meanwhile, or is held because the store is unavailable; then the caller may retry.
     let status =
         shared.host.store.run(run).await?.and_then(|row| loom_engine::status_from_number(row.status));
     match status {

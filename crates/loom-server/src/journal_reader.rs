@@ -1,28 +1,28 @@
-//! Reads a run's events from its journal, in order and numbered from 1, a page at a time.
+//! Reads a run's events from its journal page by page, in order and numbered from 1.
 
 use std::collections::VecDeque;
 
 use loom_engine::{Event, RecoverError, RunId, journal::FrameReader};
 use loom_store::{FrameQuery, Seq, Store, StoredFrame};
 
-/// Bytes of frames read at a time. One frame may be larger.
+/// The size of a page in bytes. A single frame may be larger.
 const PAGE_BYTES: usize = 256 << 10;
 
-/// A place in a run's journal.
+/// A position in a run's journal.
 #[derive(Debug)]
 pub(crate) struct JournalReader {
     run: RunId,
     next_frame: Seq,
-    /// The number of the last event that was given out.
+    /// The number of the last event that was returned.
     given: u64,
     decoded: VecDeque<Event>,
-    /// Read and not decoded: the values that a frame names may be much larger than the frame.
+    /// Frames that are not decoded yet: the values they refer to may be much larger than the frames.
     frames: VecDeque<StoredFrame>,
     decoder: FrameReader,
 }
 
 impl JournalReader {
-    /// At the beginning.
+    /// A reader at the beginning of the journal.
     pub(crate) fn new(run: RunId) -> JournalReader {
         JournalReader {
             run,
@@ -34,10 +34,10 @@ impl JournalReader {
         }
     }
 
-    /// The next event that is durable and its number; none when there is no more now.
+    /// The next durable event and its number; None if there are no more at present.
     ///
     /// # Cancel safety
-    /// A dropped read has read nothing.
+    /// A dropped read does not advance the reader.
     pub(crate) async fn next(&mut self, store: &dyn Store) -> Result<Option<(u64, Event)>, RecoverError> {
         while self.decoded.is_empty() {
             if self.frames.is_empty() {

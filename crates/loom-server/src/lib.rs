@@ -1,8 +1,8 @@
-//! Workflows behind HTTP: triggers, callbacks, the management API, live events, timetables.
+//! The workflow server: HTTP triggers, callbacks, the management API, live events, recurrences.
 //!
-//! A [`Host`] owns an engine, its store, the deployed definitions and their triggers. A [`Server`] speaks HTTP for it.
-//! Everything that is accepted is durable before it is answered, and everything that is shown has its secrets taken
-//! out. Nothing here prints, or reads files or the environment; the program around it does.
+//! A [`Host`] owns an engine, its store, the deployed definitions and their triggers. A [`Server`] is its HTTP interface.
+//! Every accepted request is durable before its response is sent, and secrets are redacted from everything that is shown.
+//! This crate does not print and does not read files or the environment; the program that uses it does.
 
 mod hold;
 mod host;

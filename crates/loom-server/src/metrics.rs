@@ -1,4 +1,4 @@
-//! Metrics in the text format that Prometheus reads. Every name of a metric stands in this file.
+//! Metrics in the Prometheus text format. All metric names are in this file.
 
 mod tally;
 mod text;
@@ -52,14 +52,14 @@ fn runs(page: &mut Page, host: &Host) {
         let workflows = lock(&host.hub.tally.workflows);
         workflows.0.iter().map(|(name, counts)| (Arc::clone(name), Arc::clone(counts))).collect()
     };
-    page.head("loom_runs_started_total", "counter", "Runs started since the process began, by workflow.");
+    page.head("loom_runs_started_total", "counter", "Runs started since the process started, by workflow.");
     for (name, counts) in &workflows {
         page.sample("loom_runs_started_total", &[("workflow", name)], read(&counts.started));
     }
     page.head(
         "loom_runs_ended_total",
         "counter",
-        "Runs ended since the process began, by workflow and status.",
+        "Runs ended since the process started, by workflow and status.",
     );
     for (name, counts) in &workflows {
         for (status, count) in
@@ -69,25 +69,25 @@ fn runs(page: &mut Page, host: &Host) {
             page.sample("loom_runs_ended_total", &labels, read(count));
         }
     }
-    page.head("loom_run_duration_seconds", "histogram", "From the start of a run to its end, by workflow.");
+    page.head("loom_run_duration_seconds", "histogram", "Duration of runs, by workflow.");
     for (name, counts) in &workflows {
         durations(page, "loom_run_duration_seconds", ("workflow", name), &counts.took);
     }
-    page.head("loom_runs_in_progress", "gauge", "Runs that this process carries on now.");
+    page.head("loom_runs_in_progress", "gauge", "Runs in progress in this process.");
     page.sample("loom_runs_in_progress", &[], host.engine.runs_in_progress());
     page.head(
         "loom_runs_held",
         "gauge",
-        "Runs that stand still because the store does not take or give what they need.",
+        "Runs held because the store is unavailable.",
     );
     page.sample("loom_runs_held", &[], host.engine.held().len());
     page.head(
         "loom_callers_waiting",
         "gauge",
-        "Callers that wait until their trigger may have one more run.",
+        "Callers waiting for the concurrency limit of their trigger.",
     );
     page.sample("loom_callers_waiting", &[], host.hub.gates.waiting());
-    page.head("loom_workflows", "gauge", "Workflows deployed.");
+    page.head("loom_workflows", "gauge", "Deployed workflows.");
     page.sample("loom_workflows", &[], host.deployments.all().len());
 }
 
@@ -99,7 +99,7 @@ fn actions(page: &mut Page, tally: &Tally) {
     page.head(
         "loom_actions_ended_total",
         "counter",
-        "Actions ended since the process began, by type and status.",
+        "Actions ended since the process started, by type and status.",
     );
     for (name, counts) in &types {
         for (status, count) in Status::ALL.iter().zip(&counts.ended) {
@@ -110,7 +110,7 @@ fn actions(page: &mut Page, tally: &Tally) {
     page.head(
         "loom_action_duration_seconds",
         "histogram",
-        "From the start of an action to its end, by type.",
+        "Duration of actions, by type.",
     );
     for (name, counts) in &types {
         durations(page, "loom_action_duration_seconds", ("type", name), &counts.took);
@@ -118,21 +118,21 @@ fn actions(page: &mut Page, tally: &Tally) {
     page.head(
         "loom_attempts_total",
         "counter",
-        "Calls begun by actions, by type; polls of one call are not counted.",
+        "Attempts started by actions, by type; polls of one call are not counted.",
     );
     for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
         page.sample("loom_attempts_total", &[("type", name)], read(&counts.attempts));
     }
-    page.head("loom_retries_total", "counter", "Calls that failed and were to be made again, by type.");
+    page.head("loom_retries_total", "counter", "Failed attempts that are retried, by type.");
     for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
         page.sample("loom_retries_total", &[("type", name)], read(&counts.retries));
     }
 }
 
-/// The states a circuit can be in.
+/// The states of a circuit.
 const STATES: [CircuitState; 3] = [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen];
 
-/// As labels spell it.
+/// The label of a state.
 fn state_name(state: CircuitState) -> &'static str {
     match state {
         CircuitState::Closed => "Closed",
@@ -162,7 +162,7 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     page.head(
         "loom_service_waiting",
         "gauge",
-        "Calls that wait for a permit of the limiter, or a place in the bulkhead.",
+        "Calls waiting for a permit of the rate limiter or a place in the bulkhead.",
     );
     for service in &now {
         for (on, waiting) in [("permit", service.limiter.waiting), ("place", service.bulkhead_waiting)] {
@@ -176,7 +176,7 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     page.head(
         "loom_circuit_changes_total",
         "counter",
-        "Changes of a service's circuit, by the states before and after.",
+        "State changes of a service's circuit, by old and new state.",
     );
     for (name, counts) in &counted {
         for ((from, to), count) in &lock(counts).changes {
@@ -187,7 +187,7 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     page.head(
         "loom_calls_refused_total",
         "counter",
-        "Calls that our own rules did not let through, by service and rule.",
+        "Calls rejected by a resilience policy, by service and rule.",
     );
     for (name, counts) in &counted {
         for (rule, count) in &lock(counts).refused {
@@ -197,14 +197,14 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     page.head(
         "loom_service_waits_total",
         "counter",
-        "Calls that waited for a permit or a place, and went on.",
+        "Calls that waited for a permit or a place and then proceeded.",
     );
     for (name, counts) in &counted {
         for (on, (times, _)) in &lock(counts).waited {
             page.sample("loom_service_waits_total", &[("service", name), ("on", on)], times);
         }
     }
-    page.head("loom_service_wait_seconds_total", "counter", "How long these calls waited, together.");
+    page.head("loom_service_wait_seconds_total", "counter", "Total time that these calls waited.");
     for (name, counts) in &counted {
         for (on, (_, long)) in &lock(counts).waited {
             let labels = [("service", &**name), ("on", on)];
@@ -215,16 +215,16 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
 
 fn store(page: &mut Page, store: &dyn Store) {
     let (health, metrics) = (store.health(), store.metrics());
-    page.head("loom_store_up", "gauge", "Whether the store takes commits in.");
+    page.head("loom_store_up", "gauge", "Whether the store accepts commits.");
     page.sample("loom_store_up", &[], u8::from(matches!(health.condition, Condition::Running)));
-    page.head("loom_store_queued_bytes", "gauge", "Bytes that wait for the writer.");
+    page.head("loom_store_queued_bytes", "gauge", "Bytes waiting for the writer.");
     page.sample("loom_store_queued_bytes", &[], health.queued_bytes);
     for (name, help, value) in [
         ("loom_store_groups_total", "Transactions written.", metrics.groups),
         ("loom_store_commits_total", "Commits written.", metrics.commits),
         ("loom_store_refused_total", "Commits refused.", metrics.refused),
         ("loom_store_frames_total", "Journal frames written.", metrics.frames),
-        ("loom_store_payload_bytes_total", "Payload bytes taken in.", metrics.bytes),
+        ("loom_store_payload_bytes_total", "Payload bytes accepted.", metrics.bytes),
         ("loom_store_checkpoints_total", "Checkpoints run.", metrics.checkpoints),
         ("loom_store_pauses_total", "Times the store paused.", metrics.pauses),
     ] {
@@ -232,9 +232,9 @@ fn store(page: &mut Page, store: &dyn Store) {
         page.sample(name, &[], value);
     }
     for (name, help, histogram) in [
-        ("loom_store_commit_seconds", "From taking a commit in to its answer.", &metrics.wait_seconds),
-        ("loom_store_group_seconds", "Writing one transaction.", &metrics.group_seconds),
-        ("loom_store_sync_seconds", "The sync that ends a transaction.", &metrics.sync_seconds),
+        ("loom_store_commit_seconds", "Time from accepting a commit to acknowledging it.", &metrics.wait_seconds),
+        ("loom_store_group_seconds", "Time to write one transaction.", &metrics.group_seconds),
+        ("loom_store_sync_seconds", "Time to sync one transaction to disk.", &metrics.sync_seconds),
     ] {
         page.head(name, "histogram", help);
         let Histogram { counts, sum } = histogram;
@@ -243,12 +243,12 @@ fn store(page: &mut Page, store: &dyn Store) {
     }
 }
 
-/// What became of the spans of runs, where somebody wants them.
+/// The spans of the trace exporter.
 fn spans(page: &mut Page, exporter: &Exporter) {
     let counts = exporter.counts();
-    page.head("loom_telemetry_spans_exported_total", "counter", "Spans that the collector took.");
+    page.head("loom_telemetry_spans_exported_total", "counter", "Spans accepted by the collector.");
     page.sample("loom_telemetry_spans_exported_total", &[], read(&counts.exported));
-    page.head("loom_telemetry_spans_dropped_total", "counter", "Spans that were lost, by why.");
+    page.head("loom_telemetry_spans_dropped_total", "counter", "Spans that were lost, by reason.");
     for (reason, count) in [
         ("queue_full", &counts.overflowed),
         ("refused", &counts.refused),
@@ -256,7 +256,7 @@ fn spans(page: &mut Page, exporter: &Exporter) {
     ] {
         page.sample("loom_telemetry_spans_dropped_total", &[("reason", reason)], read(count));
     }
-    page.head("loom_telemetry_queued_spans", "gauge", "Spans that wait to be sent.");
+    page.head("loom_telemetry_queued_spans", "gauge", "Spans waiting to be sent.");
     page.sample("loom_telemetry_queued_spans", &[], exporter.queued());
 }
 

@@ -1,4 +1,4 @@
-//! The OpenAPI document of the management API. It lies beside this file, so that it can be read and compared as it is.
+//! The OpenAPI document, which is stored beside this file as `openapi.json`.
 
 use axum::{body::Body, http::Response};
 

@@ -1,4 +1,4 @@
-//! The parts of an address, with errors in the shape that all errors have.
+//! An extractor for path parameters whose errors have the format of all API errors.
 
 use axum::{
     extract::FromRequestParts,
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::response::Problem;
 
-/// The decoded parts of a route's path, in order.
+/// The decoded path parameters of a route, in order.
 #[derive(Debug)]
 pub(crate) struct Path<T>(pub(crate) T);
 
@@ -18,7 +18,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Path<T>, Problem> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(found)) => Ok(Path(found)),
-            // The routes are ours, so only their callers can be wrong: with bytes that are no UTF-8.
+            // Routes are static, so this is always an error of the caller: bytes that are not UTF-8.
             Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "BadRequest", error.body_text())),
         }
     }

@@ -1,4 +1,4 @@
-//! Workflows and triggers that are disabled and enabled through the management API.
+//! Disables and enables workflows and triggers through the management API.
 
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ pub(crate) async fn enable_trigger(
     switch(&shared, &name, Some(&trigger), true).await
 }
 
-/// Carries the order out, and answers how the workflow stands. A workflow that is not deployed here, because its file is
-/// only known to the server, takes orders, too.
+/// Executes the order and returns the workflow. A workflow that is not deployed here, because only the server has its file, can be
+/// disabled, too.
 async fn switch(shared: &Shared, name: &str, trigger: Option<&str>, enable: bool) -> Answer {
     let (workflow, triggers) = named(shared, name)?;
     let trigger = match trigger {
@@ -71,7 +71,7 @@ async fn switch(shared: &Shared, name: &str, trigger: Option<&str>, enable: bool
     Ok(json(StatusCode::OK, &object.into()))
 }
 
-/// The name of a workflow that is deployed, or has versions in the store, and those of its triggers.
+/// The name of a workflow that is deployed or has versions in the store, and the names of its triggers.
 fn named(shared: &Shared, name: &str) -> Result<(String, Vec<Arc<str>>), Problem> {
     if let Some(deployment) = shared.host.deployments.get(name) {
         let triggers = deployment.workflow.triggers.iter().map(|trigger| Arc::clone(&trigger.name)).collect();

@@ -1,15 +1,15 @@
-//! Triggers that ask a service whether there is something new: Http, and ApiConnection with a recurrence.
+//! Polling triggers: Http, and ApiConnection with a recurrence.
 //!
-//! | answer | what follows |
+//! | response | what follows |
 //! |---|---|
-//! | `200` | a run; the next question comes with the next recurrence, or at once after `Retry-After: 0` |
-//! | `202` | no run; the next question comes no sooner than `Retry-After` says |
-//! | anything else | a failure in the trigger's history; the next question comes with the next recurrence |
+//! | `200` | a run; the next poll is at the next recurrence, or immediately after `Retry-After: 0` |
+//! | `202` | no run; the next poll is no sooner than `Retry-After` |
+//! | anything else | a failure in the trigger's history; the next poll is at the next recurrence |
 //!
-//! A `Location` in either of the first two is asked next time. Conditions that mention the status decide alone whether a
-//! run starts. Where to ask next, and when, becomes durable with the run that an answer starts. So do the waits between the
-//! attempts at one question: a process that begins in such a wait goes on with it, and asks no sooner than the service
-//! and the policy want.
+//! A `Location` in either of the first two is polled next time. Conditions that mention the status alone decide whether a run
+//! starts. The next URL and time are stored with the run that a response starts. Waits between the attempts of one poll are
+//! stored, too: a process that starts during such a wait continues it, and polls no sooner than the service and the policy
+//! allow.
 
 use loom_engine::ports::TriggerPurpose;
 use loom_expression::{Object, Timestamp, Value};
@@ -20,31 +20,31 @@ use crate::{
     triggers::{AGAIN, Answered, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
 };
 
-/// The last firing is kept for `trigger()` in the inputs; a longer body than this is left out of it.
+/// The last firing is stored for `trigger()` in the inputs, without its body if that is longer than this.
 const PREVIOUS_BYTES_MAX: usize = 64 << 10;
 
-/// What a polling trigger remembers.
+/// The stored progress of a polling trigger.
 #[derive(Clone, Debug)]
 struct Progress {
-    /// What recurrences are counted from, in nanoseconds since 1970.
+    /// The time from which recurrences are counted, in nanoseconds since 1970.
     anchor: i128,
-    /// When to ask next.
+    /// The time of the next poll.
     due: i128,
     /// When that was decided.
     planned: i128,
-    /// Where to ask next; none for where the inputs say.
+    /// The URL of the next poll; None for the one in the inputs.
     address: Option<String>,
-    /// What `trigger()` gives in the inputs.
+    /// The value of `trigger()` in the inputs.
     previous: Option<Value>,
-    /// Questions asked and answered, well or not.
+    /// The number of completed polls, successful or not.
     asked: i64,
-    /// Which attempt at the next question is due, from 1.
+    /// The next attempt of the next poll, counted from 1.
     attempt: u32,
-    /// An answer whose runs may not all have started.
+    /// A response whose runs may not all have started.
     pending: Option<Value>,
 }
 
-/// Asks again and again. Ends when the recurrence does.
+/// Polls until the recurrence ends.
 pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
     let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
     let mut progress = Progress::load(keeper, &timetable).await?;
@@ -64,7 +64,7 @@ pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
     }
 }
 
-/// Asks once, and fires when the answer says so.
+/// Polls once, and fires if the response requires it.
 async fn ask(
     keeper: &Keeper,
     timetable: &Timetable,
@@ -76,13 +76,13 @@ async fn ask(
         let next = timetable.next(moment(now), moment(anchor));
         next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
     };
-    // A trigger that may start no run now does not ask, so that nothing new is taken from the service and lost.
+    // A trigger that cannot start a run now does not poll: the response would be lost.
     let place = match keeper.trigger().concurrency {
         None => None,
         Some(limit) => {
             let Some(place) = keeper.host.hub.gates.try_enter(&keeper.key(), limit) else {
                 progress.next_question(start, by_recurrence(start, progress.anchor));
-                let note = note.skipped("As many runs as may be are in progress.");
+                let note = note.skipped("The limit of concurrent runs is reached.");
                 return keep_progress(keeper, progress, note).await;
             };
             Some(place)
@@ -131,8 +131,8 @@ async fn ask(
     }
 }
 
-/// Starts the runs of an answer. With `splitOn` there may be many, which cannot become durable together; so the answer
-/// is kept before, and fired again after a crash under the same name, which starts only the runs that are missing.
+/// Starts the runs of a response. With `splitOn` there may be too many for one commit; so the response is stored first, and fired
+/// again after a crash under the same name, which starts only the missing runs.
 async fn fire(
     keeper: &Keeper,
     outputs: Value,
@@ -150,7 +150,7 @@ async fn fire(
         let (outputs, name, note) = (outputs.clone(), Some(name.clone()), note.clone().fired());
         match keeper.fire(outputs, name, place.take(), progress.state(), note, Vec::new()).await? {
             Fired::Runs | Fired::Held | Fired::Failed => return Ok(()),
-            // The service may have given the answer for good, so it is kept until there is room.
+            // The service may not give this response again, so it is held until there is room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }
     }
@@ -185,7 +185,7 @@ fn conditions_ask_for_the_status(keeper: &Keeper) -> bool {
     })
 }
 
-/// What `trigger()` gives next time.
+/// The value of `trigger()` in the next poll.
 fn previous(keeper: &Keeper, outputs: &Value, now: i128) -> Value {
     let mut outputs = outputs.as_object().cloned().unwrap_or_default();
     let body = outputs.get("body").map_or(0, |body| body.to_json_text().len());
@@ -195,7 +195,7 @@ fn previous(keeper: &Keeper, outputs: &Value, now: i128) -> Value {
     record(keeper, outputs, now)
 }
 
-/// A record of a trigger, as `trigger()` gives it.
+/// A record of a trigger, in the form of `trigger()`.
 pub(crate) fn record(keeper: &Keeper, outputs: Object, now: i128) -> Value {
     let at = Value::from(Timestamp::from_unix_nanos(now).to_string());
     let mut record = Object::new();
@@ -210,7 +210,7 @@ pub(crate) fn record(keeper: &Keeper, outputs: Object, now: i128) -> Value {
     secured(keeper, record.into())
 }
 
-/// The record, which is secret where the definition says that the trigger's outputs are.
+/// Labels the record as secret if the definition secures the trigger's outputs.
 fn secured(keeper: &Keeper, record: Value) -> Value {
     record.secret_if(keeper.trigger().secure.outputs)
 }
@@ -254,7 +254,7 @@ impl Progress {
         Ok(progress)
     }
 
-    /// This question is done, at `now`; the next is due then.
+    /// Completes the current poll at `now` and schedules the next.
     fn next_question(&mut self, now: i128, due: i128) {
         self.asked += 1;
         self.attempt = 1;

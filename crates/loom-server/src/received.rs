@@ -1,7 +1,7 @@
-//! Bodies of requests in memory: how many bytes all of them take together, and who has to come again.
+//! The memory limit for request bodies.
 //!
-//! A body counts from its first byte until what it says belongs to a run or is no longer needed. What it is read into may
-//! take more memory than its text, and counts instead of it then.
+//! A body counts from its first byte until its contents belong to a run or are no longer needed. Parsed JSON may take more
+//! memory than its text, and then counts instead.
 
 use std::sync::{
     Arc,
@@ -14,10 +14,10 @@ use loom_expression::Value;
 
 use crate::response::Problem;
 
-/// How soon a caller whose body has no place may try again, in seconds.
+/// The `Retry-After` of a rejected body, in seconds.
 const RETRY_AFTER: u64 = 2;
 
-/// All bodies in flight.
+/// The bodies of all requests in progress.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     bytes: AtomicU64,
@@ -29,13 +29,13 @@ impl Bodies {
         Arc::new(Bodies { bytes: AtomicU64::new(0), most })
     }
 
-    /// A place for a body that has not begun.
+    /// Starts to count a body.
     pub(crate) fn begin(self: &Arc<Self>) -> Received {
         Received { bytes: Bytes::new(), charged: 0, bodies: Arc::clone(self) }
     }
 }
 
-/// A body, and what it counts for while it is held.
+/// A body, and the bytes it counts for until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Received {
     bytes: Bytes,
@@ -44,7 +44,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// Counts so many bytes more.
+    /// Counts more bytes.
     pub(crate) fn charge(&mut self, bytes: u64) -> Result<(), Problem> {
         let before = self.bodies.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.charged += bytes;
@@ -53,12 +53,12 @@ impl Received {
             return Ok(());
         }
         let message = format!(
-            "The bodies of requests in progress take more than {most} bytes together, which 'bodies-bytes-max' allows."
+            "The bodies of all requests in progress exceed {most} bytes (setting 'bodies-bytes-max')."
         );
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BodiesBytesExceeded", message).later(RETRY_AFTER))
     }
 
-    /// The body is whole.
+    /// Sets the complete body.
     pub(crate) fn ended(mut self, bytes: Bytes) -> Received {
         self.bytes = bytes;
         self
@@ -68,7 +68,7 @@ impl Received {
         &self.bytes
     }
 
-    /// What the body was read into takes its place.
+    /// Counts the parsed value instead of the text.
     pub(crate) fn becomes(&mut self, value: &Value) -> Result<(), Problem> {
         self.charge(value.bytes().saturating_sub(self.charged))
     }
@@ -85,16 +85,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_counts_no_longer() {
+    fn a_dropped_body_no_longer_counts() {
         let bodies = Bodies::new(100);
         let mut first = bodies.begin();
         assert!(first.charge(60).is_ok());
         let mut second = bodies.begin();
-        let problem = second.charge(60).expect_err("there is no place for it");
+        let problem = second.charge(60).expect_err("it exceeds the limit");
         assert_eq!((problem.status, problem.code), (StatusCode::SERVICE_UNAVAILABLE, "BodiesBytesExceeded"));
         assert!(problem.message.contains("100 bytes") && problem.message.contains("bodies-bytes-max"));
         drop(first);
-        assert!(second.charge(40).is_ok(), "what was refused counts until it is dropped");
+        assert!(second.charge(40).is_ok(), "a rejected body counts until it is dropped");
         drop(second);
         assert_eq!(bodies.bytes.load(Ordering::Relaxed), 0);
         let mut read = bodies.begin();

@@ -1,9 +1,9 @@
-//! When a recurrence happens: a pure function of its definition, of where it is counted from, and of a moment.
+//! Computes the occurrences of a recurrence: a pure function of its definition, its anchor and a timestamp.
 //!
-//! Days, weeks and months are counted on the calendar of the recurrence's time zone, so a daily run keeps its local time
-//! when clocks change. A local time that a spring night skips moves on by the gap; one that an autumn night repeats
-//! happens once, the first time. A cron expression whose hours begin with `*` follows the time that passes instead: what it
-//! names in the repeated hour happens twice, and in the skipped one not at all.
+//! Days, weeks and months are counted in the calendar of the recurrence's time zone, so that a daily run keeps its local time
+//! when clocks change. A local time that is skipped in spring moves forward by the gap; one that is repeated in autumn occurs
+//! once, at the first of the two times. A cron expression whose hours begin with `*` follows elapsed time instead: it occurs
+//! twice in the repeated hour and not at all in the skipped one.
 
 use std::str::FromStr;
 
@@ -17,35 +17,35 @@ use loom_expression::iana_time_zone;
 
 mod cron;
 
-/// The most days or steps that are looked at: longer than any interval of the language.
+/// The maximum number of days or steps that are searched: more than any interval of the language.
 const SEARCH_MAX: usize = 60_000;
 
-/// So many units after a moment, on the calendar.
+/// Adds a number of calendar units to a time.
 type Step = fn(&ZonedDateTime, i64) -> Result<ZonedDateTime, jiff::Error>;
 
-/// A recurrence whose times and zone are read.
+/// A recurrence with parsed times and time zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Timetable {
     rhythm: Rhythm,
     zone: TimeZone,
-    /// The first moment, if the definition names one.
+    /// The start time, if the definition has one.
     pub(crate) start: Option<Timestamp>,
-    /// Nothing happens after it.
+    /// The time after which there are no occurrences.
     pub(crate) end: Option<Timestamp>,
-    /// The most occurrences.
+    /// The maximum number of occurrences.
     pub(crate) count: Option<u32>,
 }
 
 impl Timetable {
-    /// Reads times and zone.
+    /// Parses times and time zone.
     ///
     /// # Errors
-    /// What cannot be read, in words.
+    /// What is invalid, as a message.
     pub(crate) fn new(recurrence: &Recurrence) -> Result<Timetable, String> {
         let zone = match recurrence.time_zone.as_deref() {
             None => TimeZone::UTC,
             Some(name) => TimeZone::get(iana_time_zone(name).unwrap_or(name))
-                .map_err(|_| format!("there is no time zone '{name}'"))?,
+                .map_err(|_| format!("`{name}` is not a known time zone"))?,
         };
         let moment = |text: Option<&str>| text.map(|text| moment(text, &zone)).transpose();
         Ok(Timetable {
@@ -57,9 +57,9 @@ impl Timetable {
         })
     }
 
-    /// The first occurrence after `after`, counted from `anchor`: the start time, or when the trigger began. Without a
-    /// schedule the anchor itself is the first one; with one, or a cron expression, it is only the earliest time. None when
-    /// there is no more.
+    /// The first occurrence after `after`, counted from `anchor`: the start time, or the time of deployment. Without a schedule
+    /// the anchor itself is the first occurrence; with one, or with a cron expression, it is only the earliest possible time.
+    /// None if there are no more.
     pub(crate) fn next(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
         let found = match &self.rhythm {
             Rhythm::Every { frequency, interval, schedule } => {
@@ -74,7 +74,8 @@ impl Timetable {
         found.filter(|found| self.end.is_none_or(|end| *found <= end))
     }
 
-    /// The last occurrence after `from` and not after `until`. What lies between must be little: all of it is walked.
+    /// The last occurrence after `from` and not after `until`. Enumerates all occurrences between the two, so the interval must be
+    /// short.
     pub(crate) fn last_within(
         &self,
         from: Timestamp,
@@ -96,7 +97,7 @@ impl Timetable {
         })
     }
 
-    /// Whether it happens more often than once a minute.
+    /// Whether it can occur more than once a minute.
     pub(crate) fn is_under_a_minute(&self) -> bool {
         match &self.rhythm {
             Rhythm::Every { frequency, interval, schedule } => {
@@ -106,13 +107,13 @@ impl Timetable {
         }
     }
 
-    /// Whether it begins when it is deployed, if it names no start.
+    /// Whether its first occurrence is the deployment itself.
     pub(crate) fn begins_at_once(&self) -> bool {
         self.start.is_none() && matches!(self.rhythm, Rhythm::Every { .. })
     }
 }
 
-/// So many units of time.
+/// A number of units of time.
 #[derive(Clone, Copy, Debug)]
 struct Every {
     frequency: Frequency,
@@ -126,7 +127,7 @@ impl Every {
         }
         let zoned = anchor.to_zoned_datetime(zone.clone());
         let passed = after.as_second() - anchor.as_second();
-        // The longest that a unit takes, so that the estimate is never too far.
+        // The maximum length of each unit, so that the estimate is never too late.
         let (unit, at): (i64, Step) = match self.frequency {
             Frequency::Second => (1, |from, count| from.checked_add(count.seconds())),
             Frequency::Minute => (60, |from, count| from.checked_add(count.minutes())),
@@ -153,11 +154,11 @@ impl Every {
     ) -> Option<Timestamp> {
         let base = anchor.to_zoned_datetime(zone.clone());
         let times = times(schedule, base.time());
-        // A day earlier, because a skipped hour may move a time past midnight.
+        // Starts a day earlier, because a skipped hour may move a time past midnight.
         let mut day = after.max(anchor).to_zoned_datetime(zone.clone()).date().yesterday().ok()?;
         for _ in 0..SEARCH_MAX {
             if self.is_day(schedule, day, base.date()) {
-                // Within one day later local times may not be later moments, so all are compared.
+                // Within a day, a later local time may be an earlier instant, so all are compared.
                 let found = times
                     .iter()
                     .filter_map(|time| day.to_datetime(*time).to_zoned_datetime(zone.clone()).ok())
@@ -207,7 +208,7 @@ fn is_month_day(schedule: &RecurrenceSchedule, day: Date, base: Date) -> bool {
         })
 }
 
-/// The times of a day that runs. What is not said comes from the anchor; minutes alone mean every hour.
+/// The times of day of the schedule. Missing parts come from the anchor; minutes alone mean every hour.
 fn times(schedule: &RecurrenceSchedule, base: Time) -> Vec<Time> {
     let hours: Vec<i8> = match (schedule.hours.as_slice(), schedule.minutes.as_slice()) {
         ([], []) => vec![base.hour()],
@@ -227,13 +228,13 @@ fn days(date: Date) -> i64 {
     epoch.until(date).map_or(0, |span| i64::from(span.get_days()))
 }
 
-/// A time with `Z` or an offset is a moment; one without is local.
+/// Parses a timestamp; without `Z` or an offset it is a local time.
 fn moment(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
     if let Ok(moment) = Timestamp::from_str(text) {
         return Ok(moment);
     }
     let local = DateTime::from_str(text).and_then(|local| local.to_zoned_datetime(zone.clone()));
-    local.map(|zoned| zoned.timestamp()).map_err(|_| format!("'{text}' is no time"))
+    local.map(|zoned| zoned.timestamp()).map_err(|_| format!("`{text}` is not a valid timestamp"))
 }
 
 #[cfg(test)]

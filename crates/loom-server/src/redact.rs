@@ -1,7 +1,7 @@
-//! What must not be shown: values marked secret, and inputs and outputs that a definition declares secure.
+//! Redaction: values labelled as secret, and inputs and outputs that a definition secures.
 //!
-//! An action whose inputs mention the secured outputs of another shows no inputs either, as the language says. The
-//! mention is searched in the definition's text; to hide too much is the safe mistake.
+//! The inputs of an action that refers to secured outputs of another one are redacted, too, as the language requires. References
+//! are searched in the definition's text, which errs on the safe side.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,17 +12,17 @@ use loom_definition::{
 use loom_engine::credentials;
 use loom_expression::{Object, Value};
 
-/// What stands in the place of something secret.
+/// The replacement of secret values.
 pub const HIDDEN: &str = loom_expression::MASK;
 
-/// What of one workflow is hidden.
+/// The redaction rules of one workflow.
 #[derive(Debug)]
 pub(crate) struct Redaction {
     actions: Vec<Secure>,
     trigger: Secure,
-    /// Whether something is secure at all; then variables are hidden too, for anything may have been put into them.
+    /// Whether anything is secured; then variables are redacted, too, because they may contain it.
     anything: bool,
-    /// Whether the answer to the caller is hidden.
+    /// Whether the response to the caller is redacted.
     answer: bool,
 }
 
@@ -51,7 +51,7 @@ impl Redaction {
                 let hidden = &mut actions[action.index.0 as usize];
                 let text = texts.get(&*action.name).map_or("", String::as_str);
                 hidden.inputs |= marks.iter().any(|mark| text.contains(mark.as_str()));
-                // These give what they take, or part of it.
+                // The outputs of these actions are their inputs, or parts of them.
                 hidden.outputs |= hidden.inputs && gives_inputs(&action.kind);
             }
         }
@@ -77,7 +77,7 @@ impl Redaction {
         hide_if(self.answer, value)
     }
 
-    /// A trigger's record, with its inputs and outputs hidden where they are secure.
+    /// A trigger's record with secured inputs and outputs redacted.
     pub(crate) fn trigger(&self, record: &Value) -> Value {
         let Some(members) = record.as_object() else { return hide(record) };
         let shown = members.iter().map(|(name, value)| {
@@ -99,8 +99,8 @@ fn gives_inputs(kind: &ActionKind) -> bool {
 /// Headers that carry credentials.
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "ocp-apim-subscription-key"];
 
-/// Credentials are never shown: neither such headers, even when a trigger lets its workflow see them, nor what an action
-/// proves itself with. Webhooks have the parts of a request below `subscribe` and `unsubscribe`.
+/// Replaces credentials: headers that carry them, even if a trigger passes them to its workflow, and the `authentication` of
+/// actions. Webhooks have requests under `subscribe` and `unsubscribe`.
 pub fn without_credentials(value: &Value) -> Value {
     let mask_credentials = credentials::mask_credentials(value);
     let value = mask_credentials.as_ref().unwrap_or(value);
@@ -124,7 +124,7 @@ pub fn without_credentials(value: &Value) -> Value {
     if changed { shown.into() } else { value.clone() }
 }
 
-/// The lower-case text of each action without its children, by name.
+/// The definition of each action without its children, as lower-case text by name.
 fn texts(workflow: &Workflow) -> HashMap<String, String> {
     let mut texts = HashMap::new();
     if let Ok(source) = Value::from_json_str(&workflow.source)
@@ -135,7 +135,7 @@ fn texts(workflow: &Workflow) -> HashMap<String, String> {
     texts
 }
 
-/// Walks a definition; whatever stands under an action's name in a map named `actions` is that action.
+/// Walks a definition and collects every action below a property named `actions`.
 fn collect(value: &Value, workflow: &Workflow, texts: &mut HashMap<String, String>) {
     if let Some(items) = value.as_array() {
         return items.iter().for_each(|item| collect(item, workflow, texts));
@@ -164,7 +164,7 @@ fn hide_if(secure: bool, value: &Value) -> Value {
     if secure { Value::from(HIDDEN) } else { hide(value) }
 }
 
-/// The value with everything that is marked secret replaced.
+/// Replaces everything that is labelled as secret.
 pub fn hide(value: &Value) -> Value {
     if value.is_secret() {
         return Value::from(HIDDEN);

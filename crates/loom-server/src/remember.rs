@@ -1,34 +1,34 @@
-//! Keeps what circuits and limiters know for the next process: as soon as a circuit has changed, because its service is
-//! to be left alone over a crash, too; and now and then for the rest.
+//! Saves the state of circuit breakers and rate limiters for the next process: immediately when a circuit changes, so that an
+//! open circuit survives a crash, and periodically for everything else.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::host::Host;
 
-/// How often permits and counters are kept.
+/// The interval at which permits and counters are saved.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The least time between two writes, however often circuits change.
+/// The minimum time between two writes, however often circuits change.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// Begins to keep them, for as long as the host lives.
+/// Starts the task, which runs until the host stops.
 pub(crate) fn start(host: &Arc<Host>) {
     let keeper = Arc::clone(host);
     host.tasks.spawn(async move {
         let mut fresh = true;
         loop {
             tokio::select! {
-                // Stopping keeps them once more, when nothing changes any more.
+                // The host saves the final state itself when it shuts down.
                 () = keeper.stopping.cancelled() => return,
                 () = keeper.hub.tally.circuit_changed.notified() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
-            // A server whose services all are as new writes nothing while it is idle.
+            // An idle server whose services are all in their initial state writes nothing.
             let was_fresh = std::mem::replace(&mut fresh, keeper.services_are_fresh());
             if !(was_fresh && fresh)
                 && let Err(error) = keeper.save_resilience().await
             {
-                tracing::debug!(%error, "circuits and limiters are kept the next time");
+                tracing::debug!(%error, "cannot save circuit breakers and rate limiters; retrying later");
                 fresh = false;
             }
             tokio::select! {

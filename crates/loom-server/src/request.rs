@@ -1,4 +1,4 @@
-//! From an HTTP request to a trigger's outputs: paths, queries, headers, bodies.
+//! Converts HTTP requests to trigger outputs: paths, queries, headers, bodies.
 
 use std::fmt::Write;
 
@@ -13,10 +13,10 @@ use loom_expression::{Object, Value, form};
 
 use crate::{received::Received, response::Problem, server::Shared};
 
-/// Query parameters that belong to the address, not to the workflow.
+/// Query parameters that belong to the signed URL, not to the workflow.
 pub(crate) const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];
 
-/// Reads a body of so many bytes, and for so long, as the settings allow.
+/// Reads a body within the limits of the settings for size and time.
 ///
 /// # Cancel safety
 /// Dropping the future drops the body.
@@ -24,7 +24,7 @@ pub(crate) async fn read_body(body: Body, shared: &Shared) -> Result<Received, P
     let bytes_max = shared.settings.body_bytes_max;
     let reading = collect(Limited::new(body, bytes_max), shared.bodies.begin());
     let Ok(read) = tokio::time::timeout(shared.settings.body_timeout, reading).await else {
-        let message = "The body of the request took too long.";
+        let message = "The request body was not received in time.";
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message));
     };
     match read {
@@ -32,17 +32,17 @@ pub(crate) async fn read_body(body: Body, shared: &Shared) -> Result<Received, P
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
-            format!("The body of a request may have at most {bytes_max} bytes here."),
+            format!("The request body exceeds the limit of {bytes_max} bytes."),
         )),
         Err(error) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "InvalidRequestContent",
-            format!("The body of the request broke off: {error}."),
+            format!("The request body is incomplete: {error}."),
         )),
     }
 }
 
-/// Gathers a body, and counts it while it comes.
+/// Collects a body, and counts its bytes as they arrive.
 async fn collect(
     mut body: Limited<Body>,
     mut received: Received,
@@ -58,29 +58,28 @@ async fn collect(
     Ok(Ok(received.ended(bytes.freeze())))
 }
 
-/// The JSON of a request to the API; none when there is no body.
+/// The JSON body of an API request, if there is a body.
 pub(crate) fn json(bytes: &[u8], shared: &Shared) -> Result<Option<Value>, Problem> {
     if bytes.is_empty() {
         return Ok(None);
     }
     let text =
-        std::str::from_utf8(bytes).map_err(|_| Problem::bad("The body is no JSON: it is not UTF-8."))?;
+        std::str::from_utf8(bytes).map_err(|_| Problem::bad("The body is not valid JSON: it is not UTF-8."))?;
     let values_max = shared.host.engine.environment().budgets.json_values_max;
     Value::from_json_str_within(text, values_max).map(Some).map_err(|error| {
         if error.is_too_large {
             return too_many_values(&error.to_string());
         }
-        Problem::bad(format!("The body is no JSON: {error}."))
+        Problem::bad(format!("The body is not valid JSON: {error}."))
     })
 }
 
 fn too_many_values(why: &str) -> Problem {
-    let message = format!("The body of the request cannot be read: {why}.");
+    let message = format!("The request body cannot be read: {why}.");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "JsonValuesExceeded", message)
 }
 
-/// The body as the language sees it; none when there is none. One that was packed for the way is refused, because nobody could
-/// tell how much of it there is.
+/// The body as a value of the language, if there is one. Compressed bodies are rejected: their decoded size is not known.
 pub(crate) fn decode_body(
     bytes: &[u8],
     headers: &HeaderMap,
@@ -90,7 +89,7 @@ pub(crate) fn decode_body(
     if let Some(name) =
         packed.filter(|name| !name.trim().eq_ignore_ascii_case("identity") && !bytes.is_empty())
     {
-        let message = format!("The body of the request is encoded as '{name}'; it is read as it is only.");
+        let message = format!("The content encoding '{name}' is not supported; send the body unencoded.");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message));
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -98,12 +97,12 @@ pub(crate) fn decode_body(
         if error.is_too_large {
             return too_many_values(&error.reason);
         }
-        let message = format!("The body of the request cannot be read: {error}.");
+        let message = format!("The request body cannot be read: {error}.");
         Problem::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message)
     })
 }
 
-/// The members that every request gives: `headers`, and `queries` if it has any.
+/// The trigger outputs of every request: `headers`, and `queries` if there are any.
 pub(crate) fn outputs(uri: &Uri, headers: &HeaderMap) -> Object {
     let mut outputs = Object::new();
     outputs.insert("headers", headers_object(headers));
@@ -114,8 +113,8 @@ pub(crate) fn outputs(uri: &Uri, headers: &HeaderMap) -> Object {
     outputs
 }
 
-/// Headers as the language shows them: known names in their usual spelling, extensions (`x-…`) in lower case, repeated
-/// ones joined by commas. The connection's lower-case names would surprise definitions that compare them.
+/// Headers as definitions see them: standard names in their usual spelling, extensions (`x-…`) in lower case, repeated
+/// ones joined with commas. Definitions that compare names would not expect the lower case of the HTTP library.
 fn headers_object(headers: &HeaderMap) -> Object {
     let spelled = headers.keys().map(|name| {
         let values: Vec<_> =
@@ -140,7 +139,7 @@ fn spelling(name: &str) -> String {
     name.split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
-/// The trace that the caller belongs to. What is no trace counts for nothing, and several say nothing for certain.
+/// The trace context of the caller. An invalid or repeated `traceparent` is ignored.
 pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
     let mut parents = headers.get_all("traceparent").iter();
     let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
@@ -155,16 +154,16 @@ pub(crate) fn queries(uri: &Uri) -> impl Iterator<Item = (String, String)> {
     pairs.into_iter().filter(|(name, value)| !(name.is_empty() && value.is_empty()))
 }
 
-/// The query parameters that an address has; any other is told, so that a slip of the pen is not taken for a wish.
+/// Rejects unknown query parameters, so that a misspelt one is not silently ignored.
 pub(crate) fn only(uri: &Uri, known: &[&str]) -> Result<(), Problem> {
     match queries(uri).find(|(name, _)| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some((name, _)) if known.is_empty() => {
-            Err(Problem::bad(format!("There is no query parameter '{name}' here; there are none.")))
+            Err(Problem::bad(format!("Unknown query parameter '{name}'; this route has none.")))
         }
         Some((name, _)) => {
             let known = known.join("', '");
-            Err(Problem::bad(format!("There is no query parameter '{name}' here; there are '{known}'.")))
+            Err(Problem::bad(format!("Unknown query parameter '{name}'; expected one of '{known}'.")))
         }
     }
 }
@@ -174,10 +173,9 @@ pub(crate) fn query(uri: &Uri, name: &str) -> Option<String> {
     queries(uri).find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-/// The values of `{parameters}` of a trigger's relative path, decoded; none when the path does not match.
+/// The decoded `{parameters}` of a trigger's relative path; None if the path does not match.
 ///
-/// A `{parameter}` stands for one segment. `path` is as it came, still escaped, so that an escaped slash stays inside
-/// its segment.
+/// A `{parameter}` stands for one segment. `path` is still escaped, so that an escaped slash stays inside its segment.
 pub(crate) fn relative_path(template: &str, path: &str) -> Option<Object> {
     let mut found = Object::new();
     let mut wanted = template.trim_matches('/').split('/');
@@ -201,7 +199,7 @@ pub(crate) fn relative_path(template: &str, path: &str) -> Option<Object> {
     }
 }
 
-/// Decodes `%XX`; what is no escape stays as it is, and bytes that are no UTF-8 are replaced.
+/// Decodes `%XX`; invalid escapes are kept, and invalid UTF-8 is replaced.
 pub(crate) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -218,7 +216,7 @@ pub(crate) fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Escapes everything but unreserved characters.
+/// Percent-encodes everything except unreserved characters.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

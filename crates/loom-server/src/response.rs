@@ -1,4 +1,4 @@
-//! Answers: errors in one shape, JSON, and what a Response action says as an HTTP response.
+//! Responses: errors in one format, JSON, and the HTTP response of a Response action.
 
 use axum::{
     body::Body,
@@ -9,10 +9,10 @@ use loom_expression::{Object, Value};
 
 use crate::HostError;
 
-/// The type of every JSON answer.
+/// The content type of JSON responses.
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
 
-/// Headers that a Response may not set: they belong to the connection.
+/// Headers that a Response action cannot set: they belong to the connection.
 const REMOVED: [&str; 11] = [
     "connection",
     "content-length",
@@ -27,7 +27,7 @@ const REMOVED: [&str; 11] = [
     "expect",
 ];
 
-/// An error as the API shows it: `{"error": {"code", "message"}}`.
+/// An API error: `{"error": {"code", "message"}}`.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
@@ -59,12 +59,12 @@ impl Problem {
 
 impl From<loom_store::Error> for Problem {
     fn from(error: loom_store::Error) -> Problem {
-        tracing::error!(%error, "the store did not answer");
-        // What the disk said is for the operator, not for the caller.
+        tracing::error!(%error, "the store is unavailable");
+        // Details of disk errors are for the operator, not for the caller.
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "StoreUnavailable",
-            "The store of runs does not answer at present.",
+            "The store is temporarily unavailable.",
         )
         .later(5)
     }
@@ -75,11 +75,11 @@ impl From<HostError> for Problem {
         match error {
             HostError::Store(error) => error.into(),
             error => {
-                tracing::error!(%error, "a request could not be carried out");
+                tracing::error!(%error, "a request failed");
                 Problem::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "InternalServerError",
-                    "The server cannot do this at present; its log says why.",
+                    "The request failed; the server's log has the reason.",
                 )
             }
         }
@@ -91,7 +91,7 @@ impl From<loom_engine::RecoverError> for Problem {
         if let loom_engine::RecoverError::Store { source, .. } = error {
             return source.into();
         }
-        tracing::error!(%error, "a run cannot be read");
+        tracing::error!(%error, "cannot read a run");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "RunUnreadable", error.to_string())
     }
 }
@@ -116,7 +116,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_json_text()));
     *response.status_mut() = status;
@@ -124,14 +124,14 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
     response
 }
 
-/// What a Response action says, `{statusCode, headers, body}`, as an HTTP response. A text goes out as text, anything
-/// else as JSON, an envelope as its bytes with its type; a type that the action names counts before.
+/// The HTTP response of a Response action's `{statusCode, headers, body}`. A string is sent as text, a content envelope as its
+/// bytes with its type, anything else as JSON; a content type set by the action takes precedence.
 pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
     let failed =
         |message: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InvalidResponse", message);
     let status = answer.get("statusCode").and_then(Value::as_i64).unwrap_or(200);
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.ok_or_else(|| failed("The workflow's answer has no usable status.".to_owned()))?;
+    let status = status.ok_or_else(|| failed("The workflow's response has an invalid status code.".to_owned()))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -142,18 +142,18 @@ pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
         let name = HeaderName::from_bytes(name.as_bytes());
         let value = HeaderValue::from_bytes(value.text().as_bytes());
         let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(failed("The workflow's answer has a header that cannot be sent.".to_owned()));
+            return Err(failed("The workflow's response has an invalid header.".to_owned()));
         };
         headers.append(name, value);
     }
     let declared = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let body = answer.get("body").cloned().unwrap_or_default();
     let body = loom_actions::encode(&body, declared.as_deref())
-        .map_err(|error| failed(format!("The workflow's answer cannot be sent: {error}.")))?;
+        .map_err(|error| failed(format!("The workflow's response cannot be sent: {error}.")))?;
     let Some(body) = body else { return Ok(response) };
     if declared.is_none() || body.forced {
         let kind = HeaderValue::from_str(&body.content_type)
-            .map_err(|_| failed("The type of the workflow's answer cannot be sent.".to_owned()))?;
+            .map_err(|_| failed("The workflow's response has an invalid content type.".to_owned()))?;
         headers.insert(header::CONTENT_TYPE, kind);
     }
     *response.body_mut() = Body::from(body.bytes);

@@ -1,4 +1,4 @@
-//! Forgets what need not be kept: now and then the store is swept by the host's policy, beside everything else.
+//! Applies the retention policy in the background.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,21 +7,21 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::host::Host;
 
-/// How often the store is swept at least.
+/// The maximum time between sweeps.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// How often it is looked whether so much was written that a sweep is due before that.
+/// The interval at which it is checked whether the amount of new data makes a sweep due earlier.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A sweep is due when this part of what may be kept was written since the last one, so that what lies on the disk is
-/// bounded by the policy, and not by how much happens in a minute.
+/// A sweep is due when this fraction (one eighth) of the permitted amount was written since the last one, so that disk use is
+/// bounded by the policy and not by the rate of runs.
 const PART: u64 = 8;
 
-/// Less than so many bytes, or commits, is not worth a sweep of its own.
+/// The minimum number of new bytes or commits that make an early sweep worthwhile.
 const BYTES_MIN: u64 = 8 << 20;
 const COMMITS_MIN: u64 = 1_000;
 
-/// Begins to sweep, once at once and then for as long as the host lives.
+/// Starts the task, which sweeps immediately and then until the host stops.
 pub(crate) fn start(host: &Arc<Host>) {
     let keeper = Arc::clone(host);
     host.tasks.spawn(async move {
@@ -41,7 +41,7 @@ pub(crate) fn start(host: &Arc<Host>) {
                     });
                     if is_due {
                         last = Some((now, metrics));
-                        // A sweep that is left alone is finished by the store, or by the next one.
+                        // An abandoned sweep is completed by the store or by the next sweep.
                         tokio::select! {
                             () = keeper.stopping.cancelled() => return,
                             () = sweep(&keeper) => {}
@@ -53,10 +53,10 @@ pub(crate) fn start(host: &Arc<Host>) {
     });
 }
 
-/// Whether what was written since `then` is a good part of what may be kept.
+/// Whether the amount written since `then` makes an early sweep due.
 fn much_is_new(policy: Retention, then: &Metrics, now: &Metrics) -> bool {
     let bytes = now.bytes.saturating_sub(then.bytes);
-    // A run takes more than one commit, so there are no more runs than that.
+    // A run takes more than one commit, so commits are an upper bound on runs.
     let commits = now.commits.saturating_sub(then.commits);
     policy.bytes_max.is_some_and(|most| bytes >= (most / PART).max(BYTES_MIN))
         || policy.runs_max.is_some_and(|most| commits >= (most / PART).max(COMMITS_MIN))
@@ -71,10 +71,10 @@ async fn sweep(host: &Host) {
                 purged = swept.purged,
                 rows = swept.rows,
                 blobs = swept.blobs,
-                "old runs were forgotten"
+                "removed expired runs"
             );
         }
-        // What is not forgotten now is forgotten the next time.
-        Err(error) => tracing::warn!(%error, "old runs could not be forgotten"),
+        // The next sweep tries again.
+        Err(error) => tracing::warn!(%error, "cannot remove expired runs"),
     }
 }

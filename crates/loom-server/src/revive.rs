@@ -1,4 +1,4 @@
-//! Goes on after the disk was full, or failed: resumes the store as soon as it can be, and takes up the runs that were held meanwhile.
+//! Recovers after a full or failing disk: resumes the store as soon as possible, and then the runs that were held.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use loom_store::Condition;
 
 use crate::host::Host;
 
-/// How often the store is looked at while all is well, and how soon it is first resumed.
+/// The interval at which a healthy store is checked, and the wait before the first attempt to resume it.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How often at least, while nothing helps.
+/// The longest wait between attempts to resume it.
 const LATE: Duration = Duration::from_secs(30);
 
-/// Begins to look, for as long as the host lives.
+/// Starts the task, which runs until the host stops.
 pub(crate) fn start(host: &Arc<Host>) {
     let keeper = Arc::clone(host);
     host.tasks.spawn(async move {
@@ -22,22 +22,22 @@ pub(crate) fn start(host: &Arc<Host>) {
                 () = keeper.stopping.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            // A store that pauses again as soon as it goes on is left alone for longer and longer.
+            // A store that pauses again immediately is retried with exponential backoff.
             wait = if look(&keeper).await { SOON } else { (wait * 2).min(LATE) };
         }
     });
 }
 
-/// Does what can be done now; false when something was wrong.
+/// Resumes the store and held runs if possible. Returns false if something failed.
 async fn look(host: &Host) -> bool {
     let well = match host.store.health().condition {
         Condition::Running => true,
         Condition::Closed => return true,
-        // Damage does not go away, and writing on would make it worse.
+        // Damage does not go away, and further writes would make it worse.
         Condition::Paused(why) if !why.is_retryable() => return true,
         Condition::Paused(_) => {
             if let Err(error) = host.store.resume().await {
-                tracing::debug!(%error, "the store cannot be resumed yet");
+                tracing::debug!(%error, "cannot resume the store yet");
                 return false;
             }
             false
@@ -48,11 +48,11 @@ async fn look(host: &Host) -> bool {
     }
     match host.engine.release_held(None).await {
         Ok(runs) => {
-            tracing::warn!(runs, "runs that were held go on");
+            tracing::warn!(runs, "resumed held runs");
             well
         }
         Err(error) => {
-            tracing::warn!(%error, "a run stays held");
+            tracing::warn!(%error, "cannot resume a held run");
             false
         }
     }

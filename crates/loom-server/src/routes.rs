@@ -1,4 +1,4 @@
-//! Every address that is answered, and by whom. The OpenAPI document is held against this list.
+//! All routes and their handlers. A test compares the OpenAPI document with this list.
 
 use std::borrow::Cow;
 
@@ -19,14 +19,14 @@ use crate::{
     api, callers, invoke, metrics, openapi, pause, response::Problem, server::Shared, services, signals, sse,
 };
 
-/// The methods that a Request trigger can ask for.
+/// The methods that a Request trigger can accept.
 const TRIGGER_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// Routes in the making, and what they are.
+/// A router under construction, with a list of its routes.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     router: Router<Shared>,
-    /// Each method and path, as they were added.
+    /// The methods and paths, in the order in which they were added.
     pub(crate) known: Vec<(Method, &'static str)>,
 }
 
@@ -54,9 +54,17 @@ impl Routes {
     fn any<T: 'static>(self, path: &'static str, handler: &impl Handler<T, Shared>) -> Routes {
         TRIGGER_METHODS.into_iter().fold(self, |all, method| all.on(method, path, handler.clone()))
     }
+
+    /// Another form of the path added last, which the OpenAPI document only mentions in its description.
+    fn alias<T: 'static>(self, path: &'static str, handler: &impl Handler<T, Shared>) -> Routes {
+        let documented = self.known.len();
+        let mut all = self.any(path, handler);
+        all.known.truncate(documented);
+        all
+    }
 }
 
-/// What only callers with the token get.
+/// Routes that require the token.
 pub(crate) fn guarded() -> Routes {
     Routes::default()
         .get("/api/v1/workflows", api::workflows)
@@ -89,21 +97,21 @@ pub(crate) fn guarded() -> Routes {
         .get("/metrics", metrics::page)
 }
 
-/// What everybody gets, or what asks for a signature by itself.
+/// Routes that are public or check a signature themselves.
 pub(crate) fn open() -> Routes {
     Routes::default()
         .get("/healthz", api::health)
         .get("/readyz", api::ready)
         .any("/workflows/{workflow}/triggers/{trigger}/invoke", &invoke::invoke)
-        .any("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
-        // The shape of addresses that Logic Apps Standard gives.
-        .any("/api/{workflow}/triggers/{trigger}/invoke", &invoke::invoke)
-        .any("/api/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
+        .alias("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
+        // The form of trigger URLs in Logic Apps Standard.
+        .alias("/api/{workflow}/triggers/{trigger}/invoke", &invoke::invoke)
+        .alias("/api/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
         .any("/callbacks/{token}", &invoke::callback)
         .get("/answers/{run}", invoke::answer)
 }
 
-/// All routes, for requests that came over a connection.
+/// Wraps the routes in the checks for requests that come over a connection.
 pub(crate) fn over_a_connection(router: Router, shared: Shared) -> Router {
     router.layer(middleware::from_fn_with_state(shared, only_ours))
 }
@@ -113,7 +121,7 @@ async fn only_ours(State(shared): State<Shared>, request: Request, next: Next) -
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
-    // What a response holds is what it says it holds, whatever it looks like.
+    // Browsers must not guess another content type.
     let headers = response.headers_mut();
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     response
@@ -145,32 +153,32 @@ async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next
     let mut response = Problem::new(
         StatusCode::UNAUTHORIZED,
         "AuthenticationFailed",
-        "The request must carry the server's token: 'Authorization: Bearer …'.",
+        "The request must have the server's token in its 'Authorization: Bearer' header.",
     )
     .into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
 
-/// Takes secrets out of what the API tells. What a workflow answers its caller is never changed, and goes another way.
+/// Redacts secrets in responses of the management API. Responses of workflows to their callers are not changed.
 async fn masked(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
     let response = next.run(request).await;
     let masker = shared.host.engine.masker();
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    // Events are masked one by one, as they come.
+    // Streams of events are masked event by event.
     if masker.is_empty() || kind.starts_with(b"text/event-stream") {
         return response;
     }
     let is_json = kind.starts_with(b"application/json");
     let (mut parts, body) = response.into_parts();
-    // It was made in memory, so no more comes in than is there.
+    // The body is in memory already, so its size needs no limit.
     let Ok(bytes) = body::to_bytes(body, usize::MAX).await else {
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Unreadable", "The answer broke off.")
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Unreadable", "The response could not be read.")
             .into_response();
     };
     let masked = std::str::from_utf8(&bytes).ok().and_then(|text| match masker.mask(text) {
         Cow::Borrowed(_) => None,
-        // Within its texts, so that it stays JSON.
+        // Masked within its strings, so that it stays valid JSON.
         Cow::Owned(_) if is_json => Some(masker.mask_value(&Value::from_json_str(text).ok()?).to_json_text()),
         Cow::Owned(masked) => Some(masked),
     });
@@ -180,9 +188,9 @@ async fn masked(State(shared): State<Shared>, request: Request, next: Next) -> R
 }
 
 async fn nowhere() -> Problem {
-    Problem::not_found("NotFound", "There is nothing at this address.")
+    Problem::not_found("NotFound", "No such route.")
 }
 
 async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This address takes other methods.")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This route does not support the request's method.")
 }

@@ -1,4 +1,4 @@
-//! The HTTP side: who may call, and connections with limits.
+//! The HTTP interface: authentication, and connections with limits.
 
 use std::{
     fmt,
@@ -27,34 +27,33 @@ use tower_service::Service;
 
 use crate::{Host, callers::Callers, impatient::Impatient, received::Bodies, routes, sign};
 
-/// How the server treats its callers.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// What callers of everything but health must bring as `Authorization: Bearer …`; triggers also take the signature
-    /// of their address. None lets everybody in, which suits a loopback address only.
+    /// The token that callers must send as `Authorization: Bearer TOKEN`, except for health checks; triggers also accept a signed
+    /// URL. None disables authentication, which is acceptable only on a loopback address.
     pub token: Option<Arc<str>>,
-    /// The most bytes of a body: 100 MiB.
+    /// The maximum size of a request body in bytes. Default: 100 MiB.
     pub body_bytes_max: usize,
-    /// The most bytes that the bodies of all requests in progress take together, until what they say belongs to a run:
-    /// 512 MiB. What JSON is read into counts instead of its text. Not below [`ServerSettings::body_bytes_max`], or no
-    /// body of that size is ever taken.
+    /// The maximum memory in bytes for the bodies of all requests in progress, until their contents belong to a run. Parsed JSON
+    /// counts instead of its text. Must not be less than [`ServerSettings::body_bytes_max`]. Default: 512 MiB.
     pub bodies_bytes_max: u64,
-    /// The most bytes of a request's head: 64 KiB.
+    /// The maximum size of a request's head in bytes. Default: 64 KiB.
     pub head_bytes_max: usize,
-    /// How long a connection may take to send a request's head: 15 s. Also how long an idle one is kept.
+    /// The time a connection may take to send a request's head; also the idle timeout. Default: 15 s.
     pub head_timeout: Duration,
-    /// How long a body may take: 120 s.
+    /// The time a request body may take. Default: 120 s.
     pub body_timeout: Duration,
-    /// How long a response may wait for its caller to take any of it: 30 s.
+    /// The time after which a connection is closed if its caller does not read any part of the response. Default: 30 s.
     pub write_timeout: Duration,
-    /// Where others reach the server, if the operator has said so: `https://loom.example`. Requests may name its host, and addresses that
-    /// are signed may be used by pages of other sites.
+    /// The public URL of the server, such as `https://loom.example`. Requests may name its host, and web pages of other sites may use
+    /// signed URLs.
     pub public_url: Option<String>,
-    /// Connections at once; more wait to be taken in: 4,096.
+    /// The maximum number of connections; further ones wait to be accepted. Default: 4,096.
     pub connections_max: usize,
-    /// Watchers of live events at once: 1,024.
+    /// The maximum number of event streams. Default: 1,024.
     pub watchers_max: usize,
-    /// How long requests in progress may take once the server takes no more connections: 10 s.
+    /// The time requests in progress may take once the server accepts no more connections. Default: 10 s.
     pub drain_timeout: Duration,
 }
 
@@ -76,7 +75,7 @@ impl Default for ServerSettings {
     }
 }
 
-/// What every request handler sees.
+/// The state of all request handlers.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) host: Arc<Host>,
@@ -96,12 +95,12 @@ impl Token {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether callers must send one.
+    /// Whether callers must send a token.
     pub fn is_asked_for(&self) -> bool {
         self.get().is_some()
     }
 
-    /// From now on callers must send this one. False when the server asks for none: then this does not change.
+    /// Replaces the token. Returns false, and changes nothing, if the server requires no token.
     pub fn replace(&self, token: Arc<str>) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
@@ -119,7 +118,7 @@ impl fmt::Debug for Token {
 }
 
 impl Shared {
-    /// Whether the caller brings the token, if one is asked for.
+    /// Whether the caller has sent the token, if one is required.
     pub(crate) fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let Some(token) = self.token.get() else { return true };
         let given = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
@@ -128,7 +127,7 @@ impl Shared {
     }
 }
 
-/// Speaks HTTP for a [`Host`].
+/// The HTTP interface of a [`Host`].
 #[derive(Debug)]
 pub struct Server {
     router: Router,
@@ -152,15 +151,15 @@ impl Server {
         Server { router: routes::router(shared.clone()), shared, settings, host }
     }
 
-    /// The token, for whoever replaces it.
+    /// A handle to the token, with which it can be replaced.
     pub fn token(&self) -> Token {
         self.shared.token.clone()
     }
 
-    /// Answers one request without a connection, as if its caller had brought the token. Gives status and body.
+    /// Handles one request without a connection, as if its caller had sent the token. Returns status and body.
     ///
     /// # Errors
-    /// `path` cannot be the path of a request.
+    /// `path` is not a valid request path.
     pub async fn ask(
         &self,
         method: Method,
@@ -181,8 +180,8 @@ impl Server {
         Ok((parts.status, body.to_vec()))
     }
 
-    /// Serves connections of `listener` until `stop` is cancelled; then takes no more, lets requests in progress end
-    /// for as long as the settings say, and returns.
+    /// Serves connections of `listener` until `stop` is cancelled; then accepts no more, waits for requests in progress for up to
+    /// [`ServerSettings::drain_timeout`], and returns.
     ///
     /// # Cancel safety
     /// Dropping the future drops all connections.
@@ -199,8 +198,8 @@ impl Server {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        // Usually too many open files; they get fewer as connections end.
-                        tracing::warn!(%error, "a connection could not be taken in");
+                        // Usually too many open files; connections that end free some.
+                        tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         continue;
                     }
@@ -215,7 +214,7 @@ impl Server {
             });
         }
         drop(listener);
-        // Waits for Responses and live events end by this.
+        // Ends pending waits for Responses, and event streams.
         self.host.stopping.cancel();
         connections.close();
         tokio::time::timeout(self.settings.drain_timeout, connections.wait()).await.ok();
@@ -228,7 +227,7 @@ async fn serve_connection(
     settings: Arc<ServerSettings>,
     stop: CancellationToken,
 ) {
-    // Small answers should not wait for more.
+    // Small responses should be sent immediately.
     stream.set_nodelay(true).ok();
     let mut builder = http1::Builder::new();
     builder
@@ -247,11 +246,11 @@ async fn serve_connection(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke off");
+        tracing::debug!(%error, "a connection was closed with an error");
     }
 }
 
-/// Whether an address can be reached from this machine only.
+/// Whether an address can only be reached from this machine.
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

@@ -1,4 +1,4 @@
-//! The services that actions call: how their circuits and limiters stand, and what an operator may do about it.
+//! The services that actions call: the state of their circuit breakers and rate limiters, and changes by an operator.
 
 use axum::extract::State;
 use loom_expression::{Object, Value};
@@ -28,7 +28,7 @@ pub(crate) async fn change(
         "isolate" | "open" => registry.isolate(&service),
         "close" => registry.close(&service),
         other => {
-            let message = format!("A service can be reset, isolated and closed, not '{other}'.");
+            let message = format!("Unknown change '{other}'; expected one of 'reset', 'isolate', 'open', 'close'.");
             return Err(Problem::not_found("NotFound", message));
         }
     };

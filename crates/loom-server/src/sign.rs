@@ -1,7 +1,7 @@
-//! Signatures of addresses that strangers may call, and comparisons whose duration reveals nothing.
+//! Signatures of public URLs, and comparisons in constant time.
 //!
-//! The signature of a trigger depends on up to two salts besides the key: one of its workflow and one of its own. Neither exists until
-//! somebody rotates the signature or deletes the workflow, so an address stays the same over versions and restarts.
+//! The signature of a trigger depends on the key and on up to two salts: one of its workflow and one of its own. A salt is created
+//! when the signature is rotated or the workflow deleted, so a URL stays the same across versions and restarts.
 
 use std::{
     collections::HashMap,
@@ -12,24 +12,24 @@ use bytes::Bytes;
 use loom_engine::{Callbacks, RunId};
 use loom_store::{KeyExpectation, KeyQuery, KeyWrite, Store};
 
-/// Bytes of the key.
+/// The length of the key in bytes.
 pub(crate) const KEY_BYTES: usize = 32;
 
-/// Where salts are kept among the store's named values, by a mark of what they belong to.
+/// The namespace of salts in the store; keys are opaque ids of their owners.
 const NAMESPACE: &str = "signature-salt";
 
-/// Salts read from the store at a time.
+/// The number of salts that are read from the store at once.
 const PAGE: usize = 200;
 
-/// Signs names; the key lives in the store, so addresses given out stay good after a restart.
+/// Signs names. The key is in the store, so that URLs stay valid after a restart.
 #[derive(Clone)]
 pub(crate) struct Signer {
     key: [u8; KEY_BYTES],
     salts: Arc<RwLock<HashMap<String, [u8; 32]>>>,
 }
 
-/// A new salt. It counts once the store has [`NewSalt::write`] and [`Signer::adopt`] was called.
-#[must_use = "nothing is rotated until the store has it"]
+/// A new salt. It takes effect when the store has committed [`NewSalt::write`] and [`Signer::adopt`] is called.
+#[must_use = "it takes effect only when it is committed and adopted"]
 pub(crate) struct NewSalt {
     mark: String,
     salt: [u8; 32],
@@ -47,7 +47,7 @@ impl NewSalt {
 }
 
 impl Signer {
-    /// A signer with the salts that the store has.
+    /// A signer with the salts from the store.
     pub(crate) async fn open(key: [u8; KEY_BYTES], store: &dyn Store) -> Result<Signer, loom_store::Error> {
         let mut salts = HashMap::new();
         let mut after = None;
@@ -67,13 +67,13 @@ impl Signer {
         Ok(Signer { key, salts: Arc::new(RwLock::new(salts)) })
     }
 
-    /// What makes the addresses at which runs are called back.
+    /// The factory of callback URLs of runs.
     pub(crate) fn callbacks(&self, base: &str) -> Callbacks {
         let key = blake3::derive_key("loom-server 2026-11-30 callback addresses of runs", &self.key);
         Callbacks::new(format!("{base}/callbacks"), key)
     }
 
-    /// A salt that makes the signature of a trigger another one; without a trigger, those of all triggers of the workflow.
+    /// Creates a salt that changes the signature of a trigger, or of all triggers of the workflow.
     pub(crate) fn new_salt(
         &self,
         workflow: &str,
@@ -84,7 +84,7 @@ impl Signer {
         Ok(NewSalt { mark: self.salt_mark(workflow, trigger), salt })
     }
 
-    /// Signs with a salt that the store has taken.
+    /// Uses a salt that the store has committed.
     pub(crate) fn adopt(&self, new: NewSalt) {
         self.salts.write().unwrap_or_else(PoisonError::into_inner).insert(new.mark, new.salt);
     }
@@ -100,20 +100,20 @@ impl Signer {
     fn sign(&self, parts: &[&str]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         for part in parts {
-            // Lengths keep ("a", "bc") and ("ab", "c") apart.
+            // Lengths distinguish ("a", "bc") from ("ab", "c").
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
         hasher.finalize()
     }
 
-    /// What lets a caller fire a trigger. Names ignore case.
+    /// The signature with which a caller can fire a trigger. Names are case-insensitive.
     pub(crate) fn trigger(&self, workflow: &str, trigger: &str) -> String {
         self.trigger_hash(workflow, trigger).to_hex().to_string()
     }
 
     pub(crate) fn is_trigger(&self, workflow: &str, trigger: &str, signature: &str) -> bool {
-        // Comparing hashes takes the same time wherever they differ.
+        // Hashes are compared in constant time.
         blake3::Hash::from_hex(signature).is_ok_and(|given| given == self.trigger_hash(workflow, trigger))
     }
 
@@ -129,12 +129,12 @@ impl Signer {
         self.sign(&parts)
     }
 
-    /// A short name for some texts, which nobody can guess who does not know them and the key.
+    /// A short opaque id of some strings, which cannot be guessed without the strings and the key.
     pub(crate) fn mark(&self, parts: &[&str]) -> String {
         self.sign(parts).to_hex()[..32].to_owned()
     }
 
-    /// What lets a caller fetch the late answer of a run.
+    /// The signature with which a caller can fetch the late response of a run.
     pub(crate) fn answer(&self, run: RunId) -> String {
         self.sign(&["answer", &run.to_string()]).to_hex().to_string()
     }
@@ -154,7 +154,7 @@ fn hex(salt: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*salt).to_hex().to_string()
 }
 
-/// Whether two texts are the same, in a time that does not depend on where they differ.
+/// Compares two strings in constant time.
 pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
     blake3::hash(left) == blake3::hash(right)
 }

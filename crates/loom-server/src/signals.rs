@@ -1,4 +1,4 @@
-//! Signals that callers send to runs.
+//! Signals to runs.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use crate::{
     server::Shared,
 };
 
-/// The most bytes of a signal's body: it is small talk between programs, and waits in the store.
+/// The maximum size of a signal's body in bytes. Signals are stored until they are received.
 const BODY_BYTES_MAX: usize = 256 << 10;
 
-/// How soon a caller may try again when too many signals wait, in seconds.
+/// The `Retry-After` when too many signals are waiting, in seconds.
 const RETRY_AFTER: u64 = 5;
 
-/// `POST /api/v1/runs/{id}/signals/{name}`: sends a signal with a JSON body, or without one, to a run.
+/// `POST /api/v1/runs/{id}/signals/{name}`: sends a signal to a run, with an optional JSON body.
 pub(crate) async fn send(
     State(shared): State<Shared>,
     Path((id, name)): Path<(String, String)>,
@@ -38,14 +38,14 @@ pub(crate) async fn send(
     let received = read_body(body, &shared).await?;
     let bytes = received.bytes();
     if bytes.len() > BODY_BYTES_MAX {
-        let message = format!("The body of a signal has at most {BODY_BYTES_MAX} bytes.");
+        let message = format!("The body of a signal exceeds the limit of {BODY_BYTES_MAX} bytes.");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "SignalTooLarge", message));
     }
     let body = (!bytes.is_empty()).then(|| Value::parse_json(bytes)).transpose();
-    let body = body.map_err(|error| Problem::bad(format!("The body is no JSON: {error}.")))?;
+    let body = body.map_err(|error| Problem::bad(format!("The body is not valid JSON: {error}.")))?;
     let name: Arc<str> = name.into();
     let idempotency_key = idempotency::key(&parts.headers)?.map(|key| {
-        // No one can learn the key from what is kept, and each name has keys of its own.
+        // The key cannot be derived from the stored mark, and each signal name has separate keys.
         Arc::from(shared.host.signer.mark(&["signal key", &name.to_lowercase(), key]))
     });
     let signal = Signal { name: Arc::clone(&name), body, idempotency_key };

@@ -1,8 +1,8 @@
-//! A run's events: as a list, or as a live stream of server-sent events.
+//! The events of a run: as a list, or as a live stream of server-sent events.
 //!
-//! A stream reads the journal from where its reader is; the hub only tells it that there is more. So events are dense,
-//! in order and durable, a slow reader holds nothing up, and one that comes back with `Last-Event-ID` goes on exactly
-//! where it was. A stream ends after the run's last event; a reader that asks again is told to stop with `204`.
+//! A stream reads the journal from its reader's position; the hub only signals that there is more. So events are dense, in order
+//! and durable, a slow reader blocks nothing, and a reader that reconnects with `Last-Event-ID` continues exactly where it was.
+//! A stream ends after the run's last event; a reader that reconnects then gets `204`.
 
 use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
@@ -28,13 +28,13 @@ use crate::{
     server::Shared,
 };
 
-/// A comment is sent when nothing else was for so long, so that nobody in between takes the stream for dead.
+/// The time without events after which a comment is sent, so that proxies do not close the connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Bytes that are gathered before they are handed to the connection.
+/// The number of bytes that are collected before they are passed to the connection.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Events of a page of the list, by default and at most.
+/// The default and the maximum number of events of a page.
 const PAGE: usize = 1_000;
 
 /// `GET /api/v1/runs/{id}/events?after=&limit=`, as JSON or, with `Accept: text/event-stream`, as a stream.
@@ -51,18 +51,18 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
     request::only(uri, &["after", "limit"])?;
     let run = run_id(id)?;
     let row = shared.host.store.run(run).await?;
-    let row = row.ok_or_else(|| Problem::not_found("RunNotFound", format!("There is no run '{id}'.")))?;
+    let row = row.ok_or_else(|| Problem::not_found("RunNotFound", format!("The run '{id}' does not exist.")))?;
     if row.purged {
         return Err(forgotten_run(id));
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    // A reader that comes back knows better than the address it began with.
+    // The header of a reader that reconnects overrides the URL it started with.
     let after = header("last-event-id").map(str::to_owned).or_else(|| request::query(uri, "after"));
     let after = match after {
         None => 0,
         Some(text) => text
             .parse()
-            .map_err(|_| Problem::bad("'after' and 'Last-Event-ID' are the number of an event."))?,
+            .map_err(|_| Problem::bad("'after' and 'Last-Event-ID' must be the number of an event."))?,
     };
     let streams = header("accept").is_some_and(|accept| accept.contains("text/event-stream"));
     if !streams {
@@ -72,12 +72,12 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
                 .parse()
                 .ok()
                 .filter(|limit| (1..=PAGE).contains(limit))
-                .ok_or_else(|| Problem::bad(format!("'limit' is a number from 1 to {PAGE}.")))?,
+                .ok_or_else(|| Problem::bad(format!("'limit' must be between 1 and {PAGE}.")))?,
         };
         return page(&shared, &row, after, limit).await;
     }
     let place = Arc::clone(&shared.watchers).try_acquire_owned().map_err(|_| {
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyWatchers", "Too many streams are open.").later(5)
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyWatchers", "The limit of open event streams is reached.").later(5)
     })?;
     stream_of(shared, &row, after, place).await
 }
@@ -108,7 +108,7 @@ async fn stream_of(
     after: u64,
     place: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, Problem> {
-    // Subscribed before the first read, so that nothing falls between the two.
+    // Subscribed before the first read, so that no event is missed between the two.
     let news = shared.host.hub.watch(row.id);
     let mut feed = Feed::new(&shared, row, after).await?;
     let first = feed.next(&shared).await?;
@@ -122,12 +122,12 @@ async fn stream_of(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Proxies would gather events otherwise.
+    // Disables buffering in proxies.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
 
-/// A run's events after one of them, as JSON.
+/// The events of a run after a position, as JSON.
 struct Feed {
     run: RunId,
     reader: JournalReader,
@@ -144,16 +144,16 @@ impl Feed {
             reader: JournalReader::new(row.id),
             writer: EventWriter::new(row.id, workflow),
             after,
-            // Its end is in the journal then, or was forgotten with the rest.
+            // The end is in the journal then, or was removed with it.
             ended: row.ended.is_some(),
         })
     }
 
-    /// The next event that is durable.
+    /// The next durable event.
     async fn next(&mut self, shared: &Shared) -> Result<Option<(u64, Value)>, Problem> {
         while let Some((seq, event)) = self.reader.next(&*shared.host.store).await? {
             self.ended |= matches!(event, Event::RunEnded { .. });
-            // Those before are read all the same: later ones refer to them.
+            // Earlier events must be read, too: later ones refer to them.
             let shown = self.writer.write(seq, &event);
             if seq > self.after {
                 return Ok(Some((seq, shared.host.engine.masker().mask_value(&shown))));
@@ -175,7 +175,7 @@ struct Streaming {
 impl Streaming {
     async fn step(mut self) -> Option<(Result<Bytes, Infallible>, Streaming)> {
         if !std::mem::replace(&mut self.greeted, true) {
-            // Tells the reader that it is connected, and how soon to come back.
+            // Confirms the connection and sets the reconnection delay.
             return Some((Ok(Bytes::from_static(b"retry: 1000\n\n")), self));
         }
         loop {
@@ -189,8 +189,8 @@ impl Streaming {
                     Ok(Some((seq, event))) => push(&mut chunk, seq, &event),
                     Ok(None) => break,
                     Err(problem) => {
-                        // The reader comes back by itself, with the number of the last event it has.
-                        tracing::warn!(run_id = %self.feed.run, message = problem.message, "a stream broke off");
+                        // The reader reconnects with the number of its last event.
+                        tracing::warn!(run_id = %self.feed.run, message = problem.message, "an event stream was interrupted");
                         return (!chunk.is_empty()).then(|| (Ok(Bytes::from(chunk)), self));
                     }
                 }
@@ -214,7 +214,7 @@ impl Streaming {
 
 fn push(chunk: &mut String, seq: u64, event: &Value) {
     let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-    // JSON holds no line breaks, so one `data` line is enough.
+    // Compact JSON has no line breaks, so one `data` line is enough.
     let data = event.to_json_text();
     write!(chunk, "id: {seq}\nevent: {kind}\ndata: {data}\n\n").expect("writing to a String cannot fail");
 }

@@ -1,13 +1,13 @@
-//! Triggers that are called back: HttpWebhook and ApiConnectionWebhook.
+//! Webhook triggers: HttpWebhook and ApiConnectionWebhook.
 //!
-//! A subscription is a record in the store with an id of its own, and its callback address is made of that id. It is
-//! there before the service is asked, so that a crash on the way neither loses it nor makes a second one: the next process
-//! asks again, for the same address and under the same idempotency key. It is there until the service was told that it is
-//! over, so a workflow that disappears while nobody serves is unsubscribed by the next process.
+//! A subscription is a record in the store with its own id, from which its callback URL is derived. The record is stored before
+//! the service is called, so that a crash neither loses nor duplicates the subscription: the next process calls the service
+//! again, with the same URL and idempotency key. The record is deleted after the service was told to unsubscribe; so the
+//! subscription of a workflow that is removed while the server is down is ended by the next process.
 //!
-//! The waits between attempts live in memory, on purpose. A process that begins asks at once, for whoever starts a server
-//! again may have mended what was wrong; a service is asked sooner than it would have been, but never for a second
-//! subscription, and one that hears of the end once more than it had to has lost nothing.
+//! The waits between attempts are kept only in memory, on purpose. A process that starts calls the service immediately, because
+//! its operator may have corrected the problem. The service is called earlier than planned, but never for a second
+//! subscription; and to unsubscribe twice does no harm.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,29 +25,29 @@ use crate::{
     triggers::{AGAIN, Answered, Keeper, key_write},
 };
 
-/// Where subscriptions are kept among the store's named values, by id.
+/// The namespace of subscriptions in the store; keys are their ids.
 const NAMESPACE: &str = "subscription";
 
-/// What callback addresses of triggers begin with.
+/// The prefix of callback tokens of triggers.
 const TOKEN: &str = "trigger-";
 
-/// The wait between rounds of attempts, each with the trigger's retries, when a service refuses.
+/// The wait between rounds of attempts when a service rejects them. Each round has the trigger's retries.
 const NEXT_ROUND: Duration = Duration::from_mins(5);
 
-/// Rounds in which a service is asked to end a subscription, before it is given up.
+/// The number of rounds of attempts to unsubscribe before the subscription is abandoned.
 const LEAVE_ROUNDS: u32 = 12;
 
-/// Records read from the store at a time.
+/// The number of records that are read from the store at once.
 const PAGE: usize = 200;
 
-/// How far a subscription has come.
+/// The phase of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The service is being asked.
+    /// The service is being called to subscribe.
     Subscribing,
-    /// It has agreed.
+    /// The subscription is active.
     Subscribed,
-    /// It is being told that this is over.
+    /// The service is being called to unsubscribe.
     Leaving,
 }
 
@@ -57,14 +57,14 @@ pub(crate) struct Subscription {
     id: String,
     workflow: Arc<str>,
     trigger: Arc<str>,
-    /// Which deployment it belongs to, and under which address.
+    /// An opaque id of its deployment and the server's URL.
     mark: String,
     phase: Phase,
-    /// The call that ends it; none when nothing needs to be said.
+    /// The call that ends it, if one is needed.
     unsubscribe: Option<Unsubscribe>,
 }
 
-/// What is needed to end a subscription, also when its definition is gone.
+/// What is needed to unsubscribe, even if the definition no longer exists.
 #[derive(Clone, Debug)]
 struct Unsubscribe {
     inputs: Value,
@@ -113,13 +113,13 @@ impl Subscription {
         kept
     }
 
-    /// Whether it is a subscription of this trigger.
+    /// Whether it belongs to this trigger.
     fn is_of(&self, deployment: &Deployment, trigger: &Trigger) -> bool {
         self.workflow.to_lowercase() == deployment.workflow.name.to_lowercase()
             && self.trigger.to_lowercase() == trigger.name.to_lowercase()
     }
 
-    /// Where the service calls back.
+    /// The callback URL for the service.
     fn callback_url(&self, host: &Host) -> String {
         format!("{}/callbacks/{}", host.settings.base, token(&host.signer, &self.id))
     }
@@ -129,7 +129,7 @@ fn token(signer: &Signer, id: &str) -> String {
     format!("{TOKEN}{id}-{}", signer.mark(&["subscription", id]))
 }
 
-/// What a subscription belongs to: a deployment, served under an address; each time that its trigger is enabled, another one.
+/// The owner of a subscription: a deployment, served under a URL. It changes each time the trigger is enabled.
 fn mark(host: &Host, deployment: &Deployment, trigger: &str) -> String {
     let deployed = deployment.mark(&host.signer);
     let mut parts = vec!["subscriber", &deployed, &host.settings.base];
@@ -143,20 +143,20 @@ fn mark(host: &Host, deployment: &Deployment, trigger: &str) -> String {
 /// The trigger that a callback is for.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// This trigger of what is deployed now.
+    /// A trigger of the current deployment.
     Trigger(Arc<Deployment>, Arc<str>),
-    /// One that has been told to the service to be over.
+    /// A subscription that has ended.
     Ended,
-    /// No address of ours.
+    /// Not a valid callback URL.
     Unknown,
 }
 
-/// Whether a callback's token is one of a trigger.
+/// Whether a callback token belongs to a trigger.
 pub(crate) fn is_token(token: &str) -> bool {
     token.starts_with(TOKEN)
 }
 
-/// Finds whose callback this is.
+/// Finds the trigger of a callback.
 pub(crate) async fn find(host: &Host, given: &str) -> Result<Found, loom_store::Error> {
     let id = given.strip_prefix(TOKEN).and_then(|rest| rest.split_once('-')).map(|(id, _)| id);
     let Some(id) = id.filter(|id| crate::sign::same(token(&host.signer, id).as_bytes(), given.as_bytes()))
@@ -168,7 +168,7 @@ pub(crate) async fn find(host: &Host, given: &str) -> Result<Found, loom_store::
     let current =
         deployment.filter(|deployment| mark(host, deployment, &subscription.trigger) == subscription.mark);
     Ok(match current {
-        // A service may call before its answer to the subscription has arrived.
+        // A service may call back before its response to the subscription has arrived.
         Some(deployment) if subscription.phase != Phase::Leaving => {
             Found::Trigger(deployment, subscription.trigger)
         }
@@ -210,7 +210,7 @@ async fn forget(host: &Host, subscription: &Subscription) -> Result<(), loom_sto
     host.store.commit(commit).await.map(drop)
 }
 
-/// Ends the subscriptions that no enabled trigger has. Called once, when the host has its definitions.
+/// Ends the subscriptions without an enabled trigger. Called once, when all definitions are deployed.
 pub(crate) async fn end_orphans(host: &Arc<Host>) -> Result<(), loom_store::Error> {
     for subscription in all(host).await? {
         let deployment = host.deployments.get(&subscription.workflow);
@@ -226,19 +226,19 @@ pub(crate) async fn end_orphans(host: &Arc<Host>) -> Result<(), loom_store::Erro
     Ok(())
 }
 
-/// Tells the service, as a task of the host's.
+/// Ends a subscription in a task of the host.
 fn end(host: &Arc<Host>, subscription: Subscription) {
     let (host, tasks) = (Arc::clone(host), host.tasks.clone());
     tasks.spawn(async move {
         tokio::select! {
             () = leave(&host, subscription) => {}
-            // The next process goes on.
+            // The next process continues.
             () = host.stopping.cancelled() => {}
         }
     });
 }
 
-/// Subscribes, and unsubscribes when the deployment is retired. A host that stops leaves its subscriptions in place.
+/// Subscribes, and unsubscribes when the deployment is retired. Subscriptions survive a shutdown of the host.
 pub(crate) async fn keep(keeper: &Keeper) {
     let subscription = tokio::select! {
         subscription = subscribe_on(keeper) => subscription,
@@ -256,13 +256,13 @@ pub(crate) async fn keep(keeper: &Keeper) {
     }
 }
 
-/// Subscribes, beginning again from what the store says whenever it has failed.
+/// Subscribes, and restarts from the stored state whenever the store has failed.
 async fn subscribe_on(keeper: &Keeper) -> Option<Subscription> {
     loop {
         match subscribe(keeper).await {
             Ok(subscription) => return subscription,
             Err(error) => {
-                tracing::warn!(%error, trigger = %keeper.trigger().name, "the subscription waits for the store");
+                tracing::warn!(%error, trigger = %keeper.trigger().name, "the subscription is waiting for the store");
             }
         }
         tokio::select! {
@@ -272,7 +272,7 @@ async fn subscribe_on(keeper: &Keeper) -> Option<Subscription> {
     }
 }
 
-/// The subscription, once the service has agreed, or as far as it came when the deployment was retired.
+/// Returns the subscription when it is active, or in its current phase when the deployment is retired.
 async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::Error> {
     let host = &keeper.host;
     keeper.count_notes().await?;
@@ -287,7 +287,7 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
         Some(known) => known,
         None => {
             let Some(id) = fresh_id() else {
-                keeper.fails_for_good("NoRandomBytes", "The system gives no random bytes.").await?;
+                keeper.fails_for_good("NoRandomBytes", "The system provides no random bytes.").await?;
                 return Ok(None);
             };
             let new = Subscription {
@@ -338,11 +338,11 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
 
 async fn refused(keeper: &Keeper, note: Note, code: &str, message: &str) -> Result<(), loom_store::Error> {
     let (workflow, trigger) = (&keeper.deployment.workflow.name, &keeper.trigger().name);
-    tracing::warn!(%workflow, %trigger, code, message, "the trigger could not subscribe");
+    tracing::warn!(%workflow, %trigger, code, message, "the trigger cannot subscribe");
     keeper.commit(vec![keeper.note(note.until(keeper.now()).because(code, message))]).await
 }
 
-/// The request that subscribes: the member `subscribe`, or all of the inputs.
+/// The request that subscribes: the property `subscribe`, or all inputs.
 fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, String)> {
     let inputs = |member: Option<&str>| {
         let view = keeper.view(None, Some(callback));
@@ -350,7 +350,7 @@ fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, S
         inputs.map_err(|error| (error.code.to_string(), error.message))
     };
     match inputs(Some("subscribe"))? {
-        // A subscription may leave its connection to what stands around it.
+        // The connection may be given outside `subscribe`.
         Some(subscribe) => {
             let mut whole = Object::new();
             whole.insert("subscribe", subscribe);
@@ -370,8 +370,8 @@ fn subscribe_call(keeper: &Keeper, subscription: &Subscription, inputs: Value) -
     call
 }
 
-/// How the subscription will be ended: as `unsubscribe` says, which may refer to the service's answer; or, through a
-/// connection that says nothing, by a DELETE of the place that the service gave it.
+/// The call that will end the subscription: `unsubscribe`, which may refer to the response of the service; or, for a connection
+/// without it, a DELETE of the `Location` in the response.
 fn unsubscribe_of(
     keeper: &Keeper,
     inputs: &Value,
@@ -402,17 +402,17 @@ fn unsubscribe_of(
         }
         Err(error) => {
             let trigger = &keeper.trigger().name;
-            tracing::warn!(%trigger, error = %error.message, "the end of the subscription cannot be asked for");
+            tracing::warn!(%trigger, error = %error.message, "cannot evaluate `unsubscribe`; the service will not be called to unsubscribe");
             None
         }
     }
 }
 
-/// Tells the service that a subscription is over, and forgets it. What the service never takes in is given up in the end.
+/// Unsubscribes and deletes the record. If the service keeps failing, the subscription is abandoned in the end.
 async fn leave(host: &Arc<Host>, mut subscription: Subscription) {
     subscription.phase = Phase::Leaving;
     while let Err(error) = save(host, &subscription).await {
-        tracing::warn!(%error, "the end of a subscription waits for the store");
+        tracing::warn!(%error, "ending a subscription is waiting for the store");
         tokio::time::sleep(AGAIN).await;
     }
     if let Some(unsubscribe) = &subscription.unsubscribe {
@@ -437,8 +437,8 @@ async fn leave(host: &Arc<Host>, mut subscription: Subscription) {
                 break;
             }
             let (workflow, trigger) = (&subscription.workflow, &subscription.trigger);
-            tracing::warn!(%workflow, %trigger, code = %outcome.code, round, "a subscription could not be ended");
-            // A service that does not know it any more has ended it.
+            tracing::warn!(%workflow, %trigger, code = %outcome.code, round, "cannot unsubscribe");
+            // A permanent error, such as 404, means that the subscription is gone.
             if !hint.transient {
                 break;
             }
@@ -447,12 +447,12 @@ async fn leave(host: &Arc<Host>, mut subscription: Subscription) {
         }
     }
     while let Err(error) = forget(host, &subscription).await {
-        tracing::warn!(%error, "the end of a subscription waits for the store");
+        tracing::warn!(%error, "ending a subscription is waiting for the store");
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// An id that nobody has.
+/// A new random id.
 fn fresh_id() -> Option<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok()?;

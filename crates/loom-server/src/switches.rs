@@ -1,8 +1,8 @@
-//! Workflows and triggers that an operator has disabled. The order is in the store, so it holds until it is taken back,
-//! whatever happens to the process. A setting can disable a workflow as well; see [`crate::Deployment::disabled`].
+//! Workflows and triggers that an operator has disabled. The order is in the store, so it survives restarts. A setting can disable
+//! a workflow, too; see [`crate::Deployment::disabled`].
 //!
-//! A trigger that is disabled fires for nobody. What a Recurrence misses meanwhile is not made up for when it is enabled
-//! again; a SlidingWindow processes the windows that it missed, and a polling trigger asks for what is new, as in Logic Apps.
+//! A disabled trigger does not fire at all. Occurrences of a Recurrence that were missed are not made up for when it is enabled
+//! again; a SlidingWindow processes the windows that it missed, and a polling trigger polls for new items, as in Logic Apps.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,13 @@ use loom_store::{KeyQuery, KeyWrite, Store};
 
 use crate::triggers::{key_write, number};
 
-/// Where orders are kept among the store's named values, as `workflow` or `workflow/trigger`, in lower case.
+/// The namespace of orders in the store; keys are `workflow` or `workflow/trigger`, in lower case.
 const NAMESPACE: &str = "switch";
 
-/// Orders read from the store at a time.
+/// The number of orders that are read from the store at once.
 const PAGE: usize = 200;
 
-/// Who keeps a trigger from firing.
+/// What disables a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisabledBy {
     /// A setting, for all triggers of the workflow.
@@ -35,9 +35,9 @@ pub enum DisabledBy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Switch {
     off: bool,
-    /// How often the name was enabled.
+    /// How many times the name was enabled.
     enabled: i64,
-    /// When the order came, in nanoseconds since 1970.
+    /// The time of the order, in nanoseconds since 1970.
     at: i128,
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct Switch {
 #[derive(Debug, Default)]
 pub(crate) struct Switches {
     known: RwLock<BTreeMap<String, Switch>>,
-    /// Held while an order is made durable and carried out.
+    /// Held while an order is stored and executed.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
-/// The name of a workflow, or of one of its triggers, among the orders.
+/// The key of a workflow or of one of its triggers.
 pub(crate) fn key(workflow: &str, trigger: Option<&str>) -> String {
     match trigger {
         None => workflow.to_lowercase(),
@@ -84,7 +84,7 @@ impl Switches {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(key).copied()
     }
 
-    /// Whether an operator has disabled a workflow, or the trigger that is named.
+    /// Whether an operator has disabled a workflow or the given trigger.
     pub(crate) fn disabled_by(&self, workflow: &str, trigger: Option<&str>) -> Option<DisabledBy> {
         let off = |key: &str| self.get(key).is_some_and(|switch| switch.off);
         if off(&key(workflow, None)) {
@@ -93,13 +93,13 @@ impl Switches {
         trigger.is_some_and(|trigger| off(&key(workflow, Some(trigger)))).then_some(DisabledBy::Trigger)
     }
 
-    /// Names that are disabled.
+    /// The disabled names.
     pub(crate) fn off(&self) -> Vec<String> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().filter(|(_, switch)| switch.off).map(|(key, _)| key.clone()).collect()
     }
 
-    /// When the trigger was enabled last, in nanoseconds since 1970, if it ever was.
+    /// When the trigger was last enabled, in nanoseconds since 1970, if ever.
     pub(crate) fn enabled_at(&self, workflow: &str, trigger: &str) -> Option<i128> {
         [None, Some(trigger)]
             .into_iter()
@@ -108,7 +108,7 @@ impl Switches {
             .max()
     }
 
-    /// How often the trigger was enabled.
+    /// How many times the trigger was enabled.
     pub(crate) fn times_enabled(&self, workflow: &str, trigger: &str) -> i64 {
         [None, Some(trigger)]
             .into_iter()
@@ -117,7 +117,7 @@ impl Switches {
             .sum()
     }
 
-    /// An order, and the write that keeps it. None when it changes nothing.
+    /// Creates an order and the write that stores it. None if it changes nothing.
     pub(crate) fn order(&self, key: &str, enable: bool, at: i128) -> Option<(Switch, KeyWrite)> {
         let before = self.get(key);
         if before.is_some_and(|before| before.off) != enable {
@@ -131,7 +131,7 @@ impl Switches {
         Some((Switch { off: !enable, enabled, at }, key_write(NAMESPACE, key, Some(kept))))
     }
 
-    /// An order is durable and holds from now on.
+    /// Applies an order that the store has committed.
     pub(crate) fn adopt(&self, key: String, switch: Switch) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key, switch);
     }
@@ -142,7 +142,7 @@ impl Switches {
         known.keys().filter(|key| is_of(key, workflow)).map(|key| key_write(NAMESPACE, key, None)).collect()
     }
 
-    /// All orders for a workflow and its triggers are gone.
+    /// Removes all orders for a workflow and its triggers.
     pub(crate) fn forget(&self, workflow: &str) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|key, _| !is_of(key, workflow));

@@ -1,7 +1,7 @@
-//! Traces: what runs do, as spans of OpenTelemetry, sent to a collector.
+//! Traces: the runs as OpenTelemetry spans, exported to a collector.
 //!
-//! `recorder` hears of the events of runs and makes spans of them, `span` writes these as the protocol wants them, and
-//! `exporter` sends them. A run never waits for any of that: a span that finds the queue full is dropped and counted.
+//! `recorder` converts events of runs to spans, `span` encodes them for the protocol, and `exporter` sends them. A run never waits
+//! for this: a span that finds the queue full is dropped and counted.
 
 mod exporter;
 mod recorder;
@@ -11,31 +11,31 @@ use std::{fmt, time::Duration};
 
 pub(crate) use self::{exporter::Exporter, recorder::Recorder};
 
-/// Where spans are sent, and how. The names of the defaults are those of the OpenTelemetry specification.
+/// The settings of the trace exporter. The defaults follow the OpenTelemetry specification.
 #[derive(Clone)]
 pub struct TelemetrySettings {
-    /// The whole address that takes spans in as OTLP over HTTP: `http://127.0.0.1:4318/v1/traces`.
+    /// The full URL of the OTLP/HTTP endpoint: `http://127.0.0.1:4318/v1/traces`.
     pub address: String,
-    /// Headers to send along; taken for secret.
+    /// Additional headers; treated as secret.
     pub headers: Vec<(String, String)>,
-    /// What all spans come from: `service.name` and whatever else is to be told of this process.
+    /// The resource attributes of all spans, such as `service.name`.
     pub resource: Vec<(String, String)>,
-    /// Spans that may wait: 8,192. More are dropped.
+    /// The capacity of the queue in spans; further spans are dropped. Default: 8,192.
     pub queue_max: usize,
-    /// The most spans of one request: 512.
+    /// The maximum number of spans in one request. Default: 512.
     pub batch_max: usize,
-    /// How long spans are gathered before they are sent: 1 s.
+    /// How long spans are collected before they are sent. Default: 1 s.
     pub delay: Duration,
-    /// How long one request may take: 10 s.
+    /// The timeout of one request. Default: 10 s.
     pub timeout: Duration,
-    /// The wait before a request is repeated, doubled each time: 1 s. It is made five times at most.
+    /// The wait before the first retry of a request, doubled for each further one; there are at most five attempts. Default: 1 s.
     pub retry_wait: Duration,
-    /// How long a graceful stop waits for the last spans: 5 s.
+    /// How long a graceful shutdown waits for the last spans. Default: 5 s.
     pub flush_timeout: Duration,
 }
 
 impl TelemetrySettings {
-    /// The defaults.
+    /// Settings with the defaults.
     pub fn new(address: impl Into<String>, service_name: impl Into<String>) -> TelemetrySettings {
         TelemetrySettings {
             address: address.into(),
@@ -60,18 +60,18 @@ impl fmt::Debug for TelemetrySettings {
     }
 }
 
-/// Why spans cannot be sent.
+/// Why the settings of the trace exporter are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TelemetryError {
-    /// The address is none.
-    #[error("traces cannot be sent: {why}")]
+    /// The URL is invalid.
+    #[error("cannot send traces: {why}")]
     Address {
-        /// What is wrong, with the address.
+        /// The reason, with the URL.
         why: String,
     },
-    /// A header cannot be sent.
+    /// A header is invalid.
     #[error(
-        "the header '{name}' cannot be sent to the collector: its name or value holds a character that no header may"
+        "cannot send the header '{name}' to the collector: its name or value has a character that is not allowed"
     )]
     Header {
         /// Its name; the value is secret.

@@ -1,9 +1,8 @@
-//! Triggers that fire by the clock: Recurrence and SlidingWindow.
+//! Recurrence and SlidingWindow triggers.
 //!
-//! How far a trigger has come becomes durable in the transaction that starts its run, so no occurrence fires twice, and
-//! one whose time has come fires late rather than never. Recurrences that were missed while nobody served are not made
-//! up for, but for the last one, if it was missed by no more than a short restart. A SlidingWindow processes every
-//! window, in order.
+//! The progress of a trigger is stored in the transaction that starts its run, so no occurrence fires twice, and one that is
+//! due fires late rather than never. Recurrences that were missed while the server was down are skipped, except for the last
+//! one if it was missed during a short restart. A SlidingWindow processes every window, in order.
 //!
 //! A clock that was ahead and comes back leaves progress that lies in the future. The trigger then continues by the clock as
 //! it is: what it did at times that have not come yet counts for nothing, but for the one occurrence that is due next.
@@ -17,18 +16,18 @@ use crate::{
     triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
 };
 
-/// An occurrence that nobody fired in time is fired late by up to so many nanoseconds: a minute, as a restart takes.
+/// The maximum delay, in nanoseconds, with which a missed occurrence is still fired: one minute, the time of a restart.
 const LATE_MAX: i128 = 60_000_000_000;
 
 /// What names of firings of a Recurrence begin with.
 const OCCURRENCE: &str = "occurrence";
 
-/// How far a trigger has come, in nanoseconds since 1970.
+/// The stored progress of a trigger; times are in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
-    /// When the trigger was deployed.
+    /// The time of deployment.
     since: i128,
-    /// What occurrences are counted from.
+    /// The time from which occurrences are counted.
     anchor: i128,
     /// The last occurrence that fired, or the end of the last window.
     last: Option<i128>,
@@ -37,7 +36,7 @@ struct Progress {
     turn: i64,
 }
 
-/// Fires each occurrence when it is due. Ends when there are no more.
+/// Fires each occurrence when it is due; returns when there are no more.
 pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
     let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
     let mut progress = Progress::load(keeper, &timetable).await?;
@@ -58,7 +57,7 @@ pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
     Ok(())
 }
 
-/// Waits for the next window to close and fires for it. None when there are no more.
+/// Waits for the next window to close and fires. None if there are no more.
 async fn fire_window(
     keeper: &Keeper,
     timetable: &Timetable,
@@ -81,13 +80,13 @@ async fn fire_window(
         let name = Some(progress.name("window", &keeper.key(), closes));
         match keeper.fire(outputs.clone().into(), name, None, next.state(), note, Vec::new()).await? {
             Fired::Runs | Fired::Held | Fired::Failed => return Ok(Some(next)),
-            // Every window is processed, so this one waits for room.
+            // Every window must be processed, so this one waits for room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }
     }
 }
 
-/// Waits for the next occurrence and fires it. None when there are no more.
+/// Waits for the next occurrence and fires. None if there are no more.
 async fn fire_occurrence(
     keeper: &Keeper,
     timetable: &Timetable,
@@ -98,7 +97,7 @@ async fn fire_occurrence(
     let due = if progress.last.is_none() && timetable.begins_at_once() {
         Some(anchor)
     } else {
-        // What came before the deployment is never fired, and neither is what came while the trigger was disabled.
+        // Occurrences before the deployment, or while the trigger was disabled, are never fired.
         let (workflow, trigger) = (&keeper.deployment.workflow.name, &keeper.trigger().name);
         let enabled = keeper.host.switches.enabled_at(workflow, trigger).unwrap_or(i128::MIN);
         let from = progress.last.unwrap_or(progress.since).max(now - LATE_MAX).max(enabled.min(now));
@@ -116,9 +115,9 @@ async fn fire_occurrence(
     match keeper.fire(Object::new().into(), name, None, next.state(), note.clone(), Vec::new()).await? {
         Fired::Runs | Fired::Held | Fired::Failed => Ok(Some(next)),
         Fired::NoRoom => {
-            // A recurrence that finds no room is left out; the next one comes.
+            // A recurrence without room is skipped.
             let next = Progress { fired: progress.fired, ..next };
-            let note = note.skipped("As many runs as may be are in progress.");
+            let note = note.skipped("The limit of concurrent runs is reached.");
             keeper.commit(vec![keeper.state(next.state()), keeper.note(note)]).await?;
             Ok(Some(next))
         }
@@ -126,7 +125,7 @@ async fn fire_occurrence(
 }
 
 impl Progress {
-    /// How far the trigger came before, or its beginning, which is kept at once.
+    /// Loads the stored progress, or stores the initial one.
     async fn load(keeper: &Keeper, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
         if let Some(kept) = keeper.load().await?
             && let (Some(since), Some(anchor)) = (number(&kept, "since"), number(&kept, "anchor"))

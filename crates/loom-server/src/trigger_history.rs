@@ -1,4 +1,4 @@
-//! What triggers did that act by themselves: fired, found nothing, failed. The last hundred of each are kept.
+//! The histories of automatic triggers: fired, skipped, failed. The last hundred entries of each are stored.
 
 use loom_engine::RunId;
 use loom_expression::{Object, Timestamp, Value};
@@ -6,10 +6,10 @@ use loom_store::{KeyQuery, KeyWrite, Store};
 
 use crate::triggers::key_write;
 
-/// Where entries are kept among the store's named values, as `workflow/trigger/place`.
+/// The namespace of entries in the store; their keys are `workflow/trigger/slot`.
 const NAMESPACE: &str = "trigger-history";
 
-/// Entries kept for each trigger; a new one takes the place of the oldest.
+/// The number of entries per trigger; a new one replaces the oldest.
 const ENTRIES: u64 = 100;
 
 /// One entry.
@@ -24,14 +24,14 @@ pub(crate) struct Note {
     runs: Vec<RunId>,
 }
 
-/// How it went.
+/// The status of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoteStatus {
-    /// It fired, or, for a subscription, it stands.
+    /// The trigger fired, or its subscription was established.
     Succeeded,
     /// There was nothing to fire for.
     Skipped,
-    /// It could not be done.
+    /// It failed.
     Failed,
 }
 
@@ -41,25 +41,25 @@ impl Note {
         Note { start: at, end: at, scheduled: None, status, code: None, message: None, runs: Vec::new() }
     }
 
-    /// When it should have happened.
+    /// Sets the scheduled time.
     pub(crate) fn scheduled(mut self, at: i128) -> Note {
         self.scheduled = Some(at);
         self
     }
 
-    /// When it was over.
+    /// Sets the end time.
     pub(crate) fn until(mut self, end: i128) -> Note {
         self.end = end;
         self
     }
 
-    /// How the service answered.
+    /// Sets the status code of the service.
     pub(crate) fn code(mut self, code: &str) -> Note {
         self.code = Some(code.to_owned());
         self
     }
 
-    /// Why it failed.
+    /// Marks it as failed, with the error.
     pub(crate) fn because(mut self, code: &str, message: &str) -> Note {
         self.status = NoteStatus::Failed;
         self.code = Some(code.to_owned());
@@ -67,20 +67,20 @@ impl Note {
         self
     }
 
-    /// It fired.
+    /// Marks it as fired.
     pub(crate) fn fired(mut self) -> Note {
         self.status = NoteStatus::Succeeded;
         self
     }
 
-    /// What was skipped, in words.
+    /// Marks it as skipped, with the reason.
     pub(crate) fn skipped(mut self, message: &str) -> Note {
         self.status = NoteStatus::Skipped;
         self.message = Some(message.to_owned());
         self
     }
 
-    /// The runs that it started. With none, it was skipped.
+    /// Sets the runs that it started. Without any, it was skipped.
     pub(crate) fn with_runs(mut self, runs: impl Iterator<Item = RunId>) -> Note {
         self.runs = runs.collect();
         if self.runs.is_empty() {
@@ -90,7 +90,7 @@ impl Note {
     }
 }
 
-/// The write that keeps an entry.
+/// The write that stores an entry.
 pub(crate) fn write(trigger: &str, number: u64, note: Note) -> KeyWrite {
     let text = |at: i128| Value::from(Timestamp::from_unix_nanos(at).to_string());
     let mut kept = Object::new();
@@ -113,7 +113,7 @@ pub(crate) fn write(trigger: &str, number: u64, note: Note) -> KeyWrite {
     if let Some(message) = note.message {
         kept.insert("message", message);
     }
-    // With `splitOn` there may be a hundred thousand; the list of runs tells the rest.
+    // `splitOn` can start a hundred thousand runs; the list of runs has the rest.
     let shown = note.runs.iter().take(100).map(|run| Value::from(run.to_string()));
     kept.insert("runs", shown.collect::<Vec<Value>>());
     kept.insert("runsCount", note.runs.len() as i64);

@@ -1,7 +1,7 @@
-//! Triggers that act by themselves: by the clock, by asking, by being called back, or by collecting.
+//! Automatic triggers: recurrences, polling, webhooks and batches.
 //!
-//! Each has a task of its own that lives as long as its deployment. What it must remember is kept in the store, in the
-//! same transaction as the run that it starts; so after a crash nothing is fired twice, and nothing is forgotten.
+//! Each has a task that lives as long as its deployment. Its progress is stored in the same transaction as the run that it
+//! starts, so that after a crash nothing is fired twice and nothing is lost.
 
 use std::{
     sync::{
@@ -33,19 +33,19 @@ use crate::{
     trigger_history::{self, Note, NoteStatus},
 };
 
-/// Where progress is kept among the store's named values.
+/// The namespace of progress in the store.
 const NAMESPACE: &str = "trigger";
 
-/// The longest single sleep; the wall clock is looked at again after it, because it may have been set.
+/// The longest single sleep. The wall clock is read again after it, because it may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
 /// How far the clock may be set back, in nanoseconds, without being taken for one that was ahead: a minute.
 pub(crate) const CLOCK_STEP_MAX: i128 = 60_000_000_000;
 
-/// The wait before something that failed for the moment is tried again.
+/// The wait before a temporary failure is retried.
 pub(crate) const AGAIN: Duration = Duration::from_secs(5);
 
-/// Lets the triggers of a deployment act until it is retired or the host stops. Those that are disabled, or act already, are left
+/// Starts the automatic triggers of a deployment, which run until it is retired or the host stops. Those that are disabled, or act already, are left
 /// as they are.
 pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
     let mut acting = deployment.acting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,34 +88,34 @@ pub(crate) fn stop_disabled(host: &Host, deployment: &Deployment) {
     });
 }
 
-/// One trigger that acts by itself.
+/// The task of one automatic trigger.
 pub(crate) struct Keeper {
     pub(crate) host: Arc<Host>,
     pub(crate) deployment: Arc<Deployment>,
     place: usize,
     /// Ends when the deployment does, or when the trigger is disabled.
     pub(crate) retired: CancellationToken,
-    /// The number of the next entry of its history.
+    /// The number of the next entry in its history.
     noted: AtomicU64,
 }
 
-/// What became of a firing, as far as its trigger goes on.
+/// The result of a firing, for its trigger.
 #[derive(Debug)]
 pub(crate) enum Fired {
-    /// What was to be kept is kept, and runs have started.
+    /// Runs have started, and the progress is stored.
     Runs,
-    /// What was to be kept is kept; a condition held the runs back.
+    /// A condition prevented the runs; the progress is stored.
     Held,
-    /// What was to be kept is kept; the trigger's own expressions failed.
+    /// An expression of the trigger failed; the progress is stored.
     Failed,
-    /// There was no room for a run; nothing is kept.
+    /// The limit of concurrent runs is reached; the progress is not stored.
     NoRoom,
 }
 
 impl Keeper {
     async fn keep(&self) {
         match self.trigger().kind {
-            // These watch for their end themselves, because they have something to do then.
+            // These handle retirement themselves, because they have work to do then.
             TriggerKind::HttpWebhook { .. } | TriggerKind::ApiConnectionWebhook { .. } => {
                 return subscription::keep(self).await;
             }
@@ -129,7 +129,7 @@ impl Keeper {
         }
     }
 
-    /// Begins again from what the store says whenever the store has failed.
+    /// Runs the trigger, and restarts it from its stored progress whenever the store has failed.
     async fn keep_on(&self) {
         loop {
             let kept = match self.count_notes().await {
@@ -144,7 +144,7 @@ impl Keeper {
             match kept {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(%error, trigger = %self.trigger().name, "the trigger waits for the store");
+                    tracing::warn!(%error, trigger = %self.trigger().name, "the trigger is waiting for the store");
                 }
             }
             tokio::time::sleep(AGAIN).await;
@@ -178,12 +178,12 @@ impl Keeper {
         self.host.now().unix_nanos()
     }
 
-    /// Reads its recurrence. A failure is noted, and lasts until the next deployment.
+    /// Reads its recurrence. An invalid one is recorded, and disables the trigger until the next deployment.
     pub(crate) async fn timetable(&self) -> Result<Option<Timetable>, loom_store::Error> {
         let recurrence = self.host.engine.trigger_recurrence(self.view(None, None));
         let recurrence = recurrence.map_err(|error| error.message).and_then(|recurrence| {
             Timetable::new(&recurrence.ok_or("The trigger has no recurrence.")?)
-                .map_err(|why| format!("The recurrence cannot be used: {why}."))
+                .map_err(|why| format!("The recurrence is invalid: {why}."))
         });
         match recurrence {
             Ok(timetable) => Ok(Some(timetable)),
@@ -194,10 +194,10 @@ impl Keeper {
         }
     }
 
-    /// Notes what keeps the trigger from ever firing.
+    /// Records an error that disables the trigger permanently.
     pub(crate) async fn fails_for_good(&self, code: &str, why: &str) -> Result<(), loom_store::Error> {
         let (workflow, trigger) = (&self.deployment.workflow.name, &self.trigger().name);
-        tracing::warn!(%workflow, %trigger, why, "the trigger does not fire");
+        tracing::warn!(%workflow, %trigger, why, "the trigger is disabled by an error");
         let note = Note::new(self.now(), NoteStatus::Failed).because(code, why);
         self.commit(vec![self.note(note)]).await
     }
@@ -226,25 +226,25 @@ impl Keeper {
         Ok(kept.and_then(|kept| Value::parse_json(&kept.value).ok()))
     }
 
-    /// What was kept for this deployment; another one begins anew.
+    /// The stored progress of this deployment; another deployment starts from the beginning.
     pub(crate) async fn load(&self) -> Result<Option<Value>, loom_store::Error> {
         let kept = self.load_any().await?;
         let mark = self.deployment.mark(&self.host.signer);
         Ok(kept.filter(|kept| kept.get("mark").and_then(Value::as_str) == Some(&mark)))
     }
 
-    /// The write that keeps `state`.
+    /// The write that stores `state`.
     pub(crate) fn state(&self, mut state: Object) -> KeyWrite {
         state.insert("mark", self.deployment.mark(&self.host.signer));
         key_write(NAMESPACE, &self.key(), Some(state))
     }
 
-    /// The write that puts an entry into the trigger's history.
+    /// The write that adds an entry to the trigger's history.
     pub(crate) fn note(&self, note: Note) -> KeyWrite {
         trigger_history::write(&self.key(), self.noted.fetch_add(1, Ordering::Relaxed), note)
     }
 
-    /// Goes on counting where the history ends.
+    /// Continues the numbering of the stored history.
     pub(crate) async fn count_notes(&self) -> Result<(), loom_store::Error> {
         let next = trigger_history::next_number(&*self.host.store, &self.key()).await?;
         self.noted.store(next, Ordering::Relaxed);
@@ -257,13 +257,12 @@ impl Keeper {
         self.host.store.commit(commit).await.map(drop)
     }
 
-    /// Fires. What is kept becomes durable with the run that starts, or, when none or several do, right after.
+    /// Fires. The progress is stored with the run that starts, or immediately afterwards if none or several start.
     ///
-    /// `place` is a place at the trigger's gate that was taken before; without it, one is waited for. `messages` are taken
-    /// in by the run, if one starts.
+    /// `place` is a place at the trigger's gate; without one, the call waits for it. The run consumes `messages`, if one starts.
     ///
     /// # Errors
-    /// The store failed. What it holds says whether the run has started.
+    /// The store failed. Its contents tell whether the run has started.
     pub(crate) async fn fire(
         &self,
         outputs: Value,
@@ -301,7 +300,7 @@ impl Keeper {
             Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(Fired::Held),
             Err(FireError::Busy) => Ok(Fired::NoRoom),
             Err(FireError::Start(StartError::Trigger(error))) => {
-                tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");
+                tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed to fire");
                 let note = note.because(&error.code, &error.message);
                 self.commit(vec![kept, trigger_history::write(&key, number, note)]).await?;
                 Ok(Fired::Failed)
@@ -313,7 +312,7 @@ impl Keeper {
         }
     }
 
-    /// Why the store takes nothing in.
+    /// Why the store is unavailable.
     fn store_error(&self) -> loom_store::Error {
         match self.host.store.health().condition {
             loom_store::Condition::Paused(error) => error,
@@ -321,10 +320,10 @@ impl Keeper {
         }
     }
 
-    /// Makes a request with the trigger's retries; the last answer counts.
+    /// Sends a request with the trigger's retries; returns the last attempt.
     ///
     /// # Cancel safety
-    /// Dropping the future lets go of the request in progress.
+    /// Dropping the future aborts the request in progress.
     pub(crate) async fn request(&self, call: &TriggerCall) -> Answered {
         let mut attempt = 1;
         loop {
@@ -335,10 +334,10 @@ impl Keeper {
         }
     }
 
-    /// Makes one attempt at a request, from 1, and says whether the trigger's policy wants another.
+    /// Makes one attempt at a request, counted from 1, and decides by the trigger's policy whether another follows.
     ///
     /// # Cancel safety
-    /// Dropping the future lets go of the request.
+    /// Dropping the future aborts the request.
     pub(crate) async fn attempt(&self, call: &TriggerCall, attempt: u32) -> Answered {
         let (outcome, hint) = self.request_once(call).await;
         let outcome = outcome.withheld(&call.inputs, self.host.engine.masker());
@@ -352,7 +351,7 @@ impl Keeper {
     async fn request_once(&self, call: &TriggerCall) -> (Outcome, RetryHint) {
         let Some(calls) = &self.host.settings.trigger_calls else {
             let error =
-                ErrorInfo::new("NotSupported", "This server makes no requests for triggers.".to_owned());
+                ErrorInfo::new("NotSupported", "This server does not send requests for triggers.".to_owned());
             return (Outcome::failed("NotSupported", error), RetryHint::default());
         };
         match calls.call(call).await {
@@ -384,38 +383,38 @@ impl Keeper {
     }
 }
 
-/// How an attempt at a request of a trigger went.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) outcome: Outcome,
-    /// What the answer's `Retry-After` asks for.
+    /// The `Retry-After` of the response.
     pub(crate) after: Option<Duration>,
-    /// After how long it is to be made again, if it failed and may be.
+    /// The wait before the next attempt, if there is one.
     pub(crate) retry: Option<Duration>,
 }
 
 impl Answered {
-    /// Its status; none when nobody answered.
+    /// The status of the response, if there was one.
     pub(crate) fn status(&self) -> Option<i64> {
         self.outcome.outputs.as_ref()?.get("statusCode")?.as_i64()
     }
 
-    /// Where it points.
+    /// The `Location` of the response.
     pub(crate) fn location(&self) -> Option<&str> {
         let headers = self.outcome.outputs.as_ref()?.get("headers")?.as_object()?;
         headers.get_ignore_case("Location")?.as_str()
     }
 
-    /// What went wrong, for a history.
+    /// The error for the history: code and message.
     pub(crate) fn error(&self) -> (String, String) {
         match &self.outcome.error {
             Some(error) => (error.code.to_string(), error.message.clone()),
-            None => (self.outcome.code.to_string(), format!("The service answered {}.", self.outcome.code)),
+            None => (self.outcome.code.to_string(), format!("The service responded with {}.", self.outcome.code)),
         }
     }
 }
 
-/// A write of a JSON object under a name; none deletes.
+/// A write of a JSON object under a key; None deletes it.
 pub(crate) fn key_write(namespace: &str, key: &str, value: Option<Object>) -> KeyWrite {
     KeyWrite {
         namespace: namespace.into(),
@@ -425,12 +424,12 @@ pub(crate) fn key_write(namespace: &str, key: &str, value: Option<Object>) -> Ke
     }
 }
 
-/// A number that is kept as text, because it may be larger than what JSON readers take.
+/// A number that is stored as a string, because it may exceed the range of JSON readers.
 pub(crate) fn number(kept: &Value, name: &str) -> Option<i128> {
     kept.get(name)?.as_str()?.parse().ok()
 }
 
-/// A moment from nanoseconds since 1970, held at the end of the calendar.
+/// A timestamp from nanoseconds since 1970, limited to the end of the calendar.
 pub(crate) fn moment(nanos: i128) -> jiff::Timestamp {
     jiff::Timestamp::from_nanosecond(nanos).unwrap_or(jiff::Timestamp::MAX)
 }

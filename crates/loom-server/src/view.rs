@@ -1,4 +1,4 @@
-//! Runs, actions and attempts as the API shows them.
+//! The JSON of runs, actions and attempts in the API.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     redact::{Redaction, hide},
 };
 
-/// A run in a list.
+/// A run as an entry of a list.
 pub(crate) fn run_row(row: &RunRow) -> Object {
     let mut object = Object::new();
     object.insert("id", row.id.to_string());
@@ -41,17 +41,17 @@ pub(crate) fn run_row(row: &RunRow) -> Object {
     }
     object.insert("definition", row.definition.to_string());
     if row.purged {
-        // Retention has taken everything but the row.
+        // Retention has removed everything except the row.
         object.insert("forgotten", true);
     }
     object
 }
 
-/// A run alone: its row, what started it, and what came of it.
+/// A single run: its row, its trigger and its results.
 pub(crate) fn run(row: &RunRow, state: &RunState) -> Object {
     let mut object = run_row(row);
     let Some(start) = state.start() else {
-        // It may be that retention is at it just now.
+        // Retention may be removing the run concurrently.
         object.insert("forgotten", true);
         return object;
     };
@@ -76,14 +76,14 @@ pub(crate) fn run(row: &RunRow, state: &RunState) -> Object {
     object
 }
 
-/// All actions of a run, in the definition's order, each as a whole. The first occurrence of each is all that is needed.
+/// All actions of a run, in the order of the definition. Needs only the first occurrence of each.
 pub(crate) fn actions(history: &History, now: Timestamp) -> Value {
     let viewer = Viewer::of(history, now);
     let workflow = history.workflow();
     workflow.actions.iter().map(|action| viewer.action(action)).collect::<Vec<Value>>().into()
 }
 
-/// One action with the page of its occurrences that `history` has kept: those after the first `skip`.
+/// One action with a page of its occurrences, which are in `history`: those after the first `skip`.
 pub(crate) fn action(history: &History, index: ActionIdx, now: Timestamp, skip: usize) -> Value {
     let viewer = Viewer::of(history, now);
     let mut object = viewer.head(history.workflow().action(index));
@@ -127,7 +127,7 @@ impl Viewer<'_> {
         object
     }
 
-    /// An action that ran once, outside of loops, shows everything; others show how often and how.
+    /// An action that ran once, outside loops, has all details; others have the counts of their statuses.
     fn action(&self, action: &Action) -> Value {
         let mut object = self.head(action);
         match self.history.occurrences(action.index) {
@@ -199,7 +199,7 @@ impl Viewer<'_> {
         if let Some(ended) = attempt.ended {
             object.insert("endTime", ended.to_string());
         }
-        // The last attempt ended as its action did, and keeps no outcome of its own.
+        // The last attempt has no outcome of its own: it is that of its action.
         let own = attempt.outcome.as_ref();
         let own = own.map(|outcome| (Some(outcome.status), &outcome.code, &outcome.error));
         let last = || attempt.ended.map(|_| (occurrence.status, &occurrence.code, &occurrence.error));

@@ -1,7 +1,7 @@
-//! Which messages wait for which batch: an index in memory over the store's inbox.
+//! An index of waiting messages by batch, in memory, over the store's inbox.
 //!
-//! It only points: contents are read when a batch goes. Nothing is entered that the store does not show as pending, and
-//! the store shows a message only when it is durable.
+//! It has only ids and sizes: contents are read when a batch is released. It contains only messages that are pending and durable
+//! in the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,25 +16,25 @@ use tokio::sync::watch;
 use super::{KIND, Measure};
 use crate::host::gate_key;
 
-/// Messages read from the store at a time.
+/// The number of messages that are read from the store at once.
 const PAGE: usize = 200;
 
-/// The most piles of a trigger that are shown.
+/// The maximum number of piles of a trigger that the API shows.
 const PILES_SHOWN: usize = 100;
 
-/// One batch that is being collected: a name and a partition.
+/// A batch that is being collected: name and partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PileName {
     /// In lower case.
     pub(crate) batch: String,
-    /// As it was sent.
+    /// As sent.
     pub(crate) partition: String,
 }
 
-/// All batches of all triggers that are being collected.
+/// The batches of all triggers that are being collected.
 #[derive(Debug, Default)]
 pub(crate) struct Piles {
-    /// How far the inbox was read.
+    /// The position up to which the inbox was read.
     read: tokio::sync::Mutex<Option<InboxId>>,
     triggers: Mutex<BTreeMap<String, Trigger>>,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Piles {
 #[derive(Debug, Default)]
 struct Trigger {
     piles: BTreeMap<PileName, Pile>,
-    /// Piles that have grown since they were last asked for.
+    /// Piles that have grown since [`Piles::touched`] was last called.
     touched: BTreeSet<PileName>,
     changed: watch::Sender<()>,
     /// Held by the deployment that collects.
@@ -51,7 +51,7 @@ struct Trigger {
 
 #[derive(Debug, Default)]
 struct Pile {
-    /// Sizes by the order of arrival.
+    /// Sizes in bytes, in order of arrival.
     messages: BTreeMap<InboxId, u64>,
     bytes: u64,
 }
@@ -61,10 +61,10 @@ impl Piles {
         self.triggers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters what has come to the inbox since it was last read.
+    /// Adds the messages that have arrived in the inbox since the last call.
     ///
     /// # Cancel safety
-    /// What was read is entered; the rest is read next time.
+    /// Pages that were read have been added; the next call reads the rest.
     pub(crate) async fn catch_up(&self, store: &dyn Store) -> Result<(), loom_store::Error> {
         let mut read = self.read.lock().await;
         loop {
@@ -92,7 +92,7 @@ impl Piles {
         }
     }
 
-    /// Forgets everything, to be read anew: the store may hold something else than was thought.
+    /// Clears the index, so that it is read again after a failure of the store.
     pub(crate) async fn forget(&self) {
         let mut read = self.read.lock().await;
         *read = None;
@@ -101,36 +101,36 @@ impl Piles {
         }
     }
 
-    /// Whose holder collects for a trigger.
+    /// The lock whose holder collects for a trigger.
     pub(crate) fn turn(&self, trigger: &str) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.lock().entry(trigger.to_owned()).or_default().turn)
     }
 
-    /// Changes when a message comes.
+    /// A receiver that changes when a message arrives.
     pub(crate) fn changes(&self, trigger: &str) -> watch::Receiver<()> {
         self.lock().entry(trigger.to_owned()).or_default().changed.subscribe()
     }
 
-    /// Has all piles of a trigger looked at.
+    /// Marks all piles of a trigger as touched.
     pub(crate) fn touch_all(&self, trigger: &str) {
         if let Some(trigger) = self.lock().get_mut(trigger) {
             trigger.touched.extend(trigger.piles.keys().cloned());
         }
     }
 
-    /// The piles that have grown since this was last asked.
+    /// The piles that have grown since the last call.
     pub(crate) fn touched(&self, trigger: &str) -> BTreeSet<PileName> {
         self.lock().get_mut(trigger).map(|trigger| std::mem::take(&mut trigger.touched)).unwrap_or_default()
     }
 
-    /// The partitions of a batch that have messages.
+    /// The piles of a batch, one for each partition with messages.
     pub(crate) fn of_batch(&self, trigger: &str, batch: &str) -> Vec<PileName> {
         let triggers = self.lock();
         let names = triggers.get(trigger).into_iter().flat_map(|trigger| trigger.piles.keys());
         names.filter(|name| name.batch == batch).cloned().collect()
     }
 
-    /// What waits for a trigger, for people to see: the first piles by name.
+    /// The waiting messages of a trigger for the API: the first piles, sorted by name.
     pub(crate) fn waiting(&self, trigger: &str) -> Vec<Value> {
         let triggers = self.lock();
         let piles = triggers.get(trigger).into_iter().flat_map(|trigger| &trigger.piles).take(PILES_SHOWN);
@@ -145,7 +145,7 @@ impl Piles {
         shown.collect()
     }
 
-    /// The oldest messages of a pile, as many as make a batch. None when there are too few.
+    /// The oldest messages of a pile, as many as one batch takes. None if there are too few.
     pub(crate) fn choose(&self, trigger: &str, name: &PileName, measure: Measure) -> Option<Vec<InboxId>> {
         let triggers = self.lock();
         let pile = triggers.get(trigger)?.piles.get(name)?;
@@ -168,7 +168,7 @@ impl Piles {
         (!chosen.is_empty()).then_some(chosen)
     }
 
-    /// Takes out what has gone.
+    /// Removes released messages.
     pub(crate) fn remove(&self, trigger: &str, name: &PileName, gone: &[InboxId]) {
         let mut triggers = self.lock();
         let Some(trigger) = triggers.get_mut(trigger) else { return };

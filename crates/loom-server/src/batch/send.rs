@@ -1,4 +1,4 @@
-//! SendToBatch: leaves a message for a Batch trigger of another workflow, or of the same.
+//! SendToBatch: sends a message to a Batch trigger of another workflow or of the same one.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -17,16 +17,16 @@ use crate::{deploy::Deployment, host::Host, triggers::AGAIN};
 /// The type of the action.
 pub(crate) const TYPE: &str = "SendToBatch";
 
-/// Makes the calls of SendToBatch actions.
+/// The handler of SendToBatch actions.
 #[derive(Debug, Default)]
 pub(crate) struct Sender {
     host: OnceLock<Weak<Host>>,
 }
 
 impl Sender {
-    /// Tells it whose triggers it sends to.
+    /// Sets the host whose triggers receive the messages.
     pub(crate) fn belongs_to(&self, host: &Arc<Host>) {
-        // It is told once, by the host that made it.
+        // Called once, by the host that created it.
         self.host.set(Arc::downgrade(host)).ok();
     }
 }
@@ -35,7 +35,7 @@ impl ActionHandler for Sender {
     fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
         Box::pin(async move {
             let Some(host) = self.host.get().and_then(Weak::upgrade) else {
-                return failed("ServerStopping", "The server is stopping.".to_owned(), true);
+                return failed("ServerStopping", "The server is shutting down.".to_owned(), true);
             };
             match Message::read(call, &host) {
                 Ok(message) => message.leave(&host, call).await,
@@ -50,7 +50,7 @@ fn failed(code: &'static str, message: String, transient: bool) -> EffectResult 
     EffectResult::Done { outcome: Outcome::failed(code, ErrorInfo::new(code, message)), hint }
 }
 
-/// What is left, and for whom.
+/// A message and its recipient.
 struct Message {
     workflow: Arc<str>,
     trigger: Arc<str>,
@@ -58,7 +58,7 @@ struct Message {
     partition: String,
     id: String,
     content: Value,
-    /// What its names are made of is labelled so.
+    /// The labels of the values in its names.
     labels: Labels,
 }
 
@@ -74,13 +74,13 @@ impl Message {
         };
         let needed = |value: Option<&Value>, member: &str| {
             text(value).ok_or_else(|| {
-                ("InvalidTemplateInputs", format!("The action '{action}' needs a text as '{member}'."))
+                ("InvalidTemplateInputs", format!("The action '{action}' requires a string as '{member}'."))
             })
         };
         let receiver = inputs.get("host");
         let id = receiver.and_then(|receiver| receiver.get("workflow")?.get("id"));
         let id = needed(id, "host.workflow.id")?;
-        // In the cloud this is a whole path, whose last part is the name.
+        // In Azure this is a resource id, whose last segment is the name.
         let name = id.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let trigger = needed(receiver.and_then(|receiver| receiver.get("triggerName")), "host.triggerName")?;
         let batch = needed(inputs.get("batchName"), "batchName")?;
@@ -104,7 +104,7 @@ impl Message {
         })
     }
 
-    /// Leaves it, once for all attempts at the same occurrence of the action.
+    /// Stores the message, once for all attempts of the same occurrence of the action.
     async fn leave(self, host: &Host, call: &Call) -> EffectResult {
         let mut kept = Object::new();
         kept.insert("workflow", self.workflow);
@@ -112,7 +112,7 @@ impl Message {
         kept.insert("batchName", Arc::clone(&self.batch));
         kept.insert("partitionName", self.partition.as_str());
         kept.insert("messageId", self.id.as_str());
-        // The text keeps no labels.
+        // JSON text has no labels.
         kept.insert("secret", (self.content.labels_within() | self.labels).contains(Labels::SECRET));
         kept.insert("content", self.content);
         let mut commit = Commit::new();
@@ -124,14 +124,14 @@ impl Message {
             payload: Bytes::from(Value::from(kept).to_json_text()),
         });
         if let Err(error) = host.store.commit(commit).await {
-            // What ails the store is no failure of the action: the same attempt is made again, under the same key.
-            let message = format!("The message could not be kept: {error}.");
+            // A failure of the store is not a failure of the action: the attempt is repeated under the same key.
+            let message = format!("The message could not be stored: {error}.");
             let outcome = Outcome::failed("ServiceUnavailable", ErrorInfo::new("StoreUnavailable", message));
             return EffectResult::Pending { outcome, after: AGAIN, resume: Value::NULL };
         }
-        // The message is safe. Should this fail, the next look finds it.
+        // The message is durable. If this fails, the next call of `catch_up` finds it.
         if let Err(error) = host.piles.catch_up(&*host.store).await {
-            tracing::warn!(%error, "messages of batches wait for the store");
+            tracing::warn!(%error, "cannot read batch messages from the store; retrying later");
         }
         let mut body = Object::new();
         body.insert("batchName", self.batch);
@@ -143,10 +143,10 @@ impl Message {
     }
 }
 
-/// The code of a refusal, and what it says.
+/// The code and message of a rejection.
 type Refusal = (&'static str, String);
 
-/// The trigger and the batch as the definition spells them.
+/// The trigger and the batch in the spelling of the definition.
 fn find(
     host: &Host,
     deployment: &Deployment,
@@ -171,14 +171,14 @@ fn find(
         BatchConfiguration::from_inputs(&inputs.unwrap_or_default()).map_err(|error| error.message)
     });
     let batches = batches.map_err(|why| {
-        let why = format!("The trigger '{}' of '{}' collects nothing: {why}.", found.name, workflow.name);
+        let why = format!("The batch configuration of trigger '{}' of workflow '{}' is invalid: {why}.", found.name, workflow.name);
         ("InvalidBatchConfiguration", why)
     })?;
     let named = batches.iter().find(|known| known.name.to_lowercase() == batch.to_lowercase());
     let named = named.ok_or_else(|| {
         let known: Vec<&str> = batches.iter().map(|known| &*known.name).collect();
         let why = format!(
-            "The trigger '{}' of '{}' has no batch '{batch}'; it has {}.",
+            "The trigger '{}' of workflow '{}' has no batch named '{batch}'; its batches are {}.",
             found.name,
             workflow.name,
             known.join(", ")

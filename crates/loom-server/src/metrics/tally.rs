@@ -1,7 +1,7 @@
-//! Counts what runs, actions and services do, since the process began.
+//! Counts runs, actions and calls to services since the process started.
 //!
-//! Runs are counted by workflow, actions by type, calls by service. These are names that definitions choose, so each kind
-//! of name has a limit; what comes beyond it is counted together, under [`OTHER`].
+//! Runs are counted by workflow, actions by type, calls by service. Definitions choose these names, so the number of names of each
+//! kind is limited; everything beyond the limit is counted under [`OTHER`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,28 +21,28 @@ use loom_expression::Timestamp;
 use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver};
 use tokio::sync::Notify;
 
-/// Names of one kind that are told apart.
+/// The maximum number of names of each kind.
 pub(super) const NAMES_MAX: usize = 200;
 
-/// What the names beyond [`NAMES_MAX`] are counted under.
+/// The name under which everything beyond [`NAMES_MAX`] is counted.
 pub(super) const OTHER: &str = "_other";
 
-/// Definitions whose counters are at hand; beyond that they are looked up again.
+/// The maximum number of definitions whose counters are cached.
 const CACHE_MAX: usize = 1_024;
 
-/// The upper ends of the buckets of [`Durations`], in milliseconds.
+/// The upper bounds of the buckets of [`Durations`], in milliseconds.
 pub(super) const ENDS_MS: [u64; 15] =
     [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 600_000, 3_600_000];
 
-/// See the module.
+/// All counters.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// By the address of the definition, which is kept, so that no other comes to lie there.
+    /// By the address of the definition, which is held so that the address is not reused.
     known: RwLock<HashMap<usize, Arc<Known>>>,
     pub(super) workflows: Mutex<Named<RunCounts>>,
     pub(super) types: Mutex<Named<ActionCounts>>,
     pub(super) services: Mutex<Named<Mutex<ServiceCounts>>>,
-    /// Told whenever a circuit has changed.
+    /// Notified whenever a circuit changes.
     pub(crate) circuit_changed: Notify,
 }
 
@@ -55,7 +55,7 @@ struct Known {
     actions: Vec<Arc<ActionCounts>>,
 }
 
-/// Counters by name; a bounded number of them.
+/// Counters by name, limited in number.
 #[derive(Debug)]
 pub(super) struct Named<T>(pub(super) BTreeMap<Arc<str>, Arc<T>>);
 
@@ -78,14 +78,14 @@ impl<T: Default> Named<T> {
 #[derive(Debug, Default)]
 pub(super) struct RunCounts {
     pub(super) started: AtomicU64,
-    /// By the place of the status in [`RunStatus::ALL`].
+    /// By the index of the status in [`RunStatus::ALL`].
     pub(super) ended: [AtomicU64; RunStatus::ALL.len()],
     pub(super) took: Durations,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ActionCounts {
-    /// By the place of the status in [`Status::ALL`].
+    /// By the index of the status in [`Status::ALL`].
     pub(super) ended: [AtomicU64; Status::ALL.len()],
     pub(super) took: Durations,
     pub(super) attempts: AtomicU64,
@@ -94,25 +94,25 @@ pub(super) struct ActionCounts {
 
 #[derive(Debug, Default)]
 pub(super) struct ServiceCounts {
-    /// By the states before and after.
+    /// By old and new state.
     pub(super) changes: BTreeMap<(&'static str, &'static str), u64>,
-    /// By the rule.
+    /// By rule.
     pub(super) refused: BTreeMap<&'static str, u64>,
-    /// By what was waited for: how often, and how long.
+    /// The number and total duration of waits, by what was waited for.
     pub(super) waited: BTreeMap<&'static str, (u64, Duration)>,
 }
 
-/// How often a duration fell between two ends.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub(super) struct Durations {
-    /// One for each of [`ENDS_MS`], and one for all that is longer.
+    /// One count for each of [`ENDS_MS`], and one for longer durations.
     pub(super) counts: [AtomicU64; ENDS_MS.len() + 1],
     pub(super) sum_micros: AtomicU64,
 }
 
 impl Durations {
     fn record(&self, from: Timestamp, to: Timestamp) {
-        // A clock that was set back makes no negative durations. A tick is 100 ns.
+        // A clock that was set back must not cause negative durations. A tick is 100 ns.
         let micros = (to.ticks().saturating_sub(from.ticks()).max(0) / 10) as u64;
         let bucket = ENDS_MS.partition_point(|end| end * 1_000 < micros);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Durations {
 }
 
 impl Tally {
-    /// New events of a run.
+    /// Counts new events of a run.
     pub(crate) fn events(&self, state: &RunState, events: &[Event]) {
         let known = self.known(state.workflow());
         let action = |index: loom_definition::ActionIdx| &known.actions[index.0 as usize];
@@ -132,7 +132,7 @@ impl Tally {
                     add(&known.runs.ended[place(&RunStatus::ALL, *status)]);
                     known.runs.took.record(state.started_at(), *at);
                 }
-                // To ask again what became of an attempt is no new one.
+                // An attempt that is resumed after a restart is not counted again.
                 Event::AttemptStarted {
                     place, phase: Phase::Call | Phase::Subscribe, resume: None, ..
                 } => add(&action(place.action).attempts),
@@ -182,7 +182,7 @@ impl Observer for Tally {
                 let states = (super::state_name(from), super::state_name(to));
                 self.service(service, |counts| *counts.changes.entry(states).or_default() += 1);
                 self.circuit_changed.notify_one();
-                // Whoever operates the server wants to read this, too.
+                // Also logged, for the operator.
                 TracingObserver.on_event(event);
             }
             ServiceEvent::Refused { service, refused, enforced: true } => {
@@ -196,7 +196,7 @@ impl Observer for Tally {
                     *long += waited;
                 });
             }
-            // What actions do is counted where it is durable.
+            // Actions are counted by their durable events.
             _ => {}
         }
     }

@@ -1,16 +1,16 @@
-//! The text format, version 0.0.4: heads, samples, histograms.
+//! The Prometheus text format, version 0.0.4: heads, samples, histograms.
 
 use std::{
     fmt::{Display, Write},
     time::Duration,
 };
 
-/// A page in the making.
+/// A page under construction.
 #[derive(Default)]
 pub(super) struct Page(pub(super) String);
 
 impl Page {
-    /// What stands once before the samples of a metric.
+    /// Writes the `HELP` and `TYPE` lines of a metric.
     pub(super) fn head(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail.
         writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
@@ -25,7 +25,7 @@ impl Page {
         writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" }).ok();
     }
 
-    /// `counts` has one number for each of `ends`, and one for all above.
+    /// Writes a histogram. `counts` has one number for each of `ends`, and one for all greater values.
     pub(super) fn histogram(
         &mut self,
         name: &str,

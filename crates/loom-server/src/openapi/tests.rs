@@ -1,4 +1,4 @@
-//! The document and the routes are the same list.
+//! The document describes exactly the routes, and every operation has a tag and an imperative summary.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,7 @@ fn document() -> Value {
 #[test]
 fn every_route_is_in_the_document_and_every_operation_is_a_route() {
     let known = routes::guarded().known.into_iter().chain(routes::open().known);
-    // A wildcard is an ordinary parameter there.
-    let routes: BTreeSet<String> =
-        known.map(|(method, path)| format!("{method} {}", path.replace("{*", "{"))).collect();
+    let routes: BTreeSet<String> = known.map(|(method, path)| format!("{method} {path}")).collect();
     let document = document();
     let paths = document.get("paths").and_then(Value::as_object).expect("it has paths");
     let mut operations = BTreeSet::new();
@@ -28,8 +26,28 @@ fn every_route_is_in_the_document_and_every_operation_is_a_route() {
     let invented: Vec<&String> = operations.difference(&routes).collect();
     assert!(
         undocumented.is_empty() && invented.is_empty(),
-        "only routes: {undocumented:?}; only told: {invented:?}"
+        "only routes: {undocumented:?}; only documented: {invented:?}"
     );
+}
+
+#[test]
+fn every_operation_has_a_declared_tag_and_an_imperative_summary() {
+    let document = document();
+    let tags = document.get("tags").and_then(Value::as_array).expect("it has tags");
+    let tags: BTreeSet<&str> = tags.iter().filter_map(|tag| tag.get("name").and_then(Value::as_str)).collect();
+    let mut used = BTreeSet::new();
+    for (path, methods) in document.get("paths").and_then(Value::as_object).expect("it has paths") {
+        for (method, operation) in methods.as_object().expect("a path has methods") {
+            let summary = operation.get("summary").and_then(Value::as_str).expect("a summary");
+            let verb = summary.split(' ').next().expect("a verb");
+            assert!(!verb.ends_with('s') && !summary.ends_with('.'), "{method} {path}: {summary}");
+            let own = operation.get("tags").and_then(Value::as_array).expect("a list of tags");
+            let own: BTreeSet<&str> = own.iter().filter_map(Value::as_str).collect();
+            assert!(own.len() == 1 && own.is_subset(&tags), "{method} {path}: {own:?}");
+            used.extend(own.into_iter().map(str::to_owned));
+        }
+    }
+    assert!(tags.iter().all(|tag| used.contains(*tag)), "a tag without operations: {tags:?}, {used:?}");
 }
 
 #[test]

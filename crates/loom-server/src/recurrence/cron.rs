@@ -1,4 +1,4 @@
-//! When a cron expression comes true next, in a time zone.
+//! Computes the next occurrence of a cron expression in a time zone.
 
 use jiff::{
     Timestamp,
@@ -9,17 +9,17 @@ use loom_definition::trigger::{Cron, CronDay, CronWeekDay};
 
 use super::SEARCH_MAX;
 
-/// Hours that are looked at beyond a hit: clocks are set by less than that, so nothing later on the wall comes sooner.
+/// Hours that are searched beyond a hit. Clock changes are shorter, so no later local time is an earlier instant.
 const CLOCK_CHANGE_MAX: u8 = 3;
 
-/// The first moment after `after`, and not before `anchor`.
+/// The first occurrence after `after` and not before `anchor`.
 pub(super) fn next(cron: &Cron, after: Timestamp, anchor: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let is_late_enough = |moment: &Timestamp| *moment > after && *moment >= anchor;
     let from = after.max(anchor).to_zoned_datetime(zone.clone()).date();
     // A day earlier, because a skipped hour may move a time past midnight.
     let mut day = from.yesterday().ok()?;
     for _ in 0..SEARCH_MAX {
-        // Whole days that have passed are not looked into.
+        // Days that have passed completely are skipped.
         if is_day(cron, day) && last_of(day, zone).is_none_or(|last| is_late_enough(&last)) {
             let found = first_of_day(cron, day, zone, is_late_enough);
             if found.is_some() {
@@ -31,7 +31,7 @@ pub(super) fn next(cron: &Cron, after: Timestamp, anchor: Timestamp, zone: &Time
     None
 }
 
-/// A moment that is later than any that the times of a day can mean.
+/// An instant later than any that a local time of the day can mean.
 fn last_of(day: Date, zone: &TimeZone) -> Option<Timestamp> {
     let next = day.tomorrow().ok()?.to_datetime(Time::constant(CLOCK_CHANGE_MAX as i8, 0, 0, 0));
     next.to_zoned_datetime(zone.clone()).ok().map(|zoned| zoned.timestamp())
@@ -60,7 +60,7 @@ fn first_of_day(
     found.map(|(_, hit)| hit)
 }
 
-/// The first hit of a minute on the wall. Clocks are set by whole minutes.
+/// The first hit within a minute of local time. Clocks are changed by whole minutes.
 fn first_of_minute(
     cron: &Cron,
     day: Date,
@@ -84,8 +84,8 @@ fn first_of_minute(
     moments.find(is_late_enough)
 }
 
-/// Whether a day fits. When days of the month and of the week are both named, one of them is enough, unless the expression
-/// asks for both.
+/// Whether a day matches. If both days of the month and of the week are given, one match is enough, unless the expression
+/// requires both.
 fn is_day(cron: &Cron, day: Date) -> bool {
     if !cron.months.contains(&(day.month() as u8)) {
         return false;
@@ -111,7 +111,7 @@ fn is_month_day(wanted: CronDay, day: Date) -> bool {
     }
 }
 
-/// The day from Monday to Friday that is nearest to day `wanted` of the month of `day`, without leaving the month.
+/// The working day (Monday to Friday) nearest to day `wanted` of the month, without leaving the month.
 fn working(day: Date, wanted: i8) -> i8 {
     let Ok(date) = Date::new(day.year(), day.month(), wanted) else { return 0 };
     match date.weekday() {

@@ -1,7 +1,7 @@
-//! Sends spans: gathers them for a moment, posts them as JSON, and tries again where the protocol says so.
+//! Sends spans: collects them for a moment, posts them as JSON, and retries where the protocol allows it.
 //!
-//! What when full: the queue has a number of places, and a span that finds none is dropped. What when the collector is
-//! gone: a request is repeated a few times with growing waits, and then its spans are dropped. Both are counted.
+//! If the queue is full, new spans are dropped. If the collector is unavailable, a request is retried a few times with exponential
+//! backoff, and then its spans are dropped. Both are counted.
 
 use std::{
     sync::{
@@ -26,40 +26,40 @@ use super::{
     span::{self, Span},
 };
 
-/// How often one request is made.
+/// The maximum number of attempts of one request.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// The longest wait between two attempts, whatever the collector asks for.
+/// The longest wait between two attempts, whatever `Retry-After` says.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// What became of spans since the process began.
+/// Counts of spans since the process started.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) exported: AtomicU64,
-    /// There was no place in the queue.
+    /// Dropped because the queue was full.
     pub(crate) overflowed: AtomicU64,
-    /// The collector did not take them.
+    /// Rejected by the collector.
     pub(crate) refused: AtomicU64,
-    /// The collector could not be reached, or was too busy, for too long.
+    /// Dropped because the collector was unavailable for too long.
     pub(crate) undelivered: AtomicU64,
 }
 
-/// See the module.
+/// The trace exporter.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     queue: mpsc::Sender<Span>,
     masker: Masker,
     counts: Arc<Counts>,
     flush_timeout: Duration,
-    /// What waits is sent, and then no more.
+    /// Cancelled to send the queue and end.
     stopping: CancellationToken,
-    /// Nothing is sent any more.
+    /// Cancelled to end immediately.
     giving_up: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Exporter {
-    /// Begins to send what is offered.
+    /// Starts the exporter.
     pub(crate) fn start(settings: &TelemetrySettings, masker: Masker) -> Result<Exporter, TelemetryError> {
         let broken = |why: String| TelemetryError::Address { why };
         let url = Url::parse(&settings.address).map_err(|error| broken(error.to_string()))?;
@@ -96,7 +96,7 @@ impl Exporter {
         Ok(exporter)
     }
 
-    /// Takes a span, or drops it. Never waits. What is secret in it stays here.
+    /// Masks a span and queues it, or drops it. Never waits.
     pub(super) fn offer(&self, mut span: Span) {
         span.mask(&self.masker);
         if self.queue.try_send(span).is_err() {
@@ -108,15 +108,15 @@ impl Exporter {
         &self.counts
     }
 
-    /// Spans that wait.
+    /// The number of spans in the queue.
     pub(crate) fn queued(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Sends what waits, for as long as the settings say, and ends.
+    /// Sends the queue, within the flush timeout, and ends.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the rest to be sent in the background.
+    /// If the future is dropped, the rest is sent in the background.
     pub(crate) async fn shut_down(&self) {
         self.stopping.cancel();
         if tokio::time::timeout(self.flush_timeout, self.tasks.wait()).await.is_err() {
@@ -135,7 +135,7 @@ fn headers(given: &[(String, String)]) -> Result<HeaderMap, TelemetryError> {
         let broken = || TelemetryError::Header { name: name.clone() };
         let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
         let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| broken())?;
-        // It stays behind when a redirect leads elsewhere.
+        // Sensitive headers are dropped when a redirect leads to another host.
         value.set_sensitive(true);
         headers.insert(known, value);
     }
@@ -149,7 +149,7 @@ struct Sender {
     settings: TelemetrySettings,
     counts: Arc<Counts>,
     stopping: CancellationToken,
-    /// Whether the last request failed; only changes are told.
+    /// Whether the last request failed; only changes are logged.
     failing: bool,
 }
 
@@ -166,7 +166,7 @@ impl Sender {
         }
     }
 
-    /// Waits for spans, and then a little longer for more. None come when the exporter stops and nothing waits.
+    /// Waits for a span, and then for more until the delay has passed. The batch stays empty if the exporter ends.
     async fn gather(&self, spans: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) {
         let most = self.settings.batch_max.max(1);
         let first = tokio::select! {
@@ -189,7 +189,7 @@ impl Sender {
         }
     }
 
-    /// Posts a batch, as often as it takes and makes sense.
+    /// Posts a batch, with retries.
     async fn deliver(&mut self, batch: &[Span]) {
         let count = batch.len() as u64;
         let body = Bytes::from(span::request(&self.settings.resource, batch).to_string());
@@ -203,7 +203,7 @@ impl Sender {
                     self.counts.exported.fetch_add(count - refused, Ordering::Relaxed);
                     self.counts.refused.fetch_add(refused, Ordering::Relaxed);
                     if std::mem::take(&mut self.failing) {
-                        tracing::warn!(collector = %self.url.shown(), "spans are taken again");
+                        tracing::warn!(collector = %self.url.shown(), "the collector accepts spans again");
                     }
                     return;
                 }
@@ -220,17 +220,17 @@ impl Sender {
             attempt += 1;
             tokio::select! {
                 () = tokio::time::sleep(asked.unwrap_or(wait).min(WAIT_MAX)) => {}
-                // The last attempts are made at once.
+                // At shutdown, the remaining attempts are made immediately.
                 () = self.stopping.cancelled() => {}
             }
             wait = wait.saturating_mul(2);
         }
     }
 
-    /// Tells that spans are lost, once until some are taken again.
+    /// Logs that spans are lost, once until the collector accepts some again.
     fn tell(&mut self, why: &str) {
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!(collector = %self.url.shown(), why, "spans are lost; runs go on without them");
+            tracing::warn!(collector = %self.url.shown(), why, "spans are lost because the collector does not accept them");
         }
     }
 
@@ -243,13 +243,13 @@ impl Sender {
     }
 }
 
-/// What an answer means for the spans that were sent (OTLP 1.x, "OTLP/HTTP Response").
+/// The meaning of a response for the spans of the request (OTLP 1.x, "OTLP/HTTP Response").
 enum Judgement {
-    /// The collector has them, but for so many.
+    /// Accepted, except for a number of rejected spans.
     Taken { refused: u64 },
-    /// It never will, for this reason.
+    /// Rejected permanently, for this reason.
     Refused(String),
-    /// It may, after so long.
+    /// To be retried, possibly after the given wait.
     Later(Option<Duration>, String),
 }
 
@@ -259,10 +259,10 @@ fn judge(sent: &Result<Reply, Failure>) -> Judgement {
         Err(failure) if failure.transient => return Judgement::Later(failure.after, failure.message.clone()),
         Err(failure) => return Judgement::Refused(failure.message.clone()),
     };
-    let answered = || format!("the collector answered {}", reply.status);
+    let answered = || format!("the collector responded with {}", reply.status);
     match reply.status.as_u16() {
         200..=299 => {
-            // An answer in another encoding says nothing that can be read.
+            // A response in another encoding is ignored.
             let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
             let refused = &said["partialSuccess"]["rejectedSpans"];
             let refused = refused.as_u64().or_else(|| refused.as_str()?.parse().ok());

@@ -1,6 +1,6 @@
-//! Spans, and their form in OTLP: the JSON encoding of `ExportTraceServiceRequest`, opentelemetry-proto 1.x.
+//! Spans and their OTLP encoding: JSON of `ExportTraceServiceRequest`, opentelemetry-proto 1.x.
 //!
-//! Ids are hexadecimal there, 64-bit numbers decimal texts, and enumerations numbers.
+//! In this encoding, ids are hexadecimal strings, 64-bit numbers decimal strings, and enumerations numbers.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// The Unix epoch in ticks of 100 ns since the year 1.
 const UNIX_EPOCH_TICKS: i64 = 621_355_968_000_000_000;
 
-/// What went on for a while.
+/// A span.
 #[derive(Debug)]
 pub(super) struct Span {
     pub(super) trace: u128,
@@ -23,12 +23,12 @@ pub(super) struct Span {
     pub(super) end: Timestamp,
     pub(super) attributes: Attributes,
     pub(super) events: Events,
-    /// What went wrong, in words; none when nothing did.
+    /// The error message, if the span failed.
     pub(super) failed: Option<String>,
 }
 
 impl Span {
-    /// Takes out what is secret.
+    /// Masks secrets.
     pub(super) fn mask(&mut self, masker: &Masker) {
         if masker.is_empty() {
             return;
@@ -51,7 +51,7 @@ impl Span {
     }
 }
 
-/// What a span is between its caller and what it calls; the numbers are the protocol's.
+/// The kind of a span, with the number in the protocol.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Internal = 1,
@@ -59,7 +59,7 @@ pub(super) enum Kind {
     Client = 3,
 }
 
-/// Names and values.
+/// Attribute names and values.
 pub(super) type Attributes = Vec<(&'static str, Attribute)>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,10 +86,10 @@ impl From<i64> for Attribute {
     }
 }
 
-/// Events of one span that are kept; more are counted.
+/// The maximum number of events of a span; further ones are only counted.
 const EVENTS_MAX: usize = 32;
 
-/// What happened at a moment within a span.
+/// The events of a span.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     kept: Vec<(&'static str, Timestamp, Attributes)>,

@@ -146,7 +146,9 @@ pub(crate) async fn deploy(
         }
     };
     if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
-        return Err(Problem::bad("The name of a workflow must not be empty or contain slashes or control characters."));
+        return Err(Problem::bad(
+            "The name of a workflow must not be empty or contain slashes or control characters.",
+        ));
     }
     let only_new = request.headers().get(header::IF_NONE_MATCH).is_some_and(|given| given == "*");
     let received = read_body(request.into_body(), &shared).await?;
@@ -194,7 +196,10 @@ fn refused(diagnostics: &Diagnostics) -> Problem {
 /// `DELETE /api/v1/workflows/{name}`: deletes a workflow with all its versions. Its runs continue.
 pub(crate) async fn delete(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     if !shared.host.delete(&name).await? {
-        return Err(Problem::not_found("WorkflowNotFound", format!("The workflow '{name}' could not be found.")));
+        return Err(Problem::not_found(
+            "WorkflowNotFound",
+            format!("The workflow '{name}' could not be found."),
+        ));
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -223,7 +228,10 @@ pub(crate) async fn rotate_signature(
 pub(crate) async fn versions(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     let versions = shared.host.deployments.versions(&name);
     if versions.is_empty() {
-        return Err(Problem::not_found("WorkflowNotFound", format!("The workflow '{name}' could not be found.")));
+        return Err(Problem::not_found(
+            "WorkflowNotFound",
+            format!("The workflow '{name}' could not be found."),
+        ));
     }
     let current = shared.host.deployments.get(&name).map(|deployment| deployment.version);
     let shown = versions.iter().map(|entry| {
@@ -330,7 +338,8 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
             "cursor" => query.after = Some(RunId::from_str(&value).map_err(|_| not_a_cursor())?),
             "parent" => {
                 let parent = RunId::from_str(&value);
-                let parent = parent.map_err(|_| Problem::bad(format!("'parent' must be a run id (got '{value}').")))?;
+                let parent = parent
+                    .map_err(|_| Problem::bad(format!("'parent' must be a run id (got '{value}').")))?;
                 query.parent = Some(parent);
             }
             "limit" => query.limit = limit(&value)?,
@@ -366,9 +375,11 @@ fn moment(text: &str) -> Result<UnixMillis, Problem> {
         return Ok(UnixMillis(millis));
     }
     let zoned = jiff::Timestamp::from_str(text);
-    zoned
-        .map(|at| UnixMillis(at.as_millisecond()))
-        .map_err(|_| Problem::bad(format!("'{text}' is not a valid timestamp; expected a form such as 2026-01-31T12:00:00Z.")))
+    zoned.map(|at| UnixMillis(at.as_millisecond())).map_err(|_| {
+        Problem::bad(format!(
+            "'{text}' is not a valid timestamp; expected a form such as 2026-01-31T12:00:00Z."
+        ))
+    })
 }
 
 fn limit(text: &str) -> Result<usize, Problem> {
@@ -421,7 +432,9 @@ async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<V
 
 /// `410 Gone`: the run existed, but its history has been removed.
 pub(crate) fn forgotten_run(id: &str) -> Problem {
-    let message = format!("The history of run '{id}' has been removed by retention; only its entry in the list is left.");
+    let message = format!(
+        "The history of run '{id}' has been removed by retention; only its entry in the list is left."
+    );
     Problem::new(StatusCode::GONE, "RunForgotten", message)
 }
 
@@ -459,7 +472,10 @@ pub(crate) async fn action(
     });
     let history = history.await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {
-        Problem::not_found("ActionNotFound", format!("The workflow of run '{id}' has no action named '{name}'."))
+        Problem::not_found(
+            "ActionNotFound",
+            format!("The workflow of run '{id}' has no action named '{name}'."),
+        )
     })?;
     Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), skip)))
 }
@@ -485,7 +501,11 @@ async fn change(shared: &Shared, id: &str, order: RunOrder) -> Answer {
     let taken = shared.host.command(run, order.command()).await;
     let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(id))?;
     if !taken && row.ended.is_some() {
-        return Err(Problem::new(StatusCode::CONFLICT, "RunEnded", format!("The run '{id}' has already ended.")));
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "RunEnded",
+            format!("The run '{id}' has already ended."),
+        ));
     }
     if taken {
         return Ok(json(StatusCode::OK, &with_hold(shared, &row, view::run_row(&row)).await?));

@@ -83,7 +83,8 @@ async fn fire_request(
             }
             let matched = relative_path(template.as_deref().unwrap_or_default(), path);
             let matched = matched.ok_or_else(|| {
-                let message = format!("The path does not match the relative path of trigger '{}'.", found.name);
+                let message =
+                    format!("The path does not match the relative path of trigger '{}'.", found.name);
                 Problem::not_found("RelativePathNotMatched", message)
             })?;
             if !matched.is_empty() {
@@ -100,7 +101,8 @@ async fn fire_request(
         | TriggerKind::HttpPoll { .. }
         | TriggerKind::ApiConnection { .. }
         | TriggerKind::Batch { .. } => {
-            let message = format!("The trigger '{}' fires automatically and does not accept requests.", found.name);
+            let message =
+                format!("The trigger '{}' fires automatically and does not accept requests.", found.name);
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
         }
     }

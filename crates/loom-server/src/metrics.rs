@@ -25,7 +25,11 @@ use self::{
     tally::{Durations, ENDS_MS, NAMES_MAX, lock},
     text::Page,
 };
-use crate::{host::Host, server::Shared, telemetry::Exporter};
+use crate::{
+    host::{Host, ProcessUsage},
+    server::Shared,
+    telemetry::Exporter,
+};
 
 /// `GET /metrics`.
 pub(crate) async fn page(State(shared): State<Shared>) -> Response<Body> {
@@ -37,12 +41,17 @@ pub(crate) async fn page(State(shared): State<Shared>) -> Response<Body> {
 
 fn text(host: &Host) -> String {
     let mut page = Page::default();
+    page.head("loom_build_info", "gauge", "The version of Loom; the value is always 1.");
+    page.sample("loom_build_info", &[("version", &host.settings.version)], 1);
     runs(&mut page, host);
     actions(&mut page, &host.hub.tally);
     services(&mut page, &host.hub.tally, host.engine.registry().list());
     store(&mut page, &*host.store);
     if let Some(recorder) = &host.hub.recorder {
         spans(&mut page, recorder.exporter());
+    }
+    if let Some(usage) = host.settings.process {
+        process(&mut page, &usage());
     }
     page.0
 }
@@ -75,17 +84,9 @@ fn runs(page: &mut Page, host: &Host) {
     }
     page.head("loom_runs_in_progress", "gauge", "Runs in progress in this process.");
     page.sample("loom_runs_in_progress", &[], host.engine.runs_in_progress());
-    page.head(
-        "loom_runs_held",
-        "gauge",
-        "Runs held because the store is unavailable.",
-    );
+    page.head("loom_runs_held", "gauge", "Runs held because the store is unavailable.");
     page.sample("loom_runs_held", &[], host.engine.held().len());
-    page.head(
-        "loom_callers_waiting",
-        "gauge",
-        "Callers waiting for the concurrency limit of their trigger.",
-    );
+    page.head("loom_callers_waiting", "gauge", "Callers waiting for the concurrency limit of their trigger.");
     page.sample("loom_callers_waiting", &[], host.hub.gates.waiting());
     page.head("loom_workflows", "gauge", "Deployed workflows.");
     page.sample("loom_workflows", &[], host.deployments.all().len());
@@ -107,11 +108,7 @@ fn actions(page: &mut Page, tally: &Tally) {
             page.sample("loom_actions_ended_total", &labels, read(count));
         }
     }
-    page.head(
-        "loom_action_duration_seconds",
-        "histogram",
-        "Duration of actions, by type.",
-    );
+    page.head("loom_action_duration_seconds", "histogram", "Duration of actions, by type.");
     for (name, counts) in &types {
         durations(page, "loom_action_duration_seconds", ("type", name), &counts.took);
     }
@@ -232,7 +229,11 @@ fn store(page: &mut Page, store: &dyn Store) {
         page.sample(name, &[], value);
     }
     for (name, help, histogram) in [
-        ("loom_store_commit_seconds", "Time from accepting a commit to acknowledging it.", &metrics.wait_seconds),
+        (
+            "loom_store_commit_seconds",
+            "Time from accepting a commit to acknowledging it.",
+            &metrics.wait_seconds,
+        ),
         ("loom_store_group_seconds", "Time to write one transaction.", &metrics.group_seconds),
         ("loom_store_sync_seconds", "Time to sync one transaction to disk.", &metrics.sync_seconds),
     ] {
@@ -258,6 +259,26 @@ fn spans(page: &mut Page, exporter: &Exporter) {
     }
     page.head("loom_telemetry_queued_spans", "gauge", "Spans waiting to be sent.");
     page.sample("loom_telemetry_queued_spans", &[], exporter.queued());
+}
+
+/// The standard metrics of a process, under the names that all Prometheus clients use.
+fn process(page: &mut Page, usage: &ProcessUsage) {
+    let mut sample = |name, kind, help, value: Option<f64>| {
+        if let Some(value) = value {
+            page.head(name, kind, help);
+            page.sample(name, &[], value);
+        }
+    };
+    let whole = |value: Option<u64>| value.map(|value| value as f64);
+    let (cpu, start) = (usage.cpu_seconds, usage.start_time_seconds);
+    sample("process_cpu_seconds_total", "counter", "User and system CPU time, in seconds.", cpu);
+    sample("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970.", start);
+    let (resident, virtual_) = (whole(usage.resident_bytes), whole(usage.virtual_bytes));
+    sample("process_resident_memory_bytes", "gauge", "Resident memory, in bytes.", resident);
+    sample("process_virtual_memory_bytes", "gauge", "Virtual memory, in bytes.", virtual_);
+    let (open, most) = (whole(usage.open_files), whole(usage.open_files_max));
+    sample("process_open_fds", "gauge", "Open file descriptors.", open);
+    sample("process_max_fds", "gauge", "The limit on open file descriptors.", most);
 }
 
 fn durations(page: &mut Page, name: &str, label: (&str, &str), durations: &Durations) {

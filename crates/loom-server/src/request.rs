@@ -63,8 +63,8 @@ pub(crate) fn json(bytes: &[u8], shared: &Shared) -> Result<Option<Value>, Probl
     if bytes.is_empty() {
         return Ok(None);
     }
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| Problem::bad("The body is not valid JSON: it is not UTF-8."))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Problem::bad("The body is not valid JSON: it is not UTF-8."))?;
     let values_max = shared.host.engine.environment().budgets.json_values_max;
     Value::from_json_str_within(text, values_max).map(Some).map_err(|error| {
         if error.is_too_large {

@@ -131,7 +131,8 @@ pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
         |message: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InvalidResponse", message);
     let status = answer.get("statusCode").and_then(Value::as_i64).unwrap_or(200);
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.ok_or_else(|| failed("The workflow's response has an invalid status code.".to_owned()))?;
+    let status =
+        status.ok_or_else(|| failed("The workflow's response has an invalid status code.".to_owned()))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -173,8 +173,12 @@ async fn masked(State(shared): State<Shared>, request: Request, next: Next) -> R
     let (mut parts, body) = response.into_parts();
     // The body is in memory already, so its size needs no limit.
     let Ok(bytes) = body::to_bytes(body, usize::MAX).await else {
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Unreadable", "The response could not be read.")
-            .into_response();
+        return Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Unreadable",
+            "The response could not be read.",
+        )
+        .into_response();
     };
     let masked = std::str::from_utf8(&bytes).ok().and_then(|text| match masker.mask(text) {
         Cow::Borrowed(_) => None,
@@ -192,5 +196,9 @@ async fn nowhere() -> Problem {
 }
 
 async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This route does not support the request's method.")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "MethodNotAllowed",
+        "This route does not support the request's method.",
+    )
 }

@@ -28,7 +28,8 @@ pub(crate) async fn change(
         "isolate" | "open" => registry.isolate(&service),
         "close" => registry.close(&service),
         other => {
-            let message = format!("Unknown change '{other}'; expected one of 'reset', 'isolate', 'open', 'close'.");
+            let message =
+                format!("Unknown change '{other}'; expected one of 'reset', 'isolate', 'open', 'close'.");
             return Err(Problem::not_found("NotFound", message));
         }
     };

@@ -51,7 +51,8 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
     request::only(uri, &["after", "limit"])?;
     let run = run_id(id)?;
     let row = shared.host.store.run(run).await?;
-    let row = row.ok_or_else(|| Problem::not_found("RunNotFound", format!("The run '{id}' does not exist.")))?;
+    let row =
+        row.ok_or_else(|| Problem::not_found("RunNotFound", format!("The run '{id}' does not exist.")))?;
     if row.purged {
         return Err(forgotten_run(id));
     }
@@ -77,7 +78,12 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
         return page(&shared, &row, after, limit).await;
     }
     let place = Arc::clone(&shared.watchers).try_acquire_owned().map_err(|_| {
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyWatchers", "The limit of open event streams is reached.").later(5)
+        Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyWatchers",
+            "The limit of open event streams is reached.",
+        )
+        .later(5)
     })?;
     stream_of(shared, &row, after, place).await
 }

@@ -409,7 +409,9 @@ impl Answered {
     pub(crate) fn error(&self) -> (String, String) {
         match &self.outcome.error {
             Some(error) => (error.code.to_string(), error.message.clone()),
-            None => (self.outcome.code.to_string(), format!("The service responded with {}.", self.outcome.code)),
+            None => {
+                (self.outcome.code.to_string(), format!("The service responded with {}.", self.outcome.code))
+            }
         }
     }
 }

@@ -15,10 +15,13 @@ pub(crate) mod workflow;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Difference, compare_exact, compare_subset};
+pub use compare::{Difference, Values, compare_exact, compare_subset};
 pub use read::{Body, Case, CaseFile, ReadError};
 pub use report::{Counts, Report, Verdict};
 
+use std::time::Duration;
+
+use loom_engine::ports::Clock;
 use loom_expression::Timestamp;
 
 /// Runs cases.
@@ -47,9 +50,21 @@ impl Runner {
     /// Runs all cases of a file whose id contains `filter`.
     pub fn play_all(&self, file: &CaseFile, filter: Option<&str>) -> Report {
         let chosen = file.cases.iter().filter(|case| filter.is_none_or(|filter| case.id.contains(filter)));
-        Report {
-            file: file.name.clone(),
-            entries: chosen.map(|case| (case.clone(), self.play(file, case))).collect(),
+        let entries = chosen.map(|case| (case.clone(), self.play(file, case))).collect();
+        Report { file: file.name.clone(), entries, times: Vec::new() }
+    }
+
+    /// Like [`Runner::play_all`], and measures the wall time of each case with `clock`.
+    pub fn play_all_timed(&self, file: &CaseFile, filter: Option<&str>, clock: &dyn Clock) -> Report {
+        let chosen = file.cases.iter().filter(|case| filter.is_none_or(|filter| case.id.contains(filter)));
+        let (mut entries, mut times) = (Vec::new(), Vec::new());
+        for case in chosen {
+            let start = clock.now().unix_nanos();
+            let verdict = self.play(file, case);
+            let nanos = u64::try_from(clock.now().unix_nanos() - start).unwrap_or_default();
+            times.push(Duration::from_nanos(nanos));
+            entries.push((case.clone(), verdict));
         }
+        Report { file: file.name.clone(), entries, times }
     }
 }

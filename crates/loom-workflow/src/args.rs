@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{
+    Args, Parser, Subcommand, ValueHint,
+    error::{ContextKind, ContextValue},
+};
 use clap_complete::Shell;
 
 use crate::config::Flags;
@@ -16,8 +19,35 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Flags of other servers, and ours of the same meaning.
+const RELATED: [(&str, &str); 7] = [
+    ("--port", "--addr PORT"),
+    ("--listen", "--addr ADDRESS"),
+    ("--bind", "--addr ADDRESS"),
+    ("--host", "--addr ADDRESS"),
+    ("--dir", "--workflows DIR"),
+    ("--data-dir", "--data DIR"),
+    ("--parameter", "--param NAME=VALUE"),
+];
+
+/// Replaces clap's advice to pass an unknown option as a value, which is never what was meant here, with the related option.
+pub(crate) fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    if error.kind() != clap::error::ErrorKind::UnknownArgument {
+        return error;
+    }
+    error.remove(ContextKind::Suggested);
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return error };
+    let given = given.split('=').next().unwrap_or_default();
+    if let Some((_, ours)) = RELATED.iter().find(|(other, _)| *other == given) {
+        error.remove(ContextKind::SuggestedArg);
+        let advice = format!("use `{ours}`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
+    }
+    error
+}
+
 /// The version, with the commit it was built from if that is known.
-const VERSION: &str = env!("LOOM_VERSION");
+pub(crate) const VERSION: &str = env!("LOOM_VERSION");
 
 const FIRST_STEPS: &str = "\
 First steps:

@@ -54,6 +54,17 @@ pub(crate) fn warn_if_others_can_read(path: &Path) {
     let _ = path;
 }
 
+/// The path from which a workflow gets its name. `workflow.json` is named after its directory, also if the path does not contain
+/// the directory, as after `cd orders`.
+pub(crate) fn naming_path(path: &Path) -> PathBuf {
+    let named = path.parent().is_some_and(|parent| parent.file_name().is_some());
+    let is_standard = path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("workflow.json"));
+    if named || !is_standard {
+        return path.to_path_buf();
+    }
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// Whether a file exists. It is an error if this cannot be determined.
 pub(crate) fn there_is(path: &Path) -> Result<bool> {
     match fs::metadata(path) {

@@ -1,11 +1,11 @@
-//! The `loom` binary: arguments, wiring, exit codes. The only place that prints, and that reads the environment.
+//! The `loom` binary: arguments, wiring, exit codes. Only this crate prints and reads the environment.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "this is where the binary writes, and reads its environment for it"
+    reason = "the only module that writes, and reads the environment for it"
 )]
 mod console;
 
@@ -19,6 +19,7 @@ mod exit;
 mod explain;
 mod files;
 mod live;
+mod process;
 mod remote;
 mod run;
 mod secrets;
@@ -42,9 +43,10 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // The message quotes what was typed; with arguments that are escaped, no quotation can begin a line of its own.
+            // The message quotes the arguments; if they are escaped, no quotation can start a line of its own.
             let arguments = std::env::args().map(|argument| loom_expression::visible(&argument).into_owned());
             let error = Cli::try_parse_from(arguments).err().unwrap_or(error);
+            let error = args::with_suggestion(error);
             console::usage(&error);
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }

@@ -194,7 +194,7 @@ fn load(
 ) -> Option<(Loaded, Vec<Value>)> {
     let Source { name, bytes } = source;
     let options = LoadOptions {
-        file_name: Some(Arc::from(name.as_str())),
+        file_name: Some(Arc::from(files::naming_path(Path::new(name)).to_string_lossy().as_ref())),
         choose: choose.map(Arc::from),
         script_check: Some(loom_actions::check_javascript),
         ..LoadOptions::default()

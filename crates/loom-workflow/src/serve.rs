@@ -266,6 +266,8 @@ async fn open_host(
     host.retention = live.retention;
     host.response_timeout = live.response_timeout;
     host.telemetry = telemetry;
+    crate::args::VERSION.clone_into(&mut host.version);
+    host.process = Some(crate::process::usage);
     Ok(Host::open(builder, environment, store, Arc::new(SystemClock), host).await?)
 }
 

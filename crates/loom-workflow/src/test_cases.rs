@@ -29,7 +29,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     let files = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     warn_of_others(&files)?;
     for file in &files {
-        let report = runner.play_all(file, args.filter.as_deref());
+        let report = runner.play_all_timed(file, args.filter.as_deref(), &SystemClock);
         let counts = report.counts();
         if args.json {
             for case in report.json() {

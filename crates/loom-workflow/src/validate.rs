@@ -82,7 +82,7 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     let bytes = files::read(path)?;
     let name = path.display().to_string();
     let options = LoadOptions {
-        file_name: Some(Arc::from(name.as_str())),
+        file_name: Some(Arc::from(files::naming_path(path).to_string_lossy().as_ref())),
         script_check: Some(loom_actions::check_javascript),
         ..LoadOptions::default()
     };

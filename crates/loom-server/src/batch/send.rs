@@ -171,7 +171,10 @@ fn find(
         BatchConfiguration::from_inputs(&inputs.unwrap_or_default()).map_err(|error| error.message)
     });
     let batches = batches.map_err(|why| {
-        let why = format!("The batch configuration of trigger '{}' of workflow '{}' is invalid: {why}.", found.name, workflow.name);
+        let why = format!(
+            "The batch configuration of trigger '{}' of workflow '{}' is invalid: {why}.",
+            found.name, workflow.name
+        );
         ("InvalidBatchConfiguration", why)
     })?;
     let named = batches.iter().find(|known| known.name.to_lowercase() == batch.to_lowercase());

@@ -276,7 +276,7 @@ async fn what_cannot_be_sent_says_why() {
     for (inputs, code, part) in [
         (to("nobody", "Collect", "Orders"), "WorkflowNotFound", "'nobody'"),
         (to("sender", "manual", "Orders"), "WorkflowTriggerNotFound", "no Batch trigger named 'manual'"),
-        (to("collector", "Collect", "Bills"), "BatchNotFound", "it has Orders"),
+        (to("collector", "Collect", "Bills"), "BatchNotFound", "its batches are Orders"),
         (to("collector", "Collect", ""), "InvalidTemplateInputs", "'batchName'"),
         ("{}".to_owned(), "InvalidTemplateInputs", "'host.workflow.id'"),
     ] {

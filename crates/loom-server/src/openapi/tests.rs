@@ -34,7 +34,8 @@ fn every_route_is_in_the_document_and_every_operation_is_a_route() {
 fn every_operation_has_a_declared_tag_and_an_imperative_summary() {
     let document = document();
     let tags = document.get("tags").and_then(Value::as_array).expect("it has tags");
-    let tags: BTreeSet<&str> = tags.iter().filter_map(|tag| tag.get("name").and_then(Value::as_str)).collect();
+    let tags: BTreeSet<&str> =
+        tags.iter().filter_map(|tag| tag.get("name").and_then(Value::as_str)).collect();
     let mut used = BTreeSet::new();
     for (path, methods) in document.get("paths").and_then(Value::as_object).expect("it has paths") {
         for (method, operation) in methods.as_object().expect("a path has methods") {

@@ -15,7 +15,7 @@ const TOLERANCE: f64 = 1e-15;
 const SHOWN_MAX: usize = 400;
 
 /// One difference between the actual and the expected result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// The path, such as `actions.Get_customer.outputs.body[0]`.
     pub at: String,
@@ -23,12 +23,23 @@ pub struct Difference {
     pub expected: Option<String>,
     /// The actual value, or the problem.
     pub actual: String,
+    /// The compared values, if the difference is between two JSON values.
+    pub values: Option<Values>,
+}
+
+/// Two JSON values that differ. An absent value is None; secrets are redacted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values {
+    /// What was expected.
+    pub expected: Option<Value>,
+    /// What was found.
+    pub actual: Option<Value>,
 }
 
 impl Difference {
     /// A problem at a path.
     pub fn of(at: impl Into<String>, what: impl Into<String>) -> Difference {
-        Difference { at: at.into(), expected: None, actual: what.into() }
+        Difference { at: at.into(), expected: None, actual: what.into(), values: None }
     }
 
     /// A value that differs from the expected one.
@@ -41,7 +52,16 @@ impl Difference {
             at: at.into(),
             expected: Some(shorten(expected.to_string())),
             actual: shorten(actual.to_string()),
+            values: None,
         }
+    }
+
+    /// A difference between two JSON values, of which one may be absent.
+    fn between_values(at: impl Into<String>, expected: Option<&Value>, actual: Option<&Value>) -> Difference {
+        let shown = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), text);
+        let values = Values { expected: expected.map(redacted), actual: actual.map(redacted) };
+        let difference = Difference::between(at, shown(expected), shown(actual));
+        Difference { values: Some(values), ..difference }
     }
 }
 
@@ -78,7 +98,7 @@ fn compare(at: &str, expected: &Value, actual: &Value, subset: bool, found: &mut
             match got.get(name) {
                 Some(got) => compare(&format!("{at}.{name}"), wanted, got, subset, found),
                 None if subset && wanted.is_null() => {}
-                None => found.push(Difference::between(format!("{at}.{name}"), text(wanted), "nothing")),
+                None => found.push(Difference::between_values(format!("{at}.{name}"), Some(wanted), None)),
             }
         }
         if !subset {
@@ -87,21 +107,23 @@ fn compare(at: &str, expected: &Value, actual: &Value, subset: bool, found: &mut
     } else if let (Some(wanted), Some(got)) = (expected.as_array(), actual.as_array()) {
         if wanted.len() != got.len() {
             let counted = |value: &Value, count: usize| format!("{count} items: {}", shorten(text(value)));
-            found.push(Difference::between(at, counted(expected, wanted.len()), counted(actual, got.len())));
+            let words = Difference::between(at, counted(expected, wanted.len()), counted(actual, got.len()));
+            let values = Difference::between_values(at, Some(expected), Some(actual)).values;
+            found.push(Difference { values, ..words });
             return;
         }
         for (index, (wanted, got)) in wanted.iter().zip(got.iter()).enumerate() {
             compare(&format!("{at}[{index}]"), wanted, got, subset, found);
         }
     } else if !same_scalar(expected, actual) {
-        found.push(Difference::between(at, text(expected), text(actual)));
+        found.push(Difference::between_values(at, Some(expected), Some(actual)));
     }
 }
 
 fn surplus(at: &str, wanted: &Object, got: &Object, found: &mut Vec<Difference>) {
     for (name, value) in got {
         if !wanted.contains_key(name) {
-            found.push(Difference::between(format!("{at}.{name}"), "nothing", text(value)));
+            found.push(Difference::between_values(format!("{at}.{name}"), None, Some(value)));
         }
     }
 }
@@ -135,6 +157,11 @@ pub(super) fn meant(wrong: &str, known: &[&str], intro: &str) -> String {
 /// A value as messages show it. Secrets are never shown.
 pub(super) fn text(value: &Value) -> String {
     if value.contains_secret() { "a secret value".to_owned() } else { value.to_json_text() }
+}
+
+/// The value, or the mask if it has a secret.
+fn redacted(value: &Value) -> Value {
+    if value.contains_secret() { Value::from(loom_expression::MASK) } else { value.clone() }
 }
 
 fn shorten(text: String) -> String {

@@ -1,15 +1,18 @@
 //! Reports on cases: as text, JSON and JUnit XML.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use loom_expression::{Object, Value, Visible};
 
 use super::{Case, Difference};
 
 /// The result of one case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Everything was as expected.
+    /// Everything is as expected.
     Passed,
     /// Something differed.
     Failed(Vec<Difference>),
@@ -22,6 +25,8 @@ pub struct Report {
     pub file: String,
     /// Its cases, in order.
     pub entries: Vec<(Case, Verdict)>,
+    /// The wall time of each case, in the same order; empty if it was not measured.
+    pub times: Vec<Duration>,
 }
 
 /// The numbers of cases by result. Cases with an inferred expectation are included, and also counted separately.
@@ -81,7 +86,8 @@ impl Report {
         out
     }
 
-    /// One object for each case: `file`, `id`, `line`, `result` (`passed`, `failed`), `inferred`, `differences`.
+    /// One object for each case: `file`, `id`, `line`, `result` (`passed`, `failed`), `inferred`, `differences`. A
+    /// difference has `at` and either `expected` and `actual`, whole JSON values of which an absent one is left out, or `message`.
     pub fn json(&self) -> Vec<Value> {
         self.entries.iter().map(|(case, verdict)| entry_json(&self.file, case, verdict)).collect()
     }
@@ -89,14 +95,24 @@ impl Report {
     /// A `testsuite` element of JUnit XML.
     pub fn junit(&self) -> String {
         let counts = self.counts();
+        let file = xml(&self.file);
+        let total: Duration = self.times.iter().sum();
         let mut out = format!(
-            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"0\">\n",
-            xml(&self.file),
+            "  <testsuite name=\"{file}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"0\" time=\"{:.3}\" file=\"{file}\">\n",
             self.entries.len(),
-            counts.failed
+            counts.failed,
+            total.as_secs_f64()
         );
-        for (case, verdict) in &self.entries {
-            let _ = write!(out, "    <testcase classname=\"{}\" name=\"{}\"", xml(&self.file), xml(&case.id));
+        for (index, (case, verdict)) in self.entries.iter().enumerate() {
+            let time = self.times.get(index).copied().unwrap_or_default().as_secs_f64();
+            let id = xml(&case.id);
+            let _ = write!(
+                out,
+                "    <testcase classname=\"{file}\" name=\"{id}\" time=\"{time:.3}\" file=\"{file}\""
+            );
+            if let Some(line) = case.line {
+                let _ = write!(out, " line=\"{line}\"");
+            }
             let _ = match verdict {
                 Verdict::Passed => writeln!(out, "/>"),
                 Verdict::Failed(differences) => {
@@ -140,10 +156,22 @@ fn entry_json(file: &str, case: &Case, verdict: &Verdict) -> Value {
             let list = differences.iter().map(|difference| {
                 let mut entry = Object::new();
                 entry.insert("at", difference.at.as_str());
-                if let Some(expected) = &difference.expected {
-                    entry.insert("expected", expected.as_str());
+                match (&difference.values, &difference.expected) {
+                    (Some(values), _) => {
+                        for (name, value) in [("expected", &values.expected), ("actual", &values.actual)] {
+                            if let Some(value) = value {
+                                entry.insert(name, value.clone());
+                            }
+                        }
+                    }
+                    (None, Some(expected)) => {
+                        let message = format!("expected {expected}, found {}", difference.actual);
+                        entry.insert("message", message);
+                    }
+                    (None, None) => {
+                        entry.insert("message", difference.actual.as_str());
+                    }
                 }
-                entry.insert("actual", difference.actual.as_str());
                 Value::from(entry)
             });
             object.insert("differences", Value::from(list.collect::<Vec<_>>()));

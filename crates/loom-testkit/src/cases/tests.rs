@@ -253,3 +253,18 @@ fn mocks_have_the_codes_of_real_responses() {
     );
     assert_eq!(play(&case), Vec::<String>::new());
 }
+
+#[test]
+fn differences_of_values_are_whole_in_json() {
+    let long = "x".repeat(1_000);
+    let text = format!(
+        r#"[{{"id": "a", "expression": "@json('{{\"b\": [1, 2], \"c\": 1}}')", "expected": {{"b": [1], "d": "{long}"}}}}]"#
+    );
+    let file = CaseFile::parse(text.as_bytes(), "f.json".to_owned(), PathBuf::new()).expect("a list of cases");
+    let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None).json();
+    let differences = report[0].get("differences").expect("there are differences").to_json_text();
+    let expected = format!(
+        r#"[{{"at":"value.b","expected":[1],"actual":[1,2]}},{{"at":"value.d","expected":"{long}"}},{{"at":"value.c","actual":1}}]"#
+    );
+    assert_eq!(differences, expected);
+}

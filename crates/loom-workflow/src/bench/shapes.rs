@@ -1,6 +1,6 @@
 //! The measured workflows: the built-in ones, or a file of the user's.
 
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{fmt::Write, path::Path};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -121,7 +121,8 @@ impl Shape {
 pub(super) fn of_file(path: &Path, input: Option<&str>, console: Console) -> Result<Option<Job>> {
     let definition = files::read(path)?;
     let shown = path.display().to_string();
-    let options = LoadOptions { file_name: Some(Arc::from(shown.as_str())), ..LoadOptions::default() };
+    let file_name = files::naming_path(path).to_string_lossy().into_owned();
+    let options = LoadOptions { file_name: Some(file_name.into()), ..LoadOptions::default() };
     let loaded = match Definition::parse(&definition, &options) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {

@@ -100,6 +100,10 @@ impl Lines {
             }
             Event::Suspended { at } => self.line(*at, "suspended", out),
             Event::Resumed { at } => self.line(*at, "resumed", out),
+            Event::Responded { response, .. } => {
+                let status = words::response(response);
+                self.line(self.last, &format!("response {status}"), out);
+            }
             Event::RunEnded { status, error, at, .. } => {
                 let took = words::duration(words::between(self.began, *at));
                 let why = error.as_deref().map(because).unwrap_or_default();
@@ -112,7 +116,6 @@ impl Lines {
             | Event::TimerEnded { .. }
             | Event::VariableSet { .. }
             | Event::VariableAppended { .. }
-            | Event::Responded { .. }
             | Event::Tracked { .. } => {}
         }
     }

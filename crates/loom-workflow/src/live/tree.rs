@@ -95,6 +95,9 @@ impl Tree<'_> {
             (tone, status.to_string()),
             (Tone::Dim, format!("  {}  run {run}", words::duration(took))),
         ];
+        if let Some(response) = &history.response {
+            parts.push((Tone::Plain, format!("  response {}", words::response(response))));
+        }
         if let Some(error) = &history.error {
             parts.push((Tone::Plain, format!("  {}", words::reason(&error.message, 120))));
         }

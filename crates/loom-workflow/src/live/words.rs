@@ -93,6 +93,11 @@ pub(super) fn ended(outcome: &Outcome) -> Cow<'static, str> {
     }
 }
 
+/// The status of a Response: `200` unless the action sets another one.
+pub(super) fn response(response: &Value) -> String {
+    response.get("statusCode").map_or_else(|| "200".to_owned(), |status| visible(&status.text()).into_owned())
+}
+
 /// Whether an attempt was refused by ourselves, so that the service was not called.
 pub(super) fn is_refusal(code: &str) -> bool {
     matches!(

@@ -193,7 +193,7 @@ impl Watched {
             return true;
         }
         let options = LoadOptions {
-            file_name: Some(Arc::from(path.to_string_lossy().as_ref())),
+            file_name: Some(Arc::from(files::naming_path(path).to_string_lossy().as_ref())),
             parameters_file: parameters,
             script_check: Some(loom_actions::check_javascript),
             ..LoadOptions::default()

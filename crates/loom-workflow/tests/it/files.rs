@@ -109,8 +109,18 @@ fn tests_can_be_read_by_machines() {
     let results: Vec<Value> =
         ended.stdout.lines().map(|line| json(line).get("result").cloned().unwrap_or_default()).collect();
     assert_eq!(results, [Value::from("passed"), Value::from("failed"), Value::from("failed")]);
+    let differences: Vec<Value> = ended
+        .stdout
+        .lines()
+        .filter_map(|line| json(line).get("differences").and_then(|list| list.index(0)).cloned())
+        .collect();
+    assert_eq!(differences[0].get("expected"), Some(&Value::from(4)));
+    assert_eq!(differences[0].get("actual"), Some(&Value::from(3)));
+    assert!(differences[1].get("message").is_some() && differences[1].get("actual").is_none());
     let report = std::fs::read_to_string(junit).expect("it was written");
     assert!(report.starts_with("<?xml") && report.contains("failures=\"2\""), "{report}");
+    let bad = report.lines().find(|line| line.contains("name=\"bad\"")).expect("the case is in it");
+    assert!(bad.contains(" time=\"0.") && bad.contains("cases.json\" line=\"3\""), "{bad}");
 }
 
 #[test]

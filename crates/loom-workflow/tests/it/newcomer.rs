@@ -51,6 +51,28 @@ fn invalid_options_of_serve_are_rejected_before_anything_happens() {
 }
 
 #[test]
+fn options_of_other_servers_are_answered_with_ours() {
+    refused(&["serve", "--port", "8080"], &["unexpected argument '--port'", "use `--addr PORT`"]);
+    refused(&["serve", "--listen=:80"], &["unexpected argument '--listen'", "use `--addr ADDRESS`"]);
+    refused(&["serve", "--workflow", "flows"], &["'--workflows'"]);
+    let unknown = loom(&["serve", "--frobnicate"]);
+    assert!(!unknown.stderr.contains("-- --frobnicate"), "{}", unknown.stderr);
+}
+
+#[test]
+fn metrics_have_the_build_and_on_linux_the_process() {
+    let serving = Loom::serve(&["--memory".as_ref()]);
+    let page = serving.request("GET", "/metrics", b"").expect("the server responds").body;
+    let version = format!("loom_build_info{{version=\"{}", env!("CARGO_PKG_VERSION"));
+    assert!(page.contains(&version), "{page}");
+    if cfg!(target_os = "linux") {
+        for name in ["process_resident_memory_bytes ", "process_start_time_seconds ", "process_open_fds "] {
+            assert!(page.contains(&format!("\n{name}")), "{name}: {page}");
+        }
+    }
+}
+
+#[test]
 fn a_port_in_use_is_reported() {
     let service = Service::start(|_| (200, serde_json::Value::Null));
     let address = service.address.strip_prefix("http://").expect("an address");

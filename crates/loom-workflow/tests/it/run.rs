@@ -45,6 +45,33 @@ fn without_a_terminal_there_is_a_line_for_each_thing_that_happens() {
 }
 
 #[test]
+fn the_status_of_a_response_is_shown() {
+    let respond = r#"{"Reject": {"type": "Response", "inputs": {"statusCode": 422, "body": "no"}}}"#;
+    let ended = loom(&["run", &definition("run-response", respond)]);
+    assert!(ended.stderr.contains("  response 422\n"), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "\"no\"\n");
+}
+
+#[test]
+fn a_run_of_workflow_json_is_named_after_its_directory_from_inside_it_too() {
+    let text = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {}}}"#;
+    let path = file("run-name/orders", "workflow.json", text);
+    let inside = path.parent().expect("it is in a directory");
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_loom"))
+        .args(["run", "workflow.json", "--json"])
+        .current_dir(inside)
+        .output()
+        .expect("the binary runs");
+    let report = json(&String::from_utf8_lossy(&run.stdout));
+    assert_eq!(
+        report.get("workflow"),
+        Some(&Value::from("orders")),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+}
+
+#[test]
 fn everything_as_json() {
     let path = definition("run-json", GREET);
     let report = json(&loom(&["run", &path, "--json"]).stdout);

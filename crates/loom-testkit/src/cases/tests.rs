@@ -260,7 +260,8 @@ fn differences_of_values_are_whole_in_json() {
     let text = format!(
         r#"[{{"id": "a", "expression": "@json('{{\"b\": [1, 2], \"c\": 1}}')", "expected": {{"b": [1], "d": "{long}"}}}}]"#
     );
-    let file = CaseFile::parse(text.as_bytes(), "f.json".to_owned(), PathBuf::new()).expect("a list of cases");
+    let file =
+        CaseFile::parse(text.as_bytes(), "f.json".to_owned(), PathBuf::new()).expect("a list of cases");
     let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None).json();
     let differences = report[0].get("differences").expect("there are differences").to_json_text();
     let expected = format!(

@@ -49,7 +49,8 @@ mod telemetry;
 mod view;
 
 pub use deploy::{DeployError, Deployment, Origin, Source};
-pub use host::{Host, HostError, HostSettings, LiveSettings, ProcessUsage, Recovery};
+pub use host::{Host, HostError, HostSettings, LiveSettings, Recovery};
+pub use metrics::ProcessUsage;
 pub use redact::{HIDDEN, hide, without_credentials};
 pub use server::{Server, ServerSettings, Token, is_loopback};
 pub use switches::DisabledBy;

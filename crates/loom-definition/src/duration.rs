@@ -186,7 +186,7 @@ impl fmt::Display for Span {
 
 /// A string that is not an ISO 8601 duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an ISO 8601 duration: {reason}")]
+#[error("`{text}` is not an ISO 8601 duration ({reason})")]
 pub struct InvalidDuration {
     /// The string.
     pub text: String,

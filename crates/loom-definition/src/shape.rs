@@ -237,7 +237,7 @@ fn from_template<'n>(
             let place = crate::text::Place { start: resources.place.start, end: resources.place.start + 1 };
             let diagnostic = found.error(code::SEVERAL_WORKFLOWS, place, message);
             diagnostic.related = related;
-            diagnostic.hint = Some("name the workflow to load".to_owned());
+            diagnostic.hint = Some("select one by name, for example with --workflow NAME".to_owned());
             return None;
         }
         (Some(wanted), several) => {

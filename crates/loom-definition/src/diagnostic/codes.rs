@@ -45,7 +45,7 @@ codes! {
 
     // The file's shape.
     NOT_A_DEFINITION = "L0100" "not a workflow definition": "The JSON has none of the supported shapes: a bare definition with `triggers` and `actions`, an object with `definition`, an ARM template with a `Microsoft.Logic/workflows` resource, a flow export with `properties.definition`, or the files of the management API.";
-    SEVERAL_WORKFLOWS = "L0101" "several workflows in one file": "The template contains several workflows and none was selected. Name the one to load.";
+    SEVERAL_WORKFLOWS = "L0101" "several workflows in one file": "The template contains several workflows and none was selected. Select one by name, for example with `loom run --workflow NAME`.";
     NO_SUCH_WORKFLOW = "L0102" "unknown workflow": "The template contains no workflow with the requested name.";
     WRONG_KIND = "L0103" "wrong JSON type": "A property has a value of the wrong JSON type, such as a string where an object is required.";
     MISSING_MEMBER = "L0104" "missing property": "A required property is absent.";

@@ -91,7 +91,7 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 member.name_place,
                 format!("`{}` cannot wait for `{}`, which is in another block", outlined.name, target.name),
             );
-            diagnostic.related.push((target.name_place.range(), "it is here".to_owned()));
+            diagnostic.related.push((target.name_place.range(), format!("`{}` is here", target.name)));
             let around =
                 outline.around(action).find(|around| outline.outlined(*around).block == outlined.block);
             diagnostic.hint = Some(match around {

@@ -17,7 +17,7 @@ fn retry(text: &str, spelling: Spelling) -> RetryPolicy {
 
 #[track_caller]
 fn refused(text: &str, spelling: Spelling, member: &str, message: &str) {
-    let problem = RetryPolicy::read(&json(text), spelling).expect_err("the policy is refused");
+    let problem = RetryPolicy::read(&json(text), spelling).expect_err("the policy is invalid");
     assert_eq!(problem.member, member, "{problem:?}");
     assert!(problem.message.contains(message), "{problem:?}");
 }
@@ -66,7 +66,7 @@ fn exponential_has_a_band() {
 }
 
 #[test]
-fn ranges_and_contradictions_are_refused() {
+fn ranges_and_contradictions_are_errors() {
     let fixed = |rest: &str| format!(r#"{{"type": "fixed", {rest}}}"#);
     refused(&fixed(r#""count": 91, "interval": "PT5S""#), Spelling::Wdl, "count", "between 1 and 90");
     refused(&fixed(r#""count": 0, "interval": "PT5S""#), Spelling::Wdl, "count", "between 1 and 90");
@@ -127,9 +127,9 @@ fn error_patterns_are_distinguished() {
 }
 
 #[test]
-fn a_breaker_that_could_never_close_is_refused() {
+fn a_breaker_that_could_never_close_is_an_error() {
     let problem = BreakerSpec::from_value(&json(r#"{"successThreshold": 4, "halfOpenRequests": 3}"#));
-    assert_eq!(problem.expect_err("it is refused").member, "successThreshold");
+    assert_eq!(problem.expect_err("the breaker is invalid").member, "successThreshold");
     // A default adapts to the value that is specified.
     let spec = |text: &str| BreakerSpec::from_value(&json(text)).expect("it is right").expect("it is on");
     assert_eq!(spec(r#"{"successThreshold": 4}"#).half_open_requests.get(), 4);

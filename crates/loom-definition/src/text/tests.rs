@@ -15,7 +15,7 @@ fn check(source: &str, expected: &str) {
 /// Expects an error: the text that it marks, and a part of its message and of its hint.
 #[track_caller]
 fn fails(source: &str, marked: &str, message: &str, hint: &str) {
-    let error = read_all(source).expect_err("the text is refused");
+    let error = read_all(source).expect_err("the text is invalid");
     assert_eq!(&source[error.place.range()], marked, "{error:?}");
     assert!(error.message.contains(message), "{error:?}");
     assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{error:?}");
@@ -66,7 +66,7 @@ fn repeated_keys_are_found_in_large_objects_too() {
 }
 
 #[test]
-fn mistakes_have_places_and_hints() {
+fn errors_have_positions_and_hints() {
     fails("{\"a\": 1 \"b\": 2}", "\"", "expected `,` or `}`, found `\"`", "add a comma");
     fails("{'a': 1}", "'", "expected a property name in double quotes", "double quotes");
     fails("{a: 1}", "a", "expected a property name in double quotes", "double quotes");
@@ -102,9 +102,9 @@ fn yaml_is_recognised() {
 }
 
 #[test]
-fn a_truncated_text_shows_what_was_left_open() {
+fn a_truncated_text_shows_the_open_bracket() {
     let source = "{\n  \"actions\": {\n    \"A\": [1, 2";
-    let error = read_all(source).expect_err("the text is cut off");
+    let error = read_all(source).expect_err("the text is truncated");
     assert_eq!(error.kind, ReadErrorKind::Truncated);
     assert_eq!(error.place.start as usize, source.len());
     assert_eq!(&source[error.related[0].0.range()], "[");
@@ -116,7 +116,7 @@ fn a_truncated_text_shows_what_was_left_open() {
 fn every_prefix_of_a_text_is_refused_as_truncated() {
     let source = r#"{"a": [true, "b\u00e9", {"c": -1.5e3}], "d": null}"#;
     for end in 0..source.len() {
-        let error = read_all(&source[..end]).expect_err("a prefix is no value");
+        let error = read_all(&source[..end]).expect_err("a prefix is not a value");
         let open_word =
             matches!(&source[..end], prefix if prefix.ends_with(|c: char| c.is_ascii_alphabetic()));
         assert!(

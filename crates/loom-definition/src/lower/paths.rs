@@ -87,7 +87,7 @@ pub(super) fn check(
     severity: Severity,
     found: &mut Findings<'_>,
 ) {
-    let mut walk = Walk { seen: vec![0; actions.len()], walk: 0, next: Vec::new() };
+    let mut walk = Walk { seen: vec![0; actions.len()], pass: 0, next: Vec::new() };
     for read in reads {
         let Some(owner) = read.owner else { continue };
         let Some((from, to)) = joined(outline, owner, read.target) else { continue };
@@ -114,16 +114,16 @@ fn is_inside_allowed(read: &Read, owner: ActionIdx, common: ActionIdx) -> bool {
 
 /// A walk back along `runAfter`.
 struct Walk {
-    /// The number of the walk that last visited each action.
+    /// The number of the pass that last visited each action.
     seen: Vec<u32>,
-    walk: u32,
+    pass: u32,
     next: Vec<ActionIdx>,
 }
 
 impl Walk {
     /// Whether `from` runs after `to`, directly or through other actions.
     fn leads_back(&mut self, actions: &[Action], from: ActionIdx, to: ActionIdx) -> bool {
-        self.walk += 1;
+        self.pass += 1;
         self.next.clear();
         self.next.push(from);
         while let Some(action) = self.next.pop() {
@@ -132,7 +132,7 @@ impl Walk {
                 if before == to {
                     return true;
                 }
-                if std::mem::replace(&mut self.seen[before.0 as usize], self.walk) != self.walk {
+                if std::mem::replace(&mut self.seen[before.0 as usize], self.pass) != self.pass {
                     self.next.push(before);
                 }
             }

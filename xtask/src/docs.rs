@@ -1,10 +1,10 @@
-//! Writes the generated pages below `docs/` again. The tests that compare them say when that is due.
+//! Regenerates the generated pages below `docs/`. Tests fail when a page is out of date.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-/// Pages that are what a command prints.
+/// Pages that consist of the output of a command.
 const PRINTED: &[(&str, &[&str])] = &[
     (
         "docs/functions.md",
@@ -16,7 +16,13 @@ const PRINTED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Writes all of them. `docs/errors.md` is written by hand, but for its diagnostics, which a test puts beside it.
+/// Pages that tests write when `LOOM_WRITE_DOCS` is set, and otherwise compare: the package and the tests.
+const WRITTEN_BY_TESTS: &[(&str, &str, &str)] = &[
+    ("docs/errors.md", "loom-definition", "errors_page::"),
+    ("docs/reference", "loom-workflow", "reference::"),
+];
+
+/// Regenerates all pages. Of `docs/errors.md`, only the part with the diagnostics is generated.
 pub(crate) fn write(root: &Path) -> Result<()> {
     for (page, arguments) in PRINTED {
         println!("== {page}");
@@ -27,15 +33,17 @@ pub(crate) fn write(root: &Path) -> Result<()> {
         }
         fs::write(root.join(page), output.stdout).with_context(|| format!("cannot write {page}"))?;
     }
-    println!("== docs/reference");
-    let status = Command::new("cargo")
-        .args(["test", "--quiet", "--locked", "--package", "loom-workflow", "--test", "it", "reference::"])
-        .env("LOOM_WRITE_DOCS", "1")
-        .current_dir(root)
-        .status()
-        .context("cannot run cargo test")?;
-    if !status.success() {
-        bail!("the reference pages cannot be written");
+    for (pages, package, tests) in WRITTEN_BY_TESTS {
+        println!("== {pages}");
+        let status = Command::new("cargo")
+            .args(["test", "--quiet", "--locked", "--package", package, "--test", "it", tests])
+            .env("LOOM_WRITE_DOCS", "1")
+            .current_dir(root)
+            .status()
+            .context("cannot run cargo test")?;
+        if !status.success() {
+            bail!("cannot write {pages}");
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Relative links in Markdown: the file exists, and so does the heading behind `#`.
+//! Checks relative links in Markdown: the file must exist, and so must the heading after `#`.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Adds a finding for each link of `pages` that leads nowhere.
+/// Reports each relative link in `pages` whose target does not exist.
 pub(crate) fn check(root: &Path, pages: &[&PathBuf], findings: &mut Vec<String>) -> Result<()> {
     let mut headings: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for page in pages {
@@ -21,7 +21,7 @@ pub(crate) fn check(root: &Path, pages: &[&PathBuf], findings: &mut Vec<String>)
             let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
             let to = if path.is_empty() { (*page).clone() } else { page.with_file_name(path) };
             if !to.exists() {
-                findings.push(format!("{shown}:{line}: there is no {path}"));
+                findings.push(format!("{shown}:{line}: broken link: {path} not found"));
                 continue;
             }
             if anchor.is_empty() {
@@ -31,7 +31,8 @@ pub(crate) fn check(root: &Path, pages: &[&PathBuf], findings: &mut Vec<String>)
                 headings.insert(to.clone(), anchors(&fs::read_to_string(&to)?));
             }
             if !headings[&to].iter().any(|known| known == anchor) {
-                findings.push(format!("{shown}:{line}: there is no heading #{anchor} in {}", to.display()));
+                findings
+                    .push(format!("{shown}:{line}: broken link: no heading #{anchor} in {}", to.display()));
             }
         }
     }
@@ -52,7 +53,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
-        // What stands between backticks is code, a text that is itself a link aside.
+        // An odd number of backticks before the link means that it is inside code.
         let mut rest = line;
         while let Some(at) = rest.find("](") {
             let before = &rest[..at];
@@ -67,8 +68,8 @@ fn links(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The anchors of a page's headings, as GitHub makes them: lower case, spaces to hyphens, no punctuation, and a number after the
-/// second of a kind.
+/// The anchors of a page's headings, by the rules of GitHub: lower case, hyphens for spaces, no punctuation, and a number after
+/// each repeated one.
 fn anchors(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (_, line) in prose(text) {
@@ -102,7 +103,7 @@ mod tests {
     use super::{anchors, links};
 
     #[test]
-    fn anchors_are_those_of_the_hosting_site() {
+    fn anchors_follow_the_rules_of_github() {
         let page = "# If you come from …\n## Backup and restore\n## `loom run`, and more\n```sh\n# no heading\n```\n## Limits\n### Limits\n";
         let expected = ["if-you-come-from-", "backup-and-restore", "loom-run-and-more", "limits", "limits-1"];
         assert_eq!(anchors(page), expected);

@@ -1,4 +1,4 @@
-//! The picture in the README: what `loom example flaky` shows on a terminal with colours, as SVG.
+//! Draws the picture in the README: the output of `loom example flaky` on a colour terminal, as SVG.
 
 use std::{fmt::Write, fs, path::Path, process::Command};
 
@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 const COMMAND: &str = "loom example flaky";
 const FILE: &str = "docs/pictures/flaky.svg";
 
-/// Width of a character and height of a line, in the picture's units; the font is monospaced and 14 high.
+/// The width of a character and the height of a line, in pixels. The font is monospaced, 14 pixels high.
 const ADVANCE: f64 = 8.43;
 const LEADING: f64 = 20.0;
 const MARGIN: f64 = 18.0;
-/// Room for the three buttons of a window.
+/// The height of the title bar with its three buttons.
 const TITLE: f64 = 40.0;
 
 /// Runs the example and writes the picture.
@@ -25,10 +25,10 @@ pub(crate) fn write(root: &Path) -> Result<()> {
         .output()
         .with_context(|| format!("cannot run `{COMMAND}`"))?;
     if !output.status.success() {
-        bail!("`{COMMAND}` ended with {}", output.status);
+        bail!("`{COMMAND}` failed with {}", output.status);
     }
     let text = String::from_utf8(output.stderr).context("the terminal's text is UTF-8")?;
-    // The head names a port that differs each time; the tree comes after it, and the response after the tree is left out.
+    // The output before the tree names a port that differs each time, and the response after it is not part of the picture.
     let tree = text.split_once("\n\n").map_or(text.as_str(), |(_, rest)| rest);
     let tree = tree.split_once("\n\n").map_or(tree, |(tree, _)| tree);
     fs::write(root.join(FILE), draw(tree)).with_context(|| format!("cannot write {FILE}"))?;
@@ -36,7 +36,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The lines of a terminal as SVG.
+/// Draws the lines of a terminal as SVG.
 fn draw(text: &str) -> String {
     let lines: Vec<Vec<(Style, String)>> = text.lines().map(runs).collect();
     let length =
@@ -58,7 +58,7 @@ fn draw(text: &str) -> String {
         let y = TITLE + index as f64 * LEADING + 14.0;
         let mut column = 0;
         for (style, text) in line {
-            // Renderers do not agree about spaces at the ends, so a place says where a word begins.
+            // Renderers treat leading and trailing spaces differently, so each word has an explicit position.
             let word = text.trim();
             if !word.is_empty() {
                 let indent = text.chars().take_while(|character| *character == ' ').count();
@@ -79,7 +79,7 @@ fn draw(text: &str) -> String {
     svg
 }
 
-/// What the terminal is asked for by a sequence `ESC [ n m`.
+/// The style that a sequence `ESC [ n m` selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Plain,
@@ -105,7 +105,7 @@ impl Style {
     }
 }
 
-/// A line as runs of one style each; other control sequences are dropped.
+/// Splits a line into runs of one style each, and drops other control sequences.
 fn runs(line: &str) -> Vec<(Style, String)> {
     let mut found: Vec<(Style, String)> = Vec::new();
     let mut style = Style::Plain;

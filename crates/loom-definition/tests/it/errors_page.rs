@@ -139,16 +139,15 @@ fn generated() -> String {
 #[test]
 fn the_page_is_up_to_date() {
     let expected = generated();
-    let actual =
-        PAGE.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map_or("", |(shown, _)| shown);
-    if settled(actual) != settled(&expected) {
-        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("errors-generated.md");
-        std::fs::write(&path, &expected).expect("the target directory is writable");
-        panic!(
-            "docs/errors.md is out of date: replace the text between its two markers with {}",
-            path.display()
-        );
+    let (head, rest) = PAGE.split_once(BEGIN).expect("the page has a begin marker");
+    let (actual, tail) = rest.split_once(END).expect("the page has an end marker");
+    if settled(actual) == settled(&expected) {
+        return;
     }
+    let write = std::env::var_os("LOOM_WRITE_DOCS").is_some();
+    assert!(write, "docs/errors.md is out of date: run `cargo xtask docs`");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+    std::fs::write(path, format!("{head}{BEGIN}{expected}{END}{tail}")).expect("the page is writable");
 }
 
 /// The sections of a page, without the bodies of those whose messages come from the expression compiler.

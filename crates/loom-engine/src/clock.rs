@@ -18,7 +18,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that starts at a given time and advances with tokio's clock: it stands still while tokio's time is paused.
+/// A clock that starts at a given time and advances with tokio's clock: it stops while tokio's time is paused.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioClock {
     start: Timestamp,

@@ -47,7 +47,7 @@ impl Live {
         Live { inner: Mutex::new(Inner { run: None, history: History::new(workflow), lines }) }
     }
 
-    /// A view on a run that goes on: this has happened to it.
+    /// Shows an event of a run in progress.
     pub(crate) fn going_on(history: History, style: Style, console: Console) -> Live {
         let run = history.start.as_ref().map(|start| start.run);
         let workflow = Arc::clone(history.workflow());

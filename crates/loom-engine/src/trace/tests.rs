@@ -133,7 +133,7 @@ proptest! {
         changed.replace_range(at..=at, &byte.to_string());
         match TraceParent::parse(&changed, None) {
             None => {}
-            // Replacing a byte by itself changes nothing.
+            // Replacing a byte with the same byte changes nothing.
             Some(_) if changed == GIVEN => {}
             Some(read) => {
                 prop_assert!(byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());

@@ -248,7 +248,7 @@ const COLLECT: &str = r#"{
         "Keep": {"type": "AppendToArrayVariable", "inputs": {"name": "got", "value": "@body('Wait')"}, "runAfter": {"Wait": ["Succeeded"]}}}},
     "All": {"type": "Compose", "inputs": "@variables('got')", "runAfter": {"Each": ["Succeeded"]}}}"#;
 
-/// Six signals, each sent until it is accepted and sometimes once more, to a run whose process crashes and whose disk fails: it
+/// Six signals, each sent until it is accepted and sometimes again, to a run whose process crashes and whose disk fails: it
 /// receives each of them once, in order.
 #[tokio::test(start_paused = true)]
 async fn despite_crashes_and_disk_failures_each_signal_is_received_once() {

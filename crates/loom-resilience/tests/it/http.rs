@@ -49,7 +49,7 @@ fn statuses_have_verdicts() {
         let expected = Verdict::Throttled { after: Some(secs(7)) };
         assert_eq!(verdict(status(code), &later, &clock()), expected, "{code}");
     }
-    // Elsewhere the header is no sign of load: a redirect or a 500 may carry one.
+    // With other statuses the header does not indicate load: a redirect or a 500 may have one.
     assert_eq!(verdict(status(301), &later, &clock()), Verdict::Ok);
     assert_eq!(verdict(status(500), &later, &clock()), Verdict::Transient);
 }

@@ -76,7 +76,7 @@ const SEED: &str = "LOOM_STORE_TEST_SEED";
 const SKIP: &str = "LOOM_STORE_TEST_SKIP";
 const PIPELINE: usize = 24;
 
-/// Not a test by itself, but the process that is killed. It appends commits endlessly and prints a line for each one
+/// Not a test, but the process that is killed. It appends commits endlessly and prints a line for each one
 /// that is durable.
 #[tokio::test]
 async fn victim() {

@@ -11,7 +11,7 @@ use loom_expression::{Timestamp, Visible, visible};
 
 use super::words::{self, Paint};
 
-/// Rounds of one loop that are told line by line; later ones only when something goes wrong in them.
+/// The first iterations of a loop, which are shown one by one; later ones are shown only if something fails in them.
 const ROUNDS_TOLD: u32 = 20;
 
 /// Characters of an error's message.
@@ -120,7 +120,7 @@ impl Lines {
         }
     }
 
-    /// Remembers where a block belongs, and tells that a loop goes on.
+    /// Records the owner of a block, and shows that a loop continues.
     fn opened(&mut self, frame: FrameId, parent: Option<Place>, index: u32, at: Timestamp, out: &mut String) {
         let Some(parent) = parent else {
             self.frames.insert(frame, Frame { label: String::new(), told: true });
@@ -194,7 +194,7 @@ impl Lines {
         }
         let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
         let why = match &outcome.error {
-            // Whoever holds actions fails by theirs, which have told why; or by an expression of its own.
+            // An action with a block fails because of the actions inside it, which have shown the reason, or of its own expression.
             Some(error)
                 if status.is_bad() && (!holds_actions(&action.kind) || error.code != "ActionFailed") =>
             {
@@ -224,7 +224,7 @@ fn because(error: &ErrorInfo) -> String {
     format!(": {}", words::reason(&error.message, MESSAGE_MAX))
 }
 
-/// Rounds that are told of a long loop: 100, 200, … 1000, 2000, …
+/// Whether an iteration of a long loop is shown: 100, 200, … 1000, 2000, …
 fn is_milestone(index: u32) -> bool {
     let round = index + 1;
     let magnitude = 10_u32.pow(round.ilog10());

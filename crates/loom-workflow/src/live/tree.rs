@@ -12,7 +12,7 @@ use super::{
     words::{self, Paint},
 };
 
-/// Attempts that are told one by one; of more, the first and the last are.
+/// The most attempts that are shown one by one; of more, the first and the last ones are shown.
 const ATTEMPTS_TOLD: usize = 8;
 
 /// Notes told under one action.
@@ -169,7 +169,7 @@ impl Tree<'_> {
         }
     }
 
-    /// What is told beside the name.
+    /// What is shown after the name.
     fn details(&self, action: &Action, occurrences: &[Occurrence]) -> String {
         let mut details = Vec::new();
         match occurrences {

@@ -124,7 +124,7 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Why an action failed, on one line. Content that does not fit its schema is told with the first place where it does not.
+/// Why an action failed, on one line. For content that does not match its schema, the first mismatch.
 pub(super) fn reason_of(error: &ErrorInfo, outputs: Option<&Value>, most: usize) -> String {
     let first = outputs.and_then(|outputs| outputs.get("errors")?.index(0));
     let first = first.filter(|first| !first.contains_secret());

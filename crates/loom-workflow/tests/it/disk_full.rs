@@ -1,5 +1,5 @@
-//! The real binary on a disk that has no room left: what it was told is safe, what it is told is refused, and it goes on
-//! by itself.
+//! The real binary on a full disk: accepted requests are safe, new ones are rejected, and it continues automatically when there
+//! is space.
 //!
 //! A limit on the size of files stands for the disk. It can be set on a process from outside, and taken away again,
 //! without being root.

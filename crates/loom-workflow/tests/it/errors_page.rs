@@ -61,7 +61,7 @@ fn run(folder: &Path, uri: &str) -> String {
     std::fs::write(&path, text).unwrap();
     let ended = loom(&["run", &path.display().to_string()]);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    let line = ended.stderr.lines().find(|line| line.contains("Ask")).expect("the action is told");
+    let line = ended.stderr.lines().find(|line| line.contains("Ask")).expect("the action is shown");
     let (_, told) = line.split_once("s  ").expect("a time stands before it");
     match (told.find(", "), told.find(" ms)")) {
         (Some(from), Some(to)) if from < to => format!("{}{}\n", &told[..from], &told[to + 3..]),

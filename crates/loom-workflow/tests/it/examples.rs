@@ -104,7 +104,7 @@ fn a_breaker_spares_the_service() {
 fn a_limiter_spaces_calls() {
     let (_, shown) = run("rate-limit");
     shows(&shown, &["Call  5 times: 5 Succeeded"]);
-    // Three at once and then one each third of a second. On a machine that dawdles by itself fewer have to be held.
+    // Three at once and then one each third of a second. On a slow machine, fewer have to wait.
     let took = shown.split_whitespace().zip(shown.split_whitespace().skip(1)).find_map(|pair| match pair {
         (number, "ms") => number.parse::<u32>().ok(),
         (number, "s") => number.parse::<f64>().ok().map(|seconds| (seconds * 1_000.0) as u32),

@@ -32,7 +32,7 @@ fn every_definition_in_a_page_loads_without_a_word() {
         let text = fs::read_to_string(&page).expect("the page can be read");
         for (line, block) in blocks(&text) {
             let value = Value::from_json_str(&block)
-                .unwrap_or_else(|error| panic!("{page}:{line}: this is no JSON: {error}"));
+                .unwrap_or_else(|error| panic!("{page}:{line}: invalid JSON: {error}"));
             if value.get("definition").is_none() && value.get("triggers").is_none() {
                 continue;
             }

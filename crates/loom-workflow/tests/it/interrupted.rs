@@ -1,4 +1,4 @@
-//! `loom run`, interrupted: it cancels, or leaves a run that is kept where another process goes on with it.
+//! `loom run`, interrupted: it cancels the run or, with `--durable`, leaves it to another process.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 use std::{
     io::{BufRead, BufReader, Read},
@@ -120,12 +120,12 @@ fn a_kept_run_is_left_by_an_interrupt_and_goes_on_with_resume() {
     running.signal("INT");
     let ended = running.end();
     assert_eq!(ended.code, Some(130), "{}", ended.said);
-    let (_, after) = ended.said.split_once("--resume ").expect("it says how to go on");
+    let (_, after) = ended.said.split_once("--resume ").expect("it says how to resume");
     let run: String = after.chars().take_while(char::is_ascii_alphanumeric).collect();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     finishes(&path, &data, &run);
     assert_eq!(calls.load(Ordering::SeqCst), 2, "what was done is not done again");
-    // Asked for once more, it tells what came of it, and does nothing. Its definition is kept with it.
+    // Resumed again, it shows the result and does nothing. The definition is stored with the run.
     finishes(&path, &data, &run);
     finishes_alone(&data, &run);
     assert_eq!(calls.load(Ordering::SeqCst), 2);

@@ -326,7 +326,7 @@ fn runs_are_cancelled_suspended_and_resumed_without_a_server() {
     let loom = place.serve(&[]);
     assert_eq!(loom.end_of(&stopped), "Succeeded");
     assert_eq!(place.calls("/slow"), 3);
-    // An order is carried out once.
+    // A command is executed once.
     let server = format!("http://{}", loom.address());
     assert_eq!(crate::loom(&["runs", "suspend", &left, "--server", &server]).code, Some(0));
     loom.kill();
@@ -363,7 +363,7 @@ fn a_server_that_holds_its_runs_continues_and_starts_none() {
     };
     assert_eq!(change(&poison, "cancel")["status"], "Cancelled");
     assert_eq!(change(&waits, "suspend")["status"], "Suspended");
-    assert_eq!(place.calls("/slow"), 1, "nothing continues by itself");
+    assert_eq!(place.calls("/slow"), 1, "nothing continues automatically");
     assert_eq!(place.calls("/fast"), 1);
     assert!(change(&calls, "resume").get("held").is_none());
     place.open.store(true, Ordering::SeqCst);

@@ -127,7 +127,7 @@ fn changed_broken_and_removed_files_are_followed() {
         assert_eq!(first, (200, "one".to_owned()), "a run ends on the definition that it began with");
     });
 
-    // Broken, as text and as a workflow: the version before goes on, and the place is told.
+    // Invalid JSON and an invalid workflow: the previous version stays in use, and the position is reported.
     write(&file, "{\"definition\": {\"triggers\": }");
     let told = served.until("orders was not updated");
     assert!(told.contains("error[L0003]") && told.contains("orders.json:1:29"), "{told}");

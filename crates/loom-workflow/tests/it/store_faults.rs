@@ -125,7 +125,7 @@ fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
     server.terminate();
     assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
     // One byte in the body of one run. Where pages of the database cut it varies, so some part of it is looked for that lies
-    // in one page. While it is only in the log, the database is opened and closed once more.
+    // in one page. While it is only in the log, the database is opened and closed again.
     let text = body(17);
     let find = |content: &[u8]| {
         let mut parts = text.as_bytes().chunks_exact(32).skip(20);

@@ -39,7 +39,7 @@ impl Seen {
     }
 }
 
-/// The service, and what the processes are told of it.
+/// The service, and its settings for the processes.
 pub(super) struct World {
     service: Service,
     state: Arc<State>,

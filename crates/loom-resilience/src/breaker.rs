@@ -121,7 +121,7 @@ impl CircuitBreaker {
             clock,
             reporter,
         };
-        breaker.apply_rules(&lock(&breaker.rare).config);
+        breaker.apply_rules(&lock(&breaker.rare).config, now);
         breaker
     }
 
@@ -150,7 +150,7 @@ impl CircuitBreaker {
     #[inline]
     pub fn peek(&self, now: Instant) -> Result<(), Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
-        if word.is_plainly_closed() {
+        if word.is_counting_closed() {
             return Ok(());
         }
         match self.obstacle(word, now) {
@@ -185,7 +185,7 @@ impl CircuitBreaker {
     #[inline]
     pub(crate) fn enter(&self, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
-        if word.is_plainly_closed() {
+        if word.is_counting_closed() {
             return Ok(Ticket::plain(word.generation(), now));
         }
         self.enter_guarded(word, now, lease)
@@ -251,9 +251,12 @@ impl CircuitBreaker {
                 let slower_than = self.slower_than.load(Ordering::Relaxed);
                 rare.half_open.expire(now, slower_than);
                 changes[1] = self.judge_half_open(&mut rare, now);
-                if changes[1].is_some() {
+                let word = Word(self.word.load(Ordering::Acquire));
+                if word.phase() == Phase::Open {
                     let until = Instant::from_nanos(self.open_until.load(Ordering::Relaxed));
                     Err(self.refused_open(until, now))
+                } else if word.phase() == Phase::Closed {
+                    Ok(Ticket::plain(word.generation(), now))
                 } else {
                     let Rare { config, half_open, .. } = &mut *rare;
                     match half_open.lease(config, lease, now) {
@@ -452,10 +455,12 @@ impl CircuitBreaker {
         self.slower_than.load(Ordering::Relaxed) != u64::MAX
     }
 
-    fn apply_rules(&self, config: &BreakerConfig) {
+    /// Publishes the rules to the lock-free path. Only called under the lock.
+    fn apply_rules(&self, config: &BreakerConfig, now: Instant) {
+        let generation = Word(self.word.load(Ordering::Acquire)).generation();
         self.consecutive.store(config.failure_threshold.unwrap_or(0), Ordering::Relaxed);
-        self.failures.configure(config.failure_rate);
-        self.slow.configure(config.slow_calls.map(|slow| slow.calls));
+        self.failures.configure(config.failure_rate, generation, now);
+        self.slow.configure(config.slow_calls.map(|slow| slow.calls), generation, now);
         let slower_than = config.slow_calls.map_or(u64::MAX, |slow| nanos(slow.slower_than));
         self.slower_than.store(slower_than, Ordering::Relaxed);
     }

@@ -7,12 +7,13 @@
 use std::{fmt, time::Duration};
 
 use crate::{
+    breaker::Mode,
     clock::Instant,
     config::{Checker, ConfigError, Plain},
     random::nanos,
     slots::{SLOTS, Slots, Stamp},
     snapshot::BudgetSnapshot,
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicU32, AtomicU64, Mutex, Ordering, lock},
 };
 
 /// The rules of a [`Budget`].
@@ -27,16 +28,25 @@ pub struct BudgetConfig {
     /// The window: 1 s to 24 h.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub window: Duration,
+    /// Whether the budget is enforced, observed or off.
+    pub mode: Mode,
 }
 
 impl Default for BudgetConfig {
     /// 10 % of the calls and one retry per second, over a minute.
     fn default() -> Self {
-        Self { ratio: 0.1, per_second: 1.0, window: Duration::from_mins(1) }
+        Self { ratio: 0.1, per_second: 1.0, window: Duration::from_mins(1), mode: Mode::Enforce }
     }
 }
 
 impl BudgetConfig {
+    /// Whether the budget is enforced, observed or off.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -50,7 +60,7 @@ impl BudgetConfig {
             "must be between 0 and 1,000,000",
         );
         check.require(
-            self.ratio > 0.0 || self.per_second > 0.0,
+            self.ratio > 0.0 || self.per_second > 0.0 || self.mode != Mode::Enforce,
             "budget",
             "never allows a retry; remove the retry policy instead",
         );
@@ -65,6 +75,11 @@ impl BudgetConfig {
 
 impl fmt::Display for BudgetConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Mode::Off => return f.write_str("off"),
+            Mode::Observe => f.write_str("observing only: ")?,
+            Mode::Enforce => {}
+        }
         write!(
             f,
             "retries may be {} % of the calls, plus {} a second, over {}",
@@ -92,6 +107,8 @@ impl fmt::Display for BudgetConfig {
 pub struct Budget {
     /// 0 without a budget: every retry is then allowed and nothing is counted.
     slot_nanos: AtomicU64,
+    /// Changes with the length of a slot, because the numbers of slots have another meaning then.
+    epoch: AtomicU32,
     calls: Slots,
     retries: Slots,
     /// Held while a retry is charged, so that two calls cannot spend the same last retry.
@@ -111,18 +128,50 @@ impl Budget {
     pub(crate) fn from_config(config: Option<BudgetConfig>) -> Self {
         let budget = Self {
             slot_nanos: AtomicU64::new(0),
+            epoch: AtomicU32::new(1),
             calls: Slots::default(),
             retries: Slots::default(),
             config: Mutex::new(None),
         };
-        budget.put_config(config);
+        budget.put_config(config, Instant::ZERO);
         budget
     }
 
-    /// Changes the rules; `None` switches the budget off. What was counted stays while the window stays the same.
-    pub(crate) fn put_config(&self, config: Option<BudgetConfig>) {
-        *lock(&self.config) = config;
-        let slot = config.map_or(0, |config| nanos(config.window / SLOTS).max(1));
+    /// Changes the rules of a budget in use. Calls and retries of the window stay counted. When the length of the window
+    /// changes, what the old window held counts as if it had just happened, so a change never adds retries.
+    ///
+    /// # Errors
+    /// The configuration is not valid; the old rules then stay in force.
+    pub fn reconfigure(&self, config: BudgetConfig, now: Instant) -> Result<(), ConfigError> {
+        config.validate()?;
+        self.put_config(Some(config), now);
+        Ok(())
+    }
+
+    /// Changes the rules; `None` switches the budget off and clears its counts.
+    pub(crate) fn put_config(&self, config: Option<BudgetConfig>, now: Instant) {
+        let mut current = lock(&self.config);
+        *current = config;
+        let slot = match config {
+            Some(rules) if rules.mode != Mode::Off => nanos(rules.window / SLOTS).max(1),
+            _ => 0,
+        };
+        let before = self.slot_nanos.load(Ordering::Acquire);
+        if slot == before {
+            return;
+        }
+        let (calls, retries) =
+            self.stamp(now).map_or((0, 0), |stamp| (self.calls.sum(stamp), self.retries.sum(stamp)));
+        // Nothing is counted while the numbers change their meaning. The epoch changes before the new length is published, so
+        // whoever reads the new length has the new epoch, and a late writer leaves a stamp that the next one overwrites.
+        self.slot_nanos.store(0, Ordering::Release);
+        let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
+        self.epoch.store(epoch, Ordering::Release);
+        if slot != 0 {
+            let stamp = Stamp::new(epoch, now.as_nanos() / slot);
+            self.calls.put(stamp, calls);
+            self.retries.put(stamp, retries);
+        }
         self.slot_nanos.store(slot, Ordering::Release);
     }
 
@@ -135,15 +184,23 @@ impl Budget {
     }
 
     /// Charges one retry. Returns `false`, and charges nothing, when the budget is spent.
+    ///
+    /// In [`Mode::Observe`] it returns `true` in every case.
     #[must_use]
     pub fn try_spend(&self, now: Instant) -> bool {
+        !matches!(self.charge(now), Charge::Refused)
+    }
+
+    /// Charges one retry, and says whether a budget that only observes would have refused it.
+    pub(crate) fn charge(&self, now: Instant) -> Charge {
         let config = lock(&self.config);
-        let (Some(rules), Some(stamp)) = (*config, self.stamp(now)) else { return true };
-        if self.retries.sum(stamp) >= rules.allowed(self.calls.sum(stamp)) {
-            return false;
+        let (Some(rules), Some(stamp)) = (*config, self.stamp(now)) else { return Charge::Charged };
+        if self.retries.sum(stamp) < rules.allowed(self.calls.sum(stamp)) {
+            self.retries.add(stamp);
+            return Charge::Charged;
         }
-        self.retries.add(stamp);
-        true
+        // A retry that is only observed is not counted: an enforced budget would not have allowed it.
+        if rules.mode == Mode::Observe { Charge::Observed } else { Charge::Refused }
     }
 
     /// The retries that can be charged at `now`; `None` without a budget.
@@ -177,20 +234,32 @@ impl Budget {
             let slot = nanos(rules.window / SLOTS).max(1);
             let newest = now.as_nanos() / slot;
             for time in newest.saturating_sub(u64::from(SLOTS) - 1)..=newest {
-                self.calls.put(Stamp::new(1, time), 0);
-                self.retries.put(Stamp::new(1, time), 0);
+                let stamp = Stamp::new(self.epoch.load(Ordering::Acquire), time);
+                self.calls.put(stamp, 0);
+                self.retries.put(stamp, 0);
             }
         }
     }
 
     #[inline]
     fn stamp(&self, now: Instant) -> Option<Stamp> {
+        // The epoch is read first: with a length that is newer than the epoch, the stamp is old and does no harm.
+        let epoch = self.epoch.load(Ordering::Acquire);
         match self.slot_nanos.load(Ordering::Acquire) {
             0 => None,
-            // Generation 1 throughout, because the word of an unused slot is zero.
-            slot => Some(Stamp::new(1, now.as_nanos() / slot)),
+            slot => Some(Stamp::new(epoch, now.as_nanos() / slot)),
         }
     }
+}
+
+/// The result of charging a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Charged,
+    /// The budget is spent, and only observes.
+    Observed,
+    /// The budget is spent.
+    Refused,
 }
 
 impl BudgetConfig {

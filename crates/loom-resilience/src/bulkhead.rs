@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    breaker::Mode,
     clock::Clock,
     config::{Checker, ConfigError},
     observer::{Event, Reporter, WaitFor},
@@ -30,18 +31,28 @@ pub struct BulkheadConfig {
     /// How many calls may wait for a permit; further ones are refused.
     #[cfg_attr(feature = "serde", serde(default))]
     pub max_queued: u32,
+    /// Whether the limit is enforced, observed or off.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub mode: Mode,
 }
 
 impl BulkheadConfig {
     /// At most `max_concurrent` calls in flight; further calls are refused.
     pub const fn new(max_concurrent: u32) -> Self {
-        Self { max_concurrent, max_queued: 0 }
+        Self { max_concurrent, max_queued: 0, mode: Mode::Enforce }
     }
 
     /// How many calls may wait.
     #[must_use]
     pub const fn queue(mut self, calls: u32) -> Self {
         self.max_queued = calls;
+        self
+    }
+
+    /// Whether the limit is enforced, observed or off.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 
@@ -58,6 +69,11 @@ impl BulkheadConfig {
 
 impl fmt::Display for BulkheadConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Mode::Off => return f.write_str("off"),
+            Mode::Observe => f.write_str("observing only: ")?,
+            Mode::Enforce => {}
+        }
         write!(f, "at most {} calls in flight, {} more may wait", self.max_concurrent, self.max_queued)
     }
 }
@@ -80,6 +96,9 @@ pub struct Bulkhead {
     /// `u32::MAX` without a limit.
     max_concurrent: AtomicU32,
     max_queued: AtomicU32,
+    /// In observe mode, the limit beyond which calls are reported; `u32::MAX` otherwise. `max_concurrent` is then one below
+    /// `u32::MAX`, so that calls are counted and none is refused.
+    observed: AtomicU32,
     queue: Mutex<Queue>,
     clock: Clock,
     reporter: Reporter,
@@ -92,6 +111,9 @@ struct Queue {
 }
 
 const ONE_WAITING: u64 = 1 << 32;
+
+/// Calls are counted, but never refused.
+const UNLIMITED: u32 = u32::MAX - 1;
 
 const fn in_flight(word: u64) -> u32 {
     word as u32
@@ -121,6 +143,7 @@ impl Bulkhead {
             word: AtomicU64::new(0),
             max_concurrent: AtomicU32::new(u32::MAX),
             max_queued: AtomicU32::new(0),
+            observed: AtomicU32::new(u32::MAX),
             queue: Mutex::new(Queue::default()),
             clock,
             reporter,
@@ -161,9 +184,27 @@ impl Bulkhead {
                 return Err(Refused::new(Rule::BulkheadFull, None));
             }
             match self.word.compare_exchange_weak(word, word + 1, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if in_flight(word) >= self.observed.load(Ordering::Relaxed) {
+                        self.observe(in_flight(word));
+                    }
+                    return Ok(());
+                }
                 Err(seen) => word = seen,
             }
+        }
+    }
+
+    /// Reports a call that would have waited, or would have been refused, beside `others` in flight.
+    #[cold]
+    fn observe(&self, others: u32) {
+        let limit = self.observed.load(Ordering::Relaxed);
+        if others.saturating_sub(limit) < self.max_queued.load(Ordering::Relaxed) {
+            let on = WaitFor::Bulkhead;
+            self.reporter.emit(|service| Event::Waiting { service, on, expected: None, enforced: false });
+        } else {
+            let refused = Refused::new(Rule::BulkheadFull, None);
+            self.reporter.emit(|service| Event::Refused { service, refused: &refused, enforced: false });
         }
     }
 
@@ -180,7 +221,8 @@ impl Bulkhead {
             return Err(refused);
         };
         let start = self.clock.now();
-        self.reporter.emit(|service| Event::Waiting { service, on: WaitFor::Bulkhead, expected: None });
+        let on = WaitFor::Bulkhead;
+        self.reporter.emit(|service| Event::Waiting { service, on, expected: None, enforced: true });
         let turn = poll_fn(|cx| self.poll_turn(ticket.id, cx));
         let place = self.clock.limit(max_wait, turn).await.0;
         if place.is_none() {
@@ -275,8 +317,13 @@ impl Bulkhead {
         waiting(self.word.load(Ordering::Acquire))
     }
 
-    /// Changes the rules of a bulkhead in use. Calls in flight and waiters stay. When more calls are in flight than the new
-    /// limit allows, no further call is admitted until enough of them have ended.
+    /// Changes the rules of a bulkhead in use.
+    ///
+    /// - Calls in flight stay, and are counted under the new limit. When there are more than it allows, no further call is
+    ///   admitted until enough of them have ended.
+    /// - Waiters keep their order, also when the queue becomes shorter than it is. They are admitted at once when the limit is
+    ///   raised or the mode no longer enforces it.
+    /// - Calls that a bulkhead admitted while it was off were not counted, and are not counted later.
     ///
     /// # Errors
     /// The configuration is not valid; the old rules then stay in force.
@@ -287,8 +334,13 @@ impl Bulkhead {
     }
 
     pub(crate) fn put_config(&self, config: Option<BulkheadConfig>) {
-        let (concurrent, queued) = config.map_or((u32::MAX, 0), |c| (c.max_concurrent, c.max_queued));
-        self.max_queued.store(queued, Ordering::Relaxed);
+        let (concurrent, observed) = match config {
+            Some(config) if config.mode == Mode::Enforce => (config.max_concurrent.min(UNLIMITED), u32::MAX),
+            Some(config) if config.mode == Mode::Observe => (UNLIMITED, config.max_concurrent),
+            _ => (u32::MAX, u32::MAX),
+        };
+        self.max_queued.store(config.map_or(0, |config| config.max_queued), Ordering::Relaxed);
+        self.observed.store(observed, Ordering::Relaxed);
         self.max_concurrent.store(concurrent, Ordering::Relaxed);
         self.wake_head();
     }

@@ -40,12 +40,18 @@ mod breaker;
 mod budget;
 #[cfg(not(loom_model))]
 mod bulkhead;
+#[cfg(all(feature = "chaos", not(loom_model)))]
+pub mod chaos;
 mod clock;
 mod config;
+#[cfg(not(loom_model))]
+mod fallback;
 #[cfg(not(loom_model))]
 mod hedge;
 #[cfg(all(feature = "http", not(loom_model)))]
 pub mod http;
+#[cfg(not(loom_model))]
+pub mod inherit;
 #[cfg(all(feature = "tower", not(loom_model)))]
 pub mod layer;
 mod limiter;
@@ -81,9 +87,13 @@ pub use bulkhead::{Bulkhead, BulkheadConfig, BulkheadPermit};
 pub use clock::{Clock, Instant, ManualClock};
 pub use config::{ConfigError, ConfigIssue};
 #[cfg(not(loom_model))]
-pub use hedge::Hedge;
+pub use fallback::{FailedCall, Fallback, FallbackConfig, FallbackValue, NoFallback};
+#[cfg(not(loom_model))]
+pub use hedge::{Hedge, HedgeConfig};
+#[cfg(all(feature = "config", not(loom_model)))]
+pub use inherit::{PolicyFile, PolicyFileError, ResolvedPolicy, ResolvedSetting};
 pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill};
-pub use observer::{CircuitState, Event, Observer, WaitFor};
+pub use observer::{CircuitState, Event, FailureKind, Observer, Part, WaitFor};
 #[cfg(not(loom_model))]
 pub use pipeline::{
     Admission, Attempt, AttemptError, AttemptInfo, Call, CallError, Pipeline, Service, ServiceStatus,

@@ -34,8 +34,10 @@ const GATE_OPEN: u32 = 0;
 const GATE_OFF: u32 = 1;
 /// `gate`: the lock decides.
 const GATE_LOCKED: u32 = 2;
-/// `gate`: the lock decides, and refusals are only reported.
+/// `gate`: the single bucket may be used without the lock, and refusals are only reported.
 const GATE_OBSERVING: u32 = 3;
+/// `gate`: the lock decides, and refusals are only reported.
+const GATE_OBSERVING_LOCKED: u32 = 4;
 
 /// A rate limiter for one service.
 ///
@@ -61,6 +63,8 @@ pub struct RateLimiter {
     depth: AtomicU64,
     back: AtomicU64,
     back_shift: AtomicU32,
+    /// Changes when the limiter drops its consumption: permits from before cannot be returned any more.
+    epoch: AtomicU32,
     state: Mutex<State>,
     clock: Clock,
     reporter: Reporter,
@@ -69,7 +73,12 @@ pub struct RateLimiter {
 /// The state behind the lock.
 #[derive(Debug)]
 struct State {
+    /// The limits in force: as configured, or lowered by what the service reported.
     config: LimiterConfig,
+    /// The limits as configured.
+    configured: LimiterConfig,
+    /// The last limit that the service reported, with its window.
+    learned: Option<(u32, Option<Duration>)>,
     meters: Vec<Meter>,
     frozen_until: Instant,
     queue: wait::Queue,
@@ -114,8 +123,11 @@ impl RateLimiter {
             depth: AtomicU64::new(0),
             back: AtomicU64::new(0),
             back_shift: AtomicU32::new(0),
+            epoch: AtomicU32::new(1),
             state: Mutex::new(State {
                 meters: meters(&config),
+                configured: config.clone(),
+                learned: None,
                 config,
                 frozen_until: Instant::ZERO,
                 queue: wait::Queue::default(),
@@ -137,19 +149,24 @@ impl RateLimiter {
     /// [`Refused`] with the time to wait, when a limit, a freeze or calls that already wait come first.
     #[inline]
     pub fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refused> {
-        let result = self.grab(permits, now);
-        if let Err(refused) = &result
-            && (self.reporter.is_enabled() || self.observes())
-        {
-            return self.refuse(*refused);
+        self.try_acquire(permits, now).map(|_| ())
+    }
+
+    /// As [`try_take`](Self::try_take). Returns what was taken, so that it can be returned.
+    #[inline]
+    pub(crate) fn try_acquire(&self, permits: u32, now: Instant) -> Result<Taken, Refused> {
+        match self.grab(permits, now) {
+            Err(refused) if self.reporter.is_enabled() || self.observes() => {
+                self.refuse(refused).map(|()| Taken::NOTHING)
+            }
+            result => result,
         }
-        result
     }
 
     /// Whether refusals are only reported.
     #[inline]
     fn observes(&self) -> bool {
-        self.gate.load(Ordering::Acquire) == GATE_OBSERVING
+        self.gate.load(Ordering::Acquire) >= GATE_OBSERVING
     }
 
     /// Reports a refusal. It becomes a success when the limiter only observes.
@@ -162,10 +179,10 @@ impl RateLimiter {
 
     /// Takes permits without reporting to the observer.
     #[inline]
-    fn grab(&self, permits: u32, now: Instant) -> Result<(), Refused> {
+    fn grab(&self, permits: u32, now: Instant) -> Result<Taken, Refused> {
         match self.gate.load(Ordering::Acquire) {
-            GATE_OFF => return Ok(()),
-            GATE_OPEN => {
+            GATE_OFF => return Ok(Taken::NOTHING),
+            GATE_OPEN | GATE_OBSERVING => {
                 if let Some(result) = self.grab_unlocked(permits, now) {
                     return result;
                 }
@@ -180,12 +197,13 @@ impl RateLimiter {
     /// `full` is read first and swapped last, and a reconfiguration changes it before anything else. So the numbers that
     /// are read in between belong to it, or the swap fails.
     #[inline]
-    fn grab_unlocked(&self, permits: u32, now: Instant) -> Option<Result<(), Refused>> {
+    fn grab_unlocked(&self, permits: u32, now: Instant) -> Option<Result<Taken, Refused>> {
         let mut full = self.full.load(Ordering::Acquire);
         loop {
             if full == MOVING {
                 return None;
             }
+            let epoch = self.epoch.load(Ordering::Acquire);
             let factor = self.factor.load(Ordering::Acquire);
             let cost = self.cost.load(Ordering::Acquire);
             let depth = self.depth.load(Ordering::Acquire);
@@ -193,7 +211,7 @@ impl RateLimiter {
             match bucket::take(cost, depth, full, permits, tick) {
                 Ok(next) => {
                     match self.full.compare_exchange_weak(full, next, Ordering::AcqRel, Ordering::Acquire) {
-                        Ok(_) => return Some(Ok(())),
+                        Ok(_) => return Some(Ok(Taken { permits, epoch })),
                         Err(seen) => full = seen,
                     }
                 }
@@ -210,10 +228,10 @@ impl RateLimiter {
         }
     }
 
-    fn grab_locked(&self, permits: u32, now: Instant) -> Result<(), Refused> {
+    fn grab_locked(&self, permits: u32, now: Instant) -> Result<Taken, Refused> {
         let mut state = lock(&self.state);
         if state.config.mode == Mode::Off {
-            return Ok(());
+            return Ok(Taken::NOTHING);
         }
         self.thaw_if_due(&mut state, now);
         let largest = state.config.limits.iter().map(Limit::largest).min().unwrap_or(u32::MAX);
@@ -227,7 +245,7 @@ impl RateLimiter {
             return Err(Refused::new(rule, Some(Duration::from_nanos(wait))));
         }
         if self.commit(&mut state, permits, now) {
-            return Ok(());
+            return Ok(self.taken(permits));
         }
         // Only the single bucket changes without the lock: a concurrent call has taken the last permit.
         let wait = self.wait(&mut state, u64::from(permits), now).max(1);
@@ -301,13 +319,15 @@ impl RateLimiter {
     /// Chooses the path that calls take. Called under the lock after every change that affects the choice.
     fn set_gate(&self, state: &State) {
         let single = matches!(state.meters.as_slice(), [Meter::Single(_)]);
+        let is_free = state.queue.is_empty() && state.frozen_until == Instant::ZERO;
         let gate = match state.config.mode {
             Mode::Off => GATE_OFF,
-            Mode::Enforce if single && state.queue.is_empty() && state.frozen_until == Instant::ZERO => {
-                GATE_OPEN
-            }
+            // Without limits only a freeze, or a queue from before, has anything to say.
+            _ if state.meters.is_empty() && is_free => GATE_OFF,
+            Mode::Enforce if single && is_free => GATE_OPEN,
             Mode::Enforce => GATE_LOCKED,
-            Mode::Observe => GATE_OBSERVING,
+            Mode::Observe if single && is_free => GATE_OBSERVING,
+            Mode::Observe => GATE_OBSERVING_LOCKED,
         };
         self.gate.store(gate, Ordering::Release);
     }
@@ -316,6 +336,32 @@ impl RateLimiter {
         if state.frozen_until != Instant::ZERO && now >= state.frozen_until {
             state.frozen_until = Instant::ZERO;
             self.set_gate(state);
+        }
+    }
+}
+
+/// Permits that a call has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    permits: u32,
+    epoch: u32,
+}
+
+impl Taken {
+    /// The call passed without taking a permit: the limiter is off, or it only observes.
+    pub(crate) const NOTHING: Self = Self { permits: 0, epoch: 0 };
+}
+
+impl RateLimiter {
+    /// What a call has taken just now. Called under the lock.
+    fn taken(&self, permits: u32) -> Taken {
+        Taken { permits, epoch: self.epoch.load(Ordering::Relaxed) }
+    }
+
+    /// Returns the permits of a call that was not made, unless the limiter has dropped its consumption since.
+    pub(crate) fn put_back(&self, taken: Taken) {
+        if taken.permits > 0 {
+            self.put_back_locked(taken.permits, |epoch| epoch == taken.epoch);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     clock::Instant,
+    limiter::Learned,
     refusal::{Refused, TripCause},
     retry::StopReason,
     verdict::Verdict,
@@ -107,6 +108,8 @@ pub enum Event<'a> {
         on: WaitFor,
         /// The expected wait; `None` when it is not known.
         expected: Option<Duration>,
+        /// Whether it really waits. `false` in observe mode: it would have waited.
+        enforced: bool,
     },
     /// A call stopped waiting and continues.
     Waited {
@@ -139,6 +142,54 @@ pub enum Event<'a> {
         /// The delay before the next one.
         delay: Duration,
     },
+    /// A hedged copy of a slow attempt was sent.
+    Hedged {
+        /// The service.
+        service: &'a str,
+        /// The number of the attempt, from 1.
+        attempt: u32,
+        /// The number of the copy, from 1.
+        copy: u32,
+    },
+    /// A fallback replaced a failed call.
+    FellBack {
+        /// The service.
+        service: &'a str,
+        /// How the call had failed.
+        kind: FailureKind,
+    },
+    /// A part in observe mode would have interfered with a call: cut it off, retried it, refused the retry, hedged it, or
+    /// replaced it. Observed refusals and waits are [`Event::Refused`] and [`Event::Waiting`]; see [`Event::observed`].
+    Observed {
+        /// The service.
+        service: &'a str,
+        /// The part.
+        part: Part,
+    },
+    /// Chaos was injected into an attempt.
+    #[cfg(feature = "chaos")]
+    Injected {
+        /// The service.
+        service: &'a str,
+        /// What was injected.
+        kind: crate::chaos::ChaosKind,
+        /// The number of the attempt, from 1.
+        attempt: u32,
+    },
+    /// The policy of the service was changed.
+    Reconfigured {
+        /// The service.
+        service: &'a str,
+        /// The parts whose configuration changed, from the outside in.
+        parts: &'a [Part],
+    },
+    /// The limiter applied what the service reported about its own limit.
+    LimitLearned {
+        /// The service.
+        service: &'a str,
+        /// What the service reported.
+        learned: Learned,
+    },
     /// No other attempt will follow.
     GaveUp {
         /// The service.
@@ -148,6 +199,105 @@ pub enum Event<'a> {
         /// Why no other follows.
         why: StopReason,
     },
+}
+
+impl Event<'_> {
+    /// The part that would have interfered if it were not in observe mode; `None` for every other event. One event counts
+    /// once, so this is what a metric of observed interferences counts.
+    pub const fn observed(&self) -> Option<Part> {
+        match self {
+            Event::Observed { part, .. } => Some(*part),
+            Event::Refused { refused, enforced: false, .. } => Some(refused.rule.part()),
+            Event::Waiting { on, enforced: false, .. } => Some(match on {
+                WaitFor::RateLimiter => Part::Limiter,
+                WaitFor::Bulkhead => Part::Bulkhead,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A part of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Part {
+    /// The fallback.
+    Fallback,
+    /// The total timeout.
+    TotalTimeout,
+    /// The retry.
+    Retry,
+    /// The retry budget.
+    Budget,
+    /// The hedge.
+    Hedge,
+    /// The circuit breaker.
+    Breaker,
+    /// The rate limiter.
+    Limiter,
+    /// The bulkhead.
+    Bulkhead,
+    /// The attempt timeout.
+    AttemptTimeout,
+}
+
+impl Part {
+    /// A stable name for logs and metrics, such as `attempt_timeout`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fallback => "fallback",
+            Self::TotalTimeout => "total_timeout",
+            Self::Retry => "retry",
+            Self::Budget => "budget",
+            Self::Hedge => "hedge",
+            Self::Breaker => "breaker",
+            Self::Limiter => "limiter",
+            Self::Bulkhead => "bulkhead",
+            Self::AttemptTimeout => "attempt_timeout",
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The kinds of failure that a fallback distinguishes. A cancelled call is never replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// One of our own parts refused the call.
+    Refused,
+    /// The call timed out.
+    TimedOut,
+    /// The service failed.
+    Failed,
+    /// The service is healthy and rejected the request.
+    Rejected,
+}
+
+impl FailureKind {
+    /// A stable name for logs and metrics, such as `timed_out`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The part whose permit a call waits for.

@@ -1,12 +1,14 @@
 //! The parts of one service, composed in a fixed order.
 //!
 //! ```text
-//! total timeout( retry( breaker check -> rate limiter -> bulkhead -> breaker admission -> attempt timeout( call ) ) )
+//! fallback( total timeout( retry( hedge(
+//!     breaker check -> rate limiter -> bulkhead -> breaker admission -> attempt timeout( chaos( call ) ) ) ) ) )
 //! ```
 //!
 //! The breaker is asked twice and charged once: an open circuit never spends a permit, and the slot of a probe is not held
 //! while its call queues. The limiter is inside the retry because a service counts attempts. The attempt timeout is inside
-//! the breaker so that the breaker sees slow calls.
+//! the breaker so that the breaker sees slow calls. Each hedged copy passes everything inside the hedge, because the service
+//! counts it too.
 
 mod admission;
 mod attempt;
@@ -21,13 +23,13 @@ pub use call::{AttemptInfo, Call, CallError, TimeoutKind};
 pub use status::ServiceStatus;
 
 use crate::{
-    breaker::CircuitBreaker,
+    breaker::{CircuitBreaker, Mode},
     budget::Budget,
     bulkhead::Bulkhead,
     clock::{Clock, Instant},
     config::ConfigError,
     limiter::RateLimiter,
-    observer::{Observer, Reporter},
+    observer::{Event, Observer, Part, Reporter},
     policy::Policy,
     random::{mix, nanos, seed_of},
     sync::{AtomicU64, Mutex, Ordering, lock},
@@ -46,6 +48,12 @@ pub struct Pipeline {
     attempt_timeout: AtomicU64,
     /// Nanoseconds; 0 for no timeout.
     total_timeout: AtomicU64,
+    /// The attempt timeout in observe mode, in nanoseconds; 0 for none.
+    attempt_observed: AtomicU64,
+    /// The total timeout in observe mode, in nanoseconds; 0 for none.
+    total_observed: AtomicU64,
+    /// The delay of hedging in nanoseconds; 0 for none.
+    hedge_delay: AtomicU64,
     /// Read only after a failed attempt, and to describe the service.
     policy: Mutex<Policy>,
     seed: u64,
@@ -67,13 +75,18 @@ impl Pipeline {
     ) -> Result<Self, ConfigError> {
         policy.validate()?;
         let reporter = Reporter::new(name, observer);
+        let [attempt_timeout, total_timeout, attempt_observed, total_observed, hedge_delay] =
+            times(&policy).map(AtomicU64::new);
         Ok(Self {
             breaker: CircuitBreaker::with_reporter(policy.breaker_or_off(), clock.clone(), reporter.clone()),
             limiter: RateLimiter::with_reporter(policy.limiter_or_off(), clock.clone(), reporter.clone()),
             bulkhead: Bulkhead::with_reporter(policy.bulkhead, clock.clone(), reporter.clone()),
             budget: Budget::from_config(policy.budget),
-            attempt_timeout: AtomicU64::new(policy.attempt_timeout.map_or(0, nanos)),
-            total_timeout: AtomicU64::new(policy.total_timeout.map_or(0, nanos)),
+            attempt_timeout,
+            total_timeout,
+            attempt_observed,
+            total_observed,
+            hedge_delay,
             policy: Mutex::new(policy),
             seed: seed_of(name),
             calls: AtomicU64::new(0),
@@ -117,7 +130,21 @@ impl Pipeline {
         lock(&self.policy).clone()
     }
 
-    /// Changes the policy of a living service. Consumption, circuit state, streaks and counts are kept.
+    /// Changes the policy of a service in use. Calls in flight end under the policy that admitted them; what they took is
+    /// returned where it was taken.
+    ///
+    /// State and consumption stay where they still make sense:
+    /// - A part whose configuration is the same keeps everything.
+    /// - The breaker keeps its circuit; see [`CircuitBreaker::reconfigure`]. Without a breaker the circuit is not consulted, but
+    ///   stays as it is for when a breaker returns.
+    /// - The limiter keeps what was consumed; see [`RateLimiter::reconfigure`]. Without limits the consumption is dropped.
+    /// - The bulkhead keeps the calls in flight and the waiters; see [`Bulkhead::reconfigure`].
+    /// - The budget keeps the calls and retries of its window; see [`Budget::reconfigure`].
+    /// - Timeouts, retries, hedging and the fallback have no state. The new ones apply to calls, retries and copies that start
+    ///   later; a call that is waiting between two attempts uses the new retry policy after its next attempt.
+    ///
+    /// The parts change one after the other, so a call that starts during the change may meet the old policy in one part and
+    /// the new one in another. An [`Event::Reconfigured`](crate::Event::Reconfigured) names the parts that changed.
     ///
     /// # Errors
     /// All issues of the policy; the old one then stays in force.
@@ -125,9 +152,10 @@ impl Pipeline {
         policy.validate()?;
         let mut current = lock(&self.policy);
         let now = self.clock.now();
+        let parts = changed(&current, &policy);
         // A part whose configuration did not change keeps even what a change of its shape would clear.
         if current.breaker != policy.breaker {
-            self.breaker.put_config(policy.breaker_or_off());
+            self.breaker.put_config(policy.breaker_or_off(), now);
         }
         if current.limiter != policy.limiter {
             self.limiter.put_config(policy.limiter_or_off(), now);
@@ -136,12 +164,26 @@ impl Pipeline {
             self.bulkhead.put_config(policy.bulkhead);
         }
         if current.budget != policy.budget {
-            self.budget.put_config(policy.budget);
+            self.budget.put_config(policy.budget, now);
         }
-        self.attempt_timeout.store(policy.attempt_timeout.map_or(0, nanos), Ordering::Relaxed);
-        self.total_timeout.store(policy.total_timeout.map_or(0, nanos), Ordering::Relaxed);
+        let [attempt_timeout, total_timeout, attempt_observed, total_observed, hedge_delay] = times(&policy);
+        self.attempt_timeout.store(attempt_timeout, Ordering::Relaxed);
+        self.total_timeout.store(total_timeout, Ordering::Relaxed);
+        self.attempt_observed.store(attempt_observed, Ordering::Relaxed);
+        self.total_observed.store(total_observed, Ordering::Relaxed);
+        self.hedge_delay.store(hedge_delay, Ordering::Relaxed);
         *current = policy;
+        drop(current);
+        if !parts.is_empty() {
+            self.reporter.emit(|service| Event::Reconfigured { service, parts: &parts });
+        }
         Ok(())
+    }
+
+    /// Reports an event of this service.
+    #[cfg(feature = "chaos")]
+    pub(crate) fn report<'a>(&'a self, event: impl FnOnce(&'a str) -> Event<'a>) {
+        self.reporter.emit(event);
     }
 
     /// Returns every part to its initial state: circuit closed, permits available, budget unspent.
@@ -162,10 +204,56 @@ impl Pipeline {
         limit(&self.total_timeout)
     }
 
+    /// Reports that a part in observe mode would have interfered.
+    #[cold]
+    fn observed(&self, part: Part) {
+        self.reporter.emit(|service| Event::Observed { service, part });
+    }
+
     /// The seed of a call without one of its own.
     fn next_seed(&self) -> u64 {
         mix(self.seed, self.calls.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// The timeouts and the hedge of a policy, as the pipeline stores them.
+fn times(policy: &Policy) -> [u64; 5] {
+    let when = |time: Option<Duration>, mode: Mode, wanted: Mode| match time {
+        Some(time) if mode == wanted => nanos(time).max(1),
+        _ => 0,
+    };
+    let (attempt, total) = (policy.attempt_timeout, policy.total_timeout);
+    [
+        when(attempt, policy.attempt_timeout_mode, Mode::Enforce),
+        when(total, policy.total_timeout_mode, Mode::Enforce),
+        when(attempt, policy.attempt_timeout_mode, Mode::Observe),
+        when(total, policy.total_timeout_mode, Mode::Observe),
+        policy.hedge.filter(|hedge| hedge.mode != Mode::Off).map_or(0, |hedge| nanos(hedge.delay).max(1)),
+    ]
+}
+
+/// The parts that differ between two policies, from the outside in.
+fn changed(before: &Policy, after: &Policy) -> Vec<Part> {
+    let differ = [
+        (Part::Fallback, before.fallback != after.fallback),
+        (
+            Part::TotalTimeout,
+            before.total_timeout != after.total_timeout
+                || before.total_timeout_mode != after.total_timeout_mode,
+        ),
+        (Part::Retry, before.retry != after.retry),
+        (Part::Budget, before.budget != after.budget),
+        (Part::Hedge, before.hedge != after.hedge),
+        (Part::Breaker, before.breaker != after.breaker),
+        (Part::Limiter, before.limiter != after.limiter),
+        (Part::Bulkhead, before.bulkhead != after.bulkhead),
+        (
+            Part::AttemptTimeout,
+            before.attempt_timeout != after.attempt_timeout
+                || before.attempt_timeout_mode != after.attempt_timeout_mode,
+        ),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
 }
 
 #[inline]

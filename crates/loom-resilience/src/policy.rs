@@ -7,14 +7,18 @@ use crate::{
     budget::BudgetConfig,
     bulkhead::BulkheadConfig,
     config::{Checker, ConfigError, Plain},
+    fallback::FallbackConfig,
+    hedge::HedgeConfig,
     limiter::{Limit, LimiterConfig},
     retry::RetryConfig,
 };
 
 /// The parts around the calls to one service. A part that is `None` is off and costs nothing.
 ///
-/// The order is fixed, from the outside in: total timeout, retry, breaker check, rate limiter, bulkhead, breaker admission,
-/// attempt timeout, the call.
+/// The order is fixed, from the outside in: fallback, total timeout, retry, hedge, breaker check, rate limiter, bulkhead,
+/// breaker admission, attempt timeout, the call.
+///
+/// Each part has a [`Mode`]: enforce, observe (a dry run that counts and reports) or off. [`mode`](Self::mode) sets all of them.
 ///
 /// ```
 /// # use loom_resilience::{BreakerConfig, Limit, Policy, RetryConfig};
@@ -30,13 +34,20 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Policy {
+    /// For which failures a fallback of the caller is used; `None` for all of them. See
+    /// [`Call::fallback`](crate::Call::fallback).
+    pub fallback: Option<FallbackConfig>,
     /// The timeout of the whole call: waits, attempts and delays.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::option"))]
     pub total_timeout: Option<Duration>,
+    /// Whether the total timeout is enforced, observed or off.
+    pub total_timeout_mode: Mode,
     /// How failed attempts are retried.
     pub retry: Option<RetryConfig>,
     /// The load that retries may add.
     pub budget: Option<BudgetConfig>,
+    /// When a slow attempt is sent once more.
+    pub hedge: Option<HedgeConfig>,
     /// When calls are stopped because the service fails.
     pub breaker: Option<BreakerConfig>,
     /// How often the service may be called.
@@ -46,6 +57,8 @@ pub struct Policy {
     /// The timeout of one attempt.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration::option"))]
     pub attempt_timeout: Option<Duration>,
+    /// Whether the attempt timeout is enforced, observed or off.
+    pub attempt_timeout_mode: Mode,
 }
 
 impl Default for Policy {
@@ -58,13 +71,17 @@ impl Policy {
     /// No parts: calls pass unguarded.
     pub const fn none() -> Self {
         Self {
+            fallback: None,
             total_timeout: None,
+            total_timeout_mode: Mode::Enforce,
             retry: None,
             budget: None,
+            hedge: None,
             breaker: None,
             limiter: None,
             bulkhead: None,
             attempt_timeout: None,
+            attempt_timeout_mode: Mode::Enforce,
         }
     }
 
@@ -93,6 +110,51 @@ impl Policy {
     #[must_use]
     pub fn attempt_timeout(mut self, attempt_timeout: impl Into<Option<Duration>>) -> Self {
         self.attempt_timeout = attempt_timeout.into();
+        self
+    }
+
+    /// Whether the total timeout is enforced, observed or off.
+    #[must_use]
+    pub const fn total_timeout_mode(mut self, mode: Mode) -> Self {
+        self.total_timeout_mode = mode;
+        self
+    }
+
+    /// Whether the attempt timeout is enforced, observed or off.
+    #[must_use]
+    pub const fn attempt_timeout_mode(mut self, mode: Mode) -> Self {
+        self.attempt_timeout_mode = mode;
+        self
+    }
+
+    /// Sets the mode of every part that the policy has. A policy in observe mode interferes with no call and reports what it
+    /// would have done.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.total_timeout_mode = mode;
+        self.attempt_timeout_mode = mode;
+        self.fallback = self.fallback.map(|fallback| fallback.mode(mode));
+        self.retry = self.retry.map(|retry| retry.mode(mode));
+        self.budget = self.budget.map(|budget| budget.mode(mode));
+        self.hedge = self.hedge.map(|hedge| hedge.mode(mode));
+        self.breaker = self.breaker.map(|breaker| breaker.mode(mode));
+        self.limiter = self.limiter.map(|limiter| limiter.mode(mode));
+        self.bulkhead = self.bulkhead.map(|bulkhead| bulkhead.mode(mode));
+        self
+    }
+
+    /// For which failures a fallback of the caller is used; `None` for all of them.
+    #[must_use]
+    pub fn fallback(mut self, fallback: impl Into<Option<FallbackConfig>>) -> Self {
+        self.fallback = fallback.into();
+        self
+    }
+
+    /// When a slow attempt of an idempotent call is sent once more; `None` for never. Each copy passes all parts inside the
+    /// retry, and is charged to the retry budget.
+    #[must_use]
+    pub fn hedge(mut self, hedge: impl Into<Option<HedgeConfig>>) -> Self {
+        self.hedge = hedge.into();
         self
     }
 
@@ -161,6 +223,19 @@ impl Policy {
                 format!("must be at most total_timeout, {1} (got {0})", Plain(attempt), Plain(total)),
             );
         }
+        if let Some(fallback) = &self.fallback {
+            check.include(fallback.validate());
+        }
+        if let Some(hedge) = &self.hedge {
+            check.include(hedge.validate());
+            if let Some(attempt) = self.attempt_timeout {
+                check.require(
+                    hedge.delay < attempt,
+                    "hedge.delay",
+                    "must be below attempt_timeout, or no copy is ever sent",
+                );
+            }
+        }
         if let Some(retry) = &self.retry {
             check.include(retry.validate());
         }
@@ -196,7 +271,8 @@ impl Policy {
     }
 
     pub(crate) fn limiter_or_off(&self) -> LimiterConfig {
-        self.limiter.clone().unwrap_or_else(|| LimiterConfig::default().mode(Mode::Off))
+        // Without limits it lets every call pass, until the service asks for a pause.
+        self.limiter.clone().unwrap_or_default()
     }
 }
 
@@ -208,15 +284,35 @@ impl fmt::Display for Policy {
                 None => writeln!(f, "{part:<16} none"),
             }
         }
-        let total = self.total_timeout.map(Plain);
-        let attempt = self.attempt_timeout.map(Plain);
+        let total = self.total_timeout.map(|after| InMode(after, self.total_timeout_mode));
+        let attempt = self.attempt_timeout.map(|after| InMode(after, self.attempt_timeout_mode));
+        if self.fallback.is_some() {
+            line(f, "fallback", as_text(self.fallback.as_ref()))?;
+        }
         line(f, "total timeout", as_text(total.as_ref()))?;
         line(f, "retry", as_text(self.retry.as_ref()))?;
         line(f, "retry budget", as_text(self.budget.as_ref()))?;
+        if self.hedge.is_some() {
+            line(f, "hedge", as_text(self.hedge.as_ref()))?;
+        }
         line(f, "circuit breaker", as_text(self.breaker.as_ref()))?;
         line(f, "rate limit", as_text(self.limiter.as_ref()))?;
         line(f, "bulkhead", as_text(self.bulkhead.as_ref()))?;
         line(f, "attempt timeout", as_text(attempt.as_ref()))
+    }
+}
+
+/// A timeout and its mode.
+struct InMode(Duration, Mode);
+
+impl fmt::Display for InMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Mode::Off => return f.write_str("off"),
+            Mode::Observe => f.write_str("observing only: ")?,
+            Mode::Enforce => {}
+        }
+        Plain(self.0).fmt(f)
     }
 }
 

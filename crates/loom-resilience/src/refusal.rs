@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::clock::Instant;
+use crate::{clock::Instant, observer::Part};
 
 /// The rule that refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +40,17 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// The part of the policy that has this rule.
+    pub const fn part(self) -> Part {
+        match self {
+            Self::CircuitOpen | Self::CircuitHalfOpen | Self::Isolated => Part::Breaker,
+            Self::RateLimit | Self::Frozen | Self::TooManyPermits => Part::Limiter,
+            // The limiter reports a full queue too; its own rules are the ones above.
+            Self::QueueFull | Self::BulkheadFull => Part::Bulkhead,
+            Self::Deadline => Part::TotalTimeout,
+        }
+    }
+
     /// A stable name for logs and metrics, such as `circuit_open` or `rate_limit`.
     pub const fn as_str(self) -> &'static str {
         match self {

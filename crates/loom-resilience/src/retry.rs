@@ -15,6 +15,7 @@ pub use backoff::{Backoff, Jitter};
 pub use run::Retry;
 
 use crate::{
+    breaker::Mode,
     clock::Instant,
     config::{Checker, ConfigError, Plain},
     refusal::Refused,
@@ -49,6 +50,8 @@ pub struct RetryConfig {
     /// The longest delay that a service may ask for (`Retry-After`); a longer one is reduced to this.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub max_retry_after: Duration,
+    /// Whether failed attempts are retried, only reported, or neither.
+    pub mode: Mode,
 }
 
 impl Default for RetryConfig {
@@ -60,6 +63,7 @@ impl Default for RetryConfig {
             jitter: Jitter::Full,
             max_delay: Duration::from_secs(20),
             max_retry_after: Duration::from_mins(5),
+            mode: Mode::Enforce,
         }
     }
 }
@@ -91,6 +95,13 @@ impl RetryConfig {
         self
     }
 
+    /// Whether failed attempts are retried, only reported, or neither.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
     /// The longest delay that a service may ask for.
     #[must_use]
     pub const fn max_retry_after(mut self, delay: Duration) -> Self {
@@ -117,6 +128,11 @@ impl RetryConfig {
 impl fmt::Display for RetryConfig {
     /// The effective rules as a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            Mode::Off => return f.write_str("off"),
+            Mode::Observe => f.write_str("observing only: ")?,
+            Mode::Enforce => {}
+        }
         if self.max_attempts <= 1 {
             return f.write_str("no retries: one attempt");
         }
@@ -162,6 +178,8 @@ pub enum StopReason {
     /// The retry budget of the service is spent.
     #[cfg_attr(feature = "serde", serde(alias = "Budget"))]
     Budget,
+    /// Another attempt would follow, but retries are only observed.
+    ObserveOnly,
     /// An operator opened the circuit or isolated the service.
     #[cfg_attr(feature = "serde", serde(alias = "OpenedByHand"))]
     OpenedManually,
@@ -175,6 +193,7 @@ impl fmt::Display for StopReason {
             Self::Attempts => "no attempts left",
             Self::Deadline => "no time left for another attempt before the deadline",
             Self::Budget => "the retry budget is spent",
+            Self::ObserveOnly => "retries are only observed",
             Self::OpenedManually => "the circuit was opened manually",
         })
     }

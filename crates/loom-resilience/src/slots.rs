@@ -100,6 +100,12 @@ impl Slots {
         self.0.iter().map(read).fold(0, u32::saturating_add)
     }
 
+    /// The count of the slot of `stamp` alone.
+    pub(crate) fn count(&self, stamp: Stamp) -> u32 {
+        let word = self.0[stamp.index].load(Ordering::Acquire);
+        if word & !COUNT_MASK == stamp.word { (word & COUNT_MASK) as u32 } else { 0 }
+    }
+
     /// Sets the slot of `stamp` to `count`, to restore a window.
     pub(crate) fn put(&self, stamp: Stamp, count: u32) {
         let word = stamp.word | u64::from(count).min(COUNT_MASK);

@@ -38,11 +38,12 @@ impl Observer for TracingObserver {
                 enforced,
                 "call refused"
             ),
-            Event::Waiting { service, on, expected } => tracing::debug!(
+            Event::Waiting { service, on, expected, enforced } => tracing::debug!(
                 target: TARGET,
                 service,
                 on = on.as_str(),
                 expected_ms = expected.map(millis),
+                enforced,
                 "call waits"
             ),
             Event::Waited { service, on, waited } => {
@@ -60,6 +61,30 @@ impl Observer for TracingObserver {
             Event::Retry { service, attempts, delay } => {
                 tracing::info!(target: TARGET, service, attempts, delay_ms = millis(delay), "call retried");
             }
+            Event::Hedged { service, attempt, copy } => {
+                tracing::info!(target: TARGET, service, attempt, copy, "call hedged");
+            }
+            Event::FellBack { service, kind } => {
+                tracing::warn!(target: TARGET, service, kind = kind.as_str(), "fallback used");
+            }
+            Event::Observed { service, part } => {
+                tracing::info!(target: TARGET, service, part = part.as_str(), "part would have interfered");
+            }
+            #[cfg(feature = "chaos")]
+            Event::Injected { service, kind, attempt } => {
+                tracing::warn!(target: TARGET, service, kind = kind.as_str(), attempt, "chaos injected");
+            }
+            Event::Reconfigured { service, parts } => {
+                tracing::info!(target: TARGET, service, ?parts, "policy changed");
+            }
+            Event::LimitLearned { service, learned } => tracing::info!(
+                target: TARGET,
+                service,
+                limit = learned.limit,
+                remaining = learned.remaining,
+                reset_ms = learned.reset_after.map(millis),
+                "limit reported by the service"
+            ),
             Event::GaveUp { service, attempts, why } => {
                 tracing::warn!(target: TARGET, service, attempts, %why, "call given up");
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Change, CircuitBreaker, HalfOpen,
+    Change, CircuitBreaker, HalfOpen, Rare,
     config::{BreakerConfig, Mode},
     word::{Phase, Word},
 };
@@ -152,20 +152,35 @@ impl CircuitBreaker {
         }
     }
 
-    /// Changes the rules of a living circuit. State, streak and the time it stays open are kept; a window keeps its
-    /// counts when its shape stays the same.
+    /// Changes the rules of a breaker in use.
+    ///
+    /// - The state of the circuit, the streak of failures, an isolation and the growth of the open duration stay.
+    /// - A window keeps its counts: a time window whose length changes keeps what happened within the new length, a count
+    ///   window the youngest calls that fit. A window that changes from one kind to the other starts empty.
+    /// - An open circuit stays open at most as long as the new rules allow, counted from when it opened, unless it was opened
+    ///   manually.
+    /// - Probes in flight keep their slots, and their outcomes count under the new rules. With fewer slots than probes in
+    ///   flight, no probe starts until enough of them have ended.
+    /// - The change alone never opens a circuit: a streak or a rate that the new rules do not allow opens it with the next
+    ///   outcome. It closes or reopens a half-open circuit whose outcomes so far decide it under the new rules.
     ///
     /// # Errors
-    /// Contradictions in the configuration; the old rules then stay.
-    pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+    /// The configuration is not valid; the old rules then stay in force.
+    pub fn reconfigure(&self, config: BreakerConfig, now: Instant) -> Result<(), ConfigError> {
         config.validate()?;
-        self.put_config(config);
+        self.put_config(config, now);
         Ok(())
     }
 
-    pub(crate) fn put_config(&self, config: BreakerConfig) {
-        let mut rare = lock(&self.rare);
-        self.apply_rules(&config);
+    pub(crate) fn put_config(&self, config: BreakerConfig, now: Instant) {
+        let change = self.put_config_locked(&mut lock(&self.rare), config, now);
+        if let Some(change) = change {
+            self.tell(&change, now);
+        }
+    }
+
+    fn put_config_locked(&self, rare: &mut Rare, config: BreakerConfig, now: Instant) -> Option<Change> {
+        self.apply_rules(&config, now);
         self.update(|word| word.with_mode(config.mode));
         // A circuit that is open by the old rules does not stay open longer than it could by the new ones.
         let word = Word(self.word.load(Ordering::Acquire));
@@ -176,6 +191,7 @@ impl CircuitBreaker {
             self.open_until.fetch_min(latest, Ordering::Relaxed);
         }
         rare.config = config;
+        if word.phase() == Phase::HalfOpen { self.judge_half_open(rare, now) } else { None }
     }
 
     /// The state to store for a restart, relative to `now`.

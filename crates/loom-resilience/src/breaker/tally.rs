@@ -22,6 +22,9 @@ pub(super) struct Tally {
     /// Slots per nanosecond, times 2^64, so that finding the slot of an instant takes a multiplication instead of a
     /// division. The rounding shifts the borders between slots by less than one slot in 500 years.
     slots_per_nano: AtomicU64,
+    /// Changes with the length of a slot, because the numbers of slots have another meaning then. Added to the generation in
+    /// the stamps.
+    epoch: AtomicU32,
     minimum: AtomicU32,
     /// The rate that opens the circuit, in millionths.
     rate_millionths: AtomicU32,
@@ -36,6 +39,7 @@ impl Tally {
     pub(super) fn new(rule: Option<RateRule>) -> Self {
         let tally = Self {
             slots_per_nano: AtomicU64::new(OFF),
+            epoch: AtomicU32::new(0),
             minimum: AtomicU32::new(1),
             rate_millionths: AtomicU32::new(1),
             calls: Slots::default(),
@@ -43,14 +47,16 @@ impl Tally {
             last_bad: AtomicU64::new(0),
             ring: Mutex::new(Ring::default()),
         };
-        tally.configure(rule);
+        tally.configure(rule, 1, Instant::ZERO);
         tally
     }
 
-    /// Takes a new rule. What was counted stays when the window keeps its shape.
-    pub(super) fn configure(&self, rule: Option<RateRule>) {
+    /// Takes a new rule. What was counted stays as far as the new window can tell it: see
+    /// [`CircuitBreaker::reconfigure`](super::CircuitBreaker::reconfigure). Only called under the lock of the breaker.
+    pub(super) fn configure(&self, rule: Option<RateRule>, generation: u32, now: Instant) {
         let Some(rule) = rule else {
             self.slots_per_nano.store(OFF, Ordering::Release);
+            lock(&self.ring).resize(0);
             return;
         };
         self.minimum.store(rule.minimum_calls, Ordering::Relaxed);
@@ -64,21 +70,59 @@ impl Tally {
             Window::Time(time) => {
                 // A window is at least 10 ms, so a slot is at least a million nanoseconds and the quotient fits.
                 let slot = u128::from(nanos(time / SLOTS).max(2));
-                self.slots_per_nano.store((1_u128 << 64).div_ceil(slot) as u64, Ordering::Release);
+                lock(&self.ring).resize(0);
+                self.put_scale((1_u128 << 64).div_ceil(slot) as u64, generation, now);
             }
         }
+    }
+
+    /// Changes the length of the slots of a time window. The counts of each old slot go to the new slot of its time.
+    fn put_scale(&self, scale: u64, generation: u32, now: Instant) {
+        let before = self.slots_per_nano.load(Ordering::Acquire);
+        if before == scale {
+            return;
+        }
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        let old = match before {
+            OFF | RING => Vec::new(),
+            before => {
+                let newest = slot_of(before, now);
+                let oldest = newest.saturating_sub(u64::from(SLOTS) - 1);
+                let counts = (oldest..=newest).map(|time| {
+                    let stamp = Stamp::new(generation.wrapping_add(epoch), time);
+                    (start_of(before, time), self.bad.count(stamp), self.calls.count(stamp))
+                });
+                counts.filter(|(_, _, calls)| *calls > 0).collect()
+            }
+        };
+        // No call is counted while the numbers change their meaning. The epoch changes before the new length is published, so
+        // whoever reads the new length has the new epoch, and a late writer leaves a stamp that the next one overwrites.
+        self.slots_per_nano.store(OFF, Ordering::Release);
+        let epoch = epoch.wrapping_add(1);
+        self.epoch.store(epoch, Ordering::Release);
+        for (start, bad, calls) in old {
+            let stamp = Stamp::new(generation.wrapping_add(epoch), slot_of(scale, start));
+            self.bad.put(stamp, self.bad.count(stamp).saturating_add(bad));
+            self.calls.put(stamp, self.calls.count(stamp).saturating_add(calls));
+            if bad > 0 {
+                self.last_bad.store(stamp.word(), Ordering::Release);
+            }
+        }
+        self.slots_per_nano.store(scale, Ordering::Release);
     }
 
     /// Counts one call. Returns `(bad, calls)` of the window when the rule opens the circuit.
     #[inline]
     pub(super) fn record(&self, generation: u32, now: Instant, bad: bool) -> Option<(u32, u32)> {
+        // The epoch is read first: with a length that is newer than the epoch, the stamp is old and does no harm.
+        let epoch = self.epoch.load(Ordering::Acquire);
         match self.slots_per_nano.load(Ordering::Acquire) {
             OFF => None,
             RING => {
                 let (bad, calls) = lock(&self.ring).push(generation, bad)?;
                 self.trips(bad, calls).then_some((bad, calls))
             }
-            scale => self.record_in_slot(generation, slot_of(scale, now), bad),
+            scale => self.record_in_slot(generation.wrapping_add(epoch), slot_of(scale, now), bad),
         }
     }
 
@@ -102,10 +146,11 @@ impl Tally {
 
     /// `(bad, calls)` in the window at `now`.
     pub(super) fn counts(&self, generation: u32, now: Instant) -> (u32, u32) {
+        let epoch = self.epoch.load(Ordering::Acquire);
         match self.slots_per_nano.load(Ordering::Acquire) {
             OFF => (0, 0),
             RING => lock(&self.ring).counts(generation),
-            scale => self.sum(Stamp::new(generation, slot_of(scale, now))),
+            scale => self.sum(Stamp::new(generation.wrapping_add(epoch), slot_of(scale, now))),
         }
     }
 
@@ -127,6 +172,12 @@ fn slot_of(slots_per_nano: u64, now: Instant) -> u64 {
     ((u128::from(now.as_nanos()) * u128::from(slots_per_nano)) >> 64) as u64
 }
 
+/// An instant in the slot of this number.
+fn start_of(slots_per_nano: u64, time: u64) -> Instant {
+    let nanos = ((u128::from(time) << 64) / u128::from(slots_per_nano.max(1))) + 1;
+    Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
 /// The last calls, one flag each.
 #[derive(Debug, Default)]
 struct Ring {
@@ -138,11 +189,17 @@ struct Ring {
 }
 
 impl Ring {
+    /// Changes the number of calls that the ring holds. The youngest that fit stay.
     fn resize(&mut self, capacity: usize) {
-        if capacity != self.capacity {
-            *self = Self { generation: self.generation, capacity, ..Self::default() };
-            self.outcomes.reserve_exact(capacity);
+        if capacity == self.capacity {
+            return;
         }
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        outcomes.rotate_left(self.next);
+        let mut kept = outcomes.split_off(outcomes.len().saturating_sub(capacity));
+        kept.reserve_exact(capacity - kept.len());
+        let bad = kept.iter().filter(|bad| **bad).count() as u32;
+        *self = Self { generation: self.generation, outcomes: kept, capacity, next: 0, bad };
     }
 
     /// Returns `(bad, calls)`, or `None` for a result of an earlier generation.

@@ -18,6 +18,8 @@ pub(super) enum Phase {
 const PHASE: u64 = 0b11;
 const MODE_SHIFT: u32 = 2;
 const MODE: u64 = 0b11 << MODE_SHIFT;
+/// The bit of the mode that only [`Mode::Off`] has.
+const OFF: u64 = 0b10 << MODE_SHIFT;
 const ISOLATED: u64 = 1 << 4;
 const STREAK_SHIFT: u32 = 8;
 const STREAK_MAX: u32 = (1 << 24) - 1;
@@ -30,10 +32,10 @@ impl Word {
         Self(1 << GENERATION_SHIFT).with_mode(mode)
     }
 
-    /// Closed, enforced and not isolated: the common case, in one comparison.
+    /// Closed, not isolated, and enforced or observed: the common case, in one comparison.
     #[inline]
-    pub(super) const fn is_plainly_closed(self) -> bool {
-        self.0 & (PHASE | MODE | ISOLATED) == 0
+    pub(super) const fn is_counting_closed(self) -> bool {
+        self.0 & (PHASE | OFF | ISOLATED) == 0
     }
 
     #[inline]

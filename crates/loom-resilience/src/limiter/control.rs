@@ -7,6 +7,7 @@ use crate::{
     breaker::Mode,
     clock::Instant,
     config::ConfigError,
+    observer::Event,
     random::nanos,
     snapshot::{LimitSnapshot, LimiterSnapshot},
     sync::{Ordering, lock},
@@ -26,6 +27,9 @@ pub struct LimiterStatus {
     pub available: Option<u32>,
     /// Calls that wait for a permit.
     pub waiting: u32,
+    /// The limit that the service reported and that lowers ours, in permits; `None` when it lowers nothing.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub learned: Option<u32>,
     /// How much longer the limiter is frozen.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_duration"))]
     pub frozen_for: Duration,
@@ -49,7 +53,7 @@ impl RateLimiter {
     /// The permits that can be taken at `now`, without taking any. `None` when nothing is limited.
     pub fn available(&self, now: Instant) -> Option<u32> {
         let mut state = lock(&self.state);
-        if state.config.mode == Mode::Off || state.config.limits.is_empty() {
+        if state.config.mode == Mode::Off {
             return None;
         }
         if now < state.frozen_until {
@@ -79,6 +83,7 @@ impl RateLimiter {
             mode: state.config.mode,
             available,
             waiting: state.queue.len() as u32,
+            learned: state.learned.map(|(limit, _)| limit).filter(|_| state.config != state.configured),
             frozen_for: state.frozen_until.since(now),
         }
     }
@@ -92,7 +97,7 @@ impl RateLimiter {
         state.config.limits.iter().map(|limit| limit.period).max()
     }
 
-    /// The limits in force.
+    /// The limits in force: as configured, or lowered by what the service reported.
     pub fn config(&self) -> LimiterConfig {
         lock(&self.state).config.clone()
     }
@@ -109,11 +114,21 @@ impl RateLimiter {
 
     /// Applies what a response reports about the limit of the service, for all callers.
     ///
-    /// This only makes the limiter stricter than its configuration, so a wrong header cannot raise the rate.
+    /// - A reported limit lowers the configured limit of the same period as its window; without one, the limit of the longest
+    ///   period, in proportion. It stays in force until the service reports another one or [`reset`](Self::reset).
+    /// - The permits are lowered to what remains.
+    /// - With nothing remaining, the limiter is frozen until the service resets its count, also where no limit is configured.
+    ///
+    /// This only makes the limiter stricter than its configuration, so a wrong header cannot raise the rate. A limiter whose
+    /// configuration has `learn` set to `false`, or that is off, ignores it.
     pub fn learn(&self, learned: Learned, now: Instant) {
-        self.change(|limiter, state| {
+        let is_applied = self.change(|limiter, state| {
+            if !state.configured.learn || state.config.mode == Mode::Off {
+                return false;
+            }
             if let Some(limit) = learned.limit {
-                limiter.lower_longest(state, limit.max(1), now);
+                state.learned = Some((limit.max(1), learned.window));
+                limiter.apply_learned(state, now);
             }
             if let Some(remaining) = learned.remaining {
                 for meter in &mut state.meters {
@@ -125,12 +140,23 @@ impl RateLimiter {
                     state.frozen_until = state.frozen_until.max(now + after);
                 }
             }
+            true
         });
+        if is_applied {
+            self.reporter.emit(|service| Event::LimitLearned { service, learned });
+        }
     }
 
     /// Returns the permits of a call that was not made.
     pub fn give_back(&self, permits: u32) {
+        self.put_back_locked(permits, |_| true);
+    }
+
+    pub(super) fn put_back_locked(&self, permits: u32, is_current: impl FnOnce(u32) -> bool) {
         let mut state = lock(&self.state);
+        if !is_current(self.epoch.load(Ordering::Relaxed)) {
+            return;
+        }
         for meter in &mut state.meters {
             match meter {
                 Meter::Single(bucket) => {
@@ -160,15 +186,23 @@ impl RateLimiter {
     pub fn reset(&self) {
         self.change(|limiter, state| {
             state.frozen_until = Instant::ZERO;
-            limiter.replace_meters(state, |state, _| (meters(&state.config), 0));
+            state.learned = None;
+            state.config = state.configured.clone();
+            limiter.replace_meters(state, true, |state, _| (meters(&state.config), 0));
         });
     }
 
-    /// Changes the limits of a living limiter. What was consumed stays consumed: a limit with the same period keeps
-    /// the permits out, up to its new size. Those who wait stay in their order.
+    /// Changes the limits of a limiter in use.
+    ///
+    /// - What was consumed stays consumed. A new limit takes over the permits that were taken from the old limit of the same
+    ///   period, else from the old limit at the same position, at most all that it holds.
+    /// - A freeze and a limit that the service reported stay in force. Waiters keep their order, and wait as long as the new
+    ///   limits say.
+    /// - A call that was admitted under the old limits and is not made returns its permits to the new ones. When the limiter had
+    ///   no limits in between, its consumption was dropped, and such a call returns nothing: no permit is lost or counted twice.
     ///
     /// # Errors
-    /// Contradictions in the configuration; the old limits then stay.
+    /// The configuration is not valid; the old limits then stay in force.
     pub fn reconfigure(&self, config: LimiterConfig, now: Instant) -> Result<(), ConfigError> {
         config.validate()?;
         self.put_config(config, now);
@@ -176,11 +210,24 @@ impl RateLimiter {
     }
 
     pub(crate) fn put_config(&self, config: LimiterConfig, now: Instant) {
-        self.change(|limiter, state| limiter.take_config(state, config, now));
+        self.change(|limiter, state| {
+            state.configured = config.clone();
+            limiter.take_config(state, lowered(config, state.learned), now);
+        });
+    }
+
+    /// Puts the limit that the service reported in force.
+    fn apply_learned(&self, state: &mut State, now: Instant) {
+        let config = lowered(state.configured.clone(), state.learned);
+        if config != state.config {
+            self.take_config(state, config, now);
+        }
     }
 
     fn take_config(&self, state: &mut State, config: LimiterConfig, now: Instant) {
-        self.replace_meters(state, |state, single_full| {
+        // Without limits there is nothing to remember the consumption by.
+        let drops = state.config.limits.is_empty() || config.limits.is_empty();
+        self.replace_meters(state, drops, |state, single_full| {
             let used: Vec<u32> = state.meters.iter_mut().map(|meter| used(meter, single_full, now)).collect();
             let old = std::mem::replace(&mut state.config, config);
             let mut fresh = meters(&state.config);
@@ -202,8 +249,19 @@ impl RateLimiter {
 
     /// Replaces the meters in the order that the lock-free path relies on: first the word that it swaps becomes unusable,
     /// then the numbers change, then the word gets a new value.
-    fn replace_meters(&self, state: &mut State, make: impl FnOnce(&mut State, u64) -> (Vec<Meter>, u64)) {
+    ///
+    /// `drops` says that the consumption is dropped. The epoch changes while the word is unusable, so a call that takes a
+    /// permit with the old word has the old epoch.
+    fn replace_meters(
+        &self,
+        state: &mut State,
+        drops: bool,
+        make: impl FnOnce(&mut State, u64) -> (Vec<Meter>, u64),
+    ) {
         let before = self.full.swap(MOVING, Ordering::AcqRel);
+        if drops {
+            self.epoch.store(next_epoch(self.epoch.load(Ordering::Relaxed)), Ordering::Release);
+        }
         let (meters, full) = make(state, before);
         state.meters = meters;
         self.publish(state);
@@ -232,31 +290,18 @@ impl RateLimiter {
         }
     }
 
-    /// Lowers the limit of the longest period to `permits`, if it allows more.
-    fn lower_longest(&self, state: &mut State, permits: u32, now: Instant) {
-        let mut config = state.config.clone();
-        let Some(longest) = config.limits.iter_mut().max_by_key(|limit| limit.period) else { return };
-        if longest.permits <= permits {
-            return;
-        }
-        longest.permits = permits;
-        if let super::Refill::Even { burst } = &mut longest.refill {
-            *burst = (*burst).min(permits);
-        }
-        self.take_config(state, config, now);
-    }
-
     /// Changes the state under the lock, updates the gate, and wakes the waiters, whose times may have changed.
-    fn change(&self, change: impl FnOnce(&Self, &mut State)) {
-        let wakers = {
+    fn change<R>(&self, change: impl FnOnce(&Self, &mut State) -> R) -> R {
+        let (result, wakers) = {
             let mut state = lock(&self.state);
-            change(self, &mut state);
+            let result = change(self, &mut state);
             self.set_gate(&state);
-            state.queue.wakers()
+            (result, state.queue.wakers())
         };
         for waker in wakers {
             waker.wake();
         }
+        result
     }
 
     /// The state to store for a restart, relative to `now`.
@@ -301,6 +346,34 @@ impl RateLimiter {
             }
         });
     }
+}
+
+/// The configuration with the limit that the service reported, where that is lower.
+fn lowered(mut config: LimiterConfig, learned: Option<(u32, Option<Duration>)>) -> LimiterConfig {
+    let Some((permits, window)) = learned else { return config };
+    let same = config.limits.iter().position(|limit| Some(limit.period) == window);
+    let longest = || (0..config.limits.len()).max_by_key(|index| config.limits[*index].period);
+    let Some(index) = same.or_else(longest) else { return config };
+    let limit = &mut config.limits[index];
+    let permits = match window {
+        Some(window) if limit.period != window && !window.is_zero() => {
+            let scaled = (u128::from(permits) * limit.period.as_nanos()).div_ceil(window.as_nanos());
+            u32::try_from(scaled).unwrap_or(u32::MAX).max(1)
+        }
+        _ => permits,
+    };
+    if permits < limit.permits {
+        limit.permits = permits;
+        if let super::Refill::Even { burst } = &mut limit.refill {
+            *burst = (*burst).min(permits);
+        }
+    }
+    config
+}
+
+/// Epochs are never 0, which stands for a call that took nothing.
+fn next_epoch(epoch: u32) -> u32 {
+    epoch.wrapping_add(1).max(1)
 }
 
 /// The permits taken from one limit, rounded up. The caller passes the state of a single bucket.

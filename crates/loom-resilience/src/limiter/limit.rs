@@ -126,13 +126,16 @@ pub struct LimiterConfig {
     pub max_wait: Option<Duration>,
     /// How many calls may wait; further ones are refused.
     pub queue: u32,
+    /// Whether the limiter applies what the service reports about its own limit; see
+    /// [`RateLimiter::learn`](crate::RateLimiter::learn).
+    pub learn: bool,
     /// Whether the limits are enforced, observed or off.
     pub mode: Mode,
 }
 
 impl Default for LimiterConfig {
     fn default() -> Self {
-        Self { limits: Vec::new(), max_wait: None, queue: 1_000, mode: Mode::Enforce }
+        Self { limits: Vec::new(), max_wait: None, queue: 1_000, learn: true, mode: Mode::Enforce }
     }
 }
 
@@ -160,6 +163,13 @@ impl LimiterConfig {
     #[must_use]
     pub const fn queue(mut self, calls: u32) -> Self {
         self.queue = calls;
+        self
+    }
+
+    /// Whether the limiter applies what the service reports about its own limit.
+    #[must_use]
+    pub const fn learn(mut self, learn: bool) -> Self {
+        self.learn = learn;
         self
     }
 

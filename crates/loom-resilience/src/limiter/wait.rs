@@ -60,7 +60,7 @@ mod waiting {
     use crate::{
         breaker::Mode,
         clock::Instant,
-        limiter::{Limit, RateLimiter, State},
+        limiter::{Limit, RateLimiter, State, Taken},
         observer::{Event, WaitFor},
         refusal::{Refused, Rule},
         sync::lock,
@@ -105,7 +105,7 @@ mod waiting {
         /// # Cancel safety
         /// Dropping the future leaves the queue and takes nothing.
         pub async fn take(&self, permits: u32, max_wait: Option<Duration>) -> Result<Duration, Refused> {
-            self.take_at(permits, max_wait, self.clock.now()).await
+            self.acquire(permits, max_wait, self.clock.now()).await.map(|(_, waited)| waited)
         }
 
         /// As [`take`](Self::take), for a caller that has already read the clock.
@@ -119,8 +119,19 @@ mod waiting {
             max_wait: Option<Duration>,
             now: Instant,
         ) -> Result<Duration, Refused> {
+            self.acquire(permits, max_wait, now).await.map(|(_, waited)| waited)
+        }
+
+        /// As [`take_at`](Self::take_at). Returns what was taken, so that it can be returned.
+        #[inline]
+        pub(crate) async fn acquire(
+            &self,
+            permits: u32,
+            max_wait: Option<Duration>,
+            now: Instant,
+        ) -> Result<(Taken, Duration), Refused> {
             match self.grab(permits, now) {
-                Ok(()) => Ok(Duration::ZERO),
+                Ok(taken) => Ok((taken, Duration::ZERO)),
                 Err(refused) => self.wait_in_line(permits, max_wait, now, refused).await,
             }
         }
@@ -131,32 +142,69 @@ mod waiting {
             max_wait: Option<Duration>,
             now: Instant,
             refused: Refused,
-        ) -> Result<Duration, Refused> {
-            if self.observes() || refused.rule == Rule::TooManyPermits {
-                return self.refuse(refused).map(|()| Duration::ZERO);
+        ) -> Result<(Taken, Duration), Refused> {
+            let passes = |()| (Taken::NOTHING, Duration::ZERO);
+            if refused.rule == Rule::TooManyPermits {
+                return self.refuse(refused).map(passes);
+            }
+            if self.observes() {
+                return self.observe_wait(permits, max_wait, now).map(passes);
             }
             let place = match self.join(permits, max_wait, now) {
                 Ok(place) => place,
-                Err(refused) => return self.refuse(refused).map(|()| Duration::ZERO),
+                Err(refused) => return self.refuse(refused).map(passes),
             };
             let expected = Some(place.expected);
-            self.reporter.emit(|service| Event::Waiting { service, on: WaitFor::RateLimiter, expected });
+            self.reporter.emit(|service| Event::Waiting {
+                service,
+                on: WaitFor::RateLimiter,
+                expected,
+                enforced: true,
+            });
             let waited = poll_fn(|cx| self.poll_place(&place, cx)).await;
             match waited {
-                Ok(at) => {
+                Ok((taken, at)) => {
                     let waited = at.since(now);
                     self.reporter.emit(|service| Event::Waited { service, on: WaitFor::RateLimiter, waited });
-                    Ok(waited)
+                    Ok((taken, waited))
                 }
-                Err(refused) => self.refuse(refused).map(|()| Duration::ZERO),
+                Err(refused) => self.refuse(refused).map(passes),
             }
         }
 
-        /// Joins the queue, unless the wait would be too long.
-        fn join(&self, permits: u32, max_wait: Option<Duration>, now: Instant) -> Result<Place<'_>, Refused> {
-            let mut state = lock(&self.state);
+        /// Reports what would have become of a call that found no permit: a wait or a refusal.
+        fn observe_wait(
+            &self,
+            permits: u32,
+            max_wait: Option<Duration>,
+            now: Instant,
+        ) -> Result<(), Refused> {
+            let wait = self.expected_wait(&mut lock(&self.state), permits, max_wait, now);
+            match wait {
+                Ok(wait) => {
+                    let expected = Some(wait.0);
+                    self.reporter.emit(|service| Event::Waiting {
+                        service,
+                        on: WaitFor::RateLimiter,
+                        expected,
+                        enforced: false,
+                    });
+                    Ok(())
+                }
+                Err(refused) => self.refuse(refused),
+            }
+        }
+
+        /// The wait for `permits` and the longest one that is allowed, unless it would be too long.
+        fn expected_wait(
+            &self,
+            state: &mut State,
+            permits: u32,
+            max_wait: Option<Duration>,
+            now: Instant,
+        ) -> Result<(Duration, Option<Duration>), Refused> {
             let ahead = state.queue.permits();
-            let wait = Duration::from_nanos(self.wait(&mut state, ahead + u64::from(permits), now));
+            let wait = Duration::from_nanos(self.wait(state, ahead + u64::from(permits), now));
             let longest = match (max_wait, state.config.max_wait) {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
@@ -168,13 +216,24 @@ mod waiting {
             if state.queue.len() >= state.config.queue as usize {
                 return Err(Refused::new(Rule::QueueFull, Some(wait)));
             }
+            Ok((wait, longest))
+        }
+
+        /// Joins the queue, unless the wait would be too long.
+        fn join(&self, permits: u32, max_wait: Option<Duration>, now: Instant) -> Result<Place<'_>, Refused> {
+            let mut state = lock(&self.state);
+            let (wait, longest) = self.expected_wait(&mut state, permits, max_wait, now)?;
             let id = state.queue.push(permits);
             self.set_gate(&state);
             Ok(Place { limiter: self, id, deadline: longest.map(|longest| now + longest), expected: wait })
         }
 
         /// Takes the permits when this waiter is the head and they are available, and passes the timer on.
-        fn poll_place(&self, place: &Place<'_>, cx: &mut Context<'_>) -> Poll<Result<Instant, Refused>> {
+        fn poll_place(
+            &self,
+            place: &Place<'_>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Result<(Taken, Instant), Refused>> {
             let mut state = lock(&self.state);
             let Some(index) = state.queue.position(place.id) else {
                 // Only this future removes its waiter, and it is not polled after that.
@@ -199,12 +258,13 @@ mod waiting {
             let leaves = refused.is_some() || unlimited;
             if leaves || (index == 0 && wait == 0 && self.commit(&mut state, permits, now)) {
                 state.queue.remove(index);
+                let taken = if leaves { Taken::NOTHING } else { self.taken(permits) };
                 let woken = self.hand_on(&mut state, now);
                 drop(state);
                 if let Some(waker) = woken {
                     waker.wake();
                 }
-                return Poll::Ready(refused.map_or(Ok(now), Err));
+                return Poll::Ready(refused.map_or(Ok((taken, now)), Err));
             }
             state.queue.waiters[index].waker.clone_from(cx.waker());
             if index == 0 {

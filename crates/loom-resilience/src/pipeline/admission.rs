@@ -6,7 +6,7 @@ use super::{Pipeline, attempt::Options};
 use crate::{
     breaker::{Outcome, Ticket},
     clock::Instant,
-    limiter::RateLimiter,
+    limiter::{RateLimiter, Taken},
     refusal::{Refused, Rule},
     verdict::Verdict,
 };
@@ -104,8 +104,7 @@ impl Pipeline {
         now: Instant,
     ) -> Result<Entry, Refused> {
         self.ask_breaker(now)?;
-        self.limiter.try_take(permits, now)?;
-        let taken = Taken::new(&self.limiter, permits);
+        let taken = Permits::new(&self.limiter, self.limiter.try_acquire(permits, now)?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
         taken.keep();
@@ -124,8 +123,8 @@ impl Pipeline {
         }
         self.ask_breaker(now)?;
         let permit_by = [deadline, permit_by].into_iter().flatten().min();
-        let waited = self.limiter.take_at(permits, left(permit_by, now), now).await?;
-        let taken = Taken::new(&self.limiter, permits);
+        let (taken, waited) = self.limiter.acquire(permits, left(permit_by, now), now).await?;
+        let taken = Permits::new(&self.limiter, taken);
         if !waited.is_zero() {
             now = self.clock.now();
         }
@@ -170,14 +169,14 @@ fn left(deadline: Option<Instant>, now: Instant) -> Option<Duration> {
 }
 
 /// Permits that are returned unless the call is made, because the service counts only the calls that it receives.
-struct Taken<'a> {
+struct Permits<'a> {
     limiter: Option<&'a RateLimiter>,
-    permits: u32,
+    taken: Taken,
 }
 
-impl<'a> Taken<'a> {
-    const fn new(limiter: &'a RateLimiter, permits: u32) -> Self {
-        Self { limiter: Some(limiter), permits }
+impl<'a> Permits<'a> {
+    const fn new(limiter: &'a RateLimiter, taken: Taken) -> Self {
+        Self { limiter: Some(limiter), taken }
     }
 
     fn keep(mut self) {
@@ -185,10 +184,10 @@ impl<'a> Taken<'a> {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Permits<'_> {
     fn drop(&mut self) {
         if let Some(limiter) = self.limiter {
-            limiter.give_back(self.permits);
+            limiter.put_back(self.taken);
         }
     }
 }

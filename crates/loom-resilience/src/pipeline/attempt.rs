@@ -5,7 +5,7 @@ use std::{fmt, future::Future, time::Duration};
 use super::{Admission, Pipeline};
 use crate::{
     clock::Instant,
-    observer::Event,
+    observer::{Event, Part},
     refusal::{Refusal, Refused},
     timeout::TimedOut,
     verdict::{ByError, Classifier, Verdict},
@@ -188,6 +188,11 @@ impl Pipeline {
         // A call that was ready at once took no time worth reading the clock, unless its duration is used.
         let exact = was_pending || self.reporter.is_enabled() || self.breaker.measures_time();
         let end = if exact { self.clock.now() } else { started };
+        if let Some(observed) = super::limit(&self.attempt_observed)
+            && end.since(started) >= observed
+        {
+            self.observed(Part::AttemptTimeout);
+        }
         let (ended, verdict) = if let Some(result) = output {
             let verdict = classifier.classify(&result);
             (Ended::Done(result, verdict), verdict)

@@ -7,11 +7,15 @@ use super::{
     attempt::{Ended, Options},
 };
 use crate::{
+    breaker::Mode,
+    budget::Charge,
     clock::Instant,
-    observer::Event,
+    fallback::{FailedCall, Fallback, NoFallback},
+    hedge::{HedgeConfig, race},
+    observer::{Event, Part},
     refusal::{Millis, Refusal},
     retry::{AttemptOutcome, RetryDecision, RetryPlanner, StopReason},
-    sync::lock,
+    sync::{Ordering, lock},
     verdict::{ByError, Classifier, Idempotency, Verdict},
 };
 
@@ -33,13 +37,14 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a call does nothing until it is run"]
-pub struct Call<'a, J = ByError> {
+pub struct Call<'a, J = ByError, B = NoFallback> {
     pipeline: &'a Pipeline,
     classifier: J,
     options: Options,
     idempotency: Idempotency,
     seed: Option<u64>,
     retries: bool,
+    fallback: B,
 }
 
 /// Describes an attempt to the work that makes it.
@@ -52,6 +57,10 @@ pub struct AttemptInfo {
     pub started: Instant,
     /// The deadline of the whole call.
     pub deadline: Option<Instant>,
+    /// The number of the hedged copy; 0 for the attempt itself.
+    pub copy: u32,
+    /// The seed of the call ([`Call::seed`]), if it has one.
+    pub seed: Option<u64>,
 }
 
 impl AttemptInfo {
@@ -183,6 +192,7 @@ impl Pipeline {
             idempotency: Idempotency::default(),
             seed: None,
             retries: true,
+            fallback: NoFallback,
         }
     }
 
@@ -190,14 +200,46 @@ impl Pipeline {
     /// attempt.
     pub fn planner(&self) -> RetryPlanner {
         let retry = lock(&self.policy).retry;
-        let config = retry.unwrap_or(crate::RetryConfig { max_attempts: 1, ..crate::RetryConfig::default() });
+        let config = match retry {
+            Some(retry) if retry.mode == Mode::Enforce => retry,
+            // Retries that are only observed are not made, and so are not planned for a caller that waits itself.
+            _ => crate::RetryConfig { max_attempts: 1, ..crate::RetryConfig::default() },
+        };
         RetryPlanner::from_valid(config, Idempotency::default())
     }
 }
 
-impl<'a, J> Call<'a, J> {
+impl<'a, J, B> Call<'a, J, B> {
+    /// Replaces a call that failed for good: by a [`FallbackValue`](crate::FallbackValue), or by a function of the
+    /// [`FailedCall`]. The policy says for which failures ([`FallbackConfig`](crate::FallbackConfig)); without that, for all.
+    ///
+    /// ```
+    /// # use loom_resilience::{AllTransient, FallbackValue, Policy, Service};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let service = Service::standalone("rates", Policy::none())?;
+    /// let rate = service
+    ///     .call()
+    ///     .classify(AllTransient)
+    ///     .fallback(FallbackValue(1.0))
+    ///     .run(|_| async { Err::<f64, _>(std::io::Error::other("503")) })
+    ///     .await?;
+    /// assert_eq!(rate, 1.0);
+    /// # Ok(()) }
+    /// ```
+    pub fn fallback<C>(self, fallback: C) -> Call<'a, J, C> {
+        Call {
+            pipeline: self.pipeline,
+            classifier: self.classifier,
+            options: self.options,
+            idempotency: self.idempotency,
+            seed: self.seed,
+            retries: self.retries,
+            fallback,
+        }
+    }
+
     /// Classifies results by `classifier`, instead of by the [`Classify`](crate::Classify) of the error.
-    pub fn classify<K>(self, classifier: K) -> Call<'a, K> {
+    pub fn classify<K>(self, classifier: K) -> Call<'a, K, B> {
         Call {
             pipeline: self.pipeline,
             classifier,
@@ -205,6 +247,7 @@ impl<'a, J> Call<'a, J> {
             idempotency: self.idempotency,
             seed: self.seed,
             retries: self.retries,
+            fallback: self.fallback,
         }
     }
 
@@ -216,8 +259,9 @@ impl<'a, J> Call<'a, J> {
     }
 
     /// Declares the call idempotent: a failed attempt that may have been processed is retried.
-    pub const fn idempotent(self) -> Self {
-        self.idempotency(Idempotency::Idempotent)
+    pub const fn idempotent(mut self) -> Self {
+        self.idempotency = Idempotency::Idempotent;
+        self
     }
 
     /// A deadline for the whole call, in addition to the total timeout of the policy.
@@ -265,24 +309,33 @@ impl<'a, J> Call<'a, J> {
         F: FnMut(AttemptInfo) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         J: Classifier<T, E>,
+        B: Fallback<T, E>,
     {
         let pipeline = self.pipeline;
-        let mut now = pipeline.clock.now();
+        let call_started = pipeline.clock.now();
+        let mut now = call_started;
         let mut options = self.options;
         if let Some(total) = pipeline.total_limit() {
             let end = now + total;
             options.deadline = Some(options.deadline.map_or(end, |deadline| deadline.min(end)));
         }
         let deadline = options.deadline;
+        let call_seed = self.seed;
         let mut seed = self.seed;
+        let hedge = pipeline.hedge_of(self.idempotency, self.retries);
         let mut refusals = 0;
         let mut last = None;
         pipeline.budget.deposit(now);
         loop {
             let number = options.number;
-            let begin = |started| work(AttemptInfo { number, started, deadline });
-            let (ended, end) = pipeline.guarded(options, now, &self.classifier, begin).await;
+            let mut begin =
+                |started, copy| work(AttemptInfo { number, started, deadline, copy, seed: call_seed });
+            let (ended, end) = match &hedge {
+                None => pipeline.guarded(options, now, &self.classifier, |started| begin(started, 0)).await,
+                Some(hedge) => Box::pin(pipeline.hedged(hedge, options, now, &self.classifier, begin)).await,
+            };
             if let Ended::Done(Ok(value), Verdict::Ok) = ended {
+                pipeline.observe_total(call_started, end);
                 return Ok(value);
             }
             let seed = *seed.get_or_insert_with(|| pipeline.next_seed());
@@ -310,7 +363,9 @@ impl<'a, J> Call<'a, J> {
                 }
                 RetryDecision::GiveUp(why) => {
                     let attempts = if refused { number - 1 } else { number };
-                    return pipeline.stop(ended, last, attempts, why);
+                    pipeline.observe_total(call_started, end);
+                    let failed = pipeline.stop(ended, last, attempts, why);
+                    return pipeline.fall_back(failed, self.fallback);
                 }
             }
         }
@@ -357,9 +412,18 @@ impl Pipeline {
             Ended::TimedOut { .. } => AttemptOutcome::Verdict(Verdict::Transient),
             Ended::Refused(refused) => AttemptOutcome::Refused(*refused),
         };
-        let planner = self.planner().idempotency(idempotency);
+        let retry = lock(&self.policy).retry;
+        let (config, observed) = match retry {
+            Some(retry) if retry.mode != Mode::Off => (retry, retry.mode == Mode::Observe),
+            _ => (crate::RetryConfig { max_attempts: 1, ..crate::RetryConfig::default() }, false),
+        };
+        let planner = RetryPlanner::from_valid(config, idempotency);
         let mut delay = match planner.plan(asked, ending, now, deadline, seed) {
             RetryDecision::After(_) if !retries => return RetryDecision::GiveUp(StopReason::Attempts),
+            RetryDecision::After(_) if observed => {
+                self.observed(Part::Retry);
+                return RetryDecision::GiveUp(StopReason::ObserveOnly);
+            }
             RetryDecision::After(delay) => delay,
             give_up @ RetryDecision::GiveUp(_) => return give_up,
         };
@@ -375,10 +439,110 @@ impl Pipeline {
             }
         }
         // Charged before the delay, so that waiting retries cannot pile up.
-        if self.budget.try_spend(now) {
-            RetryDecision::After(delay)
-        } else {
-            RetryDecision::GiveUp(StopReason::Budget)
+        if self.spend(now) { RetryDecision::After(delay) } else { RetryDecision::GiveUp(StopReason::Budget) }
+    }
+
+    /// Charges a retry or a hedged copy to the budget.
+    fn spend(&self, now: Instant) -> bool {
+        match self.budget.charge(now) {
+            Charge::Charged => true,
+            Charge::Observed => {
+                self.observed(Part::Budget);
+                true
+            }
+            Charge::Refused => false,
+        }
+    }
+
+    /// The hedging that applies to a call of this idempotency.
+    #[inline]
+    fn hedge_of(&self, idempotency: Idempotency, retries: bool) -> Option<HedgeConfig> {
+        if self.hedge_delay.load(Ordering::Relaxed) == 0 || !idempotency.may_repeat() || !retries {
+            return None;
+        }
+        lock(&self.policy).hedge.filter(|hedge| hedge.mode != Mode::Off)
+    }
+
+    /// One attempt, of which further copies are sent while it is slow. Returns the outcome of the copy that decides.
+    async fn hedged<T, E, F, Fut, J>(
+        &self,
+        hedge: &HedgeConfig,
+        options: Options,
+        now: Instant,
+        classifier: &J,
+        mut begin: F,
+    ) -> (Ended<T, E>, Instant)
+    where
+        F: FnMut(Instant, u32) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        J: Classifier<T, E>,
+    {
+        if hedge.mode == Mode::Observe {
+            let (ended, end) = self.guarded(options, now, classifier, |started| begin(started, 0)).await;
+            if end.since(now) >= hedge.delay {
+                self.observed(Part::Hedge);
+            }
+            return (ended, end);
+        }
+        // Every copy calls `begin` when it has been admitted, which may be at any later poll.
+        let begin = std::sync::Mutex::new(begin);
+        let begin = &begin;
+        let launch = |number: u32| {
+            let copy = number - 1;
+            let mut at = now;
+            if copy > 0 {
+                at = self.clock.now();
+                if !self.spend(at) {
+                    return None;
+                }
+                let attempt = options.number;
+                self.reporter.emit(|service| Event::Hedged { service, attempt, copy });
+            }
+            let work = move |started| {
+                let mut begin = begin.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                (*begin)(started, copy)
+            };
+            Some(Box::pin(self.guarded(options, at, classifier, work)))
+        };
+        // A healthy service has decided, even where it rejected the request; another copy would be told the same.
+        let decides = |(ended, _): &(Ended<T, E>, Instant)| {
+            matches!(ended, Ended::Done(_, Verdict::Ok | Verdict::Rejected | Verdict::Cancelled))
+        };
+        race(hedge, &self.clock, launch, decides).await
+    }
+
+    /// Reports a call that ran longer than a total timeout in observe mode.
+    #[inline]
+    fn observe_total(&self, started: Instant, end: Instant) {
+        if let Some(observed) = super::limit(&self.total_observed)
+            && end.since(started) >= observed
+        {
+            self.observed(Part::TotalTimeout);
+        }
+    }
+
+    /// Applies the fallback of the caller, as far as the policy allows it.
+    fn fall_back<T, E, B: Fallback<T, E>>(
+        &self,
+        failed: FailedCall<T, E>,
+        fallback: B,
+    ) -> Result<T, CallError<E>> {
+        let Some(kind) = failed.kind().filter(|_| B::IS_SET) else { return failed.into_result() };
+        let mode = match &lock(&self.policy).fallback {
+            Some(config) if config.on.contains(&kind) => config.mode,
+            Some(_) => Mode::Off,
+            None => Mode::Enforce,
+        };
+        match mode {
+            Mode::Off => failed.into_result(),
+            Mode::Observe => {
+                self.observed(Part::Fallback);
+                failed.into_result()
+            }
+            Mode::Enforce => {
+                self.reporter.emit(|service| Event::FellBack { service, kind });
+                fallback.apply(failed)
+            }
         }
     }
 
@@ -388,9 +552,13 @@ impl Pipeline {
         last: Option<Last<E>>,
         attempts: u32,
         why: StopReason,
-    ) -> Result<T, CallError<E>> {
-        let stop = match ended {
-            Ended::Done(Ok(value), _) => return Ok(value),
+    ) -> FailedCall<T, E> {
+        let verdict = match &ended {
+            Ended::Done(_, verdict) => Some(*verdict),
+            Ended::TimedOut { .. } | Ended::Refused(_) => None,
+        };
+        let error = match ended {
+            Ended::Done(Ok(value), verdict) => return FailedCall::Value { value, verdict },
             Ended::Done(Err(error), Verdict::Cancelled) => CallError::Cancelled { error, attempts },
             Ended::Done(Err(error), _) => CallError::Failed { error, attempts, why },
             Ended::TimedOut { after, by_deadline } => {
@@ -410,6 +578,6 @@ impl Pipeline {
             },
         };
         self.reporter.emit(|service| Event::GaveUp { service, attempts, why });
-        Err(stop)
+        FailedCall::Error { error, verdict }
     }
 }

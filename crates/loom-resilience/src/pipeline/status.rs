@@ -56,6 +56,7 @@ impl ServiceStatus {
                 mode: Mode::Enforce,
                 available: None,
                 waiting: 0,
+                learned: None,
                 frozen_for: saved.limiter.frozen_for,
             },
             in_flight: 0,

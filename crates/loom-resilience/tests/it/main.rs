@@ -2,10 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod behaviours;
+#[cfg(feature = "chaos")]
+mod chaos;
 mod faces;
+mod hedging;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "config")]
+mod inherit;
 mod laws;
+mod learning;
+mod modes;
 mod registry;
+mod reload;
 mod traps;
 mod waiting;

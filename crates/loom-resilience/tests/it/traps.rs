@@ -348,7 +348,7 @@ fn trap_14_a_quota_refilled_only_by_success() {
 
 #[test]
 fn trap_15_a_budget_that_does_not_bound() {
-    let config = BudgetConfig { ratio: 0.1, per_second: 0.0, window: SECOND * 10 };
+    let config = BudgetConfig { ratio: 0.1, per_second: 0.0, window: SECOND * 10, ..BudgetConfig::default() };
     let budget = Budget::new(config).unwrap();
     let now = Instant::ZERO + SECOND;
     for _ in 0..1_000 {
@@ -362,7 +362,7 @@ fn trap_15_a_budget_that_does_not_bound() {
 async fn trap_15_waiting_retries_escape_the_budget() {
     let policy = Policy::none()
         .retry(RetryConfig::attempts(10).backoff(Backoff::Constant { delay: SECOND }).jitter(Jitter::None))
-        .budget(BudgetConfig { ratio: 0.0, per_second: 0.3, window: SECOND * 10 });
+        .budget(BudgetConfig { ratio: 0.0, per_second: 0.3, window: SECOND * 10, ..BudgetConfig::default() });
     let pipeline = Arc::new(Pipeline::new("trap", policy, Clock::tokio(), None).unwrap());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..10 {
@@ -509,7 +509,10 @@ fn trap_22_garbage_waits_for_the_slowest_call() {
     let (breaker, clock) = breaker(BreakerConfig::new().failure_threshold(1));
     let slow = breaker.admit(clock.now()).unwrap();
     breaker
-        .reconfigure(BreakerConfig::new().failure_threshold(2).open_for(OpenDuration::fixed(SECOND)))
+        .reconfigure(
+            BreakerConfig::new().failure_threshold(2).open_for(OpenDuration::fixed(SECOND)),
+            clock.now(),
+        )
         .unwrap();
     slow.failure(clock.now());
     assert_eq!(breaker.state(), CircuitState::Closed);

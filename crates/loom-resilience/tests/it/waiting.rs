@@ -195,7 +195,13 @@ async fn an_attempt_past_its_deadline_is_not_made() {
 #[tokio::test(start_paused = true)]
 async fn a_hedge_takes_the_first_good_answer_within_its_budget() {
     let hedge = Hedge::new(millis(50), Clock::tokio());
-    let budget = Budget::new(BudgetConfig { ratio: 0.0, per_second: 0.1, window: SECOND * 10 }).unwrap();
+    let budget = Budget::new(BudgetConfig {
+        ratio: 0.0,
+        per_second: 0.1,
+        window: SECOND * 10,
+        ..BudgetConfig::default()
+    })
+    .unwrap();
     let work = |copy: u32| async move {
         tokio::time::sleep(if copy == 1 { SECOND } else { millis(10) }).await;
         Ok::<_, &str>(copy)

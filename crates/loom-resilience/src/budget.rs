@@ -167,8 +167,8 @@ impl Budget {
         self.slot_nanos.store(0, Ordering::Release);
         let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
         self.epoch.store(epoch, Ordering::Release);
-        if slot != 0 {
-            let stamp = Stamp::new(epoch, now.as_nanos() / slot);
+        if let Some(time) = now.as_nanos().checked_div(slot) {
+            let stamp = Stamp::new(epoch, time);
             self.calls.put(stamp, calls);
             self.retries.put(stamp, retries);
         }

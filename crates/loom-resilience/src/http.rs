@@ -156,7 +156,7 @@ const SECONDS_MAX: u64 = 100_000_000_000;
 fn pause(number: u64, now: Duration) -> Duration {
     match number {
         0..=PAUSE_MAX => Duration::from_secs(number),
-        0..=SECONDS_MAX => Duration::from_secs(number).saturating_sub(now),
+        number if number <= SECONDS_MAX => Duration::from_secs(number).saturating_sub(now),
         _ => Duration::from_millis(number).saturating_sub(now),
     }
 }
@@ -175,7 +175,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
         return None;
     }
     // What comes later than a fraction of a second from now must not come too early.
-    let fraction = rest.strip_prefix('.').is_some_and(|rest| rest.trim_end_matches('0') != "");
+    let fraction = rest.strip_prefix('.').is_some_and(|rest| !rest.trim_end_matches('0').is_empty());
     digits.parse::<u64>().ok()?.checked_add(u64::from(fraction))
 }
 

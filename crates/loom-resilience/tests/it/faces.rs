@@ -55,35 +55,35 @@ mod saved {
     #[test]
     fn enums_have_one_case_and_old_spellings_are_read() {
         fn check<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
-            value: T,
+            value: &T,
             written: &str,
             old: &str,
         ) {
-            assert_eq!(serde_json::to_string(&value).unwrap(), written);
-            assert_eq!(serde_json::from_str::<T>(written).unwrap(), value);
-            assert_eq!(serde_json::from_str::<T>(old).unwrap(), value, "{old}");
+            assert_eq!(serde_json::to_string(value).unwrap(), written);
+            assert_eq!(&serde_json::from_str::<T>(written).unwrap(), value);
+            assert_eq!(&serde_json::from_str::<T>(old).unwrap(), value, "{old}");
         }
-        check(CircuitState::HalfOpen, r#""half_open""#, r#""HalfOpen""#);
-        check(Mode::Observe, r#""observe""#, r#""Observe""#);
-        check(Rule::CircuitOpen, r#""circuit_open""#, r#""CircuitOpen""#);
-        check(StopReason::OpenedManually, r#""opened_manually""#, r#""OpenedByHand""#);
-        check(WaitFor::Bulkhead, r#""bulkhead""#, r#""Place""#);
-        check(Jitter::Decorrelated, r#""decorrelated""#, r#""decorrelated""#);
-        check(Window::Calls(5), r#"{"calls":5}"#, r#"{"Calls":5}"#);
-        check(Idempotency::NonIdempotent, r#""non_idempotent""#, r#""Unsafe""#);
-        check(Verdict::Rejected, r#""rejected""#, r#""Answered""#);
+        check(&CircuitState::HalfOpen, r#""half_open""#, r#""HalfOpen""#);
+        check(&Mode::Observe, r#""observe""#, r#""Observe""#);
+        check(&Rule::CircuitOpen, r#""circuit_open""#, r#""CircuitOpen""#);
+        check(&StopReason::OpenedManually, r#""opened_manually""#, r#""OpenedByHand""#);
+        check(&WaitFor::Bulkhead, r#""bulkhead""#, r#""Place""#);
+        check(&Jitter::Decorrelated, r#""decorrelated""#, r#""decorrelated""#);
+        check(&Window::Calls(5), r#"{"calls":5}"#, r#"{"Calls":5}"#);
+        check(&Idempotency::NonIdempotent, r#""non_idempotent""#, r#""Unsafe""#);
+        check(&Verdict::Rejected, r#""rejected""#, r#""Answered""#);
         check(
-            Verdict::Throttled { after: Some(Duration::from_secs(2)) },
+            &Verdict::Throttled { after: Some(Duration::from_secs(2)) },
             r#"{"throttled":{"after":"2s"}}"#,
             r#"{"Throttled":{"after":{"secs":2,"nanos":0}}}"#,
         );
         check(
-            TripCause::FailureRate { failures: 3, calls: 4 },
+            &TripCause::FailureRate { failures: 3, calls: 4 },
             r#"{"failure_rate":{"failures":3,"calls":4}}"#,
             r#"{"FailureRate":{"failures":3,"calls":4}}"#,
         );
         check(
-            Backoff::Constant { delay: Duration::from_millis(250) },
+            &Backoff::Constant { delay: Duration::from_millis(250) },
             r#"{"constant":{"delay":"250ms"}}"#,
             r#"{"constant":{"delay":{"secs":0,"nanos":250000000}}}"#,
         );

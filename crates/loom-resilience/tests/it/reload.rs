@@ -22,7 +22,7 @@ fn breaker(config: BreakerConfig) -> (CircuitBreaker, ManualClock) {
     (CircuitBreaker::new("reload", config, Clock::manual(&time), None).unwrap(), time)
 }
 
-fn pipeline(policy: Policy) -> (Pipeline, ManualClock) {
+fn make(policy: Policy) -> (Pipeline, ManualClock) {
     let time = ManualClock::new();
     time.advance(SECOND * 1_000);
     (Pipeline::new("reload", policy, Clock::manual(&time), None).unwrap(), time)
@@ -198,20 +198,13 @@ fn a_permit_is_returned_to_the_limit_that_it_was_taken_from() {
             .bulkhead(BulkheadConfig::new(1).queue(1))
     };
     let unlimited = Policy::none().bulkhead(BulkheadConfig::new(1).queue(1));
-    let start = |policy: Policy| {
-        let (pipeline, time) = pipeline(policy);
-        let occupied = std::mem::ManuallyDrop::new(pipeline.bulkhead().try_enter().map(|_| ()).is_ok());
-        assert!(*occupied);
-        (pipeline, time)
-    };
     let available = |pipeline: &Pipeline, time: &ManualClock| pipeline.limiter().available(time.now());
 
     // Carried over: the permit comes back.
-    let (pipeline, time) = start(limited(5));
+    let (pipeline, time) = make(limited(5));
     {
         let occupied = pipeline.bulkhead().try_enter().unwrap();
-        let waiting = pin!(pipeline.attempt().classify(AllTransient).run(|| pending::<Result<(), &str>>()));
-        let mut waiting = waiting;
+        let mut waiting = pin!(pipeline.attempt().classify(AllTransient).run(pending::<Result<(), &str>>));
         assert!(poll(waiting.as_mut()).is_pending());
         assert_eq!(available(&pipeline, &time), Some(4));
         pipeline.reconfigure(limited(8)).unwrap();
@@ -221,11 +214,10 @@ fn a_permit_is_returned_to_the_limit_that_it_was_taken_from() {
     assert_eq!(available(&pipeline, &time), Some(8));
 
     // Dropped in between: there is nothing to return, and the permit of another call stays spent.
-    let (pipeline, time) = start(limited(5));
+    let (pipeline, time) = make(limited(5));
     {
         let _occupied = pipeline.bulkhead().try_enter().unwrap();
-        let mut waiting =
-            pin!(pipeline.attempt().classify(AllTransient).run(|| pending::<Result<(), &str>>()));
+        let mut waiting = pin!(pipeline.attempt().classify(AllTransient).run(pending::<Result<(), &str>>));
         assert!(poll(waiting.as_mut()).is_pending());
         pipeline.reconfigure(unlimited.clone()).unwrap();
         pipeline.reconfigure(limited(5)).unwrap();
@@ -235,11 +227,10 @@ fn a_permit_is_returned_to_the_limit_that_it_was_taken_from() {
     assert_eq!(available(&pipeline, &time), Some(3));
 
     // Admitted without a limit: it took nothing, so it returns nothing.
-    let (pipeline, time) = start(unlimited);
+    let (pipeline, time) = make(unlimited);
     {
         let _occupied = pipeline.bulkhead().try_enter().unwrap();
-        let mut waiting =
-            pin!(pipeline.attempt().classify(AllTransient).run(|| pending::<Result<(), &str>>()));
+        let mut waiting = pin!(pipeline.attempt().classify(AllTransient).run(pending::<Result<(), &str>>));
         assert!(poll(waiting.as_mut()).is_pending());
         pipeline.reconfigure(limited(5)).unwrap();
         pipeline.limiter().try_take(2, time.now()).unwrap();
@@ -251,11 +242,10 @@ fn a_permit_is_returned_to_the_limit_that_it_was_taken_from() {
 #[test]
 fn a_permit_from_before_a_reset_is_not_returned() {
     let policy = Policy::none().limit(Limit::per_hour(5).burst(5)).bulkhead(BulkheadConfig::new(1).queue(1));
-    let (pipeline, time) = pipeline(policy);
+    let (pipeline, time) = make(policy);
     {
         let _occupied = pipeline.bulkhead().try_enter().unwrap();
-        let mut waiting =
-            pin!(pipeline.attempt().classify(AllTransient).run(|| pending::<Result<(), &str>>()));
+        let mut waiting = pin!(pipeline.attempt().classify(AllTransient).run(pending::<Result<(), &str>>));
         assert!(poll(waiting.as_mut()).is_pending());
         pipeline.reset();
         pipeline.limiter().try_take(2, time.now()).unwrap();
@@ -267,7 +257,7 @@ fn a_permit_from_before_a_reset_is_not_returned() {
 /// changePermissionsCountWhileOneThreadIsWaitingForPermission.
 #[test]
 fn a_bulkhead_keeps_calls_in_flight_and_waiters() {
-    let (pipeline, _) = pipeline(Policy::none().bulkhead(BulkheadConfig::new(2).queue(5)));
+    let (pipeline, _) = make(Policy::none().bulkhead(BulkheadConfig::new(2).queue(5)));
     let bulkhead = pipeline.bulkhead();
     let put = |config: BulkheadConfig| pipeline.reconfigure(Policy::none().bulkhead(config)).unwrap();
     let (one, two) = (bulkhead.try_enter().unwrap(), bulkhead.try_enter().unwrap());
@@ -340,7 +330,7 @@ fn a_change_reports_the_parts_that_changed() {
 
 #[test]
 fn what_the_service_reported_survives_a_change() {
-    let (pipeline, time) = pipeline(Policy::none().limit(Limit::per_minute(100).burst(100)));
+    let (pipeline, time) = make(Policy::none().limit(Limit::per_minute(100).burst(100)));
     let learned = Learned { limit: Some(10), ..Learned::default() };
     pipeline.limiter().learn(learned, time.now());
     pipeline.reconfigure(Policy::none().limit(Limit::per_minute(50).burst(50))).unwrap();

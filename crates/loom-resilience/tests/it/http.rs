@@ -12,7 +12,7 @@ use loom_resilience::{
 /// Wed, 21 Oct 2015 07:27:00 GMT.
 fn clock() -> Clock {
     let time = ManualClock::new();
-    time.set_unix_start(Duration::from_millis(1_445_412_420_000));
+    time.set_unix_start(Duration::from_mins(24_090_207));
     Clock::manual(&time)
 }
 

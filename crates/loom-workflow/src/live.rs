@@ -1,4 +1,4 @@
-//! Shows a run to a person while it happens: a tree that is painted anew on a terminal, lines elsewhere.
+//! Shows the progress of a run: a live tree on a terminal, lines elsewhere.
 
 mod lines;
 mod screen;
@@ -20,7 +20,7 @@ pub(crate) use screen::Screen;
 pub(crate) use tree::Tree;
 pub(crate) use words::{between, duration};
 
-/// Hears of the events of one command's runs. The first run that it hears of is shown.
+/// Receives the events of one command's runs and shows the first run.
 pub(crate) struct Live {
     inner: Mutex<Inner>,
 }
@@ -34,14 +34,14 @@ struct Inner {
 /// How a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// Not at all, until it has ended.
+    /// Not until it has ended.
     Silent,
-    /// A line for each thing that happens.
+    /// One line per event.
     Lines,
 }
 
 impl Live {
-    /// A view on a run of `workflow` that has not begun.
+    /// A view of a run of `workflow` that has not started.
     pub(crate) fn new(workflow: Arc<Workflow>, style: Style, console: Console) -> Live {
         let lines = (style == Style::Lines).then(|| Lines::new(Arc::clone(&workflow), console.color));
         Live { inner: Mutex::new(Inner { run: None, history: History::new(workflow), lines }) }

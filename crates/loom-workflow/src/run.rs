@@ -384,7 +384,11 @@ impl Play<'_> {
 
     /// Prints the result of the run that was shown.
     fn print(&self, report: &RunReport, live: &Live) {
-        result::print(report, &live.history(), self.with.json);
+        let history = live.history();
+        result::print(report, &history, self.with.json);
+        for name in result::missing_secrets(&history) {
+            eprintln!("loom: set the missing secret with `loom secrets set {name}`");
+        }
         if self.with.quiet
             && let Some(error) = &report.error
         {

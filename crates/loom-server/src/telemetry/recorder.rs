@@ -1,8 +1,8 @@
-//! Makes spans of what happens to runs: one for a run, one for each action, one for each call that an action makes.
+//! Creates spans for runs: one for each run, each action, and each call of an action.
 //!
-//! A span is handed over when what it tells of has ended, so little is kept meanwhile, and nothing has to outlive the
-//! process: the next one finds the rest in the run's state, and the ids are the run's own. Only durable events are told
-//! here, so no span tells what a crash takes back. What a definition or a value says is secret is left out.
+//! A span is exported when it ends, so little state is needed, and none has to survive the process: the next process finds the
+//! rest in the run's state, and the ids are derived from the run. Only durable events are recorded, so no span shows what a crash
+//! undoes. Secrets are left out.
 
 use std::{
     collections::HashMap,
@@ -28,10 +28,10 @@ use super::{
 };
 use crate::{event_json, redact::Redaction};
 
-/// The most characters of an error's message.
+/// The maximum number of characters of an error message.
 const MESSAGE_MAX: usize = 1_024;
 
-/// Rules about secrets that are kept; beyond that they are made anew.
+/// The maximum number of cached redaction rules.
 const RULES_MAX: usize = 1_024;
 
 /// Rounds of loops, outermost first.
@@ -40,7 +40,7 @@ type Rounds = Vec<(ActionIdx, u32)>;
 /// A definition, by its hash, and the trigger that fired.
 type Fired = ([u8; 32], Option<Arc<str>>);
 
-/// See the module.
+/// Creates spans from events.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     exporter: Arc<Exporter>,
@@ -57,7 +57,7 @@ impl Recorder {
         &self.exporter
     }
 
-    /// New events of a run, already folded into `state`.
+    /// Records new events of a run, which `state` already includes.
     pub(crate) fn events(&self, state: &RunState, events: &[Event]) {
         let Some(start) = state.start() else { return };
         if matches!(events.first(), Some(Event::RunStarted { .. })) {
@@ -76,7 +76,7 @@ impl Recorder {
         }
     }
 
-    /// A run that goes on from what the store has of it.
+    /// Continues a run that is resumed from the store.
     pub(crate) fn resumes(&self, state: &RunState) {
         let Some(start) = state.start() else { return };
         if let Some(recorded) = self.begin(state, start) {
@@ -119,14 +119,14 @@ impl Recorder {
     }
 }
 
-/// What must be remembered of a run until its spans are whole.
+/// The state of a run that is needed to complete its spans.
 #[derive(Debug)]
 struct Recorded {
     trace: RunTrace,
     workflow: Arc<Workflow>,
     redaction: Arc<Redaction>,
     openings: HashMap<FrameId, Opening>,
-    /// Actions under way that have begun with an event of their own.
+    /// Actions in progress that started with their own event.
     busy: HashMap<Place, Busy>,
     calls: HashMap<EffectId, Call>,
 }
@@ -135,9 +135,9 @@ struct Recorded {
 #[derive(Clone, Debug)]
 struct Opening {
     rounds: Rounds,
-    /// The span of what opened it.
+    /// The span of the action that opened it.
     owner: u64,
-    /// The nearest action around it that has a span, if what happens in here has none.
+    /// The nearest enclosing action with a span, for actions inside that have none.
     told_by: Option<Place>,
 }
 
@@ -148,7 +148,7 @@ struct Busy {
     call: Option<EffectId>,
 }
 
-/// What may be told of the request that an action makes.
+/// The public parts of an action's request.
 #[derive(Clone, Debug)]
 struct Asks {
     method: String,
@@ -159,7 +159,7 @@ struct Asks {
 #[derive(Debug)]
 struct Call {
     place: Place,
-    /// The span of the action that makes it.
+    /// The span of its action.
     owner: u64,
     phase: Phase,
     attempt: u32,
@@ -209,7 +209,7 @@ impl Recorded {
         }
     }
 
-    /// Takes in what happened before this process.
+    /// Restores the state from before this process.
     fn take_up(&mut self, state: &RunState) {
         let mut left: HashMap<FrameId, (Option<Place>, u32)> =
             state.openings().map(|(frame, parent, index)| (frame, (parent, index))).collect();
@@ -236,7 +236,7 @@ impl Recorded {
             }
         }
         for (effect, call) in state.calls() {
-            // The end of a subscription outlives its action, and nothing tells when it began.
+            // An unsubscription outlives its action, and its start time is not known.
             if call.phase != Phase::Unsubscribe
                 && self.has_span(call.place)
                 && let Some(started) = state.attempt_started_at(call.place)
@@ -276,7 +276,7 @@ impl Recorded {
         }
     }
 
-    /// Method and host of a request, if nothing of it is secret.
+    /// The method and host of a request, unless they are secret.
     fn asks(&self, action: ActionIdx, inputs: &Value) -> Option<Asks> {
         let ActionKind::Effect { effect: EffectKind::Http | EffectKind::HttpWebhook, .. } =
             &self.workflow.action(action).kind
@@ -331,7 +331,7 @@ impl Recorded {
                 ],
             ),
         };
-        // An admission is no call and has no span.
+        // An admission is not a call and has no span.
         match (call.phase, self.busy.get_mut(&call.place)) {
             (Phase::Admit, Some(busy)) => busy.events.push(name, at, attributes),
             (Phase::Admit, None) => {}
@@ -339,7 +339,7 @@ impl Recorded {
         }
     }
 
-    /// A call has ended: with an outcome, or because nobody waits for it any more.
+    /// Ends a call: with an outcome, or because its result is no longer needed.
     fn end_call(&mut self, effect: EffectId, outcome: Option<&Outcome>, at: Timestamp, exporter: &Exporter) {
         let Some(call) = self.calls.remove(&effect) else { return };
         if let Some(busy) = self.busy.get_mut(&call.place)
@@ -437,7 +437,7 @@ impl Recorded {
         });
     }
 
-    /// What went wrong, for people; its kind goes to `attributes`.
+    /// The error message; its type is added to `attributes`.
     fn failure(&self, action: ActionIdx, outcome: &Outcome, attributes: &mut Attributes) -> Option<String> {
         if !matches!(outcome.status, Status::Failed | Status::TimedOut | Status::Aborted) {
             return None;
@@ -446,7 +446,7 @@ impl Recorded {
         let kind = error.map_or(outcome.code.as_ref(), |error| error.code.as_ref());
         attributes.push(("error.type", kind.into()));
         let message = error.map_or("", |error| error.message.as_str());
-        // It may quote what went in as well as what came out.
+        // The message may quote inputs as well as outputs.
         let shown = self.redaction.outputs(action, &self.redaction.inputs(action, &Value::from(message)));
         Some(bounded(shown.as_str().unwrap_or_default()))
     }
@@ -493,7 +493,7 @@ impl Recorded {
         }
     }
 
-    /// What all spans of the run have in common.
+    /// The common attributes of all spans of the run.
     fn blank(&self, at: Timestamp) -> Span {
         Span {
             trace: self.trace.trace,

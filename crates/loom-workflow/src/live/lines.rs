@@ -1,4 +1,4 @@
-//! A line for each thing that happens: for logs, pipes and CI, where nothing can be painted over.
+//! Shows events as lines: for logs, pipes and CI, where a tree cannot be repainted.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -14,15 +14,15 @@ use super::words::{self, Paint};
 /// The first iterations of a loop, which are shown one by one; later ones are shown only if something fails in them.
 const ROUNDS_TOLD: u32 = 20;
 
-/// Characters of an error's message.
+/// The maximum number of characters of an error message.
 const MESSAGE_MAX: usize = 400;
 
-/// Turns events into lines.
+/// Converts events to lines.
 pub(super) struct Lines {
     workflow: Arc<Workflow>,
     paint: Paint,
     began: Timestamp,
-    /// When the last action began; timers do not say when they were set.
+    /// When the last action started; events of timers have no start time.
     last: Timestamp,
     /// What opened each block, and the round's place in its loop.
     frames: HashMap<FrameId, Frame>,
@@ -42,7 +42,7 @@ impl Lines {
         Lines::since(workflow, Timestamp::MIN, color)
     }
 
-    /// For a run that has begun before.
+    /// For a resumed run.
     pub(super) fn since(workflow: Arc<Workflow>, began: Timestamp, color: bool) -> Lines {
         Lines {
             workflow,
@@ -235,7 +235,7 @@ pub(super) fn is_loop(kind: &ActionKind) -> bool {
     matches!(kind, ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. })
 }
 
-/// Whether an action's failure is mostly that of the actions in it.
+/// Whether an action contains other actions, so that its failure is usually theirs.
 fn holds_actions(kind: &ActionKind) -> bool {
     is_loop(kind)
         || matches!(

@@ -1,4 +1,4 @@
-//! The part of a terminal that is painted anew: moves up over what it wrote last, and writes again.
+//! The repainted part of a terminal: moves up over its last output and overwrites it.
 
 use std::{
     fmt::Write as _,
@@ -7,10 +7,10 @@ use std::{
 
 use crate::console;
 
-/// The size that is taken when the terminal does not tell.
+/// The default size, for terminals that do not report one.
 const SIZE_UNKNOWN: (usize, usize) = (100, 24);
 
-/// A block of lines on standard error that can be painted again.
+/// A block of lines on standard error that can be repainted.
 #[derive(Debug, Default)]
 pub(crate) struct Screen {
     painted: usize,
@@ -25,11 +25,11 @@ impl Screen {
     /// Writes `lines` over the lines of the last call.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// If the terminal is closed.
     pub(crate) fn paint(&mut self, lines: &[String], out: &mut impl Write) -> io::Result<()> {
         let mut text = String::new();
         if self.painted > 0 {
-            // Up to the first line, then clear from there to the end of the screen.
+            // Moves to the first line, and clears from there to the end of the screen.
             // Writing to a string cannot fail.
             let _ = write!(text, "\x1b[{}F\x1b[J", self.painted);
         }

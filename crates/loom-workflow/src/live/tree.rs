@@ -1,4 +1,4 @@
-//! A run as a tree: one line an action, in the order in which they can run, with what is worth telling under it.
+//! Shows a run as a tree: one line per action, in execution order, with notable events below it.
 
 use loom_definition::{
     ActionIdx, BlockIdx, Status, Workflow,
@@ -15,32 +15,32 @@ use super::{
 /// The most attempts that are shown one by one; of more, the first and the last ones are shown.
 const ATTEMPTS_TOLD: usize = 8;
 
-/// Notes told under one action.
+/// The maximum number of notes below an action.
 const NOTES_TOLD: usize = 4;
 
-/// What is painted, and how.
+/// The contents and layout of a tree.
 pub(crate) struct Tree<'a> {
     pub(crate) history: &'a History,
     pub(crate) now: Timestamp,
     pub(crate) color: bool,
-    /// The widest line, in characters.
+    /// The maximum length of a line, in characters.
     pub(crate) columns: usize,
-    /// The most lines.
+    /// The maximum number of lines.
     pub(crate) rows: usize,
 }
 
-/// One line before it is painted.
+/// One line before it is cropped.
 struct Row {
     indent: String,
-    /// Painted already; `width` is what it takes on the screen.
+    /// The text with colours; `width` is its length on the screen.
     text: String,
     width: usize,
-    /// Whether it stays when there is not room for all.
+    /// Whether it is kept when there is not enough room.
     lively: bool,
 }
 
 impl Tree<'_> {
-    /// The lines, painted.
+    /// The lines, with colours.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut rows = vec![self.head()];
         self.block(Workflow::ROOT, "", &mut rows);
@@ -211,7 +211,7 @@ impl Tree<'_> {
         details.join(" · ")
     }
 
-    /// What happened to its attempts: failures, waits, refusals, breakers.
+    /// Adds the lines about its attempts: failures, waits, rejections, circuit breakers.
     fn story(&self, occurrences: &[Occurrence], indent: &str, rows: &mut Vec<Row>) {
         let indent = format!("{indent}   ");
         let attempts: Vec<&Attempt> =
@@ -244,7 +244,7 @@ enum Tone {
     Of(Option<Status>),
 }
 
-/// The blocks that an action holds, with a heading where there is more than one.
+/// The blocks of an action, with headings if there can be more than one.
 fn children(action: &Action) -> Vec<(Option<String>, BlockIdx)> {
     match &action.kind {
         ActionKind::If { then, otherwise, .. } => {
@@ -269,7 +269,7 @@ fn children(action: &Action) -> Vec<(Option<String>, BlockIdx)> {
     }
 }
 
-/// A block's actions so that each comes after those it waits for; otherwise in the file's order.
+/// The actions of a block in topological order of `runAfter`; otherwise in the order of the file.
 fn run_order(workflow: &Workflow, block: &Block) -> Vec<ActionIdx> {
     let mut waits: Vec<usize> =
         block.actions.iter().map(|action| workflow.action(*action).run_after.len()).collect();
@@ -376,7 +376,7 @@ fn retries(occurrence: &Occurrence) -> String {
     parts.join(" → ")
 }
 
-/// `503, 503, 503, circuit open ×2`: how the occurrences ended, in order, the same ones in a row counted.
+/// `503, 503, 503, circuit open ×2`: the results of the occurrences, in order, with consecutive equal ones counted.
 fn outcomes(occurrences: &[Occurrence]) -> String {
     let mut parts: Vec<(String, usize)> = Vec::new();
     for occurrence in occurrences.iter().filter(|occurrence| occurrence.status.is_some()) {
@@ -395,7 +395,7 @@ fn outcomes(occurrences: &[Occurrence]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// Keeps the head, what is in progress, and as much as fits of the rest, from the end.
+/// Keeps the head, lines in progress, and as many of the other lines as fit, from the end.
 fn crop(rows: Vec<Row>, most: usize) -> Vec<Row> {
     let total = rows.len();
     let room = most.saturating_sub(1);
@@ -425,7 +425,7 @@ fn crop(rows: Vec<Row>, most: usize) -> Vec<Row> {
     shown
 }
 
-/// The first `room` characters that show, with the colours that belong to them.
+/// The first `room` visible characters, with their colours.
 fn clip(text: &str, room: usize) -> String {
     let mut out = String::new();
     let mut shown = 0;

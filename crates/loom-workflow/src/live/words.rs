@@ -1,4 +1,4 @@
-//! The words and signs that trees and lines share.
+//! Words and symbols shared by trees and lines.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -6,7 +6,7 @@ use loom_definition::Status;
 use loom_engine::event::{ErrorInfo, Note, Outcome};
 use loom_expression::{Timestamp, Value, Visible, visible};
 
-/// Colours, or none.
+/// Applies colours, if they are enabled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paint {
     pub(super) color: bool,
@@ -44,7 +44,7 @@ fn tone(status: Option<Status>) -> &'static str {
     }
 }
 
-/// The sign of an action's state.
+/// The symbol of an action's status.
 pub(super) fn sign(status: Option<Status>) -> &'static str {
     match status {
         None => "●",
@@ -57,7 +57,7 @@ pub(super) fn sign(status: Option<Status>) -> &'static str {
     }
 }
 
-/// A duration in two or three digits, as people say it.
+/// A duration with two or three significant digits.
 pub(crate) fn duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.as_millis());
     match seconds {
@@ -71,13 +71,13 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// The time from one point to a later one; nothing when the order is the other way round.
+/// The time from `earlier` to `later`; zero if the order is reversed.
 pub(crate) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
     let nanos = later.unix_nanos() - earlier.unix_nanos();
     u64::try_from(nanos).map(Duration::from_nanos).unwrap_or_default()
 }
 
-/// How an attempt ended, in a word or two: `503`, `circuit open`, `OK`.
+/// The result of an attempt in a word or two: `503`, `circuit open`, `OK`.
 pub(super) fn ended(outcome: &Outcome) -> Cow<'static, str> {
     if let Some(status) =
         outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")).and_then(Value::as_i64)
@@ -98,7 +98,7 @@ pub(super) fn response(response: &Value) -> String {
     response.get("statusCode").map_or_else(|| "200".to_owned(), |status| visible(&status.text()).into_owned())
 }
 
-/// Whether an attempt was refused by ourselves, so that the service was not called.
+/// Whether an attempt was rejected by a resilience policy, so that the service was not called.
 pub(super) fn is_refusal(code: &str) -> bool {
     matches!(
         code,
@@ -106,7 +106,7 @@ pub(super) fn is_refusal(code: &str) -> bool {
     )
 }
 
-/// A note in words.
+/// A note as text.
 pub(super) fn note(note: &Note) -> String {
     match note {
         Note::Held { service, by, wait } => {
@@ -136,8 +136,8 @@ pub(super) fn reason_of(error: &ErrorInfo, outputs: Option<&Value>, most: usize)
     reason(detail.as_deref().unwrap_or(&error.message), most)
 }
 
-/// Why something failed, on one line. The language's long lead-in to a failed expression says nothing that does not stand
-/// beside it, and would push the reason off the line.
+/// An error message on one line. The long prefix of failed expressions is removed: it repeats what is beside it, and would push the
+/// reason off the line.
 pub(super) fn reason(message: &str, most: usize) -> String {
     let inside = message
         .strip_prefix("Unable to process template language expressions ")
@@ -146,7 +146,7 @@ pub(super) fn reason(message: &str, most: usize) -> String {
     one_line(inside.unwrap_or(message), most)
 }
 
-/// One line of a message that may have many, at most `most` characters.
+/// The first line of a message, with at most `most` characters.
 pub(super) fn one_line(text: &str, most: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(most) {

@@ -91,7 +91,7 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
             let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/enable")).await?;
             show(&workflow, args.from.json);
             if text(&workflow, "disabledBy") == "setting" {
-                eprintln!("loom: the setting `FlowState` still disables {}", text(&workflow, "name"));
+                eprintln!("loom: {} is still disabled by its FlowState setting", text(&workflow, "name"));
             }
             Ok(Exit::Success)
         }
@@ -113,7 +113,7 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
     })
 }
 
-/// The path of a workflow, or of one of its triggers, and of what is done with it.
+/// The path of an operation on a workflow or on one of its triggers.
 fn path(name: &str, trigger: Option<&str>, then: &str) -> String {
     let mut path = format!("/api/v1/workflows/{}", escape(name));
     if let Some(trigger) = trigger {
@@ -128,10 +128,10 @@ fn line(workflow: &Value) -> String {
     format!("{:<8}  {}  {}", state(workflow), text(workflow, "name"), text(workflow, "version"))
 }
 
-/// Whether a workflow or a trigger is enabled, for one who reads.
+/// The state of a workflow or trigger, as text.
 fn state(shown: &Value) -> String {
     match text(shown, "disabledBy") {
-        "setting" => "Disabled by its setting FlowState".to_owned(),
+        "setting" => "Disabled by its FlowState setting".to_owned(),
         _ => text(shown, "state").to_owned(),
     }
 }

@@ -1,5 +1,7 @@
 //! Prints the result of a run on standard output.
 
+use std::collections::BTreeSet;
+
 use loom_definition::{ActionIdx, Status};
 use loom_engine::{
     RunReport,
@@ -27,6 +29,22 @@ pub(super) fn print(report: &RunReport, history: &History, json: bool) {
     if let Some(answer) = answer {
         console::json(&masker().mask_value(&hide(&answer)).to_json_text_pretty());
     }
+}
+
+/// The names of secrets that the actions of a run could not find.
+pub(super) fn missing_secrets(history: &History) -> BTreeSet<String> {
+    const MESSAGE: &str = "Secret not found: ";
+    let actions = history.workflow().actions.iter();
+    let occurrences = actions.flat_map(|action| history.occurrences(action.index));
+    let messages = occurrences.filter_map(|occurrence| occurrence.error.as_ref()).map(|error| &error.message);
+    let name = |message: &String| {
+        let (_, rest) = message.split_once(MESSAGE)?;
+        let length =
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).unwrap_or(rest.len());
+        let name = rest[..length].trim_end_matches('.');
+        (!name.is_empty()).then(|| name.to_owned())
+    };
+    messages.filter_map(name).collect()
 }
 
 /// Prints a run whose history was not recorded.

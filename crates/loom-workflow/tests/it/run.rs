@@ -53,6 +53,14 @@ fn the_status_of_a_response_is_shown() {
 }
 
 #[test]
+fn an_unknown_secret_is_answered_with_the_command_that_sets_it() {
+    let read = r#"{"Read": {"type": "Compose", "inputs": "@secret('payment.key')"}}"#;
+    let ended = loom(&["run", &definition("run-secret", read)]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("`loom secrets set payment.key`"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_run_of_workflow_json_is_named_after_its_directory_from_inside_it_too() {
     let text = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {}}}"#;
     let path = file("run-name/orders", "workflow.json", text);

@@ -139,13 +139,13 @@ fn the_page_of_the_api_is_what_its_document_says() {
         request(server.address(), "GET", "/api/v1/openapi.json", b"").expect("the server responds");
     let document: Value = serde_json::from_str(&document.body).expect("the document is JSON");
     let paths = document.get("paths").and_then(Value::as_object).expect("it lists paths");
-    let mut page = "# HTTP API\n\nThe routes of `loom serve`. This page is generated from the OpenAPI document at `/api/v1/openapi.json`, which also has the schemas of bodies: `cargo xtask docs` writes it.\n\n\
-         | request | what it does | query parameters | responses |\n|---|---|---|---|\n"
-        .to_owned();
+    let mut page = "# HTTP API\n\nThe routes of `loom serve`. This page is generated from the OpenAPI document at `/api/v1/openapi.json`, which also has the schemas of bodies: `cargo xtask docs` writes it.\n".to_owned();
+    // The rows of each tag.
+    let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (path, item) in paths {
         let shared = item.get("parameters");
         // Methods of one path that do the same share a row.
-        let mut rows: Vec<(Vec<String>, String)> = Vec::new();
+        let mut rows: Vec<(Vec<String>, &str, String)> = Vec::new();
         for method in ["get", "post", "put", "patch", "delete"] {
             let Some(operation) = item.get(method) else { continue };
             let lists = [shared, operation.get("parameters")];
@@ -160,16 +160,28 @@ fn the_page_of_the_api_is_what_its_document_says() {
             let statuses: Vec<&str> = responses.keys().map(String::as_str).collect();
             let row =
                 format!("{} | {} | {} |", text(operation, "summary"), query.join(", "), statuses.join(", "));
-            match rows.iter_mut().find(|(_, known)| *known == row) {
-                Some((methods, _)) => methods.push(method.to_uppercase()),
-                None => rows.push((vec![method.to_uppercase()], row)),
+            let tag = operation["tags"][0].as_str().expect("it has a tag");
+            match rows.iter_mut().find(|(.., known)| *known == row) {
+                Some((methods, ..)) => methods.push(method.to_uppercase()),
+                None => rows.push((vec![method.to_uppercase()], tag, row)),
             }
         }
-        for (methods, row) in rows {
-            // Writing to a String cannot fail.
-            let _ = writeln!(page, "| {} `{path}` | {row}", methods.join(", "));
+        for (methods, tag, row) in rows {
+            let row = format!("| {} `{path}` | {row}", methods.join(", "));
+            sections.entry(tag).or_default().push(row);
         }
     }
+    for tag in document["tags"].as_array().expect("it has tags") {
+        let rows = sections.remove(text(tag, "name")).expect("a tag has routes").join("\n");
+        // Writing to a String cannot fail.
+        let _ = write!(
+            page,
+            "\n## {}\n\n{}\n\n| request | what it does | query parameters | responses |\n|---|---|---|---|\n{rows}\n",
+            text(tag, "name"),
+            text(tag, "description")
+        );
+    }
+    assert!(sections.is_empty(), "every tag is declared: {sections:?}");
     hold("api.md", &page);
 }
 

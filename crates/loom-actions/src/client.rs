@@ -2,7 +2,7 @@
 //! the language has it.
 //!
 //! Built on hyper rather than on a larger client, for three reasons: every stage that can fail is under our control,
-//! so that a name that does not resolve, a refused connection and a bad certificate are told apart by type and not by
+//! so that a name that does not resolve, a refused connection and a bad certificate are distinguished by type, not by
 //! text; an address is sent exactly as it was written; and the build stays small. What comes from outside is limited
 //! in bytes (also after decompression) and in time.
 

@@ -302,7 +302,7 @@ impl Requests {
     }
 
     /// A kept token may have been revoked before its time. A request that is rejected for that reason did nothing, so
-    /// it is sent once more with a new token.
+    /// it is sent again with a new token.
     async fn send_with_token(&self, mut request: Request, token: &TokenRequest) -> Result<Reply, Failure> {
         let used = self.token(token).await?;
         request.headers.insert(header::AUTHORIZATION, used.header.clone());

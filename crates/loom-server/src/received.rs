@@ -35,7 +35,7 @@ impl Bodies {
     }
 }
 
-/// A body, and the bytes it counts for until it is dropped.
+/// A body, and the bytes that are counted for it until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Received {
     bytes: Bytes,

@@ -5,7 +5,7 @@
 //! one if it was missed during a short restart. A SlidingWindow processes every window, in order.
 //!
 //! A clock that was ahead and comes back leaves progress that lies in the future. The trigger then continues by the clock as
-//! it is: what it did at times that have not come yet counts for nothing, but for the one occurrence that is due next.
+//! it is: what it did at times that have not come yet is ignored, except for the one occurrence that is due next.
 
 use loom_definition::trigger::TriggerKind;
 use loom_expression::{Object, Timestamp, Value};

@@ -274,7 +274,7 @@ mod drawn {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Another implementation of cron finds the same moments. Whether both day fields count is told to it, for there it
+    /// Another implementation of cron finds the same moments. The test tells it whether both day fields count, for there it
     /// has a rule of its own.
     #[test]
     fn cron_comes_when_others_say_it_does(

@@ -607,7 +607,7 @@ async fn the_wait_before_a_question_is_asked_again_outlives_the_process() {
     crash(first).await;
     let second = world.process(&[("w", &poll(retries))]).await;
     pass(10).await;
-    assert_eq!(world.asked().len(), 1, "the wait goes on");
+    assert_eq!(world.asked().len(), 1, "the wait continues");
     pass(45).await;
     crash(second).await;
     // Nobody serves when the last attempt is due, so it comes late.
@@ -618,6 +618,6 @@ async fn the_wait_before_a_question_is_asked_again_outlives_the_process() {
     let keys = [0, 1, 2].map(|index| world.call(index).idempotency_key);
     assert!(keys.iter().all(|key| *key == keys[0]), "all ask the same question: {keys:?}");
     assert_eq!(world.runs().await.len(), 1);
-    assert_eq!(world.history("w/t").await, ["Succeeded"], "a question is told once");
+    assert_eq!(world.history("w/t").await, ["Succeeded"], "a poll is recorded once");
     crash(third).await;
 }

@@ -64,7 +64,7 @@ async fn a_watcher_that_comes_back_twenty_times_sees_every_event_once_and_in_ord
         // Some see one event, some several; each leaves in the middle of the stream.
         let mut watcher = world.watch(&run, last).await;
         for _ in 0..=(visit % 5) {
-            let event = watcher.next().await.expect("the run goes on");
+            let event = watcher.next().await.expect("the run continues");
             last = sequence(&event) as u64;
             seen.push(event);
         }
@@ -76,7 +76,7 @@ async fn a_watcher_that_comes_back_twenty_times_sees_every_event_once_and_in_ord
     assert_eq!(numbers, (1..=seen.len() as i64).collect::<Vec<_>>());
     assert_eq!(seen, world.events(&run, 0).await);
     assert_eq!(text(seen.last().unwrap(), "type"), "run.completed");
-    // One that has seen the end is told to stay away.
+    // A watcher that has seen the end must not reconnect.
     let last = seen.len().to_string();
     let headers = [("accept", "text/event-stream"), ("last-event-id", last.as_str())];
     let path = format!("/api/v1/runs/{run}/events");
@@ -101,7 +101,7 @@ async fn events_arrive_as_they_happen() {
     let run = world.invoke("busy", "").await;
     let mut watcher = world.watch(&run, 0).await;
     loop {
-        let event = watcher.next().await.expect("the run goes on");
+        let event = watcher.next().await.expect("the run continues");
         if text(&event, "type") == "timer.set" {
             break;
         }

@@ -31,7 +31,7 @@ async fn a_signal_is_sent_and_received() {
     assert_eq!(text(outputs, "name"), "Approved");
     assert!(text(outputs, "sentTime").starts_with("20"));
 
-    // Nobody would receive another one; who sends the first again is told that it was taken.
+    // Nobody would receive another one; a sender that repeats the first learns that it was accepted.
     let late = world.post(&path, r#"{"by": "Bob"}"#).await;
     assert_eq!((late.status, late.error().as_str()), (409, "RunEnded"));
     let again = world.send(Method::POST, &path, &headers, r#"{"by": "Ann"}"#).await.whole().await;

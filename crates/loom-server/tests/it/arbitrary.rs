@@ -1,4 +1,4 @@
-//! Whatever is sent: the server answers, never with 500, and goes on.
+//! Whatever is sent, the server responds, never with 500, and stays up.
 //!
 //! Requests are written to the connection as bytes, so that what no client would send is sent as well. An answer that does not
 //! come would be a handler that panicked, because a panic ends the connection.

@@ -26,7 +26,7 @@ async fn old_runs_are_forgotten_and_their_rows_say_so() {
     let world = World::start(plan).await;
     world.deploy("keeper", &definition).await;
     let detail = async |run: &str| world.get(&format!("/api/v1/runs/{run}")).await.json();
-    // The sweep goes on beside the requests; it takes the run that ended third last.
+    // The sweep runs concurrently with the requests; it takes the run that ended third last.
     while detail(&runs[2]).await.get("forgotten").is_none() {
         tokio::task::yield_now().await;
     }

@@ -330,7 +330,7 @@ impl Watcher {
     pub(crate) async fn heartbeat(&mut self) {
         let before = self.comments;
         while self.comments == before {
-            let chunk = self.stream.chunk().await.expect("the stream goes on");
+            let chunk = self.stream.chunk().await.expect("the stream continues");
             self.comments += std::str::from_utf8(&chunk).unwrap().matches("\n: ").count();
             self.comments += usize::from(chunk.starts_with(b": "));
         }

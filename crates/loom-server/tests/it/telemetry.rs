@@ -211,7 +211,7 @@ async fn a_run_is_a_tree_of_spans_below_its_caller() {
     assert_eq!(parent_of(named(&spans, "Workflow")), "Child");
     assert_eq!(parent_of(named(&spans, "Ask")), "inner");
 
-    // What was sent names the span of the very attempt, and the address' query is told nobody.
+    // What was sent names the span of the very attempt, and the query of the address is not exported.
     let sent: Vec<_> = mock.requests().into_iter().filter(|request| request.path != "/v1/traces").collect();
     assert_eq!(sent.len(), 4);
     let by_id: HashMap<&str, &Span> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
@@ -313,7 +313,7 @@ async fn a_run_that_outlives_its_process_goes_on_in_its_trace() {
     let world = start().await;
     let run = world.invoke("waits", "").await;
     let mut events = world.watch(&run, 0).await;
-    while text(&events.next().await.expect("the run goes on"), "type") != "action.waiting" {}
+    while text(&events.next().await.expect("the run continues"), "type") != "action.waiting" {}
     drop(events);
     world.stop().await;
     let before = spans(&mock).len();

@@ -1,7 +1,7 @@
 //! Inheritance of settings: named services that inherit from the defaults or from another service, member by member.
 //!
 //! A file of policies has `defaults` and `services.NAME`. A service may name a `base`, another service, whose members it
-//! inherits; every chain of bases ends at the defaults. Whoever uses a service may override members once more. From the
+//! inherits; every chain of bases ends at the defaults. A user of a service may override members in turn. From the
 //! weakest to the strongest layer:
 //!
 //! ```text

@@ -46,7 +46,7 @@ pub struct Policy {
     pub retry: Option<RetryConfig>,
     /// The load that retries may add.
     pub budget: Option<BudgetConfig>,
-    /// When a slow attempt is sent once more.
+    /// When a slow attempt is sent again.
     pub hedge: Option<HedgeConfig>,
     /// When calls are stopped because the service fails.
     pub breaker: Option<BreakerConfig>,
@@ -150,7 +150,7 @@ impl Policy {
         self
     }
 
-    /// When a slow attempt of an idempotent call is sent once more; `None` for never. Each copy passes all parts inside the
+    /// When a slow attempt of an idempotent call is sent again; `None` for never. Each copy passes all parts inside the
     /// retry, and is charged to the retry budget.
     #[must_use]
     pub fn hedge(mut self, hedge: impl Into<Option<HedgeConfig>>) -> Self {

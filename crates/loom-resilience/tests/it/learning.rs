@@ -154,7 +154,7 @@ fn what_is_learned_is_reported_once_for_each_response() {
     assert!(pipeline.policy().limiter.is_none());
 }
 
-/// The whole way with an HTTP service: one caller is told to wait, and the others wait with it.
+/// The whole way with an HTTP service: one caller has to wait, and the others wait, too.
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]
 async fn one_throttled_response_holds_all_callers() {

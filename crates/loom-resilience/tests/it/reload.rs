@@ -86,7 +86,7 @@ fn a_count_window_keeps_the_youngest_calls() {
     let small = BreakerConfig::new().failure_rate(1.0, 3, Window::Calls(3));
     breaker.reconfigure(small, time.now()).unwrap();
     assert_eq!(counts(&breaker, &time), (3, 1), "one failure and two successes");
-    // The ring goes on from there: the oldest, which is the failure, makes room.
+    // The ring continues from there: the oldest, which is the failure, makes room.
     breaker.admit(time.now()).unwrap().success(time.now());
     assert_eq!(counts(&breaker, &time), (3, 0));
 }
@@ -296,7 +296,7 @@ fn a_budget_keeps_its_window() {
     for _ in 0..10 {
         budget.deposit(time.now());
     }
-    assert_eq!(budget.available(time.now()), Some(3), "it goes on counting");
+    assert_eq!(budget.available(time.now()), Some(3), "it continues to count");
     time.advance(SECOND * 4);
     assert_eq!(budget.available(time.now()), Some(0));
 }

@@ -115,7 +115,7 @@ fn without_room(folder: &Path, held: &Arc<Held>) -> (Loom, String, String) {
     }
     let ready = loom.request("GET", "/readyz", b"").unwrap();
     assert_eq!(ready.status, 503);
-    assert!(ready.body.contains("has paused"), "{ready:?}");
+    assert!(ready.body.contains("is paused"), "{ready:?}");
     held.open();
     loom.until(&format!("/api/v1/runs/{under_way}"), |answer| answer.body.contains("\"held\""));
     (loom, before, under_way)
@@ -138,7 +138,7 @@ fn without_room_runs_are_held_and_go_on_by_themselves_when_there_is_some() {
     let address = format!("http://{}", loom.address());
     let listed = crate::loom(&["runs", "list", "--server", &address]);
     let line = listed.stdout.lines().find(|line| line.contains(&under_way)).expect("it is listed");
-    assert!(line.contains("Held") && line.contains("has paused"), "{line}");
+    assert!(line.contains("Held") && line.contains("is paused"), "{line}");
     assert_eq!(runs(&loom).len(), 2, "what was refused is no run");
 
     room(&loom, true);

@@ -64,7 +64,7 @@ fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
     );
     let wrong = asked(&["--key-file", &path("other").display().to_string()]);
     assert_eq!(wrong.code, Some(2));
-    assert!(wrong.stderr.contains("another key"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("a different key"), "{}", wrong.stderr);
     let no_key = asked(&["--key-file", &file.display().to_string()]);
     assert!(no_key.stderr.contains("64 hexadecimal digits"), "{}", no_key.stderr);
 

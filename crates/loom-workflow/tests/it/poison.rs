@@ -317,7 +317,7 @@ fn runs_are_cancelled_suspended_and_resumed_without_a_server() {
     loom.kill();
     let told = place.runs(&["cancel", &ended]);
     assert_eq!(told.code, Some(1), "{}", told.stdout);
-    assert!(told.stderr.contains("has ended"), "{}", told.stderr);
+    assert!(told.stderr.contains("has already ended"), "{}", told.stderr);
     // Nobody has made the call of the suspended run again, nor that of the cancelled one.
     assert_eq!(place.calls("/slow"), 2);
 

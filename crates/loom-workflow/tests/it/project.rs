@@ -170,7 +170,7 @@ fn judged(project: &Project, finding: &str, refused: bool) {
     assert_eq!(ran.code == Some(3), refused, "{}", ran.stderr);
 
     let tested = loom(&["test", &project.path("cases.test.json"), "--filter", "project"]);
-    assert_eq!(tested.stdout.contains("it was refused"), refused, "{}", tested.stdout);
+    assert_eq!(tested.stdout.contains("it was rejected"), refused, "{}", tested.stdout);
     assert_eq!(tested.stdout.contains(finding), refused, "{}", tested.stdout);
 
     let mut server = Command::new(env!("CARGO_BIN_EXE_loom"))

@@ -299,12 +299,37 @@ impl<T, E> Chaos<T, E> {
         let seed = attempt.seed.unwrap_or_else(|| self.calls.fetch_add(1, Ordering::Relaxed));
         let context =
             ChaosContext { service: service.name(), seed, attempt: attempt.number, copy: attempt.copy };
+        self.run_in(service, context, work).await
+    }
+
+    /// Makes a call that knows nothing of its attempt. It gets the next number of this `Chaos` as its seed.
+    ///
+    /// # Errors
+    /// An injected fault, or the error of `work`.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn run_next<F, Fut>(&self, service: &Pipeline, work: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let seed = self.calls.fetch_add(1, Ordering::Relaxed);
+        self.run_in(service, ChaosContext::new(service.name(), seed), work).await
+    }
+
+    async fn run_in<F, Fut>(&self, service: &Pipeline, context: ChaosContext<'_>, work: F) -> Result<T, E>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let attempt = context.attempt;
         for (injection, effect) in &self.effects {
             if !injection.strikes(&context) {
                 continue;
             }
             let kind = effect.kind();
-            service.report(|service| Event::Injected { service, kind, attempt: attempt.number });
+            service.report(|service| Event::Injected { service, kind, attempt });
             match effect {
                 Effect::Latency(delay) => {
                     service.clock().sleep_until(service.clock().now() + *delay).await;

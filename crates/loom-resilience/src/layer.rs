@@ -12,14 +12,18 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tower_layer::Layer;
 
 use crate::{
+    budget::Budget,
+    fallback::{Fallback, NoFallback},
+    hedge::Hedge,
     pipeline::{AttemptError, CallError, Service},
-    verdict::{Classifier, Idempotency},
+    verdict::{Classifier, Idempotency, Verdict},
 };
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -36,10 +40,11 @@ pub struct AttemptLayer<J> {
 /// Requests are not idempotent unless [`idempotency`](Self::idempotency) says so: set it once for all, or by a function of
 /// the request.
 #[derive(Clone, Debug)]
-pub struct PolicyLayer<J, I = Idempotency> {
+pub struct PolicyLayer<J, I = Idempotency, B = NoFallback> {
     service: Service,
     classifier: J,
     idempotency: I,
+    fallback: B,
 }
 
 /// Decides whether a request may be sent twice. Implemented by [`Idempotency`] and by every `Fn(&R) -> Idempotency`.
@@ -69,9 +74,9 @@ pub struct AttemptService<S, J> {
 
 /// The service that [`PolicyLayer`] produces.
 #[derive(Clone, Debug)]
-pub struct PolicyService<S, J, I = Idempotency> {
+pub struct PolicyService<S, J, I = Idempotency, B = NoFallback> {
     inner: S,
-    layer: PolicyLayer<J, I>,
+    layer: PolicyLayer<J, I, B>,
 }
 
 impl<J> AttemptLayer<J> {
@@ -84,14 +89,22 @@ impl<J> AttemptLayer<J> {
 impl<J> PolicyLayer<J> {
     /// Guards requests by `service` and classifies results by `classifier`.
     pub const fn new(service: Service, classifier: J) -> Self {
-        Self { service, classifier, idempotency: Idempotency::NonIdempotent }
+        Self { service, classifier, idempotency: Idempotency::NonIdempotent, fallback: NoFallback }
     }
 }
 
-impl<J, I> PolicyLayer<J, I> {
+impl<J, I, B> PolicyLayer<J, I, B> {
     /// Whether requests may be sent twice: an [`Idempotency`], or a function of the request.
-    pub fn idempotency<K>(self, idempotency: K) -> PolicyLayer<J, K> {
-        PolicyLayer { service: self.service, classifier: self.classifier, idempotency }
+    pub fn idempotency<K>(self, idempotency: K) -> PolicyLayer<J, K, B> {
+        let Self { service, classifier, fallback, .. } = self;
+        PolicyLayer { service, classifier, idempotency, fallback }
+    }
+
+    /// What takes the place of a request that failed for good: a [`FallbackValue`](crate::FallbackValue), or a function of the
+    /// [`FailedCall`](crate::FailedCall).
+    pub fn fallback<C>(self, fallback: C) -> PolicyLayer<J, I, C> {
+        let Self { service, classifier, idempotency, .. } = self;
+        PolicyLayer { service, classifier, idempotency, fallback }
     }
 }
 
@@ -103,8 +116,8 @@ impl<S, J: Clone> Layer<S> for AttemptLayer<J> {
     }
 }
 
-impl<S, J: Clone, I: Clone> Layer<S> for PolicyLayer<J, I> {
-    type Service = PolicyService<S, J, I>;
+impl<S, J: Clone, I: Clone, B: Clone> Layer<S> for PolicyLayer<J, I, B> {
+    type Service = PolicyService<S, J, I, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
         PolicyService { inner, layer: self.clone() }
@@ -137,7 +150,7 @@ where
     }
 }
 
-impl<S, J, I, R> tower_service::Service<R> for PolicyService<S, J, I>
+impl<S, J, I, B, R> tower_service::Service<R> for PolicyService<S, J, I, B>
 where
     S: tower_service::Service<R> + Clone + Send + 'static,
     S::Future: Send,
@@ -145,6 +158,7 @@ where
     S::Error: Send,
     R: Clone + Send + 'static,
     I: RequestIdempotency<R> + Clone,
+    B: Fallback<S::Response, S::Error> + Clone + Send + 'static,
     J: Classifier<S::Response, S::Error> + Clone + Send + Sync + 'static,
 {
     type Response = S::Response;
@@ -158,7 +172,7 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         let inner = self.inner.clone();
-        let PolicyLayer { service, classifier, idempotency } = self.layer.clone();
+        let PolicyLayer { service, classifier, idempotency, fallback } = self.layer.clone();
         let idempotency = idempotency.of(&request);
         Box::pin(async move {
             let attempt = move |_| {
@@ -168,7 +182,209 @@ where
                     inner.call(request).await
                 }
             };
-            service.call().idempotency(idempotency).classify(classifier).run(attempt).await
+            service.call().idempotency(idempotency).classify(classifier).fallback(fallback).run(attempt).await
         })
+    }
+}
+
+/// Hedges requests, without any other part. Requests and the inner service must be `Clone`.
+///
+/// A request is hedged only when the layer's [`idempotency`](Self::idempotency) allows it to be sent twice. Within a
+/// [`PolicyLayer`], use [`Policy::hedge`](crate::Policy::hedge) instead.
+#[derive(Clone, Debug)]
+pub struct HedgeLayer<I = Idempotency> {
+    hedge: Hedge,
+    budget: Arc<Budget>,
+    idempotency: I,
+}
+
+/// The service that [`HedgeLayer`] produces.
+#[derive(Clone, Debug)]
+pub struct HedgeService<S, I = Idempotency> {
+    inner: S,
+    layer: HedgeLayer<I>,
+}
+
+impl HedgeLayer {
+    /// Hedges by `hedge`; each copy is charged to `budget`. No request is hedged before [`idempotency`](Self::idempotency) is
+    /// set.
+    pub const fn new(hedge: Hedge, budget: Arc<Budget>) -> Self {
+        Self { hedge, budget, idempotency: Idempotency::NonIdempotent }
+    }
+}
+
+impl<I> HedgeLayer<I> {
+    /// Whether requests may be sent twice: an [`Idempotency`], or a function of the request.
+    pub fn idempotency<K>(self, idempotency: K) -> HedgeLayer<K> {
+        HedgeLayer { hedge: self.hedge, budget: self.budget, idempotency }
+    }
+}
+
+impl<S, I: Clone> Layer<S> for HedgeLayer<I> {
+    type Service = HedgeService<S, I>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        HedgeService { inner, layer: self.clone() }
+    }
+}
+
+impl<S, I, R> tower_service::Service<R> for HedgeService<S, I>
+where
+    S: tower_service::Service<R> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
+    R: Clone + Send + 'static,
+    I: RequestIdempotency<R>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<Result<S::Response, S::Error>>;
+
+    /// Always ready: each copy waits for the inner service.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let inner = self.inner.clone();
+        let may_repeat = self.layer.idempotency.of(&request).may_repeat();
+        let (hedge, budget) = (self.layer.hedge.clone(), Arc::clone(&self.layer.budget));
+        let send = move |_| {
+            let (mut inner, request) = (inner.clone(), request.clone());
+            async move {
+                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+                inner.call(request).await
+            }
+        };
+        Box::pin(async move { if may_repeat { hedge.run(&budget, send).await } else { send(1).await } })
+    }
+}
+
+/// Replaces failed responses of any inner service, without any other part.
+#[derive(Clone, Debug)]
+pub struct FallbackLayer<J, F> {
+    classifier: J,
+    fallback: F,
+}
+
+/// The service that [`FallbackLayer`] produces.
+#[derive(Clone, Debug)]
+pub struct FallbackService<S, J, F> {
+    inner: S,
+    layer: FallbackLayer<J, F>,
+}
+
+impl<J, F> FallbackLayer<J, F> {
+    /// Returns `fallback(result)` in place of every result whose verdict by `classifier` is neither [`Verdict::Ok`] nor
+    /// [`Verdict::Cancelled`].
+    pub const fn new(classifier: J, fallback: F) -> Self {
+        Self { classifier, fallback }
+    }
+}
+
+impl<S, J: Clone, F: Clone> Layer<S> for FallbackLayer<J, F> {
+    type Service = FallbackService<S, J, F>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        FallbackService { inner, layer: self.clone() }
+    }
+}
+
+impl<S, J, F, R> tower_service::Service<R> for FallbackService<S, J, F>
+where
+    S: tower_service::Service<R>,
+    S::Future: Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+    J: Classifier<S::Response, S::Error> + Clone + Send + 'static,
+    F: FnOnce(Result<S::Response, S::Error>) -> Result<S::Response, S::Error> + Clone + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let response = self.inner.call(request);
+        let FallbackLayer { classifier, fallback } = self.layer.clone();
+        Box::pin(async move {
+            let result = response.await;
+            match classifier.classify(&result) {
+                Verdict::Ok | Verdict::Cancelled => result,
+                _ => fallback(result),
+            }
+        })
+    }
+}
+
+#[cfg(feature = "chaos")]
+pub use chaotic::{ChaosLayer, ChaosService};
+
+#[cfg(feature = "chaos")]
+mod chaotic {
+    use std::task::{Context, Poll};
+
+    use tower_layer::Layer;
+
+    use super::BoxFuture;
+    use crate::{chaos::Chaos, pipeline::Service};
+
+    /// Injects chaos into requests. Add it innermost, next to the service that it disturbs.
+    #[derive(Clone, Debug)]
+    pub struct ChaosLayer<T, E> {
+        service: Service,
+        chaos: Chaos<T, E>,
+    }
+
+    /// The service that [`ChaosLayer`] produces.
+    #[derive(Clone, Debug)]
+    pub struct ChaosService<S, T, E> {
+        inner: S,
+        layer: ChaosLayer<T, E>,
+    }
+
+    impl<T, E> ChaosLayer<T, E> {
+        /// Injects `chaos`. Its delays use the clock of `service`, and its injections are reported to the observer of it.
+        pub const fn new(service: Service, chaos: Chaos<T, E>) -> Self {
+            Self { service, chaos }
+        }
+    }
+
+    impl<S, T, E> Layer<S> for ChaosLayer<T, E> {
+        type Service = ChaosService<S, T, E>;
+
+        fn layer(&self, inner: S) -> Self::Service {
+            let layer = Self { service: self.service.clone(), chaos: self.chaos.clone() };
+            ChaosService { inner, layer }
+        }
+    }
+
+    impl<S, R> tower_service::Service<R> for ChaosService<S, S::Response, S::Error>
+    where
+        S: tower_service::Service<R> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Response: Send + 'static,
+        S::Error: Send + 'static,
+        R: Send + 'static,
+    {
+        type Response = S::Response;
+        type Error = S::Error;
+        type Future = BoxFuture<Result<S::Response, S::Error>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            self.inner.poll_ready(cx)
+        }
+
+        fn call(&mut self, request: R) -> Self::Future {
+            // The instance that was polled is the one that is ready, so it serves this request.
+            let clone = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, clone);
+            let (service, chaos) = (self.layer.service.clone(), self.layer.chaos.clone());
+            Box::pin(async move { chaos.run_next(&service, || inner.call(request)).await })
+        }
     }
 }

@@ -92,7 +92,7 @@ pub use fallback::{FailedCall, Fallback, FallbackConfig, FallbackValue, NoFallba
 pub use hedge::{Hedge, HedgeConfig};
 #[cfg(all(feature = "config", not(loom_model)))]
 pub use inherit::{PolicyFile, PolicyFileError, ResolvedPolicy, ResolvedSetting};
-pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill};
+pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Refill, Reservation};
 pub use observer::{CircuitState, Event, FailureKind, Observer, Part, WaitFor};
 #[cfg(not(loom_model))]
 pub use pipeline::{

@@ -149,15 +149,18 @@ impl RateLimiter {
     /// [`Refused`] with the time to wait, when a limit, a freeze or calls that already wait come first.
     #[inline]
     pub fn try_take(&self, permits: u32, now: Instant) -> Result<(), Refused> {
-        self.try_acquire(permits, now).map(|_| ())
+        self.try_reserve(permits, now).map(|_| ())
     }
 
-    /// As [`try_take`](Self::try_take). Returns what was taken, so that it can be returned.
+    /// As [`try_take`](Self::try_take), for a call that may not be made after all: see [`cancel`](Self::cancel).
+    ///
+    /// # Errors
+    /// As [`try_take`](Self::try_take).
     #[inline]
-    pub(crate) fn try_acquire(&self, permits: u32, now: Instant) -> Result<Taken, Refused> {
+    pub fn try_reserve(&self, permits: u32, now: Instant) -> Result<Reservation, Refused> {
         match self.grab(permits, now) {
             Err(refused) if self.reporter.is_enabled() || self.observes() => {
-                self.refuse(refused).map(|()| Taken::NOTHING)
+                self.refuse(refused).map(|()| Reservation::NOTHING)
             }
             result => result,
         }
@@ -179,9 +182,9 @@ impl RateLimiter {
 
     /// Takes permits without reporting to the observer.
     #[inline]
-    fn grab(&self, permits: u32, now: Instant) -> Result<Taken, Refused> {
+    fn grab(&self, permits: u32, now: Instant) -> Result<Reservation, Refused> {
         match self.gate.load(Ordering::Acquire) {
-            GATE_OFF => return Ok(Taken::NOTHING),
+            GATE_OFF => return Ok(Reservation::NOTHING),
             GATE_OPEN | GATE_OBSERVING => {
                 if let Some(result) = self.grab_unlocked(permits, now) {
                     return result;
@@ -197,7 +200,7 @@ impl RateLimiter {
     /// `full` is read first and swapped last, and a reconfiguration changes it before anything else. So the numbers that
     /// are read in between belong to it, or the swap fails.
     #[inline]
-    fn grab_unlocked(&self, permits: u32, now: Instant) -> Option<Result<Taken, Refused>> {
+    fn grab_unlocked(&self, permits: u32, now: Instant) -> Option<Result<Reservation, Refused>> {
         let mut full = self.full.load(Ordering::Acquire);
         loop {
             if full == MOVING {
@@ -211,7 +214,7 @@ impl RateLimiter {
             match bucket::take(cost, depth, full, permits, tick) {
                 Ok(next) => {
                     match self.full.compare_exchange_weak(full, next, Ordering::AcqRel, Ordering::Acquire) {
-                        Ok(_) => return Some(Ok(Taken { permits, epoch })),
+                        Ok(_) => return Some(Ok(Reservation { permits, epoch })),
                         Err(seen) => full = seen,
                     }
                 }
@@ -228,10 +231,10 @@ impl RateLimiter {
         }
     }
 
-    fn grab_locked(&self, permits: u32, now: Instant) -> Result<Taken, Refused> {
+    fn grab_locked(&self, permits: u32, now: Instant) -> Result<Reservation, Refused> {
         let mut state = lock(&self.state);
         if state.config.mode == Mode::Off {
-            return Ok(Taken::NOTHING);
+            return Ok(Reservation::NOTHING);
         }
         self.thaw_if_due(&mut state, now);
         let largest = state.config.limits.iter().map(Limit::largest).min().unwrap_or(u32::MAX);
@@ -340,28 +343,41 @@ impl RateLimiter {
     }
 }
 
-/// Permits that a call has taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
+/// Permits that a call has taken; see [`RateLimiter::try_reserve`]. Dropping it keeps them spent.
+///
+/// ```
+/// # use loom_resilience::{Clock, Limit, LimiterConfig, RateLimiter};
+/// let clock = Clock::system();
+/// let config = LimiterConfig::new(Limit::per_hour(1).burst(1));
+/// let limiter = RateLimiter::new("search", config, clock.clone(), None)?;
+/// let reservation = limiter.try_reserve(1, clock.now()).expect("a permit is available");
+/// assert_eq!(limiter.available(clock.now()), Some(0));
+/// limiter.cancel(reservation);
+/// assert_eq!(limiter.available(clock.now()), Some(1));
+/// # Ok::<_, loom_resilience::ConfigError>(())
+/// ```
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reservation {
     permits: u32,
     epoch: u32,
 }
 
-impl Taken {
+impl Reservation {
     /// The call passed without taking a permit: the limiter is off, or it only observes.
-    pub(crate) const NOTHING: Self = Self { permits: 0, epoch: 0 };
+    const NOTHING: Self = Self { permits: 0, epoch: 0 };
 }
 
 impl RateLimiter {
     /// What a call has taken just now. Called under the lock.
-    fn taken(&self, permits: u32) -> Taken {
-        Taken { permits, epoch: self.epoch.load(Ordering::Relaxed) }
+    fn taken(&self, permits: u32) -> Reservation {
+        Reservation { permits, epoch: self.epoch.load(Ordering::Relaxed) }
     }
 
-    /// Returns the permits of a call that was not made, unless the limiter has dropped its consumption since.
-    pub(crate) fn put_back(&self, taken: Taken) {
+    /// Returns the permits of a call that was not made. Does nothing when the limiter has dropped its consumption since, by a
+    /// [`reset`](Self::reset) or because it had no limits in between: the permits are available again already.
+    pub fn cancel(&self, taken: Reservation) {
         if taken.permits > 0 {
-            self.put_back_locked(taken.permits, |epoch| epoch == taken.epoch);
+            self.give_back_if(taken.permits, |epoch| epoch == taken.epoch);
         }
     }
 }

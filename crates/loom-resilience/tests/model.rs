@@ -13,8 +13,8 @@ use loom_checker::{
     thread,
 };
 use loom_resilience::{
-    BreakerConfig, CircuitBreaker, CircuitState, Clock, Instant, Limit, LimiterConfig, ManualClock,
-    OpenDuration, RateLimiter, Window,
+    BreakerConfig, CircuitBreaker, CircuitState, Clock, Instant, Limit, LimiterConfig, ManualClock, Mode,
+    OpenDuration, RateLimiter, Reservation, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -221,5 +221,119 @@ fn several_limits_are_taken_all_or_none() {
         let narrow = LimiterConfig::new(Limit::per_second(5).burst(5));
         limiter.reconfigure(narrow, at(SECOND)).unwrap();
         assert_eq!(limiter.available(at(SECOND)), Some(4));
+    });
+}
+
+/// A call takes the only permit and gives it back, while an operator resets the limiter and another call takes a permit:
+/// the permit of the other call does not come back with it.
+#[test]
+fn a_permit_from_before_a_reset_is_not_returned_twice() {
+    loom_checker::model(|| reset_beside_a_call(|limiter, taken| limiter.cancel(taken)));
+}
+
+/// The control: an unconditional return, as if nothing had happened meanwhile, gives a permit away.
+#[test]
+fn the_model_finds_a_permit_that_is_returned_twice() {
+    let found = std::panic::catch_unwind(|| {
+        loom_checker::model(|| reset_beside_a_call(|limiter, _| limiter.give_back(1)));
+    });
+    assert!(found.is_err(), "no interleaving gave a permit away");
+}
+
+fn reset_beside_a_call(give_back: fn(&RateLimiter, Reservation)) {
+    let limiter = Arc::new(limiter(LimiterConfig::new(Limit::per_hour(1).burst(1))));
+    let other = Arc::clone(&limiter);
+    let call = thread::spawn(move || {
+        if let Ok(taken) = other.try_reserve(1, at(SECOND)) {
+            give_back(&other, taken);
+        }
+    });
+    limiter.reset();
+    let took = u32::from(limiter.try_take(1, at(SECOND)).is_ok());
+    call.join().unwrap();
+    assert_eq!(limiter.available(at(SECOND)), Some(1 - took));
+}
+
+/// The same while the limits are removed and set again.
+#[test]
+fn a_permit_from_before_the_limiter_was_off_is_not_returned_twice() {
+    loom_checker::model(|| {
+        let limits = || LimiterConfig::new(Limit::per_hour(1).burst(1));
+        let limiter = Arc::new(limiter(limits()));
+        let other = Arc::clone(&limiter);
+        let call = thread::spawn(move || {
+            if let Ok(taken) = other.try_reserve(1, at(SECOND)) {
+                other.cancel(taken);
+            }
+        });
+        let none = LimiterConfig { limits: Vec::new(), ..limits() }.mode(Mode::Off);
+        limiter.reconfigure(none, at(SECOND)).unwrap();
+        limiter.reconfigure(limits(), at(SECOND)).unwrap();
+        let took = u32::from(limiter.try_take(1, at(SECOND)).is_ok());
+        call.join().unwrap();
+        assert_eq!(limiter.available(at(SECOND)), Some(1 - took));
+    });
+}
+
+/// A change of the limits carries a permit over: it comes back whichever was first.
+#[test]
+fn a_permit_is_returned_across_a_change_of_the_limits() {
+    loom_checker::model(|| {
+        let limiter = Arc::new(limiter(LimiterConfig::new(Limit::per_hour(2).burst(2))));
+        let other = Arc::clone(&limiter);
+        let call = thread::spawn(move || {
+            let taken = other.try_reserve(1, at(SECOND)).unwrap();
+            other.cancel(taken);
+        });
+        limiter.reconfigure(LimiterConfig::new(Limit::per_hour(3).burst(3)), at(SECOND)).unwrap();
+        call.join().unwrap();
+        assert_eq!(limiter.available(at(SECOND)), Some(3));
+    });
+}
+
+/// A probe reports while the rules change: its outcome counts once, under the old rules or the new ones, and its slot is
+/// free again.
+#[test]
+fn no_probe_is_lost_beside_a_change_of_the_rules() {
+    loom_checker::model(|| {
+        let rules = |max_calls| {
+            BreakerConfig::new()
+                .failure_threshold(1)
+                .half_open(max_calls, 1)
+                .open_for(OpenDuration::fixed(SECOND))
+        };
+        let breaker = StdArc::new(breaker(rules(1)));
+        breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
+        let now = at(SECOND * 2);
+        let probe = breaker.admit_owned(now).unwrap();
+        let reporting = thread::spawn(move || probe.success(now));
+        breaker.reconfigure(rules(2), now).unwrap();
+        reporting.join().unwrap();
+        assert_eq!(breaker.state(), CircuitState::Closed);
+        assert_eq!(breaker.status(now).probes_out, 0);
+    });
+}
+
+/// A call reports while the window becomes longer. It may be counted or not, as it came before or after; what follows is
+/// counted in any case. Slots of the new length have smaller numbers, which look old beside those of the old length.
+#[test]
+fn a_window_counts_on_after_a_change_of_its_length() {
+    loom_checker::model(|| {
+        let rule = |seconds| {
+            BreakerConfig::new()
+                .failure_rate(1.0, 100, Window::Time(SECOND * seconds))
+                .open_for(OpenDuration::fixed(SECOND))
+        };
+        let breaker = Arc::new(breaker(rule(10)));
+        let now = at(SECOND * 1_000);
+        breaker.admit(now).unwrap().failure(now);
+        let other = Arc::clone(&breaker);
+        let call = thread::spawn(move || other.admit(now).unwrap().failure(now));
+        breaker.reconfigure(rule(1_000), now).unwrap();
+        call.join().unwrap();
+        let counted = breaker.status(now).window_failures;
+        assert!((1..=2).contains(&counted), "{counted}");
+        breaker.admit(now).unwrap().failure(now);
+        assert_eq!(breaker.status(now).window_failures, counted + 1);
     });
 }

@@ -147,12 +147,13 @@ impl RateLimiter {
         }
     }
 
-    /// Returns the permits of a call that was not made.
+    /// Returns the permits of a call that was not made, whatever happened to the limiter meanwhile. Where it may have been
+    /// reset or reconfigured, use [`cancel`](Self::cancel), which returns nothing twice.
     pub fn give_back(&self, permits: u32) {
-        self.put_back_locked(permits, |_| true);
+        self.give_back_if(permits, |_| true);
     }
 
-    pub(super) fn put_back_locked(&self, permits: u32, is_current: impl FnOnce(u32) -> bool) {
+    pub(super) fn give_back_if(&self, permits: u32, is_current: impl FnOnce(u32) -> bool) {
         let mut state = lock(&self.state);
         if !is_current(self.epoch.load(Ordering::Relaxed)) {
             return;
@@ -195,7 +196,8 @@ impl RateLimiter {
     /// Changes the limits of a limiter in use.
     ///
     /// - What was consumed stays consumed. A new limit takes over the permits that were taken from the old limit of the same
-    ///   period, else from the old limit at the same position, at most all that it holds.
+    ///   period, else from the old limit at the same position. An even limit takes over at most all that it holds; a strict
+    ///   window that was one before takes over every grant with its time.
     /// - A freeze and a limit that the service reported stay in force. Waiters keep their order, and wait as long as the new
     ///   limits say.
     /// - A call that was admitted under the old limits and is not made returns its permits to the new ones. When the limiter had
@@ -229,14 +231,20 @@ impl RateLimiter {
         let drops = state.config.limits.is_empty() || config.limits.is_empty();
         self.replace_meters(state, drops, |state, single_full| {
             let used: Vec<u32> = state.meters.iter_mut().map(|meter| used(meter, single_full, now)).collect();
+            let grants: Vec<_> = state.meters.iter().map(grants).collect();
             let old = std::mem::replace(&mut state.config, config);
             let mut fresh = meters(&state.config);
             let mut fresh_full = 0;
             for (index, (meter, limit)) in fresh.iter_mut().zip(&state.config.limits).enumerate() {
                 // The old limit of the same period, else the one at the same place.
                 let same = old.limits.iter().position(|other| other.period == limit.period);
-                let used = same.or_else(|| old.limits.get(index).map(|_| index)).map_or(0, |at| used[at]);
+                let before = same.or_else(|| old.limits.get(index).map(|_| index));
+                let used = before.map_or(0, |at| used[at]);
                 match meter {
+                    // A window that stays one keeps its grants and their times, even when there are more than it allows now.
+                    Meter::Strict { granted, .. } if before.is_some_and(|at| grants[at].is_some()) => {
+                        *granted = before.and_then(|at| grants[at].clone()).unwrap_or_default();
+                    }
                     Meter::Single(bucket) => fresh_full = used_up(bucket, used, now),
                     Meter::Even { bucket, full } => *full = used_up(bucket, used, now),
                     Meter::Strict { limit, granted } if used > 0 => granted.add(used.min(limit.permits), now),
@@ -374,6 +382,14 @@ fn lowered(mut config: LimiterConfig, learned: Option<(u32, Option<Duration>)>) 
 /// Epochs are never 0, which stands for a call that took nothing.
 fn next_epoch(epoch: u32) -> u32 {
     epoch.wrapping_add(1).max(1)
+}
+
+/// The grants of a strict window.
+fn grants(meter: &Meter) -> Option<Granted> {
+    match meter {
+        Meter::Strict { granted, .. } => Some(granted.clone()),
+        Meter::Single(_) | Meter::Even { .. } => None,
+    }
 }
 
 /// The permits taken from one limit, rounded up. The caller passes the state of a single bucket.

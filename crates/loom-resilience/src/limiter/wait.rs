@@ -60,7 +60,7 @@ mod waiting {
     use crate::{
         breaker::Mode,
         clock::Instant,
-        limiter::{Limit, RateLimiter, State, Taken},
+        limiter::{Limit, RateLimiter, Reservation, State},
         observer::{Event, WaitFor},
         refusal::{Refused, Rule},
         sync::lock,
@@ -105,7 +105,7 @@ mod waiting {
         /// # Cancel safety
         /// Dropping the future leaves the queue and takes nothing.
         pub async fn take(&self, permits: u32, max_wait: Option<Duration>) -> Result<Duration, Refused> {
-            self.acquire(permits, max_wait, self.clock.now()).await.map(|(_, waited)| waited)
+            self.reserve(permits, max_wait, self.clock.now()).await.map(|(_, waited)| waited)
         }
 
         /// As [`take`](Self::take), for a caller that has already read the clock.
@@ -119,17 +119,20 @@ mod waiting {
             max_wait: Option<Duration>,
             now: Instant,
         ) -> Result<Duration, Refused> {
-            self.acquire(permits, max_wait, now).await.map(|(_, waited)| waited)
+            self.reserve(permits, max_wait, now).await.map(|(_, waited)| waited)
         }
 
-        /// As [`take_at`](Self::take_at). Returns what was taken, so that it can be returned.
+        /// As [`take_at`](Self::take_at), for a call that may not be made after all: see [`cancel`](Self::cancel).
+        ///
+        /// # Errors
+        /// As [`take`](Self::take).
         #[inline]
-        pub(crate) async fn acquire(
+        pub async fn reserve(
             &self,
             permits: u32,
             max_wait: Option<Duration>,
             now: Instant,
-        ) -> Result<(Taken, Duration), Refused> {
+        ) -> Result<(Reservation, Duration), Refused> {
             match self.grab(permits, now) {
                 Ok(taken) => Ok((taken, Duration::ZERO)),
                 Err(refused) => self.wait_in_line(permits, max_wait, now, refused).await,
@@ -142,8 +145,8 @@ mod waiting {
             max_wait: Option<Duration>,
             now: Instant,
             refused: Refused,
-        ) -> Result<(Taken, Duration), Refused> {
-            let passes = |()| (Taken::NOTHING, Duration::ZERO);
+        ) -> Result<(Reservation, Duration), Refused> {
+            let passes = |()| (Reservation::NOTHING, Duration::ZERO);
             if refused.rule == Rule::TooManyPermits {
                 return self.refuse(refused).map(passes);
             }
@@ -233,7 +236,7 @@ mod waiting {
             &self,
             place: &Place<'_>,
             cx: &mut Context<'_>,
-        ) -> Poll<Result<(Taken, Instant), Refused>> {
+        ) -> Poll<Result<(Reservation, Instant), Refused>> {
             let mut state = lock(&self.state);
             let Some(index) = state.queue.position(place.id) else {
                 // Only this future removes its waiter, and it is not polled after that.
@@ -258,7 +261,7 @@ mod waiting {
             let leaves = refused.is_some() || unlimited;
             if leaves || (index == 0 && wait == 0 && self.commit(&mut state, permits, now)) {
                 state.queue.remove(index);
-                let taken = if leaves { Taken::NOTHING } else { self.taken(permits) };
+                let taken = if leaves { Reservation::NOTHING } else { self.taken(permits) };
                 let woken = self.hand_on(&mut state, now);
                 drop(state);
                 if let Some(waker) = woken {

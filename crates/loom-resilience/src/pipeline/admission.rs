@@ -6,7 +6,7 @@ use super::{Pipeline, attempt::Options};
 use crate::{
     breaker::{Outcome, Ticket},
     clock::Instant,
-    limiter::{RateLimiter, Taken},
+    limiter::{RateLimiter, Reservation},
     refusal::{Refused, Rule},
     verdict::Verdict,
 };
@@ -104,7 +104,7 @@ impl Pipeline {
         now: Instant,
     ) -> Result<Entry, Refused> {
         self.ask_breaker(now)?;
-        let taken = Permits::new(&self.limiter, self.limiter.try_acquire(permits, now)?);
+        let taken = Permits::new(&self.limiter, self.limiter.try_reserve(permits, now)?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
         taken.keep();
@@ -123,7 +123,7 @@ impl Pipeline {
         }
         self.ask_breaker(now)?;
         let permit_by = [deadline, permit_by].into_iter().flatten().min();
-        let (taken, waited) = self.limiter.acquire(permits, left(permit_by, now), now).await?;
+        let (taken, waited) = self.limiter.reserve(permits, left(permit_by, now), now).await?;
         let taken = Permits::new(&self.limiter, taken);
         if !waited.is_zero() {
             now = self.clock.now();
@@ -170,24 +170,24 @@ fn left(deadline: Option<Instant>, now: Instant) -> Option<Duration> {
 
 /// Permits that are returned unless the call is made, because the service counts only the calls that it receives.
 struct Permits<'a> {
-    limiter: Option<&'a RateLimiter>,
-    taken: Taken,
+    limiter: &'a RateLimiter,
+    taken: Option<Reservation>,
 }
 
 impl<'a> Permits<'a> {
-    const fn new(limiter: &'a RateLimiter, taken: Taken) -> Self {
-        Self { limiter: Some(limiter), taken }
+    const fn new(limiter: &'a RateLimiter, taken: Reservation) -> Self {
+        Self { limiter, taken: Some(taken) }
     }
 
     fn keep(mut self) {
-        self.limiter = None;
+        self.taken = None;
     }
 }
 
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
-        if let Some(limiter) = self.limiter {
-            limiter.put_back(self.taken);
+        if let Some(taken) = self.taken.take() {
+            self.limiter.cancel(taken);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A whole call: attempts, the delays between them, and the timeout of all of it.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use super::{
     Pipeline,
@@ -322,7 +322,7 @@ impl<'a, J, B> Call<'a, J, B> {
         let deadline = options.deadline;
         let call_seed = self.seed;
         let mut seed = self.seed;
-        let hedge = pipeline.hedge_of(self.idempotency, self.retries);
+        let is_hedged = pipeline.hedges(self.idempotency, self.retries);
         let mut refusals = 0;
         let mut last = None;
         pipeline.budget.deposit(now);
@@ -330,9 +330,10 @@ impl<'a, J, B> Call<'a, J, B> {
             let number = options.number;
             let mut begin =
                 |started, copy| work(AttemptInfo { number, started, deadline, copy, seed: call_seed });
-            let (ended, end) = match &hedge {
-                None => pipeline.guarded(options, now, &self.classifier, |started| begin(started, 0)).await,
-                Some(hedge) => Box::pin(pipeline.hedged(hedge, options, now, &self.classifier, begin)).await,
+            let (ended, end) = if is_hedged {
+                pipeline.boxed_hedged(options, now, &self.classifier, begin).await
+            } else {
+                pipeline.guarded(options, now, &self.classifier, |started| begin(started, 0)).await
             };
             if let Ended::Done(Ok(value), Verdict::Ok) = ended {
                 pipeline.observe_total(call_started, end);
@@ -454,19 +455,36 @@ impl Pipeline {
         }
     }
 
-    /// The hedging that applies to a call of this idempotency.
+    /// Whether a call of this idempotency is hedged, or observed for it.
     #[inline]
-    fn hedge_of(&self, idempotency: Idempotency, retries: bool) -> Option<HedgeConfig> {
-        if self.hedge_delay.load(Ordering::Relaxed) == 0 || !idempotency.may_repeat() || !retries {
-            return None;
-        }
-        lock(&self.policy).hedge.filter(|hedge| hedge.mode != Mode::Off)
+    fn hedges(&self, idempotency: Idempotency, retries: bool) -> bool {
+        self.hedge_delay.load(Ordering::Relaxed) != 0 && idempotency.may_repeat() && retries
+    }
+
+    /// [`hedged`](Self::hedged) in a box of its own, so that calls without hedging do not carry its state.
+    #[cold]
+    #[inline(never)]
+    fn boxed_hedged<'a, T, E, F, Fut, J>(
+        &'a self,
+        options: Options,
+        now: Instant,
+        classifier: &'a J,
+        begin: F,
+    ) -> Pin<Box<impl Future<Output = (Ended<T, E>, Instant)>>>
+    where
+        F: FnMut(Instant, u32) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        J: Classifier<T, E>,
+    {
+        // Changed to a policy without hedging meanwhile, it is a hedge that is never due.
+        let hedge = lock(&self.policy).hedge.unwrap_or(HedgeConfig::new(Duration::MAX).mode(Mode::Off));
+        Box::pin(self.hedged(hedge, options, now, classifier, begin))
     }
 
     /// One attempt, of which further copies are sent while it is slow. Returns the outcome of the copy that decides.
     async fn hedged<T, E, F, Fut, J>(
         &self,
-        hedge: &HedgeConfig,
+        hedge: HedgeConfig,
         options: Options,
         now: Instant,
         classifier: &J,
@@ -477,9 +495,9 @@ impl Pipeline {
         Fut: Future<Output = Result<T, E>>,
         J: Classifier<T, E>,
     {
-        if hedge.mode == Mode::Observe {
+        if hedge.mode != Mode::Enforce {
             let (ended, end) = self.guarded(options, now, classifier, |started| begin(started, 0)).await;
-            if end.since(now) >= hedge.delay {
+            if hedge.mode == Mode::Observe && end.since(now) >= hedge.delay {
                 self.observed(Part::Hedge);
             }
             return (ended, end);
@@ -508,12 +526,13 @@ impl Pipeline {
         let decides = |(ended, _): &(Ended<T, E>, Instant)| {
             matches!(ended, Ended::Done(_, Verdict::Ok | Verdict::Rejected | Verdict::Cancelled))
         };
-        race(hedge, &self.clock, launch, decides).await
+        race(&hedge, &self.clock, launch, decides).await
     }
 
     /// Reports a call that ran longer than a total timeout in observe mode.
     #[inline]
     fn observe_total(&self, started: Instant, end: Instant) {
+        // The common case first: nothing is observed.
         if let Some(observed) = super::limit(&self.total_observed)
             && end.since(started) >= observed
         {

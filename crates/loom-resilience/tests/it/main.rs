@@ -15,5 +15,6 @@ mod learning;
 mod modes;
 mod registry;
 mod reload;
+mod storm;
 mod traps;
 mod waiting;

@@ -158,9 +158,9 @@ mod tower_layers {
     };
 
     use loom_resilience::{
-        AllTransient, AttemptError, Backoff, BreakerConfig, CallError, Clock, Idempotency, Jitter, Pipeline,
-        Policy, RetryConfig, Service,
-        layer::{AttemptLayer, PolicyLayer},
+        AllTransient, AttemptError, Backoff, BreakerConfig, Budget, BudgetConfig, CallError, Clock,
+        FallbackValue, Hedge, HedgeConfig, Idempotency, Jitter, Pipeline, Policy, RetryConfig, Service,
+        layer::{AttemptLayer, FallbackLayer, HedgeLayer, PolicyLayer},
     };
     use tower_layer::Layer;
     use tower_service::Service as _;
@@ -221,6 +221,97 @@ mod tower_layers {
         // Without a word on it, a request is sent once.
         let error = PolicyLayer::new(service(policy()), AllTransient).layer(doubler(1)).call(21).await;
         assert_eq!(error.unwrap_err().attempts(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_layer_falls_back() {
+        let policy = Policy::none().retry(RetryConfig::attempts(2));
+        let layer = PolicyLayer::new(service(policy), AllTransient)
+            .idempotency(Idempotency::Idempotent)
+            .fallback(FallbackValue(7));
+        let inner = doubler(2);
+        let calls = Arc::clone(&inner.calls);
+        assert_eq!(layer.layer(inner).call(21).await, Ok(7));
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "after all attempts");
+        assert_eq!(layer.layer(doubler(0)).call(21).await, Ok(42));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fallback_layer_works_alone() {
+        let fallback = |result: Result<u32, &'static str>| match result {
+            Err("503") => Ok(7),
+            other => other,
+        };
+        let layer = FallbackLayer::new(AllTransient, fallback);
+        assert_eq!(layer.layer(doubler(1)).call(21).await, Ok(7));
+        assert_eq!(layer.layer(doubler(0)).call(21).await, Ok(42));
+    }
+
+    /// Responds after as many seconds as the first copies are slow, and counts its calls.
+    #[derive(Clone)]
+    struct Slow(Arc<AtomicU32>);
+
+    impl tower_service::Service<u32> for Slow {
+        type Response = u32;
+        type Error = &'static str;
+        type Future = std::pin::Pin<Box<dyn Future<Output = Result<u32, &'static str>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: u32) -> Self::Future {
+            let copy = self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_secs(if copy == 0 { 100 } else { 1 })).await;
+                Ok(copy)
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hedge_layer_hedges_only_what_may_be_repeated() {
+        let layer = || {
+            let budget = Arc::new(Budget::new(BudgetConfig::default()).unwrap());
+            HedgeLayer::new(Hedge::new(Duration::from_secs(1), Clock::tokio()), budget)
+        };
+        let start = tokio::time::Instant::now();
+        let hedged = layer().idempotency(|request: &u32| match request {
+            1 => Idempotency::Safe,
+            _ => Idempotency::NonIdempotent,
+        });
+        assert_eq!(hedged.layer(Slow(Arc::default())).call(1).await, Ok(1));
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        assert_eq!(hedged.layer(Slow(Arc::default())).call(2).await, Ok(0));
+        // Without a word on it, a request is sent once.
+        let calls = Arc::new(AtomicU32::new(0));
+        assert_eq!(layer().layer(Slow(Arc::clone(&calls))).call(1).await, Ok(0));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_layer_hedges() {
+        let policy = Policy::none().hedge(HedgeConfig::new(Duration::from_secs(1)));
+        let layer = PolicyLayer::new(service(policy), AllTransient).idempotency(Idempotency::Safe);
+        assert_eq!(layer.layer(Slow(Arc::default())).call(1).await, Ok(1));
+    }
+
+    #[cfg(feature = "chaos")]
+    #[tokio::test(start_paused = true)]
+    async fn a_chaos_layer_sits_innermost() {
+        use loom_resilience::{
+            chaos::{Chaos, Injection},
+            layer::ChaosLayer,
+        };
+        let service = service(Policy::none().breaker(BreakerConfig::new().failure_threshold(1)));
+        let chaos = Chaos::new().fault(Injection::new(1.0), |_| "injected");
+        let inner = doubler(0);
+        let calls = Arc::clone(&inner.calls);
+        let disturbed = ChaosLayer::new(service.clone(), chaos).layer(inner);
+        let mut guarded = AttemptLayer::new(service, AllTransient).layer(disturbed);
+        assert_eq!(guarded.call(1).await, Err(AttemptError::Failed("injected")));
+        assert!(matches!(guarded.call(1).await, Err(AttemptError::Refused(_))), "the breaker saw the fault");
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

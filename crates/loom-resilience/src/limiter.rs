@@ -81,6 +81,8 @@ struct State {
     learned: Option<(u32, Option<Duration>)>,
     meters: Vec<Meter>,
     frozen_until: Instant,
+    /// How often the meters were replaced.
+    replaced: u64,
     queue: wait::Queue,
 }
 
@@ -130,6 +132,7 @@ impl RateLimiter {
                 learned: None,
                 config,
                 frozen_until: Instant::ZERO,
+                replaced: 0,
                 queue: wait::Queue::default(),
             }),
             clock,

@@ -273,10 +273,16 @@ impl RateLimiter {
         let (meters, full) = make(state, before);
         state.meters = meters;
         self.publish(state);
-        // The value must differ from the one before, so that a swap prepared with the old numbers fails. A tick is at most
-        // an eighth of a nanosecond, and no tick is before 1, so neither choice changes what is available.
+        // The value must differ from every one before, so that a swap prepared with older numbers fails. A full bucket has as
+        // many words as ticks have passed, and takes another one each time. Otherwise one tick, at most an eighth of a
+        // nanosecond, tells the value from the one before.
+        state.replaced += 1;
         let full = match full {
-            0 if before == 0 => 1,
+            0 if before == state.replaced => {
+                state.replaced += 1;
+                state.replaced
+            }
+            0 => state.replaced,
             full if full == before => full - 1,
             full => full,
         };

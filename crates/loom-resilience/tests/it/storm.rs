@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// How a call is told to end.
+/// How a call ends.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Running,

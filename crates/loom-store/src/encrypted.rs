@@ -15,7 +15,7 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, AtWork, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, Health, InboxId,
+    Ack, Answer, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, Health, InboxId,
     InboxMessage, InboxQuery, Interrupted, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
     Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept,
     Timer, TimerQuery, UnixMillis,
@@ -438,6 +438,10 @@ impl Store for EncryptedStore {
 
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
         self.inner.sweep(policy, now)
+    }
+
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        self.inner.delete_run(run)
     }
 
     fn is_empty(&self) -> Answer<bool> {

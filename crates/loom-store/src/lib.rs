@@ -85,7 +85,7 @@ pub use query::{
     FramePage, FrameQuery, InboxQuery, KeyPage, KeyQuery, LoadedRun, Order, Recipient, RunPage, RunQuery,
     TimerQuery,
 };
-pub use retention::{Retention, Swept};
+pub use retention::{Deletion, Retention, Swept};
 pub use sqlite::{FaultPoint, Faults, SqliteOptions, SqliteStore};
 pub use store::{Answer, Condition, Durability, Health, Store};
 

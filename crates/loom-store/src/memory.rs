@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
+use crate::{Deletion, 
     Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Durability, Error, FramePage,
     FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
     Metrics, Order, Post, Recipient, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq,
@@ -249,6 +249,12 @@ impl Store for MemoryStore {
         Box::pin(ready(swept))
     }
 
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        let mut content = self.lock();
+        let deleted = content.refuses().map_or_else(|| Ok(content.delete_run(run)), Err);
+        Box::pin(ready(deleted))
+    }
+
     fn is_empty(&self) -> Answer<bool> {
         self.read(|content| {
             let Content { runs, definitions, blobs, keys, last_inbox, .. } = content;
@@ -484,6 +490,20 @@ impl Content {
             self.runs.values().filter_map(|run| run.snapshot.as_ref()).map(|kept| kept.state.len());
         let blobs = self.blobs.values().map(|(content, _)| content.len());
         frames.chain(snapshots).chain(blobs).sum::<usize>() as u64
+    }
+
+    fn delete_run(&mut self, id: RunId) -> Deletion {
+        let Some(row) = self.runs.get(&id).and_then(|run| run.row.clone()) else { return Deletion::NotFound };
+        let Some(ended) = row.ended else { return Deletion::NotEnded };
+        self.purge(id, &mut Swept::default());
+        for ended_runs in &mut self.ended {
+            ended_runs.remove(&(ended, id));
+        }
+        self.runs.remove(&id);
+        if let Some(key) = row.idempotency_key {
+            self.by_key.remove(&(row.workflow, key));
+        }
+        Deletion::Deleted
     }
 
     fn purge(&mut self, id: RunId, swept: &mut Swept) {

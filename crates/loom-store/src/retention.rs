@@ -73,3 +73,14 @@ pub struct Swept {
     /// Blobs that were deleted because no run refers to them any more.
     pub blobs: u64,
 }
+
+/// What became of a request to delete a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The run is gone.
+    Deleted,
+    /// There is no such run.
+    NotFound,
+    /// The run has not ended; nothing was deleted.
+    NotEnded,
+}

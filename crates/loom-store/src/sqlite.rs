@@ -44,7 +44,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::{
+use crate::{Deletion, 
     Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Commit, Committed, Condition, ContentHash, Durability, Error,
     FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery,
     KeyValue, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Store,
@@ -332,6 +332,18 @@ impl Store for SqliteStore {
                 swept: Swept::default(),
                 reply,
             })));
+            answer.await.unwrap_or(Err(Error::Closed))
+        })
+    }
+
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        let queue = Arc::clone(&self.0.queue);
+        Box::pin(async move {
+            if let Some(reason) = queue.stopped() {
+                return Err(reason);
+            }
+            let (reply, answer) = oneshot::channel();
+            queue.push_job(Job::Delete(run, reply));
             answer.await.unwrap_or(Err(Error::Closed))
         })
     }

@@ -8,7 +8,7 @@ use std::{fmt, pin::Pin};
 use bytes::Bytes;
 
 use crate::{
-    Ack, AtWork, Blob, Commit, Committed, ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage,
+    Ack, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, InboxId, InboxMessage,
     InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId,
     RunPage, RunQuery, RunRow, Seq, Swept, Timer, TimerQuery, UnixMillis,
 };
@@ -123,6 +123,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removes what the policy no longer keeps, as of `now`. Commits continue meanwhile. A sweep that is interrupted
     /// is finished by the next one; dropping the returned future does not stop it.
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept>;
+
+    /// Deletes a run that has ended: its row, frames, snapshot, timers and messages, and the blobs that no other run refers
+    /// to. After a crash the run is either whole or gone. The space of a long journal may be freed by the next sweep.
+    fn delete_run(&self, run: RunId) -> Answer<Deletion>;
 
     /// Reads and checks everything: structure, checksums, hashes and gaps. Returns the number of records read. Takes
     /// as long as reading the whole store.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::Seeded;
-use crate::{
+use crate::{Deletion, 
     Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Durability, Error, FramePage, FrameQuery,
     Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics,
     Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
@@ -265,6 +265,10 @@ impl Store for FaultyStore {
 
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
         self.read(|disk| disk.sweep(policy, now))
+    }
+
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        self.read(|disk| disk.delete_run(run))
     }
 
     fn is_empty(&self) -> Answer<bool> {

@@ -31,6 +31,8 @@ pub enum FaultPoint {
     BlobSync,
     /// Do a slice of a sweep.
     Sweep,
+    /// Commit the deletion of a run.
+    Delete,
     /// Copy the write-ahead log into the database.
     Checkpoint,
 }

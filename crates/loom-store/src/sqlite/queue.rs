@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Committed, Conflict, Error, Urgency};
+use crate::{Committed, Conflict, Deletion, Error, RunId, Urgency};
 
 use super::{apply::Packed, sweep::Sweep};
 
@@ -37,6 +37,8 @@ pub(super) enum Job {
     Close,
     /// Does a slice of a sweep.
     Sweep(Box<Sweep>),
+    /// Deletes a run.
+    Delete(RunId, oneshot::Sender<Result<Deletion, Error>>),
     /// Resets the write-ahead log, which the checkpointer could not do because commits kept coming.
     RestartLog,
 }

@@ -9,7 +9,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use crate::{ContentHash, Error, Retention, RunId, Swept, UnixMillis};
+use crate::{ContentHash, Deletion, Error, Retention, RunId, Swept, UnixMillis};
 
 use super::{
     apply::{IN_FILE, Memory},
@@ -90,6 +90,52 @@ pub(super) fn count(connection: &Connection, policy: &Retention) -> rusqlite::Re
     Ok(count)
 }
 
+impl Sweep {
+    /// One that removes only what is left of runs that were deleted, or are being purged. Nobody waits for it.
+    pub(super) fn of_deleted_runs() -> Sweep {
+        Sweep {
+            policy: Retention::default(),
+            now: UnixMillis(0),
+            count: Count::default(),
+            swept: Swept::default(),
+            reply: oneshot::channel().0,
+        }
+    }
+}
+
+/// Deletes a run that has ended, inside the writer's transaction: its row, and as much of its data as a slice removes. What is left
+/// is recorded, so that a sweep removes it.
+pub(super) fn delete(
+    connection: &Connection,
+    memory: &mut Memory,
+    run: RunId,
+    rest: &mut Sweep,
+) -> rusqlite::Result<(Deletion, Slice)> {
+    let mut slice = Slice { done: true, ..Slice::default() };
+    let id = rows::id(run);
+    let ended = connection
+        .prepare_cached("SELECT ended FROM run WHERE id = ?1")?
+        .query_row([id], |row| row.get::<_, Option<i64>>(0))
+        .optional()?;
+    match ended {
+        None => return Ok((Deletion::NotFound, slice)),
+        Some(None) => return Ok((Deletion::NotEnded, slice)),
+        Some(Some(_)) => {}
+    }
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
+        .execute(params![deleted_name(run), id])?;
+    connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([id])?;
+    let mut rows_left = ROWS_A_SLICE;
+    slice.done = purge(connection, memory, run, &mut rows_left, rest, &mut slice)?;
+    Ok((Deletion::Deleted, slice))
+}
+
+/// The name in `meta` of a run whose row was deleted while some of its data is left.
+fn deleted_name(run: RunId) -> String {
+    format!("deleted_run:{run}")
+}
+
 /// Does one slice, inside the writer's transaction.
 pub(super) fn slice(
     connection: &Connection,
@@ -110,28 +156,41 @@ pub(super) fn slice(
                 .execute([rows::id(run), LOSING])?;
             sweep.count.surplus = sweep.count.surplus.saturating_sub(1);
         }
-        memory.forget(run);
-        if !slice.removes_frames {
-            slice.removes_frames = true;
-            memory.keep_lsn(connection)?;
-        }
-        let deleted = connection
-            .prepare_cached(
-                "DELETE FROM frame WHERE lsn IN (SELECT lsn FROM frame WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)",
-            )?
-            .execute([rows::id(run), rows_left as i64])?;
-        rows_left -= deleted;
-        if rows_left == 0 {
-            break;
-        }
-        purge_rest(connection, run, sweep, &mut slice)?;
-        // A run costs a few rows besides its frames.
-        rows_left = rows_left.saturating_sub(8);
+        purge(connection, memory, run, &mut rows_left, sweep, &mut slice)?;
         if rows_left == 0 {
             break;
         }
     }
     Ok(slice)
+}
+
+/// Removes the data of a run, at most `rows_left` rows of it; returns whether all of it is gone.
+fn purge(
+    connection: &Connection,
+    memory: &mut Memory,
+    run: RunId,
+    rows_left: &mut usize,
+    sweep: &mut Sweep,
+    slice: &mut Slice,
+) -> rusqlite::Result<bool> {
+    memory.forget(run);
+    if !slice.removes_frames {
+        slice.removes_frames = true;
+        memory.keep_lsn(connection)?;
+    }
+    let deleted = connection
+        .prepare_cached(
+            "DELETE FROM frame WHERE lsn IN (SELECT lsn FROM frame WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)",
+        )?
+        .execute([rows::id(run), *rows_left as i64])?;
+    *rows_left -= deleted;
+    if *rows_left == 0 {
+        return Ok(false);
+    }
+    purge_rest(connection, run, sweep, slice)?;
+    // A run costs a few rows besides its frames.
+    *rows_left = rows_left.saturating_sub(8);
+    Ok(true)
 }
 
 /// Returns free pages to the file system; returns whether there may be more.
@@ -156,6 +215,15 @@ fn next_to_purge(connection: &Connection, sweep: &Sweep) -> rusqlite::Result<Opt
             .optional()
     };
     let run = |number: i64| RunId::from_u64(number.cast_unsigned()).unwrap_or(RunId::MAX);
+    let deleted = connection
+        .prepare_cached(
+            "SELECT number FROM meta WHERE name BETWEEN 'deleted_run:' AND 'deleted_run:~' LIMIT 1",
+        )?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .optional()?;
+    if let Some(deleted) = deleted {
+        return Ok(Some((run(deleted), false)));
+    }
     if let Some(begun) = first(LOSING, i64::MAX)? {
         return Ok(Some((run(begun), false)));
     }
@@ -214,9 +282,13 @@ fn purge_rest(
         }
     }
     connection.prepare_cached("DELETE FROM blob_ref WHERE run = ?1")?.execute([id])?;
-    connection.prepare_cached("UPDATE run SET purged = ?2 WHERE id = ?1")?.execute([id, PURGED])?;
-    sweep.swept.purged += 1;
-    sweep.count.rows += 1;
+    let kept =
+        connection.prepare_cached("UPDATE run SET purged = ?2 WHERE id = ?1")?.execute([id, PURGED])? as u64;
+    if kept == 0 {
+        connection.prepare_cached("DELETE FROM meta WHERE name = ?1")?.execute([deleted_name(run)])?;
+    }
+    sweep.swept.purged += kept;
+    sweep.count.rows += kept;
     Ok(())
 }
 

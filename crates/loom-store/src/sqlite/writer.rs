@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::{Committed, Durability, Error, metrics::Meter};
+use crate::{Committed, Deletion, Durability, Error, RunId, metrics::Meter};
 
 use super::{
     FaultPoint, Faults,
@@ -87,6 +87,7 @@ const fn operation(point: FaultPoint) -> &'static str {
         FaultPoint::BlobWrite => "write a blob",
         FaultPoint::BlobSync => "sync a blob",
         FaultPoint::Sweep => "sweep",
+        FaultPoint::Delete => "delete a run",
         FaultPoint::Checkpoint => "copy the log into the database",
     }
 }
@@ -133,6 +134,10 @@ impl Writer {
                     }
                     Job::RestartLog => self.restart_log(),
                     Job::Sweep(sweep) => self.sweep(sweep),
+                    Job::Delete(run, reply) => {
+                        // The caller may be gone; the run is deleted all the same.
+                        reply.send(self.delete(run)).unwrap_or_default();
+                    }
                     Job::Close => return self.close(),
                 }
             }
@@ -285,6 +290,43 @@ impl Writer {
             Err(reason) => {
                 self.pause(&reason);
                 sweep.reply.send(Err(reason)).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Deletes a run in one transaction. The rest of a long journal is removed in the slices of a sweep.
+    fn delete(&mut self, run: RunId) -> Result<Deletion, Error> {
+        self.give_up_damaged();
+        let Some((connection, memory)) = &mut self.open else {
+            return Err(self.queue.stopped().unwrap_or(Error::Closed));
+        };
+        let mut rest = Box::new(Sweep::of_deleted_runs());
+        let folder = self.watch.check_folder();
+        let deleted = folder.and_then(|()| {
+            let failed = |source| paused("delete a run", source);
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+            let deleted = sweep::delete(&transaction, memory, run, &mut rest).map_err(failed)?;
+            self.setting.strike(FaultPoint::Delete)?;
+            transaction.commit().map_err(failed)?;
+            self.setting.strike(FaultPoint::Committed)?;
+            Ok(deleted)
+        });
+        match self.watch.observe(deleted) {
+            Ok((deletion, slice)) => {
+                self.note_progress();
+                for hash in slice.files {
+                    self.files.remove(hash);
+                }
+                (self.wrote)(0);
+                if !slice.done {
+                    self.queue.push_job(Job::Sweep(rest));
+                }
+                Ok(deletion)
+            }
+            Err(reason) => {
+                self.pause(&reason);
+                Err(reason)
             }
         }
     }

@@ -348,6 +348,17 @@ impl Engine {
         Ok(self.spawn(workflow, start, written, None))
     }
 
+    /// Whether a run has ended while the ends of its subscriptions are still on their way.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn is_unsubscribing(&self, run: RunId) -> Result<bool, loom_store::Error> {
+        match &self.inner.durable {
+            Some(durable) => durable.is_unsubscribing(run).await,
+            None => Ok(false),
+        }
+    }
+
     /// The definition that a run in the store was started with.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use loom_engine::{
     Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History, status_number,
 };
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{Condition, Order, RunQuery, RunRow, UnixMillis};
+use loom_store::{Condition, Deletion, Order, RunQuery, RunRow, UnixMillis};
 
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
@@ -443,6 +443,31 @@ pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) ->
     let found = shared.host.engine.state_of(run_id(&id)?).await?;
     let (row, state) = found.ok_or_else(|| unknown_run(&id))?;
     Ok(json(StatusCode::OK, &with_hold(&shared, &row, view::run(&row, &state)).await?))
+}
+
+/// `DELETE /api/v1/runs/{id}`: removes a run that has ended, with everything that the store has of it.
+pub(crate) async fn delete_run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    let run = run_id(&id)?;
+    if shared.host.engine.is_unsubscribing(run).await? {
+        let message = format!(
+            "The run '{id}' has ended, but not all of its webhook subscriptions have. Delete it once they have."
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, "RunUnsubscribing", message));
+    }
+    match shared.host.store.delete_run(run).await? {
+        Deletion::Deleted => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        Deletion::NotFound => Err(unknown_run(&id)),
+        Deletion::NotEnded => {
+            let message = format!(
+                "The run '{id}' has not ended. Wait until it ends, or cancel it (`loom runs cancel {id}`), and delete it then."
+            );
+            Err(Problem::new(StatusCode::CONFLICT, "RunNotEnded", message))
+        }
+    }
 }
 
 /// `GET /api/v1/runs/{id}/actions`.

@@ -83,6 +83,7 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", api::trigger_history)
         .get("/api/v1/runs", api::runs)
         .get("/api/v1/runs/{id}", api::run)
+        .on(Method::DELETE, "/api/v1/runs/{id}", api::delete_run)
         .get("/api/v1/runs/{id}/actions", api::actions)
         .get("/api/v1/runs/{id}/actions/{action}", api::action)
         .get("/api/v1/runs/{id}/events", sse::events)

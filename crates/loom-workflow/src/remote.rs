@@ -149,6 +149,12 @@ enum RunsCommand {
         #[arg(long, value_name = "ACTION")]
         from: Option<String>,
     },
+    /// Delete runs that have ended, with everything the store has of them. This cannot be undone.
+    Delete {
+        /// The run ids, or unambiguous prefixes.
+        #[arg(required = true)]
+        runs: Vec<String>,
+    },
 }
 
 impl RunsCommand {
@@ -163,7 +169,8 @@ impl RunsCommand {
             | RunsCommand::Suspend { .. }
             | RunsCommand::Resume { .. }
             | RunsCommand::Signal { .. }
-            | RunsCommand::Resubmit { .. } => true,
+            | RunsCommand::Resubmit { .. }
+            | RunsCommand::Delete { .. } => true,
         }
     }
 }
@@ -294,6 +301,14 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
                 which.extend(["&from=", &escape(action)]);
             }
             change(connection, &full_id(connection, run).await?, &which, args.from.json).await
+        }
+        RunsCommand::Delete { runs } => {
+            for run in runs {
+                let run = full_id(connection, run).await?;
+                connection.ask(Method::DELETE, &format!("/api/v1/runs/{}", escape(&run))).await?;
+                println!("{run}  deleted");
+            }
+            Ok(Exit::Success)
         }
     })
 }

@@ -1,9 +1,10 @@
 //! Runs: lists and their filters, detail, actions, what can be done to a run in progress.
 
+use hyper::Method;
 use loom_expression::Value;
 use loom_testkit::mock::Mock;
 
-use crate::support::{World, json, list, requested, text};
+use crate::support::{Plan, on_disk, World, json, list, requested, text};
 
 /// A workflow that waits until somebody cancels it.
 fn waiting() -> String {
@@ -334,4 +335,41 @@ async fn any_trigger_is_fired_by_hand() {
         let reply = world.post(path, body).await;
         assert_eq!((reply.status, reply.error().as_str()), (status, code));
     }
+}
+
+#[tokio::test]
+async fn an_ended_run_is_deleted_with_everything_of_it_and_an_unfinished_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let text_of_200_kib = "x".repeat(200 << 10);
+    world.deploy("done", &requested(&format!(r#"{{"Keep": {{"type": "Compose", "inputs": "{text_of_200_kib}", "runAfter": {{}}}}, "Answer": {{"type": "Response", "inputs": {{"body": 1}}, "runAfter": {{"Keep": ["Succeeded"]}}}}}}"#))).await;
+    world.deploy("waits", &requested(r#"{"Wait": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}}}"#)).await;
+    let run_of = async |workflow: &str| {
+        let runs = world.get(&format!("/api/v1/runs?workflow={workflow}")).await.json();
+        list(&runs, "runs").first().map(|run| text(run, "id").to_owned())
+    };
+    assert_eq!(world.post("/workflows/waits/triggers/manual/invoke", "").await.status, 202);
+    let waiting = run_of("waits").await.unwrap();
+    let refused = world.call(Method::DELETE, &format!("/api/v1/runs/{waiting}"), "").await;
+    assert_eq!((refused.status, refused.error().as_str()), (409, "RunNotEnded"));
+    assert!(refused.text().contains("loom runs cancel"), "{}", refused.text());
+    assert_eq!(world.get(&format!("/api/v1/runs/{waiting}")).await.status, 200);
+
+    assert_eq!(world.post("/workflows/done/triggers/manual/invoke", "").await.status, 200);
+    let done = run_of("done").await.unwrap();
+    let path = format!("/api/v1/runs/{done}");
+    // A Response is sent before the run has ended.
+    while text(&world.get(&path).await.json(), "status") != "Succeeded" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.call(Method::DELETE, &path, "").await.status, 204);
+    for gone in [&path, &format!("{path}/actions"), &format!("{path}/events")] {
+        assert_eq!(world.get(gone).await.status, 404, "{gone}");
+    }
+    assert_eq!(run_of("done").await, None);
+    for unknown in [path.as_str(), "/api/v1/runs/nothing"] {
+        let again = world.call(Method::DELETE, unknown, "").await;
+        assert_eq!((again.status, again.error().as_str()), (404, "RunNotFound"));
+    }
+    world.stop().await;
 }

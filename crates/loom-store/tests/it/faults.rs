@@ -10,8 +10,8 @@ use std::{
 };
 
 use loom_store::{
-    Commit, Condition, Error, FaultPoint, Faults, Frame, FrameQuery, MemoryStore, Refusal, RunId, Seq,
-    SqliteOptions, SqliteStore, Store, UnixMillis,
+    Commit, Condition, ContentHash, Deletion, Error, FaultPoint, Faults, Frame, FrameQuery, MemoryStore, Refusal, Retention,
+    RunId, RunRow, Seq, SqliteOptions, SqliteStore, Store, UnixMillis,
     contract::{Workload, dump},
 };
 
@@ -193,6 +193,55 @@ async fn a_blob_that_cannot_be_written_leaves_nothing_behind() {
         store.close().await.unwrap();
         let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
         assert_eq!(files_below(&folder.path().join("blobs")), 0);
+        store.close().await.unwrap();
+    }
+}
+
+/// A run of 9,000 frames, so that its journal takes several transactions to remove, with a blob in a file.
+#[tokio::test]
+async fn a_deletion_that_fails_or_is_cut_short_leaves_the_run_whole_or_gone() {
+    #[derive(Debug)]
+    struct Fails(FaultPoint, AtomicU64);
+    impl Faults for Fails {
+        fn strike(&self, point: FaultPoint) -> io::Result<()> {
+            // Counted from when the test says so.
+            let fails = point == self.0 && self.1.fetch_sub(1, Ordering::SeqCst) == 1;
+            if fails { Err(io::Error::other("injected by the test")) } else { Ok(()) }
+        }
+    }
+    let run = RunId::first_at(UnixMillis(1));
+    for (point, whole) in [(FaultPoint::Delete, true), (FaultPoint::Committed, false), (FaultPoint::Sweep, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Fails(point, AtomicU64::new(u64::MAX)));
+        let handed = Some(Arc::clone(&faults) as Arc<dyn Faults>);
+        let options = SqliteOptions { faults: handed, ..SqliteOptions::default() };
+        let store = SqliteStore::open(folder.path(), options).unwrap();
+        let empty = dump(&store).await;
+        let frames = (0..9_000).map(|_| Frame { at: UnixMillis(1), payload: "f".into() }).collect();
+        let mut row = RunRow::new(run, "w", ContentHash::of(b"definition"), 0);
+        row.ended = Some(UnixMillis(2));
+        let blob = store.put_blob(vec![3; 2 << 20].into()).await.unwrap();
+        let commit = Commit { row: Some(row), blobs: vec![blob], ..Commit::to_run(run, Seq::FIRST, frames) };
+        store.commit(commit).await.unwrap();
+        let before = dump(&store).await;
+        faults.1.store(1, Ordering::SeqCst);
+        let deleted = store.delete_run(run).await;
+        match point {
+            // The run is gone; the rest of its journal waits for the next sweep.
+            FaultPoint::Sweep => assert_eq!(deleted.unwrap(), Deletion::Deleted),
+            _ => assert!(matches!(deleted, Err(Error::Paused { .. })), "{deleted:?}"),
+        }
+        store.close().await.unwrap();
+
+        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        assert_eq!(dump(&store).await, if whole { before } else { empty.clone() }, "{point:?}");
+        let again = store.delete_run(run).await.unwrap();
+        assert_eq!(again, if whole { Deletion::Deleted } else { Deletion::NotFound }, "{point:?}");
+        store.sweep(Retention::default(), UnixMillis(3)).await.unwrap();
+        assert_eq!(dump(&store).await, empty, "{point:?}");
+        assert!(store.frames(FrameQuery::of(run)).await.unwrap().frames.is_empty(), "{point:?}");
+        assert_eq!(files_below(&folder.path().join("blobs")), 0, "{point:?}");
+        store.verify().await.unwrap();
         store.close().await.unwrap();
     }
 }

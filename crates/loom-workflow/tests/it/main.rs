@@ -15,6 +15,7 @@ mod files;
 mod folder;
 mod guide;
 mod interrupted;
+mod managed;
 mod newcomer;
 mod poison;
 mod project;

@@ -98,12 +98,12 @@ fn runs_are_deleted_at_a_server_and_in_its_directory() {
     assert_eq!(shown, format!("{}  deleted\n{}  deleted\n", ids[0], ids[1]));
     let gone = loom(&["runs", "delete", ids[0], "--server", &url]);
     assert_eq!(gone.code, Some(3), "{}", gone.stderr);
-    assert_eq!(done(&["runs", "list", "--server", &url]).lines().count(), 1);
+    assert_eq!(done(&["runs", "list", "--quiet", "--server", &url]), format!("{}\n", ids[2]));
     server.kill();
 
     let data = site.data();
     done(&["runs", "delete", ids[2], "--data", text(&data)]);
-    assert_eq!(done(&["runs", "list", "--data", text(&data)]), "");
+    assert_eq!(done(&["runs", "list", "--quiet", "--data", text(&data)]), "");
     let gone = loom(&["runs", "show", ids[2], "--data", text(&data)]);
     assert_eq!(gone.code, Some(3), "{}", gone.stderr);
 }

@@ -15,10 +15,10 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, Health, InboxId,
-    InboxMessage, InboxQuery, Interrupted, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
-    Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store, StoredFrame, Swept,
-    Timer, TimerQuery, UnixMillis,
+    Ack, Answer, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery,
+    Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyExpectation, KeyPage, KeyQuery, KeyValue,
+    KeyWrite, LoadedRun, Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store,
+    StoredFrame, Swept, Timer, TimerQuery, UnixMillis,
     pack::{Codec, pack, unpack},
 };
 pub use seal::StoreKey;

@@ -11,11 +11,11 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{Deletion, 
-    Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Durability, Error, FramePage,
-    FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun,
-    Metrics, Order, Post, Recipient, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq,
-    Snapshot, Store, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Written,
+use crate::{
+    Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Deletion, Durability, Error,
+    FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite,
+    LoadedRun, Metrics, Order, Post, Recipient, Refusal, Refused, Retention, RunId, RunPage, RunQuery,
+    RunRow, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Written,
     blob::Body,
     commit::check_keys,
     pack::{Codec, unpack},

@@ -44,9 +44,9 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::{Deletion, 
-    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Commit, Committed, Condition, ContentHash, Durability, Error,
-    FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery,
+use crate::{
+    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Commit, Committed, Condition, ContentHash, Deletion, Durability,
+    Error, FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery,
     KeyValue, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Store,
     Swept, Timer, TimerQuery, UnixMillis, Urgency, at_work::Release, blob::Body, metrics::Meter, pack::pack,
 };

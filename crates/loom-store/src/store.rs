@@ -8,9 +8,9 @@ use std::{fmt, pin::Pin};
 use bytes::Bytes;
 
 use crate::{
-    Ack, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, InboxId, InboxMessage,
-    InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused, Retention, RunId,
-    RunPage, RunQuery, RunRow, Seq, Swept, Timer, TimerQuery, UnixMillis,
+    Ack, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, InboxId,
+    InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused,
+    Retention, RunId, RunPage, RunQuery, RunRow, Seq, Swept, Timer, TimerQuery, UnixMillis,
 };
 
 /// A result that is on its way: the future that most methods of [`Store`] return.

@@ -15,11 +15,11 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::Seeded;
-use crate::{Deletion, 
-    Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Durability, Error, FramePage, FrameQuery,
-    Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics,
-    Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer, TimerQuery,
-    UnixMillis,
+use crate::{
+    Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Deletion, Durability, Error, FramePage,
+    FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun,
+    MemoryStore, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer,
+    TimerQuery, UnixMillis,
 };
 
 /// How often the disk fails: once in this many times, or never.

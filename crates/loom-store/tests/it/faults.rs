@@ -10,8 +10,8 @@ use std::{
 };
 
 use loom_store::{
-    Commit, Condition, ContentHash, Deletion, Error, FaultPoint, Faults, Frame, FrameQuery, MemoryStore, Refusal, Retention,
-    RunId, RunRow, Seq, SqliteOptions, SqliteStore, Store, UnixMillis,
+    Commit, Condition, ContentHash, Deletion, Error, FaultPoint, Faults, Frame, FrameQuery, MemoryStore,
+    Refusal, Retention, RunId, RunRow, Seq, SqliteOptions, SqliteStore, Store, UnixMillis,
     contract::{Workload, dump},
 };
 
@@ -210,7 +210,9 @@ async fn a_deletion_that_fails_or_is_cut_short_leaves_the_run_whole_or_gone() {
         }
     }
     let run = RunId::first_at(UnixMillis(1));
-    for (point, whole) in [(FaultPoint::Delete, true), (FaultPoint::Committed, false), (FaultPoint::Sweep, false)] {
+    for (point, whole) in
+        [(FaultPoint::Delete, true), (FaultPoint::Committed, false), (FaultPoint::Sweep, false)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let faults = Arc::new(Fails(point, AtomicU64::new(u64::MAX)));
         let handed = Some(Arc::clone(&faults) as Arc<dyn Faults>);

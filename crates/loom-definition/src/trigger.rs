@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use loom_expression::{Condition, Template, Value};
 
 use crate::{
+    RunStatus,
     duration::Span,
     model::{Secure, Setting},
     policy::RetrySetting,
@@ -98,6 +99,13 @@ pub enum TriggerKind {
     },
     /// Started manually or by a parent workflow.
     Manual,
+    /// The end of a run of another workflow starts a run.
+    RunEnded {
+        /// Names of workflows.
+        workflows: Vec<Arc<str>>,
+        /// Statuses of runs, all of them final.
+        statuses: Vec<RunStatus>,
+    },
     /// A named event of the host program.
     Event {
         /// The name of the event.
@@ -133,6 +141,7 @@ impl TriggerKind {
             | TriggerKind::Recurrence
             | TriggerKind::SlidingWindow { .. }
             | TriggerKind::Manual
+            | TriggerKind::RunEnded { .. }
             | TriggerKind::Other { .. } => None,
         }
     }

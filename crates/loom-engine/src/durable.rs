@@ -23,6 +23,7 @@ use loom_store::{
 use tokio::sync::OnceCell;
 
 use crate::{
+    ended::Watched,
     event::{Event, Phase, RunId, RunStart},
     history::History,
     journal::{self, Draft, FrameReader, LargeValues, status_number},
@@ -53,6 +54,7 @@ const UNSUBSCRIBING_PAGE: usize = 500;
 /// The definitions and runs in one store.
 pub(crate) struct Durable {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) watched: Arc<Watched>,
     /// The stored definition of each workflow, by the workflow's hash.
     definitions: Mutex<HashMap<[u8; 32], Definition>>,
     /// Loaded workflows, by the hash of the stored definition and the name.
@@ -138,7 +140,12 @@ pub enum RecoverError {
 
 impl Durable {
     pub(crate) fn new(store: Arc<dyn Store>) -> Durable {
-        Durable { store, definitions: Mutex::new(HashMap::new()), loaded: Mutex::new(HashMap::new()) }
+        Durable {
+            store,
+            watched: Arc::default(),
+            definitions: Mutex::new(HashMap::new()),
+            loaded: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The definition to store for a workflow; cached by hash.
@@ -168,6 +175,7 @@ impl Durable {
         (row.parent, row.parent_path) = written.parent.unzip();
         RunJournal {
             store: Arc::clone(&self.store),
+            watched: Arc::clone(&self.watched),
             row,
             next: Seq::FIRST,
             reached: Timestamp::MIN,
@@ -256,6 +264,7 @@ impl Durable {
     ) -> RunJournal {
         RunJournal {
             store: Arc::clone(&self.store),
+            watched: Arc::clone(&self.watched),
             row,
             next,
             reached: Timestamp::from_unix_millis(reached.0),
@@ -418,6 +427,7 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct RunJournal {
     store: Arc<dyn Store>,
+    watched: Arc<Watched>,
     row: RunRow,
     next: Seq,
     /// The run's time of the last frame that was loaded.
@@ -454,6 +464,7 @@ impl RunJournal {
                     self.row.error = error.as_ref().map(|error| Arc::from(error.code.as_ref()));
                     self.row_changed = true;
                     self.clear_suspicion();
+                    self.keys.extend(self.watched.ended(&self.row, *status, error.as_deref(), *at));
                     if state.calls().next().is_some() {
                         self.keys.push(unsubscribing(self.row.id, Some(Bytes::new())));
                     }

@@ -197,6 +197,14 @@ impl Engine {
         workflows.remove(&name.to_lowercase());
     }
 
+    /// Records the ends of runs of these workflows, by their names in lower case, under [`ENDED_RUNS`](crate::ENDED_RUNS) in the
+    /// commit of the end.
+    pub fn watch_ends(&self, workflows: BTreeSet<String>) {
+        if let Some(durable) = &self.inner.durable {
+            durable.watched.set(workflows);
+        }
+    }
+
     /// Sets the disabled workflows, and triggers as `workflow/trigger`, which actions cannot call. All names in lower case.
     pub fn set_disabled(&self, names: BTreeSet<String>) {
         *self.inner.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;

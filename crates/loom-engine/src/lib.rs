@@ -42,6 +42,7 @@ mod data;
 mod decide;
 mod driver;
 mod durable;
+mod ended;
 mod engine;
 pub mod event;
 pub mod fire;
@@ -79,6 +80,7 @@ mod work;
 pub use budgets::Budgets;
 pub use callback::Callbacks;
 pub use durable::RecoverError;
+pub use ended::ENDED_RUNS;
 pub use engine::{
     Accepted, Delivered, Engine, EngineBuilder, FiringCommit, Recovered, RunHandle, RunReport, RunRequest,
     StartError, Started, Watcher,

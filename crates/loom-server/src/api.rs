@@ -28,6 +28,7 @@ use crate::{
     redact::hide,
     request::{self, read_body},
     response::{Problem, json},
+    run_ended,
     server::Shared,
     switches::DisabledBy,
     trigger_history, view,
@@ -102,7 +103,10 @@ pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
     });
     object.insert("triggers", triggers.collect::<Vec<Value>>());
     let warnings = deployment.warnings.iter().map(|warning| Value::from(warning.message.as_str()));
-    object.insert("warnings", warnings.collect::<Vec<Value>>());
+    let unknown = run_ended::unknown(&shared.host, deployment).into_iter().map(|(trigger, name)| {
+        Value::from(format!("trigger `{trigger}` waits for runs of `{name}`, which is not deployed"))
+    });
+    object.insert("warnings", warnings.chain(unknown).collect::<Vec<Value>>());
     object
 }
 
@@ -127,6 +131,7 @@ fn takes_requests(trigger: &Trigger) -> bool {
             | TriggerKind::HttpPoll { .. }
             | TriggerKind::ApiConnection { .. }
             | TriggerKind::Batch { .. }
+            | TriggerKind::RunEnded { .. }
     )
 }
 

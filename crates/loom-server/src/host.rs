@@ -29,7 +29,7 @@ use crate::{
     gate::Place,
     hub::Hub,
     metrics::ProcessUsage,
-    remember, retain, revive,
+    remember, retain, revive, run_ended,
     sign::{KEY_BYTES, Signer},
     subscription,
     switches::{self, DisabledBy, Switches},
@@ -264,10 +264,19 @@ impl Host {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
             self.tell_disabled();
             if self.is_started() {
+                self.warn_of_unknown(&deployment);
                 triggers::start(self, &deployment);
             }
         }
         Ok((deployment, changed))
+    }
+
+    /// Warns of triggers that wait for runs of workflows that are not deployed.
+    fn warn_of_unknown(&self, deployment: &Deployment) {
+        let workflow = &deployment.workflow.name;
+        for (trigger, waits_for) in run_ended::unknown(self, deployment) {
+            tracing::warn!(%workflow, %trigger, %waits_for, "the trigger waits for runs of a workflow that is not deployed");
+        }
     }
 
     /// Disables workflows, by their names in lower case: their triggers do not fire automatically, by a request, as a child or
@@ -290,6 +299,7 @@ impl Host {
         let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
         names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));
         self.engine.set_disabled(names);
+        self.engine.watch_ends(run_ended::watched(self));
     }
 
     /// Disables or enables a workflow, or one of its triggers, until the next such order, also across restarts. A setting that
@@ -359,7 +369,9 @@ impl Host {
     /// Withdraws a workflow: its triggers no longer fire. Its versions stay, and its runs continue. Returns false if it was not deployed.
     pub fn withdraw(&self, name: &str) -> bool {
         self.engine.withdraw(name);
-        self.deployments.withdraw(name)
+        let known = self.deployments.withdraw(name);
+        self.tell_disabled();
+        known
     }
 
     /// The settings of the trace exporter, if there is one.
@@ -410,6 +422,10 @@ impl Host {
         for deployment in self.deployments.all() {
             triggers::start(self, &deployment);
         }
+        for deployment in self.deployments.all() {
+            self.warn_of_unknown(&deployment);
+        }
+        run_ended::start(self);
         retain::start(self);
         revive::start(self);
         remember::start(self);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use loom_engine::{Event, RunId, RunState, Watcher};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{gate::Gates, metrics::Tally, telemetry::Recorder};
 
@@ -20,6 +20,8 @@ pub(crate) struct Hub {
     pub(crate) tally: Arc<Tally>,
     /// Records traces, if an exporter is configured.
     pub(crate) recorder: Option<Recorder>,
+    /// Told whenever a run has ended.
+    pub(crate) ended: Notify,
     watched: Mutex<HashMap<RunId, watch::Sender<u64>>>,
 }
 
@@ -43,6 +45,7 @@ impl Watcher for Hub {
         let Some(run) = state.start().map(|start| start.run) else { return };
         if state.status().is_final() {
             self.gates.ended(run);
+            self.ended.notify_one();
         }
         self.tally.events(state, events);
         if let Some(recorder) = &self.recorder {

@@ -100,7 +100,8 @@ async fn fire_request(
         | TriggerKind::SlidingWindow { .. }
         | TriggerKind::HttpPoll { .. }
         | TriggerKind::ApiConnection { .. }
-        | TriggerKind::Batch { .. } => {
+        | TriggerKind::Batch { .. }
+        | TriggerKind::RunEnded { .. } => {
             let message =
                 format!("The trigger '{}' fires automatically and does not accept requests.", found.name);
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));

@@ -20,6 +20,7 @@ mod callers;
 mod poll;
 mod received;
 mod recurrence;
+mod run_ended;
 mod subscription;
 mod switches;
 mod timetable;
@@ -36,6 +37,7 @@ mod retain;
 mod revive;
 
 mod api;
+mod backfill;
 mod event_json;
 mod journal_reader;
 mod metrics;

@@ -107,6 +107,11 @@ impl Timetable {
         }
     }
 
+    /// Whether it follows a cron expression.
+    pub(crate) fn is_cron(&self) -> bool {
+        matches!(self.rhythm, Rhythm::Cron(_))
+    }
+
     /// Whether its first occurrence is the deployment itself.
     pub(crate) fn begins_at_once(&self) -> bool {
         self.start.is_none() && matches!(self.rhythm, Rhythm::Every { .. })

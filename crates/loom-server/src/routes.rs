@@ -16,7 +16,7 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    api, callers, invoke, metrics, openapi, pause, response::Problem, server::Shared, services, signals, sse,
+    api, backfill, callers, invoke, metrics, openapi, pause, response::Problem, server::Shared, services, signals, sse,
 };
 
 /// The methods that a Request trigger can accept.
@@ -78,6 +78,7 @@ pub(crate) fn guarded() -> Routes {
         .post("/api/v1/workflows/{name}/enable", pause::enable_workflow)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/disable", pause::disable_trigger)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/enable", pause::enable_trigger)
+        .post("/api/v1/workflows/{name}/triggers/{trigger}/backfill", backfill::backfill)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/run", api::run_trigger)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/rotate-signature", api::rotate_signature)
         .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", api::trigger_history)

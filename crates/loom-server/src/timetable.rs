@@ -9,11 +9,12 @@
 
 use loom_definition::trigger::TriggerKind;
 use loom_expression::{Object, Timestamp, Value};
+use loom_store::Store;
 
 use crate::{
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
+    triggers::{self, AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
 };
 
 /// The maximum delay, in nanoseconds, with which a missed occurrence is still fired: one minute, the time of a restart.
@@ -24,7 +25,7 @@ const OCCURRENCE: &str = "occurrence";
 
 /// The stored progress of a trigger; times are in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug)]
-struct Progress {
+pub(crate) struct Progress {
     /// The time of deployment.
     since: i128,
     /// The time from which occurrences are counted.
@@ -111,7 +112,7 @@ async fn fire_occurrence(
     }
     let next = progress.after(due);
     let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(due);
-    let name = Some(progress.name(OCCURRENCE, &keeper.key(), due));
+    let name = Some(progress.occurrence(&keeper.key(), due));
     match keeper.fire(Object::new().into(), name, None, next.state(), note.clone(), Vec::new()).await? {
         Fired::Runs | Fired::Held | Fired::Failed => Ok(Some(next)),
         Fired::NoRoom => {
@@ -124,22 +125,50 @@ async fn fire_occurrence(
     }
 }
 
+/// How far the trigger of a key has come, in whichever deployment.
+pub(crate) async fn last_state(store: &dyn Store, key: &str) -> Result<Option<Progress>, loom_store::Error> {
+    let kept = store.key(triggers::NAMESPACE, key).await?;
+    Ok(kept.and_then(|kept| Progress::read(&Value::parse_json(&kept.value).ok()?)))
+}
+
 impl Progress {
+    /// That of a trigger that begins now.
+    pub(crate) fn begun(timetable: &Timetable, now: i128) -> Progress {
+        let anchor = timetable.start.map_or(now, jiff::Timestamp::as_nanosecond);
+        Progress { since: now, anchor, last: None, fired: 0, turn: 0 }
+    }
+
+    fn read(kept: &Value) -> Option<Progress> {
+        Some(Progress {
+            since: number(kept, "since")?,
+            anchor: number(kept, "anchor")?,
+            last: number(kept, "last"),
+            fired: kept.get("fired").and_then(Value::as_i64).unwrap_or(0),
+            turn: turn(kept),
+        })
+    }
+
+    /// What occurrences are counted from, in nanoseconds since 1970.
+    pub(crate) fn anchor(self) -> i128 {
+        self.anchor
+    }
+
+    /// The name of the firing of an occurrence.
+    pub(crate) fn occurrence(self, key: &str, due: i128) -> String {
+        self.name(OCCURRENCE, key, due)
+    }
+
     /// Loads the stored progress, or stores the initial one.
     async fn load(keeper: &Keeper, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
-        if let Some(kept) = keeper.load().await?
-            && let (Some(since), Some(anchor)) = (number(&kept, "since"), number(&kept, "anchor"))
-        {
-            let fired = kept.get("fired").and_then(Value::as_i64).unwrap_or(0);
-            return Ok(Progress { since, anchor, last: number(&kept, "last"), fired, turn: turn(&kept) });
+        if let Some(progress) = keeper.load().await?.as_ref().and_then(Progress::read) {
+            return Ok(progress);
         }
         let since = keeper.now();
-        let anchor = timetable.start.map_or(since, jiff::Timestamp::as_nanosecond);
         // Another deployment's times may come again, too.
         let before = keeper.load_any().await?.unwrap_or_default();
         let ahead = number(&before, "last").is_some_and(|last| last > since + CLOCK_STEP_MAX);
-        let progress =
-            Progress { since, anchor, last: None, fired: 0, turn: turn(&before) + i64::from(ahead) };
+        let begun = Progress::begun(timetable, since);
+        let progress = Progress { turn: turn(&before) + i64::from(ahead), ..begun };
         keeper.commit(vec![keeper.state(progress.state())]).await?;
         Ok(progress)
     }

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The namespace of progress in the store.
-const NAMESPACE: &str = "trigger";
+pub(crate) const NAMESPACE: &str = "trigger";
 
 /// The longest single sleep. The wall clock is read again after it, because it may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -61,6 +61,7 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
             TriggerKind::Request { .. }
             | TriggerKind::Manual
             | TriggerKind::Event { .. }
+            | TriggerKind::RunEnded { .. }
             | TriggerKind::Other { .. } => continue,
         }
         if acting.contains_key(&place) || host.disabled_by(deployment, Some(&trigger.name)).is_some() {

@@ -122,4 +122,5 @@ codes! {
     BAD_TRIGGER_CONCURRENCY = "L0602" "invalid trigger concurrency": "`runs` must be between 1 and 100, `maximumWaitingRuns` between 1 and 200; `SingleInstance` cannot be combined with `concurrency`.";
     BAD_SPLIT_ON = "L0603" "invalid splitOn": "`splitOn` must be one expression that returns an array.";
     BAD_BATCH = "L0604" "invalid batch": "A Batch trigger declares its batches under `configurations`, each with `releaseCriteria`: a `messageCount` between 1 and 8,000, a `batchSize` between 1 and 83,886,080 bytes, a `recurrence`, or several of these.";
+    BAD_RUN_ENDED = "L0605" "invalid RunEnded trigger": "A RunEnded trigger names the workflows to watch in `inputs.workflows`, an array of strings. `inputs.statuses` may name final statuses of runs: Succeeded, Failed, Cancelled, TimedOut, Aborted. The default is Failed, TimedOut and Aborted.";
 }

@@ -248,6 +248,7 @@ impl Lowerer<'_, '_, '_> {
             "request" => &REQUEST_TRIGGER,
             "http" => &REQUEST,
             "httpwebhook" => &WEBHOOK,
+            "runended" => &flat(&["workflows", "statuses"]),
             _ => return,
         };
         self.inside(node, "inputs", inputs, &what);

@@ -11,18 +11,19 @@ use super::{
     resilience::{holds_expression, without_retry},
 };
 use crate::{
+    RunStatus,
     diagnostic::{code, nearest},
     model::{Setting, WorkflowKind},
     policy::{RetrySetting, Spelling},
     schema_names::unescaped,
-    text::Node,
+    text::{Node, Place},
     trigger::{
         BatchConfiguration, BatchError, Cron, Recurrence, RecurrenceError, Trigger, TriggerConcurrency,
         TriggerKind, TriggerOptions,
     },
 };
 
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "Request",
     "Recurrence",
     "SlidingWindow",
@@ -41,6 +42,7 @@ const KNOWN: [&str; 18] = [
     "ServiceProvider",
     "EventGrid",
     "Workflow",
+    "RunEnded",
 ];
 
 impl Lowerer<'_, '_, '_> {
@@ -177,6 +179,7 @@ impl Lowerer<'_, '_, '_> {
                 TriggerKind::Batch { inputs: template(self) }
             }
             "manual" => TriggerKind::Manual,
+            "runended" => self.run_ended(name, node),
             "event" => TriggerKind::Event { inputs: template(self) },
             other => {
                 let known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(other));
@@ -191,6 +194,67 @@ impl Lowerer<'_, '_, '_> {
                 TriggerKind::Other { inputs: inputs.map_or(Value::NULL, Node::to_value) }
             }
         }
+    }
+
+    /// Reads the workflows and statuses of a RunEnded trigger.
+    fn run_ended(&mut self, name: &str, node: &Node) -> TriggerKind {
+        let inputs = node.get("inputs");
+        let workflows = inputs.and_then(|inputs| inputs.get("workflows"));
+        let names = match workflows {
+            None => {
+                let message = format!("trigger `{name}` requires `inputs.workflows`, the names of the workflows to watch");
+                let place = inputs.map_or_else(|| head(node), head);
+                self.found.error(code::BAD_RUN_ENDED, place, message).hint =
+                    Some("such as {\"workflows\": [\"orders\"], \"statuses\": [\"Failed\", \"TimedOut\"]}".to_owned());
+                Vec::new()
+            }
+            Some(workflows) => self.listed(workflows, "workflows"),
+        };
+        let statuses = inputs.and_then(|inputs| inputs.get("statuses"));
+        let statuses = statuses.map(|statuses| self.listed(statuses, "statuses"));
+        let is_final = |status: &RunStatus| status.is_final();
+        let statuses = match statuses {
+            None => vec![RunStatus::Failed, RunStatus::TimedOut, RunStatus::Aborted],
+            Some(listed) => {
+                let mut statuses = Vec::new();
+                for (text, place) in listed {
+                    let known = RunStatus::ALL.into_iter().filter(is_final);
+                    if let Some(status) = known.clone().find(|known| known.as_str().eq_ignore_ascii_case(&text)) {
+                        statuses.push(status);
+                        continue;
+                    }
+                    let message = format!("`{text}` is not a final status of a run");
+                    let names: Vec<&str> = known.map(RunStatus::as_str).collect();
+                    let hint = match nearest(&text, names.iter().copied()) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => format!("use {}", names.join(", ")),
+                    };
+                    self.found.error(code::BAD_RUN_ENDED, place, message).hint = Some(hint);
+                }
+                statuses
+            }
+        };
+        TriggerKind::RunEnded { workflows: names.into_iter().map(|(name, _)| name).collect(), statuses }
+    }
+
+    /// The strings of an array that must not be empty, with their places.
+    fn listed(&mut self, list: &Node, what: &str) -> Vec<(Arc<str>, Place)> {
+        let items = list.items().unwrap_or_default();
+        if items.is_empty() {
+            let message = format!("`{what}` must be a non-empty array of strings (got {})", list.kind());
+            self.found.error(code::BAD_RUN_ENDED, list.place, message);
+        }
+        let mut listed = Vec::new();
+        for item in items {
+            match item.text().filter(|text| !text.is_empty() && !text.starts_with('@')) {
+                Some(text) => listed.push((Arc::from(text), item.place)),
+                None => {
+                    let message = format!("an item of `{what}` must be a string without expressions (got {})", item.kind());
+                    self.found.error(code::BAD_RUN_ENDED, item.place, message);
+                }
+            }
+        }
+        listed
     }
 
     /// Checks the inputs of a Batch trigger, unless they are computed.

@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use hyper::Method;
-use loom_expression::Value;
+use hyper::{HeaderMap, Method};
+use loom_expression::{Object, Value};
 
-use super::{From, escape, members, text, with_connection};
+use super::{From, Refusal, escape, members, text, with_connection};
 use crate::{console, exit::Exit};
 
 /// Options of `loom workflows`.
@@ -56,11 +56,30 @@ enum WorkflowsCommand {
         /// The trigger [default: the workflow; triggers that were disabled by name stay disabled].
         trigger: Option<String>,
     },
+    /// Fire the occurrences of a Recurrence between two times that have not fired. Repeating the command fires nothing twice.
+    Backfill {
+        /// The workflow.
+        name: String,
+        /// The trigger [default: the only Recurrence of the workflow].
+        trigger: Option<String>,
+        /// The first time, such as 2026-01-31T00:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        from: String,
+        /// The end, which is not included; not in the future.
+        #[arg(long, value_name = "TIME")]
+        to: String,
+        /// List the occurrences without firing any.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Runs `loom workflows`.
 pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
     let command = &args.command;
+    if args.from.data.is_some() && matches!(command, WorkflowsCommand::Backfill { .. }) {
+        bail!("a backfill needs a running server to execute its runs; use --server instead of --data");
+    }
     if args.from.data.is_some() && matches!(command, WorkflowsCommand::RotateSignature { .. }) {
         bail!("only a running server can rotate signatures; use --server instead of --data");
     }
@@ -95,6 +114,29 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
             }
             Ok(Exit::Success)
         }
+        WorkflowsCommand::Backfill { name, trigger, from, to, dry_run } => {
+            let trigger = match trigger {
+                Some(trigger) => trigger.clone(),
+                None => only_recurrence(&connection.ask(Method::GET, &path(name, None, "")).await?)?,
+            };
+            let mut body = Object::new();
+            body.insert("from", from.as_str());
+            body.insert("to", to.as_str());
+            body.insert("dryRun", *dry_run);
+            let body = Value::from(body).to_json_text().into_bytes();
+            let path = path(name, Some(&trigger), "/backfill");
+            let found = connection.send(Method::POST, &path, HeaderMap::new(), body).await?;
+            if args.from.json {
+                console::json(&found.to_json_text());
+                return Ok(Exit::Success);
+            }
+            for occurrence in members(&found, "occurrences") {
+                let runs: Vec<&str> = members(occurrence, "runs").filter_map(Value::as_str).collect();
+                let (time, status) = (text(occurrence, "scheduledTime"), text(occurrence, "status"));
+                println!("{}", format!("{time}  {status:<12}  {}", runs.join(" ")).trim_end());
+            }
+            Ok(Exit::Success)
+        }
         WorkflowsCommand::RotateSignature { name, trigger } => {
             let path = path(name, trigger.as_deref(), "/rotate-signature");
             let workflow = connection.ask(Method::POST, &path).await?;
@@ -121,6 +163,25 @@ fn path(name: &str, trigger: Option<&str>, then: &str) -> String {
     }
     path.push_str(then);
     path
+}
+
+/// The name of the only Recurrence of a workflow.
+fn only_recurrence(workflow: &Value) -> Result<String, Refusal> {
+    let is_recurrence =
+        |trigger: &&Value| ["recurrence", "schedule"].contains(&&*text(trigger, "type").to_lowercase());
+    let names: Vec<&str> =
+        members(workflow, "triggers").filter(is_recurrence).map(|trigger| text(trigger, "name")).collect();
+    match names[..] {
+        [only] => Ok(only.to_owned()),
+        [] => {
+            let message = format!("the workflow {} has no Recurrence trigger", text(workflow, "name"));
+            Err(Refusal::Answered { status: 400, message })
+        }
+        _ => {
+            let message = format!("name one of the Recurrence triggers: {}", names.join(", "));
+            Err(Refusal::Answered { status: 400, message })
+        }
+    }
 }
 
 /// A workflow in a list.

@@ -24,6 +24,7 @@ mod reloaded;
 mod restarts;
 mod rotated;
 mod run;
+mod run_ended;
 mod secrets;
 mod served;
 mod store_faults;

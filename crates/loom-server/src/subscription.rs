@@ -308,14 +308,26 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
         let note = Note::new(start, NoteStatus::Failed);
         let asked = match subscribe_inputs(keeper, &callback) {
             Ok(inputs) => {
-                let answered = keeper.request(&subscribe_call(keeper, &subscription, inputs.clone())).await;
+                // The service may accept it although its response never arrives.
+                if subscription.unsubscribe.is_none() && !refers_to_response(keeper) {
+                    subscription.unsubscribe = unsubscribe_of(keeper, &inputs, None, &callback);
+                    save(host, &subscription).await?;
+                }
+                let call = subscribe_call(keeper, &subscription, inputs.clone());
+                let answered = tokio::select! {
+                    answered = keeper.request(&call) => answered,
+                    // A subscription that can be ended without its response does not wait for it.
+                    () = keeper.retired.cancelled(), if subscription.unsubscribe.is_some() => {
+                        return Ok(Some(subscription));
+                    }
+                };
                 Ok((inputs, answered))
             }
             Err((code, message)) => Err((code, message)),
         };
         match asked {
             Ok((inputs, answered)) if answered.outcome.status == loom_definition::Status::Succeeded => {
-                subscription.unsubscribe = unsubscribe_of(keeper, &inputs, &answered, &callback);
+                subscription.unsubscribe = unsubscribe_of(keeper, &inputs, Some(&answered), &callback);
                 subscription.phase = Phase::Subscribed;
                 let note = Note::new(start, NoteStatus::Succeeded);
                 let note = note.until(keeper.now()).code(&answered.outcome.code);
@@ -370,16 +382,24 @@ fn subscribe_call(keeper: &Keeper, subscription: &Subscription, inputs: Value) -
     call
 }
 
+/// Whether the request that ends the subscription depends on the service's response to the one that made it.
+fn refers_to_response(keeper: &Keeper) -> bool {
+    let inputs = keeper.trigger().kind.inputs().map(|inputs| inputs.source_value().clone());
+    let unsubscribe = inputs.as_ref().and_then(|inputs| inputs.get("unsubscribe"));
+    unsubscribe.is_some_and(|unsubscribe| unsubscribe.to_json_text().to_lowercase().contains("trigger"))
+}
+
 /// The call that will end the subscription: `unsubscribe`, which may refer to the response of the service; or, for a connection
 /// without it, a DELETE of the `Location` in the response.
 fn unsubscribe_of(
     keeper: &Keeper,
     inputs: &Value,
-    answered: &Answered,
+    answered: Option<&Answered>,
     callback: &str,
 ) -> Option<Unsubscribe> {
     let through_connection = keeper.call(TriggerPurpose::Unsubscribe, Value::NULL, "").through_connection;
-    let outputs = answered.outcome.outputs.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+    let outputs = answered.and_then(|answered| answered.outcome.outputs.as_ref()?.as_object().cloned());
+    let outputs = outputs.unwrap_or_default();
     let record = record(keeper, outputs, keeper.now());
     let view = keeper.view(Some(&record), Some(callback));
     match keeper.host.engine.trigger_inputs(view, Some("unsubscribe")) {
@@ -394,7 +414,7 @@ fn unsubscribe_of(
             Some(Unsubscribe { inputs: own.into(), address: None, through_connection })
         }
         Ok(_) => {
-            let location = answered.location().filter(|_| through_connection)?;
+            let location = answered?.location().filter(|_| through_connection)?;
             let host = inputs.get("host").or_else(|| inputs.get("subscribe")?.get("host"))?;
             let request: Object = [("host", host.clone())].into_iter().collect();
             let inputs = Value::from(request);

@@ -113,6 +113,9 @@ impl Decider<'_> {
                     return self.set_timer(place, due, Purpose::Retry);
                 }
                 // A local rejection that ends the action must not hide an earlier response of the service.
+                if call.phase == Phase::Subscribe && self.may_have_subscribed(place, &outcome) {
+                    self.unsubscribe(place);
+                }
                 let earlier = if retry::is_refusal(&outcome) { self.last_failure(place) } else { None };
                 self.end_call(place, earlier.unwrap_or(outcome));
             }
@@ -200,6 +203,15 @@ impl Decider<'_> {
         let code = entry.get("code").map(|code| code.text().into_owned()).unwrap_or_default();
         let error = entry.get("error").map(ErrorInfo::from_value).unwrap_or_default();
         Some(Outcome::failed(code, error))
+    }
+
+    /// Whether a service may have accepted a subscription whose last attempt failed. It has not if it rejected all of them, or
+    /// received none.
+    fn may_have_subscribed(&self, place: Place, outcome: &Outcome) -> bool {
+        let status = outcome.outputs.as_ref().and_then(|outputs| outputs.get("statusCode")?.as_i64());
+        let rejected = status.is_some_and(|status| (400..500).contains(&status));
+        let sent_before = self.earlier_attempts(place).iter().any(|entry| !retry::is_refusal_entry(entry));
+        sent_before || !(rejected || retry::is_refusal(outcome))
     }
 
     /// The action's deadline, if it has a timeout.

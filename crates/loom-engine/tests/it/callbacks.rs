@@ -100,3 +100,36 @@ fn a_drawn_number_does_not_reveal_the_next() {
     assert_eq!(play(draws).outputs("Draw"), drawn, "the same run draws the same");
     assert_ne!(halves[0], halves[1]);
 }
+
+/// The service may have accepted a subscription although no response arrived. One that rejected it has nothing to end.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_failed_without_a_response_is_ended() {
+    let hook = r#"{"Hook": {"type": "HttpWebhook", "runAfter": {}, "inputs": {
+        "subscribe": {"method": "POST", "uri": "http://s/on", "body": "@listCallbackUrl()", "retryPolicy": {"type": "none"}},
+        "unsubscribe": {"method": "POST", "uri": "http://s/off", "body": "@listCallbackUrl()"}}}}"#;
+    for (status, ended) in [(None, true), (Some(503), true), (Some(404), false)] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&seen);
+        let service = Service::new(move |call, _| {
+            shared.lock().unwrap().push(call.phase);
+            let mut failed = unavailable();
+            if let loom_engine::event::EffectResult::Done { outcome, .. } = &mut failed {
+                outcome.outputs = status.map(|status| json(&format!(r#"{{"statusCode": {status}}}"#)));
+            }
+            (Duration::ZERO, failed)
+        });
+        let engine = engine(&service)
+            .handler(EffectKind::HttpWebhook, Arc::clone(&service) as Arc<dyn ActionHandler>)
+            .environment(Environment {
+                callbacks: Some(Callbacks::new("http://here/callbacks", [3; 32])),
+                ..Environment::default()
+            })
+            .store(Arc::new(MemoryStore::default()))
+            .build();
+        let report = engine.run(RunRequest::manual(workflow(hook), Vec::new(), None)).await.unwrap().unwrap();
+        assert_eq!(report.status, RunStatus::Failed);
+        engine.shut_down().await;
+        let expected = [Phase::Subscribe, Phase::Unsubscribe];
+        assert_eq!(*seen.lock().unwrap(), expected[..if ended { 2 } else { 1 }], "{status:?}");
+    }
+}

@@ -48,7 +48,10 @@ impl Watched {
         end.insert("startTime", row.started.map(|at| Timestamp::from_unix_millis(at.0).to_string()));
         end.insert("endTime", at.to_string());
         let error = error.map(|error| {
-            let members = [("code", Value::from(error.code.as_ref())), ("message", Value::from(error.message.as_str()))];
+            let members = [
+                ("code", Value::from(error.code.as_ref())),
+                ("message", Value::from(error.message.as_str())),
+            ];
             Value::from(members.into_iter().collect::<Object>())
         });
         end.insert("error", error);

@@ -10,7 +10,7 @@ use axum::{
     http::StatusCode,
 };
 use loom_definition::trigger::TriggerKind;
-use loom_engine::{Along, RunId, TriggerView};
+use loom_engine::{FiringCommit, RunId, TriggerView};
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
@@ -111,7 +111,11 @@ pub(crate) async fn backfill(
                     vec![trigger_history::write(&key, number, note.with_runs(runs.iter().copied()))]
                 }
             };
-            let along = Along { name: Some(name.into()), keys: Some(Box::new(keys)), ..Along::default() };
+            let along = FiringCommit {
+                name: Some(name.into()),
+                keys: Some(Box::new(keys)),
+                ..FiringCommit::default()
+            };
             let fire = Fire {
                 deployment: &deployment,
                 trigger,
@@ -142,7 +146,8 @@ pub(crate) async fn backfill(
 /// A time of the body, in nanoseconds since 1970.
 fn time(body: &Object, name: &str) -> Result<i128, Problem> {
     let text = body.get(name).and_then(Value::as_str);
-    let text = text.ok_or_else(|| Problem::bad(format!("`{name}` must be a time such as 2026-01-31T12:00:00Z.")))?;
+    let text =
+        text.ok_or_else(|| Problem::bad(format!("`{name}` must be a time such as 2026-01-31T12:00:00Z.")))?;
     let parsed = jiff::Timestamp::from_str(text);
     let parsed = parsed.map_err(|_| {
         Problem::bad(format!("`{name}` must be a time such as 2026-01-31T12:00:00Z (got '{text}')."))
@@ -151,7 +156,12 @@ fn time(body: &Object, name: &str) -> Result<i128, Problem> {
 }
 
 /// The occurrences from `from` to before `to`.
-fn occurrences(timetable: &Timetable, progress: Progress, from: i128, to: i128) -> Result<Vec<i128>, Problem> {
+fn occurrences(
+    timetable: &Timetable,
+    progress: Progress,
+    from: i128,
+    to: i128,
+) -> Result<Vec<i128>, Problem> {
     // What a cron expression names does not depend on when the trigger began.
     let anchor = if timetable.is_cron() { progress.anchor().min(from) } else { progress.anchor() };
     let mut found: Vec<i128> = Vec::new();

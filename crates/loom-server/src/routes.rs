@@ -16,7 +16,8 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    api, backfill, callers, invoke, metrics, openapi, pause, response::Problem, server::Shared, services, signals, sse,
+    api, backfill, callers, invoke, metrics, openapi, pause, response::Problem, server::Shared, services,
+    signals, sse,
 };
 
 /// The methods that a Request trigger can accept.

@@ -10,7 +10,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use loom_definition::trigger::{Trigger, TriggerKind};
-use loom_engine::{Along, ENDED_RUNS, RunId, StartError};
+use loom_engine::{ENDED_RUNS, FiringCommit, RunId, StartError};
 use loom_expression::{Object, Value};
 use loom_store::{Commit, KeyQuery};
 
@@ -153,8 +153,11 @@ async fn fire(
             runs => vec![trigger_history::write(&key, number, note.with_runs(runs.iter().copied()))],
         }
     };
-    let along =
-        Along { name: Some(format!("{NAME}{run}:{key}").into()), keys: Some(Box::new(keys)), ..Along::default() };
+    let along = FiringCommit {
+        name: Some(format!("{NAME}{run}:{key}").into()),
+        keys: Some(Box::new(keys)),
+        ..FiringCommit::default()
+    };
     let fire = Fire {
         deployment,
         trigger,
@@ -174,7 +177,9 @@ async fn fire(
             Ok(true)
         }
         Err(FireError::Start(StartError::Store(error))) => Err(error),
-        Err(FireError::Busy | FireError::StorePaused | FireError::RunsHeld | FireError::Start(_)) => Ok(false),
+        Err(FireError::Busy | FireError::StorePaused | FireError::RunsHeld | FireError::Start(_)) => {
+            Ok(false)
+        }
     }
 }
 
@@ -202,7 +207,9 @@ async fn has_started(host: &Host, trigger: &str, end: &Value) -> Result<bool, lo
     let mut step = |key: Option<&str>, parent: Option<RunId>, origin: Option<RunId>| {
         ahead.extend(parent.into_iter().chain(origin));
         // `ended:{run}:{workflow}/{trigger}/{index}`
-        let Some((cause, by)) = key.and_then(|key| key.strip_prefix(NAME)?.split_once(':')) else { return (false, ahead.pop()) };
+        let Some((cause, by)) = key.and_then(|key| key.strip_prefix(NAME)?.split_once(':')) else {
+            return (false, ahead.pop());
+        };
         ahead.extend(cause.parse::<RunId>());
         (by.rsplit_once('/').is_some_and(|(by, _)| by == trigger), ahead.pop())
     };

@@ -202,10 +202,14 @@ impl Lowerer<'_, '_, '_> {
         let workflows = inputs.and_then(|inputs| inputs.get("workflows"));
         let names = match workflows {
             None => {
-                let message = format!("trigger `{name}` requires `inputs.workflows`, the names of the workflows to watch");
+                let message = format!(
+                    "trigger `{name}` requires `inputs.workflows`, the names of the workflows to watch"
+                );
                 let place = inputs.map_or_else(|| head(node), head);
-                self.found.error(code::BAD_RUN_ENDED, place, message).hint =
-                    Some("such as {\"workflows\": [\"orders\"], \"statuses\": [\"Failed\", \"TimedOut\"]}".to_owned());
+                self.found.error(code::BAD_RUN_ENDED, place, message).hint = Some(
+                    "such as {\"workflows\": [\"orders\"], \"statuses\": [\"Failed\", \"TimedOut\"]}"
+                        .to_owned(),
+                );
                 Vec::new()
             }
             Some(workflows) => self.listed(workflows, "workflows"),
@@ -219,7 +223,9 @@ impl Lowerer<'_, '_, '_> {
                 let mut statuses = Vec::new();
                 for (text, place) in listed {
                     let known = RunStatus::ALL.into_iter().filter(is_final);
-                    if let Some(status) = known.clone().find(|known| known.as_str().eq_ignore_ascii_case(&text)) {
+                    if let Some(status) =
+                        known.clone().find(|known| known.as_str().eq_ignore_ascii_case(&text))
+                    {
                         statuses.push(status);
                         continue;
                     }
@@ -249,7 +255,10 @@ impl Lowerer<'_, '_, '_> {
             match item.text().filter(|text| !text.is_empty() && !text.starts_with('@')) {
                 Some(text) => listed.push((Arc::from(text), item.place)),
                 None => {
-                    let message = format!("an item of `{what}` must be a string without expressions (got {})", item.kind());
+                    let message = format!(
+                        "an item of `{what}` must be a string without expressions (got {})",
+                        item.kind()
+                    );
                     self.found.error(code::BAD_RUN_ENDED, item.place, message);
                 }
             }

@@ -48,7 +48,8 @@ async fn runs_of(world: &World, workflow: &str) -> Vec<RunRow> {
 }
 
 async fn ends_left(world: &World) -> usize {
-    let query = loom_store::KeyQuery { namespace: ENDED_RUNS.into(), prefix: String::new(), after: None, limit: 100 };
+    let query =
+        loom_store::KeyQuery { namespace: ENDED_RUNS.into(), prefix: String::new(), after: None, limit: 100 };
     world.store.keys(query).await.unwrap().values.len()
 }
 
@@ -57,7 +58,8 @@ async fn each_run_that_ends_so_starts_one_and_tells_it_what_happened() {
     let world = World::new(&[]);
     let (fails, cancelled) = (ending("Failed", BY_HAND), ending("Cancelled", BY_HAND));
     let handler = ending("Succeeded", &after(r#"["FAILS", "cancelled"]"#));
-    let definitions = [("fails", &*fails), ("cancelled", &cancelled), ("other", &fails), ("handler", &handler)];
+    let definitions =
+        [("fails", &*fails), ("cancelled", &cancelled), ("other", &fails), ("handler", &handler)];
     let host = world.process(&definitions).await;
     let failed = [fire(&host, "fails").await, fire(&host, "fails").await];
     fire(&host, "cancelled").await;
@@ -104,8 +106,14 @@ async fn a_trigger_never_fires_for_what_it_started_itself() {
         "Answer": {"type": "Response", "inputs": {}, "runAfter": {}},
         "Stop": {"type": "Terminate", "inputs": {"runStatus": "Failed"}, "runAfter": {"Answer": ["Succeeded"]}}}}}"#;
     let first = ending("Failed", BY_HAND);
-    let definitions =
-        [("first", &*first), ("itself", &itself), ("back", &mutual[0]), ("there", &mutual[1]), ("calls", calls), ("child", child)];
+    let definitions = [
+        ("first", &*first),
+        ("itself", &itself),
+        ("back", &mutual[0]),
+        ("there", &mutual[1]),
+        ("calls", calls),
+        ("child", child),
+    ];
     let host = world.process(&definitions).await;
     fire(&host, "first").await;
     pass(60).await;
@@ -141,7 +149,11 @@ async fn an_end_that_was_recorded_before_a_crash_fires_once() {
     let record = |run: RunId| {
         let end = format!(r#"{{"run": "{run}", "workflow": "fails", "status": "Failed"}}"#);
         let mut commit = Commit::new();
-        commit.keys.push(key_write(ENDED_RUNS, &run.to_string(), Value::from_json_str(&end).unwrap().into_object()));
+        commit.keys.push(key_write(
+            ENDED_RUNS,
+            &run.to_string(),
+            Value::from_json_str(&end).unwrap().into_object(),
+        ));
         commit
     };
     for _ in 0..2 {

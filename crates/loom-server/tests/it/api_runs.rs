@@ -4,7 +4,7 @@ use hyper::Method;
 use loom_expression::Value;
 use loom_testkit::mock::Mock;
 
-use crate::support::{Plan, on_disk, World, json, list, requested, text};
+use crate::support::{Plan, World, json, list, on_disk, requested, text};
 
 /// A workflow that waits until somebody cancels it.
 fn waiting() -> String {

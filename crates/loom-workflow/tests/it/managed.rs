@@ -90,9 +90,11 @@ fn runs_are_deleted_at_a_server_and_in_its_directory() {
     for _ in 0..3 {
         assert_eq!(fire(&server, "manual"), 200);
     }
-    let runs = server.until("/api/v1/runs?status=Succeeded", |answer| answer.body.matches("\"id\"").count() == 3);
+    let runs =
+        server.until("/api/v1/runs?status=Succeeded", |answer| answer.body.matches("\"id\"").count() == 3);
     let runs: Value = serde_json::from_str(&runs.body).expect("it is JSON");
-    let ids: Vec<&str> = (0..3).map(|place| runs["runs"][place]["id"].as_str().expect("it has an id")).collect();
+    let ids: Vec<&str> =
+        (0..3).map(|place| runs["runs"][place]["id"].as_str().expect("it has an id")).collect();
     let url = format!("http://{}", server.address());
     let shown = done(&["runs", "delete", ids[0], ids[1], "--server", &url]);
     assert_eq!(shown, format!("{}  deleted\n{}  deleted\n", ids[0], ids[1]));

@@ -549,6 +549,17 @@ fn files_and_shapes() {
             "L0601",
             "5",
         ),
+        (r#"{"actions": {}, "triggers": {"t": {"type": "RunEnded", "inputs": {}}}}"#, "L0605", "{"),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "RunEnded", "inputs": {"workflows": ["@parameters('w')"]}}}}"#,
+            "L0605",
+            "\"@parameters('w')\"",
+        ),
+        (
+            r#"{"actions": {}, "triggers": {"t": {"type": "RunEnded", "inputs": {"workflows": ["w"], "statuses": ["Faild"]}}}}"#,
+            "L0605",
+            "\"Faild\"",
+        ),
         (r#"{"actions": {}, "triggers": {"t": {"type": "Batch"}}}"#, "L0604", "{"),
         (
             r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "inputs": {"mode": "IntegrationAccount"}}}}"#,

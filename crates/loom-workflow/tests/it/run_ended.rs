@@ -21,14 +21,27 @@ fn definition(trigger: &Value) -> String {
 }
 
 fn serve(workflows: &Path, data: &Path) -> Loom {
-    let arguments: [&OsStr; 4] = ["--workflows".as_ref(), workflows.as_ref(), "--data".as_ref(), data.as_ref()];
+    let arguments: [&OsStr; 4] =
+        ["--workflows".as_ref(), workflows.as_ref(), "--data".as_ref(), data.as_ref()];
     Loom::serve(&arguments)
 }
 
 /// The runs of a workflow, from the directory of a server that does not run.
 fn runs(data: &Path, workflow: &str) -> usize {
     let data = data.to_str().expect("the path is text");
-    let ended = loom(&["runs", "list", "--quiet", "--limit", "1000", "--workflow", workflow, "--status", "Failed", "--data", data]);
+    let ended = loom(&[
+        "runs",
+        "list",
+        "--quiet",
+        "--limit",
+        "1000",
+        "--workflow",
+        workflow,
+        "--status",
+        "Failed",
+        "--data",
+        data,
+    ]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     ended.stdout.lines().count()
 }
@@ -38,8 +51,10 @@ fn each_failed_run_starts_one_run_whenever_the_process_is_killed() {
     let folder = tempfile::tempdir().expect("there is room");
     let (workflows, data) = (folder.path().join("workflows"), folder.path().join("data"));
     std::fs::create_dir(&workflows).expect("there is room");
-    let after = json!({"type": "RunEnded", "inputs": {"workflows": ["fails", "handler"], "statuses": ["Failed"]}});
-    std::fs::write(workflows.join("fails.json"), definition(&json!({"type": "Request"}))).expect("there is room");
+    let after =
+        json!({"type": "RunEnded", "inputs": {"workflows": ["fails", "handler"], "statuses": ["Failed"]}});
+    std::fs::write(workflows.join("fails.json"), definition(&json!({"type": "Request"})))
+        .expect("there is room");
     std::fs::write(workflows.join("handler.json"), definition(&after)).expect("there is room");
 
     // The control: the kills come between the end of a run and what it starts.

@@ -190,3 +190,6 @@ async fn fired_before(shared: &Shared, key: &str) -> Result<Vec<String>, Problem
     let fired = entries.iter().filter(|entry| entry.get("fired").and_then(Value::as_bool) == Some(true));
     Ok(fired.filter_map(|entry| Some(entry.get("scheduledTime")?.as_str()?.to_owned())).collect())
 }
+
+#[cfg(test)]
+mod tests;

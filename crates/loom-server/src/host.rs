@@ -32,7 +32,7 @@ use crate::{
     remember, retain, revive, run_ended,
     sign::{KEY_BYTES, Signer},
     subscription,
-    switches::{self, DisabledBy, Switches},
+    switches::{DisabledBy, Switches},
     telemetry::{Exporter, Recorder, TelemetryError, TelemetrySettings},
     triggers,
 };
@@ -271,64 +271,10 @@ impl Host {
         Ok((deployment, changed))
     }
 
-    /// Warns of triggers that wait for runs of workflows that are not deployed.
-    fn warn_of_unknown(&self, deployment: &Deployment) {
-        let workflow = &deployment.workflow.name;
-        for (trigger, waits_for) in run_ended::unknown(self, deployment) {
-            tracing::warn!(%workflow, %trigger, %waits_for, "the trigger waits for runs of a workflow that is not deployed");
-        }
-    }
-
     /// Disables workflows, by their names in lower case: their triggers do not fire automatically, by a request, as a child or
     /// manually. Takes effect at the next deployment of a definition.
     pub fn set_disabled(&self, names: BTreeSet<String>) {
         self.deployments.set_disabled(names);
-    }
-
-    /// What disables a workflow or one of its triggers, if anything. A setting takes precedence over an order of an operator.
-    pub fn disabled_by(&self, deployment: &Deployment, trigger: Option<&str>) -> Option<DisabledBy> {
-        if deployment.disabled {
-            return Some(DisabledBy::Setting);
-        }
-        self.switches.disabled_by(&deployment.workflow.name, trigger)
-    }
-
-    /// Tells the engine which workflows and triggers cannot be called by actions.
-    fn tell_disabled(&self) {
-        let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
-        let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
-        names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));
-        self.engine.set_disabled(names);
-        self.engine.watch_ends(run_ended::watched(self));
-    }
-
-    /// Disables or enables a workflow, or one of its triggers, until the next such order, also across restarts. A setting that
-    /// disables the workflow still applies.
-    ///
-    /// # Errors
-    /// The store is unavailable; nothing has changed then.
-    pub(crate) async fn switch(
-        self: &Arc<Self>,
-        workflow: &str,
-        trigger: Option<&str>,
-        enable: bool,
-    ) -> Result<(), loom_store::Error> {
-        let _alone = self.switches.changing.lock().await;
-        let key = switches::key(workflow, trigger);
-        if let Some((switch, write)) = self.switches.order(&key, enable, self.now().unix_nanos()) {
-            let mut commit = Commit::new();
-            commit.keys.push(write);
-            self.store.commit(commit).await?;
-            self.switches.adopt(key, switch);
-        }
-        self.tell_disabled();
-        if let Some(deployment) = self.deployments.get(workflow) {
-            triggers::stop_disabled(self, &deployment);
-            if self.is_started() {
-                triggers::start(self, &deployment);
-            }
-        }
-        Ok(())
     }
 
     /// Issues a new signed URL for a trigger, or for all triggers of a workflow. The old URLs stop working immediately.

@@ -5,14 +5,19 @@
 //! again; a SlidingWindow processes the windows that it missed, and a polling trigger polls for new items, as in Logic Apps.
 
 use std::{
-    collections::BTreeMap,
-    sync::{PoisonError, RwLock},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use loom_expression::{Object, Value};
-use loom_store::{KeyQuery, KeyWrite, Store};
+use loom_store::{Commit, KeyQuery, KeyWrite, Store};
 
-use crate::triggers::{key_write, number};
+use crate::{
+    deploy::Deployment,
+    host::Host,
+    run_ended,
+    triggers::{self, key_write, number},
+};
 
 /// The namespace of orders in the store; keys are `workflow` or `workflow/trigger`, in lower case.
 const NAMESPACE: &str = "switch";
@@ -146,6 +151,62 @@ impl Switches {
     pub(crate) fn forget(&self, workflow: &str) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|key, _| !is_of(key, workflow));
+    }
+}
+
+impl Host {
+    /// What disables a workflow or one of its triggers, if anything. A setting takes precedence over an order of an operator.
+    pub fn disabled_by(&self, deployment: &Deployment, trigger: Option<&str>) -> Option<DisabledBy> {
+        if deployment.disabled {
+            return Some(DisabledBy::Setting);
+        }
+        self.switches.disabled_by(&deployment.workflow.name, trigger)
+    }
+
+    /// Disables or enables a workflow, or one of its triggers, until the next such order, also across restarts. A setting that
+    /// disables the workflow still applies.
+    ///
+    /// # Errors
+    /// The store is unavailable; nothing has changed then.
+    pub(crate) async fn switch(
+        self: &Arc<Self>,
+        workflow: &str,
+        trigger: Option<&str>,
+        enable: bool,
+    ) -> Result<(), loom_store::Error> {
+        let _alone = self.switches.changing.lock().await;
+        let key = key(workflow, trigger);
+        if let Some((switch, write)) = self.switches.order(&key, enable, self.now().unix_nanos()) {
+            let mut commit = Commit::new();
+            commit.keys.push(write);
+            self.store.commit(commit).await?;
+            self.switches.adopt(key, switch);
+        }
+        self.tell_disabled();
+        if let Some(deployment) = self.deployments.get(workflow) {
+            triggers::stop_disabled(self, &deployment);
+            if self.is_started() {
+                triggers::start(self, &deployment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the engine which workflows and triggers cannot be called by actions.
+    pub(crate) fn tell_disabled(&self) {
+        let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
+        let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
+        names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));
+        self.engine.set_disabled(names);
+        self.engine.watch_ends(run_ended::watched(self));
+    }
+
+    /// Warns of triggers that wait for runs of workflows that are not deployed.
+    pub(crate) fn warn_of_unknown(&self, deployment: &Deployment) {
+        let workflow = &deployment.workflow.name;
+        for (trigger, waits_for) in run_ended::unknown(self, deployment) {
+            tracing::warn!(%workflow, %trigger, %waits_for, "the trigger waits for runs of a workflow that is not deployed");
+        }
     }
 }
 

@@ -19,6 +19,13 @@ use loom_resilience::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Explores the interleavings with at most three preemptions, where all of them are too many.
+fn bounded(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom_checker::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(check);
+}
+
 fn breaker(config: BreakerConfig) -> CircuitBreaker {
     let clock = Clock::manual(&ManualClock::new());
     CircuitBreaker::new("model", config.open_for(OpenDuration::fixed(SECOND)), clock, None).unwrap()
@@ -228,14 +235,14 @@ fn several_limits_are_taken_all_or_none() {
 /// the permit of the other call does not come back with it.
 #[test]
 fn a_permit_from_before_a_reset_is_not_returned_twice() {
-    loom_checker::model(|| reset_beside_a_call(|limiter, taken| limiter.cancel(taken)));
+    bounded(|| reset_beside_a_call(|limiter, taken| limiter.cancel(taken)));
 }
 
 /// The control: an unconditional return, as if nothing had happened meanwhile, gives a permit away.
 #[test]
 fn the_model_finds_a_permit_that_is_returned_twice() {
     let found = std::panic::catch_unwind(|| {
-        loom_checker::model(|| reset_beside_a_call(|limiter, _| limiter.give_back(1)));
+        bounded(|| reset_beside_a_call(|limiter, _| limiter.give_back(1)));
     });
     assert!(found.is_err(), "no interleaving gave a permit away");
 }
@@ -257,7 +264,7 @@ fn reset_beside_a_call(give_back: fn(&RateLimiter, Reservation)) {
 /// The same while the limits are removed and set again.
 #[test]
 fn a_permit_from_before_the_limiter_was_off_is_not_returned_twice() {
-    loom_checker::model(|| {
+    bounded(|| {
         let limits = || LimiterConfig::new(Limit::per_hour(1).burst(1));
         let limiter = Arc::new(limiter(limits()));
         let other = Arc::clone(&limiter);
@@ -278,7 +285,7 @@ fn a_permit_from_before_the_limiter_was_off_is_not_returned_twice() {
 /// A change of the limits carries a permit over: it comes back whichever was first.
 #[test]
 fn a_permit_is_returned_across_a_change_of_the_limits() {
-    loom_checker::model(|| {
+    bounded(|| {
         let limiter = Arc::new(limiter(LimiterConfig::new(Limit::per_hour(2).burst(2))));
         let other = Arc::clone(&limiter);
         let call = thread::spawn(move || {
@@ -295,7 +302,7 @@ fn a_permit_is_returned_across_a_change_of_the_limits() {
 /// free again.
 #[test]
 fn no_probe_is_lost_beside_a_change_of_the_rules() {
-    loom_checker::model(|| {
+    bounded(|| {
         let rules = |max_calls| {
             BreakerConfig::new()
                 .failure_threshold(1)
@@ -318,7 +325,7 @@ fn no_probe_is_lost_beside_a_change_of_the_rules() {
 /// counted in any case. Slots of the new length have smaller numbers, which look old beside those of the old length.
 #[test]
 fn a_window_counts_on_after_a_change_of_its_length() {
-    loom_checker::model(|| {
+    bounded(|| {
         let rule = |seconds| {
             BreakerConfig::new()
                 .failure_rate(1.0, 100, Window::Time(SECOND * seconds))
@@ -332,7 +339,8 @@ fn a_window_counts_on_after_a_change_of_its_length() {
         breaker.reconfigure(rule(1_000), now).unwrap();
         call.join().unwrap();
         let counted = breaker.status(now).window_failures;
-        assert!((1..=2).contains(&counted), "{counted}");
+        let status = breaker.status(now);
+        assert!((1..=2).contains(&counted), "{status:?}");
         breaker.admit(now).unwrap().failure(now);
         assert_eq!(breaker.status(now).window_failures, counted + 1);
     });

@@ -21,7 +21,7 @@ const SNAPSHOT_GROUPS: usize = 32;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LimiterStatus {
-    /// Whether the limits are enforced, observed or off.
+    /// Whether the limits are enforced, observed or off. A limiter without limits is off, until the service freezes it.
     pub mode: Mode,
     /// Permits that can be taken now, the minimum over all limits. `None` without a limit.
     pub available: Option<u32>,
@@ -80,7 +80,7 @@ impl RateLimiter {
         let available = self.available(now);
         let state = lock(&self.state);
         LimiterStatus {
-            mode: state.config.mode,
+            mode: if state.config.limits.is_empty() { Mode::Off } else { state.config.mode },
             available,
             waiting: state.queue.len() as u32,
             learned: state.learned.map(|(limit, _)| limit).filter(|_| state.config != state.configured),

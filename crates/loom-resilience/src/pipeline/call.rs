@@ -398,6 +398,8 @@ const fn which(by_deadline: bool) -> TimeoutKind {
 
 impl Pipeline {
     /// Decides what follows a failure. `asked` is the number of the attempt, or of the refusal.
+    #[cold]
+    #[inline(never)]
     fn what_next<T, E>(
         &self,
         ended: &Ended<T, E>,
@@ -541,6 +543,8 @@ impl Pipeline {
     }
 
     /// Applies the fallback of the caller, as far as the policy allows it.
+    #[cold]
+    #[inline(never)]
     fn fall_back<T, E, B: Fallback<T, E>>(
         &self,
         failed: FailedCall<T, E>,
@@ -565,6 +569,8 @@ impl Pipeline {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn stop<T, E>(
         &self,
         ended: Ended<T, E>,

@@ -17,7 +17,7 @@ use backon::{ExponentialBuilder, Retryable};
 use failsafe::CircuitBreaker as _;
 use loom_resilience::{
     AllTransient, BreakerConfig, BulkheadConfig, CircuitBreaker, Clock, Limit, LimiterConfig, Instant,
-    Pipeline, Policy, RateLimiter, ResilienceRegistry, Retry, RetryConfig, Service, Timeout,
+    Mode, Pipeline, Policy, RateLimiter, ResilienceRegistry, Retry, RetryConfig, Service, Timeout,
 };
 use measure::Table;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -31,6 +31,7 @@ fn main() {
     limiters(&mut table);
     breakers(&mut table);
     small_parts(&mut table);
+    modes(&mut table);
     stacks(&mut table);
     table.print();
 }
@@ -209,6 +210,34 @@ fn small_parts(table: &mut Table) {
         let now = service.clock().now();
         service.try_admit(now).map(|admission| admission.success(now)).is_ok()
     });
+}
+
+/// What each part costs when it is enforced, observed and off, on calls that none of them refuses.
+fn modes(table: &mut Table) {
+    let clock = Clock::system();
+    for (mode, [breaker_row, limiter_row, bulkhead_row, all_row]) in [
+        (Mode::Enforce, ["breaker, enforced", "limiter, enforced", "bulkhead, enforced", "all, enforced"]),
+        (Mode::Observe, ["breaker, observed", "limiter, observed", "bulkhead, observed", "all, observed"]),
+        (Mode::Off, ["breaker, off", "limiter, off", "bulkhead, off", "all, off"]),
+    ] {
+        let part = "modes of loom-resilience";
+        let ours = breaker(BreakerConfig::standard().mode(mode));
+        table.sync(part, breaker_row, || {
+            let now = clock.now();
+            ours.admit(now).map(|admission| admission.success(now)).is_ok()
+        });
+        let config = LimiterConfig::new(huge()).mode(mode);
+        let ours = RateLimiter::new("bench", config, Clock::system(), None).expect("sound");
+        table.sync(part, limiter_row, || ours.try_take(1, clock.now()).is_ok());
+        let config = BulkheadConfig::new(64).queue(64).mode(mode);
+        let ours = loom_resilience::Bulkhead::new("bench", config, Clock::system(), None).expect("sound");
+        table.sync(part, bulkhead_row, || ours.try_enter().is_ok());
+        let policy = Policy::standard().limit(huge()).bulkhead(BulkheadConfig::new(64)).mode(mode);
+        let ours = pipeline(policy);
+        table.future(part, all_row, async || called(&ours).await);
+    }
+    let ours = pipeline(Policy::none());
+    table.future("modes of loom-resilience", "a policy without parts", async || called(&ours).await);
 }
 
 /// A retry policy that never has to retry.

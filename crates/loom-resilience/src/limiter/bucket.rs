@@ -14,6 +14,8 @@ use crate::{clock::Instant, random::nanos};
 const SHIFT: u32 = 60;
 /// The most ticks per nanosecond, which leaves 18 years of uptime before ticks overflow.
 const TICKS_PER_NANO: u128 = 8;
+/// The first tick. Every word up to the present tick stands for a full bucket, so a full one has that many at any time.
+pub(super) const ORIGIN: u64 = 1 << 20;
 /// The largest depth of a bucket in ticks.
 const DEPTH_MAX: u128 = 1 << 61;
 
@@ -90,9 +92,8 @@ impl Bucket {
 #[inline]
 pub(super) fn tick(factor: u64, now: Instant) -> u64 {
     let ticks = (u128::from(now.as_nanos()) * u128::from(factor)) >> SHIFT;
-    // After 18 years of uptime, ticks stop rather than overflow. They start at 1, so that a full bucket has two possible
-    // words at any time.
-    if ticks >> 62 == 0 { ticks as u64 + 1 } else { 1 << 62 }
+    // After 18 years of uptime, ticks stop rather than overflow.
+    if ticks >> 62 == 0 { ticks as u64 + ORIGIN } else { (1 << 62) + ORIGIN }
 }
 
 #[inline]

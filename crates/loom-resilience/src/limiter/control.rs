@@ -273,15 +273,12 @@ impl RateLimiter {
         let (meters, full) = make(state, before);
         state.meters = meters;
         self.publish(state);
-        // The value must differ from every one before, so that a swap prepared with older numbers fails. A full bucket has as
-        // many words as ticks have passed, and takes another one each time. Otherwise one tick, at most an eighth of a
-        // nanosecond, tells the value from the one before.
-        state.replaced += 1;
+        // The value must differ from the ones before, so that a swap prepared with older numbers fails. A full bucket takes
+        // another one of its words each time. Otherwise one tick, at most an eighth of a nanosecond, tells the value from the
+        // one before.
+        state.replaced = (state.replaced + 1) % super::bucket::ORIGIN;
         let full = match full {
-            0 if before == state.replaced => {
-                state.replaced += 1;
-                state.replaced
-            }
+            0 if before == state.replaced => (state.replaced + 1) % super::bucket::ORIGIN,
             0 => state.replaced,
             full if full == before => full - 1,
             full => full,

@@ -378,6 +378,7 @@ impl RateLimiter {
 
     /// Returns the permits of a call that was not made. Does nothing when the limiter has dropped its consumption since, by a
     /// [`reset`](Self::reset) or because it had no limits in between: the permits are available again already.
+    #[expect(clippy::needless_pass_by_value, reason = "a reservation is returned once")]
     pub fn cancel(&self, taken: Reservation) {
         if taken.permits > 0 {
             self.give_back_if(taken.permits, |epoch| epoch == taken.epoch);

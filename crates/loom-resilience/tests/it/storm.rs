@@ -43,8 +43,11 @@ enum Fate {
     Fails,
 }
 
+/// One guarded attempt in flight.
+type Attempted = dyn Future<Output = Result<(), AttemptError<&'static str>>>;
+
 struct Job {
-    future: Pin<Box<dyn Future<Output = Result<(), AttemptError<&'static str>>>>>,
+    future: Pin<Box<Attempted>>,
     fate: Rc<Cell<Fate>>,
     is_running: Rc<Cell<bool>>,
 }
@@ -73,7 +76,7 @@ impl Books {
     fn call(&self, now: Duration) {
         let mut made = self.made.borrow_mut();
         made.push(now);
-        let within = made.iter().filter(|at| now - **at < PERIOD).count();
+        let within = made.iter().filter(|at| now < **at + PERIOD).count();
         if self.is_exact.get() && within > self.permits.get() {
             self.note(format!("{within} calls within a window of {} permits", self.permits.get()));
         }

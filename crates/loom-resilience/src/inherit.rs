@@ -16,7 +16,7 @@
 //!
 //! The module knows neither the words of the settings nor their format. It works on anything that implements
 //! [`Settings`], such as a JSON tree with spans, and reports for each value the layer that it comes from ([`Source`]), so
-//! that a caller can point at the text. [`PolicyFile`](crate::PolicyFile) (feature `config`) applies it to this crate's own
+//! that a caller can point at the text. `PolicyFile` (feature `config`) applies it to this crate's own
 //! [`Policy`](crate::Policy).
 //!
 //! ```

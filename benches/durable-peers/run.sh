@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Loom beside Restate and DBOS: ten durable steps in a row that do nothing, on this machine, one after the other.
-# Needs Rust, npm and python3; downloads the peers by cargo, npm and pip into the target folder. SECONDS_EACH, CALLERS.
+# Needs Rust, npm and python3; downloads the peers by cargo, npm and pip into the target directory. SECONDS_EACH, CALLERS.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)

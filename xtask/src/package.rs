@@ -50,16 +50,16 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
 /// Checks that each package contains the required files, which cargo itself does not check.
 fn check_contents(copy: &Path) -> Result<()> {
     for entry in fs::read_dir(copy.join("crates"))? {
-        let folder = entry?.path();
+        let directory = entry?.path();
         let listed = Command::new("cargo")
             .args(["package", "--list", "--allow-dirty", "--offline"])
-            .current_dir(&folder)
+            .current_dir(&directory)
             .output()
             .context("cannot start cargo package --list")?;
         let listed = String::from_utf8(listed.stdout).context("cargo lists names in UTF-8")?;
         for name in REQUIRED {
             if !listed.lines().any(|line| line == *name) {
-                bail!("the package of {} must contain {name}", folder.display());
+                bail!("the package of {} must contain {name}", directory.display());
             }
         }
     }

@@ -48,8 +48,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     bail!("{} problems\n{}", findings.len(), findings.join("\n"));
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
     for entry in entries {
         let entry = entry?;
         let path = entry.path();

@@ -119,31 +119,31 @@ pub enum ProjectError {
 
 impl Project {
     /// The directory of the project that a definition named `workflow.json` belongs to.
-    pub fn folder_of(definition: &Path) -> Option<PathBuf> {
+    pub fn directory_of(definition: &Path) -> Option<PathBuf> {
         if !definition.file_name()?.eq_ignore_ascii_case("workflow.json") {
             return None;
         }
-        let folder = definition.parent()?;
-        if folder.as_os_str().is_empty() {
+        let directory = definition.parent()?;
+        if directory.as_os_str().is_empty() {
             Some(PathBuf::from(".."))
         } else {
-            Some(folder.parent()?.to_path_buf())
+            Some(directory.parent()?.to_path_buf())
         }
     }
 
-    /// Reads the files in `folder`, with `settings` and `connections` in place of its own. `read` returns the JSON of
+    /// Reads the files in `directory`, with `settings` and `connections` in place of its own. `read` returns the JSON of
     /// a file, or `None` for a file that does not exist.
     ///
     /// # Errors
     /// What `read` returns, and [`ProjectError`] for app settings with an unexpected shape.
     pub fn read<E: From<ProjectError>>(
-        folder: Option<&Path>,
+        directory: Option<&Path>,
         settings: Option<&Path>,
         connections: Option<&Path>,
         read: impl Fn(&Path) -> Result<Option<Value>, E>,
     ) -> Result<Project, E> {
-        let beside = |name: &str| folder.map_or(Ok(None), |folder| read(&folder.join(name)));
-        let settings = settings.map(Path::to_path_buf).or_else(|| Some(folder?.join(APP_SETTINGS)));
+        let beside = |name: &str| directory.map_or(Ok(None), |directory| read(&directory.join(name)));
+        let settings = settings.map(Path::to_path_buf).or_else(|| Some(directory?.join(APP_SETTINGS)));
         let (app_settings, secret_settings) = match &settings {
             Some(path) => match read(path)? {
                 Some(file) => app_settings_in(&path.display().to_string(), &file)?,

@@ -53,9 +53,9 @@ fn main() {
             continue;
         }
         for callers in callers {
-            let folder = scratch();
-            runtime.block_on(measure(name, workflow, until, *callers, round, &folder));
-            std::fs::remove_dir_all(&folder).ok();
+            let directory = scratch();
+            runtime.block_on(measure(name, workflow, until, *callers, round, &directory));
+            std::fs::remove_dir_all(&directory).ok();
         }
     }
 }
@@ -76,9 +76,9 @@ async fn measure(
     until: Until,
     callers: usize,
     round: Duration,
-    folder: &Path,
+    directory: &Path,
 ) {
-    let store = SqliteStore::open(folder, SqliteOptions::default()).expect("the store opens");
+    let store = SqliteStore::open(directory, SqliteOptions::default()).expect("the store opens");
     let store: Arc<dyn Store> = Arc::new(store);
     let engine =
         Engine::builder().handler(EffectKind::Http, Arc::new(Local)).store(Arc::clone(&store)).build();
@@ -127,10 +127,10 @@ impl ActionHandler for Local {
 /// A directory on the disk that the build uses, because a directory in memory would measure nothing.
 fn scratch() -> std::path::PathBuf {
     let exe = std::env::current_exe().expect("the bench knows its own file");
-    let folder = exe.with_file_name(format!("durable-{}", std::process::id()));
-    std::fs::remove_dir_all(&folder).ok();
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
-    folder
+    let directory = exe.with_file_name(format!("durable-{}", std::process::id()));
+    std::fs::remove_dir_all(&directory).ok();
+    std::fs::create_dir_all(&directory).expect("the directory can be made");
+    directory
 }
 
 fn load(text: &str) -> Arc<Workflow> {

@@ -44,24 +44,24 @@ fn main() {
         (format!("Foreach of {items} calls, 20 at a time"), calls),
     ] {
         if name.contains(&wanted) {
-            let folder = scratch();
-            runtime.block_on(measure_loop(&name, &workflow, &folder));
-            std::fs::remove_dir_all(&folder).ok();
+            let directory = scratch();
+            runtime.block_on(measure_loop(&name, &workflow, &directory));
+            std::fs::remove_dir_all(&directory).ok();
         }
     }
     let name = format!("restart with {runs} unfinished runs");
     if name.contains(&wanted) {
-        let folder = scratch();
-        runtime.block_on(leave_unfinished(runs, &folder));
-        runtime.block_on(measure_restart(&name, runs, &folder));
-        std::fs::remove_dir_all(&folder).ok();
+        let directory = scratch();
+        runtime.block_on(leave_unfinished(runs, &directory));
+        runtime.block_on(measure_restart(&name, runs, &directory));
+        std::fs::remove_dir_all(&directory).ok();
     }
 }
 
 /// One run, alone in the engine.
 #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-async fn measure_loop(name: &str, workflow: &Arc<Workflow>, folder: &Path) {
-    let store = open(folder);
+async fn measure_loop(name: &str, workflow: &Arc<Workflow>, directory: &Path) {
+    let store = open(directory);
     let service = Arc::new(Service::default());
     let engine = engine(&store, Arc::clone(&service) as Arc<dyn ActionHandler>);
     // A small run first, so that one-time costs of the process are not counted.
@@ -74,7 +74,7 @@ async fn measure_loop(name: &str, workflow: &Arc<Workflow>, folder: &Path) {
     let grown = peak().saturating_sub(before);
     engine.shut_down().await;
     store.close().await.expect("the store closes");
-    let journal = std::fs::metadata(folder.join("loom.db")).map_or(0, |file| file.len());
+    let journal = std::fs::metadata(directory.join("loom.db")).map_or(0, |file| file.len());
     println!(
         "{name:<44} {:>10.0} {:>12.1} {:>12.1}",
         took.as_secs_f64() * 1e3,
@@ -88,8 +88,8 @@ async fn measure_loop(name: &str, workflow: &Arc<Workflow>, folder: &Path) {
 }
 
 /// Leaves unfinished runs in the store, each with a call in flight.
-async fn leave_unfinished(runs: usize, folder: &Path) {
-    let store = open(folder);
+async fn leave_unfinished(runs: usize, directory: &Path) {
+    let store = open(directory);
     let engine = engine(&store, Arc::new(Silent::default()));
     let workflow = waiting();
     let mut handles = Vec::with_capacity(runs);
@@ -107,11 +107,11 @@ async fn leave_unfinished(runs: usize, folder: &Path) {
 
 /// Measures the time from opening the store until the first run, and until all runs, have repeated their call.
 #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-async fn measure_restart(name: &str, runs: usize, folder: &Path) {
+async fn measure_restart(name: &str, runs: usize, directory: &Path) {
     let service = Arc::new(Silent::default());
     let before = resident_after_reset();
     let began = Instant::now();
-    let store = open(folder);
+    let store = open(directory);
     let engine = engine(&store, Arc::clone(&service) as Arc<dyn ActionHandler>);
     let first = async {
         service.reached(1).await;
@@ -132,8 +132,8 @@ async fn measure_restart(name: &str, runs: usize, folder: &Path) {
     store.close().await.expect("the store closes");
 }
 
-fn open(folder: &Path) -> Arc<dyn Store> {
-    Arc::new(SqliteStore::open(folder, SqliteOptions::default()).expect("the store opens"))
+fn open(directory: &Path) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(directory, SqliteOptions::default()).expect("the store opens"))
 }
 
 fn engine(store: &Arc<dyn Store>, handler: Arc<dyn ActionHandler>) -> Engine {
@@ -215,10 +215,10 @@ fn mebibytes(bytes: u64) -> f64 {
 /// A directory on the disk that the build uses, because a directory in memory would measure nothing.
 fn scratch() -> PathBuf {
     let exe = std::env::current_exe().expect("the bench knows its own file");
-    let folder = exe.with_file_name(format!("scale-{}", std::process::id()));
-    std::fs::remove_dir_all(&folder).ok();
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
-    folder
+    let directory = exe.with_file_name(format!("scale-{}", std::process::id()));
+    std::fs::remove_dir_all(&directory).ok();
+    std::fs::create_dir_all(&directory).expect("the directory can be made");
+    directory
 }
 
 fn load(actions: &str) -> Arc<Workflow> {

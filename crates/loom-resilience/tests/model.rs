@@ -79,7 +79,7 @@ fn a_success_ends_a_streak_without_losing_a_later_failure() {
 
 /// Three threads meet an open circuit whose time is over: never more than one of them probes.
 #[test]
-fn probes_out_never_exceed_their_number() {
+fn probes_in_flight_never_exceed_their_limit() {
     loom_checker::model(|| {
         let breaker = Arc::new(breaker(BreakerConfig::new().failure_threshold(1).half_open(1, 1)));
         breaker.admit(at(SECOND)).unwrap().failure(at(SECOND));
@@ -113,7 +113,7 @@ fn probes_out_never_exceed_their_number() {
 /// counts once and closes the circuit, and what the other caller got decides nothing any more or is a call of the closed
 /// circuit.
 #[test]
-fn a_late_success_closes_beside_a_new_probe() {
+fn a_late_success_closes_the_circuit_despite_a_new_probe() {
     loom_checker::model(|| {
         let rules = BreakerConfig::new().failure_threshold(1).half_open(1, 1).probe_lease(SECOND);
         let breaker = StdArc::new(breaker(rules));

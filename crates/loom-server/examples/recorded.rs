@@ -34,8 +34,8 @@ const OWN: [(&str, Option<&str>); 5] = [
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let folder = std::env::args().nth(1).ok_or("usage: recorded CORPUS_DIR")?;
-    let oracles = Path::new(&folder).join("oracles");
+    let directory = std::env::args().nth(1).ok_or("usage: recorded CORPUS_DIR")?;
+    let oracles = Path::new(&directory).join("oracles");
     let traces = std::fs::read_to_string(oracles.join("recorded-traces.jsonl"))?;
     let (mut same, mut different) = (0, 0);
     for line in traces.lines().filter(|line| !line.trim().is_empty()) {

@@ -51,9 +51,9 @@ fn now() -> Instant {
 
 fn measure(name: &str, mode: Mode, durability: Durability, clients: usize, during: Duration) {
     // Not the system's temporary directory, which may be in memory.
-    let folder = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a folder");
+    let directory = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).expect("a directory");
     let options = SqliteOptions { durability, ..SqliteOptions::default() };
-    let store = Arc::new(SqliteStore::open(folder.path(), options).expect("a store"));
+    let store = Arc::new(SqliteStore::open(directory.path(), options).expect("a store"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -56,7 +56,7 @@ use self::{
     checkpointer::Checkpointer,
     files::Files,
     health::Watch,
-    lock::FolderLock,
+    lock::DirectoryLock,
     marks::Marks,
     open::open_error,
     queue::{Entry, Job, Queue},
@@ -135,7 +135,7 @@ struct Parts {
     writer: Mutex<Option<JoinHandle<Result<(), Error>>>>,
     closed: AtomicBool,
     /// Released last, when no thread uses the files any more.
-    lock: Mutex<Option<FolderLock>>,
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl SqliteStore {
@@ -380,7 +380,7 @@ impl Store for SqliteStore {
     fn health(&self) -> Health {
         // Callers that wait for something other than a commit learn of it here.
         if self.0.queue.stopped().is_none()
-            && let Err(reason) = self.0.watch.check_folder()
+            && let Err(reason) = self.0.watch.check_directory()
         {
             let cause = std::error::Error::source(&reason).map(ToString::to_string);
             tracing::error!(error = %reason, cause, "the store is paused");

@@ -85,8 +85,10 @@ fn read(path: &Path) -> Result<Value> {
     Value::from_json_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))? {
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in
+        fs::read_dir(directory).map_err(|error| format!("cannot read {}: {error}", directory.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;

@@ -10,8 +10,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let corpus = Corpus::at(arguments.next().ok_or("usage: scenarios CORPUS_DIR [FILTER]")?);
     let filter = arguments.next().unwrap_or_default();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios");
-    let mut files = std::fs::read_dir(folder)?
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios");
+    let mut files = std::fs::read_dir(directory)?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<Vec<_>, std::io::Error>>()?;
     files.retain(|file| file.to_string_lossy().contains(&filter));

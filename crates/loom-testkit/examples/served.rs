@@ -78,9 +78,9 @@ async fn main() -> Fallible<ExitCode> {
 async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Difference>> {
     let subscription = case.get("subscription");
     let mock = Mock::start(&rules(case)).await?;
-    let folder = tempfile::tempdir()?;
-    lay_out(folder.path(), case, &corpus.definition(case)?, &mock.base_url())?;
-    let served = Served::start(loom, folder.path()).await?;
+    let directory = tempfile::tempdir()?;
+    lay_out(directory.path(), case, &corpus.definition(case)?, &mock.base_url())?;
+    let served = Served::start(loom, directory.path()).await?;
     let mut found = Vec::new();
     let late = case.get("answersLater").and_then(Value::as_bool).unwrap_or(false);
     let caller = match subscription {
@@ -141,8 +141,8 @@ fn rules(case: &Object) -> Value {
 }
 
 /// Writes the project, with the unedited definition.
-fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Fallible<()> {
-    let project = folder.join("project");
+fn lay_out(directory: &Path, case: &Object, definition: &Path, mock: &str) -> Fallible<()> {
+    let project = directory.join("project");
     std::fs::create_dir_all(project.join(NAME))?;
     std::fs::copy(definition, project.join(NAME).join("workflow.json"))?;
     std::fs::create_dir(project.join("sender"))?;
@@ -159,7 +159,7 @@ fn lay_out(folder: &Path, case: &Object, definition: &Path, mock: &str) -> Falli
     settings.insert("Values", case.get("appSettings").cloned().unwrap_or_else(|| Object::new().into()));
     write(&project.join("local.settings.json"), settings.into())?;
     let egress: Object = [("*", mock)].into_iter().collect();
-    write(&folder.join("egress.json"), egress.into())?;
+    write(&directory.join("egress.json"), egress.into())?;
     Ok(())
 }
 
@@ -176,12 +176,12 @@ struct Answer {
 }
 
 impl Served {
-    async fn start(loom: &Path, folder: &Path) -> Fallible<Served> {
+    async fn start(loom: &Path, directory: &Path) -> Fallible<Served> {
         let mut process = Command::new(loom)
             .args(["serve", "--memory", "--addr", "127.0.0.1:0", "--workflows"])
-            .arg(folder.join("project"))
+            .arg(directory.join("project"))
             .arg("--egress")
-            .arg(folder.join("egress.json"))
+            .arg(directory.join("egress.json"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)

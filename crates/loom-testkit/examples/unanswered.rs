@@ -45,8 +45,8 @@ const PATIENCE: Duration = Duration::from_hours(400 * 24);
 const FOR_EVER: &str = "the run does not end";
 
 fn main() -> Fallible<ExitCode> {
-    let folder = std::env::args().nth(1).ok_or("usage: unanswered CORPUS_DIR")?;
-    let folder = Path::new(&folder);
+    let directory = std::env::args().nth(1).ok_or("usage: unanswered CORPUS_DIR")?;
+    let directory = Path::new(&directory);
     let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/corpus/unanswered.json");
     let expected = Value::parse_json(&fs::read(expected)?)?;
     let mut expected: BTreeMap<String, String> = expected
@@ -57,11 +57,11 @@ fn main() -> Fallible<ExitCode> {
         .collect();
     let (mut passed, mut failed) = (0, 0);
     let mut others: BTreeMap<String, u32> = BTreeMap::new();
-    for line in fs::read_to_string(folder.join("index.jsonl"))?.lines() {
+    for line in fs::read_to_string(directory.join("index.jsonl"))?.lines() {
         let entry = Value::from_json_str(line)?;
         let file = entry.get("file").and_then(Value::as_str).ok_or("an entry of the index has no `file`")?;
         let name = file.trim_end_matches(".json").rsplit('-').next().unwrap_or_default();
-        let end = end_of(&folder.join(file))?;
+        let end = end_of(&directory.join(file))?;
         if entry.get("tier").and_then(Value::as_str) != Some("builtin") {
             if end == FOR_EVER {
                 failed += 1;

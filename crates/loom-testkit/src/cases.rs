@@ -42,7 +42,7 @@ impl Runner {
     pub fn play(&self, file: &CaseFile, case: &Case) -> Verdict {
         match &case.body {
             Body::Expression(expression) => expression::play(expression, self.now),
-            Body::Workflow(workflow) => workflow::play(workflow, &file.folder, self.now),
+            Body::Workflow(workflow) => workflow::play(workflow, &file.directory, self.now),
             Body::Unreadable(why) => Verdict::Failed(vec![Difference::of("case", why.clone())]),
         }
     }

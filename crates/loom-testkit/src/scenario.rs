@@ -52,7 +52,7 @@ use crate::cases::{Difference, Verdict};
 /// A directory of definitions and oracles.
 #[derive(Clone, Debug)]
 pub struct Corpus {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// The result of one case of a scenario.
@@ -66,8 +66,8 @@ pub struct Played {
 
 impl Corpus {
     /// The corpus in a directory that contains `definitions` and `oracles`.
-    pub fn at(folder: impl Into<PathBuf>) -> Corpus {
-        Corpus { folder: folder.into() }
+    pub fn at(directory: impl Into<PathBuf>) -> Corpus {
+        Corpus { directory: directory.into() }
     }
 
     /// Runs the cases of a scenario file, one after the other.
@@ -100,7 +100,7 @@ impl Corpus {
     /// A message about a file that cannot be read, or is not a scenario.
     pub fn cases(&self, file: &Path) -> Result<Vec<Object>, String> {
         let value = read_json(file)?;
-        let value = oracle::resolve(&value, &self.folder.join("oracles"))?;
+        let value = oracle::resolve(&value, &self.directory.join("oracles"))?;
         let shared = value.as_object().ok_or("a scenario file must contain an object")?;
         let cases = value
             .get("cases")
@@ -132,7 +132,7 @@ impl Corpus {
             .get("definition")
             .and_then(Value::as_str)
             .ok_or("`definition` must be the end of a file name")?;
-        find(&self.folder.join("definitions"), ending)
+        find(&self.directory.join("definitions"), ending)
     }
 
     fn stage(&self, case: &Object) -> Result<stage::Stage, String> {
@@ -141,9 +141,9 @@ impl Corpus {
 }
 
 /// The only file of a directory whose name has this ending.
-fn find(folder: &Path, ending: &str) -> Result<PathBuf, String> {
+fn find(directory: &Path, ending: &str) -> Result<PathBuf, String> {
     let ending = format!("{ending}.json");
-    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let entries = fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.to_string_lossy().ends_with(&ending))

@@ -9,34 +9,37 @@ use loom_store::{
 
 use crate::{files, signals};
 
-/// Opens the store in `folder`, with the key in `key_file` if it is encrypted.
+/// Opens the store in `directory`, with the key in `key_file` if it is encrypted.
 pub(crate) async fn open(
-    folder: &Path,
+    directory: &Path,
     durability: Durability,
     key_file: Option<&Path>,
 ) -> Result<Arc<dyn Store>> {
-    open_with(folder, key_file, |folder| {
-        SqliteStore::open(folder, SqliteOptions { durability, ..SqliteOptions::default() })
+    open_with(directory, key_file, |directory| {
+        SqliteStore::open(directory, SqliteOptions { durability, ..SqliteOptions::default() })
     })
     .await
 }
 
 /// Like [`open`], but read-only: nothing in the directory changes.
-pub(crate) async fn look(folder: &Path, key_file: Option<&Path>) -> Result<Arc<dyn Store>> {
-    open_with(folder, key_file, |folder| SqliteStore::open_read_only(folder, SqliteOptions::default())).await
+pub(crate) async fn look(directory: &Path, key_file: Option<&Path>) -> Result<Arc<dyn Store>> {
+    open_with(directory, key_file, |directory| {
+        SqliteStore::open_read_only(directory, SqliteOptions::default())
+    })
+    .await
 }
 
 async fn open_with(
-    folder: &Path,
+    directory: &Path,
     key_file: Option<&Path>,
     open: impl FnOnce(&Path) -> Result<SqliteStore, StoreError>,
 ) -> Result<Arc<dyn Store>> {
-    if folder.is_file() {
-        bail!("{} is a file, expected a directory", folder.display());
+    if directory.is_file() {
+        bail!("{} is a file, expected a directory", directory.display());
     }
     let key = key_file.map(read_key).transpose()?;
     signals::outlive_size_limits()?;
-    let store = open(folder).map_err(|error| match error {
+    let store = open(directory).map_err(|error| match error {
         StoreError::Locked { .. } => anyhow!(
             "{error}: a server or `loom run` is using the directory; use `loom runs` without --data to query the server, or name \
              another directory with --data"
@@ -46,13 +49,13 @@ async fn open_with(
     match with_key(Arc::new(store), key.as_ref()).await {
         Ok(store) => Ok(store),
         Err(error @ KeyError::Missing) => {
-            Err(anyhow!("{}: {error}; name the key file with --key-file", folder.display()))
+            Err(anyhow!("{}: {error}; name the key file with --key-file", directory.display()))
         }
         Err(error @ KeyError::NotEncrypted) => Err(anyhow!(
             "{}: {error}; omit --key-file to use it as it is, or name a new directory with --data to encrypt new runs",
-            folder.display()
+            directory.display()
         )),
-        Err(error) => Err(error).with_context(|| folder.display().to_string()),
+        Err(error) => Err(error).with_context(|| directory.display().to_string()),
     }
 }
 

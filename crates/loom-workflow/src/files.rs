@@ -187,19 +187,19 @@ pub(crate) fn meant(
 }
 
 /// Collects all `*.json` below a directory, except hidden files and [`FOREIGN`] directories.
-fn below(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+fn below(directory: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
+        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let path = if folder == Path::new(".") { PathBuf::from(&*name) } else { entry.path() };
+        let path = if directory == Path::new(".") { PathBuf::from(&*name) } else { entry.path() };
         // Symbolic links to directories are not followed: they could form a cycle.
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if name.starts_with('.') || (is_folder && FOREIGN.contains(&&*name)) {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if name.starts_with('.') || (is_directory && FOREIGN.contains(&&*name)) {
             continue;
         }
-        if is_folder {
+        if is_directory {
             below(&path, found)?;
         } else if is_json(&path) {
             found.insert(path);

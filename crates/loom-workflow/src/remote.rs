@@ -213,11 +213,11 @@ fn statuses() -> PossibleValuesParser {
 
 /// Runs `loom runs`.
 pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
-    if let (RunsCommand::Resubmit { .. }, Some(folder)) = (&args.command, &args.from.data) {
+    if let (RunsCommand::Resubmit { .. }, Some(directory)) = (&args.command, &args.from.data) {
         eprintln!(
             "loom: a resubmitted run needs a running server to execute it; start `loom serve --data {}` and repeat the command without \
              --data",
-            folder.display()
+            directory.display()
         );
         return Ok(Exit::Failure);
     }
@@ -353,7 +353,7 @@ fn with_connection(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let connection = match &from.data {
-            Some(folder) => Connection::folder(folder, from.key_file.as_deref(), changes).await?,
+            Some(directory) => Connection::directory(directory, from.key_file.as_deref(), changes).await?,
             None => Connection::server(&from.server, from.token_file.as_deref())?,
         };
         let outcome = work(&connection).await;

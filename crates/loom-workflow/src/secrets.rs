@@ -30,16 +30,16 @@ pub(crate) const FILE: &str = "secrets.json";
 const VARIABLES: &str = "LOOM_SECRET_";
 
 /// The secrets in the file of `loom secrets`, in a directory of files, and in environment variables, in this order of precedence.
-pub(crate) fn source(file: Option<&Path>, folder: Option<&Path>) -> Result<Secrets> {
+pub(crate) fn source(file: Option<&Path>, directory: Option<&Path>) -> Result<Secrets> {
     let mut providers: Vec<Arc<dyn SecretProvider>> = Vec::new();
     if let Some(file) = file {
         providers.push(Arc::new(vault(file, None)));
     }
-    if let Some(folder) = folder {
-        if !folder.is_dir() {
-            bail!("--secrets-dir: {} is not a directory", folder.display());
+    if let Some(directory) = directory {
+        if !directory.is_dir() {
+            bail!("--secrets-dir: {} is not a directory", directory.display());
         }
-        providers.push(Arc::new(SecretFolder::new(folder)));
+        providers.push(Arc::new(SecretFolder::new(directory)));
     }
     providers.push(Arc::new(of_environment(
         env::vars_os()
@@ -289,7 +289,7 @@ impl KeyPlace {
             return KeyPlace::Named(path.into());
         }
         let mounted =
-            variable("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join("loom-master-key"));
+            variable("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join("loom-master-key"));
         if let Some(path) = mounted.filter(|path| path.exists()) {
             return KeyPlace::Named(path);
         }
@@ -298,7 +298,8 @@ impl KeyPlace {
         }
         let settings = variable("XDG_CONFIG_HOME").map(PathBuf::from);
         let settings = settings.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
-        settings.map_or(KeyPlace::Nowhere, |folder| KeyPlace::Own(folder.join("loom").join("master.key")))
+        settings
+            .map_or(KeyPlace::Nowhere, |directory| KeyPlace::Own(directory.join("loom").join("master.key")))
     }
 
     fn read(&self, make: bool) -> Result<MasterKey, SecretError> {
@@ -340,8 +341,8 @@ fn read_key(path: &Path, make: bool) -> Result<MasterKey, SecretError> {
 fn make_key(path: &Path) -> Result<MasterKey, SecretError> {
     let key = MasterKey::generate();
     let write = || -> std::io::Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
         }
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);

@@ -93,8 +93,8 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if args.hold_runs && values.memory {
         bail!("--hold-runs cannot be used with --memory: there are no stored runs to hold");
     }
-    if let Some(folder) = values.workflows.as_ref().filter(|folder| !folder.is_dir()) {
-        bail!("--workflows: {} is not a directory", folder.display());
+    if let Some(directory) = values.workflows.as_ref().filter(|directory| !directory.is_dir()) {
+        bail!("--workflows: {} is not a directory", directory.display());
     }
     #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
     let telemetry = telemetry::settings(values.otlp.as_deref(), |name| std::env::var(name).ok())?;
@@ -297,9 +297,9 @@ fn tell(values: &Values, host: &Host, here: &str) {
     let deployments = host.deployments();
     if deployments.is_empty() {
         match &values.workflows {
-            Some(folder) => eprintln!(
+            Some(directory) => eprintln!(
                 "loom: no workflows in {} yet; definitions are deployed as they appear",
-                folder.display()
+                directory.display()
             ),
             None => {
                 eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows")

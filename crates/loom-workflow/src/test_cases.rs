@@ -73,9 +73,9 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
 
 /// Warns of settings that Loom does not support, once for each project of the cases.
 fn warn_of_others(files: &[CaseFile]) -> Result<()> {
-    let folders: BTreeSet<PathBuf> = files.iter().flat_map(CaseFile::projects).collect();
-    for folder in folders {
-        let project = Project::read(Some(&folder), None, None, |path: &Path| -> Result<Option<Value>> {
+    let directories: BTreeSet<PathBuf> = files.iter().flat_map(CaseFile::projects).collect();
+    for directory in directories {
+        let project = Project::read(Some(&directory), None, None, |path: &Path| -> Result<Option<Value>> {
             if files::there_is(path)? { files::read_json(path).map(Some) } else { Ok(None) }
         })?;
         for name in project.not_honoured() {
@@ -89,6 +89,6 @@ fn read(path: &Path) -> Result<CaseFile> {
     let name = path.display().to_string();
     let bytes = files::read(path)?;
     let cases = files::parse_json(&name, &bytes)?;
-    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-    Ok(CaseFile::of(&cases, name, folder)?.with_lines(&bytes))
+    let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    Ok(CaseFile::of(&cases, name, directory)?.with_lines(&bytes))
 }

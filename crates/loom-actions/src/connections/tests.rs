@@ -192,12 +192,12 @@ fn every_equivalent_of_a_host_is_found() {
 
 #[test]
 fn a_secret_in_the_file_is_read_at_each_use_of_its_connection() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let key = MasterKey::generate();
     let vault = || {
         let key = key.clone();
         let clock = Arc::new(loom_engine::clock::SystemClock);
-        Vault::new(folder.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
+        Vault::new(directory.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
     };
     vault().set("crm-key", "one", NewSecret::default()).unwrap();
     let providers: Vec<Arc<dyn SecretProvider>> = vec![Arc::new(vault()), Arc::new(FixedSecrets::default())];

@@ -90,8 +90,8 @@ pub(super) fn read(path: &Path) -> Result<Contents, SecretError> {
 
 /// Replaces the file, readable by its owner alone.
 pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError> {
-    let folder = folder(path);
-    create_private(&folder)?;
+    let directory = directory(path);
+    create_private(&directory)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
@@ -106,13 +106,15 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError>
         .and_then(|()| file.sync_all())
         .map_err(SecretError::io("write", &beside))?;
     fs::rename(&beside, path).map_err(SecretError::io("replace", path))?;
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(SecretError::io("sync", &folder))
+    File::open(&directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(SecretError::io("sync", &directory))
 }
 
 /// Waits until no other process changes the file. The lock is released when the value is dropped.
 pub(super) fn lock(path: &Path) -> Result<File, SecretError> {
-    let folder = folder(path);
-    create_private(&folder)?;
+    let directory = directory(path);
+    create_private(&directory)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
@@ -130,9 +132,9 @@ fn create_private(path: &Path) -> Result<(), SecretError> {
     builder.create(path).map_err(SecretError::io("create the directory", path))
 }
 
-fn folder(path: &Path) -> PathBuf {
+fn directory(path: &Path) -> PathBuf {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
         _ => PathBuf::from("."),
     }
 }

@@ -115,8 +115,8 @@ pub struct SecretFolder(PathBuf);
 
 impl SecretFolder {
     /// Secrets in this directory.
-    pub fn new(folder: impl Into<PathBuf>) -> SecretFolder {
-        SecretFolder(folder.into())
+    pub fn new(directory: impl Into<PathBuf>) -> SecretFolder {
+        SecretFolder(directory.into())
     }
 }
 

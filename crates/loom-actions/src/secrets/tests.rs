@@ -28,7 +28,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     clock: Arc<Hand>,
     key: MasterKey,
 }
@@ -36,7 +36,7 @@ struct World {
 impl World {
     fn new() -> World {
         World {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             clock: Arc::default(),
             key: MasterKey::from_hex(&"7a".repeat(32)).unwrap(),
         }
@@ -50,7 +50,7 @@ impl World {
     fn vault_under(&self, key: &MasterKey) -> Vault {
         let key = key.clone();
         let clock: Arc<dyn Clock> = Arc::<Hand>::clone(&self.clock);
-        Vault::new(self.folder.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
+        Vault::new(self.directory.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
     }
 
     fn at(&self, seconds: i64) {
@@ -303,10 +303,10 @@ fn concurrent_writers_lose_no_change() {
 #[test]
 fn the_first_provider_that_knows_a_name_is_used() {
     let world = World::new();
-    let folder = world.folder.path().join("mounted");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("mounted"), "from a file\n").unwrap();
-    fs::write(folder.join("both"), "from a file").unwrap();
+    let directory = world.directory.path().join("mounted");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("mounted"), "from a file\n").unwrap();
+    fs::write(directory.join("both"), "from a file").unwrap();
     let vault = Arc::new(world.vault());
     vault.set("both", "from the vault", NewSecret::default()).unwrap();
     vault.set("gone", "x", NewSecret::default()).unwrap();
@@ -314,7 +314,7 @@ fn the_first_provider_that_knows_a_name_is_used() {
     let given = [("given".to_owned(), "from the start".to_owned()), ("gone".to_owned(), "y".to_owned())];
     let secrets = Secrets::new(vec![
         vault,
-        Arc::new(SecretFolder::new(&folder)),
+        Arc::new(SecretFolder::new(&directory)),
         Arc::new(FixedSecrets::new(given).unwrap()),
     ]);
     for (name, expected) in [

@@ -149,10 +149,10 @@ async fn long_integers_and_unpaired_surrogates_survive() {
 /// Values live as long as the last run that refers to them, in rows and files, across restarts and sweeps.
 #[tokio::test(start_paused = true)]
 async fn a_value_is_deleted_with_the_last_run_that_refers_to_it() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("large-{}", std::process::id()));
-    std::fs::remove_dir_all(&folder).ok();
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("large-{}", std::process::id()));
+    std::fs::remove_dir_all(&directory).ok();
     let open = || -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(&folder, SqliteOptions::default()).expect("the store opens"))
+        Arc::new(SqliteStore::open(&directory, SqliteOptions::default()).expect("the store opens"))
     };
     for bytes in [100_000, 3_000_000] {
         let store = open();
@@ -174,11 +174,11 @@ async fn a_value_is_deleted_with_the_last_run_that_refers_to_it() {
         assert_eq!((swept.purged, swept.blobs), (1, 1));
         store.verify().await.expect("all is sound");
         store.close().await.expect("it closes");
-        let files = std::fs::read_dir(folder.join("blobs")).into_iter().flatten().flatten();
-        let files = files.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flatten().count();
+        let files = std::fs::read_dir(directory.join("blobs")).into_iter().flatten().flatten();
+        let files = files.filter_map(|directory| std::fs::read_dir(directory.path()).ok()).flatten().count();
         assert_eq!(files, 0, "no file is left");
     }
-    std::fs::remove_dir_all(&folder).ok();
+    std::fs::remove_dir_all(&directory).ok();
 }
 
 /// A value with large parts in every position, and labels on some.

@@ -223,14 +223,15 @@ async fn a_run_continues_from_its_frames_if_its_snapshot_is_damaged() {
 /// the run unreadable instead of wrong. In both cases nothing more is written.
 #[tokio::test(start_paused = true)]
 async fn damage_on_the_disk_is_detected() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("snapshots-{}", std::process::id()));
-    std::fs::remove_dir_all(&folder).ok();
-    let store = SqliteStore::open(&folder, SqliteOptions::default()).expect("the store opens");
+    let directory =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("snapshots-{}", std::process::id()));
+    std::fs::remove_dir_all(&directory).ok();
+    let store = SqliteStore::open(&directory, SqliteOptions::default()).expect("the store opens");
     let store: Arc<dyn Store> = Arc::new(store);
     assert!(interrupted(&store).await.snapshot.is_some());
     store.close().await.expect("it closes");
     drop(store);
-    let whole = std::fs::read(folder.join("loom.db")).expect("the database is there");
+    let whole = std::fs::read(directory.join("loom.db")).expect("the database is there");
     let marker = b"snowflake";
     let places = (0..whole.len() - marker.len()).filter(|at| whole[*at..].starts_with(marker));
     let places: Vec<usize> = places.collect();
@@ -239,8 +240,8 @@ async fn damage_on_the_disk_is_detected() {
     for place in places.iter().step_by(places.len().div_ceil(12)).chain(places.last()) {
         let mut damaged = whole.clone();
         damaged[*place] ^= 0x20;
-        std::fs::write(folder.join("loom.db"), damaged).expect("it is written");
-        let store = SqliteStore::open(&folder, SqliteOptions::default()).expect("the store opens");
+        std::fs::write(directory.join("loom.db"), damaged).expect("it is written");
+        let store = SqliteStore::open(&directory, SqliteOptions::default()).expect("the store opens");
         let store: Arc<dyn Store> = Arc::new(store);
         let service = Service::new(|_, _| (Duration::from_hours(1), ok("{}")));
         let engine = engine(&service).store(Arc::clone(&store)).build();
@@ -260,5 +261,5 @@ async fn damage_on_the_disk_is_detected() {
     assert!(went_on > 0, "the snapshot was damaged, and its frames were read");
     assert!(refused > 0, "a frame or the definition was damaged, and the run was refused");
     assert!(noticed >= refused, "damage that is read stops the store");
-    std::fs::remove_dir_all(&folder).ok();
+    std::fs::remove_dir_all(&directory).ok();
 }

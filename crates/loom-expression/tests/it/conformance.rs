@@ -39,13 +39,13 @@ fn run(case: &Value) -> Result<(), String> {
 
 #[test]
 fn every_recorded_case_passes() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
     let mut wrong = Vec::new();
     for suite in ["expressions", "measured-service-expressions", "measured-dotnet-expressions"]
         .into_iter()
         .chain(["measured-newtonsoft-expressions", "asked-expressions"])
     {
-        let text = std::fs::read(folder.join(suite).with_extension("json")).unwrap();
+        let text = std::fs::read(directory.join(suite).with_extension("json")).unwrap();
         let cases = Value::parse_json(&text).unwrap();
         let cases = cases.as_array().unwrap();
         let before = wrong.len();

@@ -48,7 +48,7 @@ async fn call(
 
 /// Polly: Given_enabled_and_randomly_within_threshold_should_inject_fault_instead_returning_outcome.
 #[tokio::test(start_paused = true)]
-async fn a_fault_takes_the_place_of_the_call() {
+async fn a_fault_replaces_the_call() {
     let chaos = Chaos::new().fault(always(), |_| "injected");
     let (result, calls) = call(&pipeline(Policy::none()), &chaos, 1).await;
     assert_eq!(result.unwrap_err().error(), Some(&"injected"));
@@ -57,7 +57,7 @@ async fn a_fault_takes_the_place_of_the_call() {
 
 /// Polly: Given_enabled_and_randomly_within_threshold_should_inject_result.
 #[tokio::test(start_paused = true)]
-async fn an_outcome_takes_the_place_of_the_call() {
+async fn an_outcome_replaces_the_call() {
     let chaos = Chaos::new().outcome(always(), |_| "injected");
     assert_eq!(call(&pipeline(Policy::none()), &chaos, 1).await, (Ok("injected"), 0));
 }
@@ -188,7 +188,7 @@ fn injections_have_rates_and_seeds_of_their_own() {
 
 /// Innermost: the attempt timeout cuts injected latency off, and the breaker counts injected faults.
 #[tokio::test(start_paused = true)]
-async fn every_other_part_sees_chaos_as_it_sees_the_service() {
+async fn every_other_part_treats_chaos_like_the_service() {
     let slow = Chaos::new().latency(always(), SECOND * 60);
     let (result, calls) = call(&pipeline(Policy::none().attempt_timeout(SECOND)), &slow, 1).await;
     assert!(matches!(result, Err(CallError::TimedOut { .. })));

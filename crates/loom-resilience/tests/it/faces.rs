@@ -11,7 +11,7 @@ mod saved {
     };
 
     #[test]
-    fn a_policy_and_a_snapshot_survive_text() {
+    fn a_policy_and_a_snapshot_survive_serialization() {
         let policy = Policy::standard().limit(Limit::per_minute(600).burst(20));
         let text = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
@@ -208,7 +208,7 @@ mod tower_layers {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_policy_layer_asks_each_request_whether_it_may_be_repeated() {
+    async fn a_policy_layer_checks_whether_each_request_may_be_repeated() {
         let policy = || Policy::none().retry(RetryConfig::attempts(3));
         let odd_may_repeat = |request: &u32| match request % 2 {
             0 => Idempotency::NonIdempotent,

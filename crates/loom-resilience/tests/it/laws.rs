@@ -152,7 +152,7 @@ proptest! {
 
     /// Changing the limit never gives back what was consumed within the same period.
     #[test]
-    fn a_change_of_the_limit_gives_nothing_away(
+    fn a_change_of_the_limit_grants_nothing_extra(
         before in 1_u32..100,
         after in 1_u32..100,
         taken in 0_u32..100,
@@ -225,7 +225,7 @@ proptest! {
 
     /// The breaker agrees with the plain rules on every schedule, and probes out never exceed their number.
     #[test]
-    fn a_circuit_follows_the_plain_rules(
+    fn a_circuit_agrees_with_a_simple_model(
         threshold in 1_u32..4,
         probes in 1_u32..4,
         successes in 1_u32..4,
@@ -344,7 +344,7 @@ proptest! {
 
     /// Pauses stay within their cap, never reach a deadline, and come out the same again.
     #[test]
-    fn a_plan_keeps_its_bounds_and_repeats_itself(
+    fn a_retry_plan_stays_in_bounds_and_is_repeatable(
         attempt in 1_u32..200,
         seed: u64,
         initial in 1_u64..5_000,
@@ -371,7 +371,7 @@ proptest! {
 
     /// The bands of workflow definitions: between the doubled intervals, within minimum and maximum.
     #[test]
-    fn a_band_lies_where_definitions_say(
+    fn a_jitter_band_is_where_definitions_say(
         retry in 1_u32..30,
         seed: u64,
         interval in 1_u64..100,

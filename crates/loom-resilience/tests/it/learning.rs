@@ -73,7 +73,7 @@ fn what_was_consumed_stays_consumed_when_a_limit_is_lowered() {
 
 /// resilience4j: drainPermissionsOnResult. Ours drains to what the response says, and until when it says.
 #[test]
-fn nothing_left_freezes_until_the_service_counts_anew() {
+fn no_remaining_permits_freeze_until_the_window_resets() {
     let (limiter, time) = limiter(LimiterConfig::new(Limit::per_second(10).burst(10)));
     let empty = Learned { remaining: Some(0), reset_after: Some(SECOND * 30), ..Learned::default() };
     limiter.learn(empty, time.now());

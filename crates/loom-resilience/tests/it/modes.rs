@@ -184,7 +184,7 @@ fn a_breaker_that_observes_reports_the_change_of_state_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limiter_that_observes_tells_waits_from_refusals() {
+async fn a_limiter_that_observes_distinguishes_waits_from_refusals() {
     let limiter = LimiterConfig::new(Limit::per_second(1).burst(1)).max_wait(SECOND * 2).mode(Mode::Observe);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);

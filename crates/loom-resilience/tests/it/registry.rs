@@ -31,7 +31,7 @@ fn fail(service: &Service, times: u32) {
 }
 
 #[test]
-fn services_are_made_once_and_do_not_share_their_fate() {
+fn services_are_created_once_and_are_independent() {
     let clock = ManualClock::new();
     let registry = registry(&clock);
     fail(&registry.service("a"), 2);
@@ -93,7 +93,7 @@ fn state_survives_a_restart() {
 }
 
 #[test]
-fn a_restored_service_is_known_before_anybody_asks_for_it() {
+fn a_restored_service_is_known_before_its_first_use() {
     let clock = ManualClock::new();
     let before = registry(&clock);
     for name in ["isolated", "open", "closed again", "reset"] {
@@ -153,7 +153,7 @@ fn a_live_change_keeps_state_and_consumption() {
 }
 
 #[test]
-fn an_open_circuit_follows_a_shorter_open_time_unless_it_was_opened_by_hand() {
+fn an_open_circuit_follows_a_shorter_open_duration_unless_it_was_opened_manually() {
     let clock = ManualClock::new();
     let service = registry(&clock).service("s");
     let shorter = || {
@@ -216,7 +216,7 @@ fn observe_mode_counts_and_reports_but_lets_everything_pass() {
 }
 
 #[test]
-fn open_time_grows_varies_and_is_forgotten() {
+fn the_open_duration_grows_varies_and_resets() {
     let clock = ManualClock::new();
     let rules = OpenDuration {
         initial: SECOND * 10,
@@ -248,7 +248,7 @@ fn open_time_grows_varies_and_is_forgotten() {
 }
 
 #[test]
-fn nothing_stays_taken_after_a_refusal() {
+fn a_refusal_gives_everything_back() {
     let clock = ManualClock::new();
     let registry = registry(&clock);
     let mut policy = policy();

@@ -53,7 +53,7 @@ fn fill(breaker: &CircuitBreaker, time: &ManualClock) {
 }
 
 #[test]
-fn a_time_window_that_grows_keeps_its_counts_and_goes_on_counting() {
+fn a_time_window_that_grows_keeps_its_counts_and_continues_to_count() {
     let (breaker, time) = breaker(rate(Window::Time(SECOND * 30)));
     fill(&breaker, &time);
     breaker.reconfigure(rate(Window::Time(SECOND * 600)), time.now()).unwrap();
@@ -78,7 +78,7 @@ fn a_time_window_that_shrinks_keeps_what_is_within_the_new_length() {
 }
 
 #[test]
-fn a_count_window_keeps_the_youngest_calls() {
+fn a_count_window_keeps_the_most_recent_calls() {
     let (breaker, time) = breaker(rate(Window::Calls(1_000)));
     fill(&breaker, &time);
     breaker.reconfigure(rate(Window::Calls(2_000)), time.now()).unwrap();
@@ -156,7 +156,7 @@ fn outcomes_so_far_may_decide_under_the_new_rules() {
 }
 
 #[test]
-fn a_mode_can_change_and_the_circuit_behind_it_stays() {
+fn a_change_of_mode_keeps_the_circuit() {
     let rules = BreakerConfig::new().failure_threshold(1).open_for(OpenDuration::fixed(SECOND * 60));
     let (breaker, time) = breaker(rules.clone().mode(Mode::Observe));
     breaker.admit(time.now()).unwrap().failure(time.now());

@@ -263,7 +263,7 @@ fn trap_09_jitter_breaks_the_cap_or_the_cap_eats_the_jitter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_10_the_place_of_a_cancelled_waiter_is_burnt() {
+async fn trap_10_the_permit_of_a_cancelled_waiter_is_lost() {
     let config = LimiterConfig::new(Limit::per_second(10).burst(1));
     let limiter = RateLimiter::new("trap", config, Clock::tokio(), None).unwrap();
     limiter.take(1, None).await.unwrap();
@@ -671,7 +671,7 @@ async fn trap_27_a_refusal_counts_as_an_attempt_and_hides_the_real_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trap_27_a_circuit_opened_by_hand_is_waited_for() {
+async fn trap_27_a_manually_opened_circuit_is_waited_for() {
     let pipeline = retrying(5, 4);
     let started = pipeline.clock().now();
     let result = pipeline

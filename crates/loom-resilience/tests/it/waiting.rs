@@ -38,7 +38,7 @@ async fn weighted_permits_keep_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_cannot_be_snatched_from_those_who_wait() {
+async fn a_new_call_cannot_overtake_waiting_calls() {
     let limiter = limiter(LimiterConfig::new(Limit::per_second(10).burst(1)));
     limiter.try_take(1, Clock::tokio().now()).unwrap();
     let waiter = Arc::clone(&limiter);
@@ -64,7 +64,7 @@ async fn a_full_queue_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_raised_limit_serves_those_who_wait_sooner() {
+async fn a_raised_limit_admits_waiting_calls_sooner() {
     let limiter = limiter(LimiterConfig::new(Limit::per_hour(1)));
     limiter.try_take(1, Clock::tokio().now()).unwrap();
     let waiter = Arc::clone(&limiter);
@@ -94,7 +94,7 @@ async fn a_freeze_makes_a_bounded_wait_hopeless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_response_tells_binds_all_callers() {
+async fn a_limit_reported_by_a_response_binds_all_callers() {
     let limiter = limiter(LimiterConfig::new(Limit::per_minute(600).burst(100)));
     let clock = Clock::tokio();
     let left = Learned { remaining: Some(3), ..Learned::default() };
@@ -113,7 +113,7 @@ async fn what_a_response_tells_binds_all_callers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_serves_in_order_and_gives_places_back() {
+async fn a_bulkhead_admits_in_order_and_takes_permits_back() {
     let bulkhead =
         Arc::new(Bulkhead::new("line", BulkheadConfig::new(1).queue(3), Clock::tokio(), None).unwrap());
     let first = bulkhead.try_enter().unwrap();
@@ -137,7 +137,7 @@ async fn a_bulkhead_serves_in_order_and_gives_places_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_waiter_does_not_take_a_place_with_it() {
+async fn a_cancelled_waiter_keeps_no_permit() {
     let bulkhead = Bulkhead::new("line", BulkheadConfig::new(1).queue(5), Clock::tokio(), None).unwrap();
     let first = bulkhead.try_enter().unwrap();
     let waited = bulkhead.enter(Some(millis(20))).await.unwrap_err();
@@ -148,7 +148,7 @@ async fn a_cancelled_waiter_does_not_take_a_place_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_total_limit_holds_over_waits_attempts_and_pauses() {
+async fn the_total_timeout_covers_waits_attempts_and_delays() {
     let policy = Policy::none()
         .total_timeout(SECOND)
         .retry(loom_resilience::RetryConfig::attempts(100))
@@ -170,7 +170,7 @@ async fn the_total_limit_holds_over_waits_attempts_and_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_a_place_and_goes_away_gives_its_permit_back() {
+async fn a_call_cancelled_in_the_bulkhead_queue_returns_its_rate_limit_permit() {
     let policy = Policy::none().limit(Limit::per_hour(2).burst(2)).bulkhead(BulkheadConfig::new(1).queue(1));
     let pipeline = Pipeline::new("line", policy, Clock::tokio(), None).unwrap();
     let held = pipeline.bulkhead().try_enter().unwrap();
@@ -193,7 +193,7 @@ async fn an_attempt_past_its_deadline_is_not_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_takes_the_first_good_answer_within_its_budget() {
+async fn a_hedge_returns_the_first_good_response_within_its_budget() {
     let hedge = Hedge::new(millis(50), Clock::tokio());
     let budget = Budget::new(BudgetConfig {
         ratio: 0.0,
@@ -214,7 +214,7 @@ async fn a_hedge_takes_the_first_good_answer_within_its_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_by_itself_answers_the_last_result() {
+async fn a_retry_alone_returns_the_last_result() {
     let retry = Retry::new(RetryConfig::attempts(3)).unwrap().idempotent().clock(Clock::tokio()).seed(3);
     let start = Instant::now();
     let work = |attempt: u32| async move { if attempt < 3 { Err("503") } else { Ok(attempt) } };
@@ -230,7 +230,7 @@ async fn a_retry_by_itself_answers_the_last_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_limit_polls_its_work_once_for_each_wake_up() {
+async fn a_timeout_polls_its_work_once_for_each_wake_up() {
     let mut polls = 0;
     let work = std::future::poll_fn(|cx| {
         polls += 1;

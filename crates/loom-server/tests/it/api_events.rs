@@ -19,7 +19,7 @@ fn busy(rounds: u32) -> String {
 }
 
 #[tokio::test]
-async fn the_list_comes_in_pages_and_is_what_the_stream_says() {
+async fn the_list_is_paged_and_agrees_with_the_stream() {
     let world = World::new().await;
     world.deploy("busy", &busy(20)).await;
     let run = world.invoke("busy", "").await;
@@ -55,7 +55,7 @@ async fn the_list_comes_in_pages_and_is_what_the_stream_says() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_comes_back_twenty_times_sees_every_event_once_and_in_order() {
+async fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_order() {
     let world = World::new().await;
     world.deploy("busy", &busy(60)).await;
     let run = world.invoke("busy", "").await;
@@ -119,7 +119,7 @@ async fn events_arrive_as_they_happen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_stream_shows_that_it_is_alive() {
+async fn a_quiet_stream_sends_keep_alives() {
     let world = World::new().await;
     world.deploy("busy", &busy(1)).await;
     let run = world.invoke("busy", "").await;
@@ -133,7 +133,7 @@ async fn a_quiet_stream_shows_that_it_is_alive() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_reads_slowly_loses_nothing_and_holds_nothing_up() {
+async fn a_slow_reader_loses_nothing_and_blocks_nothing() {
     let world = World::new().await;
     world.deploy("busy", &busy(3_000)).await;
     let run = world.invoke("busy", "").await;
@@ -171,9 +171,9 @@ async fn streams_are_counted() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+async fn a_stream_continues_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     world.deploy("busy", &busy(3)).await;
     let run = world.invoke("busy", "").await;
     let mut watcher = world.watch(&run, 0).await;
@@ -189,7 +189,7 @@ async fn a_stream_goes_on_after_a_restart() {
     world.ask_to_stop();
     assert!(watcher.next().await.is_none());
     world.stop().await;
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     assert_eq!(world.recovered.runs, 1);
     let mut watcher = world.watch(&run, sequence(seen.last().unwrap()) as u64).await;
     world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;

@@ -38,7 +38,7 @@ async fn runs(world: &World) -> usize {
 }
 
 #[tokio::test]
-async fn a_repeated_request_gets_the_answer_of_the_first() {
+async fn a_repeated_request_receives_the_response_of_the_first() {
     let (world, mock) = (World::new().await, service().await);
     world.deploy("ask", &asking(&mock.base_url(), false)).await;
     let path = "ask/triggers/manual/invoke";
@@ -85,7 +85,7 @@ async fn a_repeated_request_gets_the_answer_of_the_first() {
 }
 
 #[tokio::test]
-async fn requests_at_the_same_moment_share_one_run() {
+async fn concurrent_requests_with_one_key_share_one_run() {
     let (world, mock) = (World::new().await, service().await);
     world.deploy("ask", &asking(&mock.base_url(), false)).await;
     mock.answer_only(0);
@@ -109,11 +109,11 @@ async fn requests_at_the_same_moment_share_one_run() {
 }
 
 #[tokio::test]
-async fn a_key_holds_over_a_restart() {
-    let (folder, mock) = (tempfile::tempdir().unwrap(), service().await);
+async fn a_key_survives_a_restart() {
+    let (directory, mock) = (tempfile::tempdir().unwrap(), service().await);
     let path = "ask/triggers/manual/invoke";
     let open = async || {
-        let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+        let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
         world.deploy("ask", &asking(&mock.base_url(), false)).await;
         world
     };
@@ -145,7 +145,7 @@ async fn a_key_holds_over_a_restart() {
 }
 
 #[tokio::test]
-async fn a_late_answer_and_none_at_all_are_repeated_as_they_were() {
+async fn a_late_response_and_a_missing_one_are_repeated_unchanged() {
     let (world, mock) = (World::new().await, service().await);
     world.deploy("later", &asking(&mock.base_url(), true)).await;
     world.deploy("silent", &requested(r#"{"Say": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
@@ -174,7 +174,7 @@ async fn a_late_answer_and_none_at_all_are_repeated_as_they_were() {
 }
 
 #[tokio::test]
-async fn what_starts_nothing_takes_no_key() {
+async fn a_request_that_starts_no_run_uses_no_key() {
     let world = World::new().await;
     let text_of = r#"{"definition": {"triggers": {"manual": {"type": "Request",
             "conditions": [{"expression": "@equals(triggerBody()['go'], true)"}]}},
@@ -188,16 +188,16 @@ async fn what_starts_nothing_takes_no_key() {
 }
 
 #[tokio::test]
-async fn a_forgotten_answer_is_said_to_be_forgotten() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_removed_response_is_reported_as_removed() {
+    let directory = tempfile::tempdir().unwrap();
     let definition = requested(r#"{"Answer": {"type": "Response", "inputs": {"body": 1}, "runAfter": {}}}"#);
     let path = "ask/triggers/manual/invoke";
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     world.deploy("ask", &definition).await;
     let first = invoke(&world, path, "k", "").await;
     world.ended(run_of(&first)).await;
     world.stop().await;
-    let mut plan = Plan { store: on_disk(folder.path()), ..Plan::default() };
+    let mut plan = Plan { store: on_disk(directory.path()), ..Plan::default() };
     plan.host.retention = Retention { runs_max: Some(0), ..Retention::default() };
     let world = World::start(plan).await;
     world.deploy("ask", &definition).await;

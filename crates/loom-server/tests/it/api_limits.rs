@@ -28,7 +28,7 @@ const GUARDED: [(Method, &str); 9] = [
 ];
 
 #[tokio::test]
-async fn the_token_is_asked_for() {
+async fn the_token_is_required() {
     let mut plan = Plan::default();
     plan.settings.token = Some(Arc::from("a-token-of-some-length"));
     let world = World::start(plan).await;
@@ -66,7 +66,7 @@ async fn the_token_is_asked_for() {
 }
 
 #[tokio::test]
-async fn nothing_and_wrong_methods_have_one_shape() {
+async fn unknown_routes_and_wrong_methods_have_one_error_format() {
     let world = World::new().await;
     world.deploy("orders", &plain()).await;
     for path in [
@@ -105,7 +105,7 @@ async fn nothing_and_wrong_methods_have_one_shape() {
 }
 
 #[tokio::test]
-async fn bodies_are_limited_by_what_arrives_not_by_what_is_said() {
+async fn bodies_are_limited_by_received_bytes_not_by_content_length() {
     let mut plan = Plan::default();
     plan.settings.body_bytes_max = 10_000;
     let world = World::start(plan).await;
@@ -169,7 +169,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_trickles_is_let_go() {
+async fn a_slow_caller_is_disconnected() {
     let mut plan = Plan::default();
     plan.settings.head_timeout = Duration::from_secs(15);
     plan.settings.body_timeout = Duration::from_secs(30);
@@ -203,7 +203,7 @@ async fn a_caller_that_trickles_is_let_go() {
 }
 
 #[tokio::test]
-async fn as_many_runs_as_may_be_are_in_progress() {
+async fn the_limit_on_runs_in_progress_is_not_exceeded() {
     let mut plan = Plan::default();
     plan.host.runs_max = 2;
     let world = World::start(plan).await;
@@ -231,7 +231,7 @@ async fn as_many_runs_as_may_be_are_in_progress() {
 }
 
 #[tokio::test]
-async fn all_bodies_together_have_a_budget() {
+async fn all_bodies_share_a_budget() {
     let mut plan = Plan::default();
     plan.settings.bodies_bytes_max = 4_000;
     let world = World::start(plan).await;
@@ -254,7 +254,7 @@ async fn all_bodies_together_have_a_budget() {
 }
 
 #[tokio::test]
-async fn a_small_body_does_not_become_a_world_of_values() {
+async fn a_small_body_cannot_expand_into_too_many_values() {
     let world = World::new().await;
     world.deploy("orders", &plain()).await;
     let body = format!("[{}{{}}]", "{},".repeat(2_000_000));
@@ -267,7 +267,7 @@ async fn a_small_body_does_not_become_a_world_of_values() {
 }
 
 #[tokio::test]
-async fn a_caller_does_not_make_a_schema_work_without_end() {
+async fn schema_validation_of_a_body_is_bounded() {
     let world = World::new().await;
     let each = r##"{"properties": {"a": {"$ref": "#"}}}"##;
     let definition = format!(
@@ -288,7 +288,7 @@ async fn a_caller_does_not_make_a_schema_work_without_end() {
 }
 
 #[tokio::test]
-async fn a_firing_that_starts_very_many_runs_is_taken_whole_and_its_runs_take_turns() {
+async fn a_firing_with_very_many_runs_is_accepted_whole_and_its_runs_start_in_turn() {
     let mut plan = Plan::default();
     plan.host.runs_max = 5;
     let world = World::start(plan).await;

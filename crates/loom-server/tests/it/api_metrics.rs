@@ -128,8 +128,8 @@ fn same(left: f64, right: f64) {
 
 #[tokio::test]
 async fn metrics_count_runs_and_commits() {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     // A name may hold what the format has to escape.
     let name = "or\"de\\rs";
     world.deploy(name, &requested(r#"{"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;

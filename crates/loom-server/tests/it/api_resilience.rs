@@ -37,7 +37,7 @@ async fn services(world: &World) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn services_outlive_the_process_and_follow_their_definitions() {
+async fn services_survive_a_restart_and_follow_their_definitions() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let first = started(&store).await;
     first.deploy("tick", &limited(r#""requests": 2, "per": "hour""#)).await;

@@ -28,7 +28,7 @@ fn ids(page: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn runs_are_listed_by_what_one_asks_for() {
+async fn runs_are_listed_by_filter() {
     let world = World::new().await;
     world.deploy("Choosy", &choosy()).await;
     world.deploy("waiting", &waiting()).await;
@@ -153,7 +153,7 @@ async fn a_run_is_shown_with_its_actions_inputs_outputs_and_attempts() {
 }
 
 #[tokio::test]
-async fn iterations_come_in_pages() {
+async fn iterations_are_paged() {
     let world = World::new().await;
     let workflow = requested(
         r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 25)", "runAfter": {}, "actions": {
@@ -220,7 +220,7 @@ async fn a_run_is_suspended_resumed_and_cancelled() {
 }
 
 #[tokio::test]
-async fn a_run_is_started_again_from_what_started_it() {
+async fn a_run_is_resubmitted_from_its_trigger() {
     let world = World::new().await;
     let said = |word: &str| {
         requested(&format!(
@@ -251,7 +251,7 @@ async fn a_run_is_started_again_from_what_started_it() {
 }
 
 #[tokio::test]
-async fn a_run_is_started_again_from_one_of_its_actions() {
+async fn a_run_is_resubmitted_from_an_action() {
     let world = World::new().await;
     let rules = r#"{"rules": [{"path": "/first", "response": {"body": "one"}},
         {"path": "/second", "responses": [{"status": 400}, {"body": "two"}]}]}"#;
@@ -313,7 +313,7 @@ async fn a_run_is_started_again_from_one_of_its_actions() {
 }
 
 #[tokio::test]
-async fn any_trigger_is_fired_by_hand() {
+async fn any_trigger_can_be_fired_manually() {
     let world = World::new().await;
     let text_of = r#"{"definition": {
         "triggers": {"Nightly": {"type": "Recurrence", "recurrence": {"frequency": "Month", "interval": 1, "startTime": "2999-01-01T00:00:00Z"}}},

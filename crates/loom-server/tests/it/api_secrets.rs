@@ -48,7 +48,7 @@ async fn check(world: &World, run: &str) -> String {
 }
 
 #[tokio::test]
-async fn secure_parameters_are_hidden_wherever_they_go() {
+async fn secure_parameters_are_redacted_everywhere() {
     let mut plan = Plan::default();
     plan.host.parameters.insert("key", SECRET);
     let world = World::start(plan).await;
@@ -85,7 +85,7 @@ async fn secure_parameters_are_hidden_wherever_they_go() {
 }
 
 #[tokio::test]
-async fn secure_inputs_and_outputs_are_hidden_and_so_is_what_mentions_them() {
+async fn secure_inputs_and_outputs_are_redacted_with_everything_that_mentions_them() {
     let world = World::new().await;
     let rules = format!(
         r#"{{"rules": [{{"path": "/**", "response": {{"headers": {{"x-key": "{SECRET}"}}, "body": {{"key": "{SECRET}"}}}}}}]}}"#
@@ -112,7 +112,7 @@ async fn secure_inputs_and_outputs_are_hidden_and_so_is_what_mentions_them() {
 }
 
 #[tokio::test]
-async fn a_secure_trigger_is_hidden() {
+async fn a_secure_trigger_is_redacted() {
     let world = World::new().await;
     let workflow = r#"{"definition": {
         "triggers": {"manual": {"type": "Request", "runtimeConfiguration": {"secureData": {"properties": ["outputs"]}}}},
@@ -124,7 +124,7 @@ async fn a_secure_trigger_is_hidden() {
 }
 
 #[tokio::test]
-async fn credentials_are_hidden() {
+async fn credentials_are_redacted() {
     let world = World::new().await;
     let mock = Mock::start(&json(r#"{"rules": [{"path": "/**", "response": {"body": 1}}]}"#)).await.unwrap();
     let base = mock.base_url();
@@ -168,7 +168,7 @@ fn evading(base: &str, secure: &str) -> String {
 
 /// Labels alone have to do it: nothing here was read as a secret, so nobody knows its text.
 #[tokio::test]
-async fn no_way_of_writing_an_expression_evades_secure_outputs() {
+async fn no_spelling_of_an_expression_evades_secure_outputs() {
     let world = World::new().await;
     let rules =
         format!(r#"{{"rules": [{{"path": "/**", "response": {{"body": {{"keys": ["{SECRET}"]}}}}}}]}}"#);
@@ -247,7 +247,7 @@ async fn a_secret_that_a_service_sends_back_is_masked() {
 
 /// The mask is the server's last word on every address of the API: JSON stays JSON, and what is not JSON is masked as a text.
 #[tokio::test]
-async fn every_address_of_the_api_is_masked() {
+async fn every_route_of_the_api_masks_secrets() {
     let world = World::new().await;
     let workflow = requested(&format!(
         r#"{{"Say": {{"type": "Compose", "runAfter": {{}}, "inputs": "{SECRET} \"quoted\""}}}}"#

@@ -39,7 +39,7 @@ async fn a_signal_is_sent_and_received() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_signal_one() {
+async fn a_repeated_key_sends_one_signal() {
     let world = World::new().await;
     let twice = requested(
         r#"{"First": {"type": "WaitForSignal", "inputs": {"name": "go"}, "runAfter": {}},
@@ -72,7 +72,7 @@ async fn a_key_makes_a_signal_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_told() {
+async fn a_signal_that_cannot_be_sent_is_rejected_with_the_reason() {
     let world = World::new().await;
     world.deploy("orders", &waits()).await;
     let run = world.invoke("orders", "").await;

@@ -56,15 +56,15 @@ async fn a_changed_definition_is_published_as_the_next_version() {
 }
 
 #[tokio::test]
-async fn a_version_tells_what_its_definition_says_of_itself() {
-    let folder = tempfile::tempdir().unwrap();
+async fn a_version_shows_the_metadata_of_its_definition() {
+    let directory = tempfile::tempdir().unwrap();
     let answering = |tags: &str| {
         format!(
             r#"{{"tags": {tags}, "definition": {{"description": "asks the stock", "triggers": {{"manual": {{"type": "Request"}}}},
                 "actions": {{"Answer": {{"type": "Response", "inputs": {{"body": "@workflow()['tags']"}}}}}}}}}}"#
         )
     };
-    let plan = || Plan { store: on_disk(folder.path()), ..Plan::default() };
+    let plan = || Plan { store: on_disk(directory.path()), ..Plan::default() };
     let world = World::start(plan()).await;
     for tags in [r#"{"team":"stock"}"#, r#"["stock","daily"]"#] {
         let path = "/api/v1/workflows/orders";
@@ -89,7 +89,7 @@ async fn a_version_tells_what_its_definition_says_of_itself() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_can_be_guarded() {
+async fn if_none_match_protects_an_existing_name() {
     let world = World::new().await;
     let create = async |number| {
         let headers = [("if-none-match", "*"), ("content-type", "application/json")];
@@ -106,7 +106,7 @@ async fn a_name_that_is_taken_can_be_guarded() {
 }
 
 #[tokio::test]
-async fn a_broken_definition_leaves_the_one_before_in_place() {
+async fn a_broken_definition_keeps_the_previous_version() {
     let world = World::new().await;
     world.deploy("orders", &answering(1)).await;
     let broken =
@@ -137,7 +137,7 @@ async fn a_broken_definition_leaves_the_one_before_in_place() {
 }
 
 #[tokio::test]
-async fn what_is_withdrawn_is_no_longer_served() {
+async fn a_withdrawn_workflow_is_no_longer_served() {
     let world = World::new().await;
     world.deploy("orders", &answering(1)).await;
     world.deploy("Billing", &answering(2)).await;
@@ -163,7 +163,7 @@ async fn what_is_withdrawn_is_no_longer_served() {
 }
 
 #[tokio::test]
-async fn a_run_ends_on_the_definition_it_began_with() {
+async fn a_run_finishes_on_the_version_it_started_with() {
     let world = World::new().await;
     let slow = |number: u32| {
         requested(&format!(
@@ -183,16 +183,16 @@ async fn a_run_ends_on_the_definition_it_began_with() {
 }
 
 #[tokio::test]
-async fn what_the_api_deployed_is_there_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+async fn a_workflow_deployed_through_the_api_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     for number in [1, 2] {
         world.call(Method::PUT, "/api/v1/workflows/Orders", &answering(number)).await;
     }
     world.deploy("from-a-file", &answering(3)).await;
     let url = world.host.trigger_url("orders", "manual");
     world.stop().await;
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     assert_eq!(answer(&world).await, "2");
     let rows = world.get("/api/v1/workflows/orders/versions").await.json();
     assert_eq!(versions(&rows), ["1.0.0", "1.0.1"]);
@@ -205,7 +205,7 @@ async fn what_the_api_deployed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_trigger_tells_what_its_recurrence_came_to() {
+async fn a_trigger_shows_its_evaluated_recurrence() {
     let world = World::new().await;
     let text_of = r#"{"definition": {
         "parameters": {"every": {"type": "Int", "defaultValue": 7}, "from": {"type": "String", "defaultValue": ""}},
@@ -230,7 +230,7 @@ async fn a_trigger_tells_what_its_recurrence_came_to() {
 
 /// What is taken out of service cannot be called by others either, as after a restart.
 #[tokio::test]
-async fn a_workflow_that_is_deleted_is_no_child_any_more() {
+async fn a_deleted_workflow_is_no_longer_called_as_a_child() {
     let world = World::new().await;
     let child = requested(r#"{"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#);
     let parent = requested(
@@ -257,9 +257,9 @@ fn states(workflow: &Value) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_disabled_workflow_or_trigger_fires_for_nobody_until_it_is_enabled() {
-    let folder = tempfile::tempdir().unwrap();
-    let plan = || Plan { store: on_disk(folder.path()), ..Plan::default() };
+async fn a_disabled_workflow_or_trigger_starts_no_run_until_it_is_enabled() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = || Plan { store: on_disk(directory.path()), ..Plan::default() };
     let caller = requested(
         r#"{"Call": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "orders"}}}, "runAfter": {}},
             "Answer": {"type": "Response", "inputs": {"body": "@actions('Call')?['error']?['code']"}, "runAfter": {"Call": ["Succeeded", "Failed"]}}}"#,
@@ -325,7 +325,7 @@ async fn a_disabled_workflow_or_trigger_fires_for_nobody_until_it_is_enabled() {
 }
 
 #[tokio::test]
-async fn a_setting_that_disables_a_workflow_holds_whatever_an_operator_says() {
+async fn a_setting_that_disables_a_workflow_overrides_the_operator() {
     let world = World::new().await;
     world.host.set_disabled(["orders".to_owned()].into());
     world.deploy("orders", &answering(1)).await;

@@ -240,7 +240,7 @@ async fn world() -> World {
 }
 
 #[test]
-fn whatever_is_sent_is_answered() {
+fn every_request_receives_a_response() {
     let runtime = Runtime::new().unwrap();
     let world = runtime.block_on(world());
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });

@@ -165,7 +165,7 @@ async fn a_page_of_another_site_changes_nothing() {
 
 /// A page whose name resolves to this machine is of the same origin as the server, for its browser.
 #[tokio::test]
-async fn a_name_that_was_made_to_point_here_is_not_answered() {
+async fn a_request_for_a_rebound_host_name_is_rejected() {
     let world = World::new().await;
     let port = world.address.port();
     let put = async |host: &str| {
@@ -208,7 +208,7 @@ async fn a_name_that_was_made_to_point_here_is_not_answered() {
 }
 
 #[tokio::test]
-async fn a_request_names_one_host() {
+async fn a_request_must_name_exactly_one_host() {
     for token in [None, Some(TOKEN)] {
         let settings = ServerSettings { token: token.map(Into::into), ..ServerSettings::default() };
         let world = World::start(Plan { settings, ..Plan::default() }).await;
@@ -228,7 +228,7 @@ async fn a_request_names_one_host() {
 }
 
 #[tokio::test]
-async fn the_api_takes_json_as_json() {
+async fn the_api_accepts_json_bodies_only() {
     let world = World::new().await;
     let put = "PUT /api/v1/workflows/w";
     for kind in [
@@ -329,7 +329,7 @@ async fn no_response_is_taken_for_what_it_does_not_say() {
 
 /// With room for one connection, the next caller is served when the one before is given up.
 #[tokio::test]
-async fn a_response_that_nobody_reads_is_given_up() {
+async fn a_response_that_is_not_read_is_dropped() {
     let settings = ServerSettings {
         write_timeout: Duration::from_millis(200),
         connections_max: 1,

@@ -37,7 +37,7 @@ fn hooked(mock: &Mock) -> String {
 }
 
 #[tokio::test]
-async fn a_callback_that_nobody_waits_for_is_refused() {
+async fn a_callback_that_is_not_awaited_is_rejected() {
     let mock = service().await;
     let world = World::new().await;
     world.deploy("w", &hooked(&mock)).await;
@@ -83,7 +83,7 @@ mod before {
 }
 
 #[tokio::test]
-async fn who_starts_a_run_cannot_answer_for_others() {
+async fn the_caller_who_starts_a_run_cannot_forge_callbacks() {
     let mock = service().await;
     let world = World::new().await;
     world.deploy("w", &hooked(&mock)).await;
@@ -123,10 +123,10 @@ async fn fire(world: &World, address: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn signatures_can_be_rotated_and_do_not_outlive_a_deletion() {
-    let folder = tempfile::tempdir().unwrap();
+async fn signatures_can_be_rotated_and_end_with_a_deletion() {
+    let directory = tempfile::tempdir().unwrap();
     let guarded = || Plan {
-        store: on_disk(folder.path()),
+        store: on_disk(directory.path()),
         settings: ServerSettings { token: Some("a token of the test".into()), ..ServerSettings::default() },
         ..Plan::default()
     };

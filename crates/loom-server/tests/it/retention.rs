@@ -7,11 +7,11 @@ use loom_store::Retention;
 use crate::support::{Plan, World, list, on_disk, requested, text};
 
 #[tokio::test]
-async fn old_runs_are_forgotten_and_their_rows_say_so() {
-    let folder = tempfile::tempdir().unwrap();
+async fn old_runs_are_removed_and_their_rows_say_so() {
+    let directory = tempfile::tempdir().unwrap();
     let definition =
         requested(r#"{"Keep": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}"#);
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     world.deploy("keeper", &definition).await;
     let mut runs = Vec::new();
     for number in 0..5 {
@@ -21,7 +21,7 @@ async fn old_runs_are_forgotten_and_their_rows_say_so() {
     }
     world.stop().await;
 
-    let mut plan = Plan { store: on_disk(folder.path()), ..Plan::default() };
+    let mut plan = Plan { store: on_disk(directory.path()), ..Plan::default() };
     plan.host.retention = Retention { runs_max: Some(2), ..Retention::default() };
     let world = World::start(plan).await;
     world.deploy("keeper", &definition).await;

@@ -53,9 +53,9 @@ impl Default for Plan {
     }
 }
 
-/// A store in a folder, as `loom serve` opens it.
-pub(crate) fn on_disk(folder: &std::path::Path) -> Arc<dyn Store> {
-    Arc::new(SqliteStore::open(folder, SqliteOptions::default()).unwrap())
+/// A store in a directory, as `loom serve` opens it.
+pub(crate) fn on_disk(directory: &std::path::Path) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(directory, SqliteOptions::default()).unwrap())
 }
 
 /// A server that listens.

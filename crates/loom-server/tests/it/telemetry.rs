@@ -227,7 +227,7 @@ async fn a_run_is_a_tree_of_spans_below_its_caller() {
 }
 
 #[tokio::test]
-async fn a_run_without_a_caller_begins_a_trace_and_one_that_is_not_recorded_stays_so() {
+async fn a_run_without_a_caller_starts_a_trace_and_an_unsampled_one_stays_unsampled() {
     let mock = mock(r#"{"path": "/ok", "response": {"body": 1}},"#).await;
     let world = World::start(plan(to(&mock))).await;
     let call = format!(
@@ -274,7 +274,7 @@ async fn a_run_without_a_caller_begins_a_trace_and_one_that_is_not_recorded_stay
 }
 
 #[tokio::test]
-async fn without_a_collector_the_callers_context_is_handed_on_as_it_came() {
+async fn without_a_collector_the_callers_context_is_passed_on_unchanged() {
     let mock = mock(r#"{"path": "/ok", "response": {"body": 1}},"#).await;
     let world = World::new().await;
     let call = format!(
@@ -294,10 +294,10 @@ async fn without_a_collector_the_callers_context_is_handed_on_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_run_that_outlives_its_process_goes_on_in_its_trace() {
+async fn a_run_continues_its_trace_after_a_restart() {
     let mock = mock(r#"{"path": "/ok", "response": {"body": 1}},"#).await;
     let base = mock.base_url();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let waits = requested(&format!(
         r#"{{"Early": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/ok"}}, "runAfter": {{}}}},
         "Each": {{"type": "Foreach", "foreach": "@createArray(1)", "runAfter": {{"Early": ["Succeeded"]}}, "actions": {{
@@ -306,7 +306,7 @@ async fn a_run_that_outlives_its_process_goes_on_in_its_trace() {
             "After": {{"type": "Compose", "inputs": 1, "runAfter": {{"Hook": ["Succeeded"]}}}}}}}}}}"#
     ));
     let start = || async {
-        let world = World::start(Plan { store: on_disk(folder.path()), ..plan(to(&mock)) }).await;
+        let world = World::start(Plan { store: on_disk(directory.path()), ..plan(to(&mock)) }).await;
         world.deploy("waits", &waits).await;
         world
     };
@@ -344,7 +344,7 @@ async fn a_run_that_outlives_its_process_goes_on_in_its_trace() {
 }
 
 #[tokio::test]
-async fn a_long_loop_has_a_bounded_number_of_spans_and_tells_what_failed_beyond_them() {
+async fn a_long_loop_has_a_bounded_number_of_spans_and_reports_later_failures() {
     let mock = mock("").await;
     let world = World::start(plan(to(&mock))).await;
     let each = r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 1000)", "runAfter": {}, "actions": {
@@ -405,7 +405,7 @@ async fn secrets_are_never_sent() {
 }
 
 #[tokio::test]
-async fn a_collector_that_does_not_answer_holds_nothing_up() {
+async fn an_unresponsive_collector_delays_nothing() {
     let rules = r#"{"rules": [{"path": "/v1/traces", "response": {"delayMs": 600000}}]}"#;
     let mock = Mock::start(&json(rules)).await.unwrap();
     let mut settings = to(&mock);
@@ -423,7 +423,7 @@ async fn a_collector_that_does_not_answer_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn spans_that_nobody_takes_are_counted() {
+async fn dropped_spans_are_counted() {
     // A port that was free a moment ago: nobody listens there.
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut settings = TelemetrySettings::new(format!("http://{free}/v1/traces"), "tested");

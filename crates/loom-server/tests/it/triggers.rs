@@ -39,7 +39,7 @@ async fn method_path_and_schema_are_checked_before_a_run_starts() {
 }
 
 #[tokio::test]
-async fn a_response_says_what_its_action_says() {
+async fn a_response_has_what_its_action_specifies() {
     let world = World::new().await;
     let request = r#"{"type": "Request"}"#;
     let check = async |response: &str, status: u16, kind: Option<&str>, body: &str| {
@@ -97,7 +97,7 @@ async fn a_caller_learns_which_run_it_started() {
 }
 
 #[tokio::test]
-async fn bodies_are_read_by_their_type() {
+async fn bodies_are_parsed_by_content_type() {
     let world = World::new().await;
     let outputs = r#"{"body": {"outputs": "@triggerOutputs()"}}"#;
     world.deploy("w", &answered(r#"{"type": "Request"}"#, outputs)).await;
@@ -137,7 +137,7 @@ async fn a_run_without_its_response_is_502_and_one_that_is_late_504() {
 }
 
 #[tokio::test]
-async fn an_asynchronous_response_is_fetched_later_and_work_goes_on_after_it() {
+async fn an_asynchronous_response_is_fetched_later_and_its_run_continues() {
     let rules = json(r#"[{"path": "/work", "response": {"status": 500, "body": "broken"}}]"#);
     let mock = Mock::start(&rules).await.unwrap();
     let world = World::new().await;
@@ -164,7 +164,7 @@ async fn an_asynchronous_response_is_fetched_later_and_work_goes_on_after_it() {
 }
 
 #[tokio::test]
-async fn split_items_and_conditions_decide_about_runs() {
+async fn split_on_and_conditions_decide_which_runs_start() {
     let world = World::new().await;
     let trigger = r#"{"type": "Request", "splitOn": "@triggerBody()?['rows']",
         "conditions": [{"expression": "@not(equals(triggerBody()?['kind'], 'test'))"}]}"#;
@@ -241,7 +241,7 @@ async fn a_webhook_subscribes_through_its_connection_and_its_callbacks_start_run
 }
 
 #[tokio::test]
-async fn the_callback_of_a_waiting_action_counts_once() {
+async fn a_callback_is_accepted_once() {
     let rules = json(r#"[{"method": "POST", "path": "/subscribe"}]"#);
     let mock = Mock::start(&rules).await.unwrap();
     let world = World::new().await;
@@ -263,7 +263,7 @@ async fn the_callback_of_a_waiting_action_counts_once() {
 }
 
 #[tokio::test]
-async fn a_full_trigger_refuses_and_loses_nothing() {
+async fn a_trigger_at_its_limit_rejects_requests_and_loses_nothing() {
     let world = World::new().await;
     let trigger = r#"{"type": "Request",
         "runtimeConfiguration": {"concurrency": {"runs": 1, "maximumWaitingRuns": 1}}}"#;
@@ -288,7 +288,7 @@ async fn a_full_trigger_refuses_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_trigger_takes_the_signature_of_its_address_or_the_token() {
+async fn a_trigger_accepts_the_signature_of_its_address_or_the_token() {
     let mut plan = Plan::default();
     plan.settings.token = Some("a-token-for-these-tests".into());
     let world = World::start(plan).await;
@@ -303,9 +303,9 @@ async fn a_trigger_takes_the_signature_of_its_address_or_the_token() {
 }
 
 #[tokio::test]
-async fn what_a_batch_has_collected_can_be_seen_until_it_goes() {
-    let folder = tempfile::tempdir().unwrap();
-    let start = || World::start(Plan { store: crate::support::on_disk(folder.path()), ..Plan::default() });
+async fn pending_batch_messages_are_listed_until_they_are_released() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || World::start(Plan { store: crate::support::on_disk(directory.path()), ..Plan::default() });
     let collector = r#"{"definition": {"triggers": {"Collect": {"type": "Batch", "inputs": {"configurations":
         {"Orders": {"releaseCriteria": {"messageCount": 3}}}}}}, "actions": {}}}"#;
     let sender = requested(

@@ -27,7 +27,7 @@ const TEMPORARY: &str = "tmp";
 /// The directory of blob files.
 #[derive(Debug)]
 pub(super) struct Files {
-    folder: PathBuf,
+    directory: PathBuf,
     pins: Arc<Pins>,
     /// Makes the names of this process's temporary files unique.
     temporary: AtomicU64,
@@ -35,12 +35,12 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(data: &Path) -> Self {
-        Self { folder: data.join("blobs"), pins: Arc::default(), temporary: AtomicU64::new(0) }
+        Self { directory: data.join("blobs"), pins: Arc::default(), temporary: AtomicU64::new(0) }
     }
 
     fn path(&self, hash: ContentHash) -> PathBuf {
         let name = hash.to_string();
-        self.folder.join(&name[..2]).join(&name[2..])
+        self.directory.join(&name[..2]).join(&name[2..])
     }
 
     /// Writes content unless it is already there, and pins it.
@@ -58,15 +58,15 @@ impl Files {
         }
         let failed = |source| Error::Io { operation: "write a blob", source: Arc::new(source) };
         setting.fault(FaultPoint::BlobWrite).map_err(failed)?;
-        let folder = path.parent().expect("the path was joined from a directory and a name");
-        create_private(folder).map_err(failed)?;
+        let directory = path.parent().expect("the path was joined from a directory and a name");
+        create_private(directory).map_err(failed)?;
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.folder.join(format!("{hash}-{number}.{TEMPORARY}"));
+        let temporary = self.directory.join(format!("{hash}-{number}.{TEMPORARY}"));
         let written = write_synced(&temporary, content)
             .and_then(|()| setting.fault(FaultPoint::BlobSync))
             .and_then(|()| fs::rename(&temporary, &path))
-            .and_then(|()| sync_folder(folder))
-            .and_then(|()| sync_folder(&self.folder));
+            .and_then(|()| sync_directory(directory))
+            .and_then(|()| sync_directory(&self.directory));
         if let Err(source) = written {
             // The next start removes what is left under the temporary name.
             fs::remove_file(&temporary).unwrap_or_default();
@@ -140,22 +140,22 @@ impl Files {
     pub(super) fn sweep(&self, known: impl Fn(ContentHash) -> Result<bool, Error>) -> Result<u64, Error> {
         let failed = |source| Error::io("remove unused blob files", source);
         let mut removed = 0;
-        let Ok(folders) = fs::read_dir(&self.folder) else { return Ok(0) };
-        for folder in folders {
-            let folder = folder.map_err(failed)?.path();
-            if folder.extension().is_some_and(|extension| extension == TEMPORARY) {
-                fs::remove_file(&folder).map_err(failed)?;
+        let Ok(directories) = fs::read_dir(&self.directory) else { return Ok(0) };
+        for directory in directories {
+            let directory = directory.map_err(failed)?.path();
+            if directory.extension().is_some_and(|extension| extension == TEMPORARY) {
+                fs::remove_file(&directory).map_err(failed)?;
                 removed += 1;
                 continue;
             }
-            if !folder.is_dir() {
+            if !directory.is_dir() {
                 continue;
             }
-            for file in fs::read_dir(&folder).map_err(failed)? {
+            for file in fs::read_dir(&directory).map_err(failed)? {
                 let file = file.map_err(failed)?.path();
                 let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 // A file whose name is not a hash is not ours; leave it alone.
-                let Ok(hash) = (name(&folder) + &name(&file)).parse() else { continue };
+                let Ok(hash) = (name(&directory) + &name(&file)).parse() else { continue };
                 if !known(hash)? {
                     fs::remove_file(&file).map_err(failed)?;
                     removed += 1;
@@ -200,11 +200,11 @@ pub(super) fn create_database(path: &Path) -> io::Result<()> {
 }
 
 /// Makes sure that only the owner can read the files of a store, whoever can read the directory.
-pub(super) fn restrict(folder: &Path) -> io::Result<()> {
+pub(super) fn restrict(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     for name in ["loom.db", "loom.db-wal", "loom.db-shm", "loom.lock", "loom.relaxed", super::marks::NAME] {
         use std::os::unix::fs::PermissionsExt;
-        let path = folder.join(name);
+        let path = directory.join(name);
         let mode = match path.metadata() {
             Ok(found) => found.permissions().mode(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -218,6 +218,6 @@ pub(super) fn restrict(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes new names in a directory durable.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

@@ -64,7 +64,7 @@ impl Watch {
 
     /// # Errors
     /// When the directory or the database is not the one that was opened.
-    pub(super) fn check_folder(&self) -> Result<(), Error> {
+    pub(super) fn check_directory(&self) -> Result<(), Error> {
         let check = self.identity.as_ref().map_or(Ok(()), Identity::check);
         check.map_err(|source| Error::Paused { operation: "find its files", source: Arc::new(source) })
     }
@@ -72,7 +72,7 @@ impl Watch {
     /// Closing the last connection would copy the log into the database and then remove the log by its name. That
     /// must not happen when the database is damaged, or when the name now belongs to another store.
     pub(super) fn before_close(&self, connection: &Connection) {
-        if (self.damage.get().is_some() || self.check_folder().is_err())
+        if (self.damage.get().is_some() || self.check_directory().is_err())
             && let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         {
             tracing::warn!(%error, "closing the damaged store may change it: SQLite may copy the log into the database");
@@ -82,9 +82,9 @@ impl Watch {
 
 /// Damage, with its path and what to do about it.
 pub(super) fn damaged(database: &Path, what: &str) -> Error {
-    let folder = database.parent().unwrap_or(database).display();
+    let directory = database.parent().unwrap_or(database).display();
     Error::damaged(format_args!(
-        "{what} (in {}). It accepts no more writes: stop the server, keep a copy of {folder}, and restore it from a backup",
+        "{what} (in {}). It accepts no more writes: stop the server, keep a copy of {directory}, and restore it from a backup",
         database.display()
     ))
 }

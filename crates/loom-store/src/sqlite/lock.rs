@@ -18,12 +18,12 @@ const NAME: &str = "loom.lock";
 
 /// Holds the directory until it is dropped.
 #[derive(Debug)]
-pub(super) struct FolderLock(File);
+pub(super) struct DirectoryLock(File);
 
-impl FolderLock {
-    /// Locks the directory `folder`, which must exist.
-    pub(super) fn take(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(NAME);
+impl DirectoryLock {
+    /// Locks the directory `directory`, which must exist.
+    pub(super) fn take(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(NAME);
         let failed = |source| Error::Open { path: path.clone(), source: Arc::new(source) };
         // Not truncated: until the lock is taken, the content belongs to the holder.
         let mut options = OpenOptions::new();
@@ -37,10 +37,10 @@ impl FolderLock {
         Ok(Self(file))
     }
 
-    /// Keeps writers out of `folder` and changes nothing in it; other processes may read it too. A directory in which
+    /// Keeps writers out of `directory` and changes nothing in it; other processes may read it too. A directory in which
     /// no store was ever opened, such as a copy, has no lock and needs none.
-    pub(super) fn share(folder: &Path) -> Result<Option<Self>, Error> {
-        let path = folder.join(NAME);
+    pub(super) fn share(directory: &Path) -> Result<Option<Self>, Error> {
+        let path = directory.join(NAME);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -78,9 +78,9 @@ type FileId = (u64, u64);
 
 impl Identity {
     /// The identity of the lock file, whose lock is held, and of the database.
-    pub(super) fn of(folder: &Path, lock: &FolderLock, database: &Path) -> io::Result<Self> {
+    pub(super) fn of(directory: &Path, lock: &DirectoryLock, database: &Path) -> io::Result<Self> {
         let files = vec![
-            (folder.join(NAME), id(&lock.0.metadata()?)),
+            (directory.join(NAME), id(&lock.0.metadata()?)),
             (database.to_owned(), id(&database.metadata()?)),
         ];
         Ok(Self { files })

@@ -53,12 +53,12 @@ struct Slots {
 }
 
 impl Marks {
-    /// Maps the page of `folder`, and creates it if it does not exist.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(NAME);
+    /// Maps the page of `directory`, and creates it if it does not exist.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(NAME);
         let sound = fs::read(&path).is_ok_and(|found| is_sound(&found));
         if !sound {
-            create(folder, &path)?;
+            create(directory, &path)?;
         }
         let page = match MemoryMappedFile::open_rw(&path) {
             Ok(page) => Some(page),
@@ -144,8 +144,8 @@ impl Release for Marks {
 }
 
 /// The progress that is known to have been synced; 0 when it is unknown.
-pub(super) fn synced(folder: &Path) -> u64 {
-    let Some(page) = fs::read(folder.join(NAME)).ok().filter(|page| is_sound(page)) else { return 0 };
+pub(super) fn synced(directory: &Path) -> u64 {
+    let Some(page) = fs::read(directory.join(NAME)).ok().filter(|page| is_sound(page)) else { return 0 };
     let progress = word(&page, SYNCED);
     if word(&page, SYNCED_CHECK) == !progress { progress } else { 0 }
 }
@@ -161,8 +161,8 @@ fn word(page: &[u8], offset: u64) -> u64 {
 
 /// Writes an empty page and renames it when it is complete. It is written in full, so that a later store into the
 /// mapping never needs space on the disk.
-fn create(folder: &Path, path: &Path) -> io::Result<()> {
-    let temporary = folder.join(format!("{NAME}.tmp"));
+fn create(directory: &Path, path: &Path) -> io::Result<()> {
+    let temporary = directory.join(format!("{NAME}.tmp"));
     fs::remove_file(&temporary).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),

@@ -16,7 +16,7 @@ use super::{
     connect,
     files::{self, Files},
     health::{self, Watch},
-    lock::{FolderLock, Identity},
+    lock::{DirectoryLock, Identity},
     log_scan,
     marks::{self, Marks},
     queue::Queue,
@@ -27,44 +27,44 @@ use super::{
 };
 
 impl SqliteStore {
-    /// Opens the store in the directory `folder`, and creates both when they do not exist. Blocks for as long as the
+    /// Opens the store in the directory `directory`, and creates both when they do not exist. Blocks for as long as the
     /// disk takes.
     ///
     /// # Errors
     /// [`Error::Locked`] when another process has the store open, [`Error::NewerFormat`] or [`Error::NotAStore`] when
     /// this program cannot use it, [`Error::Damaged`] when it is damaged, [`Error::Open`] when the disk reports an
     /// error.
-    pub fn open(folder: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
-        let failed = |source: io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
-        files::create_private(folder).map_err(failed)?;
-        let lock = FolderLock::take(folder)?;
-        let setting = setting(folder, &mut options);
+    pub fn open(directory: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
+        let failed = |source: io::Error| Error::Open { path: directory.into(), source: Arc::new(source) };
+        files::create_private(directory).map_err(failed)?;
+        let lock = DirectoryLock::take(directory)?;
+        let setting = setting(directory, &mut options);
         // A log that was written without syncs may be torn in many places; this file tells the next opening so.
-        let unsynced_log = folder.join("loom.relaxed");
+        let unsynced_log = directory.join("loom.relaxed");
         check_log(&setting.path, unsynced_log.exists())?;
-        check_progress(folder, &setting.path)?;
+        check_progress(directory, &setting.path)?;
         files::create_database(&setting.path).map_err(failed)?;
         if setting.durability == Durability::Relaxed {
             let mut relaxed = fs::OpenOptions::new();
             relaxed.write(true).create(true).truncate(true);
             files::private(&mut relaxed);
             relaxed.open(&unsynced_log).map_err(failed)?;
-            files::sync_folder(folder).map_err(failed)?;
+            files::sync_directory(directory).map_err(failed)?;
         }
         let open = setting.connect()?;
         if setting.durability == Durability::Durable && unsynced_log.exists() {
             // The log has been copied and emptied; from here on it is synced.
             fs::remove_file(&unsynced_log).map_err(failed)?;
         }
-        let marks = Arc::new(Marks::open(folder).map_err(failed)?);
+        let marks = Arc::new(Marks::open(directory).map_err(failed)?);
         // Older versions left some files readable by other users.
-        files::restrict(folder).map_err(failed)?;
+        files::restrict(directory).map_err(failed)?;
         // The names of the files must become durable with the first commit in them.
-        files::sync_folder(folder).map_err(failed)?;
+        files::sync_directory(directory).map_err(failed)?;
         let queue = Arc::new(Queue::new(options.queue_bytes_max, options.linger));
-        let identity = Identity::of(folder, &lock, &setting.path).map_err(failed)?;
+        let identity = Identity::of(directory, &lock, &setting.path).map_err(failed)?;
         let watch = Arc::new(Watch::new(&setting.path, Some(identity), Arc::clone(&queue)));
-        let files = Arc::new(Files::new(folder));
+        let files = Arc::new(Files::new(directory));
         let connect = || {
             connect::reader(&setting.path, setting.cache_bytes)
                 .map_err(|source| open_error(&setting.path, source))
@@ -122,19 +122,19 @@ impl SqliteStore {
         })))
     }
 
-    /// Opens the store in the directory `folder` for reading only. Nothing in the directory changes, except that
+    /// Opens the store in the directory `directory` for reading only. Nothing in the directory changes, except that
     /// SQLite may recreate `loom.db-shm` after a process was killed; commits are refused with [`Error::ReadOnly`].
     /// Other processes may read at the same time, but none can write.
     ///
     /// # Errors
     /// Those of [`SqliteStore::open`], and [`Error::OlderFormat`]. A store that does not exist is not created.
-    pub fn open_read_only(folder: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
-        let failed = |source: io::Error| Error::Open { path: folder.into(), source: Arc::new(source) };
-        let setting = setting(folder, &mut options);
+    pub fn open_read_only(directory: &Path, mut options: SqliteOptions) -> Result<Self, Error> {
+        let failed = |source: io::Error| Error::Open { path: directory.into(), source: Arc::new(source) };
+        let setting = setting(directory, &mut options);
         setting.path.metadata().map_err(failed)?;
-        let lock = FolderLock::share(folder)?;
-        check_log(&setting.path, folder.join("loom.relaxed").exists())?;
-        check_progress(folder, &setting.path)?;
+        let lock = DirectoryLock::share(directory)?;
+        check_log(&setting.path, directory.join("loom.relaxed").exists())?;
+        check_progress(directory, &setting.path)?;
         let connect = || {
             let opened = connect::onlooker(&setting.path, setting.cache_bytes);
             opened.map_err(|source| open_error(&setting.path, source))
@@ -150,7 +150,7 @@ impl SqliteStore {
             queue,
             readers,
             checkpointer: None,
-            files: Arc::new(Files::new(folder)),
+            files: Arc::new(Files::new(directory)),
             meter: Arc::new(Meter::default()),
             watch,
             marks: None,
@@ -161,9 +161,9 @@ impl SqliteStore {
     }
 }
 
-fn setting(folder: &Path, options: &mut SqliteOptions) -> Arc<Setting> {
+fn setting(directory: &Path, options: &mut SqliteOptions) -> Arc<Setting> {
     Arc::new(Setting {
-        path: folder.join("loom.db"),
+        path: directory.join("loom.db"),
         durability: match options.durability {
             Durability::Memory => Durability::Relaxed,
             durability => durability,
@@ -196,8 +196,8 @@ fn check_log(database: &Path, is_unsynced: bool) -> Result<(), Error> {
 
 /// Refuses a store that lacks commits known to have been synced: the log was cut off at its end or is gone, or the
 /// database is an older one. Changes nothing, so that what is missing can still be put back.
-fn check_progress(folder: &Path, database: &Path) -> Result<(), Error> {
-    let synced = marks::synced(folder);
+fn check_progress(directory: &Path, database: &Path) -> Result<(), Error> {
+    let synced = marks::synced(directory);
     if synced == 0 {
         return Ok(());
     }
@@ -205,7 +205,7 @@ fn check_progress(folder: &Path, database: &Path) -> Result<(), Error> {
     match found {
         Ok(found) if found < synced => {
             let missing = synced - found;
-            let marks = folder.join(marks::NAME);
+            let marks = directory.join(marks::NAME);
             let what = format!(
                 "{missing} synced records are missing: the end of loom.db-wal was cut off, or loom.db is gone or is an \
                  older copy. To continue without them, delete {}",

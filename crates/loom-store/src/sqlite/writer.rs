@@ -154,7 +154,7 @@ impl Writer {
         };
         let written = self
             .watch
-            .check_folder()
+            .check_directory()
             .and_then(|()| write_transaction(&self.setting, connection, memory, &group));
         match self.watch.observe(written) {
             Ok((answers, sync)) => {
@@ -242,7 +242,7 @@ impl Writer {
             return Err(damage.clone());
         }
         if self.open.is_none() || self.queue.stopped().is_some() {
-            self.watch.check_folder()?;
+            self.watch.check_directory()?;
             self.let_go();
             self.open = Some(self.watch.observe(self.setting.connect())?);
             self.queue.restart();
@@ -264,8 +264,8 @@ impl Writer {
             let reason = self.queue.stopped().unwrap_or(Error::Closed);
             return sweep.reply.send(Err(reason)).unwrap_or_default();
         };
-        let folder = self.watch.check_folder();
-        let slice = folder.and_then(|()| self.setting.strike(FaultPoint::Sweep)).and_then(|()| {
+        let directory = self.watch.check_directory();
+        let slice = directory.and_then(|()| self.setting.strike(FaultPoint::Sweep)).and_then(|()| {
             let failed = |source| paused("sweep", source);
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;

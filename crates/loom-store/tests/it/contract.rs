@@ -22,9 +22,9 @@ async fn the_memory_store_meets_the_contract() {
 async fn the_sqlite_store_meets_the_contract_and_survives_a_reopen() {
     for case in CASES {
         println!("{}", case.name);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
+            Arc::new(SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap());
         (case.check)(Arc::clone(&store)).await;
         if !matches!(store.health().condition, Condition::Running) {
             continue; // The case closed or condemned it.
@@ -32,7 +32,7 @@ async fn the_sqlite_store_meets_the_contract_and_survives_a_reopen() {
         store.verify().await.unwrap();
         let before = dump(&*store).await;
         store.close().await.unwrap();
-        let again = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        let again = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
         assert_eq!(dump(&again).await, before, "{}", case.name);
     }
 }
@@ -42,8 +42,8 @@ async fn encrypted_stores_meet_the_contract() {
     for case in CASES {
         println!("{}", case.name);
         (case.check)(with_key(Arc::new(MemoryStore::default()), Some(&KEY)).await.unwrap()).await;
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
         (case.check)(with_key(Arc::new(store), Some(&KEY)).await.unwrap()).await;
     }
 }
@@ -51,9 +51,9 @@ async fn encrypted_stores_meet_the_contract() {
 #[tokio::test]
 async fn both_backends_return_the_same_results() {
     for seed in 0..20 {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let options = || SqliteOptions { linger: std::time::Duration::ZERO, ..SqliteOptions::default() };
-        let open = || SqliteStore::open(folder.path(), options()).unwrap();
+        let open = || SqliteStore::open(directory.path(), options()).unwrap();
         let (memory, mut sqlite) = (MemoryStore::default(), open());
         let mut workload = Workload::new(seed);
         let mut refused = 0;

@@ -71,7 +71,7 @@ fn options() -> SqliteOptions {
     }
 }
 
-const FOLDER: &str = "LOOM_STORE_TEST_FOLDER";
+const DIRECTORY: &str = "LOOM_STORE_TEST_DIRECTORY";
 const SEED: &str = "LOOM_STORE_TEST_SEED";
 const SKIP: &str = "LOOM_STORE_TEST_SKIP";
 const PIPELINE: usize = 24;
@@ -81,9 +81,9 @@ const PIPELINE: usize = 24;
 #[tokio::test]
 async fn victim() {
     #[expect(clippy::disallowed_methods, reason = "a test process gets its instructions from its parent")]
-    let (folder, seed, skip) = (std::env::var(FOLDER), std::env::var(SEED), std::env::var(SKIP));
-    let (Ok(folder), Ok(seed), Ok(skip)) = (folder, seed, skip) else { return };
-    let store = SqliteStore::open(Path::new(&folder), options()).unwrap();
+    let (directory, seed, skip) = (std::env::var(DIRECTORY), std::env::var(SEED), std::env::var(SKIP));
+    let (Ok(directory), Ok(seed), Ok(skip)) = (directory, seed, skip) else { return };
+    let store = SqliteStore::open(Path::new(&directory), options()).unwrap();
     let mut oracle = Oracle::new(seed.parse().unwrap());
     oracle.skip(skip.parse().unwrap()).await;
     #[expect(clippy::disallowed_methods, reason = "the process that is killed reports to its parent")]
@@ -104,12 +104,12 @@ async fn victim() {
 async fn a_killed_process_loses_no_acknowledged_commit() {
     for seed in 0..6 {
         let mut random = Seeded::new(seed);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut held = 0;
         for round in 0..5 {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["crash::victim", "--exact", "--nocapture"])
-                .env(FOLDER, folder.path())
+                .env(DIRECTORY, directory.path())
                 .env(SEED, seed.to_string())
                 .env(SKIP, held.to_string())
                 .stdout(Stdio::piped())
@@ -123,7 +123,7 @@ async fn a_killed_process_loses_no_acknowledged_commit() {
             child.wait().unwrap();
             // What it printed before it was killed counts as well.
             let durable = durable + lines.filter(|line| line.ends_with("durable")).count();
-            let store = SqliteStore::open(folder.path(), options()).unwrap();
+            let store = SqliteStore::open(directory.path(), options()).unwrap();
             store.verify().await.unwrap();
             let found = dump(&store).await;
             held = position(seed, &found, held + durable, held + durable + PIPELINE + 1).await;
@@ -139,19 +139,19 @@ struct Disk {
 }
 
 impl Disk {
-    fn of(folder: &Path) -> Self {
+    fn of(directory: &Path) -> Self {
         Self {
-            database: fs::read(folder.join("loom.db")).expect("a test disk works"),
-            log: fs::read(folder.join("loom.db-wal")).expect("a test disk works"),
+            database: fs::read(directory.join("loom.db")).expect("a test disk works"),
+            log: fs::read(directory.join("loom.db-wal")).expect("a test disk works"),
         }
     }
 
     fn open(&self) -> (tempfile::TempDir, Result<SqliteStore, Error>) {
-        let folder = tempfile::tempdir().expect("a test disk works");
-        fs::write(folder.path().join("loom.db"), &self.database).expect("a test disk works");
-        fs::write(folder.path().join("loom.db-wal"), &self.log).expect("a test disk works");
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default());
-        (folder, store)
+        let directory = tempfile::tempdir().expect("a test disk works");
+        fs::write(directory.path().join("loom.db"), &self.database).expect("a test disk works");
+        fs::write(directory.path().join("loom.db-wal"), &self.log).expect("a test disk works");
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default());
+        (directory, store)
     }
 }
 
@@ -161,17 +161,17 @@ const SECTOR: usize = 512;
 #[tokio::test]
 async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
     let seed = 11;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
-    let store = SqliteStore::open(folder.path(), quiet).unwrap();
+    let store = SqliteStore::open(directory.path(), quiet).unwrap();
     let mut oracle = Oracle::new(seed);
     let mut states = Vec::new();
     for _ in 0..70 {
         drop(store.commit(oracle.next().await).await);
-        let length = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len() as usize;
+        let length = fs::metadata(directory.path().join("loom.db-wal")).unwrap().len() as usize;
         states.push((length, dump(&oracle.memory).await));
     }
-    let disk = Disk::of(folder.path());
+    let disk = Disk::of(directory.path());
     let mut random = Seeded::new(seed);
     for _ in 0..150 {
         // Everything up to here was synced; of what comes after, the disk kept an arbitrary part.
@@ -193,7 +193,7 @@ async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
                 .for_each(|sector| sector.fill_with(|| random_byte(start))),
         }
         let torn = Disk { database: disk.database.clone(), log };
-        let (_folder, store) = torn.open();
+        let (_directory, store) = torn.open();
         let store = store.unwrap();
         store.verify().await.unwrap();
         let found = dump(&store).await;
@@ -204,20 +204,20 @@ async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
 
 #[tokio::test]
 async fn damage_in_the_middle_of_the_log_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
-    let store = SqliteStore::open(folder.path(), quiet).unwrap();
+    let store = SqliteStore::open(directory.path(), quiet).unwrap();
     let mut oracle = Oracle::new(15);
     let mut ends = Vec::new();
     while ends.len() < 40 {
-        let before = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len();
+        let before = fs::metadata(directory.path().join("loom.db-wal")).unwrap().len();
         drop(store.commit(oracle.next().await).await);
-        let after = fs::metadata(folder.path().join("loom.db-wal")).unwrap().len();
+        let after = fs::metadata(directory.path().join("loom.db-wal")).unwrap().len();
         if after > before {
             ends.push((after, dump(&oracle.memory).await));
         }
     }
-    let disk = Disk::of(folder.path());
+    let disk = Disk::of(directory.path());
     let mut random = Seeded::new(15);
     let (mut stopped, mut cut) = (0, 0);
     for _ in 0..200 {
@@ -225,7 +225,7 @@ async fn damage_in_the_middle_of_the_log_is_refused() {
         let place = (ends[0].0 + random.below(log.len() as u64 - ends[0].0)) as usize;
         log[place] ^= 1 << random.below(8);
         let damaged = Disk { database: disk.database.clone(), log };
-        let (_folder, store) = damaged.open();
+        let (_directory, store) = damaged.open();
         // Damage in the last commit looks like a commit that was being written; damage in an earlier one does not.
         let in_last = place as u64 >= ends[ends.len() - 2].0;
         match store {
@@ -252,17 +252,17 @@ fn random_byte(place: usize) -> u8 {
 #[tokio::test]
 async fn a_torn_checkpoint_is_repeated() {
     let seed = 12;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let quiet = SqliteOptions { checkpoint_bytes: usize::MAX, ..options() };
-    let store = SqliteStore::open(folder.path(), quiet).unwrap();
+    let store = SqliteStore::open(directory.path(), quiet).unwrap();
     let mut oracle = Oracle::new(seed);
     for _ in 0..70 {
         drop(store.commit(oracle.next().await).await);
     }
-    let before = Disk::of(folder.path());
-    let other = rusqlite::Connection::open(folder.path().join("loom.db")).unwrap();
+    let before = Disk::of(directory.path());
+    let other = rusqlite::Connection::open(directory.path().join("loom.db")).unwrap();
     other.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
-    let after = Disk::of(folder.path());
+    let after = Disk::of(directory.path());
     assert_eq!(before.log, after.log);
     assert_ne!(before.database, after.database);
     let expected = dump(&oracle.memory).await;
@@ -281,7 +281,7 @@ async fn a_torn_checkpoint_is_repeated() {
             }
         }
         let torn = Disk { database, log: after.log.clone() };
-        let (_folder, store) = torn.open();
+        let (_directory, store) = torn.open();
         let store = store.unwrap();
         store.verify().await.unwrap();
         assert_eq!(dump(&store).await, expected);
@@ -291,14 +291,14 @@ async fn a_torn_checkpoint_is_repeated() {
 #[tokio::test]
 async fn damage_is_reported_and_never_read_as_data() {
     let seed = 13;
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(folder.path(), options()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), options()).unwrap();
     let mut oracle = Oracle::new(seed);
     for _ in 0..70 {
         drop(store.commit(oracle.next().await).await);
     }
     store.close().await.unwrap();
-    let whole = fs::read(folder.path().join("loom.db")).unwrap();
+    let whole = fs::read(directory.path().join("loom.db")).unwrap();
     let expected = dump(&oracle.memory).await;
     let mut random = Seeded::new(seed);
     let mut reported = 0;
@@ -308,7 +308,7 @@ async fn damage_is_reported_and_never_read_as_data() {
         let flip = 1 << random.below(8);
         database[place] ^= flip;
         let damaged = Disk { database, log: Vec::new() };
-        let (_folder, store) = damaged.open();
+        let (_directory, store) = damaged.open();
         let store = match store {
             Ok(store) => store,
             Err(
@@ -334,28 +334,28 @@ async fn damage_is_reported_and_never_read_as_data() {
 
 #[tokio::test]
 async fn a_relaxed_store_survives_the_process() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let relaxed = || SqliteOptions { durability: Durability::Relaxed, ..options() };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), relaxed()).unwrap());
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path(), relaxed()).unwrap());
     assert_eq!(store.health().durability, Durability::Relaxed);
     let mut oracle = Oracle::new(14);
     for _ in 0..50 {
         drop(store.commit(oracle.next().await).await);
     }
     // What a killed process leaves: the files as they are, without a close.
-    let disk = Disk::of(folder.path());
-    let (_folder, again) = disk.open();
+    let disk = Disk::of(directory.path());
+    let (_directory, again) = disk.open();
     assert_eq!(dump(&again.unwrap()).await, dump(&oracle.memory).await);
     // What a loss of power may leave: a log broken in the middle, because nothing was synced. Only a tail is lost.
     drop(store);
     let mut log = disk.log.clone();
     let middle = log.len() / 2;
     log[middle] ^= 1;
-    fs::write(folder.path().join("loom.db"), &disk.database).unwrap();
-    fs::write(folder.path().join("loom.db-wal"), &log).unwrap();
-    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    fs::write(directory.path().join("loom.db"), &disk.database).unwrap();
+    fs::write(directory.path().join("loom.db-wal"), &log).unwrap();
+    let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
     store.verify().await.unwrap();
     position(14, &dump(&store).await, 0, 50).await;
     // From now on the log is synced, and the same would be damage.
-    assert!(!folder.path().join("loom.relaxed").exists());
+    assert!(!directory.path().join("loom.relaxed").exists());
 }

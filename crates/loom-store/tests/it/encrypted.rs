@@ -47,8 +47,8 @@ async fn fill(store: &dyn Store) -> [ContentHash; 2] {
 }
 
 /// Whether any file of the directory contains the string.
-fn holds(folder: &Path, text: &str) -> bool {
-    std::fs::read_dir(folder).unwrap().any(|entry| {
+fn holds(directory: &Path, text: &str) -> bool {
+    std::fs::read_dir(directory).unwrap().any(|entry| {
         let path = entry.unwrap().path();
         if path.is_dir() {
             return holds(&path, text);
@@ -58,23 +58,23 @@ fn holds(folder: &Path, text: &str) -> bool {
     })
 }
 
-fn open(folder: &Path) -> Arc<dyn Store> {
-    Arc::new(SqliteStore::open(folder, SqliteOptions::default()).unwrap())
+fn open(directory: &Path) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(directory, SqliteOptions::default()).unwrap())
 }
 
 #[tokio::test]
 async fn no_payload_is_on_the_disk_in_the_clear() {
     for (key, found) in [(None, true), (Some(&*KEY), false)] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = with_key(open(folder.path()), key).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = with_key(open(directory.path()), key).await.unwrap();
         let hashes = fill(&*store).await;
-        assert_eq!(holds(folder.path(), SECRET), found, "while it is open");
+        assert_eq!(holds(directory.path(), SECRET), found, "while it is open");
         store.close().await.unwrap();
         drop(store);
-        assert_eq!(holds(folder.path(), SECRET), found);
-        assert_eq!(holds(folder.path(), "launch code"), found);
+        assert_eq!(holds(directory.path(), SECRET), found);
+        assert_eq!(holds(directory.path(), "launch code"), found);
 
-        let store = with_key(open(folder.path()), key).await.unwrap();
+        let store = with_key(open(directory.path()), key).await.unwrap();
         let loaded = store.load(RUN).await.unwrap().unwrap();
         assert_eq!(loaded.row.details, SECRET);
         assert_eq!(loaded.row.error.as_deref(), Some(SECRET));

@@ -36,14 +36,14 @@ impl Faults for Once {
 async fn a_failure_at_any_call_pauses_the_store_and_leaves_no_partial_commit() {
     let mut paused_at = 0;
     for fails in 1..150 {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let faults = Arc::new(Once { calls: AtomicU64::new(0), fails });
         let options = SqliteOptions {
             linger: Duration::ZERO,
             faults: Some(Arc::clone(&faults) as Arc<dyn Faults>),
             ..SqliteOptions::default()
         };
-        let store = SqliteStore::open(folder.path(), options).unwrap();
+        let store = SqliteStore::open(directory.path(), options).unwrap();
         let memory = MemoryStore::default();
         let mut workload = Workload::new(fails);
         for _ in 0..40 {
@@ -94,10 +94,10 @@ async fn a_failed_resume_leaves_the_store_paused() {
             if opened { Ok(()) } else { Err(io::Error::other("broken")) }
         }
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let faults = Some(Arc::new(Broken(AtomicU64::new(0))) as Arc<dyn Faults>);
     let store =
-        SqliteStore::open(folder.path(), SqliteOptions { faults, ..SqliteOptions::default() }).unwrap();
+        SqliteStore::open(directory.path(), SqliteOptions { faults, ..SqliteOptions::default() }).unwrap();
     assert!(matches!(store.flush().await, Err(Error::Paused { operation: "begin a transaction", .. })));
     assert!(store.resume().await.is_err());
     assert!(matches!(store.health().condition, Condition::Paused(_)));
@@ -108,11 +108,11 @@ async fn a_failed_resume_leaves_the_store_paused() {
 
 #[tokio::test]
 async fn a_store_paused_by_a_full_disk_can_be_resumed() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let run = RunId::first_at(UnixMillis(1));
     let frame = |n: u64| Frame { at: UnixMillis(1), payload: incompressible(n).into() };
     let small = SqliteOptions { database_bytes_max: Some(400_000), ..SqliteOptions::default() };
-    let store = SqliteStore::open(folder.path(), small).unwrap();
+    let store = SqliteStore::open(directory.path(), small).unwrap();
     let mut written = 0;
     let error = loop {
         match store.commit(Commit::to_run(run, Seq(written + 1), vec![frame(written)])).await {
@@ -128,7 +128,7 @@ async fn a_store_paused_by_a_full_disk_can_be_resumed() {
     assert!(matches!(again, Err(Error::Paused { .. })));
     store.close().await.unwrap();
 
-    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
     store.verify().await.unwrap();
     let frames = store.frames(FrameQuery::of(run)).await.unwrap().frames;
     assert_eq!(frames.len() as u64, written);
@@ -143,11 +143,11 @@ fn incompressible(seed: u64) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_full_queue_refuses_append_and_delays_commit() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // Room for two commits of 1 kB. None of them is urgent, so the writer lingers.
     let options =
         SqliteOptions { queue_bytes_max: 5_000, linger: Duration::from_hours(1), ..SqliteOptions::default() };
-    let store = SqliteStore::open(folder.path(), options).unwrap();
+    let store = SqliteStore::open(directory.path(), options).unwrap();
     let commit = |first, urgency, size: usize| {
         let frame = Frame { at: UnixMillis(1), payload: vec![0; size].into() };
         Commit { urgency, ..Commit::to_run(RunId::first_at(UnixMillis(1)), Seq(first), vec![frame]) }
@@ -178,21 +178,21 @@ async fn a_blob_that_cannot_be_written_leaves_nothing_behind() {
         }
     }
     for point in [FaultPoint::BlobWrite, FaultPoint::BlobSync] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let faults = Some(Arc::new(Fails(point, AtomicU64::new(0))) as Arc<dyn Faults>);
-        let store =
-            SqliteStore::open(folder.path(), SqliteOptions { faults, ..SqliteOptions::default() }).unwrap();
+        let store = SqliteStore::open(directory.path(), SqliteOptions { faults, ..SqliteOptions::default() })
+            .unwrap();
         let content = bytes::Bytes::from(vec![3; 2 << 20]);
         let error = store.put_blob(content.clone()).await.unwrap_err();
         assert!(matches!(error, Error::Io { operation: "write a blob", .. }), "{error}");
         assert!(matches!(store.health().condition, Condition::Running));
-        assert_eq!(files_below(&folder.path().join("blobs")), 0);
+        assert_eq!(files_below(&directory.path().join("blobs")), 0);
         // The next attempt succeeds; a file that no commit refers to is removed at the next start.
         drop(store.put_blob(content).await.unwrap());
-        assert_eq!(files_below(&folder.path().join("blobs")), 1);
+        assert_eq!(files_below(&directory.path().join("blobs")), 1);
         store.close().await.unwrap();
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
-        assert_eq!(files_below(&folder.path().join("blobs")), 0);
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
+        assert_eq!(files_below(&directory.path().join("blobs")), 0);
         store.close().await.unwrap();
     }
 }
@@ -213,11 +213,11 @@ async fn a_deletion_that_fails_or_is_cut_short_leaves_the_run_whole_or_gone() {
     for (point, whole) in
         [(FaultPoint::Delete, true), (FaultPoint::Committed, false), (FaultPoint::Sweep, false)]
     {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let faults = Arc::new(Fails(point, AtomicU64::new(u64::MAX)));
         let handed = Some(Arc::clone(&faults) as Arc<dyn Faults>);
         let options = SqliteOptions { faults: handed, ..SqliteOptions::default() };
-        let store = SqliteStore::open(folder.path(), options).unwrap();
+        let store = SqliteStore::open(directory.path(), options).unwrap();
         let empty = dump(&store).await;
         let frames = (0..9_000).map(|_| Frame { at: UnixMillis(1), payload: "f".into() }).collect();
         let mut row = RunRow::new(run, "w", ContentHash::of(b"definition"), 0);
@@ -235,21 +235,21 @@ async fn a_deletion_that_fails_or_is_cut_short_leaves_the_run_whole_or_gone() {
         }
         store.close().await.unwrap();
 
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
         assert_eq!(dump(&store).await, if whole { before } else { empty.clone() }, "{point:?}");
         let again = store.delete_run(run).await.unwrap();
         assert_eq!(again, if whole { Deletion::Deleted } else { Deletion::NotFound }, "{point:?}");
         store.sweep(Retention::default(), UnixMillis(3)).await.unwrap();
         assert_eq!(dump(&store).await, empty, "{point:?}");
         assert!(store.frames(FrameQuery::of(run)).await.unwrap().frames.is_empty(), "{point:?}");
-        assert_eq!(files_below(&folder.path().join("blobs")), 0, "{point:?}");
+        assert_eq!(files_below(&directory.path().join("blobs")), 0, "{point:?}");
         store.verify().await.unwrap();
         store.close().await.unwrap();
     }
 }
 
-fn files_below(folder: &std::path::Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+fn files_below(directory: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let paths = entries.map(|entry| entry.expect("the directory can be read").path());
     paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }

@@ -29,16 +29,16 @@ async fn expected() -> Dump {
 }
 
 fn fixture(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a fixture can be copied");
+    let directory = tempfile::tempdir().expect("a fixture can be copied");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    fs::copy(from, folder.path().join("loom.db")).expect("a fixture can be copied");
-    folder
+    fs::copy(from, directory.path().join("loom.db")).expect("a fixture can be copied");
+    directory
 }
 
 #[tokio::test]
 async fn a_store_of_format_1_is_read_and_continued() {
-    let folder = fixture("format-1.sqlite");
-    let open = || SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    let directory = fixture("format-1.sqlite");
+    let open = || SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
     let store = open();
     assert_eq!(dump(&store).await, expected().await);
     // What the older version wrote still holds: the journal continues where it ended.
@@ -54,23 +54,23 @@ async fn a_store_of_format_1_is_read_and_continued() {
 
 #[tokio::test]
 async fn a_store_of_a_future_format_is_refused() {
-    let folder = fixture("format-1.sqlite");
-    let path = folder.path().join("loom.db");
+    let directory = fixture("format-1.sqlite");
+    let path = directory.path().join("loom.db");
     let mut bytes = fs::read(&path).unwrap();
     // The format is at offset 60 of the header, big-endian.
     assert_eq!(bytes[60..64], 1_u32.to_be_bytes());
     bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
-    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    let refused = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap_err();
     assert!(matches!(refused, Error::NewerFormat { found: 99, .. }), "{refused}");
 }
 
 #[test]
 fn files_that_are_not_a_store_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("loom.db");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("loom.db");
     fs::write(&path, vec![b'x'; 10_000]).unwrap();
-    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    let refused = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap_err();
     assert!(matches!(refused, Error::NotAStore { .. }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), vec![b'x'; 10_000], "it was not changed");
 
@@ -78,6 +78,6 @@ fn files_that_are_not_a_store_are_refused() {
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("CREATE TABLE somebody_elses (x)").unwrap();
     drop(other);
-    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    let refused = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap_err();
     assert!(matches!(refused, Error::NotAStore { .. }), "{refused}");
 }

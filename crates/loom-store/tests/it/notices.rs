@@ -31,8 +31,8 @@ fn quiet() -> SqliteOptions {
     }
 }
 
-fn open(folder: &Path) -> SqliteStore {
-    SqliteStore::open(folder, quiet()).unwrap()
+fn open(directory: &Path) -> SqliteStore {
+    SqliteStore::open(directory, quiet()).unwrap()
 }
 
 /// A commit with one frame that fills a page of its own and does not compress.
@@ -53,15 +53,15 @@ async fn fill(store: &SqliteStore, commits: u64) {
     }
 }
 
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
 }
 
 /// A copy of the directory, as a killed process leaves it.
-fn killed(folder: &Path) -> tempfile::TempDir {
+fn killed(directory: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for (path, content) in files(folder) {
+    for (path, content) in files(directory) {
         fs::write(copy.path().join(path.file_name().unwrap()), content).unwrap();
     }
     copy
@@ -69,18 +69,18 @@ fn killed(folder: &Path) -> tempfile::TempDir {
 
 #[tokio::test]
 async fn the_next_process_knows_what_the_previous_one_was_working_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
     drop(store.at_work(run(1), Seq(1)));
     std::mem::forget(store.at_work(run(2), Seq(5)));
     std::mem::forget(store.at_work(run(3), Seq(9)));
     store.close().await.unwrap();
 
-    let look = SqliteStore::open_read_only(folder.path(), quiet()).unwrap();
+    let look = SqliteStore::open_read_only(directory.path(), quiet()).unwrap();
     look.forget_interrupted();
     look.close().await.unwrap();
 
-    let store = open(folder.path());
+    let store = open(directory.path());
     let found = store.interrupted();
     let mut runs = found.runs.clone();
     runs.sort_unstable();
@@ -90,24 +90,24 @@ async fn the_next_process_knows_what_the_previous_one_was_working_on() {
     // Not handled yet, so the next process finds it again.
     std::mem::forget(busy);
     store.close().await.unwrap();
-    let store = open(folder.path());
+    let store = open(directory.path());
     assert_eq!(store.interrupted().runs.len(), 3);
     assert_eq!(store.interrupted().end, found.end);
     store.forget_interrupted();
     assert_eq!(store.interrupted().runs, []);
     store.close().await.unwrap();
-    let store = open(folder.path());
+    let store = open(directory.path());
     assert_eq!(store.interrupted().runs, []);
     assert_ne!(store.interrupted().end, found.end);
 }
 
 #[tokio::test]
 async fn an_invalid_marks_file_is_recreated() {
-    let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).close().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path()).close().await.unwrap();
     for content in [&b""[..], b"something else", &[0xa5; 4_096]] {
-        fs::write(folder.path().join("loom.marks"), content).unwrap();
-        let store = open(folder.path());
+        fs::write(directory.path().join("loom.marks"), content).unwrap();
+        let store = open(directory.path());
         assert_eq!(store.interrupted().runs, []);
         store.close().await.unwrap();
     }
@@ -115,22 +115,22 @@ async fn an_invalid_marks_file_is_recreated() {
 
 #[tokio::test]
 async fn a_truncated_log_is_detected() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    let log = |folder: &Path| folder.join("loom.db-wal");
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let log = |directory: &Path| directory.join("loom.db-wal");
     fill(&store, 10).await;
-    let early = fs::metadata(log(folder.path())).unwrap().len();
+    let early = fs::metadata(log(directory.path())).unwrap().len();
     for number in 10..30 {
         store.commit(large(run(number), 1)).await.unwrap();
     }
-    let copy = killed(folder.path());
+    let copy = killed(directory.path());
     assert_eq!(
         SqliteStore::open(copy.path(), quiet()).map(|store| store.health().durability).unwrap(),
         Durability::Durable
     );
 
     for length in [0, early, early + 1_000] {
-        let copy = killed(folder.path());
+        let copy = killed(directory.path());
         fs::File::options().write(true).open(log(copy.path())).unwrap().set_len(length).unwrap();
         let before = files(copy.path());
         for attempt in 0..2 {
@@ -166,8 +166,8 @@ async fn a_truncated_log_is_detected() {
 
 #[tokio::test]
 async fn data_removed_by_retention_is_not_reported_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
     let all = Retention { age_max_ms: Some(0), ..Retention::default() };
     for number in 0..20 {
         let mut commit = large(run(number), 1);
@@ -178,26 +178,26 @@ async fn data_removed_by_retention_is_not_reported_missing() {
     }
     let swept = store.sweep(all, T0.plus(1_000)).await.unwrap();
     assert_eq!(swept.purged, 20, "every frame is gone");
-    drop(SqliteStore::open(killed(folder.path()).path(), quiet()).unwrap());
+    drop(SqliteStore::open(killed(directory.path()).path(), quiet()).unwrap());
     store.close().await.unwrap();
-    let store = open(folder.path());
+    let store = open(directory.path());
     // A new frame still gets a larger `lsn` than all before it.
     store.commit(large(run(50), 1)).await.unwrap();
-    let copy = killed(folder.path());
+    let copy = killed(directory.path());
     store.close().await.unwrap();
-    drop(open(folder.path()));
+    drop(open(directory.path()));
     fs::File::options().write(true).open(copy.path().join("loom.db-wal")).unwrap().set_len(0).unwrap();
     assert!(matches!(SqliteStore::open(copy.path(), quiet()).map(drop), Err(Error::Damaged { .. })));
 }
 
 #[tokio::test]
 async fn damage_found_by_a_read_stops_all_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
     fill(&store, 40).await;
     store.close().await.unwrap();
     // Finds the page that holds a frame by the frame's content: which page it is depends on how commits were grouped.
-    let database = folder.path().join("loom.db");
+    let database = directory.path().join("loom.db");
     let mut content = fs::read(&database).unwrap();
     let payload = noise(run(20), 1);
     let place =
@@ -206,7 +206,7 @@ async fn damage_found_by_a_read_stops_all_writes() {
     content[page..page + 4_096].fill(0);
     fs::write(&database, &content).unwrap();
 
-    let store = open(folder.path());
+    let store = open(directory.path());
     store.commit(large(run(100), 1)).await.unwrap();
     assert!(matches!(store.health().condition, Condition::Running));
     let mut met = None;
@@ -216,12 +216,12 @@ async fn damage_found_by_a_read_stops_all_writes() {
         }
     }
     let met = met.expect("some read finds it");
-    for part in ["damaged", "loom.db", "restore it from a backup", &folder.path().display().to_string()] {
+    for part in ["damaged", "loom.db", "restore it from a backup", &directory.path().display().to_string()] {
         assert!(met.contains(part), "{part}: {met}");
     }
     let Condition::Paused(reason) = store.health().condition else { panic!("expected a paused store") };
     assert!(matches!(reason, Error::Damaged { .. }) && !reason.is_retryable());
-    let before = files(folder.path());
+    let before = files(directory.path());
     assert!(matches!(store.commit(large(run(101), 1)).await, Err(Error::Damaged { .. })));
     assert!(matches!(store.flush().await, Err(Error::Damaged { .. })));
     assert!(matches!(store.resume().await, Err(Error::Damaged { .. })));
@@ -229,47 +229,47 @@ async fn damage_found_by_a_read_stops_all_writes() {
     let blob = store.put_blob(Bytes::from(vec![7; 2 << 20])).await;
     assert!(matches!(blob, Err(Error::Damaged { .. })), "{blob:?}");
     store.close().await.unwrap();
-    assert!(files(folder.path()) == before, "closing it changes nothing either");
+    assert!(files(directory.path()) == before, "closing it changes nothing either");
 }
 
 #[tokio::test]
 async fn a_deleted_or_replaced_directory_is_detected() {
     let place = tempfile::tempdir().unwrap();
-    let (folder, aside) = (place.path().join("data"), place.path().join("aside"));
-    let store = open(&folder);
+    let (directory, aside) = (place.path().join("data"), place.path().join("aside"));
+    let store = open(&directory);
     fill(&store, 3).await;
-    fs::rename(&folder, &aside).unwrap();
+    fs::rename(&directory, &aside).unwrap();
     let Condition::Paused(reason) = store.health().condition else { panic!("expected a paused store") };
     assert!(reason.is_retryable(), "the directory may come back");
     let why = std::error::Error::source(&reason).unwrap().to_string();
     assert!(why.contains("loom.lock was deleted or moved away") && why.contains("restart"), "{why}");
     assert!(store.commit(large(run(10), 1)).await.is_err());
     assert!(store.resume().await.is_err());
-    assert!(!folder.exists(), "nothing is created in its place");
+    assert!(!directory.exists(), "nothing is created in its place");
 
     // Another store with the same name is not touched.
-    let other = open(&folder);
+    let other = open(&directory);
     fill(&other, 1).await;
-    let before = files(&folder);
+    let before = files(&directory);
     let why = store.resume().await.unwrap_err();
     assert!(std::error::Error::source(&why).unwrap().to_string().contains("replaced"), "{why:?}");
     assert!(store.commit(large(run(10), 1)).await.is_err());
-    assert!(files(&folder) == before);
+    assert!(files(&directory) == before);
     other.close().await.unwrap();
-    fs::rename(&folder, place.path().join("other")).unwrap();
+    fs::rename(&directory, place.path().join("other")).unwrap();
 
-    fs::rename(&aside, &folder).unwrap();
+    fs::rename(&aside, &directory).unwrap();
     store.resume().await.unwrap();
     store.commit(large(run(10), 1)).await.unwrap();
 
     // A commit detects it as well.
-    fs::rename(&folder, &aside).unwrap();
+    fs::rename(&directory, &aside).unwrap();
     assert!(matches!(store.commit(large(run(11), 1)).await, Err(Error::Paused { .. })));
-    let other = open(&folder);
+    let other = open(&directory);
     fill(&other, 1).await;
-    let before = files(&folder);
+    let before = files(&directory);
     store.close().await.unwrap();
-    assert!(files(&folder) == before, "closing does not remove the log of the other store");
+    assert!(files(&directory) == before, "closing does not remove the log of the other store");
     other.close().await.unwrap();
     let store = open(&aside);
     assert_eq!(store.frames(FrameQuery::of(run(10))).await.unwrap().frames.len(), 1);
@@ -281,26 +281,26 @@ async fn a_deleted_or_replaced_directory_is_detected() {
 async fn only_the_owner_can_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-    let check = |folder: &Path| {
+    let check = |directory: &Path| {
         let mut seen = 0;
-        for path in files(folder).keys() {
+        for path in files(directory).keys() {
             assert_eq!(mode(path), 0o600, "{}", path.display());
             seen += 1;
         }
         assert!(seen >= 5, "the database, its log and index, the lock, the marks");
     };
     for durability in [Durability::Durable, Durability::Relaxed] {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let options = || SqliteOptions { durability, ..quiet() };
-        let store = SqliteStore::open(folder.path(), options()).unwrap();
+        let store = SqliteStore::open(directory.path(), options()).unwrap();
         fill(&store, 2).await;
         let blob = store.put_blob(Bytes::from(vec![7; 2 << 20])).await.unwrap();
-        check(folder.path());
+        check(directory.path());
         let name = blob.hash().to_string();
-        assert_eq!(mode(&folder.path().join("blobs").join(&name[..2]).join(&name[2..])), 0o600);
+        assert_eq!(mode(&directory.path().join("blobs").join(&name[..2]).join(&name[2..])), 0o600);
         // Permissions that an older version left open are removed.
-        let copy = killed(folder.path());
+        let copy = killed(directory.path());
         for path in files(copy.path()).keys() {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
         }
@@ -312,22 +312,25 @@ async fn only_the_owner_can_read_the_files() {
 
 #[tokio::test]
 async fn a_read_only_store_does_not_change() {
-    let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(SqliteStore::open_read_only(folder.path(), quiet()).map(drop), Err(Error::Open { .. })));
-    assert!(files(folder.path()).is_empty());
-    let store = open(folder.path());
-    fill(&store, 12).await;
-    let crashed = killed(folder.path());
+    let directory = tempfile::tempdir().unwrap();
     assert!(matches!(
-        SqliteStore::open_read_only(folder.path(), quiet()).map(drop),
+        SqliteStore::open_read_only(directory.path(), quiet()).map(drop),
+        Err(Error::Open { .. })
+    ));
+    assert!(files(directory.path()).is_empty());
+    let store = open(directory.path());
+    fill(&store, 12).await;
+    let crashed = killed(directory.path());
+    assert!(matches!(
+        SqliteStore::open_read_only(directory.path(), quiet()).map(drop),
         Err(Error::Locked { .. })
     ));
     store.close().await.unwrap();
-    for folder in [folder.path(), crashed.path()] {
-        let mut before = files(folder);
-        let look = SqliteStore::open_read_only(folder, quiet()).unwrap();
-        let second = SqliteStore::open_read_only(folder, quiet()).unwrap();
-        assert!(matches!(SqliteStore::open(folder, quiet()).map(drop), Err(Error::Locked { .. })));
+    for directory in [directory.path(), crashed.path()] {
+        let mut before = files(directory);
+        let look = SqliteStore::open_read_only(directory, quiet()).unwrap();
+        let second = SqliteStore::open_read_only(directory, quiet()).unwrap();
+        assert!(matches!(SqliteStore::open(directory, quiet()).map(drop), Err(Error::Locked { .. })));
         for store in [&look, &second] {
             assert!(matches!(store.health().condition, Condition::Paused(Error::ReadOnly)));
             assert_eq!(store.frames(FrameQuery::of(run(11))).await.unwrap().frames.len(), 1);
@@ -341,11 +344,11 @@ async fn a_read_only_store_does_not_change() {
         look.close().await.unwrap();
         assert!(matches!(look.health().condition, Condition::Closed));
         drop(second);
-        let mut after = files(folder);
+        let mut after = files(directory);
         // The index of the log is SQLite's own, and has nothing that is not in the log.
-        before.remove(&folder.join("loom.db-shm"));
-        after.remove(&folder.join("loom.db-shm"));
+        before.remove(&directory.join("loom.db-shm"));
+        after.remove(&directory.join("loom.db-shm"));
         assert!(after == before, "{:?} and {:?}", before.keys(), after.keys());
-        drop(open(folder));
+        drop(open(directory));
     }
 }

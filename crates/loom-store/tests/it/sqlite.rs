@@ -7,20 +7,20 @@ use loom_store::{
 
 #[test]
 fn a_second_store_in_one_directory_is_refused_and_the_holder_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
-    let refused = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap_err();
+    let directory = tempfile::tempdir().unwrap();
+    let first = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
+    let refused = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap_err();
     let Error::Locked { holder, .. } = &refused else { panic!("{refused:?}") };
     assert_eq!(*holder, Some(std::process::id().to_string()));
     assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
     drop(first);
-    drop(SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap());
+    drop(SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap());
 }
 
 #[tokio::test]
 async fn a_large_sweep_runs_in_slices_and_returns_space() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
     let at = UnixMillis(1_700_000_000_000);
     let frame = |size: usize| Frame { at, payload: vec![1; size].into() };
     let mut ids = RunIdSource::new(0, None);
@@ -42,7 +42,7 @@ async fn a_large_sweep_runs_in_slices_and_returns_space() {
     for ack in acks {
         ack.await.unwrap();
     }
-    let size = || std::fs::metadata(folder.path().join("loom.db")).unwrap().len();
+    let size = || std::fs::metadata(directory.path().join("loom.db")).unwrap().len();
     let policy = Retention { age_max_ms: Some(0), ..Retention::default() };
     let sweep = store.sweep(policy, at.plus(1));
     // Commits continue during the sweep.
@@ -66,12 +66,12 @@ async fn a_large_sweep_runs_in_slices_and_returns_space() {
 #[tokio::test]
 async fn a_store_with_retention_does_not_grow() {
     const RUNS: usize = 400;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let policy = Retention { runs_max: Some(100), rows_max: Some(250), ..Retention::default() };
     let mut ids = RunIdSource::new(0, None);
     let mut sizes = Vec::new();
     for round in 1..=10 {
-        let store = SqliteStore::open(folder.path(), SqliteOptions::default()).unwrap();
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
         let at = UnixMillis(round);
         let mut acks = Vec::new();
         for _ in 0..RUNS {
@@ -89,7 +89,7 @@ async fn a_store_with_retention_does_not_grow() {
         let swept = store.sweep(policy, at).await.unwrap();
         assert_eq!(swept.purged, if round == 1 { 300 } else { RUNS as u64 });
         store.close().await.unwrap();
-        sizes.push(std::fs::metadata(folder.path().join("loom.db")).unwrap().len());
+        sizes.push(std::fs::metadata(directory.path().join("loom.db")).unwrap().len());
     }
     // One round adds more than this.
     let (settled, last) = (sizes[3], sizes[9]);
@@ -98,14 +98,14 @@ async fn a_store_with_retention_does_not_grow() {
 
 #[tokio::test]
 async fn a_reader_does_not_hold_up_the_writer_when_the_log_is_long() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let options = SqliteOptions { checkpoint_bytes: 1, log_pages_max: 1, ..SqliteOptions::default() };
-    let store = SqliteStore::open(folder.path(), options).unwrap();
+    let store = SqliteStore::open(directory.path(), options).unwrap();
     let at = UnixMillis(1);
     let append =
         |n| Commit::to_run(RunId::first_at(at), Seq(n), vec![Frame { at, payload: vec![0; 99].into() }]);
     store.commit(append(1)).await.unwrap();
-    let reader = rusqlite::Connection::open(folder.path().join("loom.db")).unwrap();
+    let reader = rusqlite::Connection::open(directory.path().join("loom.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM frame;").unwrap();
     for n in 2..200 {
         store.commit(append(n)).await.unwrap();
@@ -126,9 +126,9 @@ async fn a_new_directory_is_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     let around = tempfile::tempdir().unwrap();
-    let folder = around.path().join("runs");
-    let store = SqliteStore::open(&folder, SqliteOptions::default()).unwrap();
-    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    let directory = around.path().join("runs");
+    let store = SqliteStore::open(&directory, SqliteOptions::default()).unwrap();
+    let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
     store.close().await.unwrap();
 }

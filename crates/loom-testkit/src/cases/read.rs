@@ -16,7 +16,7 @@ pub struct CaseFile {
     /// The path of the file, as it was given.
     pub name: String,
     /// Its directory; `definitionFile` is relative to this.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// Its cases, in order.
     pub cases: Vec<Case>,
 }
@@ -82,30 +82,30 @@ impl CaseFile {
     pub fn read(path: &Path) -> Result<CaseFile, ReadError> {
         let name = path.display().to_string();
         let bytes = fs::read(path).map_err(|source| ReadError::Unreadable { path: name.clone(), source })?;
-        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        CaseFile::parse(&bytes, name, folder)
+        let directory = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        CaseFile::parse(&bytes, name, directory)
     }
 
     /// Parses the contents of a file.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn parse(bytes: &[u8], name: String, folder: PathBuf) -> Result<CaseFile, ReadError> {
+    pub fn parse(bytes: &[u8], name: String, directory: PathBuf) -> Result<CaseFile, ReadError> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let value =
             Value::parse_json(bytes).map_err(|source| ReadError::NotJson { path: name.clone(), source })?;
-        CaseFile::of(&value, name, folder)
+        CaseFile::of(&value, name, directory)
     }
 
     /// The cases of a file that has been parsed.
     ///
     /// # Errors
     /// [`ReadError::NoCases`].
-    pub fn of(value: &Value, name: String, folder: PathBuf) -> Result<CaseFile, ReadError> {
+    pub fn of(value: &Value, name: String, directory: PathBuf) -> Result<CaseFile, ReadError> {
         let list = value.as_array().or_else(|| value.get("cases").and_then(Value::as_array));
         let Some(list) = list else { return Err(ReadError::NoCases { path: name }) };
         let cases = list.iter().enumerate().map(|(index, case)| read_case(index, case)).collect();
-        Ok(CaseFile { name, folder, cases })
+        Ok(CaseFile { name, directory, cases })
     }
 
     /// The directories of the projects that contain the definitions of its cases.
@@ -114,7 +114,7 @@ impl CaseFile {
             Body::Workflow(case) => case.get("definitionFile").and_then(Value::as_str),
             Body::Expression(_) | Body::Unreadable(_) => None,
         });
-        files.filter_map(|file| Project::folder_of(&self.folder.join(file))).collect()
+        files.filter_map(|file| Project::directory_of(&self.directory.join(file))).collect()
     }
 
     /// Sets the line at which each case begins, given the contents of the file.

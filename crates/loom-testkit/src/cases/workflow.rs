@@ -47,8 +47,8 @@ const PATIENCE: Duration = Duration::from_hours(400 * 24);
 const CALLBACKS_MAX: usize = 1_024;
 
 /// Runs one case.
-pub(super) fn play(case: &Object, folder: &Path, now: Timestamp) -> Verdict {
-    match set_up(case, folder, now) {
+pub(super) fn play(case: &Object, directory: &Path, now: Timestamp) -> Verdict {
+    match set_up(case, directory, now) {
         Err(Obstacle::Refused(why)) => expect::refused(case, &why),
         Err(Obstacle::Wrong(difference)) => Verdict::Failed(vec![difference]),
         Ok(stage) => stage.play(case),
@@ -108,16 +108,16 @@ fn no_slips(case: &Object) -> Result<(), Obstacle> {
     Ok(())
 }
 
-fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
+fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
     no_slips(case)?;
-    let project = project(case, folder)?;
-    let (mut workflow, parameters) = load(case, folder, &project, None)?;
+    let project = project(case, directory)?;
+    let (mut workflow, parameters) = load(case, directory, &project, None)?;
     let mut children = Vec::new();
     for (name, child) in &object(case, "workflows")? {
         let Some(child) = child.as_object() else {
             return Err(wrong(&format!("workflows.{name}"), "must have `definition` or `definitionFile`"));
         };
-        children.push(load(child, folder, &project, Some(name))?);
+        children.push(load(child, directory, &project, Some(name))?);
     }
     let mut answers = HashMap::new();
     for (name, value) in &object(case, "mocks")? {
@@ -141,7 +141,7 @@ fn set_up(case: &Object, folder: &Path, now: Timestamp) -> Result<Stage, Obstacl
             .map_err(|problem| wrong("defaultRetryPolicy", problem.message))?;
         environment.default_retry = Arc::new(policy);
     }
-    let artifacts = artifacts(case, folder)?;
+    let artifacts = artifacts(case, directory)?;
     Ok(Stage { workflow, parameters, children, answers, environment, artifacts, now })
 }
 
@@ -179,8 +179,8 @@ fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
 }
 
 /// Maps and schemas: those of the project that contains `definitionFile`, overridden by those of the case.
-fn artifacts(case: &Object, folder: &Path) -> Result<Artifacts, Obstacle> {
-    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
+fn artifacts(case: &Object, directory: &Path) -> Result<Artifacts, Obstacle> {
+    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
     let mut artifacts = match file.as_deref().and_then(Path::parent).and_then(Path::parent) {
         Some(project) => Artifacts::read(&project.join("Artifacts"))
             .map_err(|error| wrong("definitionFile", error.to_string()))?,
@@ -211,9 +211,9 @@ fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
 }
 
 /// The project that contains `definitionFile`, with the case's settings and connections overriding those of its files.
-fn project(case: &Object, folder: &Path) -> Result<Project, Obstacle> {
-    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| folder.join(file));
-    let beside = file.as_deref().and_then(Project::folder_of);
+fn project(case: &Object, directory: &Path) -> Result<Project, Obstacle> {
+    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
+    let beside = file.as_deref().and_then(Project::directory_of);
     let mut project = Project::read(beside.as_deref(), None, None, read_json)?;
     for (name, value) in &object(case, "appSettings")? {
         let known = project.app_settings.name_ignore_case(name).cloned();
@@ -246,7 +246,7 @@ impl From<ProjectError> for Obstacle {
 /// Loads the definition of a case, or of one of its `workflows`, in the same way as every command.
 fn load(
     case: &Object,
-    folder: &Path,
+    directory: &Path,
     project: &Project,
     name: Option<&Arc<str>>,
 ) -> Result<(Arc<Workflow>, Vec<Value>), Obstacle> {
@@ -259,7 +259,7 @@ fn load(
             return Err(wrong("definitionFile", "must be the name of a file"));
         };
         options.file_name = Some(Arc::from(file));
-        let path = folder.join(file);
+        let path = directory.join(file);
         fs::read(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => wrong("definitionFile", format!("there is no file {}", path.display())),
             _ => wrong("definitionFile", format!("{}: {error}", path.display())),

@@ -86,8 +86,8 @@ fn changed(value: &Value, at: &mut usize, with: Option<&Value>) -> Option<Value>
 
 #[test]
 fn a_mutated_definition_is_rejected_or_its_run_ends() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
-    let read = |name: &str| Value::parse_json(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+    let read = |name: &str| Value::parse_json(&std::fs::read(directory.join(name)).unwrap()).unwrap();
     let suites = [read("workflows.json"), read("audit.json")];
     let cases: Vec<&Object> = suites
         .iter()
@@ -111,7 +111,7 @@ fn a_mutated_definition_is_rejected_or_its_run_ends() {
         mutants.push(case.into());
     }
     let text = Value::from(mutants).to_json_text();
-    let file = CaseFile::parse(text.as_bytes(), "mutants".to_owned(), folder).unwrap();
+    let file = CaseFile::parse(text.as_bytes(), "mutants".to_owned(), directory).unwrap();
     let report = Runner::new(Timestamp::from_unix_millis(1_709_294_400_000)).play_all(&file, None);
     // Each has a verdict, and every run ends.
     let counts = report.counts();

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use loom_testkit::fuzz::TARGETS;
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
 fn names(of: &str) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder().join(of)).expect("the folder is there");
+    let entries = fs::read_dir(directory().join(of)).expect("the directory is there");
     let names = entries
         .map(|entry| entry.expect("it can be read").file_name().into_string().expect("names are text"));
     names.map(|name| name.trim_end_matches(".rs").to_owned()).collect()
@@ -19,7 +19,7 @@ fn names(of: &str) -> BTreeSet<String> {
 fn every_seed_has_the_property_of_its_target() {
     for (name, check) in TARGETS {
         let mut count = 0;
-        for seed in fs::read_dir(folder().join("seeds").join(name)).expect("every target has seeds") {
+        for seed in fs::read_dir(directory().join("seeds").join(name)).expect("every target has seeds") {
             let path = seed.expect("it can be read").path();
             println!("{}", path.display());
             check(&fs::read(&path).expect("it can be read"));
@@ -34,7 +34,7 @@ fn every_target_is_built_and_has_seeds() {
     let known: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("fuzz_targets"), known);
     assert_eq!(names("seeds"), known);
-    let manifest = fs::read_to_string(folder().join("Cargo.toml")).expect("it can be read");
+    let manifest = fs::read_to_string(directory().join("Cargo.toml")).expect("it can be read");
     for name in known {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not in the manifest");
     }
@@ -42,7 +42,7 @@ fn every_target_is_built_and_has_seeds() {
 
 #[test]
 fn the_seeds_include_valid_frames_and_snapshots() {
-    let read = |path: &str| fs::read(folder().join("seeds").join(path)).expect("it can be read");
+    let read = |path: &str| fs::read(directory().join("seeds").join(path)).expect("it can be read");
     assert!(loom_engine::journal::decode(&read("journal/run")).expect("it is a frame").len() > 10);
     for name in ["begun", "halfway", "ended"] {
         let bytes = read(&format!("snapshot/{name}"));

@@ -32,7 +32,7 @@ struct Process {
     child: Child,
     /// Held open so that the server can write to it.
     _out: BufReader<ChildStdout>,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Process {
@@ -57,17 +57,17 @@ pub(super) struct Usage {
 impl Server {
     /// Starts a server on the loopback address, with its data in a new directory below `parent`.
     pub(super) fn start(parent: Option<&Path>, service: &str, options: &[OsString]) -> Result<Server> {
-        let folder = match parent {
+        let directory = match parent {
             None => tempfile::Builder::new().prefix("loom-bench-").tempdir(),
             Some(parent) => tempfile::Builder::new().prefix("loom-bench-").tempdir_in(parent),
         }
         .context("cannot create a directory for the server's data")?;
         let program = std::env::current_exe().context("cannot determine the path of this program")?;
-        let log = folder.path().join("log.txt");
+        let log = directory.path().join("log.txt");
         let mut command = Command::new(program);
         command.args(["serve", "--bench", "--addr", "127.0.0.1:0", "--param", &format!("service={service}")]);
         if !options.iter().any(|option| option == "--memory") {
-            command.arg("--data").arg(folder.path().join("data"));
+            command.arg("--data").arg(directory.path().join("data"));
         }
         let mut child = command
             .args(options)
@@ -84,7 +84,7 @@ impl Server {
             let said = fs::read_to_string(&log).unwrap_or_default();
             bail!("the server did not start:\n{}", said.trim_end());
         };
-        let process = Process { child, _out: out, folder };
+        let process = Process { child, _out: out, directory };
         Ok(Server { target: Target { address, token: None }, process: Some(process) })
     }
 
@@ -102,7 +102,7 @@ impl Server {
 
     /// The data directory of the server, if it was started here.
     pub(super) fn data(&self) -> Option<PathBuf> {
-        self.process.as_ref().map(|process| process.folder.path().join("data"))
+        self.process.as_ref().map(|process| process.directory.path().join("data"))
     }
 
     async fn ask(&self, method: &str, path: &str, body: Bytes) -> Result<Reply> {
@@ -139,13 +139,13 @@ impl Server {
     /// The resources used by the server process; known only on Linux, and only if the server was started here.
     pub(super) fn usage(&self) -> Usage {
         let Some(process) = &self.process else { return Usage::default() };
-        let folder = PathBuf::from(format!("/proc/{}", process.child.id()));
-        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        let directory = PathBuf::from(format!("/proc/{}", process.child.id()));
+        let status = fs::read_to_string(directory.join("status")).unwrap_or_default();
         let kibibytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim_start_matches(':').trim().split(' ').next()?.parse::<u64>().ok()
         };
-        let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        let stat = fs::read_to_string(directory.join("stat")).unwrap_or_default();
         Usage {
             resident: kibibytes("VmRSS").map(|kibibytes| kibibytes << 10),
             peak: kibibytes("VmHWM").map(|kibibytes| kibibytes << 10),

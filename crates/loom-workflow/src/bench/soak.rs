@@ -193,13 +193,13 @@ fn take(server: &Server, window: &Window, runs: u64, at: Duration, last: Option<
         p99: millis(&micros, 0.99),
         max: millis(&micros, 1.0),
         resident: server.usage().resident,
-        data: server.data().map(|folder| size(&folder)),
+        data: server.data().map(|directory| size(&directory)),
     }
 }
 
 /// The total size of all files below a directory, in bytes. Files that disappear meanwhile are ignored.
-fn size(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+fn size(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size(&entry.path()),
         Ok(metadata) => metadata.len(),

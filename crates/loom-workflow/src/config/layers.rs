@@ -88,10 +88,10 @@ pub(super) fn resolve<const SERVE: bool>(
         layers.push(of_file(path)?);
     }
     let workflows = path_in(&layers, "workflows");
-    let project = workflows.or_else(|| named.iter().find_map(|file| Project::folder_of(file)));
+    let project = workflows.or_else(|| named.iter().find_map(|file| Project::directory_of(file)));
     let app_settings = match path_in(&layers, "settings") {
         Some(path) => Some(path),
-        None => match project.as_ref().map(|folder| folder.join(APP_SETTINGS)) {
+        None => match project.as_ref().map(|directory| directory.join(APP_SETTINGS)) {
             Some(path) if files::there_is(&path)? => Some(path),
             _ => None,
         },
@@ -99,7 +99,7 @@ pub(super) fn resolve<const SERVE: bool>(
     if let Some(path) = &app_settings {
         layers.push(of_app_settings(path)?);
     }
-    if let Some(path) = project.as_ref().map(|folder| folder.join(HOST))
+    if let Some(path) = project.as_ref().map(|directory| directory.join(HOST))
         && files::there_is(&path)?
     {
         layers.push(of_host(&path)?);
@@ -186,9 +186,9 @@ fn path_in(layers: &[Layer], field: &str) -> Option<PathBuf> {
 
 /// The file of this name in the first of: the directory of workflows, the project of the files, the working directory.
 fn beside(workflows: Option<&Path>, named: &[PathBuf], name: &str) -> Result<Option<PathBuf>> {
-    let project = named.iter().find_map(|file| Project::folder_of(file));
-    for folder in [workflows.map(Path::to_path_buf), project, Some(PathBuf::new())].into_iter().flatten() {
-        let path = folder.join(name);
+    let project = named.iter().find_map(|file| Project::directory_of(file));
+    for directory in [workflows.map(Path::to_path_buf), project, Some(PathBuf::new())].into_iter().flatten() {
+        let path = directory.join(name);
         if files::there_is(&path)? {
             return Ok(Some(path));
         }
@@ -324,10 +324,10 @@ fn unknown(origin: &Origin, what: &str, name: &str, known: &[String]) -> Error {
 
 /// Paths in a file are relative to it.
 fn placed(setting: &Setting, file: &Path, texts: Vec<String>) -> Vec<String> {
-    let folder = file.parent().unwrap_or(Path::new(""));
+    let directory = file.parent().unwrap_or(Path::new(""));
     match setting.kind {
         Kind::File | Kind::Directory => {
-            texts.iter().map(|text| folder.join(text).to_string_lossy().into_owned()).collect()
+            texts.iter().map(|text| directory.join(text).to_string_lossy().into_owned()).collect()
         }
         _ => texts,
     }

@@ -10,9 +10,9 @@ struct Serve {
     flags: Flags<true>,
 }
 
-/// The settings with these flags, these variables, and the project in `folder`.
-fn settings(flags: &[&str], variables: &[(&str, &str)], folder: &Path) -> Result<Config> {
-    let mut all = vec!["serve", "--workflows", folder.to_str().expect("the folder's name is text")];
+/// The settings with these flags, these variables, and the project in `directory`.
+fn settings(flags: &[&str], variables: &[(&str, &str)], directory: &Path) -> Result<Config> {
+    let mut all = vec!["serve", "--workflows", directory.to_str().expect("the directory's name is text")];
     all.extend(flags);
     let flags = Serve::try_parse_from(all)?.flags;
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
@@ -21,19 +21,19 @@ fn settings(flags: &[&str], variables: &[(&str, &str)], folder: &Path) -> Result
 
 /// A project with these two files.
 fn project(toml: &str, local: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let directory = tempfile::tempdir().expect("there is room for a directory");
     for (name, text) in [("loom.toml", toml), ("local.settings.json", local)] {
         if !text.is_empty() {
-            fs::write(folder.path().join(name), text).expect("the file can be written");
+            fs::write(directory.path().join(name), text).expect("the file can be written");
         }
     }
-    folder
+    directory
 }
 
-fn error(flags: &[&str], variables: &[(&str, &str)], folder: &tempfile::TempDir) -> String {
-    let error = settings(flags, variables, folder.path()).expect_err("it is refused");
-    let folder = format!("{}/", folder.path().display());
-    format!("{error:#}").replace(&folder, "")
+fn error(flags: &[&str], variables: &[(&str, &str)], directory: &tempfile::TempDir) -> String {
+    let error = settings(flags, variables, directory.path()).expect_err("it is refused");
+    let directory = format!("{}/", directory.path().display());
+    format!("{error:#}").replace(&directory, "")
 }
 
 #[test]
@@ -61,38 +61,41 @@ fn every_row_has_a_name_of_its_own_a_default_it_takes_and_known_neighbours() {
 
 #[test]
 fn flags_go_before_variables_before_the_file_before_local_settings_before_defaults() {
-    let folder = project(
+    let directory = project(
         "runs-max = 3\nretain-days = 3\n",
         r#"{"Loom": {"runsMax": 4, "retainDays": 4, "drain": "4s"}}"#,
     );
     let variables = [("LOOM_RUNS_MAX", "2"), ("LOOM_ADDR", "")];
-    let config = settings(&["--runs-max", "1"], &variables, folder.path()).expect("all are right");
+    let config = settings(&["--runs-max", "1"], &variables, directory.path()).expect("all are right");
     let origin = |config: &Config, field: &str| {
         let place = TABLE.iter().position(|setting| setting.field == field).expect("it is in the table");
-        config.effective[place].origin.to_string().replace(&format!("{}/", folder.path().display()), "")
+        config.effective[place].origin.to_string().replace(&format!("{}/", directory.path().display()), "")
     };
     assert_eq!((config.values.runs_max, origin(&config, "runs_max").as_str()), (1, "--runs-max"));
     assert_eq!((config.values.retain_days, origin(&config, "retain_days").as_str()), (3, "loom.toml:2"));
     assert_eq!(config.values.drain, Duration::from_secs(4));
     assert_eq!(origin(&config, "drain"), "local.settings.json:1");
     assert_eq!((origin(&config, "addr").as_str(), config.values.addr.port()), ("default", 7070));
-    let config = settings(&[], &variables, folder.path()).expect("all are right");
+    let config = settings(&[], &variables, directory.path()).expect("all are right");
     assert_eq!((config.values.runs_max, origin(&config, "runs_max").as_str()), (2, "LOOM_RUNS_MAX"));
 }
 
 #[test]
 fn unknown_names_are_refused_with_their_line_and_what_was_meant() {
-    let folder = project("\n# a comment\nruns_max = 3\n", "");
-    assert_eq!(error(&[], &[], &folder), "loom.toml:3: unknown setting `runs_max`; did you mean `runs-max`?");
-    let folder = project("[server]\naddr = 1\n", "");
-    assert!(error(&[], &[], &folder).starts_with("loom.toml:1: unknown setting `server`"));
-    let folder = project("", "{\n  \"Loom\": {\n    \"runDurationMx\": 3\n  }\n}");
+    let directory = project("\n# a comment\nruns_max = 3\n", "");
     assert_eq!(
-        error(&[], &[], &folder),
+        error(&[], &[], &directory),
+        "loom.toml:3: unknown setting `runs_max`; did you mean `runs-max`?"
+    );
+    let directory = project("[server]\naddr = 1\n", "");
+    assert!(error(&[], &[], &directory).starts_with("loom.toml:1: unknown setting `server`"));
+    let directory = project("", "{\n  \"Loom\": {\n    \"runDurationMx\": 3\n  }\n}");
+    assert_eq!(
+        error(&[], &[], &directory),
         "local.settings.json:3: unknown property of `Loom` `runDurationMx`; did you mean `runDurationMax`?"
     );
-    let folder = project("addr = \n", "");
-    assert!(error(&[], &[], &folder).starts_with("loom.toml:1: "));
+    let directory = project("addr = \n", "");
+    assert!(error(&[], &[], &directory).starts_with("loom.toml:1: "));
 }
 
 #[test]
@@ -105,28 +108,31 @@ fn variables_that_are_nearly_those_of_settings_are_told_apart_from_others() {
 
 #[test]
 fn values_out_of_range_are_refused_with_their_place() {
-    let folder = project("", "");
+    let directory = project("", "");
     assert!(
-        error(&["--runs-max", "0"], &[], &folder)
+        error(&["--runs-max", "0"], &[], &directory)
             .contains("invalid value '0' for '--runs-max <COUNT>': must be")
     );
     assert_eq!(
-        error(&[], &[("LOOM_RUNS_MAX", "many")], &folder),
+        error(&[], &[("LOOM_RUNS_MAX", "many")], &directory),
         "LOOM_RUNS_MAX must be a whole number, between 1 and 4294967295 (got `many`)"
     );
-    let folder = project("drain = \"2 days\"", "");
-    assert!(error(&[], &[], &folder).starts_with("loom.toml:1: `drain` must be a duration"));
-    let folder = project("response-timeout = 0", "");
-    assert_eq!(error(&[], &[], &folder), "loom.toml:1: `response-timeout` must be between 1s and 1d (got 0)");
-    // Also where another place goes before it, so that the mistake does not wait for that to go.
-    assert!(!error(&["--response-timeout", "3"], &[], &folder).is_empty());
-    let folder = project("otlp = \"http://user:pass@h:1\"", "");
-    assert!(!error(&[], &[], &folder).contains(":pass@"));
-    let folder = project("runs-max = [1]", r#"{"Loom": {"denyPrivate": "perhaps"}}"#);
-    assert_eq!(error(&[], &[], &folder), "loom.toml:1: `runs-max` must be a single value, found an array");
-    let folder = project("", r#"{"Loom": {"denyPrivate": "perhaps"}}"#);
+    let directory = project("drain = \"2 days\"", "");
+    assert!(error(&[], &[], &directory).starts_with("loom.toml:1: `drain` must be a duration"));
+    let directory = project("response-timeout = 0", "");
     assert_eq!(
-        error(&[], &[], &folder),
+        error(&[], &[], &directory),
+        "loom.toml:1: `response-timeout` must be between 1s and 1d (got 0)"
+    );
+    // Also where another place goes before it, so that the mistake does not wait for that to go.
+    assert!(!error(&["--response-timeout", "3"], &[], &directory).is_empty());
+    let directory = project("otlp = \"http://user:pass@h:1\"", "");
+    assert!(!error(&[], &[], &directory).contains(":pass@"));
+    let directory = project("runs-max = [1]", r#"{"Loom": {"denyPrivate": "perhaps"}}"#);
+    assert_eq!(error(&[], &[], &directory), "loom.toml:1: `runs-max` must be a single value, found an array");
+    let directory = project("", r#"{"Loom": {"denyPrivate": "perhaps"}}"#);
+    assert_eq!(
+        error(&[], &[], &directory),
         "local.settings.json:1: `Loom.denyPrivate` must be `true` or `false` (got `perhaps`)"
     );
 }
@@ -135,12 +141,12 @@ fn values_out_of_range_are_refused_with_their_place() {
 fn values_are_read_in_every_spelling_they_have() {
     let toml = "retain-bytes = \"2GiB\"\nruns-max = 1_000\ndrain = \"PT1M\"\nresponse-timeout = 90\nallow-host = [\"a\", \"b:1\"]
         memory = true\nconnections = \"deep/connections.json\"\ndefault-retry-policy = {type = \"fixed\", count = 2, interval = \"PT5S\"}";
-    let folder = project(toml, "");
-    let values = settings(&["--memory=false"], &[], folder.path()).expect("all are right").values;
+    let directory = project(toml, "");
+    let values = settings(&["--memory=false"], &[], directory.path()).expect("all are right").values;
     assert_eq!((values.retain_bytes, values.runs_max), (2 << 30, 1_000));
     assert_eq!((values.drain, values.response_timeout), (Duration::from_mins(1), Duration::from_secs(90)));
     assert_eq!((values.allow_host, values.memory), (vec!["a".to_owned(), "b:1".to_owned()], false));
-    assert_eq!(values.connections, Some(folder.path().join("deep/connections.json")));
+    assert_eq!(values.connections, Some(directory.path().join("deep/connections.json")));
     assert!(values.default_retry_policy.is_some());
     let variables =
         [("LOOM_ALLOW_HOST", "a, b"), ("LOOM_MEMORY", "1"), ("LOOM_DEFAULT_RETRY_POLICY", "none")];
@@ -151,12 +157,13 @@ fn values_are_read_in_every_spelling_they_have() {
 
 #[test]
 fn of_two_that_exclude_each_other_the_nearer_one_counts() {
-    let folder = project("token = \"0123456789abcdef\"\nmemory = true\n", "");
-    let config = settings(&["--token-file", "t", "--data", "d"], &[], folder.path()).expect("all are right");
+    let directory = project("token = \"0123456789abcdef\"\nmemory = true\n", "");
+    let config =
+        settings(&["--token-file", "t", "--data", "d"], &[], directory.path()).expect("all are right");
     assert_eq!((config.values.token, config.values.memory), (None, false));
-    let folder = project("token = \"0123456789abcdef\"\ntoken-file = \"t\"\n", "");
+    let directory = project("token = \"0123456789abcdef\"\ntoken-file = \"t\"\n", "");
     assert!(
-        error(&[], &[], &folder)
+        error(&[], &[], &directory)
             .contains("`token` (loom.toml:1) cannot be used with `token-file` (loom.toml:2)")
     );
     assert!(
@@ -166,8 +173,8 @@ fn of_two_that_exclude_each_other_the_nearer_one_counts() {
 
 #[test]
 fn what_is_shown_can_be_read_again_and_holds_no_secret() {
-    let folder = project("token = \"0123456789abcdef\"\nallow-host = [\"a\"]", "");
-    let config = settings(&["--drain", "5s"], &[], folder.path()).expect("all are right");
+    let directory = project("token = \"0123456789abcdef\"\nallow-host = [\"a\"]", "");
+    let config = settings(&["--drain", "5s"], &[], directory.path()).expect("all are right");
     let text = config.text(true);
     assert!(!text.contains("0123456789abcdef"), "{text}");
     assert!(

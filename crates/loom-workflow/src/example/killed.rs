@@ -26,10 +26,10 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Starts the run, kills its process, and resumes the run in another process.
 pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
-    let folder = tempfile::tempdir().context("cannot create a temporary directory")?;
-    let definition = folder.path().join(format!("{}.json", example.name));
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let definition = directory.path().join(format!("{}.json", example.name));
     std::fs::write(&definition, example.definition).context("cannot write the definition")?;
-    let data = folder.path().join("runs");
+    let data = directory.path().join("runs");
     // Both processes receive an interrupt; this one must outlive the other.
     let _interrupts = Interrupts::hear()?;
 

@@ -49,14 +49,18 @@ impl Connection {
     }
 
     /// Opens a data directory without resuming its runs. Unless the command `changes` something, nothing is written to it.
-    pub(super) async fn folder(folder: &Path, key_file: Option<&Path>, changes: bool) -> Result<Connection> {
-        if !folder.join("loom.db").is_file() {
-            anyhow::bail!("{} is not a data directory: it has no loom.db", folder.display());
+    pub(super) async fn directory(
+        directory: &Path,
+        key_file: Option<&Path>,
+        changes: bool,
+    ) -> Result<Connection> {
+        if !directory.join("loom.db").is_file() {
+            anyhow::bail!("{} is not a data directory: it has no loom.db", directory.display());
         }
         let store = if changes {
-            data::open(folder, Durability::default(), key_file).await?
+            data::open(directory, Durability::default(), key_file).await?
         } else {
-            data::look(folder, key_file).await?
+            data::look(directory, key_file).await?
         };
         let host = Host::open(
             Engine::builder(),

@@ -11,7 +11,7 @@ use crate::{args::Keep, data, exit::Exit, live::Live, signals::Interrupts};
 
 /// An open data directory.
 pub(super) struct Kept {
-    folder: PathBuf,
+    directory: PathBuf,
     store: Arc<dyn Store>,
     resume: Option<RunId>,
 }
@@ -42,7 +42,7 @@ impl Kept {
             );
         }
         let store = data::open(&keep.data, Durability::Durable, keep.key_file.as_deref()).await?;
-        Ok(Some(Kept { folder: keep.data.clone(), store, resume }))
+        Ok(Some(Kept { directory: keep.data.clone(), store, resume }))
     }
 
     pub(super) fn store(&self) -> Arc<dyn Store> {
@@ -60,8 +60,8 @@ impl Kept {
     }
 
     fn unknown(&self, id: RunId) -> anyhow::Error {
-        let folder = self.folder.display();
-        anyhow!("no run {id} in {folder}; `loom runs list --data {folder}` lists the runs")
+        let directory = self.directory.display();
+        anyhow!("no run {id} in {directory}; `loom runs list --data {directory}` lists the runs")
     }
 
     pub(super) async fn close(&self) -> Result<()> {
@@ -94,11 +94,11 @@ impl Kept {
     /// Waits until the run is stored, and reports where.
     pub(super) async fn tell(&self, run: &mut RunHandle, quiet: bool) -> Result<()> {
         if !run.accepted().await {
-            bail!("cannot store the run in {}; nothing was started", self.folder.display());
+            bail!("cannot store the run in {}; nothing was started", self.directory.display());
         }
         if !quiet {
             let how = if self.resume.is_some() { "resumed from" } else { "stored in" };
-            eprintln!("loom: run {} {how} {}", run.id, self.folder.display());
+            eprintln!("loom: run {} {how} {}", run.id, self.directory.display());
         }
         Ok(())
     }
@@ -107,9 +107,9 @@ impl Kept {
 impl Kept {
     /// Reports that a run was interrupted and how to resume it.
     pub(super) fn tell_left(&self, run: RunId) {
-        let folder = self.folder.display();
+        let directory = self.directory.display();
         eprintln!(
-            "loom: run {run} was interrupted; resume it with `loom run --durable --data {folder} --resume {run}` and the other \
+            "loom: run {run} was interrupted; resume it with `loom run --durable --data {directory} --resume {run}` and the other \
              options unchanged"
         );
     }

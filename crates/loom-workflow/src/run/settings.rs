@@ -61,7 +61,7 @@ impl Settings {
             None => "connections.json".to_owned(),
         };
         let artifacts = match &config.project {
-            Some(folder) => Artifacts::read(&folder.join("Artifacts"))?,
+            Some(directory) => Artifacts::read(&directory.join("Artifacts"))?,
             None => Artifacts::default(),
         };
         let template_parameters = match &values.template_params {

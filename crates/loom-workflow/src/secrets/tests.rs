@@ -10,8 +10,8 @@ fn variables_that_begin_so_are_secrets() {
 
 #[test]
 fn the_key_is_the_first_that_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let mounted = folder.path().display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let mounted = directory.path().display().to_string();
     let place = |known: &[(&str, &str)]| {
         let known: BTreeMap<String, String> =
             known.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -23,8 +23,8 @@ fn the_key_is_the_first_that_is_found() {
         }
     };
     let all = [("LOOM_MASTER_KEY", "k"), ("CREDENTIALS_DIRECTORY", &*mounted), ("HOME", "/h")];
-    assert_eq!(place(&all), "text k", "an empty folder holds no key");
-    fs::write(folder.path().join("loom-master-key"), "x").unwrap();
+    assert_eq!(place(&all), "text k", "an empty directory holds no key");
+    fs::write(directory.path().join("loom-master-key"), "x").unwrap();
     assert_eq!(place(&all), format!("named {mounted}/loom-master-key"));
     assert_eq!(place(&[&all[..], &[("LOOM_MASTER_KEY_FILE", "f")]].concat()), "named f");
     assert_eq!(place(&[("HOME", "/h")]), "own /h/.config/loom/master.key");
@@ -34,8 +34,8 @@ fn the_key_is_the_first_that_is_found() {
 
 #[test]
 fn a_key_is_made_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("settings").join("master.key");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("settings").join("master.key");
     let why = read_key(&path, false).unwrap_err().to_string();
     assert!(why.contains("name another file with LOOM_MASTER_KEY_FILE"), "{why}");
     let made = read_key(&path, true).unwrap();

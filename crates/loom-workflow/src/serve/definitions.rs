@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Watched {
     files: Vec<PathBuf>,
-    folder: Option<PathBuf>,
+    directory: Option<PathBuf>,
     known: BTreeMap<PathBuf, Known>,
     /// The last error that was logged for a path.
     trouble: BTreeMap<PathBuf, Trouble>,
@@ -49,10 +49,10 @@ type Trouble = String;
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl Watched {
-    pub(super) fn new(files: &[PathBuf], folder: Option<&Path>) -> Watched {
+    pub(super) fn new(files: &[PathBuf], directory: Option<&Path>) -> Watched {
         Watched {
             files: files.to_vec(),
-            folder: folder.map(Path::to_path_buf),
+            directory: directory.map(Path::to_path_buf),
             known: BTreeMap::new(),
             trouble: BTreeMap::new(),
         }
@@ -64,9 +64,9 @@ impl Watched {
     /// The directory cannot be read. The caller must not conclude that its files are gone.
     fn list(&self) -> Result<BTreeSet<PathBuf>> {
         let mut found: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
-        let Some(folder) = &self.folder else { return Ok(found) };
-        let unread = || format!("cannot read {}", folder.display());
-        for entry in fs::read_dir(folder).with_context(unread)? {
+        let Some(directory) = &self.directory else { return Ok(found) };
+        let unread = || format!("cannot read {}", directory.display());
+        for entry in fs::read_dir(directory).with_context(unread)? {
             let path = entry.with_context(unread)?.path();
             if path.is_dir() {
                 let inner = path.join("workflow.json");
@@ -118,14 +118,14 @@ impl Watched {
 
     /// Deploys new and changed files and withdraws workflows whose file is gone. A directory that cannot be read changes nothing.
     pub(super) async fn deploy_changes(&mut self, host: &Arc<Host>, console: Console) {
-        let folder = self.folder.clone().unwrap_or_default();
+        let directory = self.directory.clone().unwrap_or_default();
         let present = match self.list() {
             Ok(present) => {
-                self.trouble.remove(&folder);
+                self.trouble.remove(&directory);
                 present
             }
             Err(error) => {
-                self.report(&folder, &format!("{error:#}; the deployed workflows are unchanged"));
+                self.report(&directory, &format!("{error:#}; the deployed workflows are unchanged"));
                 return;
             }
         };
@@ -250,7 +250,7 @@ fn show(findings: &[Diagnostic], source: &Source, path: &Path, console: Console)
 
 /// The path of `parameters.json` in the project that a `NAME/workflow.json` belongs to.
 fn parameters_beside(path: &Path) -> Option<PathBuf> {
-    Some(Project::folder_of(path)?.join("parameters.json"))
+    Some(Project::directory_of(path)?.join("parameters.json"))
 }
 
 fn stamp(path: &Path) -> Stamp {

@@ -19,11 +19,11 @@ const COLLECTOR: &str = r#"{"definition": {"triggers": {"Collect": {"type": "Bat
 const LIFE_MILLIS: u64 = 1_200;
 
 #[test]
-fn no_kill_loses_a_message_of_a_batch_or_hands_it_on_twice() {
+fn no_kill_loses_or_duplicates_a_batch_message() {
     let kills = served::setting("LOOM_CRASH_KILLS", 4);
     let seed = served::setting("LOOM_CRASH_SEED", 20_261_124);
-    let folder = tempfile::tempdir().unwrap();
-    let (workflows, data) = (folder.path().join("workflows"), folder.path().join("data"));
+    let directory = tempfile::tempdir().unwrap();
+    let (workflows, data) = (directory.path().join("workflows"), directory.path().join("data"));
     std::fs::create_dir(&workflows).unwrap();
     std::fs::write(workflows.join("sender.json"), SENDER).unwrap();
     std::fs::write(workflows.join("collector.json"), COLLECTOR).unwrap();

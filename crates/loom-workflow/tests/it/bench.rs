@@ -11,8 +11,8 @@ fn number(value: &Value, name: &str) -> f64 {
 
 #[test]
 fn every_shape_is_measured() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let data = folder.path().display().to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().display().to_string();
     for shape in ["accept", "effects", "compose", "foreach"] {
         let ended =
             loom(&["bench", "--shape", shape, "--callers", "2", "--seconds", "1", "--json", "--data", &data]);
@@ -25,12 +25,12 @@ fn every_shape_is_measured() {
         assert!(number(row, "syncs") > 0.0 && number(row, "syncP50Ms") > 0.0, "{}", ended.stdout);
         assert!(number(row, "residentBytes") > 1e6, "{}", ended.stdout);
     }
-    let left = std::fs::read_dir(folder.path()).expect("it is there").count();
-    assert_eq!(left, 0, "the servers' folders are gone");
+    let left = std::fs::read_dir(directory.path()).expect("it is there").count();
+    assert_eq!(left, 0, "the servers' directories are gone");
 }
 
 #[test]
-fn a_workflow_of_ones_own_is_measured_on_a_running_server() {
+fn a_given_workflow_is_measured_on_a_running_server() {
     let serve = Loom::serve(&["--memory".as_ref()]);
     let path = file(
         "bench-own",
@@ -111,7 +111,7 @@ fn invalid_arguments_are_reported() {
     check(&["bench", "--url", "ftp://host"], 2, "--url must be `http://HOST:PORT`");
     check(&["bench", "--url", "http://127.0.0.1:1"], 2, "cannot connect to 127.0.0.1:1");
     check(&["bench", "--shape", "square"], 2, "possible values: accept, effects");
-    check(&["bench", "--data", "no-such-folder"], 2, "cannot create a directory for the server's data");
+    check(&["bench", "--data", "no-such-directory"], 2, "cannot create a directory for the server's data");
     check(&["bench", "--", "--no-such-option"], 2, "the server did not start");
     let timetable = repository("crates/loom-workflow/tests/it/bench/timetable.json");
     check(&["bench", &timetable], 2, "must have a trigger of type Request");

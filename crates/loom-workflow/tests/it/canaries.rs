@@ -81,7 +81,7 @@ impl Findings {
 
 /// What the server and the commands around it are given.
 struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     arguments: Vec<OsString>,
     labels: bool,
     /// What the service was sent.
@@ -93,7 +93,7 @@ struct World {
 
 impl World {
     fn new(labels: bool) -> World {
-        let folder = tempfile::tempdir().expect("there is room");
+        let directory = tempfile::tempdir().expect("there is room");
         let sent = Arc::new(Mutex::new(String::new()));
         let seen = Arc::clone(&sent);
         let service = Service::start(move |request: Request| {
@@ -118,7 +118,7 @@ impl World {
             told.lock().expect("nobody panicked").push_str(&request.body);
             (200, json!({}))
         });
-        let path = |name: &str| folder.path().join(name);
+        let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("flows")).expect("it can be made");
         for (number, case) in CASES.iter().enumerate() {
             let text = case.definition(number, &service.address);
@@ -147,12 +147,12 @@ impl World {
         let mut arguments: Vec<OsString> =
             vec!["--settings".into(), path("settings.json").into(), "--data".into(), path("data").into()];
         arguments.extend(["--key-file".into(), path("key").into()]);
-        World { folder, arguments, labels, sent, spans, _service: service, collector }
+        World { directory, arguments, labels, sent, spans, _service: service, collector }
     }
 
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
-        command.arg(name).env("NO_COLOR", "1").current_dir(self.folder.path());
+        command.arg(name).env("NO_COLOR", "1").current_dir(self.directory.path());
         for case in 0..CASES.len() {
             command.env(format!("LOOM_SECRET_CASE_{case:02}"), secret(case));
         }
@@ -175,7 +175,7 @@ impl World {
     }
 
     fn serve(&self) -> Served {
-        let log = fs::File::create(self.folder.path().join("log")).expect("it can be written");
+        let log = fs::File::create(self.directory.path().join("log")).expect("it can be written");
         let mut child = self
             .command("serve")
             .args(["--addr", "127.0.0.1:0", "--workflows", "flows", "--otlp", &self.collector.address])
@@ -323,11 +323,11 @@ fn play(labels: bool) -> Findings {
     .expect("it lives");
     server.child.wait().expect("it ends");
     drop(server);
-    findings.search("the log", &fs::read_to_string(world.folder.path().join("log")).expect("it is there"));
+    findings.search("the log", &fs::read_to_string(world.directory.path().join("log")).expect("it is there"));
     let spans = world.spans.lock().expect("nobody panicked").clone();
     assert!(spans.contains("loom.action.name"), "spans were sent");
     findings.search("spans", &spans);
-    for file in files(&world.folder.path().join("data")) {
+    for file in files(&world.directory.path().join("data")) {
         let bytes = fs::read(&file).expect("it can be read");
         findings.search(&file.display().to_string(), &String::from_utf8_lossy(&bytes));
     }
@@ -341,9 +341,10 @@ fn play(labels: bool) -> Findings {
     findings
 }
 
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries =
-        fs::read_dir(folder).expect("it is a folder").map(|entry| entry.expect("it can be read").path());
+fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(directory)
+        .expect("it is a directory")
+        .map(|entry| entry.expect("it can be read").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
@@ -353,7 +354,7 @@ fn nothing_in(findings: &Findings) {
 }
 
 #[test]
-fn no_secret_is_shown_or_kept_readable_by_a_server() {
+fn a_server_neither_shows_secrets_nor_stores_them_in_the_clear() {
     nothing_in(&play(true));
 }
 

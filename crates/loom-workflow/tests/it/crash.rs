@@ -99,18 +99,18 @@ impl Known {
 }
 
 #[test]
-fn killed_again_and_again_every_run_ends_and_nothing_complete_is_repeated() {
+fn repeated_kills_lose_no_run_and_repeat_no_completed_call() {
     let kills = served::setting("LOOM_CRASH_KILLS", 4) as usize;
     let seed = served::setting("LOOM_CRASH_SEED", 20_261_123);
     let mut random = Random(seed);
     let world = World::start();
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
     let start = |life| {
-        world.introduce(folder.path(), life);
+        world.introduce(directory.path(), life);
         let workflows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/crash/workflows");
         let (egress, connections) =
-            (folder.path().join("egress.json"), folder.path().join("connections.json"));
+            (directory.path().join("egress.json"), directory.path().join("connections.json"));
         let loom = Loom::serve(&[
             "--workflows".as_ref(),
             workflows.as_os_str(),

@@ -52,8 +52,8 @@ impl Held {
     }
 }
 
-fn workflows(folder: &Path, service: &str) {
-    fs::create_dir_all(folder).unwrap();
+fn workflows(directory: &Path, service: &str) {
+    fs::create_dir_all(directory).unwrap();
     let call = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Call": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{service}/work"), "retryPolicy": {"type": "none"}}, "runAfter": {}},
         "After": {"type": "Compose", "inputs": "@body('Call')['done']", "runAfter": {"Call": ["Succeeded"]}}}});
@@ -62,13 +62,13 @@ fn workflows(folder: &Path, service: &str) {
     let ask = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Call": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{service}/work"), "retryPolicy": {"type": "none"}}, "runAfter": {}},
         "Answer": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@body('Call')['done']"}, "runAfter": {"Call": ["Succeeded"]}}}});
-    fs::write(folder.join("ask.json"), ask.to_string()).unwrap();
-    fs::write(folder.join("call.json"), call.to_string()).unwrap();
-    fs::write(folder.join("note.json"), note.to_string()).unwrap();
+    fs::write(directory.join("ask.json"), ask.to_string()).unwrap();
+    fs::write(directory.join("call.json"), call.to_string()).unwrap();
+    fs::write(directory.join("note.json"), note.to_string()).unwrap();
 }
 
-fn serve(folder: &Path) -> Loom {
-    let (workflows, data) = (folder.join("workflows"), folder.join("data"));
+fn serve(directory: &Path) -> Loom {
+    let (workflows, data) = (directory.join("workflows"), directory.join("data"));
     let arguments: [&OsStr; 4] =
         ["--workflows".as_ref(), workflows.as_os_str(), "--data".as_ref(), data.as_os_str()];
     Loom::serve(&arguments)
@@ -101,10 +101,10 @@ fn runs(loom: &Loom) -> Vec<Value> {
 }
 
 /// A server that has a finished run and one whose call is under way, and then no room; the call is answered meanwhile.
-fn without_room(folder: &Path, held: &Arc<Held>) -> (Loom, String, String) {
+fn without_room(directory: &Path, held: &Arc<Held>) -> (Loom, String, String) {
     let service = held.start();
-    workflows(&folder.join("workflows"), &service.address);
-    let loom = serve(folder);
+    workflows(&directory.join("workflows"), &service.address);
+    let loom = serve(directory);
     let before = accepted(&fire(&loom, "note"));
     assert_eq!(loom.end_of(&before), "Succeeded");
     let under_way = accepted(&fire(&loom, "call"));
@@ -121,20 +121,20 @@ fn without_room(folder: &Path, held: &Arc<Held>) -> (Loom, String, String) {
     (loom, before, under_way)
 }
 
-fn whole_and_sound(folder: &Path) {
+fn whole_and_sound(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = SqliteStore::open(&folder.join("data"), SqliteOptions::default()).unwrap();
+        let store = SqliteStore::open(&directory.join("data"), SqliteOptions::default()).unwrap();
         store.verify().await.unwrap();
         store.close().await.unwrap();
     });
 }
 
 #[test]
-fn without_room_runs_are_held_and_go_on_by_themselves_when_there_is_some() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_full_disk_holds_runs_until_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
     let held = Arc::new(Held::default());
-    let (loom, before, under_way) = without_room(folder.path(), &held);
+    let (loom, before, under_way) = without_room(directory.path(), &held);
     let address = format!("http://{}", loom.address());
     let listed = crate::loom(&["runs", "list", "--server", &address]);
     let line = listed.stdout.lines().find(|line| line.contains(&under_way)).expect("it is listed");
@@ -154,41 +154,41 @@ fn without_room_runs_are_held_and_go_on_by_themselves_when_there_is_some() {
     assert_eq!(calls, BTreeMap::from([(format!("{under_way}/Call"), 2)]));
     loom.terminate();
     assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0));
-    whole_and_sound(folder.path());
+    whole_and_sound(directory.path());
 }
 
 #[test]
-fn killed_without_room_the_next_process_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
+fn after_a_kill_on_a_full_disk_the_next_process_continues() {
+    let directory = tempfile::tempdir().unwrap();
     let held = Arc::new(Held::default());
-    let (loom, before, under_way) = without_room(folder.path(), &held);
+    let (loom, before, under_way) = without_room(directory.path(), &held);
     loom.kill();
-    whole_and_sound(folder.path());
-    let loom = serve(folder.path());
+    whole_and_sound(directory.path());
+    let loom = serve(directory.path());
     assert_eq!(loom.end_of(&under_way), "Succeeded");
     let ids: Vec<Value> = runs(&loom).iter().map(|run| run["id"].clone()).collect();
     assert_eq!(ids, [under_way, before]);
 }
 
 #[test]
-fn stopped_without_room_it_stops_in_order_and_the_next_process_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_shutdown_on_a_full_disk_is_clean_and_the_next_process_continues() {
+    let directory = tempfile::tempdir().unwrap();
     let held = Arc::new(Held::default());
-    let (loom, _, under_way) = without_room(folder.path(), &held);
+    let (loom, _, under_way) = without_room(directory.path(), &held);
     loom.terminate();
     assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0));
-    whole_and_sound(folder.path());
-    let loom = serve(folder.path());
+    whole_and_sound(directory.path());
+    let loom = serve(directory.path());
     assert_eq!(loom.end_of(&under_way), "Succeeded");
 }
 
 #[test]
-fn without_room_who_waits_for_a_response_is_told_where_it_will_be() {
-    let folder = tempfile::tempdir().unwrap();
+fn on_a_full_disk_a_waiting_caller_receives_the_address_of_its_response() {
+    let directory = tempfile::tempdir().unwrap();
     let held = Arc::new(Held::default());
     let service = held.start();
-    workflows(&folder.path().join("workflows"), &service.address);
-    let loom = serve(folder.path());
+    workflows(&directory.path().join("workflows"), &service.address);
+    let loom = serve(directory.path());
     let address = loom.address().to_owned();
     let caller = std::thread::spawn(move || {
         request(&address, "POST", "/workflows/ask/triggers/manual/invoke", b"")
@@ -209,14 +209,14 @@ fn without_room_who_waits_for_a_response_is_told_where_it_will_be() {
 
 /// Nobody has noticed yet that there is no room, when the server is asked to stop.
 #[test]
-fn a_stop_that_finds_no_room_is_in_order() {
-    let folder = tempfile::tempdir().unwrap();
-    workflows(&folder.path().join("workflows"), "http://127.0.0.1:9");
-    let loom = serve(folder.path());
+fn a_shutdown_that_finds_the_disk_full_is_clean() {
+    let directory = tempfile::tempdir().unwrap();
+    workflows(&directory.path().join("workflows"), "http://127.0.0.1:9");
+    let loom = serve(directory.path());
     let run = accepted(&fire(&loom, "note"));
     assert_eq!(loom.end_of(&run), "Succeeded");
     room(&loom, false);
     loom.terminate();
     assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0));
-    whole_and_sound(folder.path());
+    whole_and_sound(directory.path());
 }

@@ -252,13 +252,13 @@ fn copy(from: &Path, to: &Path) {
 /// README, the guides, and the pages of the examples.
 fn pages() -> Vec<String> {
     let mut found = vec!["README.md".to_owned()];
-    for folder in ["docs", "docs/guide", "examples"] {
-        for entry in fs::read_dir(repository(folder)).expect("it can be listed") {
+    for directory in ["docs", "docs/guide", "examples"] {
+        for entry in fs::read_dir(repository(directory)).expect("it can be listed") {
             let name = entry.expect("it can be read").file_name().into_string().expect("names are UTF-8");
-            let page = if folder == "examples" {
-                format!("{folder}/{name}/README.md")
+            let page = if directory == "examples" {
+                format!("{directory}/{name}/README.md")
             } else {
-                format!("{folder}/{name}")
+                format!("{directory}/{name}")
             };
             let path = repository(&page);
             let path = Path::new(&path);

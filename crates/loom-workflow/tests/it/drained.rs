@@ -87,7 +87,7 @@ fn in_flight(test: &str, slow: &Slow, options: &[&str]) -> (Loom, String) {
 }
 
 #[test]
-fn calls_in_flight_end_before_the_server_does_and_are_not_repeated() {
+fn calls_in_flight_finish_before_the_server_exits_and_are_not_repeated() {
     let slow = Slow::start();
     let (loom, run) = in_flight("drained", &slow, &[]);
     loom.terminate();
@@ -106,7 +106,7 @@ fn calls_in_flight_end_before_the_server_does_and_are_not_repeated() {
 }
 
 #[test]
-fn the_time_of_calls_in_flight_is_bounded() {
+fn the_time_for_calls_in_flight_is_bounded() {
     let slow = Slow::start();
     let (loom, run) = in_flight("drained-bound", &slow, &["--drain", "0s"]);
     loom.terminate();
@@ -118,7 +118,7 @@ fn the_time_of_calls_in_flight_is_bounded() {
 }
 
 #[test]
-fn a_second_signal_leaves_at_once() {
+fn a_second_signal_exits_immediately() {
     let slow = Slow::start();
     let (loom, _) = in_flight("drained-twice", &slow, &["--drain", "1h"]);
     loom.terminate();

@@ -1,4 +1,4 @@
-//! A data folder with a key: nothing that a run was given can be read in it, and its runs survive all the same.
+//! A data directory with a key: nothing that a run was given can be read in it, and its runs survive all the same.
 
 use std::{ffi::OsStr, fs, path::Path};
 
@@ -18,8 +18,8 @@ const WORKFLOW: &str = r#"{
 
 const SECRET: &str = "8461-2297-launch";
 
-fn holds(folder: &Path, text: &str) -> bool {
-    fs::read_dir(folder).expect("the folder is there").any(|entry| {
+fn holds(directory: &Path, text: &str) -> bool {
+    fs::read_dir(directory).expect("the directory is there").any(|entry| {
         let path = entry.expect("it can be read").path();
         if path.is_dir() {
             return holds(&path, text);
@@ -30,10 +30,10 @@ fn holds(folder: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
+fn run_data_is_encrypted_and_survives_a_kill() {
     let service = Service::start(|_| (200, serde_json::Value::Null));
-    let folder = tempfile::tempdir().expect("there is room");
-    let path = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("there is room");
+    let path = |name: &str| directory.path().join(name);
     fs::write(path("order.json"), WORKFLOW.replace("SERVICE", &service.address)).expect("it can be written");
     fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
     fs::write(path("other"), "0e".repeat(32)).expect("it can be written");
@@ -49,7 +49,7 @@ fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
     let run = answer.header("x-ms-workflow-run-id").expect("it names the run");
     server.kill_after(std::time::Duration::ZERO).join().expect("it is killed");
     server.wait_for_end();
-    assert!(!holds(&data, SECRET), "it can be read in the folder");
+    assert!(!holds(&data, SECRET), "it can be read in the directory");
 
     let asked = |key: &[&str]| {
         let data = data.display().to_string();
@@ -71,7 +71,7 @@ fn what_a_run_was_given_is_encrypted_and_survives_a_kill() {
     let server = Loom::serve(&arguments);
     assert_eq!(server.end_of(&run), "Succeeded");
     drop(server);
-    assert!(!holds(&data, SECRET), "it can be read in the folder");
+    assert!(!holds(&data, SECRET), "it can be read in the directory");
     let right = asked(&["--key-file", &key.display().to_string()]);
     assert_eq!(right.code, Some(0), "{}", right.stderr);
 }
@@ -87,8 +87,8 @@ const ENDING: &str = r#"{
 #[test]
 fn error_codes_are_encrypted_and_runs_are_found_by_them() {
     for with_key in [true, false] {
-        let folder = tempfile::tempdir().expect("there is room");
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().expect("there is room");
+        let path = |name: &str| directory.path().join(name);
         fs::write(path("order.json"), ENDING).expect("it can be written");
         fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
         let (file, data, key) = (path("order.json"), path("data"), path("key"));
@@ -111,6 +111,6 @@ fn error_codes_are_encrypted_and_runs_are_found_by_them() {
         assert_eq!(ids, [Some(runs[0].as_str())]);
         assert_eq!(found[0]["error"], SECRET, "{found:?}");
         drop(server);
-        assert_eq!(holds(&data, SECRET), !with_key, "a code lies in the folder as it is");
+        assert_eq!(holds(&data, SECRET), !with_key, "a code lies in the directory as it is");
     }
 }

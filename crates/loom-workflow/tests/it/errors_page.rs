@@ -52,12 +52,12 @@ fn enormous() -> u16 {
 }
 
 /// The line about a request to `uri` in the output of a run, without times.
-fn run(folder: &Path, uri: &str) -> String {
+fn run(directory: &Path, uri: &str) -> String {
     let text = format!(
         r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{
             "Ask": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{uri}", "retryPolicy": {{"type": "none"}}}}, "runAfter": {{}}}}}}}}"#
     );
-    let path = folder.join("flow.json");
+    let path = directory.join("flow.json");
     std::fs::write(&path, text).unwrap();
     let ended = loom(&["run", &path.display().to_string()]);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
@@ -71,9 +71,9 @@ fn run(folder: &Path, uri: &str) -> String {
 
 #[test]
 fn the_page_shows_what_the_binary_prints() {
-    let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().display().to_string();
-    let at = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().display().to_string();
+    let at = |name: &str| directory.path().join(name).display().to_string();
     let mut shown: Vec<(&str, &str, String)> = Vec::new();
     let fails = |arguments: &[&str], code: i32| {
         let ended = loom(arguments);
@@ -84,19 +84,19 @@ fn the_page_shows_what_the_binary_prints() {
     shown.push((
         "The host does not exist",
         "loom run flow.json",
-        run(folder.path(), "https://nowhere.invalid/orders"),
+        run(directory.path(), "https://nowhere.invalid/orders"),
     ));
-    let told = run(folder.path(), "http://127.0.0.1:1/orders");
+    let told = run(directory.path(), "http://127.0.0.1:1/orders");
     shown.push((
         "Nothing listens there",
         "loom run flow.json",
         told.replace("127.0.0.1:1'", "127.0.0.1:8080'"),
     ));
     let port = self_signed();
-    let told = run(folder.path(), &format!("https://localhost:{port}/orders"));
+    let told = run(directory.path(), &format!("https://localhost:{port}/orders"));
     shown.push(("An untrusted certificate", "loom run flow.json", told.replace(&port.to_string(), "8443")));
     let port = enormous();
-    let told = run(folder.path(), &format!("http://127.0.0.1:{port}/orders"));
+    let told = run(directory.path(), &format!("http://127.0.0.1:{port}/orders"));
     shown.push(("A response of 200 MB", "loom run flow.json", told.replace(&port.to_string(), "8080")));
 
     std::fs::write(at("big.json"), " ".repeat(50_000_000)).unwrap();
@@ -147,7 +147,7 @@ fn the_page_shows_what_the_binary_prints() {
         "loom serve --data flow.json",
         fails(&["serve", "--data", &flow], 2).replace(&flow, "flow.json"),
     ));
-    let serving = Loom::serve(&["--data".as_ref(), folder.path().join("data").as_os_str(), flow.as_ref()]);
+    let serving = Loom::serve(&["--data".as_ref(), directory.path().join("data").as_os_str(), flow.as_ref()]);
     shown.push((
         "A port in use",
         "loom serve flow.json",
@@ -187,9 +187,9 @@ fn the_page_shows_what_the_binary_prints() {
 }
 
 #[test]
-fn the_beginning_of_a_runs_id_is_enough_when_it_fits_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let flow = folder.path().join("one.json");
+fn a_unique_prefix_of_a_run_id_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let flow = directory.path().join("one.json");
     let text = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}}"#;
     std::fs::write(&flow, text).unwrap();
     let serving = Loom::serve(&["--memory".as_ref(), flow.as_os_str()]);

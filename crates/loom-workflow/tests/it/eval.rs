@@ -54,7 +54,7 @@ fn a_secret_is_not_printed() {
 }
 
 #[test]
-fn options_give_an_expression_what_it_refers_to() {
+fn options_supply_what_an_expression_refers_to() {
     let value = |expression: &str, arguments: &[&str]| {
         let all: Vec<&str> = ["eval", expression].iter().chain(arguments).copied().collect();
         let ended = loom(&all);
@@ -71,7 +71,7 @@ fn options_give_an_expression_what_it_refers_to() {
 }
 
 #[test]
-fn what_is_missing_or_misspelt_is_told_with_what_to_do() {
+fn missing_and_misspelt_names_are_reported_with_a_remedy() {
     let missing = loom(&["eval", "@parameters('n')"]);
     assert_eq!(missing.code, Some(1));
     assert!(missing.stderr.contains("--param"), "{}", missing.stderr);

@@ -20,25 +20,25 @@ fn shows(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn every_folder_is_built_in_and_its_definition_is_valid() {
+fn every_example_is_built_in_and_its_definition_is_valid() {
     let listed = loom(&["example"]).stdout;
     for entry in std::fs::read_dir(repository("examples")).expect("the examples are there") {
-        let folder = entry.expect("it can be listed").path();
-        if folder.is_file() {
+        let directory = entry.expect("it can be listed").path();
+        if directory.is_file() {
             continue;
         }
-        let name = folder.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+        let name = directory.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
         shows(&listed, &[&format!("loom example {name}")]);
-        let file = folder.join("workflow.json").display().to_string();
+        let file = directory.join("workflow.json").display().to_string();
         assert_eq!(loom(&["validate", &file]).code, Some(0), "{file}");
-        assert!(folder.join("README.md").is_file(), "{name} has a page");
+        assert!(directory.join("README.md").is_file(), "{name} has a page");
         let shown = loom(&["example", &name, "--show"]);
         assert_eq!(shown.stdout, std::fs::read_to_string(file).expect("it can be read"));
     }
 }
 
 #[test]
-fn flaky_retries_breaks_spaces_and_cleans_up() {
+fn flaky_retries_trips_its_circuit_and_cleans_up() {
     let (printed, shown) = run("flaky");
     assert_eq!(printed.get("callsToBilling"), Some(&Value::from(3)));
     assert_eq!(printed.get("stockReleased"), Some(&Value::from(true)));
@@ -51,7 +51,7 @@ fn flaky_retries_breaks_spaces_and_cleans_up() {
 }
 
 #[test]
-fn durable_is_killed_and_goes_on() {
+fn durable_is_killed_and_continues() {
     let (printed, shown) = run("durable");
     let calls = |key: &str| printed.get("calls").and_then(|calls| calls.get(key)).and_then(Value::as_i64);
     assert_eq!((calls("/ok?key=reserve"), calls("/down?key=partners")), (Some(1), Some(2)), "{shown}");

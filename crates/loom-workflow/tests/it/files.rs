@@ -91,7 +91,7 @@ const CASES: &str = r#"{"cases": [
 ]}"#;
 
 #[test]
-fn the_last_line_of_a_test_counts() {
+fn the_last_line_of_a_test_has_the_counts() {
     let path = file("test", "cases.json", CASES).display().to_string();
     let ended = loom(&["test", &path]);
     assert_eq!(ended.code, Some(1));

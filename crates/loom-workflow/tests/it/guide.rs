@@ -21,7 +21,7 @@ fn blocks(page: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn every_definition_in_a_page_loads_without_a_word() {
+fn every_definition_in_a_page_loads_without_diagnostics() {
     let mut pages: Vec<String> = fs::read_dir(repository("docs/guide"))
         .expect("the guide is there")
         .map(|entry| entry.expect("it can be read").path().display().to_string())

@@ -95,7 +95,7 @@ const HOUR: &str = r#""type": "Wait", "inputs": {"interval": {"count": 1, "unit"
 const SECOND: &str = r#""type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Second"}}"#;
 
 #[test]
-fn an_interrupt_cancels_the_run_and_shows_how_far_it_came() {
+fn an_interrupt_cancels_the_run_and_shows_its_progress() {
     let (service, calls) = counting();
     let path = definition("interrupt", &service.address, HOUR);
     let mut running = Running::start(&[&path]);
@@ -110,11 +110,11 @@ fn an_interrupt_cancels_the_run_and_shows_how_far_it_came() {
 }
 
 #[test]
-fn a_kept_run_is_left_by_an_interrupt_and_goes_on_with_resume() {
+fn an_interrupted_durable_run_continues_with_resume() {
     let (service, calls) = counting();
     let path = definition("kept", &service.address, SECOND);
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("runs").display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("runs").display().to_string();
     let mut running = Running::start(&[&path, "--durable", "--data", &data]);
     running.until("Pause waits");
     running.signal("INT");
@@ -137,8 +137,8 @@ fn a_kept_run_is_left_by_an_interrupt_and_goes_on_with_resume() {
 fn a_durable_run_survives_kill_9() {
     let (service, calls) = counting();
     let path = definition("killed", &service.address, SECOND);
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("runs").display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("runs").display().to_string();
     let mut running = Running::start(&[&path, "--durable", "--data", &data]);
     running.until("Pause waits");
     running.signal("KILL");
@@ -168,8 +168,8 @@ fn finishes(path: &str, data: &str, run: &str) {
 #[test]
 fn a_run_that_cannot_be_resumed_is_reported() {
     let path = definition("resume-wrong", "http://127.0.0.1:1", SECOND);
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().display().to_string();
     let check = |arguments: &[&str], said: &str| {
         let mut all = vec!["run", &path, "--data", &data];
         all.extend(arguments);
@@ -180,7 +180,7 @@ fn a_run_that_cannot_be_resumed_is_reported() {
     check(&["--durable", "--resume", "nonsense"], "must be a run id (got `nonsense`)");
     check(&["--durable", "--resume", "38gany9ft0000"], "it is not a data directory");
     check(&["--resume", "38gany9ft0000"], "--durable");
-    let other = folder.path().join("runs").display().to_string();
+    let other = directory.path().join("runs").display().to_string();
     let started = loom(&["run", &simple("resume-other"), "--durable", "--data", &other]);
     assert_eq!(started.code, Some(0), "{}", started.stderr);
     for file in [Some(path.as_str()), None] {

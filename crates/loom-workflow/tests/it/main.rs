@@ -4,6 +4,7 @@ mod batches;
 mod bench;
 mod canaries;
 mod crash;
+mod directory;
 mod disk_full;
 mod docs;
 mod drained;
@@ -12,7 +13,6 @@ mod errors_page;
 mod eval;
 mod examples;
 mod files;
-mod folder;
 mod guide;
 mod interrupted;
 mod managed;
@@ -70,11 +70,11 @@ fn ended(command: &mut Command, input: &str) -> Ended {
     Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
-/// A file with this text, in a folder of this test's own.
+/// A file with this text, in a directory of this test's own.
 fn file(test: &str, name: &str, text: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
-    let path = folder.join(name);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&directory).expect("the directory can be made");
+    let path = directory.join(name);
     std::fs::write(&path, text).expect("the file can be written");
     path
 }

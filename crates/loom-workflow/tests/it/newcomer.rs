@@ -24,7 +24,7 @@ fn refused(arguments: &[&str], said: &[&str]) {
 }
 
 #[test]
-fn the_first_help_says_what_it_is_and_where_to_begin() {
+fn the_top_level_help_says_what_loom_is_and_where_to_start() {
     let help = loom(&["--help"]).stdout;
     assert!(help.starts_with("Run, test and serve workflow definitions"), "{help}");
     assert!(help.contains("loom example flaky"), "{help}");
@@ -32,8 +32,8 @@ fn the_first_help_says_what_it_is_and_where_to_begin() {
 
 #[test]
 fn invalid_options_of_serve_are_rejected_before_anything_happens() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let data = folder.path().join("data").display().to_string();
+    let directory = tempfile::tempdir().expect("there is room");
+    let data = directory.path().join("data").display().to_string();
     let serve = |more: &[&str], said: &[&str]| {
         let all: Vec<&str> = ["serve", "--data", &data].iter().chain(more).copied().collect();
         refused(&all, said);
@@ -84,17 +84,17 @@ fn a_port_in_use_is_reported() {
 }
 
 #[test]
-fn a_folder_that_a_server_has_is_told_with_what_to_do() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let data = folder.path().join("data");
+fn a_directory_in_use_by_a_server_is_reported_with_a_remedy() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let data = directory.path().join("data");
     let _server = Loom::serve(&["--data".as_ref(), data.as_os_str()]);
-    let workflow = file("folder-in-use", "workflow.json", WORKFLOW).display().to_string();
+    let workflow = file("directory-in-use", "workflow.json", WORKFLOW).display().to_string();
     let data = data.display().to_string();
     refused(&["run", &workflow, "--durable", "--data", &data], &["is in use by process", "--data"]);
 }
 
 #[test]
-fn whoever_stops_reading_ends_the_program_without_a_word() {
+fn a_closed_pipe_ends_the_program_silently() {
     for arguments in [&["completions", "bash"][..], &["example", "flaky", "--show"], &["eval", "@add(1, 2)"]]
     {
         let (reader, writer) = std::io::pipe().expect("there is a pipe");
@@ -111,7 +111,7 @@ fn whoever_stops_reading_ends_the_program_without_a_word() {
 }
 
 #[test]
-fn a_filter_that_fits_no_case_is_no_success() {
+fn a_filter_without_matches_is_an_error() {
     let cases = r#"[{"id": "one", "expression": "@add(1, 2)", "expected": 3}]"#;
     let cases = file("filter", "cases.json", cases).display().to_string();
     assert_eq!(loom(&["test", &cases, "--filter", "on"]).code, Some(0));
@@ -121,7 +121,7 @@ fn a_filter_that_fits_no_case_is_no_success() {
 }
 
 #[test]
-fn a_call_that_is_sent_elsewhere_says_where() {
+fn a_redirected_call_shows_its_destination() {
     let call = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Ask": {"type": "Http", "runAfter": {},
         "inputs": {"method": "GET", "uri": "https://stock.example.com/x?key=k", "retryPolicy": {"type": "none"}}}}}"#;
     let call = file("elsewhere", "call.json", call).display().to_string();
@@ -136,7 +136,7 @@ fn a_call_that_is_sent_elsewhere_says_where() {
 }
 
 #[test]
-fn a_mistake_in_a_file_is_told_once() {
+fn a_mistake_in_a_file_is_reported_once() {
     let broken = file("told-once", "broken.json", "{").display().to_string();
     for arguments in [["test", &broken], ["run", &broken]] {
         let said = loom(&arguments).stderr;
@@ -145,7 +145,7 @@ fn a_mistake_in_a_file_is_told_once() {
 }
 
 #[test]
-fn what_a_connector_needs_is_told_before_it_is_missed() {
+fn missing_connections_are_reported_before_the_first_action() {
     let flow = r#"{"triggers": {"mail": {"type": "ApiConnectionWebhook", "splitOn": "@triggerBody()?['value']", "inputs": {"host": {"connection": {"referenceName": "outlook"}}, "path": "/s"}}},
         "actions": {"Send": {"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "outlook"}}, "method": "post", "path": "/v2/Mail"}}}}"#;
     let flow = file("connector", "flow.json", flow).display().to_string();
@@ -189,26 +189,33 @@ fn the_reason_of_a_failure_is_on_its_line() {
 }
 
 #[test]
-fn a_folder_stands_for_the_files_in_it() {
+fn a_directory_argument_means_all_its_files() {
     let cases = r#"[{"id": "one", "definitionFile": "flow.json", "expected": {"runStatus": "Succeeded"}}]"#;
-    let folder =
-        file("folders", "flow.json", WORKFLOW).parent().expect("it lies in a folder").display().to_string();
-    file("folders/deeper", "broken.json", r#"{"actions": {"A": {"type": "Compose", "inputs": "@add(1"}}}"#);
-    file("folders", "flow.test.json", cases);
-    file("folders", "parameters.json", "{}");
-    let validated = loom(&["validate", &folder]);
+    let directory = file("directories", "flow.json", WORKFLOW)
+        .parent()
+        .expect("it lies in a directory")
+        .display()
+        .to_string();
+    file(
+        "directories/deeper",
+        "broken.json",
+        r#"{"actions": {"A": {"type": "Compose", "inputs": "@add(1"}}}"#,
+    );
+    file("directories", "flow.test.json", cases);
+    file("directories", "parameters.json", "{}");
+    let validated = loom(&["validate", &directory]);
     assert_eq!(validated.code, Some(3), "{}", validated.stderr);
     assert_eq!(validated.stdout.lines().count(), 2, "{}", validated.stdout);
     assert!(validated.stderr.contains("`loom explain L0500`"), "{}", validated.stderr);
-    let tested = loom(&["test", &folder]);
+    let tested = loom(&["test", &directory]);
     assert_eq!((tested.code, tested.stdout.as_str()), (Some(0), "1 passed, 0 failed\n"), "{}", tested.stderr);
-    refused(&["test", &format!("{folder}/deeper")], &["no file of test cases"]);
-    file("folders/empty", "parameters.json", "{}");
-    refused(&["validate", &format!("{folder}/empty")], &["no definition found in"]);
+    refused(&["test", &format!("{directory}/deeper")], &["no file of test cases"]);
+    file("directories/empty", "parameters.json", "{}");
+    refused(&["validate", &format!("{directory}/empty")], &["no definition found in"]);
 }
 
 #[test]
-fn a_typed_value_is_read_as_its_declaration_says() {
+fn a_parameter_value_is_parsed_by_its_declared_type() {
     let flow = r#"{"parameters": {"name": {"type": "string"}, "count": {"type": "int", "defaultValue": 1}, "list": {"type": "array", "defaultValue": []}},
         "triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1}},
         "outputs": {"name": {"type": "string", "value": "@parameters('name')"}, "count": {"type": "int", "value": "@parameters('count')"}}}"#;
@@ -277,8 +284,8 @@ fn the_version_is_that_of_the_package() {
 
 #[test]
 fn runs_are_shown_down_to_the_iterations_of_their_loops() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let data = folder.path().join("data").display().to_string();
+    let directory = tempfile::tempdir().expect("there is room");
+    let data = directory.path().join("data").display().to_string();
     let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Each": {"type": "Foreach", "foreach": [7, 0], "actions": {
         "Divide": {"type": "Compose", "inputs": "@div(14, item())"}}}}}"#;
     let flow = file("looked-at", "flow.json", flow).display().to_string();

@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 
 use crate::served::{Loom, Service, pause};
 
-/// A folder of workflows, a folder of runs, and a service that counts calls by their paths.
+/// A directory of workflows, a directory of runs, and a service that counts calls by their paths.
 struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     calls: Arc<Mutex<BTreeMap<String, usize>>>,
     /// Whether `/slow` is answered.
     open: Arc<AtomicBool>,
@@ -42,7 +42,7 @@ impl Place {
                 (200, json!({}))
             }
         });
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let call = |path: &str| {
             json!({"type": "Http", "runAfter": {},
                 "inputs": {"method": "POST", "uri": format!("{}{path}", service.address), "retryPolicy": {"type": "none"}}})
@@ -59,32 +59,32 @@ impl Place {
         let done = json!({"type": "Compose", "inputs": "done", "runAfter": {"Call": ["Succeeded"]}});
         let wait =
             json!({"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}});
-        fs::create_dir_all(folder.path().join("workflows")).unwrap();
+        fs::create_dir_all(directory.path().join("workflows")).unwrap();
         for (name, actions) in [
             ("heavy", heavy),
             ("calls", json!({"Call": call("/slow"), "Done": done})),
             ("waits", json!({"Wait": wait})),
         ] {
             let definition = json!({"triggers": {"manual": {"type": "Request"}}, "actions": actions});
-            let path = folder.path().join("workflows").join(format!("{name}.json"));
+            let path = directory.path().join("workflows").join(format!("{name}.json"));
             fs::write(path, definition.to_string()).unwrap();
         }
-        Place { folder, calls, open, _service: service }
+        Place { directory, calls, open, _service: service }
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.directory.path().join("data")
     }
 
     fn serve(&self, more: &[&str]) -> Loom {
-        let (workflows, data) = (self.folder.path().join("workflows"), self.data());
+        let (workflows, data) = (self.directory.path().join("workflows"), self.data());
         let mut arguments: Vec<&OsStr> =
             vec!["--workflows".as_ref(), workflows.as_os_str(), "--data".as_ref(), data.as_os_str()];
         arguments.extend(more.iter().map(OsStr::new));
         Loom::serve(&arguments)
     }
 
-    /// `loom runs …` on the folder.
+    /// `loom runs …` on the directory.
     fn runs(&self, arguments: &[&str]) -> crate::Ended {
         let data = self.data().display().to_string();
         crate::loom(&[&["runs"], arguments, &["--data", &data]].concat())
@@ -98,7 +98,7 @@ impl Place {
         wait(|| self.calls(path) >= count);
     }
 
-    /// The counts that the folder keeps, by run.
+    /// The counts that the directory keeps, by run.
     fn suspects(&self) -> BTreeMap<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -128,7 +128,7 @@ fn start(loom: &Loom, workflow: &str) -> String {
     answer.header("x-ms-workflow-run-id").unwrap()
 }
 
-/// Whether a worker is evaluating a run just now, as the page in the folder says.
+/// Whether a worker is evaluating a run just now, as the page in the directory says.
 fn is_marked(data: &Path, run: &str) -> bool {
     let run = RunId::from_str(run).unwrap().as_u64();
     let page = fs::read(data.join("loom.marks")).unwrap();
@@ -152,7 +152,7 @@ fn shown(loom: &Loom, run: &str) -> Value {
 }
 
 #[test]
-fn a_run_that_was_being_evaluated_at_two_ends_in_a_row_is_suspended_and_says_so() {
+fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
     let place = Place::new();
     let data = place.data();
     let loom = place.serve(&[]);
@@ -221,10 +221,10 @@ fn a_run_that_was_being_evaluated_at_two_ends_in_a_row_is_suspended_and_says_so(
 
 /// Its start was never in the store, and its parent, which only waits for it, would start it at every start of the process.
 #[test]
-fn a_child_that_is_evaluated_from_its_first_step_on_is_suspended_too() {
+fn a_child_evaluated_from_its_first_step_is_suspended_too() {
     let place = Place::new();
     let data = place.data();
-    let sources = place.folder.path().join("workflows");
+    let sources = place.directory.path().join("workflows");
     let heavy = fs::read_to_string(sources.join("heavy.json")).unwrap();
     let mut heavy: Value = serde_json::from_str(&heavy).unwrap();
     let actions = heavy["actions"].as_object_mut().unwrap();

@@ -128,7 +128,7 @@ fn a_project_is_read_alike_by_every_command() {
 }
 
 #[test]
-fn a_disabled_workflow_does_not_fire_and_limits_of_the_host_count() {
+fn a_disabled_workflow_does_not_fire_and_limits_of_host_json_apply() {
     let project = Project::new();
     let server = project.serve();
     let said = server.until("runs are stored");
@@ -201,7 +201,7 @@ fn judged(project: &Project, finding: &str, refused: bool) {
 }
 
 #[test]
-fn what_one_command_refuses_every_command_refuses() {
+fn every_command_rejects_the_same_definitions() {
     let project = Project::new();
     project.write("orders/workflow.json", &ORDERS.replace("' ', body('Shape')", "\\\"q\\\""));
     judged(&project, "error[L0500", true);
@@ -231,9 +231,9 @@ fn settings_come_from_the_directory_whatever_is_in_it_at_the_start() {
 
 #[test]
 fn a_test_that_tests_nothing_fails() {
-    let folder = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is room");
     let path = |name: &str, text: &str| {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         fs::write(&path, text).expect("the file can be written");
         path.display().to_string()
     };
@@ -252,7 +252,7 @@ fn a_test_that_tests_nothing_fails() {
 }
 
 /// A deployment template in which a type and a number are parameters of the template.
-fn template(folder: &Path) -> PathBuf {
+fn template(directory: &Path) -> PathBuf {
     let text = json!({
         "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
         "parameters": {"kind": {"type": "string"}, "rounds": {"type": "int"}, "site": {"type": "string"}},
@@ -267,21 +267,21 @@ fn template(folder: &Path) -> PathBuf {
             },
         }}}],
     });
-    let path = folder.join("template.json");
+    let path = directory.join("template.json");
     fs::write(&path, text.to_string()).expect("the file can be written");
     path
 }
 
 #[test]
-fn text_of_a_template_is_one_warning_and_its_parameters_can_be_supplied() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let flow = template(folder.path()).display().to_string();
+fn template_strings_are_one_warning_and_parameters_can_be_supplied() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let flow = template(directory.path()).display().to_string();
     let ended = loom(&["validate", &flow]);
     assert_eq!(findings(&ended.stderr), vec!["warning[L0106"; 3], "{}", ended.stderr);
     let ran = loom(&["run", &flow]);
     assert_eq!(findings(&ran.stderr), vec!["warning[L0106"; 3], "{}", ran.stderr);
 
-    let file = folder.path().join("values.json");
+    let file = directory.path().join("values.json");
     let values = json!({"$schema": "x", "parameters": {"kind": {"value": "string"}, "rounds": {"value": 2}, "site": {"value": "north"}}});
     fs::write(&file, values.to_string()).expect("the file can be written");
     let file = file.display().to_string();

@@ -43,7 +43,7 @@ fn describe(path: &[String], page: &mut String) {
 }
 
 #[test]
-fn the_page_of_commands_is_what_the_help_says() {
+fn the_commands_page_matches_the_help() {
     let mut page = "# Commands\n\nWhat `loom … --help` prints, for every command. This page is generated: `cargo xtask docs` writes it.\n".to_owned();
     describe(&[], &mut page);
     assert!(page.contains("\n## loom runs resubmit\n"), "subcommands of subcommands are on the page");
@@ -99,7 +99,7 @@ fn families(text: &str) -> BTreeMap<String, Family> {
 }
 
 #[test]
-fn the_page_of_metrics_is_what_a_server_exports() {
+fn the_metrics_page_matches_the_server() {
     let definition = file("reference", "busy.json", BUSY);
     // A collector that nobody listens for: spans have metrics only where they are sent.
     let options = ["--memory", "--otlp", "http://127.0.0.1:1"].map(OsStr::new);
@@ -133,7 +133,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 #[test]
-fn the_page_of_the_api_is_what_its_document_says() {
+fn the_api_page_matches_the_openapi_document() {
     let server = Loom::serve(&[OsStr::new("--memory")]);
     let document =
         request(server.address(), "GET", "/api/v1/openapi.json", b"").expect("the server responds");

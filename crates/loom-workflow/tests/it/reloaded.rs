@@ -1,4 +1,4 @@
-//! A served folder whose files change, break, disappear and come back; and who may listen where.
+//! A served directory whose files change, break, disappear and come back; and who may listen where.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -108,11 +108,11 @@ fn changed_broken_and_removed_files_are_followed() {
         }
         (200, json!({}))
     });
-    let folder = tempfile::tempdir().expect("there is room");
-    let file = folder.path().join("orders.json");
+    let directory = tempfile::tempdir().expect("there is room");
+    let file = directory.path().join("orders.json");
     write(&file, &answering(&format!("{}/slow", service.address), "one"));
     let served =
-        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &folder.path().display().to_string()]);
+        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &directory.path().display().to_string()]);
     served.until("orders 1.0.0");
     std::thread::scope(|scope| {
         let address = &served.address;
@@ -149,12 +149,12 @@ fn changed_broken_and_removed_files_are_followed() {
     served.until("deployed orders 1.0.2");
     assert_eq!(served.fire(), (200, "four".to_owned()));
 
-    // A second file, and parameters beside it, in a folder of its own.
-    let inner = folder.path().join("bills");
+    // A second file, and parameters beside it, in a directory of its own.
+    let inner = directory.path().join("bills");
     std::fs::create_dir(&inner).expect("there is room");
     let text = r#"{"definition": {"parameters": {"p": {"type": "String"}}, "triggers": {"manual": {"type": "Request"}},
         "actions": {"Answer": {"type": "Response", "inputs": {"body": "@parameters('p')"}, "runAfter": {}}}}}"#;
-    write(&folder.path().join("parameters.json"), r#"{"p": {"type": "String", "value": "five"}}"#);
+    write(&directory.path().join("parameters.json"), r#"{"p": {"type": "String", "value": "five"}}"#);
     write(&inner.join("workflow.json"), text);
     served.until("deployed bills 1.0.0");
     let bills = || {
@@ -162,7 +162,7 @@ fn changed_broken_and_removed_files_are_followed() {
         served::request(&served.address, "POST", path, b"{}").expect("the server answers").body
     };
     assert_eq!(bills(), "five");
-    write(&folder.path().join("parameters.json"), r#"{"p": {"type": "String", "value": "sixth"}}"#);
+    write(&directory.path().join("parameters.json"), r#"{"p": {"type": "String", "value": "sixth"}}"#);
     served.until("deployed bills 1.0.1");
     assert_eq!(bills(), "sixth");
 }
@@ -179,8 +179,8 @@ fn only_a_server_with_a_token_can_be_reached_from_other_machines() {
         );
         assert_eq!(ended.stdout, "", "{address}: it does not listen");
     }
-    let folder = tempfile::tempdir().expect("there is room");
-    let token = folder.path().join("token");
+    let directory = tempfile::tempdir().expect("there is room");
+    let token = directory.path().join("token");
     std::fs::write(&token, "too short\n").expect("it can be written");
     let token = token.display().to_string();
     let ended = loom(&["serve", "--memory", "--addr", "0.0.0.0:0", "--token-file", &token]);
@@ -214,14 +214,14 @@ fn status_with(address: &str, token: &str) -> u16 {
 }
 
 #[test]
-fn a_hangup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let place = |name: &str| folder.path().join(name);
+fn sighup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let place = |name: &str| directory.path().join(name);
     write(&place("orders.json"), &answering("http://127.0.0.1:9", "one"));
     write(&place("token"), "the first of the tokens\n");
     write(&place("loom.toml"), "token-file = \"token\"\nruns-max = 5\nwrite-timeout = 7\n");
     let served =
-        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &folder.path().display().to_string()]);
+        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &directory.path().display().to_string()]);
     let hang_up = || {
         rustix::process::kill_process(
             rustix::process::Pid::from_child(&served.child),
@@ -251,9 +251,9 @@ fn a_hangup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing
 }
 
 #[test]
-fn a_folder_that_cannot_be_read_changes_nothing() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let (flows, away) = (folder.path().join("flows"), folder.path().join("away"));
+fn an_unreadable_directory_changes_nothing() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let (flows, away) = (directory.path().join("flows"), directory.path().join("away"));
     std::fs::create_dir(&flows).expect("there is room");
     let text = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {}}}"#;
     write(&flows.join("orders.json"), text);
@@ -277,9 +277,9 @@ fn a_folder_that_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn parameters_that_cannot_be_read_are_not_taken_for_none() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let inner = folder.path().join("orders");
+fn unreadable_parameters_are_not_treated_as_missing() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let inner = directory.path().join("orders");
     std::fs::create_dir(&inner).expect("there is room");
     let text = |answer: &str| {
         format!(
@@ -287,11 +287,11 @@ fn parameters_that_cannot_be_read_are_not_taken_for_none() {
             "actions": {{"Answer": {{"type": "Response", "inputs": {{"body": "@concat(parameters('p'), '{answer}')"}}, "runAfter": {{}}}}}}}}}}"#
         )
     };
-    let parameters = folder.path().join("parameters.json");
+    let parameters = directory.path().join("parameters.json");
     write(&parameters, r#"{"p": {"type": "String", "value": "own"}}"#);
     write(&inner.join("workflow.json"), &text("1"));
     let served =
-        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &folder.path().display().to_string()]);
+        Served::start(&["--addr", "127.0.0.1:0", "--workflows", &directory.path().display().to_string()]);
     assert_eq!(served.fire(), (200, "own1".to_owned()));
     write(&parameters, "{");
     served.until("parameters.json is not valid JSON");
@@ -304,10 +304,10 @@ fn parameters_that_cannot_be_read_are_not_taken_for_none() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_limit_on_open_files_is_raised_and_files_of_secrets_that_all_can_read_are_reported() {
+fn the_limit_on_open_files_is_raised_and_world_readable_secret_files_are_reported() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().expect("there is room");
-    let token = folder.path().join("token");
+    let directory = tempfile::tempdir().expect("there is room");
+    let token = directory.path().join("token");
     std::fs::write(&token, "long enough for a test\n").expect("it can be written");
     let serve = |mode: u32| {
         std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).expect("it is ours");

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 
 use crate::served::{Loom, Service, pause, request};
 
-fn serve(folder: &Path, workflows: &[(&str, Value)]) -> Loom {
-    let (sources, data) = (folder.join("workflows"), folder.join("data"));
+fn serve(directory: &Path, workflows: &[(&str, Value)]) -> Loom {
+    let (sources, data) = (directory.join("workflows"), directory.join("data"));
     fs::create_dir_all(&sources).unwrap();
     for (name, definition) in workflows {
         fs::write(sources.join(format!("{name}.json")), definition.to_string()).unwrap();
@@ -43,8 +43,8 @@ fn wait(mut done: impl FnMut() -> bool) {
 
 /// Three callers at the moment of SIGTERM: one waits for a Response, one has sent half of its request, one comes after.
 #[test]
-fn a_stop_in_mid_run_answers_who_was_let_in_and_the_runs_go_on() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_shutdown_answers_waiting_callers_and_unfinished_runs_continue() {
+    let directory = tempfile::tempdir().unwrap();
     let (slow, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let service = {
         let (slow, calls) = (Arc::clone(&slow), Arc::clone(&calls));
@@ -61,7 +61,7 @@ fn a_stop_in_mid_run_answers_who_was_let_in_and_the_runs_go_on() {
         "Call": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{}/work", service.address)}, "runAfter": {}},
         "Answer": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@triggerBody()"}, "runAfter": {"Call": ["Succeeded"]}}}});
     let workflows = [("ask", ask)];
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     let path = "/workflows/ask/triggers/manual/invoke";
 
     let (told, answers) = mpsc::channel();
@@ -93,7 +93,7 @@ fn a_stop_in_mid_run_answers_who_was_let_in_and_the_runs_go_on() {
     assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0), "it stops in time, and in order");
 
     slow.store(false, Ordering::SeqCst);
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     let later = &later[later.find("/answers/").unwrap()..];
     let answer = loom.until(later, |answer| answer.status != 202);
     assert_eq!((answer.status, answer.body.as_str()), (200, "first"));
@@ -106,8 +106,8 @@ fn a_stop_in_mid_run_answers_who_was_let_in_and_the_runs_go_on() {
 
 /// A Recurrence and a SlidingWindow, both of one second, in a server that is killed again and again.
 #[test]
-fn killed_again_and_again_the_clock_fires_each_occurrence_once() {
-    let folder = tempfile::tempdir().unwrap();
+fn each_occurrence_fires_once_despite_repeated_kills() {
+    let directory = tempfile::tempdir().unwrap();
     let every_second = json!({"frequency": "Second", "interval": 1});
     let takes = |kind: &str| {
         json!({"triggers": {"tick": {"type": kind, "recurrence": every_second}}, "actions": {
@@ -115,12 +115,12 @@ fn killed_again_and_again_the_clock_fires_each_occurrence_once() {
     };
     let workflows = [("recurs", takes("Recurrence")), ("slides", takes("SlidingWindow"))];
     for life in 0..5u64 {
-        let loom = serve(folder.path(), &workflows);
+        let loom = serve(directory.path(), &workflows);
         // Around the moments at which something fires, on either side of them.
         pause(Duration::from_millis(900 + 130 * life));
         loom.kill();
     }
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     pause(Duration::from_millis(1_500));
     let count = || loom.pages("/api/v1/runs?limit=100", "runs", "cursor").len();
     let so_far = count();
@@ -156,8 +156,8 @@ fn killed_again_and_again_the_clock_fires_each_occurrence_once() {
 
 /// What a service did to a circuit, and what calls took of a limit, is known after a crash.
 #[test]
-fn a_circuit_that_opened_and_permits_that_were_taken_outlive_a_kill() {
-    let folder = tempfile::tempdir().unwrap();
+fn open_circuits_and_used_permits_survive_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
     let calls = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
     let service = {
         let calls = Arc::clone(&calls);
@@ -187,7 +187,7 @@ fn a_circuit_that_opened_and_permits_that_were_taken_outlive_a_kill() {
             .unwrap()
             .to_owned()
     };
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     assert_eq!([run(&loom, "few"), run(&loom, "few")], ["OK", "OK"]);
     assert_eq!(run(&loom, "other"), "OK");
     assert_eq!(run(&loom, "bad"), "ServiceUnavailable");
@@ -198,7 +198,7 @@ fn a_circuit_that_opened_and_permits_that_were_taken_outlive_a_kill() {
     assert_eq!(answer.status, 200, "{answer:?}");
     loom.kill();
 
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     assert_eq!(run(&loom, "bad"), "CircuitBreakerOpen", "it is left alone until its time is over");
     assert_eq!(run(&loom, "few"), "RateLimitExceeded", "permits that were taken stay taken");
     assert_eq!(run(&loom, "other"), "OK");
@@ -210,14 +210,14 @@ fn a_circuit_that_opened_and_permits_that_were_taken_outlive_a_kill() {
 
 /// The same without a word to the server: opening alone is enough for it to be kept.
 #[test]
-fn a_circuit_is_kept_as_soon_as_it_opens() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_circuit_is_stored_as_soon_as_it_opens() {
+    let directory = tempfile::tempdir().unwrap();
     let service = Service::start(|_| (503, json!({})));
     let call = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {"Call": {"type": "Http", "runAfter": {},
         "circuitBreaker": {"name": "bad", "failureThreshold": 1, "timeout": 3_600_000},
         "inputs": {"method": "GET", "uri": format!("{}/", service.address), "retryPolicy": {"type": "none"}}}}});
     let workflows = [("bad", call)];
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     let commits = |loom: &Loom| {
         let page = loom.request("GET", "/metrics", b"").unwrap().body;
         let line = page.lines().find(|line| line.starts_with("loom_store_commits_total ")).unwrap();
@@ -229,7 +229,7 @@ fn a_circuit_is_kept_as_soon_as_it_opens() {
     // The start, the end, and between or after them the circuit.
     wait(|| commits(&loom) >= before + 3);
     loom.kill();
-    let loom = serve(folder.path(), &workflows);
+    let loom = serve(directory.path(), &workflows);
     let answer = loom.request("POST", "/workflows/bad/triggers/manual/invoke", b"").unwrap();
     let run = answer.header("x-ms-workflow-run-id").unwrap();
     loom.end_of(&run);
@@ -237,11 +237,11 @@ fn a_circuit_is_kept_as_soon_as_it_opens() {
     assert_eq!(call["occurrences"][0]["code"], "CircuitBreakerOpen", "{call}");
 }
 
-/// Signals that were answered before a kill, sent under keys and sent again after it; and one that is left in the folder
+/// Signals that were answered before a kill, sent under keys and sent again after it; and one that is left in the directory
 /// while no server runs.
 #[test]
-fn signals_outlive_kills_and_are_received_once() {
-    let folder = tempfile::tempdir().unwrap();
+fn signals_survive_kills_and_are_received_once() {
+    let directory = tempfile::tempdir().unwrap();
     let collect = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
         "V": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "got", "type": "array", "value": []}]}, "runAfter": {}},
         "Each": {"type": "Foreach", "foreach": "@range(0, 8)", "operationOptions": "Sequential", "runAfter": {"V": ["Succeeded"]}, "actions": {
@@ -249,7 +249,7 @@ fn signals_outlive_kills_and_are_received_once() {
             "Keep": {"type": "AppendToArrayVariable", "inputs": {"name": "got", "value": "@body('Wait')"}, "runAfter": {"Wait": ["Succeeded"]}}}},
         "All": {"type": "Compose", "inputs": "@variables('got')", "runAfter": {"Each": ["Succeeded"]}}}});
     let workflows = [("collect", collect)];
-    let mut loom = serve(folder.path(), &workflows);
+    let mut loom = serve(directory.path(), &workflows);
     let answer = loom.request("POST", "/workflows/collect/triggers/manual/invoke", b"").unwrap();
     let run = answer.header("x-ms-workflow-run-id").unwrap();
     let send = |number: usize, whom: &[&str]| {
@@ -265,11 +265,11 @@ fn signals_outlive_kills_and_are_received_once() {
         let sent = send(number, &["--server", &server]);
         loom.kill();
         if number == 3 {
-            let data = folder.path().join("data").display().to_string();
+            let data = directory.path().join("data").display().to_string();
             assert_eq!(send(number, &["--data", &data]), sent, "it is the same signal");
             send(6, &["--data", &data]);
         }
-        loom = serve(folder.path(), &workflows);
+        loom = serve(directory.path(), &workflows);
         let server = format!("http://{}", loom.address());
         assert_eq!(send(number, &["--server", &server]), sent, "it is the same signal");
     }

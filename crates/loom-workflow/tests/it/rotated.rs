@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_rotated_address_works_and_the_one_before_does_not() {
+fn a_rotated_address_works_and_the_previous_one_does_not() {
     let definition = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {}}}"#;
     let workflow = file("rotated", "orders.json", definition);
     let token = file("rotated", "token", "long enough for a test\n").display().to_string();
@@ -41,7 +41,7 @@ fn a_rotated_address_works_and_the_one_before_does_not() {
     assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
     let anonymous = loom(&["workflows", "rotate-signature", "orders", "--server", &server]);
     assert_eq!(anonymous.code, Some(4), "{}", anonymous.stderr);
-    let folder = loom(&["workflows", "rotate-signature", "orders", "--data", "."]);
-    assert_eq!(folder.code, Some(2), "{}", folder.stderr);
+    let directory = loom(&["workflows", "rotate-signature", "orders", "--data", "."]);
+    assert_eq!(directory.code, Some(2), "{}", directory.stderr);
     assert_eq!(fire(&second), 202);
 }

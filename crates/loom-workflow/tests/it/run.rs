@@ -18,7 +18,7 @@ const GREET: &str = r#"{"Greet": {"type": "Response", "kind": "Http", "inputs": 
     "body": {"text": "@concat(parameters('greeting'), ' ', triggerBody()?['name'])"}}}}"#;
 
 #[test]
-fn the_answer_is_on_standard_output() {
+fn the_response_is_written_to_standard_output() {
     let path = definition("run-answer", GREET);
     let ended = loom(&["run", &path, "--input", r#"{"name": "Ada"}"#]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -33,7 +33,7 @@ fn the_answer_is_on_standard_output() {
 }
 
 #[test]
-fn without_a_terminal_there_is_a_line_for_each_thing_that_happens() {
+fn without_a_terminal_each_event_is_one_line() {
     let path = definition("run-lines", GREET);
     let ended = loom(&["run", &path]);
     assert!(
@@ -53,7 +53,7 @@ fn the_status_of_a_response_is_shown() {
 }
 
 #[test]
-fn an_unknown_secret_is_answered_with_the_command_that_sets_it() {
+fn an_unknown_secret_suggests_the_command_that_sets_it() {
     let read = r#"{"Read": {"type": "Compose", "inputs": "@secret('payment.key')"}}"#;
     let ended = loom(&["run", &definition("run-secret", read)]);
     assert_eq!(ended.code, Some(1));
@@ -89,7 +89,7 @@ fn everything_as_json() {
 }
 
 #[test]
-fn exit_codes_tell_how_a_run_ended() {
+fn exit_codes_show_how_a_run_ended() {
     let terminate = |status: &str| {
         format!(r#"{{"End": {{"type": "Terminate", "inputs": {{"runStatus": "{status}"}}}}}}"#)
     };
@@ -114,7 +114,7 @@ fn exit_codes_tell_how_a_run_ended() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_is_timed_out() {
+fn a_run_beyond_its_maximum_duration_times_out() {
     let wait = r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}}}"#;
     let path = definition("run-timeout", wait);
     let settings = file("run-timeout", "settings.json", r#"{"Loom": {"runDurationMax": "PT0.05S"}}"#);
@@ -123,7 +123,7 @@ fn a_run_that_takes_too_long_is_timed_out() {
 }
 
 #[test]
-fn settings_reach_the_run_and_misspelt_ones_are_refused() {
+fn settings_apply_to_the_run_and_misspelt_ones_are_rejected() {
     let path = definition(
         "run-settings",
         r#"{"Tell": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200, "body": "@appsetting('Region')"}}}"#,
@@ -194,7 +194,7 @@ fn credentials_in_a_definition_are_not_printed() {
 }
 
 #[test]
-fn where_requests_may_go_is_limited_as_on_a_server() {
+fn egress_rules_apply_as_on_a_server() {
     // Nothing listens on port 1, so what is let through fails in another way.
     let call = r#"{"Call": {"type": "Http", "runAfter": {}, "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/", "retryPolicy": {"type": "none"}}}}"#;
     let path = definition("run-egress", call);

@@ -6,16 +6,16 @@ use loom_expression::Value;
 
 use crate::{Ended, ended, json};
 
-/// Calls the binary in `folder`, with a master key of its own, and `input` on standard input.
-fn loom(folder: &Path, arguments: &[&str], input: &str) -> Ended {
-    loom_under(&"5c".repeat(32), folder, arguments, input)
+/// Calls the binary in `directory`, with a master key of its own, and `input` on standard input.
+fn loom(directory: &Path, arguments: &[&str], input: &str) -> Ended {
+    loom_under(&"5c".repeat(32), directory, arguments, input)
 }
 
-fn loom_under(key: &str, folder: &Path, arguments: &[&str], input: &str) -> Ended {
+fn loom_under(key: &str, directory: &Path, arguments: &[&str], input: &str) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
     command
         .args(arguments)
-        .current_dir(folder)
+        .current_dir(directory)
         .env("LOOM_MASTER_KEY", key)
         .env("LOOM_SECRET_FROM_ENVIRONMENT", "3nv1r0n")
         .env_remove("LOOM_MASTER_KEY_FILE")
@@ -24,9 +24,9 @@ fn loom_under(key: &str, folder: &Path, arguments: &[&str], input: &str) -> Ende
 }
 
 #[test]
-fn a_secret_reaches_a_run_and_nobody_who_looks() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let folder = folder.path();
+fn a_secret_reaches_its_service_and_is_shown_nowhere() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let directory = directory.path();
     let workflow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
       "Use": {"type": "Compose", "inputs": {"header": "Bearer @{secret('Api-Key')}"}, "runAfter": {}},
       "Judge": {"type": "If", "expression": {"and": [
@@ -36,16 +36,17 @@ fn a_secret_reaches_a_run_and_nobody_who_looks() {
         "actions": {"Right": {"type": "Compose", "inputs": 1, "runAfter": {}}},
         "else": {"actions": {"Wrong": {"type": "Terminate", "inputs": {"runStatus": "Failed"}, "runAfter": {}}}},
         "runAfter": {"Use": ["Succeeded"]}}}}"#;
-    fs::write(folder.join("use.json"), workflow).expect("it can be written");
-    fs::create_dir(folder.join("run-secrets")).expect("it can be made");
-    fs::write(folder.join("run-secrets").join("mounted"), "m0unted\n").expect("it can be written");
+    fs::write(directory.join("use.json"), workflow).expect("it can be written");
+    fs::create_dir(directory.join("run-secrets")).expect("it can be made");
+    fs::write(directory.join("run-secrets").join("mounted"), "m0unted\n").expect("it can be written");
 
     for value in ["0ne-secret\n", "tw0-secret"] {
-        let set = loom(folder, &["secrets", "set", "api-key", "--tag", "team=billing"], value);
+        let set = loom(directory, &["secrets", "set", "api-key", "--tag", "team=billing"], value);
         assert_eq!(set.code, Some(0), "{}", set.stderr);
         assert!(!set.stdout.contains("secret") && set.stdout.contains("team=billing"), "{}", set.stdout);
     }
-    let run = loom(folder, &["run", "use.json", "--json", "--durable", "--secrets-dir", "run-secrets"], "");
+    let run =
+        loom(directory, &["run", "use.json", "--json", "--durable", "--secrets-dir", "run-secrets"], "");
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     for value in ["0ne-secret", "tw0-secret", "3nv1r0n", "m0unted"] {
         assert!(!run.stdout.contains(value) && !run.stderr.contains(value), "{}{}", run.stdout, run.stderr);
@@ -54,18 +55,18 @@ fn a_secret_reaches_a_run_and_nobody_who_looks() {
     let used = run.get("actions").and_then(|actions| actions.get("Use")).expect("it ran");
     assert_eq!(used.get("outputs").expect("it has outputs").to_json_text(), r#"{"header":"*sanitized*"}"#);
 
-    let versions = loom(folder, &["secrets", "versions", "api-key", "--json"], "");
+    let versions = loom(directory, &["secrets", "versions", "api-key", "--json"], "");
     assert_eq!(versions.stdout.lines().count(), 2, "{}", versions.stdout);
-    let shown = loom(folder, &["secrets", "show", "api-key", "--version", "1", "--reveal"], "");
+    let shown = loom(directory, &["secrets", "show", "api-key", "--version", "1", "--reveal"], "");
     assert_eq!(shown.stdout, "0ne-secret\n");
 }
 
 #[test]
 fn mistakes_are_reported_with_a_remedy() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let folder = folder.path();
+    let directory = tempfile::tempdir().expect("there is room");
+    let directory = directory.path();
     let told = |arguments: &[&str], input: &str, code: i32, part: &str| {
-        let ended = loom(folder, arguments, input);
+        let ended = loom(directory, arguments, input);
         assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
     };
@@ -81,33 +82,36 @@ fn mistakes_are_reported_with_a_remedy() {
         "the newest version of 'api-key' must be 0 (got 1)",
     );
     told(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; did you mean `api-key`?");
-    let other = loom_under(&"5d".repeat(32), folder, &["secrets", "show", "api-key", "--reveal"], "");
+    let other = loom_under(&"5d".repeat(32), directory, &["secrets", "show", "api-key", "--reveal"], "");
     assert_eq!((other.code, other.stdout.as_str()), (Some(2), ""));
     assert!(
         other.stderr.contains("a different master key; name the file of the right key"),
         "{}",
         other.stderr
     );
-    let none = loom_under("no key", folder, &["secrets", "show", "api-key", "--reveal"], "");
+    let none = loom_under("no key", directory, &["secrets", "show", "api-key", "--reveal"], "");
     assert!(none.stderr.contains("LOOM_MASTER_KEY must be 64"), "{}", none.stderr);
 }
 
 #[test]
-fn a_new_master_key_takes_the_place_of_the_old_one() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let folder = folder.path();
-    assert_eq!(loom(folder, &["secrets", "set", "k"], "v4lue").code, Some(0));
-    let rotated = loom(folder, &["secrets", "rotate-key", "--new-master-key-file", "new.key"], "");
+fn a_new_master_key_replaces_the_old_one() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let directory = directory.path();
+    assert_eq!(loom(directory, &["secrets", "set", "k"], "v4lue").code, Some(0));
+    let rotated = loom(directory, &["secrets", "rotate-key", "--new-master-key-file", "new.key"], "");
     assert_eq!(rotated.code, Some(0), "{}", rotated.stderr);
-    assert_eq!(loom(folder, &["secrets", "show", "k", "--reveal"], "").code, Some(2));
-    let key = fs::read_to_string(folder.join("new.key")).expect("it was made");
-    assert_eq!(loom_under(key.trim(), folder, &["secrets", "show", "k", "--reveal"], "").stdout, "v4lue\n");
+    assert_eq!(loom(directory, &["secrets", "show", "k", "--reveal"], "").code, Some(2));
+    let key = fs::read_to_string(directory.join("new.key")).expect("it was made");
+    assert_eq!(
+        loom_under(key.trim(), directory, &["secrets", "show", "k", "--reveal"], "").stdout,
+        "v4lue\n"
+    );
 }
 
 /// What `loom run` shows as outputs of the actions of a workflow that cuts its settings in pieces. Texts are not found in their
 /// pieces, so only labels hide them.
 fn settings_shown(settings: &str) -> Value {
-    let folder = tempfile::tempdir().expect("there is room");
+    let directory = tempfile::tempdir().expect("there is room");
     let action = |name: &str, setting: &str| {
         format!(
             r#""{name}": {{"type": "Compose", "runAfter": {{}}, "inputs": "@substring({setting}, 0, 6)"}}"#
@@ -125,9 +129,9 @@ fn settings_shown(settings: &str) -> Value {
             "parameters": {{"key": {{"type": "string", "defaultValue": "@appsetting('API_KEY')"}}}}, "actions": {{{}}}}}"#,
         actions.join(", ")
     );
-    fs::write(folder.path().join("use.json"), workflow).expect("it can be written");
-    fs::write(folder.path().join("settings.json"), settings).expect("it can be written");
-    let run = loom(folder.path(), &["run", "use.json", "--json", "--settings", "settings.json"], "");
+    fs::write(directory.path().join("use.json"), workflow).expect("it can be written");
+    fs::write(directory.path().join("settings.json"), settings).expect("it can be written");
+    let run = loom(directory.path(), &["run", "use.json", "--json", "--settings", "settings.json"], "");
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let outputs = |name: &str| {
         let report = json(&run.stdout);
@@ -139,7 +143,7 @@ fn settings_shown(settings: &str) -> Value {
 }
 
 #[test]
-fn app_settings_that_hold_secrets_are_hidden() {
+fn secret_app_settings_are_redacted() {
     let values = r#""Values": {"REGION": "westward", "API_KEY": "keykey-2297",
         "Db": "Server=db;Password=dbdbdb-2297", "Plain": "listed-2297"}"#;
     let hidden = "*sanitized*";

@@ -1,4 +1,4 @@
-//! The real binary on a folder that is damaged, deleted, cut or begun without a key; and commands that only read.
+//! The real binary on a directory that is damaged, deleted, cut or begun without a key; and commands that only read.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
@@ -10,16 +10,16 @@ use std::{
 
 use crate::{loom, served::Loom};
 
-fn workflow(folder: &Path) -> PathBuf {
-    let file = folder.join("note.json");
+fn workflow(directory: &Path) -> PathBuf {
+    let file = directory.join("note.json");
     let note = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Note": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}}"#;
     fs::write(&file, note).unwrap();
     file
 }
 
-fn serve(folder: &Path, more: &[&OsStr]) -> Loom {
-    let (file, data) = (workflow(folder), folder.join("data"));
+fn serve(directory: &Path, more: &[&OsStr]) -> Loom {
+    let (file, data) = (workflow(directory), directory.join("data"));
     let arguments = [file.as_os_str(), "--data".as_ref(), data.as_os_str()];
     Loom::serve(&[&arguments[..], more].concat())
 }
@@ -44,22 +44,22 @@ fn run(loom: &Loom, number: usize) -> String {
     run
 }
 
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file() && !path.ends_with("loom.db-shm"));
     files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
 }
 
 #[test]
 fn commands_that_only_read_write_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
     let given = data.display().to_string();
-    let server = serve(folder.path(), &[]);
+    let server = serve(directory.path(), &[]);
     let id = run(&server, 1);
     drop(server);
     for killed in [true, false] {
-        let server = serve(folder.path(), &[]);
+        let server = serve(directory.path(), &[]);
         if killed {
             run(&server, 2);
         } else {
@@ -81,19 +81,19 @@ fn commands_that_only_read_write_nothing() {
             assert!(files(&data) == before, "{arguments:?}, killed: {killed}");
         }
     }
-    let empty = folder.path().join("empty");
+    let empty = directory.path().join("empty");
     fs::create_dir(&empty).unwrap();
     assert_eq!(loom(&["runs", "list", "--data", &empty.display().to_string()]).code, Some(2));
     assert!(files(&empty).is_empty());
 }
 
 #[test]
-fn a_folder_that_was_begun_without_a_key_is_not_spoiled_by_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (data, key) = (folder.path().join("data"), folder.path().join("key"));
+fn a_directory_created_without_a_key_rejects_a_key_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, key) = (directory.path().join("data"), directory.path().join("key"));
     fs::write(&key, "0f".repeat(32)).unwrap();
     // No run was ever started here, but the server has its signing key.
-    let server = serve(folder.path(), &[]);
+    let server = serve(directory.path(), &[]);
     server.terminate();
     assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
     let (given, named) = (data.display().to_string(), key.display().to_string());
@@ -107,20 +107,20 @@ fn a_folder_that_was_begun_without_a_key_is_not_spoiled_by_one() {
             assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
         }
     }
-    let server = serve(folder.path(), &[]);
+    let server = serve(directory.path(), &[]);
     run(&server, 1);
     drop(server);
-    // A folder that holds nothing takes the key it is begun with.
+    // A directory that holds nothing takes the key it is begun with.
     fs::remove_dir_all(&data).unwrap();
-    let server = serve(folder.path(), &["--key-file".as_ref(), key.as_os_str()]);
+    let server = serve(directory.path(), &["--key-file".as_ref(), key.as_os_str()]);
     run(&server, 2);
 }
 
 #[test]
-fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("data/loom.db");
-    let server = serve(folder.path(), &[]);
+fn damage_found_by_a_request_stops_writing_and_is_reported_with_its_location() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("data/loom.db");
+    let server = serve(directory.path(), &[]);
     let runs: Vec<String> = (0..30).map(|number| run(&server, number)).collect();
     server.terminate();
     assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
@@ -136,7 +136,7 @@ fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
         if find(&content).is_some() {
             break;
         }
-        let server = serve(folder.path(), &[]);
+        let server = serve(directory.path(), &[]);
         server.terminate();
         assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
         content = fs::read(&database).unwrap();
@@ -145,7 +145,7 @@ fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
     content[place] ^= 1;
     fs::write(&database, content).unwrap();
 
-    let server = serve(folder.path(), &[]);
+    let server = serve(directory.path(), &[]);
     run(&server, 100);
     let ready = server.request("GET", "/readyz", b"").unwrap();
     assert_eq!(ready.status, 200, "nobody has met it yet: {ready:?}");
@@ -167,7 +167,7 @@ fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
     assert_eq!(server.request("GET", "/api/v1/runs?limit=5", b"").unwrap().status, 200);
     drop(server);
 
-    let data = folder.path().join("data").display().to_string();
+    let data = directory.path().join("data").display().to_string();
     let shown: Vec<_> = runs.iter().map(|run| loom(&["runs", "show", run, "--data", &data])).collect();
     let told: Vec<_> = shown.iter().filter(|shown| shown.code != Some(0)).collect();
     assert!(!told.is_empty());
@@ -179,12 +179,12 @@ fn damage_that_a_request_meets_stops_the_writing_and_is_told_with_its_place() {
 }
 
 #[test]
-fn a_folder_that_is_deleted_or_replaced_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let server = serve(folder.path(), &[]);
+fn a_deleted_or_replaced_directory_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = serve(directory.path(), &[]);
     run(&server, 1);
-    fs::rename(&data, folder.path().join("aside")).unwrap();
+    fs::rename(&data, directory.path().join("aside")).unwrap();
     let refused = server.request("POST", "/workflows/note/triggers/manual/invoke", b"1").unwrap();
     assert_eq!(refused.status, 503, "{refused:?}");
     let ready = server.request("GET", "/readyz", b"").unwrap();
@@ -196,7 +196,7 @@ fn a_folder_that_is_deleted_or_replaced_is_noticed() {
     assert!(files(&data).is_empty());
     fs::remove_dir(&data).unwrap();
     // It comes back.
-    fs::rename(folder.path().join("aside"), &data).unwrap();
+    fs::rename(directory.path().join("aside"), &data).unwrap();
     server.until("/readyz", |answer| answer.status == 200);
     run(&server, 2);
     // It is deleted, while nobody asks for anything.
@@ -209,16 +209,16 @@ fn a_folder_that_is_deleted_or_replaced_is_noticed() {
 }
 
 #[test]
-fn a_log_that_was_cut_is_refused_in_words() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("data/loom.db-wal");
-    let server = serve(folder.path(), &[]);
+fn a_truncated_log_is_rejected_with_an_explanation() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("data/loom.db-wal");
+    let server = serve(directory.path(), &[]);
     for number in 0..3 {
         run(&server, number);
     }
     server.kill();
     fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
-    let data = folder.path().join("data").display().to_string();
+    let data = directory.path().join("data").display().to_string();
     for arguments in
         [&["serve", "--addr", "127.0.0.1:0", "--data", &data][..], &["runs", "list", "--data", &data]]
     {
@@ -228,7 +228,7 @@ fn a_log_that_was_cut_is_refused_in_words() {
             assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
         }
     }
-    fs::remove_file(folder.path().join("data/loom.marks")).unwrap();
-    let server = serve(folder.path(), &[]);
+    fs::remove_file(directory.path().join("data/loom.marks")).unwrap();
+    let server = serve(directory.path(), &[]);
     run(&server, 9);
 }

@@ -57,7 +57,7 @@ fn a_server_whose_standard_error_is_closed_serves_deploys_and_stops() {
 }
 
 #[test]
-fn a_run_ends_as_it_would_when_nobody_reads_about_it() {
+fn a_closed_output_does_not_change_how_a_run_ends() {
     let flow = r#""A": {"type": "Compose", "inputs": 1},
         "R": {"type": "Response", "inputs": {"statusCode": 200, "body": "x"}, "runAfter": {"A": ["Succeeded"]}}"#;
     let path = file("terminal-run", "one.json", &definition(flow));
@@ -72,7 +72,7 @@ fn a_run_ends_as_it_would_when_nobody_reads_about_it() {
 }
 
 #[test]
-fn a_command_that_only_prints_ends_when_nobody_reads() {
+fn a_command_that_only_prints_ends_when_its_output_is_closed() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
     assert_eq!(command.arg("explain").stdout(closed()).status().unwrap().code(), Some(141));
 }

@@ -28,7 +28,7 @@ const WORKFLOW: &str = r#"{
 }"#;
 
 #[test]
-fn a_run_that_was_killed_goes_on_in_its_trace() {
+fn a_killed_run_continues_its_trace() {
     let (called, calls) = mpsc::channel();
     let (called, killed) = (Mutex::new(called), AtomicBool::new(false));
     let service = Service::start(move |request| {
@@ -56,8 +56,8 @@ fn a_run_that_was_killed_goes_on_in_its_trace() {
         }
         (200, json!({}))
     });
-    let folder = tempfile::tempdir().expect("there is room");
-    let (file, data) = (folder.path().join("order.json"), folder.path().join("data"));
+    let directory = tempfile::tempdir().expect("there is room");
+    let (file, data) = (directory.path().join("order.json"), directory.path().join("data"));
     fs::write(&file, WORKFLOW.replace("SERVICE", &service.address)).expect("it can be written");
     let arguments: [&OsStr; 5] = [
         file.as_os_str(),

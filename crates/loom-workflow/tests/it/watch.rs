@@ -3,16 +3,16 @@
 use crate::served::Loom;
 
 #[test]
-fn a_watcher_that_comes_back_twenty_times_sees_every_event_once_and_in_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("long.json");
+fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("long.json");
     let definition = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
         "Each": {"type": "Foreach", "foreach": "@range(0, 30)", "operationOptions": "Sequential", "runAfter": {}, "actions": {
             "Give": {"type": "Compose", "inputs": "@item()", "runAfter": {}}}},
         "Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Second"}}, "runAfter": {"Each": ["Succeeded"]}},
         "Last": {"type": "Compose", "inputs": 1, "runAfter": {"Pause": ["Succeeded"]}}}}"#;
     std::fs::write(&file, definition).unwrap();
-    let data = folder.path().join("data");
+    let data = directory.path().join("data");
     let loom = Loom::serve(&[file.as_os_str(), "--data".as_ref(), data.as_os_str()]);
     let answer = loom.request("POST", "/workflows/long/triggers/manual/invoke", b"").unwrap();
     let run = answer.header("x-ms-workflow-run-id").unwrap();

@@ -15,8 +15,8 @@ fn plan(connection: &Connection, sql: &str, values: Vec<Value>) -> String {
 
 #[test]
 fn every_list_of_runs_searches_an_index_and_sorts_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("loom.db");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("loom.db");
     let mut connection = connect::writer(&path, Durability::Relaxed, 1 << 20).unwrap();
     crate::sqlite::schema::migrate(&mut connection, &path).unwrap();
     for choice in 0..128_u32 {

@@ -65,16 +65,16 @@ impl World {
     }
 
     /// Writes the files that make a process know this world, and be known in it.
-    pub(super) fn introduce(&self, folder: &Path, life: usize) {
+    pub(super) fn introduce(&self, directory: &Path, life: usize) {
         let base = format!("{}/{life}", self.service.address);
         let egress = json!({"service": base});
-        std::fs::write(folder.join("egress.json"), egress.to_string()).unwrap();
+        std::fs::write(directory.join("egress.json"), egress.to_string()).unwrap();
         let ok = "http://service/ok";
         let connections = json!({
             "connections": {"crm": {"baseUrl": "http://service"}}, "functions": {"price": {"baseUrl": ok}},
             "activities": {"stamp": ok}, "actors": {"Counter": ok},
         });
-        std::fs::write(folder.join("connections.json"), connections.to_string()).unwrap();
+        std::fs::write(directory.join("connections.json"), connections.to_string()).unwrap();
     }
 
     /// Where events are sent from now on.

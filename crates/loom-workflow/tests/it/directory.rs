@@ -1,13 +1,13 @@
-//! What a server says when it cannot have its folder: another process has it, it is damaged, it is no folder.
+//! What a server says when it cannot have its directory: another process has it, it is damaged, it is no directory.
 
 use std::{ffi::OsStr, fs};
 
 use crate::{loom, served::Loom};
 
 #[test]
-fn two_servers_cannot_share_a_folder() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let data = folder.path().join("data");
+fn two_servers_cannot_share_a_directory() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let data = directory.path().join("data");
     let arguments: [&OsStr; 2] = ["--data".as_ref(), data.as_os_str()];
     let first = Loom::serve(&arguments);
     let data = data.display().to_string();
@@ -25,11 +25,11 @@ fn two_servers_cannot_share_a_folder() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_is_told_and_left_alone() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let database = folder.path().join("loom.db");
+fn an_unusable_directory_is_reported_and_unchanged() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let database = directory.path().join("loom.db");
     fs::write(&database, "these are not runs, and nobody may write over them").expect("it can be written");
-    let data = folder.path().display().to_string();
+    let data = directory.path().display().to_string();
     let ended = loom(&["serve", "--addr", "127.0.0.1:0", "--data", &data]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("loom.db is not a Loom store"), "{}", ended.stderr);

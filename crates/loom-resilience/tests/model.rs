@@ -39,7 +39,7 @@ fn at(time: Duration) -> Instant {
     Instant::ZERO + time
 }
 
-/// Two failures at once, with two in a row as the rule: the circuit must open, and exactly once.
+/// Two concurrent failures at a threshold of two: the circuit must open exactly once.
 #[test]
 fn failures_at_once_trip_once() {
     loom_checker::model(|| {
@@ -61,7 +61,7 @@ fn failures_at_once_trip_once() {
     });
 }
 
-/// A success beside a failure: whatever comes first, the streak is 0 or 1, and the circuit is closed.
+/// A concurrent success and failure: in any order the streak is 0 or 1, and the circuit is closed.
 #[test]
 fn a_success_ends_a_streak_without_losing_a_later_failure() {
     loom_checker::model(|| {
@@ -77,7 +77,7 @@ fn a_success_ends_a_streak_without_losing_a_later_failure() {
     });
 }
 
-/// Three threads meet an open circuit whose time is over: never more than one of them probes.
+/// Three threads find an open circuit whose open duration has passed: at most one of them probes.
 #[test]
 fn probes_in_flight_never_exceed_their_limit() {
     loom_checker::model(|| {
@@ -144,7 +144,7 @@ fn a_stale_result_decides_nothing() {
     });
 }
 
-/// A failure from before the trip arrives while a probe closes the circuit: it is not held against the new one.
+/// A failure from before the trip arrives while a probe closes the circuit: it does not count in the new generation.
 #[test]
 fn a_stale_failure_does_not_trip_a_circuit_that_closed_again() {
     loom_checker::model(|| {
@@ -160,7 +160,7 @@ fn a_stale_failure_does_not_trip_a_circuit_that_closed_again() {
     });
 }
 
-/// Counts in a window that two threads begin anew at once: none is lost, none is counted twice.
+/// Two threads start a new slot of a window at once: no count is lost or counted twice.
 #[test]
 fn a_window_loses_no_count() {
     loom_checker::model(|| {
@@ -178,7 +178,7 @@ fn a_window_loses_no_count() {
     });
 }
 
-/// Three takers, two permits: exactly two are granted.
+/// Three callers, two permits: exactly two are granted.
 #[test]
 fn a_bucket_never_grants_more_than_it_holds() {
     loom_checker::model(|| {
@@ -199,7 +199,7 @@ fn a_bucket_never_grants_more_than_it_holds() {
     });
 }
 
-/// A live change of the limit beside takers: what was consumed stays consumed, whoever comes first.
+/// A live change of the limit with concurrent callers: consumed permits stay consumed in any order.
 #[test]
 fn a_change_of_the_limit_keeps_what_was_consumed() {
     loom_checker::model(|| {
@@ -214,7 +214,7 @@ fn a_change_of_the_limit_keeps_what_was_consumed() {
     });
 }
 
-/// Two limits at once, one of them nearly spent: nobody takes from the one and fails at the other.
+/// Two limits, one of them nearly exhausted: no call takes a permit of one and fails at the other.
 #[test]
 fn several_limits_are_taken_all_or_none() {
     loom_checker::model(|| {

@@ -1,7 +1,7 @@
 //! `loom secrets`: manages the encrypted file behind `secret('name')`; and the sources of secrets for the other commands.
 //!
-//! The master key is the first that is found of: the file named by `LOOM_MASTER_KEY_FILE`, `loom-master-key` in
-//! `$CREDENTIALS_DIRECTORY`, the value of `LOOM_MASTER_KEY`, and `loom/master.key` in the user's configuration directory. The last
+//! The master key is the first of these that exists: the file named by `LOOM_MASTER_KEY_FILE`, `loom-master-key` in
+//! `$CREDENTIALS_DIRECTORY`, the value of `LOOM_MASTER_KEY`, `loom/master.key` in the user's configuration directory. The last
 //! one is created with the first secret if there is no other key.
 
 use std::{
@@ -60,8 +60,8 @@ fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Result<F
 /// Options of `loom secrets`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The master key is the first that is found of: the file $LOOM_MASTER_KEY_FILE, loom-master-key in $CREDENTIALS_DIRECTORY,
-the value of $LOOM_MASTER_KEY, and loom/master.key in $XDG_CONFIG_HOME or ~/.config (created with the first secret).
+The master key is the first of these that exists: the file $LOOM_MASTER_KEY_FILE, loom-master-key in $CREDENTIALS_DIRECTORY,
+the value of $LOOM_MASTER_KEY, loom/master.key in $XDG_CONFIG_HOME or ~/.config (created with the first secret).
 Back it up separately from the secrets: they cannot be decrypted without it.")]
 pub(crate) struct SecretsArgs {
     #[command(subcommand)]

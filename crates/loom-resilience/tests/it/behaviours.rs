@@ -23,7 +23,7 @@ fn pipeline(policy: Policy) -> Pipeline {
     Pipeline::new("external-service", policy, Clock::tokio(), None).unwrap()
 }
 
-/// Doubling pauses without jitter, so that times can be told exactly.
+/// Doubling delays without jitter, so that times are exact.
 fn doubling(attempts: u32, initial: Duration) -> RetryConfig {
     RetryConfig::attempts(attempts)
         .backoff(Backoff::Exponential { initial, factor: 2.0 })
@@ -37,7 +37,7 @@ fn breaker(failures: u32, open: Duration, probes: u32, successes: u32) -> Breake
         .half_open(probes, successes)
 }
 
-/// One attempt that ends as told, and nothing else.
+/// One attempt with the given result.
 async fn once(pipeline: &Pipeline, works: bool) -> Result<(), CallError<&'static str>> {
     let work = move |_| async move { if works { Ok(()) } else { Err("down") } };
     pipeline.call().idempotent().classify(AllTransient).run(work).await

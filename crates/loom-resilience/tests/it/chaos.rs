@@ -180,7 +180,7 @@ fn injections_have_rates_and_seeds_of_their_own() {
         both += u32::from(strikes == (true, true));
     }
     assert!((2_850..3_150).contains(&first) && (2_850..3_150).contains(&second), "{first}, {second}");
-    assert!((750..1_050).contains(&both), "nine percent by chance: {both}");
+    assert!((750..1_050).contains(&both), "nine percent coincide: {both}");
     // The attempts of one call are struck independently.
     let attempts = (1..=1_000).filter(|n| one.strikes(&ChaosContext::new("billing", 5).attempt(*n))).count();
     assert!((230..370).contains(&attempts), "{attempts}");

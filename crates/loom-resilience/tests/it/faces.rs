@@ -111,7 +111,7 @@ mod saved {
                 LimitSnapshot::Window { granted: vec![(Duration::from_secs(3), 2)] }
             ]
         );
-        // And what this version writes of it reads the same.
+        // What this version writes is read as the same.
         let again = serde_json::to_string(&saved).unwrap();
         assert!(again.contains(r#""state":"open""#) && again.contains(r#""open_for":"29s500ms""#), "{again}");
         assert_eq!(serde_json::from_str::<RegistrySnapshot>(&again).unwrap(), saved);
@@ -218,7 +218,7 @@ mod tower_layers {
         assert_eq!(layer().layer(doubler(1)).call(21).await, Ok(42));
         let error = layer().layer(doubler(1)).call(20).await.unwrap_err();
         assert_eq!(error.attempts(), 1);
-        // Without a word on it, a request is sent once.
+        // Without a declaration, a request is sent once.
         let error = PolicyLayer::new(service(policy()), AllTransient).layer(doubler(1)).call(21).await;
         assert_eq!(error.unwrap_err().attempts(), 1);
     }

@@ -211,7 +211,7 @@ async fn a_hedged_attempt_that_fails_is_retried() {
     assert_eq!(made.load(Ordering::SeqCst), 4);
 }
 
-/// A rejection is decisive: another copy would be told the same.
+/// A rejection is decisive: another copy would be rejected too.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_wins_over_a_copy_in_flight() {
     let judge = |result: &Result<&str, &str>| match result {
@@ -283,7 +283,7 @@ async fn a_fallback_leaves_the_kinds_that_the_policy_does_not_name() {
     let failed = call().run(|_| async { Err("503") }).await;
     assert!(matches!(failed, Err(CallError::Failed { .. })));
     assert_eq!(call().run(|_| pending::<Result<_, &str>>()).await, Ok("cached"));
-    // The circuit is open by now: the timeout has counted, although the caller got a value.
+    // The circuit is open: the timeout was counted, although the caller received a value.
     assert_eq!(call().run(|_| async { Err("not called") }).await, Ok("cached"));
     assert_eq!(pipeline.breaker().state(), loom_resilience::CircuitState::Open);
 }
@@ -313,7 +313,7 @@ async fn a_fallback_function_sees_the_failure_and_may_fail_itself() {
     assert_eq!(error.error(), Some(&"no cache"));
 }
 
-/// A call that its own side cancelled has not failed, so nothing takes its place.
+/// A call cancelled by the caller has not failed, so there is no fallback.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_gets_no_fallback() {
     let pipeline = pipeline(Policy::none());

@@ -174,7 +174,7 @@ fn limits_are_read_from_every_known_header() {
         let found = read(200, &[("x-ratelimit-remaining", "7"), ("x-ratelimit-reset", reset)]);
         assert_eq!(found, of(None, Some(7), Some(secs(expected)), None), "{reset}");
     }
-    // Retry-After is the later and the more exact word.
+    // Retry-After takes precedence.
     let both = [("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", "90"), ("retry-after", "4")];
     assert_eq!(read(503, &both), of(None, Some(0), Some(secs(4)), None));
     for nonsense in ["many", "", "-5", "12abc"] {

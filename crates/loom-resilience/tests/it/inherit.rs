@@ -48,7 +48,7 @@ fn members_come_from_the_strongest_layer_that_sets_them() {
     assert_eq!(policy.attempt_timeout, Some(Duration::from_secs(30)));
     let breaker = policy.breaker.unwrap();
     assert_eq!((breaker.failure_threshold, breaker.mode), (Some(3), Mode::Enforce));
-    // What no layer names is the default of the crate.
+    // A value that no layer sets is the crate's default.
     assert_eq!(breaker.success_threshold, 1);
     assert_eq!(file.resolve("payments").unwrap().policy.breaker.unwrap().mode, Mode::Observe);
 }
@@ -69,7 +69,7 @@ fn a_unit_is_replaced_as_a_whole() {
     .unwrap();
     let policy = file.resolve("a").unwrap().policy;
     let retry = policy.retry.unwrap();
-    assert_eq!(retry.max_attempts, 4, "inherited beside the backoff");
+    assert_eq!(retry.max_attempts, 4, "inherited together with the backoff");
     let expected = Backoff::Exponential { initial: Duration::from_millis(100), factor: 2.0 };
     assert_eq!(retry.backoff, expected, "not mixed with the constant one");
     assert_eq!(policy.limiter.unwrap().limits.len(), 1);
@@ -92,7 +92,7 @@ fn null_removes_what_is_inherited() {
     );
     let plain = file.resolve("plain").unwrap().policy;
     assert_eq!((plain.breaker, plain.attempt_timeout), (None, None));
-    // A stronger layer starts again from nothing, not from what the weaker one had removed.
+    // A stronger layer starts from an empty object, not from what the weaker one had removed.
     assert_eq!(
         shown(&file, "again", &Value::Null),
         ["/attempt_timeout = removed (services.plain)", "/breaker/failure_threshold = 2 (services.again)"]

@@ -42,7 +42,7 @@ impl ReferenceBucket {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// The limiter agrees with exact fractions, except where it lies within a nanosecond of the border.
+    /// The limiter agrees with exact fractions, except within a nanosecond of the border.
     #[test]
     fn a_bucket_agrees_with_exact_fractions(
         permits in 1_u32..2_000_000,
@@ -120,7 +120,7 @@ proptest! {
         }
     }
 
-    /// The time that a refusal names is enough, and is not much too long.
+    /// The wait that a refusal reports is sufficient, and not much too long.
     #[test]
     fn a_refusal_names_the_right_time(
         permits in 1_u32..5_000,
@@ -142,7 +142,7 @@ proptest! {
                 break;
             }
         }
-        let wait = last.expect("more was asked for than there can be");
+        let wait = last.expect("more permits than the limit can grant");
         if wait > Duration::from_nanos(3) {
             let early = Instant::from_nanos(now) + wait.saturating_sub(Duration::from_nanos(3));
             prop_assert!(limiter.available(early) == Some(0));
@@ -189,7 +189,7 @@ proptest! {
     }
 }
 
-/// What can be done to a circuit.
+/// An operation on a circuit.
 #[derive(Clone, Debug)]
 enum Step {
     Admit,
@@ -209,7 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The rules of the circuit, written as plainly as possible.
+/// A simple model of the circuit.
 struct ReferenceCircuit {
     state: CircuitState,
     generation: u64,
@@ -223,7 +223,7 @@ struct ReferenceCircuit {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// The breaker agrees with the plain rules on every schedule, and probes out never exceed their number.
+    /// The breaker agrees with the model on every schedule, and probes in flight never exceed their limit.
     #[test]
     fn a_circuit_agrees_with_a_simple_model(
         threshold in 1_u32..4,
@@ -321,7 +321,7 @@ proptest! {
         let window = if by_count { Window::Calls(30) } else { Window::Time(SECOND * 10) };
         let rules = BreakerConfig::new().failure_threshold(100_000).failure_rate(1.0, if by_count { 30 } else { 10_000 }, window);
         let breaker = CircuitBreaker::new("law", rules, Clock::manual(&clock), None).unwrap();
-        // One good call every time round keeps the count window from being all bad.
+        // One success in every cycle keeps the count window from containing failures only.
         let mut list: Vec<(u64, bool)> = Vec::new();
         for (index, (bad, gap)) in outcomes.into_iter().enumerate() {
             clock.advance(Duration::from_millis(gap));
@@ -342,7 +342,7 @@ proptest! {
         }
     }
 
-    /// Pauses stay within their cap, never reach a deadline, and come out the same again.
+    /// Delays stay within their cap, never reach a deadline, and are repeatable.
     #[test]
     fn a_retry_plan_stays_in_bounds_and_is_repeatable(
         attempt in 1_u32..200,
@@ -369,7 +369,7 @@ proptest! {
         }
     }
 
-    /// The bands of workflow definitions: between the doubled intervals, within minimum and maximum.
+    /// The jitter of workflow definitions: between the doubled intervals, within minimum and maximum.
     #[test]
     fn a_jitter_band_is_where_definitions_say(
         retry in 1_u32..30,

@@ -1,4 +1,4 @@
-//! Limits that a service teaches: freezes, reported limits, opting out.
+//! Limits learned from a service: freezes, reported limits, opting out.
 
 use std::{
     sync::{Arc, Mutex},
@@ -30,7 +30,7 @@ fn a_reported_limit_follows_the_service_below_what_is_configured() {
     assert_eq!(limiter.status(time.now()).learned, Some(30));
     report(10);
     assert_eq!(permits(&limiter), [10]);
-    assert_eq!(limiter.config().limits[0].largest(), 10, "the burst as well");
+    assert_eq!(limiter.config().limits[0].largest(), 10, "the burst too");
     // The service recovers, and so do we: up to the configuration, not beyond.
     report(60);
     assert_eq!(permits(&limiter), [60]);
@@ -71,7 +71,7 @@ fn what_was_consumed_stays_consumed_when_a_limit_is_lowered() {
     assert_eq!(limiter.available(time.now()), Some(10));
 }
 
-/// resilience4j: drainPermissionsOnResult. Ours drains to what the response says, and until when it says.
+/// resilience4j: drainPermissionsOnResult. Ours drains to the value, and until the time, that the response reports.
 #[test]
 fn no_remaining_permits_freeze_until_the_window_resets() {
     let (limiter, time) = limiter(LimiterConfig::new(Limit::per_second(10).burst(10)));
@@ -79,7 +79,7 @@ fn no_remaining_permits_freeze_until_the_window_resets() {
     limiter.learn(empty, time.now());
     let refused = limiter.try_take(1, time.now()).unwrap_err();
     assert_eq!((refused.rule, refused.retry_after), (Rule::Frozen, Some(SECOND * 30)));
-    // A second, shorter word does not shorten the first.
+    // A second, shorter freeze does not shorten the first.
     limiter.learn(Learned { reset_after: Some(SECOND), ..empty }, time.now());
     time.advance(SECOND * 29);
     assert!(limiter.try_take(1, time.now()).is_err());
@@ -102,10 +102,10 @@ async fn a_service_without_a_limit_can_be_frozen() {
     assert_eq!(pipeline.limiter().available(pipeline.clock().now()), None);
     let pause = Learned { remaining: Some(0), reset_after: Some(SECOND * 30), ..Learned::default() };
     pipeline.limiter().learn(pause, pipeline.clock().now());
-    assert!(!call(false).await, "a call that cannot wait so long is refused");
+    assert!(!call(false).await, "a call with a shorter deadline is refused");
     assert_eq!(pipeline.status().limiter.frozen_for, SECOND * 30);
     let start = tokio::time::Instant::now();
-    assert!(call(true).await, "one without a deadline waits");
+    assert!(call(true).await, "a call without a deadline waits");
     assert_eq!(start.elapsed(), SECOND * 30);
     assert!(call(false).await);
     assert_eq!(pipeline.limiter().available(pipeline.clock().now()), None);
@@ -154,7 +154,7 @@ fn what_is_learned_is_reported_once_for_each_response() {
     assert!(pipeline.policy().limiter.is_none());
 }
 
-/// The whole way with an HTTP service: one caller has to wait, and the others wait, too.
+/// End to end with an HTTP service: one throttled response makes all callers wait.
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]
 async fn one_throttled_response_holds_all_callers() {

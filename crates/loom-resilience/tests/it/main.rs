@@ -1,5 +1,5 @@
 //! The public API: behaviours, traps, laws, the registry and the optional features.
-#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 mod behaviours;
 #[cfg(feature = "chaos")]

@@ -157,7 +157,7 @@ fn a_breaker_that_observes_counts_opens_and_probes_but_lets_every_call_pass() {
     let probe = pipeline.breaker().admit(time.now()).unwrap();
     assert!(probe.is_probe());
     pipeline.breaker().admit(time.now()).unwrap().failure(time.now());
-    assert_eq!(take(&seen), [Part::Breaker], "beside the probe");
+    assert_eq!(take(&seen), [Part::Breaker], "in addition to the probe");
     probe.success(time.now());
     assert_eq!(pipeline.breaker().state(), CircuitState::Closed);
 }
@@ -216,7 +216,11 @@ async fn a_limiter_that_observes_distinguishes_waits_from_refusals() {
     assert_eq!(seen.lock().unwrap()[1], ("refused", false, Some(wait)));
     pipeline.limiter().try_take(1, now).unwrap();
     assert_eq!(seen.lock().unwrap()[2], ("refused", false, Some(wait)));
-    assert_eq!(pipeline.limiter().available(now), Some(0), "observed calls take no permit that is not there");
+    assert_eq!(
+        pipeline.limiter().available(now),
+        Some(0),
+        "observed calls take no permits beyond the available ones"
+    );
 }
 
 #[test]
@@ -273,7 +277,7 @@ async fn a_fallback_is_used_observed_or_off() {
     }
 }
 
-/// A policy that only observes never interferes, whatever happens, and says all that it would have done.
+/// A policy that only observes never interferes, and reports everything that it would have done.
 #[tokio::test(start_paused = true)]
 async fn a_whole_policy_can_observe() {
     let policy = Policy::standard()

@@ -1,4 +1,4 @@
-//! The registry: names, policies, state across a restart, and steering by hand.
+//! The registry: names, policies, state across a restart, and manual control.
 
 use std::{
     sync::{Arc, Mutex},
@@ -73,12 +73,12 @@ fn state_survives_a_restart() {
     let saved = before.snapshot();
     assert_eq!(saved.services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["down", "shaky"]);
 
-    // Ten seconds of wall time later, on a clock that begins anew.
+    // Ten seconds of wall time later, on a new monotonic clock.
     let clock = ManualClock::new();
     clock.set_unix_start(SECOND * 1_000_010);
     let after = registry(&clock);
     after.restore(&saved);
-    // A snapshot taken before anybody asked for a service still knows of it.
+    // A snapshot taken before a service is used still contains it.
     assert_eq!(after.snapshot().services.len(), 2);
     let down = after.service("down");
     let refusal = down.try_admit(clock.now()).unwrap_err();
@@ -117,7 +117,7 @@ fn a_restored_service_is_known_before_its_first_use() {
     assert!(after.close("nobody").is_err() && after.reset("nobody").is_err());
     assert_eq!(after.list()[0].breaker.state, CircuitState::Closed);
 
-    // What was decided holds when the services are asked for at last.
+    // The commands still apply when the services are first used.
     let state =
         |name: &str| (after.service(name).breaker().state(), after.service(name).status().breaker.isolated);
     assert_eq!(state("isolated"), (CircuitState::Closed, false));
@@ -244,7 +244,7 @@ fn the_open_duration_grows_varies_and_resets() {
     clock.advance(SECOND * 600);
     fail(&service, 1);
     let open = service.try_admit(clock.now()).unwrap_err().retry_after().unwrap();
-    assert!(open <= SECOND * 11, "a quiet time forgets the growth: {open:?}");
+    assert!(open <= SECOND * 11, "a quiet period resets the growth: {open:?}");
 }
 
 #[test]

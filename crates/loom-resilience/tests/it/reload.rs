@@ -62,7 +62,7 @@ fn a_time_window_that_grows_keeps_its_counts_and_continues_to_count() {
     breaker.admit(time.now()).unwrap().failure(time.now());
     assert_eq!(counts(&breaker, &time), (6, 4));
     time.advance(SECOND * 300);
-    assert_eq!(counts(&breaker, &time), (6, 4), "all of it within ten minutes");
+    assert_eq!(counts(&breaker, &time), (6, 4), "all within ten minutes");
     time.advance(SECOND * 400);
     assert_eq!(counts(&breaker, &time), (0, 0));
 }
@@ -99,7 +99,7 @@ fn a_window_of_another_kind_starts_empty() {
     assert_eq!(counts(&breaker, &time), (0, 0));
     breaker.admit(time.now()).unwrap().failure(time.now());
     breaker.reconfigure(rate(Window::Calls(1_000)), time.now()).unwrap();
-    assert_eq!(counts(&breaker, &time), (0, 0), "what it had before is gone for good");
+    assert_eq!(counts(&breaker, &time), (0, 0), "the previous counts are discarded");
 }
 
 #[test]
@@ -128,14 +128,14 @@ fn probes_in_flight_survive_a_change_and_count_under_the_new_rules() {
     time.advance(SECOND);
     let [first, second, third] = [(); 3].map(|()| breaker.admit(time.now()).unwrap());
     first.success(time.now());
-    // One slot now, and two probes have it: no other starts.
+    // One slot now, and two probes are in flight: no other starts.
     breaker.reconfigure(rules(1, 2), time.now()).unwrap();
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
     assert_eq!(breaker.admit(time.now()).unwrap_err().rule, Rule::CircuitHalfOpen);
     second.success(time.now());
-    assert_eq!(breaker.state(), CircuitState::Closed, "two successes suffice now");
+    assert_eq!(breaker.state(), CircuitState::Closed, "two successes are enough now");
     third.failure(time.now());
-    assert_eq!(breaker.state(), CircuitState::Closed, "a result of the generation before");
+    assert_eq!(breaker.state(), CircuitState::Closed, "a result of the previous generation");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_change_of_mode_keeps_the_circuit() {
     assert_eq!(
         breaker.admit(time.now()).unwrap_err().rule,
         Rule::CircuitOpen,
-        "what was observed is enforced"
+        "what was observed is now enforced"
     );
     breaker.reconfigure(rules.clone().mode(Mode::Off), time.now()).unwrap();
     breaker.admit(time.now()).unwrap().success(time.now());
@@ -185,11 +185,11 @@ fn a_limiter_keeps_what_was_consumed() {
     limiter.reconfigure(config(4), time.now()).unwrap();
     assert_eq!(limiter.available(time.now()), Some(0));
     limiter.reconfigure(LimiterConfig::new(Limit::window(10, Duration::from_hours(1))), time.now()).unwrap();
-    assert_eq!(limiter.available(time.now()), Some(6), "no more than the four that the last one held");
+    assert_eq!(limiter.available(time.now()), Some(6), "at most the four of the last limit");
 }
 
 /// A call holds a permit while it waits for the bulkhead, and gives it back when it is dropped. Whatever happened to the
-/// limiter meanwhile, nobody else's permit comes back with it.
+/// limiter meanwhile, it never returns the permit of another call.
 #[test]
 fn a_permit_is_returned_to_the_limit_that_it_was_taken_from() {
     let limited = |permits| {
@@ -277,7 +277,7 @@ fn a_bulkhead_keeps_calls_in_flight_and_waiters() {
     assert_eq!(bulkhead.in_flight(), 1);
 }
 
-/// A window of another length keeps its calls and retries, and counts on.
+/// A window of another length keeps its calls and retries, and continues to count.
 #[test]
 fn a_budget_keeps_its_window() {
     let time = ManualClock::new();

@@ -41,7 +41,7 @@ fn pipeline(policy: Policy) -> (Pipeline, ManualClock) {
     (Pipeline::new("trap", policy, Clock::manual(&clock), None).unwrap(), clock)
 }
 
-/// Polls once, as a caller would that then goes away.
+/// Polls once, like a caller that then drops the future.
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -84,7 +84,7 @@ fn trap_03_a_stale_result_decides() {
         if index == 0 { old.failure(clock.now()) } else { old.success(clock.now()) }
     }
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
-    assert!(breaker.admit(clock.now()).is_err(), "a stale result must not add a probe's place");
+    assert!(breaker.admit(clock.now()).is_err(), "a stale result must not free a probe's slot");
     probe.success(clock.now());
     assert_eq!(breaker.state(), CircuitState::Closed);
 }
@@ -112,11 +112,11 @@ fn trap_05_a_lost_probe_holds_the_circuit_half_open_for_ever() {
     assert_eq!(breaker.admit(clock.now()).unwrap_err().rule, Rule::CircuitHalfOpen);
     clock.advance(SECOND * 5);
     let second = breaker.admit(clock.now()).unwrap();
-    // The hung one is given up by its caller, which says nothing, and frees nothing twice.
+    // Its caller drops the hung probe, which reports nothing and frees nothing twice.
     drop(hung);
     assert_eq!(breaker.state(), CircuitState::HalfOpen);
     assert_eq!(breaker.admit(clock.now()).unwrap_err().rule, Rule::CircuitHalfOpen);
-    // A probe that is dropped gives its place back at once.
+    // A dropped probe returns its slot at once.
     drop(second);
     breaker.admit(clock.now()).unwrap().success(clock.now());
     assert_eq!(breaker.state(), CircuitState::Closed);
@@ -143,7 +143,7 @@ fn trap_05_a_probe_that_outlives_its_lease_decides_nothing() {
     }
     assert_eq!(seconds, 31);
 
-    // A service that fails late has failed: the circuit opens again instead of letting a probe in with every lease.
+    // A late failure is a failure: the circuit opens again instead of admitting a probe with every lease.
     let (dead, clock) = breaker(BreakerConfig::new().failure_threshold(1).probe_lease(SECOND * 5));
     dead.admit(clock.now()).unwrap().failure(clock.now());
     clock.advance(SECOND);
@@ -183,7 +183,11 @@ async fn trap_05_a_lease_that_is_shorter_than_the_call_may_take() {
     assert!(slow.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     tokio::time::advance(SECOND * 60).await;
     let refused = pipeline.breaker().admit(pipeline.clock().now()).unwrap_err();
-    assert_eq!(refused.rule, Rule::CircuitHalfOpen, "the probe may take 90 s, so its place is held for 90 s");
+    assert_eq!(
+        refused.rule,
+        Rule::CircuitHalfOpen,
+        "the probe may take 90 s, so its slot is reserved for 90 s"
+    );
     slow.await.unwrap();
     assert_eq!(pipeline.breaker().state(), CircuitState::Closed);
 }
@@ -291,7 +295,7 @@ fn trap_11_the_wall_clock_decides() {
     clock.set_unix_start(Duration::from_hours(1_000_000));
     assert!(limiter.try_take(1, clock.now()).is_err());
     clock.set_unix_start(Duration::ZERO);
-    // A moment before the last one (another core, a caller that read the clock early) must not panic nor refill.
+    // An instant before the last one (another core, a caller that read the clock early) must neither panic nor refill.
     assert!(limiter.try_take(1, Instant::ZERO).is_err());
     let (breaker, _) = breaker(BreakerConfig::new().failure_threshold(1));
     breaker.admit(Instant::from_nanos(u64::MAX)).unwrap().failure(Instant::ZERO);
@@ -300,7 +304,7 @@ fn trap_11_the_wall_clock_decides() {
 
 #[test]
 fn trap_12_the_cost_grows_with_traffic() {
-    // A window of time is a fixed set of counts, so the size of its owner says it all.
+    // A time window is a fixed set of counts, so the size of the breaker shows its memory.
     let before = size_of::<CircuitBreaker>();
     assert!(before < 1_024, "{before} bytes");
     let (breaker, clock) = breaker(BreakerConfig::new().failure_rate(0.9, 10, Window::Time(SECOND * 100)));
@@ -417,7 +421,7 @@ fn trap_17_errors_of_the_caller_open_the_circuit_or_keep_it_open() {
     }
     clock.advance(SECOND);
     breaker.admit(clock.now()).unwrap().settle(Verdict::Rejected, clock.now());
-    assert_eq!(breaker.state(), CircuitState::Closed, "a timely no proves the service alive");
+    assert_eq!(breaker.state(), CircuitState::Closed, "a timely rejection proves that the service responds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -468,7 +472,7 @@ async fn trap_19_a_timeout_leaves_work_running() {
         })
         .await;
     assert!(matches!(result, Err(AttemptError::TimedOut(_))));
-    assert_eq!(working.load(Ordering::Relaxed), 0, "the work is gone before the caller hears of it");
+    assert_eq!(working.load(Ordering::Relaxed), 0, "the work is dropped before the caller gets the error");
     assert_eq!(pipeline.bulkhead().in_flight(), 0);
 }
 
@@ -488,7 +492,7 @@ async fn trap_20_a_panic_read_as_a_timeout() {
     let error = tasks.join_next().await.unwrap().unwrap_err();
     assert!(error.is_panic(), "the panic reaches the caller as a panic");
     assert_eq!(pipeline.bulkhead().in_flight(), 0);
-    assert_eq!(pipeline.breaker().state(), CircuitState::Closed, "and says nothing of the service");
+    assert_eq!(pipeline.breaker().state(), CircuitState::Closed, "and does not count against the service");
 }
 
 #[tokio::test(start_paused = true)]
@@ -523,7 +527,7 @@ fn trap_23_an_unbounded_retry_after() {
     let planner = RetryPlanner::new(RetryConfig::default()).unwrap().idempotent();
     let day = Verdict::Throttled { after: Some(Duration::from_hours(24)) };
     assert_eq!(planner.plan(1, day, Instant::ZERO, None, 1), RetryDecision::After(Duration::from_mins(5)));
-    // And never earlier than it asked for, as long as that is within reason.
+    // And never earlier than requested, up to the maximum.
     let asked = Verdict::Throttled { after: Some(SECOND * 7) };
     assert_eq!(planner.plan(1, asked, Instant::ZERO, None, 1), RetryDecision::After(SECOND * 7));
     let deadline = Some(Instant::ZERO + SECOND * 7);
@@ -531,7 +535,7 @@ fn trap_23_an_unbounded_retry_after() {
         planner.plan(1, asked, Instant::ZERO, deadline, 1),
         RetryDecision::GiveUp(StopReason::Deadline)
     );
-    // A response can stop everybody, not only the call that got it.
+    // A response can delay all callers, not only the one that received it.
     let (limiter, clock) = limiter(LimiterConfig::new(Limit::per_second(100).burst(100)));
     limiter.freeze(clock.now() + SECOND * 7);
     let refused = limiter.try_take(1, clock.now()).unwrap_err();
@@ -583,7 +587,7 @@ fn trap_25_a_bucket_is_not_a_window() {
     };
     assert_eq!(most_in_a_second(Limit::window(10, SECOND)), 10);
     assert!(most_in_a_second(Limit::per_second(10).burst(1)) <= 11);
-    assert!(most_in_a_second(Limit::per_second(10).burst(10)) > 11, "which is what a burst is for");
+    assert!(most_in_a_second(Limit::per_second(10).burst(10)) > 11, "a burst allows more");
 }
 
 #[test]

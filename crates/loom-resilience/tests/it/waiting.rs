@@ -1,4 +1,4 @@
-//! Waiting in line: for permits and for places.
+//! Queues: waiting for permits of a limiter and of a bulkhead.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -90,7 +90,7 @@ async fn a_freeze_makes_a_bounded_wait_hopeless() {
     limiter.freeze(Clock::tokio().now() + SECOND * 60);
     let refused = tasks.join_next().await.unwrap().unwrap().unwrap_err();
     assert!(refused.retry_after.unwrap() > SECOND * 50);
-    assert!(start.elapsed() < SECOND, "told at once, not after its two seconds");
+    assert!(start.elapsed() < SECOND, "refused at once, not after its two seconds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +100,7 @@ async fn a_limit_reported_by_a_response_binds_all_callers() {
     let left = Learned { remaining: Some(3), ..Learned::default() };
     limiter.learn(left, clock.now());
     assert_eq!(limiter.available(clock.now()), Some(3));
-    // More than there is changes nothing: a header cannot raise the rate.
+    // A higher value changes nothing: a header cannot raise the rate.
     limiter.learn(Learned { remaining: Some(90), ..Learned::default() }, clock.now());
     assert_eq!(limiter.available(clock.now()), Some(3));
     let none = Learned { remaining: Some(0), reset_after: Some(SECOND * 20), ..Learned::default() };
@@ -209,7 +209,7 @@ async fn a_hedge_returns_the_first_good_response_within_its_budget() {
     let start = Instant::now();
     assert_eq!(hedge.run(&budget, work).await, Ok(2));
     assert_eq!(start.elapsed(), millis(60));
-    // The budget holds one copy in ten seconds: the next slow call has to wait for itself.
+    // The budget allows one copy in ten seconds: the next slow call is not hedged.
     assert_eq!(hedge.run(&budget, work).await, Ok(1));
 }
 
@@ -226,7 +226,7 @@ async fn a_retry_alone_returns_the_last_result() {
     let hopeless = retry.deadline(Clock::tokio().now());
     let start = Instant::now();
     assert_eq!(hopeless.run(AllTransient, never).await, Err("503"));
-    assert_eq!(start.elapsed(), Duration::ZERO, "no pause that cannot end in an attempt");
+    assert_eq!(start.elapsed(), Duration::ZERO, "no delay without a following attempt");
 }
 
 #[tokio::test(start_paused = true)]

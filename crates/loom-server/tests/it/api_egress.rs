@@ -1,11 +1,11 @@
-//! Where a served workflow may send requests.
+//! Egress control: where a served workflow may send requests.
 
 use loom_actions::Egress;
 use loom_testkit::mock::Mock;
 
 use crate::support::{Plan, World, json, list, requested, text};
 
-/// Runs an action that asks `path` of the mock, and gives the action's code, its error's code and the number of requests.
+/// Runs an action that requests `path` of the mock; returns the action's code, its error's code and the number of requests.
 async fn ask(egress: Egress, path: &str) -> (String, Option<String>, usize) {
     let rules = r#"{"rules": [
         {"path": "/ok", "response": {"body": 1}},
@@ -38,6 +38,6 @@ async fn private_addresses_and_other_hosts_are_refused_before_anything_is_sent()
     assert_eq!((error.as_deref(), asked), (Some("EgressForbidden"), 0), "{code}");
     let here = Egress::default().allow("127.0.0.1").unwrap();
     assert_eq!(ask(here.clone(), "/ok").await, ("OK".to_owned(), None, 1));
-    // A redirect is not followed; its answer is the action's.
+    // A redirect is not followed; its response is the action's.
     assert_eq!(ask(here, "/away").await, ("Found".to_owned(), Some("Found".to_owned()), 1));
 }

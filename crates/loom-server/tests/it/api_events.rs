@@ -1,4 +1,4 @@
-//! Events of a run: as a list, as a live stream, and for watchers that come and go.
+//! Events of a run: as a list, as a live stream, and for clients that reconnect.
 
 use hyper::Method;
 use loom_expression::Value;
@@ -61,7 +61,7 @@ async fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_orde
     let run = world.invoke("busy", "").await;
     let (mut seen, mut last) = (Vec::new(), 0);
     for visit in 0..20usize {
-        // Some see one event, some several; each leaves in the middle of the stream.
+        // Each connection reads one or several events and closes in the middle of the stream.
         let mut watcher = world.watch(&run, last).await;
         for _ in 0..=(visit % 5) {
             let event = watcher.next().await.expect("the run continues");
@@ -76,13 +76,13 @@ async fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_orde
     assert_eq!(numbers, (1..=seen.len() as i64).collect::<Vec<_>>());
     assert_eq!(seen, world.events(&run, 0).await);
     assert_eq!(text(seen.last().unwrap(), "type"), "run.completed");
-    // A watcher that has seen the end must not reconnect.
+    // A client that has seen the end must not reconnect.
     let last = seen.len().to_string();
     let headers = [("accept", "text/event-stream"), ("last-event-id", last.as_str())];
     let path = format!("/api/v1/runs/{run}/events");
     let over = world.send(Method::GET, &path, &headers, "").await.whole().await;
     assert_eq!((over.status, over.body.len()), (204, 0));
-    // The header counts before the address it began with.
+    // The header takes precedence over the query.
     let headers = [("accept", "text/event-stream"), ("last-event-id", "1")];
     let mut back = world.send(Method::GET, &format!("{path}?after=3"), &headers, "").await;
     assert_eq!(back.headers["content-type"], "text/event-stream");
@@ -137,7 +137,7 @@ async fn a_slow_reader_loses_nothing_and_blocks_nothing() {
     let world = World::new().await;
     world.deploy("busy", &busy(3_000)).await;
     let run = world.invoke("busy", "").await;
-    // It takes one event, and then reads no more: what is written fills the connection's buffers.
+    // The client reads one event and then nothing more, so the connection's buffers fill up.
     let mut slow = world.watch(&run, 0).await;
     let first = slow.next().await.unwrap();
     world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
@@ -162,7 +162,7 @@ async fn streams_are_counted() {
     let third = world.send(Method::GET, &path, &[("accept", "text/event-stream")], "").await.whole().await;
     assert_eq!((third.status, third.error().as_str()), (429, "TooManyWatchers"));
     assert!(third.header("retry-after").is_some());
-    // The list needs no place.
+    // The list does not count as a stream.
     assert_eq!(world.get(&path).await.status, 200);
     drop(second);
     world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
@@ -185,7 +185,7 @@ async fn a_stream_continues_after_a_restart() {
             break;
         }
     }
-    // A stop ends streams as well; nobody waits for a watcher.
+    // A shutdown ends streams too; it does not wait for clients.
     world.ask_to_stop();
     assert!(watcher.next().await.is_none());
     world.stop().await;

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a request that is repeated starts one run, whenever and however often it is repeated.
+//! `Idempotency-Key`: a repeated request starts one run, whenever and however often it is repeated.
 
 use futures_util::future::join_all;
 use hyper::Method;
@@ -7,7 +7,7 @@ use loom_testkit::mock::Mock;
 
 use crate::support::{Plan, Reply, World, json, list, on_disk, requested};
 
-/// Answers with what a service said; with `asynchronous`, later.
+/// Responds with the body from a service; with `asynchronous`, later.
 fn asking(base: &str, asynchronous: bool) -> String {
     let options = if asynchronous { r#""operationOptions": "Asynchronous","# } else { "" };
     requested(&format!(
@@ -50,7 +50,7 @@ async fn a_repeated_request_receives_the_response_of_the_first() {
     assert_eq!(again.header("x-ms-workflow-version"), first.header("x-ms-workflow-version"));
     assert_eq!((runs(&world).await, mock.requests().len()), (1, 1));
 
-    // Whatever else it says, it is another request.
+    // Any difference makes it another request.
     for (path, body) in [
         (path, r#"{"id": 2}"#),
         (path, r#"{"id":1}"#),
@@ -70,13 +70,13 @@ async fn a_repeated_request_receives_the_response_of_the_first() {
     assert_eq!((twice.status, twice.error().as_str()), (400, "IdempotencyKeyInvalid"));
     assert_eq!(runs(&world).await, 1);
 
-    // The longest key is one, and a workflow has its keys for itself.
+    // A key of maximum length is valid, and keys of different workflows are independent.
     world.deploy("other", &asking(&mock.base_url(), false)).await;
     for (path, key) in [(path, &long[1..]), ("other/triggers/manual/invoke", "k-1")] {
         let new = invoke(&world, path, key, r#"{"id": 1}"#).await;
         assert_eq!((new.json(), new.header("idempotent-replayed")), (json(r#"{"price": 8}"#), None));
     }
-    // What was answered stays, whatever is deployed since.
+    // The stored response stays, whatever has been deployed since.
     world.deploy("ask", &requested("{}")).await;
     let after = invoke(&world, path, "k-1", r#"{"id": 1}"#).await;
     assert_eq!((after.status, after.json(), run_of(&after)), (201, json(r#"{"price": 7}"#), run_of(&first)));
@@ -93,7 +93,7 @@ async fn concurrent_requests_with_one_key_share_one_run() {
     let eight = (0..8).map(|_| invoke(&world, path, "k", "{}"));
     let late = async {
         mock.came(1).await;
-        // This one comes when the run is in progress for certain.
+        // The second request arrives while the run is certainly in progress.
         tokio::join!(invoke(&world, path, "k", "{}"), async { mock.answer_only(1) }).0
     };
     let (eight, late) = tokio::join!(join_all(eight), late);
@@ -120,7 +120,7 @@ async fn a_key_survives_a_restart() {
     let world = open().await;
     let ended = invoke(&world, path, "ended", "{}").await;
     mock.answer_only(1);
-    // The caller of this one goes when the server stops, with its run in the middle of a call.
+    // The caller disconnects when the server stops, with its run in the middle of a call.
     let waiting = invoke(&world, path, "waiting", "{}");
     let stop = async {
         mock.came(2).await;

@@ -1,4 +1,4 @@
-//! Who may call, what may be sent, and how the server says no.
+//! Authentication, limits of requests, and the format of errors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ fn plain() -> String {
     requested(r#"{"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)
 }
 
-/// Addresses of every kind that want the token.
+/// Routes of every kind that require the token.
 const GUARDED: [(Method, &str); 9] = [
     (Method::GET, "/api/v1/workflows"),
     (Method::PUT, "/api/v1/workflows/orders"),
@@ -49,7 +49,7 @@ async fn the_token_is_required() {
         assert_ne!(reply.status, 401, "{path}");
     }
     world.deploy("orders", &plain()).await;
-    // Health is for everybody; a trigger takes the token, or the signature of its own address.
+    // Health checks are open; a trigger accepts the token or the signature of its own address.
     for path in ["/healthz", "/readyz"] {
         assert_eq!(world.send(Method::GET, path, &[], "").await.status, 200);
     }
@@ -128,7 +128,7 @@ async fn bodies_are_limited_by_received_bytes_not_by_content_length() {
     }
     assert!(answer(&mut stream).await.starts_with("HTTP/1.1 413"));
     let runs = world.get("/api/v1/runs").await.json();
-    assert_eq!(crate::support::list(&runs, "runs").len(), 2, "what was refused started nothing");
+    assert_eq!(crate::support::list(&runs, "runs").len(), 2, "a rejected request starts no run");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn heads_are_limited() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let said = answer(&mut stream).await;
     assert!(said.starts_with("HTTP/1.1 431"), "{said}");
-    // Nonsense is no request.
+    // Random bytes are not a request.
     for nonsense in [
         "hello\r\n\r\n",
         "GET /healthz HTTP/9.9\r\n\r\n",
@@ -155,7 +155,7 @@ async fn heads_are_limited() {
     assert_eq!(world.get("/healthz").await.status, 200);
 }
 
-/// What arrives until the connection is closed, or a whole head has come.
+/// Reads until the connection is closed or a whole head has arrived.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4_096];
@@ -192,7 +192,7 @@ async fn a_slow_caller_is_disconnected() {
     assert!(said.starts_with("HTTP/1.1 408"), "{said}");
     let took = begun.elapsed().as_secs();
     assert!((29..=35).contains(&took), "{took} s");
-    // A connection that says nothing at all, and one that is kept but not used.
+    // A connection that sends nothing, and one that is kept alive but unused.
     for first in ["", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         stream.write_all(first.as_bytes()).await.unwrap();
@@ -227,7 +227,7 @@ async fn the_limit_on_runs_in_progress_is_not_exceeded() {
     let third = world.invoke("slow", "").await;
     let runs = world.get("/api/v1/runs").await.json();
     let runs: Vec<&str> = crate::support::list(&runs, "runs").iter().map(|row| text(row, "id")).collect();
-    assert_eq!(runs, [third.as_str(), second.as_str(), first.as_str()], "what was refused left no run");
+    assert_eq!(runs, [third.as_str(), second.as_str(), first.as_str()], "a rejected request leaves no run");
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn all_bodies_share_a_budget() {
     }
     for _ in 0..10 {
         let reply = world.send(Method::POST, path, &headers, format!("[\"{}\"]", "x".repeat(1_000))).await;
-        assert_eq!(reply.whole().await.status, 202, "what has been answered counts no longer");
+        assert_eq!(reply.whole().await.status, 202, "a finished request does not count any more");
     }
 }
 
@@ -306,7 +306,7 @@ async fn a_firing_with_very_many_runs_is_accepted_whole_and_its_runs_start_in_tu
         let ended = world.ended(run.as_str().unwrap()).await;
         assert_eq!(text(&ended, "status"), "Succeeded");
     }
-    // A trigger's address answers as for one run.
+    // The trigger responds as for one run.
     let reply =
         world.post("/workflows/orders/triggers/manual/invoke", &format!("[{}]", items.join(","))).await;
     assert_eq!(reply.status, 202);

@@ -1,4 +1,4 @@
-//! The page of metrics is in the format that Prometheus reads, and counts what happened.
+//! `/metrics` is in the format of Prometheus, and counts what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::support::{Plan, World, json, on_disk, requested, text};
 /// Labels of one sample, in their order.
 type Labels = Vec<(String, String)>;
 
-/// A page, read as the format says, and checked on the way.
+/// A parsed page of metrics; parsing checks the format.
 #[derive(Debug, Default)]
 struct Page {
     kinds: BTreeMap<String, String>,
@@ -18,7 +18,7 @@ struct Page {
 
 impl Page {
     fn read(page: &str) -> Page {
-        assert!(page.ends_with('\n'), "the last line ends, too");
+        assert!(page.ends_with('\n'), "the last line ends with a newline");
         let (mut read, mut helped, mut last) = (Page::default(), BTreeSet::new(), String::new());
         for line in page.lines() {
             if let Some(head) = line.strip_prefix("# HELP ") {
@@ -28,7 +28,7 @@ impl Page {
                 name.clone_into(&mut last);
             } else if let Some(head) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = head.split_once(' ').unwrap();
-                assert_eq!(name, last, "the type stands behind the help");
+                assert_eq!(name, last, "the type follows the help");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
                 assert!(kind != "histogram" || name.ends_with("_seconds"), "its unit: {line}");
@@ -38,7 +38,7 @@ impl Page {
                 let kind = read.kinds.get(&last).unwrap_or_else(|| panic!("no type before {line}"));
                 let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{last}{part}"));
                 let fits = if kind == "histogram" { parts.contains(&name) } else { name == last };
-                assert!(fits, "{line} stands below {last}");
+                assert!(fits, "{line} is below {last}");
                 assert!(kind == "gauge" || value >= 0.0, "{line}");
                 assert!(read.samples.insert((name, labels), value).is_none(), "twice: {line}");
             }
@@ -48,7 +48,7 @@ impl Page {
         read
     }
 
-    /// Buckets count up to the whole, for each set of labels.
+    /// Checks that the buckets of each set of labels are cumulative.
     fn check_histograms(&self) {
         for name in self.kinds.iter().filter(|(_, kind)| *kind == "histogram").map(|(name, _)| name) {
             let mut series: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
@@ -130,7 +130,7 @@ fn same(left: f64, right: f64) {
 async fn metrics_count_runs_and_commits() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
-    // A name may hold what the format has to escape.
+    // A name may contain characters that the format has to escape.
     let name = "or\"de\\rs";
     world.deploy(name, &requested(r#"{"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
     let before = page(&world).await;
@@ -176,7 +176,7 @@ async fn metrics_count_attempts_retries_circuits_and_waits() {
     assert_eq!(text(&world.run("busy", "").await, "status"), "Failed");
     let page = page(&world).await;
     let http = |status: &str| page.get("loom_actions_ended_total", &[("type", "Http"), ("status", status)]);
-    // Calls that the open circuit refuses are attempts, too: the service was not asked, but the action was.
+    // Calls that the open circuit refuses are counted as attempts of the action too.
     assert_eq!((http("Succeeded"), http("Failed")), (4.0, 4.0));
     same(page.get("loom_attempts_total", &[("type", "Http")]), 3.0 + 4.0 + 3.0);
     same(page.get("loom_retries_total", &[("type", "Http")]), 2.0);

@@ -1,4 +1,4 @@
-//! Services over HTTP: what is known of them after a restart, and what a redeployment changes.
+//! Services over HTTP: their state after a restart, and after a new deployment.
 
 use std::sync::Arc;
 
@@ -42,12 +42,12 @@ async fn services_survive_a_restart_and_follow_their_definitions() {
     let first = started(&store).await;
     first.deploy("tick", &limited(r#""requests": 2, "per": "hour""#)).await;
     assert_eq!([tick(&first).await, tick(&first).await], ["Succeeded", "Succeeded"]);
-    // The process is gone without a word.
+    // The process dies without a shutdown.
     drop(first);
 
     let second = started(&store).await;
     let known = |isolated| vec![("iso".to_owned(), isolated)];
-    assert_eq!(services(&second).await, known(false), "it is known before anybody calls it");
+    assert_eq!(services(&second).await, known(false), "it is known before its first call");
     assert_eq!(second.post("/api/v1/resilience/iso/open", "").await.status, 200);
     drop(second);
 
@@ -59,7 +59,7 @@ async fn services_survive_a_restart_and_follow_their_definitions() {
     third.deploy("tick", &limited(r#""requests": 2, "per": "hour""#)).await;
     assert_eq!(tick(&third).await, "Failed", "both permits of the hour were spent by the first process");
 
-    // A limit that is changed in the definition holds with the next run.
+    // A changed limit applies to the next run.
     third.deploy("tick", &limited(r#""requests": 1000, "per": "second""#)).await;
     assert_eq!(tick(&third).await, "Succeeded");
     third.deploy("tick", &limited(r#""requests": 1, "per": "day""#)).await;

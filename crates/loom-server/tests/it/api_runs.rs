@@ -1,4 +1,4 @@
-//! Runs: lists and their filters, detail, actions, what can be done to a run in progress.
+//! Runs: lists and their filters, details, actions, and commands for a run in progress.
 
 use hyper::Method;
 use loom_expression::Value;
@@ -6,7 +6,7 @@ use loom_testkit::mock::Mock;
 
 use crate::support::{Plan, World, json, list, on_disk, requested, text};
 
-/// A workflow that waits until somebody cancels it.
+/// A workflow that waits until it is cancelled.
 fn waiting() -> String {
     requested(
         r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}},
@@ -14,12 +14,12 @@ fn waiting() -> String {
     )
 }
 
-/// A workflow that fails with a code when its body says so.
+/// A workflow that fails with the code in its body.
 fn choosy() -> String {
     requested(
         r#"{"Choose": {"type": "If", "expression": "@equals(triggerBody()?['fail'], true)", "runAfter": {},
             "actions": {"Stop": {"type": "Terminate", "runAfter": {},
-                "inputs": {"runStatus": "Failed", "runError": {"code": "Spoilt", "message": "as told"}}}}}}"#,
+                "inputs": {"runStatus": "Failed", "runError": {"code": "Spoilt", "message": "as reported"}}}}}}"#,
     )
 }
 
@@ -94,7 +94,7 @@ async fn a_cursor_leads_through_all_pages_without_gaps_or_repeats() {
                 None => break,
             }
             if pages == 1 && order == "newest" {
-                // A run that comes meanwhile moves nothing.
+                // A run that starts meanwhile does not shift the pages.
                 world.invoke("choosy", "{}").await;
             }
         }
@@ -290,7 +290,7 @@ async fn a_run_is_resubmitted_from_an_action() {
         assert_eq!(text(&list(&said, "occurrences")[0], "outputs"), format!("{word} one two"));
     }
     let firsts = mock.requests().iter().filter(|request| request.path == "/first").count();
-    assert_eq!((firsts, mock.requests().len()), (1, 5), "what is kept is not called again");
+    assert_eq!((firsts, mock.requests().len()), (1, 5), "kept actions are not called again");
     world.deploy("waiting", &waiting()).await;
     let waits = world.invoke("waiting", "").await;
     world.deploy("orders", &definition("new").replace("/first", "/other")).await;

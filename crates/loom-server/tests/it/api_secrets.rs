@@ -1,4 +1,4 @@
-//! What is secret is shown nowhere: not in runs, actions, events, streams, lists or errors.
+//! Secrets are shown nowhere: not in runs, actions, events, streams, lists or errors.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::{Plan, World, json, requested, text};
 
 const SECRET: &str = "hunter2-the-secret";
 
-/// Everything that can be read about a run, as one text.
+/// Everything that the API shows about a run, as one string.
 async fn everything(world: &World, run: &str) -> String {
     let mut all = String::new();
     let mut paths = vec![
@@ -43,7 +43,7 @@ async fn check(world: &World, run: &str) -> String {
         let from = all[..place].rfind(['\n', ',']).unwrap_or(0);
         panic!("the secret is shown: {}", &all[from..place + SECRET.len()]);
     }
-    assert!(all.contains("*sanitized*"), "something was hidden");
+    assert!(all.contains("*sanitized*"), "something was redacted");
     all
 }
 
@@ -78,8 +78,8 @@ async fn secure_parameters_are_redacted_everywhere() {
     world.deploy("secret", &workflow).await;
     let run = world.invoke("secret", "").await;
     let all = check(&world, &run).await;
-    assert!(all.contains("Spoilt"), "the run went to its end");
-    // The service got what it needed.
+    assert!(all.contains("Spoilt"), "the run reached its last action");
+    // The service received the real value.
     assert_eq!(mock.requests()[0].header("x-key"), Some(SECRET));
     mock.stop().await;
 }
@@ -148,7 +148,7 @@ async fn credentials_are_redacted() {
     mock.stop().await;
 }
 
-/// A workflow that reads what `Fetch` was answered in ways that its text does not show, with these members beside its inputs.
+/// A workflow that reads the response of `Fetch` in indirect ways, with these properties beside its inputs.
 fn evading(base: &str, secure: &str) -> String {
     requested(&format!(
         r#"{{"Scope": {{"type": "Scope", "runAfter": {{}}, "actions": {{
@@ -166,7 +166,7 @@ fn evading(base: &str, secure: &str) -> String {
     ))
 }
 
-/// Labels alone have to do it: nothing here was read as a secret, so nobody knows its text.
+/// Only labels can hide this value: it was not read as a secret, so masking by value does not know it.
 #[tokio::test]
 async fn no_spelling_of_an_expression_evades_secure_outputs() {
     let world = World::new().await;
@@ -196,7 +196,7 @@ async fn no_spelling_of_an_expression_evades_secure_outputs() {
     mock.stop().await;
 }
 
-/// Knows one secret.
+/// A provider with one secret.
 struct Safe;
 
 impl SecretSource for Safe {
@@ -205,8 +205,8 @@ impl SecretSource for Safe {
     }
 }
 
-/// A service may send a secret back, which no label can know of. From the moment that a run has read it, its text is masked in
-/// all that people read, and in nothing that is sent.
+/// A service may send a secret back without a label. Once a run has read the secret, its value is masked in everything that
+/// people read, and in nothing that is sent.
 #[tokio::test]
 async fn a_secret_that_a_service_sends_back_is_masked() {
     let mut plan = Plan::default();
@@ -230,7 +230,7 @@ async fn a_secret_that_a_service_sends_back_is_masked() {
 
     let before = world.invoke("before", "").await;
     world.ended(&before).await;
-    // The control: nobody has read it yet, so it is a text like any other.
+    // The control: no run has read the secret yet, so its value is not masked.
     let shown = everything(&world, &before).await;
     assert!(shown.contains(SECRET) && shown.contains(encoded), "{shown}");
 
@@ -245,7 +245,7 @@ async fn a_secret_that_a_service_sends_back_is_masked() {
     mock.stop().await;
 }
 
-/// The mask is the server's last word on every address of the API: JSON stays JSON, and what is not JSON is masked as a text.
+/// Every route of the API is masked: JSON stays JSON, and other content is masked as text.
 #[tokio::test]
 async fn every_route_of_the_api_masks_secrets() {
     let world = World::new().await;
@@ -268,8 +268,8 @@ async fn every_route_of_the_api_masks_secrets() {
     world.host.engine().masker().learn(&Value::from(SECRET).into_secret());
     for path in &paths {
         let reply = world.get(path).await;
-        let told = reply.text();
-        assert!(!told.contains(SECRET) && told.contains("*sanitized*"), "{path}: {told}");
+        let reported = reply.text();
+        assert!(!reported.contains(SECRET) && reported.contains("*sanitized*"), "{path}: {reported}");
         if path != "/metrics" {
             reply.json();
         }

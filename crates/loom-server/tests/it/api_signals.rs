@@ -1,4 +1,4 @@
-//! Signals over HTTP: what is answered, what is refused, and that a run gets them.
+//! Signals over HTTP: responses, rejections, and delivery to runs.
 
 use hyper::Method;
 
@@ -31,7 +31,7 @@ async fn a_signal_is_sent_and_received() {
     assert_eq!(text(outputs, "name"), "Approved");
     assert!(text(outputs, "sentTime").starts_with("20"));
 
-    // Nobody would receive another one; a sender that repeats the first learns that it was accepted.
+    // No action would receive another one; a sender that repeats the first learns that it was accepted.
     let late = world.post(&path, r#"{"by": "Bob"}"#).await;
     assert_eq!((late.status, late.error().as_str()), (409, "RunEnded"));
     let again = world.send(Method::POST, &path, &headers, r#"{"by": "Ann"}"#).await.whole().await;
@@ -94,9 +94,9 @@ async fn a_signal_that_cannot_be_sent_is_rejected_with_the_reason() {
     let path = format!("/api/v1/runs/{run}/signals/approved");
     let reply = world.send(Method::POST, &path, &headers, "1").await.whole().await;
     assert_eq!((reply.status, reply.error().as_str()), (400, "IdempotencyKeyInvalid"));
-    // One without a body is a signal, too.
+    // A signal may have no body.
     assert_eq!(world.post(&path, "").await.status, 202);
     let ended = world.ended(&run).await;
-    // The action that looks into it is what fails.
+    // The action that reads the body fails.
     assert_eq!(text(&ended, "status"), "Failed");
 }

@@ -1,4 +1,4 @@
-//! Workflows and their versions: what is published, what is refused, what is taken out of service.
+//! Workflows and their versions: deployed, rejected, withdrawn and deleted.
 
 use hyper::Method;
 use loom_expression::Value;
@@ -6,7 +6,7 @@ use loom_server::DeployError;
 
 use crate::support::{Plan, World, list, on_disk, requested, text};
 
-/// A workflow that answers with `number`.
+/// A workflow that responds with `number`.
 fn answering(number: u32) -> String {
     requested(&format!(
         r#"{{"Answer": {{"type": "Response", "inputs": {{"body": {number}}}, "runAfter": {{}}}}}}"#
@@ -72,7 +72,7 @@ async fn a_version_shows_the_metadata_of_its_definition() {
         assert_eq!(answer(&world).await, tags);
     }
     world.stop().await;
-    // All of it is kept.
+    // All versions are kept.
     let world = World::start(plan()).await;
     assert_eq!(answer(&world).await, r#"["stock","daily"]"#);
     let rows = world.get("/api/v1/workflows/orders/versions").await.json();
@@ -97,7 +97,7 @@ async fn if_none_match_protects_an_existing_name() {
         world.send(Method::PUT, path, &headers, answering(number)).await.whole().await
     };
     assert_eq!(create(1).await.status, 201);
-    // The same definition is refused as well: the caller wanted a new name.
+    // The same definition is rejected as well: the caller wanted a new name.
     for number in [1, 2] {
         let taken = create(number).await;
         assert_eq!((taken.status, taken.error().as_str()), (412, "WorkflowAlreadyExists"));
@@ -113,7 +113,7 @@ async fn a_broken_definition_keeps_the_previous_version() {
         requested(r#"{"A": {"type": "Compose", "inputs": "@body('Nobody')", "runAfter": {"B": []}}}"#);
     assert!(matches!(world.try_deploy("orders", &broken).await, Err(DeployError::Refused(_))));
     assert_eq!(answer(&world).await, "1");
-    // The API says where, and how to mend it.
+    // The API says where the error is and how to fix it.
     let refused = world.call(Method::PUT, "/api/v1/workflows/orders", &broken).await;
     assert_eq!((refused.status, refused.error().as_str()), (400, "InvalidDefinition"));
     let details = refused.json();
@@ -128,7 +128,7 @@ async fn a_broken_definition_keeps_the_previous_version() {
     }
     let rows = world.get("/api/v1/workflows/orders/versions").await.json();
     assert_eq!(versions(&rows), ["1.0.0"]);
-    // No JSON at all.
+    // Not JSON at all.
     for nonsense in ["", "{", "[]", "null", "\"a\"", "\u{feff}"] {
         let refused = world.call(Method::PUT, "/api/v1/workflows/other", nonsense).await;
         assert_eq!((refused.status, refused.error().as_str()), (400, "InvalidDefinition"), "{nonsense:?}");
@@ -144,17 +144,17 @@ async fn a_withdrawn_workflow_is_no_longer_served() {
     let all = world.get("/api/v1/workflows").await.json();
     let names: Vec<&str> = list(&all, "workflows").iter().map(|row| text(row, "name")).collect();
     assert_eq!(names, ["Billing", "orders"]);
-    // As when its file goes away.
+    // As when its file disappears.
     assert!(world.host.withdraw("ORDERS"));
     assert!(!world.host.withdraw("orders"));
     let gone = world.post("/workflows/orders/triggers/manual/invoke", "").await;
     assert_eq!((gone.status, gone.error().as_str()), (404, "WorkflowNotFound"));
     assert_eq!(world.get("/api/v1/workflows/orders").await.error(), "WorkflowNotFound");
-    // Its versions stay, and go on where they were.
+    // Its versions stay, and the numbering continues.
     world.deploy("orders", &answering(3)).await;
     let rows = world.get("/api/v1/workflows/orders/versions").await.json();
     assert_eq!(versions(&rows), ["1.0.0", "1.0.1"]);
-    // Deleted, they do not.
+    // After a deletion, they do not.
     let deleted = world.call(Method::DELETE, "/api/v1/workflows/Orders", "").await;
     assert_eq!((deleted.status, deleted.body.len()), (204, 0));
     let again = world.call(Method::DELETE, "/api/v1/workflows/orders", "").await;
@@ -196,10 +196,10 @@ async fn a_workflow_deployed_through_the_api_survives_a_restart() {
     assert_eq!(answer(&world).await, "2");
     let rows = world.get("/api/v1/workflows/orders/versions").await.json();
     assert_eq!(versions(&rows), ["1.0.0", "1.0.1"]);
-    // A file is deployed as long as it is there; nobody brought it this time.
+    // A file is deployed as long as it exists; this time there is no file.
     assert_eq!(world.get("/api/v1/workflows/from-a-file").await.error(), "WorkflowNotFound");
     assert_eq!(world.get("/api/v1/workflows/from-a-file/versions").await.status, 200);
-    // Signatures given out stay good.
+    // Signatures that were given out remain valid.
     let signature = url.split_once("sig=").unwrap().1;
     assert!(world.host.trigger_url("orders", "manual").ends_with(signature));
 }
@@ -228,7 +228,7 @@ async fn a_trigger_shows_its_evaluated_recurrence() {
     assert_eq!(evaluated("none"), None);
 }
 
-/// What is taken out of service cannot be called by others either, as after a restart.
+/// A deleted workflow cannot be called by others either, as after a restart.
 #[tokio::test]
 async fn a_deleted_workflow_is_no_longer_called_as_a_child() {
     let world = World::new().await;
@@ -295,7 +295,7 @@ async fn a_disabled_workflow_or_trigger_starts_no_run_until_it_is_enabled() {
         let by = text(&list(&disabled.json(), "triggers")[0], "disabledBy").to_owned();
         assert_eq!(by, if whole { "workflow" } else { "trigger" });
         assert_eq!(fire(&world).await, 400);
-        // Another version is another definition, and the same workflow.
+        // A new version is the same workflow, so it stays disabled.
         world.deploy("orders", &answering(if whole { 2 } else { 3 })).await;
         assert_eq!(fire(&world).await, 400);
         let enabled = world.post(&format!("{path}/enable"), "").await;
@@ -305,7 +305,7 @@ async fn a_disabled_workflow_or_trigger_starts_no_run_until_it_is_enabled() {
     world.post(&format!("{workflow}/disable"), "").await;
     world.stop().await;
 
-    // The order outlives the process. It belongs to the name, and goes with it.
+    // The command survives the process. It belongs to the name, and is deleted with it.
     let world = World::start(plan()).await;
     world.deploy("caller", &caller).await;
     world.deploy("orders", &answering(3)).await;
@@ -333,7 +333,7 @@ async fn a_setting_that_disables_a_workflow_overrides_the_operator() {
     assert_eq!((text(&enabled, "state"), text(&enabled, "disabledBy")), ("Disabled", "setting"));
     let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
     assert_eq!((reply.status, reply.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
-    // What an operator says holds once the setting does not.
+    // The operator's command applies once the setting is gone.
     world.post("/api/v1/workflows/orders/disable", "").await;
     world.host.set_disabled([].into());
     world.deploy("orders", &answering(1)).await;

@@ -1,7 +1,7 @@
 //! Whatever is sent, the server responds, never with 500, and stays up.
 //!
-//! Requests are written to the connection as bytes, so that what no client would send is sent as well. An answer that does not
-//! come would be a handler that panicked, because a panic ends the connection.
+//! Requests are written to the connection as bytes, so that they can be what no client would send. A missing response means
+//! that a handler panicked, because a panic closes the connection.
 
 use proptest::{
     collection::vec,
@@ -20,7 +20,7 @@ use crate::support::{World, list, requested, text};
 /// Requests of one test.
 const CASES: u32 = 768;
 
-/// A request as bytes, but for what every one must say to be answered and let go.
+/// A request as bytes, without the headers that every request needs.
 #[derive(Debug)]
 struct Sent {
     method: String,
@@ -54,7 +54,7 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Paths of every kind that is answered, with parts that may be anything.
+/// Paths of every route, with arbitrary parts.
 fn target() -> impl Strategy<Value = Vec<u8>> {
     let known = select(vec![
         "/workflows/path/triggers/manual/invoke/a/*/b/*",
@@ -117,7 +117,7 @@ fn target() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The value of a header: bytes that may stand in one, or nearly what is right.
+/// The value of a header: permitted bytes, or an almost valid value.
 fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     let name = select(vec![
         "content-type",
@@ -151,7 +151,7 @@ fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
     )
 }
 
-/// A text of which some bytes are others, are gone, or are there twice.
+/// A text with some bytes changed, removed or duplicated.
 fn mutated(text: &'static str) -> impl Strategy<Value = Vec<u8>> {
     vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 0..4).prop_map(move |changes| {
         let mut bytes = text.as_bytes().to_vec();
@@ -194,7 +194,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         .prop_map(|(method, target, headers, body)| Sent { method, target, headers, body })
 }
 
-/// Sends it, and gives the status. Streams are left once they have begun.
+/// Sends a request and returns the status. Streams are closed once they have started.
 async fn status(world: &World, sent: &Sent) -> u16 {
     let mut bytes = Vec::new();
     bytes.extend(sent.method.as_bytes());
@@ -210,7 +210,7 @@ async fn status(world: &World, sent: &Sent) -> u16 {
     bytes.extend(format!("content-length: {}\r\n\r\n", sent.body.len()).as_bytes());
     bytes.extend(&sent.body);
     let mut stream = TcpStream::connect(world.address).await.unwrap();
-    // A server that has said no may have closed before it took all.
+    // A server that rejects a request may close the connection before it has read everything.
     stream.write_all(&bytes).await.ok();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -222,7 +222,7 @@ async fn status(world: &World, sent: &Sent) -> u16 {
     }
     let head = String::from_utf8_lossy(&answer).into_owned();
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    status.unwrap_or_else(|| panic!("no answer but {head:?}"))
+    status.unwrap_or_else(|| panic!("expected a response, found {head:?}"))
 }
 
 async fn world() -> World {
@@ -253,13 +253,13 @@ fn every_request_receives_a_response() {
         Ok(())
     });
     played.unwrap();
-    // It went through to runs, and not only to refusals.
+    // The requests reached runs, and were not only rejected.
     for status in [200, 202, 400, 404, 405] {
         assert!(statuses.contains_key(&status), "{statuses:?}");
     }
     runtime.block_on(async {
         assert_eq!(world.get("/healthz").await.status, 200);
-        // Whatever was taken in can be read again.
+        // Everything that was accepted can be read again.
         let mut next = Some(String::from("/api/v1/runs?limit=100"));
         let mut runs = 0;
         while let Some(path) = next {

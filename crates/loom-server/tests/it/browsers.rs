@@ -20,7 +20,7 @@ fn definition() -> String {
     )
 }
 
-/// An answer as it came.
+/// A raw response.
 struct Raw {
     status: u16,
     head: String,
@@ -28,7 +28,7 @@ struct Raw {
 }
 
 impl Raw {
-    /// The error's code; empty for what is no error.
+    /// The error's code, or an empty string.
     fn code(&self) -> String {
         if self.status < 400 {
             return String::new();
@@ -68,7 +68,7 @@ async fn runs(world: &World) -> usize {
     list(&world.get("/api/v1/runs").await.json(), "runs").len()
 }
 
-/// What pages send without being asked anything, and the body that comes with it.
+/// Headers that pages send without a preflight, with a body.
 const SIMPLE: [(&[&str], &str); 7] = [
     // A form that a page sends by script.
     (
@@ -98,7 +98,7 @@ const SIMPLE: [(&[&str], &str); 7] = [
     (&["Content-Type: text/plain", "Origin: null"], "{}"),
     // A page of another program on this machine.
     (&["Content-Type: text/plain", "Origin: http://127.0.0.1:3000", "Sec-Fetch-Site: same-site"], "{}"),
-    // With a type that pages cannot send: only somebody who answers a preflight would let them.
+    // A type that pages can send only after a preflight.
     (&["Content-Type: application/json", "Origin: https://evil.example", "Sec-Fetch-Site: cross-site"], "{}"),
     (&["Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Content-Length: 0"], ""),
 ];
@@ -131,13 +131,13 @@ async fn a_page_of_another_site_changes_nothing() {
             );
         }
     }
-    // An image, a link, a frame: triggers take GET, too.
+    // An image, a link, a frame: triggers accept GET too.
     for mode in ["no-cors", "navigate"] {
         let mode = format!("Sec-Fetch-Mode: {mode}");
         let refused = ask(&world, &format!("GET {INVOKE}"), &["Sec-Fetch-Site: cross-site", &mode], "").await;
         assert_eq!(refused.status, 403);
     }
-    // Nobody is promised anything in a preflight.
+    // A preflight grants nothing.
     for (line, method) in [("OPTIONS /api/v1/workflows/evil", "PUT"), (&*format!("OPTIONS {INVOKE}"), "POST")]
     {
         let method = format!("Access-Control-Request-Method: {method}");
@@ -149,21 +149,21 @@ async fn a_page_of_another_site_changes_nothing() {
     assert_eq!(runs(&world).await, 1);
     assert_eq!(list(&world.get("/api/v1/workflows").await.json(), "workflows").len(), 1);
     assert_eq!(text(&world.get(&format!("/api/v1/runs/{run}")).await.json(), "status"), "Running");
-    // The controls: pages of the server itself, what somebody types, and programs.
+    // The controls: pages of the server itself, typed addresses, and programs.
     let own = format!("Origin: http://{}", world.address);
     let same = ["Content-Type: application/json", own.as_str(), "Sec-Fetch-Site: same-origin"];
     for headers in [&same[..], &same[..2], &["Content-Type: application/json"], &["Sec-Fetch-Site: none"]] {
         assert_eq!(ask(&world, &format!("POST {INVOKE}"), headers, "{}").await.status, 202, "{headers:?}");
     }
     assert_eq!(ask(&world, "PUT /api/v1/workflows/good", &same, &definition()).await.status, 201);
-    // Reading is no change, and no other page can read the answer.
+    // Reading changes nothing, and a page of another site cannot read the response.
     let read =
         ask(&world, "GET /api/v1/runs", &["Origin: https://evil.example", "Sec-Fetch-Site: cross-site"], "")
             .await;
     assert!(read.status == 200 && !read.has("access-control-"));
 }
 
-/// A page whose name resolves to this machine is of the same origin as the server, for its browser.
+/// DNS rebinding: for the browser, a page whose name resolves to this machine has the same origin as the server.
 #[tokio::test]
 async fn a_request_for_a_rebound_host_name_is_rejected() {
     let world = World::new().await;
@@ -196,7 +196,7 @@ async fn a_request_for_a_rebound_host_name_is_rejected() {
     for path in ["GET /api/v1/runs HTTP/1.1", "GET /healthz HTTP/1.1", "GET /metrics HTTP/1.1"] {
         assert_eq!(send(&world, &[path, &line], "").await.status, 421, "{path}");
     }
-    // The target itself may name the host, and then it counts.
+    // A host in the request target takes precedence.
     let own = format!("Host: 127.0.0.1:{port}");
     assert_eq!(send(&world, &["GET http://evil.example/api/v1/runs HTTP/1.1", &own], "").await.status, 421);
     assert!(list(&world.get("/api/v1/workflows").await.json(), "workflows").is_empty());
@@ -221,7 +221,7 @@ async fn a_request_must_name_exactly_one_host() {
             let refused = send(&world, &lines, "").await;
             assert_eq!((refused.status, refused.code().as_str()), (400, "InvalidHost"), "{hosts:?}");
         }
-        // HTTP/1.0 knows no Host.
+        // HTTP/1.0 has no Host.
         assert_eq!(send(&world, &["GET /healthz HTTP/1.0"], "").await.status, 200);
         assert_eq!(send(&world, &["GET /healthz HTTP/1.1", &own], "").await.status, 200);
     }
@@ -245,19 +245,19 @@ async fn the_api_accepts_json_bodies_only() {
     assert_eq!(ask(&world, put, &[], &definition()).await.status, 415);
     let json = ["Content-Type: Application/JSON; charset=utf-8"];
     assert_eq!(ask(&world, put, &json, &definition()).await.status, 201);
-    // A trigger takes whatever its workflow takes.
+    // A trigger accepts any content type.
     assert_eq!(
         ask(&world, &format!("POST {INVOKE}"), &["Content-Type: text/plain"], "hello").await.status,
         202
     );
-    // Without a body there is nothing to be of a type.
+    // A request without a body needs no type.
     assert_eq!(
         ask(&world, "POST /api/v1/workflows/w/triggers/manual/run", &["Content-Length: 0"], "").await.status,
         202
     );
 }
 
-/// Signed addresses are given out; who knows one may use it from a page, where the operator has made the server public.
+/// If the operator has made the server public, whoever knows a signed address may use it from a page.
 #[tokio::test]
 async fn a_page_may_use_a_signed_address_of_a_public_server_and_nothing_else() {
     let form = SIMPLE[0].0;
@@ -290,14 +290,14 @@ async fn a_page_may_use_a_signed_address_of_a_public_server_and_nothing_else() {
         if !is_public {
             world.invoke("w", "{}").await;
         }
-        // A link to a callback in somebody's mail.
+        // A link to a callback in an e-mail.
         while mock.requests().is_empty() {
             tokio::task::yield_now().await;
         }
         let callback = here(String::from_utf8(mock.requests()[0].body.clone()).unwrap());
         let link = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"];
         assert_eq!(ask(&world, &format!("GET {callback}"), &link, "").await.status, answered);
-        // The page at the public address is the server's own, also when a proxy changes the name.
+        // A page at the public address counts as the server's own, even if a proxy changes the host.
         if public.is_some() {
             let own = ["Origin: https://loom.example"];
             assert_eq!(ask(&world, &format!("POST {INVOKE}"), &own, "").await.status, 202);
@@ -327,7 +327,7 @@ async fn no_response_is_taken_for_what_it_does_not_say() {
     assert!(send(&world, &["GET /healthz HTTP/1.1", "Host: evil.example"], "").await.has("nosniff"));
 }
 
-/// With room for one connection, the next caller is served when the one before is given up.
+/// With a limit of one connection, the next caller is served once the first connection is dropped.
 #[tokio::test]
 async fn a_response_that_is_not_read_is_dropped() {
     let settings = ServerSettings {
@@ -338,9 +338,9 @@ async fn a_response_that_is_not_read_is_dropped() {
     let world = World::start(Plan { settings, ..Plan::default() }).await;
     let mut greedy = TcpStream::connect(world.address).await.unwrap();
     let request = format!("GET /api/v1/openapi.json HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
-    // Together far more than all the buffers on the way hold.
+    // Far more than all buffers on the way can hold.
     greedy.write_all(request.repeat(400).as_bytes()).await.unwrap();
     let next = tokio::time::timeout(Duration::from_mins(2), world.get("/healthz")).await;
-    assert_eq!(next.expect("the place was given up").status, 200);
+    assert_eq!(next.expect("the connection was released").status, 200);
     drop(greedy);
 }

@@ -1,4 +1,4 @@
-//! Addresses that are their own proof: callbacks of actions, and the signatures of triggers.
+//! Signed addresses: callbacks of actions, and signatures of triggers.
 
 use hyper::Method;
 use loom_expression::Value;
@@ -7,7 +7,7 @@ use loom_testkit::mock::Mock;
 
 use crate::support::{Plan, Reply, World, json, list, on_disk, requested, text};
 
-/// A service that takes everything.
+/// A service that accepts everything.
 async fn service() -> Mock {
     Mock::start(&json(r#"[{"path": "/*", "response": {"body": {"ok": true}}}]"#)).await.unwrap()
 }
@@ -46,13 +46,13 @@ async fn a_callback_that_is_not_awaited_is_rejected() {
     let call = address_in(&mock, &world, "/call").await;
     let refused = world.post(&call, "{}").await;
     assert_eq!((refused.status, refused.error().as_str()), (410, "CallbackNotAwaited"));
-    // The control: the same run takes the callback that it waits for, once.
+    // The control: the run accepts the callback that it waits for, once.
     assert_eq!(world.post(&hook, "{}").await.status, 200);
     let again = world.post(&hook, "{}").await;
     assert_eq!((again.status, again.error().as_str()), (410, "CallbackNotAwaited"));
 }
 
-/// What used to sign callbacks: SplitMix64, which can be turned back.
+/// The old, invertible derivation of callback addresses: SplitMix64.
 mod before {
     pub(super) fn mix(state: u64) -> u64 {
         let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -68,7 +68,7 @@ mod before {
         unshift(z, 30).wrapping_sub(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// The seeds from which a tracking id may have been made.
+    /// The seeds from which a tracking id may have been derived.
     pub(super) fn seeds(tracking_id: &str) -> Vec<u64> {
         let bits = u128::from_str_radix(&tracking_id.replace('-', ""), 16).unwrap();
         let (high, low) = ((bits >> 64) as u64, bits as u64);
@@ -89,19 +89,19 @@ async fn the_caller_who_starts_a_run_cannot_forge_callbacks() {
     world.deploy("w", &hooked(&mock)).await;
     let started = world.post("/workflows/w/triggers/manual/invoke", "{}").await;
     let hook = address_in(&mock, &world, "/subscribe").await;
-    // All that the caller of the trigger, and the called service, learn about the run.
+    // Everything that the trigger's caller and the called service learn about the run.
     let run = started.header("x-ms-workflow-run-id").unwrap();
     let asked = mock.requests();
     let shown = ["x-ms-tracking-id", "x-ms-correlation-id"].map(|name| started.header(name).unwrap());
     let sent = asked.iter().filter_map(|request| request.header("x-ms-action-tracking-id"));
     for id in shown.into_iter().chain(sent) {
-        assert!(before::seeds(id).is_empty(), "{id} gives the seed of the run away");
+        assert!(before::seeds(id).is_empty(), "{id} reveals the seed of the run");
         for seed in [0, 1, 7] {
             let forged = world.post(&before::token(run, seed, 1), "{}").await;
             assert_eq!((forged.status, forged.error().as_str()), (404, "CallbackNotFound"));
         }
     }
-    // Neither does an address of this run lead to that of another call, or of another run.
+    // An address of this run does not lead to that of another call or run either.
     let signature = hook.rsplit_once('-').unwrap().1;
     for effect in 0..4 {
         let forged = format!("/callbacks/{run}-{effect:x}-{signature}");
@@ -116,7 +116,7 @@ fn trigger_address(world: &World, workflow: &Value) -> String {
     url.split_once(&world.address.to_string()).unwrap().1.to_owned()
 }
 
-/// Fires a trigger as somebody who has its address and nothing else.
+/// Fires a trigger as a caller who only knows its address.
 async fn fire(world: &World, address: &str) -> u16 {
     let reply: Reply = world.send(Method::POST, address, &[], "").await.whole().await;
     reply.status
@@ -140,7 +140,7 @@ async fn signatures_can_be_rotated_and_end_with_a_deletion() {
     };
     let first = put(&world, 1).await;
     assert_eq!(fire(&world, &first).await, 202);
-    // A new version has the address of the one before.
+    // A new version keeps the address.
     assert_eq!(put(&world, 2).await, first);
 
     let rotated = world.post("/api/v1/workflows/orders/triggers/MANUAL/rotate-signature", "").await;
@@ -156,15 +156,15 @@ async fn signatures_can_be_rotated_and_end_with_a_deletion() {
     let third = trigger_address(&world, &rotated.json());
     assert_eq!((fire(&world, &second).await, fire(&world, &third).await), (401, 202));
     let spelled = third.replace("/Orders/", "/oRDERS/");
-    assert_eq!(fire(&world, &spelled).await, 202, "names ignore case");
+    assert_eq!(fire(&world, &spelled).await, 202, "names are not case-sensitive");
 
-    // It stays over a restart, and over a version that comes after.
+    // It survives a restart and a new version.
     world.stop().await;
     let world = World::start(guarded()).await;
     assert_eq!((fire(&world, &second).await, fire(&world, &third).await), (401, 202));
     assert_eq!(put(&world, 3).await, third);
 
-    // Another workflow of the same name is another workflow.
+    // A new workflow with the same name has new addresses.
     assert_eq!(world.call(Method::DELETE, "/api/v1/workflows/orders", "").await.status, 204);
     let fourth = put(&world, 3).await;
     assert_eq!((fire(&world, &third).await, fire(&world, &fourth).await), (401, 202));

@@ -1,6 +1,6 @@
-//! The server over real connections: what a caller sends, and what it is answered.
+//! The server over real connections: requests and responses.
 
-#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 mod api_egress;
 mod api_events;

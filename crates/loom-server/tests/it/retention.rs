@@ -1,4 +1,4 @@
-//! What retention forgets, while the server works, and what is said about it afterwards.
+//! Retention while the server works: what is removed, and what is reported afterwards.
 
 use hyper::Method;
 use loom_expression::Value;
@@ -44,7 +44,7 @@ async fn old_runs_are_removed_and_their_rows_say_so() {
         let path = format!("/api/v1/runs/{run}/events");
         for accept in ["application/json", "text/event-stream"] {
             let gone = world.send(Method::GET, &path, &[("accept", accept)], "").await;
-            assert_eq!(gone.status, 410, "who watches it hears that nothing will come: {accept}");
+            assert_eq!(gone.status, 410, "a client learns that there will be no events: {accept}");
         }
     }
     let listed = world.get("/api/v1/runs").await.json();

@@ -1,4 +1,4 @@
-//! What the tests share: a server on a port of the system's choice, and a client that says what it was answered.
+//! Shared by the tests: a server on a free port, and a client.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -31,7 +31,7 @@ pub(crate) fn requested(actions: &str) -> String {
     format!(r#"{{"definition": {{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}}}"#)
 }
 
-/// What a test may set before its server starts.
+/// The settings that a test may change before its server starts.
 pub(crate) struct Plan {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) environment: Environment,
@@ -69,7 +69,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A server with nothing set, in memory.
+    /// A server with default settings, in memory.
     pub(crate) async fn new() -> World {
         World::start(Plan::default()).await
     }
@@ -98,12 +98,12 @@ impl World {
         World { host, address, recovered, token, stop, tasks }
     }
 
-    /// Deploys a definition as a file would be.
+    /// Deploys a definition as from a file.
     pub(crate) async fn deploy(&self, name: &str, text: &str) {
         self.try_deploy(name, text).await.unwrap();
     }
 
-    /// Deploys a definition as a file would be. Says whether that changed anything.
+    /// Deploys a definition as from a file. Returns whether that changed anything.
     pub(crate) async fn try_deploy(&self, name: &str, text: &str) -> Result<bool, DeployError> {
         let options = LoadOptions { name: Some(name.into()), ..LoadOptions::default() };
         let source = Source {
@@ -116,7 +116,7 @@ impl World {
         self.host.deploy(&source).await.map(|(_, changed)| changed)
     }
 
-    /// A request that says nothing about its caller but what `headers` do.
+    /// A request without a token, with these headers.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -140,7 +140,7 @@ impl World {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            // How it ended shows in the answer.
+            // The response shows how the request ended.
             connection.await.ok();
         });
         (sender, tasks)
@@ -165,13 +165,13 @@ impl World {
         self.call(Method::POST, path, body).await
     }
 
-    /// Fires `manual` of a workflow, and gives the run that it started.
+    /// Fires `manual` of a workflow, and returns the run that it started.
     pub(crate) async fn invoke(&self, workflow: &str, body: &str) -> String {
         let reply = self.post(&format!("/workflows/{workflow}/triggers/manual/invoke"), body).await;
         reply.header("x-ms-workflow-run-id").unwrap_or_else(|| panic!("no run: {reply:?}")).to_owned()
     }
 
-    /// Waits for the end of a run, and gives it.
+    /// Waits for a run to end, and returns it.
     pub(crate) async fn ended(&self, run: &str) -> Value {
         self.events(run, 0).await;
         self.get(&format!("/api/v1/runs/{run}")).await.json()
@@ -204,20 +204,20 @@ impl World {
         Watcher { stream, read: String::new(), comments: 0 }
     }
 
-    /// Asks the server to stop, and waits until it has: connections, runs and the store.
+    /// Stops the server and waits until connections, runs and the store are closed.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         self.host.shut_down().await.unwrap();
     }
 
-    /// Asks the server to stop taking requests.
+    /// Tells the server to stop accepting requests.
     pub(crate) fn ask_to_stop(&self) {
         self.stop.cancel();
     }
 }
 
-/// An answer whose body is still to be read. Dropping it closes the connection.
+/// A response whose body has not been read yet. Dropping it closes the connection.
 pub(crate) struct Stream {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -231,7 +231,7 @@ impl Stream {
         Reply { status: self.status.as_u16(), headers: self.headers, body }
     }
 
-    /// The next bytes; none at the end.
+    /// The next bytes; `None` at the end.
     pub(crate) async fn chunk(&mut self) -> Option<Bytes> {
         loop {
             match self.body.frame().await {
@@ -246,7 +246,7 @@ impl Stream {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -267,7 +267,7 @@ impl Reply {
         Value::parse_json(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Checks the shape that every error has, and gives its code.
+    /// Checks the format that every error has, and returns its code.
     pub(crate) fn error(&self) -> String {
         assert!(self.status >= 400, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json; charset=utf-8"), "{self:?}");
@@ -280,13 +280,13 @@ impl Reply {
     }
 }
 
-/// A text member that must be there.
+/// A string property that must exist.
 pub(crate) fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     let found = value.get(name).and_then(Value::as_str);
     found.unwrap_or_else(|| panic!("no '{name}' in {}", value.to_json_text()))
 }
 
-/// An array member that must be there.
+/// An array property that must exist.
 pub(crate) fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
     let found = value.get(name).and_then(Value::as_array);
     found.unwrap_or_else(|| panic!("no list '{name}' in {}", value.to_json_text()))
@@ -301,7 +301,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// The next event; none at the end.
+    /// The next event; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             while let Some(end) = self.read.find("\n\n") {
@@ -315,7 +315,7 @@ impl Watcher {
                 };
                 let Some(data) = field("data: ") else { continue };
                 let event = json(&data);
-                // What the protocol says must be what the event says.
+                // The fields of the protocol must agree with the event.
                 let seq = event.get("seq").and_then(Value::as_i64).map(|seq| seq.to_string());
                 assert_eq!(field("id: "), seq);
                 assert_eq!(field("event: ").as_deref(), Some(text(&event, "type")));

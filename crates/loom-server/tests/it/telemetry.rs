@@ -1,4 +1,4 @@
-//! Traces: a collector that listens on the loopback gets the spans of runs, with the parents they should have.
+//! Traces: a collector on a loopback address receives the spans of runs with the right parents.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,14 +15,14 @@ use crate::support::{Plan, World, json, list, on_disk, requested, text};
 const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// A collector, and services beside it.
+/// A collector and some services.
 async fn mock(rules: &str) -> Mock {
     let collector =
         r#"{"method": "POST", "path": "/v1/traces", "response": {"body": {"partialSuccess": {}}}}"#;
     Mock::start(&json(&format!(r#"{{"rules": [{rules}{collector}]}}"#))).await.unwrap()
 }
 
-/// Sends spans to a mock, without much waiting.
+/// Sends spans to a mock after a short delay.
 fn to(mock: &Mock) -> TelemetrySettings {
     let mut settings = TelemetrySettings::new(format!("{}/v1/traces", mock.base_url()), "tested");
     settings.delay = Duration::from_millis(1);
@@ -36,7 +36,7 @@ fn plan(telemetry: TelemetrySettings) -> Plan {
     plan
 }
 
-/// A span as it arrived.
+/// A received span.
 #[derive(Debug)]
 struct Span {
     trace: String,
@@ -79,18 +79,18 @@ impl Span {
     }
 }
 
-/// Names and values; a number is given as its text, as it travels.
+/// Names and values; a number is a string, as in the protocol.
 fn attributes(value: &Value) -> BTreeMap<String, Value> {
     let pairs = list(value, "attributes").iter().map(|pair| {
         let value = pair.get("value").unwrap();
-        let told = value.get("stringValue").or_else(|| value.get("intValue"));
-        (text(pair, "key").to_owned(), told.unwrap().clone())
+        let reported = value.get("stringValue").or_else(|| value.get("intValue"));
+        (text(pair, "key").to_owned(), reported.unwrap().clone())
     });
     pairs.collect()
 }
 
-/// All spans that a mock was sent. Checks what must hold for any: no id is given twice, ids have their lengths, and no
-/// span ends before it begins.
+/// All spans that a mock received. Checks that ids are unique and have the right length, and that no span ends before it
+/// starts.
 fn spans(mock: &Mock) -> Vec<Span> {
     let mut all = Vec::new();
     for request in mock.requests().iter().filter(|request| request.path == "/v1/traces") {
@@ -112,7 +112,7 @@ fn spans(mock: &Mock) -> Vec<Span> {
     all
 }
 
-/// The only span that fits.
+/// The only matching span.
 fn only(spans: &[Span], fits: impl Fn(&Span) -> bool) -> &Span {
     let found: Vec<&Span> = spans.iter().filter(|span| fits(span)).collect();
     assert_eq!(found.len(), 1, "{:#?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
@@ -168,7 +168,7 @@ async fn a_run_is_a_tree_of_spans_below_its_caller() {
     let spans = spans(&mock);
     assert!(spans.iter().all(|span| span.trace == CALLERS_TRACE), "{spans:#?}");
     assert!(spans.iter().all(|span| text(&span.all, "traceState") == "vendor=opaque"));
-    // Every parent is there but the caller.
+    // Every parent except the caller is among the spans.
     let ids: HashSet<&str> = spans.iter().map(|span| span.id.as_str()).collect();
     for span in &spans {
         let parent = span.parent.as_deref().expect("all have a parent here");
@@ -193,11 +193,11 @@ async fn a_run_is_a_tree_of_spans_below_its_caller() {
     assert_eq!(rounds, ["Each/0", "Each/1"]);
 
     let calls: Vec<&Span> = spans.iter().filter(|span| span.name == "POST").collect();
-    let told = |span: &Span| {
+    let reported = |span: &Span| {
         let part = |name: &str| span.says(name).map(str::to_owned);
         (part("loom.attempt.number"), part("http.response.status_code"), span.failed)
     };
-    let mut attempts: Vec<_> = calls.iter().map(|call| told(call)).collect();
+    let mut attempts: Vec<_> = calls.iter().map(|call| reported(call)).collect();
     attempts.sort();
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(attempts, [(some("1"), some("503"), true), (some("2"), some("200"), false)]);
@@ -206,12 +206,12 @@ async fn a_run_is_a_tree_of_spans_below_its_caller() {
     let gone = named(&spans, "Gone");
     assert!(gone.failed && gone.says("error.type").is_some(), "{gone:?}");
     assert_eq!(named(&spans, "Never").says("loom.action.status"), Some("Skipped"));
-    // The child's run hangs below the call that started it.
+    // The child's run is below the call that started it.
     assert_eq!(parent_of(named(&spans, "inner")), "Workflow");
     assert_eq!(parent_of(named(&spans, "Workflow")), "Child");
     assert_eq!(parent_of(named(&spans, "Ask")), "inner");
 
-    // What was sent names the span of the very attempt, and the query of the address is not exported.
+    // The request names the span of its own attempt, and the query of its address is not exported.
     let sent: Vec<_> = mock.requests().into_iter().filter(|request| request.path != "/v1/traces").collect();
     assert_eq!(sent.len(), 4);
     let by_id: HashMap<&str, &Span> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
@@ -247,19 +247,19 @@ async fn a_run_without_a_caller_starts_a_trace_and_an_unsampled_one_stays_unsamp
     for run in &runs {
         traces.insert(text(&world.ended(run).await, "traceId").to_owned());
     }
-    // Who asks for it again is not who asked first.
+    // The resubmission has another caller than the original run.
     let again = world.post(&format!("/api/v1/runs/{first}/resubmit"), "{}").await.json();
     world.ended(text(&again, "id")).await;
     world.stop().await;
     let spans = spans(&mock);
     let roots: Vec<&Span> = spans.iter().filter(|span| span.name == "one").collect();
-    assert_eq!(roots.len(), 5, "all but the one that is not recorded");
+    assert_eq!(roots.len(), 5, "all except the unsampled one");
     assert!(roots.iter().all(|root| root.parent.is_none()));
     assert_eq!(roots.iter().map(|root| &root.trace).collect::<HashSet<_>>().len(), 5);
     assert_eq!(
         roots.iter().filter(|root| traces.contains(&root.trace)).count(),
         4,
-        "the API tells the trace"
+        "the API shows the trace"
     );
     assert!(!spans.iter().any(|span| span.trace == CALLERS_TRACE));
     let parents: Vec<String> = mock
@@ -317,7 +317,7 @@ async fn a_run_continues_its_trace_after_a_restart() {
     drop(events);
     world.stop().await;
     let before = spans(&mock).len();
-    assert!(before > 0, "what had ended was sent");
+    assert!(before > 0, "ended spans were sent");
 
     let world = start().await;
     assert_eq!(world.recovered.runs, 1);
@@ -339,7 +339,7 @@ async fn a_run_continues_its_trace_after_a_restart() {
     };
     let parents = ["Early", "GET", "Each", "Hook", "POST", "After"].map(parent_of);
     assert_eq!(parents, ["waits", "Early", "waits", "Each", "Hook", "Each"]);
-    assert!(named(&spans, "Hook").start < named(&spans, "Hook").end, "it waited over the restart");
+    assert!(named(&spans, "Hook").start < named(&spans, "Hook").end, "it waited across the restart");
     mock.stop().await;
 }
 
@@ -418,13 +418,13 @@ async fn an_unresponsive_collector_delays_nothing() {
     }
     assert!(metric(&world, r#"loom_telemetry_spans_dropped_total{reason="queue_full"}"#).await > 0.0);
     assert!(metric(&world, "loom_telemetry_queued_spans").await <= 4.0);
-    // It ends though the collector still has not answered.
+    // The server stops although the collector has not responded.
     world.stop().await;
 }
 
 #[tokio::test]
 async fn dropped_spans_are_counted() {
-    // A port that was free a moment ago: nobody listens there.
+    // A port that was free a moment ago, so nothing listens there.
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut settings = TelemetrySettings::new(format!("http://{free}/v1/traces"), "tested");
     settings.delay = Duration::from_millis(1);
@@ -444,7 +444,7 @@ async fn dropped_spans_are_counted() {
         let world = World::start(plan).await;
         world.deploy("one", &requested(r#"{"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
         assert_eq!(text(&world.run("one", "").await, "status"), "Succeeded");
-        // It is counted once the exporter has given up, whenever that is.
+        // The span is counted once the exporter has given up.
         while metric(&world, &series).await < 1.0 {
             tokio::task::yield_now().await;
         }

@@ -88,8 +88,8 @@ async fn a_caller_learns_which_run_it_started() {
         assert!(reply.header(name).is_some(), "{name}");
     }
     let outputs = record.get("outputs").unwrap();
-    assert!(outputs.get("body").is_none(), "no body gives no member");
-    assert!(outputs.get("queries").is_none(), "no queries give no member");
+    assert!(outputs.get("body").is_none(), "without a body there is no property");
+    assert!(outputs.get("queries").is_none(), "without queries there is no property");
     let quiet = r#"{"type": "Request", "operationOptions": "SuppressWorkflowHeadersOnResponse"}"#;
     world.deploy("w", &answered(quiet, r#"{"body": 1}"#)).await;
     let reply = world.post(INVOKE, "null").await;
@@ -154,7 +154,7 @@ async fn an_asynchronous_response_is_fetched_later_and_its_run_continues() {
     let location = first.header("location").unwrap().to_owned();
     let run = first.header("x-ms-workflow-run-id").unwrap().to_owned();
     let ended = world.ended(&run).await;
-    assert_eq!(text(&ended, "status"), "Failed", "the work after the answer failed");
+    assert_eq!(text(&ended, "status"), "Failed", "the action after the response failed");
     let path = location.split_once(&world.address.to_string()).unwrap().1.to_owned();
     let late = world.get(&path).await;
     assert_eq!((late.status, late.text().as_str()), (201, "late"));
@@ -179,7 +179,7 @@ async fn split_on_and_conditions_decide_which_runs_start() {
     assert_eq!(list(&runs, "runs").len(), 3);
 }
 
-/// The address that a service was given, below the server's own.
+/// The callback address that a service received, relative to the server.
 fn callback(mock: &Mock, world: &World) -> String {
     let requests = mock.requests();
     let subscribe = requests.iter().find(|request| request.path.ends_with("/subscribe"));
@@ -188,7 +188,7 @@ fn callback(mock: &Mock, world: &World) -> String {
     address.split_once(&world.address.to_string()).unwrap().1.to_owned()
 }
 
-/// Waits until a mock was asked so often.
+/// Waits until a mock has received this number of requests.
 async fn asked(mock: &Mock, count: usize) {
     while mock.requests().len() < count {
         tokio::task::yield_now().await;
@@ -220,7 +220,7 @@ async fn a_webhook_subscribes_through_its_connection_and_its_callbacks_start_run
     assert_eq!(world.post(&callback, r#"{"events": [{"n": 1}, {"n": 2}]}"#).await.status, 202);
     let runs = world.get("/api/v1/runs").await.json();
     assert_eq!(list(&runs, "runs").len(), 2);
-    // Callbacks are taken as soon as the service knows the address; the history follows its answer.
+    // Callbacks are accepted as soon as the service knows the address; the history is updated after its response.
     let history = loop {
         let history = world.get("/api/v1/workflows/w/triggers/t/histories").await.json();
         if !list(&history, "histories").is_empty() {
@@ -274,7 +274,7 @@ async fn a_trigger_at_its_limit_rejects_requests_and_loses_nothing() {
     let first = world.post(INVOKE, "{}").await;
     assert_eq!(first.status, 202);
     let run = first.header("x-ms-workflow-run-id").unwrap().to_owned();
-    // Of two more, one waits for a place and the other is refused, whichever comes first.
+    // Of two more requests, one waits and the other is rejected, whichever comes first.
     let (one, other) = (world.post(INVOKE, "{}"), world.post(INVOKE, "{}"));
     tokio::pin!(one, other);
     let (refused, waiting) = tokio::select! {
@@ -330,7 +330,7 @@ async fn pending_batch_messages_are_listed_until_they_are_released() {
     world.deploy("collector", collector).await;
     world.deploy("sender", &sender).await;
     world.run("sender", "{}").await;
-    // The run of the batch is there as soon as nothing waits.
+    // Once no message is pending, the run of the batch exists.
     while waiting(&world).await != json("[]") {
         tokio::task::yield_now().await;
     }

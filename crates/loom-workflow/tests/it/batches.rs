@@ -1,5 +1,5 @@
-//! The real binary, killed without warning while messages are sent to a batch and batches go: each message that was
-//! sent is in exactly one run of the collector in the end.
+//! The real binary, killed at random while messages are sent to a batch and batches are released: in the end each
+//! message is in exactly one run of the collector.
 
 use std::{collections::BTreeMap, ffi::OsStr, time::Duration};
 
@@ -15,7 +15,7 @@ const COLLECTOR: &str = r#"{"definition": {"triggers": {"Collect": {"type": "Bat
     "configurations": {"Orders": {"releaseCriteria": {"messageCount": 7,
         "recurrence": {"frequency": "Second", "interval": 1}}}}}}}, "actions": {}}}"#;
 
-/// The longest life before a kill.
+/// The longest time before a kill, in milliseconds.
 const LIFE_MILLIS: u64 = 1_200;
 
 #[test]
@@ -34,7 +34,7 @@ fn no_kill_loses_or_duplicates_a_batch_message() {
     let mut state = seed;
     for _ in 0..kills {
         let mut loom = Loom::serve(&arguments);
-        // Knuth's generator: its high bits are good enough to spread moments.
+        // Knuth's MMIX generator; its high bits are random enough to spread the kills.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let killer = loom.kill_after(Duration::from_millis(50 + (state >> 33) % LIFE_MILLIS));
         while let Some(answer) = loom.request("POST", "/workflows/sender/triggers/manual/invoke", b"{}") {
@@ -45,11 +45,11 @@ fn no_kill_loses_or_duplicates_a_batch_message() {
         killer.join().unwrap();
         loom.wait_for_end();
     }
-    let told = format!("seed {seed}, {kills} kills");
+    let context = format!("seed {seed}, {kills} kills");
     let loom = Loom::serve(&arguments);
-    assert!(!accepted.is_empty(), "{told}: some run was accepted before the kills");
+    assert!(!accepted.is_empty(), "{context}: some run was accepted before the kills");
     for run in &accepted {
-        assert_eq!(loom.end_of(run), "Succeeded", "{told}");
+        assert_eq!(loom.end_of(run), "Succeeded", "{context}");
     }
     let senders = loom.pages("/api/v1/runs?workflow=sender&limit=500", "runs", "cursor");
     let mut sent: BTreeMap<String, usize> = BTreeMap::new();
@@ -58,7 +58,7 @@ fn no_kill_loses_or_duplicates_a_batch_message() {
         loom.end_of(id);
         sent.extend((0..3).map(|item| (format!("{id}/{item}"), 0)));
     }
-    // Within a second everything that waits goes.
+    // The recurrence releases every pending message within a second.
     let mut patience = 100;
     loop {
         let mut seen = sent.clone();
@@ -67,22 +67,22 @@ fn no_kill_loses_or_duplicates_a_batch_message() {
             let run = loom.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap()));
             let body = &run["trigger"]["outputs"]["body"];
             let items = body["items"].as_array().unwrap();
-            assert!((1..=7).contains(&items.len()), "{told}: {body}");
+            assert!((1..=7).contains(&items.len()), "{context}: {body}");
             for item in items {
                 let content = item["content"].as_str().unwrap();
                 let place = content.rsplit('/').next().unwrap().parse::<usize>().unwrap();
-                assert_eq!(body["partitionName"], format!("p{}", place % 2), "{told}: {content}");
-                *seen.get_mut(content).unwrap_or_else(|| panic!("{told}: nobody sent {content}")) += 1;
+                assert_eq!(body["partitionName"], format!("p{}", place % 2), "{context}: {content}");
+                *seen.get_mut(content).unwrap_or_else(|| panic!("{context}: {content} was never sent")) += 1;
             }
         }
         let doubled: Vec<&String> = seen.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id).collect();
-        assert!(doubled.is_empty(), "{told}: handed on twice: {doubled:?}");
+        assert!(doubled.is_empty(), "{context}: delivered twice: {doubled:?}");
         let missing: Vec<&String> = seen.iter().filter(|(_, times)| **times == 0).map(|(id, _)| id).collect();
         if missing.is_empty() {
-            eprintln!("{told}: {} messages in {} batches", seen.len(), collected.len());
+            eprintln!("{context}: {} messages in {} batches", seen.len(), collected.len());
             return;
         }
-        assert!(patience > 0, "{told}: lost: {missing:?}");
+        assert!(patience > 0, "{context}: lost: {missing:?}");
         patience -= 1;
         pause(Duration::from_millis(100));
     }

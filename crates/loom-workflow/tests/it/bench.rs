@@ -1,4 +1,4 @@
-//! `loom bench`, in small: what it reports, and whom it leaves behind.
+//! `loom bench` with small numbers: what it reports, and that it leaves no process or directory behind.
 
 use loom_expression::Value;
 
@@ -26,7 +26,7 @@ fn every_shape_is_measured() {
         assert!(number(row, "residentBytes") > 1e6, "{}", ended.stdout);
     }
     let left = std::fs::read_dir(directory.path()).expect("it is there").count();
-    assert_eq!(left, 0, "the servers' directories are gone");
+    assert_eq!(left, 0, "the servers' directories are removed");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_given_workflow_is_measured_on_a_running_server() {
     assert_eq!(
         workflows["workflows"].as_array().map(Vec::len),
         Some(0),
-        "it is taken away again: {workflows}"
+        "the workflow is deleted afterwards: {workflows}"
     );
 }
 
@@ -72,9 +72,9 @@ fn a_soak_samples_and_keeps_its_bounds() {
     let runs = ["bench", "soak", "--runs", "200", "--callers", "8", "--json"];
     let ended = loom(&runs);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let told = json(&ended.stdout);
-    assert!((number(&told, "runs") - 200.0).abs() < 0.5, "{}", ended.stdout);
-    let samples = told.get("samples").and_then(Value::as_array).expect("samples");
+    let reported = json(&ended.stdout);
+    assert!((number(&reported, "runs") - 200.0).abs() < 0.5, "{}", ended.stdout);
+    let samples = reported.get("samples").and_then(Value::as_array).expect("samples");
     assert!(samples.len() >= 2, "{}", ended.stdout);
     let last = samples.iter().last().expect("one");
     assert!(number(last, "dataBytes") > 0.0 && number(last, "residentBytes") > 0.0);

@@ -1,8 +1,8 @@
-//! Secrets with texts that occur nowhere else go through every kind of action, trigger and failure, and are then searched in
-//! everything that the program writes: its API, event streams, metrics, spans, terminal, log and its files, which have a key.
+//! Secrets with unique values pass through every kind of action, trigger and failure. The test then searches for them in
+//! everything that the program writes: API, event streams, metrics, spans, terminal, log, and files encrypted with a key.
 //!
-//! A workflow reads its secret in pieces that it cuts from it. What is known of secrets as texts does not find pieces, so
-//! only labels can hide them. With labels switched off, each workflow must be caught.
+//! A workflow uses its secret in pieces. Masking by value does not find pieces, so only labels can hide them. With labels
+//! switched off, the test must find a piece from every workflow.
 
 mod cases;
 
@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 use self::cases::{ARTIFACTS, CASES, Case};
 use crate::served::{Request, Service, pause, request};
 
-/// How long all runs together may take.
+/// The maximum time for all runs together.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The pieces of a case's secret. They begin alike, so that one search finds all of them; no function of the language and no part of
-/// the program turns anything else into them.
+/// The pieces of a case's secret. They share a prefix, so that one search finds all of them; no function of the language and no part of
+/// the program produces them from anything else.
 fn pieces(case: usize) -> [String; 3] {
     ["Alpha", "Bravo", "Charlie"].map(|word| format!("Qz{case:02}x{word}"))
 }
@@ -37,7 +37,7 @@ fn secret(case: usize) -> String {
     pieces(case).join("-")
 }
 
-/// The case whose canary is in the text, in any form that the program might write.
+/// The case whose canary is in the text, in any encoding that the program might write.
 fn found(text: &str) -> BTreeSet<usize> {
     let text = text.to_lowercase();
     let places = text.match_indices("qz").filter_map(|(at, _)| {
@@ -49,7 +49,7 @@ fn found(text: &str) -> BTreeSet<usize> {
     for case in 0..CASES.len() {
         for piece in pieces(case) {
             let hex = piece.bytes().fold(String::new(), |mut hex, byte| {
-                write!(hex, "{byte:02x}").expect("a String takes all");
+                write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
                 hex
             });
             if text.contains(&hex) {
@@ -79,12 +79,12 @@ impl Findings {
     }
 }
 
-/// What the server and the commands around it are given.
+/// The files and parameters for the server and the commands.
 struct World {
     directory: tempfile::TempDir,
     arguments: Vec<OsString>,
     labels: bool,
-    /// What the service was sent.
+    /// The requests that the service received.
     sent: Arc<Mutex<String>>,
     spans: Arc<Mutex<String>>,
     _service: Service,
@@ -102,7 +102,7 @@ impl World {
             for name in ["authorization", "x-a"] {
                 let _ = writeln!(seen, "{}", request.header(name).unwrap_or_default());
             }
-            // `/given/07` gives the secret of case 7, which nobody has labelled.
+            // `/given/07` returns the secret of case 7, which has no label there.
             match request.path.strip_prefix("/given/").and_then(|case| case.parse().ok()) {
                 Some(case) => (200, json!({"pieces": pieces(case), "whole": secret(case)})),
                 None if request.path.starts_with("/echo") => {
@@ -113,9 +113,9 @@ impl World {
             }
         });
         let spans = Arc::new(Mutex::new(String::new()));
-        let told = Arc::clone(&spans);
+        let reported = Arc::clone(&spans);
         let collector = Service::start(move |request: Request| {
-            told.lock().expect("nobody panicked").push_str(&request.body);
+            reported.lock().expect("nobody panicked").push_str(&request.body);
             (200, json!({}))
         });
         let path = |name: &str| directory.path().join(name);
@@ -189,7 +189,7 @@ impl World {
         BufReader::new(child.stdout.take().expect("it is piped"))
             .read_line(&mut line)
             .expect("it can be read");
-        let address = line.trim().strip_prefix("listening on http://").expect("it says where it listens");
+        let address = line.trim().strip_prefix("listening on http://").expect("it prints its address");
         Served { child, address: address.to_owned() }
     }
 }
@@ -201,7 +201,7 @@ struct Served {
 
 impl Served {
     fn get(&self, path: &str) -> String {
-        request(&self.address, "GET", path, b"").unwrap_or_else(|| panic!("{path} is not answered")).body
+        request(&self.address, "GET", path, b"").unwrap_or_else(|| panic!("{path} has no response")).body
     }
 
     fn list(&self, path: &str, name: &str) -> Vec<Value> {
@@ -209,7 +209,7 @@ impl Served {
         page[name].as_array().cloned().unwrap_or_default()
     }
 
-    /// All runs, once there are so many and they have ended.
+    /// All runs, once there are `count` of them and all have ended.
     fn ended_runs(&self, count: usize) -> Vec<Value> {
         let mut left = PATIENCE;
         loop {
@@ -244,7 +244,7 @@ impl Drop for Served {
     }
 }
 
-/// Runs everything, and searches.
+/// Runs all cases and searches everything that was written.
 fn play(labels: bool) -> Findings {
     let world = World::new(labels);
     let mut findings = Findings::default();
@@ -254,7 +254,7 @@ fn play(labels: bool) -> Findings {
             continue;
         }
         let path = format!("/workflows/{}/triggers/manual/invoke", case.name);
-        let answer = request(&server.address, "POST", &path, b"{\"a\":1}").expect("it is answered");
+        let answer = request(&server.address, "POST", &path, b"{\"a\":1}").expect("it receives a response");
         let called = [case.name, &answer.status.to_string(), &answer.body].join(" ");
         if case.answers {
             assert!(
@@ -315,7 +315,7 @@ fn play(labels: bool) -> Findings {
         findings.search("loom runs show", &asked(&["show", id]));
         findings.search("loom runs watch", &asked(&["watch", id]));
     }
-    // Stopped as a supervisor does, so that the spans that wait are sent.
+    // A graceful stop, so that pending spans are sent.
     rustix::process::kill_process(
         rustix::process::Pid::from_child(&server.child),
         rustix::process::Signal::TERM,
@@ -368,7 +368,7 @@ fn without_labels_every_case_is_caught() {
         .map(|case| case.name)
         .filter(|name| !caught.contains(name))
         .collect();
-    assert!(missed.is_empty(), "nothing was found of {missed:?}");
+    assert!(missed.is_empty(), "no canary of {missed:?} was found");
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn no_secret_is_shown_by_a_run_on_the_terminal() {
     let mut findings = Findings::default();
     let world = World::new(true);
     for case in CASES.iter().filter(|case| case.is_called() && !case.needs_server) {
-        // What is not JSON shows the answer or the outputs of a run, and nothing else of it.
+        // Output that is not JSON shows only the response or the outputs of a run.
         let ends_with_values = case.answers || case.name == "run-outputs";
         for json in [true, false].into_iter().take(1 + usize::from(ends_with_values)) {
             let mut command = world.command("run");

@@ -1,10 +1,9 @@
 //! The real binary, killed without warning at seeded moments, with actions of every kind in progress.
 //!
-//! The service that all calls go to sees which process made them. After each kill the store is read, before the next
-//! process starts: it says which actions are known to be complete. So it can be told, for each call, whether it was
-//! one that had to be repeated or one that had not.
+//! The service that all calls go to sees which process made them. After each kill, before the next process starts, the
+//! test reads from the store which actions are complete. So it knows for each call whether repeating it was allowed.
 //!
-//! - Every run that was accepted ends, and so does every run that the store has heard of.
+//! - Every accepted run ends, and so does every run in the store.
 //! - A call whose completion was in the journal at a kill is never made again, and a run that had ended makes none, but for
 //!   the end of a subscription that the store did not know to have arrived.
 //! - One that was in flight may be made again, under its key: once in each life, and one in each branch.
@@ -12,7 +11,7 @@
 //! - One child for each parent.
 //!
 //! `LOOM_CRASH_KILLS` sets how many kills there are, `LOOM_CRASH_SEED` where they fall.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 mod expect;
 mod world;
@@ -33,17 +32,17 @@ use crate::served::{self, Loom, pause};
 use expect::Expected;
 use world::{Seen, World};
 
-/// The longest life before a kill.
+/// The longest time before a kill, in milliseconds.
 const LIFE_MILLIS: u64 = 1_400;
 
-/// What the store knew after each kill.
+/// The contents of the store after each kill.
 #[derive(Default)]
 struct Known {
-    /// Actions that were complete, by key: in which life.
+    /// The life in which each action was complete, by key.
     completed: BTreeMap<String, usize>,
     /// Runs that had ended.
     ended: BTreeMap<String, usize>,
-    /// Runs that had ended, with ends of subscriptions that were not known to have arrived: in which lives.
+    /// The lives in which runs had ended with an unsubscription that was not yet confirmed.
     unsubscribing: BTreeSet<(String, usize)>,
     unfinished: BTreeSet<String>,
 }
@@ -138,7 +137,7 @@ fn repeated_kills_lose_no_run_and_repeat_no_completed_call() {
             let Some(answer) = loom.request("POST", &path, br#"{"n": 1}"#) else { break };
             assert_eq!(answer.status, if name == "answer" { 200 } else { 202 }, "{name}: {answer:?}");
             accepted.insert(answer.header("x-ms-workflow-run-id").unwrap());
-            // Spread out, so that there are runs in every place when the kill comes.
+            // Spread out, so that a kill finds runs at every position.
             pause(Duration::from_millis(10));
         }
         killer.join().unwrap();
@@ -152,12 +151,12 @@ fn repeated_kills_lose_no_run_and_repeat_no_completed_call() {
     }
     let runs = ended_runs(&loom);
     let seen = world.seen();
-    let told = format!("seed {seed}, {kills} kills");
-    assert_eq!(world.wrong(), Vec::<String>::new(), "{told}");
+    let context = format!("seed {seed}, {kills} kills");
+    assert_eq!(world.wrong(), Vec::<String>::new(), "{context}");
     for run in &accepted {
-        assert!(runs.contains_key(run), "{told}: run {run} was accepted and is not there");
+        assert!(runs.contains_key(run), "{context}: accepted run {run} is missing");
     }
-    check_calls(&seen, &known, &told);
+    check_calls(&seen, &known, &context);
     let mut by_run: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
     for call in &seen {
         by_run.entry(call.run()).or_default().push(call);
@@ -166,15 +165,15 @@ fn repeated_kills_lose_no_run_and_repeat_no_completed_call() {
         let name = run["workflow"].as_str().unwrap();
         let expected = expected.iter().find(|one| one.name == name).expect("a workflow of ours");
         let calls = by_run.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        check_run(expected, run, calls, &format!("{told}, run {id} of {name}"));
-        check_history(&loom, id, &format!("{told}, run {id} of {name}"));
+        check_run(expected, run, calls, &format!("{context}, run {id} of {name}"));
+        check_history(&loom, id, &format!("{context}, run {id} of {name}"));
     }
     let of = |name: &str| runs.values().filter(|run| run["workflow"] == name).count();
-    assert_eq!(of("child"), of("parent"), "{told}: one child for each parent");
+    assert_eq!(of("child"), of("parent"), "{context}: one child for each parent");
     let repeated = seen.len() - seen.iter().map(|call| (&call.key, call.life)).collect::<BTreeSet<_>>().len();
     let keys: BTreeSet<&str> = seen.iter().map(|call| call.key.as_str()).collect();
     eprintln!(
-        "{told}: {} runs, {} calls under {} keys, {repeated} of them asked for by a retry, {} of them repeated after a kill",
+        "{context}: {} runs, {} calls under {} keys, {repeated} of them asked for by a retry, {} of them repeated after a kill",
         runs.len(),
         seen.len(),
         keys.len(),
@@ -197,18 +196,21 @@ fn ended_runs(loom: &Loom) -> BTreeMap<String, Value> {
     runs
 }
 
-/// Nothing that was known to be complete is done again, and what may be done again is done once.
-fn check_calls(seen: &[Seen], known: &Known, told: &str) {
+/// No completed call is repeated, and a call that may be repeated is repeated once.
+fn check_calls(seen: &[Seen], known: &Known, context: &str) {
     let mut counts: BTreeMap<(&str, usize), usize> = BTreeMap::new();
     let mut last: BTreeMap<&str, usize> = BTreeMap::new();
     for call in seen {
         if let Some(life) = known.completed.get(&call.key) {
-            assert!(call.life <= *life, "{told}: complete in life {life}, and made again: {call:?}");
+            assert!(call.life <= *life, "{context}: completed in life {life}, but repeated: {call:?}");
         }
         if let Some(life) = known.ended.get(call.run()) {
             let owed = |life: usize| known.unsubscribing.contains(&(call.run().to_owned(), life));
             let ends = call.place().contains("/unsubscribe/") && call.life.checked_sub(1).is_some_and(owed);
-            assert!(call.life <= *life || ends, "{told}: its run had ended in life {life}: {call:?}");
+            assert!(
+                call.life <= *life || ends,
+                "{context}: a call after its run ended in life {life}: {call:?}"
+            );
         }
         *counts.entry((&call.key, call.life)).or_default() += 1;
         let latest = last.entry(&call.key).or_default();
@@ -217,68 +219,71 @@ fn check_calls(seen: &[Seen], known: &Known, told: &str) {
     let mut repeated: BTreeMap<(&str, &str, usize), BTreeSet<&str>> = BTreeMap::new();
     for call in seen {
         let most = if call.place() == expect::FLAKY.0 { expect::FLAKY.1 } else { 1 };
-        assert!(counts[&(call.key.as_str(), call.life)] <= most, "{told}: too often in one life: {call:?}");
+        assert!(
+            counts[&(call.key.as_str(), call.life)] <= most,
+            "{context}: called too often in one life: {call:?}"
+        );
         if last[call.key.as_str()] > call.life {
             let branch = (call.run(), expect::branch(call.place()), call.life);
             repeated.entry(branch).or_default().insert(&call.key);
         }
     }
     for (branch, keys) in repeated {
-        assert!(keys.len() <= 1, "{told}: more than one call of {branch:?} was repeated: {keys:?}");
+        assert!(keys.len() <= 1, "{context}: more than one call of {branch:?} was repeated: {keys:?}");
     }
 }
 
-/// A run made its calls, each under one key, and came to its end.
-fn check_run(expected: &Expected, run: &Value, calls: &[&Seen], told: &str) {
-    assert_eq!(run["status"], expected.status, "{told}: {run}");
+/// A run made all its calls, each under one key, and ended as expected.
+fn check_run(expected: &Expected, run: &Value, calls: &[&Seen], context: &str) {
+    assert_eq!(run["status"], expected.status, "{context}: {run}");
     let places: BTreeSet<&str> = calls.iter().map(|call| call.place()).collect();
     for place in expected.places.iter().filter(|place| !place.ends_with('?')) {
-        assert!(places.contains(place), "{told}: {place} was not called; {places:?}");
+        assert!(places.contains(place), "{context}: {place} was not called; {places:?}");
     }
     for place in &places {
         let meant = expected.places.iter().any(|known| known.trim_end_matches('?') == *place);
-        assert!(meant, "{told}: {place} was called");
+        assert!(meant, "{context}: {place} was called");
     }
     for call in calls.iter().filter(|call| call.place() == "Total") {
         let body: Value = serde_json::from_str(&call.body).expect("it is JSON");
-        assert_eq!(Some(&body), expected.total.as_ref(), "{told}");
+        assert_eq!(Some(&body), expected.total.as_ref(), "{context}");
     }
 }
 
 /// The history of a run that has ended: dense, in order, and each action in it ends once.
-fn check_history(loom: &Loom, run: &str, told: &str) {
+fn check_history(loom: &Loom, run: &str, context: &str) {
     let events = loom.pages(&format!("/api/v1/runs/{run}/events?limit=1000"), "events", "after");
     let text = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
     let kinds: Vec<String> = events.iter().map(|event| text(event, "type")).collect();
     for (index, event) in events.iter().enumerate() {
-        assert_eq!(event["seq"], index as u64 + 1, "{told}: {event}");
+        assert_eq!(event["seq"], index as u64 + 1, "{context}: {event}");
     }
-    assert_eq!(kinds.first().map(String::as_str), Some("run.started"), "{told}");
-    assert_eq!(kinds.last().map(String::as_str), Some("run.completed"), "{told}: {kinds:?}");
+    assert_eq!(kinds.first().map(String::as_str), Some("run.started"), "{context}");
+    assert_eq!(kinds.last().map(String::as_str), Some("run.completed"), "{context}: {kinds:?}");
     for once in ["run.started", "run.completed"] {
-        assert_eq!(kinds.iter().filter(|kind| *kind == once).count(), 1, "{told}: {once}");
+        assert_eq!(kinds.iter().filter(|kind| *kind == once).count(), 1, "{context}: {once}");
     }
     let mut begun: BTreeSet<(String, String)> = BTreeSet::new();
     let mut ended: BTreeSet<(String, String)> = BTreeSet::new();
     let mut latest = String::new();
     for event in &events {
         let ts = text(event, "ts");
-        assert!(comparable(&ts) >= comparable(&latest), "{told}: {latest} and then {event}");
+        assert!(comparable(&ts) >= comparable(&latest), "{context}: {latest} and then {event}");
         latest = ts;
         let Some(action) = event.get("action").and_then(Value::as_str) else { continue };
         let occurrence = (action.to_owned(), event["path"].to_string());
         match event["type"].as_str().unwrap() {
             "action.started" => {
-                assert!(begun.insert(occurrence.clone()), "{told}: it began twice: {event}");
+                assert!(begun.insert(occurrence.clone()), "{context}: started twice: {event}");
             }
             "action.completed" | "action.skipped" => {
-                assert!(ended.insert(occurrence.clone()), "{told}: it ended twice: {event}");
+                assert!(ended.insert(occurrence.clone()), "{context}: ended twice: {event}");
             }
             _ => {}
         }
     }
     let open: Vec<_> = begun.difference(&ended).collect();
-    assert!(open.is_empty(), "{told}: they began and did not end: {open:?}");
+    assert!(open.is_empty(), "{context}: started but never ended: {open:?}");
 }
 
 /// A time that can be compared as text: fractions of a second have different lengths.

@@ -1,9 +1,8 @@
 //! The real binary on a full disk: accepted requests are safe, new ones are rejected, and it continues automatically when there
 //! is space.
 //!
-//! A limit on the size of files stands for the disk. It can be set on a process from outside, and taken away again,
-//! without being root.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! A file size limit stands in for the disk. It can be set on a running process, and removed again, without being root.
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::served::{Answer, Loom, Service, request};
 
-/// A service that keeps its callers waiting until it is opened, and counts them by their keys.
+/// A service that delays its responses until it is opened, and counts calls by their keys.
 #[derive(Default)]
 struct Held {
     open: Mutex<bool>,
@@ -74,7 +73,7 @@ fn serve(directory: &Path) -> Loom {
     Loom::serve(&arguments)
 }
 
-/// Nothing can be written beyond the first page of any file, or everything can.
+/// Sets or removes the limit: with it, nothing can be written beyond the first page of any file.
 fn room(loom: &Loom, is_there: bool) {
     let limit = Rlimit { current: (!is_there).then_some(4_096), maximum: None };
     prlimit(Some(loom.pid()), Resource::Fsize, limit).unwrap();
@@ -82,7 +81,7 @@ fn room(loom: &Loom, is_there: bool) {
 
 fn fire(loom: &Loom, workflow: &str) -> Answer {
     let path = format!("/workflows/{workflow}/triggers/manual/invoke");
-    loom.request("POST", &path, br#"{"n": 1}"#).expect("the server answers")
+    loom.request("POST", &path, br#"{"n": 1}"#).expect("the server responds")
 }
 
 fn accepted(answer: &Answer) -> String {
@@ -100,7 +99,7 @@ fn runs(loom: &Loom) -> Vec<Value> {
     loom.pages("/api/v1/runs?limit=100", "runs", "cursor")
 }
 
-/// A server that has a finished run and one whose call is under way, and then no room; the call is answered meanwhile.
+/// A server with an ended run and one whose call is in flight when the disk fills up; the service responds after that.
 fn without_room(directory: &Path, held: &Arc<Held>) -> (Loom, String, String) {
     let service = held.start();
     workflows(&directory.join("workflows"), &service.address);
@@ -139,7 +138,7 @@ fn a_full_disk_holds_runs_until_there_is_space() {
     let listed = crate::loom(&["runs", "list", "--server", &address]);
     let line = listed.stdout.lines().find(|line| line.contains(&under_way)).expect("it is listed");
     assert!(line.contains("Held") && line.contains("is paused"), "{line}");
-    assert_eq!(runs(&loom).len(), 2, "what was refused is no run");
+    assert_eq!(runs(&loom).len(), 2, "a rejected request is not a run");
 
     room(&loom, true);
     loom.until("/readyz", |answer| answer.status == 200);
@@ -147,9 +146,9 @@ fn a_full_disk_holds_runs_until_there_is_space() {
     let after = accepted(&fire(&loom, "note"));
     assert_eq!(loom.end_of(&after), "Succeeded");
     let ids: Vec<Value> = runs(&loom).iter().map(|run| run["id"].clone()).collect();
-    assert_eq!(ids, [after, under_way.clone(), before], "what was refused never ran");
+    assert_eq!(ids, [after, under_way.clone(), before], "a rejected request never ran");
     assert!(runs(&loom).iter().all(|run| run.get("held").is_none()));
-    // Its answer could not be kept, so the call was made again, once, and under the same key.
+    // The response could not be stored, so the call was repeated once, under the same key.
     let calls = held.calls.lock().unwrap().clone();
     assert_eq!(calls, BTreeMap::from([(format!("{under_way}/Call"), 2)]));
     loom.terminate();
@@ -192,7 +191,7 @@ fn on_a_full_disk_a_waiting_caller_receives_the_address_of_its_response() {
     let address = loom.address().to_owned();
     let caller = std::thread::spawn(move || {
         request(&address, "POST", "/workflows/ask/triggers/manual/invoke", b"")
-            .expect("it is answered in full")
+            .expect("its response is complete")
     });
     held.called();
     room(&loom, false);
@@ -207,7 +206,7 @@ fn on_a_full_disk_a_waiting_caller_receives_the_address_of_its_response() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "true"));
 }
 
-/// Nobody has noticed yet that there is no room, when the server is asked to stop.
+/// The server is asked to stop before it has noticed that the disk is full.
 #[test]
 fn a_shutdown_that_finds_the_disk_full_is_clean() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! The commands in README, guides and examples: each page is read from top to bottom, and what it shows is done.
+//! The commands in README, guides and examples: each page is executed from top to bottom.
 //!
 //! - A block ` ```json file=order.json ` (or of another language) is written to that file.
 //! - A block ` ```sh ` is run, in a directory of the page's own that holds a copy of `examples/`. It must succeed.
-//! - `loom serve` runs beside the lines that follow, on a free port that takes the place of 7070; `kill` ends it.
+//! - `loom serve` runs in parallel with the lines that follow, on a free port instead of 7070; `kill` ends it.
 //! - `RUN` stands for the newest run of that server, or of `.loom` when there is none.
 //! - A comment `<!-- exit code: 3 -->` before a block names the code of its last command; `<!-- not run: why -->` excepts a block.
 
@@ -67,13 +67,13 @@ impl Drop for Served {
     }
 }
 
-/// A page that is being done.
+/// A page that is being executed.
 struct Page {
     directory: PathBuf,
     server: Option<Served>,
 }
 
-/// `loom` as a page calls it: what asks a server asks the one that the page has started.
+/// `loom` as a page calls it: commands for a server use the server that the page has started.
 const PRELUDE: &str = r#"set -eu
 loom() {
     case "$1:$ADDRESS: $* " in
@@ -102,7 +102,7 @@ impl Page {
     }
 
     fn serve(&mut self, line: &str) -> Result<(), String> {
-        // The one before it has given up its directory when it is gone.
+        // The previous server has released its directory once it has exited.
         self.server = None;
         let line = line.trim_end_matches('&').replace(":7070", ":0");
         let mut child = self
@@ -126,7 +126,7 @@ impl Page {
             return Err(format!("`{line}` does not listen: {first}{}", errors.join().unwrap_or_default()));
         };
         let address = address.replace("0.0.0.0", "127.0.0.1");
-        // A server that nobody reads from must not wait for a reader.
+        // The output must be read, or the server would block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         self.server = Some(Served { child, address });
         Ok(())
@@ -170,8 +170,12 @@ impl Page {
         let output = output.map_err(|error| error.to_string())?;
         let code = output.status.code().unwrap_or(-1);
         if code != 0 {
-            let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            return Err(format!("exit code {code}\n{}{}", told(&output.stdout), told(&output.stderr)));
+            let reported = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            return Err(format!(
+                "exit code {code}\n{}{}",
+                reported(&output.stdout),
+                reported(&output.stderr)
+            ));
         }
         Ok(code)
     }
@@ -197,7 +201,7 @@ impl Page {
     }
 }
 
-/// Does what one page says. Returns what went wrong, and how many blocks were run and excepted.
+/// Executes one page. Returns the failures, and how many blocks were run and excepted.
 fn follow(shown: &str) -> (Vec<String>, usize, usize) {
     let text = fs::read_to_string(repository(shown)).expect("the page can be read");
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs").join(shown.replace(['/', '.'], "-"));
@@ -229,8 +233,8 @@ fn follow(shown: &str) -> (Vec<String>, usize, usize) {
         match (page.run(&block.text), expected) {
             (Ok(()), None) => {}
             (Ok(()), Some(code)) => findings.push(format!("{at}: succeeded, expected {code}")),
-            (Err(told), Some(code)) if told.starts_with(&code) => {}
-            (Err(told), _) => findings.push(format!("{at}: {told}")),
+            (Err(reported), Some(code)) if reported.starts_with(&code) => {}
+            (Err(reported), _) => findings.push(format!("{at}: {reported}")),
         }
     }
     (findings, run, excepted)

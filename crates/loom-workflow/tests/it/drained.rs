@@ -1,5 +1,5 @@
 //! A server that is asked to stop while calls are in flight.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 use std::{
     ffi::OsStr,
     path::PathBuf,
@@ -18,10 +18,10 @@ use crate::{
     served::{Loom, Service},
 };
 
-/// How long a process may take to end.
+/// The maximum time for a process to exit.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A service that answers nobody until it is opened.
+/// A service that does not respond until it is opened.
 struct Slow {
     service: Service,
     calls: Arc<AtomicUsize>,
@@ -91,14 +91,14 @@ fn calls_in_flight_finish_before_the_server_exits_and_are_not_repeated() {
     let slow = Slow::start();
     let (loom, run) = in_flight("drained", &slow, &[]);
     loom.terminate();
-    // The port still answers, and says that it takes nothing new.
+    // The port still responds, and `/readyz` says that nothing new is accepted.
     loom.until("/readyz", |answer| answer.status == 503);
     assert_eq!(loom.request("GET", "/healthz", b"").unwrap().status, 200);
     assert_eq!(loom.get(&format!("/api/v1/runs/{run}"))["status"], "Running");
     assert_eq!(loom.request("POST", "/workflows/slow/triggers/manual/invoke", b"").unwrap().status, 503);
     slow.open();
     assert_eq!(loom.exit_within(PATIENCE), Some(0));
-    assert_eq!(slow.calls(), 1, "what would follow waits for the next process");
+    assert_eq!(slow.calls(), 1, "the next action waits for the next process");
 
     let again = serve("drained", &slow, &[]);
     assert_eq!(again.end_of(&run), "Succeeded");
@@ -114,7 +114,7 @@ fn the_time_for_calls_in_flight_is_bounded() {
     slow.open();
     let again = serve("drained-bound", &slow, &[]);
     assert_eq!(again.end_of(&run), "Succeeded");
-    assert_eq!(slow.calls(), 3, "it was cut off, so it is made again");
+    assert_eq!(slow.calls(), 3, "the interrupted call is repeated");
 }
 
 #[test]

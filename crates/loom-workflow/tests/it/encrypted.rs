@@ -1,4 +1,4 @@
-//! A data directory with a key: nothing that a run was given can be read in it, and its runs survive all the same.
+//! A data directory with a key: the data of runs cannot be read in it, and runs survive a kill.
 
 use std::{ffi::OsStr, fs, path::Path};
 
@@ -44,12 +44,12 @@ fn run_data_is_encrypted_and_survives_a_kill() {
     let mut server = Loom::serve(&arguments);
     let body = format!(r#"{{"code": "{SECRET}"}}"#);
     let answer = server.request("POST", "/workflows/order/triggers/manual/invoke", body.as_bytes());
-    let answer = answer.expect("it is answered");
+    let answer = answer.expect("it receives a response");
     assert_eq!(answer.status, 202, "{answer:?}");
     let run = answer.header("x-ms-workflow-run-id").expect("it names the run");
     server.kill_after(std::time::Duration::ZERO).join().expect("it is killed");
     server.wait_for_end();
-    assert!(!holds(&data, SECRET), "it can be read in the directory");
+    assert!(!holds(&data, SECRET), "the secret is in the clear in the directory");
 
     let asked = |key: &[&str]| {
         let data = data.display().to_string();
@@ -71,7 +71,7 @@ fn run_data_is_encrypted_and_survives_a_kill() {
     let server = Loom::serve(&arguments);
     assert_eq!(server.end_of(&run), "Succeeded");
     drop(server);
-    assert!(!holds(&data, SECRET), "it can be read in the directory");
+    assert!(!holds(&data, SECRET), "the secret is in the clear in the directory");
     let right = asked(&["--key-file", &key.display().to_string()]);
     assert_eq!(right.code, Some(0), "{}", right.stderr);
 }
@@ -83,7 +83,7 @@ const ENDING: &str = r#"{
   }
 }"#;
 
-/// Runs can be listed by their error codes, and so these are not in what is sealed as a whole.
+/// Runs can be listed by error code, so codes are encrypted separately from the rest.
 #[test]
 fn error_codes_are_encrypted_and_runs_are_found_by_them() {
     for with_key in [true, false] {
@@ -111,6 +111,6 @@ fn error_codes_are_encrypted_and_runs_are_found_by_them() {
         assert_eq!(ids, [Some(runs[0].as_str())]);
         assert_eq!(found[0]["error"], SECRET, "{found:?}");
         drop(server);
-        assert_eq!(holds(&data, SECRET), !with_key, "a code lies in the directory as it is");
+        assert_eq!(holds(&data, SECRET), !with_key, "the code is in the clear only without a key");
     }
 }

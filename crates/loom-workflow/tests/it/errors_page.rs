@@ -1,5 +1,5 @@
 //! The second part of docs/errors.md is what the binary prints.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 use std::{
     fmt::Write as _,
     io::{Read, Write},
@@ -37,7 +37,7 @@ fn self_signed() -> u16 {
     let config = Arc::new(config);
     listen(move |stream| {
         let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-        // The caller hangs up in the middle of it.
+        // The caller hangs up in the middle of the response.
         StreamOwned::new(connection, stream).read_exact(&mut [0]).ok();
     })
 }
@@ -62,10 +62,10 @@ fn run(directory: &Path, uri: &str) -> String {
     let ended = loom(&["run", &path.display().to_string()]);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let line = ended.stderr.lines().find(|line| line.contains("Ask")).expect("the action is shown");
-    let (_, told) = line.split_once("s  ").expect("a time stands before it");
-    match (told.find(", "), told.find(" ms)")) {
-        (Some(from), Some(to)) if from < to => format!("{}{}\n", &told[..from], &told[to + 3..]),
-        _ => format!("{told}\n"),
+    let (_, reported) = line.split_once("s  ").expect("a time precedes it");
+    match (reported.find(", "), reported.find(" ms)")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}\n", &reported[..from], &reported[to + 3..]),
+        _ => format!("{reported}\n"),
     }
 }
 
@@ -86,29 +86,33 @@ fn the_page_shows_what_the_binary_prints() {
         "loom run flow.json",
         run(directory.path(), "https://nowhere.invalid/orders"),
     ));
-    let told = run(directory.path(), "http://127.0.0.1:1/orders");
+    let reported = run(directory.path(), "http://127.0.0.1:1/orders");
     shown.push((
         "Nothing listens there",
         "loom run flow.json",
-        told.replace("127.0.0.1:1'", "127.0.0.1:8080'"),
+        reported.replace("127.0.0.1:1'", "127.0.0.1:8080'"),
     ));
     let port = self_signed();
-    let told = run(directory.path(), &format!("https://localhost:{port}/orders"));
-    shown.push(("An untrusted certificate", "loom run flow.json", told.replace(&port.to_string(), "8443")));
+    let reported = run(directory.path(), &format!("https://localhost:{port}/orders"));
+    shown.push((
+        "An untrusted certificate",
+        "loom run flow.json",
+        reported.replace(&port.to_string(), "8443"),
+    ));
     let port = enormous();
-    let told = run(directory.path(), &format!("http://127.0.0.1:{port}/orders"));
-    shown.push(("A response of 200 MB", "loom run flow.json", told.replace(&port.to_string(), "8080")));
+    let reported = run(directory.path(), &format!("http://127.0.0.1:{port}/orders"));
+    shown.push(("A response of 200 MB", "loom run flow.json", reported.replace(&port.to_string(), "8080")));
 
     std::fs::write(at("big.json"), " ".repeat(50_000_000)).unwrap();
-    let told = fails(&["validate", &at("big.json")], 3);
-    let told = told.lines().filter(|line| line.starts_with("error") || line.contains("help")).fold(
+    let reported = fails(&["validate", &at("big.json")], 3);
+    let reported = reported.lines().filter(|line| line.starts_with("error") || line.contains("help")).fold(
         String::new(),
         |mut text, line| {
             writeln!(text, "{line}").unwrap();
             text
         },
     );
-    shown.push(("A definition of 50 MB", "loom validate big.json", told));
+    shown.push(("A definition of 50 MB", "loom validate big.json", reported));
 
     shown.push(("A missing file", "loom run nowhere.json", fails(&["run", "nowhere.json"], 2)));
     shown.push((
@@ -178,12 +182,12 @@ fn the_page_shows_what_the_binary_prints() {
     ));
 
     let mut page = String::new();
-    for (title, command, told) in shown {
-        writeln!(page, "### {title}\n\n```text\n$ {command}\n{}\n```\n", told.trim_end()).unwrap();
+    for (title, command, reported) in shown {
+        writeln!(page, "### {title}\n\n```text\n$ {command}\n{}\n```\n", reported.trim_end()).unwrap();
     }
-    let (_, rest) = PAGE.split_once(BEGIN).expect("the page has a place for them");
-    let (written, _) = rest.split_once(END).expect("the place ends");
-    assert_eq!(written.trim(), page.trim(), "this should stand in docs/errors.md:\n\n{page}");
+    let (_, rest) = PAGE.split_once(BEGIN).expect("the begin marker exists");
+    let (written, _) = rest.split_once(END).expect("the end marker exists");
+    assert_eq!(written.trim(), page.trim(), "docs/errors.md must contain:\n\n{page}");
 }
 
 #[test]

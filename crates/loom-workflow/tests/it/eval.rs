@@ -66,7 +66,7 @@ fn options_supply_what_an_expression_refers_to() {
     assert_eq!(value("@triggerBody()?['a'][1]", &["--body", r#"{"a": [1, 2]}"#]), "2\n");
     assert_eq!(value("@body('Ask')", &["--outputs", r#"Ask={"body": 5}"#]), "5\n");
     assert_eq!(value("@item()", &["--context", r#"{"item": 6}"#]), "6\n");
-    // An option goes before the context.
+    // An option overrides the context.
     assert_eq!(value("@parameters('n')", &["-c", r#"{"parameters": {"n": 1}}"#, "-p", "n=2"]), "2\n");
 }
 

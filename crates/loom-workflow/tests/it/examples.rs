@@ -1,10 +1,10 @@
-//! The examples: each one runs, ends as its page says, and shows what it is about.
+//! The examples: each one runs, ends as its page says, and shows its point.
 
 use loom_expression::Value;
 
 use crate::{json, loom, repository};
 
-/// Runs an example that must succeed; gives what it printed and what it showed.
+/// Runs an example that must succeed; returns standard output and standard error.
 fn run(name: &str) -> (Value, String) {
     let ended = loom(&["example", name]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -55,9 +55,9 @@ fn durable_is_killed_and_continues() {
     let (printed, shown) = run("durable");
     let calls = |key: &str| printed.get("calls").and_then(|calls| calls.get(key)).and_then(Value::as_i64);
     assert_eq!((calls("/ok?key=reserve"), calls("/down?key=partners")), (Some(1), Some(2)), "{shown}");
-    // On a machine so slow that the second answer had not been written down, that attempt is made again.
+    // On a slow machine the second response may not have been stored, and that attempt is repeated.
     assert!(matches!(calls("/flaky?key=charge"), Some(3..=4)), "{shown}");
-    let (before, after) = shown.split_once("$ kill -9 ").expect("it says that it kills");
+    let (before, after) = shown.split_once("$ kill -9 ").expect("the kill is shown");
     shows(
         before,
         &[
@@ -104,7 +104,7 @@ fn a_breaker_spares_the_service() {
 fn a_limiter_spaces_calls() {
     let (_, shown) = run("rate-limit");
     shows(&shown, &["Call  5 times: 5 Succeeded"]);
-    // Three at once and then one each third of a second. On a slow machine, fewer have to wait.
+    // Three at once, then one every third of a second. On a slow machine fewer calls have to wait.
     let took = shown.split_whitespace().zip(shown.split_whitespace().skip(1)).find_map(|pair| match pair {
         (number, "ms") => number.parse::<u32>().ok(),
         (number, "s") => number.parse::<f64>().ok().map(|seconds| (seconds * 1_000.0) as u32),

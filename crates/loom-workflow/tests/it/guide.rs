@@ -1,4 +1,4 @@
-//! The pages for users: what they show is JSON, and their definitions have nothing to be told about.
+//! The JSON blocks of README and guides are valid, and their definitions have no diagnostics.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use loom_expression::Value;
 
 use crate::{file, json, loom, repository};
 
-/// The JSON blocks of a page, with the line each begins at.
+/// The JSON blocks of a page, each with its first line.
 fn blocks(page: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut lines = page.lines().enumerate();
@@ -39,8 +39,8 @@ fn every_definition_in_a_page_loads_without_diagnostics() {
             definitions += 1;
             let path = file("guide", &format!("{definitions}.json"), &block).display().to_string();
             let ended = loom(&["validate", "--json", &path]);
-            let told = json(&ended.stdout).get("diagnostics").cloned().expect("they are listed");
-            assert_eq!(told.as_array().map(|list| list.len()), Some(0), "{page}:{line}: {told:?}");
+            let reported = json(&ended.stdout).get("diagnostics").cloned().expect("they are listed");
+            assert_eq!(reported.as_array().map(|list| list.len()), Some(0), "{page}:{line}: {reported:?}");
             assert_eq!(ended.code, Some(0), "{page}:{line}");
         }
     }

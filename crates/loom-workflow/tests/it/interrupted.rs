@@ -1,5 +1,5 @@
 //! `loom run`, interrupted: it cancels the run or, with `--durable`, leaves it to another process.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{file, loom, served::Service};
 
-/// A `loom run` in progress, and what it says.
+/// A `loom run` in progress, and its output so far.
 struct Running {
     child: Child,
     said: String,
@@ -42,7 +42,7 @@ impl Running {
         Running { child, said: String::new(), stderr }
     }
 
-    /// Waits until it says this.
+    /// Waits until the output contains `text`.
     fn until(&mut self, text: &str) {
         while !self.said.contains(text) {
             let read = self.stderr.read_line(&mut self.said).unwrap();
@@ -63,7 +63,7 @@ impl Running {
     }
 }
 
-/// Calls the service, waits for an hour or until told, calls it again.
+/// Calls the service, waits for an hour or for a signal, and calls the service again.
 fn definition(test: &str, service: &str, pause: &str) -> String {
     let text = format!(
         r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{
@@ -75,7 +75,7 @@ fn definition(test: &str, service: &str, pause: &str) -> String {
     file(test, "definition.json", &text).display().to_string()
 }
 
-/// Asks nobody.
+/// Makes no calls.
 fn simple(test: &str) -> String {
     let text = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}}"#;
     file(test, "definition.json", text).display().to_string()
@@ -124,7 +124,7 @@ fn an_interrupted_durable_run_continues_with_resume() {
     let run: String = after.chars().take_while(char::is_ascii_alphanumeric).collect();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
     finishes(&path, &data, &run);
-    assert_eq!(calls.load(Ordering::SeqCst), 2, "what was done is not done again");
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "completed calls are not repeated");
     // Resumed again, it shows the result and does nothing. The definition is stored with the run.
     finishes(&path, &data, &run);
     finishes_alone(&data, &run);
@@ -146,7 +146,7 @@ fn a_durable_run_survives_kill_9() {
     assert_eq!(ended.code, None);
     let (before, _) = ended.said.split_once(" stored in").expect("it says where the run is");
     let run = before.rsplit(' ').next().unwrap().to_owned();
-    // The file may be gone.
+    // The definition file is no longer needed.
     std::fs::remove_file(&path).unwrap();
     finishes_alone(&data, &run);
     assert_eq!(calls.load(Ordering::SeqCst), 2);

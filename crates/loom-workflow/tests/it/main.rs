@@ -1,4 +1,4 @@
-//! Tests of the binary: what it prints where, and the code it exits with.
+//! Tests of the binary: its standard output, its standard error and its exit codes.
 
 mod batches;
 mod bench;
@@ -38,14 +38,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// What a call of the binary came to.
+/// The result of running the binary.
 struct Ended {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-/// Calls the binary with nothing on standard input.
+/// Runs the binary with empty standard input.
 fn loom(arguments: &[&str]) -> Ended {
     loom_with_input(arguments, "")
 }

@@ -1,4 +1,4 @@
-//! What somebody sees who types something wrong, or something for the first time.
+//! What a new user sees: the first help, and the messages for common mistakes.
 
 use std::{
     net::TcpListener,
@@ -12,7 +12,7 @@ use crate::{
 
 const WORKFLOW: &str = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"A": {"type": "Compose", "inputs": 1, "runAfter": {}}}}"#;
 
-/// Ends with a usage error that says this.
+/// Asserts that a command fails with a usage error that contains each of `said`.
 #[track_caller]
 fn refused(arguments: &[&str], said: &[&str]) {
     let ended = loom(arguments);
@@ -77,7 +77,7 @@ fn a_port_in_use_is_reported() {
     let service = Service::start(|_| (200, serde_json::Value::Null));
     let address = service.address.strip_prefix("http://").expect("an address");
     let port = address.rsplit(':').next().expect("a port");
-    // A port alone is one of this machine.
+    // A port alone means an address of this machine.
     for address in [address, port, &format!("localhost:{port}")] {
         refused(&["serve", "--memory", "--addr", address], &["cannot listen on", "--addr", port]);
     }
@@ -125,7 +125,7 @@ fn a_redirected_call_shows_its_destination() {
     let call = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Ask": {"type": "Http", "runAfter": {},
         "inputs": {"method": "GET", "uri": "https://stock.example.com/x?key=k", "retryPolicy": {"type": "none"}}}}}"#;
     let call = file("elsewhere", "call.json", call).display().to_string();
-    // A port that was free a moment ago: nobody listens there.
+    // A port that was free a moment ago, so nothing listens there.
     let free =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let egress = format!(r#"{{"https://stock.example.com": "http://{free}"}}"#);
@@ -137,7 +137,7 @@ fn a_redirected_call_shows_its_destination() {
 
 #[test]
 fn a_mistake_in_a_file_is_reported_once() {
-    let broken = file("told-once", "broken.json", "{").display().to_string();
+    let broken = file("reported-once", "broken.json", "{").display().to_string();
     for arguments in [["test", &broken], ["run", &broken]] {
         let said = loom(&arguments).stderr;
         assert_eq!(said.matches("name in double quotes").count(), 1, "{said}");
@@ -265,11 +265,11 @@ fn every_code_of_the_catalogue_is_explained() {
     assert!(list.lines().count() > 80, "{list}");
     for line in list.lines() {
         let code = line.split(' ').next().expect("a line begins with its code");
-        let told = loom(&["explain", &code.to_lowercase()]);
-        assert_eq!(told.code, Some(0), "{code}: {}", told.stderr);
-        // Topics, such as `connections`, stand in the list too.
+        let reported = loom(&["explain", &code.to_lowercase()]);
+        assert_eq!(reported.code, Some(0), "{code}: {}", reported.stderr);
+        // Topics, such as `connections`, are in the list too.
         let is_code = code.starts_with('L');
-        assert!(!is_code || told.stdout.starts_with(&format!("{code}: ")), "{}", told.stdout);
+        assert!(!is_code || reported.stdout.starts_with(&format!("{code}: ")), "{}", reported.stdout);
     }
     let with_example = loom(&["explain", "L0204"]).stdout;
     assert!(with_example.contains("    error[L0204]: Unknown dependency: Laod"), "{with_example}");

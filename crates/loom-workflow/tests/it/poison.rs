@@ -1,6 +1,6 @@
-//! Runs that a worker is evaluating when the process ends: one that is at two such ends in a row is suspended, and says why;
-//! others never are. And what can be ordered for runs while no server evaluates anything.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Runs that a worker is evaluating when the process dies: after two such crashes in a row the run is suspended with the
+//! reason; other runs never are. Also commands for runs while no server runs, and `--hold-runs`.
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::served::{Loom, Service, pause};
 struct Place {
     directory: tempfile::TempDir,
     calls: Arc<Mutex<BTreeMap<String, usize>>>,
-    /// Whether `/slow` is answered.
+    /// Whether `/slow` responds.
     open: Arc<AtomicBool>,
     _service: Service,
 }
@@ -47,7 +47,7 @@ impl Place {
             json!({"type": "Http", "runAfter": {},
                 "inputs": {"method": "POST", "uri": format!("{}{path}", service.address), "retryPolicy": {"type": "none"}}})
         };
-        // What follows the call takes a worker minutes, in one go.
+        // Evaluating what follows the call takes a worker minutes without a pause.
         let mut heavy = json!({"Call": call("/fast")});
         let mut before = "Call".to_owned();
         for number in 0..60 {
@@ -98,7 +98,7 @@ impl Place {
         wait(|| self.calls(path) >= count);
     }
 
-    /// The counts that the directory keeps, by run.
+    /// The crash counts in the directory, by run.
     fn suspects(&self) -> BTreeMap<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -119,7 +119,7 @@ fn wait(mut done: impl FnMut() -> bool) {
         }
         pause(Duration::from_millis(10));
     }
-    panic!("it does not come");
+    panic!("the condition does not hold in time");
 }
 
 fn start(loom: &Loom, workflow: &str) -> String {
@@ -128,7 +128,7 @@ fn start(loom: &Loom, workflow: &str) -> String {
     answer.header("x-ms-workflow-run-id").unwrap()
 }
 
-/// Whether a worker is evaluating a run just now, as the page in the directory says.
+/// Whether a worker is evaluating a run now, according to the page in the directory.
 fn is_marked(data: &Path, run: &str) -> bool {
     let run = RunId::from_str(run).unwrap().as_u64();
     let page = fs::read(data.join("loom.marks")).unwrap();
@@ -139,10 +139,10 @@ fn is_marked(data: &Path, run: &str) -> bool {
 fn kill_while_evaluating(loom: Loom, data: &Path, run: &str) {
     wait(|| is_marked(data, run));
     loom.kill();
-    assert!(is_marked(data, run), "the page outlives the process");
+    assert!(is_marked(data, run), "the page survives the process");
 }
 
-/// The run is taken up by a task of its own, while the server listens already.
+/// A separate task resumes the run while the server already listens.
 fn is_suspended(loom: &Loom, run: &str) {
     loom.until(&format!("/api/v1/runs/{run}"), |answer| answer.body.contains(r#""status":"Suspended""#));
 }
@@ -161,9 +161,9 @@ fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
     let poison = start(&loom, "heavy");
     kill_while_evaluating(loom, &data, &poison);
 
-    // Once may be chance.
-    // It is evaluated again, so it was not suspended. A server is not asked while it evaluates: evaluation still runs on the
-    // workers that answer requests.
+    // One crash may be chance.
+    // It is evaluated again, so it was not suspended. The test sends no request meanwhile: evaluation runs on the workers
+    // that serve requests.
     kill_while_evaluating(place.serve(&[]), &data, &poison);
 
     let loom = place.serve(&[]);
@@ -171,7 +171,7 @@ fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
     let run = shown(&loom, &poison);
     let why = run["suspendedBecause"].as_str().unwrap();
     assert!(why.contains("last 2 times that the process ended"), "{why}");
-    assert!(!is_marked(&data, &poison), "nobody evaluates it");
+    assert!(!is_marked(&data, &poison), "it is not being evaluated");
     let listed = loom.get("/api/v1/runs?limit=100");
     for row in listed["runs"].as_array().unwrap() {
         let is_poison = row["id"] == poison.as_str();
@@ -182,29 +182,29 @@ fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
     for arguments in
         [&["runs", "show", &poison, "--server", &server][..], &["runs", "list", "--server", &server]]
     {
-        let told = crate::loom(arguments);
-        assert!(told.stdout.contains("each of the last 2 times"), "{arguments:?}: {}", told.stdout);
+        let reported = crate::loom(arguments);
+        assert!(reported.stdout.contains("each of the last 2 times"), "{arguments:?}: {}", reported.stdout);
     }
-    // An end of another kind changes nothing about it.
+    // A crash during another activity changes nothing.
     loom.kill();
     let loom = place.serve(&[]);
     assert_eq!(shown(&loom, &poison)["status"], "Suspended");
 
-    // Resuming it clears the suspicion: it takes two ends again.
+    // Resuming clears the suspicion: two further crashes are needed.
     let server = format!("http://{}", loom.address());
     let resume = std::thread::spawn({
         let poison = poison.clone();
         move || crate::loom(&["runs", "resume", &poison, "--server", &server])
     });
     kill_while_evaluating(loom, &data, &poison);
-    // Its answer may have been under way when the server was killed.
+    // The response may have been in flight when the server was killed.
     resume.join().unwrap();
     kill_while_evaluating(place.serve(&[]), &data, &poison);
     let loom = place.serve(&[]);
     is_suspended(&loom, &poison);
     loom.kill();
 
-    // It can be ended without anybody evaluating it.
+    // It can be cancelled without being evaluated.
     let looked = place.runs(&["show", &poison]);
     assert!(looked.stdout.contains("each of the last 2 times"), "{}", looked.stdout);
     let cancelled = place.runs(&["cancel", &poison]);
@@ -216,10 +216,10 @@ fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
         assert_eq!(shown(&loom, run)["status"], "Running");
     }
     loom.kill();
-    assert_eq!(place.suspects(), BTreeMap::new(), "nothing is left of it");
+    assert_eq!(place.suspects(), BTreeMap::new(), "its count is removed");
 }
 
-/// Its start was never in the store, and its parent, which only waits for it, would start it at every start of the process.
+/// The child's start was never stored, and its parent, which only waits for it, would start it again with every process.
 #[test]
 fn a_child_evaluated_from_its_first_step_is_suspended_too() {
     let place = Place::new();
@@ -246,10 +246,10 @@ fn a_child_evaluated_from_its_first_step_is_suspended_too() {
     let loom = place.serve(&[]);
     let parent = start(&loom, "parent");
     let mut loom = Some(loom);
-    // Before it was in the store, and then twice.
+    // Once before it was stored, and then twice.
     for _ in 0..3 {
         wait(is_any_marked);
-        // The parent was marked for a moment, too.
+        // The parent was marked briefly too.
         wait(|| !is_marked(&data, &parent) && is_any_marked());
         loom.take().unwrap().kill();
         assert!(is_any_marked());
@@ -262,7 +262,7 @@ fn a_child_evaluated_from_its_first_step_is_suspended_too() {
     assert!(!is_any_marked());
 }
 
-/// As often as it may be killed, and wherever.
+/// However often and wherever the process is killed.
 #[test]
 fn runs_that_wait_or_have_calls_in_flight_are_never_suspected() {
     let place = Place::new();
@@ -271,7 +271,7 @@ fn runs_that_wait_or_have_calls_in_flight_are_never_suspected() {
     place.wait_for_calls("/slow", 2);
     let mut loom = loom;
     for life in 0..10u64 {
-        // Some kills fall into the recovery of the runs, others long after it.
+        // Some kills happen during recovery, others long after it.
         pause(Duration::from_millis(life % 4 * 15));
         loom.kill();
         loom = place.serve(&[]);
@@ -295,12 +295,12 @@ fn runs_are_cancelled_suspended_and_resumed_without_a_server() {
     place.wait_for_calls("/slow", 2);
     loom.kill();
     for (command, run) in [("cancel", &ended), ("suspend", &stopped), ("resume", &left)] {
-        let told = place.runs(&[command, run]);
-        assert_eq!(told.code, Some(0), "{}", told.stderr);
+        let reported = place.runs(&[command, run]);
+        assert_eq!(reported.code, Some(0), "{}", reported.stderr);
         assert!(
-            told.stdout.contains(&format!("Running; {command} takes effect when a server next uses")),
+            reported.stdout.contains(&format!("Running; {command} takes effect when a server next uses")),
             "{}",
-            told.stdout
+            reported.stdout
         );
     }
     let refused = place.runs(&["resubmit", &left]);
@@ -315,10 +315,10 @@ fn runs_are_cancelled_suspended_and_resumed_without_a_server() {
     assert_eq!(shown(&loom, &left)["status"], "Running");
     assert_eq!(loom.pages("/api/v1/runs?limit=100", "runs", "cursor").len(), 3, "nothing was resubmitted");
     loom.kill();
-    let told = place.runs(&["cancel", &ended]);
-    assert_eq!(told.code, Some(1), "{}", told.stdout);
-    assert!(told.stderr.contains("has already ended"), "{}", told.stderr);
-    // Nobody has made the call of the suspended run again, nor that of the cancelled one.
+    let reported = place.runs(&["cancel", &ended]);
+    assert_eq!(reported.code, Some(1), "{}", reported.stdout);
+    assert!(reported.stderr.contains("has already ended"), "{}", reported.stderr);
+    // The calls of the suspended and the cancelled run were not repeated.
     assert_eq!(place.calls("/slow"), 2);
 
     assert_eq!(place.runs(&["resume", &stopped]).code, Some(0));
@@ -374,5 +374,5 @@ fn a_server_that_holds_its_runs_continues_and_starts_none() {
     let loom = place.serve(&[]);
     assert_eq!(shown(&loom, &waits)["status"], "Suspended");
     assert_eq!(loom.end_of(&poison), "Cancelled");
-    assert_eq!(loom.end_of(&start(&loom, "calls")), "Succeeded", "and requests are taken again");
+    assert_eq!(loom.end_of(&start(&loom, "calls")), "Succeeded", "and requests are accepted again");
 }

@@ -84,7 +84,7 @@ impl Project {
     }
 }
 
-/// The findings in a text: severity and code of each.
+/// The severity and code of each finding in `text`.
 fn findings(text: &str) -> Vec<String> {
     let heads = text.lines().filter_map(|line| line.split_once("]: ").map(|(head, _)| head));
     heads
@@ -134,14 +134,14 @@ fn a_disabled_workflow_does_not_fire_and_limits_of_host_json_apply() {
     let said = server.until("runs are stored");
     assert!(said.contains("nightly 1.0.0, disabled"), "{said}");
     let path = "/api/v1/workflows/nightly/triggers/Tick/run";
-    let answer = served::request(&server.address, "POST", path, b"").expect("the server answers");
+    let answer = served::request(&server.address, "POST", path, b"").expect("the server responds");
     assert_eq!(answer.status, 400, "{}", answer.body);
     assert!(answer.body.contains("WorkflowTriggerIsNotEnabled"), "{}", answer.body);
     // The control: enabled, the same call starts a run.
     project.write("local.settings.json", &SETTINGS.replace("Disabled", "Enabled"));
     let enabled = project.serve();
     enabled.until("runs are stored");
-    let answer = served::request(&enabled.address, "POST", path, b"").expect("the server answers");
+    let answer = served::request(&enabled.address, "POST", path, b"").expect("the server responds");
     assert_eq!(answer.status, 202, "{}", answer.body);
 
     let shown = loom(&["config", "show", "--origin", "--workflows", &project.path("")]);
@@ -151,7 +151,7 @@ fn a_disabled_workflow_does_not_fire_and_limits_of_host_json_apply() {
     }
 }
 
-/// Breaks a project, and compares what each command says of `orders`: their findings, and whether it is refused.
+/// Breaks a project and compares the commands: their findings about `orders`, and whether they reject it.
 #[track_caller]
 fn judged(project: &Project, finding: &str, refused: bool) {
     let expected = vec![finding.to_owned()];
@@ -193,7 +193,7 @@ fn judged(project: &Project, finding: &str, refused: bool) {
     server.wait().expect("it ends");
     let mut said = String::new();
     server.stderr.take().expect("it is piped").read_to_string(&mut said).expect("it is text");
-    // What is wrong with `parameters.json` is wrong with every workflow of the project.
+    // An error in `parameters.json` applies to every workflow of the project.
     let mut found = findings(&said);
     found.dedup();
     assert_eq!(found, expected, "{said}");
@@ -205,7 +205,7 @@ fn every_command_rejects_the_same_definitions() {
     let project = Project::new();
     project.write("orders/workflow.json", &ORDERS.replace("' ', body('Shape')", "\\\"q\\\""));
     judged(&project, "error[L0500", true);
-    // The language keeps a function that it does not know until the action runs.
+    // An unknown function fails only when its action runs, as WDL specifies.
     project.write("orders/workflow.json", &ORDERS.replace("body('Shape')", "noSuch('Shape')"));
     judged(&project, "warning[L0500", false);
     project.write("orders/workflow.json", &ORDERS.replace("parameters('count')", "parameters('cuont')"));

@@ -1,6 +1,6 @@
-//! The reference pages that are made from the binary: commands, metrics and the API.
+//! The reference pages that are generated from the binary: commands, metrics and the API.
 //!
-//! `cargo xtask docs` writes them; without that these tests say when a page is out of date.
+//! `cargo xtask docs` writes them; otherwise these tests report a page that is out of date.
 
 use std::{collections::BTreeMap, ffi::OsStr, fmt::Write, fs};
 
@@ -50,7 +50,7 @@ fn the_commands_page_matches_the_help() {
     hold("cli.md", &page);
 }
 
-/// Actions that make every family of metrics have a sample: a circuit that opens, a call that it refuses, and a wait at a limit.
+/// Actions that give every family of metrics a sample: a circuit that opens, a call that it refuses, and a wait for a rate limit.
 const BUSY: &str = r#"{"definition": {
   "triggers": {"manual": {"type": "Request"}},
   "actions": {
@@ -101,7 +101,7 @@ fn families(text: &str) -> BTreeMap<String, Family> {
 #[test]
 fn the_metrics_page_matches_the_server() {
     let definition = file("reference", "busy.json", BUSY);
-    // A collector that nobody listens for: spans have metrics only where they are sent.
+    // Nothing listens at the collector's address: spans have metrics only if they are exported.
     let options = ["--memory", "--otlp", "http://127.0.0.1:1"].map(OsStr::new);
     let server = Loom::serve(&[&[definition.as_os_str()], &options[..]].concat());
     let ran = request(server.address(), "POST", "/workflows/busy/triggers/manual/invoke", b"{}");
@@ -189,5 +189,5 @@ fn the_api_page_matches_the_openapi_document() {
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let Some(path) = value.get("$ref").and_then(Value::as_str) else { return value };
     let names = path.trim_start_matches("#/").split('/');
-    names.fold(document, |at, name| at.get(name).expect("a reference leads somewhere"))
+    names.fold(document, |at, name| at.get(name).expect("a reference has a target"))
 }

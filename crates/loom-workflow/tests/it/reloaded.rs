@@ -1,4 +1,4 @@
-//! A served directory whose files change, break, disappear and come back; and who may listen where.
+//! A served directory whose files change, break, disappear and come back; and the addresses a server may listen on.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -16,10 +16,10 @@ use crate::{
     served::{self, Service},
 };
 
-/// How long the server may take to say something.
+/// The maximum time to wait for a line of the server.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A server whose words are heard. It dies with this value.
+/// A server whose standard error is read. It is killed when this value is dropped.
 pub(crate) struct Served {
     child: Child,
     pub(crate) address: String,
@@ -39,19 +39,19 @@ impl Served {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("the output is text");
-        let address = line.trim().strip_prefix("listening on http://").expect("it says where it listens");
+        let address = line.trim().strip_prefix("listening on http://").expect("it prints its address");
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let (hear, said) = mpsc::channel();
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| hear.send(line)));
         Served { address: address.to_owned(), child, said }
     }
 
-    /// Waits until it says this, and gives everything that it has said by then.
+    /// Waits until the server prints `text`, and returns everything printed so far.
     pub(crate) fn until(&self, text: &str) -> String {
         let mut all = String::new();
         while !all.contains(text) {
             let line = self.said.recv_timeout(PATIENCE);
-            all += &line.unwrap_or_else(|_| panic!("it does not say `{text}`, but: {all}"));
+            all += &line.unwrap_or_else(|_| panic!("`{text}` was not printed: {all}"));
             all.push('\n');
         }
         all
@@ -62,10 +62,10 @@ impl Served {
     }
 }
 
-/// Fires the one trigger of `orders`, and gives the status and the body of the answer.
+/// Fires the only trigger of `orders`, and returns the status and body of the response.
 fn fire(address: &str) -> (u16, String) {
     let path = "/workflows/orders/triggers/manual/invoke";
-    let answer = served::request(address, "POST", path, b"{}").expect("the server answers");
+    let answer = served::request(address, "POST", path, b"{}").expect("the server responds");
     (answer.status, answer.body)
 }
 
@@ -76,7 +76,7 @@ impl Drop for Served {
     }
 }
 
-/// A workflow that asks the service and then answers this.
+/// A workflow that calls the service and then responds with `answer`.
 fn answering(service: &str, answer: &str) -> String {
     let definition = json!({"definition": {
         "triggers": {"manual": {"type": "Request"}},
@@ -89,22 +89,22 @@ fn answering(service: &str, answer: &str) -> String {
 }
 
 fn write(path: &Path, text: &str) {
-    // Renamed into place, as careful tools do: no half of a file can be read.
+    // Renamed into place, so that a half-written file is never read.
     let new = path.with_extension("new");
     std::fs::write(&new, text).expect("the file can be written");
-    std::fs::rename(new, path).expect("the file can be put in place");
+    std::fs::rename(new, path).expect("the file can be renamed");
 }
 
 #[test]
 fn changed_broken_and_removed_files_are_followed() {
-    // The service lets a call go when the test says so.
+    // The service responds when the test allows it.
     let (come, came) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let (come, gone) = (Mutex::new(come), Mutex::new(gone));
     let service = Service::start(move |request| {
         if request.path == "/slow" {
             come.lock().expect("nobody panicked").send(()).expect("the test waits");
-            gone.lock().expect("nobody panicked").recv_timeout(PATIENCE).expect("the test says go");
+            gone.lock().expect("nobody panicked").recv_timeout(PATIENCE).expect("the test sends a permit");
         }
         (200, json!({}))
     });
@@ -123,18 +123,18 @@ fn changed_broken_and_removed_files_are_followed() {
         served.until("deployed orders 1.0.1");
         assert_eq!(served.fire(), (200, "two".to_owned()));
         go.send(()).expect("the service waits");
-        let first = first.join().expect("it was answered");
-        assert_eq!(first, (200, "one".to_owned()), "a run ends on the definition that it began with");
+        let first = first.join().expect("it received a response");
+        assert_eq!(first, (200, "one".to_owned()), "a run finishes on the version that it started with");
     });
 
     // Invalid JSON and an invalid workflow: the previous version stays in use, and the position is reported.
     write(&file, "{\"definition\": {\"triggers\": }");
-    let told = served.until("orders was not updated");
-    assert!(told.contains("error[L0003]") && told.contains("orders.json:1:29"), "{told}");
+    let reported = served.until("orders was not updated");
+    assert!(reported.contains("error[L0003]") && reported.contains("orders.json:1:29"), "{reported}");
     assert_eq!(served.fire(), (200, "two".to_owned()));
     write(&file, &answering(&service.address, "three").replace("\"Ask\":[", "\"Aks\":["));
-    let told = served.until("orders was not updated");
-    assert!(told.contains("did you mean `Ask`?"), "{told}");
+    let reported = served.until("orders was not updated");
+    assert!(reported.contains("did you mean `Ask`?"), "{reported}");
     assert_eq!(served.fire(), (200, "two".to_owned()));
 
     write(&file, &answering(&service.address, "four"));
@@ -144,12 +144,12 @@ fn changed_broken_and_removed_files_are_followed() {
     std::fs::remove_file(&file).expect("it is there");
     served.until("orders is no longer served");
     assert_eq!(served.fire().0, 404);
-    // What comes back is the next version, or the one that it was.
+    // A file that comes back is the next version, or the same one if its content is the same.
     write(&file, &answering(&service.address, "four"));
     served.until("deployed orders 1.0.2");
     assert_eq!(served.fire(), (200, "four".to_owned()));
 
-    // A second file, and parameters beside it, in a directory of its own.
+    // A second file with parameters, in a directory of its own.
     let inner = directory.path().join("bills");
     std::fs::create_dir(&inner).expect("there is room");
     let text = r#"{"definition": {"parameters": {"p": {"type": "String"}}, "triggers": {"manual": {"type": "Request"}},
@@ -159,7 +159,7 @@ fn changed_broken_and_removed_files_are_followed() {
     served.until("deployed bills 1.0.0");
     let bills = || {
         let path = "/workflows/bills/triggers/manual/invoke";
-        served::request(&served.address, "POST", path, b"{}").expect("the server answers").body
+        served::request(&served.address, "POST", path, b"{}").expect("the server responds").body
     };
     assert_eq!(bills(), "five");
     write(&directory.path().join("parameters.json"), r#"{"p": {"type": "String", "value": "sixth"}}"#);
@@ -202,7 +202,7 @@ fn only_a_server_with_a_token_can_be_reached_from_other_machines() {
     assert_eq!(ask("Authorization: Bearer long enough for a test\r\n").as_deref(), Some("200"));
 }
 
-/// The status of an answer to a caller with this token.
+/// The status of the response to a caller with this token.
 fn status_with(address: &str, token: &str) -> u16 {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let head =
@@ -237,16 +237,19 @@ fn sighup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing()
     write(&place("token"), "the second of the tokens\n");
     write(&place("loom.toml"), "token-file = \"token\"\nruns-max = 6\nwrite-timeout = 8\n");
     hang_up().expect("it lives");
-    let told = served.until("loom: reloaded");
-    assert!(told.contains("`write-timeout` takes effect after a restart"), "{told}");
-    assert!(!told.contains("runs-max"), "{told}");
+    let reported = served.until("loom: reloaded");
+    assert!(reported.contains("`write-timeout` takes effect after a restart"), "{reported}");
+    assert!(!reported.contains("runs-max"), "{reported}");
     assert_eq!(statuses(), [401, 200]);
 
     write(&place("token"), "the first of the tokens\n");
     write(&place("loom.toml"), "token-file = \"token\"\nruns-mx = 6\n");
     hang_up().expect("it lives");
-    let told = served.until("reload failed, nothing has changed");
-    assert!(told.contains("loom.toml:2: unknown setting `runs-mx`; did you mean `runs-max`?"), "{told}");
+    let reported = served.until("reload failed, nothing has changed");
+    assert!(
+        reported.contains("loom.toml:2: unknown setting `runs-mx`; did you mean `runs-max`?"),
+        "{reported}"
+    );
     assert_eq!(statuses(), [401, 200]);
 }
 
@@ -260,15 +263,15 @@ fn an_unreadable_directory_changes_nothing() {
     write(&flows.join("bills.json"), text);
     let served = Served::start(&["--addr", "127.0.0.1:0", "--workflows", &flows.display().to_string()]);
     std::fs::rename(&flows, &away).expect("it can be moved");
-    let told = served.until("the deployed workflows are unchanged");
-    assert!(told.contains(&format!("cannot read {}", flows.display())), "{told}");
+    let reported = served.until("the deployed workflows are unchanged");
+    assert!(reported.contains(&format!("cannot read {}", flows.display())), "{reported}");
     assert_eq!(served.fire().0, 202);
 
-    // What is looked at again is followed again.
+    // Once the directory can be read again, its changes are followed again.
     std::fs::remove_file(away.join("bills.json")).expect("it is there");
     std::fs::rename(&away, &flows).expect("it can be moved");
-    let told = served.until("bills is no longer served");
-    assert!(!told.contains("orders"), "{told}");
+    let reported = served.until("bills is no longer served");
+    assert!(!reported.contains("orders"), "{reported}");
     assert_eq!(served.fire().0, 202);
 
     let missing =
@@ -325,13 +328,13 @@ fn the_limit_on_open_files_is_raised_and_world_readable_secret_files_are_reporte
         assert!(line.starts_with("listening"), "{line}");
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("it lives");
         child.kill().expect("it lives");
-        let told = child.wait_with_output().expect("it ends").stderr;
-        (limits, String::from_utf8(told).expect("it is text"))
+        let reported = child.wait_with_output().expect("it ends").stderr;
+        (limits, String::from_utf8(reported).expect("it is text"))
     };
-    let (limits, told) = serve(0o644);
+    let (limits, reported) = serve(0o644);
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it is listed");
     let numbers: Vec<&str> = line["Max open files".len()..].split_whitespace().take(2).collect();
     assert_eq!(numbers[0], numbers[1], "{line}");
-    assert!(told.contains("run `chmod 600"), "{told}");
+    assert!(reported.contains("run `chmod 600"), "{reported}");
     assert!(!serve(0o600).1.contains("chmod"));
 }

@@ -1,5 +1,5 @@
-//! The real binary, stopped and killed: what it owes to callers, to the clock and to services is not forgotten.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The real binary, stopped and killed: callers, schedules and the state of services survive it.
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ fn wait(mut done: impl FnMut() -> bool) {
         }
         pause(Duration::from_millis(20));
     }
-    panic!("it does not come");
+    panic!("the condition does not hold in time");
 }
 
 /// Three callers at the moment of SIGTERM: one waits for a Response, one has sent half of its request, one comes after.
@@ -51,7 +51,7 @@ fn a_shutdown_answers_waiting_callers_and_unfinished_runs_continue() {
         Service::start(move |_| {
             calls.fetch_add(1, Ordering::SeqCst);
             if slow.load(Ordering::SeqCst) {
-                // Longer than the server may take to stop.
+                // Longer than the server takes to stop.
                 pause(Duration::from_mins(2));
             }
             (200, json!({}))
@@ -64,9 +64,9 @@ fn a_shutdown_answers_waiting_callers_and_unfinished_runs_continue() {
     let loom = serve(directory.path(), &workflows);
     let path = "/workflows/ask/triggers/manual/invoke";
 
-    let (told, answers) = mpsc::channel();
+    let (reported, answers) = mpsc::channel();
     let address = loom.address().to_owned();
-    let waiting = std::thread::spawn(move || told.send(request(&address, "POST", path, b"\"first\"")));
+    let waiting = std::thread::spawn(move || reported.send(request(&address, "POST", path, b"\"first\"")));
     wait(|| calls.load(Ordering::SeqCst) == 1);
     let body = b"\"second\"";
     let mut half = TcpStream::connect(loom.address()).unwrap();
@@ -76,21 +76,21 @@ fn a_shutdown_answers_waiting_callers_and_unfinished_runs_continue() {
     );
     half.write_all(head.as_bytes()).unwrap();
     half.write_all(&body[..3]).unwrap();
-    // It is in when another request on the same server has been answered after it.
+    // The server has received it once it has responded to a later request.
     loom.get("/api/v1/runs?limit=1");
 
     loom.terminate();
-    let first = answers.recv_timeout(Duration::from_secs(30)).unwrap().expect("it is answered in full");
+    let first = answers.recv_timeout(Duration::from_secs(30)).unwrap().expect("its response is complete");
     waiting.join().unwrap().unwrap();
     assert_eq!(first.status, 202, "{first:?}");
-    let later = first.header("location").expect("it says where the answer will be");
+    let later = first.header("location").expect("it has the address of the later response");
     wait(|| TcpStream::connect(loom.address()).is_err());
     half.write_all(&body[3..]).unwrap();
     let mut second = String::new();
     half.read_to_string(&mut second).unwrap();
     let was_taken = second.starts_with("HTTP/1.0 202") || second.starts_with("HTTP/1.1 202");
     assert!(was_taken || second.contains(" 503 "), "{second}");
-    assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0), "it stops in time, and in order");
+    assert_eq!(loom.exit_within(Duration::from_secs(30)), Some(0), "it stops cleanly and in time");
 
     slow.store(false, Ordering::SeqCst);
     let loom = serve(directory.path(), &workflows);
@@ -98,7 +98,7 @@ fn a_shutdown_answers_waiting_callers_and_unfinished_runs_continue() {
     let answer = loom.until(later, |answer| answer.status != 202);
     assert_eq!((answer.status, answer.body.as_str()), (200, "first"));
     let runs = loom.pages("/api/v1/runs?limit=100", "runs", "cursor");
-    assert_eq!(runs.len(), 1 + usize::from(was_taken), "what was taken in is there, and nothing else");
+    assert_eq!(runs.len(), 1 + usize::from(was_taken), "accepted runs exist, and no others");
     for run in runs {
         assert_eq!(loom.end_of(run["id"].as_str().unwrap()), "Succeeded");
     }
@@ -116,7 +116,7 @@ fn each_occurrence_fires_once_despite_repeated_kills() {
     let workflows = [("recurs", takes("Recurrence")), ("slides", takes("SlidingWindow"))];
     for life in 0..5u64 {
         let loom = serve(directory.path(), &workflows);
-        // Around the moments at which something fires, on either side of them.
+        // Shortly before and after the moments at which something fires.
         pause(Duration::from_millis(900 + 130 * life));
         loom.kill();
     }
@@ -129,7 +129,7 @@ fn each_occurrence_fires_once_despite_repeated_kills() {
         let path = format!("/api/v1/workflows/{name}/triggers/tick/histories");
         loom.get(&path)["histories"].as_array().unwrap().clone()
     };
-    // What has fired stands in the history, each with its moment and its runs.
+    // The history lists every firing with its time and its runs.
     for name in ["recurs", "slides"] {
         let mut seen = BTreeMap::new();
         for entry in histories(name) {
@@ -154,7 +154,7 @@ fn each_occurrence_fires_once_despite_repeated_kills() {
     }
 }
 
-/// What a service did to a circuit, and what calls took of a limit, is known after a crash.
+/// The state of a circuit and the consumption of a limit survive a crash.
 #[test]
 fn open_circuits_and_used_permits_survive_a_kill() {
     let directory = tempfile::tempdir().unwrap();
@@ -193,14 +193,14 @@ fn open_circuits_and_used_permits_survive_a_kill() {
     assert_eq!(run(&loom, "bad"), "ServiceUnavailable");
     assert_ne!(run(&loom, "bad"), "CircuitBreakerOpen");
     assert_eq!(run(&loom, "bad"), "CircuitBreakerOpen");
-    // Once this is answered, all that came before it is kept.
+    // Once this request has a response, everything before it is stored.
     let answer = loom.request("POST", "/api/v1/resilience/other/close", b"").unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     loom.kill();
 
     let loom = serve(directory.path(), &workflows);
-    assert_eq!(run(&loom, "bad"), "CircuitBreakerOpen", "it is left alone until its time is over");
-    assert_eq!(run(&loom, "few"), "RateLimitExceeded", "permits that were taken stay taken");
+    assert_eq!(run(&loom, "bad"), "CircuitBreakerOpen", "the circuit stays open for its duration");
+    assert_eq!(run(&loom, "few"), "RateLimitExceeded", "used permits stay used");
     assert_eq!(run(&loom, "other"), "OK");
     assert_eq!(calls.lock().unwrap()["/bad"], 2);
     assert_eq!(calls.lock().unwrap()["/few"], 2);
@@ -208,7 +208,7 @@ fn open_circuits_and_used_permits_survive_a_kill() {
     assert_eq!(calls.lock().unwrap()["/bad"], 3, "then it is probed");
 }
 
-/// The same without a word to the server: opening alone is enough for it to be kept.
+/// The same without a later request: a circuit is stored as soon as it opens.
 #[test]
 fn a_circuit_is_stored_as_soon_as_it_opens() {
     let directory = tempfile::tempdir().unwrap();
@@ -226,7 +226,7 @@ fn a_circuit_is_stored_as_soon_as_it_opens() {
     let before = commits(&loom);
     let answer = loom.request("POST", "/workflows/bad/triggers/manual/invoke", b"").unwrap();
     loom.end_of(&answer.header("x-ms-workflow-run-id").unwrap());
-    // The start, the end, and between or after them the circuit.
+    // The commits: the start, the end, and the circuit between or after them.
     wait(|| commits(&loom) >= before + 3);
     loom.kill();
     let loom = serve(directory.path(), &workflows);
@@ -237,8 +237,8 @@ fn a_circuit_is_stored_as_soon_as_it_opens() {
     assert_eq!(call["occurrences"][0]["code"], "CircuitBreakerOpen", "{call}");
 }
 
-/// Signals that were answered before a kill, sent under keys and sent again after it; and one that is left in the directory
-/// while no server runs.
+/// Signals acknowledged before a kill and sent again under their keys after it; and one that is left in the directory while
+/// no server runs.
 #[test]
 fn signals_survive_kills_and_are_received_once() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! `loom run`: answers, exit codes, settings, secrets.
+//! `loom run`: responses, exit codes, settings, secrets.
 
 use loom_expression::Value;
 
 use crate::{file, json, loom, loom_with_input};
 
-/// A definition with these actions, and nothing around them.
+/// A definition with only these actions.
 fn definition(test: &str, actions: &str) -> String {
     let text = format!(
         r#"{{"triggers": {{"manual": {{"type": "Request", "kind": "Http"}}}},
@@ -99,7 +99,7 @@ fn exit_codes_show_how_a_run_ended() {
     }
     let refused = definition("run-refused", r#"{"A": {"type": "Compose"}}"#);
     assert_eq!(loom(&["run", &refused]).code, Some(3));
-    // A function that does not exist fails its action; what is not an expression at all is refused.
+    // An unknown function fails its action; a syntax error rejects the definition.
     let failing = definition("run-failing", r#"{"A": {"type": "Compose", "inputs": "@nope()"}}"#);
     assert_eq!(loom(&["run", &failing]).code, Some(1));
     assert_eq!(loom(&["validate", &failing]).code, Some(0));
@@ -189,13 +189,13 @@ fn credentials_in_a_definition_are_not_printed() {
         "authentication": {"type": "Basic", "username": "ada", "password": "hunter2"}}}}}"#;
     let path = file("credentials", "call.json", text).display().to_string();
     let ended = loom(&["run", "--json", &path]);
-    assert!(ended.stdout.contains("ada"), "what is no secret is shown: {}", ended.stdout);
+    assert!(ended.stdout.contains("ada"), "values that are not secret are shown: {}", ended.stdout);
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
 }
 
 #[test]
 fn egress_rules_apply_as_on_a_server() {
-    // Nothing listens on port 1, so what is let through fails in another way.
+    // Nothing listens on port 1, so a permitted request fails with another error.
     let call = r#"{"Call": {"type": "Http", "runAfter": {}, "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/", "retryPolicy": {"type": "none"}}}}"#;
     let path = definition("run-egress", call);
     let code = |options: &[&str]| {

@@ -1,4 +1,4 @@
-//! `loom secrets`: what is kept there reaches runs, and nobody who looks at them.
+//! `loom secrets`: stored secrets reach the services that runs call, and are shown nowhere.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use loom_expression::Value;
 
 use crate::{Ended, ended, json};
 
-/// Calls the binary in `directory`, with a master key of its own, and `input` on standard input.
+/// Runs the binary in `directory`, with a master key of its own, and `input` on standard input.
 fn loom(directory: &Path, arguments: &[&str], input: &str) -> Ended {
     loom_under(&"5c".repeat(32), directory, arguments, input)
 }
@@ -65,23 +65,23 @@ fn a_secret_reaches_its_service_and_is_shown_nowhere() {
 fn mistakes_are_reported_with_a_remedy() {
     let directory = tempfile::tempdir().expect("there is room");
     let directory = directory.path();
-    let told = |arguments: &[&str], input: &str, code: i32, part: &str| {
+    let reported = |arguments: &[&str], input: &str, code: i32, part: &str| {
         let ended = loom(directory, arguments, input);
         assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
     };
-    told(&["secrets", "list"], "", 0, "set one with `loom secrets set NAME`");
-    told(&["secrets", "set", "api-key"], "", 2, "the value on standard input is empty");
-    told(&["secrets", "set", "api key"], "x", 2, "is not a valid secret name");
-    told(&["secrets", "set", "api-key", "--expires-on", "soon"], "x", 2, "expected a timestamp, such as");
-    told(&["secrets", "set", "api-key", "--if-version", "0"], "x", 0, "");
-    told(
+    reported(&["secrets", "list"], "", 0, "set one with `loom secrets set NAME`");
+    reported(&["secrets", "set", "api-key"], "", 2, "the value on standard input is empty");
+    reported(&["secrets", "set", "api key"], "x", 2, "is not a valid secret name");
+    reported(&["secrets", "set", "api-key", "--expires-on", "soon"], "x", 2, "expected a timestamp, such as");
+    reported(&["secrets", "set", "api-key", "--if-version", "0"], "x", 0, "");
+    reported(
         &["secrets", "set", "api-key", "--if-version", "0"],
         "x",
         2,
         "the newest version of 'api-key' must be 0 (got 1)",
     );
-    told(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; did you mean `api-key`?");
+    reported(&["secrets", "show", "apikey"], "", 1, "Secret not found: apikey; did you mean `api-key`?");
     let other = loom_under(&"5d".repeat(32), directory, &["secrets", "show", "api-key", "--reveal"], "");
     assert_eq!((other.code, other.stdout.as_str()), (Some(2), ""));
     assert!(
@@ -101,15 +101,15 @@ fn a_new_master_key_replaces_the_old_one() {
     let rotated = loom(directory, &["secrets", "rotate-key", "--new-master-key-file", "new.key"], "");
     assert_eq!(rotated.code, Some(0), "{}", rotated.stderr);
     assert_eq!(loom(directory, &["secrets", "show", "k", "--reveal"], "").code, Some(2));
-    let key = fs::read_to_string(directory.join("new.key")).expect("it was made");
+    let key = fs::read_to_string(directory.join("new.key")).expect("it was created");
     assert_eq!(
         loom_under(key.trim(), directory, &["secrets", "show", "k", "--reveal"], "").stdout,
         "v4lue\n"
     );
 }
 
-/// What `loom run` shows as outputs of the actions of a workflow that cuts its settings in pieces. Texts are not found in their
-/// pieces, so only labels hide them.
+/// The outputs that `loom run` shows for a workflow that cuts its settings into pieces. Masking by value does not find pieces,
+/// so only labels hide them.
 fn settings_shown(settings: &str) -> Value {
     let directory = tempfile::tempdir().expect("there is room");
     let action = |name: &str, setting: &str| {
@@ -154,7 +154,7 @@ fn secret_app_settings_are_redacted() {
             .into_iter()
             .collect()
     );
-    // Neither its name nor its value says that it is one.
+    // Neither its name nor its value shows that it is a secret.
     let shown = settings_shown(&format!("{{{values}}}"));
     assert_eq!(shown.index(3), Some(&Value::from("listed")));
     assert_eq!(shown.index(1), Some(&Value::from(hidden)));

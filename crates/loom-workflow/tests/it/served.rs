@@ -1,5 +1,5 @@
 //! A served `loom` as a child process, a service that it calls, and plain HTTP to speak with both.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
@@ -13,22 +13,22 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long a run, or a process, may take to end.
+/// The maximum time in which a run or a process must end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A number from the environment.
-#[expect(clippy::disallowed_methods, reason = "the full count of a proof is asked for from outside")]
+/// A number from an environment variable.
+#[expect(clippy::disallowed_methods, reason = "a longer run sets the count from outside")]
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Real processes keep real time.
+/// Waits in real time, because real processes do.
 pub(crate) fn pause(time: Duration) {
     let (_keep, never) = mpsc::channel::<()>();
     never.recv_timeout(time).ok();
 }
 
-/// One request to `host:port`; none when whoever listens there died before it had answered in full.
+/// Sends one request to `host:port`; `None` if the process there died before its response was complete.
 pub(crate) fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     let head = format!(
@@ -40,7 +40,7 @@ pub(crate) fn request(address: &str, method: &str, path: &str, body: &[u8]) -> O
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    // A head that came alone was cut off in its body.
+    // A head without its whole body was cut off.
     let length: usize = header(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     (body.len() >= length).then(|| Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
@@ -51,7 +51,7 @@ pub(crate) struct Loom {
     address: String,
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -72,7 +72,7 @@ fn header(head: &str, name: &str) -> Option<String> {
 }
 
 impl Loom {
-    /// Starts it, and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub(crate) fn serve(arguments: &[&OsStr]) -> Loom {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
             .arg("serve")
@@ -85,7 +85,7 @@ impl Loom {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
-            line.trim().strip_prefix("listening on http://").expect("it says where it listens").to_owned();
+            line.trim().strip_prefix("listening on http://").expect("it prints its address").to_owned();
         Loom { child: Arc::new(Mutex::new(child)), address }
     }
 
@@ -94,7 +94,7 @@ impl Loom {
         &self.address
     }
 
-    /// Kills it, as `kill -9` does, when the time is over.
+    /// Kills the process, as `kill -9` does, after this time.
     pub(crate) fn kill_after(&self, time: Duration) -> JoinHandle<()> {
         let child = Arc::clone(&self.child);
         std::thread::spawn(move || {
@@ -107,7 +107,7 @@ impl Loom {
         self.child.lock().unwrap().wait().unwrap();
     }
 
-    /// Kills it, as `kill -9` does, now.
+    /// Kills the process now, as `kill -9` does.
     pub(crate) fn kill(self) {
         drop(self);
     }
@@ -116,12 +116,12 @@ impl Loom {
         Pid::from_child(&self.child.lock().unwrap())
     }
 
-    /// Asks it to stop, as a supervisor does.
+    /// Sends SIGTERM, as a supervisor does.
     pub(crate) fn terminate(&self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
-    /// The code it ends with; none when it does not end in time.
+    /// Waits for the exit code; `None` if the process does not exit in time.
     pub(crate) fn exit_within(&self, time: Duration) -> Option<i32> {
         let step = Duration::from_millis(20);
         let mut left = time;
@@ -134,11 +134,11 @@ impl Loom {
         }
     }
 
-    /// Asks again and again until the answer is as wanted.
+    /// Repeats a request until its response satisfies a condition.
     pub(crate) fn until(&self, path: &str, mut wanted: impl FnMut(&Answer) -> bool) -> Answer {
         let mut left = PATIENCE;
         loop {
-            let answer = self.request("GET", path, b"").expect("the server answers");
+            let answer = self.request("GET", path, b"").expect("the server responds");
             if wanted(&answer) {
                 return answer;
             }
@@ -148,19 +148,19 @@ impl Loom {
         }
     }
 
-    /// One request; none when the process died before it had answered in full.
+    /// Sends one request; `None` if the process died before its response was complete.
     pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
         request(&self.address, method, path, body)
     }
 
-    /// What is at an address of the API, which must be there.
+    /// The JSON at a route of the API, which must exist.
     pub(crate) fn get(&self, path: &str) -> Value {
-        let answer = self.request("GET", path, b"").expect("the server answers");
+        let answer = self.request("GET", path, b"").expect("the server responds");
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// The status that a run ends with.
+    /// Waits for a run to end and returns its status.
     pub(crate) fn end_of(&self, run: &str) -> String {
         let mut left = PATIENCE;
         loop {
@@ -174,7 +174,7 @@ impl Loom {
         }
     }
 
-    /// All members called `name` of all pages at `path`, which has a query.
+    /// The items of the list `name` from all pages at `path`, which has a query.
     pub(crate) fn pages(&self, path: &str, name: &str, next: &str) -> Vec<Value> {
         let mut all = Vec::new();
         let mut page = self.get(path);
@@ -187,7 +187,7 @@ impl Loom {
         }
     }
 
-    /// At most `most` events of a stream, after the one with number `after`: numbers and types.
+    /// At most `most` events of a stream after number `after`: their numbers and types.
     pub(crate) fn stream(&self, path: &str, after: u64, most: usize) -> Vec<(u64, String)> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -220,7 +220,7 @@ impl Drop for Loom {
     }
 }
 
-/// A request that a service got.
+/// A request that a service received.
 #[derive(Debug)]
 pub(crate) struct Request {
     head: String,
@@ -234,10 +234,10 @@ impl Request {
     }
 }
 
-/// What a service answers: a status, and JSON.
+/// The response of a service: a status and JSON.
 pub(crate) type Reply = (u16, Value);
 
-/// A service that answers what `work` says. It lives as long as the test.
+/// A service whose responses `work` computes. It runs until the test ends.
 pub(crate) struct Service {
     pub(crate) address: String,
 }
@@ -257,7 +257,7 @@ impl Service {
     }
 }
 
-/// Reads one request and answers it. A caller that died meanwhile is no mistake.
+/// Reads one request and responds. A caller that has died in the meantime is not an error.
 fn answer(stream: &TcpStream, work: &dyn Fn(Request) -> Reply) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();

@@ -1,5 +1,5 @@
-//! The real binary on a directory that is damaged, deleted, cut or begun without a key; and commands that only read.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The real binary on a directory that is damaged, deleted, truncated or created without a key; and commands that only read.
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ fn serve(directory: &Path, more: &[&OsStr]) -> Loom {
     Loom::serve(&[&arguments[..], more].concat())
 }
 
-/// Text that cannot be packed, and is found again.
+/// Incompressible text that can be found in the file.
 fn body(number: usize) -> String {
     let mut state = number as u64;
     let letter = |_| {
@@ -110,7 +110,7 @@ fn a_directory_created_without_a_key_rejects_a_key_unchanged() {
     let server = serve(directory.path(), &[]);
     run(&server, 1);
     drop(server);
-    // A directory that holds nothing takes the key it is begun with.
+    // An empty directory accepts the first key.
     fs::remove_dir_all(&data).unwrap();
     let server = serve(directory.path(), &["--key-file".as_ref(), key.as_os_str()]);
     run(&server, 2);
@@ -124,8 +124,8 @@ fn damage_found_by_a_request_stops_writing_and_is_reported_with_its_location() {
     let runs: Vec<String> = (0..30).map(|number| run(&server, number)).collect();
     server.terminate();
     assert_eq!(server.exit_within(std::time::Duration::from_secs(30)), Some(0));
-    // One byte in the body of one run. Where pages of the database cut it varies, so some part of it is looked for that lies
-    // in one page. While it is only in the log, the database is opened and closed again.
+    // Damages one byte of the body of one run. Page borders vary, so the test looks for a part of the body that is within one
+    // page. While the body is only in the log, the database is opened and closed again.
     let text = body(17);
     let find = |content: &[u8]| {
         let mut parts = text.as_bytes().chunks_exact(32).skip(20);
@@ -148,12 +148,12 @@ fn damage_found_by_a_request_stops_writing_and_is_reported_with_its_location() {
     let server = serve(directory.path(), &[]);
     run(&server, 100);
     let ready = server.request("GET", "/readyz", b"").unwrap();
-    assert_eq!(ready.status, 200, "nobody has met it yet: {ready:?}");
+    assert_eq!(ready.status, 200, "the damage has not been read yet: {ready:?}");
     let met = runs.iter().any(|run| {
         let answer = server.request("GET", &format!("/api/v1/runs/{run}"), b"").unwrap();
         answer.status != 200
     });
-    assert!(met, "a request meets it");
+    assert!(met, "a request reads the damage");
     let ready = server.request("GET", "/readyz", b"").unwrap();
     assert_eq!(ready.status, 503);
     for part in ["damaged", "loom.db", "restore it from a backup"] {
@@ -163,15 +163,15 @@ fn damage_found_by_a_request_stops_writing_and_is_reported_with_its_location() {
     assert_eq!(refused.status, 503, "{refused:?}");
     let health = server.request("GET", "/healthz", b"").unwrap();
     assert_eq!(health.status, 503);
-    // What is whole can still be read.
+    // Undamaged data can still be read.
     assert_eq!(server.request("GET", "/api/v1/runs?limit=5", b"").unwrap().status, 200);
     drop(server);
 
     let data = directory.path().join("data").display().to_string();
     let shown: Vec<_> = runs.iter().map(|run| loom(&["runs", "show", run, "--data", &data])).collect();
-    let told: Vec<_> = shown.iter().filter(|shown| shown.code != Some(0)).collect();
-    assert!(!told.is_empty());
-    for shown in told {
+    let reported: Vec<_> = shown.iter().filter(|shown| shown.code != Some(0)).collect();
+    assert!(!reported.is_empty());
+    for shown in reported {
         for part in ["damaged", "loom.db", "restore it from a backup"] {
             assert!(shown.stderr.contains(part), "{part}: {}", shown.stderr);
         }
@@ -189,23 +189,23 @@ fn a_deleted_or_replaced_directory_is_noticed() {
     assert_eq!(refused.status, 503, "{refused:?}");
     let ready = server.request("GET", "/readyz", b"").unwrap();
     assert!(ready.status == 503 && ready.body.contains("find its files"), "{ready:?}");
-    // Another one in its place is not taken for it.
+    // Another directory in its place is not mistaken for it.
     fs::create_dir(&data).unwrap();
     let refused = server.request("POST", "/workflows/note/triggers/manual/invoke", b"1").unwrap();
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(files(&data).is_empty());
     fs::remove_dir(&data).unwrap();
-    // It comes back.
+    // The directory is moved back.
     fs::rename(directory.path().join("aside"), &data).unwrap();
     server.until("/readyz", |answer| answer.status == 200);
     run(&server, 2);
-    // It is deleted, while nobody asks for anything.
+    // The directory is deleted while there are no requests.
     fs::remove_dir_all(&data).unwrap();
     let ready = server.request("GET", "/readyz", b"").unwrap();
     assert_eq!(ready.status, 503, "{ready:?}");
     server.terminate();
     server.exit_within(std::time::Duration::from_secs(30)).expect("it stops");
-    assert!(!data.exists(), "and makes nothing in its place");
+    assert!(!data.exists(), "and does not create a new one");
 }
 
 #[test]

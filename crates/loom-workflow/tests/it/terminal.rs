@@ -1,6 +1,5 @@
-//! What reaches the terminal: nothing that it would obey, no line that a name from outside begins, and nothing that stops the
-//! program when nobody reads.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Output on a terminal: no control sequence from outside, no forged line, and no failure when the output is closed.
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 use std::{
     io::{BufRead, BufReader, PipeWriter},
     path::Path,
@@ -11,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Ended, file, loom, served::request};
 
-/// A pipe that nobody reads any more.
+/// A pipe whose reading end is closed.
 fn closed() -> PipeWriter {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -22,7 +21,7 @@ fn definition(actions: &str) -> String {
     format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{{actions}}}}}"#)
 }
 
-/// Neither stream holds anything that a terminal obeys.
+/// Asserts that neither stream contains a control sequence.
 fn assert_plain(ended: &Ended) {
     for text in [&ended.stdout, &ended.stderr] {
         let obeyed = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
@@ -42,10 +41,10 @@ fn a_server_whose_standard_error_is_closed_serves_deploys_and_stops() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    // The reading end goes with the reader, so that standard output is closed from here on, too.
+    // Dropping the reader closes standard output too.
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
-    // A change makes it say something; so does the signal.
+    // A changed file makes the server print something; so does the signal.
     std::fs::write(&path, definition(r#""Changed": {"type": "Compose", "inputs": 2}"#)).unwrap();
     let deployed = || request(&address, "GET", "/api/v1/workflows/one", b"").unwrap().body;
     while !deployed().contains("Changed") && !deployed().contains("1.0.1") {
@@ -85,7 +84,7 @@ fn names_and_excerpts_are_shown_escaped() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_plain(&ended);
     assert!(ended.stderr.contains(r"odd\nforged\u{1b}[31m.json:2:"), "{}", ended.stderr);
-    // A character that is not shown still takes its column, so that the carets are under the place.
+    // An escaped character takes one column, so that the carets are under the right place.
     let lines: Vec<&str> = ended.stderr.lines().collect();
     let marks = lines.iter().position(|line| line.contains("^^^^^^")).unwrap();
     let column = |line: &str, text: &str| line.find(text).map(|at| line[..at].chars().count());

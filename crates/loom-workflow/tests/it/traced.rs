@@ -1,4 +1,4 @@
-//! Traces of a served workflow, over a kill: what is repeated is the same call in the same trace.
+//! Traces of a served workflow across a kill: a repeated call is the same call in the same trace.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::served::{Loom, Service};
 
-/// How long a span may be on its way.
+/// The maximum time to wait for a span.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const WORKFLOW: &str = r#"{
@@ -33,8 +33,8 @@ fn a_killed_run_continues_its_trace() {
     let (called, killed) = (Mutex::new(called), AtomicBool::new(false));
     let service = Service::start(move |request| {
         let say = |name: &str| request.header(name).unwrap_or_default();
-        let told = (say("traceparent"), say("idempotency-key"));
-        called.lock().expect("nobody panicked").send(told).ok();
+        let reported = (say("traceparent"), say("idempotency-key"));
+        called.lock().expect("nobody panicked").send(reported).ok();
         if !killed.swap(true, Ordering::SeqCst) {
             // The first caller is killed while it waits.
             let (_keep, never) = mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! A watcher of the served binary who keeps going away and coming back.
+//! A client of an event stream that disconnects and reconnects repeatedly.
 
 use crate::served::Loom;
 
@@ -18,7 +18,7 @@ fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_order() {
     let run = answer.header("x-ms-workflow-run-id").unwrap();
     let mut events: Vec<(u64, String)> = Vec::new();
     for visit in 0..20 {
-        // The last visit stays until the stream ends.
+        // The last connection stays until the stream ends.
         let most = if visit < 19 { 3 } else { usize::MAX };
         let after = events.last().map_or(0, |(seq, _)| *seq);
         events.extend(loom.stream(&format!("/api/v1/runs/{run}/events"), after, most));

@@ -1,21 +1,21 @@
-//! The workflows: a name, and what of a definition is its own. `PIECES` stands for an array of the pieces of the case's secret,
+//! The workflows: a name and the properties of each definition. `PIECES` stands for an array of the pieces of the case's secret,
 //! `SECRET` for the whole, `SERVICE` for the address of a service on loopback, and `CASE` for the case's number.
 
 /// One workflow.
-#[expect(clippy::struct_excessive_bools, reason = "each is a trait of its own of a case")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent property of a case")]
 pub(super) struct Case {
     pub(super) name: &'static str,
     /// Members of the definition. Without `triggers` it has a plain Request trigger.
     pub(super) body: &'static str,
-    /// Whether its Response, which is not to be altered, holds the secret.
+    /// Whether its Response, which must not be altered, contains the secret.
     pub(super) answers: bool,
-    /// Whether its trigger may refuse the request.
+    /// Whether its trigger may reject the request.
     pub(super) refused: bool,
     /// Whether it calls others that only a server has.
     pub(super) needs_server: bool,
-    /// How many runs come of one call.
+    /// How many runs one call starts.
     pub(super) runs: usize,
-    /// Whether it has no secret of its own: others hand it theirs.
+    /// Whether it has no secret of its own and receives those of other cases.
     pub(super) is_handed: bool,
 }
 
@@ -80,7 +80,7 @@ impl Case {
     }
 }
 
-/// Maps and schemas that the cases name, by their path below `Artifacts`.
+/// Maps and schemas of the cases, by their path below `Artifacts`.
 pub(super) const ARTIFACTS: [(&str, &str); 4] = [
     (
         "Maps/list.liquid",
@@ -110,7 +110,7 @@ pub(super) const ARTIFACTS: [(&str, &str); 4] = [
     ),
 ];
 
-/// All of them. Names are those of files and workflows.
+/// All cases. A name is that of the file and of the workflow.
 pub(super) const CASES: &[Case] = &[
     case("compose", r#""actions": {"A": {"type": "Compose", "inputs": {"a": "@PIECES", "b": "@{PIECES[1]}!"}, "runAfter": {}}}"#),
     case("select", r#""actions": {"A": {"type": "Select", "inputs": {"from": "@PIECES", "select": {"it": "@item()"}}, "runAfter": {}}}"#),

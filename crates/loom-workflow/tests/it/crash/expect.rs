@@ -1,4 +1,4 @@
-//! What each workflow of the crash test must come to, however often it is interrupted.
+//! The expected result of each workflow of the crash test, however often it is interrupted.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 pub(super) struct Expected {
     pub(super) name: &'static str,
     pub(super) status: &'static str,
-    /// Places that make a call, each at least once; those with `?` may make none.
+    /// Positions that make at least one call each; those with `?` may make none.
     pub(super) places: &'static [&'static str],
-    /// What the last call must carry: proof that variables and outputs are neither lost nor counted twice.
+    /// The body of the last call, which proves that variables and outputs are neither lost nor counted twice.
     pub(super) total: Option<Value>,
 }
 
-/// Calls that may be made three times because the service asks for it.
+/// Calls that may be made three times because the service requests a retry.
 pub(super) const FLAKY: (&str, usize) = ("Flaky", 3);
 
 /// All workflows. `child` is started by `parent`, the others by requests.
@@ -54,7 +54,7 @@ pub(super) fn all() -> [Expected; 9] {
         of("hook", "Succeeded", &["Hook", "Hook/unsubscribe/1?", "Total"], Some(json!({"heard": true}))),
         of("answer", "Succeeded", &["Before", "Later"], None),
         of("stop", "Failed", &["Total"], Some(json!({"pretended": 5}))),
-        // An open circuit spares the service, so each of these may be missing.
+        // An open circuit refuses calls, so each of these may be missing.
         of("broken", "Succeeded", &["Try/0?", "Try/1?", "Try/2?", "Total"], Some(json!({"failed": 1}))),
         of(
             "own",
@@ -65,7 +65,7 @@ pub(super) fn all() -> [Expected; 9] {
     ]
 }
 
-/// The branch of a run that a place belongs to; in one branch, one thing happens after the other.
+/// The branch of a run that a position belongs to; within a branch, actions run one after the other.
 pub(super) fn branch(place: &str) -> &str {
     if place.starts_with("Item/") || place.contains("/unsubscribe/") {
         place

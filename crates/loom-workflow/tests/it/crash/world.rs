@@ -1,5 +1,5 @@
 //! The world around the killed server: a service that remembers each call, by the life of the process that made it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     collections::BTreeSet,
@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 
 use crate::served::{self, Reply, Request, Service, pause};
 
-/// How long the service takes for a call: long enough that kills fall into calls.
+/// How long the service takes for a call: long enough for kills to interrupt calls.
 const WORK: Duration = Duration::from_millis(15);
 
-/// How soon an event that did not arrive is sent again.
+/// The delay before an event that did not arrive is sent again.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// A call that the service saw.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// Which process made it, from 0.
+    /// The number of the process that made the call, from 0.
     pub(super) life: usize,
     /// `run/action/rounds…`
     pub(super) key: String,
@@ -48,9 +48,9 @@ pub(super) struct World {
 #[derive(Default)]
 struct State {
     seen: Mutex<Vec<Seen>>,
-    /// Where the server listens now: events go there, whoever asked for them.
+    /// The server's current address; all events are sent there.
     server: Mutex<String>,
-    /// What should not have happened, in words.
+    /// Descriptions of violations.
     wrong: Mutex<Vec<String>>,
 }
 
@@ -64,7 +64,7 @@ impl World {
         World { service, state }
     }
 
-    /// Writes the files that make a process know this world, and be known in it.
+    /// Writes the files that connect a process with this world.
     pub(super) fn introduce(&self, directory: &Path, life: usize) {
         let base = format!("{}/{life}", self.service.address);
         let egress = json!({"service": base});
@@ -77,7 +77,7 @@ impl World {
         std::fs::write(directory.join("connections.json"), connections.to_string()).unwrap();
     }
 
-    /// Where events are sent from now on.
+    /// Sets the address to which events are sent from now on.
     pub(super) fn serves_at(&self, address: &str) {
         address.clone_into(&mut self.state.server.lock().unwrap());
     }
@@ -129,7 +129,7 @@ impl State {
         }
     }
 
-    /// Sends the event that was subscribed to, until a server takes it.
+    /// Sends the event of a subscription until a server accepts it.
     fn send_event(self: &Arc<Self>, body: &str, after: Duration) {
         let body: Value = serde_json::from_str(body).expect("a subscription is JSON");
         let url = body["url"].as_str().expect("it says where events go").to_owned();
@@ -140,7 +140,7 @@ impl State {
             loop {
                 let server = state.server.lock().unwrap().clone();
                 match served::request(&server, "POST", &path, br#"{"heard": true}"#) {
-                    // Another event was faster, or the answer to this one was lost with its server.
+                    // Another event was faster, or the response to this one was lost with its server.
                     Some(answer) if matches!(answer.status, 200 | 410) => return,
                     Some(answer) if answer.status != 503 => {
                         let text = format!("the event for {path} was refused: {answer:?}");

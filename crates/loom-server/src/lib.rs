@@ -57,3 +57,7 @@ pub use redact::{HIDDEN, hide, without_credentials};
 pub use server::{Server, ServerSettings, Token, is_loopback};
 pub use switches::DisabledBy;
 pub use telemetry::{TelemetryError, TelemetrySettings};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -128,7 +128,7 @@ fn actions(page: &mut Page, tally: &Tally) {
     page.head(
         "loom_attempts_total",
         "counter",
-        "Attempts started by actions, by type; polls of one call are not counted.",
+        "Attempts of actions, by type, including refused ones; polls within one call are not counted.",
     );
     for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
         page.sample("loom_attempts_total", &[("type", name)], read(&counts.attempts));

@@ -183,11 +183,7 @@ async fn trap_05_a_lease_that_is_shorter_than_the_call_may_take() {
     assert!(slow.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     tokio::time::advance(SECOND * 60).await;
     let refused = pipeline.breaker().admit(pipeline.clock().now()).unwrap_err();
-    assert_eq!(
-        refused.rule,
-        Rule::CircuitHalfOpen,
-        "the probe may take 90 s, so its slot is reserved for 90 s"
-    );
+    assert_eq!(refused.rule, Rule::CircuitHalfOpen, "the probe may take 90 s, so its slot is kept for 90 s");
     slow.await.unwrap();
     assert_eq!(pipeline.breaker().state(), CircuitState::Closed);
 }

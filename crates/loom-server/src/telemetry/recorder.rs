@@ -1,8 +1,8 @@
 //! Creates spans for runs: one for each run, each action, and each call of an action.
 //!
-//! A span is exported when it ends, so little state is needed, and none has to survive the process: the next process finds the
-//! rest in the run's state, and the ids are derived from the run. Only durable events are recorded, so no span shows what a crash
-//! undoes. Secrets are left out.
+//! A span is exported when it ends, so the recorder keeps little state, and none of it has to survive the process: the next
+//! process restores it from the run's state, and ids are derived from the run. Only durable events are recorded, so no span
+//! shows something that a crash undoes. Secrets are omitted.
 
 use std::{
     collections::HashMap,
@@ -34,8 +34,8 @@ const MESSAGE_MAX: usize = 1_024;
 /// The maximum number of cached redaction rules.
 const RULES_MAX: usize = 1_024;
 
-/// Rounds of loops, outermost first.
-type Rounds = Vec<(ActionIdx, u32)>;
+/// The iterations of the enclosing loops, outermost first.
+type Iterations = Vec<(ActionIdx, u32)>;
 
 /// A definition, by its hash, and the trigger that fired.
 type Fired = ([u8; 32], Option<Arc<str>>);
@@ -80,7 +80,7 @@ impl Recorder {
     pub(crate) fn resumes(&self, state: &RunState) {
         let Some(start) = state.start() else { return };
         if let Some(recorded) = self.begin(state, start) {
-            recorded.lock().unwrap_or_else(PoisonError::into_inner).take_up(state);
+            recorded.lock().unwrap_or_else(PoisonError::into_inner).restore(state);
         }
     }
 
@@ -96,7 +96,7 @@ impl Recorder {
             workflow: Arc::clone(workflow),
             redaction: self.rules(workflow, trigger),
             openings: HashMap::new(),
-            busy: HashMap::new(),
+            running: HashMap::new(),
             calls: HashMap::new(),
         }));
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,30 +127,30 @@ struct Recorded {
     redaction: Arc<Redaction>,
     openings: HashMap<FrameId, Opening>,
     /// Actions in progress that started with their own event.
-    busy: HashMap<Place, Busy>,
+    running: HashMap<Place, Running>,
     calls: HashMap<EffectId, Call>,
 }
 
-/// One opening of a block.
+/// An open frame: one execution of a block.
 #[derive(Clone, Debug)]
 struct Opening {
-    rounds: Rounds,
+    iterations: Iterations,
     /// The span of the action that opened it.
     owner: u64,
-    /// The nearest enclosing action with a span, for actions inside that have none.
-    told_by: Option<Place>,
+    /// The nearest enclosing action with a span, which reports failures of actions without one.
+    reported_by: Option<Place>,
 }
 
 #[derive(Debug, Default)]
-struct Busy {
-    asks: Option<Asks>,
+struct Running {
+    request: Option<Request>,
     events: Events,
     call: Option<EffectId>,
 }
 
 /// The public parts of an action's request.
 #[derive(Clone, Debug)]
-struct Asks {
+struct Request {
     method: String,
     host: String,
     port: u16,
@@ -164,7 +164,7 @@ struct Call {
     phase: Phase,
     attempt: u32,
     started: Timestamp,
-    asks: Option<Asks>,
+    request: Option<Request>,
     events: Events,
 }
 
@@ -209,11 +209,11 @@ impl Recorded {
         }
     }
 
-    /// Restores the state from before this process.
-    fn take_up(&mut self, state: &RunState) {
+    /// Restores the recorder's state for a run that an earlier process started.
+    fn restore(&mut self, state: &RunState) {
         let mut left: HashMap<FrameId, (Option<Place>, u32)> =
             state.openings().map(|(frame, parent, index)| (frame, (parent, index))).collect();
-        // What is around an opening may have a higher number than itself.
+        // An enclosing frame may have a higher number than the frame inside it.
         while !left.is_empty() {
             let known: Vec<FrameId> = left
                 .iter()
@@ -248,36 +248,36 @@ impl Recorded {
 
     fn opening(&self, parent: Option<Place>, index: u32) -> Opening {
         let Some(parent) = parent else {
-            return Opening { rounds: Rounds::new(), owner: self.trace.run, told_by: None };
+            return Opening { iterations: Iterations::new(), owner: self.trace.run, reported_by: None };
         };
-        let around = self.openings.get(&parent.frame);
-        let mut rounds = around.map(|around| around.rounds.clone()).unwrap_or_default();
-        let owner = self.trace.action(parent.action, &rounds);
+        let outer = self.openings.get(&parent.frame);
+        let mut iterations = outer.map(|outer| outer.iterations.clone()).unwrap_or_default();
+        let owner = self.trace.action(parent.action, &iterations);
         if event_json::is_loop(&self.workflow, parent.action) {
-            rounds.push((parent.action, index));
+            iterations.push((parent.action, index));
         }
-        let told_by = match around.and_then(|around| around.told_by) {
-            None if trace::has_spans(&rounds) => None,
+        let reported_by = match outer.and_then(|outer| outer.reported_by) {
+            None if trace::has_spans(&iterations) => None,
             None => Some(parent),
             known => known,
         };
-        Opening { rounds, owner, told_by }
+        Opening { iterations, owner, reported_by }
     }
 
     fn has_span(&self, place: Place) -> bool {
-        self.openings.get(&place.frame).is_some_and(|opening| opening.told_by.is_none())
+        self.openings.get(&place.frame).is_some_and(|opening| opening.reported_by.is_none())
     }
 
     fn begin(&mut self, place: Place, inputs: Option<&Value>) {
-        let asks = inputs.and_then(|inputs| self.asks(place.action, inputs));
-        let busy = self.busy.entry(place).or_default();
-        if asks.is_some() {
-            busy.asks = asks;
+        let request = inputs.and_then(|inputs| self.request(place.action, inputs));
+        let running = self.running.entry(place).or_default();
+        if request.is_some() {
+            running.request = request;
         }
     }
 
     /// The method and host of a request, unless they are secret.
-    fn asks(&self, action: ActionIdx, inputs: &Value) -> Option<Asks> {
+    fn request(&self, action: ActionIdx, inputs: &Value) -> Option<Request> {
         let ActionKind::Effect { effect: EffectKind::Http | EffectKind::HttpWebhook, .. } =
             &self.workflow.action(action).kind
         else {
@@ -291,23 +291,23 @@ impl Recorded {
         let given = part("method").and_then(Value::as_str).unwrap_or("GET").trim().to_ascii_uppercase();
         let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
         let method = if known.contains(&given.as_str()) { given } else { "_OTHER".to_owned() };
-        Some(Asks { method, host: url.host().to_owned(), port: url.port() })
+        Some(Request { method, host: url.host().to_owned(), port: url.port() })
     }
 
     fn begin_call(&mut self, effect: EffectId, place: Place, phase: Phase, attempt: u32, at: Timestamp) {
         let owner = self.action_span(place);
-        let busy = (phase != Phase::Unsubscribe).then(|| self.busy.entry(place).or_default());
-        let asks = busy.and_then(|busy| {
-            busy.call = Some(effect);
-            busy.asks.clone()
+        let running = (phase != Phase::Unsubscribe).then(|| self.running.entry(place).or_default());
+        let request = running.and_then(|running| {
+            running.call = Some(effect);
+            running.request.clone()
         });
-        let call = Call { place, owner, phase, attempt, started: at, asks, events: Events::default() };
+        let call = Call { place, owner, phase, attempt, started: at, request, events: Events::default() };
         self.calls.insert(effect, call);
     }
 
     fn action_span(&self, place: Place) -> u64 {
-        let rounds = self.openings.get(&place.frame).map(|opening| opening.rounds.as_slice());
-        self.trace.action(place.action, rounds.unwrap_or_default())
+        let iterations = self.openings.get(&place.frame).map(|opening| opening.iterations.as_slice());
+        self.trace.action(place.action, iterations.unwrap_or_default())
     }
 
     fn note(&mut self, effect: EffectId, note: &Note, at: Timestamp) {
@@ -332,20 +332,20 @@ impl Recorded {
             ),
         };
         // An admission is not a call and has no span.
-        match (call.phase, self.busy.get_mut(&call.place)) {
-            (Phase::Admit, Some(busy)) => busy.events.push(name, at, attributes),
+        match (call.phase, self.running.get_mut(&call.place)) {
+            (Phase::Admit, Some(running)) => running.events.push(name, at, attributes),
             (Phase::Admit, None) => {}
             _ => call.events.push(name, at, attributes),
         }
     }
 
-    /// Ends a call: with an outcome, or because its result is no longer needed.
+    /// Ends a call with its outcome, or with none if its result is no longer needed.
     fn end_call(&mut self, effect: EffectId, outcome: Option<&Outcome>, at: Timestamp, exporter: &Exporter) {
         let Some(call) = self.calls.remove(&effect) else { return };
-        if let Some(busy) = self.busy.get_mut(&call.place)
-            && busy.call == Some(effect)
+        if let Some(running) = self.running.get_mut(&call.place)
+            && running.call == Some(effect)
         {
-            busy.call = None;
+            running.call = None;
         }
         if call.phase == Phase::Admit {
             return;
@@ -356,19 +356,19 @@ impl Recorded {
             ("loom.attempt.number", i64::from(call.attempt).into()),
             ("loom.attempt.phase", event_json::phase_name(call.phase).into()),
         ];
-        if let Some(asks) = &call.asks {
-            attributes.push(("http.request.method", asks.method.as_str().into()));
-            attributes.push(("server.address", asks.host.as_str().into()));
-            attributes.push(("server.port", i64::from(asks.port).into()));
-            let answered = outcome.and_then(|outcome| outcome.outputs.as_ref()?.get("statusCode")?.as_i64());
-            attributes.extend(answered.map(|status| ("http.response.status_code", status.into())));
+        if let Some(request) = &call.request {
+            attributes.push(("http.request.method", request.method.as_str().into()));
+            attributes.push(("server.address", request.host.as_str().into()));
+            attributes.push(("server.port", i64::from(request.port).into()));
+            let responded = outcome.and_then(|outcome| outcome.outputs.as_ref()?.get("statusCode")?.as_i64());
+            attributes.extend(responded.map(|status| ("http.response.status_code", status.into())));
             if call.attempt > 1 {
                 attributes.push(("http.request.resend_count", i64::from(call.attempt - 1).into()));
             }
         }
         let failed = outcome.and_then(|outcome| self.failure(call.place.action, outcome, &mut attributes));
-        let name = match &call.asks {
-            Some(asks) if asks.method != "_OTHER" => asks.method.clone(),
+        let name = match &call.request {
+            Some(request) if request.method != "_OTHER" => request.method.clone(),
             Some(_) => "HTTP".to_owned(),
             None => action.type_name.to_string(),
         };
@@ -403,35 +403,34 @@ impl Recorded {
             ("loom.action.status", outcome.status.as_str().into()),
             ("loom.action.code", outcome.code.as_ref().into()),
         ];
-        if !opening.rounds.is_empty() {
-            let round =
-                |(owner, round): &(ActionIdx, u32)| format!("{}/{round}", self.workflow.action(*owner).name);
-            let path: Vec<String> = opening.rounds.iter().map(round).collect();
+        if !opening.iterations.is_empty() {
+            let part = |(owner, index): &(ActionIdx, u32)| format!("{}/{index}", self.workflow.action(*owner).name);
+            let path: Vec<String> = opening.iterations.iter().map(part).collect();
             attributes.push(("loom.action.path", path.join("/").into()));
         }
         let failed = self.failure(place.action, outcome, &mut attributes);
-        if let Some(teller) = opening.told_by {
+        if let Some(reporter) = opening.reported_by {
             if let Some(message) = failed
-                && let Some(busy) = self.busy.get_mut(&teller)
+                && let Some(running) = self.running.get_mut(&reporter)
             {
                 attributes.push(("exception.message", message.into()));
-                busy.events.push("action failed", at, attributes);
+                running.events.push("action failed", at, attributes);
             }
             return;
         }
-        let busy = self.busy.remove(&place).unwrap_or_default();
-        if let Some(effect) = busy.call {
+        let running = self.running.remove(&place).unwrap_or_default();
+        if let Some(effect) = running.call {
             self.end_call(effect, Some(outcome), at, exporter);
         }
         exporter.offer(Span {
-            id: self.trace.action(place.action, &opening.rounds),
+            id: self.trace.action(place.action, &opening.iterations),
             parent: Some(opening.owner),
             name,
             kind: Kind::Internal,
             start: started,
             end: at,
             attributes,
-            events: busy.events,
+            events: running.events,
             failed,
             ..self.blank(at)
         });
@@ -474,8 +473,8 @@ impl Recorded {
                 kind = Kind::Server;
             }
         }
-        let bad = matches!(status, RunStatus::Failed | RunStatus::TimedOut | RunStatus::Aborted);
-        if bad {
+        let failed = matches!(status, RunStatus::Failed | RunStatus::TimedOut | RunStatus::Aborted);
+        if failed {
             let kind = error.map_or(status.as_str(), |error| error.code.as_ref());
             attributes.push(("error.type", kind.into()));
         }
@@ -488,7 +487,7 @@ impl Recorded {
             start: state.started_at(),
             end: at,
             attributes,
-            failed: bad.then_some(message),
+            failed: failed.then_some(message),
             ..self.blank(at)
         }
     }

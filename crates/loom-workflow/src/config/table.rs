@@ -125,7 +125,7 @@ settings! {
         /// Reject requests that resolve to loopback, private or link-local addresses. Targets in the egress file are exempt, and so is
         /// the URL of a connection for requests through that connection.
         deny_private: bool = switch().shared();
-        /// Forward credentials when a host redirects to another one, as in `api.example.com=*.files.example.com`. They are dropped by
+        /// Forward credentials to another host that a response leads to, as in `api.example.com=*.files.example.com`. They are dropped by
         /// default. May be repeated.
         share_credentials: Vec<String> = list().named("FROM=TO").shared();
         /// Bodies up to this size are sent in one request even if their action sets `transferMode` to `Chunked`.

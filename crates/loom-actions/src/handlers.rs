@@ -181,7 +181,7 @@ impl RequestHandler {
 
     /// Tells a connector its callback URL when its inputs do not: in a header, and in the property of the body that
     /// the connections file names.
-    pub(crate) fn tell_callback(
+    pub(crate) fn add_callback(
         &self,
         spec: &mut Spec,
         inputs: &Value,
@@ -222,7 +222,7 @@ impl RequestHandler {
                     "The action waits for a callback, but no server is running to receive it; start the workflow with `loom serve`.",
                 )
             })?;
-            self.tell_callback(&mut spec, &inputs, callback)?;
+            self.add_callback(&mut spec, &inputs, callback)?;
         }
         let behaviour = behaviour(call, self.kind);
         self.requests.perform(&spec, &marks(call), &behaviour, call.resume.as_ref()).await

@@ -142,7 +142,7 @@ impl Project {
         connections: Option<&Path>,
         read: impl Fn(&Path) -> Result<Option<Value>, E>,
     ) -> Result<Project, E> {
-        let beside = |name: &str| directory.map_or(Ok(None), |directory| read(&directory.join(name)));
+        let in_project = |name: &str| directory.map_or(Ok(None), |directory| read(&directory.join(name)));
         let settings = settings.map(Path::to_path_buf).or_else(|| Some(directory?.join(APP_SETTINGS)));
         let (app_settings, secret_settings) = match &settings {
             Some(path) => match read(path)? {
@@ -152,14 +152,14 @@ impl Project {
             None => (Object::new(), Vec::new()),
         };
         Ok(Project {
-            parameters: beside(PARAMETERS)?,
+            parameters: in_project(PARAMETERS)?,
             app_settings,
             secret_settings,
             connections: match connections {
                 Some(path) => read(path)?,
-                None => beside(CONNECTIONS)?,
+                None => in_project(CONNECTIONS)?,
             },
-            host: beside(HOST)?,
+            host: in_project(HOST)?,
         })
     }
 

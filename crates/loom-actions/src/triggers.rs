@@ -44,7 +44,7 @@ impl TriggerRequests {
             };
         }
         if let Some(callback) = &call.callback {
-            handler.tell_callback(&mut spec, &inputs, callback)?;
+            handler.add_callback(&mut spec, &inputs, callback)?;
         }
         if let Some(address) = &call.address {
             go_on_at(&mut spec, address)?;

@@ -33,7 +33,7 @@ impl RunState {
             }
             Event::LoopStarted { place, count, deadline, delay } => {
                 let looping = LoopState {
-                    rounds: 0,
+                    iterations: 0,
                     count: *count,
                     deadline: *deadline,
                     delay: *delay,
@@ -131,7 +131,7 @@ impl RunState {
             return;
         }
         let Some(looping) = &mut activity.looping else { return activity.frames.push(frame) };
-        looping.rounds = index + 1;
+        looping.iterations = index + 1;
         activity.failed = false;
         // Only the last iteration of a loop can be read.
         let stale = activity.frames.first_mut().map(|open| std::mem::replace(open, frame));
@@ -359,9 +359,9 @@ impl RunState {
         if let Some(looping) = &mut activity.looping {
             activity.failed = failed;
             match result {
-                RoundResult::None => {}
-                RoundResult::Output(value) => looping.results.push(value),
-                RoundResult::Attempt(entry) => looping.attempts.push(entry),
+                IterationResult::None => {}
+                IterationResult::Output(value) => looping.results.push(value),
+                IterationResult::Attempt(entry) => looping.attempts.push(entry),
             }
         } else {
             activity.failed |= failed;
@@ -370,23 +370,24 @@ impl RunState {
     }
 
     /// An iteration of a Foreach has ended: keeps only what expressions after the loop refer to.
-    fn round_completed(
+    fn iteration_completed(
         &mut self,
         workflow: &Workflow,
         parent: Place,
-        round: FrameId,
+        iteration: FrameId,
         index: u32,
         failed: bool,
     ) {
         let foreach = workflow.action(parent.action);
-        let mut records = if foreach.result_wanted { record::frame_records(self, round) } else { Vec::new() };
+        let mut records =
+            if foreach.result_wanted { record::frame_records(self, iteration) } else { Vec::new() };
         if !foreach.gathered.is_empty() {
-            records.extend(gather::of_round(self, foreach, round));
+            records.extend(gather::of_iteration(self, foreach, iteration));
         }
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
         activity.failed |= failed;
-        if let Some(at) = activity.frames.iter().position(|open| *open == round) {
+        if let Some(at) = activity.frames.iter().position(|open| *open == iteration) {
             activity.frames.swap_remove(at);
         }
         if let Some(each) = &mut activity.each {
@@ -401,7 +402,7 @@ impl RunState {
                 }
             }
         }
-        self.free_frame(round);
+        self.free_frame(iteration);
         // One item of work is enough for iterations that end one after the other: it opens as many as there is room for.
         if self.ready.back() != Some(&Work::Spawn(parent)) {
             self.ready.push_back(Work::Spawn(parent));
@@ -409,22 +410,28 @@ impl RunState {
     }
 
     /// What a loop in the Loom spelling keeps of an iteration.
-    fn round_result(&self, workflow: &Workflow, parent: Place, round: FrameId, failed: bool) -> RoundResult {
+    fn iteration_result(
+        &self,
+        workflow: &Workflow,
+        parent: Place,
+        iteration: FrameId,
+        failed: bool,
+    ) -> IterationResult {
         match &workflow.action(parent.action).kind {
             ActionKind::Loop(looping) if looping.loom_spelling => {
-                let last = self.last_of_round(round);
+                let last = self.last_of_iteration(iteration);
                 let outputs = last.and_then(|place| self.slot(place).outputs.clone());
-                RoundResult::Output(outputs.unwrap_or(Value::NULL))
+                IterationResult::Output(outputs.unwrap_or(Value::NULL))
             }
             ActionKind::Retry { .. } if failed => {
-                let Some(last) = self.last_of_round(round) else { return RoundResult::None };
+                let Some(last) = self.last_of_iteration(iteration) else { return IterationResult::None };
                 let ended = self.slot(last).ended;
                 let secure = workflow.action(last.action).secure;
-                let (began, outcome) = (self.frame(round).opened, self.outcome_of(last));
+                let (began, outcome) = (self.frame(iteration).opened, self.outcome_of(last));
                 let entry = record::retry_entry(secure, began, ended, &outcome);
-                RoundResult::Attempt(entry)
+                IterationResult::Attempt(entry)
             }
-            _ => RoundResult::None,
+            _ => IterationResult::None,
         }
     }
 
@@ -496,7 +503,7 @@ impl Default for Frame {
 }
 
 /// What an iteration contributes to its loop.
-enum RoundResult {
+enum IterationResult {
     None,
     Output(Value),
     Attempt(Value),

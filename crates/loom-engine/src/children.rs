@@ -107,11 +107,11 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     if !answers {
         return done(accepted());
     }
-    let (id, told) = match child {
+    let (id, early) = match child {
         Child::Started(run) => (run.id, run.response().await),
         Child::Known(run) => (*run, None),
     };
-    let response = match told {
+    let response = match early {
         Some(response) => Some(response),
         // It has ended without a response, or is held because the store cannot write.
         None => match engine.response_of(id).await {

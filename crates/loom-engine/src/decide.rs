@@ -102,7 +102,7 @@ impl<'a> Decider<'a> {
                 self.finish_run();
             }
             Work::FrameDone(frame) => self.frame_done(frame),
-            Work::Spawn(place) => self.spawn_rounds(place),
+            Work::Spawn(place) => self.spawn_iterations(place),
             Work::Execute(place) => self.execute(place),
         }
     }

@@ -79,8 +79,8 @@ impl Envelope {
     }
 
     pub(crate) fn acknowledged(command: Command) -> (Envelope, oneshot::Receiver<bool>) {
-        let (done, told) = oneshot::channel();
-        (Envelope { command, done: Some(done) }, told)
+        let (done, result) = oneshot::channel();
+        (Envelope { command, done: Some(done) }, result)
     }
 }
 
@@ -194,7 +194,7 @@ impl Driver {
             }
             return Driven::Unwritten(Unwritten { releases: self.releases, why });
         }
-        self.tell_end();
+        self.report_end();
         self.end_calls().await;
         Driven::Over
     }
@@ -262,7 +262,7 @@ impl Driver {
     async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
         self.evaluate();
         let at = self.clock.now();
-        let (mut more, mut told) = (false, Vec::new());
+        let (mut more, mut senders) = (false, Vec::new());
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
             let Some(Envelope { command, done }) = next else { break };
@@ -270,20 +270,20 @@ impl Driver {
                 Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
                 _ => true,
             };
-            told.extend(done.map(|done| (done, awaited)));
+            senders.extend(done.map(|done| (done, awaited)));
             if matches!(command, Command::Resume) {
                 self.run.handle_some(command, at, 0);
-                return self.continue_durably(told).await;
+                return self.continue_durably(senders).await;
             }
             more |= self.run.handle_some(command, at, self.share());
             // Senders to a run that has ended are notified by the closed channel.
             next = if self.is_over() { None } else { self.ready_command() };
         }
         self.settle_down(more).await?;
-        if !told.is_empty() {
+        if !senders.is_empty() {
             self.make_durable().await?;
         }
-        for (done, awaited) in told {
+        for (done, awaited) in senders {
             // The sender may have gone away.
             done.send(awaited).ok();
         }
@@ -374,9 +374,9 @@ impl Driver {
                 }
                 (effect, result, Vec::new())
             }
-            Finished::Admitted(effect, place, told, notes, guarded) => {
+            Finished::Admitted(effect, place, release, notes, guarded) => {
                 self.store_services(Some(&guarded));
-                self.admissions.insert(place, Admission::Waited(told));
+                self.admissions.insert(place, Admission::Waited(release));
                 (effect, EffectResult::Admitted, notes)
             }
             Finished::Nothing => return None,
@@ -603,20 +603,20 @@ impl Driver {
             self.admissions.insert(place, admission);
             return Some(admitted);
         }
-        let (tell, told) = oneshot::channel();
+        let (admitted_sender, admission) = oneshot::channel();
         // Two futures: one waits for the admission and then holds it until the action has ended; the other reports that the
         // wait is over.
         let guarded = Arc::clone(&service);
         let holding = self.push(async move {
             let mut notes = Vec::new();
-            match service.hold(left, &mut notes, tell).await {
+            match service.hold(left, &mut notes, admitted_sender).await {
                 Some(refusal) => Finished::Call(effect, refusal, notes, None),
                 None => Finished::Nothing,
             }
         });
         let waiting = self.push(async move {
-            match told.await {
-                Ok((told, notes)) => Finished::Admitted(effect, place, told, notes, guarded),
+            match admission.await {
+                Ok((release, notes)) => Finished::Admitted(effect, place, release, notes, guarded),
                 Err(_) => Finished::Nothing,
             }
         });
@@ -647,7 +647,7 @@ impl Driver {
         }
     }
 
-    fn tell_end(&mut self) {
+    fn report_end(&mut self) {
         let state: &RunState = self.run.state();
         let Some(id) = state.start().map(|start| start.run) else { return };
         let report = RunReport {

@@ -501,7 +501,7 @@ impl Engine {
     /// Sends a command to a run in progress and waits until its effects are durable. False when no such run is in
     /// progress, or when it ended before it received the command.
     pub async fn command(&self, run: RunId, command: Command) -> bool {
-        self.hand_over(run, command).await.is_some()
+        self.deliver_command(run, command).await.is_some()
     }
 
     /// Delivers a callback to a run and waits until its effects are durable.
@@ -509,7 +509,7 @@ impl Engine {
     /// # Cancel safety
     /// If the future is dropped, the callback may or may not have been delivered.
     pub async fn deliver(&self, run: RunId, effect: EffectId, payload: Value) -> Delivered {
-        match self.hand_over(run, Command::Callback { effect, payload }).await {
+        match self.deliver_command(run, Command::Callback { effect, payload }).await {
             Some(true) => Delivered::Taken,
             Some(false) => Delivered::NotAwaited,
             None => Delivered::NotInProgress,
@@ -517,7 +517,7 @@ impl Engine {
     }
 
     /// Whether the run was waiting for the command; none when no run in progress received it.
-    async fn hand_over(&self, run: RunId, command: Command) -> Option<bool> {
+    async fn deliver_command(&self, run: RunId, command: Command) -> Option<bool> {
         self.call_up(run).await;
         let sender = {
             let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -597,10 +597,10 @@ impl Inner {
     }
 
     /// Notifies a run of a new message. A run that is not in progress finds the message when it is loaded.
-    pub(crate) fn tell_mailbox(&self, run: RunId) {
+    pub(crate) fn notify_mailbox(&self, run: RunId) {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reached) = runs.get(&run) {
-            reached.mailbox.tell();
+            reached.mailbox.notify();
         }
     }
 

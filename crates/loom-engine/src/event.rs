@@ -60,7 +60,7 @@ impl ErrorInfo {
 
     /// The error that a definition specifies with `{"code": …, "message": …}`. Errors are stored and shown as plain text,
     /// so parts that are secret are masked.
-    pub(crate) fn told(value: &Value) -> ErrorInfo {
+    pub(crate) fn specified(value: &Value) -> ErrorInfo {
         let part = |name: &str| match value.get(name) {
             None => String::new(),
             Some(part) if part.contains_secret() => MASK.to_owned(),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The collected results of an action, seen from after its loop.
-pub(crate) struct Rounds {
+pub(crate) struct Iterations {
     action: ActionIdx,
     /// Whether the items are whole records, not only outputs.
     records: bool,
@@ -27,18 +27,18 @@ pub(crate) struct Rounds {
     list: Vec<Value>,
 }
 
-impl Rounds {
+impl Iterations {
     /// The results of `action` that `foreach`, which has ended, has collected; none when it collects none.
-    pub(crate) fn of(state: &RunState, foreach: Place, action: ActionIdx) -> Option<Rounds> {
+    pub(crate) fn of(state: &RunState, foreach: Place, action: ActionIdx) -> Option<Iterations> {
         let workflow = &state.workflow;
         let position = position(workflow.action(foreach.action), action)?;
-        let list = rounds(state, foreach, position)?;
+        let list = iterations(state, foreach, position)?;
         let owner = |action: &ActionIdx| workflow.block(workflow.action(*action).block).owner;
         let inner = std::iter::successors(owner(&action), owner).take_while(|owner| *owner != foreach.action);
         let depth =
             inner.filter(|owner| matches!(workflow.action(*owner).kind, ActionKind::Foreach { .. })).count();
         let records = workflow.action(foreach.action).gathered[position].records;
-        Some(Rounds { action, records, depth, list })
+        Some(Iterations { action, records, depth, list })
     }
 
     /// One record for all iterations.
@@ -81,20 +81,20 @@ fn position(foreach: &Action, action: ActionIdx) -> Option<usize> {
 }
 
 /// The list at a position, with a value for each iteration. None when it was not collected from the first iteration on.
-fn rounds(state: &RunState, foreach: Place, position: usize) -> Option<Vec<Value>> {
+fn iterations(state: &RunState, foreach: Place, position: usize) -> Option<Vec<Value>> {
     let each = state.activity(foreach)?.each.as_ref()?;
     let action = state.workflow.action(foreach.action);
     let lists = each.results.as_ref()?;
     let first = lists.len().checked_sub(action.gathered.len())?;
-    let mut rounds = lists.get(first + position)?.clone();
+    let mut iterations = lists.get(first + position)?.clone();
     // Iterations at the end that contributed nothing.
-    rounds.resize(each.items.len(), Value::NULL);
-    Some(rounds)
+    iterations.resize(each.items.len(), Value::NULL);
+    Some(iterations)
 }
 
 /// What one iteration contributes for each collected action.
-pub(crate) fn of_round(state: &RunState, foreach: &Action, round: FrameId) -> Vec<Value> {
-    let of = |gathered: &Gathered| match state.locate(round, gathered.action) {
+pub(crate) fn of_iteration(state: &RunState, foreach: &Action, iteration: FrameId) -> Vec<Value> {
+    let of = |gathered: &Gathered| match state.locate(iteration, gathered.action) {
         Ok(Some(place)) if gathered.records => record::record(state, place),
         Ok(Some(place)) => {
             let is_block = record::is_block(state.workflow.action(place.action));
@@ -102,14 +102,14 @@ pub(crate) fn of_round(state: &RunState, foreach: &Action, round: FrameId) -> Ve
         }
         // The enclosing block was not opened in this iteration.
         Ok(None) if gathered.records => {
-            let owner = Unopened::of(state, round, gathered.action);
+            let owner = Unopened::of(state, iteration, gathered.action);
             record::never_opened(state, gathered.action, &owner)
         }
         Ok(None) => Value::NULL,
         // A loop inside the iteration has already collected it.
         Err(inner) => {
             let kept = position(state.workflow.action(inner.action), gathered.action);
-            let kept = kept.and_then(|position| rounds(state, inner, position));
+            let kept = kept.and_then(|position| iterations(state, inner, position));
             kept.map_or(Value::NULL, Value::from)
         }
     };
@@ -117,12 +117,12 @@ pub(crate) fn of_round(state: &RunState, foreach: &Action, round: FrameId) -> Ve
 }
 
 /// One record for all iterations: its outputs are the list of what each contributed.
-pub(crate) fn record(workflow: &Workflow, action: ActionIdx, rounds: Vec<Value>) -> Value {
-    let status = if rounds.iter().any(is_bad) { Status::Failed } else { Status::Succeeded };
-    let count = rounds.len() as i64;
+pub(crate) fn record(workflow: &Workflow, action: ActionIdx, iterations: Vec<Value>) -> Value {
+    let status = if iterations.iter().any(is_bad) { Status::Failed } else { Status::Succeeded };
+    let count = iterations.len() as i64;
     let members = [
         ("name", Value::from(Arc::clone(&workflow.action(action).name))),
-        ("outputs", Value::from(rounds)),
+        ("outputs", Value::from(iterations)),
         ("code", Value::from("NotSpecified")),
         ("status", Value::from(status.as_str())),
         ("repetitionCount", Value::from(count)),

@@ -40,13 +40,13 @@ pub(crate) struct Services {
     registry: Arc<ResilienceRegistry>,
     cache: RwLock<HashMap<CacheKey, Arc<Guarded>>>,
     /// By the name of the service.
-    told: Mutex<HashMap<String, Arc<Mutex<Told>>>>,
+    recorded: Mutex<HashMap<String, Arc<Mutex<Recorded>>>>,
     settings: Mutex<Settings>,
 }
 
 /// The last change of a circuit that was recorded in a history.
 #[derive(Debug)]
-struct Told {
+struct Recorded {
     generation: u32,
     state: CircuitState,
     /// The generation and the consecutive failures that were stored last.
@@ -61,7 +61,7 @@ type CacheKey = (Arc<str>, u64, ActionIdx, Option<Arc<str>>);
 #[derive(Debug)]
 pub(crate) struct Guarded {
     /// From outermost to innermost.
-    services: Vec<(Service, Arc<Mutex<Told>>)>,
+    services: Vec<(Service, Arc<Mutex<Recorded>>)>,
 }
 
 impl fmt::Debug for Services {
@@ -79,7 +79,7 @@ impl Services {
         Services {
             registry,
             cache: RwLock::new(HashMap::new()),
-            told: Mutex::new(HashMap::new()),
+            recorded: Mutex::new(HashMap::new()),
             settings: Mutex::default(),
         }
     }
@@ -106,8 +106,8 @@ impl Services {
         let named = policies(wanted, &fallback);
         let services = named.iter().map(|(name, policy)| {
             let service = self.service(name, policy, &source);
-            let told = self.told_of(&service);
-            (service, told)
+            let recorded = self.recorded_of(&service);
+            (service, recorded)
         });
         let services = services.collect();
         let guarded = Arc::new(Guarded { services });
@@ -143,16 +143,20 @@ impl Services {
     }
 
     /// The last recorded change of a service's circuit, shared by all its actions, so that each change is recorded once.
-    fn told_of(&self, service: &Service) -> Arc<Mutex<Told>> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= CACHE_MAX {
+    fn recorded_of(&self, service: &Service) -> Arc<Mutex<Recorded>> {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded.len() >= CACHE_MAX {
             // Names may be origins that come from data, so entries that no action uses are dropped.
-            told.retain(|_, known| Arc::strong_count(known) > 1);
+            recorded.retain(|_, known| Arc::strong_count(known) > 1);
         }
-        let known = told.entry(service.name().to_string()).or_insert_with(|| {
+        let known = recorded.entry(service.name().to_string()).or_insert_with(|| {
             let breaker = service.breaker();
             let stored = (breaker.generation(), breaker.consecutive_failures());
-            Arc::new(Mutex::new(Told { generation: breaker.generation(), state: breaker.state(), stored }))
+            Arc::new(Mutex::new(Recorded {
+                generation: breaker.generation(),
+                state: breaker.state(),
+                stored,
+            }))
         });
         Arc::clone(known)
     }
@@ -263,7 +267,7 @@ impl Admission {
                 }
             }
             // The future that waited may have been dropped with the run.
-            Admission::Waited(told) => drop(told.send(status)),
+            Admission::Waited(release) => drop(release.send(status)),
         }
     }
 }
@@ -295,18 +299,18 @@ impl Guarded {
         notes: &mut Vec<Note>,
         admitted: oneshot::Sender<(oneshot::Sender<Status>, Vec<Note>)>,
     ) -> Option<EffectResult> {
-        let (told, ended) = oneshot::channel();
+        let (release, ended) = oneshot::channel();
         let result = self
             .guarded(left, 1, notes, move |notes| async move {
                 // The receiver is gone if the action was cancelled in the meantime; the wait below then ends immediately.
-                admitted.send((told, notes)).ok();
+                admitted.send((release, notes)).ok();
                 let status = ended.await.unwrap_or(Status::Cancelled);
                 let hint = RetryHint { transient: status != Status::Succeeded, ..RetryHint::default() };
                 let outcome = Outcome { status, ..Outcome::ok(None) };
                 EffectResult::Done { outcome, hint }
             })
             .await;
-        self.tell_changes(notes);
+        self.note_changes(notes);
         match result {
             EffectResult::Done { ref outcome, .. } if outcome.error.is_some() => Some(result),
             _ => None,
@@ -333,7 +337,7 @@ impl Guarded {
         let mut result = self.guarded(left, number, notes, |_| limit.bound(work())).await;
         // An action that has ended accepts no more notes; another call records the circuit's change.
         if !limit.is_over.load(Ordering::Relaxed) {
-            self.tell_changes(notes);
+            self.note_changes(notes);
         }
         if let EffectResult::Done { outcome, hint } = &mut result
             && outcome.status != Status::Succeeded
@@ -347,15 +351,15 @@ impl Guarded {
     /// The services that a call has changed in a way that a crash must not undo: it took a permit of a long rate limit, or
     /// the circuit or its consecutive failures differ from those that were stored last.
     pub(crate) fn spent(&self) -> impl Iterator<Item = Service> {
-        let changed = |service: &Service, told: &Mutex<Told>| {
+        let changed = |service: &Service, recorded: &Mutex<Recorded>| {
             let breaker = service.breaker();
             let now = (breaker.generation(), breaker.consecutive_failures());
-            let before = std::mem::replace(&mut lock(told).stored, now);
+            let before = std::mem::replace(&mut lock(recorded).stored, now);
             before != now || service.limiter().longest_period().is_some_and(|longest| longest >= LONG_LIMIT)
         };
         self.services
             .iter()
-            .filter(move |(service, told)| changed(service, told))
+            .filter(move |(service, recorded)| changed(service, recorded))
             .map(|(service, _)| service.clone())
     }
 
@@ -373,8 +377,10 @@ impl Guarded {
     }
 
     /// Adds notes on changes of the circuits that no history has recorded.
-    fn tell_changes(&self, notes: &mut Vec<Note>) {
-        notes.extend(self.services.iter().filter_map(|(service, told)| change_to_tell(service, told)));
+    fn note_changes(&self, notes: &mut Vec<Note>) {
+        notes.extend(
+            self.services.iter().filter_map(|(service, recorded)| unrecorded_change(service, recorded)),
+        );
     }
 
     async fn guarded<F, Fut>(
@@ -426,20 +432,20 @@ impl Guarded {
 
 /// A change of a service's circuit, unless another run has recorded it. Several calls may end after the same change; the
 /// first to ask records it.
-fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
-    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+fn unrecorded_change(service: &Service, recorded: &Mutex<Recorded>) -> Option<Note> {
+    let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
     let generation = service.breaker().generation();
-    if generation == told.generation {
+    if generation == recorded.generation {
         return None;
     }
     let status = service.breaker().status(service.clock().now());
-    let from = match (told.state, status.state) {
+    let from = match (recorded.state, status.state) {
         (before, now) if before != now => before,
         // The circuit is back in its last recorded state; the state in between was not recorded.
         (_, CircuitState::HalfOpen) => CircuitState::Open,
         (_, CircuitState::Closed | CircuitState::Open) => CircuitState::HalfOpen,
     };
-    *told = Told { generation, state: status.state, ..*told };
+    *recorded = Recorded { generation, state: status.state, ..*recorded };
     Some(Note::Breaker {
         service: Arc::clone(service.name()),
         from: state_name(from).into(),
@@ -452,7 +458,7 @@ fn change_to_tell(service: &Service, told: &Mutex<Told>) -> Option<Note> {
 type Limited = Option<(Instant, Duration)>;
 
 async fn run_nested<F, Fut>(
-    services: &[(Service, Arc<Mutex<Told>>)],
+    services: &[(Service, Arc<Mutex<Recorded>>)],
     limit: Limited,
     number: u32,
     work: F,

@@ -23,7 +23,7 @@ const SHARE: u64 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     /// Bytes added since the state was measured.
-    come: u64,
+    added: u64,
     /// Bytes held when the state was measured.
     held: u64,
     /// Bytes added since events were taken last.
@@ -34,27 +34,27 @@ impl Live {
     /// Counts the values of an event.
     #[inline]
     pub(crate) fn count(&mut self, event: &Event) {
-        let bytes = brought(event);
-        self.come = self.come.saturating_add(bytes);
+        let bytes = added_by(event);
+        self.added = self.added.saturating_add(bytes);
         self.kept = self.kept.saturating_add(bytes);
     }
 
     /// Whether the state may hold more than `most` bytes and has to be measured.
     #[inline]
     pub(crate) fn is_due(&self, most: u64) -> bool {
-        self.come > most.saturating_sub(self.held).max(most / SHARE)
+        self.added > most.saturating_sub(self.held).max(most / SHARE)
     }
 
     /// Measures the state and returns its size in bytes.
     pub(crate) fn measure(&mut self, state: &RunState) -> u64 {
-        self.come = 0;
+        self.added = 0;
         self.held = held(state);
         self.held
     }
 }
 
 /// The size of the values that an event adds to the state.
-fn brought(event: &Event) -> u64 {
+fn added_by(event: &Event) -> u64 {
     let of = |value: &Option<Value>| value.as_ref().map_or(0, Value::bytes);
     match event {
         Event::RunStarted { start, .. } => {

@@ -55,7 +55,7 @@ fn from_slot(state: &RunState, place: Place, action: &Action, slot: &Slot) -> Va
     }
     let status = if ended { slot.status.as_str() } else { "Running" };
     record.push(("status", Value::from(status)));
-    if let Some(error) = slot.error.as_deref().filter(|error| !is_told_by_answer(action, slot, error)) {
+    if let Some(error) = slot.error.as_deref().filter(|error| !is_in_response(action, slot, error)) {
         record.push(("error", error_value(action.secure, error)));
     }
     record.into_iter().collect::<Object>().into()
@@ -67,11 +67,11 @@ pub(crate) fn error_value(secure: Secure, error: &ErrorInfo) -> Value {
 }
 
 /// Whether the response of a service already expresses the error: the language then has no separate error.
-fn is_told_by_answer(action: &Action, slot: &Slot, error: &ErrorInfo) -> bool {
-    let answered = |outputs: &Value| outputs.get("statusCode").is_some();
+fn is_in_response(action: &Action, slot: &Slot, error: &ErrorInfo) -> bool {
+    let is_response = |outputs: &Value| outputs.get("statusCode").is_some();
     matches!(action.kind, ActionKind::Effect { .. })
         && error.code == slot.code
-        && slot.outputs.as_ref().is_some_and(answered)
+        && slot.outputs.as_ref().is_some_and(is_response)
 }
 
 /// The properties of `authentication` that expressions must not read.

@@ -10,7 +10,7 @@ use loom_expression::{Budget, Context, Lookup, LookupError, Name, Timestamp, Val
 
 use crate::{
     event::{FrameId, Place},
-    gather::{self, Rounds},
+    gather::{self, Iterations},
     machine::Environment,
     random::{self, Purpose, Source},
     record::{self, Unopened},
@@ -133,7 +133,7 @@ impl<'a> Scope<'a> {
         if slot.phase != SlotPhase::Ended {
             return Err(LookupError::NotRun);
         }
-        Rounds::of(self.state, foreach, action).map(Found::Gathered).ok_or_else(|| LookupError::Ambiguous {
+        Iterations::of(self.state, foreach, action).map(Found::Gathered).ok_or_else(|| LookupError::Ambiguous {
             why: format!(
                 "it ran once for each item of '{}', and its results are kept only if the definition contains its name \
                  literally; use result('{0}') to read all records",
@@ -168,7 +168,7 @@ impl<'a> Scope<'a> {
             // A loop's condition sees the next iteration; before the first there is no progress to read yet.
             let activity = self.state.activity(place);
             match activity.and_then(|activity| activity.looping.as_ref()) {
-                Some(looping) => (looping.rounds, self.state.slot(place).started, place),
+                Some(looping) => (looping.iterations, self.state.slot(place).started, place),
                 None => (0, self.now, place),
             }
         } else {
@@ -191,7 +191,7 @@ enum Found {
     Place(Place),
     NeverOpened(ActionIdx),
     /// In the iterations of a Foreach that has ended.
-    Gathered(Rounds),
+    Gathered(Iterations),
 }
 
 /// The evaluation budget of one action.
@@ -244,7 +244,7 @@ impl Context for Scope<'_> {
             Found::NeverOpened(action) => {
                 Ok(record::never_opened(self.state, action, &Unopened::of(self.state, self.frame, action)))
             }
-            Found::Gathered(rounds) => Ok(rounds.into_record(&self.state.workflow)),
+            Found::Gathered(iterations) => Ok(iterations.into_record(&self.state.workflow)),
         }
     }
 
@@ -256,13 +256,13 @@ impl Context for Scope<'_> {
             }
             Found::Place(place) => Ok(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
             Found::NeverOpened(_) => Ok(Value::NULL),
-            Found::Gathered(rounds) => Ok(rounds.outputs()),
+            Found::Gathered(iterations) => Ok(iterations.outputs()),
         }
     }
 
     fn action_body(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
-            Found::Gathered(rounds) => Ok(rounds.bodies()),
+            Found::Gathered(iterations) => Ok(iterations.bodies()),
             Found::Place(_) | Found::NeverOpened(_) => {
                 Ok(self.action_outputs(name)?.get("body").cloned().unwrap_or_default())
             }
@@ -316,7 +316,7 @@ impl Context for Scope<'_> {
         if let Some(place) = self.current.filter(|place| place.action == wanted) {
             let looping = self.state.activity(place).and_then(|activity| activity.looping.as_ref());
             if let Some(looping) = looping {
-                return Ok(Value::from(i64::from(looping.rounds.saturating_sub(1))));
+                return Ok(Value::from(i64::from(looping.iterations.saturating_sub(1))));
             }
         }
         match self.state.enclosing(self.frame, |action| action.index == wanted && is_loop(action)) {
@@ -427,11 +427,11 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
         }
         ActionKind::Parallel { branches } => branches.iter().copied().flat_map(children).collect(),
         ActionKind::Loop(looping) => {
-            let rounds = state.activity(place).and_then(|activity| activity.looping.as_ref());
-            let rounds = rounds.map_or(0, |looping| i64::from(looping.rounds));
+            let iterations = state.activity(place).and_then(|activity| activity.looping.as_ref());
+            let iterations = iterations.map_or(0, |looping| i64::from(looping.iterations));
             let counted = |record: Value| match record.into_object() {
-                Some(mut members) if rounds > 0 => {
-                    members.insert("repetitionCount", rounds);
+                Some(mut members) if iterations > 0 => {
+                    members.insert("repetitionCount", iterations);
                     Value::from(members)
                 }
                 members => members.map_or(Value::NULL, Value::from),
@@ -448,7 +448,7 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
             names
                 .iter()
                 .zip(results)
-                .map(|(child, rounds)| gather::record(workflow, *child, rounds.clone()))
+                .map(|(child, iterations)| gather::record(workflow, *child, iterations.clone()))
                 .collect()
         }
         _ => return None,

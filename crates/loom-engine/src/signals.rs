@@ -144,7 +144,7 @@ impl Engine {
             payload: Bytes::from(Value::from(kept).to_json_text()),
         });
         let committed = durable.store.commit(commit).await.map_err(SignalError::Store)?;
-        self.inner().tell_mailbox(run);
+        self.inner().notify_mailbox(run);
         match committed {
             loom_store::Committed::Written(written) if !written.inbox.is_empty() => Ok(written.inbox[0]),
             // A commit that belongs to no run has no duplicate, and each message gets a number.
@@ -211,7 +211,7 @@ impl Mailbox {
     }
 
     /// Reports that there may be a new message in the store.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn notify(&self) {
         self.news.send_replace(());
     }
 
@@ -226,7 +226,7 @@ impl Mailbox {
         if let Some((message, name)) = pending.given.remove(&effect) {
             pending.names.insert(message, name);
             drop(pending);
-            self.tell();
+            self.notify();
         }
     }
 
@@ -343,7 +343,7 @@ impl Drop for Turn<'_> {
         if !self.has_received.get() {
             self.mailbox.put_back(self.effect);
             // The calls behind it move up.
-            self.mailbox.tell();
+            self.mailbox.notify();
         }
     }
 }

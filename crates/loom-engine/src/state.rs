@@ -169,7 +169,7 @@ pub(crate) struct EachState {
 #[derive(Debug)]
 pub(crate) struct LoopState {
     /// Iterations started.
-    pub(crate) rounds: u32,
+    pub(crate) iterations: u32,
     pub(crate) count: u32,
     pub(crate) deadline: Timestamp,
     pub(crate) delay: std::time::Duration,
@@ -429,9 +429,9 @@ impl RunState {
 
     /// The item of an iteration of a Foreach.
     #[inline]
-    pub(crate) fn item_of(&self, round: FrameId, owner: Place) -> Option<Value> {
+    pub(crate) fn item_of(&self, iteration: FrameId, owner: Place) -> Option<Value> {
         let each = self.activity(owner)?.each.as_ref()?;
-        each.items.get(self.frame(round).index as usize).cloned()
+        each.items.get(self.frame(iteration).index as usize).cloned()
     }
 
     /// The maximum number of blocks that were open at the same time, a measure of the run's memory.
@@ -478,14 +478,14 @@ impl RunState {
 
     /// The last action of an iteration, in the order of the definition, that was not skipped: its outputs are the result of
     /// the iteration.
-    pub(crate) fn last_of_round(&self, round: FrameId) -> Option<Place> {
-        let frame = self.frame(round);
+    pub(crate) fn last_of_iteration(&self, iteration: FrameId) -> Option<Place> {
+        let frame = self.frame(iteration);
         let actions = &self.workflow.block(frame.block).actions;
         let last = frame
             .slots
             .iter()
             .rposition(|slot| slot.phase == SlotPhase::Ended && slot.status != Status::Skipped)?;
-        Some(Place { frame: round, action: actions[last] })
+        Some(Place { frame: iteration, action: actions[last] })
     }
 
     pub(crate) fn outcome_of(&self, place: Place) -> Outcome {

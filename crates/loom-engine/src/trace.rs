@@ -122,8 +122,8 @@ impl RunTrace {
 
     /// The id of the span of one occurrence of an action. `path` are the iterations of the enclosing loops, outermost first.
     pub fn action(&self, action: ActionIdx, path: &[(ActionIdx, u32)]) -> u64 {
-        let rounds = path.iter().flat_map(|(owner, round)| [owner.0, *round]);
-        span(&self.key, b'a', &[action.0].into_iter().chain(rounds).collect::<Vec<_>>())
+        let iterations = path.iter().flat_map(|(owner, iteration)| [owner.0, *iteration]);
+        span(&self.key, b'a', &[action.0].into_iter().chain(iterations).collect::<Vec<_>>())
     }
 
     /// The id of the span of one call.
@@ -154,8 +154,8 @@ pub fn has_spans(path: &[(ActionIdx, u32)]) -> bool {
 fn shown_part(path: &[(ActionIdx, u32)]) -> usize {
     let mut product = 1u64;
     path.iter()
-        .take_while(|(_, round)| {
-            product = product.saturating_mul(u64::from(*round) + 1);
+        .take_while(|(_, iteration)| {
+            product = product.saturating_mul(u64::from(*iteration) + 1);
             product <= ROUNDS_WITH_SPANS
         })
         .count()

@@ -267,7 +267,7 @@ impl CircuitBreaker {
             }
         };
         for change in changes.into_iter().flatten() {
-            self.tell(&change, now);
+            self.report(&change, now);
         }
         result
     }
@@ -361,7 +361,7 @@ impl CircuitBreaker {
             }
             self.open(&mut rare, cause, now, None)
         };
-        self.tell(&change, now);
+        self.report(&change, now);
     }
 
     #[cold]
@@ -381,7 +381,7 @@ impl CircuitBreaker {
             self.judge_half_open(&mut rare, now)
         };
         if let Some(change) = change {
-            self.tell(&change, now);
+            self.report(&change, now);
         }
     }
 
@@ -442,7 +442,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn tell(&self, change: &Change, at: Instant) {
+    fn report(&self, change: &Change, at: Instant) {
         let Change { from, to, cause, open_for } = *change;
         if from != to {
             self.reporter.emit(|service| Event::StateChanged { service, from, to, cause, open_for, at });

@@ -157,7 +157,7 @@ impl Bulkhead {
     /// # Errors
     /// [`Refused`] when every permit is taken, or other calls already wait for one.
     pub fn try_enter(&self) -> Result<BulkheadPermit<'_>, Refused> {
-        self.enter_now().map(|()| BulkheadPermit(self)).inspect_err(|refused| self.tell(refused))
+        self.enter_now().map(|()| BulkheadPermit(self)).inspect_err(|refused| self.report(refused))
     }
 
     /// Takes a permit, waiting in order of arrival for at most `max_wait`, or without a bound. Returns the permit and how
@@ -217,7 +217,7 @@ impl Bulkhead {
         let Some(ticket) = self.join() else {
             let queues = self.max_queued.load(Ordering::Relaxed) > 0;
             let refused = if queues { Refused::new(Rule::QueueFull, None) } else { refused };
-            self.tell(&refused);
+            self.report(&refused);
             return Err(refused);
         };
         let start = self.clock.now();
@@ -226,7 +226,7 @@ impl Bulkhead {
         let turn = poll_fn(|cx| self.poll_turn(ticket.id, cx));
         let place = self.clock.limit(max_wait, turn).await.0;
         if place.is_none() {
-            self.tell(&refused);
+            self.report(&refused);
             return Err(refused);
         }
         let waited = self.clock.now().since(start);
@@ -345,7 +345,7 @@ impl Bulkhead {
         self.wake_head();
     }
 
-    fn tell(&self, refused: &Refused) {
+    fn report(&self, refused: &Refused) {
         self.reporter.emit(|service| Event::Refused { service, refused, enforced: true });
     }
 }

@@ -56,11 +56,11 @@ impl EventWriter {
             envelope.insert("action", Arc::clone(&self.workflow.action(place.action).name));
             let path = self.frames.get(&place.frame).map(Vec::as_slice).unwrap_or_default();
             if !path.is_empty() {
-                let round = |(action, index): &(ActionIdx, u32)| -> Value {
+                let step = |(action, index): &(ActionIdx, u32)| -> Value {
                     let name = Value::from(Arc::clone(&self.workflow.action(*action).name));
                     vec![name, Value::from(i64::from(*index))].into()
                 };
-                envelope.insert("path", path.iter().map(round).collect::<Vec<Value>>());
+                envelope.insert("path", path.iter().map(step).collect::<Vec<Value>>());
             }
         }
         envelope.insert("data", data);

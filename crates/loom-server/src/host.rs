@@ -262,7 +262,7 @@ impl Host {
         let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
         if changed {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
-            self.tell_disabled();
+            self.apply_disabled();
             if self.is_started() {
                 self.warn_of_unknown(&deployment);
                 triggers::start(self, &deployment);
@@ -303,7 +303,7 @@ impl Host {
         self.signer.adopt(salt);
         if known {
             self.switches.forget(name);
-            self.tell_disabled();
+            self.apply_disabled();
         }
         // It may have been deployed again meanwhile.
         if known && self.deployments.get(name).is_none() {
@@ -316,7 +316,7 @@ impl Host {
     pub fn withdraw(&self, name: &str) -> bool {
         self.engine.withdraw(name);
         let known = self.deployments.withdraw(name);
-        self.tell_disabled();
+        self.apply_disabled();
         known
     }
 

@@ -96,7 +96,7 @@ impl Token {
     }
 
     /// Whether callers must send a token.
-    pub fn is_asked_for(&self) -> bool {
+    pub fn is_required(&self) -> bool {
         self.get().is_some()
     }
 

@@ -182,7 +182,7 @@ impl Host {
             self.store.commit(commit).await?;
             self.switches.adopt(key, switch);
         }
-        self.tell_disabled();
+        self.apply_disabled();
         if let Some(deployment) = self.deployments.get(workflow) {
             triggers::stop_disabled(self, &deployment);
             if self.is_started() {
@@ -193,7 +193,7 @@ impl Host {
     }
 
     /// Tells the engine which workflows and triggers cannot be called by actions.
-    pub(crate) fn tell_disabled(&self) {
+    pub(crate) fn apply_disabled(&self) {
         let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
         let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
         names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));

@@ -165,11 +165,11 @@ impl Viewer<'_> {
         }
         object.insert("durationMs", occurrence.took(self.now).as_millis() as i64);
         if !occurrence.path.is_empty() {
-            let round = |round: &loom_engine::history::Round| -> Value {
-                let name = Arc::clone(&self.history.workflow().action(round.action).name);
-                vec![Value::from(name), Value::from(i64::from(round.index))].into()
+            let step = |iteration: &loom_engine::history::Round| -> Value {
+                let name = Arc::clone(&self.history.workflow().action(iteration.action).name);
+                vec![Value::from(name), Value::from(i64::from(iteration.index))].into()
             };
-            object.insert("path", occurrence.path.iter().map(round).collect::<Vec<Value>>());
+            object.insert("path", occurrence.path.iter().map(step).collect::<Vec<Value>>());
         }
         if let Some(inputs) = &occurrence.inputs {
             object.insert("inputs", self.redaction.inputs(action, inputs));

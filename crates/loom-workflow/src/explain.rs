@@ -16,7 +16,7 @@ const CONNECTIONS: &str = include_str!("explain/connections.txt");
 
 /// Runs the command.
 pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
-    let Some(asked) = &args.code else {
+    let Some(wanted) = &args.code else {
         for info in catalogue() {
             println!("{}  {}", info.code, info.title);
         }
@@ -26,40 +26,40 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         println!("connections  the format of the connections file");
         return Ok(Exit::Success);
     };
-    if asked.eq_ignore_ascii_case("connections") {
+    if wanted.eq_ignore_ascii_case("connections") {
         print!("{CONNECTIONS}");
         return Ok(Exit::Success);
     }
-    if let Some(info) = diagnostic::explain(asked) {
+    if let Some(info) = diagnostic::explain(wanted) {
         print!("{}: {}\n\n{}\n", info.code, info.title, info.explanation);
-        if let Some((title, shown)) = example(info.code) {
+        if let Some((title, output)) = example(info.code) {
             print!("\nFor example: {title}\n\n");
-            for line in shown.lines() {
+            for line in output.lines() {
                 println!("    {line}");
             }
         }
         return Ok(Exit::Success);
     }
-    if let Some(code) = Code::ALL.iter().find(|code| code.number().eq_ignore_ascii_case(asked)) {
+    if let Some(code) = Code::ALL.iter().find(|code| code.number().eq_ignore_ascii_case(wanted)) {
         print!("{}: {}\n\n{}\n", code.number(), code.name().replace('-', " "), code.meaning());
         return Ok(Exit::Success);
     }
     let known = catalogue().iter().map(|info| info.code).chain(Code::ALL.iter().map(|code| code.number()));
-    let hint = match diagnostic::nearest(asked, known) {
+    let hint = match diagnostic::nearest(wanted, known) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => "`loom explain` lists all codes".to_owned(),
     };
-    Err(anyhow!("unknown code `{asked}`; {hint}"))
+    Err(anyhow!("unknown code `{wanted}`; {hint}"))
 }
 
 /// The first example on the page with this code.
 fn example(code: &str) -> Option<(&'static str, &'static str)> {
-    let told = format!("[{code}]: ");
+    let tag = format!("[{code}]: ");
     PAGE.split("\n### ").find_map(|section| {
         let (title, rest) = section.split_once('\n')?;
         let (_, rest) = rest.split_once("```text\n")?;
-        let (shown, _) = rest.split_once("```")?;
-        shown.contains(&told).then_some((title, shown))
+        let (output, _) = rest.split_once("```")?;
+        output.contains(&tag).then_some((title, output))
     })
 }
 

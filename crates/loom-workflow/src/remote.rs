@@ -484,9 +484,9 @@ async fn show_action(connection: &Connection, run: &str, action: &str, json: boo
 /// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.
 fn place(event: &Value) -> String {
     let mut place = String::new();
-    for round in members(event, "path") {
-        let name = round.index(0).and_then(Value::as_str).unwrap_or_default();
-        let number = round.index(1).and_then(Value::as_i64).unwrap_or_default() + 1;
+    for iteration in members(event, "path") {
+        let name = iteration.index(0).and_then(Value::as_str).unwrap_or_default();
+        let number = iteration.index(1).and_then(Value::as_i64).unwrap_or_default() + 1;
         write!(place, "{name}[{number}] › ").expect("writing to a String cannot fail");
     }
     place.push_str(text(event, "action"));
@@ -501,7 +501,7 @@ async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, R
             if json {
                 console::json(&event.to_json_text());
             } else {
-                tell(event);
+                print_event(event);
             }
             if text(event, "type") == "run.completed" {
                 let status = event.get("data").map(|data| text(data, "status")).unwrap_or_default();
@@ -518,7 +518,7 @@ async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, R
 }
 
 /// Prints an event as one line; events without interest for a reader print nothing.
-fn tell(event: &Value) {
+fn print_event(event: &Value) {
     let data = event.get("data").cloned().unwrap_or_default();
     let (kind, action) = (text(event, "type"), place(event));
     let at = second(text(event, "ts"));

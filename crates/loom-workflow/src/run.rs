@@ -133,10 +133,10 @@ pub(crate) fn prepare(
     }
     let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
     if warn {
-        tell_missing(&loaded, &values, &settings);
+        report_missing(&loaded, &values, &settings);
     }
     if warn {
-        tell_trigger(&loaded.workflow, with);
+        report_trigger(&loaded.workflow, with);
     }
     let body = with.input.as_deref().map(files::read_input).transpose()?;
     let mut request = RunRequest::manual(Arc::clone(&loaded.workflow), values, body);
@@ -162,7 +162,7 @@ fn prepare_again(
     let loaded = match Definition::parse(&definition.bytes, &options) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
-            tell(&diagnostics, &definition.bytes, &definition.name, console);
+            report_diagnostics(&diagnostics, &definition.bytes, &definition.name, console);
             return Ok(None);
         }
     };
@@ -202,12 +202,12 @@ fn load(
     match surroundings.load(bytes, &options) {
         Ok(Bound { loaded, parameters }) => {
             if warn && !loaded.warnings.is_empty() {
-                tell(&Diagnostics(loaded.warnings.clone()), bytes, name, console);
+                report_diagnostics(&Diagnostics(loaded.warnings.clone()), bytes, name, console);
             }
             Some((loaded, parameters))
         }
         Err(diagnostics) => {
-            tell(&diagnostics, bytes, name, console);
+            report_diagnostics(&diagnostics, bytes, name, console);
             // A value that was meant to be JSON is shown with the position of its error.
             let broken = surroundings.typed_parameters.iter().find(|(_, text)| {
                 text.trim_start().starts_with(['[', '{']) && Value::from_json_str(text).is_err()
@@ -220,7 +220,7 @@ fn load(
     }
 }
 
-fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
+fn report_diagnostics(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
     let source = text::decode(bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     for diagnostic in &diagnostics.0 {
         console::note_styled(&(render(diagnostic, &source, name, console.color) + "\n"));
@@ -228,7 +228,7 @@ fn tell(diagnostics: &Diagnostics, bytes: &[u8], name: &str, console: Console) {
 }
 
 /// Reports missing connections before anything runs.
-fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
+fn report_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
     let workflow = &loaded.workflow;
     let place = workflow.parameters.iter().position(|parameter| &*parameter.name == "$connections");
     let own = place.and_then(|place| values.get(place)).unwrap_or(&loaded.connections);
@@ -251,7 +251,7 @@ fn tell_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
 }
 
 /// Reports which of several triggers fires if none was chosen.
-fn tell_trigger(workflow: &Workflow, with: &RunWith) {
+fn report_trigger(workflow: &Workflow, with: &RunWith) {
     if let ([first, others @ ..], None) = (&workflow.triggers[..], &with.trigger)
         && !others.is_empty()
     {
@@ -354,7 +354,7 @@ impl Play<'_> {
         for (index, mut run) in runs.into_iter().enumerate() {
             let id = run.id;
             if let Some(kept) = kept {
-                kept.tell(&mut run, self.with.quiet).await?;
+                kept.announce(&mut run, self.with.quiet).await?;
             }
             // Of several runs started by `splitOn`, only the first is shown.
             let painted = index == 0 && self.console.live && !self.with.quiet;
@@ -364,7 +364,7 @@ impl Play<'_> {
             match watch(run, &sight, outlook, &mut interrupts).await? {
                 watch::End::Left => {
                     if let Some(kept) = kept {
-                        kept.tell_left(id);
+                        kept.report_interrupted(id);
                     }
                     return Ok(Exit::Interrupted);
                 }

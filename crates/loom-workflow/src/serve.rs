@@ -138,7 +138,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
             eprintln!("loom: resuming {}", unfinished_runs(recovery.runs));
         }
     }
-    tell(values, &host, &here);
+    print_addresses(values, &host, &here);
     let settings = ServerSettings {
         token,
         public_url: values.public_url.clone(),
@@ -293,7 +293,7 @@ fn retention(values: &Values) -> Retention {
 }
 
 /// Prints the workflows and their trigger URLs. The address goes to standard output, for programs that wait for it.
-fn tell(values: &Values, host: &Host, here: &str) {
+fn print_addresses(values: &Values, host: &Host, here: &str) {
     let deployments = host.deployments();
     if deployments.is_empty() {
         match &values.workflows {

@@ -112,22 +112,22 @@ impl JavaScript {
         let (place, given_up) = self.places.enter().await.map_err(|AllLost| {
             Failure::transient(INTERNAL, "All threads for scripts are occupied by scripts that do not end.")
         })?;
-        let (tell, told) = mpsc::sync_channel(2);
+        let (sender, receiver) = mpsc::sync_channel(2);
         let stop = Stop::new();
-        let waiting = Waiting { stop: Arc::clone(&stop), wake: tell.clone() };
+        let waiting = Waiting { stop: Arc::clone(&stop), wake: sender.clone() };
         let waited = tokio::task::spawn_blocking(move || {
             let work = move || {
                 let ended = interpreter::run(&script, &limits, &stop);
-                tell.send(News::Ended(ended)).ok();
+                sender.send(News::Ended(ended)).ok();
             };
             if let Err(error) = place.work(limits.stack_bytes, work) {
                 let message = format!("Cannot start a thread for the script: {error}.");
                 return Err(Failure::transient(INTERNAL, message));
             }
-            let mut news = told.recv_timeout(limits.time + GRACE);
+            let mut news = receiver.recv_timeout(limits.time + GRACE);
             if matches!(news, Ok(News::Cancelled)) {
                 // Nothing waits for the result any more, but whether the thread is lost must be known.
-                news = told.recv_timeout(GRACE);
+                news = receiver.recv_timeout(GRACE);
             }
             match news {
                 Ok(News::Ended(ended)) => Ok(ended),
@@ -155,7 +155,7 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
         }
     }
     if let Some(exception) = ended.exception {
-        return Err(told(&exception, secret));
+        return Err(failure_of(&exception, secret));
     }
     let mut outputs = Object::new();
     if let Some(text) = ended.returned {
@@ -169,7 +169,7 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
 
 /// The failure of an action whose script failed. The message of a script that read secrets may contain one, so it is
 /// not shown.
-fn told(exception: &Exception, secret: bool) -> Failure {
+fn failure_of(exception: &Exception, secret: bool) -> Failure {
     let place =
         exception.at.map(|(line, column)| format!(" (line {line}, column {column})")).unwrap_or_default();
     let message = if secret && matches!(exception.code, RUNTIME | PARSING) {

@@ -92,20 +92,20 @@ pub(super) fn read(path: &Path) -> Result<Contents, SecretError> {
 pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError> {
     let directory = directory(path);
     create_private(&directory)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
     let mut text = to_json(contents).to_json_text_pretty();
     text.push('\n');
-    let mut file = private().truncate(true).open(&beside).map_err(SecretError::io("write", &beside))?;
+    let mut file = private().truncate(true).open(&temporary).map_err(SecretError::io("write", &temporary))?;
     // A file that was left here may have been created by another program, with other permissions.
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .map_err(SecretError::io("write", &beside))?;
+        .map_err(SecretError::io("write", &temporary))?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        .map_err(SecretError::io("write", &beside))?;
-    fs::rename(&beside, path).map_err(SecretError::io("replace", path))?;
+        .map_err(SecretError::io("write", &temporary))?;
+    fs::rename(&temporary, path).map_err(SecretError::io("replace", path))?;
     File::open(&directory)
         .and_then(|directory| directory.sync_all())
         .map_err(SecretError::io("sync", &directory))
@@ -115,11 +115,11 @@ pub(super) fn write(path: &Path, contents: &Contents) -> Result<(), SecretError>
 pub(super) fn lock(path: &Path) -> Result<File, SecretError> {
     let directory = directory(path);
     create_private(&directory)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
-    let file = private().open(&beside).map_err(SecretError::io("lock", &beside))?;
-    file.lock().map_err(SecretError::io("lock", &beside))?;
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    let lock = PathBuf::from(lock);
+    let file = private().open(&lock).map_err(SecretError::io("lock", &lock))?;
+    file.lock().map_err(SecretError::io("lock", &lock))?;
     Ok(file)
 }
 

@@ -281,8 +281,8 @@ fn concurrent_writers_lose_no_change() {
         for writer in 0..4 {
             let vault = world.vault();
             scope.spawn(move || {
-                for round in 0..5 {
-                    vault.set("k", &format!("{writer}/{round}"), NewSecret::default()).unwrap();
+                for index in 0..5 {
+                    vault.set("k", &format!("{writer}/{index}"), NewSecret::default()).unwrap();
                 }
             });
         }

@@ -65,7 +65,7 @@ const PARAMETER_TYPES: [&str; 8] =
 impl Lowerer<'_, '_, '_> {
     /// The parameters that the definition declares, then those that only the parameters file has. If both have one, its
     /// type and allowed values come from the definition, and its value from the file.
-    pub(super) fn parameters(&mut self, definition: &Node, beside: Option<&Value>) -> Vec<Parameter> {
+    pub(super) fn parameters(&mut self, definition: &Node, values: Option<&Value>) -> Vec<Parameter> {
         let mut list: Vec<Parameter> = Vec::new();
         if let Some(map) = definition.get("parameters") {
             self.found.want_object(map, "parameters");
@@ -100,8 +100,8 @@ impl Lowerer<'_, '_, '_> {
                 });
             }
         }
-        let beside = beside.and_then(Value::as_object).into_iter().flat_map(|object| object.iter());
-        for (name, entry) in beside {
+        let values = values.and_then(Value::as_object).into_iter().flat_map(|object| object.iter());
+        for (name, entry) in values {
             let type_name = entry.get("type").and_then(Value::as_str).unwrap_or("any");
             let value = entry.get("value").or_else(|| entry.get("defaultValue")).map(parameter_template);
             if let Some(declared) = list.iter_mut().find(|parameter| same_name(&parameter.name, name)) {

@@ -150,7 +150,7 @@ fn fold(name: &str) -> String {
 }
 
 impl<'a> Outline<'a> {
-    pub(super) fn of(definition: &'a Node, beside: Option<&Value>, found: &mut Findings<'_>) -> Outline<'a> {
+    pub(super) fn of(definition: &'a Node, values: Option<&Value>, found: &mut Findings<'_>) -> Outline<'a> {
         let mut outline = Outline {
             actions: Vec::new(),
             blocks: Vec::new(),
@@ -165,7 +165,7 @@ impl<'a> Outline<'a> {
             parameter_slots: HashMap::new(),
             variable_places: Vec::new(),
         };
-        outline.parameters(definition, beside);
+        outline.parameters(definition, values);
         if let Some(schema) = definition.get("$schema")
             && schema.text().is_some_and(|text| text.contains("-preview/"))
         {
@@ -194,11 +194,11 @@ impl<'a> Outline<'a> {
         outline
     }
 
-    fn parameters(&mut self, definition: &Node, beside: Option<&Value>) {
+    fn parameters(&mut self, definition: &Node, values: Option<&Value>) {
         let own = definition.get("parameters").and_then(Node::members).unwrap_or_default();
         let names = own.iter().map(|member| Arc::clone(&member.name));
-        let beside = beside.and_then(Value::as_object).into_iter().flat_map(|object| object.keys().cloned());
-        for name in names.chain(beside) {
+        let values = values.and_then(Value::as_object).into_iter().flat_map(|object| object.keys().cloned());
+        for name in names.chain(values) {
             let slot = self.parameters.len() as u32;
             if let std::collections::hash_map::Entry::Vacant(entry) = self.parameter_slots.entry(fold(&name))
             {

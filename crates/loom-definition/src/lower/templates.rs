@@ -175,7 +175,7 @@ impl Lowerer<'_, '_, '_> {
                 self.outline.results_wanted.insert(slot);
             }
             let known = match (kind, slot) {
-                (NameKind::Loop, Some(slot)) => self.is_around(ActionIdx(slot), owner),
+                (NameKind::Loop, Some(slot)) => self.encloses(ActionIdx(slot), owner),
                 (NameKind::Variable, None) => self.loom && LoopVariable::parse(name).is_some(),
                 (_, slot) => slot.is_some(),
             };
@@ -207,7 +207,7 @@ impl Lowerer<'_, '_, '_> {
 
     /// Whether the loop `wanted` encloses an expression of `owner`. A loop's own condition is part of its iterations, and
     /// sees their index.
-    fn is_around(&self, wanted: ActionIdx, owner: Option<usize>) -> bool {
+    fn encloses(&self, wanted: ActionIdx, owner: Option<usize>) -> bool {
         let Some(owner) = owner else { return false };
         let owner = ActionIdx(owner as u32);
         (owner == wanted && self.moment == Moment::Iteration)

@@ -107,8 +107,8 @@ impl Decider<'_> {
         let Some(place) = state.frame(frame).parent else { return };
         let failed = state.activity(place).is_some_and(|activity| activity.failed);
         match &state.workflow.action(place.action).kind {
-            ActionKind::Loop(looping) => self.loop_round_done(place, frame, looping),
-            ActionKind::Retry { policy, .. } => self.retry_round_done(place, frame, policy),
+            ActionKind::Loop(looping) => self.loop_iteration_done(place, frame, looping),
+            ActionKind::Retry { policy, .. } => self.retry_iteration_done(place, frame, policy),
             ActionKind::If { .. } => {
                 let result = state.slot(place).inputs.clone();
                 self.end_started(place, block_outcome(failed, result));
@@ -145,7 +145,7 @@ impl Decider<'_> {
                 Ok(value) => value,
                 Err(error) => return self.fail_inputs(place, &error),
             };
-            run_error = Some(ErrorInfo::told(&value));
+            run_error = Some(ErrorInfo::specified(&value));
         }
         let run_error = match status {
             RunStatus::Failed => Some(Arc::new(
@@ -215,7 +215,7 @@ impl Decider<'_> {
         };
         let status = text("status").and_then(|status| Status::parse(&status)).unwrap_or(Status::Succeeded);
         let outputs = canned.get("outputs").cloned();
-        let error = canned.get("error").map(|error| Arc::new(ErrorInfo::told(error)));
+        let error = canned.get("error").map(|error| Arc::new(ErrorInfo::specified(error)));
         let code = text("code").map_or_else(
             || match status {
                 Status::Succeeded => Cow::Borrowed("OK"),

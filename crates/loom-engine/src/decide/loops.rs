@@ -42,7 +42,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Opens as many iterations as may run concurrently; ends the loop when none is left.
-    pub(super) fn spawn_rounds(&mut self, place: Place) {
+    pub(super) fn spawn_iterations(&mut self, place: Place) {
         let state = self.state;
         let ActionKind::Foreach { body, concurrency, .. } = &state.workflow.action(place.action).kind else {
             return;
@@ -120,29 +120,34 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether the loop's condition is true, evaluated in its last iteration if there is one.
-    fn loop_condition(&self, place: Place, looping: &Loop, round: Option<FrameId>) -> Result<bool, Error> {
-        let mut scope = self.scope(round.unwrap_or(place.frame));
+    fn loop_condition(
+        &self,
+        place: Place,
+        looping: &Loop,
+        iteration: Option<FrameId>,
+    ) -> Result<bool, Error> {
+        let mut scope = self.scope(iteration.unwrap_or(place.frame));
         scope.current = Some(place);
         looping.condition.evaluate(&scope)
     }
 
-    pub(super) fn loop_round_done(&mut self, place: Place, round: FrameId, looping: &Loop) {
+    pub(super) fn loop_iteration_done(&mut self, place: Place, iteration: FrameId, looping: &Loop) {
         let Some(progress) = self.progress(place) else { return };
-        let met = match self.loop_condition(place, looping, Some(round)) {
+        let met = match self.loop_condition(place, looping, Some(iteration)) {
             Ok(value) if looping.style == LoopStyle::While => !value,
             Ok(value) => value,
             Err(why) => return self.fail_evaluation(place, "expression", &why),
         };
         let end = if met {
             LoopEnd::Completed
-        } else if progress.rounds >= progress.count {
+        } else if progress.iterations >= progress.count {
             LoopEnd::MaxIterations
         } else if self.now >= progress.deadline {
             LoopEnd::Timeout
         } else {
             let delay = progress.delay;
             if delay.is_zero() {
-                self.open_frame(looping.body, place, progress.rounds);
+                self.open_frame(looping.body, place, progress.iterations);
             } else {
                 self.set_timer(place, time::after(self.now, delay), Purpose::Iteration);
             }
@@ -154,17 +159,17 @@ impl<'a> Decider<'a> {
     /// Starts the next iteration after a pause.
     pub(super) fn next_round(&mut self, place: Place) {
         let state = self.state;
-        let Some(rounds) = self.progress(place).map(|progress| progress.rounds) else { return };
+        let Some(iterations) = self.progress(place).map(|progress| progress.iterations) else { return };
         match &state.workflow.action(place.action).kind {
             ActionKind::Loop(looping) => {
                 let late = self.progress(place).is_some_and(|progress| self.now >= progress.deadline);
                 if late {
                     return self.end_loop(place, looping, self.progress(place), LoopEnd::Timeout);
                 }
-                self.open_frame(looping.body, place, rounds);
+                self.open_frame(looping.body, place, iterations);
             }
             ActionKind::Retry { body, .. } => {
-                self.open_frame(*body, place, rounds);
+                self.open_frame(*body, place, iterations);
             }
             _ => {}
         }
@@ -217,12 +222,12 @@ impl<'a> Decider<'a> {
         }
     }
 
-    pub(super) fn retry_round_done(&mut self, place: Place, round: FrameId, policy: &RetrySetting) {
+    pub(super) fn retry_iteration_done(&mut self, place: Place, iteration: FrameId, policy: &RetrySetting) {
         let state = self.state;
         let failed = state.activity(place).is_some_and(|activity| activity.failed);
         let Some(progress) = self.progress(place) else { return };
-        let attempts = progress.rounds;
-        let place_of_last = state.last_of_round(round);
+        let attempts = progress.iterations;
+        let place_of_last = state.last_of_iteration(iteration);
         let last = place_of_last.map(|place| state.outcome_of(place));
         if !failed {
             let result = last.and_then(|outcome| outcome.outputs).unwrap_or(Value::NULL);
@@ -275,7 +280,7 @@ fn loop_outputs(progress: Option<&LoopState>, end: LoopEnd) -> Value {
     let results = progress.map(|progress| progress.results.clone()).unwrap_or_default();
     let members = [
         ("status", Value::from(status)),
-        ("iterations", Value::from(progress.map_or(0, |progress| i64::from(progress.rounds)))),
+        ("iterations", Value::from(progress.map_or(0, |progress| i64::from(progress.iterations)))),
         ("conditionMet", Value::from(end == LoopEnd::Completed)),
         ("lastResult", results.last().cloned().unwrap_or(Value::NULL)),
         ("results", Value::from(results)),

@@ -102,11 +102,11 @@ impl Driver {
     /// the process has therefore been resumed nevertheless.
     pub(super) async fn continue_durably(
         &mut self,
-        told: Vec<(oneshot::Sender<bool>, bool)>,
+        senders: Vec<(oneshot::Sender<bool>, bool)>,
     ) -> Result<(), loom_store::Error> {
         let immediate = self.carry_out().await?;
         self.make_durable().await?;
-        for (done, awaited) in told {
+        for (done, awaited) in senders {
             // The sender may have gone away.
             done.send(awaited).ok();
         }

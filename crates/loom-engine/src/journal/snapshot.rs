@@ -215,7 +215,7 @@ fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
         });
     });
     w.option(activity.looping.as_ref(), |w, looping| {
-        w.uint(u64::from(looping.rounds));
+        w.uint(u64::from(looping.iterations));
         w.uint(u64::from(looping.count));
         w.time(looping.deadline);
         w.duration(looping.delay);
@@ -252,7 +252,7 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
         })?,
         looping: r.option(|r| {
             Ok(LoopState {
-                rounds: r.u32()?,
+                iterations: r.u32()?,
                 count: r.u32()?,
                 deadline: r.time()?,
                 delay: r.duration()?,

@@ -77,7 +77,7 @@ fn ids_are_a_function_of_the_run_and_unique_within_it() {
     let a = ActionIdx(1);
     let mut ids = vec![trace.run, trace.call(EffectId(0)), trace.call(EffectId(1))];
     ids.extend([trace.action(a, &[]), trace.action(ActionIdx(2), &[])]);
-    ids.extend((0..3).map(|round| trace.action(a, &[(ActionIdx(0), round)])));
+    ids.extend((0..3).map(|iteration| trace.action(a, &[(ActionIdx(0), iteration)])));
     ids.push(trace.action(a, &[(ActionIdx(0), 0), (ActionIdx(0), 1)]));
     ids.push(RunTrace::of(&start(8, 9, None)).run);
     ids.push(RunTrace::of(&start(7, 10, None)).run);

@@ -105,19 +105,19 @@ impl CircuitBreaker {
     /// Opens the circuit manually for `time`. After that, probes decide as usual.
     pub fn trip_for(&self, time: Duration, now: Instant) {
         let change = self.open(&mut lock(&self.rare), TripCause::Manual, now, Some(time));
-        self.tell(&change, now);
+        self.report(&change, now);
     }
 
     /// Ends an isolation and closes the circuit. Clears the counts, but not the growth of the open duration.
     pub fn close(&self, now: Instant) {
         let change = self.close_now(now, false);
-        self.tell(&change, now);
+        self.report(&change, now);
     }
 
     /// Returns the breaker to its initial state: closed, not isolated, no counts, no growth of the open duration.
     pub fn reset(&self, now: Instant) {
         let change = self.close_now(now, true);
-        self.tell(&change, now);
+        self.report(&change, now);
     }
 
     /// Changes the mode. The state of the circuit does not change.
@@ -175,7 +175,7 @@ impl CircuitBreaker {
     pub(crate) fn put_config(&self, config: BreakerConfig, now: Instant) {
         let change = self.put_config_locked(&mut lock(&self.rare), config, now);
         if let Some(change) = change {
-            self.tell(&change, now);
+            self.report(&change, now);
         }
     }
 

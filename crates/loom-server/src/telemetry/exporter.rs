@@ -209,13 +209,13 @@ impl Sender {
                 }
                 Judgement::Refused(why) => {
                     self.counts.refused.fetch_add(count, Ordering::Relaxed);
-                    return self.tell(&why);
+                    return self.report_loss(&why);
                 }
                 Judgement::Later(asked, why) => (asked, why),
             };
             if attempt == ATTEMPTS_MAX {
                 self.counts.undelivered.fetch_add(count, Ordering::Relaxed);
-                return self.tell(&why);
+                return self.report_loss(&why);
             }
             attempt += 1;
             tokio::select! {
@@ -228,7 +228,7 @@ impl Sender {
     }
 
     /// Logs that spans are lost, once until the collector accepts some again.
-    fn tell(&mut self, why: &str) {
+    fn report_loss(&mut self, why: &str) {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(collector = %self.url.shown(), why, "spans are lost because the collector does not accept them");
         }

@@ -404,7 +404,8 @@ impl Recorded {
             ("loom.action.code", outcome.code.as_ref().into()),
         ];
         if !opening.iterations.is_empty() {
-            let part = |(owner, index): &(ActionIdx, u32)| format!("{}/{index}", self.workflow.action(*owner).name);
+            let part =
+                |(owner, index): &(ActionIdx, u32)| format!("{}/{index}", self.workflow.action(*owner).name);
             let path: Vec<String> = opening.iterations.iter().map(part).collect();
             attributes.push(("loom.action.path", path.join("/").into()));
         }

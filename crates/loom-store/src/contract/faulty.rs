@@ -180,10 +180,10 @@ impl Store for FaultyStore {
         if let Some(error) = state.refusal() {
             return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(error) });
         }
-        let (answer, told) = oneshot::channel();
+        let (answer, result) = oneshot::channel();
         state.waiting.push((commit, answer));
         self.0.news.notify_one();
-        Ok(Ack::waiting(told))
+        Ok(Ack::waiting(result))
     }
 
     fn commit(&self, commit: Commit) -> Answer<Committed> {

@@ -31,9 +31,9 @@ impl Watch {
     pub(super) fn observe<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         match outcome {
             Err(Error::Damaged { what }) => {
-                let told = damaged(&self.database, &what);
-                self.stop(&told);
-                Err(told)
+                let error = damaged(&self.database, &what);
+                self.stop(&error);
+                Err(error)
             }
             outcome => outcome,
         }
@@ -50,10 +50,10 @@ impl Watch {
     }
 
     /// Stops accepting commits for as long as the store is open.
-    fn stop(&self, told: &Error) {
-        if self.damage.set(told.clone()).is_ok() {
-            tracing::error!(error = %told, "the store is damaged and accepts no more commits until it is reopened");
-            answer_all(self.queue.stop(told.clone()), told);
+    fn stop(&self, error: &Error) {
+        if self.damage.set(error.clone()).is_ok() {
+            tracing::error!(error = %error, "the store is damaged and accepts no more commits until it is reopened");
+            answer_all(self.queue.stop(error.clone()), error);
         }
     }
 

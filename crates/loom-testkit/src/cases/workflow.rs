@@ -213,8 +213,8 @@ fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
 /// The project that contains `definitionFile`, with the case's settings and connections overriding those of its files.
 fn project(case: &Object, directory: &Path) -> Result<Project, Obstacle> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
-    let beside = file.as_deref().and_then(Project::directory_of);
-    let mut project = Project::read(beside.as_deref(), None, None, read_json)?;
+    let project_directory = file.as_deref().and_then(Project::directory_of);
+    let mut project = Project::read(project_directory.as_deref(), None, None, read_json)?;
     for (name, value) in &object(case, "appSettings")? {
         let known = project.app_settings.name_ignore_case(name).cloned();
         project.app_settings.insert(known.unwrap_or_else(|| Arc::clone(name)), value.clone());

@@ -82,7 +82,7 @@ pub(super) fn resolve<const SERVE: bool>(
     let workflows = path_in(&layers, "workflows");
     let config = match flags.config.clone().or_else(|| variable("LOOM_CONFIG").map(PathBuf::from)) {
         Some(path) => Some(path),
-        None => beside(workflows.as_deref(), named, FILE)?,
+        None => find_file(workflows.as_deref(), named, FILE)?,
     };
     if let Some(path) = &config {
         layers.push(of_file(path)?);
@@ -185,7 +185,7 @@ fn path_in(layers: &[Layer], field: &str) -> Option<PathBuf> {
 }
 
 /// The file of this name in the first of: the directory of workflows, the project of the files, the working directory.
-fn beside(workflows: Option<&Path>, named: &[PathBuf], name: &str) -> Result<Option<PathBuf>> {
+fn find_file(workflows: Option<&Path>, named: &[PathBuf], name: &str) -> Result<Option<PathBuf>> {
     let project = named.iter().find_map(|file| Project::directory_of(file));
     for directory in [workflows.map(Path::to_path_buf), project, Some(PathBuf::new())].into_iter().flatten() {
         let path = directory.join(name);

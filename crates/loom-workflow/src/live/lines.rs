@@ -12,7 +12,7 @@ use loom_expression::{Timestamp, Visible, visible};
 use super::words::{self, Paint};
 
 /// The first iterations of a loop, which are shown one by one; later ones are shown only if something fails in them.
-const ROUNDS_TOLD: u32 = 20;
+const ITERATIONS_SHOWN: u32 = 20;
 
 /// The maximum number of characters of an error message.
 const MESSAGE_MAX: usize = 400;
@@ -24,7 +24,7 @@ pub(super) struct Lines {
     began: Timestamp,
     /// When the last action started; events of timers have no start time.
     last: Timestamp,
-    /// What opened each block, and the round's place in its loop.
+    /// What opened each block, and the position of the iteration in its loop.
     frames: HashMap<FrameId, Frame>,
     attempts: HashMap<EffectId, (Place, u32)>,
     /// The last attempt of each action in progress.
@@ -34,7 +34,7 @@ pub(super) struct Lines {
 #[derive(Clone)]
 struct Frame {
     label: String,
-    told: bool,
+    shown: bool,
 }
 
 impl Lines {
@@ -123,20 +123,20 @@ impl Lines {
     /// Records the owner of a block, and shows that a loop continues.
     fn opened(&mut self, frame: FrameId, parent: Option<Place>, index: u32, at: Timestamp, out: &mut String) {
         let Some(parent) = parent else {
-            self.frames.insert(frame, Frame { label: String::new(), told: true });
+            self.frames.insert(frame, Frame { label: String::new(), shown: true });
             return;
         };
         let outer = self.frames.get(&parent.frame).cloned();
-        let (outer, told) = outer.map_or((String::new(), true), |frame| (frame.label, frame.told));
+        let (outer, shown) = outer.map_or((String::new(), true), |frame| (frame.label, frame.shown));
         let action = self.workflow.action(parent.action);
         let loops = is_loop(&action.kind);
         let label =
             if loops { format!("{outer}{}[{}] › ", Visible(&action.name), index + 1) } else { outer };
-        if loops && told && index >= ROUNDS_TOLD && is_milestone(index) {
+        if loops && shown && index >= ITERATIONS_SHOWN && is_milestone(index) {
             let name = Visible(&action.name);
             self.line(at, &self.paint.dim(&format!("  {name}: iteration {}", index + 1)), out);
         }
-        self.frames.insert(frame, Frame { label, told: told && !(loops && index >= ROUNDS_TOLD) });
+        self.frames.insert(frame, Frame { label, shown: shown && !(loops && index >= ITERATIONS_SHOWN) });
     }
 
     fn attempt_ended(
@@ -176,8 +176,8 @@ impl Lines {
     ) {
         let attempts = self.made.remove(&place).unwrap_or(0);
         let status = outcome.status;
-        let told = self.frames.get(&place.frame).is_none_or(|frame| frame.told);
-        if !told && !status.is_bad() {
+        let shown = self.frames.get(&place.frame).is_none_or(|frame| frame.shown);
+        if !shown && !status.is_bad() {
             return;
         }
         let action = self.workflow.action(place.action);
@@ -226,9 +226,9 @@ fn because(error: &ErrorInfo) -> String {
 
 /// Whether an iteration of a long loop is shown: 100, 200, … 1000, 2000, …
 fn is_milestone(index: u32) -> bool {
-    let round = index + 1;
-    let magnitude = 10_u32.pow(round.ilog10());
-    round >= 100 && round.is_multiple_of(magnitude)
+    let iteration = index + 1;
+    let magnitude = 10_u32.pow(iteration.ilog10());
+    iteration >= 100 && iteration.is_multiple_of(magnitude)
 }
 
 pub(super) fn is_loop(kind: &ActionKind) -> bool {

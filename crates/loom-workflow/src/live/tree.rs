@@ -198,13 +198,13 @@ impl Tree<'_> {
             many => details.push(tally(many)),
         }
         if is_loop(&action.kind) {
-            let rounds = rounds(self.history, action);
+            let iterations = iterations(self.history, action);
             let of = rounds_planned(action, occurrences);
             details.insert(
                 0,
                 match of {
-                    Some(planned) => format!("{rounds} of {}", words::count(planned, "iteration")),
-                    None => words::count(rounds, "iteration"),
+                    Some(planned) => format!("{iterations} of {}", words::count(planned, "iteration")),
+                    None => words::count(iterations, "iteration"),
                 },
             );
         }
@@ -287,7 +287,7 @@ fn run_order(workflow: &Workflow, block: &Block) -> Vec<ActionIdx> {
     order
 }
 
-/// How many rounds a Foreach in progress will have.
+/// The number of iterations of a Foreach in progress.
 fn rounds_planned(action: &Action, occurrences: &[Occurrence]) -> Option<usize> {
     let ActionKind::Foreach { .. } = action.kind else { return None };
     let running = occurrences.iter().find(|occurrence| occurrence.status.is_none())?;
@@ -296,7 +296,7 @@ fn rounds_planned(action: &Action, occurrences: &[Occurrence]) -> Option<usize> 
 }
 
 /// Rounds that have begun: the most that any action of the body has seen.
-fn rounds(history: &History, action: &Action) -> usize {
+fn iterations(history: &History, action: &Action) -> usize {
     let workflow = history.workflow();
     let bodies = workflow
         .blocks

@@ -92,7 +92,7 @@ impl Kept {
     }
 
     /// Waits until the run is stored, and reports where.
-    pub(super) async fn tell(&self, run: &mut RunHandle, quiet: bool) -> Result<()> {
+    pub(super) async fn announce(&self, run: &mut RunHandle, quiet: bool) -> Result<()> {
         if !run.accepted().await {
             bail!("cannot store the run in {}; nothing was started", self.directory.display());
         }
@@ -106,7 +106,7 @@ impl Kept {
 
 impl Kept {
     /// Reports that a run was interrupted and how to resume it.
-    pub(super) fn tell_left(&self, run: RunId) {
+    pub(super) fn report_interrupted(&self, run: RunId) {
         let directory = self.directory.display();
         eprintln!(
             "loom: run {run} was interrupted; resume it with `loom run --durable --data {directory} --resume {run}` and the other \

@@ -117,7 +117,7 @@ fn occurrence_json(occurrence: &Occurrence, secure_inputs: bool, secure_outputs:
             occurrence
                 .path
                 .iter()
-                .map(|round| round.index)
+                .map(|iteration| iteration.index)
                 .collect::<Vec<u32>>()
                 .into_iter()
                 .map(Value::from)

@@ -62,7 +62,7 @@ pub(super) async fn watch(
 ) -> Result<End> {
     let over = tokio::time::sleep(outlook.longest.unwrap_or(Duration::MAX));
     tokio::pin!(over);
-    let mut told = false;
+    let mut reported = false;
     let mut screen = Screen::default();
     let mut frames = tokio::time::interval(FRAME);
     let mut interrupted = false;
@@ -92,8 +92,8 @@ pub(super) async fn watch(
                 screen = Screen::default();
                 grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
-            () = &mut over, if outlook.longest.is_some() && !told => {
-                told = true;
+            () = &mut over, if outlook.longest.is_some() && !reported => {
+                reported = true;
                 run.command(Command::TimeOut).await;
             }
             () = &mut grace, if interrupted => bail!("the run did not end within {} s of its cancellation", GRACE.as_secs()),

@@ -105,11 +105,11 @@ impl Watched {
         &mut self,
         host: &Arc<Host>,
         console: Console,
-        tell: bool,
+        announce: bool,
     ) -> Result<usize> {
         let mut refused = 0;
         for path in self.list()? {
-            if !self.deploy(&path, host, console, tell).await {
+            if !self.deploy(&path, host, console, announce).await {
                 refused += 1;
             }
         }
@@ -173,7 +173,7 @@ impl Watched {
     }
 
     /// Deploys one file. Returns false if it is rejected, which has been reported; the version before it stays in service.
-    async fn deploy(&mut self, path: &Path, host: &Arc<Host>, console: Console, tell: bool) -> bool {
+    async fn deploy(&mut self, path: &Path, host: &Arc<Host>, console: Console, announce: bool) -> bool {
         // Taken before the file is read, so that a change in between is noticed by the next poll.
         let seen = stamp(path);
         let name = self.known.remove(path).and_then(|known| known.name);
@@ -205,7 +205,7 @@ impl Watched {
                 if changed {
                     show(&deployment.warnings, &source, path, console);
                 }
-                if tell && changed {
+                if announce && changed {
                     eprintln!("loom: deployed {} {}", deployment.workflow.name, deployment.version);
                 }
                 true

@@ -54,7 +54,7 @@ impl Serving<'_> {
         let asked = token.is_some();
         let same = match token {
             Some(token) => self.token.replace(token),
-            None => !self.token.is_asked_for(),
+            None => !self.token.is_required(),
         };
         if !same {
             let what = if asked { "the token is required" } else { "the token is no longer required" };

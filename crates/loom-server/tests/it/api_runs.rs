@@ -339,8 +339,8 @@ async fn any_trigger_can_be_fired_manually() {
 
 #[tokio::test]
 async fn an_ended_run_is_deleted_with_everything_of_it_and_an_unfinished_one_is_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::start(Plan { store: on_disk(folder.path()), ..Plan::default() }).await;
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
     let text_of_200_kib = "x".repeat(200 << 10);
     world.deploy("done", &requested(&format!(r#"{{"Keep": {{"type": "Compose", "inputs": "{text_of_200_kib}", "runAfter": {{}}}}, "Answer": {{"type": "Response", "inputs": {{"body": 1}}, "runAfter": {{"Keep": ["Succeeded"]}}}}}}"#))).await;
     world.deploy("waits", &requested(r#"{"Wait": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}}}"#)).await;

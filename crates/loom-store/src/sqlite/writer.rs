@@ -301,8 +301,8 @@ impl Writer {
             return Err(self.queue.stopped().unwrap_or(Error::Closed));
         };
         let mut rest = Box::new(Sweep::of_deleted_runs());
-        let folder = self.watch.check_folder();
-        let deleted = folder.and_then(|()| {
+        let directory = self.watch.check_directory();
+        let deleted = directory.and_then(|()| {
             let failed = |source| paused("delete a run", source);
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;

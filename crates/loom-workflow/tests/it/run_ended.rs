@@ -48,8 +48,8 @@ fn runs(data: &Path, workflow: &str) -> usize {
 
 #[test]
 fn each_failed_run_starts_one_run_whenever_the_process_is_killed() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let (workflows, data) = (folder.path().join("workflows"), folder.path().join("data"));
+    let directory = tempfile::tempdir().expect("there is room");
+    let (workflows, data) = (directory.path().join("workflows"), directory.path().join("data"));
     std::fs::create_dir(&workflows).expect("there is room");
     let after =
         json!({"type": "RunEnded", "inputs": {"workflows": ["fails", "handler"], "statuses": ["Failed"]}});

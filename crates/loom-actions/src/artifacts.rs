@@ -21,7 +21,7 @@ pub enum ArtifactKind {
     Schema,
 }
 
-/// Maps and schemas by name. Names are case-insensitive, and the extension may be left out.
+/// Maps and schemas by name. Names are case-insensitive, and the extension is optional.
 #[derive(Clone, Debug, Default)]
 pub struct Artifacts {
     maps: BTreeMap<String, Arc<str>>,

@@ -207,7 +207,7 @@ impl Client {
     async fn exchange(&self, request: Request) -> Result<Reply, Failure> {
         let options = &self.shared.options;
         let pool = self.pool(request.identity.as_ref(), request.named).map_err(|error| {
-            Failure::bad_request(format!("The client certificate cannot be used: {error}"))
+            Failure::bad_request(format!("The client certificate cannot be used: {error}."))
         })?;
         let target = self.shared.egress.route(&request.url, request.named)?;
         let decompress = request.decompress && !request.headers.contains_key(header::RANGE);

@@ -64,7 +64,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// The diagnostic as JSON: `code`, `severity`, `message`, `pointer`, `start` and `end` (each with `offset`, `line`
-    /// and `column`), `label`, `hint`, `related`. The last three are left out when they are empty.
+    /// and `column`), `label`, `hint`, `related`. The last three are omitted when they are empty.
     ///
     /// `source` must be the text that the spans refer to.
     pub fn to_json(&self, source: &str) -> Value {

@@ -351,9 +351,9 @@ impl RunState {
         let (parent, index) = (closed.parent, closed.index);
         let Some(parent) = parent else { return self.ready.push_back(Work::FrameDone(frame)) };
         if let ActionKind::Foreach { .. } = workflow.action(parent.action).kind {
-            return self.round_completed(workflow, parent, frame, index, failed);
+            return self.iteration_completed(workflow, parent, frame, index, failed);
         }
-        let result = self.round_result(workflow, parent, frame, failed);
+        let result = self.iteration_result(workflow, parent, frame, failed);
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
         if let Some(looping) = &mut activity.looping {

@@ -83,7 +83,7 @@ fn parse_text(text: &str, scope: &Scope<'_>) -> Result<Value, Failure> {
         if error.is_too_large {
             return refused("JsonValuesExceeded", format!("The content cannot be parsed: {error}."));
         }
-        refused("InvalidJSON", format!("The content is not valid JSON: {error}"))
+        refused("InvalidJSON", format!("The content is not valid JSON: {error}."))
     })
 }
 

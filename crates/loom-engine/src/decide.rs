@@ -321,7 +321,7 @@ impl<'a> Decider<'a> {
         self.out.push(Event::TimerEnded { timer });
         match due.purpose {
             Purpose::Wait => self.end_started(due.place, Outcome::ok(None)),
-            Purpose::Iteration => self.next_round(due.place),
+            Purpose::Iteration => self.next_iteration(due.place),
             Purpose::Retry => self.next_attempt(due.place),
             Purpose::Poll => self.poll_again(due.place),
             Purpose::Limit => {

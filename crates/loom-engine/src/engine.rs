@@ -230,7 +230,7 @@ impl Engine {
     }
 
     /// Fires a trigger and commits further writes together with it. Runs that an earlier firing of the same name has
-    /// already started are left out.
+    /// already started are omitted.
     ///
     /// When exactly one run starts, the writes are part of the commit that starts it. Otherwise they are returned, and the
     /// caller writes them once the runs are accepted; the name of the firing prevents a repetition after a crash from

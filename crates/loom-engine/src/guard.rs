@@ -166,7 +166,7 @@ impl Services {
         let service = match self.registry.service_with(name, policy) {
             Ok(service) => service,
             Err(problem) => {
-                tracing::error!(service = name, %problem, "a policy that makes no sense is left out");
+                tracing::error!(service = name, %problem, "ignoring an invalid policy");
                 return self.registry.service(name);
             }
         };
@@ -176,7 +176,7 @@ impl Services {
         if settings.merge(name, &mut merged, policy, source)
             && let Err(problem) = service.reconfigure(merged)
         {
-            tracing::error!(service = name, %problem, "a policy that makes no sense is left out");
+            tracing::error!(service = name, %problem, "ignoring an invalid policy");
         }
         service
     }

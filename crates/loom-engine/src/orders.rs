@@ -137,7 +137,7 @@ async fn read_all(store: &Arc<dyn Store>, run: RunId) -> Result<Vec<Given>, Stor
             match read(message) {
                 Some(order) => orders.push(Given { order, message: Some(message.id) }),
                 None => {
-                    tracing::warn!(run_id = %run, message = message.id.0, "ignoring an unreadable order for a run");
+                    tracing::warn!(run_id = %run, message = message.id.0, "ignoring an unreadable command for a run");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Resubmission from an action: the events that the new run takes over from the old one, in order.
 //!
 //! Every action that had ended is kept, except the one to begin with, those that follow it, and those that were interrupted or
-//! follow an interrupted one. The blocks around the one to begin with are opened again, and the same rule applies in them. The
+//! follow an interrupted one. The blocks around the action to start from are opened again, and the same rule applies in them. The
 //! kept events become the beginning of the new run's own journal, so that it is loaded like any other run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -27,7 +27,7 @@ const JAVASCRIPT: &str = "JavaScriptCode";
 ///
 /// Contains what the code refers to and what `explicitDependencies` adds: the trigger, if it is needed, and under `actions`
 /// the records of the needed actions, by their names in the definition. The record of an action that had not ended when the
-/// script started is null. Names that no action has are left out.
+/// script started is null. Names that no action has are omitted.
 pub(crate) fn context(
     state: &RunState,
     environment: &Environment,

@@ -1,4 +1,4 @@
-//! Fallback: a value in place of a call that failed for good.
+//! Fallback: a value in place of a call that finally failed.
 //!
 //! The fallback is the outermost part: it sees what the whole call came to, after all retries, and never hides the failure
 //! from the breaker or the budget. The caller supplies the value ([`Call::fallback`](crate::Call::fallback)), because it has the type of
@@ -80,7 +80,7 @@ impl fmt::Display for FallbackConfig {
     }
 }
 
-/// The outcome of a call that failed for good, which a fallback replaces.
+/// The outcome of a call that finally failed, which a fallback replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailedCall<T, E> {

@@ -282,7 +282,7 @@ impl<'a, V: Settings> Resolved<'a, V> {
             && !members.is_empty()
             && !is_unit(&pointer)
         {
-            // An object takes the place of a scalar, of an empty object and of a removal, and merges with an object.
+            // An object replaces a scalar, an empty object and a removal, and merges with another object.
             self.values.remove(&pointer);
             self.removed.remove(&pointer);
             for (name, member) in members {

@@ -100,7 +100,7 @@ impl<J, I, B> PolicyLayer<J, I, B> {
         PolicyLayer { service, classifier, idempotency, fallback }
     }
 
-    /// What takes the place of a request that failed for good: a [`FallbackValue`](crate::FallbackValue), or a function of the
+    /// The replacement for a request that finally failed: a [`FallbackValue`](crate::FallbackValue), or a function of the
     /// [`FailedCall`](crate::FailedCall).
     pub fn fallback<C>(self, fallback: C) -> PolicyLayer<J, I, C> {
         let Self { service, classifier, idempotency, .. } = self;

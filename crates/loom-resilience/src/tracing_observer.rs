@@ -4,7 +4,7 @@ use crate::observer::{Event, Observer};
 
 /// Reports every event to `tracing`, under the target `loom_resilience`.
 ///
-/// A change of a circuit and a call that failed for good are warnings, refusals and retries are at level info, everything
+/// A change of a circuit and a call that finally failed are warnings, refusals and retries are at level info, everything
 /// else is at level debug.
 ///
 /// ```
@@ -68,7 +68,7 @@ impl Observer for TracingObserver {
                 tracing::warn!(target: TARGET, service, kind = kind.as_str(), "fallback used");
             }
             Event::Observed { service, part } => {
-                tracing::info!(target: TARGET, service, part = part.as_str(), "part would have interfered");
+                tracing::info!(target: TARGET, service, part = part.as_str(), "an observed part of the policy would have intervened");
             }
             #[cfg(feature = "chaos")]
             Event::Injected { service, kind, attempt } => {

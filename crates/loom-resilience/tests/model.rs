@@ -321,8 +321,8 @@ fn no_probe_is_lost_beside_a_change_of_the_rules() {
     });
 }
 
-/// A call reports while the window becomes longer. It may be counted or not, as it came before or after; what follows is
-/// counted in any case. Slots of the new length have smaller numbers, which look old beside those of the old length.
+/// A call reports while the window becomes longer. Depending on the order it is counted or not; later calls are counted
+/// in any case. Slots of the new length have smaller numbers, which look old beside those of the old length.
 #[test]
 fn a_window_counts_on_after_a_change_of_its_length() {
     bounded(|| {

@@ -286,7 +286,7 @@ pub(crate) enum Measure {
     Everything,
 }
 
-/// The messages with these ids, in order; missing ones are left out.
+/// The messages with these ids, in order; missing ones are omitted.
 async fn read(keeper: &Keeper, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>, loom_store::Error> {
     let mut found = HashMap::with_capacity(ids.len());
     // Consecutive ids are read together, so that no other messages are read.

@@ -27,7 +27,7 @@ const NAME: &str = "ended:";
 /// Records read from the store at a time.
 const PAGE: usize = 100;
 
-/// Runs of a chain that are checked. A longer chain is taken for a loop.
+/// Runs of a chain that are checked. A longer chain is treated as a loop.
 const CHAIN_MAX: usize = 100;
 
 /// The workflows whose ends any of these deployments waits for, in lower case.

@@ -4,7 +4,7 @@
 //! due fires late rather than never. Recurrences that were missed while the server was down are skipped, except for the last
 //! one if it was missed during a short restart. A SlidingWindow processes every window, in order.
 //!
-//! A clock that was ahead and comes back leaves progress that lies in the future. The trigger then continues by the clock as
+//! A clock that was ahead and comes back leaves progress in the future. The trigger then continues by the clock as
 //! it is: what it did at times that have not come yet is ignored, except for the one occurrence that is due next.
 
 use loom_definition::trigger::TriggerKind;

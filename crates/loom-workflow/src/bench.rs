@@ -97,7 +97,7 @@ struct What {
 struct SpeedArgs {
     #[command(flatten)]
     what: What,
-    /// A built-in workflow to measure. May be repeated [default: all except `mixed`; with --url, `steps` is left out, too].
+    /// A built-in workflow to measure. May be repeated [default: all except `mixed`; with --url, also except `steps`].
     #[arg(long, value_enum, conflicts_with = "file")]
     shape: Vec<Shape>,
     /// The numbers of concurrent callers, one row for each.

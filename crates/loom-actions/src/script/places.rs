@@ -2,7 +2,7 @@
 //!
 //! An interpreter checks whether it must stop between its own instructions, and sometimes during the work of one, but
 //! not everywhere: a search in a string of megabytes continues to its end. A script that does not end after its
-//! timeout is given up. Its thread runs until the script ends, and meanwhile another script takes its place, so that
+//! timeout is abandoned. Its thread runs until the script ends, and meanwhile another script takes its place, so that
 //! no place is missing. Only a limited number of such threads may continue, because they take processor time from
 //! others. Beyond that number, scripts keep their places, and when all places are lost in this way, new scripts fail
 //! instead of waiting.

@@ -80,7 +80,8 @@ pub(super) fn read(path: &Path) -> Result<Contents, SecretError> {
         Err(error) => return Err(SecretError::io("read", path)(error)),
     };
     let damaged = |why: String| SecretError::Damaged { path: path.to_owned(), why };
-    let value = Value::parse_json(&bytes).map_err(|error| damaged(format!("it is not JSON: {error}")))?;
+    let value =
+        Value::parse_json(&bytes).map_err(|error| damaged(format!("it is not valid JSON: {error}")))?;
     match value.get("format").and_then(Value::as_str) {
         Some(FORMAT) => from_json(&value).map_err(damaged),
         Some(format) => Err(damaged(format!("its format must be '{FORMAT}' (got '{format}')"))),

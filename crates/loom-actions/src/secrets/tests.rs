@@ -13,7 +13,7 @@ use loom_expression::Timestamp;
 
 use super::*;
 
-/// A clock that is set by hand, in seconds since 1970.
+/// A clock that is set manually, in seconds since 1970.
 #[derive(Default)]
 struct Hand(AtomicI64);
 

@@ -213,7 +213,7 @@ pub(super) fn call(name: &str, shown: &str, values: &[Value]) -> Evaluated {
             ))
         }
         "reference" | "listkeys" | "list" | "listcallbackurl" | "listsecrets" | "newguid" | "utcnow" => {
-            return Err(format!("`{shown}` needs a deployment"));
+            return Err(format!("`{shown}` is only available in a deployment"));
         }
         _ => return Err(format!("unsupported template function `{shown}`")),
     })

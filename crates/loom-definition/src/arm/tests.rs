@@ -93,7 +93,7 @@ fn unresolved_expressions_report_the_reason() {
     fails("[parameters('none')]", "has no value");
     fails("[parameters('missing')]", "undeclared template parameter");
     fails("[parameters('loop')]", "refers to itself");
-    fails("[reference('x')]", "needs a deployment");
+    fails("[reference('x')]", "is only available in a deployment");
     fails("[frobnicate(1)]", "unsupported template function");
     fails("[concat('a']", "`)`");
     fails("[concat('a]", "unterminated string");

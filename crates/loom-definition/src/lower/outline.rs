@@ -343,7 +343,7 @@ impl<'a> Outline<'a> {
             };
             seen.insert(fold(&member.name), member.name_place);
             if let Some((place, label)) = other {
-                let message = format!("duplicate name `{}` of a trigger", member.name);
+                let message = format!("duplicate trigger name `{}`", member.name);
                 let diagnostic = found.error(code::DUPLICATE_NAME, member.name_place, message);
                 diagnostic.related.push((place.range(), label.to_owned()));
             }

@@ -157,7 +157,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Starts the next iteration after a pause.
-    pub(super) fn next_round(&mut self, place: Place) {
+    pub(super) fn next_iteration(&mut self, place: Place) {
         let state = self.state;
         let Some(iterations) = self.progress(place).map(|progress| progress.iterations) else { return };
         match &state.workflow.action(place.action).kind {

@@ -461,7 +461,7 @@ impl Engine {
             // Retention has deleted the run, and with it everything known about its subscriptions.
             Ok(_) => {
                 if let Err(error) = durable.unsubscribed(run).await {
-                    tracing::warn!(run_id = %run, %error, "cannot clear the mark of a run whose subscriptions were to be ended");
+                    tracing::warn!(run_id = %run, %error, "cannot record that the subscriptions of a run have ended");
                 }
             }
             Err(error) => {

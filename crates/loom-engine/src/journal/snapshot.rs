@@ -1,6 +1,6 @@
 //! The encoding of a run's state, so that recovery need not begin at the run's first event.
 //!
-//! Derived data is left out and recomputed: timers by due time, the work that is ready, a Foreach's items (they are its
+//! Derived data is omitted and recomputed: timers by due time, the work that is ready, a Foreach's items (they are its
 //! inputs), and the number of slots of an opening (its block defines it).
 
 use std::sync::Arc;

@@ -66,8 +66,8 @@ fn messages_do_not_quote_their_secret_inputs() {
     let masked = without_quotes(message, [&uri]);
     assert!(!masked.contains("hidden") && !masked.contains("orders"), "{masked}");
     assert_eq!(
-        without_quotes("'xy' is no method.", [&Value::from("xy").into_secret()]),
-        format!("'{MASK}' is no method.")
+        without_quotes("'xy' is not a method.", [&Value::from("xy").into_secret()]),
+        format!("'{MASK}' is not a method.")
     );
     assert!(matches!(without_quotes(message, [&Value::from("hidden")]), Cow::Borrowed(_)));
 }

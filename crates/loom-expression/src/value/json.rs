@@ -207,7 +207,7 @@ impl<'a> Parser<'a> {
     #[cold]
     fn too_many(&self) -> JsonError {
         let message =
-            format!("the text holds more than {} values (setting json-values-max)", self.values_max);
+            format!("the text contains more than {} values (setting json-values-max)", self.values_max);
         JsonError { is_too_large: true, ..self.error(&message) }
     }
 

@@ -210,7 +210,7 @@ impl Pipeline {
 }
 
 impl<'a, J, B> Call<'a, J, B> {
-    /// Replaces a call that failed for good: by a [`FallbackValue`](crate::FallbackValue), or by a function of the
+    /// Replaces a call that finally failed: by a [`FallbackValue`](crate::FallbackValue), or by a function of the
     /// [`FailedCall`]. The policy says for which failures ([`FallbackConfig`](crate::FallbackConfig)); without that, for all.
     ///
     /// ```

@@ -283,7 +283,7 @@ mod tower_layers {
         assert_eq!(hedged.layer(Slow(Arc::default())).call(1).await, Ok(1));
         assert_eq!(start.elapsed(), Duration::from_secs(2));
         assert_eq!(hedged.layer(Slow(Arc::default())).call(2).await, Ok(0));
-        // Without a word on it, a request is sent once.
+        // Without a declaration, a request is sent once.
         let calls = Arc::new(AtomicU32::new(0));
         assert_eq!(layer().layer(Slow(Arc::clone(&calls))).call(1).await, Ok(0));
         assert_eq!(calls.load(Ordering::Relaxed), 1);

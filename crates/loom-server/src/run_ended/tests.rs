@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A workflow that ends with `status`, started by hand or by this trigger.
+/// A workflow that ends with `status`, started manually or by this trigger.
 fn ending(status: &str, trigger: &str) -> String {
     format!(
         r#"{{"definition": {{"triggers": {{"t": {trigger}}}, "actions": {{"Stop": {{"type": "Terminate", "runAfter": {{}},

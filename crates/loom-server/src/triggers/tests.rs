@@ -47,7 +47,7 @@ impl TriggerHandler for Service {
             let after = after.map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
             let mut outcome = Outcome::ok(Some(answer));
             if !(200..300).contains(&status) {
-                let error = ErrorInfo::new("Refused", format!("The service answered {status}."));
+                let error = ErrorInfo::new("Refused", format!("The service responded with status {status}."));
                 let outputs = outcome.outputs;
                 outcome = Outcome { outputs, ..Outcome::failed("Refused", error) };
             }

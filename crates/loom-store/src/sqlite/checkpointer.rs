@@ -120,7 +120,7 @@ fn checkpoint(connection: &Connection, setting: &Setting, meter: &Meter) -> Opti
         // Nothing is lost: the log keeps everything until a checkpoint succeeds. The writer itself detects a full
         // disk.
         Err(error) => {
-            tracing::warn!(%error, "could not copy the log into the database; it is retried at the next checkpoint");
+            tracing::warn!(%error, "cannot copy the log into the database; retrying at the next checkpoint");
             None
         }
     }

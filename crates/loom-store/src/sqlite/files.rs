@@ -130,7 +130,7 @@ impl Files {
         self.pins.unless_pinned(hash, || {
             if let Err(error) = fs::remove_file(self.path(hash)) {
                 // The sweep at the next start finds it again.
-                tracing::warn!(%hash, %error, "could not remove a blob file; it is retried at the next start");
+                tracing::warn!(%hash, %error, "cannot remove a blob file; retrying at the next start");
             }
         });
     }

@@ -87,7 +87,7 @@ impl Report {
     }
 
     /// One object for each case: `file`, `id`, `line`, `result` (`passed`, `failed`), `inferred`, `differences`. A
-    /// difference has `at` and either `expected` and `actual`, whole JSON values of which an absent one is left out, or `message`.
+    /// difference has `at` and either `expected` and `actual`, whole JSON values of which an absent one is omitted, or `message`.
     pub fn json(&self) -> Vec<Value> {
         self.entries.iter().map(|(case, verdict)| entry_json(&self.file, case, verdict)).collect()
     }

@@ -261,7 +261,9 @@ fn load(
         options.file_name = Some(Arc::from(file));
         let path = directory.join(file);
         fs::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => wrong("definitionFile", format!("there is no file {}", path.display())),
+            ErrorKind::NotFound => {
+                wrong("definitionFile", format!("the file {} does not exist", path.display()))
+            }
             _ => wrong("definitionFile", format!("{}: {error}", path.display())),
         })?
     };

@@ -42,10 +42,7 @@ fn take(place: &Value, directory: &Path) -> Result<Value, String> {
     let mut found = read_json(&directory.join(file))?;
     for name in names {
         let name = name.ok_or_else(wrong)?;
-        found = found
-            .get(name)
-            .cloned()
-            .ok_or_else(|| format!("{file} has no property `{name}` at this place"))?;
+        found = found.get(name).cloned().ok_or_else(|| format!("{file} has no property `{name}` here"))?;
     }
     Ok(found)
 }

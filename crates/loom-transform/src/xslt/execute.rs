@@ -287,7 +287,7 @@ impl<'s, 'd> Machine<'_, 's, 'd> {
             Instruction::Message { terminate, body } => {
                 let text = text_of(&self.nested(body, focus)?.nodes);
                 if *terminate {
-                    return Err(failed(format!("xsl:message terminated it: {text}")));
+                    return Err(failed(format!("xsl:message terminated the transformation: {text}")));
                 }
             }
         }

@@ -371,7 +371,7 @@ fn toml_to_json(value: &DeValue<'_>) -> Result<Value, String> {
         DeValue::Boolean(value) => Value::from(*value),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Value::from(number),
-            Err(_) => return Err(format!("must not hold a number such as {}", number.as_str())),
+            Err(_) => return Err(format!("must not contain the number {}", number.as_str())),
         },
         DeValue::Float(number) => Value::from(number.as_str().parse::<f64>().unwrap_or(f64::NAN)),
         DeValue::String(text) => Value::from(text.as_ref()),

@@ -64,7 +64,7 @@ pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
 fn start(arguments: &[&str]) -> Result<Child> {
     eprintln!("$ loom {}", arguments.join(" "));
     let program = std::env::current_exe().context("cannot determine the path of this program")?;
-    Command::new(program).args(arguments).spawn().context("cannot start this program again")
+    Command::new(program).args(arguments).spawn().context("cannot start a second process of this program")
 }
 
 /// Returns during the wait for the third attempt, or earlier with a status if the process has ended.

@@ -159,9 +159,9 @@ impl Lines {
             }
             Next::Poll { due, .. } => {
                 let wait = words::duration(words::between(at, *due));
-                self.line(at, &format!("… {label}: not done yet; asks again in {wait}"), out);
+                self.line(at, &format!("… {label}: not done yet; polling again in {wait}"), out);
             }
-            Next::Callback => self.line(at, &format!("… {label}: waits for its callback"), out),
+            Next::Callback => self.line(at, &format!("… {label}: waiting for its callback"), out),
             Next::Execute | Next::End => {}
         }
     }

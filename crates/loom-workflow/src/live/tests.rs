@@ -67,7 +67,7 @@ fn answered(status: i64) -> EffectResult {
     if status >= 400 {
         outcome = Outcome {
             outputs: outcome.outputs,
-            ..Outcome::failed("Said", ErrorInfo::new("Said", format!("The service said {status}.")))
+            ..Outcome::failed("Said", ErrorInfo::new("Said", format!("The service responded with {status}.")))
         };
     }
     EffectResult::Done { outcome, hint: RetryHint { transient: status >= 500, ..RetryHint::default() } }
@@ -117,7 +117,7 @@ fn retries_that_help_and_retries_that_do_not() {
     );
     let scene = Scene::new(RETRIES).start(100, |_| answered(404));
     let tree = scene.tree(Duration::ZERO, 80, 20);
-    assert_eq!(tree[1..], ["├─ ✘ Ask  404  The service said 404.", "└─ – Then  skipped"]);
+    assert_eq!(tree[1..], ["├─ ✘ Ask  404  The service responded with 404.", "└─ – Then  skipped"]);
     assert!(tree[0].starts_with("scene  Failed  0 ms"), "{}", tree[0]);
 }
 
@@ -151,7 +151,7 @@ fn a_long_loop_without_a_terminal_tells_the_first_rounds_and_those_that_fail() {
     let told: Vec<&str> = text.lines().filter(|line| line.contains("› Call")).collect();
     assert_eq!(told.len(), 21, "twenty iterations, and the one that failed: {text}");
     assert!(told[0].ends_with("✔ Each[1] › Call (200)"), "{text}");
-    assert!(told[20].contains("✘ Each[40] › Call (500): The service said 500."), "{text}");
+    assert!(told[20].contains("✘ Each[40] › Call (500): The service responded with 500."), "{text}");
     assert!(text.lines().last().is_some_and(|line| line.contains("run Failed")), "{text}");
     assert!(!text.contains('\x1b'), "no colours and no cursor movements: {text}");
 }
@@ -170,7 +170,7 @@ fn lines_are_cut_at_the_width_of_the_screen() {
         assert!(tree[1].ends_with('…'), "{:?}", tree[1]);
     }
     let wide = scene.tree(Duration::ZERO, 120, 20);
-    assert!(wide[1].ends_with("The service said 404."), "{:?}", wide[1]);
+    assert!(wide[1].ends_with("The service responded with 404."), "{:?}", wide[1]);
 }
 
 #[test]

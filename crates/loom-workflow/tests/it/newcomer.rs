@@ -193,7 +193,7 @@ fn a_directory_argument_means_all_its_files() {
     let cases = r#"[{"id": "one", "definitionFile": "flow.json", "expected": {"runStatus": "Succeeded"}}]"#;
     let directory = file("directories", "flow.json", WORKFLOW)
         .parent()
-        .expect("it lies in a directory")
+        .expect("it is in a directory")
         .display()
         .to_string();
     file(

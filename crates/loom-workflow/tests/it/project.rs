@@ -242,7 +242,7 @@ fn a_test_that_tests_nothing_fails() {
     let ended = loom(&["test", &misspelt]);
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.stdout.contains("there is no file") && ended.stdout.ends_with("0 passed, 1 failed\n"),
+        ended.stdout.contains("does not exist") && ended.stdout.ends_with("0 passed, 1 failed\n"),
         "{}",
         ended.stdout
     );

@@ -8,7 +8,7 @@ async fn the_place_of_a_given_up_script_is_lost_until_it_ends() {
     let (place, given_up) = places.enter().await.unwrap();
     let (end, ends) = mpsc::channel::<()>();
     place.work(0, move || ends.recv().unwrap()).unwrap();
-    // A script is already waiting when the other one is given up.
+    // A script is already waiting when the other one is abandoned.
     let (waited, ()) = tokio::join!(places.enter(), async { given_up.give_up() });
     assert_eq!(waited.map(drop), Err(AllLost));
     assert_eq!(places.enter().await.map(drop), Err(AllLost));

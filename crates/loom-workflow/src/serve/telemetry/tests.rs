@@ -26,7 +26,7 @@ fn nothing_is_sent_unless_somebody_says_where() {
     assert!(with(None, &off).unwrap().is_none());
     let off = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_TRACES_EXPORTER", "none")];
     assert!(with(None, &off).unwrap().is_none());
-    // Who asks by hand is heard.
+    // An explicit setting takes precedence.
     assert_eq!(some(Some("http://c/"), &off).address, "http://c/v1/traces");
 }
 

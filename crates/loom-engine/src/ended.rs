@@ -1,5 +1,4 @@
-//! The ends of runs that somebody waits for, recorded in the commit of the end: whoever waits takes them from there, so none is
-//! lost, whatever happens to the process.
+//! The ends of runs that a trigger waits for. Each is recorded in the commit that ends the run, so a crash loses none.
 
 use std::{
     collections::BTreeSet,
@@ -13,8 +12,8 @@ use loom_store::{KeyExpectation, KeyWrite, RunRow};
 
 use crate::event::ErrorInfo;
 
-/// Named values: ends that nobody has dealt with yet, by the id of the run. Each is an object with `run`, `workflow`, `status`,
-/// `startTime`, `endTime` and `error`, and what the run was started by: `parent`, `origin` and `key`.
+/// Named values: ends that have not been handled yet, by the id of the run. Each is an object with `run`, `workflow`, `status`,
+/// `startTime`, `endTime` and `error`, and the cause of the run: `parent`, `origin` and `key`.
 pub const ENDED_RUNS: &str = "engine/ended";
 
 /// Workflows whose ends are recorded, in lower case.
@@ -26,7 +25,7 @@ impl Watched {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = workflows;
     }
 
-    /// The write that records the end of a run, if somebody waits for it.
+    /// The write that records the end of a run, if a trigger waits for it.
     pub(crate) fn ended(
         &self,
         row: &RunRow,

@@ -356,7 +356,7 @@ impl Engine {
         Ok(self.spawn(workflow, start, written, None))
     }
 
-    /// Whether a run has ended while the ends of its subscriptions are still on their way.
+    /// Whether a run has ended while its unsubscriptions are still pending.
     ///
     /// # Errors
     /// When the store cannot be read.

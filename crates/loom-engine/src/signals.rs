@@ -57,7 +57,7 @@ pub struct Signal {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignalError {
-    /// There is no such run.
+    /// The run does not exist.
     #[error("the run '{run}' does not exist")]
     Unknown {
         /// The run.

@@ -302,7 +302,7 @@ impl<T, E> Chaos<T, E> {
         self.run_in(service, context, work).await
     }
 
-    /// Makes a call that knows nothing of its attempt. It gets the next number of this `Chaos` as its seed.
+    /// Makes a call without an attempt number. Its seed is the next number of this `Chaos`.
     ///
     /// # Errors
     /// An injected fault, or the error of `work`.

@@ -276,7 +276,7 @@ pub struct FallbackService<S, J, F> {
 }
 
 impl<J, F> FallbackLayer<J, F> {
-    /// Returns `fallback(result)` in place of every result whose verdict by `classifier` is neither [`Verdict::Ok`] nor
+    /// Returns `fallback(result)` instead of every result whose verdict by `classifier` is neither [`Verdict::Ok`] nor
     /// [`Verdict::Cancelled`].
     pub const fn new(classifier: J, fallback: F) -> Self {
         Self { classifier, fallback }

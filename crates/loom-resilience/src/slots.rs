@@ -109,7 +109,7 @@ impl Slots {
     /// Sets the slot of `stamp` to `count`, to restore a window.
     pub(crate) fn put(&self, stamp: Stamp, count: u32) {
         let word = stamp.word | u64::from(count).min(COUNT_MASK);
-        // A swap rather than a store: it takes its turn among the updates of `add`, so a late one finds this word.
+        // A swap rather than a store: it is ordered with the updates of `add`, so a late one finds this word.
         self.0[stamp.index].swap(word, Ordering::AcqRel);
     }
 }

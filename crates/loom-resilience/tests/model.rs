@@ -19,7 +19,7 @@ use loom_resilience::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Explores the interleavings with at most three preemptions, where all of them are too many.
+/// Explores the interleavings with at most three preemptions where there are too many to explore all.
 fn bounded(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom_checker::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -238,13 +238,13 @@ fn a_permit_from_before_a_reset_is_not_returned_twice() {
     bounded(|| reset_beside_a_call(|limiter, taken| limiter.cancel(taken)));
 }
 
-/// The control: an unconditional return, as if nothing had happened meanwhile, gives a permit away.
+/// The control: an unconditional return grants one permit too many.
 #[test]
 fn the_model_finds_a_permit_that_is_returned_twice() {
     let found = std::panic::catch_unwind(|| {
         bounded(|| reset_beside_a_call(|limiter, _| limiter.give_back(1)));
     });
-    assert!(found.is_err(), "no interleaving gave a permit away");
+    assert!(found.is_err(), "no interleaving granted an extra permit");
 }
 
 fn reset_beside_a_call(give_back: fn(&RateLimiter, Reservation)) {
@@ -282,7 +282,7 @@ fn a_permit_from_before_the_limiter_was_off_is_not_returned_twice() {
     });
 }
 
-/// A change of the limits carries a permit over: it comes back whichever was first.
+/// A change of the limits carries a permit over: it is returned in any order.
 #[test]
 fn a_permit_is_returned_across_a_change_of_the_limits() {
     bounded(|| {

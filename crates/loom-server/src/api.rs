@@ -450,7 +450,7 @@ pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) ->
     Ok(json(StatusCode::OK, &with_hold(&shared, &row, view::run(&row, &state)).await?))
 }
 
-/// `DELETE /api/v1/runs/{id}`: removes a run that has ended, with everything that the store has of it.
+/// `DELETE /api/v1/runs/{id}`: removes an ended run with all its data.
 pub(crate) async fn delete_run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     let run = run_id(&id)?;
     if shared.host.engine.is_unsubscribing(run).await? {

@@ -1,7 +1,7 @@
-//! Backfill: fires the occurrences of a Recurrence between two times that have not fired.
+//! Backfill: fires the occurrences of a Recurrence that were missed between two times.
 //!
-//! Each occurrence has the name that the trigger itself gives it, so that it starts its runs once, whoever fires it, and
-//! however often a backfill is repeated.
+//! Each occurrence has the name that the trigger itself gives it, so it starts its runs once, whether the trigger or a
+//! backfill fires it, and however often a backfill is repeated.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     triggers::moment,
 };
 
-/// The most occurrences of one backfill.
+/// The maximum number of occurrences of one backfill.
 const OCCURRENCES_MAX: usize = 1_000;
 
 /// `POST /api/v1/workflows/{name}/triggers/{trigger}/backfill`, with `{"from", "to", "dryRun"}`.
@@ -131,7 +131,7 @@ pub(crate) async fn backfill(
                     one.insert("runs", runs);
                 }
                 Err(FireError::Held { .. }) => drop(one.insert("status", "ConditionNotMet")),
-                // What was fired stays fired, and the same request fires the rest.
+                // The occurrences fired so far stay fired; repeating the request fires the rest.
                 Err(error) => return Err(refusal(error)),
             }
         }
@@ -162,7 +162,7 @@ fn occurrences(
     from: i128,
     to: i128,
 ) -> Result<Vec<i128>, Problem> {
-    // What a cron expression names does not depend on when the trigger began.
+    // The occurrences of a cron expression do not depend on when the trigger was deployed.
     let anchor = if timetable.is_cron() { progress.anchor().min(from) } else { progress.anchor() };
     let mut found: Vec<i128> = Vec::new();
     let mut after = from - 1;
@@ -184,7 +184,7 @@ fn occurrences(
     Ok(found)
 }
 
-/// Times of occurrences that fired before occurrences had names, as far as the trigger's history has them.
+/// The times of occurrences that older versions fired without a name, as far as the trigger's history has them.
 async fn fired_before(shared: &Shared, key: &str) -> Result<Vec<String>, Problem> {
     let entries = trigger_history::read(&*shared.host.store, key).await?;
     let fired = entries.iter().filter(|entry| entry.get("fired").and_then(Value::as_bool) == Some(true));

@@ -20,7 +20,7 @@ pub(crate) struct Hub {
     pub(crate) tally: Arc<Tally>,
     /// Records traces, if an exporter is configured.
     pub(crate) recorder: Option<Recorder>,
-    /// Told whenever a run has ended.
+    /// Notified when a run has ended.
     pub(crate) ended: Notify,
     watched: Mutex<HashMap<RunId, watch::Sender<u64>>>,
 }

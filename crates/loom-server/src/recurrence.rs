@@ -107,7 +107,7 @@ impl Timetable {
         }
     }
 
-    /// Whether it follows a cron expression.
+    /// Whether the recurrence is a cron expression.
     pub(crate) fn is_cron(&self) -> bool {
         matches!(self.rhythm, Rhythm::Cron(_))
     }

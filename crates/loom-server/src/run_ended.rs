@@ -1,10 +1,10 @@
 //! RunEnded triggers: the end of a run of one workflow starts a run of another.
 //!
 //! The engine records each end that a trigger waits for, in the commit of the end. The record stays until all triggers
-//! have fired for it, each under a name that holds the id of the run; so a crash on the way neither loses a run nor starts one twice.
+//! have fired for it, each under a name that contains the id of the run, so a crash neither loses a run nor starts one twice.
 //!
-//! A trigger never fires for a run that it started itself, directly or in a chain. The chain of a run is the run that
-//! called it, the run that it was resubmitted from, and the run whose end started it, and theirs in turn. A request over
+//! A trigger never fires for a run that it started itself, directly or in a chain. The chain of a run consists of the run
+//! that called it, that it was resubmitted from, or whose end started it, and recursively of their chains. A request over
 //! HTTP, or a message to a Batch trigger, is not part of a chain.
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -21,16 +21,16 @@ use crate::{
     triggers::{AGAIN, key_write},
 };
 
-/// What names of firings begin with.
+/// The prefix of the names of firings.
 const NAME: &str = "ended:";
 
 /// Records read from the store at a time.
 const PAGE: usize = 100;
 
-/// Runs of a chain that are checked. A longer chain is treated as a loop.
+/// The maximum number of runs of a chain to check. A longer chain is treated as a loop.
 const CHAIN_MAX: usize = 100;
 
-/// The workflows whose ends any of these deployments waits for, in lower case.
+/// The workflows for whose ends one of these deployments waits, in lower case.
 pub(crate) fn watched(host: &Host) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for deployment in host.deployments.all() {
@@ -57,7 +57,7 @@ pub(crate) fn unknown(host: &Host, deployment: &Deployment) -> Vec<(Arc<str>, Ar
     unknown
 }
 
-/// Fires for all ends that are recorded, and then for each as it comes, for as long as the host lives.
+/// Fires for all recorded ends, and then for each new one until the host is dropped.
 pub(crate) fn start(host: &Arc<Host>) {
     let keeper = Arc::clone(host);
     host.tasks.spawn(async move {
@@ -82,7 +82,7 @@ pub(crate) fn start(host: &Arc<Host>) {
     });
 }
 
-/// Deals with every record there is. True when some are left, because there is no room for a run now.
+/// Handles all records. Returns whether some are left because the limit on runs is reached.
 async fn drain(host: &Host) -> Result<bool, loom_store::Error> {
     let (mut left, mut after) = (false, None);
     loop {
@@ -105,7 +105,7 @@ async fn drain(host: &Host) -> Result<bool, loom_store::Error> {
     }
 }
 
-/// Fires every trigger that waits for this end. False when one of them has no room for a run now.
+/// Fires every trigger that waits for this end. Returns false if the limit on runs stopped one of them.
 async fn fire_all(host: &Host, end: &Value) -> Result<bool, loom_store::Error> {
     let text = |name: &str| end.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut done = true;
@@ -114,7 +114,7 @@ async fn fire_all(host: &Host, end: &Value) -> Result<bool, loom_store::Error> {
             let TriggerKind::RunEnded { workflows, statuses } = &trigger.kind else { continue };
             let fits = workflows.iter().any(|name| name.to_lowercase() == text("workflow").to_lowercase())
                 && statuses.iter().any(|status| status.as_str() == text("status"));
-            // What ends while a trigger is disabled is not made up for.
+            // A run that ends while a trigger is disabled never fires it.
             if fits && host.disabled_by(&deployment, Some(&trigger.name)).is_none() {
                 done &= fire(host, &deployment, trigger, end).await?;
             }
@@ -123,7 +123,7 @@ async fn fire_all(host: &Host, end: &Value) -> Result<bool, loom_store::Error> {
     Ok(done)
 }
 
-/// Fires one trigger for an end. False when there is no room for a run now.
+/// Fires one trigger for an end. Returns false if the limit on runs is reached.
 async fn fire(
     host: &Host,
     deployment: &Deployment,
@@ -148,7 +148,7 @@ async fn fire(
     let keys = {
         let (key, note) = (key.clone(), note.clone());
         move |runs: &[RunId]| match runs {
-            // It has fired for this end before.
+            // The trigger has already fired for this end.
             [] => Vec::new(),
             runs => vec![trigger_history::write(&key, number, note.with_runs(runs.iter().copied()))],
         }
@@ -183,7 +183,7 @@ async fn fire(
     }
 }
 
-/// What the trigger gives: the end of the run, in `body`.
+/// The outputs of the trigger: the end of the run is in `body`.
 fn outputs(end: &Value) -> Value {
     let mut body = Object::new();
     for (shown, kept) in [
@@ -199,7 +199,7 @@ fn outputs(end: &Value) -> Value {
     [("body", body)].into_iter().collect::<Object>().into()
 }
 
-/// Whether a trigger has started a run, or one that the run came from.
+/// Whether a trigger started a run, or another run of its chain.
 async fn has_started(host: &Host, trigger: &str, end: &Value) -> Result<bool, loom_store::Error> {
     let text = |name: &str| end.get(name).and_then(Value::as_str);
     let run = |name: &str| text(name).and_then(|run| run.parse::<RunId>().ok());
@@ -216,7 +216,7 @@ async fn has_started(host: &Host, trigger: &str, end: &Value) -> Result<bool, lo
     let (mut found, mut next) = step(text("key"), run("parent"), run("origin"));
     while let (false, Some(run)) = (found, next) {
         if seen.len() >= CHAIN_MAX {
-            tracing::warn!(%run, trigger, "the chain of a run is too long; RunEnded does not fire for it");
+            tracing::warn!(%run, trigger, "the chain of runs is too long; RunEnded does not fire");
             return Ok(true);
         }
         let row = if seen.insert(run) { host.store.run(run).await? } else { None };

@@ -308,7 +308,7 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
         let note = Note::new(start, NoteStatus::Failed);
         let asked = match subscribe_inputs(keeper, &callback) {
             Ok(inputs) => {
-                // The service may accept it although its response never arrives.
+                // The service may accept the subscription although its response never arrives.
                 if subscription.unsubscribe.is_none() && !refers_to_response(keeper) {
                     subscription.unsubscribe = unsubscribe_of(keeper, &inputs, None, &callback);
                     save(host, &subscription).await?;

@@ -155,7 +155,7 @@ impl Switches {
 }
 
 impl Host {
-    /// What disables a workflow or one of its triggers, if anything. A setting takes precedence over an order of an operator.
+    /// What disables a workflow or one of its triggers, if anything. A setting takes precedence over a command.
     pub fn disabled_by(&self, deployment: &Deployment, trigger: Option<&str>) -> Option<DisabledBy> {
         if deployment.disabled {
             return Some(DisabledBy::Setting);
@@ -163,7 +163,7 @@ impl Host {
         self.switches.disabled_by(&deployment.workflow.name, trigger)
     }
 
-    /// Disables or enables a workflow, or one of its triggers, until the next such order, also across restarts. A setting that
+    /// Disables or enables a workflow, or one of its triggers, until the next such command, across restarts too. A setting that
     /// disables the workflow still applies.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ impl Host {
         Ok(())
     }
 
-    /// Tells the engine which workflows and triggers cannot be called by actions.
+    /// Passes to the engine the workflows and triggers that actions cannot call.
     pub(crate) fn apply_disabled(&self) {
         let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
         let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();

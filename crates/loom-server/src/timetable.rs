@@ -125,14 +125,14 @@ async fn fire_occurrence(
     }
 }
 
-/// How far the trigger of a key has come, in whichever deployment.
+/// The progress of the trigger with this key, in any deployment.
 pub(crate) async fn last_state(store: &dyn Store, key: &str) -> Result<Option<Progress>, loom_store::Error> {
     let kept = store.key(triggers::NAMESPACE, key).await?;
     Ok(kept.and_then(|kept| Progress::read(&Value::parse_json(&kept.value).ok()?)))
 }
 
 impl Progress {
-    /// That of a trigger that begins now.
+    /// The progress of a new trigger.
     pub(crate) fn begun(timetable: &Timetable, now: i128) -> Progress {
         let anchor = timetable.start.map_or(now, jiff::Timestamp::as_nanosecond);
         Progress { since: now, anchor, last: None, fired: 0, turn: 0 }
@@ -148,7 +148,7 @@ impl Progress {
         })
     }
 
-    /// What occurrences are counted from, in nanoseconds since 1970.
+    /// The time from which occurrences are counted, in nanoseconds since 1970.
     pub(crate) fn anchor(self) -> i128 {
         self.anchor
     }

@@ -74,12 +74,12 @@ pub struct Swept {
     pub blobs: u64,
 }
 
-/// What became of a request to delete a run.
+/// The result of deleting a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// The run is gone.
+    /// The run is deleted.
     Deleted,
-    /// There is no such run.
+    /// The run does not exist.
     NotFound,
     /// The run has not ended; nothing was deleted.
     NotEnded,

@@ -125,7 +125,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept>;
 
     /// Deletes a run that has ended: its row, frames, snapshot, timers and messages, and the blobs that no other run refers
-    /// to. After a crash the run is either whole or gone. The space of a long journal may be freed by the next sweep.
+    /// to. After a crash the run is either complete or deleted. The space of a long journal may be freed by the next sweep.
     fn delete_run(&self, run: RunId) -> Answer<Deletion>;
 
     /// Reads and checks everything: structure, checksums, hashes and gaps. Returns the number of records read. Takes

@@ -149,7 +149,7 @@ enum RunsCommand {
         #[arg(long, value_name = "ACTION")]
         from: Option<String>,
     },
-    /// Delete runs that have ended, with everything the store has of them. This cannot be undone.
+    /// Delete ended runs with all their data. This cannot be undone.
     Delete {
         /// The run ids, or unambiguous prefixes.
         #[arg(required = true)]

@@ -273,7 +273,7 @@ impl RateLimiter {
         let (meters, full) = make(state, before);
         state.meters = meters;
         self.publish(state);
-        // The value must differ from the ones before, so that a swap prepared with older numbers fails. A full bucket takes
+        // The value must differ from earlier ones, so that a swap prepared with older numbers fails. A full bucket takes
         // another one of its words each time. Otherwise one tick, at most an eighth of a nanosecond, tells the value from the
         // one before.
         state.replaced = (state.replaced + 1) % super::bucket::ORIGIN;

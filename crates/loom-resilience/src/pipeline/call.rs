@@ -478,7 +478,7 @@ impl Pipeline {
         Fut: Future<Output = Result<T, E>>,
         J: Classifier<T, E>,
     {
-        // Changed to a policy without hedging meanwhile, it is a hedge that is never due.
+        // If the policy has lost its hedge meanwhile, the hedge is never due.
         let hedge = lock(&self.policy).hedge.unwrap_or(HedgeConfig::new(Duration::MAX).mode(Mode::Off));
         Box::pin(self.hedged(hedge, options, now, classifier, begin))
     }

@@ -1,7 +1,7 @@
 //! A seeded simulation of live changes under load: random calls, ends, cancellations and policies on a manual clock.
 //!
 //! After every step the books are compared: calls in flight with the bulkhead, calls made with the strict window in force.
-//! At the end, with everything over, all permits, slots and probes are available again.
+//! At the end, when no call is left, all permits, slots and probes are available again.
 //!
 //! In every other run calls also wait for the bulkhead. They are then made later than their permit was granted, so the window
 //! is not compared in those.
@@ -152,7 +152,7 @@ fn simulate(seed: u64, sabotage: impl Fn(&Pipeline)) -> Option<String> {
             return Some(problem);
         }
     }
-    // Everything ends: nothing may be left over.
+    // All calls end, and nothing may be left.
     drop(jobs);
     let bulkhead = pipeline.bulkhead();
     if (bulkhead.in_flight(), bulkhead.waiting()) != (0, 0) {
@@ -228,7 +228,7 @@ fn nothing_is_lost_or_counted_twice_when_policies_change_under_load() {
     }
 }
 
-/// The control: a permit that is returned twice for each call that was dropped before it was made. The books must show it.
+/// The control: each call that is dropped before it is made returns its permit twice. The simulation must detect this.
 #[test]
 fn the_simulation_finds_a_permit_that_is_returned_twice() {
     let found = (0..300).find_map(|seed| simulate(seed, |pipeline| pipeline.limiter().give_back(1)));

@@ -1,4 +1,4 @@
-//! What a backfill fires, and what it does not.
+//! Which occurrences a backfill fires.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     triggers::tests::{HOOK, World, crash, deploy, pass, workflow},
 };
 
-/// Asks the API for a backfill of `w`, and gives the status, and the statuses of the occurrences or the code of the error.
+/// Requests a backfill of `w`; returns the status, and the statuses of the occurrences or the code of the error.
 async fn backfill(host: &Arc<Host>, body: &str) -> (u16, Vec<String>) {
     let server = crate::Server::new(Arc::clone(host), crate::ServerSettings::default());
     let path = "/api/v1/workflows/w/triggers/t/backfill";
@@ -37,7 +37,7 @@ async fn a_backfill_fires_what_was_missed_and_nothing_twice() {
     let host = world.process(&[("w", &text)]).await;
     pass(1).await;
     assert_eq!(world.runs().await.len(), 4, "at 0, 600 and 1,200 seconds, and late at 4,800");
-    // 2027-01-15T08:00:00Z is the beginning of this world.
+    // The simulated time starts at 2027-01-15T08:00:00Z.
     let asked =
         |dry: bool, to: &str| format!(r#"{{"from": "2027-01-15T08:00:00Z", "to": "{to}", "dryRun": {dry}}}"#);
     let to = "2027-01-15T09:20:01Z";
@@ -55,7 +55,7 @@ async fn a_backfill_fires_what_was_missed_and_nothing_twice() {
     let host = world.process(&[("w", &text)]).await;
     assert_eq!(backfill(&host, &asked(false, to)).await, listed("AlreadyFired"));
     assert_eq!(world.runs().await.len(), 9);
-    // What comes next is fired as ever, and what is not over is refused.
+    // The next occurrence fires as usual, and a period that has not passed is rejected.
     pass(600).await;
     assert_eq!(world.runs().await.len(), 10);
     assert_eq!(

@@ -140,7 +140,7 @@ async fn a_time_lets_everything_go_once() {
     send(&host, r#"[["a", 4], ["a", 5], ["a", 6], ["a", 7], ["a", 8]]"#).await;
     assert_eq!(batches(&world, &host).await[2..], ["a: 4 5 6 7"], "what is full does not wait");
     crash(host).await;
-    // Nobody serves for three hours: the rest goes late, once.
+    // No server runs for three hours: the rest is released late, once.
     pass(3 * 3_600).await;
     let host = world.process(&definitions).await;
     pass(1).await;
@@ -291,7 +291,7 @@ async fn what_cannot_be_sent_says_why() {
     crash(host).await;
 }
 
-/// Somebody's own way of sending.
+/// A sender of the test's own.
 #[derive(Debug)]
 struct Own;
 
@@ -316,7 +316,7 @@ async fn whoever_brings_a_handler_of_their_own_keeps_it() {
     let host = host.await.unwrap();
     deploy(&host, "sender", SENDER).await;
     host.recover().await.unwrap();
-    // There is no collector, and nobody asks for one.
+    // There is no collector, and none is configured.
     send(&host, "[[null, 1]]").await;
     crash(host).await;
 }

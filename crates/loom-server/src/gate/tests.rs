@@ -33,7 +33,7 @@ async fn a_caller_that_leaves_gives_up_its_turn_and_its_place() {
     assert!(futures_util::poll!(&mut waiting).is_pending());
     drop(waiting);
     gates.ended(run(1));
-    // Nobody holds the place now; a place that is dropped unused is free as well.
+    // The slot is free again; a slot that is dropped unused is free as well.
     drop(gates.enter("w/t", LIMIT).await.unwrap());
     gates.enter("w/t", LIMIT).await.unwrap().keep(&[]);
     assert!(gates.lock().gates.is_empty());

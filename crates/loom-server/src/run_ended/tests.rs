@@ -1,4 +1,4 @@
-//! What RunEnded triggers fire for, and what not.
+//! Which ends RunEnded triggers fire for.
 
 use std::sync::Arc;
 
@@ -124,9 +124,9 @@ async fn a_trigger_never_fires_for_what_it_started_itself() {
         }
         counts
     };
-    // Each fires for the run that nobody started; `back` for `there`, and `there` not for that again.
+    // Each fires for the run that no trigger started. `back` fires for `there`, and `there` does not fire for that run again.
     assert_eq!(counts().await, [1, 1, 1, 1, 1]);
-    // A run of the child that somebody else starts is another matter.
+    // A run of the child that another caller starts does fire it.
     fire(&host, "child").await;
     pass(60).await;
     assert_eq!(counts().await, [1, 1, 1, 2, 3]);
@@ -139,7 +139,7 @@ async fn an_end_that_was_recorded_before_a_crash_fires_once() {
     let world = World::new(&[]);
     let (fails, handler) = (ending("Failed", BY_HAND), ending("Succeeded", &after(r#"["fails"]"#)));
     let host = world.process(&[("fails", &fails), ("handler", &handler)]).await;
-    // Nothing fires any more, as if the process had been killed right after the end.
+    // From here on nothing fires, as if the process had been killed right after the end.
     host.tasks.close();
     host.switches.adopt("handler".to_owned(), host.switches.order("handler", false, 0).unwrap().0);
     let run = fire(&host, "fails").await;
@@ -157,7 +157,7 @@ async fn an_end_that_was_recorded_before_a_crash_fires_once() {
         commit
     };
     for _ in 0..2 {
-        // The second time it is there although the trigger has fired: the process was killed before the record was removed.
+        // The second record simulates a process that was killed after the trigger fired and before the record was removed.
         world.store.commit(record(run)).await.unwrap();
         let host = world.process(&[("fails", &fails), ("handler", &handler)]).await;
         pass(1).await;

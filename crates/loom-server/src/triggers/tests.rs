@@ -67,7 +67,7 @@ pub(crate) struct World {
     back: Arc<AtomicU64>,
 }
 
-/// A clock that somebody sets back.
+/// A clock that can be set back.
 #[derive(Debug)]
 struct SetBack {
     clock: TokioClock,
@@ -212,11 +212,11 @@ async fn a_subscription_outlives_processes_and_ends_with_its_workflow() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_whose_response_never_came_is_ended_as_far_as_its_definition_allows() {
-    // With an address of its own, and with one that only the response gives.
+    // With an address in the definition, and with one that only the response contains.
     let own = HOOK.replace("https://hooks.test/@{triggerBody()['id']}", "https://hooks.test/ours");
     for (hook, ended) in [(own.as_str(), true), (HOOK, false)] {
         for restart in [false, true] {
-            // A service that does not answer.
+            // A service that does not respond.
             let world = World::new(&["{}"]);
             let mut host = world.process(&[("w", &workflow(hook))]).await;
             pass(1).await;
@@ -454,7 +454,7 @@ async fn what_a_disabled_recurrence_misses_is_not_made_up_for() {
     host.switch("EVERY", Some("T"), false).await.unwrap();
     host.switch("windows", None, false).await.unwrap();
     pass(20).await;
-    assert_eq!(counts().await, [1, 0], "nobody fires at 600 seconds");
+    assert_eq!(counts().await, [1, 0], "nothing fires at 600 seconds");
     // Enabled within the minute in which a restart would fire late.
     host.switch("every", Some("t"), true).await.unwrap();
     pass(20).await;
@@ -636,7 +636,7 @@ async fn the_wait_before_a_question_is_asked_again_outlives_the_process() {
     assert_eq!(world.asked().len(), 1, "the wait continues");
     pass(45).await;
     crash(second).await;
-    // Nobody serves when the last attempt is due, so it comes late.
+    // No server runs when the last attempt is due, so it is late.
     pass(100).await;
     let third = world.process(&[("w", &poll(retries))]).await;
     pass(1).await;

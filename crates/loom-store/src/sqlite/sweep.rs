@@ -91,7 +91,7 @@ pub(super) fn count(connection: &Connection, policy: &Retention) -> rusqlite::Re
 }
 
 impl Sweep {
-    /// One that removes only what is left of runs that were deleted, or are being purged. Nobody waits for it.
+    /// A sweep that only removes the remaining data of runs that were deleted or are being purged. No caller waits for it.
     pub(super) fn of_deleted_runs() -> Sweep {
         Sweep {
             policy: Retention::default(),

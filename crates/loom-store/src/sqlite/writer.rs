@@ -135,7 +135,7 @@ impl Writer {
                     Job::RestartLog => self.restart_log(),
                     Job::Sweep(sweep) => self.sweep(sweep),
                     Job::Delete(run, reply) => {
-                        // The caller may be gone; the run is deleted all the same.
+                        // The run is deleted even if the caller has gone.
                         reply.send(self.delete(run)).unwrap_or_default();
                     }
                     Job::Close => return self.close(),

@@ -204,7 +204,7 @@ async fn a_deletion_that_fails_or_is_cut_short_leaves_the_run_whole_or_gone() {
     struct Fails(FaultPoint, AtomicU64);
     impl Faults for Fails {
         fn strike(&self, point: FaultPoint) -> io::Result<()> {
-            // Counted from when the test says so.
+            // Counting starts when the test sets the counter.
             let fails = point == self.0 && self.1.fetch_sub(1, Ordering::SeqCst) == 1;
             if fails { Err(io::Error::other("injected by the test")) } else { Ok(()) }
         }
@@ -229,7 +229,7 @@ async fn a_deletion_that_fails_or_is_cut_short_leaves_the_run_whole_or_gone() {
         faults.1.store(1, Ordering::SeqCst);
         let deleted = store.delete_run(run).await;
         match point {
-            // The run is gone; the rest of its journal waits for the next sweep.
+            // The run is deleted; the next sweep removes the rest of its journal.
             FaultPoint::Sweep => assert_eq!(deleted.unwrap(), Deletion::Deleted),
             _ => assert!(matches!(deleted, Err(Error::Paused { .. })), "{deleted:?}"),
         }

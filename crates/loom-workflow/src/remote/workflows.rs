@@ -56,16 +56,16 @@ enum WorkflowsCommand {
         /// The trigger [default: the workflow; triggers that were disabled by name stay disabled].
         trigger: Option<String>,
     },
-    /// Fire the occurrences of a Recurrence between two times that have not fired. Repeating the command fires nothing twice.
+    /// Fire the occurrences of a Recurrence that were missed between two times. Repeating the command fires nothing twice.
     Backfill {
         /// The workflow.
         name: String,
         /// The trigger [default: the only Recurrence of the workflow].
         trigger: Option<String>,
-        /// The first time, such as 2026-01-31T00:00:00Z.
+        /// The start, such as 2026-01-31T00:00:00Z.
         #[arg(long, value_name = "TIME")]
         from: String,
-        /// The end, which is not included; not in the future.
+        /// The end (exclusive), not in the future.
         #[arg(long, value_name = "TIME")]
         to: String,
         /// List the occurrences without firing any.

@@ -1,4 +1,4 @@
-//! `loom workflows` and `loom runs`: what an operator changes about workflows and runs, at a server and in its directory.
+//! `loom workflows` and `loom runs`: managing workflows and runs through a server and in the directory of a stopped one.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{loom, served::Loom};
 
-/// A directory with one workflow that is fired by requests, and the data of its server.
+/// A directory with one workflow that has a Request trigger, and the data of its server.
 struct Site(tempfile::TempDir);
 
 impl Site {
@@ -41,7 +41,7 @@ fn fire(server: &Loom, trigger: &str) -> u16 {
     server.request("POST", &path, b"{}").expect("the server answers").status
 }
 
-/// Calls the binary, which must succeed; gives what it prints.
+/// Runs the binary, which must succeed; returns what it prints.
 #[track_caller]
 fn done(arguments: &[&str]) -> String {
     let ended = loom(arguments);
@@ -67,7 +67,7 @@ fn workflows_and_triggers_are_disabled_at_a_server_and_in_its_directory() {
     assert_eq!(wrong.code, Some(3), "{}", wrong.stderr);
     server.kill();
 
-    // The server does not run; its workflows come from files that only it reads.
+    // The server is stopped, and only it reads the files of the workflows.
     let data = site.data();
     let shown = done(&["workflows", "enable", "orders", "again", "--data", text(&data)]);
     assert!(shown.contains("Enabled   again"), "{shown}");

@@ -1,4 +1,4 @@
-//! RunEnded triggers over `kill -9`: each failed run starts exactly one run of the handler, whenever the process is killed.
+//! RunEnded triggers across `kill -9`: each failed run starts exactly one run of the handler, whenever the process is killed.
 
 use std::{collections::BTreeMap, ffi::OsStr, path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     served::{Loom, pause},
 };
 
-/// Runs that are started in each round, before and while the process is killed.
+/// Runs that are started in each life of the process, before and during the kill.
 const RUNS: usize = 120;
 
 fn definition(trigger: &Value) -> String {
@@ -26,7 +26,7 @@ fn serve(workflows: &Path, data: &Path) -> Loom {
     Loom::serve(&arguments)
 }
 
-/// The runs of a workflow, from the directory of a server that does not run.
+/// The runs of a workflow, from the directory of a stopped server.
 fn runs(data: &Path, workflow: &str) -> usize {
     let data = data.to_str().expect("the path is text");
     let ended = loom(&[
@@ -57,13 +57,13 @@ fn each_failed_run_starts_one_run_whenever_the_process_is_killed() {
         .expect("there is room");
     std::fs::write(workflows.join("handler.json"), definition(&after)).expect("there is room");
 
-    // The control: the kills come between the end of a run and what it starts.
+    // The control: some kills happen between the end of a run and the run that it starts.
     let mut behind = 0;
     for round in 0..6 {
         let server = serve(&workflows, &data);
         let killed = server.kill_after(Duration::from_millis(150 + 60 * round));
         for _ in 0..RUNS {
-            // Once the process is killed there is no answer.
+            // A killed process sends no response.
             if server.request("POST", "/workflows/fails/triggers/t/invoke", b"{}").is_none() {
                 break;
             }
@@ -96,6 +96,6 @@ fn each_failed_run_starts_one_run_whenever_the_process_is_killed() {
     let failed: BTreeMap<String, usize> =
         failed.iter().map(|run| (run["id"].as_str().expect("it has an id").to_owned(), 1)).collect();
     assert!(failed.len() > 20, "{} runs failed", failed.len());
-    // The handler fails, too, and waits for its own runs: it never fires for those.
+    // The handler fails too and names its own workflow, but it never fires for its own runs.
     assert_eq!(handled, failed);
 }

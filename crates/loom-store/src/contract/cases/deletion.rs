@@ -1,4 +1,4 @@
-//! What is left of a run that was deleted: nothing.
+//! Deleting a run removes all its data and nothing else.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) async fn a_deleted_run_leaves_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.delete_run(run(3)).await.expect(WORKS), Deletion::NotEnded);
     assert_eq!(store.delete_run(run(7)).await.expect(WORKS), Deletion::NotFound);
     assert_eq!(store.delete_run(run(1)).await.expect(WORKS), Deletion::Deleted);
-    assert_eq!(dump(&*store).await, before, "everything of the run is gone, and nothing else");
+    assert_eq!(dump(&*store).await, before, "all data of the run is removed, and nothing else");
     assert_eq!(store.delete_run(run(1)).await.expect(WORKS), Deletion::NotFound);
     assert!(store.frames(FrameQuery::of(run(1))).await.expect(WORKS).frames.is_empty());
     assert_eq!(store.load(run(1)).await.expect(WORKS), None);

@@ -69,7 +69,7 @@ pub(crate) fn start(host: &Arc<Host>) {
             let left = match dealt_with {
                 Ok(left) => left,
                 Err(error) => {
-                    tracing::warn!(%error, "RunEnded triggers wait for the store");
+                    tracing::warn!(%error, "RunEnded triggers are waiting for the store");
                     true
                 }
             };

@@ -51,6 +51,15 @@ impl DirectoryLock {
     }
 }
 
+impl Drop for FolderLock {
+    /// A child process that was forked and has not started its program yet shares the open file, so closing it here would
+    /// leave the directory locked for that moment.
+    fn drop(&mut self) {
+        // Closing the file unlocks it too.
+        self.0.unlock().unwrap_or_default();
+    }
+}
+
 /// Names the holder when the lock cannot be taken.
 fn locked(tried: Result<(), TryLockError>, file: &mut File, path: &Path) -> Result<(), Error> {
     match tried {

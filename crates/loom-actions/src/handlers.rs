@@ -17,6 +17,7 @@ use loom_engine::{
     ports::{ActionHandler, Call, CallFuture, Clock},
 };
 use loom_expression::{MASK, Object, Value};
+use loom_resilience::Idempotency;
 
 use crate::{
     Failure, Settings,
@@ -367,14 +368,29 @@ impl ActionHandler for RequestHandler {
             Kind::Type => None,
         }
     }
+
+    /// By the method (RFC 9110, section 9.2.2).
+    fn is_idempotent(&self, inputs: &Value) -> bool {
+        let inputs = subscription(inputs);
+        match self.kind {
+            Kind::Address | Kind::Connection => self
+                .spec(&inputs, "")
+                .is_ok_and(|spec| Idempotency::of_method(spec.method.as_str()).may_repeat()),
+            Kind::Function | Kind::Workflow | Kind::Type => false,
+        }
+    }
 }
 
 /// Converts the result of an attempt for the engine.
 pub(crate) fn ended(result: Result<Progress, Failure>) -> EffectResult {
     match result {
         Ok(Progress::Final(answer)) => {
-            let hint =
-                RetryHint { transient: answer.is_transient(), after: answer.after, ..RetryHint::default() };
+            let hint = RetryHint {
+                transient: answer.is_transient(),
+                after: answer.after,
+                learned: answer.learned,
+                ..RetryHint::default()
+            };
             EffectResult::Done { outcome: outcome(answer), hint }
         }
         Ok(Progress::Pending { answer, after, resume }) => {

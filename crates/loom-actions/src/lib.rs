@@ -47,7 +47,7 @@ pub use self::{
     failure::Failure,
     handlers::{RequestHandler, remote_workflow_handler, request_handlers, requests},
     headers::Marks,
-    project::{HostLimit, HostLimitKind, Project, ProjectError},
+    project::{HostLimit, HostLimitKind, PoliciesError, Project, ProjectError, RESILIENCE},
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
     script::{ScriptHandler, ScriptLimits},
     settings::Settings,

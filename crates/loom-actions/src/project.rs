@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use loom_definition::{Diagnostics, policy::Policies};
 use loom_engine::label_settings;
 use loom_expression::{Masker, Object, Value};
 
@@ -22,6 +23,9 @@ const PARAMETERS: &str = "parameters.json";
 const CONNECTIONS: &str = "connections.json";
 const APP_SETTINGS: &str = "local.settings.json";
 const HOST: &str = "host.json";
+
+/// The named policies of a project.
+pub const RESILIENCE: &str = "resilience.json";
 
 /// The properties of `host.json`, besides `extensions`, that no workflow can observe.
 const SILENT: [&str; 6] =
@@ -55,6 +59,22 @@ pub struct HostLimit {
     /// Its value: a policy for [`HostLimitKind::DefaultRetryPolicy`], a number of days for
     /// [`HostLimitKind::RetentionDays`], otherwise a number of seconds.
     pub value: Value,
+}
+
+/// Why the named policies of a project cannot be used.
+#[derive(Debug)]
+pub enum PoliciesError<E> {
+    /// The file cannot be read.
+    Unread(E),
+    /// The file is invalid.
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Its text.
+        text: String,
+        /// Everything that is wrong with it.
+        diagnostics: Diagnostics,
+    },
 }
 
 /// The kinds of limits in `host.json`.
@@ -161,6 +181,22 @@ impl Project {
             },
             host: in_project(HOST)?,
         })
+    }
+
+    /// The named policies in `resilience.json` of `folder`, or in `named` in its place, with the path they were read from. `read`
+    /// returns the text of a file, or `None` for a file that does not exist.
+    ///
+    /// # Errors
+    /// What `read` returns, and everything that is wrong with the file.
+    pub fn policies<E>(
+        folder: Option<&Path>,
+        named: Option<&Path>,
+        read: impl FnOnce(&Path) -> Result<Option<String>, E>,
+    ) -> Result<Policies, PoliciesError<E>> {
+        let path = named.map(Path::to_path_buf).or_else(|| Some(folder?.join(RESILIENCE)));
+        let Some(path) = path else { return Ok(Policies::default()) };
+        let Some(text) = read(&path).map_err(PoliciesError::Unread)? else { return Ok(Policies::default()) };
+        Policies::read(&text).map_err(|diagnostics| PoliciesError::Refused { path, text, diagnostics })
     }
 
     /// Whether any of the project's files exists.

@@ -19,6 +19,7 @@ use hyper::{
 use loom_expression::{Object, Timestamp, Value, envelope};
 
 use loom_engine::http_status;
+use loom_resilience::{Clock, Learned};
 
 use crate::{
     Failure, Settings,
@@ -108,6 +109,8 @@ pub struct Answer {
     /// Whether this is the end of work that the service had accepted. The request that asked for the work did not
     /// fail.
     pub of_accepted: bool,
+    /// What the service reports about its own limit.
+    pub learned: Option<Learned>,
 }
 
 /// The progress of a request.
@@ -360,8 +363,28 @@ impl Requests {
             outputs.insert("body", body);
         }
         let after = headers::retry_after(headers, (self.clock)());
-        Answer { status, outputs: outputs.into(), after, of_accepted: false }
+        Answer {
+            status,
+            outputs: outputs.into(),
+            after,
+            of_accepted: false,
+            learned: learned(status, headers, after),
+        }
     }
+}
+
+/// What a response reports about the service's own limit. `after` is the pause that it asks for.
+fn learned(status: u16, headers: &HeaderMap, after: Option<Duration>) -> Option<Learned> {
+    let status = StatusCode::from_u16(status).ok()?;
+    let mut learned = loom_resilience::http::learned(status, headers, &Clock::system());
+    if matches!(status.as_u16(), 429 | 503)
+        && let Some(after) = after
+    {
+        // Read with the response's own `Date`, and limited.
+        let learned = learned.get_or_insert_default();
+        (learned.remaining, learned.reset_after) = (Some(0), Some(after));
+    }
+    learned
 }
 
 impl Answer {

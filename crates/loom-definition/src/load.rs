@@ -9,6 +9,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, Severity, code},
     lower::{Findings, Subject, lower},
     model::{ValueType, Workflow, WorkflowKind},
+    policy::Policies,
     shape,
     text::{self, Limits, NoteKind, ReadErrorKind},
 };
@@ -38,6 +39,8 @@ pub struct LoadOptions {
     pub accepted_before: bool,
     /// Checks the code of `JavaScriptCode` actions, which this crate cannot parse. Without it, scripts are not checked.
     pub script_check: Option<ScriptCheck>,
+    /// The named policies of the project, which actions refer to by `policy`. Without them, such references are not checked.
+    pub policies: Option<Arc<Policies>>,
     /// Limits on the text.
     pub limits: Limits,
 }
@@ -155,6 +158,7 @@ impl Definition {
             accepted_before: options.accepted_before,
             script_check: options.script_check,
             parameters_file: options.parameters_file.as_ref(),
+            policies: options.policies.as_deref(),
         };
         let workflow = lower(&subject, &mut found);
         let (parameter_values, connections) = chosen.values(&workflow, &mut found);

@@ -31,6 +31,7 @@ use crate::{
     diagnostic::{Severity, code},
     load::ScriptCheck,
     model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
+    policy::Policies,
     text::Node,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) script_check: Option<ScriptCheck>,
     /// Parameters declared outside the definition, in the format of a Standard project's `parameters.json`.
     pub(crate) parameters_file: Option<&'a Value>,
+    /// The named policies of the project, if they are known.
+    pub(crate) policies: Option<&'a Policies>,
 }
 
 /// Lowers a definition. The result is only valid if no error was reported.
@@ -66,6 +69,7 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         any_result: false,
         strict_expressions: subject.strict_expressions,
         script_check: subject.script_check,
+        policies: subject.policies,
         refusal: if subject.accepted_before { Severity::Warning } else { Severity::Error },
         broken: BTreeMap::new(),
         services: BTreeMap::new(),
@@ -86,6 +90,8 @@ struct Lowerer<'a, 'f, 's> {
     any_result: bool,
     strict_expressions: bool,
     script_check: Option<ScriptCheck>,
+    /// The named policies of the project, if they are known.
+    policies: Option<&'a Policies>,
     /// The severity of expressions that read what they cannot read at their position.
     refusal: Severity,
     /// Actions that fail when they run because of an invalid expression, and the message of the first.

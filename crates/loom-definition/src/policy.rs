@@ -6,13 +6,19 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use loom_expression::Template;
+pub use loom_resilience::Mode;
 
-use crate::duration::Span;
+use crate::{duration::Span, status::StatusSet};
 
 mod guards;
+mod named;
 mod read;
+mod tree;
 
+pub use named::{EffectivePolicy, EffectiveSetting, NoSuchPolicy, Policies};
+pub(crate) use read::mode_of;
 pub use read::{PolicyProblem, Spelling};
+pub use tree::Tree;
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +34,52 @@ pub struct Resilience {
     pub rate_limit: Option<RateLimitSpec>,
     /// Limits the calls in flight.
     pub bulkhead: Option<BulkheadSpec>,
+    /// Sends another copy of a slow call.
+    pub hedge: Option<HedgeSpec>,
+    /// The timeout of one attempt.
+    pub attempt_timeout: Option<Duration>,
+    /// Whether that timeout is enforced.
+    pub attempt_timeout_mode: Mode,
+    /// The timeout of the whole action that its named policy sets; that of the action itself goes before it.
+    pub timeout: Option<Span>,
     /// What to do after a crash with a call that was in flight.
     pub on_uncertain: OnUncertain,
+    /// The named policy that the action uses, and its overrides. The other fields then hold only what cannot be in a named
+    /// policy; see [`Policies::of_action`].
+    pub named: Option<Arc<PolicyUse>>,
+    /// Whether the calls are guarded by the service of the named policy, together with its other callers.
+    pub shares: bool,
+    /// What takes the place of a failure.
+    pub fallback: Option<Box<Fallback>>,
+}
+
+/// A named policy as an action uses it.
+#[derive(Clone, Debug)]
+pub struct PolicyUse {
+    /// The name of the service.
+    pub name: Arc<str>,
+    /// The members that the action overrides.
+    pub overrides: Tree,
+}
+
+/// What takes the place of a call that failed for good.
+#[derive(Clone, Debug)]
+pub struct Fallback {
+    /// The outputs; `action()` is the record of the failed action.
+    pub outputs: FallbackOutputs,
+    /// The outcomes that it replaces: `Failed`, `TimedOut` or both.
+    pub on: StatusSet,
+    /// Whether it is used or only recorded.
+    pub mode: Mode,
+}
+
+/// The outputs that a fallback gives.
+#[derive(Clone, Debug)]
+pub enum FallbackOutputs {
+    /// All outputs.
+    Whole(Template),
+    /// Only their `body`.
+    Body(Template),
 }
 
 /// Where an action's retry policy comes from.
@@ -132,6 +182,8 @@ pub struct BreakerSpec {
     pub failure_rate: Option<RateTrip>,
     /// Also opens the circuit on this rate of slow calls.
     pub slow_calls: Option<SlowTrip>,
+    /// Whether it rejects calls or only counts those that it would reject.
+    pub mode: Mode,
 }
 
 /// A failure rate that opens a circuit.
@@ -176,6 +228,10 @@ pub struct RateLimitSpec {
     pub burst: Option<NonZeroU32>,
     /// The longest wait for a permit; by default, until the action times out.
     pub max_wait: Option<Duration>,
+    /// Whether responses of the service lower the limit and pause all callers.
+    pub learn: bool,
+    /// Whether calls wait and are rejected, or only counted.
+    pub mode: Mode,
 }
 
 /// A `bulkhead`.
@@ -187,6 +243,21 @@ pub struct BulkheadSpec {
     pub max_concurrent: NonZeroU32,
     /// The most calls that wait for a permit; further ones are rejected.
     pub max_queued: u32,
+    /// Whether calls wait and are rejected, or only counted.
+    pub mode: Mode,
+}
+
+/// A `hedge`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HedgeSpec {
+    /// How long an attempt runs before another copy is sent.
+    pub delay: Duration,
+    /// The most copies, including the first; at least 2.
+    pub max_attempts: u32,
+    /// Whether the definition declares the call repeatable. If not, only calls of which the handler knows it are hedged.
+    pub idempotent: bool,
+    /// Whether copies are sent or only counted.
+    pub mode: Mode,
 }
 
 /// What to do with a call that was in flight when the process crashed.
@@ -200,6 +271,48 @@ pub enum OnUncertain {
     /// Hold the run until an operator decides.
     Ask,
 }
+
+/// The members of a `retryPolicy`, in both spellings.
+pub(crate) const RETRY_MEMBERS: &[&str] = &[
+    "type",
+    "count",
+    "interval",
+    "minimumInterval",
+    "maximumInterval",
+    "maxInterval",
+    "maxAttempts",
+    "initialDelay",
+    "maxDelay",
+    "backoffMultiplier",
+    "jitter",
+    "retryableErrors",
+];
+
+/// The members of a `circuitBreaker`.
+pub(crate) const BREAKER_MEMBERS: &[&str] = &[
+    "enabled",
+    "name",
+    "failureThreshold",
+    "successThreshold",
+    "timeout",
+    "halfOpenRequests",
+    "failureRate",
+    "slowCalls",
+    "window",
+    "windowSize",
+    "minimumCalls",
+    "mode",
+];
+
+/// The members of a `rateLimit`.
+pub(crate) const RATE_LIMIT_MEMBERS: &[&str] =
+    &["enabled", "name", "requests", "per", "burst", "maxWait", "learn", "mode"];
+
+/// The members of a `bulkhead`.
+pub(crate) const BULKHEAD_MEMBERS: &[&str] = &["enabled", "name", "maxConcurrent", "maxQueued", "mode"];
+
+/// The members of a `hedge`.
+pub(crate) const HEDGE_MEMBERS: &[&str] = &["enabled", "delay", "maxAttempts", "idempotent", "mode"];
 
 /// The longest interval in a retry policy: one day.
 pub const RETRY_INTERVAL_MAX: Span = Span::from_days(1);

@@ -11,6 +11,7 @@ use crate::{
     diagnostic::Diagnostics,
     load::{Definition, LoadOptions, Loaded},
     model::{Parameter, ValueType, same_name},
+    policy::Policies,
 };
 
 /// The parameter that contains the connections of a definition.
@@ -32,6 +33,9 @@ pub struct Surroundings {
     pub typed_parameters: Vec<(Arc<str>, String)>,
     /// Values for the parameters of an ARM template.
     pub template_parameters: Object,
+    /// The named policies of `resilience.json`; empty if a project has no such file. Without them, references to policies are
+    /// not checked.
+    pub policies: Option<Arc<Policies>>,
     /// Whether several definitions share `parameters` and `typed_parameters`. If so, a value for an undeclared parameter is
     /// ignored, because it may be meant for another definition; otherwise it is an error.
     pub shared: bool,
@@ -57,6 +61,9 @@ impl Surroundings {
         options.strict_expressions = !options.accepted_before;
         if options.parameters_file.is_none() {
             options.parameters_file.clone_from(&self.parameters_file);
+        }
+        if options.policies.is_none() {
+            options.policies.clone_from(&self.policies);
         }
         for (name, value) in &self.template_parameters {
             options.arm_parameters.insert(Arc::clone(name), value.clone());

@@ -336,6 +336,8 @@ impl<'a> Decider<'a> {
                     outputs: None,
                     error: Some(Arc::new(ErrorInfo::new("ActionTimedOut", message))),
                 };
+                let started = self.state.slot(place).started;
+                let outcome = self.fall_back(place, started, outcome);
                 self.end_started(place, outcome);
             }
         }
@@ -477,6 +479,7 @@ impl<'a> Decider<'a> {
                 })?;
                 None
             }
+            // Named policies contain no expressions.
             _ => action.resilience.as_deref().map(|resilience| &resilience.retry),
         };
         if let Some(RetrySetting::Computed(template, spelling)) = retry {
@@ -500,7 +503,14 @@ impl<'a> Decider<'a> {
     /// Sets the timer of an action's timeout, if it has one and the timer is not set yet. The timeout therefore includes
     /// waits for admission and all attempts.
     fn set_limit(&mut self, place: Place) {
-        let Some(limit) = &self.action(place).timeout else { return };
+        let action = self.action(place);
+        let named = match action.timeout {
+            Some(_) => None,
+            None => {
+                self.environment.policies.of(action).and_then(|applied| applied.timeout).map(Setting::Fixed)
+            }
+        };
+        let Some(limit) = action.timeout.as_ref().or(named.as_ref()) else { return };
         if self.state.activity(place).is_some_and(|activity| activity.limit.is_some()) {
             return;
         }

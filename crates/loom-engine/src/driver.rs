@@ -503,6 +503,12 @@ impl Driver {
                     }
                     self.settle(*place, outcome);
                 }
+                // A fallback replaces the timeout of the action, but the call timed out nevertheless.
+                Event::AttemptEnded { place, outcome, next: Next::End, .. }
+                    if outcome.status == Status::TimedOut =>
+                {
+                    timed_out.push(*place);
+                }
                 Event::AttemptEnded { place, outcome, next: Next::Retry { .. }, .. } => {
                     self.settle(*place, outcome);
                 }

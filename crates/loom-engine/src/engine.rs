@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use loom_definition::{Workflow, trigger::Trigger};
+use loom_definition::{Workflow, policy::Policies, trigger::Trigger};
 use loom_expression::{Masker, Value};
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry};
 use loom_store::{KeyWrite, RunIdSource, RunRow};
@@ -76,6 +76,20 @@ pub trait Watcher: Send + Sync {
     fn gone(&self, run: RunId) {
         let _ = run;
     }
+}
+
+/// A named policy that a deployed workflow uses cannot be removed, or changed so that it contradicts the workflow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("action `{action}` of workflow `{workflow}` uses policy `{policy}`: {why}")]
+pub struct PolicyInUse {
+    /// What would be wrong.
+    pub why: String,
+    /// The policy.
+    pub policy: Arc<str>,
+    /// A deployed workflow that uses it.
+    pub workflow: Arc<str>,
+    /// Its action.
+    pub action: Arc<str>,
 }
 
 /// Runs workflows. Cheap to clone.
@@ -152,6 +166,37 @@ impl Engine {
     /// The circuit breakers, rate limiters and retry budgets of all services.
     pub fn registry(&self) -> &Arc<ResilienceRegistry> {
         self.inner.services.registry()
+    }
+
+    /// The named policies in effect.
+    pub fn policies(&self) -> Arc<Policies> {
+        self.inner.environment.policies.policies()
+    }
+
+    /// Replaces the named policies, also for runs in progress. What services have counted and consumed stays. Returns the
+    /// names of the services whose policy has changed.
+    ///
+    /// # Errors
+    /// A deployed workflow uses a policy that `policies` does not have, or overrides it in a way that would contradict it;
+    /// nothing changes then.
+    pub fn replace_policies(&self, policies: Arc<Policies>) -> Result<Vec<Arc<str>>, PolicyInUse> {
+        let workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        for (workflow, _) in workflows.values() {
+            for action in &workflow.actions {
+                let using = action.resilience.as_deref().and_then(|resilience| resilience.named.as_ref());
+                if let Some(using) = using
+                    && let Err(why) = policies.check_use(using)
+                {
+                    return Err(PolicyInUse {
+                        why,
+                        policy: Arc::clone(&using.name),
+                        workflow: Arc::clone(&workflow.name),
+                        action: Arc::clone(&action.name),
+                    });
+                }
+            }
+        }
+        Ok(self.inner.services.replace(policies))
     }
 
     /// Restores the state of the services after a restart: first `all`, a snapshot taken from

@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 use loom_expression::{MASK, Masker, Timestamp, Value, without_quotes};
+use loom_resilience::Learned;
 
 use crate::trace::TraceParent;
 
@@ -172,6 +173,8 @@ pub struct RetryHint {
     pub refused: bool,
     /// The state of the service's circuit after the attempt.
     pub circuit: CircuitHint,
+    /// What the response reported about the service's own limit.
+    pub learned: Option<Learned>,
 }
 
 /// The consequence of a circuit's state for the next attempt.
@@ -186,6 +189,9 @@ pub enum CircuitHint {
     /// An operator opened the circuit, so waiting does not help.
     OpenedByHand,
 }
+
+/// The code of an action whose failure was replaced by its `fallback`.
+pub const FALLBACK: &str = "Fallback";
 
 /// Something noteworthy that happened during an attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,6 +215,29 @@ pub enum Note {
         to: Cow<'static, str>,
         /// The reason, for people.
         why: String,
+    },
+    /// Further copies of a slow call were sent.
+    Hedged {
+        /// The service's name.
+        service: Arc<str>,
+        /// The number of further copies.
+        copies: u32,
+    },
+    /// A part of a policy in observe mode would have interfered.
+    Observed {
+        /// The service's name.
+        service: Arc<str>,
+        /// `hedge` or `fallback`.
+        part: Cow<'static, str>,
+    },
+    /// Chaos was injected on the operator's order.
+    Injected {
+        /// The service's name, or that of the action.
+        service: Arc<str>,
+        /// `fault`, `latency` or `outcome`.
+        kind: Cow<'static, str>,
+        /// What was injected, for people.
+        what: String,
     },
 }
 

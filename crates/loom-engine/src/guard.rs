@@ -3,28 +3,35 @@
 //! Retries and timeouts belong to the machine, because their waits may outlive the process. The guards live in memory:
 //! circuit breaker, rate limiter and bulkhead, in the registry under the service's name.
 
+mod attempt;
 mod settings;
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use loom_definition::{ActionIdx, Status, Workflow, model::Action, policy::Resilience};
+use attempt::{Times, refusal_result, run_nested};
+use loom_definition::{
+    ActionIdx, Status, Workflow,
+    model::Action,
+    policy::{HedgeSpec, Policies, Resilience},
+};
 use loom_resilience::{
-    AttemptError, CircuitState, Instant, Policy, Refusal, ResilienceRegistry, Rule, Service, Verdict,
+    BudgetConfig, CircuitState, Hedge, Instant, Mode, Policy, ResilienceRegistry, Service, Verdict,
 };
 use settings::{Settings, Source, version_of};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    event::{CircuitHint, EffectResult, ErrorInfo, Note, Outcome, RetryHint},
+    event::{CircuitHint, EffectResult, Note, Outcome, RetryHint},
+    policies::PolicyBook,
     ports::Call,
     spent::LONG_LIMIT,
 };
@@ -38,6 +45,7 @@ const WAIT_TOLD: Duration = Duration::from_millis(1);
 /// All services, and the services that each action uses.
 pub(crate) struct Services {
     registry: Arc<ResilienceRegistry>,
+    policies: PolicyBook,
     cache: RwLock<HashMap<CacheKey, Arc<Guarded>>>,
     /// By the name of the service.
     recorded: Mutex<HashMap<String, Arc<Mutex<Recorded>>>>,
@@ -62,6 +70,9 @@ type CacheKey = (Arc<str>, u64, ActionIdx, Option<Arc<str>>);
 pub(crate) struct Guarded {
     /// From outermost to innermost.
     services: Vec<(Service, Arc<Mutex<Recorded>>)>,
+    /// The attempt timeout of the action, if it differs from that of the innermost service.
+    attempt_timeout: Option<Duration>,
+    hedge: Option<HedgeSpec>,
 }
 
 impl fmt::Debug for Services {
@@ -71,16 +82,55 @@ impl fmt::Debug for Services {
 }
 
 impl Services {
-    pub(crate) fn new(registry: Option<Arc<ResilienceRegistry>>) -> Services {
+    pub(crate) fn new(registry: Option<Arc<ResilienceRegistry>>, policies: PolicyBook) -> Services {
         let registry = registry.unwrap_or_else(|| {
             let registry = ResilienceRegistry::builder().defaults(Policy::none()).build();
             Arc::new(registry.expect("a policy without parts holds no contradiction"))
         });
-        Services {
+        let services = Services {
             registry,
+            policies,
             cache: RwLock::new(HashMap::new()),
             recorded: Mutex::new(HashMap::new()),
             settings: Mutex::default(),
+        };
+        services.adopt(&services.policies.policies());
+        services
+    }
+
+    /// Replaces the named policies. Services that exist keep their state and what was consumed; see
+    /// [`loom_resilience::Pipeline::reconfigure`]. Returns the services whose policy has changed.
+    pub(crate) fn replace(&self, policies: Arc<Policies>) -> Vec<Arc<str>> {
+        let before = self.policies.policies();
+        let mut changed: Vec<Arc<str>> = policies
+            .names()
+            .filter(|name| {
+                let (then, now) = (before.service(name), policies.service(name));
+                then.map(|then| then.settings).ok() != now.map(|now| now.settings).ok()
+            })
+            .cloned()
+            .collect();
+        let removed = before.names().filter(|name| !policies.contains(name)).cloned();
+        let removed: Vec<Arc<str>> = removed.collect();
+        self.adopt(&policies);
+        for name in &removed {
+            // The state stays for a policy that returns; without parts it does nothing.
+            if let Err(problem) = self.registry.reconfigure(name, Policy::none()) {
+                tracing::error!(service = &**name, %problem, "a policy that makes no sense is left out");
+            }
+        }
+        self.policies.replace(policies);
+        self.cache.write().unwrap_or_else(PoisonError::into_inner).clear();
+        changed.extend(removed);
+        changed
+    }
+
+    fn adopt(&self, policies: &Policies) {
+        for name in policies.names() {
+            let Ok(policy) = policies.guards(name) else { continue };
+            if let Err(problem) = self.registry.reconfigure(name, policy) {
+                tracing::error!(service = &**name, %problem, "a policy that makes no sense is left out");
+            }
         }
     }
 
@@ -92,25 +142,33 @@ impl Services {
     /// of the service if the definition has none.
     pub(crate) fn of_action(&self, call: &Call, origin: Option<Arc<str>>) -> Option<Arc<Guarded>> {
         let action = call.definition();
-        let wanted = action.resilience.as_deref()?;
-        if wanted.breaker.is_none() && wanted.rate_limit.is_none() && wanted.bulkhead.is_none() {
+        let wanted = self.policies.of(action)?;
+        if !is_guarded(&wanted) {
             return None;
         }
         let key = (Arc::clone(&call.workflow.name), version_of(&call.workflow), call.action, origin);
         if let Some(known) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Some(Arc::clone(known));
         }
-        let fallback =
-            key.3.as_deref().map_or_else(|| own_service(&call.workflow, action), ToOwned::to_owned);
+        let fallback = match (&wanted.named, key.3.as_deref()) {
+            // Of an action that overrides the guards of the service.
+            (Some(named), _) => format!("{}/{}", named.name, own_service(&call.workflow, action)),
+            (None, Some(origin)) => origin.to_owned(),
+            (None, None) => own_service(&call.workflow, action),
+        };
         let source = lock(&self.settings).source(&call.workflow);
-        let named = policies(wanted, &fallback);
+        let named = policies(&wanted, &fallback);
         let services = named.iter().map(|(name, policy)| {
             let service = self.service(name, policy, &source);
             let recorded = self.recorded_of(&service);
             (service, recorded)
         });
         let services = services.collect();
-        let guarded = Arc::new(Guarded { services });
+        let guarded = Arc::new(Guarded {
+            services,
+            attempt_timeout: wanted.attempt_timeout.filter(|_| wanted.attempt_timeout_mode == Mode::Enforce),
+            hedge: wanted.hedge,
+        });
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= CACHE_MAX {
             cache.clear();
@@ -132,7 +190,9 @@ impl Services {
         cache.retain(|(name, ..), _| *name != workflow.name);
         drop(cache);
         for action in &workflow.actions {
-            let Some(wanted) = action.resilience.as_deref() else { continue };
+            let Some(wanted) = action.resilience.as_deref().filter(|wanted| wanted.named.is_none()) else {
+                continue;
+            };
             for (name, policy) in policies(wanted, &own_service(workflow, action)) {
                 // A service that has not been called yet is created with these settings by its first call.
                 if self.registry.get(&name).is_some() {
@@ -163,6 +223,10 @@ impl Services {
 
     /// The service `name` with at least the parts of `policy`. See [`settings`] for settings that conflict.
     fn service(&self, name: &str, policy: &Policy, source: &Source) -> Service {
+        if self.policies.policies().contains(name) {
+            // The project's file decides about its services, also where a definition names one.
+            return self.registry.service(name);
+        }
         let service = match self.registry.service_with(name, policy) {
             Ok(service) => service,
             Err(problem) => {
@@ -208,7 +272,28 @@ fn policies(wanted: &Resilience, fallback: &str) -> Vec<(String, Policy)> {
     if let Some(spec) = &wanted.breaker {
         add(spec.name.as_ref(), &|policy| policy.breaker = Some(spec.config()));
     }
+    if let Some(using) = wanted.named.as_ref().filter(|_| wanted.shares) {
+        // The service of a named policy also learns what responses report, whatever parts it has.
+        add(Some(&using.name), &|_| {});
+    } else if wanted.breaker.is_none() && wanted.rate_limit.is_none() && wanted.bulkhead.is_none() {
+        add(None, &|_| {});
+    }
+    if wanted.hedge.is_some()
+        && let Some((_, innermost)) = named.last_mut()
+    {
+        innermost.budget = Some(BudgetConfig::default());
+    }
     named
+}
+
+/// Whether calls pass any part that lives in memory.
+fn is_guarded(wanted: &Resilience) -> bool {
+    wanted.breaker.is_some()
+        || wanted.rate_limit.is_some()
+        || wanted.bulkhead.is_some()
+        || wanted.hedge.is_some()
+        || wanted.attempt_timeout.is_some()
+        || wanted.named.is_some()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -219,16 +304,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct TimeLimit {
     running: AtomicBool,
-    is_over: AtomicBool,
-    over: Notify,
+    over: CancellationToken,
 }
 
 impl TimeLimit {
     /// Reports the timeout. The call then ends on its own, with the status `TimedOut`. False when the call has not begun yet,
     /// and must be dropped.
     pub(crate) fn expire(&self) -> bool {
-        self.is_over.store(true, Ordering::Relaxed);
-        self.over.notify_one();
+        self.over.cancel();
         self.running.load(Ordering::Relaxed)
     }
 
@@ -238,7 +321,7 @@ impl TimeLimit {
         tokio::select! {
             biased;
             result = work => result,
-            () = self.over.notified() => EffectResult::Done {
+            () = self.over.cancelled() => EffectResult::Done {
                 outcome: Outcome { status: Status::TimedOut, ..Outcome::ok(None) },
                 hint: RetryHint::default(),
             },
@@ -326,17 +409,25 @@ impl Guarded {
         &self,
         left: Option<Duration>,
         number: u32,
+        idempotent: bool,
         limit: &TimeLimit,
         notes: &mut Vec<Note>,
         work: F,
     ) -> EffectResult
     where
-        F: FnOnce() -> Fut + Send,
+        F: Fn() -> Fut + Send + Sync,
         Fut: Future<Output = EffectResult> + Send,
     {
-        let mut result = self.guarded(left, number, notes, |_| limit.bound(work())).await;
+        let hedge = self.hedge.filter(|hedge| idempotent || hedge.idempotent);
+        let mut result = match hedge.zip(self.services.last()) {
+            Some((hedge, (service, _))) if hedge.mode != Mode::Off => {
+                self.hedged(hedge, service, left, number, limit, notes, work).await
+            }
+            _ => self.guarded(left, number, notes, |_| limit.bound(work())).await,
+        };
+        self.learn(&result);
         // An action that has ended accepts no more notes; another call records the circuit's change.
-        if !limit.is_over.load(Ordering::Relaxed) {
+        if !limit.over.is_cancelled() {
             self.note_changes(notes);
         }
         if let EffectResult::Done { outcome, hint } = &mut result
@@ -346,6 +437,75 @@ impl Guarded {
             hint.circuit = self.circuit();
         }
         result
+    }
+
+    /// Makes one attempt in several copies: another one whenever the attempt has not ended after the delay. The first copy
+    /// that succeeds decides; the others are dropped. Each copy passes all services, and is charged to the budget of the
+    /// innermost one.
+    ///
+    /// All copies belong to one attempt: they have its idempotency key, and the journal knows only the attempt. A crash during
+    /// a hedge is therefore a crash during the attempt, which `onUncertain` decides about, and which begins again with one
+    /// copy.
+    #[expect(clippy::too_many_arguments, reason = "those of an attempt, and the hedge")]
+    async fn hedged<F, Fut>(
+        &self,
+        hedge: HedgeSpec,
+        service: &Service,
+        left: Option<Duration>,
+        number: u32,
+        limit: &TimeLimit,
+        notes: &mut Vec<Note>,
+        work: F,
+    ) -> EffectResult
+    where
+        F: Fn() -> Fut + Send + Sync,
+        Fut: Future<Output = EffectResult> + Send,
+    {
+        let clock = service.clock();
+        let began = clock.now();
+        // Definitions are checked when they are loaded, so the configuration is valid.
+        let Ok(hedging) = Hedge::from_config(hedge.config(), clock.clone()) else {
+            return self.guarded(left, number, notes, |_| limit.bound(work())).await;
+        };
+        let sent = AtomicU32::new(0);
+        let done = hedging
+            .run(service.budget(), |copy| {
+                sent.store(copy, Ordering::Relaxed);
+                let work = &work;
+                async move {
+                    let mut notes = Vec::new();
+                    let left = left.map(|left| left.saturating_sub(clock.now().since(began)));
+                    let result = self.guarded(left, number, &mut notes, |_| limit.bound(work())).await;
+                    let failed = matches!(
+                        &result,
+                        EffectResult::Done { outcome, .. } if outcome.status != Status::Succeeded
+                    );
+                    if failed { Err((result, notes)) } else { Ok((result, notes)) }
+                }
+            })
+            .await;
+        let (Ok((result, of_copy)) | Err((result, of_copy))) = done;
+        notes.extend(of_copy);
+        let name = || Arc::clone(service.name());
+        let copies = sent.into_inner().saturating_sub(1);
+        if copies > 0 {
+            notes.push(Note::Hedged { service: name(), copies });
+        }
+        if hedge.mode == Mode::Observe && clock.now().since(began) >= hedge.delay {
+            notes.push(Note::Observed { service: name(), part: "hedge".into() });
+        }
+        result
+    }
+
+    /// Lets the limiter of the service learn what a response reported, for all callers. With several services, it is the one
+    /// that has a rate limit, else the innermost.
+    fn learn(&self, result: &EffectResult) {
+        let EffectResult::Done { hint, .. } = result else { return };
+        let Some(learned) = hint.learned else { return };
+        let limited = self.services.iter().find(|(service, _)| service.policy().limiter.is_some());
+        if let Some((service, _)) = limited.or(self.services.last()) {
+            service.limiter().learn(learned, service.clock().now());
+        }
     }
 
     /// The services that a call has changed in a way that a crash must not undo: it took a permit of a long rate limit, or
@@ -420,7 +580,7 @@ impl Guarded {
                 });
                 work(held.into_iter().collect())
             };
-            run_nested(&self.services, limit, number, work).await
+            run_nested(&self.services, Times { limit, attempt: self.attempt_timeout }, number, work).await
         };
         if waited >= WAIT_TOLD {
             let by = if outer.policy().limiter.is_some() { "rate limit" } else { "bulkhead" };
@@ -452,109 +612,6 @@ fn unrecorded_change(service: &Service, recorded: &Mutex<Recorded>) -> Option<No
         to: state_name(status.state).into(),
         why: status.cause.map(|cause| cause.to_string()).unwrap_or_default(),
     })
-}
-
-/// The start of the remaining time of an action, and its length.
-type Limited = Option<(Instant, Duration)>;
-
-async fn run_nested<F, Fut>(
-    services: &[(Service, Arc<Mutex<Recorded>>)],
-    limit: Limited,
-    number: u32,
-    work: F,
-) -> EffectResult
-where
-    F: FnOnce(Instant) -> Fut + Send,
-    Fut: Future<Output = EffectResult> + Send,
-{
-    match services {
-        [] => EffectResult::Admitted,
-        [(only, _)] => run_one(only, limit, number, || work(only.clock().now())).await,
-        [(outer, _), (inner, _)] => {
-            run_one(outer, limit, number, || run_one(inner, limit, number, || work(inner.clock().now())))
-                .await
-        }
-        [(outer, _), (middle, _), (inner, _), ..] => {
-            run_one(outer, limit, number, || {
-                run_one(middle, limit, number, || run_one(inner, limit, number, || work(inner.clock().now())))
-            })
-            .await
-        }
-    }
-}
-
-async fn run_one<F, Fut>(service: &Service, limit: Limited, number: u32, work: F) -> EffectResult
-where
-    F: FnOnce() -> Fut + Send,
-    Fut: Future<Output = EffectResult> + Send,
-{
-    let mut attempt =
-        service.attempt().number(number).classify(|result: &Result<EffectResult, Infallible>| match result {
-            Ok(result) => judge(result),
-            Err(never) => match *never {},
-        });
-    if let Some((began, left)) = limit {
-        attempt = attempt.limited_by_caller(began, left);
-    }
-    let done = attempt
-        .run(|| async {
-            let result: Result<EffectResult, Infallible> = Ok(work().await);
-            result
-        })
-        .await;
-    match done {
-        Ok(result) => result,
-        Err(AttemptError::Refused(refusal)) => refusal_result(&refusal),
-        Err(AttemptError::TimedOut(timed_out)) => EffectResult::Done {
-            outcome: Outcome::failed(
-                "RequestTimeout",
-                ErrorInfo::new("ServerTimeout", timed_out.to_string()),
-            ),
-            hint: RetryHint { transient: true, ..RetryHint::default() },
-        },
-        Err(AttemptError::Failed(never)) => match never {},
-    }
-}
-
-/// What a call's result says about its service. A local rejection by an inner service says nothing.
-fn judge(result: &EffectResult) -> Verdict {
-    match result {
-        EffectResult::Pending { .. } | EffectResult::Admitted => Verdict::Ok,
-        EffectResult::Done { hint, .. } if hint.refused => Verdict::Cancelled,
-        EffectResult::Done { outcome, hint } => match outcome.status {
-            Status::Succeeded => Verdict::Ok,
-            Status::Cancelled | Status::Skipped => Verdict::Cancelled,
-            Status::TimedOut => Verdict::Transient,
-            Status::Failed | Status::Aborted if hint.transient && hint.after.is_some() => {
-                Verdict::Throttled { after: hint.after }
-            }
-            Status::Failed | Status::Aborted if hint.transient => Verdict::Transient,
-            Status::Failed | Status::Aborted => Verdict::Rejected,
-        },
-    }
-}
-
-fn refusal_result(refusal: &Refusal) -> EffectResult {
-    let (code, passes) = match refusal.rule() {
-        Rule::CircuitOpen | Rule::CircuitHalfOpen => ("CircuitBreakerOpen", true),
-        Rule::Isolated => ("ServiceIsolated", false),
-        Rule::RateLimit | Rule::Frozen => ("RateLimitExceeded", true),
-        Rule::TooManyPermits => ("RateLimitExceeded", false),
-        Rule::QueueFull | Rule::BulkheadFull => ("BulkheadFull", true),
-        Rule::Deadline => ("DeadlineExceeded", false),
-        _ => ("Refused", true),
-    };
-    let by_hand = refusal.refused.is_manual();
-    let circuit = match refusal.rule() {
-        _ if by_hand => CircuitHint::OpenedByHand,
-        Rule::CircuitOpen => refusal.retry_after().map_or(CircuitHint::Passes, CircuitHint::OpenFor),
-        _ => CircuitHint::Passes,
-    };
-    let passes = passes && !by_hand;
-    EffectResult::Done {
-        outcome: Outcome::failed(code, ErrorInfo::new(code, refusal.to_string())),
-        hint: RetryHint { transient: passes, after: refusal.retry_after(), refused: passes, circuit },
-    }
 }
 
 fn state_name(state: CircuitState) -> &'static str {

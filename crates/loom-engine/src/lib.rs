@@ -56,6 +56,7 @@ mod live;
 mod machine;
 mod names;
 mod orders;
+mod policies;
 pub mod ports;
 mod random;
 mod record;
@@ -82,13 +83,14 @@ pub use callback::Callbacks;
 pub use durable::RecoverError;
 pub use ended::ENDED_RUNS;
 pub use engine::{
-    Accepted, Delivered, Engine, EngineBuilder, FiringCommit, Recovered, RunHandle, RunReport, RunRequest,
-    StartError, Started, Watcher,
+    Accepted, Delivered, Engine, EngineBuilder, FiringCommit, PolicyInUse, Recovered, RunHandle, RunReport,
+    RunRequest, StartError, Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_from_number, status_number};
 pub use machine::{Environment, Run, SecretSource, label_settings};
 pub use orders::Order;
+pub use policies::PolicyBook;
 pub use random::format_uuid;
 pub use resubmit::ResubmitError;
 pub use signals::{SIGNAL_NAME_MAX, SIGNALS_MAX, Signal, SignalError};

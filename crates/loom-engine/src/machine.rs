@@ -15,6 +15,7 @@ use crate::{
     decide::{Decider, Planned},
     event::{Command, EffectId, Event, Phase, Place, RunStart},
     live::Live,
+    policies::PolicyBook,
     ports::Call,
     random, script,
     state::RunState,
@@ -38,6 +39,8 @@ pub struct Environment {
     pub secrets: Option<Arc<dyn SecretSource>>,
     /// The retry policy of actions that define none.
     pub default_retry: Arc<RetryPolicy>,
+    /// The named policies that actions refer to.
+    pub policies: PolicyBook,
     /// The maximum duration of a run: 90 days by default.
     pub run_duration_max: Duration,
     /// The callback URLs of this host. None when nothing listens for callbacks.
@@ -69,6 +72,7 @@ impl Default for Environment {
             app_settings: Vec::new(),
             secrets: None,
             default_retry: Arc::new(RetryPolicy::wdl_default()),
+            policies: PolicyBook::default(),
             run_duration_max: Duration::from_hours(2160),
             callbacks: None,
             masker: Masker::new(),

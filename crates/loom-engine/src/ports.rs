@@ -72,6 +72,13 @@ pub trait ActionHandler: Send + Sync {
         let _ = inputs;
         None
     }
+
+    /// Whether the call that `inputs` describe can be made twice with the same effect as once. Only such calls are hedged,
+    /// unless the definition declares the call repeatable.
+    fn is_idempotent(&self, inputs: &Value) -> bool {
+        let _ = inputs;
+        false
+    }
 }
 
 /// Wall-clock time. It may jump when the system's clock is adjusted; runs use a time of their own that never goes back.

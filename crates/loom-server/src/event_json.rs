@@ -250,6 +250,22 @@ pub(crate) fn note_type(note: &Note, data: &mut Object) -> &'static str {
                 _ => "breaker.closed",
             }
         }
+        Note::Hedged { service, copies } => {
+            data.insert("service", Arc::clone(service));
+            data.insert("copies", i64::from(*copies));
+            "attempt.hedged"
+        }
+        Note::Observed { service, part } => {
+            data.insert("service", Arc::clone(service));
+            data.insert("part", part.as_ref());
+            "policy.observed"
+        }
+        Note::Injected { service, kind, what } => {
+            data.insert("service", Arc::clone(service));
+            data.insert("kind", kind.as_ref());
+            data.insert("what", what.as_str());
+            "chaos.injected"
+        }
     }
 }
 

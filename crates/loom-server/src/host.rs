@@ -11,10 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use loom_definition::{Surroundings, model::EffectKind, trigger::Trigger};
+use loom_definition::{Surroundings, model::EffectKind, policy::Policies, trigger::Trigger};
 use loom_engine::{
-    Accepted, Callbacks, Command, Engine, EngineBuilder, Environment, FiringCommit, RecoverError, RunHandle,
-    RunId, RunRequest, RunStart, StartError, Watcher,
+    Accepted, Callbacks, Command, Engine, EngineBuilder, Environment, FiringCommit, PolicyBook, RecoverError,
+    RunHandle, RunId, RunRequest, RunStart, StartError, Watcher,
     ports::{ActionHandler, Clock, TriggerHandler},
     trace::TraceParent,
 };
@@ -54,6 +54,8 @@ pub struct HostSettings {
     pub template_parameters: Object,
     /// `parameters.json` of the project, for definitions that are deployed through the API.
     pub parameters_file: Option<Value>,
+    /// The named policies of the project. Without them, definitions may refer to any policy.
+    pub policies: Option<Arc<Policies>>,
     /// Names, in lower case, of workflows whose triggers do not fire; see [`Host::set_disabled`].
     pub disabled: BTreeSet<String>,
     /// The maximum number of runs in progress; further ones are rejected with `429`. Recovered runs, and those of a firing that starts
@@ -84,6 +86,7 @@ impl HostSettings {
             typed_parameters: Vec::new(),
             template_parameters: Object::new(),
             parameters_file: None,
+            policies: None,
             disabled: BTreeSet::new(),
             runs_max: 10_000,
             response_timeout: Duration::from_mins(2),
@@ -180,6 +183,7 @@ impl Host {
             .map(|settings| Exporter::start(settings, environment.masker.clone()))
             .transpose()?
             .map(Arc::new);
+        environment.policies = PolicyBook::new(settings.policies.clone().unwrap_or_default());
         environment.traced = exporter.is_some();
         environment.budgets.runs_max = settings.runs_max;
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
@@ -211,6 +215,7 @@ impl Host {
             typed_parameters: settings.typed_parameters.clone(),
             template_parameters: settings.template_parameters.clone(),
             parameters_file: settings.parameters_file.clone(),
+            policies: None,
             shared: true,
         };
         let deployments = Deployments::new(Arc::clone(&store), surroundings, settings.disabled.clone());
@@ -259,7 +264,8 @@ impl Host {
     /// # Errors
     /// [`DeployError`]; the version deployed before stays in service.
     pub async fn deploy(self: &Arc<Self>, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
-        let (deployment, changed) = self.deployments.deploy(source, self.now().unix_millis()).await?;
+        let source = self.with_policies(source);
+        let (deployment, changed) = self.deployments.deploy(&source, self.now().unix_millis()).await?;
         if changed {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
             self.apply_disabled();

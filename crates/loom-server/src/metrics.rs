@@ -133,6 +133,10 @@ fn actions(page: &mut Page, tally: &Tally) {
     for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
         page.sample("loom_attempts_total", &[("type", name)], read(&counts.attempts));
     }
+    page.head("loom_fallbacks_total", "counter", "Failed actions replaced by their fallback, by type.");
+    for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
+        page.sample("loom_fallbacks_total", &[("type", name)], read(&counts.fallbacks));
+    }
     page.head("loom_retries_total", "counter", "Failed attempts that are retried, by type.");
     for (name, counts) in types.iter().filter(|(_, counts)| read(&counts.attempts) > 0) {
         page.sample("loom_retries_total", &[("type", name)], read(&counts.retries));
@@ -179,6 +183,27 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
             page.sample("loom_service_waiting", &[("service", &service.name), ("on", on)], waiting);
         }
     }
+    page.head(
+        "loom_service_permits",
+        "gauge",
+        "Permits of the rate limit that can be taken now, by service.",
+    );
+    for service in &now {
+        if let Some(available) = service.limiter.available {
+            page.sample("loom_service_permits", &[("service", &service.name)], available);
+        }
+    }
+    page.head("loom_service_frozen", "gauge", "1 while a service has asked all callers to pause.");
+    for service in &now {
+        let frozen = u8::from(!service.limiter.frozen_for.is_zero());
+        page.sample("loom_service_frozen", &[("service", &service.name)], frozen);
+    }
+    page.head("loom_service_budget", "gauge", "Further copies that the budget of a service allows now.");
+    for service in &now {
+        if let Some(left) = service.retries_left {
+            page.sample("loom_service_budget", &[("service", &service.name)], left);
+        }
+    }
     let counted: Vec<_> = {
         let services = lock(&tally.services);
         services.0.iter().map(|(name, counts)| (Arc::clone(name), Arc::clone(counts))).collect()
@@ -202,6 +227,26 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     for (name, counts) in &counted {
         for (rule, count) in &lock(counts).refused {
             page.sample("loom_calls_refused_total", &[("service", name), ("rule", rule)], count);
+        }
+    }
+    page.head(
+        "loom_calls_observed_total",
+        "counter",
+        "Times that a policy in observe mode would have interfered, by service and part.",
+    );
+    for (name, counts) in &counted {
+        for (part, count) in &lock(counts).observed {
+            page.sample("loom_calls_observed_total", &[("service", name), ("part", part)], count);
+        }
+    }
+    page.head("loom_hedges_total", "counter", "Further copies of slow calls, by service.");
+    for (name, counts) in &counted {
+        page.sample("loom_hedges_total", &[("service", name)], lock(counts).hedges);
+    }
+    page.head("loom_chaos_injected_total", "counter", "Faults injected by --chaos, by service and kind.");
+    for (name, counts) in &counted {
+        for (kind, count) in &lock(counts).injected {
+            page.sample("loom_chaos_injected_total", &[("service", name), ("kind", kind)], count);
         }
     }
     page.head(

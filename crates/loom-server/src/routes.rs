@@ -95,6 +95,8 @@ pub(crate) fn guarded() -> Routes {
         .post("/api/v1/runs/{id}/resubmit", api::resubmit)
         .post("/api/v1/runs/{id}/signals/{name}", signals::send)
         .get("/api/v1/resilience", services::services)
+        .get("/api/v1/resilience/{service}", services::policy)
+        .on(Method::PUT, "/api/v1/resilience/{service}", services::put_policy)
         .post("/api/v1/resilience/{service}/{change}", services::change)
         .get("/api/v1/openapi.json", openapi::document)
         .get("/metrics", metrics::page)

@@ -1,20 +1,143 @@
 //! The services that actions call: the state of their circuit breakers and rate limiters, and changes by an operator.
 
-use axum::extract::State;
+use std::{borrow::Cow, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+};
+use loom_definition::{
+    Diagnostics,
+    policy::{EffectiveSetting, Policies},
+};
+use loom_engine::PolicyInUse;
 use loom_expression::{Object, Value};
 use loom_resilience::{BreakerStatus, LimiterStatus, ServiceStatus};
 
 use crate::{
     api::{Answer, list},
+    deploy::Source,
+    host::Host,
     path::Path,
-    response::Problem,
+    request::read_body,
+    response::{Problem, json},
     server::Shared,
 };
+
+impl Host {
+    /// A definition, to be checked against the named policies in effect, if the host has any.
+    pub(crate) fn with_policies<'s>(&self, source: &'s Source) -> Cow<'s, Source> {
+        let mut source = Cow::Borrowed(source);
+        if self.settings.policies.is_some() {
+            source.to_mut().options.policies = Some(self.engine.policies());
+        }
+        source
+    }
+
+    /// Replaces the named policies, also for runs in progress. Services keep what they have counted and consumed. Returns the names
+    /// of the services whose policy has changed.
+    ///
+    /// # Errors
+    /// [`PolicyInUse`]; nothing has changed then.
+    pub fn replace_policies(&self, policies: Arc<Policies>) -> Result<Vec<Arc<str>>, PolicyInUse> {
+        let changed = self.engine.replace_policies(policies)?;
+        for service in &changed {
+            tracing::info!(service = &**service, "the policy has changed; the state of the service is kept");
+        }
+        Ok(changed)
+    }
+}
 
 /// `GET /api/v1/resilience`.
 pub(crate) async fn services(State(shared): State<Shared>) -> Answer {
     let services = shared.host.engine.registry().list();
-    Ok(list("services", services.iter().map(service).collect(), None))
+    Ok(list("services", services.iter().map(|status| service(&shared, status)).collect(), None))
+}
+
+/// `GET /api/v1/resilience/{service}`: its policy, with the origin of each value, and its state.
+pub(crate) async fn policy(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+    Ok(json(StatusCode::OK, &shown(&shared, &name)?))
+}
+
+/// `PUT /api/v1/resilience/{service}`: replaces the policy of a service until the next reload of `resilience.json`.
+pub(crate) async fn put_policy(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
+    let received = read_body(request.into_body(), &shared).await?;
+    let members = Value::parse_json(received.bytes())
+        .map_err(|error| Problem::bad(format!("The body is not valid JSON: {error}.")))?;
+    if members.as_object().is_none() {
+        let message =
+            format!("The body must be an object with the members of a policy, found {}.", members.kind());
+        return Err(Problem::bad(message));
+    }
+    let policies = shared.host.engine.policies();
+    let changed = policies.with_service(&name, &members).map_err(|diagnostics| refused(&diagnostics))?;
+    shared.host.replace_policies(Arc::new(changed)).map_err(|error| {
+        let message = format!("The policy was not changed: {error}.");
+        Problem::new(StatusCode::CONFLICT, "PolicyInUse", message)
+    })?;
+    Ok(json(StatusCode::OK, &shown(&shared, &name)?))
+}
+
+fn shown(shared: &Shared, name: &str) -> Result<Value, Problem> {
+    let engine = &shared.host.engine;
+    let effective = engine.policies().service(name);
+    let statuses = engine.registry().list();
+    let status = statuses.iter().find(|status| status.name == name);
+    let mut object = Object::new();
+    object.insert("name", name);
+    match (&effective, status) {
+        (Err(unknown), None) => {
+            let hint = unknown.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let message = format!("There is {unknown}, and no service of this name has been called{hint}");
+            return Err(Problem::not_found("ServiceNotFound", message));
+        }
+        (Ok(effective), _) => {
+            object.insert("settings", effective.settings.iter().map(setting).collect::<Vec<Value>>());
+        }
+        // Guarded by what definitions say.
+        (Err(_), _) => object.insert("settings", Vec::<Value>::new()).map_or((), drop),
+    }
+    object.insert("policy", engine.registry().describe(name));
+    object.insert("status", status.map(|status| service(shared, status)).unwrap_or_default());
+    Ok(Value::from(object))
+}
+
+fn setting(setting: &EffectiveSetting) -> Value {
+    let mut object = Object::new();
+    object.insert("pointer", setting.pointer.as_str());
+    object.insert("value", setting.value.clone().unwrap_or_default());
+    object.insert("removed", setting.value.is_none());
+    object.insert("origin", setting.origin.as_str());
+    object.insert("line", setting.line.map(|line| line as i64));
+    object.insert(
+        "insteadOf",
+        setting.overridden.iter().map(|origin| Value::from(origin.as_str())).collect::<Vec<_>>(),
+    );
+    Value::from(object)
+}
+
+fn refused(diagnostics: &Diagnostics) -> Problem {
+    let message = match diagnostics.0.first() {
+        Some(first) => {
+            format!("The policy is invalid, and nothing has changed: {} ({}).", first.message, first.pointer)
+        }
+        None => "The policy is invalid, and nothing has changed.".to_owned(),
+    };
+    let mut problem = Problem::new(StatusCode::BAD_REQUEST, "InvalidPolicy", message);
+    let details = diagnostics.0.iter().map(|diagnostic| {
+        let mut object = Object::new();
+        object.insert("code", diagnostic.code);
+        object.insert("message", diagnostic.message.as_str());
+        object.insert("pointer", diagnostic.pointer.as_str());
+        object.insert("hint", diagnostic.hint.as_deref().map(Value::from).unwrap_or_default());
+        Value::from(object)
+    });
+    problem.details = Some(Value::from(details.collect::<Vec<_>>()));
+    problem
 }
 
 /// `POST /api/v1/resilience/{service}/reset|isolate|open|close`.
@@ -38,7 +161,7 @@ pub(crate) async fn change(
     services(State(shared)).await
 }
 
-fn service(status: &ServiceStatus) -> Value {
+fn service(shared: &Shared, status: &ServiceStatus) -> Value {
     let mut object = Object::new();
     object.insert("name", status.name.as_str());
     object.insert("circuit", circuit(&status.breaker));
@@ -46,6 +169,9 @@ fn service(status: &ServiceStatus) -> Value {
     object.insert("inFlight", i64::from(status.in_flight));
     object.insert("waitingForPlace", i64::from(status.bulkhead_waiting));
     object.insert("retriesLeft", status.retries_left.map(i64::from));
+    let observed = shared.host.hub.tally.observed_of(&status.name);
+    let observed = observed.into_iter().map(|(part, count)| (part, Value::from(count as i64)));
+    object.insert("observed", observed.collect::<Object>());
     object.into()
 }
 
@@ -70,5 +196,6 @@ fn limiter(status: &LimiterStatus) -> Object {
     object.insert("available", status.available.map(i64::from));
     object.insert("waiting", i64::from(status.waiting));
     object.insert("frozenForMs", status.frozen_for.as_millis() as i64);
+    object.insert("learned", status.learned.map(i64::from));
     object
 }

@@ -210,6 +210,9 @@ pub(crate) struct ValidateArgs {
     pub(crate) parameters: Vec<String>,
     #[command(flatten)]
     pub(crate) flags: Flags<false>,
+    /// Also print the effective policy of each action that uses a named one, with the origin of each value.
+    #[arg(long, conflicts_with_all = ["json", "sarif"])]
+    pub(crate) explain: bool,
     /// Treat warnings as errors, such as an unknown action type.
     #[arg(long)]
     pub(crate) strict: bool,

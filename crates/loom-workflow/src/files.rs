@@ -19,8 +19,14 @@ use loom_expression::Value;
 const DEPTH_MAX: usize = 200;
 
 /// Files of a project that are not definitions.
-const NOT_DEFINITIONS: [&str; 5] =
-    ["parameters.json", "connections.json", "local.settings.json", "host.json", "package.json"];
+const NOT_DEFINITIONS: [&str; 6] = [
+    "parameters.json",
+    "connections.json",
+    "local.settings.json",
+    "host.json",
+    "resilience.json",
+    "package.json",
+];
 
 /// Directories that do not contain the user's own files.
 const FOREIGN: [&str; 2] = ["node_modules", "target"];

@@ -1,6 +1,7 @@
 //! `loom runs` and `loom resilience`: requests to a server, or to the data directory of a server that is not running.
 
 mod connection;
+mod resilience;
 mod workflows;
 
 use std::{fmt::Write, path::PathBuf, time::Duration};
@@ -18,6 +19,7 @@ use crate::{
 };
 use connection::{Connection, Refusal};
 
+pub(crate) use resilience::{ResilienceArgs, resilience};
 pub(crate) use workflows::{WorkflowsArgs, workflows};
 
 /// The interval at which `loom runs watch` polls for events.
@@ -175,37 +177,6 @@ impl RunsCommand {
     }
 }
 
-/// Options of `loom resilience`.
-#[derive(Args, Debug)]
-#[command(after_help = EXIT_CODES.lines().take(7).collect::<Vec<_>>().join("\n"))]
-pub(crate) struct ResilienceArgs {
-    #[command(subcommand)]
-    command: ResilienceCommand,
-    #[command(flatten)]
-    from: From,
-}
-
-#[derive(Debug, Subcommand)]
-enum ResilienceCommand {
-    /// List circuit breakers and rate limiters by service.
-    List,
-    /// Reset the circuit breaker and limiters of a service to their initial state.
-    Reset {
-        /// The name of the service.
-        service: String,
-    },
-    /// Open a service's circuit: reject all calls until it is closed or reset.
-    Open {
-        /// The name of the service.
-        service: String,
-    },
-    /// Close a service's circuit.
-    Close {
-        /// The name of the service.
-        service: String,
-    },
-}
-
 /// The statuses by which runs can be filtered.
 fn statuses() -> PossibleValuesParser {
     PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str))
@@ -310,37 +281,6 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             }
             Ok(Exit::Success)
         }
-    })
-}
-
-/// Runs `loom resilience`.
-pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
-    let changes = !matches!(args.command, ResilienceCommand::List);
-    with_connection(&args.from, changes, async |connection| {
-        let change = |service: &str, change: &str| format!("/api/v1/resilience/{}/{change}", escape(service));
-        let (method, path) = match &args.command {
-            ResilienceCommand::List => (Method::GET, "/api/v1/resilience".to_owned()),
-            ResilienceCommand::Reset { service } => (Method::POST, change(service, "reset")),
-            ResilienceCommand::Open { service } => (Method::POST, change(service, "isolate")),
-            ResilienceCommand::Close { service } => (Method::POST, change(service, "close")),
-        };
-        let services = connection.ask(method, &path).await?;
-        if args.from.json {
-            console::json(&services.to_json_text());
-            return Ok(Exit::Success);
-        }
-        for service in members(&services, "services") {
-            let circuit = service.get("circuit").cloned().unwrap_or_default();
-            let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
-            let isolated = circuit.get("isolated").and_then(Value::as_bool).unwrap_or_default();
-            println!(
-                "{}  {}{}  {failures} failures in a row",
-                text(service, "name"),
-                text(&circuit, "state"),
-                if isolated { " (isolated)" } else { "" },
-            );
-        }
-        Ok(Exit::Success)
     })
 }
 

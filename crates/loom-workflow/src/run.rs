@@ -26,7 +26,7 @@ use crate::{
     signals::Interrupts,
 };
 use kept::Kept;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, policies_in, read_policies};
 use watch::{Outlook, Shown, Sight, watch};
 
 /// Runs the command.

@@ -34,7 +34,7 @@ use crate::{
     warnings,
 };
 use definitions::Watched;
-use reload::Serving;
+use reload::{PolicyFile, Serving};
 
 /// Options of `loom serve`.
 #[derive(Args, Debug)]
@@ -152,6 +152,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         drain: Rc::new(Cell::new(values.drain)),
         config: config.clone(),
         token: server.token(),
+        policies: PolicyFile::seen(&config),
         watched,
         console,
     };
@@ -260,6 +261,7 @@ async fn open_host(
     host.typed_parameters = surroundings.typed_parameters;
     host.template_parameters = surroundings.template_parameters;
     host.parameters_file = surroundings.parameters_file;
+    host.policies = Some(Arc::clone(settings.policies()));
     host.disabled = settings.project().disabled();
     let live = live(&config.values);
     host.runs_max = live.runs_max;

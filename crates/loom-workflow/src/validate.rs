@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::Result;
 use loom_definition::{
-    Definition, Diagnostic, LoadOptions, Severity,
+    Definition, Diagnostic, LoadOptions, Severity, Workflow,
     diagnostic::{SourceFile, sarif},
+    policy::Policies,
     render, text,
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, Visible};
 
 use crate::{
     args::ValidateArgs,
@@ -31,6 +32,8 @@ struct Checked {
     name: String,
     source: String,
     findings: Vec<Diagnostic>,
+    /// The effective policies of its actions, in words, if they are wanted.
+    policies: Vec<String>,
 }
 
 /// Runs the command.
@@ -89,8 +92,14 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     let mut surroundings = settings.surroundings(parameters(&args.parameters)?);
     // A value applies only to the files that declare its parameter.
     surroundings.shared = true;
-    let found = |options: &LoadOptions| match surroundings.load(&bytes, options) {
-        Ok(bound) => bound.loaded.warnings,
+    let mut policies = Vec::new();
+    let mut found = |options: &LoadOptions| match surroundings.load(&bytes, options) {
+        Ok(bound) => {
+            if args.explain {
+                policies.extend(explained(&bound.loaded.workflow, settings.policies()));
+            }
+            bound.loaded.warnings
+        }
         Err(diagnostics) => diagnostics.0,
     };
     let workflows = Definition::workflows(&bytes, &options);
@@ -117,7 +126,21 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     }
     // A source that cannot be decoded is shown without its line.
     let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
-    Ok(Checked { name, source, findings })
+    Ok(Checked { name, source, findings, policies })
+}
+
+/// The effective policy of each action that uses a named one.
+fn explained(workflow: &Workflow, policies: &Policies) -> Vec<String> {
+    let mut told = Vec::new();
+    for action in &workflow.actions {
+        let using = action.resilience.as_deref().and_then(|resilience| resilience.named.as_ref());
+        let Some(using) = using else { continue };
+        let Ok(effective) = policies.of_action(using) else { continue };
+        let shared = if effective.resilience.shares { "" } else { ", with a state of its own" };
+        told.push(format!("  {}: policy {}{shared}", action.name, using.name));
+        told.extend(effective.settings.iter().map(|setting| format!("    {setting}")));
+    }
+    told
 }
 
 impl Checked {
@@ -149,6 +172,9 @@ impl Checked {
             (errors, warnings) => {
                 println!("{}: {}, {}", self.name, plural(errors, "error"), plural(warnings, "warning"));
             }
+        }
+        for line in &self.policies {
+            println!("{}", Visible(line));
         }
     }
 }

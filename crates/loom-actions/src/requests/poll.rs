@@ -33,7 +33,13 @@ impl Requests {
             Ok(reply) => reply,
             Err(failure) if failure.transient && failures < FAILURES_MAX => {
                 let outputs = Object::new();
-                let answer = Answer { status: 202, outputs: outputs.into(), after: None, of_accepted: true };
+                let answer = Answer {
+                    status: 202,
+                    outputs: outputs.into(),
+                    after: None,
+                    of_accepted: true,
+                    learned: None,
+                };
                 return Ok(self.again(answer, &url, failures + 1));
             }
             Err(failure) => return Err(Failure { transient: false, ..failure }),

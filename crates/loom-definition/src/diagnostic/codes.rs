@@ -90,6 +90,10 @@ codes! {
     BAD_SECURE_DATA = "L0307" "invalid secureData": "`secureData.properties` must be a list of `inputs` and `outputs`; `trackedProperties` cannot be combined with it.";
     BAD_CHOICE = "L0308" "unsupported value": "The setting accepts only certain values, and this is not one of them.";
     SHARED_SERVICE_DIFFERS = "L0309" "conflicting settings for one service": "Actions that name the same service share its circuit breaker, rate limit or bulkhead, and each of these has one set of settings: that of the action that is called first. Give the actions the same settings, or the services different names.";
+    BAD_HEDGE = "L0310" "invalid hedge": "A `hedge` needs a `delay` longer than zero, after which another copy of a slow call is sent; `maxAttempts` counts all copies.";
+    UNKNOWN_POLICY = "L0311" "unknown policy": "The action names a `policy` that the project's `resilience.json` does not define under `services`. Define it, or correct the name.";
+    BAD_FALLBACK = "L0312" "invalid fallback": "A `fallback` needs either `body` or `outputs`, and may have `on` (`Failed`, `TimedOut`) and `mode`. Only actions that call a service have one.";
+    BAD_POLICY_FILE = "L0313" "invalid resilience.json": "The file has `defaults` and `services`, with the policies of definitions as their members. A `base` must name another service, and the bases must not form a cycle. An unknown property is an error, because a misspelled one would silently remove protection.";
 
     // Variables, parameters, outputs, static results.
     UNDECLARED_VARIABLE = "L0400" "undeclared variable": "The action changes a variable that no InitializeVariable declares. To set it or append to it is an error; to increment or decrement it is a warning, and the action fails when it runs, with `InvalidVariableOperation`.";

@@ -182,7 +182,16 @@ impl Lowerer<'_, '_, '_> {
 
     /// Checks a WaitForSignal: it needs a name, and takes no policies, because it makes no calls.
     fn signal(&mut self, index: usize) {
-        const POLICIES: [&str; 5] = ["retryPolicy", "circuitBreaker", "rateLimit", "bulkhead", "onUncertain"];
+        const POLICIES: [&str; 8] = [
+            "policy",
+            "retryPolicy",
+            "circuitBreaker",
+            "rateLimit",
+            "bulkhead",
+            "hedge",
+            "fallback",
+            "onUncertain",
+        ];
         let node = self.outline.actions[index].node;
         let inputs = node.get("inputs");
         if let Some(inputs) = inputs.filter(|inputs| inputs.members().is_none()) {

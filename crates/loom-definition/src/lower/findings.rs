@@ -97,6 +97,11 @@ impl<'s> Findings<'s> {
         }
     }
 
+    /// Whether nothing has been reported.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// All diagnostics, in file order.
     pub(crate) fn finish(self) -> Diagnostics {
         let mut all = Diagnostics(self.list);

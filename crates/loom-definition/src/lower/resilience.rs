@@ -5,15 +5,16 @@ use std::sync::Arc;
 use loom_expression::Value;
 use loom_resilience::{BreakerConfig, BulkheadConfig, LimiterConfig};
 
-use super::{Lowerer, outline::Type};
+use super::{Lowerer, outline::Type, paths::Moment};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
     duration::Span,
-    model::{ActionKind, Setting, WorkflowKind},
+    model::{ActionKind, EffectKind, Setting, WorkflowKind},
     policy::{
-        BreakerSpec, BulkheadSpec, OnUncertain, PolicyProblem, RateLimitSpec, Resilience, RetryPolicy,
-        RetrySetting, Spelling,
+        self, BreakerSpec, BulkheadSpec, Fallback, FallbackOutputs, HedgeSpec, Mode, OnUncertain,
+        PolicyProblem, PolicyUse, RateLimitSpec, Resilience, RetryPolicy, RetrySetting, Spelling, Tree,
     },
+    status::{Status, StatusSet},
     text::Node,
 };
 
@@ -24,6 +25,17 @@ pub(super) struct SharedService {
     bulkhead: Option<(usize, BulkheadConfig)>,
     breaker: Option<(usize, BreakerConfig)>,
 }
+
+/// The parts of a policy, with the codes of their errors.
+const PARTS: [(&str, &str); 5] = [
+    ("retryPolicy", code::BAD_RETRY),
+    ("circuitBreaker", code::BAD_BREAKER),
+    ("rateLimit", code::BAD_RATE_LIMIT),
+    ("bulkhead", code::BAD_BULKHEAD),
+    ("hedge", code::BAD_HEDGE),
+];
+
+const FALLBACK_MEMBERS: [&str; 4] = ["body", "outputs", "on", "mode"];
 
 /// Records the settings of `owner`, or returns the first action if its settings differ.
 fn first_to_differ<T: PartialEq>(known: &mut Option<(usize, T)>, owner: usize, config: T) -> Option<usize> {
@@ -151,10 +163,28 @@ impl Lowerer<'_, '_, '_> {
         }
         let wdl = if self.kind == WorkflowKind::Stateless { Spelling::WdlStateless } else { Spelling::Wdl };
         let retry = match (own, in_inputs) {
+            // It is read together with what it overrides.
+            (Some(own), _) if node.get("policy").is_some() && !holds_expression(own) => RetrySetting::Default,
             (Some(own), _) => self.retry_setting(own, Spelling::Loom, Some(owner)),
             (None, Some(inner)) => self.retry_setting(inner, wdl, Some(owner)),
             (None, None) => RetrySetting::Default,
         };
+        let fallback = node.get("fallback").and_then(|found| self.fallback(found, kind, owner)).map(Box::new);
+        let on_uncertain = node.get("onUncertain").map_or(OnUncertain::Retry, |node| self.on_uncertain(node));
+        if let Some(named) = node.get("policy") {
+            let named = self.policy_use(node, named)?;
+            // An override that expressions compute stays with the action.
+            let retry =
+                if matches!(retry, RetrySetting::Computed(..)) { retry } else { RetrySetting::Default };
+            let named = Some(Arc::new(named));
+            return Some(Box::new(Resilience {
+                retry,
+                on_uncertain,
+                named,
+                fallback,
+                ..Resilience::default()
+            }));
+        }
         let breaker = node.get("circuitBreaker").and_then(|node| {
             let read = BreakerSpec::from_value(&node.to_value());
             self.policy(node, read, code::BAD_BREAKER)
@@ -166,6 +196,22 @@ impl Lowerer<'_, '_, '_> {
         let bulkhead = node.get("bulkhead").and_then(|node| {
             let read = BulkheadSpec::from_value(&node.to_value());
             self.policy(node, read, code::BAD_BULKHEAD)
+        });
+        let hedge = node.get("hedge").and_then(|node| {
+            let read = HedgeSpec::from_value(&node.to_value());
+            self.policy(node, read, code::BAD_HEDGE)
+        });
+        let attempt_timeout = node.get("attemptTimeout").and_then(|node| {
+            let setting = self.span_setting(node, "attemptTimeout", true, None);
+            match setting {
+                Some(Setting::Fixed(span)) => Some(span.approximate()),
+                Some(Setting::Computed(_)) => {
+                    let message = "`attemptTimeout` must not be an expression";
+                    self.found.error(code::BAD_DURATION, node.place, message);
+                    None
+                }
+                None => None,
+            }
         });
         if let Some(spec) = &breaker
             && let Some(name) = &spec.name
@@ -185,16 +231,141 @@ impl Lowerer<'_, '_, '_> {
             let first = first_to_differ(&mut self.service(name).bulkhead, owner, spec.config());
             self.differs(node, "bulkhead", name, first);
         }
-        let on_uncertain = node.get("onUncertain").map_or(OnUncertain::Retry, |node| self.on_uncertain(node));
         let silent = matches!(retry, RetrySetting::Default)
             && breaker.is_none()
             && rate_limit.is_none()
             && bulkhead.is_none()
+            && hedge.is_none()
+            && attempt_timeout.is_none()
+            && fallback.is_none()
             && on_uncertain == OnUncertain::Retry;
         if silent && !kind.retries_by_default() {
             return None;
         }
-        Some(Box::new(Resilience { retry, breaker, rate_limit, bulkhead, on_uncertain }))
+        Some(Box::new(Resilience {
+            retry,
+            breaker,
+            rate_limit,
+            bulkhead,
+            hedge,
+            attempt_timeout,
+            on_uncertain,
+            fallback,
+            ..Resilience::default()
+        }))
+    }
+
+    /// The named policy of an action, with its overrides. They are checked if the policies of the project are known.
+    fn policy_use(&mut self, node: &Node, named: &Node) -> Option<PolicyUse> {
+        let name = self.found.want_text(named, "policy")?;
+        let mut overrides = Tree::of_overrides(node);
+        for (part, code) in PARTS {
+            let Some(found) = node.get(part) else { continue };
+            if holds_expression(found) {
+                overrides.remove(part);
+                if part != "retryPolicy" {
+                    let message = format!("`{part}` must not contain an expression");
+                    self.found.error(code, found.place, message);
+                }
+            } else if found.members().is_some() {
+                self.policy_members(found, code);
+            }
+        }
+        for time in ["timeout", "attemptTimeout"] {
+            if node.get(time).is_some_and(holds_expression) {
+                overrides.remove(time);
+            }
+        }
+        let using = PolicyUse { name: Arc::from(name), overrides };
+        let Some(policies) = self.policies else { return Some(using) };
+        if policies.contains(name) {
+            if let Some(problem) = policies.problem_of(&using) {
+                let place = match problem.place {
+                    Some((place, true)) => place,
+                    _ => named.place,
+                };
+                self.found.error(problem.code, place, problem.message);
+            }
+        } else {
+            let problem = policies.no_such(name);
+            let message = if policies.is_empty() {
+                format!("{problem}; the project has no resilience.json that defines it")
+            } else {
+                format!("{problem} in resilience.json")
+            };
+            self.found.report(self.refusal, code::UNKNOWN_POLICY, named.place, message).hint = problem.hint;
+        }
+        Some(using)
+    }
+
+    /// A `fallback`: `{body | outputs, on, mode}`.
+    fn fallback(&mut self, node: &Node, kind: &ActionKind, owner: usize) -> Option<Fallback> {
+        let members = self.found.want_object(node, "fallback")?.members().unwrap_or_default();
+        let calls = match kind {
+            ActionKind::Effect { effect, .. } => !matches!(effect, EffectKind::Compute(_)),
+            _ => matches!(kind, ActionKind::Agent { .. }),
+        };
+        if !calls {
+            let message = "only an action that calls a service may have a `fallback`";
+            self.found.error(code::BAD_FALLBACK, node.place, message).hint =
+                Some("handle the failure in an action that runs after this one".to_owned());
+            return None;
+        }
+        for member in members {
+            if !FALLBACK_MEMBERS.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
+                let message = format!("unknown property `{}` in a fallback", member.name);
+                let hint = did_you_mean(&member.name, FALLBACK_MEMBERS);
+                self.found.warning(code::UNKNOWN_MEMBER, member.name_place, message).hint = hint;
+            }
+        }
+        let (body, outputs) = (node.member("body"), node.member("outputs"));
+        self.moment = Moment::After;
+        let outputs = match (body, outputs) {
+            (Some(body), None) => Some(FallbackOutputs::Body(self.template(&body.value, owner))),
+            (None, Some(outputs)) => Some(FallbackOutputs::Whole(self.template(&outputs.value, owner))),
+            (Some(_), Some(_)) => {
+                let message = "`body` and `outputs` both set the outputs; keep one of them";
+                self.found.error(code::BAD_FALLBACK, node.place, message);
+                None
+            }
+            (None, None) => {
+                let message =
+                    "a `fallback` needs `body` or `outputs`, the value to use in place of the failure";
+                self.found.error(code::BAD_FALLBACK, node.place, message);
+                None
+            }
+        };
+        self.moment = Moment::Before;
+        let mode = match node.get("mode") {
+            None => Some(Mode::Enforce),
+            Some(found) => {
+                let mode = found.text().and_then(policy::mode_of);
+                if mode.is_none() {
+                    let message = "`mode` must be `enforce`, `observe` or `off`";
+                    self.found.error(code::BAD_CHOICE, found.place, message);
+                }
+                mode
+            }
+        };
+        let mut on = StatusSet::of(Status::Failed);
+        on.insert(Status::TimedOut);
+        if let Some(list) = node.get("on") {
+            on = StatusSet::default();
+            for item in list.items().unwrap_or_default() {
+                match item.text().and_then(Status::parse) {
+                    Some(status @ (Status::Failed | Status::TimedOut)) => on.insert(status),
+                    _ => {
+                        let message = "an entry of `on` must be `Failed` or `TimedOut`";
+                        self.found.error(code::BAD_FALLBACK, item.place, message);
+                    }
+                }
+            }
+            if on.is_empty() && list.items().is_none_or(<[Node]>::is_empty) {
+                let message = "`on` must be an array of `Failed` and `TimedOut` with at least one of them";
+                self.found.error(code::BAD_FALLBACK, list.place, message);
+            }
+        }
+        Some(Fallback { outputs: outputs?, on, mode: mode? })
     }
 
     fn service(&mut self, name: &Arc<str>) -> &mut SharedService {
@@ -252,36 +423,12 @@ impl Lowerer<'_, '_, '_> {
 
     /// Warns about every unknown property of a policy, because a misspelled one silently removes protection.
     fn policy_members(&mut self, node: &Node, code: &'static str) {
-        let known: &[&str] = match code {
-            code::BAD_RETRY => &[
-                "type",
-                "count",
-                "interval",
-                "minimumInterval",
-                "maximumInterval",
-                "maxInterval",
-                "maxAttempts",
-                "initialDelay",
-                "maxDelay",
-                "backoffMultiplier",
-                "jitter",
-                "retryableErrors",
-            ],
-            code::BAD_BREAKER => &[
-                "enabled",
-                "name",
-                "failureThreshold",
-                "successThreshold",
-                "timeout",
-                "halfOpenRequests",
-                "failureRate",
-                "slowCalls",
-                "window",
-                "windowSize",
-                "minimumCalls",
-            ],
-            code::BAD_RATE_LIMIT => &["enabled", "name", "requests", "per", "burst", "maxWait"],
-            _ => &["enabled", "name", "maxConcurrent", "maxQueued"],
+        let known = match code {
+            code::BAD_RETRY => policy::RETRY_MEMBERS,
+            code::BAD_BREAKER => policy::BREAKER_MEMBERS,
+            code::BAD_RATE_LIMIT => policy::RATE_LIMIT_MEMBERS,
+            code::BAD_HEDGE => policy::HEDGE_MEMBERS,
+            _ => policy::BULKHEAD_MEMBERS,
         };
         for member in node.members().unwrap_or_default() {
             if !known.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {

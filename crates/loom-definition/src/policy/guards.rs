@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use loom_resilience::{
-    BreakerConfig, BulkheadConfig, ConfigError, Limit, LimiterConfig, OpenDuration, RateRule, SlowRule,
-    Window as CrateWindow,
+    BreakerConfig, BulkheadConfig, ConfigError, HedgeConfig, Limit, LimiterConfig, OpenDuration, RateRule,
+    SlowRule, Window as CrateWindow,
 };
 
-use super::{BreakerSpec, BulkheadSpec, RateLimitSpec, Window, read::PolicyProblem};
+use super::{BreakerSpec, BulkheadSpec, HedgeSpec, RateLimitSpec, Window, read::PolicyProblem};
 use crate::duration::Span;
 
 /// Used for slow calls without a failure rate; with one, they share its window and minimum.
@@ -37,7 +37,7 @@ impl BreakerSpec {
         config.open_for = OpenDuration::fixed(self.timeout);
         config.half_open_max_calls = self.half_open_requests.get();
         config.success_threshold = self.success_threshold.get();
-        config
+        config.mode(self.mode)
     }
 
     pub(super) fn check(&self) -> Result<(), PolicyProblem> {
@@ -72,7 +72,9 @@ impl RateLimitSpec {
     pub fn config(&self) -> LimiterConfig {
         let burst = self.burst.unwrap_or(self.requests);
         let limit = Limit::new(self.requests.get(), self.per).burst(burst.get());
-        LimiterConfig { max_wait: self.max_wait, ..LimiterConfig::new(limit) }
+        let config =
+            LimiterConfig { max_wait: self.max_wait, learn: self.learn, ..LimiterConfig::new(limit) };
+        config.mode(self.mode)
     }
 
     pub(super) fn check(&self) -> Result<(), PolicyProblem> {
@@ -87,11 +89,25 @@ impl RateLimitSpec {
 impl BulkheadSpec {
     /// The configuration of the bulkhead.
     pub fn config(&self) -> BulkheadConfig {
-        BulkheadConfig::new(self.max_concurrent.get()).queue(self.max_queued)
+        BulkheadConfig::new(self.max_concurrent.get()).queue(self.max_queued).mode(self.mode)
     }
 
     pub(super) fn check(&self) -> Result<(), PolicyProblem> {
         checked(self.config().validate(), |_| ("maxConcurrent", self.max_concurrent.to_string()))
+    }
+}
+
+impl HedgeSpec {
+    /// The configuration of the hedge.
+    pub fn config(&self) -> HedgeConfig {
+        HedgeConfig::new(self.delay).max_copies(self.max_attempts.saturating_sub(1)).mode(self.mode)
+    }
+
+    pub(super) fn check(&self) -> Result<(), PolicyProblem> {
+        checked(self.config().validate(), |field| match field {
+            "hedge.delay" => ("delay", Span::exact(self.delay).to_string()),
+            _ => ("maxAttempts", self.max_attempts.to_string()),
+        })
     }
 }
 

@@ -7,8 +7,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use loom_expression::{Object, Value, ValueRef};
 
 use super::{
-    BreakerSpec, BulkheadSpec, ErrorPattern, Jitter, OnUncertain, RETRY_INTERVAL_MAX, RateLimitSpec,
-    RateTrip, RetryPolicy, Schedule, SlowTrip, Window,
+    BreakerSpec, BulkheadSpec, ErrorPattern, HedgeSpec, Jitter, Mode, OnUncertain, RETRY_INTERVAL_MAX,
+    RateLimitSpec, RateTrip, RetryPolicy, Schedule, SlowTrip, Window,
 };
 use crate::{diagnostic::json_type, duration::Span};
 
@@ -324,6 +324,7 @@ impl BreakerSpec {
             half_open_requests: probes,
             failure_rate,
             slow_calls,
+            mode: fields.mode()?,
         };
         spec.check()?;
         Ok(enabled.then_some(spec))
@@ -432,7 +433,8 @@ impl RateLimitSpec {
         let burst = fields.count("burst")?;
         let max_wait = fields.duration("maxWait")?;
         let name = fields.name("name")?;
-        let spec = RateLimitSpec { name, requests, per, burst, max_wait };
+        let learn = fields.boolean("learn")?.unwrap_or(true);
+        let spec = RateLimitSpec { name, requests, per, burst, max_wait, learn, mode: fields.mode()? };
         spec.check()?;
         Ok(enabled.then_some(spec))
     }
@@ -472,9 +474,47 @@ impl BulkheadSpec {
         };
         let max_queued = fields.integer("maxQueued", 0, i64::from(u32::MAX))?.unwrap_or(0) as u32;
         let name = fields.name("name")?;
-        let spec = BulkheadSpec { name, max_concurrent, max_queued };
+        let spec = BulkheadSpec { name, max_concurrent, max_queued, mode: fields.mode()? };
         spec.check()?;
         Ok(enabled.then_some(spec))
+    }
+}
+
+/// The most copies of a hedged call, including the first.
+const HEDGED_MAX: i64 = 11;
+
+impl HedgeSpec {
+    /// Reads a `hedge`; `None` if it is disabled.
+    ///
+    /// # Errors
+    /// [`PolicyProblem`] if a value is out of range.
+    pub fn from_value(value: &Value) -> Result<Option<HedgeSpec>, PolicyProblem> {
+        if value.as_bool() == Some(false) {
+            return Ok(None);
+        }
+        let fields = Fields::of(value, "hedge")?;
+        let enabled = fields.boolean("enabled")?.unwrap_or(true);
+        let Some(delay) = fields.duration("delay")? else {
+            return problem(
+                "delay",
+                "a `hedge` needs a `delay`, after which another copy of the call is sent",
+            );
+        };
+        let max_attempts = fields.integer("maxAttempts", 2, HEDGED_MAX)?.unwrap_or(2) as u32;
+        let idempotent = fields.boolean("idempotent")?.unwrap_or(false);
+        let spec = HedgeSpec { delay, max_attempts, idempotent, mode: fields.mode()? };
+        spec.check()?;
+        Ok(enabled.then_some(spec))
+    }
+}
+
+/// Parses a `mode`, ignoring case.
+pub(crate) fn mode_of(text: &str) -> Option<Mode> {
+    match text.to_ascii_lowercase().as_str() {
+        "enforce" => Some(Mode::Enforce),
+        "observe" => Some(Mode::Observe),
+        "off" => Some(Mode::Off),
+        _ => None,
     }
 }
 
@@ -538,6 +578,18 @@ impl<'a> Fields<'a> {
         match self.text(name)?.map(str::trim) {
             Some("") => problem(name, format!("`{name}` must not be empty")),
             found => Ok(found.map(Arc::from)),
+        }
+    }
+
+    fn mode(&self) -> Reading<Mode> {
+        match self.text("mode")? {
+            None => Ok(Mode::Enforce),
+            Some(text) => match mode_of(text) {
+                Some(mode) => Ok(mode),
+                None => {
+                    problem("mode", format!("`mode` must be `enforce`, `observe` or `off` (got `{text}`)"))
+                }
+            },
         }
     }
 

@@ -8,5 +8,6 @@ mod loading;
 mod loom_spelling;
 mod members;
 mod paths;
+mod policies;
 mod shapes;
 mod validator;

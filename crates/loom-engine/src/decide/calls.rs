@@ -6,18 +6,18 @@ use std::sync::Arc;
 use loom_definition::{
     Status,
     model::{Action, ActionKind, EffectKind},
-    policy::{RetryPolicy, RetrySetting, Spelling},
+    policy::{FallbackOutputs, Mode, RetryPolicy, RetrySetting, Spelling},
 };
-use loom_expression::{Template, Timestamp, Value, without_quotes};
+use loom_expression::{Object, Template, Timestamp, Value, without_quotes};
 
 use super::Decider;
 use crate::{
     compute,
     event::{
-        CircuitHint, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, Purpose,
-        RetryHint,
+        CircuitHint, EffectId, EffectResult, ErrorInfo, Event, FALLBACK, Next, Note, Outcome, Phase, Place,
+        Purpose, RetryHint,
     },
-    random, retry, time,
+    random, record, retry, time,
 };
 
 impl Decider<'_> {
@@ -161,12 +161,73 @@ impl Decider<'_> {
             Note::Breaker { service, from, to, why } => {
                 Note::Breaker { service: clean(&service).into(), from, to, why: clean(&why) }
             }
+            Note::Hedged { service, copies } => Note::Hedged { service: clean(&service).into(), copies },
+            Note::Observed { service, part } => Note::Observed { service: clean(&service).into(), part },
+            Note::Injected { service, kind, what } => {
+                Note::Injected { service: clean(&service).into(), kind, what: clean(&what) }
+            }
         }
     }
 
     fn end_call(&mut self, place: Place, outcome: Outcome) {
         let started = self.state.slot(place).started;
+        let outcome = self.fall_back(place, started, outcome);
         self.push_end(place, started, None, outcome);
+    }
+
+    /// The outcome of a call that has ended: its own, or that of its `fallback` if it failed.
+    ///
+    /// The failure stays in the history: as the result of the attempt, and as the error of the action.
+    pub(super) fn fall_back(&mut self, place: Place, started: Timestamp, outcome: Outcome) -> Outcome {
+        let action = self.action(place);
+        let fallback = action.resilience.as_deref().and_then(|resilience| resilience.fallback.as_deref());
+        let Some(fallback) = fallback.filter(|fallback| {
+            fallback.mode != Mode::Off && fallback.on.contains(outcome.status) && is_call(&action.kind)
+        }) else {
+            return outcome;
+        };
+        let call = self.state.activity(place).and_then(|activity| activity.call.as_ref());
+        let effect = call.and_then(|call| call.effect);
+        if fallback.mode == Mode::Observe {
+            if let Some(effect) = effect {
+                let service = match action.resilience.as_deref().and_then(|own| own.named.as_ref()) {
+                    Some(using) => Arc::clone(&using.name),
+                    None => Arc::clone(&action.name),
+                };
+                let note = Note::Observed { service, part: "fallback".into() };
+                self.out.push(Event::AttemptNoted { effect, note, at: self.now });
+            }
+            return outcome;
+        }
+        let (FallbackOutputs::Whole(template) | FallbackOutputs::Body(template)) = &fallback.outputs;
+        let mut scope = self.scope(place.frame);
+        scope.current = Some(place);
+        scope.current_record = Some(record::of_outcome(self.state, place, started, self.now, &outcome));
+        let value = match template.evaluate(&scope) {
+            Ok(value) => value,
+            Err(error) => {
+                let mut outcome = outcome;
+                let known = outcome.error.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+                let message = format!("{} The fallback cannot be evaluated: {error}", known.message);
+                outcome.error = Some(Arc::new(ErrorInfo { message, ..known }));
+                return outcome;
+            }
+        };
+        let outputs = match fallback.outputs {
+            FallbackOutputs::Whole(_) => value,
+            FallbackOutputs::Body(_) => Value::from([("body", value)].into_iter().collect::<Object>()),
+        };
+        let error = outcome.error.clone();
+        if let Some(effect) = effect {
+            let next = Next::End;
+            self.out.push(Event::AttemptEnded { place, effect, outcome, next, at: self.now });
+        }
+        Outcome {
+            status: Status::Succeeded,
+            code: FALLBACK.into(),
+            outputs: Some(outputs.secret_if(action.secure.outputs)),
+            error,
+        }
     }
 
     /// The time of the next attempt, if there is one.
@@ -223,8 +284,8 @@ impl Decider<'_> {
     /// The retry policy in effect: the action's own, or the default of its kind.
     fn retry_policy(&self, place: Place) -> Option<Arc<RetryPolicy>> {
         let action = self.action(place);
-        let setting = action.resilience.as_deref().map(|resilience| &resilience.retry);
-        match setting {
+        let applied = self.environment.policies.of(action);
+        match applied.as_deref().map(|applied| &applied.retry) {
             Some(RetrySetting::Fixed(policy)) => Some(Arc::clone(policy)),
             Some(RetrySetting::Computed(template, spelling)) => {
                 self.computed_retry(place, template, *spelling).ok().map(Arc::new)

@@ -67,7 +67,10 @@ pub(super) async fn make_call(
         (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
     let result = match &guarded {
         None => work().await,
-        Some(service) => service.attempt(left, call.attempt, limit, notes, work).await,
+        Some(service) => {
+            let idempotent = handler.is_some_and(|handler| handler.is_idempotent(&call.inputs));
+            service.attempt(left, call.attempt, idempotent, limit, notes, work).await
+        }
     };
     (result, guarded)
 }

@@ -147,7 +147,7 @@ impl EngineBuilder {
 
     /// Builds the engine.
     pub fn build(self) -> Engine {
-        let services = Services::new(self.registry);
+        let services = Services::new(self.registry, self.environment.policies.clone());
         Engine {
             inner: Arc::new(Inner {
                 environment: Arc::new(self.environment),

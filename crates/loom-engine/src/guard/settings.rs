@@ -72,7 +72,12 @@ impl Settings {
         let bulkhead = part(bulkhead, &mut has.bulkhead, wanted.bulkhead.as_ref(), source, name, "bulkhead");
         let breaker =
             part(breaker, &mut has.breaker, wanted.breaker.as_ref(), source, name, "circuitBreaker");
-        limiter | bulkhead | breaker
+        // The budget of hedges is the same for all.
+        let budget = has.budget.is_none() && wanted.budget.is_some();
+        if budget {
+            has.budget.clone_from(&wanted.budget);
+        }
+        limiter | bulkhead | breaker | budget
     }
 }
 

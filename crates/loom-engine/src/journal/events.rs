@@ -342,6 +342,22 @@ fn write_note(w: &mut Writer<'_>, note: &Note) {
             w.text(to);
             w.text(why);
         }
+        Note::Hedged { service, copies } => {
+            w.byte(2);
+            w.text(service);
+            w.uint(u64::from(*copies));
+        }
+        Note::Observed { service, part } => {
+            w.byte(3);
+            w.text(service);
+            w.text(part);
+        }
+        Note::Injected { service, kind, what } => {
+            w.byte(4);
+            w.text(service);
+            w.text(kind);
+            w.text(what);
+        }
     }
 }
 
@@ -354,6 +370,9 @@ fn read_note(r: &mut Reader<'_>) -> Read<Note> {
             to: r.code()?,
             why: r.text()?.to_owned(),
         },
+        2 => Note::Hedged { service: r.arc_text()?, copies: r.u32()? },
+        3 => Note::Observed { service: r.arc_text()?, part: r.code()? },
+        4 => Note::Injected { service: r.arc_text()?, kind: r.code()?, what: r.text()?.to_owned() },
         _ => return r.unreadable("unknown kind of note"),
     })
 }

@@ -17,6 +17,7 @@ mod large_values;
 mod laws;
 mod long_loops;
 mod loops;
+mod policies;
 mod queued;
 mod resilience;
 mod resubmit;

@@ -15,7 +15,7 @@ use std::{
 use loom_definition::{RunStatus, Status, Workflow};
 use loom_engine::{
     Event, RunState,
-    event::{Next, Phase},
+    event::{FALLBACK, Next, Note, Phase},
 };
 use loom_expression::Timestamp;
 use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver};
@@ -90,6 +90,7 @@ pub(super) struct ActionCounts {
     pub(super) took: Durations,
     pub(super) attempts: AtomicU64,
     pub(super) retries: AtomicU64,
+    pub(super) fallbacks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +99,12 @@ pub(super) struct ServiceCounts {
     pub(super) changes: BTreeMap<(&'static str, &'static str), u64>,
     /// By rule.
     pub(super) refused: BTreeMap<&'static str, u64>,
+    /// What parts in observe mode would have done, by part.
+    pub(super) observed: BTreeMap<Arc<str>, u64>,
+    /// Further copies of slow calls.
+    pub(super) hedges: u64,
+    /// Faults that were injected, by kind.
+    pub(super) injected: BTreeMap<Arc<str>, u64>,
     /// The number and total duration of waits, by what was waited for.
     pub(super) waited: BTreeMap<&'static str, (u64, Duration)>,
 }
@@ -142,12 +149,41 @@ impl Tally {
                 Event::ActionEnded { place: at_place, started, at, outcome, .. } => {
                     let counts = action(at_place.action);
                     add(&counts.ended[place(&Status::ALL, outcome.status)]);
+                    if outcome.code == FALLBACK {
+                        add(&counts.fallbacks);
+                    }
                     if outcome.status != Status::Skipped {
                         counts.took.record(*started, *at);
                     }
                 }
+                Event::AttemptNoted { note, .. } => self.note(note),
                 _ => {}
             }
+        }
+    }
+
+    /// Counts what a part in observe mode would have done.
+    fn observed(&self, service: &str, part: &str) {
+        self.service(service, |counts| *counts.observed.entry(Arc::from(part)).or_default() += 1);
+    }
+
+    /// What the parts of a service in observe mode would have done, by part.
+    pub(crate) fn observed_of(&self, service: &str) -> BTreeMap<Arc<str>, u64> {
+        let counts = lock(&self.services).0.get(service).cloned();
+        counts.map(|counts| lock(&counts).observed.clone()).unwrap_or_default()
+    }
+
+    fn note(&self, note: &Note) {
+        match note {
+            Note::Hedged { service, copies } => {
+                self.service(service, |counts| counts.hedges += u64::from(*copies));
+            }
+            Note::Observed { service, part } => self.observed(service, part),
+            Note::Injected { service, kind, .. } => {
+                self.service(service, |counts| *counts.injected.entry(Arc::from(&**kind)).or_default() += 1);
+            }
+            // The services report these themselves.
+            Note::Held { .. } | Note::Breaker { .. } => {}
         }
     }
 
@@ -189,6 +225,10 @@ impl Observer for Tally {
                 let rule = refused.rule.as_str();
                 self.service(service, |counts| *counts.refused.entry(rule).or_default() += 1);
             }
+            // Also logged, for the operator.
+            ServiceEvent::Reconfigured { .. } | ServiceEvent::LimitLearned { .. } => {
+                TracingObserver.on_event(event);
+            }
             ServiceEvent::Waited { service, on, waited } => {
                 self.service(service, |counts| {
                     let (times, long) = counts.waited.entry(on.as_str()).or_default();
@@ -199,6 +239,19 @@ impl Observer for Tally {
             // Actions are counted by their durable events.
             _ => {}
         }
+        if let (Some(part), Some(service)) = (event.observed(), service_of(event)) {
+            self.observed(service, part.as_str());
+        }
+    }
+}
+
+/// The service of an event that counts as observed.
+const fn service_of<'a>(event: &ServiceEvent<'a>) -> Option<&'a str> {
+    match event {
+        ServiceEvent::Observed { service, .. }
+        | ServiceEvent::Refused { service, .. }
+        | ServiceEvent::Waiting { service, .. } => Some(service),
+        _ => None,
     }
 }
 

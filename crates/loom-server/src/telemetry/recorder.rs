@@ -330,6 +330,28 @@ impl Recorded {
                     ("loom.breaker.why", why.as_str().into()),
                 ],
             ),
+            Note::Hedged { service, copies } => (
+                "hedged",
+                vec![
+                    ("loom.service.name", (&**service).into()),
+                    ("loom.hedge.copies", i64::from(*copies).into()),
+                ],
+            ),
+            Note::Observed { service, part } => (
+                "observed",
+                vec![
+                    ("loom.service.name", (&**service).into()),
+                    ("loom.observed.part", part.as_ref().into()),
+                ],
+            ),
+            Note::Injected { service, kind, what } => (
+                "chaos",
+                vec![
+                    ("loom.service.name", (&**service).into()),
+                    ("loom.chaos.kind", kind.as_ref().into()),
+                    ("loom.chaos.what", what.as_str().into()),
+                ],
+            ),
         };
         // An admission is not a call and has no span.
         match (call.phase, self.running.get_mut(&call.place)) {

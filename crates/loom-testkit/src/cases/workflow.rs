@@ -10,7 +10,7 @@ use std::{
 };
 
 use loom_actions::{
-    ArtifactKind, Artifacts, HostLimit, HostLimitKind, Project, ProjectError, ScriptHandler,
+    ArtifactKind, Artifacts, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError, ScriptHandler,
     check_javascript,
     secrets::{FixedSecrets, Secrets},
     transform_handlers,
@@ -19,12 +19,12 @@ use loom_definition::{
     LoadOptions, Surroundings, Workflow,
     diagnostic::nearest,
     model::{ActionKind, EffectKind, StaticResult},
-    policy::{RetryPolicy, Spelling},
+    policy::{Policies, RetryPolicy, Spelling},
     text::{self, Limits},
 };
 use loom_engine::{
-    Callbacks, Command, EffectId, Engine, Environment, Event, RunId, RunRequest, RunState, StartError,
-    Started, Watcher,
+    Callbacks, Command, EffectId, Engine, Environment, Event, PolicyBook, RunId, RunRequest, RunState,
+    StartError, Started, Watcher,
     clock::TokioClock,
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     history::History,
@@ -111,13 +111,14 @@ fn no_slips(case: &Object) -> Result<(), Obstacle> {
 fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
     no_slips(case)?;
     let project = project(case, directory)?;
-    let (mut workflow, parameters) = load(case, directory, &project, None)?;
+    let policies = policies(case, directory)?;
+    let (mut workflow, parameters) = load(case, directory, &project, &policies, None)?;
     let mut children = Vec::new();
     for (name, child) in &object(case, "workflows")? {
         let Some(child) = child.as_object() else {
             return Err(wrong(&format!("workflows.{name}"), "must have `definition` or `definitionFile`"));
         };
-        children.push(load(child, directory, &project, Some(name))?);
+        children.push(load(child, directory, &project, &policies, Some(name))?);
     }
     let mut answers = HashMap::new();
     for (name, value) in &object(case, "mocks")? {
@@ -133,6 +134,7 @@ fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obst
         }
     };
     let mut environment = Environment { app_settings: project.app_setting_list(), ..Environment::default() };
+    environment.policies = PolicyBook::new(policies);
     limit(&mut environment, &project)?;
     environment.callbacks = Some(Callbacks::new("http://localhost/callbacks", [0; 32]));
     environment.secrets = Some(Arc::new(secrets(&object(case, "secrets")?)?));
@@ -225,6 +227,24 @@ fn project(case: &Object, directory: &Path) -> Result<Project, Obstacle> {
     Ok(project)
 }
 
+/// The named policies of the project that contains `definitionFile`.
+fn policies(case: &Object, directory: &Path) -> Result<Arc<Policies>, Obstacle> {
+    let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
+    let beside = file.as_deref().and_then(Project::folder_of);
+    let read = |path: &Path| match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(wrong("definitionFile", format!("{}: {error}", path.display()))),
+    };
+    match Project::policies(beside.as_deref(), None, read) {
+        Ok(policies) => Ok(Arc::new(policies)),
+        Err(PoliciesError::Unread(obstacle)) => Err(obstacle),
+        Err(PoliciesError::Refused { path, diagnostics, .. }) => {
+            Err(wrong("definitionFile", format!("{}: {diagnostics}", path.display())))
+        }
+    }
+}
+
 /// The JSON of a file; none when there is no such file.
 fn read_json(path: &Path) -> Result<Option<Value>, Obstacle> {
     let unread = |error: String| wrong("definitionFile", format!("{}: {error}", path.display()));
@@ -248,6 +268,7 @@ fn load(
     case: &Object,
     directory: &Path,
     project: &Project,
+    policies: &Arc<Policies>,
     name: Option<&Arc<str>>,
 ) -> Result<(Arc<Workflow>, Vec<Value>), Obstacle> {
     let mut options =
@@ -274,6 +295,7 @@ fn load(
         app_settings: project.app_setting_list(),
         connections: connections.parameter_value(),
         parameters: object(case, "parameters")?,
+        policies: Some(Arc::clone(policies)),
         ..Surroundings::default()
     };
     let bound = surroundings.load(&bytes, &options);

@@ -116,6 +116,8 @@ settings! {
         attempt_timeout: Option<Duration> = duration(0, 86_400).shared();
         /// The retry policy of requests whose action does not set one. Defaults to four retries with exponential backoff.
         default_retry_policy: Option<RetryPolicy> = row(Kind::Policy).shared();
+        /// The file of named policies, which actions use by `policy`. Defaults to `resilience.json` of the project.
+        resilience: Option<PathBuf> = file().shared().live();
     }
     "Outgoing requests" {
         /// A file that redirects requests: a JSON object that maps URLs to URLs.

@@ -116,6 +116,15 @@ pub(super) fn note(note: &Note) -> String {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             format!("circuit of {}: {from} → {to}{}", Visible(service), Visible(&why))
         }
+        Note::Hedged { service, copies } => {
+            format!("hedged: {} sent to {}", count(*copies as usize, "further call"), Visible(service))
+        }
+        Note::Observed { service, part } => {
+            format!("observed: the {part} of {} would have interfered", Visible(service))
+        }
+        Note::Injected { service, kind, what } => {
+            format!("CHAOS: {kind} injected into {}: {}", Visible(service), Visible(what))
+        }
     }
 }
 

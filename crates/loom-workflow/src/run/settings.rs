@@ -8,10 +8,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow};
 use loom_actions::{
     Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, MemoryActorStore,
-    Project, Requests, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
+    PoliciesError, Project, Requests, Url, remote_workflow_handler, request_handlers, requests,
+    secrets::Secrets,
 };
-use loom_definition::{Surroundings, model::EffectKind, template_parameters};
-use loom_engine::{Budgets, EngineBuilder, Environment, SecretSource, clock::SystemClock};
+use loom_definition::{Surroundings, model::EffectKind, policy::Policies, render, template_parameters};
+use loom_engine::{Budgets, EngineBuilder, Environment, PolicyBook, SecretSource, clock::SystemClock};
 use loom_expression::{Object, Value, Visible};
 
 use crate::{
@@ -33,6 +34,7 @@ pub(crate) struct Settings {
     secrets: Secrets,
     activities: Activities,
     artifacts: Artifacts,
+    policies: Arc<Policies>,
 }
 
 impl Settings {
@@ -81,6 +83,7 @@ impl Settings {
             artifacts,
             template_parameters,
             project,
+            policies: read_policies(config)?,
         };
         if let Some(path) = &values.egress {
             settings.egress =
@@ -129,6 +132,7 @@ impl Settings {
             parameters: Object::new(),
             typed_parameters: typed,
             template_parameters: self.template_parameters.clone(),
+            policies: Some(Arc::clone(&self.policies)),
             shared: false,
         }
     }
@@ -145,6 +149,11 @@ impl Settings {
         self.connections.parameter_value()
     }
 
+    /// The named policies of the project.
+    pub(crate) fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
     /// The connections in the connections file.
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
@@ -158,6 +167,7 @@ impl Settings {
             app_settings,
             secrets: Some(secrets),
             masker: masker().clone(),
+            policies: PolicyBook::new(Arc::clone(&self.policies)),
             ..Environment::default()
         };
         if let Some(policy) = &self.host.default_retry_policy {
@@ -228,5 +238,29 @@ impl Settings {
         builder
             .handler(EffectKind::Activity, Arc::new(activities))
             .handler(EffectKind::Actor, Arc::new(actors))
+    }
+}
+
+/// Reads the named policies of the project, or of the file that a setting names.
+pub(crate) fn read_policies(config: &Config) -> Result<Arc<Policies>> {
+    policies_in(config.project.as_deref(), config.values.resilience.as_deref())
+}
+
+/// Reads the named policies in the directory of a project, or in the file `named` in its place.
+pub(crate) fn policies_in(project: Option<&Path>, named: Option<&Path>) -> Result<Arc<Policies>> {
+    let read = |path: &Path| {
+        // A file named by a setting must exist.
+        let exists = named.is_some() || files::there_is(path)?;
+        exists.then(|| files::read_text(path)).transpose()
+    };
+    match Project::policies(project, named, read) {
+        Ok(policies) => Ok(Arc::new(policies)),
+        Err(PoliciesError::Unread(error)) => Err(error),
+        Err(PoliciesError::Refused { path, text, diagnostics }) => {
+            let path = path.display().to_string();
+            let shown: Vec<String> =
+                diagnostics.0.iter().map(|found| render(found, &text, &path, false)).collect();
+            Err(anyhow!("{path} is invalid\n{}", shown.join("\n")))
+        }
     }
 }

@@ -1,8 +1,16 @@
 //! What can change while a server runs: its definitions, polled every second, and on SIGHUP its settings and token.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    fs,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
+use loom_actions::RESILIENCE;
+use loom_expression::Visible;
 use loom_server::{Host, Token};
 use tokio::sync::mpsc;
 
@@ -10,8 +18,39 @@ use super::{ServeArgs, definitions::Watched, live, token};
 use crate::{
     config::Config,
     console::{self, Console},
-    run::Settings,
+    run::{Settings, read_policies},
 };
+
+/// What is known of the file of named policies.
+#[derive(Debug, Default)]
+pub(super) struct PolicyFile(Option<(SystemTime, u64)>);
+
+impl PolicyFile {
+    /// The file as it is now.
+    pub(super) fn seen(config: &Config) -> PolicyFile {
+        let named = config.values.resilience.clone();
+        let path = named.or_else(|| Some(config.project.as_ref()?.join(RESILIENCE)));
+        let found = path.and_then(|path| fs::metadata(path).ok());
+        PolicyFile(found.and_then(|found| Some((found.modified().ok()?, found.len()))))
+    }
+
+    /// Whether the file differs from what was known.
+    fn has_changed(&mut self, config: &Config) -> bool {
+        let now = PolicyFile::seen(config);
+        let changed = now.0 != self.0;
+        *self = now;
+        changed
+    }
+}
+
+/// Reads the named policies again, and puts them in effect.
+fn adopt_policies(config: &Config, host: &Host) -> Result<()> {
+    let changed = host.replace_policies(read_policies(config)?)?;
+    if !changed.is_empty() {
+        eprintln!("loom: policies changed, state kept: {}", Visible(&changed.join(", ")));
+    }
+    Ok(())
+}
 
 /// The interval at which files are checked for changes.
 const POLL: Duration = Duration::from_secs(1);
@@ -24,6 +63,7 @@ pub(super) struct Serving<'a> {
     pub(super) drain: Rc<Cell<Duration>>,
     pub(super) token: Token,
     pub(super) watched: Watched,
+    pub(super) policies: PolicyFile,
     pub(super) console: Console,
 }
 
@@ -33,7 +73,18 @@ impl Serving<'_> {
         let mut polls = tokio::time::interval(POLL);
         loop {
             tokio::select! {
-                _ = polls.tick() => self.watched.deploy_changes(host, self.console).await,
+                _ = polls.tick() => {
+                    if self.policies.has_changed(&self.config) {
+                        match adopt_policies(&self.config, host) {
+                            // A definition may have waited for a policy. One that is deployed already does not change.
+                            Ok(()) => drop(self.watched.deploy_all(host, self.console, true).await),
+                            Err(error) => {
+                                console::error(format_args!("the policies have not changed: {error:#}"));
+                            }
+                        }
+                    }
+                    self.watched.deploy_changes(host, self.console).await;
+                }
                 Some(()) = reloads.recv() => {
                     match self.reload(host).await {
                         Ok(()) => eprintln!("loom: reloaded"),
@@ -49,7 +100,10 @@ impl Serving<'_> {
         let config = Config::resolve(&self.args.flags, &self.args.files)?;
         let config = config.clone().with_secrets_beside(&config.values.data);
         let token = token(&config.values)?;
-        host.set_disabled(Settings::read(&config)?.project().disabled());
+        let settings = Settings::read(&config)?;
+        adopt_policies(&config, host)?;
+        self.policies = PolicyFile::seen(&config);
+        host.set_disabled(settings.project().disabled());
         self.watched.deploy_all(host, self.console, true).await?;
         let asked = token.is_some();
         let same = match token {

@@ -18,6 +18,7 @@ mod interrupted;
 mod managed;
 mod newcomer;
 mod poison;
+mod policies;
 mod project;
 mod reference;
 mod reloaded;

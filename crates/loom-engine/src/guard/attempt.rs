@@ -1,0 +1,144 @@
+//! One attempt under all services of an action, and what its result says about them.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use loom_definition::Status;
+use loom_resilience::{AttemptError, Instant, Refusal, Rule, Service, Verdict};
+
+use super::Recorded;
+use crate::event::{CircuitHint, EffectResult, ErrorInfo, Outcome, RetryHint};
+
+/// The times of an attempt.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// The start of the remaining time of the action, and its length.
+    pub(super) limit: Option<(Instant, Duration)>,
+    /// The timeout of the attempt itself, if the action has one; it applies inside the innermost service.
+    pub(super) attempt: Option<Duration>,
+}
+
+impl Times {
+    /// The times for a service that is not the innermost.
+    const fn outer(self) -> Times {
+        Times { attempt: None, ..self }
+    }
+}
+
+pub(super) async fn run_nested<F, Fut>(
+    services: &[(Service, Arc<Mutex<Recorded>>)],
+    times: Times,
+    number: u32,
+    work: F,
+) -> EffectResult
+where
+    F: FnOnce(Instant) -> Fut + Send,
+    Fut: Future<Output = EffectResult> + Send,
+{
+    match services {
+        [] => EffectResult::Admitted,
+        [(only, _)] => run_one(only, times, number, || work(only.clock().now())).await,
+        [(outer, _), (inner, _)] => {
+            let work = || run_one(inner, times, number, || work(inner.clock().now()));
+            run_one(outer, times.outer(), number, work).await
+        }
+        [(outer, _), (middle, _), (inner, _)] => {
+            let work = || run_one(inner, times, number, || work(inner.clock().now()));
+            let work = || run_one(middle, times.outer(), number, work);
+            run_one(outer, times.outer(), number, work).await
+        }
+        // No action has more: its own limiter, bulkhead and breaker, and the service of its policy.
+        [(outer, _), (second, _), (third, _), (inner, _), ..] => {
+            let work = || run_one(inner, times, number, || work(inner.clock().now()));
+            let work = || run_one(third, times.outer(), number, work);
+            let work = || run_one(second, times.outer(), number, work);
+            run_one(outer, times.outer(), number, work).await
+        }
+    }
+}
+
+async fn run_one<F, Fut>(service: &Service, times: Times, number: u32, work: F) -> EffectResult
+where
+    F: FnOnce() -> Fut + Send,
+    Fut: Future<Output = EffectResult> + Send,
+{
+    let mut attempt =
+        service.attempt().number(number).classify(|result: &Result<EffectResult, Infallible>| match result {
+            Ok(result) => judge(result),
+            Err(never) => match *never {},
+        });
+    if let Some(timeout) = times.attempt {
+        attempt = attempt.timeout(timeout);
+    }
+    if let Some((began, left)) = times.limit {
+        attempt = attempt.limited_by_caller(began, left);
+    }
+    let done = attempt
+        .run(|| async {
+            let result: Result<EffectResult, Infallible> = Ok(work().await);
+            result
+        })
+        .await;
+    match done {
+        Ok(result) => result,
+        Err(AttemptError::Refused(refusal)) => refusal_result(&refusal),
+        Err(AttemptError::TimedOut(timed_out)) => EffectResult::Done {
+            outcome: Outcome::failed(
+                "RequestTimeout",
+                ErrorInfo::new("ServerTimeout", timed_out.to_string()),
+            ),
+            hint: RetryHint { transient: true, ..RetryHint::default() },
+        },
+        Err(AttemptError::Failed(never)) => match never {},
+    }
+}
+
+/// What a call's result says about its service. A local rejection by an inner service says nothing.
+fn judge(result: &EffectResult) -> Verdict {
+    match result {
+        EffectResult::Pending { .. } | EffectResult::Admitted => Verdict::Ok,
+        EffectResult::Done { hint, .. } if hint.refused => Verdict::Cancelled,
+        EffectResult::Done { outcome, hint } => match outcome.status {
+            Status::Succeeded => Verdict::Ok,
+            Status::Cancelled | Status::Skipped => Verdict::Cancelled,
+            Status::TimedOut => Verdict::Transient,
+            Status::Failed | Status::Aborted if hint.transient && hint.after.is_some() => {
+                Verdict::Throttled { after: hint.after }
+            }
+            Status::Failed | Status::Aborted if hint.transient => Verdict::Transient,
+            Status::Failed | Status::Aborted => Verdict::Rejected,
+        },
+    }
+}
+
+pub(super) fn refusal_result(refusal: &Refusal) -> EffectResult {
+    let (code, passes) = match refusal.rule() {
+        Rule::CircuitOpen | Rule::CircuitHalfOpen => ("CircuitBreakerOpen", true),
+        Rule::Isolated => ("ServiceIsolated", false),
+        Rule::RateLimit | Rule::Frozen => ("RateLimitExceeded", true),
+        Rule::TooManyPermits => ("RateLimitExceeded", false),
+        Rule::QueueFull | Rule::BulkheadFull => ("BulkheadFull", true),
+        Rule::Deadline => ("DeadlineExceeded", false),
+        _ => ("Refused", true),
+    };
+    let by_hand = refusal.refused.is_manual();
+    let circuit = match refusal.rule() {
+        _ if by_hand => CircuitHint::OpenedByHand,
+        Rule::CircuitOpen => refusal.retry_after().map_or(CircuitHint::Passes, CircuitHint::OpenFor),
+        _ => CircuitHint::Passes,
+    };
+    let passes = passes && !by_hand;
+    EffectResult::Done {
+        outcome: Outcome::failed(code, ErrorInfo::new(code, refusal.to_string())),
+        hint: RetryHint {
+            transient: passes,
+            after: refusal.retry_after(),
+            refused: passes,
+            circuit,
+            learned: None,
+        },
+    }
+}

@@ -1,0 +1,191 @@
+//! `loom resilience`: policies and states of services, and changes by an operator.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand, ValueHint};
+use hyper::{HeaderMap, Method};
+use loom_expression::{Value, Visible};
+
+use super::{EXIT_CODES, From, Refusal, connection::Connection, escape, members, text, with_connection};
+use crate::{console, exit::Exit, files, run::policies_in};
+
+/// Options of `loom resilience`.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES.lines().take(7).collect::<Vec<_>>().join("\n"))]
+pub(crate) struct ResilienceArgs {
+    #[command(subcommand)]
+    command: ResilienceCommand,
+    #[command(flatten)]
+    from: From,
+}
+
+#[derive(Debug, Subcommand)]
+enum ResilienceCommand {
+    /// List circuit breakers and rate limiters by service.
+    List,
+    /// Show the effective policy of a service, with the origin of each value.
+    Show {
+        /// The name of the service.
+        service: String,
+        /// Read this `resilience.json` instead of asking a server.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["server", "data"])]
+        file: Option<PathBuf>,
+    },
+    /// Replace the policy of a service in a running server, until `resilience.json` is loaded again.
+    Set {
+        /// The name of the service.
+        service: String,
+        /// The policy, as `resilience.json` holds it under `services`: JSON, or `@file`.
+        #[arg(value_name = "JSON|@FILE")]
+        policy: String,
+    },
+    /// Reset the circuit breaker and limiters of a service to their initial state.
+    Reset {
+        /// The name of the service.
+        service: String,
+    },
+    /// Open a service's circuit: reject all calls until it is closed or reset.
+    Open {
+        /// The name of the service.
+        service: String,
+    },
+    /// Close a service's circuit.
+    Close {
+        /// The name of the service.
+        service: String,
+    },
+}
+
+/// Runs `loom resilience`.
+pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
+    let path = |service: &str| format!("/api/v1/resilience/{}", escape(service));
+    let change = |service: &str, change: &str| format!("{}/{change}", path(service));
+    let (method, path, body) = match &args.command {
+        ResilienceCommand::List => (Method::GET, "/api/v1/resilience".to_owned(), None),
+        ResilienceCommand::Show { service, file: Some(file) } => return show_file(service, file),
+        ResilienceCommand::Show { service, file: None } => (Method::GET, path(service), None),
+        ResilienceCommand::Set { service, policy } => {
+            if args.from.data.is_some() {
+                bail!(
+                    "`loom resilience set` changes a running server; edit resilience.json for one that is stopped"
+                );
+            }
+            let policy = files::read_argument("POLICY", policy)?;
+            (Method::PUT, path(service), Some(policy.to_json_text().into_bytes()))
+        }
+        ResilienceCommand::Reset { service } => (Method::POST, change(service, "reset"), None),
+        ResilienceCommand::Open { service } => (Method::POST, change(service, "isolate"), None),
+        ResilienceCommand::Close { service } => (Method::POST, change(service, "close"), None),
+    };
+    let changes = method == Method::POST;
+    with_connection(&args.from, changes, async |connection| {
+        let found = ask(connection, method, &path, body).await?;
+        if args.from.json {
+            console::json(&found.to_json_text());
+            return Ok(Exit::Success);
+        }
+        match &args.command {
+            ResilienceCommand::Show { .. } => print_policy(&found),
+            ResilienceCommand::Set { service, .. } => {
+                print_policy(&found);
+                eprintln!(
+                    "loom: changed until resilience.json is loaded again; write the policy of {} to the file to keep it",
+                    Visible(service)
+                );
+            }
+            _ => members(&found, "services").for_each(print_service),
+        }
+        Ok(Exit::Success)
+    })
+}
+
+async fn ask(
+    connection: &Connection,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<Value, Refusal> {
+    connection.send(method, path, HeaderMap::new(), body.unwrap_or_default()).await
+}
+
+/// Prints the policy of a service as a file defines it.
+fn show_file(service: &str, file: &std::path::Path) -> Result<Exit> {
+    let policies = policies_in(None, Some(file))?;
+    match policies.service(service) {
+        Ok(effective) => {
+            println!("{service}");
+            for setting in &effective.settings {
+                println!("  {setting}");
+            }
+            Ok(Exit::Success)
+        }
+        Err(unknown) => {
+            let hint = unknown.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            console::error(format_args!("{unknown} in {}{hint}", file.display()));
+            Ok(Exit::NOT_FOUND)
+        }
+    }
+}
+
+/// A policy, value by value, and what the guards make of it.
+fn print_policy(found: &Value) {
+    println!("{}", Visible(text(found, "name")));
+    for setting in members(found, "settings") {
+        let name = text(setting, "pointer").trim_start_matches('/').replace('/', ".");
+        let removed = setting.get("removed").and_then(Value::as_bool).unwrap_or_default();
+        let value = if removed {
+            "(removed)".to_owned()
+        } else {
+            setting.get("value").map(Value::to_json_text).unwrap_or_default()
+        };
+        let line = setting.get("line").and_then(Value::as_i64).map(|line| format!(", line {line}"));
+        let instead: Vec<String> =
+            members(setting, "insteadOf").map(|origin| origin.text().into_owned()).collect();
+        let instead =
+            if instead.is_empty() { String::new() } else { format!("; instead of {}", instead.join(", ")) };
+        println!(
+            "  {} = {}  ({}{}{})",
+            Visible(&name),
+            Visible(&value),
+            Visible(text(setting, "origin")),
+            line.unwrap_or_default(),
+            Visible(&instead)
+        );
+    }
+    for line in text(found, "policy").lines().skip(1) {
+        println!("  {}", Visible(line));
+    }
+    if let Some(status) = found.get("status").filter(|status| !status.is_null()) {
+        print_service(status);
+    }
+}
+
+/// One line for a service: its circuit, its limit, and what observed parts would have done.
+fn print_service(service: &Value) {
+    let circuit = service.get("circuit").cloned().unwrap_or_default();
+    let limiter = service.get("limiter").cloned().unwrap_or_default();
+    let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
+    let isolated = circuit.get("isolated").and_then(Value::as_bool).unwrap_or_default();
+    let mut line = format!(
+        "{}  {}{}  {failures} failures in a row",
+        text(service, "name"),
+        text(&circuit, "state"),
+        if isolated { " (isolated)" } else { "" },
+    );
+    if let Some(available) = limiter.get("available").and_then(Value::as_i64) {
+        line.push_str(&format!("  {available} permits"));
+    }
+    if let Some(learned) = limiter.get("learned").and_then(Value::as_i64) {
+        line.push_str(&format!("  limit lowered to {learned} by the service"));
+    }
+    let frozen = limiter.get("frozenForMs").and_then(Value::as_i64).unwrap_or_default();
+    if frozen > 0 {
+        line.push_str(&format!("  paused by the service for {:.1} s", frozen as f64 / 1_000.0));
+    }
+    let observed = service.get("observed").and_then(Value::as_object);
+    for (part, count) in observed.into_iter().flatten() {
+        line.push_str(&format!("  {part} would have interfered {} times", count.text()));
+    }
+    println!("{}", Visible(&line));
+}

@@ -1,0 +1,137 @@
+//! Named policies of a project: validated, shown, changed while a server runs.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{loom, reloaded::Served, served};
+
+const RESILIENCE: &str = r#"{
+  "defaults": {"retryPolicy": {"type": "none"}},
+  "services": {"billing": {"rateLimit": {"requests": 1, "per": "hour", "maxWait": 0}}}
+}
+"#;
+
+/// A project with one workflow, `orders`, whose action uses `policy`.
+fn project(folder: &Path, policy: &str) -> String {
+    let definition = json!({"definition": {
+        "triggers": {"manual": {"type": "Request"}},
+        "actions": {
+            "Pay": {"type": "Scope", "actions": {}, "policy": policy, "runAfter": {}},
+            "Answer": {"type": "Response", "inputs": {"body": "paid"}, "runAfter": {"Pay": ["Succeeded"]}},
+        },
+    }});
+    fs::create_dir_all(folder.join("orders")).unwrap();
+    let workflow = folder.join("orders/workflow.json");
+    fs::write(&workflow, definition.to_string()).unwrap();
+    fs::write(folder.join("resilience.json"), RESILIENCE).unwrap();
+    workflow.display().to_string()
+}
+
+#[test]
+fn validate_and_run_read_the_policies_of_the_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = project(folder.path(), "billing");
+    let valid = loom(&["validate", "--explain", &file]);
+    assert_eq!(valid.code, Some(0), "{}", valid.stderr);
+    assert!(valid.stdout.contains("  Pay: policy billing\n"), "{}", valid.stdout);
+    assert!(
+        valid.stdout.contains("    rateLimit.requests = 1  (services.billing, line 3)\n"),
+        "{}",
+        valid.stdout
+    );
+    assert!(
+        valid.stdout.contains("    retryPolicy = {\"type\":\"none\"}  (defaults, line 2)\n"),
+        "{}",
+        valid.stdout
+    );
+    assert_eq!(loom(&["run", "--quiet", &file]).code, Some(0));
+
+    let file = project(folder.path(), "biling");
+    let unknown = loom(&["validate", &file]);
+    assert_eq!(unknown.code, Some(3));
+    assert!(
+        unknown.stderr.contains("[L0311]") && unknown.stderr.contains("did you mean `billing`?"),
+        "{}",
+        unknown.stderr
+    );
+    assert_eq!(loom(&["run", "--quiet", &file]).code, Some(3));
+
+    fs::write(folder.path().join("resilience.json"), RESILIENCE.replace("requests", "requets")).unwrap();
+    let broken = loom(&["validate", &file]);
+    assert_eq!(broken.code, Some(2));
+    assert!(broken.stderr.contains("resilience.json:3:"), "{}", broken.stderr);
+    assert!(broken.stderr.contains("did you mean `requests`?"), "{}", broken.stderr);
+}
+
+#[test]
+fn the_option_names_another_file_and_show_explains_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = project(folder.path(), "other");
+    let other = folder.path().join("other.json");
+    fs::write(&other, r#"{"services": {"other": {"mode": "observe", "bulkhead": {"maxConcurrent": 2}}}}"#)
+        .unwrap();
+    let other = other.display().to_string();
+    assert_eq!(loom(&["validate", "--resilience", &other, &file]).code, Some(0));
+    let shown = loom(&["resilience", "show", "other", "--file", &other]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(
+        shown.stdout.contains("bulkhead.maxConcurrent = 2  (services.other, line 1)"),
+        "{}",
+        shown.stdout
+    );
+    let none = loom(&["resilience", "show", "othr", "--file", &other]);
+    assert_eq!(none.code, Some(3));
+    assert!(none.stderr.contains("did you mean `other`?"), "{}", none.stderr);
+}
+
+#[test]
+fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_consumed() {
+    let folder = tempfile::tempdir().unwrap();
+    project(folder.path(), "billing");
+    let workflows = folder.path().display().to_string();
+    let server = Served::start(&["--addr", "127.0.0.1:0", "--workflows", &workflows]);
+    assert_eq!(server.fire().0, 200);
+    assert_ne!(server.fire().0, 200, "the only call of the hour was made");
+
+    // One call more, not a fresh limit of two.
+    fs::write(
+        folder.path().join("resilience.json"),
+        RESILIENCE.replace("\"requests\": 1", "\"requests\": 2"),
+    )
+    .unwrap();
+    server.until("policies changed, state kept: billing");
+    assert_eq!(server.fire().0, 200);
+    assert_ne!(server.fire().0, 200);
+
+    // An invalid file changes nothing.
+    fs::write(folder.path().join("resilience.json"), "{\"services\": {}}").unwrap();
+    let said = server.until("the policies have not changed");
+    assert!(said.contains("action `Pay` of workflow `orders` uses policy `billing`"), "{said}");
+
+    let url = format!("http://{}", server.address);
+    let set = loom(&[
+        "resilience",
+        "set",
+        "billing",
+        r#"{"mode": "observe", "rateLimit": {"requests": 2, "per": "hour", "maxWait": 0}}"#,
+        "--server",
+        &url,
+    ]);
+    assert_eq!(set.code, Some(0), "{}", set.stderr);
+    assert!(set.stdout.contains("mode = \"observe\""), "{}", set.stdout);
+    assert_eq!(server.fire().0, 200, "observed limits let calls pass");
+    let listed = loom(&["resilience", "list", "--server", &url]);
+    assert!(listed.stdout.contains("limiter would have interfered 1 times"), "{}", listed.stdout);
+
+    let wrong = loom(&["resilience", "set", "billing", r#"{"rateLimit": {"requets": 2}}"#, "--server", &url]);
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.stderr.contains("unknown property `requets` in `rateLimit`"), "{}", wrong.stderr);
+    let shown =
+        served::request(&server.address, "GET", "/api/v1/resilience/billing", b"").expect("it answers");
+    let shown: Value = serde_json::from_str(&shown.body).unwrap();
+    assert_eq!(shown["status"]["observed"]["limiter"], 1, "{shown}");
+    let unknown =
+        served::request(&server.address, "GET", "/api/v1/resilience/nothing", b"").expect("it answers");
+    assert_eq!(unknown.status, 404);
+}

@@ -10,11 +10,13 @@ pub use loom_resilience::Mode;
 
 use crate::{duration::Span, status::StatusSet};
 
+mod chaos;
 mod guards;
 mod named;
 mod read;
 mod tree;
 
+pub use chaos::{ChaosEffect, ChaosInjection, ChaosPlan};
 pub use named::{EffectivePolicy, EffectiveSetting, NoSuchPolicy, Policies};
 pub(crate) use read::mode_of;
 pub use read::{PolicyProblem, Spelling};

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    chaos::Chaos,
     driver::{Driven, Driver, Envelope, Links},
     durable::{self, Durable, RecoverError, Written},
     event::{Command, EffectId, Event, RunId, RunStart},
@@ -102,6 +103,7 @@ pub(crate) struct Inner {
     pub(crate) environment: Arc<Environment>,
     pub(crate) handlers: Handlers,
     pub(crate) services: Services,
+    pub(crate) chaos: Option<Chaos>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
     /// See [`Engine::set_disabled`].

@@ -34,6 +34,7 @@
 mod apply;
 mod budgets;
 mod callback;
+mod chaos;
 mod children;
 pub mod clock;
 mod compute;

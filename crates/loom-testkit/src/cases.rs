@@ -19,21 +19,30 @@ pub use compare::{Difference, Values, compare_exact, compare_subset};
 pub use read::{Body, Case, CaseFile, ReadError};
 pub use report::{Counts, Report, Verdict};
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use loom_definition::policy::ChaosPlan;
 use loom_engine::ports::Clock;
 use loom_expression::Timestamp;
 
 /// Runs cases.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Runner {
     now: Timestamp,
+    chaos: Option<Arc<ChaosPlan>>,
 }
 
 impl Runner {
     /// A runner whose cases start at the time `now`, unless a case sets its own.
     pub fn new(now: Timestamp) -> Runner {
-        Runner { now }
+        Runner { now, chaos: None }
+    }
+
+    /// The same runner, with chaos injected into the calls of workflows.
+    #[must_use]
+    pub fn with_chaos(mut self, plan: Arc<ChaosPlan>) -> Runner {
+        self.chaos = Some(plan);
+        self
     }
 
     /// Runs one case in virtual time: waits are skipped.
@@ -42,7 +51,7 @@ impl Runner {
     pub fn play(&self, file: &CaseFile, case: &Case) -> Verdict {
         match &case.body {
             Body::Expression(expression) => expression::play(expression, self.now),
-            Body::Workflow(workflow) => workflow::play(workflow, &file.directory, self.now),
+            Body::Workflow(workflow) => workflow::play(workflow, &file.directory, self.now, self.chaos.as_ref()),
             Body::Unreadable(why) => Verdict::Failed(vec![Difference::of("case", why.clone())]),
         }
     }

@@ -133,7 +133,7 @@ Exit codes:
 const TEST_EXIT_CODES: &str = "\
 Exit codes:
   0  every case passed
-  1  a case failed, or there was no case to run
+  1  a case failed, or depends on luck under --chaos, or there was no case to run
   2  invalid arguments, a file that cannot be read or is not a list of cases, or no case matches the filter";
 
 const VALIDATE_EXIT_CODES: &str = "\
@@ -191,6 +191,9 @@ pub(crate) struct RunWith {
     /// Make another workflow callable as a child, under its own name. May be repeated.
     #[arg(long = "child", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) children: Vec<PathBuf>,
+    /// Inject the faults in this file into calls, to see how the workflow copes. The same file strikes the same calls.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) chaos: Option<PathBuf>,
     /// Print the whole run (status, response, outputs, actions) as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
@@ -262,6 +265,9 @@ pub(crate) struct TestArgs {
     /// Also write a JUnit report to this file.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) junit: Option<PathBuf>,
+    /// Also run each case that passes with the faults in this file injected, under ten seeds, and name those that depend on luck.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) chaos: Option<PathBuf>,
     /// Run only cases whose id contains this string.
     #[arg(long, value_name = "STRING")]
     pub(crate) filter: Option<String>,

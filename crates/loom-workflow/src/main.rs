@@ -11,6 +11,7 @@ mod console;
 
 mod args;
 mod bench;
+mod chaos;
 mod config;
 mod data;
 mod eval;

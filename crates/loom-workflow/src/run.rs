@@ -9,8 +9,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use loom_definition::{
-    Bound, Definition, Diagnostics, LoadOptions, Loaded, Surroundings, Workflow, render, text,
-    trigger::TriggerKind,
+    Bound, Definition, Diagnostics, LoadOptions, Loaded, Surroundings, Workflow, policy::ChaosPlan, render,
+    text, trigger::TriggerKind,
 };
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
 use loom_expression::{Object, Value};
@@ -18,6 +18,7 @@ use loom_store::Store;
 
 use crate::{
     args::{RunArgs, RunWith},
+    chaos,
     config::Config,
     console::{self, Console},
     exit::Exit,
@@ -70,7 +71,10 @@ async fn play(
         (None, Some(kept)) => {
             let source = kept.definition().await?;
             match prepare_again(&source, children, config, console)? {
-                Some(prepared) => prepared,
+                Some(prepared) => {
+                    let chaos = args.with.chaos.as_deref().map(chaos::plan).transpose()?;
+                    Prepared { chaos, ..prepared }
+                }
                 None => return Ok(Exit::Refused),
             }
         }
@@ -93,6 +97,8 @@ pub(crate) struct Prepared {
     children: Vec<Child>,
     settings: Settings,
     connections: Value,
+    /// Injected into its calls.
+    pub(crate) chaos: Option<Arc<ChaosPlan>>,
 }
 
 /// The source of a definition, and the name under which it is shown.
@@ -143,7 +149,8 @@ pub(crate) fn prepare(
     request.trigger = with.trigger.as_deref().map(Arc::from);
     request.wants_response = true;
     with_headers(&mut request);
-    Ok(Some(Prepared { request, children: known, settings, connections: loaded.connections }))
+    let chaos = with.chaos.as_deref().map(chaos::plan).transpose()?;
+    Ok(Some(Prepared { request, children: known, settings, connections: loaded.connections, chaos }))
 }
 
 /// The host settings of a resumed run, which continues with its own definition and parameters.
@@ -169,7 +176,7 @@ fn prepare_again(
     let Some(children) = load_children(children, &settings, console) else { return Ok(None) };
     // A resumed run keeps its own inputs; this request only names the workflow.
     let request = RunRequest::manual(loaded.workflow, Vec::new(), None);
-    Ok(Some(Prepared { request, children, settings, connections: loaded.connections }))
+    Ok(Some(Prepared { request, children, settings, connections: loaded.connections, chaos: None }))
 }
 
 /// A child workflow and the values of its parameters.
@@ -302,6 +309,10 @@ impl Prepared {
     /// Builds the engine that the workflow runs on.
     fn engine(&self, store: Option<Arc<dyn Store>>) -> Result<Engine> {
         let mut builder = Engine::builder().environment(self.settings.environment());
+        if let Some(plan) = &self.chaos {
+            // Jitter and random values belong to what a seed repeats.
+            builder = builder.seed(plan.seed).chaos(Arc::clone(plan));
+        }
         if let Some(store) = store {
             builder = builder.store(store);
         }

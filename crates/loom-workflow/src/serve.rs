@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bench::NOTHING,
+    chaos,
     config::{self, Config, Flags, Values},
     console::{self, Console},
     data,
@@ -52,13 +53,16 @@ pub(crate) struct ServeArgs {
     /// `loom runs resume` releases one run; a restart without this option releases all.
     #[arg(long)]
     hold_runs: bool,
+    /// Inject the faults in this file into calls, to see how workflows cope. Not for production: real calls fail.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    chaos: Option<PathBuf>,
     /// Register the no-op activity that `loom bench` calls.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 const EXIT_CODES: &str = "\
-Every option except --param, --config and --hold-runs can also be set in the project's `loom.toml`, in an environment variable such as
+Every option except --param, --config, --chaos and --hold-runs can also be set in the project's `loom.toml`, in an environment variable such as
 LOOM_RUNS_MAX, or under `Loom` in `local.settings.json`. `loom config show --origin` shows where each value comes from.
 
 SIGTERM and Ctrl-C shut down gracefully: calls in flight may finish within --drain. SIGHUP reloads definitions, the token and settings.
@@ -254,7 +258,10 @@ async fn open_host(
     let requests = settings.requests(&watched.connections()?)?;
     let mut host = HostSettings::new(base);
     host.trigger_calls = Some(Arc::new(TriggerRequests::new(&requests)));
-    let builder = settings.handlers_on(Engine::builder(), requests);
+    let mut builder = settings.handlers_on(Engine::builder(), requests);
+    if let Some(path) = &args.chaos {
+        builder = builder.chaos(chaos::plan(path)?);
+    }
     let surroundings = settings.surroundings(crate::run::parameters(&args.parameters)?);
     host.app_settings = surroundings.app_settings;
     host.connections = surroundings.connections;

@@ -4,20 +4,24 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
 use loom_actions::Project;
+use loom_definition::policy::ChaosPlan;
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_expression::{Value, Visible};
-use loom_testkit::cases::{CaseFile, Counts, Runner};
+use loom_testkit::cases::{CaseFile, Counts, Report, Runner, Verdict};
 
-use crate::{args::TestArgs, console, exit::Exit, files};
+use crate::{args::TestArgs, chaos, console, exit::Exit, files};
 
 /// Runs the command. The last line of its output is `N passed, N failed`; with `--json` that line goes to standard error, so
 /// that standard output contains only one object per case.
 pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     let runner = Runner::new(SystemClock.now());
+    let chaos = args.chaos.as_deref().map(chaos::plan).transpose()?;
+    let mut luck = 0;
     let mut total = Counts::default();
     let mut suites = String::new();
     // All files are read before the first case runs, so that a misspelt name is reported immediately.
@@ -46,6 +50,9 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
                 );
             }
         }
+        if let Some(plan) = &chaos {
+            luck += test_luck(&runner, plan, file, &report, args.json);
+        }
         suites.push_str(&report.junit());
         total += counts;
     }
@@ -68,7 +75,44 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
         console::error(format_args!("the files contain no cases; nothing was tested"));
         return Ok(Exit::Failure);
     }
-    Ok(if total.failed == 0 { Exit::Success } else { Exit::Failure })
+    Ok(if total.failed == 0 && luck == 0 { Exit::Success } else { Exit::Failure })
+}
+
+/// The number of seeds under which `--chaos` runs each case.
+const SEEDS: u64 = 10;
+
+/// Runs the cases that have passed again under chaos, and prints those that fail under some seed. Returns their number.
+fn test_luck(runner: &Runner, plan: &ChaosPlan, file: &CaseFile, report: &Report, json: bool) -> usize {
+    let passed = report.entries.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Passed));
+    let mut lucky = 0;
+    for (case, _) in passed.clone() {
+        let seeds = plan.seed..plan.seed.saturating_add(SEEDS);
+        let failing: Vec<String> = seeds
+            .filter(|seed| {
+                let plan = Arc::new(ChaosPlan { seed: *seed, ..plan.clone() });
+                matches!(runner.clone().with_chaos(plan).play(file, case), Verdict::Failed(_))
+            })
+            .map(|seed| seed.to_string())
+            .collect();
+        if failing.is_empty() {
+            continue;
+        }
+        lucky += 1;
+        let (count, seeds) = (failing.len(), failing.join(", "));
+        let line = format!(
+            "LUCK {}: {}: fails under {count} of {SEEDS} seeds ({seeds})",
+            Visible(&file.name),
+            Visible(&case.id)
+        );
+        if json { eprintln!("{line}") } else { println!("{line}") }
+    }
+    let line = format!("under chaos: {lucky} of {} cases depend on luck", passed.count());
+    if json {
+        eprintln!("{line}")
+    } else {
+        println!("{line}")
+    }
+    lucky
 }
 
 /// Warns of settings that Loom does not support, once for each project of the cases.

@@ -1,6 +1,9 @@
 //! Calls in progress: making one attempt at a call, and ending calls that the run no longer waits for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::AbortHandle;
 use loom_definition::model::{ActionKind, EffectKind};
@@ -55,11 +58,20 @@ pub(super) async fn make_call(
     };
     let handler = inner.handlers.find(&effect);
     let origin = handler.and_then(|handler| handler.service(&call.inputs));
-    let work = || async {
+    let send = || async {
         match handler {
             Some(handler) => handler.call(call).await,
             None if effect == EffectKind::Workflow => Box::pin(children::call(inner, call)).await,
             None => unsupported(call),
+        }
+    };
+    let (injected, addressed) = (Mutex::new(Vec::new()), origin.clone());
+    let work = || async {
+        match &inner.chaos {
+            Some(chaos) if call.phase != Phase::Unsubscribe => {
+                chaos.around(call, addressed.as_deref(), &injected, send()).await
+            }
+            _ => send().await,
         }
     };
     // A request to unsubscribe is not guarded: nothing waits for it.
@@ -72,6 +84,7 @@ pub(super) async fn make_call(
             service.attempt(left, call.attempt, idempotent, limit, notes, work).await
         }
     };
+    notes.append(&mut injected.into_inner().unwrap_or_else(PoisonError::into_inner));
     (result, guarded)
 }
 

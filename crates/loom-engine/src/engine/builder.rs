@@ -6,13 +6,14 @@ use std::{
     sync::{Arc, Mutex, RwLock},
 };
 
-use loom_definition::model::EffectKind;
+use loom_definition::{model::EffectKind, policy::ChaosPlan};
 use loom_resilience::ResilienceRegistry;
 use loom_store::{RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Engine, Held, Inner, Watcher, queue::Queue};
 use crate::{
+    chaos::Chaos,
     durable::Durable,
     guard::Services,
     machine::Environment,
@@ -46,6 +47,7 @@ pub struct EngineBuilder {
     watcher: Option<Arc<dyn Watcher>>,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
+    chaos: Option<Arc<ChaosPlan>>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -65,6 +67,7 @@ impl Default for EngineBuilder {
             watcher: None,
             clock: Arc::new(crate::clock::SystemClock),
             seed: None,
+            chaos: None,
         }
     }
 }
@@ -145,6 +148,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Injects faults into calls, on the order of whoever runs the engine; no definition can. Every injection is logged, and
+    /// noted in the history of its run.
+    #[must_use]
+    pub fn chaos(mut self, plan: Arc<ChaosPlan>) -> Self {
+        self.chaos = Some(plan);
+        self
+    }
+
     /// Builds the engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry, self.environment.policies.clone());
@@ -153,6 +164,7 @@ impl EngineBuilder {
                 environment: Arc::new(self.environment),
                 handlers: self.handlers,
                 services,
+                chaos: self.chaos.map(Chaos::new),
                 clock: self.clock,
                 workflows: Mutex::new(HashMap::new()),
                 disabled: RwLock::default(),

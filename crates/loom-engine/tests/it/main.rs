@@ -4,6 +4,7 @@
 
 mod budgets;
 mod callbacks;
+mod chaos;
 mod clocks;
 mod crash;
 mod endings;

@@ -19,7 +19,7 @@ use loom_definition::{
     LoadOptions, Surroundings, Workflow,
     diagnostic::nearest,
     model::{ActionKind, EffectKind, StaticResult},
-    policy::{Policies, RetryPolicy, Spelling},
+    policy::{ChaosPlan, Policies, RetryPolicy, Spelling},
     text::{self, Limits},
 };
 use loom_engine::{
@@ -47,11 +47,11 @@ const PATIENCE: Duration = Duration::from_hours(400 * 24);
 const CALLBACKS_MAX: usize = 1_024;
 
 /// Runs one case.
-pub(super) fn play(case: &Object, directory: &Path, now: Timestamp) -> Verdict {
+pub(super) fn play(case: &Object, directory: &Path, now: Timestamp, chaos: Option<&Arc<ChaosPlan>>) -> Verdict {
     match set_up(case, directory, now) {
         Err(Obstacle::Refused(why)) => expect::refused(case, &why),
         Err(Obstacle::Wrong(difference)) => Verdict::Failed(vec![difference]),
-        Ok(stage) => stage.play(case),
+        Ok(stage) => Stage { chaos: chaos.cloned(), ..stage }.play(case),
     }
 }
 
@@ -74,6 +74,7 @@ struct Stage {
     children: Vec<(Arc<Workflow>, Vec<Value>)>,
     answers: HashMap<String, Answers>,
     environment: Environment,
+    chaos: Option<Arc<ChaosPlan>>,
     artifacts: Artifacts,
     now: Timestamp,
 }
@@ -144,7 +145,7 @@ fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obst
         environment.default_retry = Arc::new(policy);
     }
     let artifacts = artifacts(case, directory)?;
-    Ok(Stage { workflow, parameters, children, answers, environment, artifacts, now })
+    Ok(Stage { workflow, parameters, children, answers, environment, chaos: None, artifacts, now })
 }
 
 /// Applies the limits in `host.json` that affect a case.
@@ -360,6 +361,9 @@ impl Stage {
             Engine::builder().environment(self.environment).registry(Arc::new(registry)).clock(clock);
         for effect in effects(&self.workflow, &self.children, &scripted.answers) {
             builder = builder.handler(effect, Arc::clone(&scripted) as Arc<dyn ActionHandler>);
+        }
+        if let Some(plan) = self.chaos {
+            builder = builder.seed(plan.seed).chaos(plan);
         }
         let engine = builder.build();
         for (child, parameters) in self.children {

@@ -1,0 +1,230 @@
+//! The file of `--chaos`: what is injected into calls, how often, and where.
+//!
+//! Only a command names this file. Nothing in a definition or a project can switch chaos on.
+
+use std::{sync::Arc, time::Duration};
+
+use loom_expression::{Object, Value};
+
+use crate::{
+    diagnostic::{Diagnostics, Severity, code, did_you_mean},
+    duration::Span,
+    lower::Findings,
+    text::{self, Limits, Node, Place, Shape},
+};
+
+/// Everything that is injected into calls.
+#[derive(Clone, Debug, Default)]
+pub struct ChaosPlan {
+    /// Decides which calls are struck; the same seed strikes the same calls.
+    pub seed: u64,
+    /// In the order in which they apply to a call. A fault or an outcome ends it.
+    pub injections: Vec<ChaosInjection>,
+}
+
+/// One kind of trouble.
+#[derive(Clone, Debug)]
+pub struct ChaosInjection {
+    /// The share of attempts that it strikes, 0 to 1.
+    pub rate: f64,
+    /// Only calls of this workflow, ignoring case.
+    pub workflow: Option<Arc<str>>,
+    /// Only calls of this action, ignoring case.
+    pub action: Option<Arc<str>>,
+    /// Only calls to this service: the name of a policy, or the origin of a call.
+    pub service: Option<Arc<str>>,
+    /// Only the first attempts of a call, up to this number.
+    pub attempts_max: Option<u32>,
+    /// What it does.
+    pub effect: ChaosEffect,
+}
+
+/// What an injection does to a call.
+#[derive(Clone, Debug)]
+pub enum ChaosEffect {
+    /// Fails the call, which is not made.
+    Fault {
+        /// The code of the error.
+        code: Arc<str>,
+    },
+    /// Delays the call.
+    Latency(Duration),
+    /// Gives a response in place of the call.
+    Outcome {
+        /// The HTTP status.
+        status: u16,
+        /// The headers.
+        headers: Object,
+        /// The body; null for none.
+        body: Value,
+    },
+}
+
+impl ChaosEffect {
+    /// `fault`, `latency` or `outcome`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Fault { .. } => "fault",
+            Self::Latency(_) => "latency",
+            Self::Outcome { .. } => "outcome",
+        }
+    }
+}
+
+const MEMBERS: [&str; 11] = [
+    "kind",
+    "rate",
+    "workflow",
+    "action",
+    "service",
+    "attemptsMax",
+    "code",
+    "delay",
+    "statusCode",
+    "headers",
+    "body",
+];
+
+impl ChaosPlan {
+    /// Reads the text of a chaos file: `{"seed": 7, "injections": [{"kind": "latency", "rate": 0.1, "delay": "PT2S"}]}`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(source: &str) -> Result<ChaosPlan, Diagnostics> {
+        let nothing = Node { place: Place { start: 0, end: 0 }, shape: Shape::Null, computed: false };
+        let read = text::read(source, &Limits::default()).map_err(|error| {
+            let mut found = Findings::new(source, &nothing);
+            let diagnostic = found.error(code::NOT_JSON, error.place, error.message.clone());
+            diagnostic.hint.clone_from(&error.hint);
+            found.finish()
+        })?;
+        let mut found = Findings::new(source, &read.root);
+        let mut plan = ChaosPlan::default();
+        let members = found.want_object(&read.root, "the content").and_then(Node::members);
+        for member in members.unwrap_or_default() {
+            match &*member.name {
+                "$schema" => {}
+                "seed" => match member.value.integer().and_then(|seed| u64::try_from(seed).ok()) {
+                    Some(seed) => plan.seed = seed,
+                    None => wrong(&mut found, &member.value, "`seed` must be an integer of at least 0"),
+                },
+                "injections" => match member.value.items() {
+                    Some(items) => {
+                        plan.injections =
+                            items.iter().filter_map(|item| injection(item, &mut found)).collect();
+                    }
+                    None => wrong(&mut found, &member.value, "`injections` must be an array"),
+                },
+                other => {
+                    let message = format!("unknown property `{other}`; expected `seed` or `injections`");
+                    found.error(code::BAD_CHAOS, member.name_place, message).hint =
+                        did_you_mean(other, ["seed", "injections"]);
+                }
+            }
+        }
+        let diagnostics = found.finish();
+        if diagnostics.0.iter().any(|found| found.severity == Severity::Error) {
+            return Err(diagnostics);
+        }
+        Ok(plan)
+    }
+}
+
+fn wrong(found: &mut Findings<'_>, node: &Node, message: impl Into<String>) {
+    found.error(code::BAD_CHAOS, node.place, message);
+}
+
+fn injection(node: &Node, found: &mut Findings<'_>) -> Option<ChaosInjection> {
+    for member in found.want_object(node, "an injection")?.members().unwrap_or_default() {
+        if !MEMBERS.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
+            let message = format!("unknown property `{}` in an injection", member.name);
+            found.error(code::BAD_CHAOS, member.name_place, message).hint =
+                did_you_mean(&member.name, MEMBERS);
+        }
+    }
+    let number = |node: &Node| match &node.shape {
+        Shape::Number(_) => node.to_value().to_json_text().parse::<f64>().ok(),
+        _ => None,
+    };
+    let rate = match node.get("rate") {
+        None => {
+            wrong(
+                found,
+                node,
+                "an injection needs a `rate` between 0 and 1, the share of attempts that it strikes",
+            );
+            None
+        }
+        Some(given) => {
+            let rate = number(given).filter(|rate| (0.0..=1.0).contains(rate));
+            if rate.is_none() {
+                wrong(found, given, "`rate` must be a number between 0 and 1");
+            }
+            rate
+        }
+    };
+    let mut name = |member: &str| {
+        let given = node.get(member)?;
+        found.want_text(given, member).map(Arc::from)
+    };
+    let (workflow, action, service) = (name("workflow"), name("action"), name("service"));
+    let attempts_max = node.get("attemptsMax").and_then(|given| {
+        let count = given.integer().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+        if count.is_none() {
+            wrong(found, given, "`attemptsMax` must be an integer of at least 1");
+        }
+        count
+    });
+    let effect = effect(node, found);
+    Some(ChaosInjection { rate: rate?, workflow, action, service, attempts_max, effect: effect? })
+}
+
+fn effect(node: &Node, found: &mut Findings<'_>) -> Option<ChaosEffect> {
+    let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
+    match kind {
+        "fault" => {
+            let code = match node.get("code") {
+                None => "ServiceUnavailable",
+                Some(given) => found.want_text(given, "code")?,
+            };
+            Some(ChaosEffect::Fault { code: Arc::from(code) })
+        }
+        "latency" => {
+            let Some(given) = node.get("delay") else {
+                wrong(found, node, "an injection of latency needs a `delay`");
+                return None;
+            };
+            match Span::from_value(&given.to_value()) {
+                Ok(delay) => Some(ChaosEffect::Latency(delay.approximate())),
+                Err(reason) => {
+                    wrong(found, given, format!("`delay`: {reason}"));
+                    None
+                }
+            }
+        }
+        "outcome" => {
+            let Some(given) = node.get("statusCode") else {
+                wrong(found, node, "an injected outcome needs a `statusCode`");
+                return None;
+            };
+            let status = given.integer().and_then(|status| u16::try_from(status).ok());
+            let Some(status) = status.filter(|status| (100..=599).contains(status)) else {
+                wrong(found, given, "`statusCode` must be an HTTP status between 100 and 599");
+                return None;
+            };
+            let headers = match node.get("headers") {
+                None => Object::new(),
+                Some(given) => {
+                    found.want_object(given, "headers")?.to_value().into_object().unwrap_or_default()
+                }
+            };
+            let body = node.get("body").map(Node::to_value).unwrap_or_default();
+            Some(ChaosEffect::Outcome { status, headers, body })
+        }
+        _ => {
+            let place = node.get("kind").unwrap_or(node);
+            wrong(found, place, "`kind` must be `fault`, `latency` or `outcome`");
+            None
+        }
+    }
+}

@@ -51,7 +51,9 @@ impl Runner {
     pub fn play(&self, file: &CaseFile, case: &Case) -> Verdict {
         match &case.body {
             Body::Expression(expression) => expression::play(expression, self.now),
-            Body::Workflow(workflow) => workflow::play(workflow, &file.directory, self.now, self.chaos.as_ref()),
+            Body::Workflow(workflow) => {
+                workflow::play(workflow, &file.directory, self.now, self.chaos.as_ref())
+            }
             Body::Unreadable(why) => Verdict::Failed(vec![Difference::of("case", why.clone())]),
         }
     }

@@ -47,7 +47,12 @@ const PATIENCE: Duration = Duration::from_hours(400 * 24);
 const CALLBACKS_MAX: usize = 1_024;
 
 /// Runs one case.
-pub(super) fn play(case: &Object, directory: &Path, now: Timestamp, chaos: Option<&Arc<ChaosPlan>>) -> Verdict {
+pub(super) fn play(
+    case: &Object,
+    directory: &Path,
+    now: Timestamp,
+    chaos: Option<&Arc<ChaosPlan>>,
+) -> Verdict {
     match set_up(case, directory, now) {
         Err(Obstacle::Refused(why)) => expect::refused(case, &why),
         Err(Obstacle::Wrong(difference)) => Verdict::Failed(vec![difference]),
@@ -231,13 +236,13 @@ fn project(case: &Object, directory: &Path) -> Result<Project, Obstacle> {
 /// The named policies of the project that contains `definitionFile`.
 fn policies(case: &Object, directory: &Path) -> Result<Arc<Policies>, Obstacle> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
-    let beside = file.as_deref().and_then(Project::folder_of);
+    let project_directory = file.as_deref().and_then(Project::directory_of);
     let read = |path: &Path| match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(wrong("definitionFile", format!("{}: {error}", path.display()))),
     };
-    match Project::policies(beside.as_deref(), None, read) {
+    match Project::policies(project_directory.as_deref(), None, read) {
         Ok(policies) => Ok(Arc::new(policies)),
         Err(PoliciesError::Unread(obstacle)) => Err(obstacle),
         Err(PoliciesError::Refused { path, diagnostics, .. }) => {

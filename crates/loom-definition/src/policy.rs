@@ -51,7 +51,7 @@ pub struct Resilience {
     pub named: Option<Arc<PolicyUse>>,
     /// Whether the calls are guarded by the service of the named policy, together with its other callers.
     pub shares: bool,
-    /// What takes the place of a failure.
+    /// What replaces a failure.
     pub fallback: Option<Box<Fallback>>,
 }
 
@@ -64,7 +64,7 @@ pub struct PolicyUse {
     pub overrides: Tree,
 }
 
-/// What takes the place of a call that failed for good.
+/// What replaces a call that failed for good.
 #[derive(Clone, Debug)]
 pub struct Fallback {
     /// The outputs; `action()` is the record of the failed action.

@@ -116,7 +116,7 @@ impl Services {
         for name in &removed {
             // The state stays for a policy that returns; without parts it does nothing.
             if let Err(problem) = self.registry.reconfigure(name, Policy::none()) {
-                tracing::error!(service = &**name, %problem, "a policy that makes no sense is left out");
+                tracing::error!(service = &**name, %problem, "ignoring a policy that is not valid");
             }
         }
         self.policies.replace(policies);
@@ -129,7 +129,7 @@ impl Services {
         for name in policies.names() {
             let Ok(policy) = policies.guards(name) else { continue };
             if let Err(problem) = self.registry.reconfigure(name, policy) {
-                tracing::error!(service = &**name, %problem, "a policy that makes no sense is left out");
+                tracing::error!(service = &**name, %problem, "ignoring a policy that is not valid");
             }
         }
     }

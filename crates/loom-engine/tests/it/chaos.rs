@@ -59,7 +59,7 @@ async fn struck(text: &str) -> (usize, Vec<Note>) {
 async fn a_run_under_a_seed_is_repeatable_and_each_fault_is_noted() {
     let half = |seed: u32| format!(r#"{{"seed": {seed}, "injections": [{{"kind": "fault", "rate": 0.5}}]}}"#);
     let (calls, notes) = struck(&half(1)).await;
-    assert_eq!(calls + notes.len(), 10, "a fault takes the place of the call");
+    assert_eq!(calls + notes.len(), 10, "a fault replaces the call");
     assert!((1..10).contains(&notes.len()), "{}", notes.len());
     assert!(notes.iter().all(|note| matches!(note, Note::Injected { kind, .. } if kind == "fault")));
     // Another engine, another run id, the same faults.

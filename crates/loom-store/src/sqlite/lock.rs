@@ -51,7 +51,7 @@ impl DirectoryLock {
     }
 }
 
-impl Drop for FolderLock {
+impl Drop for DirectoryLock {
     /// A child process that was forked and has not started its program yet shares the open file, so closing it here would
     /// leave the directory locked for that moment.
     fn drop(&mut self) {

@@ -4,12 +4,13 @@ mod killed;
 
 use std::{fmt::Write, sync::Arc};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use loom_definition::diagnostic::nearest;
 use loom_testkit::flaky::Flaky;
 
 use crate::{
     args::{ExampleArgs, RunWith},
+    chaos,
     config::Config,
     console::Console,
     exit::Exit,
@@ -29,6 +30,24 @@ struct Example {
     /// Paths of the service whose number of calls is reported.
     counted: &'static [(&'static str, &'static str)],
 }
+
+/// What `loom example chaos` injects.
+const CHAOS: &str = include_str!("../assets/examples/chaos/chaos.json");
+
+/// The name of the tour, and the examples that it runs.
+const TOUR: &str = "resilience";
+const PARTS: [&str; 10] = [
+    "retry-backoff",
+    "retry-policy",
+    "timeout",
+    "circuit-breaker",
+    "rate-limit",
+    "scope-cleanup",
+    "all-together",
+    "observe",
+    "fallback",
+    "chaos",
+];
 
 /// The example that runs in separate processes.
 const KILLED: &str = "durable";
@@ -62,6 +81,10 @@ const EXAMPLES: &[Example] = &[
     example!("rate-limit", "three calls per second; the others wait in a queue", service: true, counted: &[]),
     example!("scope-cleanup", "a Scope of three steps, with cleanup if one of them fails", service: true, counted: &[]),
     example!("all-together", "timeout, retries, rate limiter and circuit breaker on one action", service: true, counted: &[]),
+    example!("observe", "a circuit breaker that watches and refuses nothing", service: true,
+        counted: &[("/down", "of five")]),
+    example!("fallback", "a value in place of a call that fails", service: true, counted: &[]),
+    example!("chaos", "injected faults, and the retries that survive them", service: true, counted: &[("/ok", "of six")]),
     example!("loops", "Foreach, Until, While, and a Switch in a loop", service: false, counted: &[]),
     example!("child-workflow", "a workflow that calls a child workflow", service: false, counted: &[], child: "price"),
     example!("paging", "an HTTP action that follows all pages of a list", service: true, counted: &[]),
@@ -74,8 +97,12 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
         print!("{}", list());
         return Ok(Exit::Success);
     };
+    if name == TOUR {
+        return tour(args, console);
+    }
+    let names = EXAMPLES.iter().map(|example| example.name).chain([TOUR]);
     let found = EXAMPLES.iter().find(|example| example.name == name.as_str());
-    let example = found.ok_or_else(|| match nearest(name, EXAMPLES.iter().map(|example| example.name)) {
+    let example = found.ok_or_else(|| match nearest(name, names) {
         Some(meant) => anyhow!("unknown example `{name}`; did you mean `loom example {meant}`?"),
         None => anyhow!("unknown example `{name}`; the examples are\n{}", list().trim_end()),
     })?;
@@ -87,11 +114,28 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
     runtime.block_on(play(example, console))
 }
 
+/// Runs the parts of the tour, one after the other.
+fn tour(args: &ExampleArgs, console: Console) -> Result<Exit> {
+    if args.show {
+        bail!("`resilience` runs other examples; print one of them, such as `loom example {} --show`", PARTS[0]);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut exit = Exit::Success;
+    for (index, part) in PARTS.iter().enumerate() {
+        let Some(example) = EXAMPLES.iter().find(|example| example.name == *part) else { continue };
+        eprintln!("{}Part {} of {}", if index == 0 { "" } else { "\n" }, index + 1, PARTS.len());
+        exit = exit.worse(runtime.block_on(play(example, console))?);
+    }
+    Ok(exit)
+}
+
 fn list() -> String {
     let width = EXAMPLES.iter().map(|example| example.name.len()).max().unwrap_or(0);
-    EXAMPLES.iter().fold(String::new(), |mut text, example| {
+    let entries = EXAMPLES.iter().map(|example| (example.name, example.title));
+    let entries = entries.chain([(TOUR, "ten of these in a row: a tour of resilience")]);
+    entries.fold(String::new(), |mut text, (name, title)| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  loom example {:width$}  {}", example.name, example.title);
+        let _ = writeln!(text, "  loom example {name:width$}  {title}");
         text
     })
 }
@@ -110,9 +154,12 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
-    let Some(prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)? else {
+    let Some(mut prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)? else {
         return Ok(Exit::Refused);
     };
+    if example.name == "chaos" {
+        prepared.chaos = Some(chaos::read(CHAOS, "examples/chaos/chaos.json")?);
+    }
     let (engine, request) = prepared.into_parts(None)?;
     let live = Arc::new(Live::new(Arc::clone(&request.workflow), Style::Silent, console));
     let exit = run::play_shown(&engine, request, &live, console).await?;

@@ -156,3 +156,35 @@ fn an_unknown_example_is_a_usage_error() {
     shows(&ended.stderr, &["flaky"]);
     shows(&loom(&["example", "timout"]).stderr, &["did you mean `loom example timeout`?"]);
 }
+
+#[test]
+fn observe_lets_all_calls_pass_and_opens_its_circuit() {
+    let (printed, shown) = run("observe");
+    assert_eq!(printed.get("callsThatArrived"), Some(&Value::from(5)));
+    shows(&shown, &["Closed → Open", "/down 5 times"]);
+}
+
+#[test]
+fn fallback_replaces_the_failed_call() {
+    let (printed, _) = run("fallback");
+    let quote = printed.get("quote").expect("it is printed");
+    assert_eq!(quote.get("total"), Some(&Value::from(200)));
+    assert_eq!(quote.get("priceFrom"), Some(&Value::from("ServiceUnavailable")));
+}
+
+#[test]
+fn chaos_is_loud_and_repeatable_and_the_retries_survive_it() {
+    let (printed, shown) = run("chaos");
+    assert_eq!(printed.get("survived"), Some(&Value::from(true)));
+    shows(&shown, &["CHAOS IS ON: 2 injections from examples/chaos/chaos.json, seed 3", "CHAOS: fault injected", "/ok 6 times"]);
+    let faults = |shown: &str| shown.matches("CHAOS: fault injected").count();
+    assert_eq!(faults(&shown), faults(&run("chaos").1), "the same seed strikes the same calls");
+}
+
+#[test]
+fn resilience_is_a_tour_of_ten_parts() {
+    let ended = loom(&["example", "resilience"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    shows(&ended.stderr, &["Part 1 of 10\nretry-backoff: ", "Part 8 of 10\nobserve: ", "Part 10 of 10\nchaos: "]);
+    assert_eq!(loom(&["example", "resilience", "--show"]).code, Some(2));
+}

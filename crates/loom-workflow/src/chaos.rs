@@ -15,8 +15,7 @@ pub(crate) fn plan(path: &Path) -> Result<Arc<ChaosPlan>> {
 /// Reads the text of a chaos file, and says that chaos is on.
 pub(crate) fn read(text: &str, name: &str) -> Result<Arc<ChaosPlan>> {
     let plan = ChaosPlan::read(text).map_err(|diagnostics| {
-        let shown: Vec<String> =
-            diagnostics.0.iter().map(|found| render(found, text, name, false)).collect();
+        let shown: Vec<String> = diagnostics.0.iter().map(|found| render(found, text, name, false)).collect();
         anyhow!("{name} is invalid\n{}", shown.join("\n"))
     })?;
     if plan.injections.is_empty() {

@@ -117,7 +117,10 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
 /// Runs the parts of the tour, one after the other.
 fn tour(args: &ExampleArgs, console: Console) -> Result<Exit> {
     if args.show {
-        bail!("`resilience` runs other examples; print one of them, such as `loom example {} --show`", PARTS[0]);
+        bail!(
+            "`resilience` runs other examples; print one of them, such as `loom example {} --show`",
+            PARTS[0]
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut exit = Exit::Success;
@@ -154,7 +157,8 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
-    let Some(mut prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)? else {
+    let Some(mut prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)?
+    else {
         return Ok(Exit::Refused);
     };
     if example.name == "chaos" {

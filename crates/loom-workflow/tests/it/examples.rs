@@ -176,7 +176,14 @@ fn fallback_replaces_the_failed_call() {
 fn chaos_is_loud_and_repeatable_and_the_retries_survive_it() {
     let (printed, shown) = run("chaos");
     assert_eq!(printed.get("survived"), Some(&Value::from(true)));
-    shows(&shown, &["CHAOS IS ON: 2 injections from examples/chaos/chaos.json, seed 3", "CHAOS: fault injected", "/ok 6 times"]);
+    shows(
+        &shown,
+        &[
+            "CHAOS IS ON: 2 injections from examples/chaos/chaos.json, seed 3",
+            "CHAOS: fault injected",
+            "/ok 6 times",
+        ],
+    );
     let faults = |shown: &str| shown.matches("CHAOS: fault injected").count();
     assert_eq!(faults(&shown), faults(&run("chaos").1), "the same seed strikes the same calls");
 }
@@ -185,6 +192,9 @@ fn chaos_is_loud_and_repeatable_and_the_retries_survive_it() {
 fn resilience_is_a_tour_of_ten_parts() {
     let ended = loom(&["example", "resilience"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    shows(&ended.stderr, &["Part 1 of 10\nretry-backoff: ", "Part 8 of 10\nobserve: ", "Part 10 of 10\nchaos: "]);
+    shows(
+        &ended.stderr,
+        &["Part 1 of 10\nretry-backoff: ", "Part 8 of 10\nobserve: ", "Part 10 of 10\nchaos: "],
+    );
     assert_eq!(loom(&["example", "resilience", "--show"]).code, Some(2));
 }
